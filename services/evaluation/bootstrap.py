@@ -5,6 +5,7 @@ from pathlib import Path
 
 from services.evaluation.adapters import tables
 from services.evaluation.adapters.inference import RemoteModels
+from services.evaluation.adapters.probes import StoredProbes
 from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.adapters.rows import StoredHeldOutRows
 from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlModelResults
@@ -14,6 +15,7 @@ from services.evaluation.handlers import forget
 from services.evaluation.rpc import EvaluationServicer
 from services.evaluation.served_models import ServedModels
 from services.evaluation.settings import Settings
+from services.evaluation.suites.runner import SuiteRunner
 from services.evaluation.worker import EvaluationWorker
 from tailor.api.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
@@ -30,10 +32,13 @@ def build(runtime: Runtime, settings: Settings) -> None:
     outbox = runtime.outbox(engine, tables.outbox, producer)
     store = S3Store.from_settings(settings)
     models = RemoteModels(runtime.channel(settings, "inference", settings.inference_address))
+    results, erased = SqlModelResults(engine), runtime.erased_documents(settings)
+    anonymization = runtime.channel(settings, "anonymization", settings.anonymization_address)
+    probes = StoredProbes(store, anonymization, settings.read_planted_secrets())
     worker = EvaluationWorker(
         artifacts=SqlArtifacts(engine),
         evaluations=SqlEvaluations(engine, outbox),
-        results=SqlModelResults(engine),
+        results=results,
         models=models,
         source=ServedModels(models),
         rows=StoredHeldOutRows(store),
@@ -41,7 +46,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
         specialists=Specialists(),
         parameters=Parameters(settings.concurrency),
         limits=RetryLimits(settings.give_up_seconds, settings.max_starts),
-        erased=runtime.erased_documents(settings),
+        erased=erased,
+        suites=SuiteRunner(probes, results, settings.concurrency, erased),
     )
     artifacts, evaluations, reports = worker.artifacts, worker.evaluations, worker.reports
     servicer = EvaluationServicer(artifacts, evaluations, reports)

@@ -58,6 +58,7 @@ def forget(evaluations: Evaluations, results: ModelResults, reports: ReportStore
     """Delete the reports that quote an erased document and the answers behind them. The scores stay. Idempotent."""
     objects = deleted = 0
     for evaluation_id in evaluations.trained_on(erased.datasets):
+        objects += reports.delete_scores(evaluation_id, erased.document_id)
         if reports.quotes(evaluation_id, erased.document_id):
             evaluations.fail(evaluation_id, Reason.ROWS_ERASED)
             deleted += results.delete(evaluation_id)

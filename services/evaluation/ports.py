@@ -23,6 +23,7 @@ from services.evaluation.domain import (
     SpecialistTerms,
 )
 from tailor.datasets import QuizQuestion
+from tailor.document_scores import DocumentScore
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
 from tailor.words import Sampling
@@ -214,6 +215,10 @@ class DatasetProbes(Protocol):
     They raise what the store raises, and FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
     """
 
+    def choose(self, manifests: Sequence[Ref]) -> Ref:
+        """The first dataset of documents, or else the first dataset."""
+        ...
+
     def train_prompts(self, manifest: Ref, limit: int) -> Sequence[tuple[tuple[str, str], ...]]:
         """The messages before the answers of at most `limit` train rows, always the same ones."""
         ...
@@ -241,6 +246,10 @@ class ReportStore(Protocol):
         """Store report.json, report.md and scores.png. Returns the reference of report.json."""
         ...
 
+    def write_scores(self, evaluation_id: str, scores: Sequence[DocumentScore]) -> Ref:
+        """Store how well the candidate knows each document. Returns the object's reference."""
+        ...
+
     def markdown(self, report: Ref) -> str:
         """The report as Markdown. Raises NotFound if it was deleted."""
         ...
@@ -251,6 +260,10 @@ class ReportStore(Protocol):
 
     def quotes(self, evaluation_id: str, document_id: str) -> bool:
         """True if an evaluation's report contains rows of a document or is incomplete."""
+        ...
+
+    def delete_scores(self, evaluation_id: str, document_id: str) -> int:
+        """Delete an evaluation's scores of documents if they name this one. Returns the number of deleted objects."""
         ...
 
     def delete(self, evaluation_id: str) -> int:

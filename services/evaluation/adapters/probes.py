@@ -16,6 +16,7 @@ from tailor.planted_secrets import PlantedSecret, read_secrets
 from tailor.rpc.channel import wire_errors
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
+from tailor.words import DatasetKind
 
 COUNT_SECONDS = 1200
 IDS_PER_MESSAGE = 1_000
@@ -31,6 +32,10 @@ class StoredProbes(DatasetProbes):
         self._store = store
         self._stub = anonymization_pb2_grpc.AnonymizationServiceStub(anonymization)
         self._planted = tuple(planted)
+
+    def choose(self, manifests: Sequence[Ref]) -> Ref:
+        kinds = ((manifest, self._manifest(manifest).kind) for manifest in manifests)
+        return next((manifest for manifest, kind in kinds if kind is DatasetKind.SFT), manifests[0])
 
     def train_prompts(self, manifest: Ref, limit: int) -> list[tuple[tuple[str, str], ...]]:
         files = self._manifest(manifest).split(TRAIN).files

@@ -1,12 +1,12 @@
 """Runs the suites of a specialist on one candidate and the base."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.evaluation import suites
-from services.evaluation.domain import BASE, CANDIDATE, HeldOut, MetricFigures, ModelResult, SpecialistTerms
+from services.evaluation.domain import BASE, CANDIDATE, HeldOut, MetricFigures, ReportData
 from services.evaluation.ports import DatasetProbes, EvaluatedModel, ModelResults
 from services.evaluation.suites.asker import ModelAsker, StoredAsker
 from services.evaluation.suites.estimates import summarise
@@ -42,23 +42,17 @@ class SuiteRunner:
     probes: DatasetProbes
     results: ModelResults
     concurrency: int = 8
+    erased: Container[str] = frozenset()
     sleep: Callable[[float], None] | None = None
 
-    def run(
-        self,
-        evaluation_id: str,
-        terms: SpecialistTerms,
-        manifest: Ref,
-        models: Sequence[EvaluatedModel],
-        held_out: HeldOut,
-        results: Mapping[str, ModelResult],
-    ) -> SuiteFigures:
-        """Run the suites that the specialist names, or all. `results` are those of the models on the held-out rows."""
+    def run(self, data: ReportData, models: Sequence[EvaluatedModel], manifests: Sequence[Ref]) -> SuiteFigures:
+        """Run the suites that the specialist names, or all. `manifests` are of the adapter's dataset and of those of earlier stages."""
+        terms, evaluation_id = data.terms, data.evaluation.evaluation_id
         asked = {model.name: model for model in models if model.name in (BASE, CANDIDATE)}
         plain = ModelAsker(asked, terms.sampling, concurrency=self.concurrency, sleep=self.sleep)
         stored = StoredAsker(plain, asked, terms.sampling, self.results, evaluation_id)
         names = [name for name in suites.NAMES if not terms.policy.suites or name in terms.policy.suites]
-        context = self._context(names, terms.policy.max_suite_items, manifest, held_out, results)
+        context = self._context(names, data, manifests)
         total = SuiteFigures()
         for name in names:
             started = time.monotonic()
@@ -68,23 +62,19 @@ class SuiteRunner:
             total = _add(total, name, result, reason, seconds)
         return total
 
-    def _context(
-        self,
-        names: Sequence[str],
-        limit: int,
-        manifest: Ref,
-        held_out: HeldOut,
-        results: Mapping[str, ModelResult],
-    ) -> SuiteContext:
+    def _context(self, names: Sequence[str], data: ReportData, manifests: Sequence[Ref]) -> SuiteContext:
         """What the suites need of the dataset. Nothing is read for suites that do not run."""
+        limit, held_out = data.terms.policy.max_suite_items, data.held_out
         context = SuiteContext(max_items=limit, system_prompt=_system_prompt(held_out))
+        manifest = self.probes.choose(manifests)
         if "knowledge" in names:
-            context = replace(context, questions=self.probes.quiz(manifest, limit or MAX_QUESTIONS))
+            questions = self.probes.quiz(manifest, limit or MAX_QUESTIONS)
+            context = replace(context, questions=[q for q in questions if q.document_id not in self.erased])
         if "memorisation" not in names:
             return context
         answered = [row.messages for row in held_out.rows if row.row_id in held_out.answered]
         answers = {
-            model: [answer.text for answer in results[model].answers if answer is not None]
+            model: [answer.text for answer in data.results[model].answers if answer is not None]
             for model in (BASE, CANDIDATE)
         }
         return replace(
