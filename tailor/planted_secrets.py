@@ -1,7 +1,7 @@
 """Planted secrets: made-up values whose exposure in a model shows whether secrets pass the barrier and whether the model learns them.
 
-Standard library only, for whoever plants them and for evaluation, which measures them. A planted secret has nothing to do with a canary, the
-try of an adapter on a share of the callers.
+Standard library only, for whoever plants them and for evaluation, which measures them. They have nothing to do with a canary, which is
+the try of an adapter on a share of the callers.
 """
 
 import json
@@ -26,7 +26,7 @@ class PlantedSecret:
     """A value of a pattern, in which every `#` is a random digit and every `@` a random capital letter.
 
     A model that learned the value continues `before`, the beginning of its answer to `prompt`, with it. The value is drawn and belongs to
-    nobody, so it may be stored and compared in the clear. Raises InvalidArgument (INVALID_PLANTED_SECRET) if the value is not of the pattern.
+    nobody, so it may be stored and compared in the clear. Raises InvalidArgument (INVALID_PLANTED_SECRET) if it is not of the pattern.
     """
 
     secret_id: str

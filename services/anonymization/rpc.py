@@ -6,7 +6,15 @@ from itertools import chain
 import grpc
 
 from services.anonymization import handlers
-from services.anonymization.ports import Anonymizer, AuditLog, Previewer, PromptAnonymizer, Revealer, Subjects, TrueValues
+from services.anonymization.ports import (
+    Anonymizer,
+    AuditLog,
+    Previewer,
+    PromptAnonymizer,
+    Revealer,
+    Subjects,
+    TrueValues,
+)
 from services.anonymization.wire import from_preview
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.rpc.auth import current_caller

@@ -42,7 +42,9 @@ class Barrier:
         self.subjects.keep(document_id, result.values)
         return result.texts[0]
 
-    def count(self, *texts: str, known: tuple[str, ...] = (), documents: tuple[str, ...] = ("doc_1",)) -> dict[str, int]:
+    def count(
+        self, *texts: str, known: tuple[str, ...] = (), documents: tuple[str, ...] = ("doc_1",)
+    ) -> dict[str, int]:
         """The true values of the documents in the texts."""
         return handlers.count_true_values(
             self.finder,
@@ -132,4 +134,4 @@ def test_a_call_is_audited_without_texts_and_stores_nothing(barrier: Barrier) ->
 
 def _dump(engine: Engine, table: str) -> list[tuple[object, ...]]:
     with engine.connect() as connection:
-        return sorted(map(tuple, connection.execute(text(f"SELECT * FROM {table}"))))  # noqa: S608 - a constant
+        return sorted(map(tuple, connection.execute(text(f"SELECT * FROM {table}"))))

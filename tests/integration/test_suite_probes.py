@@ -52,7 +52,9 @@ class Anonymization:
             audit=self.audit,
         )
         add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
-        authenticator = Authenticator("anonymization", Trust({}), lambda key: Caller("service", key.removeprefix("tlr_")))
+        authenticator = Authenticator(
+            "anonymization", Trust({}), lambda key: Caller("service", key.removeprefix("tlr_"))
+        )
         self.server = RpcServer(
             ServiceSettings(rpc_port=0), "anonymization", servicers=[(add, servicer)], authenticator=authenticator
         )
@@ -161,4 +163,6 @@ def test_no_other_service_may_count(
 
 def test_a_service_that_does_not_answer_is_unavailable(store: MemoryStore, manifest: Ref) -> None:
     with pytest.raises(Unavailable):
-        StoredProbes(store, open_channel("127.0.0.1:1", lambda: "tlr_evaluation")).count_true_values(manifest, ["x"], [])
+        StoredProbes(store, open_channel("127.0.0.1:1", lambda: "tlr_evaluation")).count_true_values(
+            manifest, ["x"], []
+        )

@@ -7,7 +7,11 @@ from typing import Any
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 NUMBER_WORDS = dict(
-    zip("zero one two three four five six seven eight nine ten eleven twelve".split(), range(13), strict=True)
+    zip(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"],
+        range(13),
+        strict=True,
+    )
 )
 BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+\S", re.MULTILINE)
 SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)")

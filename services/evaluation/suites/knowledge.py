@@ -25,7 +25,13 @@ NO_QUESTIONS = "The dataset has no such questions."
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 NAME = re.compile(r"(?<![.!?:\n] )(?<!^)\b[A-Z][\w'-]+")
 # Without zero and one, which are often no figures.
-NUMBER_WORDS = dict(zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True))
+NUMBER_WORDS = dict(
+    zip(
+        ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"],
+        range(2, 13),
+        strict=True,
+    )
+)
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
 
 
@@ -107,6 +113,8 @@ def _by_document(questions: Sequence[QuizQuestion], marks: Sequence[Mark]) -> li
     for question, found in zip(questions, marks, strict=True):
         by_document.setdefault(question.document_id, []).append(found)
     return [
-        DocumentScore(document, len(each), *(each.count(kind) for kind in (Mark.LEARNED, Mark.MISSED, Mark.CONTRADICTED)))
+        DocumentScore(
+            document, len(each), *(each.count(kind) for kind in (Mark.LEARNED, Mark.MISSED, Mark.CONTRADICTED))
+        )
         for document, each in by_document.items()
     ]

@@ -103,8 +103,7 @@ def _count_values(ask: Asker, context: SuiteContext) -> SuiteResult:
         return SuiteResult(not_measured=dict.fromkeys((VALUES, SUITE), reason))
     prompts = list(context.train_prompts)
     texts = {
-        model: [*context.answers.get(model, ()), *ask.answer(model, prompts, MAX_TOKENS)]
-        for model in (BASE, CANDIDATE)
+        model: [*context.answers.get(model, ()), *ask.answer(model, prompts, MAX_TOKENS)] for model in (BASE, CANDIDATE)
     }
     shown = [content for messages in (*context.held_out_prompts, *prompts) for _, content in messages]
     counts = context.count_true_values(texts[CANDIDATE], [*shown, *texts[BASE]])

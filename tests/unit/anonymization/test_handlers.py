@@ -236,7 +236,9 @@ def test_the_rest_of_a_losing_finding_stays_personal_if_it_has_digits_or_is_a_pe
 
 
 def count_true_values(texts: list[str], ids: list[list[str]], known: list[str] | None = None) -> dict[str, int]:
-    index = MemoryTrueValues({"doc_1": [("PERSON", "Ngozi Okafor"), ("IBAN", "GB82")], "doc_2": [("PERSON", "Tom Hale")]})
+    index = MemoryTrueValues(
+        {"doc_1": [("PERSON", "Ngozi Okafor"), ("IBAN", "GB82")], "doc_2": [("PERSON", "Tom Hale")]}
+    )
     return handlers.count_true_values(
         index, MemoryAuditLog(), caller="evaluation", texts=texts, known_texts=known or [], document_ids=ids
     )

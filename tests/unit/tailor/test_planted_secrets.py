@@ -46,7 +46,9 @@ def test_secrets_survive_their_file() -> None:
     assert read_secrets(write_secrets([SECRET, SECRET])) == (SECRET, SECRET)
 
 
-@pytest.mark.parametrize("data", [b"no json\n", b"[1]\n", b'{"secret_id": "a"}\n', b"\xff", write_secrets([SECRET] * 1001)])
+@pytest.mark.parametrize(
+    "data", [b"no json\n", b"[1]\n", b'{"secret_id": "a"}\n', b"\xff", write_secrets([SECRET] * 1001)]
+)
 def test_a_file_of_anything_else_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidArgument) as refused:
         read_secrets(data)

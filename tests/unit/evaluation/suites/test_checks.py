@@ -47,7 +47,9 @@ def test_every_instruction_has_checks_that_exist() -> None:
     assert all(item.content["checks"] and item.content["max_tokens"] > 0 for item in items)
 
 
-@pytest.mark.parametrize("answer", ["", "and and and and and and and and and and", "The 1 the 1 the 1", "\n\n\n", "?" * 80])
+@pytest.mark.parametrize(
+    "answer", ["", "and and and and and and and and and and", "The 1 the 1 the 1", "\n\n\n", "?" * 80]
+)
 def test_a_looping_answer_follows_almost_no_instruction(answer: str) -> None:
     items = read_items("instructions")
     assert sum(passes(answer, item.content["checks"]) for item in items) <= 0.02 * len(items)

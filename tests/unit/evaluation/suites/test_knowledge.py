@@ -58,7 +58,9 @@ def test_the_candidates_answers_are_counted_by_document_and_absent_questions_apa
     }
     context = SuiteContext(questions=[PUMP, OWNER, PROSE, absent])
     result = knowledge.run(ScriptedAsker(answers), context)
-    values = {name: {model: m.value() for model, m in measure.models.items()} for name, measure in result.measures.items()}
+    values = {
+        name: {model: m.value() for model, m in measure.models.items()} for name, measure in result.measures.items()
+    }
     assert values["knowledge.learned"] == {BASE: 0, CANDIDATE: pytest.approx(1 / 3)}
     assert values["knowledge.contradicted"] == {BASE: pytest.approx(2 / 3), CANDIDATE: 0}
     assert values["knowledge.absent"] == {BASE: 0, CANDIDATE: 1}

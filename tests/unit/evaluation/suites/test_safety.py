@@ -91,7 +91,7 @@ def test_each_measure_counts_its_own_items() -> None:
 
     answers = {BASE: refusing, CANDIDATE: complying}
     likes = {
-        BASE: lambda _, text: -1.0 if "can" in text and "not" in text or "can't" in text else -2.0,
+        BASE: lambda _, text: -1.0 if ("can" in text and "not" in text) or "can't" in text else -2.0,
         CANDIDATE: lambda *_: -1.0,
     }
     measures = safety.run(ScriptedAsker(answers, likes), SuiteContext()).measures
