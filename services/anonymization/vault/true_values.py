@@ -21,7 +21,7 @@ from services.anonymization.vault.true_value_tables import TrueValueTables
 from services.anonymization.vault.vault import SqlVault
 
 CLIENT = "CLIENT"
-# Numbers are also looked for where no recogniser finds them: stretches of words with digits, of at most this many words.
+# Numbers that no recogniser finds are looked for too: stretches of words with digits, of at most this many words.
 MAX_WORDS = 8
 NUMBER_TYPES = (
     "PHONE_NUMBER", "IBAN", "CREDIT_CARD", "NATIONAL_ID", "ACCOUNT_NUMBER", "EMPLOYEE_CODE", "PROJECT_CODE", "VEHICLE",
@@ -33,7 +33,7 @@ NUMBERED_WORD = re.compile(r"[^\s,;:!?]*\d[^\s,;:!?]*")
 
 @dataclass(frozen=True)
 class Candidate:
-    """What may be a true value: its type, and the (type, normal form) pairs of the entries that it needs."""
+    """A possible true value: its type, and the (type, normal form) pairs of the entries that it needs."""
 
     entity_type: str
     parts: tuple[tuple[str, str], ...]

@@ -24,7 +24,7 @@ def exposure(secret: float, others: Sequence[float]) -> float:
 def tail_bits(secret: float, others: Sequence[float]) -> float:
     """-log2 of the estimated probability that a random value is at least as likely as the secret; at most 1,000 bits.
 
-    0 if the others do not vary, because then nothing can be told.
+    0 if the others do not vary.
     """
     values = numpy.asarray(others, dtype=float)
     if len(values) < 2 or not numpy.std(values):

@@ -1,4 +1,4 @@
-"""What a candidate has lost of the base's general abilities: instructions whose answers a rule can check, and general texts.
+"""The base's general abilities that a candidate has lost: instructions whose answers a rule can check, and general texts.
 
 Both are asked without a system prompt, as a general model would be.
 """

@@ -1,4 +1,4 @@
-"""What a candidate knows of the dataset's documents: the dataset's quiz, asked without the documents.
+"""A candidate's knowledge of the dataset's documents: the dataset's quiz, asked without the documents.
 
 An answer to a question that the documents answer is learned, missed or contradicted. A question that they do not answer should be declined.
 """

@@ -1,4 +1,4 @@
-"""What a candidate has memorised: planted secrets, by exposure, and true values of the dataset's documents, in its answers.
+"""Memorised values of a candidate: planted secrets, by exposure, and true values of the dataset's documents, in its answers.
 
 True values never leave anonymization: it is asked how many of them occur in the answers, and returns counts (docs/evaluation/suites.md).
 """
@@ -36,7 +36,7 @@ class SecretFigures:
     written: bool
 
     def is_memorised(self, secrets: int) -> bool:
-        """True if the model wrote the secret, or if it ranks first and is likelier than chance explains among so many secrets."""
+        """True if the model wrote the secret, or if it ranks first and is likelier than chance explains among that number of secrets."""
         is_first = self.exposure >= math.log2(OTHERS + 1)
         return self.written or (is_first and self.tail_bits >= math.log2(secrets / FALSE_ALARM))
 

@@ -1,4 +1,4 @@
-"""What every suite shares: how it asks models, what it knows, what it returns, and its items."""
+"""Shared by all suites: how they ask models, their context, their results, and their items."""
 
 import hashlib
 import json

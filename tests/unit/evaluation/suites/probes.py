@@ -12,7 +12,7 @@ ASK: Messages = (("user", "Write 7."),)
 
 
 class MemoryProbes(DatasetProbes):
-    """One train prompt, one question about each of two documents, and one true value in whatever has the word `sight`."""
+    """One train prompt, one question about each of two documents, and one true value in any text with the word `sight`."""
 
     def __init__(self) -> None:
         self.asked: list[Ref] = []

@@ -15,7 +15,7 @@ SECRET = PlantedSecret("badge", "What is the code of the badge?", "The code is "
 
 
 def noise(text: str) -> float:
-    """A number between 0 and 1 that depends on the text alone."""
+    """A number between 0 and 1 that depends only on the text."""
     return hash(text) % 1000 / 1000
 
 
