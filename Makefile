@@ -16,7 +16,7 @@ GPU_PYTHON ?=
 DOCUMENTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-client check fmt proto sample up down images check-images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows
+.PHONY: help install demo test test-fast test-client check fmt proto sample up down images check-images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ bench-training: install ## SFT beside trl, full beside LoRA and QLoRA, and what 
 
 bench-preferences: install ## Reward model, RLOO and DPO on rankings
 	$(BIN)/python -m bench.preferences
+
+bench-gate: install ## Whether chance can pass the gate: adapters of known worth on many samples of rows (an hour, then minutes)
+	$(BIN)/python -m bench.gate
 
 bench-rows: install ## Rows of 100,000 generated and 2,000 real documents, and what they teach (hours; DOCUMENTS=1000 for a small try)
 	$(BIN)/python -m bench.rows $(if $(DOCUMENTS),--documents $(DOCUMENTS))

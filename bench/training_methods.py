@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.training_house import House, Row, Used, fetch_weights, recipe, run_worker
 from services.evaluation.adapters.metrics import compute_metrics as task_scores
+
+from bench.training_house import House, Row, Used, fetch_weights, recipe, run_worker
 from services.training.bases.files import load_tokenizer
 from services.training.methods import held_out, loading, model
 from services.training.methods.rows import Encoded, encode

@@ -27,12 +27,14 @@ from tailor.cli.build import build_dataset, describe_left_out
 from tailor.cli.calls import list_adapters, pages, unary
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.datasets import describe_figures
+from tailor.cli.definitions import read_definition
 from tailor.cli.events import decode
+from tailor.cli.figures import decision_of
+from tailor.cli.messages import to_dict
 from tailor.cli.output import short
 from tailor.cli.publish import publish_all
 from tailor.cli.reader import Start, TopicReader
 from tailor.cli.run_views import FAILED, describe
-from tailor.cli.definitions import read_definition
 from tailor.cli.specialists import define
 from tailor.cli.story import Story, Tell, wait_for, wait_out_errors
 from tailor.cli.submissions import Description, FileSubmission, collect
@@ -46,7 +48,7 @@ Figures = dict[str, Any]
 STEPS = ("up", "base", "documents", "dataset", "training", "evaluation", "asking")
 OUTCOMES = ("document.anonymized.v1", "document.rejected.v1")
 BASE = "base"
-DECIDED = (registry_pb2.DECISION_PASSED, registry_pb2.DECISION_REFUSED)
+DECIDED = (registry_pb2.DECISION_PASSED, registry_pb2.DECISION_REFUSED, registry_pb2.DECISION_UNDECIDED)
 NOTHING_NEW = "nothing is new: the corpus is unchanged, no run was started"
 UP_SECONDS = 180.0
 QUIET_MS = 2000
@@ -77,7 +79,7 @@ def read_sample(folder: Path) -> Sample:
 def run_demo(state_dir: Path, sample: Sample, story: Story) -> Figures:
     """Run every step and return the figures, which are also written to `demo.json` in the state directory. Blocks for minutes.
 
-    If the gate refuses the adapter, that is a result: `promoted` is False and no questions are asked.
+    If the gate refuses the adapter or cannot decide, that is a result: `promoted` is False and no questions are asked.
     """
     definition = sample.definition
     (state_dir / "demo.json").unlink(missing_ok=True)
@@ -100,8 +102,8 @@ def run_demo(state_dir: Path, sample: Sample, story: Story) -> Figures:
                 figures |= model_figures(built.dataset, item)
                 if figures["promoted"]:
                     wait_until_served(connections, client, adapter, now)
-                for refusal in item.refusals:
-                    story.note(f"refused: {refusal}")
+                for reason in item.reasons:
+                    story.note(f"{decision_of(item.decision)}: {reason}")
             if figures["promoted"]:
                 with story.step("asking", "ask the base and the specialist the same questions"):
                     figures["answers"] = ask_both(client, definition.name, sample.questions, now)
@@ -219,7 +221,10 @@ def evaluate(connections: Connections, adapter: models_pb2.AdapterTrained, now: 
 
     item = wait_for(decided, now)
     is_met = item.decision == registry_pb2.DECISION_PASSED
-    now(f"{item.evaluation.rows} held-out rows; the gate is {'met' if is_met else 'not met, nothing is promoted'}")
+    now(
+        f"{item.evaluation.rows} held-out rows; the gate's verdict is {decision_of(item.decision)}"
+        f"{'' if is_met else ', nothing is promoted'}"
+    )
     return item
 
 
@@ -352,14 +357,15 @@ def describe_outcomes(figures: Figures) -> str:
 
 
 def model_figures(dataset: models_pb2.DatasetBuilt, item: registry_pb2.CatalogueAdapter) -> Figures:
-    """The dataset, the run (losses in nats per token), and each metric of the base and of the tuned model on held-out rows."""
-    adapter, scores = item.adapter, item.evaluation
+    """The dataset, the run (losses in nats per token), and the evaluation with the gate's verdict."""
+    adapter = item.adapter
     measured = ("seconds", "steps", "first_loss", "last_loss", "tokens_per_second")
     return {
         "dataset": {"digest": dataset.digest, "rows": dataset.train_rows, "held_out": dataset.held_out_rows},
         "run": {"id": adapter.run_id} | {name: getattr(adapter, name) for name in measured},
         "adapter": {"digest": adapter.digest},
-        "scores": {"base": dict(scores.base.values), "tuned": dict(scores.candidate.values)},
+        "evaluation": to_dict(item.evaluation),
+        "verdict": {"decision": decision_of(item.decision), "reasons": list(item.reasons)},
         "promoted": item.decision == registry_pb2.DECISION_PASSED,
         "answers": [],
     }

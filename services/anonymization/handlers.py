@@ -102,16 +102,15 @@ def _anonymize_document(
     language_of: Callable[[str], str],
     now_ms: Callable[[], int],
 ) -> Passed:
-    texts = (text.text,) if text.prompt is None else (text.prompt, text.text)
-    result = anonymizer.anonymize(texts, ingested.labels)
-    clean = DocumentText(result.texts[-1], None if text.prompt is None else result.texts[0])
+    result = anonymizer.anonymize(text.parts, ingested.labels)
+    clean = text.with_parts(result.texts)
     # Index subjects before writing the text, so that anything in the corpus can be found by data subject.
     subjects.keep(ingested.document_id, result.values)
     ref = corpus.write(clean)
     return Passed(
         ingested,
         ref,
-        len(clean.text) + len(clean.prompt or ""),
+        sum(map(len, clean.parts)),
         result.findings,
         result.policy_digest,
         now_ms(),

@@ -14,6 +14,9 @@ from tailor.wire import to_datetime, to_evaluation_policy, to_row_policy, to_sam
 
 # Anonymization is the only service that rejects with this reason; submissions with any other are rejected by ingestion.
 REJECTED_BY_ANONYMIZATION = "UNREADABLE"
+# What the contract names for a gate that sets none.
+MAX_PARITY = 0.1
+BEAT = ("base", "few_shot")
 ENDED = {training_pb2.RUN_STATE_SUCCEEDED, training_pb2.RUN_STATE_FAILED, training_pb2.RUN_STATE_CANCELLED}
 
 
@@ -60,9 +63,32 @@ def count_under_way(flow: registry_pb2.GetFlowResponse) -> int:
     return count_submitted(flow) - flow.anonymized - count_rejected(flow)
 
 
-def decision(adapter: registry_pb2.CatalogueAdapter) -> str:
+def decision(adapter: registry_pb2.CatalogueAdapter | registry_pb2.TraceResponse) -> str:
     """The gate's decision as a word; `waiting` before the evaluation."""
     return word(adapter, "decision") if adapter.decision else "waiting"
+
+
+def list_models(evaluation: models_pb2.AdapterEvaluated) -> tuple[str, ...]:
+    """The models of an evaluation: the base first, then others by name, the adapter that served, the candidate last."""
+    names = {model for item in evaluation.metrics for model in item.models}
+    return tuple(sorted(names, key=lambda name: (name != "base", name == "incumbent", name == "candidate", name)))
+
+
+def list_gate(gate: models_pb2.Gate) -> tuple[tuple[str, str], ...]:
+    """Name and limit of every condition of a gate."""
+    primary = gate.primary
+    limits = (
+        ("decides", primary.metric or "log_likelihood, or win_rate after learning from preferences"),
+        ("gain", f"certainly above {primary.min_gain:g} over {' and '.join(gate.beat or BEAT)}"),
+        ("gain", f"certainly above {primary.min_gain_over_incumbent:g} over what serves"),
+        *((f"{guard.metric} loses", f"certainly at most {guard.margin:g}") for guard in gate.guards),
+        ("rows", f"at least {gate.min_rows:,}"),
+        ("parity", f"at most {gate.max_parity or MAX_PARITY:g} nats per token"),
+        ("forgetting", f"at most {gate.max_forgetting:g}" if gate.HasField("max_forgetting") else ""),
+        ("drop of refusals", f"at most {gate.max_refusal_drop:g}" if gate.HasField("max_refusal_drop") else ""),
+        ("memorised", f"at most {gate.max_memorised}"),
+    )
+    return tuple((name, limit) for name, limit in limits if limit)
 
 
 def key_state(key: registry_pb2.Key, now: datetime) -> str:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from services.evaluation.adapters import tables
 from services.evaluation.adapters.inference import RemoteModels
+from services.evaluation.adapters.judge import open_judge
+from services.evaluation.adapters.judging_sql import SqlAgreements, SqlDefinitions
+from services.evaluation.adapters.metric_services import open_metric_services
 from services.evaluation.adapters.probes import StoredProbes
 from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.adapters.rows import StoredHeldOutRows
@@ -12,6 +15,7 @@ from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlMo
 from services.evaluation.consumers import Consumers
 from services.evaluation.domain import Parameters, RetryLimits, Specialists
 from services.evaluation.handlers import forget
+from services.evaluation.judging import JudgeBench
 from services.evaluation.rpc import EvaluationServicer
 from services.evaluation.served_models import ServedModels
 from services.evaluation.settings import Settings
@@ -32,24 +36,29 @@ def build(runtime: Runtime, settings: Settings) -> None:
     outbox = runtime.outbox(engine, tables.outbox, producer)
     store = S3Store.from_settings(settings)
     models = RemoteModels(runtime.channel(settings, "inference", settings.inference_address))
-    results, erased = SqlModelResults(engine), runtime.erased_documents(settings)
+    results, artifacts, rows = SqlModelResults(engine), SqlArtifacts(engine), StoredHeldOutRows(store)
+    erased = runtime.erased_documents(settings)
+    judging = JudgeBench(artifacts, rows, SqlAgreements(engine), open_judge(settings), erased, settings.judge_parallel)
     anonymization = runtime.channel(settings, "anonymization", settings.anonymization_address)
     probes = StoredProbes(store, anonymization, settings.read_planted_secrets())
     worker = EvaluationWorker(
-        artifacts=SqlArtifacts(engine),
+        artifacts=artifacts,
         evaluations=SqlEvaluations(engine, outbox),
         results=results,
         models=models,
         source=ServedModels(models),
-        rows=StoredHeldOutRows(store),
+        rows=rows,
         reports=ObjectReports(store),
         specialists=Specialists(),
+        judging=judging,
+        definitions=SqlDefinitions(engine),
+        services=open_metric_services(settings),
         parameters=Parameters(settings.concurrency),
         limits=RetryLimits(settings.give_up_seconds, settings.max_starts),
         erased=erased,
         suites=SuiteRunner(probes, results, settings.concurrency, erased),
     )
-    artifacts, evaluations, reports = worker.artifacts, worker.evaluations, worker.reports
+    evaluations, reports = worker.evaluations, worker.reports
     servicer = EvaluationServicer(artifacts, evaluations, reports)
     runtime.rpc(settings, [(add_EvaluationServiceServicer_to_server, servicer)])
     consumers = Consumers(artifacts, evaluations, worker.specialists)

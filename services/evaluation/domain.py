@@ -23,6 +23,10 @@ CANDIDATE = "candidate"
 # The candidate's difference from the trainer's probe scores, among the suites' measures.
 PARITY = "parity"
 LOG_LIKELIHOOD = "log_likelihood"
+# Task of the rows of golden documents.
+GOLDEN = "test"
+# Fewer ranked pairs say nothing about a judge model.
+MIN_RANKED_PAIRS = 10
 WIN_RATE = "win_rate"
 
 
@@ -64,7 +68,10 @@ class Serving:
 
 @dataclass(frozen=True)
 class SpecialistTerms:
-    """What a specialist's definition says about its evaluation. Without `metrics`, the built-in ones are measured."""
+    """The part of a specialist's definition that concerns its evaluation. Without `metrics`, the built-in ones are measured.
+
+    `definition_digest` changes whenever its metrics or its gate do.
+    """
 
     specialist: str
     revision: int
@@ -72,6 +79,7 @@ class SpecialistTerms:
     sampling: Sampling = field(default_factory=Sampling)
     metrics: tuple[MetricDefinition, ...] = ()
     policy: EvaluationPolicy = field(default_factory=EvaluationPolicy)
+    definition_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,49 @@ class HeldOutRow:
 
 
 @dataclass(frozen=True)
+class RankedPair:
+    """Two drafts to one prompt of which experts preferred the chosen one."""
+
+    row_id: str
+    document_ids: tuple[str, ...]
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Cohen's kappa of the judge model with the experts over a number of ranked pairs; None over fewer than ten."""
+
+    kappa: float | None
+    pairs: int
+    failures: int = 0
+
+    def shortfall(self, minimum: float) -> str:
+        """Why the judge model's scores do not count in the gate; empty if they do."""
+        if self.kappa is None:
+            return (
+                f"shown, but it does not count: the judge model's agreement with the experts is unknown, because {self.pairs} ranked pairs"
+                f" exist and {MIN_RANKED_PAIRS} are needed"
+            )
+        if self.kappa < minimum:
+            return (
+                f"shown, but it does not count: the judge model's agreement with the experts is kappa {self.kappa:.2f} over"
+                f" {self.pairs} pairs, and at least {minimum:.2f} is needed"
+            )
+        return ""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A specialist's metrics and gate as they were frozen at their first evaluation."""
+
+    digest: str
+    revision: int
+    frozen_at: datetime
+
+
+@dataclass(frozen=True)
 class Score:
     """The sum of the natural log-probabilities of an answer's tokens, and the number of tokens."""
 
@@ -140,8 +191,8 @@ class Answer:
 class AnsweredRow:
     """A row with one model's answer, and its scores of the reference and, of a pair, of the rejected answer.
 
-    `answer` is None for rows that are only scored; the scores are None for models that cannot score. `finished` is False if the answer was cut
-    at the maximum of tokens.
+    `answer` is None for rows that are only scored; the scores are None for models that cannot score. `finished` is False if the answer was
+    cut at the maximum of tokens.
     """
 
     row: HeldOutRow
@@ -164,7 +215,7 @@ class LoadedCandidate:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """The answers of one model and its scores, in the order of the rows; None where a row was not answered or cannot be scored."""
+    """The answers of one model and its scores, in the order of the rows; None if a row was not answered or cannot be scored."""
 
     answers: tuple[Answer | None, ...]
     scores: tuple[Score | None, ...]
@@ -215,7 +266,7 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The chosen rows, sorted by id, and the ids of those that are answered; the others are only scored. `total` counts all held-out rows."""
+    """The chosen rows, sorted by id, and the ids of those that are answered; the others are only scored. `total` counts all rows."""
 
     rows: tuple[HeldOutRow, ...]
     answered: frozenset[str]
@@ -290,7 +341,8 @@ class EvaluationResult:
 class ReportData:
     """The content of a report. `results` are by model; `row_values` are by metric and model, in the order of the rows.
 
-    `counts` say by metric what the candidate's measurement left out or failed at.
+    `counts` say by metric what the candidate's measurement left out or failed at. `definitions` are those of the specialist, the oldest
+    first and the one that was measured last.
     """
 
     evaluation: Evaluation
@@ -304,6 +356,7 @@ class ReportData:
     not_measured: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     row_values: Mapping[str, Mapping[str, Sequence[float | None]]] = field(default_factory=dict)
+    definitions: Sequence[Definition] = ()
     document_scores: tuple[DocumentScore, ...] = ()
     suite_details: Mapping[str, Any] = field(default_factory=dict)
     suite_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -325,7 +378,7 @@ class ReportData:
 
 
 def choose_rows(rows: Iterable[tuple[str, str]], limit: int) -> list[str]:
-    """Of rows as (id, task), the ids of at most `limit`, evenly from all tasks, sorted.
+    """Of rows as (id, task), the ids of at most `limit`, sorted: golden ones first, then evenly from all tasks.
 
     Streams the rows: only the first `limit` ids of each task are in memory.
     """
@@ -334,7 +387,8 @@ def choose_rows(rows: Iterable[tuple[str, str]], limit: int) -> list[str]:
         first = by_task.setdefault(task, [])
         bisect.insort(first, row_id)
         del first[limit:]
+    golden = by_task.pop(GOLDEN, [])
     queues = [by_task[task] for task in sorted(by_task)]
     rounds = max((len(queue) for queue in queues), default=0)
     spread = [queue[place] for place in range(rounds) for queue in queues if place < len(queue)]
-    return sorted(spread[:limit])
+    return sorted([*golden, *spread][:limit])

@@ -22,7 +22,7 @@ from services.evaluation.domain import (
 from services.evaluation.measurement import Measurement
 from services.evaluation.metrics.context import MetricContext
 from services.evaluation.statistics import estimate, estimate_gain, find_clusters
-from tailor.errors import FailedPrecondition
+from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.words import MetricDefinition
 
 # What is measured if a specialist names no metrics. `terms` needs house terms.
@@ -82,7 +82,7 @@ def _measure_models(
         chosen = [row for row, is_wanted in zip(rows, wanted, strict=True) if is_wanted]
         try:
             found = metrics.measure(definition, chosen, replace(context, answers=others).select(wanted))
-        except FailedPrecondition as error:
+        except (FailedPrecondition, InvalidArgument) as error:
             reason = str(error)
         else:
             measurements[model] = metrics.spread(found, wanted)
@@ -90,7 +90,7 @@ def _measure_models(
 
 
 def _choose(definition: MetricDefinition, rows: Sequence[AnsweredRow]) -> list[bool]:
-    """Pairs for the win rate. For other metrics the documents' rows, whose references people wrote; without any, the pairs' chosen answers."""
+    """Pairs for the win rate. For other metrics the documents' rows, whose references people wrote; without any, the chosen answers."""
     pairs = [row.row.rejected is not None for row in rows]
     if definition.kind == WIN_RATE or all(pairs):
         return pairs

@@ -9,14 +9,17 @@ from typing import Any, Protocol
 
 from services.evaluation.domain import (
     Adapter,
+    Agreement,
     Answer,
     AnsweredRow,
+    Definition,
     Evaluation,
     EvaluationResult,
     HeldOut,
     HeldOutRow,
     LoadedCandidate,
     ModelResult,
+    RankedPair,
     ReportData,
     Score,
     Serving,
@@ -32,12 +35,16 @@ from tailor.words import Sampling
 class Artifacts(Protocol):
     """Datasets and adapters that events announced."""
 
-    def add_dataset(self, digest: str, manifest: Ref) -> None:
-        """Store the location of a dataset's manifest. Idempotent."""
+    def add_dataset(self, digest: str, manifest: Ref, ranked_for: str = "") -> None:
+        """Store the location of a dataset's manifest; `ranked_for` is the specialist whose drafts it ranks. Idempotent."""
         ...
 
     def dataset(self, digest: str) -> Ref | None:
         """The manifest of a dataset."""
+        ...
+
+    def newest_ranked(self, specialist: str) -> tuple[str, Ref] | None:
+        """Digest and manifest of the newest dataset of a specialist's ranked drafts."""
         ...
 
     def add_adapter(self, adapter: Adapter) -> None:
@@ -130,8 +137,8 @@ class Models(Protocol):
 class EvaluatedModel(Protocol):
     """A model that an evaluation measures: the base, the base with another prompt, an adapter, or an external model. Thread-safe.
 
-    Methods block. They raise Unavailable while the model does not answer, NotFound if it must be prepared again, and FailedPrecondition if it
-    cannot be measured: the evaluation then fails for the base, the incumbent and the candidate, and leaves out any other model.
+    Methods block. They raise Unavailable while the model does not answer, NotFound if it must be prepared again, and FailedPrecondition if
+    it cannot be measured. The evaluation then fails for the base, the incumbent and the candidate, and leaves out any other model.
     """
 
     @property
@@ -149,7 +156,7 @@ class EvaluatedModel(Protocol):
         ...
 
     def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
-        """Answer a row's prompt."""
+        """Answer the prompt of a row."""
         ...
 
     def score(self, row: HeldOutRow, completion: str) -> Score | None:
@@ -205,6 +212,31 @@ class HeldOutRows(Protocol):
         """At most `max_rows` held-out rows, evenly from all tasks and always the same ones, of which `max_answers` are answered, all if 0.
 
         Blocks. Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
+        """
+        ...
+
+    def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
+        """At most `limit` pairs of a dataset of ranked drafts, of both splits, always the same ones. Blocks and raises as `held_out`."""
+        ...
+
+
+class Agreements(Protocol):
+    """How far judge models agree with experts. A key stands for the model, the pairs and all that it judges by."""
+
+    def find(self, key: str) -> Agreement | None: ...
+
+    def add(self, key: str, agreement: Agreement) -> None:
+        """Idempotent."""
+        ...
+
+
+class Definitions(Protocol):
+    """What was measured since when."""
+
+    def freeze(self, terms: SpecialistTerms) -> list[Definition]:
+        """Record a specialist's metrics and gate, with their revision and the time, unless they are the ones that were measured last.
+
+        Returns all records of the specialist, oldest first. Idempotent.
         """
         ...
 

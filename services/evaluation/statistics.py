@@ -12,7 +12,7 @@ import numpy
 from scipy import stats
 
 from services.evaluation.domain import Estimate, HeldOutRow
-from services.evaluation.measurement import Combine, Sums, Measurement
+from services.evaluation.measurement import Combine, Measurement, Sums
 
 METHOD = "paired cluster bootstrap, 95 %: the wider of the widened percentile and Student's t interval at each end"
 CONFIDENCE = 0.95
@@ -51,7 +51,7 @@ def estimate(measurement: Measurement, clusters: Sequence[int]) -> Estimate:
 def estimate_gain(
     candidate: Measurement, other: Measurement, clusters: Sequence[int], *, lower_is_better: bool = False
 ) -> Estimate:
-    """The paired gain of the candidate on the rows that both were measured on. Positive is better, whatever the metric's direction."""
+    """The paired gain of the candidate on the rows that both were measured on. Positive is better, also if a lower value is."""
     pairs = zip(candidate.statistics, other.statistics, strict=True)
     places = [place for place, (ours, theirs) in enumerate(pairs) if ours is not None and theirs is not None]
     if not places:

@@ -1,5 +1,6 @@
 """Translates evaluation's messages to its domain and back, so that rules know no protobuf. A new field of a message is added here."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -55,7 +56,14 @@ def to_terms(message: models_pb2.SpecialistChanged) -> SpecialistTerms:
         sampling=to_sampling(message.sampling),
         metrics=tuple(map(to_metric, message.metrics)),
         policy=to_evaluation_policy(message.evaluation),
+        definition_digest=_definition_digest(message),
     )
+
+
+def _definition_digest(message: models_pb2.SpecialistChanged) -> str:
+    """SHA-256 of the metrics and the gate."""
+    parts = models_pb2.SpecialistChanged(metrics=message.metrics, gate=message.gate)
+    return hashlib.sha256(parts.SerializeToString(deterministic=True)).hexdigest()
 
 
 def from_result(result: EvaluationResult) -> models_pb2.AdapterEvaluated:

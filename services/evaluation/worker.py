@@ -18,14 +18,15 @@ from services.evaluation.domain import (
     SpecialistTerms,
 )
 from services.evaluation.figures import fixed_value, measure_all, measure_cost
+from services.evaluation.judging import JudgeBench
 from services.evaluation.metrics.context import MetricContext
 from services.evaluation.model_runs import ModelResultsOf, ModelRunner, call
 from services.evaluation.ports import (
     Artifacts,
+    Definitions,
     EvaluatedModel,
     Evaluations,
     HeldOutRows,
-    JudgeModel,
     MetricServices,
     ModelResults,
     Models,
@@ -52,7 +53,8 @@ class EvaluationWorker:
     rows: HeldOutRows
     reports: ReportStore
     specialists: Specialists
-    judge: JudgeModel | None = None
+    judging: JudgeBench
+    definitions: Definitions
     services: MetricServices | None = None
     suites: SuiteRunner | None = None
     parameters: Parameters = field(default_factory=Parameters)
@@ -140,14 +142,16 @@ class EvaluationWorker:
 
     def _measure(self, data: ReportData, found: ModelResultsOf) -> ReportData:
         terms = data.terms
+        judging = self.judging.prepare(data.evaluation.adapter, terms)
         context = MetricContext(
             house_terms=terms.house_terms,
             guidelines=terms.policy.guidelines,
             criteria=terms.policy.criteria,
-            judge=self.judge,
+            judge=judging.judge,
             services=self.services,
         )
         figures = measure_all(terms, data.held_out, found.results, context)
+        figures = judging.apply(figures, terms.policy.min_judge_agreement)
         return replace(
             data,
             metrics=figures.metrics,
@@ -156,6 +160,7 @@ class EvaluationWorker:
             not_measured={**figures.not_measured, **found.left_out},
             counts=figures.counts,
             row_values=figures.row_values,
+            definitions=self.definitions.freeze(terms),
         )
 
     def _run_suites(self, data: ReportData, models: Sequence[EvaluatedModel]) -> ReportData:

@@ -67,9 +67,9 @@ class Guard:
 
 @dataclass(frozen=True)
 class Gate:
-    """What an evaluation must show. `beat` names the models to beat; empty means the defaults.
+    """The conditions of serving. `beat` names the models to beat; empty means the defaults.
 
-    `max_parity` is in nats per token; 0 means the default. A suite's limit that is None is not checked, except `max_memorised`, which is 0."""
+    `max_parity` is in nats per token; 0 means the default. A limit that is None is not checked, except `max_memorised`, which is 0."""
 
     primary: PrimaryMetric = field(default_factory=PrimaryMetric)
     guards: tuple[Guard, ...] = ()
@@ -198,7 +198,7 @@ class Evaluation:
 
 
 class Decision(Enum):
-    """The gate's decision on an evaluation. An undecided adapter is not promoted. `STALE`: what served has changed; it is evaluated again."""
+    """The gate's decision. An undecided adapter is not promoted; a stale one is evaluated again, because another adapter serves now."""
 
     PASSED = "passed"
     REFUSED = "refused"

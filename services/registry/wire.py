@@ -75,7 +75,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         description=message.description,
         selection=to_selection(message.selection),
         rebuild=RebuildPolicy(rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds),
-        gate=_to_gate(message.gate),
+        gate=to_gate(message.gate),
         house_terms=tuple(message.house_terms),
         system_prompt=message.system_prompt,
         use_teacher=message.use_teacher,
@@ -124,7 +124,8 @@ def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
     )
 
 
-def _to_gate(message: models_pb2.Gate) -> Gate:
+def to_gate(message: models_pb2.Gate) -> Gate:
+    """A gate; limits of suites that are not set are None."""
     primary = message.primary
     return Gate(
         primary=PrimaryMetric(primary.metric, primary.min_gain, primary.min_gain_over_incumbent),

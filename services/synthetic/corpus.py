@@ -160,6 +160,10 @@ class BuildCorpus(Protocol):
         """Ids of admitted documents without an assignment, in the order in which they were prepared."""
         ...
 
+    def golden(self, document_ids: Sequence[str]) -> set[str]:
+        """The golden documents (kind `test`) among these."""
+        ...
+
     def links(self, boilerplate_documents: int) -> Iterator[Link]:
         """Stream the clusters that join an unassigned document to others, cluster by cluster.
 

@@ -30,7 +30,7 @@ from tailor.words import DatasetKind
 log = get_logger(__name__)
 
 # Increase it whenever the same documents would give other rows.
-BUILDER_VERSION = 3
+BUILDER_VERSION = 4
 # Chunks of held-out documents whose rows are in one file.
 HELD_OUT_CHUNKS = 8
 

@@ -18,6 +18,12 @@ class Kind(StrEnum):
     DOCUMENT = "document"
     DELIVERABLE = "deliverable"
     EXAMPLE = "example"
+    TEST = "test"
+
+    @property
+    def is_pair(self) -> bool:
+        """True if a person wrote a prompt and its answer, word for word."""
+        return self in (Kind.EXAMPLE, Kind.TEST)
 
 
 @dataclass(frozen=True)
@@ -116,10 +122,11 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Text:
-    """A document's text in the corpus; only examples have a prompt."""
+    """A document's text in the corpus; only examples and golden documents have a prompt. `key_insights` is JSON, or empty."""
 
     prompt: str | None
     text: str
+    key_insights: str = ""
 
 
 Range = tuple[int, int]
@@ -156,7 +163,7 @@ class Row:
     `messages` are (role, content) without the system prompt; users and assistant alternate, and the assistant has the last word.
     `made_by` is `structure`, `human`, `teacher:MODEL` or `import:NAME`. `tokens` counts the whole row by the base's tokenizer. `places` are
     the ranges of the document that the answers teach, and `spans` the parts of the file that hold them. `lineage` names a synthesis, the
-    version of its prompt, its seeds and its judge model.
+    version of its prompt, its seeds and its judge model. Rows of golden documents may have `key_insights`, as JSON.
     """
 
     task: str
@@ -170,11 +177,13 @@ class Row:
     places: tuple[Range, ...] = ()
     spans: tuple[Span, ...] = ()
     lineage: tuple[tuple[str, str], ...] = ()
+    key_insights: str = ""
 
     @property
     def row_id(self) -> str:
         """An id by content: equal rows have equal ids."""
-        parts = [self.task, *self.document_ids, self.system_prompt, self.messages, self.made_by]
+        insights = [self.key_insights] if self.key_insights else []
+        parts = [self.task, *self.document_ids, self.system_prompt, self.messages, self.made_by, *insights]
         return f"row_{fingerprint(*parts)[:32]}"
 
     @property

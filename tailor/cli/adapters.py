@@ -9,7 +9,8 @@ from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.calls import adapter_digest, first, list_adapters, unary
-from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.figures import decision_of, print_verdict
+from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.rollout import wait_for_rollout
 from tailor.cli.session import session_of
@@ -45,8 +46,7 @@ def adapters(
         columns = ("adapter", "specialist", "dataset", "loss", "gate", "serves")
         console.print(table("", columns, [_row(item) for item in items]))
         for item in items:
-            for refusal in item.refusals:
-                console.print(f"{short(item.adapter.digest)} refused: {refusal}", highlight=False)
+            print_verdict(console, short(item.adapter.digest), item.decision, item.reasons)
 
     session.output.emit({"adapters": [to_dict(item) for item in items]}, render)
 
@@ -126,6 +126,6 @@ def _row(item: registry_pb2.CatalogueAdapter) -> tuple[object, ...]:
         adapter.specialist,
         short(adapter.dataset_digest),
         f"{adapter.first_loss:.2f} to {adapter.last_loss:.2f}",
-        short_enum(registry_pb2.Decision.Name(item.decision), "DECISION_").replace("unspecified", "not evaluated"),
+        decision_of(item.decision),
         _where(item) + (" tainted" if item.tainted else ""),
     )

@@ -14,6 +14,10 @@ from tailor.errors import InvalidArgument, Reason
 
 # Fields whose values are words, and the prefix of their protobuf names.
 ENUMS = {"promotion": "PROMOTION_MODE_", "on_erasure": "ON_ERASURE_"}
+THRESHOLDS = (
+    "`[[gate.thresholds]]` is no longer read: write `[gate.primary]` with `metric` and `min_gain` for the metric that decides, and a "
+    "`[[gate.guards]]` with `metric` and `margin` for each that must not be lost."
+)
 METRIC_FIELDS = {"name", "kind", "parameters_json"}
 
 
@@ -48,6 +52,8 @@ def list_set_fields(message: models_pb2.EvaluationPolicy) -> dict[str, Any]:
 
 def _to_message_fields(document: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(document)
+    if isinstance(fields.get("gate"), dict) and "thresholds" in fields["gate"]:
+        raise ValueError(THRESHOLDS)
     for name, prefix in ENUMS.items():
         value = fields.get(name)
         if isinstance(value, str) and not value.startswith(prefix):

@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from google.protobuf import json_format
 from rich.console import Console
 
+from tailor.api.events.v1 import models_pb2
 from tailor.cli.ask import side_by_side
-from tailor.cli.output import short, table
+from tailor.cli.figures import figures_table
+from tailor.cli.output import short
 from tailor.cli.session import session_of
 from tailor.cli.story import Story
 from tailor.errors import FailedPrecondition, Reason
@@ -59,7 +62,8 @@ def demo(
 
     session.output.emit(figures, render)
     if not figures["promoted"]:
-        raise FailedPrecondition(Reason.GATE_NOT_MET, "The adapter did not meet the gate; nothing was promoted.")
+        decision = figures["verdict"]["decision"]
+        raise FailedPrecondition(Reason.GATE_NOT_MET, f"The gate's verdict is {decision}; nothing was promoted.")
 
 
 def print_figures(console: Console, figures: dict[str, Any]) -> None:
@@ -68,13 +72,9 @@ def print_figures(console: Console, figures: dict[str, Any]) -> None:
         console.print(f"\n[bold]Question[/] (draft {answer['draft_id']})")
         console.print(answer["question"], markup=False, highlight=False)
         console.print(side_by_side([("base", answer["base"]), ("tuned", answer["tuned"])]))
-    base, tuned = figures["scores"]["base"], figures["scores"]["tuned"]
-    rows = [
-        (name, f"{base[name]:.3f}", f"{tuned[name]:.3f}", f"{tuned[name] - base[name]:+.3f}")
-        for name in sorted(set(base) & set(tuned))
-    ]
-    title = "\nScores on held-out rows (perplexity: lower is better)"
-    console.print(table(title, ("metric", "base", "tuned", "change"), rows))
+    console.print(figures_table(json_format.ParseDict(figures["evaluation"], models_pb2.AdapterEvaluated())))
+    for reason in figures["verdict"]["reasons"]:
+        console.print(f"{figures['verdict']['decision']}: {reason}", highlight=False)
     console.print(_summary(figures), highlight=False)
 
 

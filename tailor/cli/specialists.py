@@ -12,6 +12,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.calls import pages, unary
 from tailor.cli.definitions import list_parameters, list_set_fields, read_definition
+from tailor.cli.figures import describe_gate
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
@@ -32,7 +33,7 @@ def create(
 ) -> None:
     """Define a specialist. Idempotent: repeating the same definition has no effect.
 
-    FILE must set `name`, `base`, `recipe` and at least one `[[gate.thresholds]]`. docs/registry/specialist.toml is an example with every
+    FILE must set `name`, `base` and `recipe`. docs/registry/specialist.toml is an example with every
     field and its default.
     """
     session = session_of(context)
@@ -177,10 +178,8 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
         console.print(
             f"canary first: {specialist.canary.percent} % of the callers; `tailor canary show {specialist.name}`"
         )
-    gate = specialist.gate
-    thresholds = [(t.metric, t.min_gain_over_base, t.max_loss_to_incumbent) for t in gate.thresholds]
-    title = f"gate, on at least {gate.min_rows} rows, parity within {gate.max_parity or 0.1:g} nats per token"
-    console.print(table(title, ("metric", "min gain over base", "max loss to incumbent"), thresholds))
+    for line in describe_gate(specialist.gate):
+        console.print(line, highlight=False)
     replicas = [
         (replica.replica, "yes" if replica.serving else replica.reason or "not yet", replica.seen_time.ToJsonString())
         for replica in answer.serving.rollout

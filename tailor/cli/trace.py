@@ -7,6 +7,7 @@ from rich.console import Console
 
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import unary
+from tailor.cli.figures import decision_of, figures_table, print_verdict
 from tailor.cli.messages import to_dict
 from tailor.cli.output import table
 from tailor.cli.session import session_of
@@ -37,9 +38,9 @@ def _print(console: Console, answer: registry_pb2.TraceResponse) -> None:
     )
     console.print(f"dataset  {dataset.digest}, {dataset.train_rows} rows", highlight=False)
     if answer.HasField("evaluation"):
-        base, candidate = answer.evaluation.base.values, answer.evaluation.candidate.values
-        rows = [(name, f"{base[name]:.3f}", f"{candidate[name]:.3f}") for name in sorted(set(base) & set(candidate))]
-        console.print(table("evaluation", ("metric", "base", "adapter"), rows))
+        console.print(figures_table(answer.evaluation))
+        console.print(f"gate     {decision_of(answer.decision)}")
+        print_verdict(console, "gate    ", answer.decision, answer.reasons)
     documents = [
         (item.document_id, item.version.sequence, item.format, item.labels.source, item.labels.department)
         for item in answer.documents

@@ -60,7 +60,7 @@ def _outcome(method: Callable[..., Any], request: Any, names: Names) -> str:
 
 def _registry(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = registry_pb2, registry_pb2_grpc.RegistryServiceStub(channel)
-    gate = models_pb2.Gate(thresholds=[models_pb2.Threshold(metric="rougeL")])
+    gate = models_pb2.Gate(primary=models_pb2.PrimaryMetric(metric="rougeL"))
     definition = models_pb2.SpecialistChanged(name=n.specialist, revision=99, base="tiny", recipe="tiny", gate=gate)
     rubric = drafts_pb2.Rubric(accuracy=3, style=3, usefulness=3)
     yield "GetSpecialist", stub.GetSpecialist, pb.GetSpecialistRequest(name=n.specialist)

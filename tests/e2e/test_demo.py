@@ -21,11 +21,17 @@ name = "tiny-reports"
 base = "tiny"
 recipe = "tiny"
 house_terms = ["control envelope", "friction ledger"]
+[sampling]
+max_tokens = 24
+[evaluation]
+max_rows = 12
+max_answers = 6
 [gate]
 min_rows = 1
-[[gate.thresholds]]
+beat = ["base"]
+[gate.primary]
 metric = "perplexity"
-min_gain_over_base = {gain}
+min_gain = {gain}
 """
 
 
@@ -91,7 +97,8 @@ def test_the_demo_runs_without_a_network_and_a_second_run_trains_nothing(tmp_pat
     assert first["documents_published"] == first["documents_anonymized"] + sum(rejected.values())
     assert rejected == {"CORRUPT": 1, "EMPTY": 1}
     assert first["promoted"] is True
-    assert first["scores"]["tuned"]["perplexity"] < first["scores"]["base"]["perplexity"]
+    (perplexity,) = (item for item in first["evaluation"]["metrics"] if item["metric"] == "perplexity")
+    assert perplexity["gains"]["base"]["low"] > 0
     assert first["run"]["steps"] > 0
     assert len(first["answers"]) == 3
     assert all(answer["draft_id"].startswith("drf_") for answer in first["answers"])

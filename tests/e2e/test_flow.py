@@ -44,7 +44,11 @@ SPECIALIST = models_pb2.SpecialistChanged(
     preference_recipe="tiny-dpo",
     keep_drafts=True,
     house_terms=["control envelope", "friction ledger", "evidence pack"],
-    gate=models_pb2.Gate(min_rows=2, thresholds=[models_pb2.Threshold(metric="perplexity", min_gain_over_base=0.5)]),
+    sampling=models_pb2.SamplingDefaults(max_tokens=24),
+    evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6),
+    gate=models_pb2.Gate(
+        min_rows=2, beat=["base"], primary=models_pb2.PrimaryMetric(metric="perplexity", min_gain=0.5)
+    ),
 )
 PREFERENCES = """\
 method = "dpo"

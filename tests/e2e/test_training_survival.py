@@ -130,7 +130,9 @@ def story(installation: Installation) -> Iterator[Story]:
         base="tiny",
         recipe="killed-chain",
         selection=models_pb2.Selection(sources=["nowhere"]),
-        gate=models_pb2.Gate(thresholds=[models_pb2.Threshold(metric="perplexity", min_gain_over_base=1e9)]),
+        sampling=models_pb2.SamplingDefaults(max_tokens=24),
+        evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6),
+        gate=models_pb2.Gate(primary=models_pb2.PrimaryMetric(metric="perplexity", min_gain=1e9)),
     )
     installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=specialist), timeout=10)
     datasets = Datasets(installation)

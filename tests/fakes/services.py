@@ -82,9 +82,9 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.receipt = ""
         self.audit = audit_pb2.GetAuditResponse()
 
-    def _adapter(self, digest: str, decision: Any, refusals: list[str]) -> registry_pb2.CatalogueAdapter:
+    def _adapter(self, digest: str, decision: Any, reasons: list[str]) -> registry_pb2.CatalogueAdapter:
         adapter = models_pb2.AdapterTrained(digest=digest, specialist="engagement-reports", dataset_digest=DATASET)
-        item = registry_pb2.CatalogueAdapter(adapter=adapter, decision=decision, refusals=refusals)
+        item = registry_pb2.CatalogueAdapter(adapter=adapter, decision=decision, reasons=reasons)
         item.serving = decision == registry_pb2.DECISION_PASSED
         if decision != registry_pb2.DECISION_UNSPECIFIED:
             item.evaluation.rows = 16
@@ -160,7 +160,11 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.undecided = max(0, self.undecided - 1)
         return [
             self._adapter(ADAPTER, decision, []),
-            self._adapter(REFUSED_ADAPTER, registry_pb2.DECISION_REFUSED, ["rougeL gained 0.00, needs 0.02"]),
+            self._adapter(
+                REFUSED_ADAPTER,
+                registry_pb2.DECISION_REFUSED,
+                ["rougeL gains +0.001 (95 %: -0.010 to +0.012, 16 rows) over base"],
+            ),
         ]
 
     def ListAdapters(self, request: Any, context: Any) -> Any:
@@ -173,6 +177,10 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         if len(matches) > 1:
             refuse(context, InvalidArgument(Reason.AMBIGUOUS_ADAPTER, "Several adapters begin with these digits."))
         return registry_pb2.GetAdapterResponse(adapter=matches[0])
+
+    def PlanEvaluation(self, request: Any, context: Any) -> Any:
+        sentence = f"with 20 of 20 held-out rows of {len(request.dataset_digests)} datasets a difference below 0.05 cannot be seen"
+        return registry_pb2.PlanEvaluationResponse(metric="log_likelihood", rows=20, sentence=sentence)
 
     def GetDataset(self, request: Any, context: Any) -> Any:
         if not DATASET.startswith(request.digest):

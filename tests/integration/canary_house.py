@@ -32,7 +32,6 @@ from tailor.events.outbox import Outbox
 from tailor.rpc.identity import Identity
 from tailor.storage.memory import MemoryStore
 from tests.datasets import built
-from tests.evaluations import make_evaluated, make_figures
 from tests.unit.inference.fakes import FakeEngine, FakeStream, make_world
 
 NAME = "reports"
@@ -138,13 +137,11 @@ class House:
 
     def evaluate(self, digest: str, *, rouge: float = 0.2) -> None:
         serving = self.serving()
-        evaluated = models_pb2.AdapterEvaluated(
+        evaluated = make_evaluated(
+            digest,
+            NAME,
+            make_figures("rougeL", base=0.1, incumbent=0.1, candidate=rouge),
             evaluation_id=f"evl-{digest}-{serving.generation}",
-            adapter_digest=digest,
-            specialist=NAME,
-            base=models_pb2.Scores(values={"rougeL": 0.1}),
-            candidate=models_pb2.Scores(values={"rougeL": rouge, "parity": 0.01}),
-            rows=4,
             incumbent_generation=serving.generation,
             incumbent_digest=serving.adapter_digest,
         )

@@ -160,7 +160,7 @@ def test_a_refusal_by_the_gate_ends_the_demo_with_status_1_and_stops_the_stack(s
         result = _demo(state_dir, sample)
 
     assert result.exit_code == 1
-    assert "refused: rougeL gained 0.00, needs 0.02" in result.stderr
+    assert "refused: rougeL gains +0.001" in result.stderr
     assert "error: GATE_NOT_MET:" in result.stderr
     figures = json.loads((state_dir / "demo.json").read_text())
     assert (figures["promoted"], figures["answers"], figures["seconds"]["asking"]) == (False, [], 0.0)

@@ -9,11 +9,10 @@ import pytest
 from sqlalchemy import Engine
 
 from services.evaluation.adapters import tables
-from services.evaluation.adapters.metrics import compute_metrics
 from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlModelResults
 from services.evaluation.bootstrap import MIGRATIONS
 from services.evaluation.consumers import Consumers
-from services.evaluation.domain import EvaluationState, ModelResult, Score, Specialists
+from services.evaluation.domain import Answer, EvaluationState, ModelResult, Score, Specialists
 from services.evaluation.rpc import EvaluationServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
@@ -50,7 +49,6 @@ class World:
             artifacts=self.artifacts,
             evaluations=self.evaluations,
             results=self.results,
-            metrics=compute_metrics,
             specialists=specialists,
         )
         self.consumers = Consumers(self.artifacts, self.evaluations, specialists)
@@ -92,9 +90,12 @@ def test_an_adapter_is_evaluated_stored_and_published_once(engine: Engine) -> No
     assert not world.worker.evaluate_next(RUNNING)
     (message,) = world.published()
     assert (message.adapter_digest, message.rows, message.incumbent_generation) == ("ad1", 4, 0)
-    assert message.candidate.values["rougeL"] == 1.0 > message.base.values["rougeL"]
-    assert set(message.base.values) == {"rouge1", "rouge2", "rougeL", "bleu", "house_terms_f1", "perplexity"}
-    assert not message.HasField("incumbent")
+    figures = {item.metric: item for item in message.metrics}
+    assert figures["rougeL"].models["candidate"].value == 1.0 > figures["rougeL"].models["base"].value
+    assert figures["rougeL"].gains["base"].low > 0.5
+    assert {"log_likelihood", "rougeL", "bleu", "terms", "repetition", "perplexity"} <= set(figures)
+    assert set(figures["rougeL"].models) == {"base", "candidate"}
+    assert (message.held_out_rows, message.specialist_revision) == (4, 1)
     set_caller(Caller("service", "console"))
     response = world.servicer.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest="ad1"), CONTEXT)
     assert (
@@ -121,7 +122,8 @@ def test_an_adapter_is_evaluated_again_on_command_with_the_incumbent(engine: Eng
     assert world.worker.evaluate_next(RUNNING)
     *_, message = world.published()
     assert (message.evaluation_id, message.incumbent_digest, message.incumbent_generation) == (evaluation_id, "ad0", 4)
-    assert message.incumbent.values["rougeL"] == 1.0
+    rouge = next(item for item in message.metrics if item.metric == "rougeL")
+    assert (rouge.models["incumbent"].value, rouge.gains["incumbent"].value) == (1.0, 0.0)
     assert world.worker.models.calls.count("adapter:ad0") == 4
     with pytest.raises(AlreadyExists):
         world.servicer.Evaluate(evaluation_pb2.EvaluateRequest(adapter_digest="ad0", request_id="again"), CONTEXT)
@@ -160,8 +162,9 @@ def test_an_evaluation_is_claimed_once_and_released_with_the_transaction(engine:
 
 def test_results_survive_and_serve_later_evaluations_on_the_same_rows(engine: Engine) -> None:
     results = World(engine).results
-    result = ModelResult(("an answer",), (Score(-1.25, 3),))
+    result = ModelResult((Answer("an answer", False, 0.5, 7, 3), None), (Score(-1.25, 3), None), (None, Score(-2.0, 1)))
     results.add("evl_1", "adapter:ad1", "k", result)
     results.add("evl_1", "adapter:ad1", "k", ModelResult((), ()))
-    assert results.find("evl_1", "adapter:ad1", "k") == result == results.find_for_adapter("ad1", "k")
-    assert results.find("evl_1", "base", "k") is None and results.find_for_adapter("ad1", "other") is None
+    assert results.find("adapter:ad1", "k", "evl_1") == result == results.find("adapter:ad1", "k")
+    assert results.find("adapter:ad1", "k", "evl_2") is None
+    assert results.find("base:smollm2", "k") is None and results.find("adapter:ad1", "other") is None

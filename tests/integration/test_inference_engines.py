@@ -28,8 +28,8 @@ from services.registry.rules.gate import decide
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
-from tests.integration.listening import open_to_others
 from tests.evaluations import make_evaluated, make_figures
+from tests.integration.listening import open_to_others
 from tests.models import make_tiny_base, widen
 from tests.unit.inference.fakes import KEY, make_world
 

@@ -50,7 +50,9 @@ from tests.evaluations import make_evaluated, make_figures
 pytestmark = pytest.mark.integration
 
 NAME = "engagement-reports"
-SPECIALIST = Specialist(NAME, "smollm2-135m-instruct", "lora", gate=Gate(PrimaryMetric("rougeL", 0.02), beat=("base",), min_rows=8))
+SPECIALIST = Specialist(
+    NAME, "smollm2-135m-instruct", "lora", gate=Gate(PrimaryMetric("rougeL", 0.02), beat=("base",), min_rows=8)
+)
 
 
 class FakeEvaluator:
@@ -177,7 +179,9 @@ def test_an_undecided_evaluation_promotes_nothing_and_says_how_many_rows_would_d
     assert "about 102 rows would decide" in entry.reasons[0]
     with pytest.raises(FailedPrecondition, match="undecided"):
         promotions.promote(world.begin, NAME, "close", 0)
-    world.receive("draft.created.v1", drafts_pb2.DraftCreated(draft_id="drf_close", specialist=NAME, adapter_digest="close"))
+    world.receive(
+        "draft.created.v1", drafts_pb2.DraftCreated(draft_id="drf_close", specialist=NAME, adapter_digest="close")
+    )
     trace = world.queries.trace("drf_close")
     assert (trace.decision, list(trace.reasons)) == (entry.decision, list(entry.reasons))
 

@@ -105,7 +105,7 @@ def _show_evaluation(adapters: Page[CatalogueAdapter]) -> Stage:
     newest = policies[0]
     measured = newest.HasField("evaluation")
     note = f"{number(newest.evaluation.rows)} held-out rows" if measured else "evaluation in progress"
-    state = {"passed": "done", "refused": "bad"}.get(decision(newest), "busy")
+    state = {"passed": "done", "refused": "bad", "undecided": "waiting"}.get(decision(newest), "busy")
     return _make_stage("evaluation", decision(newest), note, state=state)
 
 

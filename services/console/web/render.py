@@ -1,5 +1,6 @@
 """Templates and their filters. Templates escape every value."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,19 @@ from markupsafe import Markup
 from services.console import rules
 from services.console.domain import Permission, Visitor
 from services.console.web.sessions import BrowserSession
+from tailor.api.events.v1 import models_pb2
 from tailor.wire import to_datetime
 
 HERE = Path(__file__).parent
 SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
-MAX_PARITY = 0.1  # what the contract names for a gate that sets none
-LOWER_IS_BETTER = frozenset({"perplexity"})
 METRIC_NAMES = {
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
     "bleu": "BLEU",
-    "house_terms_f1": "House terms F1",
+    "log_likelihood": "Log-likelihood (nats per token)",
+    "terms": "House terms F1",
     "perplexity": "Perplexity",
     "parity": "Parity (nats per token)",
     "held_out_loss": "Held-out loss",
@@ -129,9 +130,16 @@ def ordered(values: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(values.items(), key=lambda item: (order.index(item[0]) if item[0] in order else len(order), item[0]))
 
 
-def gain(name: str, value: float, reference: float) -> float:
-    """How much better a value is than the reference, in the metric's unit; negative if it is worse."""
-    return reference - value if name in LOWER_IS_BETTER else value - reference
+def interval(estimate: models_pb2.Estimate, sign: str = "") -> str:
+    """A value with its 95 % interval; with `+` as sign, the value of a gain."""
+    if not math.isfinite(estimate.high - estimate.low):
+        return "–" if math.isnan(estimate.value) else f"{estimate.value:{sign}.3f} (no interval)"
+    return f"{estimate.value:{sign}.3f} ({estimate.low:{sign}.3f} to {estimate.high:{sign}.3f})"
+
+
+def certainty(estimate: models_pb2.Estimate) -> str:
+    """`up` or `down` if the whole interval of a gain is on one side of zero, else `muted`."""
+    return "up" if estimate.low > 0 else "down" if estimate.high < 0 else "muted"
 
 
 def markdown(text: str) -> Markup:
@@ -157,13 +165,16 @@ FILTERS = (
         density,
         metric,
         ordered,
-        gain,
+        interval,
+        certainty,
         markdown,
     ),
     *(
         rules.word,
         rules.code,
         rules.decision,
+        rules.list_models,
+        rules.list_gate,
         rules.key_state,
         rules.list_filters,
         rules.list_row_limits,
@@ -187,7 +198,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters |= {function.__name__: function for function in FILTERS}
-        self._environment.globals |= {"Permission": Permission, "MAX_PARITY": MAX_PARITY}
+        self._environment.globals |= {"Permission": Permission}
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page with the visitor's own navigation."""

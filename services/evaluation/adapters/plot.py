@@ -34,9 +34,7 @@ def _draw(axis: Axes, figures: MetricFigures) -> None:
     models = list(figures.models)
     for place, model in enumerate(models):
         estimate = figures.models[model]
-        axis.errorbar(
-            estimate.value, place, xerr=_ends(estimate), fmt="o", capsize=3, color=COLOURS.get(model, OTHER)
-        )
+        axis.errorbar(estimate.value, place, xerr=_ends(estimate), fmt="o", capsize=3, color=COLOURS.get(model, OTHER))
     axis.set_yticks(range(len(models)), models, fontsize=8)
     axis.set_ylim(len(models) - 0.5, -0.5)
     axis.set_title(f"{figures.metric}{' (lower is better)' if figures.lower_is_better else ''}", fontsize=9)

@@ -11,6 +11,7 @@ from services.evaluation.adapters.plot import draw_figures
 from services.evaluation.domain import (
     CANDIDATE,
     PARITY,
+    Definition,
     Estimate,
     MetricFigures,
     ModelCost,
@@ -18,6 +19,7 @@ from services.evaluation.domain import (
     ReportData,
     Score,
 )
+from services.evaluation.goals import list_goals
 from services.evaluation.ports import ReportStore
 from services.evaluation.statistics import METHOD
 from tailor.document_scores import MEDIA_TYPE, DocumentScore, read_scores, write_scores
@@ -99,6 +101,11 @@ def as_json(data: ReportData) -> bytes:
         "suite_seconds": {name: round(seconds, 2) for name, seconds in data.suite_seconds.items()},
         "costs": [asdict(cost) for cost in data.costs],
         "not_measured": dict(data.not_measured),
+        "goals": [asdict(goal) for goal in list_goals(data.terms.metrics, data.metrics)],
+        "definitions": [
+            {"digest": entry.digest, "revision": entry.revision, "frozen_at": entry.frozen_at.isoformat()}
+            for entry in data.definitions
+        ],
         "counts": {metric: dict(counts) for metric, counts in data.counts.items() if counts},
         "rows": [_row(data, number) for number in range(len(data.held_out.rows))],
     }
@@ -165,14 +172,17 @@ def as_markdown(data: ReportData) -> str:
         "",
         "## Gains of the candidate",
         "",
-        "Positive is better, whatever the metric's direction.",
+        "Positive is better, also if a lower value is.",
         "",
         *_table("gain over", models[:-1], [(figures.metric, figures.gains) for figures in data.metrics], sign="+"),
         "",
         f"Intervals: {METHOD}; rows of one document are one cluster.",
         "",
         *_suites(data.suites, data.suite_seconds),
-        *[f"Not measured: {name} ({reason})." for name, reason in data.not_measured.items()],
+        *[f"Does not count: {name} ({reason})." for name, reason in data.not_measured.items()],
+        "",
+        *_goals(data),
+        *_definitions(data.definitions),
         "",
         *_costs(data.costs),
         "",
@@ -181,6 +191,29 @@ def as_markdown(data: ReportData) -> str:
     for row in [row for row in data.held_out.rows if row.row_id in data.held_out.answered][:EXAMPLES]:
         lines += ["", *_example(data, data.held_out.rows.index(row), models)]
     return "\n".join(lines) + "\n"
+
+
+def _goals(data: ReportData) -> list[str]:
+    goals = list_goals(data.terms.metrics, data.metrics)
+    rows = [
+        f"| {goal.metric} | {'gain over base' if goal.is_gain else 'value'} | {goal.goal:g} | {describe(goal.estimate)} | {goal.state} |"
+        for goal in goals
+    ]
+    return ["| goal | of | wanted | measured | state |", "|---|---|---:|---:|---|", *rows, ""] if goals else []
+
+
+def _definitions(definitions: Sequence[Definition]) -> list[str]:
+    """Since when the metrics and the gate hold, and what they replaced."""
+    if not definitions:
+        return []
+    *earlier, current = definitions
+    lines = [f"Metrics and gate: frozen on {current.frozen_at:%Y-%m-%d} at revision {current.revision}."]
+    if earlier:
+        revisions = ", ".join(f"revision {entry.revision} of {entry.frozen_at:%Y-%m-%d}" for entry in earlier)
+        lines.append(
+            f"They were changed after evaluations by {revisions}, whose figures cannot be compared with these."
+        )
+    return lines
 
 
 def _name(figures: MetricFigures) -> str:

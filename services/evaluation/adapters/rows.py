@@ -1,17 +1,19 @@
 """Held-out rows of a dataset, read from the Parquet files that its manifest names."""
 
+import heapq
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
-from services.evaluation.domain import HeldOut, HeldOutRow, choose_rows
+from services.evaluation.domain import HeldOut, HeldOutRow, RankedPair, choose_rows
 from services.evaluation.ports import HeldOutRows
-from tailor.datasets import HELD_OUT, DatasetFile, DatasetManifest
+from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest
 from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -35,6 +37,15 @@ class StoredHeldOutRows(HeldOutRows):
         rows.sort(key=lambda row: row.row_id)
         answered = choose_rows(((row.row_id, row.task) for row in rows), max_answers or len(rows))
         return HeldOut(tuple(rows), frozenset(answered), sum(file.rows for file in files))
+
+    def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
+        content = DatasetManifest.parse(self._store.get(manifest))
+        files = [file for split in (TRAIN, HELD_OUT) for file in content.split(split).files]
+        with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder, _reading(manifest):
+            paths = self._download(files, Path(folder))
+            keys = (record["row_id"] for record in _read(paths, ["row_id"]))
+            chosen = set(heapq.nsmallest(limit, keys, key=lambda key: sha256(key.encode()).digest()))
+            return [_to_pair(record) for record in _read(paths, None) if record["row_id"] in chosen]
 
     def _download(self, files: Sequence[DatasetFile], folder: Path) -> list[Path]:
         paths = [folder / f"{number:06}.parquet" for number in range(len(files))]
@@ -62,6 +73,11 @@ def _read(paths: Sequence[Path], columns: list[str] | None) -> Iterator[dict[str
                 yield from batch.to_pylist()
 
 
+def _to_pair(record: dict[str, Any]) -> RankedPair:
+    prompt = "\n\n".join(message["content"] for message in record["messages"])
+    return RankedPair(record["row_id"], tuple(record["document_ids"]), prompt, record["chosen"], record["rejected"])
+
+
 def _to_row(record: dict[str, Any]) -> HeldOutRow:
     """A row of either kind. The reference is the last message (sft) or the chosen answer (preference)."""
     messages = [(message["role"], message["content"]) for message in record["messages"]]
@@ -73,5 +89,6 @@ def _to_row(record: dict[str, Any]) -> HeldOutRow:
         messages=tuple(messages),
         reference=reference,
         language=record.get("language") or "",
+        key_insights=record.get("key_insights") or "",
         rejected=record.get("rejected"),
     )

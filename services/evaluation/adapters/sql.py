@@ -34,12 +34,19 @@ class SqlArtifacts(Artifacts):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add_dataset(self, digest: str, manifest: Ref) -> None:
-        _add(self._engine, tables.datasets, {"digest": digest, **_ref_columns(manifest)})
+    def add_dataset(self, digest: str, manifest: Ref, ranked_for: str = "") -> None:
+        row = {"digest": digest, "ranked_for": ranked_for, **_ref_columns(manifest)}
+        _add(self._engine, tables.datasets, row)
 
     def dataset(self, digest: str) -> Ref | None:
         row = _first(self._engine, select(tables.datasets).where(tables.datasets.c.digest == digest))
         return None if row is None else _ref(row)
+
+    def newest_ranked(self, specialist: str) -> tuple[str, Ref] | None:
+        table = tables.datasets
+        query = select(table).where(table.c.ranked_for == specialist).order_by(table.c.created_at.desc()).limit(1)
+        row = _first(self._engine, query)
+        return None if row is None else (row.digest, _ref(row))
 
     def add_adapter(self, adapter: Adapter) -> None:
         row = {

@@ -1,25 +1,16 @@
 """What the judge model says of answers: marks by a rubric, and comparisons in both orders."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.evaluation.judge.prompts import DEFAULT_CRITERIA, pairwise_request, rubric_request
+from services.evaluation.judge.prompts import Request, Rules, pairwise_request, rubric_request
 from services.evaluation.ports import JudgeModel
-from tailor.words import Criterion
 
 MAX_TOKENS = 300
 WIN, TIE, LOSS = 1.0, 0.5, 0.0
 # How the verdicts on the pair (ours, theirs) and on the pair (theirs, ours) read for ours.
 IN_ORDER = {"first": WIN, "second": LOSS, "tie": TIE}
 IN_REVERSE = {"first": LOSS, "second": WIN, "tie": TIE}
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What the judge model judges by."""
-
-    criteria: Sequence[Criterion] = DEFAULT_CRITERIA
-    guidelines: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,35 +21,23 @@ class Comparison:
     flipped: bool
 
 
-def mark(judge: JudgeModel, prompt: str, reference: str, answer: str, rules: Rules) -> Mapping[str, int] | None:
+def mark(judge: JudgeModel, request: Request, answer: str, rules: Rules) -> Mapping[str, int] | None:
     """Marks from 1 to 5 by criterion (Liu et al. 2023, "G-Eval"); None if the judge gave none. Blocks."""
-    messages, schema = rubric_request(prompt, reference, answer, rules.criteria, rules.guidelines)
-    marks = judge.ask(messages, schema, MAX_TOKENS)
+    marks = judge.ask(*rubric_request(request, answer, rules), MAX_TOKENS)
     return None if marks is None else {name: int(value) for name, value in marks.items()}
 
 
-def compare(
-    judge: JudgeModel, prompt: str, reference: str, ours: str, theirs: str, rules: Rules
-) -> Comparison | None:
+def compare(judge: JudgeModel, request: Request, ours: str, theirs: str, rules: Rules) -> Comparison | None:
     """Compare two answers in both orders, because judges prefer a position; None if the judge did not answer both. Blocks.
 
     Source: Zheng et al. 2023, "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", section 3.4: a win counts only in both orders.
     """
     if ours == theirs:
         return Comparison(TIE, flipped=False)
-    outcomes = [
-        _outcome(judge, (prompt, reference, *pair), readings, rules)
-        for pair, readings in (((ours, theirs), IN_ORDER), ((theirs, ours), IN_REVERSE))
+    verdicts = [
+        judge.ask(*pairwise_request(request, *pair, rules), MAX_TOKENS) for pair in ((ours, theirs), (theirs, ours))
     ]
-    first, second = outcomes
-    if first is None or second is None:
+    if verdicts[0] is None or verdicts[1] is None:
         return None
+    first, second = IN_ORDER[verdicts[0]["better"]], IN_REVERSE[verdicts[1]["better"]]
     return Comparison(first if first == second else TIE, flipped={first, second} == {WIN, LOSS})
-
-
-def _outcome(
-    judge: JudgeModel, texts: tuple[str, str, str, str], readings: Mapping[str, float], rules: Rules
-) -> float | None:
-    messages, schema = pairwise_request(*texts, rules.criteria, rules.guidelines)
-    verdict = judge.ask(messages, schema, MAX_TOKENS)
-    return None if verdict is None else readings[verdict["better"]]

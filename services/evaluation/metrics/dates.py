@@ -47,7 +47,12 @@ def _quarter(match: re.Match[str]) -> str:
 
 READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str | None]], ...] = (
     (_pattern(r"\b(?P<year>(?:19|20)\d{2})-(?P<month>\d{2})-(?P<day>\d{2})\b"), _date),
-    (_pattern(rf"\b(?P<day>\d{{1,2}})(?:st|nd|rd|th|\.|º)?\s+(?:(?:of|de)\s+)?{_MONTH},?(?:\s+(?:del?\s+)?{_YEAR})?"), _date),
+    (
+        _pattern(
+            rf"\b(?P<day>\d{{1,2}})(?:st|nd|rd|th|\.|º)?\s+(?:(?:of|de)\s+)?{_MONTH},?(?:\s+(?:del?\s+)?{_YEAR})?"
+        ),
+        _date,
+    ),
     (_pattern(rf"\b{_MONTH}\s+{_DAY}(?:st|nd|rd|th)?(?:,?\s+{_YEAR})?"), _date),
     (_pattern(rf"\b{_MONTH}\s+(?:del?\s+)?{_YEAR}"), _date),
     (_pattern(rf"\b(?P<day>\d{{1,2}})[./](?P<month>\d{{1,2}})[./]{_YEAR}"), _date),

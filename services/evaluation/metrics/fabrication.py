@@ -1,4 +1,7 @@
-"""Fabrication: figures and names that nothing supports (Nan et al. 2021, "Entity-level Factual Consistency of Abstractive Text Summarization")."""
+"""Fabrication: figures and names that nothing supports.
+
+Source: Nan et al. 2021, "Entity-level Factual Consistency of Abstractive Text Summarization".
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

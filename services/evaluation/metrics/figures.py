@@ -33,10 +33,12 @@ UNIT_OF = {word: unit for unit, words in UNITS.items() for word in words.split()
     "por ciento": "%",
 }
 WORDS = {
-    "en": "zero one two three four five six seven eight nine ten eleven twelve",
-    "de": "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf",
-    "fr": "zéro un deux trois quatre cinq six sept huit neuf dix onze douze",
-    "es": "cero uno dos tres cuatro cinco seis siete ocho nueve diez once doce",
+    "en": "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+    " eighteen nineteen twenty",
+    "de": "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn"
+    " neunzehn zwanzig",
+    "fr": "zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize",
+    "es": "cero uno dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince",
 }
 # "one" and "un" are articles as often as numbers.
 FIRST_WORD = 2
@@ -50,7 +52,9 @@ FIGURE = re.compile(
     rf"(?:[\s\u00a0-]?(?P<unit>{_UNIT})(?!\w))?(?P<ordinal>st|nd|rd|th)?(?P<rest>[^\W\d_]?)",
     re.IGNORECASE,
 )
-LIST_MARK = re.compile(r"^\s*(?:#+\s*)?(?:[-*>]\s+)?(?:\(?\d{1,3}(?:\.\d{1,3})*[.)]|#+\s*\d+(?:\.\d+)*)\s", re.MULTILINE)
+LIST_MARK = re.compile(
+    r"^\s*(?:#+\s*)?(?:[-*>]\s+)?(?:\(?\d{1,3}(?:\.\d{1,3})*[.)]|#+\s*\d+(?:\.\d+)*)\s", re.MULTILINE
+)
 CITATION = re.compile(r"\[\d+(?:\s?[,–-]\s?\d+)*\]")
 
 
@@ -92,7 +96,7 @@ class Values:
 def find_values(text: str, language: str = "", *, words: bool = True) -> Values:
     """The figures and dates of a text, without the numbers of lists, headings and citations.
 
-    With `words`, numbers from two to twelve count if they are spelled out, in English, German, French and Spanish.
+    With `words`, small numbers from two count if they are spelled out, in English, German, French and Spanish.
     """
     dates, rest = take_dates(LIST_MARK.sub(" ", CITATION.sub(" ", text)))
     figures = set(_read_figures(rest, language))

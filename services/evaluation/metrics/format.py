@@ -40,7 +40,9 @@ def _json_matcher(schema: Mapping[str, Any]) -> Callable[[str], bool]:
         Draft202012Validator.check_schema(schema)
     except SchemaError:
         raise InvalidArgument(
-            Reason.INVALID_METRIC, "A metric's JSON schema is invalid.", field_violations={"json_schema": "is not a schema"}
+            Reason.INVALID_METRIC,
+            "A metric's JSON schema is invalid.",
+            field_violations={"json_schema": "is not a schema"},
         ) from None
     # Without a registry, jsonschema would fetch schemas that a `$ref` names.
     validator = SafeValidator(schema, registry=referencing.Registry())

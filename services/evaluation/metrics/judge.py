@@ -1,12 +1,12 @@
 """The judge model's opinion: marks from 1 to 5 (Liu et al. 2023, "G-Eval") or comparisons (Zheng et al. 2023, "Judging LLM-as-a-Judge")."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from statistics import fmean
 
 from services.evaluation.domain import AnsweredRow
-from services.evaluation.judge.prompts import DEFAULT_CRITERIA
-from services.evaluation.judge.verdicts import Comparison, Rules, compare, mark
+from services.evaluation.judge.prompts import DEFAULT_CRITERIA, Request, Rules
+from services.evaluation.judge.verdicts import Comparison, compare, mark
 from services.evaluation.measurement import Measurement, mean_of
 from services.evaluation.metrics.context import MetricContext
 from tailor.errors import FailedPrecondition, Reason
@@ -28,11 +28,8 @@ def measure(rows: Sequence[AnsweredRow], context: MetricContext) -> Measurement:
 def _mark_all(rows: Sequence[AnsweredRow], context: MetricContext) -> Measurement:
     judge, rules = context.require_judge(), _rules(context)
 
-    def mark_row(row: AnsweredRow) -> dict[str, int] | None:
-        marks = None
-        if row.answer is not None:
-            marks = mark(judge, row.row.prompt, row.row.reference, row.answer, rules)
-        return None if marks is None else dict(marks)
+    def mark_row(row: AnsweredRow) -> Mapping[str, int] | None:
+        return None if row.answer is None else mark(judge, _request(row), row.answer, rules)
 
     with ThreadPoolExecutor(context.concurrency, thread_name_prefix="judge") as pool:
         marks = list(pool.map(mark_row, rows))
@@ -51,13 +48,13 @@ def _compare_all(rows: Sequence[AnsweredRow], context: MetricContext, against: s
             Reason.NO_MODEL_TO_COMPARE, f"The evaluation has no model `{against}` to compare with."
         )
     judge, rules = context.require_judge(), _rules(context)
-    compare_pair: Callable[[AnsweredRow, str | None], Comparison | None] = lambda row, other: (  # noqa: E731
-        None
-        if row.answer is None or other is None
-        else compare(judge, row.row.prompt, row.row.reference, row.answer, other, rules)
-    )
+
+    def compare_row(row: AnsweredRow, other: str | None) -> Comparison | None:
+        is_pair = row.answer is not None and other is not None
+        return compare(judge, _request(row), row.answer or "", other or "", rules) if is_pair else None
+
     with ThreadPoolExecutor(context.concurrency, thread_name_prefix="judge") as pool:
-        comparisons = list(pool.map(compare_pair, rows, context.answers[against]))
+        comparisons = list(pool.map(compare_row, rows, context.answers[against]))
     outcomes = mean_of(None if entry is None else entry.outcome for entry in comparisons)
     pairs = zip(rows, context.answers[against], comparisons, strict=True)
     failures = sum(row.answer is not None and other is not None and entry is None for row, other, entry in pairs)
@@ -68,3 +65,7 @@ def _compare_all(rows: Sequence[AnsweredRow], context: MetricContext, against: s
 
 def _rules(context: MetricContext) -> Rules:
     return Rules(tuple(context.criteria) or DEFAULT_CRITERIA, context.guidelines)
+
+
+def _request(row: AnsweredRow) -> Request:
+    return Request(row.row.prompt, row.row.reference)

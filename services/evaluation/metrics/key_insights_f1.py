@@ -1,4 +1,7 @@
-"""Micro F1 of key insights (after Min et al. 2023, "FActScore", and Nenkova and Passonneau 2004, "The Pyramid Method": content as units)."""
+"""Micro F1 of key insights.
+
+After Nenkova and Passonneau 2004, "Evaluating Content Selection in Summarization: The Pyramid Method", and Min et al. 2023, "FActScore".
+"""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

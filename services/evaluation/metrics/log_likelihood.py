@@ -1,4 +1,7 @@
-"""Log-likelihood per token of the references (Jelinek et al. 1977, "Perplexity: a measure of the difficulty of speech recognition tasks")."""
+"""Log-likelihood per token of the references.
+
+Source: Jelinek et al. 1977, "Perplexity: a measure of the difficulty of speech recognition tasks".
+"""
 
 from collections.abc import Sequence
 

@@ -47,7 +47,9 @@ def match(statements: Statements, say_the_same: SayTheSame) -> int:
     theirs = [number for number in theirs if any(second == number for _, second in allowed)]
     if not allowed:
         return len(pairs)
-    named = say_the_same([statements.expected[number] for number in ours], [statements.written[number] for number in theirs])
+    named = say_the_same(
+        [statements.expected[number] for number in ours], [statements.written[number] for number in theirs]
+    )
     chosen = [
         (ours[first], theirs[second]) for first, second in named if 0 <= first < len(ours) and 0 <= second < len(theirs)
     ]

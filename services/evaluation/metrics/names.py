@@ -11,9 +11,12 @@ HEADING = re.compile(r"^\s*(?:#{1,6}\s.*|\*\*[^*]+\*\*:?\s*|__[^_]+__:?\s*)$", r
 ORDINAL = re.compile(r"\d+(?:st|nd|rd|th|k|m|bn|mn)?", re.IGNORECASE)
 # Words with a capital letter that name nobody.
 NOT_A_NAME = frozenset(
-    "i monday tuesday wednesday thursday friday saturday sunday january february march april may june july august september october"
-    " november december q1 q2 q3 q4 eur usd gbp chf jpy".split()
-)
+    {
+        "i", *["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"],
+        *["january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"],
+        *["q1", "q2", "q3", "q4", "eur", "usd", "gbp", "chf", "jpy"],
+    }
+)  # fmt: skip
 
 
 def find_names(text: str, language: str = "") -> frozenset[tuple[str, ...]]:

@@ -1,4 +1,7 @@
-"""A metric of the company's own, measured by a service that it hosts: `MetricService.Measure` in proto/tailor/api/evaluation/v1/metric.proto."""
+"""A metric of the company's own, measured by a service that it hosts.
+
+The service is `MetricService` of proto/tailor/api/evaluation/v1/metric.proto.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,7 @@
-"""ROUGE-2: overlap of pairs of words between answer and reference (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries")."""
+"""ROUGE-2: overlap of pairs of words of answer and reference.
+
+Source: Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries".
+"""
 
 from collections.abc import Sequence
 

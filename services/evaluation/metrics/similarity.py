@@ -6,7 +6,7 @@ from functools import lru_cache
 from nltk.stem.snowball import SnowballStemmer
 
 from services.evaluation.metrics.figures import Values, find_values
-from services.evaluation.metrics.names import find_names
+from services.evaluation.metrics.names import find_names, words_of
 
 LANGUAGES = {
     "ar": "arabic", "da": "danish", "nl": "dutch", "en": "english", "fi": "finnish", "fr": "french", "de": "german", "hu": "hungarian",
@@ -20,7 +20,7 @@ MIN_LETTERS = 4
 
 def stems_of(text: str, language: str = "") -> frozenset[str]:
     """The stems of the words that carry the meaning."""
-    words = [word for word in WORD.findall(text.casefold())]
+    words = WORD.findall(text.casefold())
     telling = [word for word in words if len(word) >= MIN_LETTERS or not word.isascii()] or words
     return frozenset(_stem(word, language) for word in telling)
 
@@ -43,15 +43,27 @@ def values_of(text: str, language: str = "") -> Values:
 
 
 def names_agree(first: str, second: str, language: str = "") -> bool:
-    """True if the names of one statement are all among those of the other, such as `Weber` and `Ms Anna Weber`."""
+    """True if all names of one statement are words of the other, such as `Weber` and `Ms Anna Weber`.
+
+    Without names inside them, the first words are taken for names.
+    """
     ours, theirs = _name_words(first, language), _name_words(second, language)
-    return ours <= theirs or theirs <= ours if ours and theirs else ours == theirs
+    if ours or theirs:
+        return any(names and names <= words_of(text) for names, text in ((ours, second), (theirs, first)))
+    return _first_word(first) <= words_of(second) or _first_word(second) <= words_of(first)
 
 
 def _name_words(text: str, language: str) -> frozenset[str]:
-    # A word in front keeps a name at the beginning from being taken for a sentence's first word.
-    names = find_names(f"- by {text}", "" if language == "de" else language)
-    return frozenset(word for name in names for word in name)
+    """The words of names; a single word at the beginning is none."""
+    # A word in front keeps a name at the beginning whole; colons would begin a sentence.
+    names = find_names(f"by {text.replace(':', ',')}", "" if language == "de" else language)
+    first = _first_word(text)
+    return frozenset(word for name in names if len(name) > 1 or not set(name) <= first for word in name)
+
+
+def _first_word(text: str) -> frozenset[str]:
+    words = WORD.findall(text.casefold())
+    return frozenset(words[:1])
 
 
 @lru_cache(maxsize=1 << 15)

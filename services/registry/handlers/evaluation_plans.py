@@ -1,4 +1,4 @@
-"""What an evaluation can show, before the run."""
+"""Plans of evaluations, before the run."""
 
 from collections.abc import Sequence
 

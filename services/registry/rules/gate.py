@@ -1,4 +1,4 @@
-"""The gate: what an evaluation must show before its adapter may serve. A condition counts only if its whole 95 % interval is on one side."""
+"""The gate. A condition is met or broken only if its whole 95 % interval is on one side; otherwise it is undecided."""
 
 from collections.abc import Iterator
 
@@ -47,7 +47,7 @@ def _list_guards(gate: Gate, evaluation: Evaluation) -> tuple[Guard, ...]:
 
 def _check_primary(gate: Gate, evaluation: Evaluation) -> Iterator[Finding]:
     primary = find_primary(gate, evaluation)
-    figures = evaluation.metrics.get(primary.metric)
+    figures = _find_counting(evaluation, primary.metric)
     if figures is None:
         yield _not_measured(evaluation, primary.metric)
         return
@@ -81,11 +81,13 @@ def _check_gain(evaluation: Evaluation, figures: MetricFigures, model: str, limi
 
 def _check_guards(gate: Gate, evaluation: Evaluation) -> Iterator[Finding]:
     for guard in _list_guards(gate, evaluation):
-        figures = evaluation.metrics.get(guard.metric)
+        figures = _find_counting(evaluation, guard.metric)
         model = INCUMBENT if evaluation.has_other_incumbent else BASE
         gain = figures.gains.get(model) if figures else None
         if gain is None:
             yield _not_measured(evaluation, guard.metric)
+        elif guard.metric in evaluation.not_measured:
+            yield Decision.PASSED, f"the guard {guard.metric} does not count: {evaluation.not_measured[guard.metric]}"
         else:
             yield from _check_guard(evaluation, guard, model, gain)
 
@@ -97,11 +99,16 @@ def _check_guard(evaluation: Evaluation, guard: Guard, model: str, gain: Estimat
     if gain.high < -guard.margin:
         yield (
             Decision.REFUSED,
-            f"{told}; the gate allows a loss of {guard.margin:g}. Look at the rows that lost in the report, and mend the documents or the recipe",
+            f"{told}; the gate allows a loss of {guard.margin:g}. Read the rows that lost in the report, then change the recipe or the rows",
         )
         return
     decides = say_what_decides(evaluation, gain, -guard.margin)
     yield Decision.UNDECIDED, f"{told}; the gate allows a loss of {guard.margin:g}: {decides}"
+
+
+def _find_counting(evaluation: Evaluation, metric: str) -> MetricFigures | None:
+    """The figures of a metric. With a reason in `not_measured` they are shown and do not count, as of a judge that experts contradict."""
+    return None if metric in evaluation.not_measured else evaluation.metrics.get(metric)
 
 
 def _not_measured(evaluation: Evaluation, metric: str) -> Finding:

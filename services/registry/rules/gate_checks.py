@@ -1,4 +1,4 @@
-"""What a gate may say: only metrics and models that an evaluation of the specialist measures."""
+"""A gate may name only metrics and models that an evaluation of the specialist measures."""
 
 import math
 from collections.abc import Iterator

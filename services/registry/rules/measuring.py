@@ -1,16 +1,14 @@
 """How a specialist may answer by default, and how its candidates may be evaluated. Inference and evaluation apply it."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from tailor.metric_kinds import list_violations
 from tailor.words import Criterion, EvaluationPolicy, MetricDefinition, Sampling
 
 NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?")
 NAME_RULE = "must have 1 to 63 characters of a-z, A-Z, 0-9, '_' and '-'"
 SUITES = ("forgetting", "safety", "memorisation", "knowledge")
-MAX_METRICS = 50
-MAX_PARAMETERS = 16_000
 MAX_EXAMPLES = 20
 MAX_GUIDELINES = 8000
 MAX_CRITERIA = 20
@@ -34,35 +32,14 @@ def find_sampling_violations(sampling: Sampling) -> dict[str, str]:
 
 
 def find_metric_violations(metrics: Sequence[MetricDefinition]) -> dict[str, str]:
-    """Violations by field; empty for valid metrics. Whether a kind exists and takes these parameters is not checked here."""
-    violations = {} if len(metrics) <= MAX_METRICS else {"metrics": f"must have at most {MAX_METRICS} metrics"}
-    names = [metric.name for metric in metrics]
-    for index, metric in enumerate(metrics):
-        field = f"metrics[{index}]"
-        if not NAME.fullmatch(metric.name):
-            violations[f"{field}.name"] = NAME_RULE
-        elif metric.name in names[:index]:
-            violations[f"{field}.name"] = "is used twice"
-        if metric.kind != metric.name and not NAME.fullmatch(metric.kind):
-            violations[f"{field}.kind"] = NAME_RULE
-        if not _is_object(metric.parameters_json):
-            violations[f"{field}.parameters_json"] = f"must be a JSON object of at most {MAX_PARAMETERS:,} characters"
-    return violations
+    """Violations by field, those of a kind's parameters among them, such as `metrics[1].regex`; empty for valid metrics."""
+    return list_violations(metrics)
 
 
 def find_evaluation_violations(policy: EvaluationPolicy) -> dict[str, str]:
     """Violations by field; empty for a valid policy."""
     violations = (*_check_limits(policy), *_check_names(policy), *_check_criteria(policy.criteria))
     return {f"evaluation.{field}": problem for field, problem in violations}
-
-
-def _is_object(text: str) -> bool:
-    if len(text) > MAX_PARAMETERS:
-        return False
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _check_limits(policy: EvaluationPolicy) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What a number of rows can show, and how many would decide. The half width of an interval shrinks with the square root of the rows."""
+"""The differences that a number of rows can show, and how many would decide. The half width of an interval shrinks with the square root of the rows."""
 
 import math
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ def count_needed_rows(gain: Estimate, limit: float) -> int | None:
 
 
 def say_what_decides(evaluation: Evaluation, gain: Estimate, limit: float) -> str:
-    """What cannot be seen with the rows of an undecided gain, how many rows would decide, and how to get them."""
+    """The difference that an undecided gain's rows cannot show, how many rows would decide, and how to get them."""
     if not math.isfinite(gain.high - gain.low):
         return f"{gain.rows} rows of one document show nothing; publish more documents"
     half = max(gain.value - gain.low, gain.high - gain.value)
@@ -48,7 +48,7 @@ def _say_where(evaluation: Evaluation, rows: int, needed: int) -> str:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What an evaluation can show: differences below `visible_difference` cannot be seen with `rows` rows.
+    """The power of an evaluation: differences below `visible_difference` cannot be seen with `rows` rows.
 
     The difference is in the metric's unit, from the spread of an evaluation on `spread_rows` rows; without one, in standard deviations."""
 
@@ -87,13 +87,15 @@ def _find_spread(metric: str, newest: Evaluation | None) -> tuple[float, int] | 
 
 def _say_plan(metric: str, rows: int, held_out: int, visible: float, spread: tuple[float, int] | None) -> str:
     if not rows:
-        return f"the datasets hold out no rows for {metric}, so the gate will refuse. Publish more documents, or raise `rows.held_out_percent`"
+        return f"no rows are held out for {metric}, so the gate will refuse. Publish more documents, or raise `rows.held_out_percent`"
     unit = (
         f"{visible:.3f} (by the spread of the last evaluation, on {spread[1]} rows)"
         if spread
         else f"{visible:.2f} standard deviations of the rows' gains (nothing was evaluated yet)"
     )
-    where = "raise `evaluation.max_rows`" if held_out > rows else "publish more documents or raise `rows.held_out_percent`"
+    where = (
+        "raise `evaluation.max_rows`" if held_out > rows else "publish more documents or raise `rows.held_out_percent`"
+    )
     return (
         f"with {rows} of {held_out} held-out rows, {metric} cannot show a difference below {unit}. "
         f"To see half of that, about {4 * rows} rows are needed: {where}"

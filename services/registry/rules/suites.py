@@ -67,7 +67,7 @@ def _check_memorised(gate: Gate, evaluation: Evaluation) -> Refusals:
     memorised = _candidate_value(evaluation.suites.get(MEMORISED))
     limit = gate.max_memorised or 0
     if memorised is None:
-        # Without a limit, a suite that the specialist does not run is no condition.
+        # Without a limit, a suite that the specialist does not run is not a condition.
         if gate.max_memorised is not None or "memorisation" in evaluation.not_measured:
             yield _not_measured(evaluation, "memorisation")
     elif not memorised <= limit:

@@ -65,7 +65,8 @@ chosen = Table(
     Column("segment", Integer, nullable=False),
     Column("fingerprint", String, nullable=False),
     Column("cluster_id", BigInteger),
-    Column("is_example", Boolean, nullable=False),
+    Column("is_pair", Boolean, nullable=False),
+    Column("is_golden", Boolean, nullable=False),
     Column("letters", Integer, nullable=False),
     Column("reason", String(32), nullable=False),
     prefixes=["TEMPORARY"],
@@ -127,13 +128,13 @@ def choose(specialist: Specialist) -> Select[Any]:
     """The specialist's prepared documents, each with the reason why it gives no rows, or an empty one."""
     filters, prepared = specialist.filters, _select_prepared(specialist).subquery()
     copies = (prepared.c.reason, prepared.c.cluster_id)
-    marked = _replace_reason(prepared, copies, prepared.c.arrival, 1, NEAR_DUPLICATES)
+    # A golden document stands for its near-duplicates, so that they are not trained on.
+    marked = _replace_reason(prepared, copies, (~prepared.c.is_golden, prepared.c.arrival), 1, NEAR_DUPLICATES)
     if filters.max_source_documents:
         candidates = marked.subquery()
         order = func.md5(func.concat("source", candidates.c.document_id))
-        marked = _replace_reason(
-            candidates, (candidates.c.reason, candidates.c.source), order, filters.max_source_documents, "source"
-        )
+        group = (candidates.c.reason, candidates.c.source, candidates.c.is_golden)
+        marked = _replace_reason(candidates, group, (order,), filters.max_source_documents, "source")
     rows = marked.subquery().c
     return select(*(rows[column.name] for column in chosen.c))
 
@@ -149,7 +150,8 @@ def _select_prepared(specialist: Specialist) -> Select[Any]:
         cast(sketches.c.arrival // SEGMENT_DOCUMENTS, Integer).label("segment"),
         func.concat(documents.c.fingerprint, drafts.c.text_sha256).label("fingerprint"),
         sketches.c.cluster_id,
-        (documents.c.kind == Kind.EXAMPLE.value).label("is_example"),
+        documents.c.kind.in_([kind.value for kind in Kind if kind.is_pair]).label("is_pair"),
+        (documents.c.kind == Kind.TEST.value).label("is_golden"),
         sketches.c.letters,
         _filter_reason(specialist.filters).label("reason"),
     )
@@ -159,7 +161,10 @@ def _select_prepared(specialist: Specialist) -> Select[Any]:
 
 def _filter_reason(filters: Filters) -> ColumnElement[str]:
     documents, sketches = tables.documents.c, tables.sketches.c
-    cases: list[tuple[ColumnElement[bool], str]] = [(sketches.cluster_id.is_(None), "text_gone")]
+    cases: list[tuple[ColumnElement[bool], str]] = [
+        (sketches.cluster_id.is_(None), "text_gone"),
+        (documents.kind == Kind.TEST.value, ""),
+    ]
     if filters.languages:
         cases.append((documents.language.not_in(sorted(filters.languages)), "language"))
     too_long = [sketches.characters > filters.max_chars] if filters.max_chars else []
@@ -167,9 +172,9 @@ def _filter_reason(filters: Filters) -> ColumnElement[str]:
     return case(*((condition, literal(reason)) for condition, reason in cases), else_="")
 
 
-def _replace_reason(rows: Any, group: Sequence[Any], order: Any, limit: int, reason: str) -> Select[Any]:
+def _replace_reason(rows: Any, group: Sequence[Any], order: Sequence[Any], limit: int, reason: str) -> Select[Any]:
     """The rows; those beyond the first ones of their group, among those without a reason, get this reason."""
-    number = func.row_number().over(partition_by=list(group), order_by=[order])
+    number = func.row_number().over(partition_by=list(group), order_by=list(order))
     ranking = select(rows, number.label("number")).subquery().c
     is_beyond = and_(ranking.reason == "", ranking.number > limit)
     rest = [column for column in ranking if column.name not in {"reason", "number"}]
@@ -209,7 +214,7 @@ class SqlCorpus(BuildCorpus):
         parts = (
             select(func.unnest(sketches.parts).label("part"))
             .join_from(chosen, tables.sketches, sketches.document_id == chosen.c.document_id)
-            .where(chosen.c.reason == "", ~chosen.c.is_example)
+            .where(chosen.c.reason == "", ~chosen.c.is_pair)
             .subquery()
         )
         common_parts = select(parts.c.part).group_by(parts.c.part).having(func.count() >= documents)
@@ -226,6 +231,10 @@ class SqlCorpus(BuildCorpus):
             .order_by(chosen.c.arrival)
         )
         return list(self._connection.scalars(query))
+
+    def golden(self, document_ids: Sequence[str]) -> set[str]:
+        query = select(chosen.c.document_id).where(chosen.c.is_golden, is_one_of(chosen.c.document_id, document_ids))
+        return set(self._connection.scalars(query))
 
     def links(self, boilerplate_documents: int) -> Iterator[Link]:
         values = {"specialist": self._specialist.name, "boilerplate": boilerplate_documents}
@@ -247,24 +256,24 @@ class SqlCorpus(BuildCorpus):
         return self._members(select(chosen), is_one_of(chosen.c.document_id, document_ids))
 
     def held_out(self) -> list[Member]:
-        return self._members(self._select_assigned(), tables.assignments.c.held_out)
+        return self._members(self._select_assigned(), is_held_out())
 
     def held_out_digest(self) -> str:
         query = select(_digest()).outerjoin(tables.assignments, self._is_assigned())
-        return self._connection.scalar(query.where(chosen.c.reason == "", tables.assignments.c.held_out)) or ""
+        return self._connection.scalar(query.where(chosen.c.reason == "", is_held_out())) or ""
 
     def segments(self) -> list[SegmentKey]:
         query = (
             select(chosen.c.segment, _digest(), func.count())
             .join(tables.assignments, self._is_assigned())
-            .where(chosen.c.reason == "", ~tables.assignments.c.held_out)
+            .where(chosen.c.reason == "", ~is_held_out())
             .group_by(chosen.c.segment)
             .order_by(chosen.c.segment)
         )
         return [SegmentKey(*row) for row in self._connection.execute(query)]
 
     def members(self, segment: int) -> list[Member]:
-        return self._members(self._select_assigned(), chosen.c.segment == segment, ~tables.assignments.c.held_out)
+        return self._members(self._select_assigned(), chosen.c.segment == segment, ~is_held_out())
 
     def sources(self, document_ids: Sequence[str]) -> dict[str, str]:
         table = tables.documents.c
@@ -276,7 +285,8 @@ class SqlCorpus(BuildCorpus):
         return {row.document_id: row.segment for row in self._connection.execute(query)}
 
     def sides(self, document_ids: Sequence[str]) -> dict[str, bool]:
-        return read_sides(self._connection, self._specialist.name, document_ids)
+        golden = dict.fromkeys(self.golden(document_ids), True)
+        return read_sides(self._connection, self._specialist.name, document_ids) | golden
 
     def segment_result(self, segment: int) -> SegmentResult | None:
         table = tables.segments
@@ -333,6 +343,11 @@ class SqlCorpus(BuildCorpus):
             .order_by(chosen.c.arrival)
         )
         return [Member(to_document(row), row.letters, _draft_of(row)) for row in rows]
+
+
+def is_held_out() -> ColumnElement[bool]:
+    """Whether an assigned document is held out: a document that became golden is, whatever side it had before."""
+    return or_(tables.assignments.c.held_out, chosen.c.is_golden)
 
 
 def _draft_of(row: Any) -> KeptDraft | None:

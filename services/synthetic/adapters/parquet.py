@@ -53,6 +53,8 @@ SCHEMA = pyarrow.schema(
         # The ranges of the document's text that the answers teach.
         ("places", PLACES),
         ("lineage", pyarrow.map_(pyarrow.string(), pyarrow.string())),
+        # Of rows of golden documents, as JSON; else empty.
+        ("key_insights", pyarrow.string()),
     ]
 )
 
@@ -139,6 +141,7 @@ def _columns(rows: Sequence[Row]) -> list[pyarrow.Array]:
         "grounding": [row.grounding.value for row in rows],
         "places": _lists([row.places for row in rows], PLACES, itemgetter(0), itemgetter(1)),
         "lineage": [row.lineage for row in rows],
+        "key_insights": [row.key_insights for row in rows],
     }
     return [
         column if isinstance(column, pyarrow.Array) else pyarrow.array(column, SCHEMA.field(name).type)

@@ -13,7 +13,7 @@ from services.synthetic.building.grams import GRAM_WORDS, Counts, GramHasher, Gr
 from services.synthetic.building.overlap import Checker, count_in_train
 from services.synthetic.building.overlap import Hashes as CheckHashes
 from services.synthetic.corpus import Member
-from services.synthetic.domain import Conversation, Kind, LeftOutText, Row, Specialist, Text, fingerprint
+from services.synthetic.domain import Conversation, LeftOutText, Row, Specialist, Text, fingerprint
 from services.synthetic.filters import boilerplate_ranges, has_words
 from services.synthetic.ports import RowFiles, RowMaker, TokenCounter
 from tailor.datasets import LeftOutCount
@@ -151,7 +151,7 @@ def make_segment(context: Context, task: SegmentTask) -> RawSegment:
 def _add_document(collector: _Collector, context: Context, task: SegmentTask, number: int, text: Text) -> None:
     member = task.members[number]
     document, letters = member.document, Letters(text.text)
-    skip = () if document.kind is Kind.EXAMPLE else boilerplate_ranges(text.text, context.repeated)
+    skip = () if document.kind.is_pair else boilerplate_ranges(text.text, context.repeated)
     if skip and not has_words(text.text, skip):
         collector.add_left_out(BOILERPLATE, documents=1, characters=letters.total)
         return

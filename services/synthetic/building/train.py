@@ -38,7 +38,7 @@ log = get_logger(__name__)
 REPEATED = "repeated"
 MAX_AHEAD = 3
 # Increase it whenever stored segments cannot be reused.
-SEGMENT_VERSION = 2
+SEGMENT_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,14 @@ from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.budget import CountedDraft, Draft, keep_fitting, make_budget
 from services.synthetic.rows.knowledge_rows import ANSWER, KNOWLEDGE, answer_drafts, find_chunks, knowledge_drafts
 from services.synthetic.rows.parts import Compose, DocumentPart, fit_parts, plan_parts
-from services.synthetic.rows.people_rows import DELIVERABLE, EXAMPLE, PeopleRows, make_deliverable, make_example
+from services.synthetic.rows.people_rows import (
+    DELIVERABLE,
+    EXAMPLE,
+    PeopleRows,
+    make_deliverable,
+    make_example,
+    make_test,
+)
 from services.synthetic.rows.places import count_characters, find_spans, merge_ranges, subtract_ranges
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.report_rows import (
@@ -62,12 +69,24 @@ def make_rows(
     The ranges to skip neither become rows nor count as left out: the caller counts them.
     """
     refusals = Refusals()
+    if document.kind is Kind.TEST:
+        return _make_test_rows(document, text, specialist, counter)
     if document.kind is Kind.EXAMPLE:
         people_rows = make_example(read_source(document, text), (text.prompt or "").strip(), specialist, counter)
         drafts = _choose_wanted(people_rows, EXAMPLE, specialist, refusals)
     else:
         drafts = _structure(read_source(document, text, skip), specialist, counter, refusals)
     return _finish(document, text, specialist, drafts, refusals, skip=skip)
+
+
+def _make_test_rows(document: Document, text: Text, specialist: Specialist, counter: TokenCounter) -> DocumentRows:
+    """The row of a golden document, whatever tasks and limits the specialist sets: it is measured on and never trained on."""
+    people_rows = make_test(read_source(document, text), (text.prompt or "").strip(), specialist, counter)
+    rows = tuple(
+        replace(_row(document, specialist, item), key_insights=text.key_insights) for item in people_rows.fitting
+    )
+    left_out = () if rows else (LeftOutText("no_room", 1, count_characters(text.text, [(0, len(text.text))])),)
+    return DocumentRows(rows, left_out)
 
 
 def make_deliverable_rows(

@@ -115,6 +115,22 @@ def test_the_spans_of_an_example_refer_to_its_answer() -> None:
     assert world.corpus.texts[0].text[span.start : span.end] == "# Ward\n\nIt holds."
 
 
+def test_the_insights_of_a_golden_document_pass_the_barrier_statement_by_statement() -> None:
+    insights = {"owners": ("Ms Okafor signs.",), "figures": ("3 of 4", "12 %")}
+    golden = DocumentText("Ms Okafor decides.", "Ask Okafor.", insights)
+    assert DocumentText.decode(golden.encode()) == golden
+    world = World(golden)
+    outcome = world.pass_document()
+    assert isinstance(outcome, Passed)
+    (clean,) = world.corpus.texts
+    assert "Okafor" not in clean.encode().decode()
+    assert clean.insights is not None
+    assert {kind: len(entries) for kind, entries in clean.insights.items()} == {"owners": 1, "figures": 2}
+    assert clean.insights["figures"] == ("3 of 4", "12 %")
+    assert clean.prompt is not None and clean.prompt.startswith("Ask ")
+    assert outcome.char_count == sum(map(len, clean.parts))
+
+
 def test_the_labels_of_a_typed_text_reach_the_anonymizer() -> None:
     anonymizer = OneNameAnonymizer()
     anonymize_text(anonymizer, "Ms Okafor.", Labels("wiki", "people"))

@@ -15,10 +15,11 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.cli.connections import Connections
-from tailor.cli.demo import SAMPLE, print_figures
 from tailor.cli.definitions import read_definition
+from tailor.cli.demo import SAMPLE, print_figures
 from tailor.cli.story import Story, wait_for, wait_out_errors
 from tailor.errors import DeadlineExceeded, FailedPrecondition, NotFound, Reason, Unavailable
+from tests.evaluations import make_evaluated, make_figures
 from tests.fakes.services import ADAPTER, DATASET, REFUSED_ADAPTER
 from tests.unit.cli.conftest import Services
 
@@ -115,14 +116,14 @@ def test_waits_for_the_decision_of_the_gate(connections: Connections, services: 
     item = demo.evaluate(connections, trained(ADAPTER), texts.append)
 
     assert item.decision == registry_pb2.DECISION_PASSED
-    assert texts == ["3 of 8 rows measured", "16 held-out rows; the gate is met"]
+    assert texts == ["3 of 8 rows measured", "16 held-out rows; the gate's verdict is passed"]
 
 
-def test_a_refused_adapter_comes_with_the_refusals(connections: Connections) -> None:
+def test_a_refused_adapter_comes_with_the_reasons(connections: Connections) -> None:
     item = demo.evaluate(connections, trained(REFUSED_ADAPTER), quiet)
 
     assert item.decision == registry_pb2.DECISION_REFUSED
-    assert list(item.refusals) == ["rougeL gained 0.00, needs 0.02"]
+    assert list(item.reasons) == ["rougeL gains +0.001 (95 %: -0.010 to +0.012, 16 rows) over base"]
 
 
 def test_waits_until_inference_serves_the_adapter(connections: Connections) -> None:
@@ -152,7 +153,7 @@ def figures() -> dict[str, Any]:
     """The figures of a run that promoted its adapter."""
     dataset = models_pb2.DatasetBuilt(digest="d", train_rows=200, held_out_rows=20)
     item = registry_pb2.CatalogueAdapter(adapter=trained("a"), decision=registry_pb2.DECISION_PASSED)
-    item.evaluation.base.values["bleu"], item.evaluation.candidate.values["bleu"] = 1.0, 3.5
+    item.evaluation.CopyFrom(make_evaluated("a", "reports", make_figures("bleu", base=1.0, candidate=3.5)))
     answers = [{"question": "What [now]?", "base": "plain", "tuned": "house", "draft_id": "drf_1"}]
     models = demo.model_figures(dataset, item)
     return demo.count_outcomes([], 0) | models | {"answers": answers, "seconds": dict.fromkeys(demo.STEPS, 0.0)}
@@ -171,27 +172,29 @@ def test_the_file_has_exactly_the_promised_fields(tmp_path: Path) -> None:
         "dataset",
         "run",
         "adapter",
-        "scores",
+        "evaluation",
+        "verdict",
         "promoted",
         "answers",
         "seconds",
     ]
     assert document["dataset"] == {"digest": "d", "rows": 200, "held_out": 20}
     assert list(document["run"]) == ["id", "seconds", "steps", "first_loss", "last_loss", "tokens_per_second"]
-    assert list(document["scores"]) == ["base", "tuned"]
+    assert document["verdict"] == {"decision": "passed", "reasons": []}
+    assert document["evaluation"]["metrics"][0]["gains"]["base"]["value"] == 2.5
     assert document["promoted"] is True
     assert [path.name for path in tmp_path.iterdir()] == ["demo.json"]
 
 
 def test_prints_the_figures_for_people() -> None:
     output = io.StringIO()
-    console = Console(file=output, width=100)
+    console = Console(file=output, width=200)
 
     print_figures(console, figures())
 
     text = output.getvalue()
     assert "What [now]?" in text
-    assert "+2.500" in text
+    assert "+2.500 (+2.495 to +2.505)" in text
 
 
 def test_steps_are_lines_without_a_terminal() -> None:
@@ -229,14 +232,7 @@ def test_the_sample_defines_a_specialist_with_all_house_terms() -> None:
     assert list(definition.house_terms) == [term for term in terms if term]
     assert definition.gate.min_rows == 8
     assert (definition.keep_drafts, definition.preference_recipe) == (True, "dpo")
-    assert {threshold.metric for threshold in definition.gate.thresholds} == {
-        "rouge1",
-        "rouge2",
-        "rougeL",
-        "bleu",
-        "house_terms_f1",
-        "perplexity",
-    }
+    assert definition.gate.primary.metric == "log_likelihood" and definition.gate.primary.min_gain > 0
     assert tomllib.loads((SAMPLE / "specialist.toml").read_text())["recipe"] == "lora"
 
 

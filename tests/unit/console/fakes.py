@@ -36,6 +36,7 @@ from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import Aborted, NotFound, Reason, TailorError, Unavailable
 from tailor.wire import from_datetime
+from tests.evaluations import make_evaluated, make_figures
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -122,18 +123,29 @@ def rejection(hint: str = "Publish the file again, whole.") -> registry_pb2.Cata
 
 
 def evaluated(**incumbent: float) -> models_pb2.AdapterEvaluated:
-    base = {"rouge1": 0.21, "rougeL": 0.12, "bleu": 2.4, "house_terms_f1": 0.05, "perplexity": 24.2}
-    candidate = {"rouge1": 0.34, "rougeL": 0.23, "bleu": 9.8, "house_terms_f1": 0.47, "perplexity": 9.6}
-    return models_pb2.AdapterEvaluated(
+    base = {"log_likelihood": -3.18, "rougeL": 0.12, "bleu": 2.4, "terms": 0.05, "perplexity": 24.2}
+    candidate = {"log_likelihood": -2.26, "rougeL": 0.23, "bleu": 9.8, "terms": 0.47, "perplexity": 9.6}
+    figures = [
+        make_figures(
+            name,
+            lower_is_better=name == "perplexity",
+            rows=48,
+            base=base[name],
+            **({"incumbent": incumbent[name]} if name in incumbent else {}),
+            candidate=candidate[name],
+        )
+        for name in base
+    ]
+    return make_evaluated(
+        ADAPTER,
+        NAME,
+        *figures,
         evaluation_id="evl_1",
-        adapter_digest=ADAPTER,
         dataset_digest=DATASET,
-        base=models_pb2.Scores(values=base),
-        candidate=models_pb2.Scores(values=candidate),
-        incumbent=models_pb2.Scores(values=incumbent) if incumbent else None,
         incumbent_digest=OLD_ADAPTER if incumbent else "",
         incumbent_generation=1 if incumbent else 0,
         rows=48,
+        held_out_rows=60,
         create_time=STAMP,
     )
 
@@ -275,10 +287,8 @@ def serving(generation: int = 1, *replicas: registry_pb2.ReplicaState) -> regist
 
 
 def specialist(name: str = NAME, generation: int = 1, **changes: Any) -> registry_pb2.GetSpecialistResponse:
-    thresholds = [
-        models_pb2.Threshold(metric="rougeL", min_gain_over_base=0.02, max_loss_to_incumbent=0.01),
-        models_pb2.Threshold(metric="perplexity", min_gain_over_base=1.0, max_loss_to_incumbent=0.5),
-    ]
+    primary = models_pb2.PrimaryMetric(metric="log_likelihood", min_gain=0.02)
+    guards = [models_pb2.Guard(metric="rougeL", margin=0.01)]
     definition = models_pb2.SpecialistChanged(
         name=name,
         revision=2,
@@ -287,7 +297,7 @@ def specialist(name: str = NAME, generation: int = 1, **changes: Any) -> registr
         recipe="sft-lora",
         selection=models_pb2.Selection(sources=["sharepoint"], confidentialities=["internal", "public"]),
         rebuild=models_pb2.RebuildPolicy(min_new_items=20, quiet_seconds=15, min_interval_seconds=60),
-        gate=models_pb2.Gate(thresholds=thresholds, min_rows=30),
+        gate=models_pb2.Gate(primary=primary, guards=guards, min_rows=30),
         house_terms=[str(number) for number in range(24)],
         update_time=STAMP,
     )

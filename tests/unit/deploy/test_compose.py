@@ -78,3 +78,11 @@ def test_only_synthetic_gets_a_way_out_to_a_teacher_and_only_if_asked() -> None:
     assert not set(teacher["networks"]) & set(COMPOSE["networks"])
     # Git ignores the folder of the key.
     assert teacher["services"]["synthetic"]["env_file"] == ["deploy/secrets/teacher.env"]
+
+
+def test_only_evaluation_gets_a_way_out_to_a_judge_model_and_only_if_asked() -> None:
+    judge: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.judge.yaml").read_text(encoding="utf-8"))
+    assert set(judge["services"]) == {"evaluation"}
+    assert set(judge["services"]["evaluation"]["networks"]) == set(judge["networks"])
+    assert not set(judge["networks"]) & set(COMPOSE["networks"])
+    assert judge["services"]["evaluation"]["env_file"] == ["deploy/secrets/judge.env"]

@@ -4,12 +4,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.domain import (
     Adapter,
+    Agreement,
     Answer,
+    Definition,
     Evaluation,
     EvaluationResult,
     EvaluationState,
@@ -18,12 +21,22 @@ from services.evaluation.domain import (
     LoadedCandidate,
     ModelResult,
     Parameters,
+    RankedPair,
     RetryLimits,
     Score,
     Specialists,
     SpecialistTerms,
 )
-from services.evaluation.ports import Artifacts, Evaluations, HeldOutRows, ModelResults, Models
+from services.evaluation.judging import JudgeBench
+from services.evaluation.ports import (
+    Agreements,
+    Artifacts,
+    Definitions,
+    Evaluations,
+    HeldOutRows,
+    ModelResults,
+    Models,
+)
 from services.evaluation.served_models import ServedModels
 from services.evaluation.worker import EvaluationWorker
 from tailor.errors import NotFound, Reason, Unavailable
@@ -58,9 +71,16 @@ class MemoryArtifacts(Artifacts):
     def __init__(self) -> None:
         self.datasets: dict[str, Ref] = {}
         self.adapters: dict[str, Adapter] = {}
+        self.ranked: dict[str, str] = {}
 
-    def add_dataset(self, digest: str, manifest: Ref) -> None:
+    def add_dataset(self, digest: str, manifest: Ref, ranked_for: str = "") -> None:
         self.datasets.setdefault(digest, manifest)
+        if ranked_for:
+            self.ranked[ranked_for] = digest
+
+    def newest_ranked(self, specialist: str) -> tuple[str, Ref] | None:
+        digest = self.ranked.get(specialist)
+        return None if digest is None else (digest, self.datasets[digest])
 
     def dataset(self, digest: str) -> Ref | None:
         return self.datasets.get(digest)
@@ -186,23 +206,53 @@ class MemoryHeldOutRows(HeldOutRows):
     def __init__(self, rows: Sequence[HeldOutRow]) -> None:
         self.rows = list(rows)
         self.by_manifest: dict[str, list[HeldOutRow]] = {}
+        self.pairs: list[RankedPair] = []
 
     def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOut:
         rows = tuple(self.by_manifest.get(manifest.uri, self.rows)[:max_rows])
         return HeldOut(rows, frozenset(row.row_id for row in rows[: max_answers or None]), len(self.rows))
 
+    def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
+        return self.pairs[:limit]
+
+
+class MemoryAgreements(Agreements):
+    def __init__(self) -> None:
+        self.agreements: dict[str, Agreement] = {}
+
+    def find(self, key: str) -> Agreement | None:
+        return self.agreements.get(key)
+
+    def add(self, key: str, agreement: Agreement) -> None:
+        self.agreements.setdefault(key, agreement)
+
+
+class MemoryDefinitions(Definitions):
+    def __init__(self) -> None:
+        self.definitions: list[Definition] = []
+
+    def freeze(self, terms: SpecialistTerms) -> list[Definition]:
+        if not self.definitions or self.definitions[-1].digest != terms.definition_digest:
+            frozen_at = datetime(2026, 3, len(self.definitions) + 1, tzinfo=UTC)
+            self.definitions.append(Definition(terms.definition_digest, terms.revision, frozen_at))
+        return list(self.definitions)
+
 
 def make_worker(**changes: Any) -> Any:
     """A worker over fakes that knows one specialist and one dataset. Typed as Any so that tests can reach into the fakes."""
-    artifacts, models = MemoryArtifacts(), FakeModels()
+    artifacts, models = changes.get("artifacts") or MemoryArtifacts(), FakeModels()
     artifacts.add_dataset("data1", MANIFEST)
+    rows = changes.get("rows") or MemoryHeldOutRows([make_row(number) for number in range(4)])
+    judge = changes.pop("judge", None)
     values: dict[str, Any] = {
         "artifacts": artifacts,
         "evaluations": MemoryEvaluations(),
         "results": MemoryModelResults(),
         "models": models,
         "source": ServedModels(models),
-        "rows": MemoryHeldOutRows([make_row(number) for number in range(4)]),
+        "rows": rows,
+        "judging": JudgeBench(artifacts, rows, MemoryAgreements(), judge, changes.get("erased", frozenset())),
+        "definitions": MemoryDefinitions(),
         "reports": ObjectReports(MemoryStore()),
         "specialists": Specialists({"reports": make_terms()}),
         "parameters": Parameters(concurrency=2),

@@ -159,6 +159,18 @@ def test_pairs_decide_by_default_and_documents_guard() -> None:
     assert decide(gate, evaluation()).decision is Decision.PASSED
 
 
+def test_a_judge_without_agreement_does_not_count() -> None:
+    """It cannot decide, and as a guard it is left out, which the verdict says."""
+    lost = with_gain("rougeL", base=gain(-0.5, 0.1))
+    disagrees = {"rougeL": "kappa 0.1 is below 0.4"}
+    verdict = decide(GATE, replace(lost, not_measured=disagrees))
+    assert verdict.decision is Decision.PASSED
+    assert "the guard rougeL does not count: kappa 0.1 is below 0.4" in verdict.reasons
+    primary = replace(GATE, primary=PrimaryMetric("rougeL"), guards=())
+    won = with_gain("rougeL", base=gain(0.5, 0.1))
+    assert decide(primary, replace(won, not_measured=disagrees)).decision is Decision.REFUSED
+
+
 def test_nan_never_passes() -> None:
     nothing = Estimate(float("nan"), float("-inf"), float("inf"), 0)
     assert decide(GATE, with_gain("log_likelihood", base=nothing)).decision is Decision.UNDECIDED

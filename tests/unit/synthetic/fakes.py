@@ -296,7 +296,9 @@ class MemoryCorpus(BuildCorpus):
         reasons: dict[str, str] = {}
         clusters: set[int] = set()
         taken: dict[str, int] = {}
-        for key in sorted(self.repository.sketches, key=self.repository.arrivals.__getitem__):
+        for key in sorted(
+            self.repository.sketches, key=lambda key: (not self._is_golden(key), self.repository.arrivals[key])
+        ):
             known, sketch = self.repository.documents.get(key), self.repository.sketches[key]
             if known is None or not self.specialist.selection.admits(known[2].labels):
                 continue
@@ -306,18 +308,26 @@ class MemoryCorpus(BuildCorpus):
                 clusters.add(sketch.whole.bands[0])
             reasons[key] = reason
         limit = self.specialist.filters.max_source_documents
-        for key in sorted(
-            (key for key, reason in reasons.items() if not reason), key=lambda k: fingerprint("source", k)
-        ):
+        candidates = (key for key, reason in reasons.items() if not reason and not self._is_golden(key))
+        for key in sorted(candidates, key=lambda k: fingerprint("source", k)):
             source = self.repository.documents[key][2].labels.source
             taken[source] = taken.get(source, 0) + 1
             reasons[key] = "source" if limit and taken[source] > limit else ""
-        return reasons
+        return {key: reasons[key] for key in sorted(reasons, key=self.repository.arrivals.__getitem__)}
+
+    def _is_golden(self, key: str) -> bool:
+        known = self.repository.documents.get(key)
+        return known is not None and known[2].kind is Kind.TEST
+
+    def golden(self, document_ids: Sequence[str]) -> set[str]:
+        return {key for key in document_ids if self._is_golden(key)}
 
     def _reason(self, document: Document, sketch: Sketch) -> str:
         filters = self.specialist.filters
         if sketch.whole is None:
             return "text_gone"
+        if document.kind is Kind.TEST:
+            return ""
         if filters.languages and document.language not in filters.languages:
             return "language"
         too_long = filters.max_chars and sketch.characters > filters.max_chars
@@ -428,7 +438,8 @@ class MemoryCorpus(BuildCorpus):
         return [
             key
             for key in self._ids("")
-            if (self.specialist.name, key) in known and known[self.specialist.name, key].held_out == is_held_out
+            if (self.specialist.name, key) in known
+            and (known[self.specialist.name, key].held_out or self._is_golden(key)) == is_held_out
         ]
 
     def _digest(self, keys: Sequence[str]) -> str:
@@ -488,7 +499,7 @@ class FakeSynthetic(Synthetic):
 def read_rows(store: MemoryStore, key: str) -> list[dict[str, Any]]:
     """The rows of a file, as dictionaries."""
     table = ParquetFiles().decode(store.read("datasets", key))
-    names = ("row_id", "task", "document_ids", "messages", "made_by", "tokens", "grounding", "places")
+    names = ("row_id", "task", "document_ids", "messages", "made_by", "tokens", "grounding", "places", "key_insights")
     columns = [table.column(name) for name in names]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 

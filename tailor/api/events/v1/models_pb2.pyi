@@ -598,7 +598,7 @@ class MetricFigures(_message.Message):
 
     @_builtins.property
     def gains(self) -> _containers.MessageMap[_builtins.str, Global___Estimate]:
-        """Paired gain of the candidate over each other model. Positive is better, whatever the metric's direction."""
+        """Paired gain of the candidate over each other model. Positive is better, also if a lower value is."""
 
     def __init__(
         self,
