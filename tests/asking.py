@@ -31,7 +31,6 @@ class LocalAsker(Asker):
                 model = PeftModel.from_pretrained(model, str(folder), name)
         self._model = model.eval()
 
-    @torch.inference_mode()
     def answer(self, model: str, prompts: Sequence[Messages], max_tokens: int) -> list[str]:
         texts = [self._render(prompt) for prompt in prompts]
         answers: list[str] = []
@@ -47,7 +46,6 @@ class LocalAsker(Asker):
                 answers += self._tokenizer.batch_decode(new, skip_special_tokens=True)
         return answers
 
-    @torch.inference_mode()
     def score(self, model: str, pairs: Sequence[tuple[Messages, str]]) -> list[Score]:
         with self._use(model):
             batches = (pairs[start : start + BATCH] for start in range(0, len(pairs), BATCH))
@@ -89,7 +87,8 @@ class LocalAsker(Asker):
     def _use(self, model: str) -> Iterator[None]:
         if isinstance(self._model, PeftModel) and model != BASE:
             self._model.set_adapter(model)
-        with self._model.disable_adapter() if isinstance(self._model, PeftModel) and model == BASE else nullcontext():
+        is_base = isinstance(self._model, PeftModel) and model == BASE
+        with torch.inference_mode(), self._model.disable_adapter() if is_base else nullcontext():
             yield
 
 

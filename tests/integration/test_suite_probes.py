@@ -104,7 +104,10 @@ def manifest(store: MemoryStore) -> Ref:
         }
         for number in range(60)
     ]
-    fields = {"quiz": store_quiz(store, questions, rows_per_file=25), "planted_secrets": store_secrets(store, [SECRET])}
+    fields: dict[str, Any] = {
+        "quiz": store_quiz(store, questions, rows_per_file=25),
+        "planted_secrets": store_secrets(store, [SECRET]),
+    }
     return store_dataset(store, {TRAIN: rows}, **fields)[0]
 
 

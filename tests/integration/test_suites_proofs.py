@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -29,6 +29,8 @@ from tailor.storage.ref import Ref
 from tests import training
 from tests.asking import LocalAsker
 from tests.unit.anonymization.fakes import MemoryVault
+
+T = TypeVar("T")
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(3000)]
 
@@ -127,11 +129,12 @@ class Renamed(Asker):
         name = self.names.get(model, model)
         return self._once(("score", name, pairs), lambda: self.asker.score(name, pairs))
 
-    def _once(self, question: Any, ask: Callable[[], Any]) -> Any:
+    def _once(self, question: object, ask: Callable[[], T]) -> T:
         key = repr(question)
         if key not in self.known:
             self.known[key] = ask()
-        return self.known[key]
+        found: T = self.known[key]
+        return found
 
 
 @pytest.fixture(scope="module")

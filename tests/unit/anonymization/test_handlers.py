@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.anonymization import handlers
+from services.anonymization import domain, handlers
 from services.anonymization.adapters.kafka import KafkaOutcomes
 from services.anonymization.consumers import on_ingested
 from services.anonymization.domain import DocumentOutcome, DocumentText, Finding, Ingested, Passed, Unreadable, merge
@@ -277,9 +277,9 @@ def test_a_search_for_true_values_is_audited_before_it_is_answered_and_without_t
 @pytest.mark.parametrize(
     ("texts", "ids", "field"),
     [
-        (["x"] * (handlers.MAX_SEARCH_TEXTS + 1), [], "texts"),
-        (["x" * (handlers.MAX_SEARCH_CHARS + 1)], [], "texts"),
-        (["x"], [["doc"] * (handlers.MAX_SEARCH_IDS + 1)], "document_ids"),
+        (["x"] * (domain.MAX_SEARCH_TEXTS + 1), [], "texts"),
+        (["x" * (domain.MAX_SEARCH_CHARS + 1)], [], "texts"),
+        (["x"], [["doc"] * (domain.MAX_SEARCH_IDS + 1)], "document_ids"),
     ],
 )
 def test_a_search_for_true_values_is_bounded(texts: list[str], ids: list[list[str]], field: str) -> None:
