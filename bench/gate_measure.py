@@ -89,6 +89,8 @@ def _generate(asked: Any, tokenizer: Any, rows: Sequence[MadeRow]) -> list[Answe
     """Greedy answers, in batches."""
     import torch
 
+    # Packed attention is for training and scores.
+    asked.set_attn_implementation("sdpa")
     answers: list[Answer] = []
     for start in range(0, len(rows), BATCH):
         chats = [

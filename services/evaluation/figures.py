@@ -7,7 +7,6 @@ import numpy
 
 from services.evaluation import metrics
 from services.evaluation.domain import (
-    BASE,
     CANDIDATE,
     LOG_LIKELIHOOD,
     WIN_RATE,
@@ -60,7 +59,7 @@ def measure_all(
     counts: dict[str, Mapping[str, int]] = {}
     for definition in list_metrics(terms, held_out):
         measurements, reason = _measure_models(definition, answered, context)
-        if CANDIDATE not in measurements or BASE not in measurements:
+        if CANDIDATE not in measurements:
             not_measured[definition.name] = reason
             continue
         lower = metrics.is_lower_better(definition)
@@ -77,11 +76,13 @@ def _measure_models(
     measurements: dict[str, Measurement] = {}
     reason = ""
     wanted = _choose(definition, answered[CANDIDATE])
+    # A model that is compared with itself ties.
+    answers = {model: [row.answer for row in rows] for model, rows in answered.items()}
+    context = replace(context, answers=answers).select(wanted)
     for model, rows in answered.items():
-        others = {name: [row.answer for row in theirs] for name, theirs in answered.items() if name != model}
         chosen = [row for row, is_wanted in zip(rows, wanted, strict=True) if is_wanted]
         try:
-            found = metrics.measure(definition, chosen, replace(context, answers=others).select(wanted))
+            found = metrics.measure(definition, chosen, context)
         except (FailedPrecondition, InvalidArgument) as error:
             reason = str(error)
         else:

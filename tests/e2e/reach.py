@@ -69,6 +69,7 @@ def _registry(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "ListDocuments", stub.ListDocuments, pb.ListDocumentsRequest(specialist=n.specialist)
     yield "GetAudit", stub.GetAudit, audit_pb2.GetAuditRequest(specialist=n.specialist)
     yield "ListDatasets", stub.ListDatasets, pb.ListDatasetsRequest(specialist=n.specialist)
+    yield "PlanEvaluation", stub.PlanEvaluation, pb.PlanEvaluationRequest(specialist=n.specialist)
     yield "ListAdapters", stub.ListAdapters, pb.ListAdaptersRequest(specialist=n.specialist)
     yield "Promote", stub.Promote, pb.PromoteRequest(specialist=n.specialist, adapter_digest=n.adapter)
     yield "Rollback", stub.Rollback, pb.RollbackRequest(specialist=n.specialist)

@@ -9,10 +9,19 @@ import pytest
 from sqlalchemy import Engine
 
 from services.evaluation.adapters import tables
+from services.evaluation.adapters.judging_sql import SqlAgreements, SqlDefinitions
 from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlModelResults
 from services.evaluation.bootstrap import MIGRATIONS
 from services.evaluation.consumers import Consumers
-from services.evaluation.domain import Answer, EvaluationState, ModelResult, Score, Specialists
+from services.evaluation.domain import (
+    Agreement,
+    Answer,
+    EvaluationState,
+    ModelResult,
+    Score,
+    Specialists,
+    SpecialistTerms,
+)
 from services.evaluation.rpc import EvaluationServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
@@ -168,3 +177,43 @@ def test_results_survive_and_serve_later_evaluations_on_the_same_rows(engine: En
     assert results.find("adapter:ad1", "k", "evl_1") == result == results.find("adapter:ad1", "k")
     assert results.find("adapter:ad1", "k", "evl_2") is None
     assert results.find("base:smollm2", "k") is None and results.find("adapter:ad1", "other") is None
+
+
+def test_the_newest_ranked_dataset_belongs_to_its_specialist(engine: Engine) -> None:
+    world = World(engine)
+    world.prepare()
+    assert world.artifacts.newest_ranked("reports") is None
+    for digest in ("pairs1", "pairs2"):
+        manifest = common_pb2.ObjectRef(uri=f"s3://datasets/{digest}/manifest.json", sha256="0" * 64, size_bytes=9)
+        kind = models_pb2.DATASET_KIND_PREFERENCE
+        built = models_pb2.DatasetBuilt(digest=digest, specialist="reports", kind=kind, manifest=manifest)
+        world.handle("dataset.built.v1", built)
+    newest = world.artifacts.newest_ranked("reports")
+    assert newest is not None
+    assert newest[0] == "pairs2"
+    assert world.artifacts.newest_ranked("memos") is None
+
+
+def test_agreements_are_kept_by_their_key(engine: Engine) -> None:
+    agreements = SqlAgreements(engine)
+    assert agreements.find("k") is None
+    for agreement in (Agreement(0.55, 40, 2), Agreement(0.9, 40)):
+        agreements.add("k", agreement)
+    agreements.add("few", Agreement(None, 3))
+    assert agreements.find("k") == Agreement(0.55, 40, 2)
+    assert agreements.find("few") == Agreement(None, 3)
+
+
+def test_a_definition_is_frozen_once_and_a_change_is_another_record(engine: Engine) -> None:
+    definitions = SqlDefinitions(engine)
+    first = SpecialistTerms("reports", 3, (), definition_digest="a" * 64)
+    (record,) = definitions.freeze(first)
+    # A later revision that leaves metrics and gate as they were changes nothing.
+    assert definitions.freeze(replace(first, revision=4)) == [record]
+    assert (record.revision, record.digest) == (3, "a" * 64)
+    changed = definitions.freeze(replace(first, revision=5, definition_digest="b" * 64))
+    assert [entry.revision for entry in changed] == [3, 5]
+    assert changed[1].frozen_at > changed[0].frozen_at
+    back = definitions.freeze(replace(first, revision=6))
+    assert [entry.digest[0] for entry in back] == ["a", "b", "a"]
+    assert definitions.freeze(replace(first, specialist="memos"))[0].revision == 3

@@ -171,6 +171,11 @@ CALLS = [
         "UpdateSpecialist", lambda n: registry_pb2.UpdateSpecialistRequest(specialist=_definition(n)), ("OPERATOR",)
     ),
     CallCase(
+        "PlanEvaluation",
+        lambda n: registry_pb2.PlanEvaluationRequest(specialist=n, dataset_digests=[DIGESTS[n]]),
+        ("ENGINEER", "OPERATOR"),
+    ),
+    CallCase(
         "ListDocuments",
         lambda n: registry_pb2.ListDocumentsRequest(specialist=n),
         ("ENGINEER", "OPERATOR", "DATA_PROTECTION"),

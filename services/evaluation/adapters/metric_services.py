@@ -82,7 +82,7 @@ class RemoteMetricServices(MetricServices):
             row.position = position
             request.rows.append(row)
         service = self._services[name]
-        metadata = [("authorization", f"Bearer {service.token}")] if service.token and service.tls else []
+        metadata = (("authorization", f"Bearer {service.token}"),) if service.token and service.tls else ()
         with _errors():
             stub = metric_pb2_grpc.MetricServiceStub(self._channels[name])
             response = stub.Measure(request, timeout=service.timeout_seconds, metadata=metadata)

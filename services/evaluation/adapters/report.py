@@ -179,7 +179,7 @@ def as_markdown(data: ReportData) -> str:
         f"Intervals: {METHOD}; rows of one document are one cluster.",
         "",
         *_suites(data.suites, data.suite_seconds),
-        *[f"Does not count: {name} ({reason})." for name, reason in data.not_measured.items()],
+        *_left_out(data),
         "",
         *_goals(data),
         *_definitions(data.definitions),
@@ -191,6 +191,15 @@ def as_markdown(data: ReportData) -> str:
     for row in [row for row in data.held_out.rows if row.row_id in data.held_out.answered][:EXAMPLES]:
         lines += ["", *_example(data, data.held_out.rows.index(row), models)]
     return "\n".join(lines) + "\n"
+
+
+def _left_out(data: ReportData) -> list[str]:
+    """What was not measured, and what is shown without counting in the gate."""
+    shown = {figures.metric for figures in data.metrics}
+    return [
+        f"{'Does not count' if name in shown else 'Not measured'}: {name} ({reason})."
+        for name, reason in data.not_measured.items()
+    ]
 
 
 def _goals(data: ReportData) -> list[str]:

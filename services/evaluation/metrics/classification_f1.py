@@ -53,9 +53,9 @@ def _split(sums: Sums) -> tuple[Sums, Sums, Sums]:
 
 
 def _count(pair: tuple[int | None, int | None] | None, labels: int) -> Statistics:
-    if pair is None or pair[0] is None:
+    expected, predicted = pair or (None, None)
+    if expected is None:
         return None
-    expected, predicted = pair
     counts = [0.0] * (3 * labels)
     if predicted == expected:
         counts[3 * expected] = 1.0

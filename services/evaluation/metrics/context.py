@@ -15,7 +15,7 @@ P = TypeVar("P", bound=MetricParameters)
 
 @dataclass(frozen=True)
 class MetricContext:
-    """The specialist's part of a measurement. `answers` are those of the other models to the same rows, by model."""
+    """The specialist's part of a measurement. `answers` are those of all models to the same rows, by model."""
 
     parameters: MetricParameters = field(default_factory=MetricParameters)
     house_terms: Sequence[str] = ()

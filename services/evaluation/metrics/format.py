@@ -25,6 +25,7 @@ def measure(rows: Sequence[AnsweredRow], context: MetricContext) -> Measurement:
     (INVALID_METRIC) for a schema that is not one.
     """
     parameters = context.parameters_as(FormatParameters)
+    matches: Callable[[str], bool]
     timeouts: Callable[[], int] = lambda: 0  # noqa: E731
     if parameters.json_schema is None:
         pattern = SafePattern(parameters.regex)

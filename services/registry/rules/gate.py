@@ -81,12 +81,13 @@ def _check_gain(evaluation: Evaluation, figures: MetricFigures, model: str, limi
 
 def _check_guards(gate: Gate, evaluation: Evaluation) -> Iterator[Finding]:
     for guard in _list_guards(gate, evaluation):
-        figures = _find_counting(evaluation, guard.metric)
+        figures = evaluation.metrics.get(guard.metric)
         model = INCUMBENT if evaluation.has_other_incumbent else BASE
         gain = figures.gains.get(model) if figures else None
         if gain is None:
             yield _not_measured(evaluation, guard.metric)
         elif guard.metric in evaluation.not_measured:
+            # A judge model that does not agree with the experts is left out of the gate.
             yield Decision.PASSED, f"the guard {guard.metric} does not count: {evaluation.not_measured[guard.metric]}"
         else:
             yield from _check_guard(evaluation, guard, model, gain)
