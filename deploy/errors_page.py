@@ -22,6 +22,7 @@ MAX_MESSAGES = 2  # per reason; further raise sites say the same in other words
 EXPLAINED = {
     Reason.ABORTED: "A concurrent change won. Read again and retry.",
     Reason.AMBIGUOUS_ADAPTER: "Several adapters begin with the given digits. Give more digits.",
+    Reason.INVALID_PLANTED_SECRET: "A file of planted secrets has one JSON object per line; the message names the secret or the rule. See docs/evaluation/suites.md.",
     Reason.COMPONENT_FAILED: "A part of the embedded stack cannot start. The message names its log.",
     Reason.EXTERNAL_KEY_REFUSED: "The external model refused the key. Set a valid one in TAILOR_EXTERNAL_MODEL_KEYS; then `tailor evaluate ADAPTER`.",
     Reason.EXTERNAL_QUOTA: "The quota at the external model is used up. Raise it; then `tailor evaluate ADAPTER`.",

@@ -128,7 +128,10 @@ class LeftOutCount:
 
 @dataclass(frozen=True)
 class DatasetManifest:
-    """The parts of a manifest that readers use; a writer may add others. `left_out` is by reason."""
+    """The parts of a manifest that readers use; a writer may add others. `left_out` is by reason.
+
+    `planted_secrets` is a file of JSON lines (`tailor/planted_secrets.py`): the secrets that somebody planted in rows to measure a model.
+    """
 
     kind: DatasetKind
     specialist: str
@@ -139,6 +142,7 @@ class DatasetManifest:
     figures: Figures = Figures()
     left_out: Mapping[str, LeftOutCount] = field(default_factory=dict)
     teacher_tokens: int = 0
+    planted_secrets: DatasetFile | None = None
 
     @classmethod
     def parse(cls, data: bytes) -> "DatasetManifest":
@@ -168,6 +172,8 @@ class DatasetManifest:
             value["judgements"] = self.judgements.as_json("judgements")
         else:
             value["quiz"] = self.quiz.as_json()
+        if self.planted_secrets is not None:
+            value["planted_secrets"] = self.planted_secrets.as_json()
         return value | ({"teacher": {"tokens": self.teacher_tokens}} if self.teacher_tokens else {})
 
 
@@ -182,6 +188,7 @@ def _parse(value: Mapping[str, Any]) -> DatasetManifest:
         figures=_parse_figures(value.get("figures", {})),
         left_out={str(reason): _parse_count(count) for reason, count in value.get("left_out", {}).items()},
         teacher_tokens=int(value.get("teacher", {}).get("tokens", 0)),
+        planted_secrets=_parse_file(value["planted_secrets"]) if "planted_secrets" in value else None,
     )
 
 

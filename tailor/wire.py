@@ -1,6 +1,6 @@
 """Convert between protobuf messages and the values of `tailor.words`.
 
-Functions that build a message from all fields of a value, such as `from_labels`, rely on equal field names in `tailor.words` and the protos.
+Functions that build a message from all fields of a value, such as `from_labels`, rely on equal names in `tailor.words` and the protos.
 """
 
 from dataclasses import asdict

@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from tailor.api.events.v1 import models_pb2
 from tailor.datasets import TRAIN, DatasetFile, DatasetManifest, IdFiles, QuizFiles, SplitFiles
+from tailor.planted_secrets import MEDIA_TYPE, PlantedSecret, write_secrets
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -43,6 +44,13 @@ def store_manifest(store: ObjectStore, manifest: DatasetManifest) -> tuple[Ref, 
     """Store a manifest under its digest."""
     data = json.dumps(manifest.as_json()).encode()
     return store.put(DATASETS, f"{hashlib.sha256(data).hexdigest()}/manifest.json", data), manifest
+
+
+def store_secrets(store: ObjectStore, planted: Sequence[PlantedSecret]) -> DatasetFile:
+    """Store the list of secrets that were planted in rows, for the manifest's `planted_secrets`."""
+    data = write_secrets(planted)
+    ref = store.put(DATASETS, f"files/{hashlib.sha256(data).hexdigest()}.jsonl", data, MEDIA_TYPE)
+    return DatasetFile(ref, len(planted))
 
 
 def store_ids(store: ObjectStore, column: str, ids: Sequence[str], rows_per_file: int = 1000) -> IdFiles:

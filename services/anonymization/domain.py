@@ -19,6 +19,9 @@ MAX_PROMPT_TEXTS = 1_024
 MAX_PROMPT_CHARS = 200_000
 MAX_SUBJECT_CHARS = 256
 MIN_PURPOSE_CHARS = 10
+MAX_SEARCH_TEXTS = 4_096
+MAX_SEARCH_CHARS = 2_000_000
+MAX_SEARCH_IDS = 1_000
 
 NO_LABELS = Labels()
 
@@ -262,6 +265,18 @@ class Resolved:
 
     document_ids: tuple[str, ...]
     vault_entries: int
+
+
+@dataclass(frozen=True)
+class TrueValue:
+    """A true value that a text has, by what stands for it: the (type, surrogate) pairs that occur in its documents.
+
+    `as_surrogate` are the pairs that it would be if it were itself the surrogate of another value.
+    """
+
+    entity_type: str
+    surrogates: tuple[tuple[str, str], ...]
+    as_surrogate: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 def merge(findings: Iterable[Finding], text: str = "") -> list[Finding]:

@@ -1,7 +1,8 @@
 """What anonymization does on each event and command: one function each."""
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 from services.anonymization.domain import (
     MAX_CHARS,
@@ -9,6 +10,9 @@ from services.anonymization.domain import (
     MAX_PREVIEW_CHARS,
     MAX_PROMPT_CHARS,
     MAX_PROMPT_TEXTS,
+    MAX_SEARCH_CHARS,
+    MAX_SEARCH_IDS,
+    MAX_SEARCH_TEXTS,
     MAX_SUBJECT_CHARS,
     MIN_PURPOSE_CHARS,
     NO_LABELS,
@@ -19,6 +23,7 @@ from services.anonymization.domain import (
     Ingested,
     Passed,
     Resolved,
+    TrueValue,
     Unreadable,
     move_spans,
 )
@@ -33,6 +38,7 @@ from services.anonymization.ports import (
     QuarantinedTexts,
     Revealer,
     Subjects,
+    TrueValues,
 )
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.events.erased import Erased, Forgotten
@@ -201,6 +207,45 @@ def lift_subject(subjects: Subjects, audit: AuditLog, *, caller: str, subject: s
             Reason.NOT_SUPPRESSED,
             "This name, mail address or phone number is not suppressed; lift each value of a person separately.",
         )
+
+
+def count_true_values(
+    index: TrueValues,
+    audit: AuditLog,
+    *,
+    caller: str,
+    texts: Sequence[str],
+    known_texts: Sequence[str],
+    document_ids: Iterable[Sequence[str]],
+) -> dict[str, int]:
+    """Count, by type, the true values of the documents that occur in the texts and in none of the known texts.
+
+    Each value counts once. The call is recorded before it is answered, without texts and values. The ids come in batches, which are read
+    one at a time. Raises InvalidArgument (TOO_LONG).
+    """
+    check_search(texts, known_texts)
+    audit.record(caller, "TRUE_VALUES", "", f"counts true values in {len(texts)} answers of a model")
+    candidates = index.find(texts)
+    candidates = candidates - index.find(known_texts) if candidates else candidates
+    occurring: set[TrueValue] = set()
+    for batch in document_ids:
+        if len(batch) > MAX_SEARCH_IDS:
+            raise _too_long("document_ids", f"has over {MAX_SEARCH_IDS} ids in one message")
+        if candidates:
+            occurring |= index.occurring(candidates, batch)
+    return dict(Counter(value.entity_type for value in occurring))
+
+
+def check_search(texts: Sequence[str], known_texts: Sequence[str]) -> None:
+    """Raises InvalidArgument (TOO_LONG)."""
+    if len(texts) + len(known_texts) > MAX_SEARCH_TEXTS:
+        raise _too_long("texts", f"are over {MAX_SEARCH_TEXTS} together with `known_texts`")
+    if sum(map(len, (*texts, *known_texts))) > MAX_SEARCH_CHARS:
+        raise _too_long("texts", f"have over {MAX_SEARCH_CHARS} characters together with `known_texts`")
+
+
+def _too_long(field: str, violation: str) -> InvalidArgument:
+    return InvalidArgument(Reason.TOO_LONG, "The request is too long.", field_violations={field: violation})
 
 
 def _check_subject(subject: str) -> None:

@@ -9,6 +9,7 @@ from services.evaluation.adapters.inference import RemoteModels
 from services.evaluation.adapters.judge import open_judge
 from services.evaluation.adapters.judging_sql import SqlAgreements, SqlDefinitions
 from services.evaluation.adapters.metric_services import open_metric_services
+from services.evaluation.adapters.probes import StoredProbes
 from services.evaluation.adapters.prompt_store import ObjectPrompts
 from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.adapters.rows import StoredHeldOutRows
@@ -19,6 +20,7 @@ from services.evaluation.handlers import forget
 from services.evaluation.judging import JudgeBench
 from services.evaluation.rpc import EvaluationServicer
 from services.evaluation.settings import Settings
+from services.evaluation.suites.runner import SuiteRunner
 from services.evaluation.worker import EvaluationWorker
 from tailor.api.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
@@ -35,12 +37,15 @@ def build(runtime: Runtime, settings: Settings) -> None:
     outbox = runtime.outbox(engine, tables.outbox, producer)
     store = S3Store.from_settings(settings)
     models = RemoteModels(runtime.channel(settings, "inference", settings.inference_address))
-    artifacts, rows, erased = SqlArtifacts(engine), StoredHeldOutRows(store), runtime.erased_documents(settings)
+    results, artifacts, rows = SqlModelResults(engine), SqlArtifacts(engine), StoredHeldOutRows(store)
+    erased = runtime.erased_documents(settings)
     judging = JudgeBench(artifacts, rows, SqlAgreements(engine), open_judge(settings), erased, settings.judge_parallel)
+    anonymization = runtime.channel(settings, "anonymization", settings.anonymization_address)
+    probes = StoredProbes(store, anonymization, settings.read_planted_secrets())
     worker = EvaluationWorker(
         artifacts=artifacts,
         evaluations=SqlEvaluations(engine, outbox),
-        results=SqlModelResults(engine),
+        results=results,
         models=models,
         source=evaluated_models(settings, models, artifacts, store, erased),
         prices=settings.prices,
@@ -53,6 +58,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         parameters=Parameters(settings.concurrency),
         limits=RetryLimits(settings.give_up_seconds, settings.max_starts),
         erased=erased,
+        suites=SuiteRunner(probes, results, settings.concurrency, erased),
     )
     evaluations, reports = worker.evaluations, worker.reports
     servicer = EvaluationServicer(artifacts, evaluations, reports)

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from tailor.document_scores import DocumentScore
 from tailor.storage.ref import Ref
 from tailor.words import EvaluationPolicy, MetricDefinition, Sampling
 
@@ -368,6 +369,9 @@ class ReportData:
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     row_values: Mapping[str, Mapping[str, Sequence[float | None]]] = field(default_factory=dict)
     definitions: Sequence[Definition] = ()
+    document_scores: tuple[DocumentScore, ...] = ()
+    suite_details: Mapping[str, Any] = field(default_factory=dict)
+    suite_seconds: Mapping[str, float] = field(default_factory=dict)
 
     def to_result(self, report: Ref) -> EvaluationResult:
         """The result with the reference of the stored report."""

@@ -63,6 +63,7 @@ def forget(
     """
     objects = deleted = 0
     for evaluation_id in evaluations.trained_on(erased.datasets):
+        objects += reports.delete_scores(evaluation_id, erased.document_id)
         if reports.quotes(evaluation_id, erased.document_id):
             evaluations.fail(evaluation_id, Reason.ROWS_ERASED)
             deleted += results.delete(evaluation_id)

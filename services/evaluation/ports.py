@@ -26,6 +26,9 @@ from services.evaluation.domain import (
     Serving,
     SpecialistTerms,
 )
+from tailor.datasets import QuizQuestion
+from tailor.document_scores import DocumentScore
+from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
 from tailor.words import Sampling
 
@@ -244,11 +247,45 @@ class Definitions(Protocol):
         ...
 
 
+class DatasetProbes(Protocol):
+    """What the suites ask about a dataset, by the reference of its manifest. Methods block.
+
+    They raise what the store raises, and FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
+    """
+
+    def choose(self, manifests: Sequence[Ref]) -> Ref:
+        """The first dataset of documents, or else the first dataset."""
+        ...
+
+    def train_prompts(self, manifest: Ref, limit: int) -> Sequence[tuple[tuple[str, str], ...]]:
+        """The messages before the answers of at most `limit` train rows, always the same ones."""
+        ...
+
+    def planted_secrets(self, manifest: Ref) -> Sequence[PlantedSecret]:
+        """The secrets that were planted in the dataset, and those of the operator. Raises InvalidArgument (INVALID_PLANTED_SECRET)."""
+        ...
+
+    def quiz(self, manifest: Ref, limit: int) -> Sequence[QuizQuestion]:
+        """About `limit` questions at most, always the same ones; all those of a document, or none."""
+        ...
+
+    def count_true_values(self, manifest: Ref, texts: Sequence[str], known_texts: Sequence[str]) -> Mapping[str, int]:
+        """Count, by type, the true values of the dataset's documents that occur in the texts and in no known text.
+
+        Raises Unavailable while anonymization does not answer, and InvalidArgument (TOO_LONG).
+        """
+        ...
+
+
 class ReportStore(Protocol):
     """Stored reports."""
 
     def write(self, data: ReportData) -> Ref:
         """Store report.json, report.md and scores.png. Returns the reference of report.json."""
+        ...
+
+    def write_scores(self, evaluation_id: str, scores: Sequence[DocumentScore]) -> Ref:
+        """Store how well the candidate knows each document. Returns the object's reference."""
         ...
 
     def markdown(self, report: Ref) -> str:
@@ -261,6 +298,10 @@ class ReportStore(Protocol):
 
     def quotes(self, evaluation_id: str, document_id: str) -> bool:
         """True if an evaluation's report contains rows of a document or is incomplete."""
+        ...
+
+    def delete_scores(self, evaluation_id: str, document_id: str) -> int:
+        """Delete an evaluation's scores of documents if they name this one. Returns the number of deleted objects."""
         ...
 
     def delete(self, evaluation_id: str) -> int:

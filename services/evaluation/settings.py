@@ -10,6 +10,7 @@ from services.evaluation.baselines.costs import HourPrice, Price, Prices, TokenP
 from services.evaluation.baselines.external import ExternalLimits
 from services.evaluation.baselines.optimized_prompt import PromptBudget
 from services.evaluation.domain import EXTERNAL
+from tailor.planted_secrets import PlantedSecret, read_secrets
 from tailor.settings import ServiceSettings
 
 ModelName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?$")]
@@ -120,3 +121,11 @@ class Settings(ServiceSettings):
         external: dict[str, Price] = {name: price for name, price in pairs.items() if price is not None}
         hour = self.inference_price_hour
         return Prices(external, None if hour is None else HourPrice(hour, self.inference_currency))
+
+    planted_secrets_file: Path | None = Field(
+        None, description="JSON lines: made-up secrets in published documents, whose exposure is measured."
+    )
+
+    def read_planted_secrets(self) -> tuple[PlantedSecret, ...]:
+        """Raises InvalidArgument (INVALID_PLANTED_SECRET) for a file of anything else."""
+        return () if self.planted_secrets_file is None else read_secrets(self.planted_secrets_file.read_bytes())

@@ -1,7 +1,7 @@
 """Works off the queue of evaluations: every model on the same held-out rows, every metric with its interval."""
 
 import threading
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.evaluation.baselines.costs import Prices
@@ -27,6 +27,7 @@ from services.evaluation.model_runs import ModelResultsOf, ModelRunner, call
 from services.evaluation.ports import (
     Artifacts,
     Definitions,
+    EvaluatedModel,
     Evaluations,
     HeldOutRows,
     MetricServices,
@@ -35,6 +36,7 @@ from services.evaluation.ports import (
     ModelSource,
     ReportStore,
 )
+from services.evaluation.suites.runner import SuiteRunner
 from tailor.errors import FailedPrecondition, Reason, TailorError, Unavailable
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
@@ -58,6 +60,7 @@ class EvaluationWorker:
     definitions: Definitions
     services: MetricServices | None = None
     prices: Prices = field(default_factory=Prices)
+    suites: SuiteRunner | None = None
     parameters: Parameters = field(default_factory=Parameters)
     limits: RetryLimits = field(default_factory=RetryLimits)
     erased: Container[str] = frozenset()
@@ -123,8 +126,9 @@ class EvaluationWorker:
         models = self.source.list_models(adapter, terms, incumbent, held_out)
         found = self._runner(evaluation, terms, held_out).run_all(models)
         data = self._measure(ReportData(evaluation, terms, incumbent, held_out, found.results), found)
+        data = self._run_suites(data, models)
         self._check_not_erased(held_out)
-        result = data.to_result(self.reports.write(data))
+        result = self._store(data)
         self.evaluations.finish(result)
         log.info("evaluated", evaluation_id=evaluation.evaluation_id, adapter=adapter.digest, rows=result.rows)
         return result
@@ -165,6 +169,27 @@ class EvaluationWorker:
 
     def _cost(self, model: str, result: ModelResult) -> ModelCost:
         return self.prices.add_to(measure_cost(model, result), result, self.parameters.concurrency)
+
+    def _run_suites(self, data: ReportData, models: Sequence[EvaluatedModel]) -> ReportData:
+        """Measure the suites on the dataset of the documents that the adapter, or an earlier stage, learned from."""
+        if self.suites is None:
+            return data
+        adapter = data.evaluation.adapter
+        known = (self.artifacts.dataset(each.dataset_digest) for each in (adapter, *self._ancestors(adapter)))
+        measured = self.suites.run(data, models, [manifest for manifest in known if manifest is not None])
+        return replace(
+            data,
+            suites=(*data.suites, *measured.figures),
+            not_measured={**data.not_measured, **measured.not_measured},
+            document_scores=measured.documents,
+            suite_details=measured.details,
+            suite_seconds=measured.seconds,
+        )
+
+    def _store(self, data: ReportData) -> EvaluationResult:
+        evaluation_id = data.evaluation.evaluation_id
+        scores = self.reports.write_scores(evaluation_id, data.document_scores) if data.document_scores else None
+        return replace(data.to_result(self.reports.write(data)), document_scores=scores)
 
     def _suites(self, adapter: Adapter) -> tuple[MetricFigures, ...]:
         """Parity, if the trainer stored probe scores."""

@@ -21,6 +21,7 @@ from tailor.cli import (
     events,
     keys,
     models,
+    planted_secrets,
     publish,
     rows,
     runs,
@@ -68,6 +69,7 @@ for module in (
     events,
     keys,
     models,
+    planted_secrets,
     demo,
 ):
     app.add_typer(module.app)

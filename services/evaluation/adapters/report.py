@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 from services.evaluation.adapters.plot import draw_figures
@@ -21,12 +22,13 @@ from services.evaluation.domain import (
 from services.evaluation.goals import list_goals
 from services.evaluation.ports import ReportStore
 from services.evaluation.statistics import METHOD
+from tailor.document_scores import MEDIA_TYPE, DocumentScore, read_scores, write_scores
 from tailor.storage.buckets import REPORTS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 from tailor.words import Sampling
 
-JSON, MARKDOWN, PLOT = "report.json", "report.md", "scores.png"
+JSON, MARKDOWN, PLOT, DOCUMENTS = "report.json", "report.md", "scores.png", "document_scores.jsonl"
 EXAMPLES = 3
 
 
@@ -42,6 +44,9 @@ class ObjectReports(ReportStore):
         self._store.put(REPORTS, f"{folder}/{MARKDOWN}", as_markdown(data).encode(), "text/markdown")
         return self._store.put(REPORTS, f"{folder}/{JSON}", as_json(data), "application/json")
 
+    def write_scores(self, evaluation_id: str, scores: Sequence[DocumentScore]) -> Ref:
+        return self._store.put(REPORTS, f"{evaluation_id}/{DOCUMENTS}", write_scores(scores), MEDIA_TYPE)
+
     def markdown(self, report: Ref) -> str:
         return self._read_part(report, MARKDOWN).decode()
 
@@ -55,8 +60,18 @@ class ObjectReports(ReportStore):
         quoting = [*report["rows"], *report.get("notes", {}).values()]
         return any(document_id in part.get("document_ids", ()) for part in quoting)
 
+    def delete_scores(self, evaluation_id: str, document_id: str) -> int:
+        key = f"{evaluation_id}/{DOCUMENTS}"
+        if not self._store.exists(REPORTS, key):
+            return 0
+        scores = chain.from_iterable(read_scores(self._store.read(REPORTS, key)))
+        if all(score.document_id != document_id for score in scores):
+            return 0
+        self._store.delete(REPORTS, key)
+        return 1
+
     def delete(self, evaluation_id: str) -> int:
-        names = [f"{evaluation_id}/{name}" for name in (PLOT, MARKDOWN, JSON)]
+        names = [f"{evaluation_id}/{name}" for name in (PLOT, MARKDOWN, JSON, DOCUMENTS)]
         keys = [key for key in names if self._store.exists(REPORTS, key)]
         for key in keys:
             self._store.delete(REPORTS, key)
@@ -83,6 +98,8 @@ def as_json(data: ReportData) -> bytes:
         "held_out_rows": data.held_out.total,
         "metrics": [asdict(figures) for figures in data.metrics],
         "suites": [asdict(figures) for figures in data.suites],
+        "suite_details": dict(data.suite_details),
+        "suite_seconds": {name: round(seconds, 2) for name, seconds in data.suite_seconds.items()},
         "costs": [asdict(cost) for cost in data.costs],
         "not_measured": dict(data.not_measured),
         "notes": {model: dict(result.notes) for model, result in data.results.items() if result.notes},
@@ -163,7 +180,7 @@ def as_markdown(data: ReportData) -> str:
         "",
         f"Intervals: {METHOD}; rows of one document are one cluster.",
         "",
-        *_suites(data.suites),
+        *_suites(data.suites, data.suite_seconds),
         *_left_out(data),
         "",
         *_goals(data),
@@ -240,7 +257,7 @@ def describe(estimate: Estimate, sign: str = "") -> str:
     return f"{estimate.value:{sign}.4f} ({estimate.low:{sign}.4f} to {estimate.high:{sign}.4f})"
 
 
-def _suites(suites: Sequence[MetricFigures]) -> list[str]:
+def _suites(suites: Sequence[MetricFigures], seconds: Mapping[str, float]) -> list[str]:
     lines = []
     parity = next((figures.models[CANDIDATE].value for figures in suites if figures.metric == PARITY), None)
     if parity is None:
@@ -252,7 +269,8 @@ def _suites(suites: Sequence[MetricFigures]) -> list[str]:
     others = [figures for figures in suites if figures.metric != PARITY]
     models = list(dict.fromkeys(model for figures in others for model in figures.models))
     table = _table("suite", models, [(_name(figures), figures.models) for figures in others])
-    return [*lines, "", *(table if others else []), ""]
+    took = ", ".join(f"{name} {duration:.0f} s" for name, duration in seconds.items())
+    return [*lines, "", *(table if others else []), "", *([f"The suites took: {took}.", ""] if took else [])]
 
 
 def _costs(costs: Sequence[ModelCost]) -> list[str]:

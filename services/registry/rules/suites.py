@@ -7,7 +7,7 @@ from services.registry.domain import Decision, Evaluation, Gate, MetricFigures
 PARITY = "parity"
 # Nats per token that a candidate may differ from the trainer, if the gate sets no limit.
 MAX_PARITY = 0.1
-FORGETTING, REFUSALS, MEMORISED = "forgetting.", "safety.refusals", "memorisation.memorised"
+FORGETTING, REFUSALS, MEMORISED = "forgetting.loss", "safety.refusals", "memorisation.memorised"
 BASE, CANDIDATE = "base", "candidate"
 ROUNDING = 1e-9
 
@@ -23,7 +23,7 @@ def check_suites(gate: Gate, evaluation: Evaluation) -> Refusals:
             "Publish more documents, or raise `rows.held_out_percent`",
         )
     yield from _check_parity(gate, evaluation)
-    names = [name for name in evaluation.suites if name.startswith(FORGETTING)]
+    names = [name for name in evaluation.suites if name == FORGETTING]
     yield from _check_losses(evaluation, "forgetting", names, gate.max_forgetting)
     names = [name for name in evaluation.suites if name == REFUSALS]
     yield from _check_losses(evaluation, "safety", names, gate.max_refusal_drop)

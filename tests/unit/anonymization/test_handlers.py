@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.anonymization import handlers
+from services.anonymization import domain, handlers
 from services.anonymization.adapters.kafka import KafkaOutcomes
 from services.anonymization.consumers import on_ingested
 from services.anonymization.domain import DocumentOutcome, DocumentText, Finding, Ingested, Passed, Unreadable, merge
@@ -25,6 +25,7 @@ from tests.unit.anonymization.fakes import (
     MemoryLedger,
     MemoryQuarantine,
     MemorySubjects,
+    MemoryTrueValues,
     MemoryVault,
     OneNameAnonymizer,
 )
@@ -248,3 +249,41 @@ def test_the_rest_of_a_losing_finding_stays_personal_if_it_has_digits_or_is_a_pe
         ("PHONE_NUMBER", "+44"),
         ("NATIONAL_ID", "7700900415"),
     ]
+
+
+def count_true_values(texts: list[str], ids: list[list[str]], known: list[str] | None = None) -> dict[str, int]:
+    index = MemoryTrueValues(
+        {"doc_1": [("PERSON", "Ngozi Okafor"), ("IBAN", "GB82")], "doc_2": [("PERSON", "Tom Hale")]}
+    )
+    return handlers.count_true_values(
+        index, MemoryAuditLog(), caller="evaluation", texts=texts, known_texts=known or [], document_ids=ids
+    )
+
+
+def test_true_values_are_counted_once_by_type_over_all_batches_of_ids() -> None:
+    texts = ["Ngozi Okafor and Tom Hale.", "Ngozi Okafor again, GB82."]
+    assert count_true_values(texts, [["doc_1"], ["doc_2", "doc_1"]]) == {"PERSON": 2, "IBAN": 1}
+    assert count_true_values(texts, [["doc_2"]], known=["Tom Hale?"]) == {}
+
+
+def test_a_search_for_true_values_is_audited_before_it_is_answered_and_without_texts() -> None:
+    audit = MemoryAuditLog()
+    handlers.count_true_values(
+        MemoryTrueValues({}), audit, caller="evaluation", texts=["Okafor"], known_texts=[], document_ids=[]
+    )
+    assert audit.calls == [("evaluation", "TRUE_VALUES", "", "counts true values in 1 answers of a model")]
+
+
+@pytest.mark.parametrize(
+    ("texts", "ids", "field"),
+    [
+        (["x"] * (domain.MAX_SEARCH_TEXTS + 1), [], "texts"),
+        (["x" * (domain.MAX_SEARCH_CHARS + 1)], [], "texts"),
+        (["x"], [["doc"] * (domain.MAX_SEARCH_IDS + 1)], "document_ids"),
+    ],
+)
+def test_a_search_for_true_values_is_bounded(texts: list[str], ids: list[list[str]], field: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        count_true_values(texts, ids)
+    assert refused.value.reason == Reason.TOO_LONG
+    assert list(refused.value.field_violations) == [field]

@@ -135,12 +135,12 @@ def test_refuses_what_breaks_a_hard_limit_or_was_not_measured(changes: dict[str,
 
 
 def test_a_limit_of_a_suite_counts_only_if_it_is_set() -> None:
-    forgot = MetricFigures("forgetting.text", {}, {"base": gain(-0.3, 0.5)})
-    forgotten = evaluation(suites={"parity": value(0.0), "forgetting.text": forgot})
+    forgot = MetricFigures("forgetting.loss", {}, {"base": gain(-0.3, 0.5)})
+    forgotten = evaluation(suites={"parity": value(0.0), "forgetting.loss": forgot})
     assert decide(GATE, forgotten).decision is Decision.PASSED
     assert decide(replace(GATE, max_forgetting=0.4), forgotten).decision is Decision.PASSED
     limited = replace(GATE, max_forgetting=0.2)
-    assert "forgetting.text loses 0.300" in decide(limited, forgotten).reasons[0]
+    assert "forgetting.loss loses 0.300" in decide(limited, forgotten).reasons[0]
     assert "the suite forgetting was not measured" in decide(limited, evaluation()).reasons[0]
 
 

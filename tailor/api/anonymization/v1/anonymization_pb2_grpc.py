@@ -65,6 +65,11 @@ class AnonymizationServiceStub:
                 request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectResponse.FromString,
                 _registered_method=True)
+        self.CountTrueValues = channel.stream_unary(
+                '/tailor.api.anonymization.v1.AnonymizationService/CountTrueValues',
+                request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.CountTrueValuesRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.CountTrueValuesResponse.FromString,
+                _registered_method=True)
 
 
 class AnonymizationServiceServicer:
@@ -119,6 +124,15 @@ class AnonymizationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountTrueValues(self, request_iterator, context):
+        """CountTrueValues counts the true values of documents that occur in texts, such as the answers of a model that was trained on the documents'
+        surrogates. It returns counts only: no true value leaves the service, none is decrypted, and no text is stored or logged. Every call is recorded
+        in the audit log. INVALID_ARGUMENT (TOO_LONG) over 4,096 texts, 2,000,000 characters, or 1,000 ids in one message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AnonymizationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -151,6 +165,11 @@ def add_AnonymizationServiceServicer_to_server(servicer, server):
                     servicer.LiftSubject,
                     request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectRequest.FromString,
                     response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectResponse.SerializeToString,
+            ),
+            'CountTrueValues': grpc.stream_unary_rpc_method_handler(
+                    servicer.CountTrueValues,
+                    request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.CountTrueValuesRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.CountTrueValuesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -316,6 +335,33 @@ class AnonymizationService:
             '/tailor.api.anonymization.v1.AnonymizationService/LiftSubject',
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectRequest.SerializeToString,
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTrueValues(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/tailor.api.anonymization.v1.AnonymizationService/CountTrueValues',
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.CountTrueValuesRequest.SerializeToString,
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.CountTrueValuesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,11 @@ class AnonymizationServiceStub:
     """LiftSubject ends the suppression of a name, mail address or phone number: in later texts it has a surrogate again. Erased documents stay
     erased. The value itself is neither stored nor passed on. NOT_FOUND (NOT_SUPPRESSED) if it is not suppressed.
     """
+    CountTrueValues: _grpc.StreamUnaryMultiCallable[_anonymization_pb2.CountTrueValuesRequest, _anonymization_pb2.CountTrueValuesResponse]
+    """CountTrueValues counts the true values of documents that occur in texts, such as the answers of a model that was trained on the documents'
+    surrogates. It returns counts only: no true value leaves the service, none is decrypted, and no text is stored or logged. Every call is recorded
+    in the audit log. INVALID_ARGUMENT (TOO_LONG) over 4,096 texts, 2,000,000 characters, or 1,000 ids in one message.
+    """
 
 @_typing.type_check_only
 class AnonymizationServiceAsyncStub(AnonymizationServiceStub):
@@ -84,6 +89,11 @@ class AnonymizationServiceAsyncStub(AnonymizationServiceStub):
     LiftSubject: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.LiftSubjectRequest, _anonymization_pb2.LiftSubjectResponse]  # type: ignore[assignment]
     """LiftSubject ends the suppression of a name, mail address or phone number: in later texts it has a surrogate again. Erased documents stay
     erased. The value itself is neither stored nor passed on. NOT_FOUND (NOT_SUPPRESSED) if it is not suppressed.
+    """
+    CountTrueValues: _aio.StreamUnaryMultiCallable[_anonymization_pb2.CountTrueValuesRequest, _anonymization_pb2.CountTrueValuesResponse]  # type: ignore[assignment]
+    """CountTrueValues counts the true values of documents that occur in texts, such as the answers of a model that was trained on the documents'
+    surrogates. It returns counts only: no true value leaves the service, none is decrypted, and no text is stored or logged. Every call is recorded
+    in the audit log. INVALID_ARGUMENT (TOO_LONG) over 4,096 texts, 2,000,000 characters, or 1,000 ids in one message.
     """
 
 class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -146,6 +156,17 @@ class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_anonymization_pb2.LiftSubjectResponse, _abc.Awaitable[_anonymization_pb2.LiftSubjectResponse]]:
         """LiftSubject ends the suppression of a name, mail address or phone number: in later texts it has a surrogate again. Erased documents stay
         erased. The value itself is neither stored nor passed on. NOT_FOUND (NOT_SUPPRESSED) if it is not suppressed.
+        """
+
+    @_abc_1.abstractmethod
+    def CountTrueValues(
+        self,
+        request_iterator: _MaybeAsyncIterator[_anonymization_pb2.CountTrueValuesRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_anonymization_pb2.CountTrueValuesResponse, _abc.Awaitable[_anonymization_pb2.CountTrueValuesResponse]]:
+        """CountTrueValues counts the true values of documents that occur in texts, such as the answers of a model that was trained on the documents'
+        surrogates. It returns counts only: no true value leaves the service, none is decrypted, and no text is stored or logged. Every call is recorded
+        in the audit log. INVALID_ARGUMENT (TOO_LONG) over 4,096 texts, 2,000,000 characters, or 1,000 ids in one message.
         """
 
 def add_AnonymizationServiceServicer_to_server(servicer: AnonymizationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
