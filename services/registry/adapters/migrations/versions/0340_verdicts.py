@@ -6,7 +6,7 @@ from alembic import op
 from tailor.api.events.v1 import models_pb2
 
 revision = "0340"
-down_revision = "0320"
+down_revision = "0330"
 
 
 def upgrade() -> None:
