@@ -79,7 +79,8 @@ def measure(
         for split in ("train", "held_out")
         for unit in ("rows", "tokens")
     }
-    more_figures = {name: rows.manifest["figures"].get(name, {}) for name in ("tasks", "languages")}
+    languages = {tag: count["rows"] for tag, count in rows.manifest["languages"].items()}
+    more_figures = {"tasks": rows.manifest["figures"]["tasks"], "languages": languages}
     return BuildFigures(
         {**figures, **splits, **more_figures, "recomputed": rows_check.check(rows, checked)}, first["manifest"]
     )

@@ -79,8 +79,31 @@ class LeftOutCount:
 
 
 @dataclass(frozen=True)
+class ImportCount:
+    """The rows of an import in a dataset: its SPDX licence, the percentage of its rows that specialists may use, and where it comes from."""
+
+    name: str
+    licence: str
+    share_percent: int
+    source: str = ""
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class LanguageCount:
+    """The documents of a language that give rows, and their rows. Without templates, prompts use the documents' own headings."""
+
+    rows: int = 0
+    documents: int = 0
+    has_templates: bool = True
+
+
+@dataclass(frozen=True)
 class DatasetManifest:
-    """The parts of a manifest that readers use; a writer may add others. `left_out` is by reason."""
+    """The parts of a manifest that readers use; a writer may add others. `left_out` is by reason, `languages` by tag.
+
+    `teacher_tokens` are those that the syntheses spent whose accepted rows the dataset has.
+    """
 
     kind: DatasetKind
     specialist: str
@@ -90,6 +113,8 @@ class DatasetManifest:
     figures: Figures = Figures()
     left_out: Mapping[str, LeftOutCount] = field(default_factory=dict)
     teacher_tokens: int = 0
+    imports: tuple[ImportCount, ...] = ()
+    languages: Mapping[str, LanguageCount] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: bytes) -> "DatasetManifest":
@@ -117,6 +142,9 @@ class DatasetManifest:
         }
         if self.kind is DatasetKind.PREFERENCE:
             value["judgements"] = self.judgements.as_json("judgements")
+        else:
+            value["imports"] = [asdict(entry) for entry in self.imports]
+            value["languages"] = {tag: asdict(count) for tag, count in self.languages.items()}
         return value | ({"teacher": {"tokens": self.teacher_tokens}} if self.teacher_tokens else {})
 
 
@@ -130,6 +158,8 @@ def _parse(value: Mapping[str, Any]) -> DatasetManifest:
         figures=_parse_figures(value.get("figures", {})),
         left_out={str(reason): _parse_count(count) for reason, count in value.get("left_out", {}).items()},
         teacher_tokens=int(value.get("teacher", {}).get("tokens", 0)),
+        imports=tuple(_parse_import(entry) for entry in value.get("imports", ())),
+        languages={str(tag): _parse_language(count) for tag, count in value.get("languages", {}).items()},
     )
 
 
@@ -161,3 +191,17 @@ def _parse_figures(value: Mapping[str, Any]) -> Figures:
 
 def _parse_count(value: Mapping[str, Any]) -> LeftOutCount:
     return LeftOutCount(*(int(value.get(name, 0)) for name in ("documents", "rows", "characters")))
+
+
+def _parse_import(value: Mapping[str, Any]) -> ImportCount:
+    return ImportCount(
+        name=str(value["name"]),
+        licence=str(value["licence"]),
+        share_percent=int(value["share_percent"]),
+        source=str(value["source"]),
+        rows=int(value["rows"]),
+    )
+
+
+def _parse_language(value: Mapping[str, Any]) -> LanguageCount:
+    return LanguageCount(int(value["rows"]), int(value["documents"]), bool(value["has_templates"]))

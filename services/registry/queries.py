@@ -180,6 +180,10 @@ class Queries(AuditQueries):
             response.train_tokens, response.held_out_tokens = row.train_tokens, row.held_out_tokens
             for reason, count in row.left_out.items():
                 response.left_out[reason].CopyFrom(registry_pb2.LeftOutCount(**count))
+            response.imports.extend(registry_pb2.ImportCount(**entry) for entry in row.imports)
+            for tag, count in row.languages.items():
+                response.languages[tag].CopyFrom(registry_pb2.LanguageCount(**count))
+            response.teacher_tokens = row.teacher_tokens
         return response
 
     def catalogue_adapter(self, adapter: models_pb2.AdapterTrained) -> registry_pb2.CatalogueAdapter:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.synthetic.domain import Document, KeptDraft, Specialist
@@ -70,7 +70,8 @@ class SegmentResult:
     """The stored train rows of a segment, so that a later build with equal inputs reuses them.
 
     `inputs` is a digest of everything that the rows depend on, `kept` of which were kept, and `checked` of the held-out answers that they
-    were compared with. `train` and `sources` are None without rows. `letters` are the characters that the rows teach. `answers` are hashes
+    were compared with. `train` and `sources` are None without rows. `letters` are the characters that the rows teach, `documents` those
+    that give rows, by language. `answers` are hashes
     of the answers of all rows that were made; `shares` and `checks` are the 13-grams of the held-out answers that were found, with the
     number of documents, by two independent methods.
     """
@@ -87,6 +88,7 @@ class SegmentResult:
     grounding: Mapping[str, int]
     languages: Mapping[str, int]
     left_out: Mapping[str, LeftOutCount]
+    documents: Mapping[str, int] = field(default_factory=dict)
     answers: bytes = b""
     shares: bytes = b""
     checks: bytes = b""

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
-from services.synthetic.building.extras import ExtraParts, Extras, raw_rows
+from services.synthetic.building.extras import IMPORT, ExtraParts, Extras, raw_rows
 from services.synthetic.building.grams import make_gram_set
 from services.synthetic.building.overlap import held_out_grams, measure_overlap
 from services.synthetic.building.reading import MemberReader
@@ -19,8 +19,20 @@ from services.synthetic.datasets import PARQUET, file_of, write_manifest
 from services.synthetic.domain import BuildLimits, Dataset, LastBuild, Specialist, fingerprint
 from services.synthetic.filters import filter_settings
 from services.synthetic.ports import ExtraRows, RowFiles, RowMaker, TokenCounter
-from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest, Figures, IdFiles, LeftOutCount, SplitFiles
-from tailor.errors import FailedPrecondition, Reason
+from services.synthetic.rows.templates import has_templates
+from tailor.datasets import (
+    HELD_OUT,
+    TRAIN,
+    DatasetFile,
+    DatasetManifest,
+    Figures,
+    IdFiles,
+    ImportCount,
+    LanguageCount,
+    LeftOutCount,
+    SplitFiles,
+)
+from tailor.errors import Aborted, FailedPrecondition, Reason
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
@@ -83,6 +95,7 @@ class _Build:
         # Documents of files that do not belong to a segment.
         self._others: set[str] = set()
         self._extras = Extras(parts.extra_rows, corpus, context)
+        self._origins = [source.origin(context.specialist) for source in parts.extra_rows]
         self.splitter = Splitter(context, corpus, MemberReader(parts.store), workers)
 
     def inputs(self) -> str:
@@ -117,7 +130,7 @@ class _Build:
         near_duplicates = self._tally.left_out.pop(NEAR_DUPLICATES, LeftOutCount())
         figures = self._figures(held_out, kept, near_duplicates)
         content = self._manifest(DatasetFiles(train, kept, sources), figures, held_out)
-        digest, manifest = write_manifest(self._parts.store, last.dataset, content, ("kind", "splits", "sources"))
+        digest, manifest = write_manifest(self._parts.store, last.dataset, content, ("kind", "splits", "sources", "imports"))
         dataset = self._dataset(digest, manifest, figures, sources, near_duplicates.documents)
         segments = tuple(stored for stored in train if not stored.is_sources)
         return dataset, (*segments, *kept, *sources)
@@ -213,11 +226,16 @@ class _Build:
             sources=written.source_ids,
             figures=figures,
             left_out=tally.left_out,
+            teacher_tokens=sum(origin.teacher_tokens for origin in self._origins),
+            imports=self._count_imports(),
+            languages={
+                tag: LanguageCount(rows, tally.documents[tag], has_templates(tag))
+                for tag, rows in sorted(tally.languages.items())
+            },
         )
         more = {
             "tasks": dict(tally.tasks),
             "grounding": dict(tally.grounding),
-            "languages": dict(tally.languages),
             "boilerplate_rows": held_out.boilerplate_rows,
         }
         return manifest.as_json() | {
@@ -230,6 +248,14 @@ class _Build:
             "rows": asdict(specialist.rows),
             "filters": filter_settings(specialist.filters),
         }
+
+    def _count_imports(self) -> tuple[ImportCount, ...]:
+        """The imports with rows in the dataset. Raises Aborted if one of them was added during the build."""
+        terms = {entry.name: entry for origin in self._origins for entry in origin.imports}
+        rows = {name.removeprefix(IMPORT): count for name, count in self._tally.makers.items() if name.startswith(IMPORT)}
+        if rows.keys() - terms.keys():
+            raise Aborted(Reason.ABORTED, "An import was added during the build. Retry.")
+        return tuple(replace(terms[name], rows=rows[name]) for name in sorted(rows))
 
     def _dataset(
         self, digest: str, manifest: Ref, figures: Figures, sources: Sequence[StoredFile], near_duplicates: int

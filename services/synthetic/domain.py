@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from tailor.datasets import Figures, LeftOutCount
+from tailor.datasets import Figures, ImportCount, LeftOutCount
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Filters, Labels, RowPolicy, Selection, Span
 
@@ -191,6 +191,14 @@ class Row:
     def answers(self) -> tuple[str, ...]:
         """Everything that the assistant says."""
         return tuple(content for role, content in self.messages if role == "assistant")
+
+
+@dataclass(frozen=True)
+class RowOrigin:
+    """Where extra rows come from: imports, without their rows in a dataset, and the teacher tokens that syntheses spent."""
+
+    imports: tuple[ImportCount, ...] = ()
+    teacher_tokens: int = 0
 
 
 @dataclass(frozen=True)

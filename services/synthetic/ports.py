@@ -19,6 +19,7 @@ from services.synthetic.domain import (
     PairRow,
     Range,
     Row,
+    RowOrigin,
     Specialist,
     Text,
 )
@@ -311,6 +312,10 @@ class ExtraRows(Protocol):
 
     def fingerprint(self, specialist: Specialist) -> str:
         """Changes whenever the rows do."""
+        ...
+
+    def origin(self, specialist: Specialist) -> RowOrigin:
+        """The imports that the rows may come from, and what they cost."""
         ...
 
 

@@ -182,6 +182,9 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             dataset=models_pb2.DatasetBuilt(digest=DATASET, documents=40),
             left_out={"no_words": count},
             train_tokens=81_000,
+            imports=[registry_pb2.ImportCount(name="chat", licence="CC-BY-4.0", share_percent=20, rows=1250)],
+            languages={"": registry_pb2.LanguageCount(rows=31, documents=4)},
+            teacher_tokens=5_200,
         )
 
     def Promote(self, request: Any, context: Any) -> Any:

@@ -151,6 +151,9 @@ class SqlLineage(Lineage):
             "left_out": {reason: asdict(count) for reason, count in manifest.left_out.items()},
             "train_tokens": manifest.split(TRAIN).tokens,
             "held_out_tokens": manifest.split(HELD_OUT).tokens,
+            "imports": [asdict(entry) for entry in manifest.imports],
+            "languages": {tag: asdict(count) for tag, count in manifest.languages.items()},
+            "teacher_tokens": manifest.teacher_tokens,
         }
         self._connection.execute(insert(tables.datasets).values(row).on_conflict_do_nothing())
 

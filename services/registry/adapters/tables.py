@@ -212,6 +212,9 @@ datasets = Table(
     Column("left_out", JSONB, nullable=False),
     Column("train_tokens", BigInteger, nullable=False),
     Column("held_out_tokens", BigInteger, nullable=False),
+    Column("imports", JSONB, nullable=False, server_default="[]"),
+    Column("languages", JSONB, nullable=False, server_default="{}"),
+    Column("teacher_tokens", BigInteger, nullable=False, server_default="0"),
 )
 
 dataset_documents = Table(

@@ -8,14 +8,15 @@ from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from services.synthetic.adapters.synthesis_tables import synthesis_answers, synthesis_rows
-from services.synthetic.domain import Row, Specialist
+from services.synthetic.adapters.synthesis_tables import syntheses, synthesis_answers, synthesis_rows
+from services.synthetic.domain import Row, RowOrigin, Specialist
 from services.synthetic.domain import fingerprint as digest_of
 from services.synthetic.ports import ExtraRows, TokenCounter, Tokenizers
-from services.synthetic.synthesis.domain import SampleState, SynthesisSample
+from services.synthetic.synthesis.domain import SampleState, SynthesisSample, SynthesisUse
 from tailor.sql import transaction
 
 ROW = TypeAdapter(Row)
+USE = TypeAdapter(SynthesisUse)
 STREAMED_ROWS = 500
 
 # By specialist and document ids: True for each document that the specialist holds out; without those that have no side yet.
@@ -55,6 +56,15 @@ class SqlSynthesisRows(ExtraRows):
         query = select(func.count(), func.coalesce(hash_sum, 0)).where(_is_accepted(specialist.name))
         with transaction(self._engine) as connection:
             return digest_of("syntheses", *connection.execute(query).one())
+
+
+    def origin(self, specialist: Specialist) -> RowOrigin:
+        """The tokens that the teacher spent on the syntheses with accepted rows, on other rows of theirs too."""
+        accepted = select(synthesis_rows.c.synthesis_id).where(_is_accepted(specialist.name))
+        query = select(syntheses.c.use).where(syntheses.c.synthesis_id.in_(accepted))
+        with transaction(self._engine) as connection:
+            uses = [USE.validate_python(use) for use in connection.scalars(query)]
+        return RowOrigin(teacher_tokens=sum(use.teacher.spent.total for use in uses))
 
 
 def _is_accepted(specialist: str) -> ColumnElement[bool]:

@@ -15,11 +15,12 @@ from services.synthetic.building.overlap import Hashes as CheckHashes
 from services.synthetic.corpus import Member
 from services.synthetic.domain import Conversation, Kind, LeftOutText, Row, Specialist, Text, fingerprint
 from services.synthetic.filters import boilerplate_ranges, has_words
-from services.synthetic.ports import RowFiles, RowMaker, TokenCounter
+from services.synthetic.ports import RowFiles, RowMaker, RowTable, TokenCounter
 from tailor.datasets import LeftOutCount
 
 BOILERPLATE, TEXT_GONE = "boilerplate", "text_gone"
 HUMAN = "human"
+OWN = {"structure", HUMAN}
 WORD = re.compile(r"\w+")
 
 
@@ -68,7 +69,10 @@ class RawSegment:
 
 @dataclass(frozen=True)
 class WrittenRows:
-    """The kept rows as a file, with counts of them, the ids of their documents, and 13-grams of held-out answers by two methods."""
+    """The kept rows as a file, with counts of them, the ids of their documents, and 13-grams of held-out answers by two methods.
+
+    `documents` counts those that gave rows themselves, by language.
+    """
 
     data: bytes
     rows: int
@@ -76,6 +80,8 @@ class WrittenRows:
     tasks: Mapping[str, int]
     grounding: Mapping[str, int]
     languages: Mapping[str, int]
+    makers: Mapping[str, int]
+    documents: Mapping[str, int]
     document_ids: tuple[str, ...]
     shares: Counts
     checks: Counts
@@ -210,10 +216,19 @@ def write_rows(
         tasks=Counter(table.column("task")),
         grounding=Counter(table.column("grounding")),
         languages=Counter(table.column("language")),
+        makers=Counter(table.column("made_by")),
+        documents=_count_documents(table),
         document_ids=tuple(sorted({key for ids in table.column("document_ids") for key in ids})),
         shares=shares,
         checks=count_in_train(table, held_out.checks, Checker()) if held_out else {},
     )
+
+
+def _count_documents(table: RowTable) -> Counter[str]:
+    """Documents by language, without those that are only seeds of other rows."""
+    columns = (table.column(name) for name in ("made_by", "document_ids", "language"))
+    own = {(key, language) for maker, ids, language in zip(*columns, strict=True) if maker in OWN for key in ids}
+    return Counter(language for _, language in own)
 
 
 def compare_rows(context: Context, data: bytes, held_out: HeldOutGrams) -> tuple[Counts, Counts]:

@@ -13,13 +13,15 @@ from tailor.datasets import LeftOutCount
 
 @dataclass
 class RowTally:
-    """Counts over all files of a dataset. `shares` and `checks` are of train."""
+    """Counts over all files of a dataset. `shares` and `checks` are of train, `makers` of files that belong to no segment."""
 
     tokens: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     tasks: Counter[str] = field(default_factory=Counter)
     grounding: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
+    documents: Counter[str] = field(default_factory=Counter)
+    makers: Counter[str] = field(default_factory=Counter)
     left_out: dict[str, LeftOutCount] = field(default_factory=dict)
     letters: int = 0
     shares: Counts = field(default_factory=dict)
@@ -30,7 +32,7 @@ class RowTally:
         self.rows["train"] += segment.train.rows if segment.train else 0
         self.tokens["train"] += segment.tokens
         self.letters += segment.letters
-        self._add(segment.tasks, segment.grounding, segment.languages)
+        self._add(segment)
         self.add_left_out(segment.left_out)
         add_counts(self.shares, unpack_counts(segment.shares))
         add_counts(self.checks, unpack_counts(segment.checks))
@@ -39,7 +41,8 @@ class RowTally:
         """Add a file of a split."""
         self.rows[split] += rows.rows
         self.tokens[split] += rows.tokens
-        self._add(rows.tasks, rows.grounding, rows.languages)
+        self.makers.update(rows.makers)
+        self._add(rows)
         add_counts(self.shares, rows.shares)
         add_counts(self.checks, rows.checks)
 
@@ -51,10 +54,11 @@ class RowTally:
             if any(total):
                 self.left_out[reason] = LeftOutCount(*total)
 
-    def _add(self, tasks: Mapping[str, int], grounding: Mapping[str, int], languages: Mapping[str, int]) -> None:
-        pairs = ((self.tasks, tasks), (self.grounding, grounding), (self.languages, languages))
-        for total, more in pairs:
-            total.update(more)
+    def _add(self, part: SegmentResult | WrittenRows) -> None:
+        self.tasks.update(part.tasks)
+        self.grounding.update(part.grounding)
+        self.languages.update(part.languages)
+        self.documents.update(part.documents)
 
     @property
     def grounded(self) -> float:

@@ -38,7 +38,7 @@ log = get_logger(__name__)
 REPEATED = "repeated"
 MAX_AHEAD = 3
 # Increase it whenever stored segments cannot be reused.
-SEGMENT_VERSION = 2
+SEGMENT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -223,6 +223,7 @@ class TrainRows:
             tasks=dict(rows.tasks),
             grounding=dict(rows.grounding),
             languages=dict(rows.languages),
+            documents=dict(rows.documents),
             left_out=dict(raw.left_out),
             answers=raw.answers.astype("<u8").tobytes(),
             shares=pack_counts(rows.shares),

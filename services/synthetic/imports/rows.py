@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from services.synthetic.domain import Row, Specialist, fingerprint
+from services.synthetic.domain import Row, RowOrigin, Specialist, fingerprint
 from services.synthetic.imports.domain import DatasetImport, is_shared
 from services.synthetic.imports.ports import ImportFiles, Imports
 from services.synthetic.ports import ExtraRows, TokenCounter, Tokenizers
+from tailor.datasets import ImportCount
 
 BATCH_ROWS = 256
 
@@ -33,8 +34,13 @@ class ImportedRows(ExtraRows):
 
     def fingerprint(self, specialist: Specialist) -> str:
         """Changes with the imports that the specialist uses, and with their shares."""
-        used = [(item.spec.name, item.spec.share_percent, item.file) for item in self.find_imports(specialist)]
-        return fingerprint(*used)
+        items = self.find_imports(specialist)
+        return fingerprint(*((item.spec.name, item.spec.licence, item.spec.share_percent, item.file) for item in items))
+
+    def origin(self, specialist: Specialist) -> RowOrigin:
+        """The terms of the imports that the specialist uses."""
+        specs = (item.spec for item in self.find_imports(specialist))
+        return RowOrigin(tuple(ImportCount(spec.name, spec.licence, spec.share_percent, spec.source) for spec in specs))
 
     def find_imports(self, specialist: Specialist) -> tuple[DatasetImport, ...]:
         """The finished imports that the specialist names and may use, by name."""

@@ -657,6 +657,74 @@ class LeftOutCount(_message.Message):
 Global___LeftOutCount: _TypeAlias = LeftOutCount  # noqa: Y015
 
 @_typing.final
+class ImportCount(_message.Message):
+    """ImportCount is an import with rows in a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
+    SHARE_PERCENT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    licence: _builtins.str
+    """SPDX licence expression of its data."""
+    share_percent: _builtins.int
+    """Percentage of its rows that specialists may use."""
+    source: _builtins.str
+    """Where its data comes from."""
+    rows: _builtins.int
+    """Its rows in the dataset."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        licence: _builtins.str = ...,
+        share_percent: _builtins.int = ...,
+        source: _builtins.str = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["licence", b"licence", "name", b"name", "rows", b"rows", "share_percent", b"share_percent", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportCount: _TypeAlias = ImportCount  # noqa: Y015
+
+@_typing.final
+class LanguageCount(_message.Message):
+    """LanguageCount is one language of a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    HAS_TEMPLATES_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Rows of both splits."""
+    documents: _builtins.int
+    """Documents that give rows."""
+    has_templates: _builtins.bool
+    """False if prompts of this language have no wordings; they use the documents' own headings."""
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        documents: _builtins.int = ...,
+        has_templates: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "has_templates", b"has_templates", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LanguageCount: _TypeAlias = LanguageCount  # noqa: Y015
+
+@_typing.final
 class GetDatasetResponse(_message.Message):
     """GetDatasetResponse contains the dataset. `ListDocuments` lists its documents."""
 
@@ -683,14 +751,40 @@ class GetDatasetResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class LanguagesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___LanguageCount: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___LanguageCount | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DATASET_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     TRAIN_TOKENS_FIELD_NUMBER: _builtins.int
     HELD_OUT_TOKENS_FIELD_NUMBER: _builtins.int
+    IMPORTS_FIELD_NUMBER: _builtins.int
+    LANGUAGES_FIELD_NUMBER: _builtins.int
+    TEACHER_TOKENS_FIELD_NUMBER: _builtins.int
     train_tokens: _builtins.int
     """Tokens of the train rows, by the base's tokenizer."""
     held_out_tokens: _builtins.int
     """Tokens of the held-out rows."""
+    teacher_tokens: _builtins.int
+    """Tokens that the teacher spent on the syntheses whose accepted rows it has."""
     @_builtins.property
     def dataset(self) -> _models_pb2.DatasetBuilt:
         """The dataset."""
@@ -699,6 +793,14 @@ class GetDatasetResponse(_message.Message):
     def left_out(self) -> _containers.MessageMap[_builtins.str, Global___LeftOutCount]:
         """What was left out, by reason, such as `no_words`."""
 
+    @_builtins.property
+    def imports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportCount]:
+        """The imports whose rows it has, by name."""
+
+    @_builtins.property
+    def languages(self) -> _containers.MessageMap[_builtins.str, Global___LanguageCount]:
+        """Its languages by tag; the empty tag for an unknown one."""
+
     def __init__(
         self,
         *,
@@ -706,10 +808,13 @@ class GetDatasetResponse(_message.Message):
         left_out: _abc.Mapping[_builtins.str, Global___LeftOutCount] | None = ...,
         train_tokens: _builtins.int = ...,
         held_out_tokens: _builtins.int = ...,
+        imports: _abc.Iterable[Global___ImportCount] | None = ...,
+        languages: _abc.Mapping[_builtins.str, Global___LanguageCount] | None = ...,
+        teacher_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "held_out_tokens", b"held_out_tokens", "left_out", b"left_out", "train_tokens", b"train_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "held_out_tokens", b"held_out_tokens", "imports", b"imports", "languages", b"languages", "left_out", b"left_out", "teacher_tokens", b"teacher_tokens", "train_tokens", b"train_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
