@@ -149,9 +149,10 @@ def draw_rows(rows: Sequence[dict[str, Any]], counter: TokenCounter, tokens: int
 
 
 def count_tokens(row: Mapping[str, Any], counter: TokenCounter) -> int:
-    """The tokens of a stored row, at most."""
+    """The tokens of a stored row."""
     texts = [part["content"] for part in row["messages"]]
-    return sum(counter.count(texts)) + counter.message_tokens * len(texts)
+    has_system = row["messages"][0]["role"] == "system"
+    return sum(counter.count(texts)) + counter.template_tokens(texts[int(has_system) :], has_system=has_system)
 
 
 def make_parts(paper: Paper) -> list[HeldOutQuestion]:

@@ -80,7 +80,7 @@ class LeftOutCount:
 
 @dataclass(frozen=True)
 class ImportCount:
-    """The rows of an import in a dataset: its SPDX licence, the percentage of its rows that specialists may use, and where it comes from."""
+    """The rows of an import in a dataset: its SPDX licence, the percentage of its rows that specialists may use, and its source."""
 
     name: str
     licence: str

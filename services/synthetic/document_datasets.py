@@ -16,7 +16,7 @@ from services.synthetic.building.train import TrainRows
 from services.synthetic.building.workers import Workers, peak_memory_mb, start_workers
 from services.synthetic.corpus import ALL_SEGMENTS, NEAR_DUPLICATES, BuildCorpus, StoredFile
 from services.synthetic.datasets import PARQUET, file_of, write_manifest
-from services.synthetic.domain import BuildLimits, Dataset, LastBuild, Specialist, fingerprint
+from services.synthetic.domain import BuildLimits, Dataset, LastBuild, Specialist, fingerprint, is_text_id
 from services.synthetic.filters import filter_settings
 from services.synthetic.ports import ExtraRows, RowFiles, RowMaker, TokenCounter
 from services.synthetic.rows.templates import has_templates
@@ -42,7 +42,7 @@ from tailor.words import DatasetKind
 log = get_logger(__name__)
 
 # Increase it whenever the same documents would give other rows.
-BUILDER_VERSION = 3
+BUILDER_VERSION = 4
 # Chunks of held-out documents whose rows are in one file.
 HELD_OUT_CHUNKS = 8
 
@@ -94,6 +94,8 @@ class _Build:
         self._tally = RowTally()
         # Documents of files that do not belong to a segment.
         self._others: set[str] = set()
+        # Texts among the sources that come from no document.
+        self._texts = 0
         self._extras = Extras(parts.extra_rows, corpus, context)
         self._origins = [source.origin(context.specialist) for source in parts.extra_rows]
         self.splitter = Splitter(context, corpus, MemberReader(parts.store), workers)
@@ -103,7 +105,8 @@ class _Build:
         policy, counter = self._specialist.rows, self._context.counter
         limits = (policy.max_row_tokens, policy.max_rows_per_document, policy.min_answer_tokens)
         tasks = (policy.tasks, policy.own_tasks, policy.knowledge)
-        base = (counter.digest, counter.context_tokens, counter.message_tokens)
+        template = [counter.template_tokens(("", "a"), has_system=has_system) for has_system in (False, True)]
+        base = (counter.digest, counter.context_tokens, *template)
         return fingerprint(BUILDER_VERSION, self._specialist.system_prompt, *limits, *tasks, *base)
 
     def fingerprint(self) -> str:
@@ -130,7 +133,9 @@ class _Build:
         near_duplicates = self._tally.left_out.pop(NEAR_DUPLICATES, LeftOutCount())
         figures = self._figures(held_out, kept, near_duplicates)
         content = self._manifest(DatasetFiles(train, kept, sources), figures, held_out)
-        digest, manifest = write_manifest(self._parts.store, last.dataset, content, ("kind", "splits", "sources", "imports"))
+        digest, manifest = write_manifest(
+            self._parts.store, last.dataset, content, ("kind", "splits", "sources", "imports")
+        )
         dataset = self._dataset(digest, manifest, figures, sources, near_duplicates.documents)
         segments = tuple(stored for stored in train if not stored.is_sources)
         return dataset, (*segments, *kept, *sources)
@@ -197,7 +202,9 @@ class _Build:
             if stored.segment in segments:
                 data = self._parts.store.get(stored.file.ref)
                 self._others.difference_update(self._context.files.read_column(data, "document_id"))
-        digests = self._corpus.sources(sorted(self._others))
+        # Texts that come from no document have no version.
+        digests = dict.fromkeys(filter(is_text_id, self._others), "") | self._corpus.sources(sorted(self._others))
+        self._texts = sum(map(is_text_id, digests))
         ids = sorted(digests)
         if not ids:
             return known
@@ -252,7 +259,9 @@ class _Build:
     def _count_imports(self) -> tuple[ImportCount, ...]:
         """The imports with rows in the dataset. Raises Aborted if one of them was added during the build."""
         terms = {entry.name: entry for origin in self._origins for entry in origin.imports}
-        rows = {name.removeprefix(IMPORT): count for name, count in self._tally.makers.items() if name.startswith(IMPORT)}
+        rows = {
+            name.removeprefix(IMPORT): count for name, count in self._tally.makers.items() if name.startswith(IMPORT)
+        }
         if rows.keys() - terms.keys():
             raise Aborted(Reason.ABORTED, "An import was added during the build. Retry.")
         return tuple(replace(terms[name], rows=rows[name]) for name in sorted(rows))
@@ -269,7 +278,7 @@ class _Build:
             manifest=manifest,
             train_rows=tally.rows[TRAIN],
             held_out_rows=tally.rows[HELD_OUT],
-            documents=sum(stored.file.rows for stored in sources),
+            documents=sum(stored.file.rows for stored in sources) - self._texts,
             near_duplicates=near_duplicates,
             figures=figures,
             left_out=tally.left_out,

@@ -11,6 +11,8 @@ from tailor.datasets import Figures, ImportCount, LeftOutCount
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Filters, Labels, RowPolicy, Selection, Span
 
+TEXT = "txt_"
+
 
 class Kind(StrEnum):
     """Kinds of documents."""
@@ -122,6 +124,14 @@ class Text:
     text: str
 
 
+@dataclass(frozen=True)
+class CleanTexts:
+    """The texts of a row that passed the barrier, and the number of surrogates in them that anonymization recorded."""
+
+    texts: tuple[str, ...]
+    surrogates: int
+
+
 Range = tuple[int, int]
 
 
@@ -156,7 +166,8 @@ class Row:
     `messages` are (role, content) without the system prompt; users and assistant alternate, and the assistant has the last word.
     `made_by` is `structure`, `human`, `teacher:MODEL` or `import:NAME`. `tokens` counts the whole row by the base's tokenizer. `places` are
     the ranges of the document that the answers teach, and `spans` the parts of the file that hold them. `lineage` names a synthesis, the
-    version of its prompt, its seeds and its judge model.
+    version of its prompt, its seeds and its judge model. `document_ids` may have ids of texts that come from no document (`text_id`), so
+    that an erasure finds the row.
     """
 
     task: str
@@ -323,6 +334,16 @@ def find_ranked_adapter(newest_first: Iterable[Judgement], drafts: Mapping[str, 
     """The adapter of the stored draft that was ranked last; empty if there is none."""
     rankings = (judgement.ranking for judgement in newest_first if len(judgement.ranking) > 1)
     return next((drafts[key].adapter_digest for ranking in rankings for key in ranking if key in drafts), "")
+
+
+def text_id(*parts: object) -> str:
+    """The id, for erasures, of a text that comes from no document."""
+    return f"{TEXT}{fingerprint(*parts)[:32]}"
+
+
+def is_text_id(document_id: str) -> bool:
+    """True if it is the id of a text that comes from no document."""
+    return document_id.startswith(TEXT)
 
 
 def fingerprint(*parts: object) -> str:

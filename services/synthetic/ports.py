@@ -8,6 +8,7 @@ from services.synthetic.corpus import NearDuplicateCount, Sketch, StoredFile
 from services.synthetic.domain import (
     BuildProgress,
     BuildResult,
+    CleanTexts,
     Conversation,
     Dataset,
     Document,
@@ -25,10 +26,14 @@ from services.synthetic.domain import (
 )
 from services.synthetic.views import RowFilter, StoredDataset, StoredRow
 from tailor.datasets import DatasetFile
-from tailor.words import DatasetKind, Selection
+from tailor.words import DatasetKind, Labels, Selection
 
 # Pages of all documents that a specialist selects, by its name. Raises Unavailable while the registry does not answer.
 ListDocuments = Callable[[str], Iterable[Sequence[Document]]]
+
+# The texts of a row without personal values, anonymised together under the labels' rules, by the row's id (`text_id`). Blocks. Raises
+# InvalidArgument if the barrier refuses them, Unavailable while it does not answer.
+AnonymizeRow = Callable[[str, Sequence[str], Labels], CleanTexts]
 
 
 class Items(Protocol):
@@ -282,9 +287,11 @@ class TokenCounter(Protocol):
         """The longest sequence that the base reads."""
         ...
 
-    @property
-    def message_tokens(self) -> int:
-        """Upper bound of the tokens that the chat template adds per message."""
+    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
+        """The tokens that the chat template adds to a conversation with these messages of user and assistant in turn, and a system prompt.
+
+        An upper bound if the template treats messages differently by their place, and for contents that begin or end with blanks.
+        """
         ...
 
     def count(self, texts: Sequence[str]) -> list[int]:

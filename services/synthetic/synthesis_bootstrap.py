@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from services.synthetic.adapters.barrier import SpecialistAnonymizer
+from services.synthetic.adapters.barrier import RowAnonymizer
 from services.synthetic.adapters.seed_documents import SqlSeedDocuments
 from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.adapters.synthesis_rows import Sides
@@ -64,7 +64,7 @@ def build_syntheses(
     """Connect everything; nothing runs yet."""
     syntheses, documents = SqlSyntheses(engine), SqlSeedDocuments(engine, store, sides)
     teacher, judge = OpenAiModel.teacher(settings), OpenAiModel.judge(settings)
-    barrier = SpecialistAnonymizer(runtime.channel(settings, "anonymization", settings.anonymization_address))
+    barrier = RowAnonymizer(runtime.channel(settings, "anonymization", settings.anonymization_address))
     commands = SynthesisCommands(syntheses, documents, barrier, teacher, judge, settings.prices)
 
     def find_specialist(name: str) -> Specialist:

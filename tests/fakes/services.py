@@ -300,7 +300,7 @@ class FakeAnonymization(anonymization_pb2_grpc.AnonymizationServiceServicer):
 
     def ResolveSubject(self, request: Any, context: Any) -> Any:
         self.resolved.append(request.dry_run)
-        document_ids = ["doc_1", "doc_2"] if request.subject == "Sarah Jenkins" else []
+        document_ids = ["doc_1", "doc_2", "txt_1"] if request.subject == "Sarah Jenkins" else []
         return anonymization_pb2.ResolveSubjectResponse(document_ids=document_ids, vault_entries=3)
 
     def LiftSubject(self, request: Any, context: Any) -> Any:

@@ -173,7 +173,7 @@ def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_file
     old = handlers.build_dataset(world.app, "reports", "").dataset
     erased = f"doc_{7:032d}"
     assert erased in world.documents(old.digest)
-    eraser = DatasetEraser(world.app, SqlHoldings(engine))
+    eraser = DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0)
     forgotten = eraser.forget(Erased(erased, "ers_1"))
     assert forgotten.datasets == (old.digest,)
     (new,) = SqlHoldings(engine).datasets("reports")

@@ -193,7 +193,9 @@ def _imports(connection: Connection, specialist: str) -> list[audit_pb2.AuditImp
         .order_by(facts.specialist, facts.position.desc())
     )
     newest: dict[str, list[audit_pb2.AuditImport]] = {}
-    for name, payload, imports in connection.execute(query.where(facts.specialist == specialist) if specialist else query):
+    for name, payload, imports in connection.execute(
+        query.where(facts.specialist == specialist) if specialist else query
+    ):
         built = models_pb2.DatasetBuilt.FromString(payload)
         if name not in newest and built.kind == models_pb2.DATASET_KIND_SFT:
             terms = {"specialist": name, "dataset_digest": built.digest}

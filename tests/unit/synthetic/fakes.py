@@ -35,6 +35,8 @@ from services.synthetic.domain import (
     Kind,
     LastBuild,
     PairEvidence,
+    Row,
+    RowOrigin,
     Specialist,
     Text,
     find_ranked_adapter,
@@ -43,8 +45,8 @@ from services.synthetic.domain import (
 from services.synthetic.filters import text_parts
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
-from services.synthetic.ports import Repository, Sketcher, Sketches, TokenCounter, Tokenizers
-from tailor.datasets import LeftOutCount
+from services.synthetic.ports import ExtraRows, Repository, Sketcher, Sketches, TokenCounter, Tokenizers
+from tailor.datasets import ImportCount, LeftOutCount
 from tailor.storage.memory import MemoryStore
 from tailor.words import DatasetKind, Labels, Selection
 
@@ -56,7 +58,9 @@ class WordCounter(TokenCounter):
 
     digest = "words"
     context_tokens = 2048
-    message_tokens = 4
+
+    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
+        return 4 * (len(contents) + has_system)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
@@ -445,6 +449,22 @@ def report(topic: str) -> str:
     """A report whose sections are long enough to learn from."""
     body = f"The {topic} were counted twice in 2024 and 17 of them were found in places that nobody had checked before."
     return f"# Report: {topic} handling\n\n## Position\n\n{body} First.\n\n## Remedy\n\n1. {body} Second.\n2. Count {topic}."
+
+
+@dataclass(frozen=True)
+class ListedRows(ExtraRows):
+    """Extra rows from a list."""
+
+    listed: list[Row]
+
+    def rows(self, specialist: Specialist) -> Iterator[Row]:
+        yield from sorted(self.listed, key=lambda row: row.row_id)
+
+    def fingerprint(self, specialist: Specialist) -> str:
+        return fingerprint(*(row.row_id for row in self.listed))
+
+    def origin(self, specialist: Specialist) -> RowOrigin:
+        return RowOrigin((ImportCount("chat", "MIT", 30, "chat.jsonl"), ImportCount("other", "MIT", 100)), 70)
 
 
 def put_document(

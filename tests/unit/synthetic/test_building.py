@@ -1,8 +1,8 @@
 """13-grams, limits and extra rows of a build."""
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -21,12 +21,12 @@ from services.synthetic.building.grams import (
 from services.synthetic.building.limits import SeenAnswers
 from services.synthetic.building.overlap import Checker, count_in_train, held_out_grams, measure_overlap
 from services.synthetic.building.segments import Letters, answer_key, count_letters
-from services.synthetic.domain import Row, RowOrigin, Specialist
-from services.synthetic.ports import ExtraRows, RowTable
+from services.synthetic.domain import Row
+from services.synthetic.ports import RowTable
 from tailor.datasets import DatasetManifest, ImportCount
 from tailor.errors import Aborted
 from tailor.words import RowPolicy
-from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, make_app, put_document
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, ListedRows, make_app, put_document
 
 WORDS = (
     "harbour ledger crane tariff orchard kiln valve mast quarry loom depot clinic granary archive ferry cellar".split()
@@ -117,25 +117,9 @@ def test_equal_words_are_equal_answers_only_for_passages_of_one_task() -> None:
     assert answer_key(row(sentence(1), "a")) == answer_key(row("Yes.", "a", places=((0, 3),))) == 0
 
 
-@dataclass(frozen=True)
-class Listed(ExtraRows):
-    """Extra rows from a list."""
-
-    listed: Sequence[Row]
-
-    def rows(self, specialist: Specialist) -> Iterator[Row]:
-        yield from sorted(self.listed, key=lambda one: one.row_id)
-
-    def fingerprint(self, specialist: Specialist) -> str:
-        return str(len(self.listed))
-
-    def origin(self, specialist: Specialist) -> RowOrigin:
-        return RowOrigin((ImportCount("chat", "MIT", 30, "chat.jsonl"), ImportCount("other", "MIT", 100)), 70)
-
-
 def with_extras(rows: Sequence[Row], policy: RowPolicy) -> FakeSynthetic:
     specialists = {"reports": replace(SPECIALIST, rows=policy)}
-    app = make_app(extra_rows=(Listed(rows),), specialists=specialists)
+    app = make_app(extra_rows=(ListedRows(list(rows)),), specialists=specialists)
     for number in range(60):
         handlers.on_document(app, put_document(app.store, number))
     return app

@@ -1802,7 +1802,7 @@ class EraseRequest(_message.Message):
     """Why, as a slug such as `subject-request` or `tombstone`; free text could contain personal data."""
     @_builtins.property
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Opaque ids of the documents, 1 to 1,000."""
+        """Opaque ids of the documents (`doc_`), and of rows that come from none (`txt_`); 1 to 1,000."""
 
     def __init__(
         self,
