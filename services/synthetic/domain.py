@@ -38,6 +38,22 @@ class Document:
 
 
 @dataclass(frozen=True)
+class DocumentPage:
+    """Documents from the registry. What changes after the listing began is listed since `cursor`."""
+
+    documents: tuple[Document, ...]
+    cursor: int = 0
+
+
+@dataclass(frozen=True)
+class Filled:
+    """The revision of a specialist for which the registry's documents were read, 0 for none, and the cursor of what changes after."""
+
+    revision: int = 0
+    cursor: int = 0
+
+
+@dataclass(frozen=True)
 class PairCounts:
     """Outcomes of judgements and deliverables. `unmatched` pairs have different prompts, or no stored texts."""
 

@@ -12,7 +12,9 @@ from services.synthetic.domain import (
     Conversation,
     Dataset,
     Document,
+    DocumentPage,
     DocumentRows,
+    Filled,
     Judgement,
     KeptDraft,
     LastBuild,
@@ -28,8 +30,9 @@ from services.synthetic.views import RowFilter, StoredDataset, StoredRow
 from tailor.datasets import DatasetFile
 from tailor.words import DatasetKind, Labels, Selection
 
-# Pages of all documents that a specialist selects, by its name. Raises Unavailable while the registry does not answer.
-ListDocuments = Callable[[str], Iterable[Sequence[Document]]]
+# Pages of the documents that a specialist selects, by its name, and that changed since a cursor; 0 for all. Raises Unavailable while the
+# registry does not answer.
+ListDocuments = Callable[[str, int], Iterable[DocumentPage]]
 
 # The texts of a row without personal values, anonymised together under the labels' rules, by the row's id (`text_id`). Blocks. Raises
 # InvalidArgument if the barrier refuses them, Unavailable while it does not answer.
@@ -61,12 +64,12 @@ class Items(Protocol):
         """The newest documents that the specialist selects, newest first."""
         ...
 
-    def filled_revision(self, specialist: str) -> int:
-        """The specialist's revision for which the registry's documents were read; 0 if they never were."""
+    def filled(self, specialist: str) -> Filled:
+        """How far the registry's documents were read for the specialist."""
         ...
 
-    def set_filled(self, specialist: str, revision: int) -> None:
-        """Record that the registry's documents were read."""
+    def set_filled(self, specialist: str, filled: Filled) -> None:
+        """Record how far they were read."""
         ...
 
 
@@ -335,6 +338,10 @@ class DatasetFinder(Protocol):
 
     def find(self, digest: str) -> list[StoredDataset]:
         """The datasets of a digest: specialists with equal rows share it."""
+        ...
+
+    def files_of(self, dataset: StoredDataset, document_id: str) -> frozenset[str]:
+        """Keys of the dataset's files that may have rows of the document: that of its segment, and those without one."""
         ...
 
 

@@ -15,12 +15,14 @@ from sqlalchemy import Engine, text
 from services.synthetic import handlers, wire
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import count_new_items, newest_item
+from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.building.workers import start_workers
 from services.synthetic.domain import BuildPolicy, Dataset
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.near_duplicates import preparer as preparer_module
+from services.synthetic.views import RowFilter, RowPosition
 from tailor.datasets import Figures, LeftOutCount
 from tailor.events.erased import Erased
 from tailor.sql import connect, migrate
@@ -165,6 +167,16 @@ def test_a_new_document_leaves_the_files_of_other_segments_as_they_are(
     files = [{file.ref.key for file in world.manifest(d.digest).split("train").files} for d in (first, second, third)]
     assert len(files[0]) == 1 and len(files[1]) > 20
     assert len(files[1] - files[2]) <= 1 and len(files[2] - files[1]) <= 1
+    # The rows of a document are found in few files.
+    finder = SqlDatasetFinder(engine)
+    newest = finder.newest("reports", DatasetKind.SFT)
+    assert newest is not None
+    for document_id in world.documents(newest.digest):
+        named = finder.files_of(newest, document_id)
+        page = world.browser().read(newest, RowFilter(document_id=document_id), RowPosition(), 100)
+        assert (
+            len(named & files[2]) <= 1 and page.rows and {row.document_ids for _, row in page.rows} == {(document_id,)}
+        )
 
 
 def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_files(engine: Engine) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
-from sqlalchemy import Connection, Engine, Row, Table, delete, select
+from sqlalchemy import Connection, Engine, Row, Table, delete, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
@@ -33,6 +33,7 @@ from tailor.sql import transaction
 
 # Replica names come and go; forget those that have not reported for this many days.
 REPLICA_DAYS = 1
+CURRENT_TRANSACTION = text("pg_current_xact_id()::text::bigint")
 
 
 class SqlSpecialists(Specialists):
@@ -161,6 +162,7 @@ class SqlFacts(CatalogueFacts):
             "language": state.language,
             "char_count": state.char_count,
             "findings": dict(state.findings),
+            "changed": CURRENT_TRANSACTION,
         }
         statement = insert(table).values(row)
         changed = {name: statement.excluded[name] for name in row if name != "document_id"}

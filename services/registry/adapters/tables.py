@@ -52,6 +52,8 @@ documents = Table(
     Column("language", String(16), nullable=False),
     Column("char_count", BigInteger, nullable=False),
     Column("findings", JSONB, nullable=False),
+    # The transaction that wrote the row.
+    Column("changed", BigInteger, nullable=False, index=True),
 )
 
 submissions = Table(

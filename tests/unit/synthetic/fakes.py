@@ -30,6 +30,7 @@ from services.synthetic.domain import (
     BuildResult,
     Dataset,
     Document,
+    Filled,
     Judgement,
     KeptDraft,
     Kind,
@@ -97,7 +98,7 @@ class MemoryRepository(Repository):
         self.segments: dict[tuple[str, int], SegmentResult] = {}
         self.answers: dict[str, BuildResult] = {}
         self.progress_calls = 0
-        self.filled: dict[str, int] = {}
+        self.read: dict[str, Filled] = {}
         self.locked: set[str] = set()
         self.position = 0
         self.seconds = 0.0
@@ -138,11 +139,11 @@ class MemoryRepository(Repository):
     def forget_drafts(self, days: int) -> None:
         self.forgotten_after.append(days)
 
-    def filled_revision(self, specialist: str) -> int:
-        return self.filled.get(specialist, 0)
+    def filled(self, specialist: str) -> Filled:
+        return self.read.get(specialist, Filled())
 
-    def set_filled(self, specialist: str, revision: int) -> None:
-        self.filled[specialist] = revision
+    def set_filled(self, specialist: str, filled: Filled) -> None:
+        self.read[specialist] = filled
 
     def _items(self, specialist: Specialist, kind: DatasetKind) -> list[tuple[int, float]]:
         chosen = [(p, s, d) for p, s, d in self.documents.values() if specialist.selection.admits(d.labels)]
@@ -525,7 +526,7 @@ def make_app(**changes: Any) -> FakeSynthetic:
         "maker": StructureRows(),
         "tokenizers": OneTokenizer(),
         "preparer": DocumentPreparer(MemorySketches(repository), WordSketcher(), store),
-        "list_documents": lambda name: [],
+        "list_documents": lambda name, changed_since: [],
         "start_workers": inline_workers,
         "specialists": {SPECIALIST.name: SPECIALIST},
         "sleep": lambda seconds: None,

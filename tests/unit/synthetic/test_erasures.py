@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
-from services.synthetic.domain import Dataset, Row
+from services.synthetic.domain import Dataset, DocumentPage, Row
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.handlers import build_dataset, on_document
 from services.synthetic.ports import Holdings
@@ -127,7 +127,7 @@ def test_keeps_datasets_without_rows_of_the_document() -> None:
 
 def test_ignores_an_erased_document_that_arrives_late() -> None:
     late = put_document(make_app().store, 7)
-    app = make_app(erased={late.document_id}, list_documents=lambda _: [[late]])
+    app = make_app(erased={late.document_id}, list_documents=lambda *_: [DocumentPage((late,))])
     on_document(app, late)
     assert app.repository.document(late.document_id) is None
 

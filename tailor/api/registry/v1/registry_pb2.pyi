@@ -388,6 +388,7 @@ class ListDocumentsRequest(_message.Message):
     INCLUDE_REJECTED_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    CHANGED_SINCE_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Only documents that this specialist selects; empty for all."""
     page_size: _builtins.int
@@ -400,6 +401,8 @@ class ListDocumentsRequest(_message.Message):
     """Only documents of the dataset with this digest, or at least its first 6 hexadecimal digits; empty for all. Rejected submissions have none."""
     document_id: _builtins.str
     """Only the document with this id; empty for all."""
+    changed_since: _builtins.int
+    """Only documents that may have changed since the answer with this `cursor`; 0 for all."""
     def __init__(
         self,
         *,
@@ -409,10 +412,11 @@ class ListDocumentsRequest(_message.Message):
         include_rejected: _builtins.bool = ...,
         dataset: _builtins.str = ...,
         document_id: _builtins.str = ...,
+        changed_since: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "document_id", b"document_id", "include_rejected", b"include_rejected", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_since", b"changed_since", "dataset", b"dataset", "document_id", b"document_id", "include_rejected", b"include_rejected", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -456,8 +460,11 @@ class ListDocumentsResponse(_message.Message):
 
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
+    cursor: _builtins.int
+    """On the first page: everything that changes after this answer is listed by `changed_since` with this value. It may list some again."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogueDocument]:
         """The documents by id."""
@@ -467,10 +474,11 @@ class ListDocumentsResponse(_message.Message):
         *,
         documents: _abc.Iterable[Global___CatalogueDocument] | None = ...,
         next_page_token: _builtins.str = ...,
+        cursor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "documents", b"documents", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
