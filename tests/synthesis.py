@@ -18,6 +18,7 @@ from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.adapters.synthesis_rows import SqlSynthesisRows
 from services.synthetic.adapters.teacher import OpenAiModel
+from services.synthetic.adapters.translation_score import ChrfScore
 from services.synthetic.domain import CleanTexts, Document, Kind, Passage, Specialist, Text
 from services.synthetic.ports import TokenCounter, Tokenizers
 from services.synthetic.synthesis.domain import ModelRole, SynthesisSpec, TokenPrice
@@ -256,6 +257,7 @@ class SynthesisHouse:
             {self.specialist.name: self.specialist}.get,
             WordTokenizers(),
             missing_numbers,
+            ChrfScore(),
             RunLimits(self.parallel, self.retries, self.lease_seconds, self.pause_seconds),
         )
 

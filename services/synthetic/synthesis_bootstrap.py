@@ -13,6 +13,7 @@ from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.adapters.synthesis_rows import Sides
 from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.adapters.tokenizers import StoredTokenizers
+from services.synthetic.adapters.translation_score import ChrfScore
 from services.synthetic.domain import Specialist
 from services.synthetic.rows.grounding import unsupported
 from services.synthetic.rows.passages import passages
@@ -83,6 +84,7 @@ def build_syntheses(
             specialists.get,
             StoredTokenizers(store),
             unsupported,
+            ChrfScore(),
             settings.run_limits,
         )
     servicer = SynthesisServicer(commands, find_specialist)

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 SHAPES = ("ua", "sua", "uaua", "suaua", "uauaua", "suauaua")
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
 SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+# Stands for a content while a template is rendered.
+MARK = "\u241f"
 # Contents whose tokens may depend on the template's text before them. The first one measures the template.
 CONTENTS = ("x", "Why?", "2 parts", "- a list", "| a |", '"So"', "(b)", "Ü", "The end.")
 
@@ -42,13 +44,18 @@ def measure_template(tokenizer: Any, description: Mapping[str, Any], template_fi
     template = _compile(template_file or find_template(description))
     tokens = {name: text for name in SPECIAL if (text := _token_text(description.get(name))) is not None}
     variables = {**tokens, "tools": None, "documents": None}
-    first, *others = (
-        {shape: _count_added(tokenizer, template, variables, shape, text) for shape in SHAPES} for text in CONTENTS
-    )
-    added = {shape: count for shape, count in first.items() if count is not None}
-    if not added:
+    shapes = {shape: text for shape in SHAPES if (text := _render(template, variables, shape, MARK)) is not None}
+    first, *others = (_count_added(tokenizer, shapes, content) for content in CONTENTS)
+    if not shapes:
         raise ValueError("chat_template")
-    return replace(_fit(added), joins_words=any(other != first for other in others))
+    joins = any(other != first for other in others) or any(_joins_words(text) for text in shapes.values())
+    return replace(_fit(first), joins_words=joins)
+
+
+def _joins_words(text: str) -> bool:
+    """True if a content stands behind a letter, a digit or a blank, with which a tokenizer may join it."""
+    before = [part[-1:] for part in text.split(MARK)[:-1]]
+    return any(last.isalnum() or last == " " for last in before)
 
 
 def _fit(added: Mapping[str, int]) -> TemplateTokens:
@@ -65,19 +72,25 @@ def _fit(added: Mapping[str, int]) -> TemplateTokens:
     return TemplateTokens(pair, openings.get(False, known), openings.get(True, known))
 
 
-def _count_added(
-    tokenizer: Any, template: Any, variables: Mapping[str, str | None], shape: str, content: str
-) -> int | None:
-    """The tokens that the template adds to a shape; None if it refuses it, as some do with a system prompt."""
+def _count_added(tokenizer: Any, shapes: Mapping[str, str], content: str) -> dict[str, int]:
+    """The tokens that the template adds to each shape."""
+    alone = len(tokenizer.encode(content, add_special_tokens=False))
+    texts = {shape: text.replace(MARK, content) for shape, text in shapes.items()}
+    return {
+        shape: len(tokenizer.encode(text, add_special_tokens=False)) - alone * len(shape)
+        for shape, text in texts.items()
+    }
+
+
+def _render(template: Any, variables: Mapping[str, str | None], shape: str, content: str) -> str | None:
+    """A shape as text; None if the template refuses it, as some do with a system prompt."""
     from jinja2 import TemplateError
 
     messages = [{"role": ROLES[letter], "content": content} for letter in shape]
     try:
-        text = template.render(messages=messages, add_generation_prompt=False, **variables)
+        return str(template.render(messages=messages, add_generation_prompt=False, **variables))
     except TemplateError:
         return None
-    alone = len(tokenizer.encode(content, add_special_tokens=False))
-    return len(tokenizer.encode(text, add_special_tokens=False)) - alone * len(shape)
 
 
 def find_template(description: Mapping[str, Any]) -> str:

@@ -19,6 +19,8 @@ from tailor.errors import DeadlineExceeded
 
 # The figures, names and dates of an answer that its prompt does not support; the third argument is the language.
 Unsupported = Callable[[str, str, str], Sequence[str]]
+# The similarity, 0 to 100, of a text and what it should be.
+ScoreTranslation = Callable[[str, str], float]
 SplitPassages = Callable[[Document, Text], Sequence[Passage]]
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from services.synthetic.adapters import tokenizers as adapter
 from services.synthetic.adapters.tokenizers import StoredTokenizers, make_counter, read_context, split_batches
@@ -102,10 +103,16 @@ def test_a_content_that_may_join_with_the_template_counts_one_more() -> None:
 
 
 def test_a_template_whose_text_joins_with_words_counts_one_more_for_each() -> None:
-    joined = "{% for message in messages %}<|im_start|>{{ message.role }}:{{ message.content }}<|im_end|>{% endfor %}"
+    # The tokenizer has "The" with a blank before it as one token, and no token for it without.
+    joined = "{% for message in messages %}<|im_start|>{{ message.role }} {{ message.content }}<|im_end|>{% endfor %}"
     counted = counter(**{"tokenizer_config.json": described(joined)})
-    whole = len(counted.tokenizer.encode("<|im_start|>user:x<|im_end|><|im_start|>assistant:x<|im_end|>").ids)
-    assert counted.template_tokens(("x", "x"), has_system=False) >= whole - 2 * counted.count(["x"])[0]
+    assert counted.template.joins_words and not counter().template.joins_words
+    tokenizer = Tokenizer.from_str(base_files()["tokenizer.json"])
+    for contents in (("x", "x"), ("An owner", "The control failed."), ("Why?", "The end.")):
+        text = f"<|im_start|>user {contents[0]}<|im_end|><|im_start|>assistant {contents[1]}<|im_end|>"
+        actual = len(tokenizer.encode(text, add_special_tokens=False))
+        counts = sum(counted.count(contents)) + counted.template_tokens(contents, has_system=False)
+        assert actual <= counts <= actual + 2
 
 
 def test_the_file_of_the_template_goes_before_the_description() -> None:
