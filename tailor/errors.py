@@ -20,6 +20,7 @@ class Code(Enum):
     RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
     ABORTED = 10
+    UNIMPLEMENTED = 12
     UNAVAILABLE = 14
     UNAUTHENTICATED = 16
 
@@ -38,6 +39,7 @@ HTTP_STATUSES = {
     Code.ALREADY_EXISTS: 409,
     Code.ABORTED: 409,
     Code.RESOURCE_EXHAUSTED: 429,
+    Code.UNIMPLEMENTED: 501,
     Code.UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
@@ -289,6 +291,7 @@ class Reason(StrEnum):
     UNDECODABLE = "UNDECODABLE"
     UNEXPECTED_FILE = "UNEXPECTED_FILE"
     UNEXPECTED_MODULE = "UNEXPECTED_MODULE"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
     UNKNOWN_ADAPTER = "UNKNOWN_ADAPTER"
     UNKNOWN_BASE = "UNKNOWN_BASE"
     UNKNOWN_CONFIG_KEY = "UNKNOWN_CONFIG_KEY"
@@ -357,11 +360,12 @@ class TailorError(Exception):
     """An error that a caller can act on.
 
     `message` says what is wrong and what to do. It never contains a document's text, a personal value or a secret.
-    `retryable` means that the same call may succeed later, unchanged.
+    `retryable` means that the same call may succeed later, unchanged; with `retry_seconds`, only within that time.
     """
 
     code: ClassVar[Code]
     retryable: ClassVar[bool] = False
+    retry_seconds: ClassVar[float | None] = None
 
     def __init__(
         self,
@@ -444,6 +448,14 @@ class DeadlineExceeded(TailorError):
     retryable = True
 
 
+class Unimplemented(TailorError):
+    """The service does not have the call. Retry briefly: a replica of an earlier version may just be replaced."""
+
+    code = Code.UNIMPLEMENTED
+    retryable = True
+    retry_seconds = 30.0
+
+
 BY_CODE: dict[Code, type[TailorError]] = {
     error.code: error
     for error in (
@@ -457,5 +469,6 @@ BY_CODE: dict[Code, type[TailorError]] = {
         ResourceExhausted,
         Unavailable,
         DeadlineExceeded,
+        Unimplemented,
     )
 }

@@ -75,9 +75,7 @@ class ImportCommands:
         """Delete an import with its file. Raises NotFound."""
         item = self.imports.find(name)
         if item is None:
-            raise NotFound(
-                Reason.UNKNOWN_DATASET, "There is no import with this name. `tailor datasets imports` lists them."
-            )
+            raise unknown_import()
         self._drop(item)
         return item
 
@@ -158,6 +156,14 @@ class ImportCommands:
             return RowRejection.BARRIER
         chat = tuple((role, text) for (role, _), text in zip(messages, clean.texts, strict=True))
         return find_rejection(chat) or make_row(name, chat, key if clean.surrogates else "")
+
+
+def unknown_import() -> NotFound:
+    """The same for an import that does not exist and for one that the caller may not see."""
+    return NotFound(
+        Reason.UNKNOWN_DATASET,
+        "There is no import with this name, or your key may not see it. `tailor datasets imports` lists them.",
+    )
 
 
 def _drop_repeats(outcomes: Iterable[Row | RowRejection], seen: set[str]) -> Iterator[Row | RowRejection]:
