@@ -108,7 +108,7 @@ class Queries(AuditQueries):
         return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in payloads]
 
     def cursor(self) -> int:
-        """Call it before reading documents: whatever is written by a transaction that has not ended yet has at least this number."""
+        """Call it before reading documents: what running and later transactions write has at least this number."""
         with transaction(self._engine) as connection:
             return int(connection.scalar(OLDEST_RUNNING) or 0)
 

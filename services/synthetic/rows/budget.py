@@ -69,7 +69,7 @@ class RowBudget:
         return CountedDraft(draft, sum(counts) + rest, counts[-1])
 
     def _count_rest(self, contents: Sequence[str]) -> int:
-        """The tokens of a row without those of its own messages."""
+        """The tokens of a row without those of its messages."""
         has_system = self.system_tokens is not None
         return (self.system_tokens or 0) + self.counter.template_tokens(contents, has_system=has_system)
 

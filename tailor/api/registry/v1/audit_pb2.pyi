@@ -146,7 +146,7 @@ Global___GetAuditResponse: _TypeAlias = GetAuditResponse  # noqa: Y015
 
 @_typing.final
 class AuditImport(_message.Message):
-    """AuditImport is an import whose rows a specialist's newest dataset has."""
+    """AuditImport is an import that the newest dataset of a specialist contains."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0331"
-down_revision = "0330"
+revision = "0341"
+down_revision = "0340"
 
 
 def upgrade() -> None:
