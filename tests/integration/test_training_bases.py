@@ -19,7 +19,7 @@ from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tests.integration.hub import COMMIT, Hub, serving
 from tests.models import make_tiny_base
-from tests.unit.training.fakes import FileStore
+from tests.unit.training.stores import FileStore
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
