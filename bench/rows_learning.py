@@ -33,7 +33,7 @@ from tailor.datasets import HELD_OUT, TRAIN
 from tailor.storage.ref import Ref
 from tailor.words import Labels, RowPolicy
 from tests.datasets import store_dataset
-from tests.unit.training.fakes import FileStore
+from tests.unit.training.stores import FileStore
 
 MAX_ROW_TOKENS = 1024
 LEARNING_RATE = 2e-3

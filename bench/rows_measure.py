@@ -12,7 +12,7 @@ from bench.rows_texts import Paper
 from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base
-from tests.unit.training.fakes import FileStore
+from tests.unit.training.stores import FileStore
 
 MORE = 100
 

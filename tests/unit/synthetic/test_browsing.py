@@ -117,7 +117,9 @@ def test_pages_have_every_row_once_in_order_train_first(size: int) -> None:
 
 
 def test_rows_of_a_document_are_found_without_opening_the_files_of_others() -> None:
-    files = {f"train-{number}": [[row(2 * number), row(2 * number + 1)]] for number in range(400)}
+    files: dict[str, Sequence[Sequence[StoredRow]]] = {
+        f"train-{number}": [[row(2 * number), row(2 * number + 1)]] for number in range(400)
+    }
     browser = browser_of(files)
     assert read_all(browser, RowFilter(document_id="doc_333"), 20) == [["train:row_666", "train:row_667"]]
     assert isinstance(browser.reader, FakeReader) and browser.reader.opened == ["train-333"]
