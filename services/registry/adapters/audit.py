@@ -188,7 +188,8 @@ def _imports(connection: Connection, specialist: str) -> list[audit_pb2.AuditImp
     facts, datasets = tables.facts.c, tables.datasets.c
     query = (
         select(facts.specialist, facts.payload, datasets.imports)
-        .join(tables.datasets, datasets.digest == facts.fact_id)
+        # The id of a dataset is `DIGEST/SPECIALIST`.
+        .join(tables.datasets, datasets.digest == func.split_part(facts.fact_id, "/", 1))
         .where(facts.kind == FactKind.DATASET.value)
         .order_by(facts.specialist, facts.position.desc())
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from services.training.methods.rows import Encoded
-from services.training.methods.stored_rows import StoredRows
+from services.training.methods.stored_rows import EncodedRows
 
 MAX_ROWS = 16
 MAX_TOKENS = 2048
@@ -35,7 +35,7 @@ def choose_rows(rows: Sequence[Encoded]) -> list[Encoded]:
     return choose(candidates, MAX_LOSS_TOKENS)
 
 
-def choose_stored(rows: StoredRows) -> list[Encoded]:
+def choose_stored(rows: EncodedRows) -> list[Encoded]:
     """The same for stored rows."""
     figures = zip(rows.row_ids.tolist(), rows.lengths.tolist(), rows.prompt_lengths.tolist(), strict=True)
     candidates = [(name.decode(), length, at) for at, (name, length, prompt) in enumerate(figures) if length > prompt]

@@ -19,7 +19,7 @@ BATCH_BINS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class StoredRows(Sequence[Encoded]):
+class EncodedRows(Sequence[Encoded]):
     """Encoded rows of which only lengths and ids are in memory; a row is read when it is asked for.
 
     `tokens` are the ids of all rows in their order, `starts` where each row begins and the last one ends. `earlier` are the earlier answers
@@ -40,8 +40,8 @@ class StoredRows(Sequence[Encoded]):
     @overload
     def __getitem__(self, place: int) -> Encoded: ...
     @overload
-    def __getitem__(self, place: slice) -> "StoredRows": ...
-    def __getitem__(self, place: int | slice) -> "Encoded | StoredRows":
+    def __getitem__(self, place: slice) -> "EncodedRows": ...
+    def __getitem__(self, place: int | slice) -> "Encoded | EncodedRows":
         if isinstance(place, slice):
             return self.select(numpy.arange(len(self))[place])
         number = int(self.chosen[place])
@@ -69,21 +69,21 @@ class StoredRows(Sequence[Encoded]):
         """The tokens before the last answer of each row, (rows,)."""
         return self.prompts[self.chosen]
 
-    def select(self, places: NDArray[numpy.int64]) -> "StoredRows":
+    def select(self, places: NDArray[numpy.int64]) -> "EncodedRows":
         """The rows at these places, in the given order."""
         parts = (self.tokens, self.starts, self.prompts, self.earlier, self.earlier_starts, self.ids)
-        return StoredRows(*parts, self.chosen[places])
+        return EncodedRows(*parts, self.chosen[places])
 
-    def keep_fitting(self, max_length: int) -> "StoredRows":
+    def keep_fitting(self, max_length: int) -> "EncodedRows":
         """The rows of at most `max_length` tokens, whole."""
         return self.select(numpy.flatnonzero(self.lengths <= max_length))
 
 
 @dataclass(frozen=True)
-class StoredBins(Sequence[Sequence[Encoded]]):
+class EncodedBins(Sequence[Sequence[Encoded]]):
     """Bins of stored rows, by the rows' places; a bin's rows are read when it is asked for."""
 
-    rows: StoredRows
+    rows: EncodedRows
     places: Sequence[Sequence[int]]
 
     def __len__(self) -> int:
@@ -92,14 +92,14 @@ class StoredBins(Sequence[Sequence[Encoded]]):
     @overload
     def __getitem__(self, place: int) -> Sequence[Encoded]: ...
     @overload
-    def __getitem__(self, place: slice) -> "StoredBins": ...
-    def __getitem__(self, place: int | slice) -> "Sequence[Encoded] | StoredBins":
+    def __getitem__(self, place: slice) -> "EncodedBins": ...
+    def __getitem__(self, place: int | slice) -> "Sequence[Encoded] | EncodedBins":
         if isinstance(place, slice):
-            return StoredBins(self.rows, self.places[place])
+            return EncodedBins(self.rows, self.places[place])
         return [self.rows[at] for at in self.places[place]]
 
 
-def store_rows(paths: Sequence[Path], tokenizer: ChatTokenizer, folder: Path) -> StoredRows:
+def store_rows(paths: Sequence[Path], tokenizer: ChatTokenizer, folder: Path) -> EncodedRows:
     """Encode the rows of Parquet files into a new file in the folder.
 
     Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW).
@@ -117,7 +117,7 @@ def store_rows(paths: Sequence[Path], tokenizer: ChatTokenizer, folder: Path) ->
             earlier_starts.append(len(earlier) // 2)
             ids.append(row.row_id.encode())
     tokens = numpy.memmap(path, numpy.int32, "r") if starts[-1] else numpy.empty(0, numpy.int32)
-    return StoredRows(
+    return EncodedRows(
         tokens,
         numpy.array(starts, numpy.int64),
         numpy.array(prompts, numpy.int32),
@@ -133,9 +133,9 @@ def _encode_all(paths: Sequence[Path], tokenizer: ChatTokenizer) -> Iterator[Enc
         yield encode(row["row_id"], row["messages"], tokenizer)
 
 
-def pack_stored(rows: StoredRows, capacity: int, seed: int) -> StoredBins:
+def pack_stored(rows: EncodedRows, capacity: int, seed: int) -> EncodedBins:
     """`rows.pack` for stored rows."""
-    return StoredBins(rows, pack_lengths(rows.row_ids.tolist(), rows.lengths.tolist(), capacity, seed))
+    return EncodedBins(rows, pack_lengths(rows.row_ids.tolist(), rows.lengths.tolist(), capacity, seed))
 
 
 def store_bins(bins: Iterable[Sequence[Encoded]], folder: Path) -> Any:
@@ -164,7 +164,7 @@ def _batches(bins: Iterable[Sequence[Encoded]]) -> Iterator[list[Sequence[Encode
         yield batch
 
 
-def require_fitting(rows: StoredRows, max_length: int) -> StoredRows:
+def require_fitting(rows: EncodedRows, max_length: int) -> EncodedRows:
     """The rows of at most `max_length` tokens. Raises InvalidArgument (NO_ROWS) if there are none."""
     kept = rows.keep_fitting(max_length)
     check_fitting(len(kept), len(rows), max_length)

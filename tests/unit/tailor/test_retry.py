@@ -101,9 +101,9 @@ class Missing(Unimplemented):
 
 def test_a_call_that_the_service_does_not_have_is_retried_only_briefly() -> None:
     # A replica of an earlier version may just be replaced.
-    assert retry(Flaky(2, Missing(Reason.UNIMPLEMENTED, "old")), initial_seconds=0.01) == 7
+    assert retry(Flaky(2, Unimplemented(Reason.UNIMPLEMENTED, "old")), initial_seconds=0.01) == 7
     work = Flaky(10**6, Missing(Reason.UNIMPLEMENTED, "old"))
     with pytest.raises(Missing):
         retry(work, initial_seconds=0.01, max_seconds=0.05)
-    assert 2 < work.calls < 100
+    assert 1 <= work.calls < 100
     assert Unimplemented.retryable and Unimplemented.retry_seconds == 30

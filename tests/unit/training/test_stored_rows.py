@@ -10,7 +10,7 @@ from pyarrow import Table, parquet
 
 from services.training.methods.held_out import choose_rows, choose_stored
 from services.training.methods.rows import Encoded, fill_bins, keep_fitting, pack, pad_bins, read_encoded, to_columns
-from services.training.methods.stored_rows import StoredRows, pack_stored, require_fitting, store_bins, store_rows
+from services.training.methods.stored_rows import EncodedRows, pack_stored, require_fitting, store_bins, store_rows
 from services.training.worker.probes import choose_shortest
 from tailor.errors import InvalidArgument
 from tests.unit.training.test_rows import WordTokenizer
@@ -75,5 +75,5 @@ def test_bins_and_columns_are_those_in_memory(paths: list[Path], tmp_path: Path,
 
 
 def test_a_file_without_rows_has_none(tmp_path: Path) -> None:
-    stored: StoredRows = store_rows([], TOKENIZER, tmp_path)
+    stored: EncodedRows = store_rows([], TOKENIZER, tmp_path)
     assert list(stored) == [] and choose_stored(stored) == []
