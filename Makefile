@@ -29,7 +29,7 @@ demo: install ## Documents to a tuned model, start to finish (KEEP=1 leaves it r
 
 test: install ## Run every test, two files at a time
 	@echo "Every test: 20 to 30 minutes on two cores."
-	$(BIN)/pytest --numprocesses 2 --dist loadscope --durations=10
+	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations=10
 
 test-fast: install ## The tests that need no store and no model
 	$(BIN)/pytest tests/unit tests/contract -m 'not integration and not slow and not e2e'

@@ -59,6 +59,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     return _ByFile(config, log)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow folders first, so that no worker waits at the end for another's last long file."""
+    slow = ("tests/e2e/", "tests/integration/")
+    items.sort(key=lambda item: [not item.nodeid.startswith(folder) for folder in slow])
+
+
 def plan_of(running: stack.Stack) -> Plan:
     """The plan of a running stack, including its secrets."""
     return Plan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))

@@ -43,13 +43,14 @@ CONSOLE = Caller("service", "console")
 
 @dataclass
 class FakeStream(Stream):
-    """Writes `word ` up to max_tokens, or all of `say` at the end, or half an answer before it `fails`; waits for `gate` before each piece."""
+    """Writes `word ` up to max_tokens, or all of `say` at the end, or half an answer before it `fails`; waits for `gate` before each piece after `ungated` ones."""
 
     adapter: str
     sampling: Sampling
     gate: threading.Event
     say: str = ""
     fails: TailorError | None = None
+    ungated: int = 0
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def __iter__(self) -> Iterator[Piece]:
@@ -60,7 +61,7 @@ class FakeStream(Stream):
             yield Piece("half an ", 2)
             raise self.fails
         for count in range(1, self.sampling.max_tokens + 1):
-            while not self.gate.wait(0.01):
+            while count > self.ungated and not self.gate.wait(0.01):
                 if self.cancelled.is_set():
                     break
             if self.cancelled.is_set():
@@ -93,6 +94,7 @@ class FakeEngine(InferenceEngine):
         self.say = ""
         self.nats = -2.0
         self.fails: TailorError | None = None
+        self.ungated = 0
         self.gate = threading.Event()
         self.gate.set()
 
@@ -115,7 +117,7 @@ class FakeEngine(InferenceEngine):
 
     def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> Stream:
         assert not adapter or adapter in self.loaded
-        stream = FakeStream(adapter, sampling, self.gate, self.say, self.fails)
+        stream = FakeStream(adapter, sampling, self.gate, self.say, self.fails, self.ungated)
         self.streams.append(stream)
         return stream
 

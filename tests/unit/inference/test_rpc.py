@@ -164,10 +164,10 @@ def test_a_cancel_stops_the_generation_and_is_published(opened: RunningServer) -
 
 def test_revoking_a_key_ends_its_streams_and_their_generation(opened: RunningServer) -> None:
     request = inference_pb2.StreamGenerateRequest(request=REQUEST)
-    request.request.sampling.max_tokens = 1000
+    opened.world.engine.gate.clear()
+    opened.world.engine.ungated = 1
     call: Any = opened.stub().StreamGenerate(request, timeout=20)
     next(call)
-    opened.world.engine.gate.clear()
     opened.revoked = True
     time.sleep(CACHE_SECONDS)
     opened.world.engine.gate.set()
