@@ -48,7 +48,7 @@ from tailor.datasets import HELD_OUT, TRAIN
 from tailor.storage.ref import Ref
 from tailor.words import Labels, RowPolicy
 from tests.datasets import store_dataset
-from tests.unit.training.fakes import FileStore
+from tests.unit.training.stores import FileStore
 
 MAX_ROW_TOKENS = 1024
 LEARNING_RATE = 2e-3
@@ -162,9 +162,10 @@ def draw_rows(rows: Sequence[dict[str, Any]], counter: TokenCounter, tokens: int
 
 
 def count_tokens(row: Mapping[str, Any], counter: TokenCounter) -> int:
-    """The tokens of a stored row, at most."""
+    """The tokens of a stored row."""
     texts = [part["content"] for part in row["messages"]]
-    return sum(counter.count(texts)) + counter.message_tokens * len(texts)
+    has_system = row["messages"][0]["role"] == "system"
+    return sum(counter.count(texts)) + counter.template_tokens(texts[int(has_system) :], has_system=has_system)
 
 
 def _encode(part: HeldOutQuestion, tokenizer: Any) -> Encoded:

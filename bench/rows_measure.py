@@ -13,7 +13,7 @@ from bench.rows_texts import Paper
 from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base
-from tests.unit.training.fakes import FileStore
+from tests.unit.training.stores import FileStore
 
 MORE = 100
 
@@ -85,7 +85,8 @@ def measure(
         for split in ("train", "held_out")
         for unit in ("rows", "tokens")
     }
-    more_figures = {name: rows.manifest["figures"].get(name, {}) for name in ("tasks", "languages")}
+    languages = {tag: count["rows"] for tag, count in rows.manifest["languages"].items()}
+    more_figures = {"tasks": rows.manifest["figures"]["tasks"], "languages": languages}
     return BuildFigures(
         {**figures, **splits, **more_figures, "recomputed": rows_check.check(rows, checked)}, first["manifest"]
     )

@@ -35,6 +35,7 @@ EXPLAINED = {
     Reason.AMBIGUOUS_DATASET: "Several datasets begin with the given digits. Give more digits.",
     Reason.CHILD_FAILED: "The process that reads the input failed without saying why. See the service's log.",
     Reason.CONTAINER_NOT_MADE: "Kubernetes could not create the worker's container; the message has its reason.",
+    Reason.UNIMPLEMENTED: "The service does not have this call; it may be of another version. Update it.",
     Reason.DATASET_ERASED: "The dataset was superseded because a document was erased. Train on the newer dataset.",
     Reason.EVALUATION_FAILED: "The candidate could not be measured. `tailor adapters` and evaluation's log say why; then `tailor evaluate ADAPTER`.",
     Reason.IMAGE_NOT_PULLED: "Kubernetes could not pull the worker's image. Check its name and the pull secret.",

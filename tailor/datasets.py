@@ -127,10 +127,31 @@ class LeftOutCount:
 
 
 @dataclass(frozen=True)
+class ImportCount:
+    """The rows of an import in a dataset: its SPDX licence, the percentage of its rows that specialists may use, and its source."""
+
+    name: str
+    licence: str
+    share_percent: int
+    source: str = ""
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class LanguageCount:
+    """The documents of a language that give rows, and their rows. Without templates, prompts use the documents' own headings."""
+
+    rows: int = 0
+    documents: int = 0
+    has_templates: bool = True
+
+
+@dataclass(frozen=True)
 class DatasetManifest:
-    """The parts of a manifest that readers use; a writer may add others. `left_out` is by reason.
+    """The parts of a manifest that readers use; a writer may add others. `left_out` is by reason, `languages` by tag.
 
     `planted_secrets` is a file of JSON lines (`tailor/planted_secrets.py`): the secrets that somebody planted in rows to measure a model.
+    `teacher_tokens` are those that the syntheses spent whose accepted rows the dataset has.
     """
 
     kind: DatasetKind
@@ -143,6 +164,8 @@ class DatasetManifest:
     left_out: Mapping[str, LeftOutCount] = field(default_factory=dict)
     teacher_tokens: int = 0
     planted_secrets: DatasetFile | None = None
+    imports: tuple[ImportCount, ...] = ()
+    languages: Mapping[str, LanguageCount] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: bytes) -> "DatasetManifest":
@@ -174,6 +197,8 @@ class DatasetManifest:
             value["quiz"] = self.quiz.as_json()
         if self.planted_secrets is not None:
             value["planted_secrets"] = self.planted_secrets.as_json()
+            value["imports"] = [asdict(entry) for entry in self.imports]
+            value["languages"] = {tag: asdict(count) for tag, count in self.languages.items()}
         return value | ({"teacher": {"tokens": self.teacher_tokens}} if self.teacher_tokens else {})
 
 
@@ -189,6 +214,8 @@ def _parse(value: Mapping[str, Any]) -> DatasetManifest:
         left_out={str(reason): _parse_count(count) for reason, count in value.get("left_out", {}).items()},
         teacher_tokens=int(value.get("teacher", {}).get("tokens", 0)),
         planted_secrets=_parse_file(value["planted_secrets"]) if "planted_secrets" in value else None,
+        imports=tuple(_parse_import(entry) for entry in value.get("imports", ())),
+        languages={str(tag): _parse_language(count) for tag, count in value.get("languages", {}).items()},
     )
 
 
@@ -228,3 +255,17 @@ def _parse_figures(value: Mapping[str, Any]) -> Figures:
 
 def _parse_count(value: Mapping[str, Any]) -> LeftOutCount:
     return LeftOutCount(*(int(value.get(name, 0)) for name in ("documents", "rows", "characters")))
+
+
+def _parse_import(value: Mapping[str, Any]) -> ImportCount:
+    return ImportCount(
+        name=str(value["name"]),
+        licence=str(value["licence"]),
+        share_percent=int(value["share_percent"]),
+        source=str(value["source"]),
+        rows=int(value["rows"]),
+    )
+
+
+def _parse_language(value: Mapping[str, Any]) -> LanguageCount:
+    return LanguageCount(int(value["rows"]), int(value["documents"]), bool(value["has_templates"]))

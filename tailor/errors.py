@@ -20,6 +20,7 @@ class Code(Enum):
     RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
     ABORTED = 10
+    UNIMPLEMENTED = 12
     UNAVAILABLE = 14
     UNAUTHENTICATED = 16
 
@@ -38,6 +39,7 @@ HTTP_STATUSES = {
     Code.ALREADY_EXISTS: 409,
     Code.ABORTED: 409,
     Code.RESOURCE_EXHAUSTED: 429,
+    Code.UNIMPLEMENTED: 501,
     Code.UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
@@ -143,6 +145,7 @@ class Reason(StrEnum):
     INVALID_REQUEST = "INVALID_REQUEST"
     INVALID_REQUEST_ID = "INVALID_REQUEST_ID"
     INVALID_ROW = "INVALID_ROW"
+    INVALID_ROW_ID = "INVALID_ROW_ID"
     INVALID_SCHEMA = "INVALID_SCHEMA"
     INVALID_SETTINGS_FILE = "INVALID_SETTINGS_FILE"
     INVALID_SOURCE = "INVALID_SOURCE"
@@ -286,9 +289,9 @@ class Reason(StrEnum):
     TEACHER_TIMEOUT = "TEACHER_TIMEOUT"
     TEACHER_UNAVAILABLE = "TEACHER_UNAVAILABLE"
     TEACHER_UNKNOWN_MODEL = "TEACHER_UNKNOWN_MODEL"
-    TEXTS_NOT_APART = "TEXTS_NOT_APART"
     TEXT_ONLY = "TEXT_ONLY"
     TEXT_TOO_LONG = "TEXT_TOO_LONG"
+    TEXTS_NOT_APART = "TEXTS_NOT_APART"
     TOO_FEW_ROWS = "TOO_FEW_ROWS"
     TOO_LARGE = "TOO_LARGE"
     TOO_LONG = "TOO_LONG"
@@ -304,6 +307,7 @@ class Reason(StrEnum):
     UNDECODABLE = "UNDECODABLE"
     UNEXPECTED_FILE = "UNEXPECTED_FILE"
     UNEXPECTED_MODULE = "UNEXPECTED_MODULE"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
     UNKNOWN_ADAPTER = "UNKNOWN_ADAPTER"
     UNKNOWN_BASE = "UNKNOWN_BASE"
     UNKNOWN_CONFIG_KEY = "UNKNOWN_CONFIG_KEY"
@@ -374,11 +378,12 @@ class TailorError(Exception):
     """An error that a caller can act on.
 
     `message` says what is wrong and what to do. It never contains a document's text, a personal value or a secret.
-    `retryable` means that the same call may succeed later, unchanged.
+    `retryable` means that the same call may succeed later, unchanged; with `retry_seconds`, only within that time.
     """
 
     code: ClassVar[Code]
     retryable: ClassVar[bool] = False
+    retry_seconds: ClassVar[float | None] = None
 
     def __init__(
         self,
@@ -461,6 +466,14 @@ class DeadlineExceeded(TailorError):
     retryable = True
 
 
+class Unimplemented(TailorError):
+    """The service does not have the call. Retry briefly: a replica of an earlier version may just be replaced."""
+
+    code = Code.UNIMPLEMENTED
+    retryable = True
+    retry_seconds = 30.0
+
+
 BY_CODE: dict[Code, type[TailorError]] = {
     error.code: error
     for error in (
@@ -474,5 +487,6 @@ BY_CODE: dict[Code, type[TailorError]] = {
         ResourceExhausted,
         Unavailable,
         DeadlineExceeded,
+        Unimplemented,
     )
 }

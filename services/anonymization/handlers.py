@@ -1,5 +1,6 @@
 """What anonymization does on each event and command: one function each."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -45,6 +46,7 @@ from tailor.events.erased import Erased, Forgotten
 from tailor.words import Labels
 
 EXPIRED = "The quarantined text no longer exists; publish the document again."
+ROW_ID = re.compile(r"txt_[0-9a-f]{32}")
 DAMAGED = "The quarantined text does not verify; check TAILOR_QUARANTINE_KEY, then publish the document again."
 
 
@@ -126,6 +128,22 @@ def anonymize_text(anonymizer: Anonymizer, text: str, labels: Labels = NO_LABELS
             Reason.TEXT_TOO_LONG, f"The text has over {MAX_CHARS} characters; publish longer texts as documents."
         )
     return anonymizer.anonymize((text,), labels)
+
+
+def anonymize_row(
+    anonymizer: Anonymizer, subjects: Subjects, row_id: str, texts: tuple[str, ...], labels: Labels
+) -> Anonymized:
+    """Anonymise the texts of a row, and record which surrogates they contain. Idempotent.
+
+    Raises InvalidArgument (TEXT_TOO_LONG, INVALID_ROW_ID).
+    """
+    if not ROW_ID.fullmatch(row_id):
+        raise InvalidArgument(Reason.INVALID_ROW_ID, "The row's id must be `txt_` and 32 hexadecimal digits.")
+    if sum(map(len, texts)) > MAX_CHARS:
+        raise InvalidArgument(Reason.TEXT_TOO_LONG, f"The row has over {MAX_CHARS} characters; leave it out.")
+    result = anonymizer.anonymize(texts, labels)
+    subjects.keep(row_id, result.values)
+    return result
 
 
 def anonymize_prompt(

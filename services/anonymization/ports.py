@@ -103,7 +103,7 @@ class Corpus(Protocol):
 
 
 class Subjects(Protocol):
-    """Which documents contain which surrogates, and which values are suppressed."""
+    """Which documents, and rows that come from none, contain which surrogates, and which values are suppressed."""
 
     def keep(self, document_id: str, values: frozenset[tuple[str, str]]) -> None:
         """Record the (type, surrogate) pairs that a document contains."""

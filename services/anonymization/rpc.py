@@ -52,6 +52,14 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
             text=result.texts[0], findings=result.findings, policy_digest=result.policy_digest
         )
 
+    def AnonymizeRow(
+        self, request: anonymization_pb2.AnonymizeRowRequest, context: grpc.ServicerContext
+    ) -> anonymization_pb2.AnonymizeRowResponse:
+        del context
+        texts, labels = tuple(request.texts), to_labels(request.labels)
+        result = handlers.anonymize_row(self._anonymizer, self._subjects, request.row_id, texts, labels)
+        return anonymization_pb2.AnonymizeRowResponse(texts=result.texts, surrogates=len(result.values))
+
     def AnonymizePrompt(
         self, request: anonymization_pb2.AnonymizePromptRequest, context: grpc.ServicerContext
     ) -> anonymization_pb2.AnonymizePromptResponse:

@@ -160,6 +160,8 @@ def list_evaluation(message: models_pb2.EvaluationPolicy) -> tuple[tuple[str, st
         ("judged by", ", ".join(criterion.name for criterion in policy.criteria)),
     )
     return tuple((name, limit) for name, limit in limits if limit)
+
+
 def _list_quiz_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
     """What differs from the defaults."""
     defaults = RowPolicy()

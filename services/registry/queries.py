@@ -5,7 +5,7 @@ Handlers decide and write; queries neither decide nor lock. Page tokens are the 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Engine, func, select
+from sqlalchemy import ColumnElement, Engine, func, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from services.registry import wire
@@ -22,6 +22,7 @@ from tailor.sql import transaction
 
 REJECTED_PAGE = "r:"
 MAX_SERVED_FACTS = 1000
+OLDEST_RUNNING = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 
 DECISIONS = {
     Decision.PASSED: registry_pb2.DECISION_PASSED,
@@ -90,17 +91,28 @@ class Queries(AuditQueries, ScoreQueries):
         ]
 
     def documents(
-        self, selector: Specialist | None, after: str, limit: int, dataset: str = ""
+        self, selector: Specialist | None, after: str, limit: int, dataset: str = "", changed_since: int = 0
     ) -> list[documents_pb2.DocumentAnonymized]:
-        """Current documents by id; with a specialist, only those that it selects; with a dataset's digest, only those in it."""
+        """Current documents by id; with a specialist, only those that it selects; with a dataset's digest, only those in it.
+
+        With a cursor, only those that were written since, as far as it is known.
+        """
         table = tables.documents
         query = select(table.c.payload).where(table.c.document_id > after, *_selected(selector))
+        # Transaction numbers start again if the database was restored elsewhere; then everything may have changed.
+        if 0 < changed_since <= self.cursor():
+            query = query.where(table.c.changed >= changed_since)
         if dataset:
             sources = tables.dataset_documents
             query = query.join(sources, sources.c.document_id == table.c.document_id).where(sources.c.digest == dataset)
         with transaction(self._engine) as connection:
             payloads = connection.scalars(query.order_by(table.c.document_id).limit(limit)).all()
         return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in payloads]
+
+    def cursor(self) -> int:
+        """Call it before reading documents: what running and later transactions write has at least this number."""
+        with transaction(self._engine) as connection:
+            return int(connection.scalar(OLDEST_RUNNING) or 0)
 
     def documents_by_id(
         self, document_ids: Sequence[str], selector: Specialist | None = None
@@ -184,6 +196,10 @@ class Queries(AuditQueries, ScoreQueries):
                 response.left_out[reason].CopyFrom(registry_pb2.LeftOutCount(**count))
             if row.quiz:
                 response.quiz.CopyFrom(registry_pb2.QuizCounts(**row.quiz))
+            response.imports.extend(registry_pb2.ImportCount(**entry) for entry in row.imports)
+            for tag, count in row.languages.items():
+                response.languages[tag].CopyFrom(registry_pb2.LanguageCount(**count))
+            response.teacher_tokens = row.teacher_tokens
         return response
 
     def catalogue_adapter(self, adapter: models_pb2.AdapterTrained) -> registry_pb2.CatalogueAdapter:

@@ -90,9 +90,11 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         if request.document_id:
             return self._document(selector, request.document_id)
         digest = self._find_dataset(request.dataset).digest if request.dataset else ""
-        documents = self._queries.documents(selector, request.page_token, size + 1, digest)
+        cursor = 0 if request.page_token else self._queries.cursor()
+        documents = self._queries.documents(selector, request.page_token, size + 1, digest, request.changed_since)
         response = registry_pb2.ListDocumentsResponse(
-            documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents[:size]]
+            cursor=cursor,
+            documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents[:size]],
         )
         if len(documents) > size:
             response.next_page_token = documents[size - 1].document_id

@@ -273,6 +273,7 @@ def _to_figures(messages: Iterable[models_pb2.MetricFigures]) -> dict[str, Metri
 def _to_estimates(messages: Mapping[str, models_pb2.Estimate]) -> dict[str, Estimate]:
     return {model: Estimate(item.value, item.low, item.high, item.rows) for model, item in messages.items()}
 
+
 def to_scored_adapter(message: models_pb2.AdapterEvaluated) -> ScoredAdapter:
     return ScoredAdapter(message.specialist, message.adapter_digest, to_datetime(message.create_time))
 

@@ -86,7 +86,8 @@ class SegmentResult:
     """The stored train rows of a segment, so that a later build with equal inputs reuses them.
 
     `inputs` is a digest of everything that the rows depend on, `kept` of which were kept, and `checked` of the held-out answers that they
-    were compared with. The files are None without rows. `letters` are the characters that the rows teach. `answers` are hashes of the
+    were compared with. The files are None without rows. `letters` are the characters that the rows teach, `documents` those
+    that give rows, by language. `answers` are hashes of the
     answers of all rows that were made. By two independent methods, `grams` and `check_grams` have all 13-grams of the rows with the number
     of documents, `shares` and `checks` those of the held-out answers. `extra` counts the rows that missed documents got in addition, and
     those documents.
@@ -106,6 +107,7 @@ class SegmentResult:
     grounding: Mapping[str, int]
     languages: Mapping[str, int]
     left_out: Mapping[str, LeftOutCount]
+    documents: Mapping[str, int] = field(default_factory=dict)
     answers: bytes = b""
     shares: bytes = b""
     checks: bytes = b""

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
-from services.synthetic.building.extras import ExtraParts, Extras, raw_rows
+from services.synthetic.building.extras import IMPORT, ExtraParts, Extras, raw_rows
 from services.synthetic.building.grams import make_gram_set
 from services.synthetic.building.overlap import held_out_grams, measure_overlap
 from services.synthetic.building.quiz import find_quiz_limit
@@ -18,12 +18,24 @@ from services.synthetic.building.train import TrainRows
 from services.synthetic.building.workers import Workers, peak_memory_mb, start_workers
 from services.synthetic.corpus import ALL_SEGMENTS, NEAR_DUPLICATES, BuildCorpus, StoredFile
 from services.synthetic.datasets import PARQUET, file_of, write_manifest
-from services.synthetic.domain import BuildLimits, Dataset, LastBuild, Specialist, fingerprint
+from services.synthetic.domain import BuildLimits, Dataset, LastBuild, Specialist, fingerprint, is_text_id
 from services.synthetic.filters import filter_settings
 from services.synthetic.ports import ExtraRows, RowFiles, RowMaker, TokenCounter
 from services.synthetic.rows.document_rows import teaches_knowledge
-from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest, Figures, IdFiles, LeftOutCount, SplitFiles
-from tailor.errors import FailedPrecondition, Reason
+from services.synthetic.rows.templates import has_templates
+from tailor.datasets import (
+    HELD_OUT,
+    TRAIN,
+    DatasetFile,
+    DatasetManifest,
+    Figures,
+    IdFiles,
+    ImportCount,
+    LanguageCount,
+    LeftOutCount,
+    SplitFiles,
+)
+from tailor.errors import Aborted, FailedPrecondition, Reason
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
@@ -85,7 +97,10 @@ class _Build:
         self._tally = RowTally()
         # Documents of files that do not belong to a segment.
         self._others: set[str] = set()
+        # Texts among the sources that come from no document.
+        self._texts = 0
         self._extras = Extras(parts.extra_rows, corpus, context)
+        self._origins = [source.origin(context.specialist) for source in parts.extra_rows]
         self.splitter = Splitter(context, corpus, MemberReader(parts.store), workers)
 
     def inputs(self) -> str:
@@ -93,8 +108,9 @@ class _Build:
         policy, counter = self._specialist.rows, self._context.counter
         limits = (policy.max_row_tokens, policy.max_rows_per_document, policy.min_answer_tokens)
         tasks = (policy.tasks, policy.own_tasks, policy.knowledge)
+        template = [counter.template_tokens(("", "a"), has_system=has_system) for has_system in (False, True)]
+        base = (counter.digest, counter.context_tokens, *template)
         quiz = (policy.quiz_questions, self._quiz_below, policy.missed_extra_rows)
-        base = (counter.digest, counter.context_tokens, counter.message_tokens)
         return fingerprint(BUILDER_VERSION, self._specialist.system_prompt, *limits, *tasks, *quiz, *base)
 
     def fingerprint(self) -> str:
@@ -122,7 +138,10 @@ class _Build:
         figures = self._figures(held_out, kept, near_duplicates)
         content = self._manifest(DatasetFiles(train, kept, sources), figures, held_out)
         digest, manifest = write_manifest(
-            self._parts.store, last.dataset, content, ("kind", "splits", "sources", "quiz")
+            self._parts.store,
+            last.dataset,
+            content,
+            ("kind", "splits", "sources", "quiz", "imports"),
         )
         dataset = self._dataset(digest, manifest, figures, sources, near_duplicates.documents)
         segments = tuple(stored for stored in train if not stored.is_sources)
@@ -200,7 +219,9 @@ class _Build:
             if stored.segment in segments:
                 data = self._parts.store.get(stored.file.ref)
                 self._others.difference_update(self._context.files.read_column(data, "document_id"))
-        digests = self._corpus.sources(sorted(self._others))
+        # Texts that come from no document have no version.
+        digests = dict.fromkeys(filter(is_text_id, self._others), "") | self._corpus.sources(sorted(self._others))
+        self._texts = sum(map(is_text_id, digests))
         ids = sorted(digests)
         if not ids:
             return known
@@ -230,11 +251,16 @@ class _Build:
             quiz=tally.quiz,
             figures=figures,
             left_out=tally.left_out,
+            teacher_tokens=sum(origin.teacher_tokens for origin in self._origins),
+            imports=self._count_imports(),
+            languages={
+                tag: LanguageCount(rows, tally.documents[tag], has_templates(tag))
+                for tag, rows in sorted(tally.languages.items())
+            },
         )
         more = {
             "tasks": dict(tally.tasks),
             "grounding": dict(tally.grounding),
-            "languages": dict(tally.languages),
             "boilerplate_rows": held_out.boilerplate_rows,
         }
         return manifest.as_json() | {
@@ -249,6 +275,16 @@ class _Build:
             "filters": filter_settings(specialist.filters),
         }
 
+    def _count_imports(self) -> tuple[ImportCount, ...]:
+        """The imports with rows in the dataset. Raises Aborted if one of them was added during the build."""
+        terms = {entry.name: entry for origin in self._origins for entry in origin.imports}
+        rows = {
+            name.removeprefix(IMPORT): count for name, count in self._tally.makers.items() if name.startswith(IMPORT)
+        }
+        if rows.keys() - terms.keys():
+            raise Aborted(Reason.ABORTED, "An import was added during the build. Retry.")
+        return tuple(replace(terms[name], rows=rows[name]) for name in sorted(rows))
+
     def _dataset(
         self, digest: str, manifest: Ref, figures: Figures, sources: Sequence[StoredFile], near_duplicates: int
     ) -> Dataset:
@@ -261,7 +297,7 @@ class _Build:
             manifest=manifest,
             train_rows=tally.rows[TRAIN],
             held_out_rows=tally.rows[HELD_OUT],
-            documents=sum(stored.file.rows for stored in sources),
+            documents=sum(stored.file.rows for stored in sources) - self._texts,
             near_duplicates=near_duplicates,
             figures=figures,
             left_out=tally.left_out,

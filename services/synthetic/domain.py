@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from tailor.datasets import Figures, LeftOutCount, QuizKind
+from tailor.datasets import Figures, ImportCount, LeftOutCount, QuizKind
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Filters, Labels, RowPolicy, Selection, Span
+
+TEXT = "txt_"
 
 
 class Kind(StrEnum):
@@ -39,6 +41,22 @@ class Document:
     draft_id: str = ""
     language: str = ""
     spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True)
+class DocumentPage:
+    """Documents from the registry. What changes after the listing began is listed since `cursor`."""
+
+    documents: tuple[Document, ...]
+    cursor: int = 0
+
+
+@dataclass(frozen=True)
+class Filled:
+    """The revision of a specialist for which the registry's documents were read, 0 for none, and the cursor of what changes after."""
+
+    revision: int = 0
+    cursor: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,6 +147,14 @@ class Text:
     key_insights: str = ""
 
 
+@dataclass(frozen=True)
+class CleanTexts:
+    """The texts of a row that passed the barrier, and the number of surrogates in them that anonymization recorded."""
+
+    texts: tuple[str, ...]
+    surrogates: int
+
+
 Range = tuple[int, int]
 # Lineage of the rows that a document gets because the last evaluation missed or contradicted what it says.
 EXTRA = (("extra", "missed"),)
@@ -166,6 +192,8 @@ class Row:
     `made_by` is `structure`, `human`, `teacher:MODEL` or `import:NAME`. `tokens` counts the whole row by the base's tokenizer. `places` are
     the ranges of the document that the answers teach, and `spans` the parts of the file that hold them. `lineage` names a synthesis, the
     version of its prompt, its seeds and its judge model. Rows of golden documents may have `key_insights`, as JSON.
+    `document_ids` may have ids of texts that come from no document (`text_id`), so
+    that an erasure finds the row.
     """
 
     task: str
@@ -202,6 +230,14 @@ class Row:
     def answers(self) -> tuple[str, ...]:
         """Everything that the assistant says."""
         return tuple(content for role, content in self.messages if role == "assistant")
+
+
+@dataclass(frozen=True)
+class RowOrigin:
+    """Where extra rows come from: imports, without their rows in a dataset, and the teacher tokens that syntheses spent."""
+
+    imports: tuple[ImportCount, ...] = ()
+    teacher_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -348,6 +384,16 @@ def find_ranked_adapter(newest_first: Iterable[Judgement], drafts: Mapping[str, 
     """The adapter of the stored draft that was ranked last; empty if there is none."""
     rankings = (judgement.ranking for judgement in newest_first if len(judgement.ranking) > 1)
     return next((drafts[key].adapter_digest for ranking in rankings for key in ranking if key in drafts), "")
+
+
+def text_id(*parts: object) -> str:
+    """The id, for erasures, of a text that comes from no document."""
+    return f"{TEXT}{fingerprint(*parts)[:32]}"
+
+
+def is_text_id(document_id: str) -> bool:
+    """True if it is the id of a text that comes from no document."""
+    return document_id.startswith(TEXT)
 
 
 def fingerprint(*parts: object) -> str:

@@ -16,6 +16,7 @@ from services.synthetic.domain import (
     BuildResult,
     Dataset,
     Document,
+    Filled,
     Judgement,
     KeptDraft,
     LastBuild,
@@ -101,16 +102,22 @@ def on_specialist(app: Synthetic, specialist: Specialist) -> None:
 
 def fill_in(app: Synthetic, specialist: Specialist) -> None:
     """Read the documents before the specialist's newest revision from the registry, once. Raises Unavailable without the registry."""
-    if app.repository.filled_revision(specialist.name) < specialist.revision:
+    if app.repository.filled(specialist.name).revision < specialist.revision:
         catch_up(app, specialist)
 
 
 def catch_up(app: Synthetic, specialist: Specialist) -> None:
-    """Read all of the specialist's documents from the registry, because a caller may see some that have not arrived by Kafka yet."""
-    for page in app.list_documents(specialist.name):
-        for document in app.repository.unknown_documents(page):
+    """Read the specialist's documents from the registry, because a caller may see some that have not arrived by Kafka yet.
+
+    Only those that changed since the last time are read, unless the specialist did. A process that is killed meanwhile reads them again.
+    """
+    filled = app.repository.filled(specialist.name)
+    cursor = filled.cursor if filled.revision == specialist.revision else 0
+    for page in app.list_documents(specialist.name, cursor):
+        cursor = page.cursor
+        for document in app.repository.unknown_documents(page.documents):
             on_document(app, document)
-    app.repository.set_filled(specialist.name, specialist.revision)
+    app.repository.set_filled(specialist.name, Filled(specialist.revision, cursor))
 
 
 def tick(app: Synthetic) -> list[BuildResult]:

@@ -60,6 +60,13 @@ def sections(audit: audit_pb2.GetAuditResponse) -> list[AuditTable]:
     rejected = tuple(
         (item.reason, item.format or UNKNOWN, item.stage, f"{item.submissions:,}") for item in audit.rejections
     )
+    imports = tuple(
+        (item.specialist, item.name, item.licence, f"{item.share_percent} %", item.source, f"{item.rows:,}")
+        for item in audit.imports
+    )
+    if imports:
+        columns = ("specialist", "import", "licence", "share", "source", "rows")
+        tables.append(AuditTable("Imports in the newest datasets", columns, imports))
     tables.append(AuditTable("Rejected", ("reason", "format", "stopped by", "submissions"), rejected))
     return [*tables, _datasets(audit), _left_out(audit), _knowledge(audit)]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -11,9 +11,18 @@ from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
-from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.api.synthetic.v1 import (
+    imports_pb2,
+    imports_pb2_grpc,
+    synthesis_pb2,
+    synthesis_pb2_grpc,
+    synthetic_pb2,
+    synthetic_pb2_grpc,
+)
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
-from tests.e2e.conftest import Installation
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Installation
 
 Call = tuple[str, Callable[..., Any], Any]
 
@@ -28,18 +37,14 @@ class Names:
     run: str = "run_" + "2" * 32
     evaluation: str = "evl_" + "3" * 32
     draft: str = "drf_" + "4" * 32
+    imported: str = "never-imported"
+    synthesis: str = "syn_" + "5" * 32
 
 
-def answers(installation: Installation, secret: str, names: Names) -> dict[str, str]:
+def answers(installation: "Installation", secret: str, names: Names) -> dict[str, str]:
     """The outcome of every call: `answered`, or the error's code and message with each name replaced by NAME."""
     outcomes = {}
-    for service, calls in (
-        ("registry", _registry),
-        ("inference", _inference),
-        ("evaluation", _evaluation),
-        ("synthetic", _synthetic),
-        ("training", _training),
-    ):
+    for service, calls in CALLS:
         for label, method, request in calls(installation.channel(service, secret), names):
             outcomes[f"{service} {label}"] = _outcome(method, request, names)
     return outcomes
@@ -71,6 +76,11 @@ def _registry(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "ListDatasets", stub.ListDatasets, pb.ListDatasetsRequest(specialist=n.specialist)
     yield "PlanEvaluation", stub.PlanEvaluation, pb.PlanEvaluationRequest(specialist=n.specialist)
     yield "ListAdapters", stub.ListAdapters, pb.ListAdaptersRequest(specialist=n.specialist)
+    yield "GetDataset", stub.GetDataset, pb.GetDatasetRequest(digest=n.dataset)
+    yield "GetAdapter", stub.GetAdapter, pb.GetAdapterRequest(digest=n.adapter)
+    canary = pb.StartCanaryRequest(specialist=n.specialist, adapter_digest=n.adapter)
+    yield "StartCanary", stub.StartCanary, canary
+    yield "StopCanary", stub.StopCanary, pb.StopCanaryRequest(specialist=n.specialist)
     yield "Promote", stub.Promote, pb.PromoteRequest(specialist=n.specialist, adapter_digest=n.adapter)
     yield "Rollback", stub.Rollback, pb.RollbackRequest(specialist=n.specialist)
     yield "Trace", stub.Trace, pb.TraceRequest(draft_id=n.draft)
@@ -106,6 +116,28 @@ def _synthetic(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "ListRows by digest", stub.ListRows, pb.ListRowsRequest(dataset_digest=n.dataset)
 
 
+def _imports(channel: grpc.Channel, n: Names) -> Iterator[Call]:
+    pb, stub = imports_pb2, imports_pb2_grpc.ImportServiceStub(channel)
+    header = pb.ImportHeader(name="walk", licence="MIT", share_percent=1, specialists=[n.specialist], request_id="walk")
+    yield "ImportDataset", stub.ImportDataset, iter([pb.ImportDatasetRequest(header=header)])
+    yield "ForgetImport", stub.ForgetImport, pb.ForgetImportRequest(name=n.imported)
+
+
+def _syntheses(channel: grpc.Channel, n: Names) -> Iterator[Call]:
+    pb, stub = synthesis_pb2, synthesis_pb2_grpc.SynthesisServiceStub(channel)
+    spec = pb.SynthesisSpec(specialist=n.specialist, task="answer", target=1)
+    decision = pb.SampleDecision(row_id="row_1", accept=True)
+    yield "CreateSynthesis", stub.CreateSynthesis, pb.CreateSynthesisRequest(spec=spec)
+    yield "ListSyntheses", stub.ListSyntheses, pb.ListSynthesesRequest(specialist=n.specialist)
+    yield "GetSynthesis", stub.GetSynthesis, pb.GetSynthesisRequest(synthesis_id=n.synthesis)
+    yield "WatchSynthesis", stub.WatchSynthesis, pb.WatchSynthesisRequest(synthesis_id=n.synthesis)
+    yield "CancelSynthesis", stub.CancelSynthesis, pb.CancelSynthesisRequest(synthesis_id=n.synthesis)
+    yield "ResumeSynthesis", stub.ResumeSynthesis, pb.ResumeSynthesisRequest(synthesis_id=n.synthesis)
+    yield "ListSamples", stub.ListSamples, pb.ListSamplesRequest(synthesis_id=n.synthesis)
+    review = pb.ReviewSamplesRequest(synthesis_id=n.synthesis, decisions=[decision])
+    yield "ReviewSamples", stub.ReviewSamples, review
+
+
 def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = training_pb2, training_pb2_grpc.TrainingServiceStub(channel)
     run: dict[str, Any] = {
@@ -120,3 +152,14 @@ def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "GetRun", stub.GetRun, pb.GetRunRequest(run_id=n.run)
     yield "WatchRun", stub.WatchRun, pb.WatchRunRequest(run_id=n.run)
     yield "CancelRun", stub.CancelRun, pb.CancelRunRequest(run_id=n.run)
+
+
+CALLS: tuple[tuple[str, Callable[[grpc.Channel, Names], Iterator[Call]]], ...] = (
+    ("registry", _registry),
+    ("inference", _inference),
+    ("evaluation", _evaluation),
+    ("synthetic", _synthetic),
+    ("synthetic", _imports),
+    ("synthetic", _syntheses),
+    ("training", _training),
+)

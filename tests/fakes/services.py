@@ -191,6 +191,9 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             left_out={"no_words": count},
             train_tokens=81_000,
             quiz=registry_pb2.QuizCounts(documents=30, questions=88, beyond_limit=5, without_questions=1),
+            imports=[registry_pb2.ImportCount(name="chat", licence="CC-BY-4.0", share_percent=20, rows=1250)],
+            languages={"": registry_pb2.LanguageCount(rows=31, documents=4)},
+            teacher_tokens=5_200,
         )
 
     def Promote(self, request: Any, context: Any) -> Any:
@@ -306,7 +309,7 @@ class FakeAnonymization(anonymization_pb2_grpc.AnonymizationServiceServicer):
 
     def ResolveSubject(self, request: Any, context: Any) -> Any:
         self.resolved.append(request.dry_run)
-        document_ids = ["doc_1", "doc_2"] if request.subject == "Sarah Jenkins" else []
+        document_ids = ["doc_1", "doc_2", "txt_1"] if request.subject == "Sarah Jenkins" else []
         return anonymization_pb2.ResolveSubjectResponse(document_ids=document_ids, vault_entries=3)
 
     def LiftSubject(self, request: Any, context: Any) -> Any:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from services.registry import wire
 from services.registry.adapters.datasets import StoredDatasetDocuments
@@ -24,7 +24,7 @@ from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.datasets import Figures, LeftOutCount
+from tailor.datasets import Figures, ImportCount, LanguageCount, LeftOutCount
 from tailor.errors import (
     Aborted,
     AlreadyExists,
@@ -74,6 +74,7 @@ class FakeAnonymizer:
 
 class World:
     def __init__(self, engine: Engine) -> None:
+        self.engine = engine
         self.producer = MemoryProducer("registry")
         self.outbox = Outbox(engine, outbox_rows, self.producer)
         self.begin: Begin = transactions(engine, self.outbox)
@@ -329,7 +330,10 @@ def test_a_dataset_is_shown_with_what_it_leaves_out_and_its_documents_in_pages(w
     ids = [f"doc_{number:032x}" for number in range(1, 4)]
     left_out = {"no_words": LeftOutCount(documents=2, characters=70)}
     figures = Figures(coverage=0.9, grounded=1.0, characters=700)
-    dataset = built(world.store, "cd34", NAME, ids, left_out=left_out, figures=figures)
+    origin = {"imports": (ImportCount("chat", "MIT", 20, "chat.jsonl", 7),), "teacher_tokens": 90}
+    languages = {"is": LanguageCount(3, 1, has_templates=False)}
+    dataset = built(world.store, "cd34", NAME, ids, left_out=left_out, figures=figures, languages=languages, **origin)
+    dataset.kind = models_pb2.DATASET_KIND_SFT
     for _ in range(2):
         world.consumers.dataset_built(Event("dataset.built.v1", NAME, dataset.SerializeToString(), {}))
     shown = world.queries.dataset(dataset.SerializeToString())
@@ -337,9 +341,50 @@ def test_a_dataset_is_shown_with_what_it_leaves_out_and_its_documents_in_pages(w
     assert {reason: (count.documents, count.characters) for reason, count in shown.left_out.items()} == {
         "no_words": (2, 70)
     }
+    (entry,) = shown.imports
+    assert (entry.name, entry.licence, entry.share_percent, entry.source, entry.rows) == (
+        "chat",
+        "MIT",
+        20,
+        "chat.jsonl",
+        7,
+    )
+    assert (shown.languages["is"].rows, shown.languages["is"].documents, shown.teacher_tokens) == (3, 1, 90)
+    for specialist in ("", NAME):
+        (audited,) = world.queries.audit(specialist, Selection()).imports
+        assert (audited.specialist, audited.dataset_digest, audited.licence, audited.rows) == (NAME, "cd34", "MIT", 7)
+    assert list(world.queries.audit("other", Selection()).imports) == []
     first = world.queries.documents(None, "", 2, "cd34")
     rest = world.queries.documents(None, first[-1].document_id, 2, "cd34")
     assert [document.document_id for document in (*first, *rest)] == ids
+
+
+def test_lists_what_changed_since_a_cursor_even_from_a_transaction_that_was_running(world: World) -> None:
+    def changed(cursor: int) -> list[str]:
+        return [document.document_id for document in world.queries.documents(None, "", 10, changed_since=cursor)]
+
+    receive_document(world, _document(1, 1, "a", "wiki"))
+    first = world.queries.cursor()
+    assert changed(first) == []
+    with world.engine.begin() as connection:
+        running = connection.execute(text("SELECT pg_current_xact_id()::text::bigint")).scalar_one()
+        receive_document(world, _document(2, 1, "a", "wiki"))
+        second = world.queries.cursor()
+        assert second <= running
+        row = {"id": f"doc_{3:032x}", "changed": running}
+        connection.execute(
+            text(
+                "INSERT INTO documents SELECT :id, sequence, source, department, confidentiality, payload, format, "
+                "language, char_count, findings, :changed FROM documents WHERE document_id = :other"
+            ),
+            row | {"other": f"doc_{2:032x}"},
+        )
+    assert len(changed(second)) == 2
+    third = world.queries.cursor()
+    receive_document(world, _document(1, 2, "b", "wiki"))
+    assert changed(third) == [f"doc_{1:032x}"]
+    # As after a restore elsewhere.
+    assert len(changed(10**15)) == 3
 
 
 def test_a_dataset_whose_store_is_lost_is_retried_and_one_that_was_deleted_is_kept(world: World) -> None:

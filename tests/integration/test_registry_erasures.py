@@ -123,6 +123,13 @@ def test_a_receipt_is_signed_after_the_last_answer_and_pending_services_are_name
     assert world.forget(erasure, "ingestion").receipt == done.receipt
 
 
+def test_a_row_that_comes_from_no_document_is_erased_like_a_document(world: World) -> None:
+    row_id = f"txt_{5:032x}"
+    erasure = world.erase(DOCUMENTS[0], row_id)
+    assert erasure.document_ids == (DOCUMENTS[0], row_id)
+    assert [message.document_id for message in world.published("document.erased.v1")] == [DOCUMENTS[0], row_id]
+
+
 def test_erasing_is_idempotent(world: World) -> None:
     erasure = world.erase(DOCUMENTS[0])
     assert world.erase(DOCUMENTS[0]) == erasure

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, text
 from services.synthetic import handlers, wire
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import count_new_items, newest_item
+from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.building.quiz import quiz_draw
@@ -22,6 +23,7 @@ from services.synthetic.building.workers import start_workers
 from services.synthetic.domain import BuildPolicy, Dataset
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.near_duplicates import preparer as preparer_module
+from services.synthetic.views import RowFilter, RowPosition
 from tailor.dataset_quiz import read_quiz
 from tailor.datasets import Figures, LeftOutCount
 from tailor.events.erased import Erased
@@ -175,6 +177,16 @@ def test_a_new_document_leaves_the_files_of_other_segments_as_they_are(
     files = [{file.ref.key for file in world.manifest(d.digest).split("train").files} for d in (first, second, third)]
     assert len(files[0]) == 1 and len(files[1]) > 20
     assert len(files[1] - files[2]) <= 1 and len(files[2] - files[1]) <= 1
+    # The rows of a document are found in few files.
+    finder = SqlDatasetFinder(engine)
+    newest = finder.newest("reports", DatasetKind.SFT)
+    assert newest is not None
+    for document_id in world.documents(newest.digest):
+        named = finder.files_of(newest, document_id)
+        page = world.browser().read(newest, RowFilter(document_id=document_id), RowPosition(), 100)
+        assert (
+            len(named & files[2]) <= 1 and page.rows and {row.document_ids for _, row in page.rows} == {(document_id,)}
+        )
 
 
 def test_postgresql_draws_the_same_documents_for_the_quiz(engine: Engine) -> None:
@@ -225,7 +237,7 @@ def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_file
     old = handlers.build_dataset(world.app, "reports", "").dataset
     erased = f"doc_{7:032d}"
     assert erased in world.documents(old.digest)
-    eraser = DatasetEraser(world.app, SqlHoldings(engine))
+    eraser = DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0)
     forgotten = eraser.forget(Erased(erased, "ers_1"))
     assert forgotten.datasets == (old.digest,)
     (new,) = SqlHoldings(engine).datasets("reports")

@@ -154,6 +154,9 @@ class SqlLineage(Lineage):
             "train_tokens": manifest.split(TRAIN).tokens,
             "held_out_tokens": manifest.split(HELD_OUT).tokens,
             "quiz": _count_quiz(manifest.quiz),
+            "imports": [asdict(entry) for entry in manifest.imports],
+            "languages": {tag: asdict(count) for tag, count in manifest.languages.items()},
+            "teacher_tokens": manifest.teacher_tokens,
         }
         self._connection.execute(insert(tables.datasets).values(row).on_conflict_do_nothing())
 

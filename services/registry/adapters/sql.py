@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
@@ -35,6 +35,7 @@ from tailor.sql import transaction
 
 # Replica names come and go; forget those that have not reported for this many days.
 REPLICA_DAYS = 1
+CURRENT_TRANSACTION = text("pg_current_xact_id()::text::bigint")
 
 
 class SqlSpecialists(Specialists):
@@ -163,6 +164,7 @@ class SqlFacts(CatalogueFacts):
             "language": state.language,
             "char_count": state.char_count,
             "findings": dict(state.findings),
+            "changed": CURRENT_TRANSACTION,
         }
         statement = insert(table).values(row)
         changed = {name: statement.excluded[name] for name in row if name != "document_id"}

@@ -53,6 +53,8 @@ documents = Table(
     Column("language", String(16), nullable=False),
     Column("char_count", BigInteger, nullable=False),
     Column("findings", JSONB, nullable=False),
+    # The transaction that wrote the row.
+    Column("changed", BigInteger, nullable=False, index=True),
 )
 
 submissions = Table(
@@ -216,6 +218,9 @@ datasets = Table(
     Column("held_out_tokens", BigInteger, nullable=False),
     # Counts of its quiz; empty for a dataset without one.
     Column("quiz", JSONB, nullable=False),
+    Column("imports", JSONB, nullable=False, server_default="[]"),
+    Column("languages", JSONB, nullable=False, server_default="{}"),
+    Column("teacher_tokens", BigInteger, nullable=False, server_default="0"),
 )
 
 dataset_documents = Table(

@@ -78,7 +78,7 @@ chosen = Table(
 repeated = Table("build_parts", TEMPORARY, Column("part", BigInteger, primary_key=True), prefixes=["TEMPORARY"])
 ADMITTED = ("", NEAR_DUPLICATES)
 FILES = ("train", "sources", "grams", "check_grams")
-FACTS = ("kept", "checked", "tokens", "letters", "tasks", "grounding", "languages")
+FACTS = ("kept", "checked", "tokens", "letters", "tasks", "grounding", "languages", "documents")
 
 MARK_REPEATED = text("""
     UPDATE build_documents b SET fingerprint = b.fingerprint || md5(found.parts) FROM (

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import grpc
 
 from services.synthetic import wire
-from services.synthetic.domain import Document
+from services.synthetic.domain import DocumentPage
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.rpc.channel import wire_errors
 
@@ -19,16 +19,18 @@ class RegistryDocuments:
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
 
-    def __call__(self, specialist: str) -> Iterator[Sequence[Document]]:
+    def __call__(self, specialist: str, changed_since: int) -> Iterator[DocumentPage]:
         """Yield pages. Blocks for at most TIMEOUT_SECONDS per page."""
-        token = ""
+        request = registry_pb2.ListDocumentsRequest(specialist=specialist, page_size=PAGE, changed_since=changed_since)
+        token, cursor = "", 0
         while True:
-            request = registry_pb2.ListDocumentsRequest(specialist=specialist, page_size=PAGE, page_token=token)
+            request.page_token = token
             with wire_errors("registry"):
                 page = self._stub.ListDocuments(request, timeout=TIMEOUT_SECONDS)
-            yield [
-                wire.to_document(document.anonymized) for document in page.documents if document.HasField("anonymized")
-            ]
+            # Later pages have none: what changed meanwhile may have an id on an earlier page.
+            cursor = cursor or page.cursor
+            documents = (document for document in page.documents if document.HasField("anonymized"))
+            yield DocumentPage(tuple(wire.to_document(document.anonymized) for document in documents), cursor)
             token = page.next_page_token
             if not token:
                 return

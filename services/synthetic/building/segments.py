@@ -41,6 +41,7 @@ from tailor.datasets import LeftOutCount
 
 BOILERPLATE, TEXT_GONE = "boilerplate", "text_gone"
 HUMAN = "human"
+OWN = {"structure", HUMAN}
 # Rows that wait as objects.
 MAX_WAITING = 1_000
 HASHES, DOCUMENTS = "hash", "documents"
@@ -107,7 +108,7 @@ class WrittenRows:
     """The kept rows as a file, with counts of them and the ids of their documents.
 
     By two methods: `grams` and `check_grams` are files of all their 13-grams with the number of documents, `shares` and `checks` those of
-    held-out answers.
+    held-out answers. `documents` counts those that gave rows themselves, by language.
     """
 
     data: bytes
@@ -116,6 +117,8 @@ class WrittenRows:
     tasks: Mapping[str, int]
     grounding: Mapping[str, int]
     languages: Mapping[str, int]
+    makers: Mapping[str, int]
+    documents: Mapping[str, int]
     document_ids: tuple[str, ...]
     grams: bytes = b""
     check_grams: bytes = b""
@@ -302,6 +305,8 @@ def write_rows(
         tasks=Counter(table.column("task")),
         grounding=Counter(table.column("grounding")),
         languages=Counter(table.column("language")),
+        makers=Counter(table.column("made_by")),
+        documents=_count_documents(table),
         document_ids=tuple(sorted({key for ids in table.column("document_ids") for key in ids})),
     )
     return _compare(context, table, written, held_out) if held_out else written
@@ -329,6 +334,13 @@ def compare_segment(
 ) -> tuple[Counts, Counts]:
     """The 13-grams of held-out answers in stored train rows, from the files of their 13-grams. Runs in a worker."""
     return held_out.find(_read_grams(context, grams), _read_grams(context, check_grams))
+
+
+def _count_documents(table: RowTable) -> Counter[str]:
+    """Documents by language, without those that are only seeds of other rows."""
+    columns = (table.column(name) for name in ("made_by", "document_ids", "language"))
+    own = {(key, language) for maker, ids, language in zip(*columns, strict=True) if maker in OWN for key in ids}
+    return Counter(language for _, language in own)
 
 
 def _write_grams(context: Context, counts: GramCounts) -> bytes:

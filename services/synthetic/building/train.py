@@ -40,7 +40,7 @@ MAX_AHEAD = 3
 # Files of a segment that wait on disk: its rows and its quiz.
 SPILLED = (".rows", ".quiz")
 # Increase it whenever stored segments cannot be reused.
-SEGMENT_VERSION = 4
+SEGMENT_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -230,6 +230,7 @@ class TrainRows:
             tasks=dict(rows.tasks),
             grounding=dict(rows.grounding),
             languages=dict(rows.languages),
+            documents=dict(rows.documents),
             left_out=dict(raw.left_out),
             answers=raw.answers.astype("<u8").tobytes(),
             shares=pack_counts(rows.shares),

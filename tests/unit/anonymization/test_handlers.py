@@ -8,7 +8,7 @@ from services.anonymization import domain, handlers
 from services.anonymization.adapters.kafka import KafkaOutcomes
 from services.anonymization.consumers import on_ingested
 from services.anonymization.domain import DocumentOutcome, DocumentText, Finding, Ingested, Passed, Unreadable, merge
-from services.anonymization.handlers import anonymize_text, reidentify
+from services.anonymization.handlers import anonymize_row, anonymize_text, reidentify
 from services.anonymization.wire import ANONYMIZED, REJECTED, to_event, to_ingested
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
@@ -215,6 +215,16 @@ def test_a_typed_text_has_a_length_limit() -> None:
     assert anonymize_text(OneNameAnonymizer(), "Okafor").texts == ("Ward",)
     with pytest.raises(InvalidArgument):
         anonymize_text(OneNameAnonymizer(), "x" * 1_000_001)
+
+
+def test_a_row_is_recorded_under_its_id_before_it_is_answered() -> None:
+    subjects, row_id = MemorySubjects(), f"txt_{1:032x}"
+    result = anonymize_row(OneNameAnonymizer(), subjects, row_id, ("Who is Okafor?", "Okafor."), Labels())
+    assert result.texts == ("Who is Ward?", "Ward.") and row_id in subjects.values
+    for wrong, texts in ((f"doc_{1:032x}", ("a",)), ("txt_1", ("a",)), (row_id, ("x" * 600_000, "y" * 600_000))):
+        with pytest.raises(InvalidArgument):
+            anonymize_row(OneNameAnonymizer(), subjects, wrong, texts, Labels())
+    assert list(subjects.values) == [row_id]
 
 
 def test_reidentification_is_audited_before_it_is_answered() -> None:

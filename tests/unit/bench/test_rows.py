@@ -24,7 +24,10 @@ def generator() -> Generator:
 class WordCounter(TokenCounter):
     """Counts words."""
 
-    digest, context_tokens, message_tokens = "words", 1000, 0
+    digest, context_tokens = "words", 1000
+
+    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
+        return 0
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]

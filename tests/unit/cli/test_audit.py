@@ -59,6 +59,7 @@ def audit() -> audit_pb2.GetAuditResponse:
                 knowledge=audit_pb2.AuditKnowledge(documents=40, asked=120, learned=90, missed=25, contradicted=5),
             )
         ],
+        imports=[audit_pb2.AuditImport(specialist="reports", name="chat", licence="MIT", share_percent=20, rows=1250)],
         estimate=audit_pb2.AuditEstimate(tokens=25_000, tokens_per_second=250, run_id="run_9", seconds=100),
     )
 
@@ -150,6 +151,7 @@ def test_writes_a_report_with_its_plots_next_to_it(tailor: Tailor, services: Ser
 
     assert written.code == 0
     text = file.read_text()
+    assert "| reports | chat | MIT | 20 % |  | 1,250 |" in text
     assert text.startswith("# Audit\n") and "| PERSON | 200 | 70 | 2.000 |" in text and "| a\\|b | 30 |" in text
     images = sorted(path.name for path in file.parent.glob("*.png"))
     assert images == [f"audit-{name}.png" for name in ("findings", "language", "lengths", "rejections", "source")]

@@ -105,8 +105,12 @@ def test_lists_datasets_with_their_figures(tailor: Tailor) -> None:
 
 def test_shows_what_a_dataset_leaves_out(tailor: Tailor) -> None:
     text = " ".join(tailor("datasets", "show", "cdcdcd").out.split())
-    assert "40 documents. 81000 tokens for training" in text and "no words" in text and "1400" in text
     assert "88 questions about 30 documents; 5 documents are beyond the limit, 1 give no question" in text
+    assert "40 documents. 81000 tokens for training, 0 held out, 5200 spent by the teacher." in text
+    assert "no words" in text and "1400" in text
+    cells = text.replace("│", " ").split()
+    assert " ".join(cells[cells.index("chat") :][:5]) == "chat CC-BY-4.0 20 % 1250"
+    assert " ".join(cells[cells.index("unknown") :][:5]) == "unknown 4 31 source headings"
 
 
 def test_build_says_that_nothing_is_new(tailor: Tailor, services: Services) -> None:

@@ -478,13 +478,17 @@ class FakeRegistry(CatalogueReader, Decisions, ApiKeys):
             "table_of_digits": registry_pb2.LeftOutCount(documents=2, rows=5, characters=7_300),
             "overlap": registry_pb2.LeftOutCount(rows=9),
         }
-        return registry_pb2.GetDatasetResponse(
+        response = registry_pb2.GetDatasetResponse(
             dataset=self.get_dataset(digest),
             train_tokens=81_000,
             held_out_tokens=9_000,
             left_out=left_out,
             quiz=registry_pb2.QuizCounts(documents=80, questions=240, beyond_limit=7, without_questions=3),
         )
+        response.imports.add(name="chat", licence="CC-BY-4.0", share_percent=20, source="chat.jsonl", rows=1_250)
+        response.languages["is"].CopyFrom(registry_pb2.LanguageCount(rows=31, documents=4))
+        response.teacher_tokens = 5_200
+        return response
 
     def list_datasets(self, token: str) -> Page[models_pb2.DatasetBuilt]:
         return self._page(self.datasets, token)

@@ -31,11 +31,14 @@ from services.synthetic.domain import (
     BuildResult,
     Dataset,
     Document,
+    Filled,
     Judgement,
     KeptDraft,
     Kind,
     LastBuild,
     PairEvidence,
+    Row,
+    RowOrigin,
     Specialist,
     Text,
     find_ranked_adapter,
@@ -44,8 +47,8 @@ from services.synthetic.domain import (
 from services.synthetic.filters import text_parts
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
-from services.synthetic.ports import Repository, Sketcher, Sketches, TokenCounter, Tokenizers
-from tailor.datasets import LeftOutCount
+from services.synthetic.ports import ExtraRows, Repository, Sketcher, Sketches, TokenCounter, Tokenizers
+from tailor.datasets import ImportCount, LeftOutCount
 from tailor.storage.memory import MemoryStore
 from tailor.words import DatasetKind, Labels, Selection
 
@@ -57,7 +60,9 @@ class WordCounter(TokenCounter):
 
     digest = "words"
     context_tokens = 2048
-    message_tokens = 4
+
+    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
+        return 4 * (len(contents) + has_system)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
@@ -94,7 +99,7 @@ class MemoryRepository(Repository):
         self.segments: dict[tuple[str, int], SegmentResult] = {}
         self.answers: dict[str, BuildResult] = {}
         self.progress_calls = 0
-        self.filled: dict[str, int] = {}
+        self.read: dict[str, Filled] = {}
         self.locked: set[str] = set()
         self.position = 0
         self.seconds = 0.0
@@ -135,11 +140,11 @@ class MemoryRepository(Repository):
     def forget_drafts(self, days: int) -> None:
         self.forgotten_after.append(days)
 
-    def filled_revision(self, specialist: str) -> int:
-        return self.filled.get(specialist, 0)
+    def filled(self, specialist: str) -> Filled:
+        return self.read.get(specialist, Filled())
 
-    def set_filled(self, specialist: str, revision: int) -> None:
-        self.filled[specialist] = revision
+    def set_filled(self, specialist: str, filled: Filled) -> None:
+        self.read[specialist] = filled
 
     def _items(self, specialist: Specialist, kind: DatasetKind) -> list[tuple[int, float]]:
         chosen = [(p, s, d) for p, s, d in self.documents.values() if specialist.selection.admits(d.labels)]
@@ -470,6 +475,22 @@ def report(topic: str) -> str:
     return f"# Report: {topic} handling\n\n## Position\n\n{body} First.\n\n## Remedy\n\n1. {body} Second.\n2. Count {topic}."
 
 
+@dataclass(frozen=True)
+class ListedRows(ExtraRows):
+    """Extra rows from a list."""
+
+    listed: list[Row]
+
+    def rows(self, specialist: Specialist) -> Iterator[Row]:
+        yield from sorted(self.listed, key=lambda row: row.row_id)
+
+    def fingerprint(self, specialist: Specialist) -> str:
+        return fingerprint(*(row.row_id for row in self.listed))
+
+    def origin(self, specialist: Specialist) -> RowOrigin:
+        return RowOrigin((ImportCount("chat", "MIT", 30, "chat.jsonl"), ImportCount("other", "MIT", 100)), 70)
+
+
 def put_document(
     store: MemoryStore, number: int, *, text: str = "", prompt: str | None = None, labels: Labels | None = None
 ) -> Document:
@@ -528,7 +549,7 @@ def make_app(**changes: Any) -> FakeSynthetic:
         "maker": StructureRows(),
         "tokenizers": OneTokenizer(),
         "preparer": DocumentPreparer(MemorySketches(repository), WordSketcher(), store),
-        "list_documents": lambda name: [],
+        "list_documents": lambda name, changed_since: [],
         "start_workers": inline_workers,
         "specialists": {SPECIALIST.name: SPECIALIST},
         "sleep": lambda seconds: None,

@@ -12,6 +12,8 @@ from tailor.datasets import (
     DatasetManifest,
     Figures,
     IdFiles,
+    ImportCount,
+    LanguageCount,
     LeftOutCount,
     QuizFiles,
     QuizKind,
@@ -54,8 +56,14 @@ def test_files_lie_in_the_datasets_bucket() -> None:
     assert (first.ref.uri, first.ref.sha256, first.ref.size_bytes) == ("s3://datasets/files/a.parquet", "aa", 100)
 
 
-def test_a_dataset_of_documents_names_no_judgements() -> None:
-    manifest = DatasetManifest(DatasetKind.SFT, "reports", splits={})
+def test_a_dataset_of_documents_names_its_imports_and_languages_and_no_judgements() -> None:
+    manifest = DatasetManifest(
+        DatasetKind.SFT,
+        "reports",
+        splits={},
+        imports=(ImportCount("chat", "CC-BY-4.0", 20, "chat.jsonl", 7),),
+        languages={"is": LanguageCount(rows=3, documents=1, has_templates=False)},
+    )
     value = manifest.as_json()
     assert "judgements" not in value and "teacher" not in value
     assert DatasetManifest.parse(json.dumps(value).encode()) == manifest
@@ -85,6 +93,8 @@ def test_a_split_that_does_not_exist_has_no_rows() -> None:
         {"left_out": {"overlap": 3}},
         {"quiz": {"documents": 1, "rows": 2, "files": []}},
         {"quiz": {"kinds": {"hard": 2}}},
+        {"imports": [{"name": "chat", "rows": 3}]},
+        {"languages": {"is": 3}},
         {"figures": {"coverage": "most"}},
     ],
     ids=lambda changes: json.dumps(changes)[:40],

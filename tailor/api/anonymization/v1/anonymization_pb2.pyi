@@ -129,6 +129,68 @@ class AnonymizeResponse(_message.Message):
 Global___AnonymizeResponse: _TypeAlias = AnonymizeResponse  # noqa: Y015
 
 @_typing.final
+class AnonymizeRowRequest(_message.Message):
+    """AnonymizeRowRequest holds the texts of a row that does not come from a document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_ID_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    row_id: _builtins.str
+    """`txt_` and 32 hexadecimal digits: the id by which the row can be erased."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts belong together: a value found in one is replaced in all."""
+
+    @_builtins.property
+    def labels(self) -> _common_pb2.Labels:
+        """Labels of the specialist that the row belongs to; they choose among the policy's rules. Without labels, the default table applies."""
+
+    def __init__(
+        self,
+        *,
+        row_id: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _common_pb2.Labels | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "row_id", b"row_id", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnonymizeRowRequest: _TypeAlias = AnonymizeRowRequest  # noqa: Y015
+
+@_typing.final
+class AnonymizeRowResponse(_message.Message):
+    """AnonymizeRowResponse holds the anonymised texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: _builtins.int
+    SURROGATES_FIELD_NUMBER: _builtins.int
+    surrogates: _builtins.int
+    """Number of recorded surrogates; if 0, ResolveSubject never names the row."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts with surrogates, in order."""
+
+    def __init__(
+        self,
+        *,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        surrogates: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["surrogates", b"surrogates", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnonymizeRowResponse: _TypeAlias = AnonymizeRowResponse  # noqa: Y015
+
+@_typing.final
 class AnonymizePromptRequest(_message.Message):
     """AnonymizePromptRequest holds the texts of one prompt."""
 
@@ -438,7 +500,7 @@ class ResolveSubjectResponse(_message.Message):
     """Number of vault entries destroyed; with dry_run, that would be destroyed."""
     @_builtins.property
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the documents that contain the value, sorted."""
+        """Ids of the documents (`doc_`) and of the rows given to AnonymizeRow (`txt_`) that contain the value, sorted."""
 
     def __init__(
         self,

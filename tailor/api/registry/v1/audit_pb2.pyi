@@ -90,6 +90,7 @@ class GetAuditResponse(_message.Message):
     ESTIMATE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     DATASETS_FIELD_NUMBER: _builtins.int
+    IMPORTS_FIELD_NUMBER: _builtins.int
     duplicates: _builtins.int
     """Submissions rejected as exact duplicates; they are included in the rejections."""
     @_builtins.property
@@ -124,6 +125,10 @@ class GetAuditResponse(_message.Message):
     def datasets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditDataset]:
         """The datasets of documents behind the adapters that serve, by specialist: that of the named specialist, or of all."""
 
+    @_builtins.property
+    def imports(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditImport]:
+        """The imports in the newest dataset of documents, of the specialist or of each one, by specialist and name."""
+
     def __init__(
         self,
         *,
@@ -136,10 +141,11 @@ class GetAuditResponse(_message.Message):
         estimate: Global___AuditEstimate | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         datasets: _abc.Iterable[Global___AuditDataset] | None = ...,
+        imports: _abc.Iterable[Global___AuditImport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "estimate", b"estimate", "lengths", b"lengths", "totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "datasets", b"datasets", "dimensions", b"dimensions", "duplicates", b"duplicates", "estimate", b"estimate", "findings", b"findings", "lengths", b"lengths", "rejections", b"rejections", "totals", b"totals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "datasets", b"datasets", "dimensions", b"dimensions", "duplicates", b"duplicates", "estimate", b"estimate", "findings", b"findings", "imports", b"imports", "lengths", b"lengths", "rejections", b"rejections", "totals", b"totals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -276,6 +282,52 @@ class AuditKnowledge(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditKnowledge: _TypeAlias = AuditKnowledge  # noqa: Y015
+
+@_typing.final
+class AuditImport(_message.Message):
+    """AuditImport is an import that the newest dataset of a specialist contains."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
+    SHARE_PERCENT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Specialist."""
+    dataset_digest: _builtins.str
+    """Digest of the dataset."""
+    name: _builtins.str
+    """Name of the import."""
+    licence: _builtins.str
+    """SPDX licence expression of its data."""
+    share_percent: _builtins.int
+    """Percentage of its rows that specialists may use."""
+    source: _builtins.str
+    """Where its data comes from."""
+    rows: _builtins.int
+    """Its rows in the dataset."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+        name: _builtins.str = ...,
+        licence: _builtins.str = ...,
+        share_percent: _builtins.int = ...,
+        source: _builtins.str = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_digest", b"dataset_digest", "licence", b"licence", "name", b"name", "rows", b"rows", "share_percent", b"share_percent", "source", b"source", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditImport: _TypeAlias = AuditImport  # noqa: Y015
 
 @_typing.final
 class AuditTotals(_message.Message):

@@ -392,6 +392,7 @@ class ListDocumentsRequest(_message.Message):
     INCLUDE_REJECTED_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    CHANGED_SINCE_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Only documents that this specialist selects; empty for all."""
     page_size: _builtins.int
@@ -404,6 +405,8 @@ class ListDocumentsRequest(_message.Message):
     """Only documents of the dataset with this digest, or at least its first 6 hexadecimal digits; empty for all. Rejected submissions have none."""
     document_id: _builtins.str
     """Only the document with this id; empty for all."""
+    changed_since: _builtins.int
+    """Only documents that may have changed since the answer with this `cursor`; 0 for all."""
     def __init__(
         self,
         *,
@@ -413,10 +416,11 @@ class ListDocumentsRequest(_message.Message):
         include_rejected: _builtins.bool = ...,
         dataset: _builtins.str = ...,
         document_id: _builtins.str = ...,
+        changed_since: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "document_id", b"document_id", "include_rejected", b"include_rejected", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_since", b"changed_since", "dataset", b"dataset", "document_id", b"document_id", "include_rejected", b"include_rejected", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -460,8 +464,11 @@ class ListDocumentsResponse(_message.Message):
 
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
+    cursor: _builtins.int
+    """On the first page: everything that changes after this answer is listed by `changed_since` with this value. It may list some again."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogueDocument]:
         """The documents by id."""
@@ -471,10 +478,11 @@ class ListDocumentsResponse(_message.Message):
         *,
         documents: _abc.Iterable[Global___CatalogueDocument] | None = ...,
         next_page_token: _builtins.str = ...,
+        cursor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "documents", b"documents", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -661,6 +669,74 @@ class LeftOutCount(_message.Message):
 Global___LeftOutCount: _TypeAlias = LeftOutCount  # noqa: Y015
 
 @_typing.final
+class ImportCount(_message.Message):
+    """ImportCount is an import with rows in a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
+    SHARE_PERCENT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    licence: _builtins.str
+    """SPDX licence expression of its data."""
+    share_percent: _builtins.int
+    """Percentage of its rows that specialists may use."""
+    source: _builtins.str
+    """Where its data comes from."""
+    rows: _builtins.int
+    """Its rows in the dataset."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        licence: _builtins.str = ...,
+        share_percent: _builtins.int = ...,
+        source: _builtins.str = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["licence", b"licence", "name", b"name", "rows", b"rows", "share_percent", b"share_percent", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportCount: _TypeAlias = ImportCount  # noqa: Y015
+
+@_typing.final
+class LanguageCount(_message.Message):
+    """LanguageCount is one language of a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    HAS_TEMPLATES_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Rows of both splits."""
+    documents: _builtins.int
+    """Documents that give rows."""
+    has_templates: _builtins.bool
+    """False if prompts of this language have no wordings; they use the documents' own headings."""
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        documents: _builtins.int = ...,
+        has_templates: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "has_templates", b"has_templates", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LanguageCount: _TypeAlias = LanguageCount  # noqa: Y015
+
+@_typing.final
 class GetDatasetResponse(_message.Message):
     """GetDatasetResponse contains the dataset. `ListDocuments` lists its documents."""
 
@@ -687,15 +763,41 @@ class GetDatasetResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class LanguagesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___LanguageCount: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___LanguageCount | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DATASET_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     TRAIN_TOKENS_FIELD_NUMBER: _builtins.int
     HELD_OUT_TOKENS_FIELD_NUMBER: _builtins.int
     QUIZ_FIELD_NUMBER: _builtins.int
+    IMPORTS_FIELD_NUMBER: _builtins.int
+    LANGUAGES_FIELD_NUMBER: _builtins.int
+    TEACHER_TOKENS_FIELD_NUMBER: _builtins.int
     train_tokens: _builtins.int
     """Tokens of the train rows, by the base's tokenizer."""
     held_out_tokens: _builtins.int
     """Tokens of the held-out rows."""
+    teacher_tokens: _builtins.int
+    """Tokens that the teacher spent on the syntheses whose accepted rows it has."""
     @_builtins.property
     def dataset(self) -> _models_pb2.DatasetBuilt:
         """The dataset."""
@@ -708,6 +810,14 @@ class GetDatasetResponse(_message.Message):
     def quiz(self) -> Global___QuizCounts:
         """Its quiz; absent if the manifest was not read, or names none."""
 
+    @_builtins.property
+    def imports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportCount]:
+        """The imports whose rows it has, by name."""
+
+    @_builtins.property
+    def languages(self) -> _containers.MessageMap[_builtins.str, Global___LanguageCount]:
+        """Its languages by tag; the empty tag for an unknown one."""
+
     def __init__(
         self,
         *,
@@ -716,10 +826,13 @@ class GetDatasetResponse(_message.Message):
         train_tokens: _builtins.int = ...,
         held_out_tokens: _builtins.int = ...,
         quiz: Global___QuizCounts | None = ...,
+        imports: _abc.Iterable[Global___ImportCount] | None = ...,
+        languages: _abc.Mapping[_builtins.str, Global___LanguageCount] | None = ...,
+        teacher_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "quiz", b"quiz"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "held_out_tokens", b"held_out_tokens", "left_out", b"left_out", "quiz", b"quiz", "train_tokens", b"train_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "held_out_tokens", b"held_out_tokens", "imports", b"imports", "languages", b"languages", "left_out", b"left_out", "quiz", b"quiz", "teacher_tokens", b"teacher_tokens", "train_tokens", b"train_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1931,7 +2044,7 @@ class EraseRequest(_message.Message):
     """Why, as a slug such as `subject-request` or `tombstone`; free text could contain personal data."""
     @_builtins.property
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Opaque ids of the documents, 1 to 1,000."""
+        """Opaque ids of the documents (`doc_`), and of rows that come from none (`txt_`); 1 to 1,000."""
 
     def __init__(
         self,

@@ -5,8 +5,8 @@ from alembic import op
 
 from tailor.api.events.v1 import models_pb2
 
-revision = "0340"
-down_revision = "0330"
+revision = "0342"
+down_revision = "0341"
 
 
 def upgrade() -> None:
