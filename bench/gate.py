@@ -41,7 +41,9 @@ def main() -> None:
     place = prepare(FOLDER, arguments.tokens, arguments.held_out)
     base = measure_base(place)
     models = [model for variant in variants for model in measure_variant(place, variant)]
-    figures = run_trials(make_judge(place.house.house_terms, to_held_out(place.held_out)), base, models, arguments.trials)
+    figures = run_trials(
+        make_judge(place.house.house_terms, to_held_out(place.held_out)), base, models, arguments.trials
+    )
     figures |= {"cores": os.cpu_count(), "held_out_rows": len(place.held_out), "train_rows": len(place.train)}
     figures["train_tokens"] = arguments.tokens or "as the demo"
     section = gate_page.render(figures)
@@ -101,7 +103,8 @@ def run_trials(judge: Judge, base: MeasuredModel, models: Sequence[MeasuredModel
     # The demo's own gate decides on the demo's adapter.
     judges = {BETTER: replace(judge, gate=read_gate())}
     tallies = {
-        kind: judges.get(kind, judge).count(items, trials, seed) for seed, (kind, items) in enumerate(comparisons.items())
+        kind: judges.get(kind, judge).count(items, trials, seed)
+        for seed, (kind, items) in enumerate(comparisons.items())
     }
     return {
         **headline(tallies),

@@ -59,9 +59,11 @@ def measure_variant(place: GateHouse, variant: Variant) -> list[MeasuredModel]:
 
 def _scale(asked: Any, scale: float) -> None:
     """Multiply what the adapter adds to each layer."""
+    from peft.tuners.lora import LoraLayer
+
     for layer in asked.modules():
-        for name in getattr(layer, "scaling", {}):
-            layer.scaling[name] *= scale
+        if isinstance(layer, LoraLayer):
+            layer.scale_layer(scale)
 
 
 def _ask(place: GateHouse, asked: Any) -> ModelResult:
@@ -107,7 +109,11 @@ def _generate(asked: Any, tokenizer: Any, rows: Sequence[MadeRow]) -> list[Answe
         )
         with torch.no_grad():
             tokens = asked.generate(
-                **batch, max_new_tokens=NEW_TOKENS, do_sample=False, repetition_penalty=REPETITION_PENALTY
+                **batch,
+                max_new_tokens=NEW_TOKENS,
+                do_sample=False,
+                use_cache=True,
+                repetition_penalty=REPETITION_PENALTY,
             )
         written = tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         answers += [Answer(text) for text in written]

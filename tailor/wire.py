@@ -1,7 +1,6 @@
 """Convert between protobuf messages and the values of `tailor.words`.
 
-`from_labels`, `from_selection`, `from_filters`, `from_row_policy`, `from_sampling` and `from_evaluation_policy` rely on equal field names in
-`tailor.words` and the protos.
+Functions that build a message from all fields of a value, such as `from_labels`, rely on equal field names in `tailor.words` and the protos.
 """
 
 from dataclasses import asdict

@@ -193,7 +193,7 @@ def test_an_adapter_trained_later_on_an_erased_document_does_not_pass_the_gate(w
     world.train("late", "d1", DOCUMENTS)
     assert world.serving() == ""
     entry = world.queries.catalogue_adapter(models_pb2.AdapterTrained(digest="late", specialist=NAME))
-    assert entry.tainted and "retired" in entry.refusals[0]
+    assert entry.tainted and "retired" in entry.reasons[0]
 
 
 def test_a_dataset_recorded_after_the_erasure_is_forgotten_by_every_service(world: World) -> None:

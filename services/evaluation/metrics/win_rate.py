@@ -8,7 +8,7 @@ from services.evaluation.metrics.context import MetricContext
 
 
 def measure(rows: Sequence[AnsweredRow], context: MetricContext) -> Measurement:
-    """The share of the experts' held-out pairs whose chosen answer the model finds likelier than the rejected one, per token; a tie is a half.
+    """The share of the experts' held-out pairs whose chosen answer is likelier per token than the rejected one; a tie is a half.
 
     It asks for the experts' own choice. A reward adapter would be a learned judge that the policy may have exploited, and not every run
     trains one. Per token, because whole sums favour short answers.

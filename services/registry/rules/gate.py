@@ -100,7 +100,7 @@ def _check_guard(evaluation: Evaluation, guard: Guard, model: str, gain: Estimat
     if gain.high < -guard.margin:
         yield (
             Decision.REFUSED,
-            f"{told}; the gate allows a loss of {guard.margin:g}. Read the rows that lost in the report, then change the recipe or the rows",
+            f"{told}; the gate allows a loss of {guard.margin:g}. Read the rows that lost in the report, then change recipe or rows",
         )
         return
     decides = say_what_decides(evaluation, gain, -guard.margin)

@@ -1,4 +1,4 @@
-"""The differences that a number of rows can show, and how many would decide. The half width of an interval shrinks with the square root of the rows."""
+"""The differences that a number of rows can show, and how many rows would decide."""
 
 import math
 from dataclasses import dataclass

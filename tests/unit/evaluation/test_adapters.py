@@ -61,7 +61,7 @@ def test_rows_of_several_files_are_chosen_evenly_from_all_tasks() -> None:
     records = [record(number, *CHAT) for number in range(6)] + [record(7, *CHAT, task="answer")]
     ref, _ = store_dataset(store, {"held_out": records}, rows_per_file=2)
     held_out = StoredHeldOutRows(store).held_out(ref, 3, 2)
-    assert (held_out.total, held_out.answered) == (7, {"row_0", "row_7"})
+    assert held_out.total == 7 and held_out.answered == {"row_0", "row_7"}
     assert [(row.row_id, row.task) for row in held_out.rows] == [
         ("row_0", "section"),
         ("row_1", "section"),
