@@ -74,7 +74,8 @@ class LocalAsker(Asker):
         # Padded on the right, where causal attention of the tokens before does not look.
         tokens = torch.tensor([row + [self._tokenizer.pad_token_id] * (width - len(row)) for row in rest])
         logits = self._model(tokens, past_key_values=cache, use_cache=True).logits.float()
-        return logits.log_softmax(-1)[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
+        chosen = logits[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
+        return chosen - logits[:, :-1].logsumexp(-1)
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
