@@ -29,7 +29,7 @@ from tailor.datasets import TRAIN
 from tailor.storage.ref import Ref
 from tailor.words import Labels, RowPolicy
 from tests.datasets import store_dataset
-from tests.unit.training.fakes import FileStore
+from tests.unit.training.stores import FileStore
 
 GOOD, SHUFFLED, LOOPING, OVERTRAINED, HALF_SCALE = "good", "shuffled", "looping", "overtrained", "half_scale"
 HELD_OUT_SHARE = 0.3

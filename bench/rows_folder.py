@@ -28,7 +28,7 @@ from services.synthetic.rows.places import count_characters
 from tailor.cli.submissions import Description, collect
 from tailor.storage.ref import Ref
 from tailor.words import Labels
-from tests.unit.training.fakes import FileStore
+from tests.unit.training.stores import FileStore
 
 ENOUGH = 0.9
 MAX_BYTES = 20 * 2**20

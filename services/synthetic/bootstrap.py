@@ -55,7 +55,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     registry = runtime.channel(settings, "registry", settings.registry_address)
     store, outbox = S3Store.from_settings(settings), runtime.outbox(engine, tables.outbox, producer)
     erased = runtime.erased_documents(settings)
-    app = make_app(settings, engine, outbox, store, registry, erased=erased)
+    app = make_app(settings, engine, outbox, store, RegistryDocuments(registry), erased=erased)
     app = replace(app, list_missed=RegistryScores(registry))
     imports, import_files = SqlImports(engine), ParquetImportFiles(store)
     import_eraser = ImportEraser(imports, import_files, erased)

@@ -50,8 +50,6 @@ def evaluated(digest: str, scores: Ref, time: datetime = NOON) -> models_pb2.Ada
         evaluation_id=f"evl_{digest}_{time:%H}",
         adapter_digest=digest,
         specialist=NAME,
-        base=models_pb2.Scores(values={"rougeL": 0.1}),
-        candidate=models_pb2.Scores(values={"rougeL": 0.1}),
         rows=8,
         document_scores=from_ref(scores),
         create_time=from_datetime(time),

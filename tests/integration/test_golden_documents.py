@@ -78,7 +78,7 @@ class House:
             maker=StructureRows(),
             tokenizers=OneTokenizer(),
             preparer=DocumentPreparer(SqlSketches(engine, similarity), MinHashSketcher(0.8, passages), self.store),
-            list_documents=lambda name: [],
+            list_documents=lambda name, changed_since: [],
             start_workers=inline_workers,
             specialists={"reports": SPECIALIST},
         )

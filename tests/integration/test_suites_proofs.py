@@ -34,7 +34,7 @@ from tailor.storage.memory import MemoryStore
 from tests.asking import LocalAsker
 from tests.integration import training_house as house
 from tests.unit.anonymization.fakes import MemoryVault
-from tests.unit.training.fakes import FakeSigner
+from tests.unit.training.stores import FakeSigner
 
 T = TypeVar("T")
 

@@ -224,7 +224,7 @@ def test_an_erasure_deletes_the_questions_about_the_document(engine: Engine) -> 
     fill_guides(world, 20)
     old = world.manifest(handlers.build_dataset(world.app, "reports", "").dataset.digest).quiz
     asked = next(iter(read_quiz(world.store, old)))[0].document_id
-    DatasetEraser(world.app, SqlHoldings(engine)).forget(Erased(asked, "ers_1"))
+    DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0).forget(Erased(asked, "ers_1"))
     assert not any(world.store.exists("datasets", file.ref.key) for file in old.files)
     (newest,) = SqlHoldings(engine).datasets("reports")
     questions = [question for batch in read_quiz(world.store, world.manifest(newest.digest).quiz) for question in batch]

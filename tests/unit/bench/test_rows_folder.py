@@ -14,7 +14,10 @@ STORY = "The gates at Norbury open at six. Ann Field keeps the keys and pays 40 
 class WordCounter(TokenCounter):
     """Counts words."""
 
-    digest, context_tokens, message_tokens = "words", 1000, 2
+    digest, context_tokens = "words", 1000
+
+    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
+        return 2 * (len(contents) + has_system)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]

@@ -179,8 +179,8 @@ def test_for_pairs_examples_also_come_from_the_documents_dataset() -> None:
 
 def test_settings_give_models_prices_and_keys() -> None:
     settings = Settings(
-        external_models={"gpt": {"base_url": "https://h/v1", "model": "m", "price_input": 2, "price_output": 8}},  # type: ignore[dict-item]
-        external_model_keys={"gpt": "sk-secret"},  # type: ignore[dict-item]
+        external_models={"gpt": {"base_url": "https://h/v1", "model": "m", "price_input": 2, "price_output": 8}},
+        external_model_keys={"gpt": "sk-secret"},
         inference_price_hour=1.5,
     )
     assert settings.prices == Prices({"external:gpt": TokenPrice(2, 8, "EUR")}, HourPrice(1.5, "EUR"))

@@ -124,8 +124,8 @@ def test_the_price_of_1000_answers_counts_tokens_or_hours() -> None:
     tokens = prices.add_to(cost, result, 8)
     hours = prices.add_to(replace(cost, model="few_shot"), result, 2)
 
-    assert (tokens.price_per_1000, tokens.currency) == (pytest.approx(1000 * (2000 * 3 + 50 * 15) / 1e6), "EUR")
+    assert [tokens.price_per_1000, tokens.currency] == [pytest.approx(1000 * (2000 * 3 + 50 * 15) / 1e6), "EUR"]
     # Two at a time, three seconds each: 1.5 seconds of the machine per answer.
-    assert (hours.price_per_1000, hours.currency) == (pytest.approx(1000 * 1.5 / 3600 * 7.2), "USD")
+    assert [hours.price_per_1000, hours.currency] == [pytest.approx(1000 * 1.5 / 3600 * 7.2), "USD"]
     assert Prices().add_to(cost, result, 8) == cost
     assert prices.add_to(cost, ModelResult((None,), (None,)), 8) == cost

@@ -21,9 +21,10 @@ class ScriptedAsker(Asker):
 
     def answer(self, model: str, prompts: Sequence[Messages], max_tokens: int) -> list[str]:
         self.prompts += prompts
-        return [self._answers.get(model, lambda _: "")(prompt[-1][1]) for prompt in prompts]
+        answer = self._answers.get(model)
+        return [answer(prompt[-1][1]) if answer else "" for prompt in prompts]
 
     def score(self, model: str, pairs: Sequence[tuple[Messages, str]]) -> list[Score]:
         self.scored += len(pairs)
-        found = self._scores.get(model, lambda *_: -1.0)
-        return [Score(10 * found(prompt[-1][1], completion), 10) for prompt, completion in pairs]
+        nats = self._scores.get(model)
+        return [Score(10 * (nats(prompt[-1][1], completion) if nats else -1.0), 10) for prompt, completion in pairs]

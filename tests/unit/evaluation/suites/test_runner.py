@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from services.evaluation import handlers
+from services.evaluation.adapters.prompt_store import ObjectPrompts
 from services.evaluation.domain import BASE, CANDIDATE, EvaluationResult
 from services.evaluation.suites.runner import SuiteRunner
 from services.evaluation.suites.suite import read_items
@@ -15,6 +16,7 @@ from tailor.document_scores import DocumentScore, read_scores
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.erased import Erased
 from tailor.storage.buckets import REPORTS
+from tailor.storage.memory import MemoryStore
 from tailor.words import EvaluationPolicy
 from tests.unit.evaluation.fakes import (
     MemoryEvaluations,
@@ -96,7 +98,11 @@ def test_an_erasure_deletes_the_scores_that_name_the_document_and_keeps_the_repo
     worker = world.worker
     for document_id, deleted in (("doc_9", 0), ("doc_1", 1), ("doc_1", 0)):
         forgotten = handlers.forget(
-            worker.evaluations, worker.results, worker.reports, Erased(document_id, "ers_1", ("data1",))
+            worker.evaluations,
+            worker.results,
+            worker.reports,
+            ObjectPrompts(MemoryStore()),
+            Erased(document_id, "ers_1", ("data1",)),
         )
         assert forgotten.counts["report_objects"] == deleted
     assert world.report()["suites"]
