@@ -195,10 +195,10 @@ class DatasetManifest:
             value["judgements"] = self.judgements.as_json("judgements")
         else:
             value["quiz"] = self.quiz.as_json()
-        if self.planted_secrets is not None:
-            value["planted_secrets"] = self.planted_secrets.as_json()
             value["imports"] = [asdict(entry) for entry in self.imports]
             value["languages"] = {tag: asdict(count) for tag, count in self.languages.items()}
+        if self.planted_secrets is not None:
+            value["planted_secrets"] = self.planted_secrets.as_json()
         return value | ({"teacher": {"tokens": self.teacher_tokens}} if self.teacher_tokens else {})
 
 

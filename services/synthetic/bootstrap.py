@@ -16,7 +16,7 @@ from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.adapters.import_files import ParquetImportFiles
 from services.synthetic.adapters.imports import SqlImports
 from services.synthetic.adapters.parquet import ParquetFiles
-from services.synthetic.adapters.registry import RegistryScores
+from services.synthetic.adapters.registry import RegistryDocuments, RegistryScores
 from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
