@@ -72,6 +72,8 @@ def _registry(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "UpdateSpecialist", stub.UpdateSpecialist, pb.UpdateSpecialistRequest(specialist=definition)
     yield "CreateSpecialist", stub.CreateSpecialist, pb.CreateSpecialistRequest(specialist=definition)
     yield "ListDocuments", stub.ListDocuments, pb.ListDocumentsRequest(specialist=n.specialist)
+    scores = pb.ListDocumentScoresRequest(specialist=n.specialist)
+    yield "ListDocumentScores", stub.ListDocumentScores, scores
     yield "GetAudit", stub.GetAudit, audit_pb2.GetAuditRequest(specialist=n.specialist)
     yield "ListDatasets", stub.ListDatasets, pb.ListDatasetsRequest(specialist=n.specialist)
     yield "PlanEvaluation", stub.PlanEvaluation, pb.PlanEvaluationRequest(specialist=n.specialist)
