@@ -56,7 +56,7 @@ bench-training: install ## SFT beside trl, full beside LoRA and QLoRA, and what 
 bench-preferences: install ## Reward model, RLOO and DPO on rankings
 	$(BIN)/python -m bench.preferences
 
-bench-rows: install ## Rows of 100,000 generated and 2,000 real documents, and what they teach (hours; DOCUMENTS=1000 for a small try)
+bench-rows: install ## Rows of 100,000 generated and 1,200 real documents, and what they teach (hours; DOCUMENTS=1000 for a small try)
 	$(BIN)/python -m bench.rows $(if $(DOCUMENTS),--documents $(DOCUMENTS))
 
 folder-rows: install ## What the documents of a folder would teach, and what is left out and why (FOLDER=...)
