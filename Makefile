@@ -59,7 +59,7 @@ bench-preferences: install ## Reward model, RLOO and DPO on rankings
 bench-gate: install ## Whether chance can pass the gate: adapters of known worth on many samples of rows (an hour, then minutes)
 	$(BIN)/python -m bench.gate
 
-bench-rows: install ## Rows of 100,000 generated and 2,000 real documents, and what they teach (hours; DOCUMENTS=1000 for a small try)
+bench-rows: install ## Rows of 100,000 generated and 1,200 real documents, and what they teach (hours; DOCUMENTS=1000 for a small try)
 	$(BIN)/python -m bench.rows $(if $(DOCUMENTS),--documents $(DOCUMENTS))
 
 folder-rows: install ## What the documents of a folder would teach, and what is left out and why (FOLDER=...)

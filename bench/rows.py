@@ -22,7 +22,7 @@ from bench.rows_texts import Generator
 
 NAME = "rows"
 PARTS = ("generated", "real", "learning")
-DOCUMENTS, TOKENS, HELD_OUT = 100_000, 40_000, 48
+DOCUMENTS, TOKENS, HELD_OUT = 100_000, 30_000, 40
 CHECKED, CHECKED_GROUP = 2_000, 50
 
 

@@ -15,6 +15,7 @@ because each side is trained once.
 
 import hashlib
 import random
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,10 +71,12 @@ def measure(place: Place, papers: Sequence[Paper], manifest: str, tokens: int, d
     asked = make_questions(kept)
     examination = Examination(place, parts, asked)
     results, sides = {"base": examination.of_base()}, {}
+    print("base", summarise(results["base"]), file=sys.stderr)
     for name, made in rows.items():
         chosen = draw_rows(made, counter, tokens)
         used = _train(place, name, chosen, parts, max(1.0, tokens / sum(count_tokens(row, counter) for row in chosen)))
         results[name] = examination.of_adapter(used)
+        print(name, summarise(results[name]), file=sys.stderr)
         sides[name] = _describe_side(train, made, chosen, used, counter)
     return {
         "trained_tokens": tokens,

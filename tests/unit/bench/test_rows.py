@@ -140,6 +140,13 @@ def test_half_of_the_chosen_files_are_manual_pages_if_there_are_enough_others() 
     assert {path in pages for path in chosen[:10]} == {True, False}
 
 
+def test_one_package_or_command_gives_at_most_twenty_files() -> None:
+    pages = [Path(f"/usr/share/man/man1/{name}_{number}.1.gz") for name in ("one", "two") for number in range(40)]
+    others = [Path(f"/usr/share/doc/{name}/{number}.md") for name in ("one", "two", "three") for number in range(40)]
+    chosen = rows_real.choose([*pages, *others], 200)
+    assert sum(path in pages for path in chosen) == 40 and sum(path in others for path in chosen) == 60
+
+
 def test_rows_are_drawn_until_they_have_enough_tokens() -> None:
     rows = [
         {"row_id": str(number), "messages": [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "c"}]}
