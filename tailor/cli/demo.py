@@ -56,6 +56,7 @@ def demo(
 
     session.output.emit(figures, render)
     if not figures["promoted"]:
-        print_lines(notes, list_remedies(state_dir, material.file, specialist, figures))
+        repeat = ["demo", *(() if sample == SAMPLE else ("--sample", str(sample)))]
+        print_lines(notes, list_remedies(state_dir, material.file, specialist, figures, repeat))
         decision = figures["verdict"]["decision"]
         raise FailedPrecondition(Reason.GATE_NOT_MET, f"The gate's verdict is {decision}; nothing was promoted.")

@@ -1,6 +1,6 @@
 """What `tailor demo` prints at its end: answers side by side, figures, what they leave out, and what to do next."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,10 @@ def print_lines(console: Console, lines: Iterable[str]) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def list_remedies(state_dir: Path, file: Path, specialist: str, figures: dict[str, Any]) -> Iterator[str]:
-    """What to do after a refusal or an undecided verdict, with commands that work as they stand."""
+def list_remedies(
+    state_dir: Path, file: Path, specialist: str, figures: dict[str, Any], repeat: Sequence[str] = ("demo",)
+) -> Iterator[str]:
+    """What to do after a refusal or an undecided verdict, with commands that work as they stand. `repeat` are this demo's arguments."""
     digest = short(figures["adapter"]["digest"])
     yield "\nNothing was promoted. What you can do next:"
     yield f"  {to_command(state_dir, 'up')}"
@@ -112,7 +114,7 @@ def list_remedies(state_dir: Path, file: Path, specialist: str, figures: dict[st
     if figures["verdict"]["decision"] == "undecided":
         yield f"  Raise `rows.max_held_out_rows` and `evaluation.max_rows` in {file}: more rows decide. Then"
     else:
-        yield f"  Change `rows`, `recipe` or `gate` in {file}. Then"
+        yield f"  Change `rows` or `gate` in {file}. Then"
     yield f"  {to_command(state_dir, 'specialist', 'update', str(file))}"
     yield "      applies the file"
     yield f"  {to_command(state_dir, 'build', specialist)}"
@@ -123,7 +125,7 @@ def list_remedies(state_dir: Path, file: Path, specialist: str, figures: dict[st
     yield "      after a change of `gate`: promotes the adapter if it passes now"
     yield f"  {to_command(state_dir, 'promote', specialist, digest, '--override', '--reason', REASON)}"
     yield "      promotes the adapter although it did not pass; the reason stays on record"
-    yield f"  {to_command(state_dir, 'demo')}"
+    yield f"  {to_command(state_dir, *repeat)}"
     yield "      repeats the demo; it publishes and trains only what is new"
 
 
