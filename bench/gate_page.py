@@ -22,7 +22,7 @@ WORDS = {
 
 def keep_figures(figures: Mapping[str, Any]) -> str:
     """Keep the figures of a part of the bench together with those of the other part. Returns the section."""
-    whole = read_figures(NAME) | figures
+    whole = {**read_figures(NAME), **figures}
     section = render(whole)
     keep(NAME, whole, section)
     return section

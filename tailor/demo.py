@@ -335,7 +335,8 @@ def ask_base(
 
 def ask(client: TailorClient, model: str, chat: Sequence[Message], options: Options, now: Tell) -> Answer:
     """One answer."""
-    return wait_out_errors(lambda: client.generate(model, messages=chat, **options), now)
+    asked: Options = {**options, "messages": chat}
+    return wait_out_errors(lambda: client.generate(model, **asked), now)
 
 
 # What the steps look up.
