@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +25,35 @@ def main() -> None:
     """Run the demos and store the figures."""
     parser = argparse.ArgumentParser(prog="python -m bench.gate_demo", description="Run fresh demos.")
     parser.add_argument("--times", type=int, default=10, help="number of demos")
+    parser.add_argument("--folder", type=Path, help="keep the state directories here; by default, they are deleted")
+    arguments = parser.parse_args()
     demos = []
-    for number in range(1, parser.parse_args().times + 1):
-        demos.append(run_demo())
+    for number in range(1, arguments.times + 1):
+        with open_state_dir(arguments.folder, number) as state_dir:
+            demos.append(run_demo(state_dir))
         print(f"demo {number}: {json.dumps(demos[-1], ensure_ascii=False)}", flush=True)
         print(keep_figures(count_promoted(demos)), flush=True)
 
 
-def run_demo() -> dict[str, Any]:
+@contextmanager
+def open_state_dir(folder: Path | None, number: int) -> Iterator[Path]:
+    """A state directory that does not exist yet. Raises FileExistsError if the folder has one of this number."""
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="tailor-demo-") as place:
+            yield Path(place) / "state"
+        return
+    (folder / f"demo-{number}").mkdir(parents=True)
+    yield folder.absolute() / f"demo-{number}" / "state"
+
+
+def run_demo(state_dir: Path) -> dict[str, Any]:
     """One demo's verdict and seconds. Installation does not count."""
-    with tempfile.TemporaryDirectory(prefix="tailor-demo-") as folder:
-        state_dir = Path(folder) / "state"
-        command = [sys.executable, "-m", "tailor.cli.main", "--state-dir", str(state_dir), "demo"]
-        started = time.monotonic()
-        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        seconds = time.monotonic() - started
-        file = state_dir / "demo.json"
-        figures = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    command = [sys.executable, "-m", "tailor.cli.main", "--state-dir", str(state_dir), "demo"]
+    started = time.monotonic()
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - started
+    file = state_dir / "demo.json"
+    figures = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return summarise(figures, seconds, result.returncode, result.stderr)
 
 

@@ -58,7 +58,8 @@ OUTCOMES = ("document.anonymized.v1", "document.rejected.v1")
 BASE, FEW_SHOT = "base", "few_shot"
 DECIDED = (registry_pb2.DECISION_PASSED, registry_pb2.DECISION_REFUSED, registry_pb2.DECISION_UNDECIDED)
 NOTHING_NEW = "nothing is new: the corpus is unchanged, no run was started"
-UP_SECONDS = 180.0
+# A first start fetches and converts the base.
+UP_SECONDS = 600.0
 QUIET_MS = 2000
 AGREE_SECONDS = 90.0
 TRAINING_STARTS_SECONDS = 60.0
