@@ -56,8 +56,9 @@ bench-training: install ## SFT beside trl, full beside LoRA and QLoRA, and what 
 bench-preferences: install ## Reward model, RLOO and DPO on rankings
 	$(BIN)/python -m bench.preferences
 
-bench-gate: install ## Whether chance can pass the gate: adapters of known worth on many samples of rows (an hour, then minutes)
+bench-gate: install ## Whether chance can pass the gate: adapters of known worth on many samples of rows, and fresh demos (two hours; DEMOS=1 for one)
 	$(BIN)/python -m bench.gate
+	$(BIN)/python -m bench.gate_demo --times $(or $(DEMOS),10)
 
 bench-rows: install ## Rows of 100,000 generated and 1,200 real documents, and what they teach (hours; DOCUMENTS=1000 for a small try)
 	$(BIN)/python -m bench.rows $(if $(DOCUMENTS),--documents $(DOCUMENTS))

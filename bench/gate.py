@@ -16,7 +16,7 @@ from bench import gate_page
 from bench.gate_adapters import GOOD, HALF_SCALE, LOOPING, OVERTRAINED, SHUFFLED, VARIANTS, Variant, prepare
 from bench.gate_measure import MeasuredModel, measure_base, measure_variant, to_held_out, with_metrics
 from bench.gate_trials import Comparison, Judge, Tally, compare_degraded, pair_seeds, without_incumbent
-from bench.report import ROOT, keep
+from bench.report import ROOT
 from bench.training_house import SAMPLE
 from services.evaluation.domain import SpecialistTerms
 from services.evaluation.figures import BUILT_IN
@@ -25,7 +25,6 @@ from services.registry.domain import Decision, Gate, Guard
 from tailor.api.events.v1 import models_pb2
 from tailor.words import MetricDefinition
 
-NAME = "gate"
 FOLDER = ROOT / ".tailor" / "bench-gate"
 TRIALS = 60
 BETTER = "better"
@@ -46,9 +45,7 @@ def main() -> None:
     )
     figures |= {"cores": os.cpu_count(), "held_out_rows": len(place.held_out), "train_rows": len(place.train)}
     figures["train_tokens"] = arguments.tokens or "as the demo"
-    section = gate_page.render(figures)
-    print(section)
-    keep(NAME, figures, section)
+    print(gate_page.keep_figures(figures))
 
 
 def parse_arguments() -> argparse.Namespace:

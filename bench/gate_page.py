@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bench.report import keep, read_figures
+
+NAME = "gate"
 LIMITS = {
     "aa_refused": "at most 0.05",
     "aa_passed": "at most 0.05",
@@ -17,7 +20,32 @@ WORDS = {
 }
 
 
+def keep_figures(figures: Mapping[str, Any]) -> str:
+    """Keep the figures of a part of the bench together with those of the other part. Returns the section."""
+    whole = {**read_figures(NAME), **figures}
+    section = render(whole)
+    keep(NAME, whole, section)
+    return section
+
+
 def render(figures: Mapping[str, Any]) -> str:
+    """The parts that were measured."""
+    parts = [render_trials(figures)] if "trials" in figures else []
+    parts += [render_demos(figures)] if "demos" in figures else []
+    return "\n\n".join(parts)
+
+
+def render_demos(figures: Mapping[str, Any]) -> str:
+    """How many fresh demos were promoted, and how long they took."""
+    seconds = sorted(demo["seconds"] for demo in figures["demos"])
+    decisions = ", ".join(demo["decision"] for demo in figures["demos"])
+    return (
+        f"`demo_promoted`: {figures['demo_promoted']} of {figures['demo_times']} demos in fresh directories ({decisions}), "
+        f"in {seconds[0]:.0f} to {seconds[-1]:.0f} s each without installation."
+    )
+
+
+def render_trials(figures: Mapping[str, Any]) -> str:
     """The figures with their limits, and the verdicts of each kind."""
     trainings = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in figures["trainings"].items())
     lines = [

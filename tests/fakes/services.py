@@ -27,6 +27,7 @@ from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.cli.records import Record
 from tailor.errors import (
     Aborted,
+    AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -77,6 +78,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.tokens: list[str] = []
         self.down = False
         self.undecided = 0  # the number of answers that still say that the gate has not decided
+        self.other_definition = False  # whether the specialist's definition differs from any that is created
         self.erasures: list[registry_pb2.EraseRequest] = []
         self.lifted: list[str] = []
         self.receipt = ""
@@ -120,6 +122,8 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.ListSpecialistsResponse(specialists=[item], next_page_token=following)
 
     def CreateSpecialist(self, request: Any, context: Any) -> Any:
+        if self.other_definition:
+            refuse(context, AlreadyExists(Reason.SPECIALIST_EXISTS, "The name has another definition."))
         if not request.specialist.base:
             violations = {"base": "must name a base"}
             refuse(
@@ -584,6 +588,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         self.calls = 0
         self.cancelled = False
         self.endless = False
+        self.max_messages = 100
         self.asked: list[inference_pb2.GenerateRequest] = []
 
     def _check(self, request: Any, context: Any) -> inference_pb2.Provenance:
@@ -592,6 +597,8 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         if self.failures:
             self.failures -= 1
             refuse(context, Unavailable(Reason("NO_MODEL"), "No model is ready."))
+        if len(getattr(request, "messages", ())) > self.max_messages:
+            refuse(context, InvalidArgument(Reason.PROMPT_TOO_LONG, "The prompt leaves no room for an answer."))
         if request.model not in ("base", "engagement-reports"):
             refuse(context, NotFound(Reason.UNKNOWN_SPECIALIST, f"There is no specialist {request.model}."))
         if request.model == "base":
