@@ -138,6 +138,16 @@ def test_an_earlier_copy_of_a_golden_document_leaves_train(engine: Engine) -> No
     assert [row.document_ids for row in held_out.rows if row.task == "test"] == [(key,)]
 
 
+def test_a_later_copy_of_a_golden_document_is_not_trained_on(engine: Engine) -> None:
+    house = House(engine)
+    house.publish(100, golden(prompt=f"Write it from these notes: {distinct(77)}", reference=distinct(60)))
+    copy = put_document(house.store, 101, text=distinct(60))
+    handlers.on_document(house.app, copy)
+    train, held_out = house.build()
+    assert all(copy.document_id not in entry["document_ids"] for entry in train)
+    assert len([row for row in held_out.rows if row.task == "test"]) == 1
+
+
 def test_a_document_that_becomes_golden_leaves_train(engine: Engine) -> None:
     house = House(engine)
     train, _ = house.build()

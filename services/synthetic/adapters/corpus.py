@@ -128,13 +128,13 @@ def choose(specialist: Specialist) -> Select[Any]:
     """The specialist's prepared documents, each with the reason why it gives no rows, or an empty one."""
     filters, prepared = specialist.filters, _select_prepared(specialist).subquery()
     copies = (prepared.c.reason, prepared.c.cluster_id)
-    # A golden document stands for its near-duplicates, so that they are not trained on.
+    # Golden documents stand for their near-duplicates, so that those are not trained on; no limit removes golden ones.
     marked = _replace_reason(prepared, copies, (~prepared.c.is_golden, prepared.c.arrival), 1, NEAR_DUPLICATES)
     if filters.max_source_documents:
         candidates = marked.subquery()
-        order = func.md5(func.concat("source", candidates.c.document_id))
-        group = (candidates.c.reason, candidates.c.source, candidates.c.is_golden)
-        marked = _replace_reason(candidates, group, (order,), filters.max_source_documents, "source")
+        order = (candidates.c.is_golden, func.md5(func.concat("source", candidates.c.document_id)))
+        group = (candidates.c.reason, candidates.c.source)
+        marked = _replace_reason(candidates, group, order, filters.max_source_documents, "source")
     rows = marked.subquery().c
     return select(*(rows[column.name] for column in chosen.c))
 
@@ -173,10 +173,10 @@ def _filter_reason(filters: Filters) -> ColumnElement[str]:
 
 
 def _replace_reason(rows: Any, group: Sequence[Any], order: Sequence[Any], limit: int, reason: str) -> Select[Any]:
-    """The rows; those beyond the first ones of their group, among those without a reason, get this reason."""
+    """The rows; those beyond the first ones of their group, among those without a reason, get this reason unless they are golden."""
     number = func.row_number().over(partition_by=list(group), order_by=list(order))
     ranking = select(rows, number.label("number")).subquery().c
-    is_beyond = and_(ranking.reason == "", ranking.number > limit)
+    is_beyond = and_(ranking.reason == "", ~ranking.is_golden, ranking.number > limit)
     rest = [column for column in ranking if column.name not in {"reason", "number"}]
     return select(*rest, case((is_beyond, literal(reason)), else_=ranking.reason).label("reason"))
 

@@ -13,7 +13,7 @@ from services.synthetic.building.grams import GRAM_WORDS, Counts, GramHasher, Gr
 from services.synthetic.building.overlap import Checker, count_in_train
 from services.synthetic.building.overlap import Hashes as CheckHashes
 from services.synthetic.corpus import Member
-from services.synthetic.domain import Conversation, LeftOutText, Row, Specialist, Text, fingerprint
+from services.synthetic.domain import Conversation, Kind, LeftOutText, Row, Specialist, Text, fingerprint
 from services.synthetic.filters import boilerplate_ranges, has_words
 from services.synthetic.ports import RowFiles, RowMaker, TokenCounter
 from tailor.datasets import LeftOutCount
@@ -223,7 +223,9 @@ def compare_rows(context: Context, data: bytes, held_out: HeldOutGrams) -> tuple
 
 
 def answer_key(row: Row) -> int:
-    """Equal for rows of a task whose answers have the same words. 0 for rows that teach no passage, such as short answers."""
+    """Equal for rows of a task whose answers have the same words. 0 for golden rows and those that teach no passage, such as short answers."""
+    if row.task == Kind.TEST.value:
+        return 0
     answer = WORD.findall(" ".join(row.answers).lower())
     if not row.places or len(answer) < GRAM_WORDS:
         return 0

@@ -10,7 +10,7 @@ import numpy
 from numpy.typing import NDArray
 
 from services.synthetic.corpus import Sketch, TextSketch
-from services.synthetic.domain import Document, Passage, Text
+from services.synthetic.domain import Document, Kind, Passage, Text
 from services.synthetic.filters import text_parts
 from services.synthetic.ports import Sketcher
 
@@ -60,7 +60,9 @@ class MinHashSketcher(Sketcher):
 
     def sketch(self, document: Document, text: Text) -> Sketch:
         start = time.process_time()
-        whole = text_sketch(self._shingles(f"{text.prompt or ''}\n{text.text}"), WHOLE, self.threshold)
+        # What is nearly the reference of a golden document must not be trained on, whatever its prompt says.
+        prompt = "" if document.kind is Kind.TEST else text.prompt or ""
+        whole = text_sketch(self._shingles(f"{prompt}\n{text.text}"), WHOLE, self.threshold)
         parts = [self._shingles(passage.text) for passage in self.passages(document, text)]
         alike = [text_sketch(part, PASSAGE, PASSAGE_THRESHOLD) for part in parts if len(part) >= MIN_PASSAGE_WORDS]
         letters = len("".join(text.text.split()))

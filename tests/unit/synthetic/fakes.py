@@ -304,7 +304,8 @@ class MemoryCorpus(BuildCorpus):
                 continue
             reason = self._reason(known[2], sketch)
             if not reason and sketch.whole is not None:
-                reason = NEAR_DUPLICATES if sketch.whole.bands[0] in clusters else ""
+                is_copy = sketch.whole.bands[0] in clusters and not self._is_golden(key)
+                reason = NEAR_DUPLICATES if is_copy else ""
                 clusters.add(sketch.whole.bands[0])
             reasons[key] = reason
         limit = self.specialist.filters.max_source_documents

@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from services.synthetic import handlers
 from services.synthetic.domain import Document, Kind
 from tailor.words import Filters, RowPolicy
-from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, make_app, put_document, report
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, make_app, put_document
 
 INSIGHTS = {"figures": ["14 of 40 accounts"], "owners": []}
 
@@ -33,6 +34,10 @@ def house(**values: object) -> FakeSynthetic:
     return app
 
 
+def ids(row: dict[str, object]) -> list[str]:
+    return [str(key) for key in cast(list[str], row["document_ids"])]
+
+
 def test_a_golden_document_is_one_held_out_row_with_its_insights() -> None:
     app = house()
     golden = put_golden(app, 100, "Fourteen accounts were dormant.")
@@ -46,7 +51,7 @@ def test_a_golden_document_is_one_held_out_row_with_its_insights() -> None:
     ]
     assert json.loads(str(row["key_insights"])) == INSIGHTS
     assert {row["task"] for row in train}.isdisjoint({"test"})
-    assert all(golden.document_id not in row["document_ids"] for row in train)  # type: ignore[operator]
+    assert all(golden.document_id not in ids(row) for row in train)
     assert {other["key_insights"] for other in [*train, *held_out] if other is not row} == {""}
 
 
@@ -55,7 +60,7 @@ def test_a_golden_document_is_one_held_out_row_with_its_insights() -> None:
     [
         {"rows": RowPolicy(tasks=("report",), min_answer_tokens=50)},
         {"rows": RowPolicy(max_held_out_rows=1)},
-        {"filters": Filters(min_chars=200, languages=("en",))},
+        {"filters": Filters(min_chars=100)},
         {"filters": Filters(max_source_documents=10)},
     ],
 )
@@ -71,25 +76,17 @@ def test_no_limit_of_the_specialist_leaves_golden_documents_out(values: dict[str
 def test_a_document_that_becomes_golden_leaves_train() -> None:
     app = house()
     train, _ = build(app)
-    taught = sorted({str(key) for row in train for key in row["document_ids"]})[0]  # type: ignore[attr-defined]
+    taught = min(key for row in train for key in ids(row))
     handlers.on_document(app, put_golden(app, int(taught.removeprefix("doc_")), "Only this is asked now."))
     train, held_out = build(app)
-    assert all(taught not in row["document_ids"] for row in train)  # type: ignore[operator]
-    assert [row["document_ids"] for row in held_out if row["task"] == "test"] == [[taught]]
+    assert all(taught not in ids(row) for row in train)
+    assert [ids(row) for row in held_out if row["task"] == "test"] == [[taught]]
 
 
-def test_what_is_nearly_a_golden_document_is_not_trained_on() -> None:
+def test_golden_documents_with_one_reference_are_all_measured() -> None:
     app = house()
-    copy = put_document(app.store, 50, text=report("goldentopic"), prompt="Write a report.")
-    handlers.on_document(app, copy)
-    train, _ = build(app)
-    assert (
-        any(copy.document_id in row["document_ids"] for row in train)
-        or app.repository.sides(  # type: ignore[operator]
-            "reports", [copy.document_id]
-        )[copy.document_id]
-    )
-    handlers.on_document(app, put_golden(app, 100, report("goldentopic"), "Write a report."))
-    train, held_out = build(app)
-    assert all(copy.document_id not in row["document_ids"] for row in train)  # type: ignore[operator]
-    assert [row for row in held_out if row["task"] == "test"]
+    reference = "Of forty accounts fourteen were dormant at the end of June and all of them are closed by now."
+    for number in range(100, 103):
+        handlers.on_document(app, put_golden(app, number, reference, f"Question {number}?"))
+    _, held_out = build(app)
+    assert len([row for row in held_out if row["task"] == "test"]) == 3
