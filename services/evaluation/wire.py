@@ -57,6 +57,7 @@ def to_terms(message: models_pb2.SpecialistChanged) -> SpecialistTerms:
         metrics=tuple(map(to_metric, message.metrics)),
         policy=to_evaluation_policy(message.evaluation),
         definition_digest=_definition_digest(message),
+        deleted=message.deleted,
     )
 
 

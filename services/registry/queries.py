@@ -12,22 +12,18 @@ from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.audit import AuditQueries
 from services.registry.adapters.canaries import find_newest_canary
+from services.registry.adapters.operators import find_override, list_decisions, list_waiting
+from services.registry.adapters.records import read_records, to_facts
 from services.registry.adapters.sql import to_key
-from services.registry.domain import ApiKey, Decision, FactKind, Replica, ReplicaRollout, Specialist
+from services.registry.domain import ApiKey, Decision, FactKind, OperatorDecision, Replica, ReplicaRollout, Specialist
 from services.registry.rules.rollout import is_finished
+from services.registry.rules.states import advise, decide_state
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.sql import transaction
 
 REJECTED_PAGE = "r:"
 MAX_SERVED_FACTS = 1000
-
-DECISIONS = {
-    Decision.PASSED: registry_pb2.DECISION_PASSED,
-    Decision.REFUSED: registry_pb2.DECISION_REFUSED,
-    Decision.STALE: registry_pb2.DECISION_STALE,
-    Decision.UNDECIDED: registry_pb2.DECISION_UNDECIDED,
-}
 
 
 class Queries(AuditQueries):
@@ -37,9 +33,11 @@ class Queries(AuditQueries):
         self._engine = engine
 
     def specialists(self, after: str, limit: int) -> list[registry_pb2.GetSpecialistResponse]:
-        """Specialists by name, each with what serves it."""
+        """Specialists by name, without deleted ones, each with what serves it."""
         table = tables.specialists
-        query = select(table.c.payload).where(table.c.name > after).order_by(table.c.name).limit(limit)
+        query = (
+            select(table.c.payload).where(table.c.name > after, ~table.c.deleted).order_by(table.c.name).limit(limit)
+        )
         with transaction(self._engine) as connection:
             payloads = connection.scalars(query).all()
         definitions = [models_pb2.SpecialistChanged.FromString(payload) for payload in payloads]
@@ -184,19 +182,24 @@ class Queries(AuditQueries):
         return response
 
     def catalogue_adapter(self, adapter: models_pb2.AdapterTrained) -> registry_pb2.CatalogueAdapter:
-        """An adapter with its newest evaluation, the gate's decision, and whether it serves."""
-        evaluations, taints = tables.evaluations, tables.taints
-        newest = select(evaluations).where(evaluations.c.adapter_digest == adapter.digest)
-        taint = select(taints.c.erasure_id).where(taints.c.adapter_digest == adapter.digest)
-        with transaction(self._engine) as connection:
-            row = connection.execute(newest.order_by(evaluations.c.position.desc()).limit(1)).first()
-            tainted = connection.scalar(taint) is not None
-        entry = registry_pb2.CatalogueAdapter(adapter=adapter, tainted=tainted)
-        if row is not None:
-            entry.evaluation.ParseFromString(row.payload)
-            entry.decision = DECISIONS[Decision(row.decision)]
-            entry.reasons.extend(row.reasons)
+        """An adapter with its newest evaluation, the gate's verdict, its state, and what can be done next."""
         serving = self.serving(adapter.specialist)
+        with transaction(self._engine) as connection:
+            records = read_records(connection, adapter.specialist, adapter.digest)
+        facts = to_facts(adapter, records, serving.decision if serving else models_pb2.SpecialistServing())
+        state = decide_state(facts)
+        entry = registry_pb2.CatalogueAdapter(
+            adapter=adapter,
+            tainted=records.taint is not None,
+            state=wire.ADAPTER_STATES[state],
+            advice=advise(state, adapter.specialist, adapter.digest),
+        )
+        if records.evaluation is not None:
+            entry.evaluation.ParseFromString(records.evaluation.payload)
+            entry.decision = wire.DECISIONS[Decision(records.evaluation.decision)]
+            entry.reasons.extend(records.evaluation.reasons)
+        if records.operator_decision is not None:
+            entry.operator_decision.CopyFrom(wire.from_decision(records.operator_decision))
         if serving is not None and serving.decision.adapter_digest == adapter.digest:
             entry.serving = True
             entry.ready_replicas = len(serving.rollout)
@@ -216,6 +219,10 @@ class Queries(AuditQueries):
         if adapter is not None:
             entry = self.catalogue_adapter(models_pb2.AdapterTrained.FromString(adapter))
             response.adapter.CopyFrom(entry.adapter)
+            response.state = entry.state
+            override = self._override(response.draft)
+            if override is not None:
+                response.operator_decision.CopyFrom(wire.from_decision(override))
             if entry.HasField("evaluation"):
                 response.evaluation.CopyFrom(entry.evaluation)
                 response.decision = entry.decision
@@ -225,6 +232,35 @@ class Queries(AuditQueries):
             if dataset is not None:
                 response.dataset.ParseFromString(dataset)
         return response
+
+    def _override(self, draft: drafts_pb2.DraftCreated) -> OperatorDecision | None:
+        """The override by which a draft's adapter served when it answered."""
+        table, key = tables.servings, (tables.servings.c.specialist == draft.specialist)
+        query = select(table.c.payload).where(key, table.c.generation == draft.generation)
+        with transaction(self._engine) as connection:
+            serving = models_pb2.SpecialistServing.FromString(connection.scalar(query) or b"")
+            if draft.canary or not serving.overridden:
+                return None
+            return find_override(connection, draft.specialist, draft.generation)
+
+    def waiting(self, specialist: str, after: int, limit: int) -> list[tuple[int, registry_pb2.CatalogueAdapter]]:
+        """Positions and adapters that wait for approval, oldest first."""
+        with transaction(self._engine) as connection:
+            rows = list_waiting(connection, specialist, after, limit)
+        payloads = ((position, self.fact(FactKind.ADAPTER, digest)) for position, digest in rows)
+        return [
+            (position, self.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload)))
+            for position, payload in payloads
+            if payload is not None
+        ]
+
+    def decisions(
+        self, specialist: str, before: int | None, limit: int
+    ) -> list[tuple[int, registry_pb2.OperatorDecision]]:
+        """Positions and operators' decisions, newest first."""
+        with transaction(self._engine) as connection:
+            rows = list_decisions(connection, specialist, before, limit)
+        return [(position, wire.from_decision(decision)) for position, decision in rows]
 
     def keys(self, after: str, limit: int) -> list[ApiKey]:
         """API keys by id."""

@@ -10,7 +10,7 @@ from services.training.adapters.manifests import StoredAdapters, StoredDatasets
 from services.training.adapters.mlflow_mirror import MlflowMirror
 from services.training.adapters.sql import SqlRuns
 from services.training.bases.store import StoredBases
-from services.training.consumers import Consumers
+from services.training.consumers import SPECIALISTS, Consumers
 from services.training.erasures import Eraser
 from services.training.handlers import TrainingPorts
 from services.training.launchers.start import start_launcher
@@ -40,8 +40,11 @@ def build(runtime: Runtime, settings: Settings) -> None:
     launcher = start_launcher(runtime, settings)
     runtime.rpc(settings, [(add_TrainingServiceServicer_to_server, TrainingServicer(ports))])
     eraser = Eraser(runs, launcher, store, settings.data_dir / "work", _now)
-    topics = Consumers(ports, runtime.erased_documents(settings)).topics()
-    runtime.consume(settings, {**topics, ERASED: forgetting(runtime.name, eraser.forget, producer)}, producer)
+    consumers = Consumers(ports, runtime.erased_documents(settings))
+    runtime.read_table(settings, SPECIALISTS, consumers.on_specialist)
+    runtime.consume(
+        settings, {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}, producer
+    )
     runtime.spawn("preparer", Preparer(ports).run)
     supervisor = Supervisor(runs, launcher, settings.limits(), _now)
     supervisor.adopt()

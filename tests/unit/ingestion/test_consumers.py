@@ -74,7 +74,10 @@ def test_reads_a_golden_document_with_headers_or_as_json() -> None:
 
 
 def test_a_golden_document_is_another_text_than_an_example() -> None:
-    example, golden = ParsedText("Written.\n", "json", "Write."), ParsedText("Written.\n", "json", "Write.", insights={})
+    example, golden = (
+        ParsedText("Written.\n", "json", "Write."),
+        ParsedText("Written.\n", "json", "Write.", insights={}),
+    )
     assert text_digest(b"k" * 32, example) != text_digest(b"k" * 32, golden)
 
 
@@ -136,7 +139,10 @@ BAD_EVENTS = [
     ({"document_id": "Jane" * 200, "text": "x"}, "`document_id` must have at most 512 characters."),
     ({"document_id": "Jane\n", "text": "x"}, "`document_id` must not contain control characters."),
     ({"document_id": "a", "text": 42}, "`text` must be a string."),
-    ({"document_id": "a", "text": "x", "kind": "Jane"}, "`kind` must be 'document', 'deliverable', 'example' or 'test'."),
+    (
+        {"document_id": "a", "text": "x", "kind": "Jane"},
+        "`kind` must be 'document', 'deliverable', 'example' or 'test'.",
+    ),
     ({"document_id": "a", "text": "x", "labels": "Jane"}, "`labels` must be an object."),
     (
         {"document_id": "a", "text": "x", "labels": {"source": "Jane Doe"}},
