@@ -284,7 +284,7 @@ class ServingCanary:
 
 @dataclass(frozen=True)
 class Serving:
-    """The adapter that a specialist's name means. Generation 0 is before the first promotion; `ended` means that the specialist was deleted."""
+    """The adapter that a specialist's name means. Generation 0 is before the first promotion; `ended` is after the deletion."""
 
     specialist: str
     generation: int = 0

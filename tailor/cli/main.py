@@ -9,6 +9,7 @@ import typer
 from tailor.cli import (
     adapters,
     anonymize,
+    approvals,
     ask,
     audit,
     build,
@@ -62,6 +63,7 @@ for module in (
     rows,
     runs,
     adapters,
+    approvals,
     canary,
     ask,
     trace,

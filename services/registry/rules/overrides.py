@@ -8,7 +8,7 @@ MAX_REASON = 1000
 
 
 def check_override(gate: Gate, evaluation: Evaluation) -> None:
-    """Raises FailedPrecondition if the adapter memorised more than the gate allows. That is personal data, and not the operator's to give away."""
+    """Raises FailedPrecondition if the adapter memorised more than the gate allows: that exposes personal data."""
     sentences = [sentence for _, sentence in check_memorised(gate, evaluation)]
     if sentences:
         raise FailedPrecondition(

@@ -5,10 +5,6 @@ from dataclasses import dataclass
 from services.registry.domain import AdapterState, Approval, Decision
 
 SHORT_DIGEST = 12
-UNDECIDED = {
-    Decision.UNDECIDED: AdapterState.UNDECIDED,
-    Decision.REFUSED: AdapterState.REFUSED,
-}
 
 
 @dataclass(frozen=True)
@@ -28,19 +24,17 @@ class AdapterFacts:
 
 def decide_state(facts: AdapterFacts) -> AdapterState:
     """The state. What callers get comes first, then the gate's verdict, then what became of an adapter that passed."""
-    if facts.is_reward:
-        return AdapterState.REWARD
-    if facts.retired:
-        return AdapterState.RETIRED
-    if facts.serving:
-        return AdapterState.OVERRIDDEN if facts.overridden else AdapterState.SERVING
-    if facts.canary:
-        return AdapterState.CANARY
-    if facts.decision in (None, Decision.STALE):
-        return AdapterState.EVALUATING
-    if facts.decision is not Decision.PASSED:
-        return UNDECIDED[facts.decision]
-    return _state_of_passed(facts)
+    served = AdapterState.OVERRIDDEN if facts.overridden else AdapterState.SERVING
+    first = (
+        (facts.is_reward, AdapterState.REWARD),
+        (facts.retired, AdapterState.RETIRED),
+        (facts.serving, served),
+        (facts.canary, AdapterState.CANARY),
+        (facts.decision in (None, Decision.STALE), AdapterState.EVALUATING),
+        (facts.decision is Decision.UNDECIDED, AdapterState.UNDECIDED),
+        (facts.decision is Decision.REFUSED, AdapterState.REFUSED),
+    )
+    return next((state for holds, state in first if holds), None) or _state_of_passed(facts)
 
 
 def _state_of_passed(facts: AdapterFacts) -> AdapterState:

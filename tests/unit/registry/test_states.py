@@ -51,7 +51,10 @@ def test_a_retired_adapter_is_retired_whatever_else_it_was() -> None:
 
 
 def test_the_contract_has_the_same_states() -> None:
-    words = {name.removeprefix("ADAPTER_STATE_").replace("_", " ").lower() for name in registry_pb2.AdapterState.DESCRIPTOR.values_by_name}
+    words = {
+        name.removeprefix("ADAPTER_STATE_").replace("_", " ").lower()
+        for name in registry_pb2.AdapterState.DESCRIPTOR.values_by_name
+    }
     assert words - {"unspecified"} == {state.value for state in AdapterState}
 
 
