@@ -12,10 +12,12 @@ from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.audit import AuditQueries
 from services.registry.adapters.canaries import find_newest_canary
-from services.registry.adapters.operators import find_override, list_decisions, list_waiting
+from services.registry.adapters.leaderboard import make_leaderboard
+from services.registry.adapters.operators import find_override, list_decisions, list_pins, list_waiting
 from services.registry.adapters.records import read_records, to_facts
 from services.registry.adapters.sql import to_key
 from services.registry.domain import ApiKey, Decision, FactKind, OperatorDecision, Replica, ReplicaRollout, Specialist
+from services.registry.rules.gate import find_primary
 from services.registry.rules.rollout import is_finished
 from services.registry.rules.states import advise, decide_state
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
@@ -24,6 +26,8 @@ from tailor.sql import transaction
 
 REJECTED_PAGE = "r:"
 MAX_SERVED_FACTS = 1000
+# Adapters of a leaderboard; the contract names this number.
+MAX_RANKED = 200
 
 
 class Queries(AuditQueries):
@@ -253,6 +257,29 @@ class Queries(AuditQueries):
             for position, payload in payloads
             if payload is not None
         ]
+
+    def leaderboard(self, specialist: Specialist, metric: str) -> registry_pb2.GetLeaderboardResponse:
+        """The newest adapters and the untuned models, ranked by the metric, or by the gate's primary one if it is empty."""
+        payloads = [payload for _, payload in self.facts(FactKind.ADAPTER, specialist.name, None, MAX_RANKED + 1)]
+        trained = [models_pb2.AdapterTrained.FromString(payload) for payload in payloads]
+        adapters = [self.catalogue_adapter(adapter) for adapter in trained[:MAX_RANKED]]
+        with transaction(self._engine) as connection:
+            pins = list_pins(connection, specialist.name)
+        if not metric:
+            newest = next((item.evaluation for item in adapters if item.HasField("evaluation")), None)
+            evaluation = wire.to_evaluation(newest or models_pb2.AdapterEvaluated())
+            metric = find_primary(specialist.gate, evaluation).metric
+        leaderboard = make_leaderboard(adapters, metric, pins)
+        if len(trained) > MAX_RANKED:
+            leaderboard.left_out = self.count_facts(FactKind.ADAPTER, specialist.name) - MAX_RANKED
+        return leaderboard
+
+    def count_facts(self, kind: FactKind, specialist: str) -> int:
+        """The number of a specialist's facts of a kind."""
+        table = tables.facts
+        query = select(func.count()).where(table.c.kind == kind.value, table.c.specialist == specialist)
+        with transaction(self._engine) as connection:
+            return int(connection.scalar(query) or 0)
 
     def decisions(
         self, specialist: str, before: int | None, limit: int

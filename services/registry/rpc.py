@@ -16,6 +16,7 @@ from services.registry.handlers import (
     evaluation_plans,
     judgements,
     keys,
+    pins,
     promotions,
     specialists,
 )
@@ -247,6 +248,16 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         token = str(rows[size - 1][0]) if len(rows) > size else ""
         visible = [decision for _, decision in rows[:size] if current_caller().may_use(decision.specialist)]
         return registry_pb2.ListDecisionsResponse(decisions=visible, next_page_token=token)
+
+    def GetLeaderboard(
+        self, request: registry_pb2.GetLeaderboardRequest, context: Context
+    ) -> registry_pb2.GetLeaderboardResponse:
+        return self._queries.leaderboard(self._specialist(request.specialist), request.metric)
+
+    def PinEntry(self, request: registry_pb2.PinEntryRequest, context: Context) -> registry_pb2.PinEntryResponse:
+        _may_use(request.specialist)
+        pins.pin_entry(self._begin, request.specialist, request.entry, pinned=request.pinned)
+        return registry_pb2.PinEntryResponse()
 
     def Trace(self, request: registry_pb2.TraceRequest, context: Context) -> registry_pb2.TraceResponse:
         caller = current_caller()

@@ -84,6 +84,8 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.reasons: list[str] = []  # of operators' decisions
         self.waiting: list[registry_pb2.CatalogueAdapter] = []
         self.decisions: list[registry_pb2.OperatorDecision] = []
+        self.entries: list[registry_pb2.LeaderboardEntry] = []
+        self.pins: list[tuple[str, bool]] = []
 
     def _adapter(self, digest: str, decision: Any, reasons: list[str]) -> registry_pb2.CatalogueAdapter:
         adapter = models_pb2.AdapterTrained(digest=digest, specialist="engagement-reports", dataset_digest=DATASET)
@@ -149,6 +151,13 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.reasons.append(request.reason)
         decision = registry_pb2.OperatorDecision(adapter_digest=request.adapter_digest, reason=request.reason)
         return registry_pb2.DeclineAdapterResponse(decision=decision)
+
+    def GetLeaderboard(self, request: Any, context: Any) -> Any:
+        return registry_pb2.GetLeaderboardResponse(metric="rougeL", entries=self.entries)
+
+    def PinEntry(self, request: Any, context: Any) -> Any:
+        self.pins.append((request.entry, request.pinned))
+        return registry_pb2.PinEntryResponse()
 
     def ListDecisions(self, request: Any, context: Any) -> Any:
         return registry_pb2.ListDecisionsResponse(decisions=self.decisions)
