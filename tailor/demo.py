@@ -374,7 +374,7 @@ def model_figures(dataset: models_pb2.DatasetBuilt, item: registry_pb2.Catalogue
         "run": {"id": adapter.run_id} | {name: getattr(adapter, name) for name in measured},
         "adapter": {"digest": adapter.digest},
         "evaluation": to_dict(item.evaluation),
-        "verdict": {"decision": decision_of(item.decision), "reasons": list(item.reasons)},
+        "verdict": {"decision": decision_of(item.decision), "reasons": list(item.reasons), "advice": item.advice},
         "promoted": item.decision == registry_pb2.DECISION_PASSED,
         "answers": [],
     }

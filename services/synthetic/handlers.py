@@ -47,8 +47,8 @@ T = TypeVar("T")
 class Synthetic:
     """The collaborators of the handlers.
 
-    `specialists` are all specialists by name, `deleted` the last revisions of deleted ones, `erased` the ids of erased documents. `idle` has,
-    for each specialist and kind that had nothing new at the last tick, its revision and the newest position of all items then.
+    `specialists` are all specialists by name, `deleted` the last revisions of deleted ones, `erased` the ids of erased documents. `idle`
+    has, for each specialist and kind that had nothing new at the last tick, its revision and the newest position of all items then.
     """
 
     repository: Repository

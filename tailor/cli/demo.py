@@ -76,6 +76,9 @@ def print_figures(console: Console, figures: dict[str, Any]) -> None:
     for reason in figures["verdict"]["reasons"]:
         console.print(f"{figures['verdict']['decision']}: {reason}", highlight=False)
     console.print(_summary(figures), highlight=False)
+    if figures["verdict"].get("advice") and not figures["promoted"]:
+        advice = f"\nThe stack must run: `tailor up` starts it. What you can do: {figures['verdict']['advice']}"
+        console.print(advice, highlight=False, markup=False, soft_wrap=True)
 
 
 def _summary(figures: dict[str, Any]) -> str:
@@ -96,11 +99,18 @@ def _next_commands(state_dir: Path, specialist: str, figures: dict[str, Any]) ->
 
     place = stack.connection(state_dir)
     option = "" if state_dir == Path(".tailor") else f" --state-dir {state_dir}"
-    draft = figures["answers"][0]["draft_id"] if figures["answers"] else "DRAFT"
+    # Without a promotion nothing answers to the specialist's name, and there is no draft.
+    asking = [
+        line
+        for answer in figures["answers"][:1]
+        for line in (
+            f'  tailor ask {specialist} "Write a board summary about ..." --compare{option}\n',
+            f"  tailor trace {answer['draft_id']}{option}\n",
+        )
+    ]
     return (
         "\nThe stack is running. What you can do next:\n"
-        f'  tailor ask {specialist} "Write a board summary about ..." --compare{option}\n'
-        f"  tailor trace {draft}{option}\n"
+        f"{''.join(asking)}"
         f"  {place.console_url}  (the password is in {place.console_password_file})\n"
         f"  tailor down{option}"
     )

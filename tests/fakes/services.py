@@ -617,7 +617,15 @@ class FakeSynthesis(synthesis_pb2_grpc.SynthesisServiceServicer):
 
 
 class FakeEvaluation(evaluation_pb2_grpc.EvaluationServiceServicer):
-    """Starts an evaluation, which never ends."""
+    """Starts an evaluation, which never ends, and gives one comparison."""
+
+    def __init__(self) -> None:
+        self.comparison = evaluation_pb2.CompareEvaluationsResponse()
+        self.compared: list[evaluation_pb2.CompareEvaluationsRequest] = []
+
+    def CompareEvaluations(self, request: Any, context: Any) -> Any:
+        self.compared.append(request)
+        return self.comparison
 
     def Evaluate(self, request: Any, context: Any) -> Any:
         return evaluation_pb2.EvaluateResponse(evaluation_id=f"evl_{request.adapter_digest[:4]}")
