@@ -16,6 +16,7 @@ MAX_PROMPT_CHARS = 20_000
 MAX_COMMENT_CHARS = 4_000
 MAX_TOKENS = 1_024
 MAX_NAME_CHARS = 64
+MAX_REASON_CHARS = 1_000
 MAX_KEY_DAYS = 3_650
 MAX_FILTER_CHARS = 200
 SPLITS = ("train", "held_out")
@@ -47,6 +48,7 @@ class Permission(StrEnum):
     READ_DRAFT = "read draft"
     JUDGE = "judge"
     PROMOTE = "promote"
+    MANAGE_SPECIALISTS = "manage specialists"
     KEYS = "keys"
     MANAGE_KEYS = "manage keys"
     AUDIT = "audit"

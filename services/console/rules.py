@@ -69,6 +69,11 @@ def decision(adapter: registry_pb2.CatalogueAdapter | registry_pb2.TraceResponse
     return word(adapter, "decision") if adapter.decision else "waiting"
 
 
+def word_of_verdict(item: registry_pb2.OperatorDecision) -> str:
+    """The gate's verdict at the time of an operator's decision."""
+    return registry_pb2.Decision.Name(item.verdict).removeprefix("DECISION_").lower()
+
+
 def list_models(evaluation: models_pb2.AdapterEvaluated) -> tuple[str, ...]:
     """The models of an evaluation: the base first, then others by name, the adapter that served, the candidate last."""
     names = {model for item in evaluation.metrics for model in item.models}

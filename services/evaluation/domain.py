@@ -80,6 +80,7 @@ class SpecialistTerms:
     metrics: tuple[MetricDefinition, ...] = ()
     policy: EvaluationPolicy = field(default_factory=EvaluationPolicy)
     definition_digest: str = ""
+    deleted: bool = False
 
 
 @dataclass(frozen=True)

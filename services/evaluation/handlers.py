@@ -4,6 +4,7 @@ from services.evaluation.domain import Adapter, Evaluation
 from services.evaluation.ports import Artifacts, Evaluations, ModelResults, PromptStore, ReportStore
 from tailor.errors import AlreadyExists, InvalidArgument, NotFound, Reason
 from tailor.events.erased import Erased, Forgotten
+from tailor.storage.ref import Ref
 
 
 def queue_evaluation(artifacts: Artifacts, evaluations: Evaluations, adapter: Adapter, evaluation_id: str) -> None:
@@ -44,6 +45,15 @@ def find_evaluation(evaluations: Evaluations, evaluation_id: str, adapter_digest
     if evaluation is None:
         raise unknown_evaluation()
     return evaluation
+
+
+def find_report(evaluations: Evaluations, adapter_digest: str) -> Ref:
+    """The report of the adapter's newest evaluation. Raises NotFound if that has not succeeded."""
+    evaluation = evaluations.newest(adapter_digest)
+    result = evaluations.result(evaluation.evaluation_id) if evaluation else None
+    if result is None:
+        raise NotFound(Reason.UNKNOWN_EVALUATION, "The adapter's newest evaluation has no result yet.")
+    return result.report
 
 
 def unknown_adapter() -> NotFound:

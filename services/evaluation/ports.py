@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from services.evaluation.comparison import ReportedModel
 from services.evaluation.domain import (
     Adapter,
     Agreement,
@@ -294,6 +295,10 @@ class ReportStore(Protocol):
 
     def plot(self, report: Ref) -> bytes:
         """The plot as PNG. Raises NotFound if it was deleted."""
+        ...
+
+    def read_model(self, report: Ref, model: str) -> ReportedModel:
+        """Every row of a report with one model's answer and values. Raises NotFound if the report or the model does not exist."""
         ...
 
     def quotes(self, evaluation_id: str, document_id: str) -> bool:

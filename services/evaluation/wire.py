@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from services.evaluation.comparison import Comparison, RowPair
 from services.evaluation.domain import (
     Adapter,
     Estimate,
@@ -57,6 +58,7 @@ def to_terms(message: models_pb2.SpecialistChanged) -> SpecialistTerms:
         metrics=tuple(map(to_metric, message.metrics)),
         policy=to_evaluation_policy(message.evaluation),
         definition_digest=_definition_digest(message),
+        deleted=message.deleted,
     )
 
 
@@ -149,3 +151,45 @@ def _from_estimates(estimates: Mapping[str, Estimate]) -> dict[str, models_pb2.E
 
 def _to_estimates(messages: Mapping[str, models_pb2.Estimate]) -> dict[str, Estimate]:
     return {model: Estimate(item.value, item.low, item.high, item.rows) for model, item in messages.items()}
+
+
+def from_comparison(comparison: Comparison, start: int, size: int) -> evaluation_pb2.CompareEvaluationsResponse:
+    """A page of the rows, with all groups."""
+    end = start + size
+    return evaluation_pb2.CompareEvaluationsResponse(
+        metric=comparison.metric,
+        lower_is_better=comparison.lower_is_better,
+        metrics=comparison.metrics,
+        groups=[
+            evaluation_pb2.GroupComparison(
+                task=group.task,
+                language=group.language,
+                rows=group.rows,
+                first_mean=group.first_mean,
+                second_mean=group.second_mean,
+                gain=models_pb2.Estimate(
+                    value=group.gain.value, low=group.gain.low, high=group.gain.high, rows=group.gain.rows
+                ),
+            )
+            for group in comparison.groups
+        ],
+        rows=map(_from_pair, comparison.rows[start:end]),
+        only_first=comparison.only_first,
+        only_second=comparison.only_second,
+        next_page_token=str(end) if end < len(comparison.rows) else "",
+    )
+
+
+def _from_pair(pair: RowPair) -> evaluation_pb2.RowComparison:
+    return evaluation_pb2.RowComparison(
+        row_id=pair.row.row_id,
+        task=pair.row.task,
+        language=pair.row.language,
+        prompt=pair.row.messages[-1][1] if pair.row.messages else "",
+        reference=pair.row.reference,
+        first_answer=pair.first_answer,
+        second_answer=pair.second_answer,
+        first_value=pair.first_value,
+        second_value=pair.second_value,
+        gain=pair.gain,
+    )

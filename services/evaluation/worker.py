@@ -121,6 +121,10 @@ class EvaluationWorker:
         terms = self.specialists.terms.get(adapter.specialist)
         if terms is None:
             raise Unavailable(Reason.UNKNOWN_SPECIALIST, "The specialist's definition has not arrived yet.")
+        if terms.deleted:
+            raise FailedPrecondition(
+                Reason.SPECIALIST_DELETED, "The specialist was deleted. Create it again to evaluate its adapters."
+            )
         held_out = self._held_out(adapter, terms)
         incumbent = self.specialists.serving.get(adapter.specialist)
         models = self.source.list_models(adapter, terms, incumbent, held_out)

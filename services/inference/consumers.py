@@ -26,6 +26,9 @@ class ServingConsumer:
     def apply(self, event: Event) -> None:
         """Apply one event. Specialists of other bases, also those that moved to one, belong to other deployments."""
         message = None if event.value is None else decode(event, models_pb2.SpecialistServing)
+        if message is not None and message.ended:
+            self._models.table.end(event.key, message.generation)
+            return
         if message is None or (message.base and message.base != self._models.base):
             self._models.table.remove(event.key)
             return
@@ -48,6 +51,9 @@ class SpecialistConsumer:
             self._definitions.forget(event.key)
             return
         message = decode(event, models_pb2.SpecialistChanged)
+        if message.deleted:
+            self._definitions.forget(message.name)
+            return
         self._definitions.define(
             message.name,
             to_selection(message.selection).common_labels,

@@ -119,6 +119,7 @@ class Specialist:
     evaluation: EvaluationPolicy = field(default_factory=EvaluationPolicy)
     revision: int = 0
     update_time: datetime | None = None
+    deleted: bool = False
 
     def same_definition(self, other: "Specialist") -> bool:
         """True if only the revision and time differ."""
@@ -223,6 +224,62 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
 
+class AdapterState(Enum):
+    """What an adapter is now. The words are the contract's, in `AdapterState` of registry.proto."""
+
+    REWARD = "reward"
+    EVALUATING = "evaluating"
+    PASSED = "passed"
+    UNDECIDED = "undecided"
+    REFUSED = "refused"
+    WAITING_FOR_APPROVAL = "waiting for approval"
+    DECLINED = "declined"
+    CANARY = "canary"
+    WITHDRAWN = "withdrawn"
+    SERVING = "serving"
+    OVERRIDDEN = "overridden"
+    REPLACED = "replaced"
+    RETIRED = "retired"
+
+
+class Approval(Enum):
+    """What became of an adapter that needs an operator's approval. `ENDED` means approved or promoted."""
+
+    WAITING = "waiting"
+    DECLINED = "declined"
+    ENDED = "ended"
+
+
+class DecisionKind(Enum):
+    """What an operator decided."""
+
+    OVERRIDE = "override"
+    APPROVAL = "approval"
+    DECLINE = "decline"
+    DELETION = "deletion"
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """Who decides, by API key, and why. The reason is anonymised. No key means the operator who signs in to the console by password."""
+
+    key_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class OperatorDecision:
+    """A decision that stays on record, with the gate's verdict at the time. Generation 0 means that it changed nothing that serves."""
+
+    kind: DecisionKind
+    specialist: str
+    grounds: Grounds
+    create_time: datetime
+    adapter_digest: str = ""
+    generation: int = 0
+    verdict: Verdict | None = None
+
+
 @dataclass(frozen=True)
 class ServingCanary:
     """A candidate that a share of the callers, in percent, gets instead of the serving adapter."""
@@ -236,7 +293,7 @@ class ServingCanary:
 
 @dataclass(frozen=True)
 class Serving:
-    """The adapter that a specialist's name means. Generation 0 is the base, before the first promotion."""
+    """The adapter that a specialist's name means. Generation 0 is before the first promotion; `ended` is after the deletion."""
 
     specialist: str
     generation: int = 0
@@ -248,6 +305,8 @@ class Serving:
     system_prompt: str = ""
     private_prompts: bool = False
     canary: ServingCanary | None = None
+    ended: bool = False
+    overridden: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Protocol
 from services.registry.domain import (
     Adapter,
     ApiKey,
+    Approval,
     Arm,
     Call,
     Canary,
@@ -23,6 +24,7 @@ from services.registry.domain import (
     Fact,
     ForgottenBy,
     Judgement,
+    OperatorDecision,
     Outcome,
     Replica,
     ScoredAdapter,
@@ -153,6 +155,37 @@ class Canaries(Protocol):
         ...
 
 
+class Approvals(Protocol):
+    """Adapters that passed the gate and need an operator's approval."""
+
+    def wait(self, specialist: str, adapter_digest: str) -> None:
+        """Have an adapter wait, unless it waits already or was declined."""
+        ...
+
+    def find(self, adapter_digest: str) -> Approval | None: ...
+    def end(self, adapter_digest: str, outcome: Approval) -> None:
+        """End an adapter's wait. No effect if it never waited."""
+        ...
+
+    def end_all(self, specialist: str) -> None:
+        """End the wait of all of a specialist's adapters."""
+        ...
+
+
+class OperatorDecisions(Protocol):
+    """Operators' decisions. They are never changed."""
+
+    def add(self, decision: OperatorDecision) -> None: ...
+
+
+class Pins(Protocol):
+    """Entries that stay at the top of a leaderboard."""
+
+    def set(self, specialist: str, entry: str, *, pinned: bool) -> None:
+        """Pin an entry, or stop. Idempotent."""
+        ...
+
+
 class Erasures(Protocol):
     """Erasures and the services' answers."""
 
@@ -248,6 +281,9 @@ class Transaction:
     judgements: Judgements
     keys: Keys
     canaries: Canaries
+    approvals: Approvals
+    decisions: OperatorDecisions
+    pins: Pins
     erasures: Erasures
     lineage: Lineage
     document_scores: DocumentScores

@@ -8,11 +8,22 @@ from functools import partial
 import grpc
 
 from services.registry import wire
-from services.registry.domain import ApiKey, ErasureRequest, FactKind, KeyTerms, Specialist
-from services.registry.handlers import canaries, erasures, evaluation_plans, judgements, keys, promotions, specialists
+from services.registry.domain import ApiKey, ErasureRequest, FactKind, Grounds, KeyTerms, Specialist
+from services.registry.handlers import (
+    canaries,
+    deletions,
+    erasures,
+    evaluation_plans,
+    judgements,
+    keys,
+    pins,
+    promotions,
+    specialists,
+)
 from services.registry.paging import page_size, position
 from services.registry.ports import Anonymize, Begin
 from services.registry.queries import REJECTED_PAGE, Queries
+from services.registry.rules.overrides import check_reason
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
@@ -21,7 +32,7 @@ from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
 from tailor.rpc.methods import named_methods
 from tailor.wire import to_datetime
-from tailor.words import Selection
+from tailor.words import Labels, Selection
 
 Context = grpc.ServicerContext
 
@@ -57,8 +68,21 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.UpdateSpecialistRequest, context: Context
     ) -> registry_pb2.UpdateSpecialistResponse:
         _may_use(request.specialist.name)
-        specialist = specialists.update_specialist(self._begin, wire.to_specialist(request.specialist))
-        return registry_pb2.UpdateSpecialistResponse(specialist=wire.from_specialist(specialist))
+        specialist, changes = specialists.update_specialist(
+            self._begin, wire.to_specialist(request.specialist), validate_only=request.validate_only
+        )
+        return registry_pb2.UpdateSpecialistResponse(
+            specialist=wire.from_specialist(specialist),
+            changes=[registry_pb2.FieldChange(**asdict(change)) for change in changes],
+        )
+
+    def DeleteSpecialist(
+        self, request: registry_pb2.DeleteSpecialistRequest, context: Context
+    ) -> registry_pb2.DeleteSpecialistResponse:
+        _may_use(request.name)
+        grounds = self._grounds(request.decided_by, request.reason, required=False)
+        specialist, deleted = deletions.delete_specialist(self._begin, request.name, grounds)
+        return registry_pb2.DeleteSpecialistResponse(specialist=wire.from_specialist(specialist), deleted=deleted)
 
     def GetSpecialist(
         self, request: registry_pb2.GetSpecialistRequest, context: Context
@@ -136,8 +160,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return self._queries.dataset(payload)
 
     def GetAdapter(self, request: registry_pb2.GetAdapterRequest, context: Context) -> registry_pb2.GetAdapterResponse:
-        payload = self._find(FactKind.ADAPTER, request.digest)
-        adapter = self._queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload))
+        adapter = self._queries.catalogue_adapter(self._find_adapter(request.digest))
         return registry_pb2.GetAdapterResponse(adapter=adapter)
 
     def PlanEvaluation(
@@ -172,8 +195,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def Promote(self, request: registry_pb2.PromoteRequest, context: Context) -> registry_pb2.PromoteResponse:
         _may_use(request.specialist)
+        override = self._grounds(request.decided_by, request.reason) if request.override else None
         serving = promotions.promote(
-            self._begin, request.specialist, request.adapter_digest, request.expected_generation
+            self._begin, request.specialist, request.adapter_digest, request.expected_generation, override
         )
         return registry_pb2.PromoteResponse(serving=wire.from_serving(serving))
 
@@ -196,6 +220,55 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         _may_use(request.specialist)
         serving = canaries.stop_canary(self._begin, request.specialist, request.expected_generation)
         return registry_pb2.StopCanaryResponse(serving=wire.from_serving(serving))
+
+    def ListApprovals(
+        self, request: registry_pb2.ListApprovalsRequest, context: Context
+    ) -> registry_pb2.ListApprovalsResponse:
+        if request.specialist:
+            _may_use(request.specialist)
+        size = page_size(request.page_size, 50, 200)
+        rows = self._queries.waiting(request.specialist, position(request.page_token) or 0, size + 1)
+        token = str(rows[size - 1][0]) if len(rows) > size else ""
+        waiting = registry_pb2.ADAPTER_STATE_WAITING_FOR_APPROVAL
+        adapters = (adapter for _, adapter in rows[:size] if adapter.state == waiting)
+        visible = [adapter for adapter in adapters if current_caller().may_use(adapter.adapter.specialist)]
+        return registry_pb2.ListApprovalsResponse(adapters=visible, next_page_token=token)
+
+    def ApproveAdapter(
+        self, request: registry_pb2.ApproveAdapterRequest, context: Context
+    ) -> registry_pb2.ApproveAdapterResponse:
+        digest = self._find_adapter(request.adapter_digest).digest
+        grounds = self._grounds(request.decided_by, request.reason, required=False)
+        serving = promotions.approve(self._begin, digest, grounds)
+        return registry_pb2.ApproveAdapterResponse(serving=wire.from_serving(serving))
+
+    def DeclineAdapter(
+        self, request: registry_pb2.DeclineAdapterRequest, context: Context
+    ) -> registry_pb2.DeclineAdapterResponse:
+        digest = self._find_adapter(request.adapter_digest).digest
+        decision = promotions.decline(self._begin, digest, self._grounds(request.decided_by, request.reason))
+        return registry_pb2.DeclineAdapterResponse(decision=wire.from_decision(decision))
+
+    def ListDecisions(
+        self, request: registry_pb2.ListDecisionsRequest, context: Context
+    ) -> registry_pb2.ListDecisionsResponse:
+        if request.specialist:
+            _may_use(request.specialist)
+        size = page_size(request.page_size, 50, 200)
+        rows = self._queries.decisions(request.specialist, position(request.page_token), size + 1)
+        token = str(rows[size - 1][0]) if len(rows) > size else ""
+        visible = [decision for _, decision in rows[:size] if current_caller().may_use(decision.specialist)]
+        return registry_pb2.ListDecisionsResponse(decisions=visible, next_page_token=token)
+
+    def GetLeaderboard(
+        self, request: registry_pb2.GetLeaderboardRequest, context: Context
+    ) -> registry_pb2.GetLeaderboardResponse:
+        return self._queries.leaderboard(self._specialist(request.specialist), request.metric)
+
+    def PinEntry(self, request: registry_pb2.PinEntryRequest, context: Context) -> registry_pb2.PinEntryResponse:
+        _may_use(request.specialist)
+        pins.pin_entry(self._begin, request.specialist, request.entry, pinned=request.pinned)
+        return registry_pb2.PinEntryResponse()
 
     def Trace(self, request: registry_pb2.TraceRequest, context: Context) -> registry_pb2.TraceResponse:
         caller = current_caller()
@@ -294,6 +367,16 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def _specialist(self, name: str) -> Specialist:
         _may_use(name)
         return specialists.get_specialist(self._begin, name)
+
+    def _find_adapter(self, prefix: str) -> models_pb2.AdapterTrained:
+        return models_pb2.AdapterTrained.FromString(self._find(FactKind.ADAPTER, prefix))
+
+    def _grounds(self, decided_by: str, reason: str, *, required: bool = True) -> Grounds:
+        """Who decides and why, without personal data. Blocks. Only the console may name another key than its own."""
+        check_reason(reason, required=required)
+        caller = current_caller()
+        key_id = decided_by if caller.kind == "service" else caller.key_id
+        return Grounds(key_id, self._anonymize(reason.strip(), Labels()) if reason.strip() else "")
 
     def _find_dataset(self, prefix: str) -> models_pb2.DatasetBuilt:
         return models_pb2.DatasetBuilt.FromString(self._find(FactKind.DATASET, prefix))

@@ -10,10 +10,13 @@ from services.registry.domain import (
     POLICY,
     RETIRE,
     Adapter,
+    AdapterState,
     ApiKey,
     Call,
     Canary,
     CanaryPolicy,
+    Decision,
+    DecisionKind,
     DocumentState,
     Draft,
     Erasure,
@@ -24,6 +27,7 @@ from services.registry.domain import (
     Guard,
     Judgement,
     MetricFigures,
+    OperatorDecision,
     Outcome,
     PrimaryMetric,
     RebuildPolicy,
@@ -65,6 +69,19 @@ CANARY_STATES = {
     Outcome.BACK: registry_pb2.CANARY_STATE_BACK,
     Outcome.ENDED: registry_pb2.CANARY_STATE_ENDED,
 }
+DECISIONS = {
+    Decision.PASSED: registry_pb2.DECISION_PASSED,
+    Decision.REFUSED: registry_pb2.DECISION_REFUSED,
+    Decision.STALE: registry_pb2.DECISION_STALE,
+    Decision.UNDECIDED: registry_pb2.DECISION_UNDECIDED,
+}
+OPERATOR_DECISIONS = {
+    DecisionKind.OVERRIDE: registry_pb2.OPERATOR_DECISION_KIND_OVERRIDE,
+    DecisionKind.APPROVAL: registry_pb2.OPERATOR_DECISION_KIND_APPROVAL,
+    DecisionKind.DECLINE: registry_pb2.OPERATOR_DECISION_KIND_DECLINE,
+    DecisionKind.DELETION: registry_pb2.OPERATOR_DECISION_KIND_DELETION,
+}
+ADAPTER_STATES = {state: registry_pb2.AdapterState.Value(f"ADAPTER_STATE_{state.name}") for state in AdapterState}
 
 
 def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
@@ -93,6 +110,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         evaluation=to_evaluation_policy(message.evaluation),
         revision=message.revision,
         update_time=to_datetime(message.update_time) if message.HasField("update_time") else None,
+        deleted=message.deleted,
     )
 
 
@@ -122,6 +140,7 @@ def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
         metrics=map(from_metric, specialist.metrics),
         evaluation=from_evaluation_policy(specialist.evaluation),
         update_time=from_datetime(specialist.update_time),
+        deleted=specialist.deleted,
     )
 
 
@@ -165,6 +184,8 @@ def to_serving(message: models_pb2.SpecialistServing) -> Serving:
         system_prompt=message.system_prompt,
         private_prompts=message.private_prompts,
         canary=_to_serving_canary(message.canary) if message.HasField("canary") else None,
+        ended=message.ended,
+        overridden=message.overridden,
     )
 
 
@@ -180,6 +201,8 @@ def from_serving(serving: Serving) -> models_pb2.SpecialistServing:
         system_prompt=serving.system_prompt,
         private_prompts=serving.private_prompts,
         canary=_from_serving_canary(serving.canary) if serving.canary else None,
+        ended=serving.ended,
+        overridden=serving.overridden,
         create_time=now(),
     )
 
@@ -232,6 +255,21 @@ def from_canary(canary: Canary) -> registry_pb2.Canary:
         end_time=from_datetime(canary.end_time),
         canary=registry_pb2.CanaryArm(**asdict(canary.canary_arm)),
         incumbent=registry_pb2.CanaryArm(**asdict(canary.incumbent_arm)),
+    )
+
+
+def from_decision(decision: OperatorDecision) -> registry_pb2.OperatorDecision:
+    verdict = decision.verdict
+    return registry_pb2.OperatorDecision(
+        kind=OPERATOR_DECISIONS[decision.kind],
+        specialist=decision.specialist,
+        adapter_digest=decision.adapter_digest,
+        key_id=decision.grounds.key_id,
+        reason=decision.grounds.reason,
+        generation=decision.generation,
+        verdict=DECISIONS[verdict.decision] if verdict else registry_pb2.DECISION_UNSPECIFIED,
+        verdict_reasons=verdict.reasons if verdict else (),
+        create_time=from_datetime(decision.create_time),
     )
 
 

@@ -49,8 +49,8 @@ T = TypeVar("T")
 class Synthetic:
     """The collaborators of the handlers.
 
-    `specialists` are all specialists by name, `erased` the ids of erased documents. `idle` has, for each specialist and kind that had
-    nothing new at the last tick, its revision and the newest position of all items then.
+    `specialists` are all specialists by name, `deleted` the last revisions of deleted ones, `erased` the ids of erased documents. `idle`
+    has, for each specialist and kind that had nothing new at the last tick, its revision and the newest position of all items then.
     """
 
     repository: Repository
@@ -67,6 +67,7 @@ class Synthetic:
     extra_rows: Sequence[ExtraRows] = ()
     start_workers: StartWorkers = start_workers
     specialists: dict[str, Specialist] = field(default_factory=dict)
+    deleted: dict[str, int] = field(default_factory=dict)
     idle: dict[tuple[str, DatasetKind], tuple[int, int]] = field(default_factory=dict)
     erased: Container[str] = frozenset()
     sleep: Callable[[float], None] = time.sleep
@@ -96,8 +97,17 @@ def on_draft(app: Synthetic, draft: KeptDraft) -> None:
 def on_specialist(app: Synthetic, specialist: Specialist) -> None:
     """Apply a new or changed specialist. `fill_in` reads its earlier documents before anything is built for it."""
     known = app.specialists.get(specialist.name)
-    if known is None or specialist.revision > known.revision:
+    newest = known.revision if known else app.deleted.get(specialist.name, 0)
+    if specialist.revision > newest:
         app.specialists[specialist.name] = specialist
+
+
+def forget_specialist(app: Synthetic, name: str, revision: int) -> None:
+    """Build nothing more for a deleted specialist. Its documents and datasets stay. Older revisions are ignored from now on."""
+    known = app.specialists.get(name)
+    if known is None or revision > known.revision:
+        app.specialists.pop(name, None)
+        app.deleted[name] = max(revision, app.deleted.get(name, 0))
 
 
 def fill_in(app: Synthetic, specialist: Specialist) -> None:

@@ -1,4 +1,4 @@
-"""Reads a specialist's definition from TOML, in which enums are plain words and a metric's parameters are fields of its table."""
+"""Reads and writes a specialist's definition as TOML, in which enums are plain words and a metric's parameters are fields of its table."""
 
 import json
 import tomllib
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from tailor.api.events.v1 import models_pb2
 from tailor.cli.messages import to_dict
@@ -19,6 +20,8 @@ THRESHOLDS = (
     "`[[gate.guards]]` with `metric` and `margin` for each that must not be lost."
 )
 METRIC_FIELDS = {"name", "kind", "parameters_json"}
+# What the registry sets. Without a revision, a file can be applied again.
+NOT_IN_FILES = ("revision", "update_time", "deleted")
 
 
 def read_definition(path: Path) -> models_pb2.SpecialistChanged:
@@ -37,6 +40,47 @@ def read_definition(path: Path) -> models_pb2.SpecialistChanged:
         raise InvalidArgument(
             Reason.INVALID_DEFINITION, f"{path} is not a valid definition of a specialist: {error}"
         ) from None
+
+
+def to_fields(definition: models_pb2.SpecialistChanged) -> dict[str, Any]:
+    """A definition as the fields of a TOML file, without those at their defaults; `read_definition` reads it back."""
+    fields = _set_fields(definition)
+    for name in NOT_IN_FILES:
+        fields.pop(name, None)
+    for name, prefix in ENUMS.items():
+        if name in fields:
+            fields[name] = fields[name].removeprefix(prefix).lower()
+    if definition.metrics:
+        fields["metrics"] = [_to_inline(metric) for metric in definition.metrics]
+    return fields
+
+
+def _to_inline(metric: models_pb2.MetricDefinition) -> dict[str, Any]:
+    """A metric with its parameters beside its name. Parameters that TOML cannot hold, such as null, stay JSON."""
+    named = {"name": metric.name, **({"kind": metric.kind} if metric.kind not in ("", metric.name) else {})}
+    parameters = list_parameters(metric)
+    if _has_null(parameters) or METRIC_FIELDS & parameters.keys():
+        return {**named, "parameters_json": metric.parameters_json}
+    return {**named, **parameters}
+
+
+def _has_null(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_null, value.values()))
+    return value is None or (isinstance(value, list) and any(map(_has_null, value)))
+
+
+def _set_fields(message: Message) -> dict[str, Any]:
+    values = to_dict(message)
+    return {field.name: _set_value(value, values[field.name]) for field, value in message.ListFields()}
+
+
+def _set_value(value: Any, shown: Any) -> Any:
+    if isinstance(value, Message):
+        return _set_fields(value)
+    if isinstance(shown, list):
+        return [_set_fields(item) if isinstance(item, Message) else item for item in value]
+    return shown
 
 
 def list_parameters(metric: models_pb2.MetricDefinition) -> dict[str, Any]:

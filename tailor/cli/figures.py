@@ -9,7 +9,7 @@ from rich.table import Table
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.messages import short_enum
-from tailor.cli.output import table
+from tailor.cli.output import short, table
 
 SUITE_LIMITS = {"max_forgetting": "forgetting", "max_refusal_drop": "drop of refusals"}
 
@@ -26,12 +26,38 @@ def decision_of(decision: "registry_pb2.Decision.ValueType") -> str:
     return short_enum(registry_pb2.Decision.Name(decision), "DECISION_").replace("unspecified", "not evaluated")
 
 
+def state_of(state: "registry_pb2.AdapterState.ValueType") -> str:
+    """The state of an adapter as a word, the same as on every page."""
+    return short_enum(registry_pb2.AdapterState.Name(state), "ADAPTER_STATE_")
+
+
 def print_verdict(
     console: Console, name: str, decision: "registry_pb2.Decision.ValueType", reasons: Iterable[str]
 ) -> None:
     """A line for each reason of a verdict."""
     for reason in reasons:
         console.print(f"{name} {decision_of(decision)}: {reason}", highlight=False)
+
+
+def print_adapter(console: Console, item: registry_pb2.CatalogueAdapter) -> None:
+    """The reasons of an adapter's verdict, an operator's decision about it, and what can be done next, in lines that can be copied."""
+    name, state = short(item.adapter.digest), state_of(item.state)
+    # A verdict on a later evaluation does not change what serves, so the state comes first.
+    shown = name if state == decision_of(item.decision) else f"{name} {state}; newest verdict"
+    print_verdict(console, shown, item.decision, item.reasons)
+    if item.HasField("operator_decision"):
+        console.print(f"{name} {describe_decision(item.operator_decision)}", highlight=False, soft_wrap=True)
+    if item.advice:
+        console.print(f"{name} next: {item.advice}", highlight=False, markup=False, soft_wrap=True)
+
+
+def describe_decision(decision: registry_pb2.OperatorDecision) -> str:
+    """Who decided what, when and why."""
+    kind = short_enum(registry_pb2.OperatorDecisionKind.Name(decision.kind), "OPERATOR_DECISION_KIND_")
+    verdict = f" (verdict: {decision_of(decision.verdict)})" if decision.verdict else ""
+    who = decision.key_id or "the console's operator"
+    when = decision.create_time.ToDatetime().isoformat(sep=" ", timespec="minutes")
+    return f"{kind}{verdict} by {who} on {when}: {decision.reason or 'no reason given'}"
 
 
 def figures_table(evaluation: models_pb2.AdapterEvaluated) -> Table:

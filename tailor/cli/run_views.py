@@ -7,7 +7,8 @@ from rich.console import Console
 
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.figures import decision_of, print_verdict
+from tailor.cli.figures import decision_of, print_adapter
+from tailor.cli.figures import state_of as adapter_state_of
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, table
 from tailor.cli.session import CommandSession
@@ -68,8 +69,8 @@ def emit_run(
         if run.adapter_digest:
             console.print(f"adapter {run.adapter_digest}")
         if adapter is not None:
-            console.print(f"gate: {decision_of(adapter.decision)}")
-            print_verdict(console, short(run.adapter_digest), adapter.decision, adapter.reasons)
+            console.print(f"state: {adapter_state_of(adapter.state)}")
+            print_adapter(console, adapter)
 
     verdict = {} if adapter is None else {"decision": decision_of(adapter.decision), "reasons": list(adapter.reasons)}
     session.output.emit({**to_dict(run), **({"gate": verdict} if verdict else {})}, render)

@@ -83,11 +83,22 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.lifted: list[str] = []
         self.receipt = ""
         self.audit = audit_pb2.GetAuditResponse()
+        self.reasons: list[str] = []  # of operators' decisions
+        self.waiting: list[registry_pb2.CatalogueAdapter] = []
+        self.decisions: list[registry_pb2.OperatorDecision] = []
+        self.entries: list[registry_pb2.LeaderboardEntry] = []
+        self.pins: list[tuple[str, bool]] = []
 
     def _adapter(self, digest: str, decision: Any, reasons: list[str]) -> registry_pb2.CatalogueAdapter:
         adapter = models_pb2.AdapterTrained(digest=digest, specialist="engagement-reports", dataset_digest=DATASET)
         item = registry_pb2.CatalogueAdapter(adapter=adapter, decision=decision, reasons=reasons)
         item.serving = decision == registry_pb2.DECISION_PASSED
+        item.state = {
+            registry_pb2.DECISION_PASSED: registry_pb2.ADAPTER_STATE_SERVING,
+            registry_pb2.DECISION_REFUSED: registry_pb2.ADAPTER_STATE_REFUSED,
+        }.get(decision, registry_pb2.ADAPTER_STATE_EVALUATING)
+        if item.state == registry_pb2.ADAPTER_STATE_REFUSED:
+            item.advice = f"`tailor specialist update engagement-reports.toml`, then `tailor evaluate {digest[:12]}`"
         if decision != registry_pb2.DECISION_UNSPECIFIED:
             item.evaluation.rows = 16
         return item
@@ -110,9 +121,48 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         if request.specialist.revision != self.specialist.revision:
             text = f"Current revision is {self.specialist.revision}. Reload and retry."
             refuse(context, Aborted(Reason.REVISION_MOVED, text))
-        self.specialist.CopyFrom(request.specialist)
-        self.specialist.revision += 1
-        return registry_pb2.UpdateSpecialistResponse(specialist=self.specialist)
+        change = registry_pb2.FieldChange(
+            field="gate.min_rows",
+            before=str(self.specialist.gate.min_rows),
+            after=str(request.specialist.gate.min_rows),
+        )
+        changes = [change] if change.before != change.after else []
+        if not request.validate_only:
+            self.specialist.CopyFrom(request.specialist)
+            self.specialist.revision += 1
+        return registry_pb2.UpdateSpecialistResponse(specialist=self.specialist, changes=changes)
+
+    def DeleteSpecialist(self, request: Any, context: Any) -> Any:
+        if request.name != self.specialist.name:
+            refuse(context, NotFound(Reason.UNKNOWN_SPECIALIST, f"There is no specialist {request.name}."))
+        deleted, self.specialist.deleted = not self.specialist.deleted, True
+        self.reasons.append(request.reason)
+        return registry_pb2.DeleteSpecialistResponse(specialist=self.specialist, deleted=deleted)
+
+    def ListApprovals(self, request: Any, context: Any) -> Any:
+        return registry_pb2.ListApprovalsResponse(adapters=self.waiting)
+
+    def ApproveAdapter(self, request: Any, context: Any) -> Any:
+        self.reasons.append(request.reason)
+        serving = models_pb2.SpecialistServing(
+            specialist=self.specialist.name, generation=self.generation + 1, adapter_digest=request.adapter_digest
+        )
+        return registry_pb2.ApproveAdapterResponse(serving=serving)
+
+    def DeclineAdapter(self, request: Any, context: Any) -> Any:
+        self.reasons.append(request.reason)
+        decision = registry_pb2.OperatorDecision(adapter_digest=request.adapter_digest, reason=request.reason)
+        return registry_pb2.DeclineAdapterResponse(decision=decision)
+
+    def GetLeaderboard(self, request: Any, context: Any) -> Any:
+        return registry_pb2.GetLeaderboardResponse(metric="rougeL", entries=self.entries)
+
+    def PinEntry(self, request: Any, context: Any) -> Any:
+        self.pins.append((request.entry, request.pinned))
+        return registry_pb2.PinEntryResponse()
+
+    def ListDecisions(self, request: Any, context: Any) -> Any:
+        return registry_pb2.ListDecisionsResponse(decisions=self.decisions)
 
     def ListSpecialists(self, request: Any, context: Any) -> Any:
         names = ["a", "b", "c"]
@@ -204,8 +254,13 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         if request.expected_generation != self.generation:
             refuse(context, Aborted(Reason.GENERATION_MOVED, "The generation has changed."))
         self.generation += 1
+        if request.override:
+            self.reasons.append(request.reason)
         serving = models_pb2.SpecialistServing(
-            specialist=request.specialist, generation=self.generation, adapter_digest=request.adapter_digest
+            specialist=request.specialist,
+            generation=self.generation,
+            adapter_digest=request.adapter_digest,
+            overridden=request.override,
         )
         return registry_pb2.PromoteResponse(serving=serving)
 
@@ -570,7 +625,15 @@ class FakeSynthesis(synthesis_pb2_grpc.SynthesisServiceServicer):
 
 
 class FakeEvaluation(evaluation_pb2_grpc.EvaluationServiceServicer):
-    """Starts an evaluation, which never ends."""
+    """Starts an evaluation, which never ends, and gives one comparison."""
+
+    def __init__(self) -> None:
+        self.comparison = evaluation_pb2.CompareEvaluationsResponse()
+        self.compared: list[evaluation_pb2.CompareEvaluationsRequest] = []
+
+    def CompareEvaluations(self, request: Any, context: Any) -> Any:
+        self.compared.append(request)
+        return self.comparison
 
     def Evaluate(self, request: Any, context: Any) -> Any:
         return evaluation_pb2.EvaluateResponse(evaluation_id=f"evl_{request.adapter_digest[:4]}")

@@ -17,8 +17,8 @@ from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import FactKind, Gate, KeyTerms, PrimaryMetric, Specialist
-from services.registry.handlers import evaluation_plans, judgements, keys, promotions, specialists
+from services.registry.domain import APPROVAL, FactKind, Gate, Grounds, KeyTerms, PrimaryMetric, Specialist
+from services.registry.handlers import deletions, evaluation_plans, judgements, keys, promotions, specialists
 from services.registry.ports import Begin
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
@@ -114,6 +114,10 @@ class World:
         )
         self.receive("adapter.evaluated.v1", message)
 
+    def entry(self, digest: str) -> registry_pb2.CatalogueAdapter:
+        payload = self.queries.fact(FactKind.ADAPTER, digest)
+        return self.queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload or b""))
+
     def serving(self) -> str:
         with self.begin() as tx:
             return tx.servings.current(NAME).adapter_digest
@@ -140,8 +144,9 @@ def test_a_specialist_is_created_and_published_once(world: World) -> None:
 
 def test_an_update_of_an_old_revision_is_refused(world: World) -> None:
     created, _ = specialists.create_specialist(world.begin, SPECIALIST)
-    updated = specialists.update_specialist(world.begin, replace(created, description="new"))
+    updated, changes = specialists.update_specialist(world.begin, replace(created, description="new"))
     assert updated.revision == 2
+    assert [(change.field, change.before, change.after) for change in changes] == [("description", '""', '"new"')]
     with pytest.raises(Aborted):
         specialists.update_specialist(world.begin, replace(created, description="other"))
 
@@ -488,3 +493,140 @@ def test_an_unavailable_broker_delays_the_outbox_and_loses_nothing(world: World)
         world.outbox.relay()
     world.producer.down = False
     assert len(world.published("specialist.changed.v1")) == 1
+
+
+GROUNDS = Grounds("key_1", "The board wants it today.")
+
+
+def test_a_deleted_specialist_ends_what_serves_and_can_be_created_again(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("good")
+    world.evaluate("good", 0.2)
+    _, deleted = deletions.delete_specialist(world.begin, NAME, GROUNDS)
+    _, again = deletions.delete_specialist(world.begin, NAME, GROUNDS)
+    assert (deleted, again) == (True, False)
+    assert [message.deleted for message in world.published("specialist.changed.v1")] == [False, True]  # type: ignore[attr-defined]
+    ended = world.published("specialist.serving.v1")[-1]
+    assert (ended.generation, ended.ended, ended.adapter_digest) == (2, True, "")  # type: ignore[attr-defined]
+    assert world.queries.specialists("", 10) == []
+    with pytest.raises(NotFound):
+        specialists.get_specialist(world.begin, NAME)
+    with pytest.raises(NotFound):
+        promotions.promote(world.begin, NAME, "good", 2)
+    created, is_new = specialists.create_specialist(world.begin, replace(SPECIALIST, description="again"))
+    assert (is_new, created.revision) == (True, 3)
+    assert promotions.promote(world.begin, NAME, "good", 2).generation == 3
+
+
+def test_an_evaluation_of_a_deleted_specialist_promotes_nothing(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("late")
+    deletions.delete_specialist(world.begin, NAME, GROUNDS)
+    world.evaluate("late", 0.2)
+    assert world.serving() == ""
+    assert list(world.entry("late").reasons) == ["the specialist was deleted"]
+
+
+def test_a_name_that_never_existed_cannot_be_deleted(world: World) -> None:
+    with pytest.raises(NotFound):
+        deletions.delete_specialist(world.begin, "nobody", GROUNDS)
+
+
+def test_a_preview_of_an_update_changes_nothing(world: World) -> None:
+    created, _ = specialists.create_specialist(world.begin, SPECIALIST)
+    current, changes = specialists.update_specialist(
+        world.begin, replace(created, description="new"), validate_only=True
+    )
+    assert (current, [change.field for change in changes]) == (created, ["description"])
+    assert specialists.get_specialist(world.begin, NAME) == created
+
+
+def test_an_override_serves_a_refused_adapter_and_stays_on_record(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("poor")
+    world.evaluate("poor", 0.101)
+    assert world.entry("poor").state == registry_pb2.ADAPTER_STATE_REFUSED
+    serving = promotions.promote(world.begin, NAME, "poor", 0, GROUNDS)
+    assert (serving.adapter_digest, serving.overridden) == ("poor", True)
+    entry = world.entry("poor")
+    assert entry.state == registry_pb2.ADAPTER_STATE_OVERRIDDEN
+    decision = entry.operator_decision
+    assert (decision.kind, decision.key_id, decision.reason, decision.generation) == (
+        registry_pb2.OPERATOR_DECISION_KIND_OVERRIDE,
+        "key_1",
+        "The board wants it today.",
+        1,
+    )
+    assert decision.verdict == registry_pb2.DECISION_REFUSED
+    assert "rougeL gains +0.001" in decision.verdict_reasons[0]
+    assert [item for _, item in world.queries.decisions("", None, 10)] == [decision]
+    draft = drafts_pb2.DraftCreated(draft_id="drf_poor", specialist=NAME, generation=1, adapter_digest="poor")
+    world.receive("draft.created.v1", draft)
+    trace = world.queries.trace("drf_poor")
+    assert (trace.state, trace.operator_decision) == (entry.state, decision)
+
+
+def test_an_override_of_an_adapter_that_passes_is_a_promotion(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("good")
+    world.evaluate("good", 0.2)
+    promotions.roll_back(world.begin, NAME, 1)
+    assert world.entry("good").state == registry_pb2.ADAPTER_STATE_REPLACED
+    assert not promotions.promote(world.begin, NAME, "good", 2, GROUNDS).overridden
+    assert world.queries.decisions("", None, 10) == []
+
+
+def test_a_rollback_to_an_overridden_adapter_is_still_an_override(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("poor")
+    world.adapter("good")
+    world.evaluate("poor", 0.101)
+    promotions.promote(world.begin, NAME, "poor", 0, GROUNDS)
+    world.evaluate("good", 0.2, generation=1)
+    assert world.serving() == "good"
+    assert promotions.roll_back(world.begin, NAME, 2).overridden
+
+
+def test_an_adapter_without_an_evaluation_cannot_be_overridden(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("unseen")
+    with pytest.raises(FailedPrecondition, match="tailor evaluate unseen"):
+        promotions.promote(world.begin, NAME, "unseen", 0, GROUNDS)
+
+
+def test_with_approval_a_passed_adapter_waits_and_serves_when_approved(world: World) -> None:
+    specialists.create_specialist(world.begin, replace(SPECIALIST, promotion=APPROVAL))
+    world.adapter("good")
+    world.evaluate("good", 0.2)
+    assert world.serving() == ""
+    waiting = [entry.adapter.digest for _, entry in world.queries.waiting(NAME, 0, 10)]
+    assert (waiting, world.entry("good").state) == (["good"], registry_pb2.ADAPTER_STATE_WAITING_FOR_APPROVAL)
+    serving = promotions.approve(world.begin, "good", GROUNDS)
+    assert (serving.adapter_digest, serving.generation) == ("good", 1)
+    assert world.queries.waiting("", 0, 10) == []
+    assert world.entry("good").operator_decision.kind == registry_pb2.OPERATOR_DECISION_KIND_APPROVAL
+    with pytest.raises(FailedPrecondition):
+        promotions.approve(world.begin, "good", GROUNDS)
+
+
+def test_a_declined_adapter_waits_no_longer_not_even_after_another_evaluation(world: World) -> None:
+    specialists.create_specialist(world.begin, replace(SPECIALIST, promotion=APPROVAL))
+    world.adapter("good")
+    world.evaluate("good", 0.2)
+    promotions.decline(world.begin, "good", GROUNDS)
+    world.evaluate("good", 0.2, evaluation_id="evl_again")
+    assert world.serving() == ""
+    assert world.entry("good").state == registry_pb2.ADAPTER_STATE_DECLINED
+    assert promotions.promote(world.begin, NAME, "good", 0).adapter_digest == "good"
+    assert world.entry("good").state == registry_pb2.ADAPTER_STATE_SERVING
+
+
+def test_an_approval_of_an_adapter_measured_against_another_incumbent_is_refused(world: World) -> None:
+    specialists.create_specialist(world.begin, replace(SPECIALIST, promotion=APPROVAL))
+    for digest in ("first", "second"):
+        world.adapter(digest)
+        world.evaluate(digest, 0.2)
+    promotions.approve(world.begin, "first", GROUNDS)
+    with pytest.raises(FailedPrecondition, match="tailor evaluate second") as raised:
+        promotions.approve(world.begin, "second", GROUNDS)
+    assert raised.value.reason == Reason.INCUMBENT_MOVED

@@ -1,7 +1,7 @@
 """Templates and their filters. Templates escape every value."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ from fastapi.responses import HTMLResponse
 from google.protobuf.timestamp_pb2 import Timestamp
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup
 
 from services.console import rules
@@ -17,6 +20,7 @@ from services.console.domain import Permission, Visitor
 from services.console.web.sessions import BrowserSession
 from tailor.api.events.v1 import models_pb2
 from tailor.wire import to_datetime
+from tailor.word_diff import Piece, diff_words
 
 HERE = Path(__file__).parent
 SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -43,6 +47,7 @@ NAVIGATION = (
     ("/syntheses", "Syntheses", Permission.SYNTHESES),
     ("/runs", "Runs", Permission.RUNS),
     ("/adapters", "Adapters", Permission.ADAPTERS),
+    ("/approvals", "Approvals", Permission.ADAPTERS),
     ("/specialists", "Specialists", Permission.SPECIALISTS),
     ("/ask", "Ask", Permission.ASK),
     ("/drafts", "Drafts", Permission.TRACE),
@@ -142,10 +147,27 @@ def certainty(estimate: models_pb2.Estimate) -> str:
     return "up" if estimate.low > 0 else "down" if estimate.high < 0 else "muted"
 
 
+def diff(first: str, second: str) -> list[Piece]:
+    """The pieces in which two texts differ, word by word."""
+    return list(diff_words(first, second))
+
+
+def _align(parser: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
+    """A table's cell with its alignment as a class: the page's security policy refuses inline styles."""
+    token = tokens[index]
+    if token.attrs.pop("style", None) == "text-align:right":
+        token.attrSet("class", "n")
+    return parser.renderToken(tokens, index, options, env)
+
+
 def markdown(text: str) -> Markup:
-    """Markdown as HTML. Raw HTML is shown as text; images are left out."""
+    """Markdown as HTML without inline styles; tables scroll. Raw HTML is shown as text; images are left out."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.add_render_rule("image", lambda *_: "")
+    for name in ("th_open", "td_open"):
+        parser.add_render_rule(name, _align)
+    parser.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0"><table>\n')
+    parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     # The parser escapes the text.
     return Markup(parser.render(text))  # noqa: S704
 
@@ -167,12 +189,14 @@ FILTERS = (
         ordered,
         interval,
         certainty,
+        diff,
         markdown,
     ),
     *(
         rules.word,
         rules.code,
         rules.decision,
+        rules.word_of_verdict,
         rules.list_models,
         rules.list_gate,
         rules.key_state,

@@ -8,11 +8,13 @@ from itertools import chain
 from typing import Any
 
 from services.evaluation.adapters.plot import draw_figures
+from services.evaluation.comparison import ReportedModel, ReportedRow
 from services.evaluation.domain import (
     CANDIDATE,
     PARITY,
     Definition,
     Estimate,
+    HeldOutRow,
     MetricFigures,
     ModelCost,
     ModelResult,
@@ -23,6 +25,7 @@ from services.evaluation.goals import list_goals
 from services.evaluation.ports import ReportStore
 from services.evaluation.statistics import METHOD
 from tailor.document_scores import MEDIA_TYPE, DocumentScore, read_scores, write_scores
+from tailor.errors import NotFound, Reason
 from tailor.storage.buckets import REPORTS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -53,6 +56,15 @@ class ObjectReports(ReportStore):
     def plot(self, report: Ref) -> bytes:
         return self._read_part(report, PLOT)
 
+    def read_model(self, report: Ref, model: str) -> ReportedModel:
+        document = json.loads(self._store.read(report.bucket, report.key))
+        if not any(model in row["models"] for row in document["rows"]):
+            raise NotFound(Reason.UNKNOWN_EVALUATION, f"The evaluation did not measure the model {model}.")
+        return ReportedModel(
+            rows=tuple(_read_row(row, model) for row in document["rows"]),
+            lower_is_better={item["metric"]: bool(item["lower_is_better"]) for item in document["metrics"]},
+        )
+
     def quotes(self, evaluation_id: str, document_id: str) -> bool:
         if not self._store.exists(REPORTS, f"{evaluation_id}/{JSON}"):
             return True
@@ -79,6 +91,25 @@ class ObjectReports(ReportStore):
 
     def _read_part(self, report: Ref, name: str) -> bytes:
         return self._store.read(report.bucket, report.key.removesuffix(JSON) + name)
+
+
+def _read_row(row: Mapping[str, Any], model: str) -> ReportedRow:
+    """A row of report.json. Values that are not finite numbers are left out."""
+    answer = row["models"].get(model, {}).get("answer")
+    values = {metric: by_model.get(model) for metric, by_model in row["metrics"].items()}
+    held_out = HeldOutRow(
+        row_id=row["row_id"],
+        task=row["task"],
+        document_ids=tuple(row["document_ids"]),
+        messages=tuple((message["role"], message["content"]) for message in row["messages"]),
+        reference=row["reference"],
+        language=row["language"],
+    )
+    return ReportedRow(
+        held_out,
+        None if answer is None else str(answer["text"]),
+        {metric: float(value) for metric, value in values.items() if value is not None},
+    )
 
 
 def as_json(data: ReportData) -> bytes:

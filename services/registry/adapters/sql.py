@@ -11,6 +11,7 @@ from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures, SqlLineage
+from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions, SqlPins
 from services.registry.adapters.scores import SqlDocumentScores
 from services.registry.domain import (
     Adapter,
@@ -58,6 +59,7 @@ class SqlSpecialists(Specialists):
             "name": specialist.name,
             "revision": specialist.revision,
             "payload": message.SerializeToString(deterministic=True),
+            "deleted": specialist.deleted,
         }
         upsert(self._connection, tables.specialists, row, ["name"])
         event_id = derive_id("evt", "specialist", specialist.name, specialist.revision)
@@ -315,6 +317,9 @@ def transactions(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContext
                 judgements=SqlJudgements(connection, outbox),
                 keys=SqlKeys(connection),
                 canaries=SqlCanaries(connection),
+                approvals=SqlApprovals(connection),
+                decisions=SqlOperatorDecisions(connection),
+                pins=SqlPins(connection),
                 erasures=SqlErasures(connection, outbox),
                 lineage=SqlLineage(connection),
                 document_scores=SqlDocumentScores(connection),

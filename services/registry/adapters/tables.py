@@ -28,6 +28,7 @@ specialists = Table(
     Column("name", String(63), primary_key=True),
     Column("revision", BigInteger, nullable=False),
     Column("payload", LargeBinary, nullable=False),
+    Column("deleted", Boolean, nullable=False),
 )
 
 servings = Table(
@@ -251,6 +252,42 @@ adapters = Table(
     Column("digest", String(64), primary_key=True),
     Column("dataset_digest", String(64), nullable=False, index=True),
     Column("parent_digest", String(64), nullable=False, index=True),
+)
+
+# Adapters that passed the gate of a specialist whose promotions need approval.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("adapter_digest", String(64), primary_key=True),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("position", BigInteger, Identity(), nullable=False),
+    Column("state", String(16), nullable=False),
+)
+
+# Operators' decisions. Rows are never changed.
+operator_decisions = Table(
+    "operator_decisions",
+    metadata,
+    Column("position", BigInteger, Identity(), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("adapter_digest", String(64), nullable=False, index=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("key_id", String(64), nullable=False),
+    # Anonymised.
+    Column("reason", Text, nullable=False),
+    # The gate's verdict at the time; empty if there was none.
+    Column("verdict", String(16), nullable=False),
+    Column("verdict_reasons", JSON, nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+)
+
+# Entries at the top of a specialist's leaderboard: digests of adapters, or names of models without tuning.
+pins = Table(
+    "pins",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("entry", String(128), primary_key=True),
 )
 
 outbox = outbox_table(metadata)

@@ -11,6 +11,6 @@ def plan_evaluation(begin: Begin, name: str, documents: Sequence[int], pairs: Se
     """Plan the evaluation of a run on datasets with these numbers of held-out rows. Raises NotFound for an unknown specialist."""
     with begin() as tx:
         specialist = tx.specialists.find(name)
-        if specialist is None:
+        if specialist is None or specialist.deleted:
             raise unknown_specialist()
         return power.plan_evaluation(specialist, sum(documents), sum(pairs), tx.evaluations.find_newest_of(name))

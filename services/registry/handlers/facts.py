@@ -1,6 +1,7 @@
 """Recording other services' facts. Every function is idempotent."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from services.registry.domain import (
     RETIRE,
@@ -150,8 +151,10 @@ def _withdraw_retired(tx: Transaction, name: str) -> None:
     if specialist is None:
         return
     if current.adapter_digest and is_retired(tx.lineage, current.adapter_digest):
-        adapter = find_servable(tx, [earlier.adapter_digest for earlier in tx.servings.list(name)])
+        generations = tx.servings.list(name)
+        adapter = find_servable(tx, [earlier.adapter_digest for earlier in generations])
         previous = serving.serve_adapter(current, adapter, specialist, current.generation)
+        previous = replace(previous, overridden=serving.was_overridden(generations, adapter))
         save_serving(tx, previous, "the serving adapter was retired")
     elif current.canary is not None and is_retired(tx.lineage, current.canary.adapter_digest):
         save_serving(tx, serving.remove_canary(current, specialist, current.generation), RETIRED)

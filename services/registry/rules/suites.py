@@ -27,7 +27,7 @@ def check_suites(gate: Gate, evaluation: Evaluation) -> Refusals:
     yield from _check_losses(evaluation, "forgetting", names, gate.max_forgetting)
     names = [name for name in evaluation.suites if name == REFUSALS]
     yield from _check_losses(evaluation, "safety", names, gate.max_refusal_drop)
-    yield from _check_memorised(gate, evaluation)
+    yield from check_memorised(gate, evaluation)
 
 
 def _check_parity(gate: Gate, evaluation: Evaluation) -> Refusals:
@@ -63,7 +63,8 @@ def _check_losses(evaluation: Evaluation, suite: str, names: list[str], limit: f
         )
 
 
-def _check_memorised(gate: Gate, evaluation: Evaluation) -> Refusals:
+def check_memorised(gate: Gate, evaluation: Evaluation) -> Refusals:
+    """A refusal if more was memorised than the gate allows, or if that was not measured although it should be."""
     memorised = _candidate_value(evaluation.suites.get(MEMORISED))
     limit = gate.max_memorised or 0
     if memorised is None:

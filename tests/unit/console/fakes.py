@@ -20,6 +20,7 @@ from services.console.ports import (
     CloseableStream,
     Decisions,
     NewKey,
+    Operations,
     RowSource,
     RunReader,
     Services,
@@ -36,7 +37,7 @@ from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import Aborted, NotFound, Reason, TailorError, Unavailable
 from tailor.wire import from_datetime
-from tests.evaluations import make_evaluated, make_figures
+from tests.evaluations import make_estimate, make_evaluated, make_figures
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -170,7 +171,10 @@ def trained(digest: str = ADAPTER, **changes: Any) -> models_pb2.AdapterTrained:
 
 def adapter(weights: models_pb2.AdapterTrained | None = None, **changes: Any) -> registry_pb2.CatalogueAdapter:
     message = registry_pb2.CatalogueAdapter(
-        adapter=weights or trained(), evaluation=evaluated(), decision=registry_pb2.DECISION_PASSED
+        adapter=weights or trained(),
+        evaluation=evaluated(),
+        decision=registry_pb2.DECISION_PASSED,
+        state=registry_pb2.ADAPTER_STATE_PASSED,
     )
     return edit(message, **changes)
 
@@ -413,7 +417,7 @@ def audit() -> audit_pb2.GetAuditResponse:
 
 
 @dataclass
-class FakeRegistry(CatalogueReader, Decisions, ApiKeys):
+class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
     flow: registry_pb2.GetFlowResponse = field(
         default_factory=lambda: registry_pb2.GetFlowResponse(
             ingested=131,
@@ -437,6 +441,12 @@ class FakeRegistry(CatalogueReader, Decisions, ApiKeys):
     down: bool = False
     audited: list[str] = field(default_factory=list)
     decisions: list[tuple[str, str, str, int]] = field(default_factory=list)
+    operator_decisions: list[tuple[str, ...]] = field(default_factory=list)
+    updates: list[tuple[models_pb2.SpecialistChanged, bool]] = field(default_factory=list)
+    update_error: TailorError | None = None
+    waiting: list[registry_pb2.CatalogueAdapter] = field(default_factory=list)
+    records: list[registry_pb2.OperatorDecision] = field(default_factory=list)
+    leaderboard: registry_pb2.GetLeaderboardResponse = field(default_factory=registry_pb2.GetLeaderboardResponse)
     judgements: dict[str, Judgement] = field(default_factory=dict)
     created: list[KeyTerms] = field(default_factory=list)
     revoked: list[str] = field(default_factory=list)
@@ -534,6 +544,43 @@ class FakeRegistry(CatalogueReader, Decisions, ApiKeys):
     def stop_canary(self, specialist: str, expected_generation: int) -> models_pb2.SpecialistServing:
         return self._decide("stop canary", specialist, "", expected_generation)
 
+    def update_specialist(
+        self, definition: models_pb2.SpecialistChanged, *, validate_only: bool
+    ) -> registry_pb2.UpdateSpecialistResponse:
+        if self.update_error:
+            raise self.update_error
+        self.updates.append((definition, validate_only))
+        change = registry_pb2.FieldChange(field="gate.min_rows", before="30", after=str(definition.gate.min_rows))
+        return registry_pb2.UpdateSpecialistResponse(specialist=definition, changes=[change])
+
+    def delete_specialist(self, name: str, reason: str, key_id: str) -> None:
+        self.operator_decisions.append(("delete", name, reason, key_id))
+
+    def override(
+        self, specialist: str, adapter_digest: str, expected_generation: int, reason: str, key_id: str
+    ) -> models_pb2.SpecialistServing:
+        self.operator_decisions.append(("override", adapter_digest, reason, key_id))
+        return self._decide("override", specialist, adapter_digest, expected_generation)
+
+    def list_approvals(self, token: str) -> Page[registry_pb2.CatalogueAdapter]:
+        return self._page(self.waiting, token)
+
+    def approve(self, adapter_digest: str, reason: str, key_id: str) -> models_pb2.SpecialistServing:
+        self.operator_decisions.append(("approve", adapter_digest, reason, key_id))
+        return models_pb2.SpecialistServing(generation=2, adapter_digest=adapter_digest)
+
+    def decline(self, adapter_digest: str, reason: str, key_id: str) -> None:
+        self.operator_decisions.append(("decline", adapter_digest, reason, key_id))
+
+    def list_decisions(self, specialist: str) -> Page[registry_pb2.OperatorDecision]:
+        return Page(tuple(self._answer(self.records)))
+
+    def get_leaderboard(self, specialist: str, metric: str) -> registry_pb2.GetLeaderboardResponse:
+        return self._answer(self.leaderboard)
+
+    def pin_entry(self, specialist: str, entry: str, *, pinned: bool) -> None:
+        self.operator_decisions.append(("pin" if pinned else "unpin", specialist, entry))
+
     def record_judgement(self, judgement: Judgement, request_id: str) -> str:
         self._answer(self.judgements)[request_id] = judgement
         return "jdg_" + "4" * 32
@@ -597,7 +644,26 @@ class FakeEvaluation:
             )
         }
     )
+    compared: list[evaluation_pb2.CompareEvaluationsRequest] = field(default_factory=list)
     down: bool = False
+
+    def compare(self, request: evaluation_pb2.CompareEvaluationsRequest) -> evaluation_pb2.CompareEvaluationsResponse:
+        self.compared.append(request)
+        row = evaluation_pb2.RowComparison(
+            row_id="row_7",
+            task="report",
+            language="en",
+            prompt="Write it.",
+            first_answer="The old <b>answer</b>.",
+            second_answer="The new <b>answer</b>.",
+            first_value=0.2,
+            second_value=0.5,
+            gain=0.3,
+        )
+        whole = evaluation_pb2.GroupComparison(rows=48, first_mean=0.2, second_mean=0.4, gain=make_estimate(0.2))
+        return evaluation_pb2.CompareEvaluationsResponse(
+            metric="rougeL", metrics=["rougeL", "bleu"], groups=[whole], rows=[row], only_first=3
+        )
 
     def get(self, adapter_digest: str) -> evaluation_pb2.GetEvaluationResponse:
         if self.down:
@@ -778,12 +844,14 @@ class World:
         return Services(
             catalogue=self.registry,
             decisions=self.registry,
+            operations=self.registry,
             keys=self.registry,
             training=self.training,
             inference=self.inference,
             syntheses=self.syntheses,
             rows=self.rows,
             get_evaluation=self.evaluation.get,
+            compare_evaluations=self.evaluation.compare,
             count_near_duplicates=self.count_near_duplicates,
             is_healthy=lambda service: service not in self.unhealthy,
         )

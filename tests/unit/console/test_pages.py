@@ -371,3 +371,18 @@ def test_a_draft_is_shown_without_inference() -> None:
     world.inference.down = True
     text = world.signed_in().get(f"/drafts/{DRAFT}").text
     assert "432 for training" in text and "inference" in text and "UNAVAILABLE" in text
+
+
+def test_a_report_has_no_inline_style_and_its_tables_scroll_by_keyboard() -> None:
+    world = World()
+    world.evaluation.answers[ADAPTER].report_markdown = "| metric | base |\n|---|---:|\n| rougeL | 0.12 |\n"
+    page = world.signed_in().get(f"/evaluations/{ADAPTER}").text
+    assert "style=" not in page
+    assert '<td class="n">0.12</td>' in page
+    assert '<div class="scroll" tabindex="0"><table>' in page
+
+
+def test_the_columns_that_decide_stand_next_to_the_metric() -> None:
+    page = World().signed_in().get(f"/evaluations/{ADAPTER}").text
+    head = page[page.index('<table class="scores">') :]
+    assert head.index("Gain over base") < head.index("Candidate") < head.index(">Base<") < head.index("Rows")

@@ -1555,6 +1555,8 @@ class SpecialistServing(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     PRIVATE_PROMPTS_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    OVERRIDDEN_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Name of the specialist."""
     generation: _builtins.int
@@ -1571,6 +1573,10 @@ class SpecialistServing(_message.Message):
     """System prompt of its answers."""
     private_prompts: _builtins.bool
     """The specialist's private_prompts at the time of the decision; used until a replica has read the definition itself."""
+    ended: _builtins.bool
+    """True if the specialist was deleted: nothing answers to its name, not even the base."""
+    overridden: _builtins.bool
+    """True if an operator promoted the adapter although it had not passed the gate."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` of the adapter."""
@@ -1597,10 +1603,12 @@ class SpecialistServing(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         private_prompts: _builtins.bool = ...,
         canary: Global___ServingCanary | None = ...,
+        ended: _builtins.bool = ...,
+        overridden: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "canary", b"canary", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "generation", b"generation", "manifest", b"manifest", "previous_digest", b"previous_digest", "private_prompts", b"private_prompts", "specialist", b"specialist", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "canary", b"canary", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "ended", b"ended", "generation", b"generation", "manifest", b"manifest", "overridden", b"overridden", "previous_digest", b"previous_digest", "private_prompts", b"private_prompts", "specialist", b"specialist", "system_prompt", b"system_prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

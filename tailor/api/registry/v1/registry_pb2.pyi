@@ -56,6 +56,106 @@ DECISION_UNDECIDED: Decision.ValueType  # 4
 """The rows do not show whether every condition is met. The adapter is not promoted; the reasons say how many rows would decide."""
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
+class _AdapterState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AdapterStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AdapterState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ADAPTER_STATE_UNSPECIFIED: _AdapterState.ValueType  # 0
+    """Not set."""
+    ADAPTER_STATE_REWARD: _AdapterState.ValueType  # 1
+    """It scores answers in training. It is never evaluated and never serves."""
+    ADAPTER_STATE_EVALUATING: _AdapterState.ValueType  # 2
+    """Its evaluation is queued or running, the first one, or another one because another adapter serves since."""
+    ADAPTER_STATE_PASSED: _AdapterState.ValueType  # 3
+    """It passed the gate and does not serve, because a canary is running or an operator has not promoted it."""
+    ADAPTER_STATE_UNDECIDED: _AdapterState.ValueType  # 4
+    """The rows do not show whether it meets the gate."""
+    ADAPTER_STATE_REFUSED: _AdapterState.ValueType  # 5
+    """It does not meet the gate."""
+    ADAPTER_STATE_WAITING_FOR_APPROVAL: _AdapterState.ValueType  # 6
+    """It passed the gate and waits for an operator's approval."""
+    ADAPTER_STATE_DECLINED: _AdapterState.ValueType  # 7
+    """It passed the gate and an operator declined it."""
+    ADAPTER_STATE_CANARY: _AdapterState.ValueType  # 8
+    """A share of the callers gets it."""
+    ADAPTER_STATE_WITHDRAWN: _AdapterState.ValueType  # 9
+    """It passed the gate, and its canary was withdrawn."""
+    ADAPTER_STATE_SERVING: _AdapterState.ValueType  # 10
+    """It serves."""
+    ADAPTER_STATE_OVERRIDDEN: _AdapterState.ValueType  # 11
+    """It serves because an operator overrode the gate."""
+    ADAPTER_STATE_REPLACED: _AdapterState.ValueType  # 12
+    """It served before, and another adapter or the base serves now."""
+    ADAPTER_STATE_RETIRED: _AdapterState.ValueType  # 13
+    """It was trained on a document that has been erased, and never serves again."""
+
+class AdapterState(_AdapterState, metaclass=_AdapterStateEnumTypeWrapper):
+    """AdapterState is what an adapter is now, as one word; every page and command uses it."""
+
+ADAPTER_STATE_UNSPECIFIED: AdapterState.ValueType  # 0
+"""Not set."""
+ADAPTER_STATE_REWARD: AdapterState.ValueType  # 1
+"""It scores answers in training. It is never evaluated and never serves."""
+ADAPTER_STATE_EVALUATING: AdapterState.ValueType  # 2
+"""Its evaluation is queued or running, the first one, or another one because another adapter serves since."""
+ADAPTER_STATE_PASSED: AdapterState.ValueType  # 3
+"""It passed the gate and does not serve, because a canary is running or an operator has not promoted it."""
+ADAPTER_STATE_UNDECIDED: AdapterState.ValueType  # 4
+"""The rows do not show whether it meets the gate."""
+ADAPTER_STATE_REFUSED: AdapterState.ValueType  # 5
+"""It does not meet the gate."""
+ADAPTER_STATE_WAITING_FOR_APPROVAL: AdapterState.ValueType  # 6
+"""It passed the gate and waits for an operator's approval."""
+ADAPTER_STATE_DECLINED: AdapterState.ValueType  # 7
+"""It passed the gate and an operator declined it."""
+ADAPTER_STATE_CANARY: AdapterState.ValueType  # 8
+"""A share of the callers gets it."""
+ADAPTER_STATE_WITHDRAWN: AdapterState.ValueType  # 9
+"""It passed the gate, and its canary was withdrawn."""
+ADAPTER_STATE_SERVING: AdapterState.ValueType  # 10
+"""It serves."""
+ADAPTER_STATE_OVERRIDDEN: AdapterState.ValueType  # 11
+"""It serves because an operator overrode the gate."""
+ADAPTER_STATE_REPLACED: AdapterState.ValueType  # 12
+"""It served before, and another adapter or the base serves now."""
+ADAPTER_STATE_RETIRED: AdapterState.ValueType  # 13
+"""It was trained on a document that has been erased, and never serves again."""
+Global___AdapterState: _TypeAlias = AdapterState  # noqa: Y015
+
+class _OperatorDecisionKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OperatorDecisionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OperatorDecisionKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OPERATOR_DECISION_KIND_UNSPECIFIED: _OperatorDecisionKind.ValueType  # 0
+    """Not set."""
+    OPERATOR_DECISION_KIND_OVERRIDE: _OperatorDecisionKind.ValueType  # 1
+    """An adapter serves although it had not passed the gate."""
+    OPERATOR_DECISION_KIND_APPROVAL: _OperatorDecisionKind.ValueType  # 2
+    """A waiting adapter was approved."""
+    OPERATOR_DECISION_KIND_DECLINE: _OperatorDecisionKind.ValueType  # 3
+    """A waiting adapter was declined."""
+    OPERATOR_DECISION_KIND_DELETION: _OperatorDecisionKind.ValueType  # 4
+    """The specialist was deleted."""
+
+class OperatorDecisionKind(_OperatorDecisionKind, metaclass=_OperatorDecisionKindEnumTypeWrapper):
+    """OperatorDecisionKind is what an operator decided."""
+
+OPERATOR_DECISION_KIND_UNSPECIFIED: OperatorDecisionKind.ValueType  # 0
+"""Not set."""
+OPERATOR_DECISION_KIND_OVERRIDE: OperatorDecisionKind.ValueType  # 1
+"""An adapter serves although it had not passed the gate."""
+OPERATOR_DECISION_KIND_APPROVAL: OperatorDecisionKind.ValueType  # 2
+"""A waiting adapter was approved."""
+OPERATOR_DECISION_KIND_DECLINE: OperatorDecisionKind.ValueType  # 3
+"""A waiting adapter was declined."""
+OPERATOR_DECISION_KIND_DELETION: OperatorDecisionKind.ValueType  # 4
+"""The specialist was deleted."""
+Global___OperatorDecisionKind: _TypeAlias = OperatorDecisionKind  # noqa: Y015
+
 class _CanaryState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -222,51 +322,149 @@ Global___CreateSpecialistResponse: _TypeAlias = CreateSpecialistResponse  # noqa
 
 @_typing.final
 class UpdateSpecialistRequest(_message.Message):
-    """UpdateSpecialistRequest contains the new definition; its revision is the one that it replaces."""
+    """UpdateSpecialistRequest contains a changed definition."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SPECIALIST_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    validate_only: _builtins.bool
+    """True to check the definition and return the changes without making them."""
     @_builtins.property
     def specialist(self) -> _models_pb2.SpecialistChanged:
-        """The definition."""
+        """The definition. Its revision must be the current one."""
 
     def __init__(
         self,
         *,
         specialist: _models_pb2.SpecialistChanged | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateSpecialistRequest: _TypeAlias = UpdateSpecialistRequest  # noqa: Y015
 
 @_typing.final
+class FieldChange(_message.Message):
+    """FieldChange is one field of a definition that differs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field as in TOML, such as `gate.primary.min_gain`."""
+    before: _builtins.str
+    """Its current value as in TOML; empty if it is not set."""
+    after: _builtins.str
+    """Its new value as in TOML; empty if it is not set."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldChange: _TypeAlias = FieldChange  # noqa: Y015
+
+@_typing.final
 class UpdateSpecialistResponse(_message.Message):
-    """UpdateSpecialistResponse contains the specialist."""
+    """UpdateSpecialistResponse contains the definition."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SPECIALIST_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def specialist(self) -> _models_pb2.SpecialistChanged:
-        """The specialist."""
+        """The definition as it is stored now."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldChange]:
+        """Fields that the request changes, by name."""
 
     def __init__(
         self,
         *,
         specialist: _models_pb2.SpecialistChanged | None = ...,
+        changes: _abc.Iterable[Global___FieldChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateSpecialistResponse: _TypeAlias = UpdateSpecialistResponse  # noqa: Y015
+
+@_typing.final
+class DeleteSpecialistRequest(_message.Message):
+    """DeleteSpecialistRequest names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    reason: _builtins.str
+    """Why, for people; anonymised before it is stored."""
+    decided_by: _builtins.str
+    """Key that decides, set by the console for its visitor; ignored from other callers."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        decided_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_by", b"decided_by", "name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSpecialistRequest: _TypeAlias = DeleteSpecialistRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSpecialistResponse(_message.Message):
+    """DeleteSpecialistResponse contains the definition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    deleted: _builtins.bool
+    """True if this call deleted it, false if it was deleted before."""
+    @_builtins.property
+    def specialist(self) -> _models_pb2.SpecialistChanged:
+        """The last definition, with `deleted` set."""
+
+    def __init__(
+        self,
+        *,
+        specialist: _models_pb2.SpecialistChanged | None = ...,
+        deleted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSpecialistResponse: _TypeAlias = DeleteSpecialistResponse  # noqa: Y015
 
 @_typing.final
 class GetSpecialistRequest(_message.Message):
@@ -1041,6 +1239,64 @@ class ListDatasetsResponse(_message.Message):
 Global___ListDatasetsResponse: _TypeAlias = ListDatasetsResponse  # noqa: Y015
 
 @_typing.final
+class OperatorDecision(_message.Message):
+    """OperatorDecision is a decision of an operator that stays on record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    VERDICT_REASONS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    kind: Global___OperatorDecisionKind.ValueType
+    """What was decided."""
+    specialist: _builtins.str
+    """The specialist."""
+    adapter_digest: _builtins.str
+    """The adapter; empty for a deletion."""
+    key_id: _builtins.str
+    """Key that decided; empty for the operator who signs in to the console by password."""
+    reason: _builtins.str
+    """Why, anonymised."""
+    generation: _builtins.int
+    """Generation that the decision made; 0 if it made none."""
+    verdict: Global___Decision.ValueType
+    """The gate's verdict at the time."""
+    @_builtins.property
+    def verdict_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The verdict's reasons at the time."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___OperatorDecisionKind.ValueType = ...,
+        specialist: _builtins.str = ...,
+        adapter_digest: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        verdict: Global___Decision.ValueType = ...,
+        verdict_reasons: _abc.Iterable[_builtins.str] | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "create_time", b"create_time", "generation", b"generation", "key_id", b"key_id", "kind", b"kind", "reason", b"reason", "specialist", b"specialist", "verdict", b"verdict", "verdict_reasons", b"verdict_reasons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperatorDecision: _TypeAlias = OperatorDecision  # noqa: Y015
+
+@_typing.final
 class CatalogueAdapter(_message.Message):
     """CatalogueAdapter is an adapter and what is known about it."""
 
@@ -1055,6 +1311,9 @@ class CatalogueAdapter(_message.Message):
     READY_REPLICAS_FIELD_NUMBER: _builtins.int
     SERVING_REPLICAS_FIELD_NUMBER: _builtins.int
     CANARY_PERCENT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    OPERATOR_DECISION_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     """The gate's decision."""
     serving: _builtins.bool
@@ -1067,6 +1326,10 @@ class CatalogueAdapter(_message.Message):
     """Ready replicas that serve it."""
     canary_percent: _builtins.int
     """Share of the callers that gets it as a canary, in percent; 0 if it is not a canary."""
+    state: Global___AdapterState.ValueType
+    """What it is now, in one word. `decision` is the gate's verdict on its newest evaluation."""
+    advice: _builtins.str
+    """What can be done next, with the commands; empty if nothing needs to be done."""
     @_builtins.property
     def adapter(self) -> _models_pb2.AdapterTrained:
         """The adapter."""
@@ -1078,6 +1341,10 @@ class CatalogueAdapter(_message.Message):
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """A sentence for each condition that led to the decision, and what to do."""
+
+    @_builtins.property
+    def operator_decision(self) -> Global___OperatorDecision:
+        """The newest decision of an operator about it; absent without one."""
 
     def __init__(
         self,
@@ -1091,10 +1358,13 @@ class CatalogueAdapter(_message.Message):
         ready_replicas: _builtins.int = ...,
         serving_replicas: _builtins.int = ...,
         canary_percent: _builtins.int = ...,
+        state: Global___AdapterState.ValueType = ...,
+        advice: _builtins.str = ...,
+        operator_decision: Global___OperatorDecision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "evaluation", b"evaluation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "evaluation", b"evaluation", "operator_decision", b"operator_decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "canary_percent", b"canary_percent", "decision", b"decision", "evaluation", b"evaluation", "ready_replicas", b"ready_replicas", "reasons", b"reasons", "serving", b"serving", "serving_replicas", b"serving_replicas", "tainted", b"tainted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "advice", b"advice", "canary_percent", b"canary_percent", "decision", b"decision", "evaluation", b"evaluation", "operator_decision", b"operator_decision", "ready_replicas", b"ready_replicas", "reasons", b"reasons", "serving", b"serving", "serving_replicas", b"serving_replicas", "state", b"state", "tainted", b"tainted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1283,22 +1553,34 @@ class PromoteRequest(_message.Message):
     SPECIALIST_FIELD_NUMBER: _builtins.int
     ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     EXPECTED_GENERATION_FIELD_NUMBER: _builtins.int
+    OVERRIDE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Name of the specialist."""
     adapter_digest: _builtins.str
     """Adapter to serve."""
     expected_generation: _builtins.int
     """Current generation as the caller knows it; 0 before the first promotion."""
+    override: _builtins.bool
+    """True to promote an adapter that did not pass the gate."""
+    reason: _builtins.str
+    """Why the gate is overridden, 1 to 1,000 characters, anonymised before it is stored; only with `override`."""
+    decided_by: _builtins.str
+    """Key that decides, set by the console for its visitor; ignored from other callers."""
     def __init__(
         self,
         *,
         specialist: _builtins.str = ...,
         adapter_digest: _builtins.str = ...,
         expected_generation: _builtins.int = ...,
+        override: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        decided_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "expected_generation", b"expected_generation", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "decided_by", b"decided_by", "expected_generation", b"expected_generation", "override", b"override", "reason", b"reason", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1327,6 +1609,459 @@ class PromoteResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PromoteResponse: _TypeAlias = PromoteResponse  # noqa: Y015
+
+@_typing.final
+class ListApprovalsRequest(_message.Message):
+    """ListApprovalsRequest requests a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Only adapters of this specialist; empty for all."""
+    page_size: _builtins.int
+    """Adapters per page, 50 if 0, at most 200."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous page."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListApprovalsRequest: _TypeAlias = ListApprovalsRequest  # noqa: Y015
+
+@_typing.final
+class ListApprovalsResponse(_message.Message):
+    """ListApprovalsResponse is a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogueAdapter]:
+        """The waiting adapters, with the figures that decide."""
+
+    def __init__(
+        self,
+        *,
+        adapters: _abc.Iterable[Global___CatalogueAdapter] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListApprovalsResponse: _TypeAlias = ListApprovalsResponse  # noqa: Y015
+
+@_typing.final
+class ApproveAdapterRequest(_message.Message):
+    """ApproveAdapterRequest names a waiting adapter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    adapter_digest: _builtins.str
+    """Digest of the adapter."""
+    reason: _builtins.str
+    """Why, at most 1,000 characters; anonymised before it is stored."""
+    decided_by: _builtins.str
+    """Key that decides, set by the console for its visitor; ignored from other callers."""
+    def __init__(
+        self,
+        *,
+        adapter_digest: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        decided_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "decided_by", b"decided_by", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveAdapterRequest: _TypeAlias = ApproveAdapterRequest  # noqa: Y015
+
+@_typing.final
+class ApproveAdapterResponse(_message.Message):
+    """ApproveAdapterResponse contains the decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def serving(self) -> _models_pb2.SpecialistServing:
+        """What serves now."""
+
+    def __init__(
+        self,
+        *,
+        serving: _models_pb2.SpecialistServing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["serving", b"serving"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serving", b"serving"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveAdapterResponse: _TypeAlias = ApproveAdapterResponse  # noqa: Y015
+
+@_typing.final
+class DeclineAdapterRequest(_message.Message):
+    """DeclineAdapterRequest names a waiting adapter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    adapter_digest: _builtins.str
+    """Digest of the adapter."""
+    reason: _builtins.str
+    """Why, 1 to 1,000 characters; anonymised before it is stored."""
+    decided_by: _builtins.str
+    """Key that decides, set by the console for its visitor; ignored from other callers."""
+    def __init__(
+        self,
+        *,
+        adapter_digest: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        decided_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "decided_by", b"decided_by", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclineAdapterRequest: _TypeAlias = DeclineAdapterRequest  # noqa: Y015
+
+@_typing.final
+class DeclineAdapterResponse(_message.Message):
+    """DeclineAdapterResponse contains the decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def decision(self) -> Global___OperatorDecision:
+        """The decision as it is stored."""
+
+    def __init__(
+        self,
+        *,
+        decision: Global___OperatorDecision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclineAdapterResponse: _TypeAlias = DeclineAdapterResponse  # noqa: Y015
+
+@_typing.final
+class ListDecisionsRequest(_message.Message):
+    """ListDecisionsRequest requests a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Only decisions about this specialist; empty for all."""
+    page_size: _builtins.int
+    """Decisions per page, 50 if 0, at most 200."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous page."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDecisionsRequest: _TypeAlias = ListDecisionsRequest  # noqa: Y015
+
+@_typing.final
+class ListDecisionsResponse(_message.Message):
+    """ListDecisionsResponse is a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperatorDecision]:
+        """The decisions."""
+
+    def __init__(
+        self,
+        *,
+        decisions: _abc.Iterable[Global___OperatorDecision] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDecisionsResponse: _TypeAlias = ListDecisionsResponse  # noqa: Y015
+
+@_typing.final
+class GetLeaderboardRequest(_message.Message):
+    """GetLeaderboardRequest names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    metric: _builtins.str
+    """Metric to rank by; the gate's primary metric if empty."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        metric: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metric", b"metric", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLeaderboardRequest: _TypeAlias = GetLeaderboardRequest  # noqa: Y015
+
+@_typing.final
+class LeaderboardEntry(_message.Message):
+    """LeaderboardEntry is one model: an adapter, or the base with or without a prompt, or an external model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ScoresEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _models_pb2.Estimate: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _models_pb2.Estimate | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class GainsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _models_pb2.Estimate: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _models_pb2.Estimate | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RANK_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    EVALUATION_ID_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    GAINS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    EVALUATE_TIME_FIELD_NUMBER: _builtins.int
+    rank: _builtins.int
+    """Rank among the entries that were measured on the same dataset, from 1; 0 if the metric was not measured."""
+    model: _builtins.str
+    """`candidate` for an adapter, otherwise `base`, `few_shot`, `prompt` or `external:NAME`."""
+    adapter_digest: _builtins.str
+    """Digest of the adapter; empty for models without tuning."""
+    state: Global___AdapterState.ValueType
+    """State of the adapter; not set for models without tuning."""
+    dataset_digest: _builtins.str
+    """Dataset whose held-out rows were measured. Scores of different datasets cannot be compared."""
+    evaluation_id: _builtins.str
+    """Evaluation that measured it."""
+    rows: _builtins.int
+    """Number of rows."""
+    pinned: _builtins.bool
+    """True if it is pinned to the top."""
+    @_builtins.property
+    def scores(self) -> _containers.MessageMap[_builtins.str, _models_pb2.Estimate]:
+        """Score by metric."""
+
+    @_builtins.property
+    def gains(self) -> _containers.MessageMap[_builtins.str, _models_pb2.Estimate]:
+        """Paired gain over the base by metric; only for adapters."""
+
+    @_builtins.property
+    def cost(self) -> _models_pb2.ModelCost:
+        """What its answers took; absent if it was not measured."""
+
+    @_builtins.property
+    def evaluate_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was evaluated."""
+
+    def __init__(
+        self,
+        *,
+        rank: _builtins.int = ...,
+        model: _builtins.str = ...,
+        adapter_digest: _builtins.str = ...,
+        state: Global___AdapterState.ValueType = ...,
+        dataset_digest: _builtins.str = ...,
+        evaluation_id: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        scores: _abc.Mapping[_builtins.str, _models_pb2.Estimate] | None = ...,
+        gains: _abc.Mapping[_builtins.str, _models_pb2.Estimate] | None = ...,
+        cost: _models_pb2.ModelCost | None = ...,
+        pinned: _builtins.bool = ...,
+        evaluate_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "evaluate_time", b"evaluate_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "cost", b"cost", "dataset_digest", b"dataset_digest", "evaluate_time", b"evaluate_time", "evaluation_id", b"evaluation_id", "gains", b"gains", "model", b"model", "pinned", b"pinned", "rank", b"rank", "rows", b"rows", "scores", b"scores", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaderboardEntry: _TypeAlias = LeaderboardEntry  # noqa: Y015
+
+@_typing.final
+class GetLeaderboardResponse(_message.Message):
+    """GetLeaderboardResponse contains the leaderboard."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    LOWER_IS_BETTER_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NOT_EVALUATED_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """Metric that ranks."""
+    lower_is_better: _builtins.bool
+    """True if a smaller value is better."""
+    not_evaluated: _builtins.int
+    """Adapters that are left out because they have no evaluation."""
+    left_out: _builtins.int
+    """Adapters that are left out because the specialist has more than the newest 200."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaderboardEntry]:
+        """Pinned entries, then datasets from the newest one, each by rank."""
+
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        lower_is_better: _builtins.bool = ...,
+        entries: _abc.Iterable[Global___LeaderboardEntry] | None = ...,
+        not_evaluated: _builtins.int = ...,
+        left_out: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "left_out", b"left_out", "lower_is_better", b"lower_is_better", "metric", b"metric", "not_evaluated", b"not_evaluated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLeaderboardResponse: _TypeAlias = GetLeaderboardResponse  # noqa: Y015
+
+@_typing.final
+class PinEntryRequest(_message.Message):
+    """PinEntryRequest names an entry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    entry: _builtins.str
+    """Digest of an adapter, or the name of a model without tuning, such as `few_shot`."""
+    pinned: _builtins.bool
+    """True to pin it, false to stop."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        entry: _builtins.str = ...,
+        pinned: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "pinned", b"pinned", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinEntryRequest: _TypeAlias = PinEntryRequest  # noqa: Y015
+
+@_typing.final
+class PinEntryResponse(_message.Message):
+    """PinEntryResponse is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinEntryResponse: _TypeAlias = PinEntryResponse  # noqa: Y015
 
 @_typing.final
 class RollbackRequest(_message.Message):
@@ -1636,8 +2371,12 @@ class TraceResponse(_message.Message):
     EVALUATION_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    OPERATOR_DECISION_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     """The gate's decision on that evaluation."""
+    state: Global___AdapterState.ValueType
+    """What the adapter is now, in one word; not set for the base."""
     @_builtins.property
     def draft(self) -> _drafts_pb2.DraftCreated:
         """The draft."""
@@ -1662,6 +2401,10 @@ class TraceResponse(_message.Message):
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """A sentence for each condition that led to the decision, and what to do."""
 
+    @_builtins.property
+    def operator_decision(self) -> Global___OperatorDecision:
+        """The operator's decision by which the adapter served when it answered; absent if the gate let it serve."""
+
     def __init__(
         self,
         *,
@@ -1672,10 +2415,12 @@ class TraceResponse(_message.Message):
         evaluation: _models_pb2.AdapterEvaluated | None = ...,
         decision: Global___Decision.ValueType = ...,
         reasons: _abc.Iterable[_builtins.str] | None = ...,
+        state: Global___AdapterState.ValueType = ...,
+        operator_decision: Global___OperatorDecision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "draft", b"draft", "evaluation", b"evaluation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "draft", b"draft", "evaluation", b"evaluation", "operator_decision", b"operator_decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "decision", b"decision", "documents", b"documents", "draft", b"draft", "evaluation", b"evaluation", "reasons", b"reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "decision", b"decision", "documents", b"documents", "draft", b"draft", "evaluation", b"evaluation", "operator_decision", b"operator_decision", "reasons", b"reasons", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -46,6 +46,11 @@ class RegistryServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.UpdateSpecialistRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.UpdateSpecialistResponse.FromString,
                 _registered_method=True)
+        self.DeleteSpecialist = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/DeleteSpecialist',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeleteSpecialistRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeleteSpecialistResponse.FromString,
+                _registered_method=True)
         self.GetSpecialist = channel.unary_unary(
                 '/tailor.api.registry.v1.RegistryService/GetSpecialist',
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetSpecialistRequest.SerializeToString,
@@ -121,6 +126,36 @@ class RegistryServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryResponse.FromString,
                 _registered_method=True)
+        self.ListApprovals = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/ListApprovals',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListApprovalsRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListApprovalsResponse.FromString,
+                _registered_method=True)
+        self.ApproveAdapter = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/ApproveAdapter',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ApproveAdapterRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ApproveAdapterResponse.FromString,
+                _registered_method=True)
+        self.DeclineAdapter = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/DeclineAdapter',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeclineAdapterRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeclineAdapterResponse.FromString,
+                _registered_method=True)
+        self.ListDecisions = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/ListDecisions',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDecisionsRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDecisionsResponse.FromString,
+                _registered_method=True)
+        self.GetLeaderboard = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/GetLeaderboard',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetLeaderboardRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetLeaderboardResponse.FromString,
+                _registered_method=True)
+        self.PinEntry = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/PinEntry',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PinEntryRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PinEntryResponse.FromString,
+                _registered_method=True)
         self.Trace = channel.unary_unary(
                 '/tailor.api.registry.v1.RegistryService/Trace',
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.TraceRequest.SerializeToString,
@@ -186,7 +221,17 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSpecialist(self, request, context):
-        """UpdateSpecialist replaces a definition. Fails with ABORTED if the revision is not the current one, with NOT_FOUND for an unknown name.
+        """UpdateSpecialist replaces a definition, or only shows what would change. Fails with ABORTED if the revision is not the current one, with
+        NOT_FOUND for an unknown name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSpecialist(self, request, context):
+        """DeleteSpecialist ends a specialist: it no longer serves, builds or trains, and its name is unknown to callers. Its documents, datasets,
+        adapters and drafts stay until they are erased. Idempotent. The name can be created again; until a promotion, nothing answers to it.
+        Fails with NOT_FOUND for a name that never existed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -273,8 +318,9 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Promote(self, request, context):
-        """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate, with ABORTED if the
-        specialist's generation is not the expected one.
+        """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate and the gate is not overridden,
+        with ABORTED if the specialist's generation is not the expected one. An override is stored with its key, time and reason; adapters that
+        are retired, were not evaluated, or memorised more than the gate allows are never promoted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -298,6 +344,51 @@ class RegistryServiceServicer:
 
     def StopCanary(self, request, context):
         """StopCanary ends the running canary. Fails with FAILED_PRECONDITION if none is running, with ABORTED as in Promote.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListApprovals(self, request, context):
+        """ListApprovals lists the adapters that passed the gate and wait for an operator, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveAdapter(self, request, context):
+        """ApproveAdapter lets a waiting adapter serve, or starts its canary if the specialist has a canary policy. Fails with FAILED_PRECONDITION
+        if it does not wait, no longer passes the gate, or was evaluated against another incumbent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeclineAdapter(self, request, context):
+        """DeclineAdapter ends an adapter's wait without a promotion. Fails with FAILED_PRECONDITION if it does not wait.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDecisions(self, request, context):
+        """ListDecisions lists operators' decisions with key, time and reason, newest first: overrides, approvals, refusals of an approval and
+        deletions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLeaderboard(self, request, context):
+        """GetLeaderboard ranks a specialist's adapters and the models without tuning that they were measured with, by one metric. Fails with
+        NOT_FOUND for an unknown specialist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinEntry(self, request, context):
+        """PinEntry keeps an entry of the leaderboard at its top, or no longer does. Idempotent. Fails with NOT_FOUND for an unknown entry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -390,6 +481,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.UpdateSpecialistRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.UpdateSpecialistResponse.SerializeToString,
             ),
+            'DeleteSpecialist': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSpecialist,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeleteSpecialistRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeleteSpecialistResponse.SerializeToString,
+            ),
             'GetSpecialist': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSpecialist,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetSpecialistRequest.FromString,
@@ -464,6 +560,36 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.StopCanary,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryResponse.SerializeToString,
+            ),
+            'ListApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApprovals,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListApprovalsRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListApprovalsResponse.SerializeToString,
+            ),
+            'ApproveAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveAdapter,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ApproveAdapterRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ApproveAdapterResponse.SerializeToString,
+            ),
+            'DeclineAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeclineAdapter,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeclineAdapterRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeclineAdapterResponse.SerializeToString,
+            ),
+            'ListDecisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDecisions,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDecisionsRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDecisionsResponse.SerializeToString,
+            ),
+            'GetLeaderboard': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLeaderboard,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetLeaderboardRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetLeaderboardResponse.SerializeToString,
+            ),
+            'PinEntry': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinEntry,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PinEntryRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PinEntryResponse.SerializeToString,
             ),
             'Trace': grpc.unary_unary_rpc_method_handler(
                     servicer.Trace,
@@ -571,6 +697,33 @@ class RegistryService:
             '/tailor.api.registry.v1.RegistryService/UpdateSpecialist',
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.UpdateSpecialistRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.UpdateSpecialistResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSpecialist(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/DeleteSpecialist',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeleteSpecialistRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeleteSpecialistResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -976,6 +1129,168 @@ class RegistryService:
             '/tailor.api.registry.v1.RegistryService/StopCanary',
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/ListApprovals',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListApprovalsRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListApprovalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/ApproveAdapter',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ApproveAdapterRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ApproveAdapterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeclineAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/DeclineAdapter',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeclineAdapterRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeclineAdapterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/ListDecisions',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDecisionsRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLeaderboard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/GetLeaderboard',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetLeaderboardRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetLeaderboardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinEntry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/PinEntry',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PinEntryRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PinEntryResponse.FromString,
             options,
             channel_credentials,
             insecure,
