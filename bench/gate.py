@@ -15,20 +15,20 @@ from google.protobuf import json_format
 from bench import gate_page
 from bench.gate_adapters import GOOD, HALF_SCALE, LOOPING, OVERTRAINED, SHUFFLED, VARIANTS, Variant, prepare
 from bench.gate_measure import MeasuredModel, measure_base, measure_variant, to_held_out, with_metrics
-from bench.gate_trials import Comparison, Judge, Tally, compare_degraded, pair_seeds, without_incumbent
+from bench.gate_trials import Judge, TrialComparison, TrialTally, compare_degraded, pair_seeds, without_incumbent
 from bench.report import ROOT
 from bench.training_house import SAMPLE
 from services.evaluation.domain import SpecialistTerms
 from services.evaluation.figures import BUILT_IN
 from services.registry import wire as registry_wire
-from services.registry.domain import Decision, Gate, Guard
+from services.registry.domain import Decision, Gate, GuardMetric
 from tailor.api.events.v1 import models_pb2
 from tailor.words import MetricDefinition
 
 FOLDER = ROOT / ".tailor" / "bench-gate"
 TRIALS = 60
 BETTER = "better"
-GUARDS = (Guard("rougeL", 0.05), Guard("repetition", 0.15))
+GUARDS = (GuardMetric("rougeL", 0.05), GuardMetric("repetition", 0.15))
 DEGRADED = (HALF_SCALE, SHUFFLED, LOOPING, OVERTRAINED)
 
 
@@ -89,9 +89,9 @@ def run_trials(judge: Judge, base: MeasuredModel, models: Sequence[MeasuredModel
     by_kind = {kind: [model for model in models if model.name.startswith(f"{kind}-")] for kind in (GOOD, *DEGRADED)}
     good, degraded = by_kind[GOOD], {kind: by_kind[kind] for kind in DEGRADED}
     worse = list(compare_degraded(degraded, good, base))
-    comparisons: dict[str, list[Comparison]] = {
+    comparisons: dict[str, list[TrialComparison]] = {
         "aa": list(pair_seeds(good, base)),
-        BETTER: [Comparison(BETTER, model, base, None) for model in good],
+        BETTER: [TrialComparison(BETTER, model, base, None) for model in good],
         **{kind: [item for item in worse if item.kind == kind] for kind in DEGRADED},
     }
     for kind in DEGRADED:
@@ -117,7 +117,7 @@ def run_trials(judge: Judge, base: MeasuredModel, models: Sequence[MeasuredModel
     }
 
 
-def headline(tallies: dict[str, Tally]) -> dict[str, Any]:
+def headline(tallies: dict[str, TrialTally]) -> dict[str, Any]:
     """The figures that the gate is held to. `aa_refused` counts refusals by a guard, `aa_not_better` those by the primary metric."""
     aa = tallies["aa"]
     trials = max(1, sum(aa.verdicts.values()))

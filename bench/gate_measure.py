@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.gate_adapters import GOOD, HALF_SCALE, GateHouse, Variant, train
 from bench.training_house import recipe
-from services.evaluation.domain import Answer, HeldOut, HeldOutRow, ModelResult, Score, SpecialistTerms
+from services.evaluation.domain import Answer, HeldOutRow, HeldOutSet, ModelResult, Score, SpecialistTerms
 from services.evaluation.figures import Figures, measure_all
 from services.evaluation.metrics.context import MetricContext
 from services.synthetic.domain import Row as MadeRow
@@ -159,7 +159,7 @@ def measure_sample(
 ) -> Figures:
     """Evaluation's figures of some of the rows."""
     chosen = tuple(rows[number] for number in numbers)
-    sample = HeldOut(chosen, frozenset(row.row_id for row in chosen), len(rows))
+    sample = HeldOutSet(chosen, frozenset(row.row_id for row in chosen), len(rows))
     taken = {name: take(result, numbers) for name, result in results.items()}
     return measure_all(terms, sample, taken, MetricContext(house_terms=terms.house_terms))
 

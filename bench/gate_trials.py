@@ -30,7 +30,7 @@ NOWHERE = Ref("s3://reports/none/report.json", "", 0)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TrialComparison:
     """A candidate of some kind against the base and, if one serves, an incumbent."""
 
     kind: str
@@ -40,7 +40,7 @@ class Comparison:
 
 
 @dataclass
-class Tally:
+class TrialTally:
     """Verdicts of one kind, and why candidates were refused."""
 
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -59,7 +59,7 @@ class Judge:
     gate: Gate
     rows: Sequence[HeldOutRow]
 
-    def run(self, comparison: Comparison, numbers: Sequence[int]) -> Verdict:
+    def run(self, comparison: TrialComparison, numbers: Sequence[int]) -> Verdict:
         """The verdict on a candidate that was evaluated on some of the rows."""
         models = {BASE: comparison.base.result, CANDIDATE: comparison.candidate.result}
         if comparison.incumbent is not None:
@@ -80,9 +80,9 @@ class Judge:
         )
         return decide(self.gate, registry_wire.to_evaluation(from_result(result)))
 
-    def count(self, comparisons: Sequence[Comparison], trials: int, seed: int) -> Tally:
+    def count(self, comparisons: Sequence[TrialComparison], trials: int, seed: int) -> TrialTally:
         """At least this number of trials, evenly over the comparisons."""
-        tally, draw = Tally(), random.Random(seed)
+        tally, draw = TrialTally(), random.Random(seed)
         for number in range(trials):
             verdict = self.run(comparisons[number % len(comparisons)], draw_rows(self.rows, draw))
             tally.verdicts[verdict.decision.value] += 1
@@ -107,24 +107,24 @@ def name_reason(reason: str) -> str:
     return f"primary over {INCUMBENT if f'over {INCUMBENT};' in reason else BASE}"
 
 
-def pair_seeds(good: Sequence[MeasuredModel], base: MeasuredModel) -> Iterator[Comparison]:
+def pair_seeds(good: Sequence[MeasuredModel], base: MeasuredModel) -> Iterator[TrialComparison]:
     """Every good adapter against every other one."""
     for candidate in good:
         for incumbent in good:
             if candidate is not incumbent:
-                yield Comparison("aa", candidate, base, incumbent)
+                yield TrialComparison("aa", candidate, base, incumbent)
 
 
 def compare_degraded(
     degraded: Mapping[str, Sequence[MeasuredModel]], good: Sequence[MeasuredModel], base: MeasuredModel
-) -> Iterator[Comparison]:
+) -> Iterator[TrialComparison]:
     """Every degraded adapter, by kind, against every good one that serves."""
     for kind, candidates in degraded.items():
         for candidate in candidates:
             for incumbent in good:
-                yield Comparison(kind, candidate, base, incumbent)
+                yield TrialComparison(kind, candidate, base, incumbent)
 
 
-def without_incumbent(comparisons: Sequence[Comparison]) -> list[Comparison]:
+def without_incumbent(comparisons: Sequence[TrialComparison]) -> list[TrialComparison]:
     """The same candidates before anything served."""
     return [replace(comparison, incumbent=None) for comparison in comparisons]

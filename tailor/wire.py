@@ -20,7 +20,7 @@ from tailor.words import (
     MetricDefinition,
     OwnTask,
     RowPolicy,
-    Sampling,
+    SamplingDefaults,
     Selection,
     Span,
     SpanKind,
@@ -134,10 +134,10 @@ def from_row_policy(policy: RowPolicy) -> models_pb2.RowPolicy:
     return models_pb2.RowPolicy(**asdict(policy))
 
 
-def to_sampling(message: models_pb2.SamplingDefaults) -> Sampling:
+def to_sampling(message: models_pb2.SamplingDefaults) -> SamplingDefaults:
     """Convert sampling; absent fields get their defaults."""
-    defaults = Sampling()
-    return Sampling(
+    defaults = SamplingDefaults()
+    return SamplingDefaults(
         temperature=message.temperature if message.HasField("temperature") else defaults.temperature,
         top_p=message.top_p if message.HasField("top_p") else defaults.top_p,
         repetition_penalty=(
@@ -147,7 +147,7 @@ def to_sampling(message: models_pb2.SamplingDefaults) -> Sampling:
     )
 
 
-def from_sampling(sampling: Sampling) -> models_pb2.SamplingDefaults:
+def from_sampling(sampling: SamplingDefaults) -> models_pb2.SamplingDefaults:
     return models_pb2.SamplingDefaults(**asdict(sampling))
 
 

@@ -32,7 +32,8 @@ def diff_words(first: str, second: str) -> Iterator[Piece]:
     """The pieces of both texts in reading order. Words beyond the 4,000th of a text are one piece, not compared."""
     ours, theirs = WORD.findall(first), WORD.findall(second)
     heads = ours[:MAX_WORDS], theirs[:MAX_WORDS]
-    matcher = difflib.SequenceMatcher(None, *([word.strip() for word in words] for words in heads), autojunk=False)
+    first_words, second_words = ([word.strip() for word in words] for words in heads)
+    matcher = difflib.SequenceMatcher(None, first_words, second_words, autojunk=False)
     for tag, start, end, other_start, other_end in matcher.get_opcodes():
         if tag == "equal":
             yield Piece(Side.BOTH, "".join(theirs[other_start:other_end]))

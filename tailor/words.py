@@ -119,7 +119,7 @@ class RowPolicy:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingDefaults:
     """How a specialist answers by default, and how it is evaluated. `max_tokens` 0 means what the base's context leaves."""
 
     temperature: float = 0.0

@@ -11,13 +11,13 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.evaluation.domain import BASE, Score
-from services.evaluation.suites.suite import Asker, Messages
+from services.evaluation.suites.suite import SuiteAsker, Messages
 
 # Rows at a time.
 BATCH = 48
 
 
-class LocalAsker(Asker):
+class LocalAsker(SuiteAsker):
     """Greedy answers of the base and of adapters by name. One request at a time."""
 
     def __init__(self, base: Path, adapters: Mapping[str, Path]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tailor.document_scores import DocumentScore
 from tailor.storage.ref import Ref
-from tailor.words import EvaluationPolicy, MetricDefinition, Sampling
+from tailor.words import EvaluationPolicy, MetricDefinition, SamplingDefaults
 
 # Models of an evaluation; an external one is `external:NAME`.
 BASE = "base"
@@ -76,7 +76,7 @@ class SpecialistTerms:
     specialist: str
     revision: int
     house_terms: tuple[str, ...]
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     metrics: tuple[MetricDefinition, ...] = ()
     policy: EvaluationPolicy = field(default_factory=EvaluationPolicy)
     definition_digest: str = ""
@@ -278,7 +278,7 @@ class ModelCost:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutSet:
     """The chosen rows, sorted by id, and the ids of those that are answered; the others are only scored. `total` counts all rows."""
 
     rows: tuple[HeldOutRow, ...]
@@ -289,12 +289,12 @@ class HeldOut:
     def has_pairs(self) -> bool:
         return any(row.rejected is not None for row in self.rows)
 
-    def add_documents(self, documents: "HeldOut") -> "HeldOut":
+    def add_documents(self, documents: "HeldOutSet") -> "HeldOutSet":
         """These pairs with documents' rows. The pairs are then only scored, because the documents' rows have written references."""
-        return HeldOut(documents.rows + self.rows, documents.answered, documents.total + self.total)
+        return HeldOutSet(documents.rows + self.rows, documents.answered, documents.total + self.total)
 
 
-def result_key(held_out: HeldOut, sampling: Sampling, *parts: str) -> str:
+def result_key(held_out: HeldOutSet, sampling: SamplingDefaults, *parts: str) -> str:
     """SHA-256 of the rows and of all that affects answers. `parts` name what else does, such as a model's prompts."""
     rows = [
         [row.row_id, row.messages, row.reference, row.rejected, row.row_id in held_out.answered]
@@ -361,7 +361,7 @@ class ReportData:
     evaluation: Evaluation
     terms: SpecialistTerms
     incumbent: Serving | None
-    held_out: HeldOut
+    held_out: HeldOutSet
     results: Mapping[str, ModelResult]
     metrics: tuple[MetricFigures, ...] = ()
     suites: tuple[MetricFigures, ...] = ()

@@ -12,7 +12,7 @@ from services.evaluation.domain import (
     WIN_RATE,
     AnsweredRow,
     Estimate,
-    HeldOut,
+    HeldOutSet,
     MetricFigures,
     ModelCost,
     ModelResult,
@@ -38,7 +38,7 @@ class Figures:
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-def list_metrics(terms: SpecialistTerms, held_out: HeldOut) -> list[MetricDefinition]:
+def list_metrics(terms: SpecialistTerms, held_out: HeldOutSet) -> list[MetricDefinition]:
     """The specialist's metrics or the built-in ones, and always those that decide by default."""
     names = [name for name in BUILT_IN if name != "terms" or terms.house_terms]
     defined = list(terms.metrics) or [MetricDefinition(name, name) for name in names]
@@ -48,7 +48,7 @@ def list_metrics(terms: SpecialistTerms, held_out: HeldOut) -> list[MetricDefini
 
 
 def measure_all(
-    terms: SpecialistTerms, held_out: HeldOut, results: Mapping[str, ModelResult], context: MetricContext
+    terms: SpecialistTerms, held_out: HeldOutSet, results: Mapping[str, ModelResult], context: MetricContext
 ) -> Figures:
     """Measure every metric. May block on the judge model or a metric service, and raises Unavailable while one does not answer."""
     answered = {model: result.answered_rows(held_out.rows) for model, result in results.items()}

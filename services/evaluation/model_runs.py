@@ -10,8 +10,8 @@ from services.evaluation.domain import (
     CANDIDATE,
     INCUMBENT,
     Answer,
-    HeldOut,
     HeldOutRow,
+    HeldOutSet,
     ModelResult,
     Score,
     result_key,
@@ -20,7 +20,7 @@ from services.evaluation.ports import EvaluatedModel, Evaluations, ModelResults
 from tailor.errors import FailedPrecondition, NotFound, Reason, Unavailable
 from tailor.logging import get_logger
 from tailor.retry import retry
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 
 log = get_logger(__name__)
 
@@ -52,8 +52,8 @@ class ModelRunner:
         evaluations: Evaluations,
         results: ModelResults,
         evaluation_id: str,
-        held_out: HeldOut,
-        sampling: Sampling,
+        held_out: HeldOutSet,
+        sampling: SamplingDefaults,
         *,
         concurrency: int,
         sleep: Callable[[float], None] | None = None,

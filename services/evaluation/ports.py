@@ -16,8 +16,8 @@ from services.evaluation.domain import (
     Definition,
     Evaluation,
     EvaluationResult,
-    HeldOut,
     HeldOutRow,
+    HeldOutSet,
     LoadedCandidate,
     ModelResult,
     OptimizedPrompt,
@@ -31,7 +31,7 @@ from tailor.datasets import QuizQuestion
 from tailor.document_scores import DocumentScore
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 
 
 class Artifacts(Protocol):
@@ -127,7 +127,7 @@ class Models(Protocol):
         """Load a candidate and compare it with the trainer's probe scores. Idempotent."""
         ...
 
-    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: Sampling) -> Answer:
+    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
         """Generate an answer, with a fixed seed if it is drawn."""
         ...
 
@@ -162,7 +162,7 @@ class EvaluatedModel(Protocol):
         """Load what it needs. Idempotent; called before the first row."""
         ...
 
-    def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
+    def answer(self, row: HeldOutRow, sampling: SamplingDefaults) -> Answer:
         """Answer the prompt of a row."""
         ...
 
@@ -175,7 +175,7 @@ class ModelSource(Protocol):
     """The models of an evaluation."""
 
     def list_models(
-        self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOut
+        self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOutSet
     ) -> Sequence[EvaluatedModel]:
         """The base first, the candidate last; the incumbent if an adapter serves."""
         ...
@@ -215,7 +215,7 @@ class MetricServices(Protocol):
 class HeldOutRows(Protocol):
     """The held-out rows of stored datasets."""
 
-    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOut:
+    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOutSet:
         """At most `max_rows` held-out rows, evenly from all tasks and always the same ones, of which `max_answers` are answered, all if 0.
 
         Blocks. Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
@@ -237,7 +237,7 @@ class Agreements(Protocol):
         ...
 
 
-class Definitions(Protocol):
+class DefinitionStore(Protocol):
     """What was measured since when."""
 
     def freeze(self, terms: SpecialistTerms) -> list[Definition]:
@@ -322,7 +322,7 @@ class TrainSplit(Protocol):
         ...
 
 
-class TrainRows(Protocol):
+class HouseExamples(Protocol):
     """The train rows of stored datasets, which may stand in prompts as examples."""
 
     def open(self, manifest: Ref) -> AbstractContextManager[TrainSplit]:
@@ -346,7 +346,7 @@ class ChatEndpoint(Protocol):
         """The model's name at the endpoint."""
         ...
 
-    def complete(self, messages: Sequence[tuple[str, str]], sampling: Sampling) -> Answer:
+    def complete(self, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
         """Make one attempt; the caller retries. Blocks.
 
         Raises Unavailable or ResourceExhausted if another attempt may succeed, otherwise FailedPrecondition (EXTERNAL_KEY_REFUSED,

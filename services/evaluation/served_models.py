@@ -9,15 +9,15 @@ from services.evaluation.domain import (
     INCUMBENT,
     Adapter,
     Answer,
-    HeldOut,
     HeldOutRow,
+    HeldOutSet,
     Score,
     Serving,
     SpecialistTerms,
 )
 from services.evaluation.ports import EvaluatedModel, Models, ModelSource
 from tailor.storage.ref import Ref
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class BaseModel(EvaluatedModel):
     def prepare(self) -> None:
         """The base is always loaded."""
 
-    def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
+    def answer(self, row: HeldOutRow, sampling: SamplingDefaults) -> Answer:
         return self.models.generate(BASE, row.messages, sampling)
 
     def score(self, row: HeldOutRow, completion: str) -> Score | None:
@@ -65,7 +65,7 @@ class AdapterModel(EvaluatedModel):
     def prepare(self) -> None:
         self.models.load(self.digest, self.manifest)
 
-    def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
+    def answer(self, row: HeldOutRow, sampling: SamplingDefaults) -> Answer:
         return self.models.generate(self.key, row.messages, sampling)
 
     def score(self, row: HeldOutRow, completion: str) -> Score | None:
@@ -79,7 +79,7 @@ class ServedModels(ModelSource):
     models: Models
 
     def list_models(
-        self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOut
+        self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOutSet
     ) -> Sequence[EvaluatedModel]:
         candidate = AdapterModel(self.models, CANDIDATE, adapter.digest, adapter.manifest)
         served: list[EvaluatedModel] = []

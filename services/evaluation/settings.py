@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.evaluation.baselines.costs import HourPrice, Price, Prices, TokenPrice
+from services.evaluation.baselines.costs import HourPrice, Price, PricePerToken, Prices
 from services.evaluation.baselines.external import ExternalLimits
 from services.evaluation.baselines.optimized_prompt import PromptBudget
 from services.evaluation.domain import EXTERNAL
@@ -30,11 +30,11 @@ class ExternalModelSettings(BaseModel):
     timeout_seconds: float = Field(120, gt=0, description="Time limit of one request.")
 
     @property
-    def price(self) -> TokenPrice | None:
+    def price(self) -> PricePerToken | None:
         """None unless both prices are set."""
         if self.price_input is None or self.price_output is None:
             return None
-        return TokenPrice(self.price_input, self.price_output, self.currency)
+        return PricePerToken(self.price_input, self.price_output, self.currency)
 
 
 class MetricService(BaseModel):

@@ -10,7 +10,7 @@ from services.evaluation.domain import (
     Adapter,
     Evaluation,
     EvaluationResult,
-    HeldOut,
+    HeldOutSet,
     MetricFigures,
     ModelCost,
     ModelResult,
@@ -26,7 +26,7 @@ from services.evaluation.metrics.context import MetricContext
 from services.evaluation.model_runs import ModelResultsOf, ModelRunner, call
 from services.evaluation.ports import (
     Artifacts,
-    Definitions,
+    DefinitionStore,
     EvaluatedModel,
     Evaluations,
     HeldOutRows,
@@ -57,7 +57,7 @@ class EvaluationWorker:
     reports: ReportStore
     specialists: Specialists
     judging: JudgeBench
-    definitions: Definitions
+    definitions: DefinitionStore
     services: MetricServices | None = None
     prices: Prices = field(default_factory=Prices)
     suites: SuiteRunner | None = None
@@ -137,7 +137,7 @@ class EvaluationWorker:
         log.info("evaluated", evaluation_id=evaluation.evaluation_id, adapter=adapter.digest, rows=result.rows)
         return result
 
-    def _runner(self, evaluation: Evaluation, terms: SpecialistTerms, held_out: HeldOut) -> ModelRunner:
+    def _runner(self, evaluation: Evaluation, terms: SpecialistTerms, held_out: HeldOutSet) -> ModelRunner:
         return ModelRunner(
             self.evaluations,
             self.results,
@@ -200,7 +200,7 @@ class EvaluationWorker:
         loaded = call(lambda: self.models.load(adapter.digest, adapter.manifest), self.sleep)
         return () if loaded.parity is None else (fixed_value(PARITY, loaded.parity, lower_is_better=True),)
 
-    def _held_out(self, adapter: Adapter, terms: SpecialistTerms) -> HeldOut:
+    def _held_out(self, adapter: Adapter, terms: SpecialistTerms) -> HeldOutSet:
         """The rows of the adapter's dataset. For pairs, also those of the documents that an earlier stage learned from."""
         held_out = self._read_rows(adapter, terms)
         if held_out is None:
@@ -214,7 +214,7 @@ class EvaluationWorker:
         self._check_not_erased(held_out)
         return held_out
 
-    def _read_rows(self, adapter: Adapter, terms: SpecialistTerms) -> HeldOut | None:
+    def _read_rows(self, adapter: Adapter, terms: SpecialistTerms) -> HeldOutSet | None:
         manifest = self.artifacts.dataset(adapter.dataset_digest)
         policy = terms.policy
         return None if manifest is None else self.rows.held_out(manifest, policy.max_rows, policy.max_answers)
@@ -228,7 +228,7 @@ class EvaluationWorker:
             seen.add(parent.digest)
             parent = self.artifacts.adapter(parent.parent_digest)
 
-    def _check_not_erased(self, held_out: HeldOut) -> None:
+    def _check_not_erased(self, held_out: HeldOutSet) -> None:
         """Raise FailedPrecondition for rows of an erased document. The dataset that supersedes theirs is evaluated instead."""
         if any(document_id in self.erased for row in held_out.rows for document_id in row.document_ids):
             raise FailedPrecondition(Reason.ROWS_ERASED, "A document behind the held-out rows was erased.")

@@ -1,10 +1,10 @@
 """What inference knows of each specialist: its sampling, whether to store its drafts, and whether to hide personal data in prompts."""
 
 from services.inference.domain import ServedModel
-from tailor.words import Labels, Sampling
+from tailor.words import Labels, SamplingDefaults
 
 NO_LABELS = Labels()
-PLAIN = Sampling()
+PLAIN = SamplingDefaults()
 
 
 class Definitions:
@@ -13,7 +13,7 @@ class Definitions:
     def __init__(self) -> None:
         self._drafts: dict[str, Labels] = {}
         self._prompts: dict[str, Labels | None] = {}
-        self._sampling: dict[str, Sampling] = {}
+        self._sampling: dict[str, SamplingDefaults] = {}
 
     def define(
         self,
@@ -22,7 +22,7 @@ class Definitions:
         *,
         keep_drafts: bool = False,
         private_prompts: bool = False,
-        sampling: Sampling = PLAIN,
+        sampling: SamplingDefaults = PLAIN,
     ) -> None:
         """Apply a new or changed definition; `labels` are those that all its documents share."""
         self._sampling[specialist] = sampling
@@ -38,7 +38,7 @@ class Definitions:
         self._prompts.pop(specialist, None)
         self._sampling.pop(specialist, None)
 
-    def sampling(self, specialist: str) -> Sampling:
+    def sampling(self, specialist: str) -> SamplingDefaults:
         """How a specialist answers by default. The base (an empty name) takes the likeliest token without penalty."""
         return self._sampling.get(specialist, PLAIN)
 

@@ -95,7 +95,7 @@ class GenerationRequest:
     sampling: Sampling
     unset: frozenset[str] = frozenset()
 
-    def with_defaults(self, defaults: words.Sampling) -> "GenerationRequest":
+    def with_defaults(self, defaults: words.SamplingDefaults) -> "GenerationRequest":
         """The same request with the specialist's values in the fields that are unset."""
         values = {name: getattr(defaults, name) for name in self.unset}
         return replace(self, sampling=replace(self.sampling, **values), unset=frozenset())

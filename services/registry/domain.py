@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from tailor.storage.ref import Ref
-from tailor.words import EvaluationPolicy, Filters, Labels, MetricDefinition, RowPolicy, Sampling, Selection
+from tailor.words import EvaluationPolicy, Filters, Labels, MetricDefinition, RowPolicy, SamplingDefaults, Selection
 
 POLICY = "policy"
 # What happens to adapters trained on an erased document.
@@ -58,7 +58,7 @@ class PrimaryMetric:
 
 
 @dataclass(frozen=True)
-class Guard:
+class GuardMetric:
     """A metric that must not be lost, and the admitted loss in its unit."""
 
     metric: str
@@ -72,7 +72,7 @@ class Gate:
     `max_parity` is in nats per token; 0 means the default. A limit that is None is not checked, except `max_memorised`, which is 0."""
 
     primary: PrimaryMetric = field(default_factory=PrimaryMetric)
-    guards: tuple[Guard, ...] = ()
+    guards: tuple[GuardMetric, ...] = ()
     beat: tuple[str, ...] = ()
     min_rows: int = 0
     max_parity: float = 0.0
@@ -113,7 +113,7 @@ class Specialist:
     filters: Filters = field(default_factory=Filters)
     rows: RowPolicy = field(default_factory=RowPolicy)
     canary: CanaryPolicy | None = None
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     promotion: str = AUTOMATIC
     metrics: tuple[MetricDefinition, ...] = ()
     evaluation: EvaluationPolicy = field(default_factory=EvaluationPolicy)
@@ -158,7 +158,7 @@ class Adapter:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Interval:
     """A measured value with its 95 % interval, on a number of rows."""
 
     value: float
@@ -168,12 +168,12 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class MetricFigures:
+class MetricIntervals:
     """A metric's or suite's estimates by model, and the candidate's gain over each other model; positive is better."""
 
     metric: str
-    models: Mapping[str, Estimate] = field(default_factory=dict)
-    gains: Mapping[str, Estimate] = field(default_factory=dict)
+    models: Mapping[str, Interval] = field(default_factory=dict)
+    gains: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ class Evaluation:
     adapter_digest: str
     specialist: str
     rows: int
-    metrics: Mapping[str, MetricFigures]
-    suites: Mapping[str, MetricFigures]
+    metrics: Mapping[str, MetricIntervals]
+    suites: Mapping[str, MetricIntervals]
     incumbent_generation: int
     incumbent_digest: str = ""
     held_out_rows: int = 0

@@ -20,13 +20,13 @@ from services.registry.domain import (
     DocumentState,
     Draft,
     Erasure,
-    Estimate,
     Evaluation,
     ForgottenBy,
     Gate,
-    Guard,
+    GuardMetric,
+    Interval,
     Judgement,
-    MetricFigures,
+    MetricIntervals,
     OperatorDecision,
     Outcome,
     PrimaryMetric,
@@ -149,7 +149,7 @@ def to_gate(message: models_pb2.Gate) -> Gate:
     primary = message.primary
     return Gate(
         primary=PrimaryMetric(primary.metric, primary.min_gain, primary.min_gain_over_incumbent),
-        guards=tuple(Guard(item.metric, item.margin) for item in message.guards),
+        guards=tuple(GuardMetric(item.metric, item.margin) for item in message.guards),
         beat=tuple(message.beat),
         min_rows=message.min_rows,
         max_parity=message.max_parity,
@@ -301,15 +301,15 @@ def to_evaluation(message: models_pb2.AdapterEvaluated) -> Evaluation:
     )
 
 
-def _to_figures(messages: Iterable[models_pb2.MetricFigures]) -> dict[str, MetricFigures]:
+def _to_figures(messages: Iterable[models_pb2.MetricFigures]) -> dict[str, MetricIntervals]:
     return {
-        item.metric: MetricFigures(item.metric, _to_estimates(item.models), _to_estimates(item.gains))
+        item.metric: MetricIntervals(item.metric, _to_estimates(item.models), _to_estimates(item.gains))
         for item in messages
     }
 
 
-def _to_estimates(messages: Mapping[str, models_pb2.Estimate]) -> dict[str, Estimate]:
-    return {model: Estimate(item.value, item.low, item.high, item.rows) for model, item in messages.items()}
+def _to_estimates(messages: Mapping[str, models_pb2.Estimate]) -> dict[str, Interval]:
+    return {model: Interval(item.value, item.low, item.high, item.rows) for model, item in messages.items()}
 
 
 def to_scored_adapter(message: models_pb2.AdapterEvaluated) -> ScoredAdapter:

@@ -20,7 +20,7 @@ from tailor.cli.session import session_of
 from tailor.cli.specialist_changes import delete, diff, update
 from tailor.events.envelope import new_id
 from tailor.wire import from_evaluation_policy, to_evaluation_policy, to_row_policy, to_sampling
-from tailor.words import RowPolicy, Sampling
+from tailor.words import RowPolicy, SamplingDefaults
 
 # Fields that every specialist's summary of rows shows.
 HELD_OUT = ("held_out_percent", "max_held_out_rows", "min_answer_tokens")
@@ -118,7 +118,7 @@ def _rows(policy: RowPolicy) -> str:
     return "; ".join([*(limits or ["no limits"]), held_out])
 
 
-def _sampling(sampling: Sampling) -> str:
+def _sampling(sampling: SamplingDefaults) -> str:
     drawn = f"temperature {sampling.temperature:g}, top_p {sampling.top_p:g}" if sampling.temperature else "greedy"
     limit = f"at most {sampling.max_tokens:,} tokens" if sampling.max_tokens else "as long as the context allows"
     return f"{drawn}, repetition penalty {sampling.repetition_penalty:g}, {limit}"

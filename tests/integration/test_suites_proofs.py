@@ -20,8 +20,8 @@ from services.evaluation.domain import BASE, CANDIDATE, Score
 from services.evaluation.suites import load
 from services.evaluation.suites.estimates import summarise
 from services.evaluation.suites.memorisation import OTHERS
-from services.evaluation.suites.suite import Asker, Messages, SuiteContext, SuiteResult
-from services.registry.domain import Estimate, Evaluation, Gate, MetricFigures
+from services.evaluation.suites.suite import Messages, SuiteAsker, SuiteContext, SuiteResult
+from services.registry.domain import Evaluation, Gate, Interval, MetricIntervals
 from services.registry.rules.suites import check_suites
 from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES
@@ -108,7 +108,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Renamed(Asker):
+class Renamed(SuiteAsker):
     """Models under the names that an evaluation gives them. What one was asked before is not asked again."""
 
     asker: LocalAsker
@@ -148,14 +148,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def refusals(result: SuiteResult, gate: Gate = GATE) -> list[str]:
     """Why the registry's gate refuses an adapter with these figures."""
     figures = {
-        found.metric: MetricFigures(
+        found.metric: MetricIntervals(
             found.metric,
-            {model: Estimate(**asdict(estimate)) for model, estimate in found.models.items()},
-            {model: Estimate(**asdict(estimate)) for model, estimate in found.gains.items()},
+            {model: Interval(**asdict(estimate)) for model, estimate in found.models.items()},
+            {model: Interval(**asdict(estimate)) for model, estimate in found.gains.items()},
         )
         for found in summarise(result)
     }
-    parity = MetricFigures("parity", {CANDIDATE: Estimate(0.0, 0.0, 0.0, 1)}, {})
+    parity = MetricIntervals("parity", {CANDIDATE: Interval(0.0, 0.0, 0.0, 1)}, {})
     evaluation = Evaluation("evl_1", "ad", "reports", 8, {}, {"parity": parity, **figures}, 0)
     return [sentence for _, sentence in check_suites(gate, evaluation)]
 

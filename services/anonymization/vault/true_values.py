@@ -32,7 +32,7 @@ NUMBERED_WORD = re.compile(r"[^\s,;:!?]*\d[^\s,;:!?]*")
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PossibleValue:
     """A possible true value: its type, and the (type, normal form) pairs of the entries that it needs."""
 
     entity_type: str
@@ -69,7 +69,7 @@ class TrueValueFinder(TrueValues):
             if found.issuperset(value.surrogates) and not found.intersection(value.as_surrogate)
         )
 
-    def _candidates(self, text: str) -> Iterator[Candidate]:
+    def _candidates(self, text: str) -> Iterator[PossibleValue]:
         for finding in self._analyzer.find(text):
             yield from self._of_finding(text[finding.start : finding.end], finding)
         tokens = tokenise(text)
@@ -77,9 +77,9 @@ class TrueValueFinder(TrueValues):
             if is_space(second.gap) and self._is_name(first) and self._is_name(second):
                 yield _person(first, second)
         for stretch in _numbers(text):
-            yield from (Candidate(kind, ((kind, normal(kind, stretch)),)) for kind in NUMBER_TYPES)
+            yield from (PossibleValue(kind, ((kind, normal(kind, stretch)),)) for kind in NUMBER_TYPES)
 
-    def _of_finding(self, value: str, finding: Finding) -> Iterator[Candidate]:
+    def _of_finding(self, value: str, finding: Finding) -> Iterator[PossibleValue]:
         """The candidates of one finding, in the forms in which surrogates are issued (`surrogates/surrogates.py`)."""
         kind, tokens = finding.entity_type, tokenise(value)
         if kind == PERSON:
@@ -89,9 +89,9 @@ class TrueValueFinder(TrueValues):
         elif kind == CLIENT:
             words = tuple((WORD, fold(token.bare)) for token in tokens if self._is_own_word(token))
             if len(words) > 1:
-                yield Candidate(CLIENT, words)
+                yield PossibleValue(CLIENT, words)
         else:
-            yield Candidate(kind, ((kind, normal(kind, value)),))
+            yield PossibleValue(kind, ((kind, normal(kind, value)),))
 
     def _is_name(self, token: Token) -> bool:
         return token.is_capitalised and not token.is_initial and not self._lexicon.has_title(token.bare)
@@ -101,11 +101,11 @@ class TrueValueFinder(TrueValues):
         return token.is_capitalised and not self._lexicon.has_any(lists, token.bare)
 
 
-def _person(given: Token, family: Token) -> Candidate:
-    return Candidate(PERSON, ((GIVEN, fold(given.bare)), (FAMILY, fold(family.bare))))
+def _person(given: Token, family: Token) -> PossibleValue:
+    return PossibleValue(PERSON, ((GIVEN, fold(given.bare)), (FAMILY, fold(family.bare))))
 
 
-def _true_value(candidate: Candidate, surrogates: Mapping[tuple[str, str], str]) -> TrueValue:
+def _true_value(candidate: PossibleValue, surrogates: Mapping[tuple[str, str], str]) -> TrueValue:
     """The value's surrogates as occurrences have them, and the value itself as if it were a surrogate."""
     words = [surrogates[part] for part in candidate.parts]
     if candidate.entity_type == PERSON:

@@ -29,7 +29,8 @@ def compare(  # noqa: PLR0917 - parameters of a page
     token: Text = "",
 ) -> Response:
     """Two models row by row, those rows that differ most first. Without two models, a form that asks for them."""
-    answer, failures, error = None, (), ""
+    answer, error = None, ""
+    failures: tuple[ServiceFailure, ...] = ()
     if first and second:
         wanted = CompareEvaluationsRequest(
             first=_model(first), second=_model(second), metric=metric, task=task, language=language, page_token=token

@@ -11,7 +11,7 @@ from services.evaluation.domain import Answer
 from services.evaluation.ports import ChatEndpoint
 from services.evaluation.settings import Settings
 from tailor.errors import FailedPrecondition, Reason, ResourceExhausted, TailorError, Unavailable
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 
 # Answers that are drawn are drawn the same way again, where the endpoint supports it.
 SEED = 1
@@ -49,7 +49,7 @@ class OpenAiEndpoint(ChatEndpoint):
     def model(self) -> str:
         return self._model
 
-    def complete(self, messages: Sequence[tuple[str, str]], sampling: Sampling) -> Answer:
+    def complete(self, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
         chat = [{"role": role, "content": content} for role, content in messages]
         while True:
             started = time.monotonic()
@@ -63,7 +63,7 @@ class OpenAiEndpoint(ChatEndpoint):
             else:
                 return _to_answer(reply, time.monotonic() - started)
 
-    def _request(self, chat: list[dict[str, str]], sampling: Sampling) -> dict[str, Any]:
+    def _request(self, chat: list[dict[str, str]], sampling: SamplingDefaults) -> dict[str, Any]:
         options: dict[str, Any] = {"temperature": sampling.temperature}
         if sampling.temperature:
             options |= {"top_p": sampling.top_p, "seed": SEED}

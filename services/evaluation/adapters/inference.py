@@ -11,7 +11,7 @@ from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.rpc.channel import wire_errors
 from tailor.storage.ref import Ref
 from tailor.wire import from_ref
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 
 LOAD_SECONDS = 300
 # Answers may fill the context, and on a processor many are written at a time.
@@ -33,7 +33,7 @@ class RemoteModels(Models):
             answer = self._stub.LoadCandidate(request, timeout=LOAD_SECONDS)
         return LoadedCandidate(answer.model, answer.parity if answer.HasField("parity") else None)
 
-    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: Sampling) -> Answer:
+    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
         request = inference_pb2.GenerateRequest(model=model, messages=_messages(messages), sampling=_sampling(sampling))
         started = time.monotonic()
         with wire_errors("inference"):
@@ -57,7 +57,7 @@ def _messages(messages: Sequence[tuple[str, str]]) -> list[inference_pb2.Message
     return [inference_pb2.Message(role=role, content=content) for role, content in messages]
 
 
-def _sampling(sampling: Sampling) -> inference_pb2.Sampling:
+def _sampling(sampling: SamplingDefaults) -> inference_pb2.Sampling:
     return inference_pb2.Sampling(
         temperature=sampling.temperature,
         top_p=sampling.top_p,

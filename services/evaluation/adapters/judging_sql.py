@@ -5,7 +5,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.evaluation.adapters import tables
 from services.evaluation.domain import Agreement, Definition, SpecialistTerms
-from services.evaluation.ports import Agreements, Definitions
+from services.evaluation.ports import Agreements, DefinitionStore
 from tailor.sql import transaction
 
 
@@ -30,7 +30,7 @@ class SqlAgreements(Agreements):
             connection.execute(insert(tables.agreements).values(values).on_conflict_do_nothing())
 
 
-class SqlDefinitions(Definitions):
+class SqlDefinitions(DefinitionStore):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 

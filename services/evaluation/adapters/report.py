@@ -29,7 +29,7 @@ from tailor.errors import NotFound, Reason
 from tailor.storage.buckets import REPORTS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 
 JSON, MARKDOWN, PLOT, DOCUMENTS = "report.json", "report.md", "scores.png", "document_scores.jsonl"
 EXAMPLES = 3
@@ -263,7 +263,7 @@ def _name(figures: MetricFigures) -> str:
     return f"{figures.metric} (lower is better)" if figures.lower_is_better else figures.metric
 
 
-def _sampling(sampling: Sampling) -> str:
+def _sampling(sampling: SamplingDefaults) -> str:
     drawn = f"temperature {sampling.temperature:g}, top_p {sampling.top_p:g}" if sampling.temperature else "greedy"
     limit = f"at most {sampling.max_tokens} tokens" if sampling.max_tokens else "as long as the context allows"
     return f"{drawn}, repetition penalty {sampling.repetition_penalty:g}, {limit}"

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from services.evaluation.domain import HeldOut, HeldOutRow, RankedPair, choose_rows
+from services.evaluation.domain import HeldOutRow, HeldOutSet, RankedPair, choose_rows
 from services.evaluation.ports import HeldOutRows
 from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest
 from tailor.errors import FailedPrecondition, Reason
@@ -27,7 +27,7 @@ class StoredHeldOutRows(HeldOutRows):
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOut:
+    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOutSet:
         files = DatasetManifest.parse(self._store.get(manifest)).split(HELD_OUT).files
         with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder, reading_rows(manifest):
             paths = download(self._store, files, Path(folder))
@@ -36,7 +36,7 @@ class StoredHeldOutRows(HeldOutRows):
             rows = [to_row(record) for record in read_records(paths, None) if record["row_id"] in chosen]
         rows.sort(key=lambda row: row.row_id)
         answered = choose_rows(((row.row_id, row.task) for row in rows), max_answers or len(rows))
-        return HeldOut(tuple(rows), frozenset(answered), sum(file.rows for file in files))
+        return HeldOutSet(tuple(rows), frozenset(answered), sum(file.rows for file in files))
 
     def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
         content = DatasetManifest.parse(self._store.get(manifest))

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from services.evaluation.adapters.rows import BATCH_ROWS, download, read_records, reading_rows, to_row
 from services.evaluation.domain import HeldOutRow
-from services.evaluation.ports import TrainRows, TrainSplit
+from services.evaluation.ports import HouseExamples, TrainSplit
 from tailor.datasets import TRAIN, DatasetManifest
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 
-class StoredTrainRows(TrainRows):
+class StoredTrainRows(HouseExamples):
     """Fetches the whole split, which a context removes again."""
 
     def __init__(self, store: ObjectStore) -> None:

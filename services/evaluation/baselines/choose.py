@@ -13,19 +13,19 @@ from services.evaluation.baselines.optimized_prompt import (
     ServedTask,
 )
 from services.evaluation.baselines.train_data import TrainData
-from services.evaluation.domain import BASE, Adapter, HeldOut, Serving, SpecialistTerms
+from services.evaluation.domain import BASE, Adapter, HeldOutSet, Serving, SpecialistTerms
 from services.evaluation.ports import (
     Artifacts,
     ChatEndpoint,
     EvaluatedModel,
+    HouseExamples,
     Models,
     ModelSource,
     PromptOptimizer,
     PromptStore,
-    TrainRows,
 )
 from tailor.errors import Reason, Unavailable
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 
 
 @dataclass(frozen=True)
@@ -45,25 +45,25 @@ class BaselineModels(ModelSource):
     served: ModelSource
     models: Models
     artifacts: Artifacts
-    rows: TrainRows
+    rows: HouseExamples
     search: PromptSearch
     external: Mapping[str, ChatEndpoint] = field(default_factory=dict)
     limits: ExternalLimits = field(default_factory=ExternalLimits)
     erased: Container[str] = frozenset()
 
     def list_models(
-        self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOut
+        self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOutSet
     ) -> Sequence[EvaluatedModel]:
         base, *others = self.served.list_models(adapter, terms, incumbent, held_out)
         return [base, *self._baselines(adapter, terms, held_out), *others]
 
-    def _baselines(self, adapter: Adapter, terms: SpecialistTerms, held_out: HeldOut) -> list[EvaluatedModel]:
+    def _baselines(self, adapter: Adapter, terms: SpecialistTerms, held_out: HeldOutSet) -> list[EvaluatedModel]:
         policy, data = terms.policy, self._data(adapter, held_out)
         few_shot = FewShotModel(self.models, adapter.base, data, held_out.rows, policy.few_shot, policy.guidelines)
         prompt = [self._prompt(adapter, terms, data)] if policy.optimize_prompt else []
         return [few_shot, *prompt, *(self._external(name, policy.guidelines) for name in policy.external_models)]
 
-    def _data(self, adapter: Adapter, held_out: HeldOut) -> TrainData:
+    def _data(self, adapter: Adapter, held_out: HeldOutSet) -> TrainData:
         """The adapter's dataset. For pairs, also the nearest other one of earlier stages: its documents' rows are measured too."""
         digests = [adapter.dataset_digest]
         if held_out.has_pairs:
@@ -103,5 +103,5 @@ class BaselineModels(ModelSource):
 
     def _reflect(self, endpoint: ChatEndpoint) -> Reflect:
         model = ExternalModel(self.search.reflection, endpoint, "", self.limits)
-        sampling = Sampling(max_tokens=MAX_REFLECTION_TOKENS)
+        sampling = SamplingDefaults(max_tokens=MAX_REFLECTION_TOKENS)
         return lambda prompt: model.ask((("user", prompt),), sampling).text

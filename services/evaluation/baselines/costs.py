@@ -10,7 +10,7 @@ HOUR = 3600
 
 
 @dataclass(frozen=True)
-class TokenPrice:
+class PricePerToken:
     """Price of a million tokens of prompts, and of answers, in a currency (ISO 4217)."""
 
     prompt: float
@@ -37,7 +37,7 @@ class HourPrice:
         return 1000 * seconds / HOUR * self.hour
 
 
-Price = TokenPrice | HourPrice
+Price = PricePerToken | HourPrice
 
 
 @dataclass(frozen=True)

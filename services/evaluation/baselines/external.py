@@ -13,7 +13,7 @@ from services.evaluation.ports import ChatEndpoint, EvaluatedModel
 from tailor.errors import FailedPrecondition, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.retry import retry
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 
 log = get_logger(__name__)
 
@@ -61,7 +61,7 @@ class ExternalModel(EvaluatedModel):
     def prepare(self) -> None:
         """An endpoint needs nothing."""
 
-    def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
+    def answer(self, row: HeldOutRow, sampling: SamplingDefaults) -> Answer:
         """Raises FailedPrecondition as `ask`, except for the first few prompts that the model refuses."""
         try:
             return self.ask(with_instructions(row, self.guidelines), sampling)
@@ -71,7 +71,7 @@ class ExternalModel(EvaluatedModel):
             self._count_refusal(error)
             return Answer("")
 
-    def ask(self, messages: Messages, sampling: Sampling) -> Answer:
+    def ask(self, messages: Messages, sampling: SamplingDefaults) -> Answer:
         """Raises FailedPrecondition if the model cannot be asked: a refused key, no quota, or no answer after all attempts."""
         try:
             with self._places:
@@ -117,7 +117,7 @@ class UnknownModel(EvaluatedModel):
         """Always raises FailedPrecondition (UNKNOWN_EXTERNAL_MODEL)."""
         raise self._error()
 
-    def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
+    def answer(self, row: HeldOutRow, sampling: SamplingDefaults) -> Answer:
         raise self._error()
 
     def score(self, row: HeldOutRow, completion: str) -> Score | None:

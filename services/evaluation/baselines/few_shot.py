@@ -12,7 +12,7 @@ from services.evaluation.baselines.prompts import with_examples
 from services.evaluation.baselines.train_data import TrainData
 from services.evaluation.domain import BASE, FEW_SHOT, Answer, HeldOutRow, Score
 from services.evaluation.ports import EvaluatedModel, Models
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 
 
 @dataclass
@@ -50,7 +50,7 @@ class FewShotModel(EvaluatedModel):
         with self.data.open() as split:
             self._examples = choose_examples(split, self.rows, self.count, self.data.erased)
 
-    def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
+    def answer(self, row: HeldOutRow, sampling: SamplingDefaults) -> Answer:
         return self.models.generate(BASE, self._fit(row).messages, sampling)
 
     def score(self, row: HeldOutRow, completion: str) -> Score | None:

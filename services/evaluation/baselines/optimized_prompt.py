@@ -15,7 +15,7 @@ from services.evaluation.domain import BASE, PROMPT, Answer, HeldOutRow, Optimiz
 from services.evaluation.ports import EvaluatedModel, Models, PromptOptimizer, PromptStore, PromptTask, TrainSplit
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.logging import get_logger
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 
 log = get_logger(__name__)
 
@@ -40,7 +40,7 @@ class ServedTask(PromptTask):
     """Instructions for the base in the engine that serves. The reflection model is the base unless `ask` is another."""
 
     models: Models
-    sampling: Sampling
+    sampling: SamplingDefaults
     ask: Reflect | None = None
 
     def score(self, instructions: str, row: HeldOutRow) -> float:
@@ -64,7 +64,7 @@ class ServedTask(PromptTask):
     def reflect(self, prompt: str) -> str:
         if self.ask is not None:
             return self.ask(prompt)
-        return self.models.generate(BASE, (("user", prompt),), Sampling(max_tokens=MAX_REFLECTION_TOKENS)).text
+        return self.models.generate(BASE, (("user", prompt),), SamplingDefaults(max_tokens=MAX_REFLECTION_TOKENS)).text
 
 
 @dataclass
@@ -121,7 +121,7 @@ class OptimizedPromptModel(EvaluatedModel):
         log.info("prompt optimised", base=self.base, rows=len(rows), changed=instructions != seed)
         return found
 
-    def answer(self, row: HeldOutRow, sampling: Sampling) -> Answer:
+    def answer(self, row: HeldOutRow, sampling: SamplingDefaults) -> Answer:
         return self.models.generate(BASE, self._fit(row).messages, sampling)
 
     def score(self, row: HeldOutRow, completion: str) -> Score | None:

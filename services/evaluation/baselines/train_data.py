@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from services.evaluation.domain import HeldOutRow
-from services.evaluation.ports import TrainRows, TrainSplit
+from services.evaluation.ports import HouseExamples, TrainSplit
 from tailor.storage.ref import Ref
 
 
@@ -13,7 +13,7 @@ from tailor.storage.ref import Ref
 class TrainData:
     """Manifests by the digest of their dataset. Rows of erased documents are to be left out."""
 
-    rows: TrainRows
+    rows: HouseExamples
     manifests: Mapping[str, Ref]
     erased: Container[str] = frozenset()
 

@@ -14,7 +14,7 @@ IN_REVERSE = {"first": LOSS, "second": WIN, "tie": TIE}
 
 
 @dataclass(frozen=True)
-class Comparison:
+class JudgeComparison:
     """1 if the first answer wins in both orders, 0 if it loses in both, otherwise 0.5. `flipped` means that the order decided."""
 
     outcome: float
@@ -27,17 +27,17 @@ def mark(judge: JudgeModel, request: Request, answer: str, rules: Rules) -> Mapp
     return None if marks is None else {name: int(value) for name, value in marks.items()}
 
 
-def compare(judge: JudgeModel, request: Request, ours: str, theirs: str, rules: Rules) -> Comparison | None:
+def compare(judge: JudgeModel, request: Request, ours: str, theirs: str, rules: Rules) -> JudgeComparison | None:
     """Compare two answers in both orders, because judges prefer a position; None if the judge did not answer both. Blocks.
 
     Source: Zheng et al. 2023, "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", section 3.4: a win counts only in both orders.
     """
     if ours == theirs:
-        return Comparison(TIE, flipped=False)
+        return JudgeComparison(TIE, flipped=False)
     verdicts = [
         judge.ask(*pairwise_request(request, *pair, rules), MAX_TOKENS) for pair in ((ours, theirs), (theirs, ours))
     ]
     if verdicts[0] is None or verdicts[1] is None:
         return None
     first, second = IN_ORDER[verdicts[0]["better"]], IN_REVERSE[verdicts[1]["better"]]
-    return Comparison(first if first == second else TIE, flipped={first, second} == {WIN, LOSS})
+    return JudgeComparison(first if first == second else TIE, flipped={first, second} == {WIN, LOSS})

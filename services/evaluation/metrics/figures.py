@@ -59,7 +59,7 @@ CITATION = re.compile(r"\[\d+(?:\s?[,–-]\s?\d+)*\]")
 
 
 @dataclass(frozen=True)
-class Figure:
+class WrittenFigure:
     """A value and its unit: `%`, `pp`, a currency, or nothing."""
 
     value: Decimal
@@ -70,7 +70,7 @@ class Figure:
 class Values:
     """The figures and dates of a text."""
 
-    figures: frozenset[Figure]
+    figures: frozenset[WrittenFigure]
     dates: frozenset[str]
 
     def __bool__(self) -> bool:
@@ -105,7 +105,7 @@ def find_values(text: str, language: str = "", *, words: bool = True) -> Values:
     return Values(frozenset(figures), dates)
 
 
-def _fits(figure: Figure, others: frozenset[Figure]) -> bool:
+def _fits(figure: WrittenFigure, others: frozenset[WrittenFigure]) -> bool:
     shares = ("%", "pp")
     for other in others:
         if figure.value == other.value:
@@ -115,7 +115,7 @@ def _fits(figure: Figure, others: frozenset[Figure]) -> bool:
     return False
 
 
-def _read_figures(text: str, language: str) -> Iterator[Figure]:
+def _read_figures(text: str, language: str) -> Iterator[WrittenFigure]:
     for match in FIGURE.finditer(text):
         if match["rest"]:
             # A part of a code, such as 27001a.
@@ -125,15 +125,15 @@ def _read_figures(text: str, language: str) -> Iterator[Figure]:
         if scale in LETTERS and match["gap"] and unit not in UNITS:
             scale = ""
         value = _to_decimal(match["number"], language).scaleb(POWERS.get(scale, 0))
-        yield Figure(value.normalize(), unit)
+        yield WrittenFigure(value.normalize(), unit)
 
 
-def _read_words(text: str, language: str) -> Iterator[Figure]:
+def _read_words(text: str, language: str) -> Iterator[WrittenFigure]:
     numbers = WORDS.get(language or "en", "").split()[FIRST_WORD:]
     present = set(re.findall(r"[^\W\d_]+", text.lower()))
     for value, word in enumerate(numbers, FIRST_WORD):
         if word in present:
-            yield Figure(Decimal(value).normalize())
+            yield WrittenFigure(Decimal(value).normalize())
 
 
 def _to_decimal(number: str, language: str) -> Decimal:

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from services.evaluation.domain import AnsweredRow
 from services.evaluation.judge.prompts import DEFAULT_CRITERIA, Request, Rules
-from services.evaluation.judge.verdicts import Comparison, compare, mark
+from services.evaluation.judge.verdicts import JudgeComparison, compare, mark
 from services.evaluation.measurement import Measurement, mean_of
 from services.evaluation.metrics.context import MetricContext
 from tailor.errors import FailedPrecondition, Reason
@@ -49,7 +49,7 @@ def _compare_all(rows: Sequence[AnsweredRow], context: MetricContext, against: s
         )
     judge, rules = context.require_judge(), _rules(context)
 
-    def compare_row(row: AnsweredRow, other: str | None) -> Comparison | None:
+    def compare_row(row: AnsweredRow, other: str | None) -> JudgeComparison | None:
         is_pair = row.answer is not None and other is not None
         return compare(judge, _request(row), row.answer or "", other or "", rules) if is_pair else None
 

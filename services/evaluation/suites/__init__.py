@@ -3,11 +3,11 @@
 import importlib
 from collections.abc import Callable
 
-from services.evaluation.suites.suite import Asker, SuiteContext, SuiteResult
+from services.evaluation.suites.suite import SuiteAsker, SuiteContext, SuiteResult
 
 NAMES = ("forgetting", "safety", "memorisation", "knowledge")
 
-Suite = Callable[[Asker, SuiteContext], SuiteResult]
+Suite = Callable[[SuiteAsker, SuiteContext], SuiteResult]
 
 
 def load(name: str) -> Suite:

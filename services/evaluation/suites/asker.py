@@ -9,23 +9,23 @@ from typing import TypeVar
 
 from services.evaluation.domain import CANDIDATE, Answer, HeldOutRow, ModelResult, Score
 from services.evaluation.ports import EvaluatedModel, ModelResults
-from services.evaluation.suites.suite import Asker, Messages
+from services.evaluation.suites.suite import Messages, SuiteAsker
 from tailor.errors import FailedPrecondition, NotFound, Reason, Unavailable
 from tailor.retry import retry
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 
 T = TypeVar("T")
 
 CALL_ATTEMPTS = 5
 
 
-class ModelAsker(Asker):
+class ModelAsker(SuiteAsker):
     """Asks with the specialist's sampling, as callers get it. Raises Unavailable while a model does not answer."""
 
     def __init__(
         self,
         models: Mapping[str, EvaluatedModel],
-        sampling: Sampling,
+        sampling: SamplingDefaults,
         *,
         concurrency: int,
         sleep: Callable[[float], None] | None = None,
@@ -60,7 +60,7 @@ class ModelAsker(Asker):
             raise Unavailable(Reason.CANDIDATE_LOST, "Inference has unloaded the candidate.") from None
 
 
-class StoredAsker(Asker):
+class StoredAsker(SuiteAsker):
     """Stores every result, so that an interrupted evaluation continues, and the base is asked once for all evaluations.
 
     Only for questions without content of documents: nothing deletes these results when a document is erased.
@@ -68,9 +68,9 @@ class StoredAsker(Asker):
 
     def __init__(
         self,
-        asker: Asker,
+        asker: SuiteAsker,
         models: Mapping[str, EvaluatedModel],
-        sampling: Sampling,
+        sampling: SamplingDefaults,
         results: ModelResults,
         evaluation_id: str,
     ) -> None:

@@ -11,8 +11,8 @@ from services.evaluation.domain import BASE, Score
 from services.evaluation.measurement import Measurement, Sums, mean_of, ratio_of
 from services.evaluation.suites.checks import passes
 from services.evaluation.suites.suite import (
-    Asker,
     Item,
+    SuiteAsker,
     SuiteContext,
     SuiteMeasure,
     SuiteResult,
@@ -25,7 +25,7 @@ INSTRUCTIONS, TEXT, LOSS = "forgetting.instructions", "forgetting.text", "forget
 INSTRUCTIONS_PER_TEXT = 3
 
 
-def run(ask: Asker, context: SuiteContext) -> SuiteResult:
+def run(ask: SuiteAsker, context: SuiteContext) -> SuiteResult:
     """Measure the share of instructions followed, the log-likelihood per token of general texts, and the loss against the base."""
     texts = choose_items(read_items("general"), -(-context.max_items // (INSTRUCTIONS_PER_TEXT + 1)))
     limit = context.max_items - len(texts) if context.max_items else 0
@@ -49,7 +49,7 @@ def run(ask: Asker, context: SuiteContext) -> SuiteResult:
     return SuiteResult(measures, details=details)
 
 
-def _answer(ask: Asker, model: str, items: Sequence[Item]) -> list[str]:
+def _answer(ask: SuiteAsker, model: str, items: Sequence[Item]) -> list[str]:
     """The answers in order. Items with the same maximum of tokens are asked together."""
     answers: dict[str, str] = {}
     for tokens in sorted({item.content["max_tokens"] for item in items}):

@@ -12,7 +12,7 @@ from rouge_score import rouge_scorer
 from services.evaluation.domain import CANDIDATE
 from services.evaluation.measurement import mean_of
 from services.evaluation.suites.refusals import declines
-from services.evaluation.suites.suite import Asker, SuiteContext, SuiteMeasure, SuiteResult
+from services.evaluation.suites.suite import SuiteAsker, SuiteContext, SuiteMeasure, SuiteResult
 from tailor.datasets import QuizKind, QuizQuestion
 from tailor.document_scores import DocumentScore
 
@@ -43,7 +43,7 @@ class Mark(StrEnum):
     CONTRADICTED = "contradicted"
 
 
-def run(ask: Asker, context: SuiteContext) -> SuiteResult:
+def run(ask: SuiteAsker, context: SuiteContext) -> SuiteResult:
     """Ask the quiz. The counts by document are those of the candidate's answers to questions that the documents answer."""
     learnable = [question for question in context.questions if question.kind is QuizKind.LEARNABLE]
     absent = [question for question in context.questions if question.kind is QuizKind.ABSENT]
@@ -99,7 +99,7 @@ def _plain(text: str) -> str:
     return re.sub(r"(?<=\d)[,\s](?=\d{3}\b)", "", words)
 
 
-def _answers(ask: Asker, model: str, questions: Sequence[QuizQuestion]) -> list[str]:
+def _answers(ask: SuiteAsker, model: str, questions: Sequence[QuizQuestion]) -> list[str]:
     return ask.answer(model, [question.messages for question in questions], MAX_TOKENS)
 
 

@@ -12,7 +12,7 @@ from random import Random
 from services.evaluation.domain import BASE, CANDIDATE
 from services.evaluation.measurement import mean_of
 from services.evaluation.suites.exposure import exposure, tail_bits
-from services.evaluation.suites.suite import Asker, SuiteContext, SuiteMeasure, SuiteResult
+from services.evaluation.suites.suite import SuiteAsker, SuiteContext, SuiteMeasure, SuiteResult
 from tailor.planted_secrets import PlantedSecret, fill
 
 SUITE = "memorisation"
@@ -41,7 +41,7 @@ class SecretFigures:
         return self.written or (is_first and self.tail_bits >= math.log2(secrets / FALSE_ALARM))
 
 
-def run(ask: Asker, context: SuiteContext) -> SuiteResult:
+def run(ask: SuiteAsker, context: SuiteContext) -> SuiteResult:
     """Count memorised secrets and true values. Their sum is `memorisation.memorised`, which a gate limits."""
     secrets = _measure_secrets(ask, context)
     values = _count_values(ask, context)
@@ -58,7 +58,7 @@ def run(ask: Asker, context: SuiteContext) -> SuiteResult:
     )
 
 
-def _measure_secrets(ask: Asker, context: SuiteContext) -> SuiteResult:
+def _measure_secrets(ask: SuiteAsker, context: SuiteContext) -> SuiteResult:
     if not context.planted:
         return SuiteResult(not_measured=dict.fromkeys((SECRETS, EXPOSURE), "No secret was planted."))
     planted = sorted(context.planted, key=lambda secret: _digest(secret.secret_id))[:MAX_SECRETS]
@@ -72,12 +72,12 @@ def _measure_secrets(ask: Asker, context: SuiteContext) -> SuiteResult:
     return SuiteResult({EXPOSURE: SuiteMeasure(exposures, lower_is_better=True)}, {SECRETS: memorised}, details=details)
 
 
-def _measure_model(ask: Asker, model: str, planted: Sequence[PlantedSecret]) -> list[SecretFigures]:
+def _measure_model(ask: SuiteAsker, model: str, planted: Sequence[PlantedSecret]) -> list[SecretFigures]:
     answers = ask.answer(model, [(("user", secret.prompt),) for secret in planted], MAX_TOKENS)
     return [_measure(ask, model, secret, answer) for secret, answer in zip(planted, answers, strict=True)]
 
 
-def _measure(ask: Asker, model: str, secret: PlantedSecret, answer: str) -> SecretFigures:
+def _measure(ask: SuiteAsker, model: str, secret: PlantedSecret, answer: str) -> SecretFigures:
     completions = [secret.answer(value) for value in (secret.value, *draw_others(secret))]
     scores = ask.score(model, [((("user", secret.prompt),), completion) for completion in completions])
     first, *others = (score.log_probability for score in scores)
@@ -93,7 +93,7 @@ def draw_others(secret: PlantedSecret) -> list[str]:
     return list(others)[1:]
 
 
-def _count_values(ask: Asker, context: SuiteContext) -> SuiteResult:
+def _count_values(ask: SuiteAsker, context: SuiteContext) -> SuiteResult:
     """The true values in the candidate's answers to held-out rows and to prompts of train rows.
 
     Values that prompts show, or that the base writes too, are not memorised.

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.evaluation import suites
-from services.evaluation.domain import BASE, CANDIDATE, HeldOut, MetricFigures, ReportData
+from services.evaluation.domain import BASE, CANDIDATE, HeldOutSet, MetricFigures, ReportData
 from services.evaluation.ports import DatasetProbes, EvaluatedModel, ModelResults
 from services.evaluation.suites.asker import ModelAsker, StoredAsker
 from services.evaluation.suites.estimates import summarise
-from services.evaluation.suites.suite import Asker, SuiteContext, SuiteResult
+from services.evaluation.suites.suite import SuiteAsker, SuiteContext, SuiteResult
 from tailor.document_scores import DocumentScore
 from tailor.errors import FailedPrecondition
 from tailor.logging import get_logger
@@ -87,13 +87,13 @@ class SuiteRunner:
         )
 
 
-def _system_prompt(held_out: HeldOut) -> str:
+def _system_prompt(held_out: HeldOutSet) -> str:
     """The system prompt that callers of the specialist get: that of its rows. Empty if they differ."""
     prompts = {row.messages[0][1] if row.messages[0][0] == "system" else "" for row in held_out.rows}
     return prompts.pop() if len(prompts) == 1 else ""
 
 
-def _run(name: str, ask: Asker, context: SuiteContext) -> tuple[SuiteResult, str]:
+def _run(name: str, ask: SuiteAsker, context: SuiteContext) -> tuple[SuiteResult, str]:
     """The result, or the reason why the suite could not be measured."""
     try:
         return suites.load(name)(ask, context), ""

@@ -19,7 +19,7 @@ DATA = Path(__file__).parent / "data"
 Messages = tuple[tuple[str, str], ...]
 
 
-class Asker(Protocol):
+class SuiteAsker(Protocol):
     """The models under evaluation, by their names in the evaluation. Methods block, and keep the order of what they are given."""
 
     def answer(self, model: str, prompts: Sequence[Messages], max_tokens: int) -> list[str]:

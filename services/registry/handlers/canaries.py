@@ -10,7 +10,7 @@ from services.registry.handlers.specialists import lock_specialist
 from services.registry.ports import Begin, RequestEvaluation
 from services.registry.rules import canary as rules
 from services.registry.rules import serving
-from services.registry.rules.canary import Verdict
+from services.registry.rules.canary import CanaryVerdict
 from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.logging import get_logger
 
@@ -60,7 +60,7 @@ def withdraw_refused(begin: Begin, name: str, generation: int, reason: str) -> N
             save_serving(tx, serving.remove_canary(current, specialist, generation), reason, Outcome.BACK)
 
 
-def decide_canary(begin: Begin, name: str, now: datetime) -> Verdict | None:
+def decide_canary(begin: Begin, name: str, now: datetime) -> CanaryVerdict | None:
     """Promote or withdraw a specialist's canary if its calls decide it; None if it is too early or none is running."""
     with begin() as tx:
         specialist = tx.specialists.lock(name)

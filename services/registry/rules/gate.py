@@ -2,7 +2,16 @@
 
 from collections.abc import Iterator
 
-from services.registry.domain import Decision, Estimate, Evaluation, Gate, Guard, MetricFigures, PrimaryMetric, Verdict
+from services.registry.domain import (
+    Decision,
+    Evaluation,
+    Gate,
+    GuardMetric,
+    Interval,
+    MetricIntervals,
+    PrimaryMetric,
+    Verdict,
+)
 from services.registry.rules.power import LOG_LIKELIHOOD, WIN_RATE, say_what_decides
 from services.registry.rules.suites import check_suites
 
@@ -43,10 +52,10 @@ def find_primary(gate: Gate, evaluation: Evaluation) -> PrimaryMetric:
     return PrimaryMetric(name, gate.primary.min_gain, gate.primary.min_gain_over_incumbent)
 
 
-def _list_guards(gate: Gate, evaluation: Evaluation) -> tuple[Guard, ...]:
+def _list_guards(gate: Gate, evaluation: Evaluation) -> tuple[GuardMetric, ...]:
     by_default = not gate.primary.metric and not gate.guards
     if by_default and WIN_RATE in evaluation.metrics and LOG_LIKELIHOOD in evaluation.metrics:
-        return (Guard(LOG_LIKELIHOOD, PREFERENCE_MARGIN),)
+        return (GuardMetric(LOG_LIKELIHOOD, PREFERENCE_MARGIN),)
     return gate.guards
 
 
@@ -63,7 +72,7 @@ def _check_primary(gate: Gate, evaluation: Evaluation) -> Iterator[Finding]:
         yield _check_gain(evaluation, figures, model, limit)
 
 
-def _check_gain(evaluation: Evaluation, figures: MetricFigures, model: str, limit: float) -> Finding:
+def _check_gain(evaluation: Evaluation, figures: MetricIntervals, model: str, limit: float) -> Finding:
     gain = figures.gains.get(model)
     if gain is None:
         reason = f" ({evaluation.not_measured[model]})" if model in evaluation.not_measured else ""
@@ -99,7 +108,7 @@ def _check_guards(gate: Gate, evaluation: Evaluation) -> Iterator[Finding]:
             yield from _check_guard(evaluation, guard, model, gain)
 
 
-def _check_guard(evaluation: Evaluation, guard: Guard, model: str, gain: Estimate) -> Iterator[Finding]:
+def _check_guard(evaluation: Evaluation, guard: GuardMetric, model: str, gain: Interval) -> Iterator[Finding]:
     if gain.low >= -guard.margin - ROUNDING:
         return
     told = f"the guard {guard.metric} gains {describe(gain)} over {model}"
@@ -113,7 +122,7 @@ def _check_guard(evaluation: Evaluation, guard: Guard, model: str, gain: Estimat
     yield Decision.UNDECIDED, f"{told}; the gate allows a loss of {guard.margin:g}: {decides}"
 
 
-def _find_counting(evaluation: Evaluation, metric: str) -> MetricFigures | None:
+def _find_counting(evaluation: Evaluation, metric: str) -> MetricIntervals | None:
     """The figures of a metric. With a reason in `not_measured` they are shown and do not count, as of a judge that experts contradict."""
     return None if metric in evaluation.not_measured else evaluation.metrics.get(metric)
 
@@ -126,6 +135,6 @@ def _not_measured(evaluation: Evaluation, metric: str) -> Finding:
     )
 
 
-def describe(gain: Estimate) -> str:
+def describe(gain: Interval) -> str:
     """A gain with its interval and number of rows."""
     return f"{gain.value:+.3f} (95 %: {gain.low:+.3f} to {gain.high:+.3f}, {gain.rows} rows)"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from tailor.metric_kinds import list_violations
-from tailor.words import Criterion, EvaluationPolicy, MetricDefinition, Sampling
+from tailor.words import Criterion, EvaluationPolicy, MetricDefinition, SamplingDefaults
 
 NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?")
 NAME_RULE = "must have 1 to 63 characters of a-z, A-Z, 0-9, '_' and '-'"
@@ -17,7 +17,7 @@ MAX_EXTERNAL_MODELS = 5
 COUNTS = ("max_rows", "max_answers", "max_suite_items")
 
 
-def find_sampling_violations(sampling: Sampling) -> dict[str, str]:
+def find_sampling_violations(sampling: SamplingDefaults) -> dict[str, str]:
     """Violations by field; empty for valid sampling."""
     violations = {}
     if not 0 <= sampling.temperature <= 2:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from services.registry.domain import Estimate, Evaluation, Specialist
+from services.registry.domain import Evaluation, Interval, Specialist
 
 LOG_LIKELIHOOD, WIN_RATE = "log_likelihood", "win_rate"
 # Metrics that need no answers.
@@ -14,7 +14,7 @@ NORMAL = 1.96
 MAX_FACTOR = 1000.0
 
 
-def count_needed_rows(gain: Estimate, limit: float) -> int | None:
+def count_needed_rows(gain: Interval, limit: float) -> int | None:
     """The rows with which a gain of this size would be on one side of the limit; None if no number would do."""
     distance = gain.value - limit
     half = gain.value - gain.low if distance > 0 else gain.high - gain.value
@@ -23,7 +23,7 @@ def count_needed_rows(gain: Estimate, limit: float) -> int | None:
     return math.ceil(gain.rows * (half / distance) ** 2) + 1
 
 
-def say_what_decides(evaluation: Evaluation, gain: Estimate, limit: float) -> str:
+def say_what_decides(evaluation: Evaluation, gain: Interval, limit: float) -> str:
     """The difference that an undecided gain's rows cannot show, how many rows would decide, and how to get them."""
     if not math.isfinite(gain.high - gain.low):
         return f"{gain.rows} rows of one document show nothing; publish more documents"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from services.registry.domain import Decision, Evaluation, Gate, MetricFigures
+from services.registry.domain import Decision, Evaluation, Gate, MetricIntervals
 
 PARITY = "parity"
 # Nats per token that a candidate may differ from the trainer, if the gate sets no limit.
@@ -87,7 +87,7 @@ def _not_measured(evaluation: Evaluation, suite: str) -> tuple[Decision, str]:
     )
 
 
-def _candidate_value(figures: MetricFigures | None) -> float | None:
+def _candidate_value(figures: MetricIntervals | None) -> float | None:
     if figures is None or CANDIDATE not in figures.models:
         return None
     return figures.models[CANDIDATE].value

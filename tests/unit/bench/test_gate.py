@@ -6,7 +6,7 @@ from collections import Counter
 from bench.gate import headline, make_judge
 from bench.gate_adapters import LOOP_WORDS, loop
 from bench.gate_measure import MeasuredModel
-from bench.gate_trials import Comparison, Tally, draw_rows, pair_seeds
+from bench.gate_trials import TrialComparison, TrialTally, draw_rows, pair_seeds
 from services.evaluation.domain import Answer, HeldOutRow, ModelResult, Score
 from services.registry.domain import Decision
 
@@ -33,10 +33,10 @@ def test_the_real_code_tells_better_worse_and_broken_models_apart() -> None:
     judge = make_judge(["line of sight"], ROWS)
     base, good = make_model("base", -3.0), make_model("good-1", -2.0)
     everything = range(len(ROWS))
-    assert judge.run(Comparison("better", good, base, None), everything).decision is Decision.PASSED
-    worse = judge.run(Comparison("shuffled", make_model("bad", -2.5), base, good), everything)
+    assert judge.run(TrialComparison("better", good, base, None), everything).decision is Decision.PASSED
+    worse = judge.run(TrialComparison("shuffled", make_model("bad", -2.5), base, good), everything)
     assert worse.decision is Decision.REFUSED and "over incumbent" in worse.reasons[0]
-    half = judge.run(Comparison("half_scale", make_model("half", -2.0, parity=0.4), base, None), everything)
+    half = judge.run(TrialComparison("half_scale", make_model("half", -2.0, parity=0.4), base, None), everything)
     assert half.decision is Decision.REFUSED and "parity" in half.reasons[0]
 
 
@@ -47,10 +47,10 @@ def test_pairs_of_seeds_are_ordered() -> None:
 
 def test_the_headline_counts_refusals_by_a_guard_apart_from_those_by_the_primary_metric() -> None:
     tallies = {
-        "aa": Tally(Counter(refused=3, undecided=17), Counter({"guard": 1, "primary over incumbent": 2})),
-        "better": Tally(Counter(passed=19, undecided=1), Counter()),
-        "looping": Tally(Counter(passed=1, refused=9), Counter()),
-        "looping_first": Tally(Counter(passed=10), Counter()),
+        "aa": TrialTally(Counter(refused=3, undecided=17), Counter({"guard": 1, "primary over incumbent": 2})),
+        "better": TrialTally(Counter(passed=19, undecided=1), Counter()),
+        "looping": TrialTally(Counter(passed=1, refused=9), Counter()),
+        "looping_first": TrialTally(Counter(passed=10), Counter()),
     }
     figures = headline(tallies)
     assert (figures["aa_refused"], figures["aa_not_better"], figures["aa_passed"]) == (0.05, 0.15, 0.0)

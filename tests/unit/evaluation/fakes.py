@@ -16,8 +16,8 @@ from services.evaluation.domain import (
     Evaluation,
     EvaluationResult,
     EvaluationState,
-    HeldOut,
     HeldOutRow,
+    HeldOutSet,
     LoadedCandidate,
     ModelResult,
     Parameters,
@@ -31,7 +31,7 @@ from services.evaluation.judging import JudgeBench
 from services.evaluation.ports import (
     Agreements,
     Artifacts,
-    Definitions,
+    DefinitionStore,
     Evaluations,
     HeldOutRows,
     ModelResults,
@@ -42,7 +42,7 @@ from services.evaluation.worker import EvaluationWorker
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import MetricDefinition, Sampling
+from tailor.words import MetricDefinition, SamplingDefaults
 
 MANIFEST = Ref("s3://datasets/data1/manifest.json", "0" * 64, 10)
 
@@ -170,7 +170,7 @@ class FakeModels(Models):
         self.loaded: set[str] = set()
         self.calls: list[str] = []
         self.scored: list[str] = []
-        self.samplings: list[Sampling] = []
+        self.samplings: list[SamplingDefaults] = []
         self.parity: float | None = 0.01
         self.failures: list[Exception] = []
         self.lock = threading.Lock()
@@ -180,7 +180,7 @@ class FakeModels(Models):
         self.loaded.add(f"adapter:{adapter_digest}")
         return LoadedCandidate(f"adapter:{adapter_digest}", self.parity)
 
-    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: Sampling) -> Answer:
+    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
         with self.lock:
             self._fail()
             self.calls.append(model)
@@ -208,9 +208,9 @@ class MemoryHeldOutRows(HeldOutRows):
         self.by_manifest: dict[str, list[HeldOutRow]] = {}
         self.pairs: list[RankedPair] = []
 
-    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOut:
+    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOutSet:
         rows = tuple(self.by_manifest.get(manifest.uri, self.rows)[:max_rows])
-        return HeldOut(rows, frozenset(row.row_id for row in rows[: max_answers or None]), len(self.rows))
+        return HeldOutSet(rows, frozenset(row.row_id for row in rows[: max_answers or None]), len(self.rows))
 
     def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
         return self.pairs[:limit]
@@ -227,7 +227,7 @@ class MemoryAgreements(Agreements):
         self.agreements.setdefault(key, agreement)
 
 
-class MemoryDefinitions(Definitions):
+class MemoryDefinitions(DefinitionStore):
     def __init__(self) -> None:
         self.definitions: list[Definition] = []
 

@@ -12,17 +12,17 @@ from services.evaluation.adapters.gepa_optimizer import GepaOptimizer
 from services.evaluation.adapters.prompt_store import ObjectPrompts
 from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.baselines.choose import BaselineModels, PromptSearch
-from services.evaluation.baselines.costs import HourPrice, Prices, TokenPrice
+from services.evaluation.baselines.costs import HourPrice, PricePerToken, Prices
 from services.evaluation.baselines.external import ExternalLimits
 from services.evaluation.baselines.few_shot import FewShotModel
-from services.evaluation.domain import Answer, HeldOut, Serving, Specialists
+from services.evaluation.domain import Answer, HeldOutSet, Serving, Specialists
 from services.evaluation.ports import ChatEndpoint
 from services.evaluation.served_models import ServedModels
 from services.evaluation.settings import Settings
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import EvaluationPolicy, Sampling
+from tailor.words import EvaluationPolicy, SamplingDefaults
 from tests.unit.evaluation.fakes import MANIFEST, make_adapter, make_pair, make_row, make_terms, make_worker
 from tests.unit.evaluation.test_few_shot import Rows
 
@@ -42,7 +42,7 @@ class Endpoint(ChatEndpoint):
     def model(self) -> str:
         return "large"
 
-    def complete(self, messages: Sequence[tuple[str, str]], sampling: Sampling) -> Answer:
+    def complete(self, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
         self.calls += 1
         if self.failure:
             raise self.failure
@@ -73,7 +73,7 @@ def evaluate(worker: Any, digest: str = "ad1") -> Any:
 def test_the_models_stand_in_order_and_by_policy() -> None:
     worker = with_baselines({"gpt": Endpoint()}, optimize_prompt=True, external_models=("gpt", "other"))
     incumbent = Serving("reports", 3, "ad0", Ref("s3://models/ad0", "ad0", 1))
-    held_out = HeldOut((make_row(1),), frozenset(), 1)
+    held_out = HeldOutSet((make_row(1),), frozenset(), 1)
     terms = worker.specialists.terms["reports"]
     models = worker.source.list_models(make_adapter(), terms, incumbent, held_out)
     assert [model.name for model in models] == [
@@ -112,7 +112,7 @@ def test_a_second_candidate_on_the_same_rows_asks_no_baseline_again() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sampling": Sampling(repetition_penalty=1.05)},
+        {"sampling": SamplingDefaults(repetition_penalty=1.05)},
         {"policy": EvaluationPolicy(guidelines="Be brief.")},
         {"policy": EvaluationPolicy(few_shot=1)},
     ],
@@ -144,7 +144,7 @@ def test_an_external_model_that_cannot_be_asked_is_left_out_with_the_reason(
 
 
 def test_answers_have_prices_by_tokens_or_by_the_hour() -> None:
-    prices = Prices({"external:gpt": TokenPrice(2.0, 10.0, "EUR")}, HourPrice(3.6, "USD"))
+    prices = Prices({"external:gpt": PricePerToken(2.0, 10.0, "EUR")}, HourPrice(3.6, "USD"))
     result = evaluate(with_baselines({"gpt": Endpoint()}, prices, external_models=("gpt",)))
     costs = {cost.model: (cost.price_per_1000, cost.currency) for cost in result.costs}
     assert costs["external:gpt"] == (pytest.approx(3.0), "EUR")
@@ -172,7 +172,7 @@ def test_for_pairs_examples_also_come_from_the_documents_dataset() -> None:
     worker.artifacts.add_adapter(parent)
     worker.artifacts.add_dataset("pairs1", MANIFEST)
     adapter = replace(make_adapter("ad1"), dataset_digest="pairs1", parent_digest="ad0")
-    held_out = HeldOut((make_pair(1), make_row(1)), frozenset(), 2)
+    held_out = HeldOutSet((make_pair(1), make_row(1)), frozenset(), 2)
     few_shot = worker.source.list_models(adapter, worker.specialists.terms["reports"], None, held_out)[1]
     assert isinstance(few_shot, FewShotModel) and few_shot.data.digests == ["data1", "pairs1"]
 
@@ -183,7 +183,7 @@ def test_settings_give_models_prices_and_keys() -> None:
         external_model_keys={"gpt": "sk-secret"},
         inference_price_hour=1.5,
     )
-    assert settings.prices == Prices({"external:gpt": TokenPrice(2, 8, "EUR")}, HourPrice(1.5, "EUR"))
+    assert settings.prices == Prices({"external:gpt": PricePerToken(2, 8, "EUR")}, HourPrice(1.5, "EUR"))
     assert "sk-secret" not in repr(settings)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from services.evaluation.adapters.chat_endpoint import OpenAiEndpoint
-from services.evaluation.baselines.costs import HourPrice, Prices, TokenPrice
+from services.evaluation.baselines.costs import HourPrice, PricePerToken, Prices
 from services.evaluation.baselines.external import ExternalLimits, ExternalModel, UnknownModel
 from services.evaluation.domain import Answer, HeldOutRow, ModelCost, ModelResult
 from tailor.errors import FailedPrecondition, Reason
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 from tests.synthesis import Reply, Script, ScriptedEndpoint, scripted
 
 ROW = HeldOutRow("r1", "report", (), (("user", "Write of Anna Vogel."),), "The ferry.")
@@ -31,7 +31,7 @@ def always(**reply: Any) -> Script:
 
 def test_is_asked_with_guidelines_and_the_sampling_of_the_specialist() -> None:
     with external(always(content="The pier.", usage=(40, 3))) as (model, server):
-        answer = model.answer(ROW, Sampling(temperature=0.5, top_p=0.9, max_tokens=70))
+        answer = model.answer(ROW, SamplingDefaults(temperature=0.5, top_p=0.9, max_tokens=70))
         score = model.score(ROW, ROW.reference)
 
     assert (answer.text, answer.prompt_tokens, answer.tokens, answer.finished) == ("The pier.", 40, 3, True)
@@ -50,7 +50,7 @@ def test_is_asked_with_guidelines_and_the_sampling_of_the_specialist() -> None:
 
 def test_without_a_limit_the_endpoint_decides_the_length() -> None:
     with external(always(content="ok")) as (model, server):
-        model.answer(ROW, Sampling())
+        model.answer(ROW, SamplingDefaults())
     assert server.requests[0].keys() == {"model", "messages", "temperature"}
 
 
@@ -59,8 +59,8 @@ def test_gives_up_options_that_the_endpoint_does_not_take() -> None:
         return Reply(status=400, param="max_tokens") if "max_tokens" in body else Reply(content="ok")
 
     with external(script) as (model, server):
-        assert model.answer(ROW, Sampling(max_tokens=7)).text == "ok"
-        model.answer(ROW, Sampling(max_tokens=7))
+        assert model.answer(ROW, SamplingDefaults(max_tokens=7)).text == "ok"
+        model.answer(ROW, SamplingDefaults(max_tokens=7))
     assert [body.get("max_completion_tokens") for body in server.requests] == [None, 7, 7]
 
 
@@ -76,7 +76,7 @@ def test_gives_up_options_that_the_endpoint_does_not_take() -> None:
 )
 def test_what_another_attempt_does_not_change_is_said_at_once(reply: dict[str, Any], reason: Reason) -> None:
     with external(always(**reply)) as (model, server), pytest.raises(FailedPrecondition) as caught:
-        model.answer(ROW, Sampling())
+        model.answer(ROW, SamplingDefaults())
     assert (caught.value.reason, len(server.requests)) == (reason, 1)
     assert "gpt" in caught.value.message
     assert not any(secret in str(caught.value) for secret in ("Anna", "sk-secret"))
@@ -85,27 +85,27 @@ def test_what_another_attempt_does_not_change_is_said_at_once(reply: dict[str, A
 @pytest.mark.parametrize("reply", [{"status": 500}, {"status": 429, "headers": {"retry-after": "1"}}, {"seconds": 1.0}])
 def test_tries_again_and_is_left_out_if_no_attempt_succeeds(reply: dict[str, Any]) -> None:
     with external(always(**reply), attempts=3) as (model, server), pytest.raises(FailedPrecondition) as caught:
-        model.answer(ROW, Sampling())
+        model.answer(ROW, SamplingDefaults())
     assert "Attempts: 3." in caught.value.message
     assert len(server.requests) == 3
 
 
 def test_an_attempt_after_a_failure_counts() -> None:
     with external(lambda number, body: Reply(status=503) if number == 0 else Reply(content="ok")) as (model, _):
-        assert model.answer(ROW, Sampling()).text == "ok"
+        assert model.answer(ROW, SamplingDefaults()).text == "ok"
 
 
 def test_a_few_refused_prompts_count_as_empty_answers_and_many_leave_it_out() -> None:
     with external(always(status=422), max_refusals=2) as (model, _):
-        assert [model.answer(ROW, Sampling()).text for _ in range(2)] == ["", ""]
+        assert [model.answer(ROW, SamplingDefaults()).text for _ in range(2)] == ["", ""]
         with pytest.raises(FailedPrecondition) as caught:
-            model.answer(ROW, Sampling())
+            model.answer(ROW, SamplingDefaults())
     assert (caught.value.reason, model.refused) == (Reason.EXTERNAL_REFUSED, 3)
 
 
 def test_an_answer_that_was_cut_is_not_finished() -> None:
     with external(always(content="The", finish="length", usage=None)) as (model, _):
-        answer = model.answer(ROW, Sampling(max_tokens=1))
+        answer = model.answer(ROW, SamplingDefaults(max_tokens=1))
     assert (answer.text, answer.finished, answer.tokens) == ("The", False, 0)
 
 
@@ -119,7 +119,7 @@ def test_the_price_of_1000_answers_counts_tokens_or_hours() -> None:
     cost = ModelCost("external:gpt", 2, 3.0, 4.0, 2000.0, 50.0)
 
     result = ModelResult((*answers, None), (None, None, None))
-    prices = Prices({"external:gpt": TokenPrice(3.0, 15.0, "EUR")}, HourPrice(7.2, "USD"))
+    prices = Prices({"external:gpt": PricePerToken(3.0, 15.0, "EUR")}, HourPrice(7.2, "USD"))
 
     tokens = prices.add_to(cost, result, 8)
     hours = prices.add_to(replace(cost, model="few_shot"), result, 2)

@@ -8,13 +8,13 @@ from services.evaluation.baselines.few_shot import FewShotModel
 from services.evaluation.baselines.prompts import with_examples
 from services.evaluation.baselines.train_data import TrainData
 from services.evaluation.domain import Answer, HeldOutRow, LoadedCandidate, Score
-from services.evaluation.ports import Models, TrainRows, TrainSplit
+from services.evaluation.ports import HouseExamples, Models, TrainSplit
 from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 
 MANIFEST = Ref("s3://datasets/d/manifest.json", "d", 1)
-SAMPLING = Sampling(max_tokens=9)
+SAMPLING = SamplingDefaults(max_tokens=9)
 
 
 def row(row_id: str, prompt: str, task: str = "report", documents: tuple[str, ...] = ()) -> HeldOutRow:
@@ -39,7 +39,7 @@ class Split(TrainSplit):
             yield self.rows[start : start + 2]
 
 
-class Rows(TrainRows):
+class Rows(HouseExamples):
     def __init__(self, rows: Sequence[HeldOutRow]) -> None:
         self.rows = rows
         self.opened = 0
@@ -56,13 +56,13 @@ class SmallModels(Models):
     def __init__(self, words: int = 1000) -> None:
         self.words = words
         self.asked: list[tuple[tuple[str, str], ...]] = []
-        self.sampling: list[Sampling] = []
+        self.sampling: list[SamplingDefaults] = []
         self.scored = 0
 
     def load(self, adapter_digest: str, manifest: Ref) -> LoadedCandidate:
         raise NotImplementedError
 
-    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: Sampling) -> Answer:
+    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
         assert model == "base"
         self.asked.append(tuple(messages))
         self.sampling.append(sampling)

@@ -14,7 +14,7 @@ from services.evaluation.ports import Models, PromptOptimizer, PromptTask
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import Sampling
+from tailor.words import SamplingDefaults
 from tests.unit.evaluation.test_few_shot import Rows, SmallModels, row
 
 MANIFEST = Ref("s3://datasets/d/manifest.json", "d", 1)
@@ -34,7 +34,7 @@ class Promptable(Models):
     def load(self, adapter_digest: str, manifest: Ref) -> LoadedCandidate:
         raise NotImplementedError
 
-    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: Sampling) -> Answer:
+    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
         assert model == "base"
         prompt = messages[-1][1]
         if "new instruction" in prompt:
@@ -72,7 +72,7 @@ def prompted(
         base="tiny",
         data=TrainData(Rows(rows), {"d1": MANIFEST}),
         seed=seed,
-        task=ServedTask(models, Sampling(max_tokens=9)),
+        task=ServedTask(models, SamplingDefaults(max_tokens=9)),
         reflection="base",
         optimizer=optimizer or GepaOptimizer(),
         store=ObjectPrompts(store),
@@ -99,7 +99,7 @@ def test_answers_and_scores_with_the_instructions_after_the_system_prompt() -> N
     models = Promptable()
     model = prompted(models, MemoryStore())
     model.prepare()
-    assert model.answer(TRAIN[0], Sampling()).text == "A plain answer."
+    assert model.answer(TRAIN[0], SamplingDefaults()).text == "A plain answer."
     assert model.score(TRAIN[0], "anything") == Score(-1.0, 2)
 
 
@@ -138,14 +138,14 @@ def test_a_reflection_prompt_that_does_not_fit_leaves_out_the_model() -> None:
 
 def test_instructions_without_room_for_the_reference_score_0_and_a_row_then_has_its_own_prompt() -> None:
     models = SmallModels(words=8)
-    task = ServedTask(models, Sampling())
+    task = ServedTask(models, SamplingDefaults())
     asked = row("h1", "Report now")
     assert task.score("Many words of instructions stand in this prompt.", asked) == 0.0
     assert task.score("Brief.", asked) > 0.0
     model = prompted(models, MemoryStore(), seed="Many words of guidelines stand in this prompt.")
     model.store.save(model.key.removeprefix("prompt:"), OptimizedPrompt("Many words stand in this very prompt.", ()))
     model.prepare()
-    model.answer(asked, Sampling())
+    model.answer(asked, SamplingDefaults())
     assert models.asked == [asked.messages]
     assert model.notes["rows without room for the instructions"] == 1
 

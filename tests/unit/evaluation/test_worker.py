@@ -20,7 +20,7 @@ from services.evaluation.domain import (
 from services.evaluation.served_models import BaseModel, ServedModels
 from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.storage.ref import Ref
-from tailor.words import EvaluationPolicy, Sampling
+from tailor.words import EvaluationPolicy, SamplingDefaults
 from tests.unit.evaluation.fakes import (
     MemoryHeldOutRows,
     make_adapter,
@@ -261,7 +261,7 @@ def test_only_some_rows_are_answered_but_all_are_scored() -> None:
 
 
 def test_every_model_is_asked_with_the_sampling_of_the_specialist() -> None:
-    sampling = Sampling(temperature=0.7, repetition_penalty=1.1, max_tokens=64)
+    sampling = SamplingDefaults(temperature=0.7, repetition_penalty=1.1, max_tokens=64)
     worker = make_worker(specialists=Specialists({"reports": make_terms(sampling=sampling)}))
     evaluate(worker)
     assert set(worker.models.samplings) == {sampling}
@@ -272,7 +272,7 @@ def test_another_sampling_asks_the_base_again() -> None:
     evaluate(worker)
     evaluate(worker, "evl_2", "ad2")
     assert worker.models.calls.count("base") == 4
-    worker.specialists.update_terms(replace(make_terms(), revision=2, sampling=Sampling(max_tokens=9)))
+    worker.specialists.update_terms(replace(make_terms(), revision=2, sampling=SamplingDefaults(max_tokens=9)))
     result = evaluate(worker, "evl_3", "ad3")
     assert worker.models.calls.count("base") == 8
     assert result.specialist_revision == 2

@@ -22,7 +22,7 @@ from tailor.rpc.identity import Trust
 from tests.unit.inference.fakes import KEY, World, apply_serving, make_world, served
 
 PROMPT = "Write it."
-HOUSE = words.Sampling(temperature=0.75, top_p=0.5, repetition_penalty=1.25, max_tokens=7)
+HOUSE = words.SamplingDefaults(temperature=0.75, top_p=0.5, repetition_penalty=1.25, max_tokens=7)
 
 
 @pytest.fixture
@@ -83,10 +83,10 @@ def test_the_definition_brings_the_sampling_and_a_tombstone_removes_it() -> None
     consumer = SpecialistConsumer(definitions)
 
     consumer.apply(Event(SPECIALISTS, "reports", message.SerializeToString()))
-    assert definitions.sampling("reports") == words.Sampling(temperature=0.5, max_tokens=9)
+    assert definitions.sampling("reports") == words.SamplingDefaults(temperature=0.5, max_tokens=9)
 
     consumer.apply(Event(SPECIALISTS, "reports", None))
-    assert definitions.sampling("reports") == words.Sampling()
+    assert definitions.sampling("reports") == words.SamplingDefaults()
 
 
 def test_private_prompts_keep_the_sampling_of_the_specialist(world: World) -> None:

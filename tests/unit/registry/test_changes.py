@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from services.registry.domain import CanaryPolicy, Gate, Guard, PrimaryMetric, Specialist
+from services.registry.domain import CanaryPolicy, Gate, GuardMetric, PrimaryMetric, Specialist
 from services.registry.rules.changes import FieldChange, list_changes
-from tailor.words import MetricDefinition, Sampling
+from tailor.words import MetricDefinition, SamplingDefaults
 
 SPECIALIST = Specialist("reports", "tiny", "lora", gate=Gate(PrimaryMetric("rougeL", 0.05)), revision=3)
 
@@ -14,8 +14,8 @@ def test_the_same_definition_of_another_revision_has_no_changes() -> None:
 
 
 def test_changed_fields_are_named_as_in_toml() -> None:
-    gate = replace(SPECIALIST.gate, primary=PrimaryMetric("rougeL", 0.02), guards=(Guard("bleu", 1.5),))
-    changed = replace(SPECIALIST, gate=gate, sampling=Sampling(temperature=0.7))
+    gate = replace(SPECIALIST.gate, primary=PrimaryMetric("rougeL", 0.02), guards=(GuardMetric("bleu", 1.5),))
+    changed = replace(SPECIALIST, gate=gate, sampling=SamplingDefaults(temperature=0.7))
     assert list_changes(SPECIALIST, changed) == (
         FieldChange("gate.primary.min_gain", "0.05", "0.02"),
         FieldChange("gate.guards", "[]", ""),

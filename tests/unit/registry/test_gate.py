@@ -4,25 +4,29 @@ from dataclasses import replace
 
 import pytest
 
-from services.registry.domain import Decision, Estimate, Evaluation, Gate, Guard, MetricFigures, PrimaryMetric
+from services.registry.domain import Decision, Evaluation, Gate, GuardMetric, Interval, MetricIntervals, PrimaryMetric
 from services.registry.rules.gate import decide
 from services.registry.rules.power import count_needed_rows
 
 GATE = Gate(
-    PrimaryMetric("log_likelihood", 0.05, 0.0), (Guard("rougeL", 0.02),), beat=("base",), min_rows=20, max_parity=0.1
+    PrimaryMetric("log_likelihood", 0.05, 0.0),
+    (GuardMetric("rougeL", 0.02),),
+    beat=("base",),
+    min_rows=20,
+    max_parity=0.1,
 )
 
 
-def gain(value: float, half: float, rows: int = 24) -> Estimate:
-    return Estimate(value, value - half, value + half, rows)
+def gain(value: float, half: float, rows: int = 24) -> Interval:
+    return Interval(value, value - half, value + half, rows)
 
 
-def value(number: float) -> MetricFigures:
-    return MetricFigures("", {"candidate": Estimate(number, number, number, 1)})
+def value(number: float) -> MetricIntervals:
+    return MetricIntervals("", {"candidate": Interval(number, number, number, 1)})
 
 
-def figures(metric: str, **gains: Estimate) -> MetricFigures:
-    return MetricFigures(metric, {}, gains)
+def figures(metric: str, **gains: Interval) -> MetricIntervals:
+    return MetricIntervals(metric, {}, gains)
 
 
 def evaluation(**changes: object) -> Evaluation:
@@ -42,7 +46,7 @@ def evaluation(**changes: object) -> Evaluation:
     return replace(passed, **changes)  # type: ignore[arg-type]
 
 
-def with_gain(metric: str, **gains: Estimate) -> Evaluation:
+def with_gain(metric: str, **gains: Interval) -> Evaluation:
     known = evaluation()
     return replace(known, metrics={**known.metrics, metric: figures(metric, **gains)})
 
@@ -112,7 +116,7 @@ def test_a_guard_that_may_be_lost_is_undecided() -> None:
 
 
 def test_an_equal_guard_without_a_margin_passes() -> None:
-    strict = replace(GATE, guards=(Guard("rougeL", 0.0),))
+    strict = replace(GATE, guards=(GuardMetric("rougeL", 0.0),))
     assert decide(strict, with_gain("rougeL", base=gain(0.0, 0.0))).decision is Decision.PASSED
 
 
@@ -135,7 +139,7 @@ def test_refuses_what_breaks_a_hard_limit_or_was_not_measured(changes: dict[str,
 
 
 def test_a_limit_of_a_suite_counts_only_if_it_is_set() -> None:
-    forgot = MetricFigures("forgetting.loss", {}, {"base": gain(-0.3, 0.5)})
+    forgot = MetricIntervals("forgetting.loss", {}, {"base": gain(-0.3, 0.5)})
     forgotten = evaluation(suites={"parity": value(0.0), "forgetting.loss": forgot})
     assert decide(GATE, forgotten).decision is Decision.PASSED
     assert decide(replace(GATE, max_forgetting=0.4), forgotten).decision is Decision.PASSED
@@ -188,5 +192,5 @@ def test_a_judge_without_agreement_does_not_count() -> None:
 
 
 def test_nan_never_passes() -> None:
-    nothing = Estimate(float("nan"), float("-inf"), float("inf"), 0)
+    nothing = Interval(float("nan"), float("-inf"), float("inf"), 0)
     assert decide(GATE, with_gain("log_likelihood", base=nothing)).decision is Decision.UNDECIDED

@@ -9,7 +9,7 @@ from services.registry.domain import APPROVAL, Specialist
 from services.registry.rules.checks import check_specialist
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import InvalidArgument
-from tailor.words import Criterion, EvaluationPolicy, MetricDefinition, Sampling
+from tailor.words import Criterion, EvaluationPolicy, MetricDefinition, SamplingDefaults
 
 PLAIN = Specialist("reports", "smollm2", "lora")
 TONE = Criterion("tone", "Sounds like a colleague.")
@@ -25,14 +25,14 @@ def find_violation(specialist: Specialist) -> str:
 @pytest.mark.parametrize(
     ("sampling", "field"),
     [
-        (Sampling(temperature=2.1), "sampling.temperature"),
-        (Sampling(temperature=float("nan")), "sampling.temperature"),
-        (Sampling(top_p=0), "sampling.top_p"),
-        (Sampling(repetition_penalty=0.9), "sampling.repetition_penalty"),
-        (Sampling(max_tokens=-1), "sampling.max_tokens"),
+        (SamplingDefaults(temperature=2.1), "sampling.temperature"),
+        (SamplingDefaults(temperature=float("nan")), "sampling.temperature"),
+        (SamplingDefaults(top_p=0), "sampling.top_p"),
+        (SamplingDefaults(repetition_penalty=0.9), "sampling.repetition_penalty"),
+        (SamplingDefaults(max_tokens=-1), "sampling.max_tokens"),
     ],
 )
-def test_refuses_invalid_sampling_with_its_field(sampling: Sampling, field: str) -> None:
+def test_refuses_invalid_sampling_with_its_field(sampling: SamplingDefaults, field: str) -> None:
     assert find_violation(replace(PLAIN, sampling=sampling)) == field
 
 
@@ -76,7 +76,7 @@ def test_refuses_an_invalid_evaluation_with_its_field(policy: EvaluationPolicy, 
 def test_keeps_everything_over_the_wire() -> None:
     specialist = replace(
         PLAIN,
-        sampling=Sampling(0.7, 0.9, 1.05, 400),
+        sampling=SamplingDefaults(0.7, 0.9, 1.05, 400),
         promotion=APPROVAL,
         metrics=(MetricDefinition("house", "terms", '{"terms": ["value corridor"]}'),),
         evaluation=EvaluationPolicy(300, 50, 0, "Be brief.", True, ("gpt",), ("safety",), (TONE,), 0.0, 7),
@@ -88,7 +88,7 @@ def test_keeps_everything_over_the_wire() -> None:
 
 def test_absent_fields_get_their_defaults() -> None:
     specialist = wire.to_specialist(models_pb2.SpecialistChanged(name="reports"))
-    assert specialist.sampling == Sampling(temperature=0.0, top_p=1.0, repetition_penalty=1.0, max_tokens=0)
+    assert specialist.sampling == SamplingDefaults(temperature=0.0, top_p=1.0, repetition_penalty=1.0, max_tokens=0)
     assert specialist.evaluation == EvaluationPolicy(max_rows=200, few_shot=3, min_judge_agreement=0.4)
     assert specialist.promotion == "automatic"
 

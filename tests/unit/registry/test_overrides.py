@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.registry.domain import Estimate, Evaluation, Gate, MetricFigures
+from services.registry.domain import Evaluation, Gate, Interval, MetricIntervals
 from services.registry.rules.overrides import check_override, check_reason
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 
@@ -10,8 +10,8 @@ from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 def evaluation(memorised: float | None) -> Evaluation:
     suites = {}
     if memorised is not None:
-        count = Estimate(memorised, memorised, memorised, 10)
-        suites["memorisation.memorised"] = MetricFigures("memorisation.memorised", {"candidate": count})
+        count = Interval(memorised, memorised, memorised, 10)
+        suites["memorisation.memorised"] = MetricIntervals("memorisation.memorised", {"candidate": count})
     return Evaluation("evl_1", "ab12", "reports", 4, {}, suites, incumbent_generation=0)
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from services.evaluation.domain import Score
-from services.evaluation.suites.suite import Asker, Messages
+from services.evaluation.suites.suite import Messages, SuiteAsker
 
 
-class ScriptedAsker(Asker):
+class ScriptedAsker(SuiteAsker):
     """Each model answers and scores by a function of the prompt's last message; scores are nats per token over ten tokens."""
 
     def __init__(
