@@ -32,6 +32,7 @@ from tailor.events.outbox import Outbox
 from tailor.rpc.identity import Identity
 from tailor.storage.memory import MemoryStore
 from tests.datasets import built
+from tests.evaluations import make_evaluated, make_figures
 from tests.unit.inference.fakes import FakeEngine, FakeStream, make_world
 
 NAME = "reports"

@@ -125,7 +125,9 @@ def test_a_refused_adapter_shows_what_to_do_and_can_be_overridden_with_a_reason(
         page = browser.get(f"/evaluations/{ADAPTER}").text
         assert '<code class="command">tailor specialist update engagement-reports.toml</code>' in page
         assert "Override the gate" in page
-        without = browser.post("/override", data={"specialist": NAME, "adapter_digest": ADAPTER, "expected_generation": "1"})
+        without = browser.post(
+            "/override", data={"specialist": NAME, "adapter_digest": ADAPTER, "expected_generation": "1"}
+        )
         done = browser.post(
             "/override",
             data={"specialist": NAME, "adapter_digest": ADAPTER, "expected_generation": "1", "reason": "needed today"},
