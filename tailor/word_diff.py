@@ -31,9 +31,7 @@ class Piece:
 def diff_words(first: str, second: str) -> Iterator[Piece]:
     """The pieces of both texts in reading order. Words beyond the 4,000th of a text are one piece, not compared."""
     ours, theirs = WORD.findall(first), WORD.findall(second)
-    heads = ours[:MAX_WORDS], theirs[:MAX_WORDS]
-    first_words, second_words = ([word.strip() for word in words] for words in heads)
-    matcher = difflib.SequenceMatcher(None, first_words, second_words, autojunk=False)
+    matcher = difflib.SequenceMatcher(None, _strip(ours[:MAX_WORDS]), _strip(theirs[:MAX_WORDS]), autojunk=False)
     for tag, start, end, other_start, other_end in matcher.get_opcodes():
         if tag == "equal":
             yield Piece(Side.BOTH, "".join(theirs[other_start:other_end]))
@@ -45,3 +43,8 @@ def diff_words(first: str, second: str) -> Iterator[Piece]:
     for side, words in ((Side.FIRST, ours), (Side.SECOND, theirs)):
         if len(words) > MAX_WORDS:
             yield Piece(side, "".join(words[MAX_WORDS:]))
+
+
+def _strip(words: list[str]) -> list[str]:
+    """The words without the white space behind them, which is not compared."""
+    return [word.strip() for word in words]

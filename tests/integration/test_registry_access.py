@@ -205,6 +205,27 @@ CALLS = [
     CallCase(
         "StopCanary", lambda n: registry_pb2.StopCanaryRequest(specialist=n, expected_generation=1), ("OPERATOR",)
     ),
+    CallCase("DeleteSpecialist", lambda n: registry_pb2.DeleteSpecialistRequest(name=n), ("OPERATOR",)),
+    CallCase(
+        "ListApprovals", lambda n: registry_pb2.ListApprovalsRequest(specialist=n), ("ENGINEER", "OPERATOR", "EXPERT")
+    ),
+    CallCase("ApproveAdapter", lambda n: registry_pb2.ApproveAdapterRequest(adapter_digest=DIGESTS[n]), ("OPERATOR",)),
+    CallCase(
+        "DeclineAdapter",
+        lambda n: registry_pb2.DeclineAdapterRequest(adapter_digest=DIGESTS[n], reason="too long"),
+        ("OPERATOR",),
+    ),
+    CallCase(
+        "ListDecisions",
+        lambda n: registry_pb2.ListDecisionsRequest(specialist=n),
+        ("ENGINEER", "OPERATOR", "DATA_PROTECTION"),
+    ),
+    CallCase(
+        "GetLeaderboard", lambda n: registry_pb2.GetLeaderboardRequest(specialist=n), ("ENGINEER", "OPERATOR", "EXPERT")
+    ),
+    CallCase(
+        "PinEntry", lambda n: registry_pb2.PinEntryRequest(specialist=n, entry="base", pinned=True), ("OPERATOR",)
+    ),
     CallCase(
         "Trace",
         lambda n: registry_pb2.TraceRequest(draft_id=f"drf_{n}"),
@@ -237,7 +258,10 @@ def test_other_specialists_are_answered_like_unknown_ones(world: World) -> None:
 
 
 def test_the_same_calls_succeed_for_own_specialists(world: World) -> None:
-    changing = {"CreateSpecialist", "UpdateSpecialist", "Promote", "Rollback", "StartCanary", "StopCanary", "CreateKey"}
+    changing = {
+        *("CreateSpecialist", "UpdateSpecialist", "DeleteSpecialist", "CreateKey"),
+        *("Promote", "Rollback", "StartCanary", "StopCanary", "ApproveAdapter", "DeclineAdapter"),
+    }
     for case in CALLS:
         for role in case.roles:
             # A caller sees only drafts that its key requested.
@@ -261,6 +285,20 @@ def test_lists_contain_only_own_specialists(world: World) -> None:
     for call, request in calls:
         with pytest.raises(PermissionDenied), wire_errors("registry"):
             call(request, timeout=10)
+
+
+def test_a_deletion_is_recorded_with_the_callers_own_key(world: World) -> None:
+    secret = world.key("OPERATOR", OWN)
+    with world.begin() as tx:
+        key = tx.keys.find_by_hash(hashlib.sha256(secret.encode()).hexdigest())
+    assert key is not None
+    operator = world.stub(secret)
+    request = registry_pb2.DeleteSpecialistRequest(name=OWN, decided_by="key_of_somebody_else")
+    assert [operator.DeleteSpecialist(request).deleted for _ in range(2)] == [True, False]
+    (decision,) = operator.ListDecisions(registry_pb2.ListDecisionsRequest()).decisions
+    assert (decision.kind, decision.key_id) == (registry_pb2.OPERATOR_DECISION_KIND_DELETION, key.key_id)
+    with pytest.raises(InvalidArgument), wire_errors("registry"):
+        operator.DeclineAdapter(registry_pb2.DeclineAdapterRequest(adapter_digest=DIGESTS[OWN]))
 
 
 def test_a_caller_cannot_see_drafts_of_other_keys(world: World) -> None:

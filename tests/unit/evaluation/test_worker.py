@@ -379,3 +379,10 @@ def test_the_worker_stops_while_it_waits() -> None:
     stop.set()
     thread.join(5)
     assert not thread.is_alive() and find(worker).state is EvaluationState.QUEUED
+
+
+def test_an_adapter_of_a_deleted_specialist_is_not_evaluated() -> None:
+    worker = make_worker(specialists=Specialists({"reports": replace(make_terms(), deleted=True)}))
+    queue(worker)
+    assert worker.evaluate_next(RUNNING)
+    assert find(worker).reason == Reason.SPECIALIST_DELETED

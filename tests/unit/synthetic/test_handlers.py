@@ -273,3 +273,16 @@ def test_equal_corpora_give_equal_bytes() -> None:
     first, second = filled(), filled()
     digests = {handlers.build_dataset(app, "reports", "").dataset.digest for app in (first, second)}
     assert len(digests) == 1 and first.store.objects == second.store.objects
+
+
+def test_nothing_is_built_for_a_deleted_specialist_and_older_revisions_do_not_return() -> None:
+    app = make_app()
+    handlers.forget_specialist(app, SPECIALIST.name, SPECIALIST.revision + 1)
+    handlers.on_specialist(app, SPECIALIST)
+    assert handlers.tick(app) == []
+    with pytest.raises(NotFound):
+        handlers.find_specialist(app, SPECIALIST.name)
+    again = replace(SPECIALIST, revision=SPECIALIST.revision + 2)
+    handlers.on_specialist(app, again)
+    handlers.forget_specialist(app, SPECIALIST.name, SPECIALIST.revision + 1)
+    assert handlers.find_specialist(app, SPECIALIST.name) == again
