@@ -45,17 +45,9 @@ def furnish(root: Path) -> Place:
     return Place(root, base)
 
 
-@dataclass(frozen=True)
-class BuildFigures:
-    """The figures of a corpus, and the key of its first manifest."""
-
-    figures: dict[str, Any]
-    manifest: str
-
-
 def measure(
     place: Place, name: str, papers: Iterable[Paper], more: Sequence[Paper], checked: Sequence[Paper]
-) -> BuildFigures:
+) -> dict[str, Any]:
     """Publish the papers, prepare them and build; then publish `more` and build again. `checked` are the papers on which coverage is recomputed."""
     root = place.root / name
     root.mkdir()
@@ -80,9 +72,7 @@ def measure(
         for unit in ("rows", "tokens")
     }
     more_figures = {name: rows.manifest["figures"].get(name, {}) for name in ("tasks", "languages")}
-    return BuildFigures(
-        {**figures, **splits, **more_figures, "recomputed": rows_check.check(rows, checked)}, first["manifest"]
-    )
+    return {**figures, **splits, **more_figures, "recomputed": rows_check.check(rows, checked)}
 
 
 def _figures(intake: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
