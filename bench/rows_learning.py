@@ -1,7 +1,8 @@
 """What the rows teach: the small base trained on the rows of before, and on those of today, of the same documents.
 
 Both sides train the same number of tokens (prompts and answers) by the real worker with the same recipe, on rows that a fixed draw takes from all rows of the train
-documents of the dataset. The held-out documents of that dataset stand in neither. All three models get the same prompts, whose wording neither side trains:
+documents. The documents of one package or command are on one side; an eighth of these families is held out. All three models get the same prompts, whose wording
+neither side trains:
 
 - `loss`: the mean loss per token of parts of held-out documents, as answers to a prompt with the title and the words before. Parts that share 13 words with a
   train document are left out. Every part is asked about twice: with its line breaks, as rows of before have them, and with single spaces, as rows of today read them.
@@ -18,6 +19,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench import rows_check, rows_old
@@ -35,6 +37,7 @@ from bench.rows_questions import (
     make_questions,
     without_shared,
 )
+from bench.rows_real import find_family
 from bench.rows_texts import Paper
 from bench.training_house import House, Used, fetch_weights, recipe, run_worker
 from services.synthetic.adapters.tokenizers import StoredTokenizers
@@ -52,6 +55,7 @@ from tests.datasets import store_dataset
 from tests.unit.training.stores import FileStore
 
 MAX_ROW_TOKENS = 1024
+HELD_OUT_EVERY = 8
 LEARNING_RATE = 2e-3
 NEW_TOKENS, BATCH, REPETITION_PENALTY = 96, 20, 1.05
 SAMPLES, SEED = 2_000, 7
@@ -60,9 +64,9 @@ Message = dict[str, str]
 Pair = tuple[float, float]
 
 
-def measure(place: Place, papers: Sequence[Paper], manifest: str, tokens: int, documents: int) -> dict[str, Any]:
-    """Train both sides and compare them with each other and with the base, on this number of held-out documents."""
-    train, kept = _sides(place, papers, manifest)
+def measure(place: Place, papers: Sequence[Paper], tokens: int, documents: int) -> dict[str, Any]:
+    """Train both sides and compare them with each other and with the base, on at most this number of held-out documents."""
+    train, kept = split_families(papers)
     kept = kept[:documents]
     counter = StoredTokenizers(FileStore(place.store)).for_base(BASE)
     rows = {"old": old_rows(train), "new": new_rows(train, counter)}
@@ -114,16 +118,16 @@ def _describe_side(
     }
 
 
-def _sides(place: Place, papers: Sequence[Paper], manifest: str) -> tuple[list[Paper], list[Paper]]:
-    """The train documents, and held-out documents in English with enough words, in the order of a hash."""
-    stored = rows_check.StoredRows.of(place.store, manifest)
-    train, kept = (
-        {name for answers in stored.answers(split) for name in answers.documents} for split in (TRAIN, HELD_OUT)
-    )
-    long = [paper for paper in papers if paper.language == "en" and len(paper.text.split()) > PART_WORDS + BEFORE_WORDS]
-    chosen = [paper for paper in long if paper.document_id in kept - train]
-    chosen.sort(key=lambda paper: hashlib.sha256(paper.document_id.encode()).digest())
-    return [paper for paper in papers if paper.document_id in train - kept], chosen
+def split_families(papers: Sequence[Paper]) -> tuple[list[Paper], list[Paper]]:
+    """The train documents, and the held-out documents in English with enough words."""
+    train, kept = [], []
+    for paper in papers:
+        draw = hashlib.sha256(" ".join(find_family(Path(paper.name))).encode()).digest()
+        if draw[0] % HELD_OUT_EVERY:
+            train.append(paper)
+        elif paper.language == "en" and len(paper.text.split()) > PART_WORDS + BEFORE_WORDS:
+            kept.append(paper)
+    return train, kept
 
 
 def old_rows(papers: Sequence[Paper]) -> list[dict[str, Any]]:

@@ -46,17 +46,9 @@ def furnish(root: Path) -> Place:
     return Place(root, base)
 
 
-@dataclass(frozen=True)
-class BuildFigures:
-    """The figures of a corpus, and the key of its first manifest."""
-
-    figures: dict[str, Any]
-    manifest: str
-
-
 def measure(
     place: Place, name: str, papers: Iterable[Paper], more: Sequence[Paper], checked: Sequence[Paper]
-) -> BuildFigures:
+) -> dict[str, Any]:
     """Publish the papers, prepare them and build; then publish `more` and build again. `checked` are the papers on which coverage is recomputed."""
     root = place.root / name
     root.mkdir()
@@ -86,10 +78,8 @@ def measure(
         for unit in ("rows", "tokens")
     }
     languages = {tag: count["rows"] for tag, count in rows.manifest["languages"].items()}
-    more_figures = {"tasks": rows.manifest["figures"]["tasks"], "languages": languages}
-    return BuildFigures(
-        {**figures, **splits, **more_figures, "recomputed": rows_check.check(rows, checked)}, first["manifest"]
-    )
+    more_figures = {"tasks": rows.manifest["figures"].get("tasks", {}), "languages": languages}
+    return {**figures, **splits, **more_figures, "recomputed": rows_check.check(rows, checked)}
 
 
 def _figures(intake: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:

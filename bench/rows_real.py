@@ -57,7 +57,7 @@ class RealCorpus:
 
 
 def read_machine(max_files: int = MAX_FILES) -> RealCorpus:
-    """Choose files and read them. Takes minutes for 2,000 files."""
+    """Choose files and read them. Takes minutes for 1,200 files."""
     paths = choose(candidates(), max_files)
     left_out = LeftOut()
     pool, language_of = ParserPool(LIMITS, 1), LanguageDetector()
@@ -92,12 +92,19 @@ def choose(paths: Iterable[Path], max_files: int) -> list[Path]:
     return [path for path in ordered if path in chosen]
 
 
+def find_family(path: Path) -> tuple[str, str]:
+    """The package whose documentation a file is, or the word with which the name of a manual page begins."""
+    if path.is_relative_to(MAN):
+        return "man", FAMILY.split(path.name)[0]
+    return "doc", path.relative_to(DOC).parts[0]
+
+
 def _limit_families(paths: Iterable[Path]) -> list[Path]:
-    """At most 20 paths of a package's folder, or of manual pages whose names begin with the same word."""
-    counts: Counter[str] = Counter()
+    """At most 20 paths of a family."""
+    counts: Counter[tuple[str, str]] = Counter()
     chosen = []
     for path in paths:
-        family = FAMILY.split(path.name)[0] if path.is_relative_to(MAN) else path.relative_to(DOC).parts[0]
+        family = find_family(path)
         counts[family] += 1
         if counts[family] <= MAX_FAMILY:
             chosen.append(path)

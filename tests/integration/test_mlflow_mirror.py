@@ -86,7 +86,8 @@ def test_an_evaluation_joins_the_run_of_its_adapter_with_intervals_and_links(uri
     runs.add(run)
     runs.save(replace(run, state=RunState.SUCCEEDED, adapter_digest="a1"))
     MlflowMirror(runs, uri).mirror()
-    figures = make_figures("rougeL", **{"base": 0.1, "candidate": 0.3, "external:paid": 0.2})
+    models: dict[str, Any] = {"base": 0.1, "candidate": 0.3, "external:paid": 0.2}
+    figures = make_figures("rougeL", **models)
     evaluation = make_evaluated("a1", run.key.specialist, figures)
     evaluation.metrics[0].gains["base"].low = -math.inf
     evaluation.report.uri = "s3://reports/evl_a1/report.json"

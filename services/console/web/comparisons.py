@@ -7,6 +7,7 @@ from fastapi.responses import Response
 
 from services.console import operations
 from services.console.domain import Permission
+from services.console.handlers import ServiceFailure
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from tailor.api.evaluation.v1.evaluation_pb2 import ComparedModel, CompareEvaluationsRequest
 from tailor.errors import FailedPrecondition, InvalidArgument

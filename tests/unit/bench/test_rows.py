@@ -147,6 +147,21 @@ def test_one_package_or_command_gives_at_most_twenty_files() -> None:
     assert sum(path in pages for path in chosen) == 40 and sum(path in others for path in chosen) == 60
 
 
+def test_documents_of_a_package_are_on_one_side_and_short_or_foreign_ones_are_not_held_out() -> None:
+    long, texts = text_of(1, 300), ("en", "de")
+    papers = [
+        Paper(f"/usr/share/doc/package{number}/{name}.md", long, language)
+        for number in range(40)
+        for name in "ab"
+        for language in texts
+    ]
+    train, kept = rows_learning.split_families(papers)
+    families = [{rows_real.find_family(Path(paper.name)) for paper in side} for side in (train, kept)]
+    assert families[0].isdisjoint(families[1]) and len(families[0] | families[1]) == 40
+    assert 2 <= len(families[1]) <= 12 and {paper.language for paper in kept} == {"en"}
+    assert rows_learning.split_families([Paper(paper.name, "Short.", "en") for paper in kept])[1] == []
+
+
 def test_rows_are_drawn_until_they_have_enough_tokens() -> None:
     rows = [
         {"row_id": str(number), "messages": [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "c"}]}

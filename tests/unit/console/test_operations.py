@@ -47,7 +47,9 @@ WHOLE = models_pb2.SpecialistChanged(
 def test_a_form_that_nobody_changed_is_the_same_definition() -> None:
     assert to_definition(to_form(WHOLE), WHOLE) == WHOLE
     empty = models_pb2.SpecialistChanged(name=NAME, revision=1, promotion=models_pb2.PROMOTION_MODE_AUTOMATIC)
-    assert to_definition(to_form(empty), empty) == edit(empty, gate=models_pb2.Gate(primary=models_pb2.PrimaryMetric()), evaluation={})
+    assert to_definition(to_form(empty), empty) == edit(
+        empty, gate=models_pb2.Gate(primary=models_pb2.PrimaryMetric()), evaluation={}
+    )
 
 
 @pytest.mark.parametrize(
