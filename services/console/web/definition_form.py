@@ -100,7 +100,7 @@ def to_definition(form: DefinitionForm, current: models_pb2.SpecialistChanged) -
     definition = models_pb2.SpecialistChanged()
     definition.CopyFrom(current)
     for field in ("gate", "sampling", "metrics", "evaluation"):
-        definition.ClearField(field)  # type: ignore[arg-type]
+        definition.ClearField(field)
     definition.revision = form.revision
     definition.promotion = APPROVAL if form.promotion == "approval" else AUTOMATIC
     reader.fill(definition.sampling, SAMPLING)
