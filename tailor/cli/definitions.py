@@ -56,7 +56,7 @@ def to_fields(definition: models_pb2.SpecialistChanged) -> dict[str, Any]:
 
 
 def _to_inline(metric: models_pb2.MetricDefinition) -> dict[str, Any]:
-    """A metric with its parameters beside its name. Parameters that TOML cannot hold, such as null, stay JSON."""
+    """A metric with its parameters next to its name. Parameters that TOML cannot hold, such as null, stay JSON."""
     named = {"name": metric.name, **({"kind": metric.kind} if metric.kind not in ("", metric.name) else {})}
     parameters = list_parameters(metric)
     if _has_null(parameters) or METRIC_FIELDS & parameters.keys():

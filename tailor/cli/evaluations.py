@@ -82,7 +82,7 @@ def _print(console: Console, answer: evaluation_pb2.CompareEvaluationsResponse, 
         console.print(_answers(row))
     if answer.only_first or answer.only_second:
         console.print(
-            f"Not compared: {answer.only_first} rows of {names[0]} alone, {answer.only_second} of {names[1]}."
+            f"Not compared: {answer.only_first} rows that only {names[0]} has, {answer.only_second} that only {names[1]} has."
         )
     if answer.next_page_token:
         console.print(f"More rows: --page {answer.next_page_token}")

@@ -38,7 +38,7 @@ def update(context: typer.Context, file: DefinitionFile) -> None:
 
 
 def diff(context: typer.Context, file: DefinitionFile) -> None:
-    """Show field by field what `tailor specialist update FILE` would change. Changes nothing, and checks FILE as the update does."""
+    """Show field by field what `tailor specialist update FILE` would change. Saves nothing, and checks FILE as the update does."""
     session = session_of(context)
     answer = _update(session.connections.registry, read_definition(file), validate_only=True)
     session.output.emit(

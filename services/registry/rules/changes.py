@@ -1,4 +1,4 @@
-"""What an update changes in a definition, field by field, as in TOML."""
+"""The difference that an update makes to a definition, field by field, as in TOML."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What an adapter is now, as one word, and what can be done next. Every page and command shows this state."""
+"""The state of an adapter as one word, and the commands that come next. Every page and command shows this state."""
 
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ def _state_of_passed(facts: AdapterFacts) -> AdapterState:
 
 
 def advise(state: AdapterState, specialist: str, adapter_digest: str) -> str:
-    """What an operator can do next, with commands that work as they are printed; empty if nothing needs to be done."""
+    """The next steps of an operator, with commands that work as they are printed; empty if nothing needs to be done."""
     adapter = adapter_digest[:SHORT_DIGEST]
     change = (
         f"`tailor specialist show {specialist} --toml > {specialist}.toml`, edit the file, "

@@ -25,6 +25,6 @@ def test_compares_an_adapter_with_a_model_of_its_evaluation(tailor: Tailor, serv
     assert "+0.200 (+0.195 to +0.205)" in shown
     assert "The [-old-] {+new+} answer." in shown
     assert "0.200 to 0.500, gain +0.300" in shown
-    assert "Not compared: 3 rows of abababab:base alone" in shown and "--page 3" in shown
+    assert "Not compared: 3 rows that only abababab:base has" in shown and "--page 3" in shown
     (request,) = services.evaluation.compared
     assert (request.first.adapter_digest, request.first.model, request.task) == (ADAPTER, "base", "report")

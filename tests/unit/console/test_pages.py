@@ -200,7 +200,7 @@ def test_evaluation_shows_scores_gate_report_and_plot() -> None:
         "0.200 (0.195 to 0.205)",
         "0.230",
         "+0.030 (+0.025 to +0.035)",
-        "verdict: undecided",
+        "verdict on the newest evaluation: undecided",
         "too few rows",
         "All well.",
         "plot.png",

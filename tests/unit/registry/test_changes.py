@@ -1,4 +1,4 @@
-"""What an update changes, field by field."""
+"""Differences of definitions, field by field."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What an operator may override, and what a decision needs."""
+"""Limits of an override, and the reason that a decision needs."""
 
 import pytest
 
