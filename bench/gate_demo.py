@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.gate_page import keep_figures
 from bench.report import ROOT
+from tailor.local import stack
 
 # The last lines of a demo's output that are kept if it does not promote.
 KEPT_LINES = 20
@@ -50,7 +51,11 @@ def run_demo(state_dir: Path) -> dict[str, Any]:
     """One demo's verdict and seconds. Installation does not count."""
     command = [sys.executable, "-m", "tailor.cli.main", "--state-dir", str(state_dir), "demo"]
     started = time.monotonic()
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    finally:
+        # A demo that was killed leaves its stack.
+        stack.down(state_dir)
     seconds = time.monotonic() - started
     file = state_dir / "demo.json"
     figures = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
