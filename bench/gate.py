@@ -18,7 +18,7 @@ from bench.gate_measure import MeasuredModel, measure_base, measure_variant, to_
 from bench.gate_trials import Judge, TrialComparison, TrialTally, compare_degraded, pair_seeds, without_incumbent
 from bench.report import ROOT
 from bench.training_house import SAMPLE
-from services.evaluation.domain import SpecialistTerms
+from services.evaluation.domain import BASE, SpecialistTerms
 from services.evaluation.figures import BUILT_IN
 from services.registry import wire as registry_wire
 from services.registry.domain import Decision, Gate, GuardMetric
@@ -76,8 +76,8 @@ def read_gate() -> Gate:
 
 
 def make_judge(house_terms: Sequence[str], rows: Sequence[Any]) -> Judge:
-    """The sample's gate with guards of answers, and the metrics that it looks at."""
-    gate = replace(read_gate(), guards=GUARDS)
+    """The sample's gate over the base, with guards of answers, and the metrics that it looks at."""
+    gate = replace(read_gate(), guards=GUARDS, beat=(BASE,))
     metrics = tuple(MetricDefinition(name, name) for name in BUILT_IN)
     terms = SpecialistTerms("engagement-reports", 1, tuple(house_terms), metrics=metrics)
     wanted = [gate.primary.metric, *(guard.metric for guard in gate.guards)]

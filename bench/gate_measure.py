@@ -10,7 +10,7 @@ from typing import Any
 from bench.gate_adapters import GOOD, HALF_SCALE, GateHouse, Variant, train
 from bench.training_house import recipe
 from services.evaluation.domain import Answer, HeldOutRow, HeldOutSet, ModelResult, Score, SpecialistTerms
-from services.evaluation.figures import Figures, measure_all
+from services.evaluation.figures import MeasuredFigures, measure_all
 from services.evaluation.metrics.context import MetricContext
 from services.synthetic.domain import Row as MadeRow
 from services.training.bases.files import load_tokenizer
@@ -156,7 +156,7 @@ def take(result: ModelResult, numbers: Sequence[int]) -> ModelResult:
 
 def measure_sample(
     terms: SpecialistTerms, rows: Sequence[HeldOutRow], numbers: Sequence[int], results: Mapping[str, ModelResult]
-) -> Figures:
+) -> MeasuredFigures:
     """Evaluation's figures of some of the rows."""
     chosen = tuple(rows[number] for number in numbers)
     sample = HeldOutSet(chosen, frozenset(row.row_id for row in chosen), len(rows))

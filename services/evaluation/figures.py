@@ -29,7 +29,7 @@ BUILT_IN = (LOG_LIKELIHOOD, "rouge1", "rouge2", "rougeL", "bleu", "terms", "repe
 
 
 @dataclass(frozen=True)
-class Figures:
+class MeasuredFigures:
     """Figures of the metrics; the reasons of those that were not measured; the values of each row, and counts, by metric."""
 
     metrics: tuple[MetricFigures, ...] = ()
@@ -49,7 +49,7 @@ def list_metrics(terms: SpecialistTerms, held_out: HeldOutSet) -> list[MetricDef
 
 def measure_all(
     terms: SpecialistTerms, held_out: HeldOutSet, results: Mapping[str, ModelResult], context: MetricContext
-) -> Figures:
+) -> MeasuredFigures:
     """Measure every metric. May block on the judge model or a metric service, and raises Unavailable while one does not answer."""
     answered = {model: result.answered_rows(held_out.rows) for model, result in results.items()}
     clusters = find_clusters(held_out.rows)
@@ -66,7 +66,7 @@ def measure_all(
         figures += _summarise(definition.name, measurements, clusters, lower_is_better=lower)
         row_values[definition.name] = {model: found.row_values() for model, found in measurements.items()}
         counts[definition.name] = measurements[CANDIDATE].counts
-    return Figures(tuple(figures), not_measured, row_values, counts)
+    return MeasuredFigures(tuple(figures), not_measured, row_values, counts)
 
 
 def _measure_models(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from services.evaluation.domain import CANDIDATE, Adapter, Agreement, MetricFigures, SpecialistTerms
-from services.evaluation.figures import Figures, fixed_value
+from services.evaluation.figures import MeasuredFigures, fixed_value
 from services.evaluation.judge.agreement import MAX_PAIRS, measure_agreement
 from services.evaluation.judge.prompts import DEFAULT_CRITERIA, Rules
 from services.evaluation.judge.refused import RefusedJudge
@@ -29,7 +29,7 @@ class Judging:
     judge: JudgeModel | None = None
     agreements: Mapping[str, Agreement] = field(default_factory=dict)
 
-    def apply(self, figures: Figures, minimum: float) -> Figures:
+    def apply(self, figures: MeasuredFigures, minimum: float) -> MeasuredFigures:
         """The figures with the agreement next to each judged score. A score whose agreement does not suffice is in `not_measured` too."""
         not_measured = dict(figures.not_measured)
         metrics: list[MetricFigures] = []

@@ -72,6 +72,15 @@ def _registry(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "UpdateSpecialist", stub.UpdateSpecialist, pb.UpdateSpecialistRequest(specialist=definition)
     yield "CreateSpecialist", stub.CreateSpecialist, pb.CreateSpecialistRequest(specialist=definition)
     yield "ListDocuments", stub.ListDocuments, pb.ListDocumentsRequest(specialist=n.specialist)
+    yield "DeleteSpecialist", stub.DeleteSpecialist, pb.DeleteSpecialistRequest(name=n.specialist, reason="A try.")
+    yield "ListApprovals", stub.ListApprovals, pb.ListApprovalsRequest(specialist=n.specialist)
+    yield "ListDecisions", stub.ListDecisions, pb.ListDecisionsRequest(specialist=n.specialist)
+    yield "GetLeaderboard", stub.GetLeaderboard, pb.GetLeaderboardRequest(specialist=n.specialist)
+    yield "PinEntry", stub.PinEntry, pb.PinEntryRequest(specialist=n.specialist, entry=n.adapter, pinned=True)
+    decline = pb.DeclineAdapterRequest(adapter_digest=n.adapter, reason="A try.")
+    yield "DeclineAdapter", stub.DeclineAdapter, decline
+    approve = pb.ApproveAdapterRequest(adapter_digest=n.adapter, reason="A try.")
+    yield "ApproveAdapter", stub.ApproveAdapter, approve
     scores = pb.ListDocumentScoresRequest(specialist=n.specialist)
     yield "ListDocumentScores", stub.ListDocumentScores, scores
     yield "GetAudit", stub.GetAudit, audit_pb2.GetAuditRequest(specialist=n.specialist)
@@ -105,6 +114,9 @@ def _evaluation(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = evaluation_pb2, evaluation_pb2_grpc.EvaluationServiceStub(channel)
     yield "Evaluate", stub.Evaluate, pb.EvaluateRequest(adapter_digest=n.adapter)
     yield "GetEvaluation", stub.GetEvaluation, pb.GetEvaluationRequest(evaluation_id=n.evaluation)
+    compared = pb.ComparedModel(adapter_digest=n.adapter, model="candidate")
+    compare = pb.CompareEvaluationsRequest(first=compared, second=compared)
+    yield "CompareEvaluations", stub.CompareEvaluations, compare
     yield "GetEvaluation of adapter", stub.GetEvaluation, pb.GetEvaluationRequest(adapter_digest=n.adapter)
 
 
