@@ -225,7 +225,7 @@ class Verdict:
 
 
 class AdapterState(Enum):
-    """What an adapter is now. The words are the contract's, in `AdapterState` of registry.proto."""
+    """The current state of an adapter. The words are the contract's, in `AdapterState` of registry.proto."""
 
     REWARD = "reward"
     EVALUATING = "evaluating"
@@ -251,7 +251,7 @@ class Approval(Enum):
 
 
 class DecisionKind(Enum):
-    """What an operator decided."""
+    """The decision of an operator."""
 
     OVERRIDE = "override"
     APPROVAL = "approval"

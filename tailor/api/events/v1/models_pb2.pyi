@@ -1307,7 +1307,7 @@ class Criterion(_message.Message):
     name: _builtins.str
     """Name, such as `tone`."""
     description: _builtins.str
-    """What a good answer does, in one sentence."""
+    """How a good answer looks, in one sentence."""
     def __init__(
         self,
         *,
