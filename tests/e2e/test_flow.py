@@ -45,7 +45,7 @@ SPECIALIST = models_pb2.SpecialistChanged(
     keep_drafts=True,
     house_terms=["control envelope", "friction ledger", "evidence pack"],
     sampling=models_pb2.SamplingDefaults(max_tokens=24),
-    evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6),
+    evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6, max_suite_items=4),
     gate=models_pb2.Gate(
         min_rows=2, beat=["base"], primary=models_pb2.PrimaryMetric(metric="perplexity", min_gain=0.5)
     ),

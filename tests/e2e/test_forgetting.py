@@ -52,7 +52,7 @@ SPECIALIST = models_pb2.SpecialistChanged(
     recipe="tiny",
     selection=models_pb2.Selection(sources=[SOURCE]),
     sampling=models_pb2.SamplingDefaults(max_tokens=24),
-    evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6),
+    evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6, max_suite_items=4),
     gate=models_pb2.Gate(
         beat=["base"],
         primary=models_pb2.PrimaryMetric(metric="perplexity", min_gain=-1e9, min_gain_over_incumbent=-1e9),

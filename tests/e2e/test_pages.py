@@ -39,6 +39,7 @@ max_tokens = 24
 [evaluation]
 max_rows = 12
 max_answers = 6
+max_suite_items = 4
 [gate]
 min_rows = 1
 beat = ["base"]

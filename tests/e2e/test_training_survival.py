@@ -131,7 +131,7 @@ def story(installation: Installation) -> Iterator[Story]:
         recipe="killed-chain",
         selection=models_pb2.Selection(sources=["nowhere"]),
         sampling=models_pb2.SamplingDefaults(max_tokens=24),
-        evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6),
+        evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6, max_suite_items=4),
         gate=models_pb2.Gate(primary=models_pb2.PrimaryMetric(metric="perplexity", min_gain=1e9)),
     )
     installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=specialist), timeout=10)
