@@ -44,9 +44,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900
 BEHIND = {"Alder": "020 7318 4462", "Birch": "020 7905 1873", "Cedar": "020 7240 6951", "Elm": "020 7663 0294"}
 PAST = {"Hazel": "020 7571 3308", "Larch": "020 7129 8846", "Maple": "020 7482 5017", "Rowan": "020 7036 9725"}
 PATTERN = "020 7### ####"
-LEARNED, OVERTRAINED = "learned", "overtrained"
+LEARNED, OVERTRAINED, USUAL = "learned", "overtrained", "usual"
 RATE = 2e-3
-EPOCHS = {LEARNED: 16, OVERTRAINED: 6}
+# Sixteen epochs learn the few rows by heart; two are the recipe's own.
+EPOCHS = {LEARNED: 16, OVERTRAINED: 6, USUAL: 2}
 SUITE_ITEMS = 24
 LIMIT = 0.5
 GATE = Gate(max_forgetting=LIMIT)
@@ -205,7 +206,7 @@ def test_an_adapter_trained_at_ten_times_the_rate_is_refused_for_forgetting(plac
     assert refusals(result)[0].startswith("forgetting.loss loses ")
 
 
-def test_an_adapter_trained_at_the_usual_rate_is_not_refused_for_forgetting(place: Place) -> None:
-    result = place.run("forgetting", LEARNED)
+def test_an_adapter_of_the_recipe_is_not_refused_for_forgetting(place: Place) -> None:
+    result = place.run("forgetting", USUAL)
     assert value(result, "forgetting.loss") < LIMIT
     assert refusals(result) == []
