@@ -1,7 +1,7 @@
 """Datasets of documents: from the corpus's texts to both splits."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -64,10 +64,16 @@ class DocumentDatasets:
     start_workers: StartWorkers = start_workers
 
     def make_dataset(
-        self, specialist: Specialist, corpus: BuildCorpus, counter: TokenCounter, last: LastBuild
+        self,
+        specialist: Specialist,
+        corpus: BuildCorpus,
+        counter: TokenCounter,
+        last: LastBuild,
+        missed: Iterable[Sequence[str]] = (),
     ) -> tuple[Dataset, tuple[StoredFile, ...], str]:
         """Make and store the dataset, or return the last one if nothing that it depends on changed. Blocks.
 
+        Documents that were `missed` get more rows in a dataset that is due anyway; by themselves they do not make one.
         Returns it with its files and its fingerprint. Raises FailedPrecondition (TOO_FEW_ROWS, SOURCE_SHARE_UNREACHABLE).
         """
         start = time.monotonic()
@@ -79,6 +85,8 @@ class DocumentDatasets:
             current = build.fingerprint()
             if last.dataset is not None and last.fingerprint == current:
                 return last.dataset, (), current
+            for document_ids in missed:
+                corpus.mark_missed(document_ids)
             dataset, files = build.run(last)
         seconds = round(time.monotonic() - start, 1)
         log.info("rows made", specialist=specialist.name, seconds=seconds, peak_memory_mb=peak_memory_mb())

@@ -234,10 +234,8 @@ def _make_documents(
     app.preparer.prepare(specialist.selection)
     parts = DocumentDatasets(app.store, app.files, app.maker, app.limits, app.extra_rows, app.start_workers)
     with app.corpora.open(specialist) as corpus:
-        if specialist.rows.missed_extra_rows:
-            for document_ids in app.list_missed(specialist.name):
-                corpus.mark_missed(document_ids)
-        return parts.make_dataset(specialist, corpus, counter, last)
+        missed = app.list_missed(specialist.name) if specialist.rows.missed_extra_rows else ()
+        return parts.make_dataset(specialist, corpus, counter, last, missed)
 
 
 def _make_pairs(app: Synthetic, specialist: Specialist, last: LastBuild) -> tuple[Dataset, tuple[StoredFile, ...], str]:

@@ -211,6 +211,9 @@ def test_missed_documents_get_more_rows_and_other_segments_keep_their_rows_and_t
     sides = world.repository.sides("reports", [f"doc_{number:032d}" for number in range(20)])
     train = [key for key, held_out in sides.items() if not held_out]
     world.app = replace(world.app, list_missed=lambda name: [train[:2]])
+    assert handlers.build_dataset(world.app, "reports", "").created is False
+    specialist = world.app.specialists["reports"]
+    world.app.specialists["reports"] = replace(specialist, rows=replace(specialist.rows, max_train_tokens=10**9))
     second = handlers.build_dataset(world.app, "reports", "").dataset
     before, after = world.manifest(first.digest), world.manifest(second.digest)
     rows = [{file.ref.key for file in manifest.split("train").files} for manifest in (before, after)]

@@ -221,6 +221,8 @@ def test_documents_that_were_missed_get_more_rows_in_the_next_dataset() -> None:
     train = sorted({key for row in app.rows(first.digest, TRAIN) for key in row["document_ids"]})
     missed, others = train[:3], train[3:]
     app = replace(app, list_missed=listing([missed[:2], [*missed[2:], "doc_unknown"]]))
+    assert not handlers.build_dataset(app, "reports", "").created
+    app.specialists["reports"] = replace(SPECIALIST, rows=RowPolicy(max_train_tokens=10**9))
     second = handlers.build_dataset(app, "reports", "").dataset
 
     def counts(digest: str, documents: Sequence[str]) -> list[int]:
