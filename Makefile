@@ -16,7 +16,7 @@ GPU_PYTHON ?=
 DOCUMENTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-client check fmt proto sample up down images check-images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows
+.PHONY: help install demo test test-fast test-client check fmt proto sample up down images check-images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -56,8 +56,15 @@ bench-training: install ## SFT beside trl, full beside LoRA and QLoRA, and what 
 bench-preferences: install ## Reward model, RLOO and DPO on rankings
 	$(BIN)/python -m bench.preferences
 
-bench-rows: install ## Rows of 100,000 generated and 2,000 real documents, and what they teach (hours; DOCUMENTS=1000 for a small try)
+bench-gate: install ## Whether chance can pass the gate: adapters of known worth on many samples of rows, and fresh demos (two hours; DEMOS=1 for one)
+	$(BIN)/python -m bench.gate
+	$(BIN)/python -m bench.gate_demo --times $(or $(DEMOS),10)
+
+bench-rows: install ## Rows of 100,000 generated and 1,200 real documents, and what they teach (hours; DOCUMENTS=1000 for a small try)
 	$(BIN)/python -m bench.rows $(if $(DOCUMENTS),--documents $(DOCUMENTS))
+
+folder-rows: install ## What the documents of a folder would teach, and what is left out and why (FOLDER=...)
+	$(BIN)/python -m bench.rows_folder $(FOLDER)
 
 check: install ## Format, lint, types, import contracts, English, generated code, manifests
 	$(BIN)/ruff format --check .

@@ -26,7 +26,8 @@ from tailor.datasets import TRAIN
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind
 from tests.datasets import store_dataset
-from tests.unit.training.fakes import START, FileStore
+from tests.unit.training.fakes import START
+from tests.unit.training.stores import FileStore
 
 ROOT = Path(__file__).parents[1]
 HERE = Device("", 1, 0, 0.0, gpu=False, here=True)

@@ -10,12 +10,23 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 PLOTS = ROOT / "docs" / "benchmarks"
 
 
+def read_figures(name: str) -> dict[str, Any]:
+    """The figures that were kept last; empty if there are none."""
+    report = _report(name)
+    figures: dict[str, Any] = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    return figures
+
+
 def keep(name: str, figures: Mapping[str, Any], section: str) -> None:
     """Keep the figures, and replace what stands between `<!-- NAME -->` and `<!-- /NAME -->`."""
-    report = ROOT / ".tailor" / "bench" / f"{name}.json"
+    report = _report(name)
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(end)
     PAGE.write_text(f"{before}{begin}\n\n{section}\n\n{end}{after}", encoding="utf-8")
+
+
+def _report(name: str) -> Path:
+    return ROOT / ".tailor" / "bench" / f"{name}.json"

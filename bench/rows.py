@@ -2,15 +2,14 @@
 
 `python -m bench.rows generated real learning` measures only the named parts and keeps the figures of the others; `--documents N`, `--files N` and `--tokens N`
 set the number of generated documents, of real files and of trained tokens, `--held-out N` that of the held-out documents in the comparison. With other sizes than
-the defaults, the page and its plot stay as they are. `real` also serves `learning`, which therefore measures it too.
+the defaults, the page and its plot stay as they are.
 """
 
 import argparse
 import json
 import os
 import tempfile
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from bench.rows_texts import Generator
 
 NAME = "rows"
 PARTS = ("generated", "real", "learning")
-DOCUMENTS, TOKENS, HELD_OUT = 100_000, 60_000, 60
+DOCUMENTS, TOKENS, HELD_OUT = 100_000, 24_000, 40
+LEARNING_FILES = 600
 CHECKED, CHECKED_GROUP = 2_000, 50
 
 
@@ -37,21 +37,33 @@ def main() -> None:
     figures["cores"] = os.cpu_count()
     with tempfile.TemporaryDirectory(prefix="tailor-bench-", ignore_cleanup_errors=True) as folder:
         place = furnish(Path(folder).resolve())
-        if "generated" in parts:
-            figures["generated"] = measure_generated(place, arguments.documents)
-        if "real" in parts or "learning" in parts:
-            real, learning = measure_real(place, arguments.files)
-            figures["real"] = real
-            if "learning" in parts:
-                figures["learning"] = learning(arguments.tokens, arguments.held_out)
+        for name, part in measure_parts(place, parts, arguments):
+            figures[name] = part
+            store(report, figures)
     section = rows_page.render(figures)
     print(section)
-    if arguments.is_small:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    else:
+    if not arguments.is_small:
         rows_page.plot(figures, PLOTS / "rows.svg")
         keep(NAME, figures, section)
+
+
+def measure_parts(
+    place: Place, parts: Sequence[str], arguments: argparse.Namespace
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each part's figures as soon as they are measured: the later ones take long."""
+    if "generated" in parts:
+        yield "generated", measure_generated(place, arguments.documents)
+    if "real" in parts:
+        yield "real", measure_real(place, arguments.files)
+    if "learning" in parts:
+        papers = read_machine(min(arguments.files, LEARNING_FILES)).papers
+        yield "learning", rows_learning.measure(place, papers, arguments.tokens, arguments.held_out)
+
+
+def store(report: Path, figures: Mapping[str, Any]) -> None:
+    """Write the figures."""
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -77,17 +89,17 @@ def measure_generated(place: Place, documents: int) -> dict[str, Any]:
     starts = range(0, documents - CHECKED_GROUP + 1, step)
     checked = [paper for start in starts for paper in generator.papers(start, CHECKED_GROUP)]
     more = list(generator.papers(documents, MORE))
-    return measure(place, "generated", generator.papers(0, documents), more, checked).figures
+    return measure(place, "generated", generator.papers(0, documents), more, checked)
 
 
-def measure_real(place: Place, max_files: int) -> tuple[dict[str, Any], Callable[[int, int], dict[str, Any]]]:
-    """The figures of the documents of this machine, and a function that measures what their rows teach by tokens and held-out documents."""
+def measure_real(place: Place, max_files: int) -> dict[str, Any]:
+    """The figures of the documents of this machine."""
     corpus = read_machine(max_files)
     later = min(MORE, len(corpus.papers) // 4)
     papers, more = corpus.papers[:-later], corpus.papers[-later:]
-    measured = measure(place, "real", papers, more, papers)
+    figures = measure(place, "real", papers, more, papers)
     sources = {"files": corpus.files, "not_read": corpus.left_out.counts, "not_read_examples": corpus.left_out.examples}
-    return {**measured.figures, **sources}, partial(rows_learning.measure, place, papers, measured.manifest)
+    return {**figures, **sources}
 
 
 if __name__ == "__main__":

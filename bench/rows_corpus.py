@@ -24,7 +24,7 @@ from tailor.local.layout import DATABASE
 from tailor.sql import connect, migrate
 from tailor.storage.buckets import CORPUS
 from tailor.words import Labels
-from tests.unit.training.fakes import FileStore
+from tests.unit.training.stores import FileStore
 
 BASE = "smollm2-135m-instruct"
 SPECIALIST = Specialist("bench-rows", 1, BASE, "lora")
@@ -47,7 +47,7 @@ class BenchCorpus:
         files = FileStore(store)
         # Nothing relays the outbox: its events stay where their size is read.
         outbox = Outbox(engine, tables.outbox, MemoryProducer())
-        app = make_app(Settings(), engine, outbox, files, lambda _specialist: ())
+        app = make_app(Settings(), engine, outbox, files, lambda _specialist, _changed_since: ())
         handlers.on_specialist(app, SPECIALIST)
         return cls(app, files)
 

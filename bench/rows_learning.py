@@ -1,24 +1,43 @@
 """What the rows teach: the small base trained on the rows of before, and on those of today, of the same documents.
 
-Both sides train the same number of tokens by the real worker with the same recipe, on rows that a fixed draw takes from all rows of the train documents of the
-dataset. The held-out documents of that dataset stand in neither. On them:
+Both sides train the same number of tokens (prompts and answers) by the real worker with the same recipe, on rows that a fixed draw takes from all rows of the train
+documents. The documents of one package or command are on one side; an eighth of these families is held out. All three models get the same prompts, whose wording
+neither side trains:
 
-- `loss`: the mean loss per token of parts of the documents, as answers to a prompt with the title and the words before (no side trains this wording).
-- `fabrication`: of the numbers, and of the capitalised words inside a sentence, of the answers to prompts with a list of facts: the share that the prompt does not have.
+- `loss`: the mean loss per token of parts of held-out documents, as answers to a prompt with the title and the words before. Parts that share 13 words with a
+  train document are left out. Every part is asked about twice: with its line breaks, as rows of before have them, and with single spaces, as rows of today read them.
+- `fabrication`: of the numbers, and of the capitalised words inside a sentence, of greedy answers to prompts with facts of a held-out document: the share that the
+  prompt does not have. Every document is asked about twice: with the facts as a list, as in rows of today, and in a line, as in rows of before.
+- `facts_used`: the share of such values of the facts that the answer has, because an answer that says nothing invents nothing.
 
-Intervals are of 95 %, by 2,000 bootstrap samples of documents.
+Intervals are of 95 %, by 2,000 bootstrap samples of documents; those of differences are paired. They do not contain the chance of the draw of rows and of training,
+because each side is trained once.
 """
 
 import hashlib
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench import rows_check, rows_old
 from bench.rows_corpus import BASE
 from bench.rows_measure import Place
+from bench.rows_questions import (
+    BEFORE_WORDS,
+    FILE,
+    LINE,
+    LIST,
+    PART_WORDS,
+    SPACED,
+    HeldOutQuestion,
+    make_parts,
+    make_questions,
+    without_shared,
+)
+from bench.rows_real import find_family
 from bench.rows_texts import Paper
 from bench.training_house import House, Used, fetch_weights, recipe, run_worker
 from services.synthetic.adapters.tokenizers import StoredTokenizers
@@ -33,81 +52,82 @@ from tailor.datasets import HELD_OUT, TRAIN
 from tailor.storage.ref import Ref
 from tailor.words import Labels, RowPolicy
 from tests.datasets import store_dataset
-from tests.unit.training.fakes import FileStore
+from tests.unit.training.stores import FileStore
 
 MAX_ROW_TOKENS = 1024
+HELD_OUT_EVERY = 8
 LEARNING_RATE = 2e-3
-PARTS, PART_WORDS, BEFORE_WORDS = 3, 160, 60
-NEW_TOKENS, BATCH, REPETITION_PENALTY = 96, 8, 1.05
-FACTS, FACT_WORDS = 6, 12
+NEW_TOKENS, BATCH, REPETITION_PENALTY = 96, 20, 1.05
 SAMPLES, SEED = 2_000, 7
 
 Message = dict[str, str]
-Pairs = Sequence[tuple[float, float]]
+Pair = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class HeldOutQuestion:
-    """A prompt about a document."""
-
-    document_id: str
-    prompt: str
-    answer: str = ""
-
-
-def measure(place: Place, papers: Sequence[Paper], manifest: str, tokens: int, documents: int) -> dict[str, Any]:
-    """Train both sides and compare them with each other and with the base, on this number of held-out documents."""
-    train, kept = _sides(place, papers, manifest)
+def measure(place: Place, papers: Sequence[Paper], tokens: int, documents: int) -> dict[str, Any]:
+    """Train both sides and compare them with each other and with the base, on at most this number of held-out documents."""
+    train, kept = split_families(papers)
     kept = kept[:documents]
-    store = FileStore(place.store)
-    counter = StoredTokenizers(store).for_base(BASE)
+    counter = StoredTokenizers(FileStore(place.store)).for_base(BASE)
     rows = {"old": old_rows(train), "new": new_rows(train, counter)}
-    parts, asked = [part for paper in kept for part in make_parts(paper)], make_questions(kept)
-    tokenizer = load_tokenizer(place.base_folder)
-    encoded = [(part.document_id, _encode(part, tokenizer)) for part in parts]
-    f32 = recipe("lora", precision="f32")
-    results = {"base": _answers_of(loading.load_base(place.base_folder, f32), tokenizer, encoded, asked)}
-    sides: dict[str, Any] = {}
+    all_parts = [part for paper in kept for part in make_parts(paper)]
+    parts = without_shared(all_parts, train)
+    asked = make_questions(kept)
+    examination = Examination(place, parts, asked)
+    results, sides = {"base": examination.of_base()}, {}
+    print("base", summarise(results["base"]), file=sys.stderr)
     for name, made in rows.items():
-        print(f"training on the {name} rows", file=sys.stderr)
         chosen = draw_rows(made, counter, tokens)
-        # Once through the rows, which have the tokens; more often if there are too few rows.
-        epochs = max(1.0, tokens / sum(count_tokens(row, counter) for row in chosen))
-        used = _train(place, name, chosen, parts, epochs)
-        trained = model.load_saved(place.base_folder, fetch_weights(_house(place, Ref("", "", 0)), used), f32, "policy")
-        results[name] = _answers_of(trained, tokenizer, encoded, asked)
-        sides[name] = {
-            "all_rows": len(made),
-            "coverage": round(rows_check.word_coverage(train, map(rows_check.answer_text, made)), 4),
-            "rows": len(chosen),
-            "tokens": int(used.trained.get("tokens", 0)),
-            "steps": int(used.trained["steps"]),
-            "seconds": round(used.seconds, 1),
-        }
-    figures = {name: {**sides.get(name, {}), **summarise(result)} for name, result in results.items()}
+        used = _train(place, name, chosen, parts, max(1.0, tokens / sum(count_tokens(row, counter) for row in chosen)))
+        results[name] = examination.of_adapter(used)
+        print(name, summarise(results[name]), file=sys.stderr)
+        sides[name] = _describe_side(train, made, chosen, used, counter)
     return {
+        "trained_tokens": tokens,
         "train_documents": len(train),
         "held_out_documents": len(kept),
         "parts": len(parts),
+        "shared_parts": len(all_parts) - len(parts),
         "questions": len(asked),
-        **figures,
+        **{name: {**sides.get(name, {}), **summarise(result)} for name, result in results.items()},
         "new_minus_old": compare(results["new"], results["old"]),
         "samples": [
             {"prompt": question.prompt, **{name: result.texts[number] for name, result in results.items()}}
-            for number, question in enumerate(asked[:4])
+            for number, question in enumerate(asked[:6])
         ],
     }
 
 
-def _sides(place: Place, papers: Sequence[Paper], manifest: str) -> tuple[list[Paper], list[Paper]]:
-    """The train documents, and held-out documents in English with enough words, by a hash."""
-    stored = rows_check.StoredRows.of(place.store, manifest)
-    train, kept = (
-        {name for answers in stored.answers(split) for name in answers.documents} for split in (TRAIN, HELD_OUT)
-    )
-    long = [paper for paper in papers if paper.language == "en" and len(paper.text.split()) > PART_WORDS + BEFORE_WORDS]
-    chosen = [paper for paper in long if paper.document_id in kept - train]
-    return [paper for paper in papers if paper.document_id in train - kept], chosen
+def _describe_side(
+    train: Sequence[Paper],
+    rows: Sequence[dict[str, Any]],
+    chosen: Sequence[dict[str, Any]],
+    used: Used,
+    counter: TokenCounter,
+) -> dict[str, Any]:
+    """The rows and tokens that a side trained, and how much of the train documents all of its rows teach."""
+    answers = [rows_check.answer_text(row) for row in chosen]
+    return {
+        "all_rows": len(rows),
+        "coverage": round(rows_check.word_coverage(train, map(rows_check.answer_text, rows)), 4),
+        "rows": len(chosen),
+        "tokens": int(used.trained.get("tokens", 0)),
+        "answer_tokens": sum(counter.count(answers)),
+        "steps": int(used.trained["steps"]),
+        "seconds": round(used.seconds, 1),
+    }
+
+
+def split_families(papers: Sequence[Paper]) -> tuple[list[Paper], list[Paper]]:
+    """The train documents, and the held-out documents in English with enough words."""
+    train, kept = [], []
+    for paper in papers:
+        draw = hashlib.sha256(" ".join(find_family(Path(paper.name))).encode()).digest()
+        if draw[0] % HELD_OUT_EVERY:
+            train.append(paper)
+        elif paper.language == "en" and len(paper.text.split()) > PART_WORDS + BEFORE_WORDS:
+            kept.append(paper)
+    return train, kept
 
 
 def old_rows(papers: Sequence[Paper]) -> list[dict[str, Any]]:
@@ -149,52 +169,10 @@ def draw_rows(rows: Sequence[dict[str, Any]], counter: TokenCounter, tokens: int
 
 
 def count_tokens(row: Mapping[str, Any], counter: TokenCounter) -> int:
-    """The tokens of a stored row, at most."""
+    """The tokens of a stored row."""
     texts = [part["content"] for part in row["messages"]]
-    return sum(counter.count(texts)) + counter.message_tokens * len(texts)
-
-
-def make_parts(paper: Paper) -> list[HeldOutQuestion]:
-    """Parts of a document, evenly spread, each as the answer to its title and the words before it."""
-    words = paper.text.split(" ")
-    last = len(words) - PART_WORDS
-    starts = sorted({max(BEFORE_WORDS, last * number // PARTS) for number in range(1, PARTS + 1)})
-    title = _title(paper)
-    return [
-        HeldOutQuestion(
-            paper.document_id,
-            f'Continue the document "{title}". It goes on after these words:\n\n{" ".join(words[start - BEFORE_WORDS : start])}',
-            # An answer that begins with a line break would share a token with the template's own.
-            " ".join(words[start : start + PART_WORDS]).strip(),
-        )
-        for start in starts
-        if "".join(words[start : start + PART_WORDS]).strip()
-    ]
-
-
-def _title(paper: Paper) -> str:
-    return next(line.strip("# *=-") for line in paper.text.split("\n") if line.strip("# *=-"))[:80]
-
-
-def make_questions(papers: Sequence[Paper]) -> list[HeldOutQuestion]:
-    """A prompt with facts for each document that has at least three."""
-    questions = []
-    for paper in papers:
-        facts = find_facts(paper.text)
-        if len(facts) > 2:
-            listed = "\n".join(f"- {fact}" for fact in facts)
-            prompt = f'Write a paragraph for the document "{_title(paper)}". Use these facts and no others:\n{listed}'
-            questions.append(HeldOutQuestion(paper.document_id, prompt))
-    return questions
-
-
-def find_facts(text: str) -> list[str]:
-    """Short sentences with a number or a name, from the middle of a text on."""
-    plain = " ".join(text[len(text) // 3 :].split())
-    sentences = [part.strip() for part in plain.replace(": ", ". ").split(". ")]
-    return [part for part in sentences if 4 <= len(part.split()) <= FACT_WORDS and rows_check.values(part, "en")][
-        :FACTS
-    ]
+    has_system = row["messages"][0]["role"] == "system"
+    return sum(counter.count(texts)) + counter.template_tokens(texts[int(has_system) :], has_system=has_system)
 
 
 def _encode(part: HeldOutQuestion, tokenizer: Any) -> Encoded:
@@ -223,38 +201,84 @@ def _train(
     return run_worker(_house(place, dataset), name, chosen)
 
 
+# The forms of each measure.
+MEASURES = {"loss": (FILE, SPACED), "fabrication": (LIST, LINE), "facts_used": (LIST, LINE)}
+
+
 @dataclass(frozen=True)
 class Result:
-    """A model's results on the held-out documents, by document: (loss, tokens), and (fabricated values, values)."""
+    """A model's results on the held-out documents: for each measure and form, part and whole by document; and the answers.
 
-    losses: Mapping[str, tuple[float, float]]
-    values: Mapping[str, tuple[float, float]]
-    texts: Sequence[str]
+    These are (loss, tokens), (fabricated values, values of the answer) and (values used, values of the facts).
+    """
 
+    pairs: Mapping[tuple[str, str], Mapping[str, Pair]]
+    texts: Sequence[str] = ()
 
-def _answers_of(
-    asked: Any, tokenizer: Any, encoded: Sequence[tuple[str, Encoded]], questions: Sequence[HeldOutQuestion]
-) -> Result:
-    asked.eval()
-    losses: dict[str, tuple[float, float]] = {}
-    for document_id, row in encoded:
-        known = losses.get(document_id, (0.0, 0.0))
-        probabilities = held_out.answer_log_probabilities(asked, row)
-        losses[document_id] = (known[0] - float(probabilities.sum()), known[1] + len(probabilities))
-    texts = _generate(asked, tokenizer, [question.prompt for question in questions])
-    return Result(
-        losses,
-        {
-            question.document_id: count_values(text, question.prompt)
-            for question, text in zip(questions, texts, strict=True)
-        },
-        texts,
-    )
+    def measures(self) -> dict[str, Mapping[str, Pair]]:
+        """The pairs of each measure: its forms together, and each form."""
+        return {
+            name: part
+            for measure, forms in MEASURES.items()
+            for name, part in (
+                (measure, pool([self.pairs[measure, form] for form in forms])),
+                *((f"{measure}_{form}", self.pairs[measure, form]) for form in forms),
+            )
+        }
 
 
-def count_values(answer: str, prompt: str) -> tuple[float, float]:
+class Examination:
+    """Asks each model the same questions."""
+
+    def __init__(self, place: Place, parts: Sequence[HeldOutQuestion], asked: Sequence[HeldOutQuestion]) -> None:
+        self._place = place
+        self._tokenizer = load_tokenizer(place.base_folder)
+        self._parts = [(part, _encode(part, self._tokenizer)) for part in parts]
+        self._asked = asked
+        self._recipe = recipe("lora", precision="f32")
+
+    def of_base(self) -> Result:
+        """The results of the base."""
+        return self._examine(loading.load_base(self._place.base_folder, self._recipe))
+
+    def of_adapter(self, used: Used) -> Result:
+        """The results of the base with a trained adapter."""
+        weights = fetch_weights(_house(self._place, Ref("", "", 0)), used)
+        return self._examine(model.load_saved(self._place.base_folder, weights, self._recipe, "policy"))
+
+    def _examine(self, asked: Any) -> Result:
+        asked.eval()
+        pairs: dict[tuple[str, str], dict[str, Pair]] = {}
+        for part, row in self._parts:
+            probabilities = held_out.answer_log_probabilities(asked, row)
+            _add(pairs, "loss", part, (-float(probabilities.sum()), float(len(probabilities))))
+        texts = _generate(asked, self._tokenizer, [question.prompt for question in self._asked])
+        for question, text in zip(self._asked, texts, strict=True):
+            _add(pairs, "fabrication", question, count_values(text, question.prompt))
+            _add(pairs, "facts_used", question, count_used(text, question.facts))
+        return Result(pairs, texts)
+
+
+def _add(pairs: dict[tuple[str, str], dict[str, Pair]], measure: str, question: HeldOutQuestion, pair: Pair) -> None:
+    documents = pairs.setdefault((measure, question.form), {})
+    documents[question.document_id] = add(documents.get(question.document_id, (0.0, 0.0)), pair)
+
+
+def add(first: Pair, second: Pair) -> Pair:
+    """The sums of both parts."""
+    return first[0] + second[0], first[1] + second[1]
+
+
+def count_values(answer: str, prompt: str) -> Pair:
     """The values of an answer that its prompt does not have, and all of its values."""
     return float(len(rows_check.unsupported(answer, prompt, "en"))), float(len(rows_check.values(answer, "en")))
+
+
+def count_used(answer: str, facts: str) -> Pair:
+    """The values of the facts that the answer has, and all of their values."""
+    expected = list(dict.fromkeys(rows_check.values(facts, "en")))
+    missing = set(rows_check.unsupported(facts, answer, "en"))
+    return float(sum(value not in missing for value in expected)), float(len(expected))
 
 
 def _generate(asked: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
@@ -281,24 +305,32 @@ def _generate(asked: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
 
 
 def summarise(result: Result) -> dict[str, Any]:
-    """Both measures of a model with their intervals."""
-    losses, values = list(result.losses.values()), list(result.values.values())
+    """The measures of a model with their intervals."""
+    measures = result.measures()
     words = sum(len(text.split()) for text in result.texts)
     return {
-        "loss": _interval(losses, ratio),
-        "fabrication": _interval(values, ratio),
-        "values": int(sum(count for _, count in values)),
+        **{name: _interval(list(pairs.values()), ratio) for name, pairs in measures.items()},
+        "values": int(sum(count for _, count in measures["fabrication"].values())),
         "answer_words": round(words / max(1, len(result.texts)), 1),
     }
 
 
 def compare(new: Result, old: Result) -> dict[str, Any]:
-    """The differences of both measures, new minus old, with intervals over the same documents."""
-    measures = {"loss": (new.losses, old.losses), "fabrication": (new.values, old.values)}
+    """The differences of the measures, new minus old, with intervals over the same documents."""
+    before = old.measures()
     return {
-        name: _interval([(*first[key], *second[key]) for key in first], difference)
-        for name, (first, second) in measures.items()
+        name: _interval([(*pairs[key], *before[name][key]) for key in pairs], difference)
+        for name, pairs in new.measures().items()
     }
+
+
+def pool(forms: Iterable[Mapping[str, Pair]]) -> dict[str, Pair]:
+    """The sums of several forms, by document."""
+    sums: dict[str, Pair] = {}
+    for pairs in forms:
+        for name, pair in pairs.items():
+            sums[name] = add(sums.get(name, (0.0, 0.0)), pair)
+    return sums
 
 
 def ratio(pairs: Sequence[tuple[float, ...]]) -> float:
@@ -319,8 +351,3 @@ def _interval(
     samples = sorted(measure(draw.choices(pairs, k=len(pairs))) for _ in range(SAMPLES)) if pairs else [0.0]
     low, high = samples[len(samples) * 25 // 1000], samples[-1 - len(samples) * 25 // 1000]
     return {"value": round(measure(pairs), 4), "low": round(low, 4), "high": round(high, 4)}
-
-
-def plot_sides(figures: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float], Mapping[str, float]]]:
-    """Name, loss and fabrication of the base and of both sides."""
-    return [(name, figures[name]["loss"], figures[name]["fabrication"]) for name in ("base", "old", "new")]

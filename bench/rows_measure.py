@@ -13,7 +13,7 @@ from bench.rows_texts import Paper
 from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base
-from tests.unit.training.fakes import FileStore
+from tests.unit.training.stores import FileStore
 
 MORE = 100
 
@@ -46,17 +46,9 @@ def furnish(root: Path) -> Place:
     return Place(root, base)
 
 
-@dataclass(frozen=True)
-class BuildFigures:
-    """The figures of a corpus, and the key of its first manifest."""
-
-    figures: dict[str, Any]
-    manifest: str
-
-
 def measure(
     place: Place, name: str, papers: Iterable[Paper], more: Sequence[Paper], checked: Sequence[Paper]
-) -> BuildFigures:
+) -> dict[str, Any]:
     """Publish the papers, prepare them and build; then publish `more` and build again. `checked` are the papers on which coverage is recomputed."""
     root = place.root / name
     root.mkdir()
@@ -85,10 +77,9 @@ def measure(
         for split in ("train", "held_out")
         for unit in ("rows", "tokens")
     }
-    more_figures = {name: rows.manifest["figures"].get(name, {}) for name in ("tasks", "languages")}
-    return BuildFigures(
-        {**figures, **splits, **more_figures, "recomputed": rows_check.check(rows, checked)}, first["manifest"]
-    )
+    languages = {tag: count["rows"] for tag, count in rows.manifest["languages"].items()}
+    more_figures = {"tasks": rows.manifest["figures"].get("tasks", {}), "languages": languages}
+    return {**figures, **splits, **more_figures, "recomputed": rows_check.check(rows, checked)}
 
 
 def _figures(intake: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:

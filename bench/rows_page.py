@@ -14,6 +14,11 @@ SECONDS = (
     "incremental_cpu_seconds",
 )
 NAMES = {"base": "base", "old": "rows of before", "new": "rows of today"}
+SIDES = {**NAMES, "base": "nothing (base)"}
+LOSSES, FABRICATIONS = (
+    ("loss", "loss_file", "loss_spaced"),
+    ("fabrication", "fabrication_list", "fabrication_line", "facts_used"),
+)
 
 
 def render(figures: Mapping[str, Any]) -> str:
@@ -70,27 +75,40 @@ def _not_read(corpus: Mapping[str, Any]) -> str:
 
 def _learning(figures: Mapping[str, Any]) -> str:
     lines = [
-        "| trained on | rows of the train documents | coverage | trained rows | tokens | held-out loss (nats per token) | fabrication | values | words per answer |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| trained on | rows of the train documents | coverage | trained rows | tokens | of these in answers |",
+        "|---|---|---|---|---|---|",
     ]
-    for side, name in NAMES.items():
+    for side in ("old", "new"):
         row = figures[side]
-        trained = (
-            f"{row['all_rows']:,} | {row['coverage']:.3f} | {row['rows']:,} | {row['tokens']:,}"
-            if "rows" in row
-            else "- | - | - | -"
-        )
         lines.append(
-            f"| {name if side != 'base' else 'nothing (base)'} | {trained} | {interval(row['loss'])} | {interval(row['fabrication'])} | {row['values']} | {row['answer_words']} |"
+            f"| {NAMES[side]} | {row['all_rows']:,} | {row['coverage']:.3f} | {row['rows']:,} | {row['tokens']:,} | {row['answer_tokens']:,} |"
         )
-    less = figures["new_minus_old"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{figures['parts']} parts of {figures['held_out_documents']} held-out documents, {figures['questions']} prompts with facts. "
-            f"Rows of today less rows of before: loss {interval(less['loss'])}, fabrication {interval(less['fabrication'])}.",
-        ]
+    lines += [
+        "",
+        "| trained on | held-out loss (nats per token) | text as in the file | single spaces |",
+        "|---|---|---|---|",
+    ]
+    for side, name in SIDES.items():
+        lines.append(f"| {name} | {' | '.join(interval(figures[side][unit]) for unit in LOSSES)} |")
+    lines += [
+        "",
+        "| trained on | fabrication | facts in a list | facts in a line | facts used | values in answers | words per answer |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for side, name in SIDES.items():
+        row = figures[side]
+        measured = " | ".join(interval(row[unit]) for unit in FABRICATIONS)
+        lines.append(f"| {name} | {measured} | {row['values']:,} | {row['answer_words']} |")
+    return "\n".join([*lines, "", _differences(figures)])
+
+
+def _differences(figures: Mapping[str, Any]) -> str:
+    less = ", ".join(
+        f"{unit.replace('_', ' ')} {interval(figures['new_minus_old'][unit])}" for unit in (*LOSSES, *FABRICATIONS)
+    )
+    return (
+        f"{figures['parts']} parts of {figures['held_out_documents']} held-out documents ({figures['shared_parts']} more share 13 words with a train document and were left "
+        f"out); {figures['questions']} prompts with facts. {figures['train_documents']:,} train documents. Rows of today less rows of before: {less}."
     )
 
 

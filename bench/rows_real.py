@@ -1,7 +1,8 @@
 """Real documents of this machine: the documentation and the manual pages that its packages install, read by ingestion's own parsers.
 
 Half of the files are manual pages, rendered to plain text by groff; the others are text, Markdown, HTML and PDF from /usr/share/doc, unpacked if they are
-compressed. A hash of the path chooses them. Changelogs, copyright files and links to other files are not candidates.
+compressed. A hash of the path chooses them, at most 20 of one family: one command can install thousands of pages that are nearly the same. Changelogs, copyright
+files and links to other files are not candidates.
 """
 
 import gzip
@@ -19,9 +20,10 @@ from services.ingestion.adapters.parse import ParseLimits, ParserPool
 from services.ingestion.domain import File, Rejected, add_sections
 
 DOC, MAN = Path("/usr/share/doc"), Path("/usr/share/man")
-MAX_FILES = 2_000
+MAX_FILES, MAX_FAMILY = 1_200, 20
 DOC_NAME = re.compile(r"(?i)(?:readme[^/]*|[^/]+\.(?:txt|md|html?|pdf|rst))(?:\.gz)?")
 NOT_WANTED = re.compile(r"(?i)change|copyright|news|licen[cs]e|copying|\.(?:c|h|pl|py|sh|js|css|png|gif|svg)(?:\.gz)?$")
+FAMILY = re.compile(r"[_.:-]")
 MAN_NAME = re.compile(r"[^/]+\.\d\w*(?:\.gz)?")
 # Languages of manual pages in /usr/share/man/LANGUAGE that are among the candidates.
 LANGUAGES = ("de", "fr", "es", "it", "nl", "pl", "pt", "ru", "ja")
@@ -55,7 +57,7 @@ class RealCorpus:
 
 
 def read_machine(max_files: int = MAX_FILES) -> RealCorpus:
-    """Choose files and read them. Takes minutes for 2,000 files."""
+    """Choose files and read them. Takes minutes for 1,200 files."""
     paths = choose(candidates(), max_files)
     left_out = LeftOut()
     pool, language_of = ParserPool(LIMITS, 1), LanguageDetector()
@@ -81,12 +83,32 @@ def candidates() -> Iterator[Path]:
 
 
 def choose(paths: Iterable[Path], max_files: int) -> list[Path]:
-    """At most this number of files by a hash of their paths: half of them manual pages, or more if there is too little else."""
-    ordered = sorted(paths, key=lambda path: hashlib.sha256(str(path).encode()).digest())
+    """At most this number of files by a hash of their paths, and in its order: half of them manual pages, or more if there is too little else."""
+    ordered = _limit_families(sorted(paths, key=lambda path: hashlib.sha256(str(path).encode()).digest()))
     pages = [path for path in ordered if path.is_relative_to(MAN)]
     others = [path for path in ordered if not path.is_relative_to(MAN)]
     half = max(max_files - len(pages), max_files // 2)
-    return others[:half] + pages[: max_files - len(others[:half])]
+    chosen = {*others[:half], *pages[: max_files - len(others[:half])]}
+    return [path for path in ordered if path in chosen]
+
+
+def find_family(path: Path) -> tuple[str, str]:
+    """The package whose documentation a file is, or the word with which the name of a manual page begins."""
+    if path.is_relative_to(MAN):
+        return "man", FAMILY.split(path.name)[0]
+    return "doc", path.relative_to(DOC).parts[0]
+
+
+def _limit_families(paths: Iterable[Path]) -> list[Path]:
+    """At most 20 paths of a family."""
+    counts: Counter[tuple[str, str]] = Counter()
+    chosen = []
+    for path in paths:
+        family = find_family(path)
+        counts[family] += 1
+        if counts[family] <= MAX_FAMILY:
+            chosen.append(path)
+    return chosen
 
 
 def _read(path: Path, pool: ParserPool, language_of: LanguageDetector, left_out: LeftOut) -> Paper | None:

@@ -25,7 +25,9 @@ class NoCounter(TokenCounter):
 
     digest = "none"
     context_tokens = 8192
-    message_tokens = 5
+
+    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
+        return 5 * (len(contents) + has_system)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text) // 4 + 1 for text in texts]

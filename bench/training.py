@@ -16,7 +16,7 @@ from bench.report import PLOTS, ROOT, keep
 
 NAME = "training"
 PARTS = ("speed", "methods", "service")
-SCORES = ("rougeL", "bleu", "house_terms_f1")
+SCORES = ("rougeL", "bleu", "terms")
 
 
 def main(chosen: list[str]) -> None:

@@ -33,7 +33,7 @@ from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.words import Labels, RowPolicy
 from tests.datasets import store_dataset
-from tests.unit.training.fakes import FakeSigner, FileStore
+from tests.unit.training.stores import FakeSigner, FileStore
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "deploy" / "sample"

@@ -6,6 +6,7 @@ Standard library only, for the service that writes datasets and for those that r
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
@@ -54,6 +55,53 @@ class IdFiles:
         return {unit: self.count, "files": [file.as_json() for file in self.files]}
 
 
+class QuizKind(StrEnum):
+    """Kinds of questions: those that the document answers, and those that it does not."""
+
+    LEARNABLE = "learnable"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class QuizQuestion:
+    """A question about a document of the train split, asked without its text, that no row of the dataset has.
+
+    `messages` are the chat (role, content) with the system prompt, without the answer. `values` are the figures and names that a right
+    answer has; there may be none. `places` are the ranges of the document's text, in Unicode code points, that hold the answer. The
+    reference of an absent question says that the documents do not answer it.
+    """
+
+    row_id: str
+    document_id: str
+    kind: QuizKind
+    question: str
+    reference: str
+    messages: tuple[tuple[str, str], ...]
+    values: tuple[str, ...] = ()
+    language: str = ""
+    places: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class QuizFiles:
+    """The quiz of a dataset: its questions (`rows`), which stand in no split.
+
+    `documents` have questions. Others of the train split have none because of the limit (`beyond_limit`), or because their text gives
+    none (`without_questions`). `kinds` counts the questions by kind.
+    """
+
+    documents: int = 0
+    rows: int = 0
+    beyond_limit: int = 0
+    without_questions: int = 0
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    files: tuple[DatasetFile, ...] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """The quiz as an entry of a manifest."""
+        return asdict(self) | {"kinds": dict(self.kinds), "files": [file.as_json() for file in self.files]}
+
+
 @dataclass(frozen=True)
 class Figures:
     """Measures of a dataset of documents.
@@ -79,17 +127,45 @@ class LeftOutCount:
 
 
 @dataclass(frozen=True)
+class ImportCount:
+    """The rows of an import in a dataset: its SPDX licence, the percentage of its rows that specialists may use, and its source."""
+
+    name: str
+    licence: str
+    share_percent: int
+    source: str = ""
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class LanguageCount:
+    """The documents of a language that give rows, and their rows. Without templates, prompts use the documents' own headings."""
+
+    rows: int = 0
+    documents: int = 0
+    has_templates: bool = True
+
+
+@dataclass(frozen=True)
 class DatasetManifest:
-    """The parts of a manifest that readers use; a writer may add others. `left_out` is by reason."""
+    """The parts of a manifest that readers use; a writer may add others. `left_out` is by reason, `languages` by tag.
+
+    `planted_secrets` is a file of JSON lines (`tailor/planted_secrets.py`): the secrets that somebody planted in rows to measure a model.
+    `teacher_tokens` are those that the syntheses spent whose accepted rows the dataset has.
+    """
 
     kind: DatasetKind
     specialist: str
     splits: Mapping[str, SplitFiles]
     sources: IdFiles = IdFiles()
     judgements: IdFiles = IdFiles()
+    quiz: QuizFiles = field(default_factory=QuizFiles)
     figures: Figures = Figures()
     left_out: Mapping[str, LeftOutCount] = field(default_factory=dict)
     teacher_tokens: int = 0
+    planted_secrets: DatasetFile | None = None
+    imports: tuple[ImportCount, ...] = ()
+    languages: Mapping[str, LanguageCount] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: bytes) -> "DatasetManifest":
@@ -106,7 +182,7 @@ class DatasetManifest:
         return self.splits.get(name, SplitFiles())
 
     def as_json(self) -> dict[str, object]:
-        """The manifest for `json.dumps`. Preference datasets have `judgements`; datasets of documents do not."""
+        """The manifest for `json.dumps`. Preference datasets have `judgements`, datasets of documents a `quiz`."""
         value: dict[str, object] = {
             "kind": self.kind.value,
             "specialist": self.specialist,
@@ -117,6 +193,12 @@ class DatasetManifest:
         }
         if self.kind is DatasetKind.PREFERENCE:
             value["judgements"] = self.judgements.as_json("judgements")
+        else:
+            value["quiz"] = self.quiz.as_json()
+            value["imports"] = [asdict(entry) for entry in self.imports]
+            value["languages"] = {tag: asdict(count) for tag, count in self.languages.items()}
+        if self.planted_secrets is not None:
+            value["planted_secrets"] = self.planted_secrets.as_json()
         return value | ({"teacher": {"tokens": self.teacher_tokens}} if self.teacher_tokens else {})
 
 
@@ -127,9 +209,13 @@ def _parse(value: Mapping[str, Any]) -> DatasetManifest:
         splits={str(name): _parse_split(split) for name, split in value["splits"].items()},
         sources=_parse_ids(value["sources"], "documents"),
         judgements=_parse_ids(value.get("judgements", {"judgements": 0, "files": []}), "judgements"),
+        quiz=parse_quiz(value.get("quiz", {})),
         figures=_parse_figures(value.get("figures", {})),
         left_out={str(reason): _parse_count(count) for reason, count in value.get("left_out", {}).items()},
         teacher_tokens=int(value.get("teacher", {}).get("tokens", 0)),
+        planted_secrets=_parse_file(value["planted_secrets"]) if "planted_secrets" in value else None,
+        imports=tuple(_parse_import(entry) for entry in value.get("imports", ())),
+        languages={str(tag): _parse_language(count) for tag, count in value.get("languages", {}).items()},
     )
 
 
@@ -139,6 +225,14 @@ def _parse_split(value: Mapping[str, Any]) -> SplitFiles:
 
 def _parse_ids(value: Mapping[str, Any], unit: str) -> IdFiles:
     return IdFiles(int(value[unit]), _parse_files(value["files"], int(value[unit])))
+
+
+def parse_quiz(value: Mapping[str, Any]) -> QuizFiles:
+    """The quiz of a manifest's entry; empty for an empty entry. Raises ValueError, TypeError or KeyError for another one."""
+    names = ("documents", "rows", "beyond_limit", "without_questions")
+    counts = {name: int(value.get(name, 0)) for name in names}
+    kinds = {QuizKind(kind).value: int(count) for kind, count in value.get("kinds", {}).items()}
+    return QuizFiles(**counts, kinds=kinds, files=_parse_files(value.get("files", ()), counts["rows"]))
 
 
 def _parse_files(values: Iterable[Mapping[str, Any]], rows: int) -> tuple[DatasetFile, ...]:
@@ -161,3 +255,17 @@ def _parse_figures(value: Mapping[str, Any]) -> Figures:
 
 def _parse_count(value: Mapping[str, Any]) -> LeftOutCount:
     return LeftOutCount(*(int(value.get(name, 0)) for name in ("documents", "rows", "characters")))
+
+
+def _parse_import(value: Mapping[str, Any]) -> ImportCount:
+    return ImportCount(
+        name=str(value["name"]),
+        licence=str(value["licence"]),
+        share_percent=int(value["share_percent"]),
+        source=str(value["source"]),
+        rows=int(value["rows"]),
+    )
+
+
+def _parse_language(value: Mapping[str, Any]) -> LanguageCount:
+    return LanguageCount(int(value["rows"]), int(value["documents"]), bool(value["has_templates"]))

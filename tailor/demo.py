@@ -9,7 +9,6 @@ that any program with an API key can make.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -19,7 +18,7 @@ from typing import Any
 
 from tailor import wire
 from tailor.api.evaluation.v1 import evaluation_pb2
-from tailor.api.events.v1 import documents_pb2, models_pb2
+from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
@@ -27,38 +26,50 @@ from tailor.cli.build import build_dataset, describe_left_out
 from tailor.cli.calls import list_adapters, pages, unary
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.datasets import describe_figures
+from tailor.cli.definitions import read_definition
+from tailor.cli.demo_figures import Figures, count_outcomes, describe_outcomes, list_news, model_figures, save
 from tailor.cli.events import decode
+from tailor.cli.figures import decision_of
+from tailor.cli.house_examples import choose_examples, list_train_rows, to_chat
+from tailor.cli.next_commands import to_command
 from tailor.cli.output import short
 from tailor.cli.publish import publish_all
+from tailor.cli.published_files import PublishedFiles
 from tailor.cli.reader import Start, TopicReader
 from tailor.cli.run_views import FAILED, describe
-from tailor.cli.specialists import define, read_definition
+from tailor.cli.specialists import define
 from tailor.cli.story import Story, Tell, wait_for, wait_out_errors
 from tailor.cli.submissions import Description, FileSubmission, collect
-from tailor.client import Answer, TailorClient
-from tailor.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.client import Answer, Message, TailorClient
+from tailor.client.requests import Options
+from tailor.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Reason,
+)
 from tailor.events.envelope import new_id
 from tailor.local import stack
 
-Figures = dict[str, Any]
-
 STEPS = ("up", "base", "documents", "dataset", "training", "evaluation", "asking")
 OUTCOMES = ("document.anonymized.v1", "document.rejected.v1")
-BASE = "base"
-DECIDED = (registry_pb2.DECISION_PASSED, registry_pb2.DECISION_REFUSED)
+BASE, FEW_SHOT = "base", "few_shot"
+DECIDED = (registry_pb2.DECISION_PASSED, registry_pb2.DECISION_REFUSED, registry_pb2.DECISION_UNDECIDED)
 NOTHING_NEW = "nothing is new: the corpus is unchanged, no run was started"
-UP_SECONDS = 180.0
+# A first start fetches and converts the base.
+UP_SECONDS = 600.0
 QUIET_MS = 2000
 AGREE_SECONDS = 90.0
 TRAINING_STARTS_SECONDS = 60.0
-MAX_TOKENS = 120
-REPETITION_PENALTY = 1.05
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A specialist's definition, the documents that it learns from, and questions to ask at the end."""
+    """A specialist's definition and its file, the documents that it learns from, and questions to ask at the end."""
 
+    file: Path
     definition: models_pb2.SpecialistChanged
     documents: list[FileSubmission]
     questions: list[str]
@@ -66,8 +77,10 @@ class Sample:
 
 def read_sample(folder: Path) -> Sample:
     """Read the sample. Raises InvalidArgument if a file of it is invalid."""
+    file = folder / "specialist.toml"
     return Sample(
-        definition=read_definition(folder / "specialist.toml"),
+        file=file,
+        definition=read_definition(file),
         documents=collect([folder / "documents"], Description()),
         questions=read_questions(folder / "questions.json"),
     )
@@ -76,11 +89,12 @@ def read_sample(folder: Path) -> Sample:
 def run_demo(state_dir: Path, sample: Sample, story: Story) -> Figures:
     """Run every step and return the figures, which are also written to `demo.json` in the state directory. Blocks for minutes.
 
-    If the gate refuses the adapter, that is a result: `promoted` is False and no questions are asked.
+    Publishes and trains nothing that an earlier demo in this directory did. If the gate refuses the adapter or cannot decide, that is a
+    result: `promoted` is False and no questions are asked.
     """
     definition = sample.definition
     (state_dir / "demo.json").unlink(missing_ok=True)
-    now = story.now
+    now, started = story.now, wire.now()
 
     with closing(Connections(Endpoints(state_dir))) as connections:
         with story.step("up", "start the broker, the stores and the services on this machine"):
@@ -89,21 +103,28 @@ def run_demo(state_dir: Path, sample: Sample, story: Story) -> Figures:
             with story.step("base", "fetch the model that adapters are trained on"):
                 wait_for_base(connections, client, definition.base, now)
             with story.step("documents", "publish the sample and follow every document through the barrier"):
-                figures = publish_documents(connections, definition, sample.documents, now)
+                is_new = define_specialist(connections, state_dir, sample, now)
+                figures = publish_documents(
+                    connections, PublishedFiles(state_dir / "published.json"), sample, is_new, now
+                )
             with story.step("dataset", "turn the anonymised documents into rows"):
                 built = build(connections, definition.name, now)
             with story.step("training", "train an adapter of the base on these rows"):
                 adapter = train(connections, built, now)
+                figures["new"] = list_news(figures, adapter, started, is_built=built.created)
             with story.step("evaluation", "measure the adapter on held-out rows; promote it if it meets the gate"):
                 item = evaluate(connections, adapter, now)
-                figures |= model_figures(built.dataset, item)
+                figures |= model_figures(built.dataset, item, definition)
                 if figures["promoted"]:
                     wait_until_served(connections, client, adapter, now)
-                for refusal in item.refusals:
-                    story.note(f"refused: {refusal}")
+                for reason in item.reasons:
+                    story.note(f"{decision_of(item.decision)}: {reason}")
             if figures["promoted"]:
-                with story.step("asking", "ask the base and the specialist the same questions"):
-                    figures["answers"] = ask_both(client, definition.name, sample.questions, now)
+                with story.step(
+                    "asking", "ask the base, the base with house examples, and the specialist the same questions"
+                ):
+                    rows = list_train_rows(connections.synthetic, built.dataset.digest)
+                    figures["answers"] = ask_all(client, definition, rows, sample.questions, now)
     figures["seconds"] = dict.fromkeys(STEPS, 0.0) | story.seconds
     save(state_dir / "demo.json", figures)
     return figures
@@ -130,11 +151,29 @@ def wait_for_base(connections: Connections, client: TailorClient, name: str, now
     now(f"{name} is stored and answers")
 
 
+def define_specialist(connections: Connections, state_dir: Path, sample: Sample, now: Tell) -> bool:
+    """Define the specialist. Returns whether it is new. Raises AlreadyExists if it has another definition than the sample's."""
+    try:
+        return wait_out_errors(lambda: define(connections.registry, sample.definition), now).created
+    except AlreadyExists:
+        raise AlreadyExists(
+            Reason.SPECIALIST_EXISTS,
+            f"{sample.definition.name} exists with another definition than {sample.file}. Start the stack with "
+            f"`{to_command(state_dir, 'up')}`, apply the file with "
+            f"`{to_command(state_dir, 'specialist', 'update', str(sample.file))}`, and repeat the demo.",
+        ) from None
+
+
 def publish_documents(
-    connections: Connections, definition: models_pb2.SpecialistChanged, submissions: Sequence[FileSubmission], now: Tell
+    connections: Connections, known: PublishedFiles, sample: Sample, is_new: bool, now: Tell
 ) -> Figures:
-    """Define the specialist, publish its documents, and read events until each document is anonymised or rejected."""
-    is_new = wait_out_errors(lambda: define(connections.registry, definition), now).created
+    """Publish documents that are new or changed, and read events until each of them is anonymised or rejected."""
+    submissions = known.choose_new(sample.documents)
+    unchanged = len(sample.documents) - len(submissions)
+    if not submissions:
+        figures = count_outcomes((), 0, unchanged)
+        now(describe_outcomes(figures))
+        return figures
     with wait_out_errors(lambda: TopicReader(connections.kafka(), OUTCOMES, Start.END), now) as reader:
         while not is_new and wait_out_errors(lambda: reader.poll(QUIET_MS), now):
             now("waiting for documents that were published earlier")
@@ -146,7 +185,7 @@ def publish_documents(
             for record in reader.poll():
                 event = decode(record.topic, record.value)
                 outcomes[event.submission_id] = event
-            figures = count_outcomes(outcomes.values(), published)
+            figures = count_outcomes(outcomes.values(), published, unchanged)
             return figures if len(outcomes) >= published else None, describe_outcomes(figures)
 
         figures = wait_for(all_accounted, now)
@@ -158,6 +197,7 @@ def publish_documents(
         return figures == figures | counts or None, text
 
     wait_for(registry_agrees, now, stalled_seconds=AGREE_SECONDS)
+    known.add(submissions)
     now(describe_outcomes(figures))
     return figures
 
@@ -218,7 +258,10 @@ def evaluate(connections: Connections, adapter: models_pb2.AdapterTrained, now: 
 
     item = wait_for(decided, now)
     is_met = item.decision == registry_pb2.DECISION_PASSED
-    now(f"{item.evaluation.rows} held-out rows; the gate is {'met' if is_met else 'not met, nothing is promoted'}")
+    now(
+        f"{item.evaluation.rows} held-out rows; the gate's verdict is {decision_of(item.decision)}"
+        f"{'' if is_met else ', nothing is promoted'}"
+    )
     return item
 
 
@@ -241,24 +284,60 @@ def wait_until_served(
     now("the gate is met, and the adapter serves")
 
 
-def ask_both(client: TailorClient, specialist: str, questions: Sequence[str], now: Tell) -> list[Figures]:
-    """Ask the base and the specialist each question; `draft_id` is that of the specialist's answer."""
+def ask_all(
+    client: TailorClient,
+    definition: models_pb2.SpecialistChanged,
+    rows: Iterable[synthetic_pb2.Row],
+    questions: Sequence[str],
+    now: Tell,
+) -> list[Figures]:
+    """Ask the base, the base with examples and the specialist each question, with the specialist's sampling and system prompt.
+
+    Examples are the most similar of `rows`. `draft_id` is that of the specialist's answer.
+    """
+    examples = choose_examples(rows, questions, wire.to_evaluation_policy(definition.evaluation).few_shot)
     answers = []
-    for number, question in enumerate(questions, start=1):
+    for number, (question, similar) in enumerate(zip(questions, examples, strict=True), start=1):
         now(f"question {number} of {len(questions)}")
-        with ThreadPoolExecutor(2) as pool:  # at the same time, so that the server generates both in one batch
-            calls = [pool.submit(ask, client, model, question, now) for model in (BASE, specialist)]
-        base, tuned = (call.result() for call in calls)
-        answers.append({"question": question, "base": base.text, "tuned": tuned.text, "draft_id": tuned.draft_id})
-    now(f"{len(questions)} questions answered by both")
+        with ThreadPoolExecutor(3) as pool:  # at the same time, so that the server generates them in one batch
+            base = pool.submit(ask_base, client, definition, question, (), now)
+            few_shot = pool.submit(ask_base, client, definition, question, similar, now) if similar else base
+            tuned = pool.submit(ask, client, definition.name, [Message("user", question)], {}, now)
+        texts = {BASE: base.result().text, FEW_SHOT: few_shot.result().text, "tuned": tuned.result().text}
+        row_ids = [row.row_id for row in similar]
+        answers.append({"question": question, **texts, "examples": row_ids, "draft_id": tuned.result().draft_id})
+    now(f"{len(questions)} questions answered by all three")
     return answers
 
 
-def ask(client: TailorClient, model: str, question: str, now: Tell) -> Answer:
-    """One answer, with the evaluation's repetition penalty: without it, a small model's greedy answers repeat themselves."""
-    return wait_out_errors(
-        lambda: client.generate(model, question, max_tokens=MAX_TOKENS, repetition_penalty=REPETITION_PENALTY), now
+def ask_base(
+    client: TailorClient,
+    definition: models_pb2.SpecialistChanged,
+    question: str,
+    examples: Sequence[synthetic_pb2.Row],
+    now: Tell,
+) -> Answer:
+    """The base's answer with examples in its prompt, the most similar first, or with as many of them as its context holds."""
+    sampling = wire.to_sampling(definition.sampling)
+    options = Options(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        repetition_penalty=sampling.repetition_penalty,
+        max_tokens=sampling.max_tokens,
     )
+    for count in range(len(examples), 0, -1):
+        try:
+            return ask(client, BASE, to_chat(definition, question, examples[:count]), options, now)
+        except InvalidArgument as error:
+            if error.reason != Reason.PROMPT_TOO_LONG:
+                raise
+    return ask(client, BASE, to_chat(definition, question), options, now)
+
+
+def ask(client: TailorClient, model: str, chat: Sequence[Message], options: Options, now: Tell) -> Answer:
+    """One answer."""
+    asked: Options = {**options, "messages": chat}
+    return wait_out_errors(lambda: client.generate(model, **asked), now)
 
 
 # What the steps look up.
@@ -319,53 +398,3 @@ def read_questions(path: Path) -> list[str]:
         text = f"{path} must be a JSON list of objects, each with a `question`."
         raise InvalidArgument(Reason.INVALID_QUESTIONS, text)
     return questions
-
-
-# The figures that `demo.json` holds.
-
-
-def count_outcomes(events: Iterable[Any], published: int) -> Figures:
-    """Count anonymised documents, rejections by reason, and personal values by type, the most frequent first."""
-    anonymized, rejected, findings = 0, Counter[str](), Counter[str]()
-    for event in events:
-        if isinstance(event, documents_pb2.DocumentAnonymized):
-            anonymized += 1
-            findings.update(dict(event.findings))
-        else:
-            rejected[documents_pb2.RejectionReason.Name(event.reason).removeprefix("REJECTION_REASON_")] += 1
-    return {
-        "documents_published": published,
-        "documents_anonymized": anonymized,
-        "documents_rejected": dict(rejected.most_common()),
-        "personal_data_found": dict(findings.most_common()),
-    }
-
-
-def describe_outcomes(figures: Figures) -> str:
-    """The documents' figures in one line."""
-    text = f"{figures['documents_published']} published, {figures['documents_anonymized']} anonymised"
-    for label, name in (("rejected", "documents_rejected"), ("found", "personal_data_found")):
-        counts = ", ".join(f"{key} {count}" for key, count in figures[name].items())
-        text += f"; {label} {counts}" if counts else ""
-    return text
-
-
-def model_figures(dataset: models_pb2.DatasetBuilt, item: registry_pb2.CatalogueAdapter) -> Figures:
-    """The dataset, the run (losses in nats per token), and each metric of the base and of the tuned model on held-out rows."""
-    adapter, scores = item.adapter, item.evaluation
-    measured = ("seconds", "steps", "first_loss", "last_loss", "tokens_per_second")
-    return {
-        "dataset": {"digest": dataset.digest, "rows": dataset.train_rows, "held_out": dataset.held_out_rows},
-        "run": {"id": adapter.run_id} | {name: getattr(adapter, name) for name in measured},
-        "adapter": {"digest": adapter.digest},
-        "scores": {"base": dict(scores.base.values), "tuned": dict(scores.candidate.values)},
-        "promoted": item.decision == registry_pb2.DECISION_PASSED,
-        "answers": [],
-    }
-
-
-def save(path: Path, figures: Figures) -> None:
-    """Write the figures as JSON, atomically."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(figures, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)

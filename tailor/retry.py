@@ -37,13 +37,14 @@ def retry(
 
     - The first wait takes `initial_seconds`, each further one `factor` times longer, up to `max_seconds`. Each is shortened at random by
       up to half, and lasts at least the error's `retry_after_seconds`, at most a minute of them.
-    - Gives up after `attempts` calls, or at the first failure after `give_up_seconds`, and raises the last error. With neither it never
-      gives up.
+    - Gives up after `attempts` calls, or at the first failure after `give_up_seconds` or after the error's `retry_seconds`, and raises
+      the last error. With none of them it never gives up.
     - Any other exception is raised at once.
     - Raises Stopped if `stop` is set before or during a wait.
     - Before each wait, `on_wait` receives the error and the number of the failed attempt, counted from 1.
     """
-    deadline = None if give_up_seconds is None else time.monotonic() + give_up_seconds
+    start = time.monotonic()
+    deadline = None if give_up_seconds is None else start + give_up_seconds
 
     grow = tenacity.wait_exponential(multiplier=initial_seconds, max=max_seconds, exp_base=factor)
 
@@ -55,7 +56,9 @@ def retry(
         )
 
     def is_over(state: tenacity.RetryCallState) -> bool:
+        limit = _error(state).retry_seconds
         is_late = deadline is not None and time.monotonic() >= deadline
+        is_late = is_late or (limit is not None and time.monotonic() - start >= limit)
         return is_late or (attempts is not None and state.attempt_number >= attempts)
 
     def wait(duration: float) -> None:

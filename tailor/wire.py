@@ -1,6 +1,6 @@
 """Convert between protobuf messages and the values of `tailor.words`.
 
-`from_labels`, `from_selection`, `from_filters` and `from_row_policy` rely on equal field names in `tailor.words` and the protos.
+Functions that build a message from all fields of a value, such as `from_labels`, rely on equal names in `tailor.words` and the protos.
 """
 
 from dataclasses import asdict
@@ -12,7 +12,19 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
-from tailor.words import Filters, Labels, OwnTask, RowPolicy, Selection, Span, SpanKind
+from tailor.words import (
+    Criterion,
+    EvaluationPolicy,
+    Filters,
+    Labels,
+    MetricDefinition,
+    OwnTask,
+    RowPolicy,
+    SamplingDefaults,
+    Selection,
+    Span,
+    SpanKind,
+)
 
 
 def _value(kind: SpanKind) -> common_pb2.SpanKind.ValueType:
@@ -110,8 +122,61 @@ def to_row_policy(message: models_pb2.RowPolicy) -> RowPolicy:
         knowledge=message.knowledge if message.HasField("knowledge") else defaults.knowledge,
         replay=tuple(message.replay),
         replay_percent=message.replay_percent,
+        quiz_questions=message.quiz_questions if message.HasField("quiz_questions") else defaults.quiz_questions,
+        max_quiz_documents=message.max_quiz_documents or defaults.max_quiz_documents,
+        missed_extra_rows=(
+            message.missed_extra_rows if message.HasField("missed_extra_rows") else defaults.missed_extra_rows
+        ),
     )
 
 
 def from_row_policy(policy: RowPolicy) -> models_pb2.RowPolicy:
     return models_pb2.RowPolicy(**asdict(policy))
+
+
+def to_sampling(message: models_pb2.SamplingDefaults) -> SamplingDefaults:
+    """Convert sampling; absent fields get their defaults."""
+    defaults = SamplingDefaults()
+    return SamplingDefaults(
+        temperature=message.temperature if message.HasField("temperature") else defaults.temperature,
+        top_p=message.top_p if message.HasField("top_p") else defaults.top_p,
+        repetition_penalty=(
+            message.repetition_penalty if message.HasField("repetition_penalty") else defaults.repetition_penalty
+        ),
+        max_tokens=message.max_tokens,
+    )
+
+
+def from_sampling(sampling: SamplingDefaults) -> models_pb2.SamplingDefaults:
+    return models_pb2.SamplingDefaults(**asdict(sampling))
+
+
+def to_metric(message: models_pb2.MetricDefinition) -> MetricDefinition:
+    """Convert a metric; its kind is its name, and its parameters are `{}`, if they are empty."""
+    return MetricDefinition(message.name, message.kind or message.name, message.parameters_json or "{}")
+
+
+def from_metric(metric: MetricDefinition) -> models_pb2.MetricDefinition:
+    return models_pb2.MetricDefinition(**asdict(metric))
+
+
+def to_evaluation_policy(message: models_pb2.EvaluationPolicy) -> EvaluationPolicy:
+    """Convert a policy; absent fields, and a `max_rows` of 0, get their defaults."""
+    defaults = EvaluationPolicy()
+    has_agreement = message.HasField("min_judge_agreement")
+    return EvaluationPolicy(
+        max_rows=message.max_rows or defaults.max_rows,
+        max_answers=message.max_answers,
+        few_shot=message.few_shot if message.HasField("few_shot") else defaults.few_shot,
+        guidelines=message.guidelines,
+        optimize_prompt=message.optimize_prompt,
+        external_models=tuple(message.external_models),
+        suites=tuple(message.suites),
+        criteria=tuple(Criterion(item.name, item.description) for item in message.criteria),
+        min_judge_agreement=message.min_judge_agreement if has_agreement else defaults.min_judge_agreement,
+        max_suite_items=message.max_suite_items,
+    )
+
+
+def from_evaluation_policy(policy: EvaluationPolicy) -> models_pb2.EvaluationPolicy:
+    return models_pb2.EvaluationPolicy(**asdict(policy))

@@ -98,6 +98,8 @@ class RowPolicy:
     """How a specialist's documents become rows. 0 and an empty tuple mean: the base's context, every row, every task.
 
     Tokens are those of the base's tokenizer. `replay` names imported datasets, of which `replay_percent` of the train rows are drawn.
+    `quiz_questions` are those that each document answers; 0 for no quiz. A document of which the last evaluation missed a question gets up
+    to `missed_extra_rows` more rows.
     """
 
     max_row_tokens: int = 0
@@ -111,3 +113,49 @@ class RowPolicy:
     knowledge: bool = True
     replay: tuple[str, ...] = ()
     replay_percent: int = 0
+    quiz_questions: int = 3
+    max_quiz_documents: int = 10_000
+    missed_extra_rows: int = 8
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """How a specialist answers by default, and how it is evaluated. `max_tokens` 0 means what the base's context leaves."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    max_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class MetricDefinition:
+    """One metric of a specialist: a kind of `services/evaluation/metrics/` with its parameters as JSON."""
+
+    name: str
+    kind: str
+    parameters_json: str = "{}"
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One line of a rubric that marks answers from 1 to 5."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True)
+class EvaluationPolicy:
+    """How a specialist's candidates are evaluated. `max_answers` 0 answers all evaluated rows; empty `suites` runs all."""
+
+    max_rows: int = 200
+    max_answers: int = 0
+    few_shot: int = 3
+    guidelines: str = ""
+    optimize_prompt: bool = False
+    external_models: tuple[str, ...] = ()
+    suites: tuple[str, ...] = ()
+    criteria: tuple[Criterion, ...] = ()
+    min_judge_agreement: float = 0.4
+    max_suite_items: int = 0

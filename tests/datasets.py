@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -11,7 +12,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from tailor.api.events.v1 import models_pb2
-from tailor.datasets import TRAIN, DatasetFile, DatasetManifest, IdFiles, SplitFiles
+from tailor.datasets import TRAIN, DatasetFile, DatasetManifest, IdFiles, QuizFiles, SplitFiles
+from tailor.planted_secrets import MEDIA_TYPE, PlantedSecret, write_secrets
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -44,9 +46,23 @@ def store_manifest(store: ObjectStore, manifest: DatasetManifest) -> tuple[Ref, 
     return store.put(DATASETS, f"{hashlib.sha256(data).hexdigest()}/manifest.json", data), manifest
 
 
+def store_secrets(store: ObjectStore, planted: Sequence[PlantedSecret]) -> DatasetFile:
+    """Store the list of secrets that were planted in rows, for the manifest's `planted_secrets`."""
+    data = write_secrets(planted)
+    ref = store.put(DATASETS, f"files/{hashlib.sha256(data).hexdigest()}.jsonl", data, MEDIA_TYPE)
+    return DatasetFile(ref, len(planted))
+
+
 def store_ids(store: ObjectStore, column: str, ids: Sequence[str], rows_per_file: int = 1000) -> IdFiles:
     """Store ids, sorted, in as many files as they need."""
     return IdFiles(len(ids), _store_files(store, [{column: name} for name in sorted(ids)], rows_per_file))
+
+
+def store_quiz(store: ObjectStore, records: Rows, rows_per_file: int = 1000) -> QuizFiles:
+    """Store questions, each with the columns of a quiz."""
+    documents = len({record["document_id"] for record in records})
+    kinds = Counter(str(record["kind"]) for record in records)
+    return QuizFiles(documents, len(records), kinds=kinds, files=_store_files(store, records, rows_per_file))
 
 
 def built(

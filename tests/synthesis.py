@@ -18,7 +18,8 @@ from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.adapters.synthesis_rows import SqlSynthesisRows
 from services.synthetic.adapters.teacher import OpenAiModel
-from services.synthetic.domain import Document, Kind, Passage, Specialist, Text
+from services.synthetic.adapters.translation_score import ChrfScore
+from services.synthetic.domain import CleanTexts, Document, Kind, Passage, Specialist, Text
 from services.synthetic.ports import TokenCounter, Tokenizers
 from services.synthetic.synthesis.domain import ModelRole, SynthesisSpec, TokenPrice
 from services.synthetic.synthesis.handlers import SynthesisCommands
@@ -47,6 +48,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     usage: tuple[int, int] | None = (100, 50)
+    finish: str = "stop"
 
 
 Script = Callable[[int, dict[str, Any]], Reply]
@@ -117,7 +119,7 @@ def _body(reply: Reply) -> dict[str, Any]:
         "total_tokens": sum(reply.usage),
     }
     message = {"role": "assistant", "content": reply.content}
-    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    choice = {"index": 0, "finish_reason": reply.finish, "message": message}
     return {
         "id": "x",
         "object": "chat.completion",
@@ -158,7 +160,9 @@ class WordCounter(TokenCounter):
 
     digest = "words"
     context_tokens = 2000
-    message_tokens = 2
+
+    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
+        return 2 * (len(contents) + has_system)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
@@ -236,8 +240,9 @@ class SynthesisHouse:
 
     @property
     def commands(self) -> SynthesisCommands:
-        def anonymize(specialist: Specialist, text: str) -> str:
-            return text.replace("Sarah Jenkins", f"PERSON of {specialist.name}")
+        def anonymize(row_id: str, texts: Sequence[str], labels: Labels) -> CleanTexts:
+            clean = tuple(text.replace("Sarah Jenkins", "PERSON of reports") for text in texts)
+            return CleanTexts(clean, sum(text.count("Sarah Jenkins") for text in texts))
 
         prices = {ModelRole.TEACHER: PRICE, ModelRole.JUDGE: PRICE}
         return SynthesisCommands(self.syntheses, self.seeds, anonymize, self.teacher, self.judge, prices)
@@ -253,6 +258,7 @@ class SynthesisHouse:
             {self.specialist.name: self.specialist}.get,
             WordTokenizers(),
             missing_numbers,
+            ChrfScore(),
             RunLimits(self.parallel, self.retries, self.lease_seconds, self.pause_seconds),
         )
 

@@ -21,7 +21,7 @@ from tailor.storage.ref import Ref
 from tailor.wire import to_ref
 from tailor.words import DatasetKind
 from tests import datasets
-from tests.unit.training.fakes import FakeSigner, FileStore
+from tests.unit.training.stores import FakeSigner, FileStore
 
 BASE = "base"
 Rows = list[dict[str, Any]]

@@ -19,6 +19,7 @@ from services.anonymization.settings import Settings
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.keyring import DRAW
 from services.anonymization.vault.subjects import SubjectIndex
+from services.anonymization.vault.true_values import TrueValueFinder
 from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1.anonymization_pb2_grpc import add_AnonymizationServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
@@ -44,6 +45,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         previewer=Preview(analyzer, surrogates, vault),
         vault=vault,
         subjects=subjects,
+        true_values=TrueValueFinder(engine, vault, analyzer),
         audit=SqlAuditLog(engine),
     )
     runtime.rpc(settings, [(add_AnonymizationServiceServicer_to_server, servicer)])

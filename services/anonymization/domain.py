@@ -19,6 +19,9 @@ MAX_PROMPT_TEXTS = 1_024
 MAX_PROMPT_CHARS = 200_000
 MAX_SUBJECT_CHARS = 256
 MIN_PURPOSE_CHARS = 10
+MAX_SEARCH_TEXTS = 4_096
+MAX_SEARCH_CHARS = 2_000_000
+MAX_SEARCH_IDS = 1_000
 
 NO_LABELS = Labels()
 
@@ -133,26 +136,47 @@ class Policy:
 
 @dataclass(frozen=True)
 class DocumentText:
-    """The text of one document. Only examples have a `prompt`."""
+    """The text of one document. Only examples and golden documents have a `prompt`, only the latter `insights` as statements by kind."""
 
     text: str
     prompt: str | None = None
+    insights: Mapping[str, tuple[str, ...]] | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All texts: the statements, the prompt if there is one, and last the text."""
+        statements = tuple(entry for entries in (self.insights or {}).values() for entry in entries)
+        return (*statements, *(() if self.prompt is None else (self.prompt,)), self.text)
+
+    def with_parts(self, parts: Sequence[str]) -> "DocumentText":
+        """The document with other texts in the place of `parts`."""
+        texts = iter(parts)
+        insights = None
+        if self.insights is not None:
+            insights = {kind: tuple(next(texts) for _ in entries) for kind, entries in self.insights.items()}
+        prompt = None if self.prompt is None else next(texts)
+        return DocumentText(next(texts), prompt, insights)
 
     def encode(self) -> bytes:
         """The JSON object that is stored."""
-        return json.dumps({"prompt": self.prompt, "text": self.text}, ensure_ascii=False, sort_keys=True).encode()
+        content: dict[str, object] = {"prompt": self.prompt, "text": self.text}
+        if self.insights is not None:
+            content["key_insights"] = self.insights
+        return json.dumps(content, ensure_ascii=False, sort_keys=True).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "DocumentText":
         """Read the stored JSON object. Raises InvalidArgument (UNREADABLE) for anything else."""
         try:
             content = json.loads(data)
-            text, prompt = content["text"], content["prompt"]
-        except (ValueError, KeyError, TypeError):
+            text, prompt, insights = content["text"], content["prompt"], content.get("key_insights")
+            if insights is not None:
+                insights = {str(kind): tuple(map(str, entries)) for kind, entries in insights.items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise InvalidArgument(Reason.UNREADABLE, "The quarantined object is not a text.") from None
         if not isinstance(text, str) or not (prompt is None or isinstance(prompt, str)):
             raise InvalidArgument(Reason.UNREADABLE, "The quarantined object is not a text.")
-        return cls(text, prompt)
+        return cls(text, prompt, insights)
 
 
 @dataclass(frozen=True)
@@ -241,6 +265,18 @@ class Resolved:
 
     document_ids: tuple[str, ...]
     vault_entries: int
+
+
+@dataclass(frozen=True)
+class TrueValue:
+    """A true value that a text has, by what stands for it: the (type, surrogate) pairs that occur in its documents.
+
+    `as_surrogate` are the pairs that it would be if it were itself the surrogate of another value.
+    """
+
+    entity_type: str
+    surrogates: tuple[tuple[str, str], ...]
+    as_surrogate: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 def merge(findings: Iterable[Finding], text: str = "") -> list[Finding]:

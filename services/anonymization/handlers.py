@@ -1,7 +1,9 @@
 """What anonymization does on each event and command: one function each."""
 
+import re
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 from services.anonymization.domain import (
     MAX_CHARS,
@@ -9,6 +11,9 @@ from services.anonymization.domain import (
     MAX_PREVIEW_CHARS,
     MAX_PROMPT_CHARS,
     MAX_PROMPT_TEXTS,
+    MAX_SEARCH_CHARS,
+    MAX_SEARCH_IDS,
+    MAX_SEARCH_TEXTS,
     MAX_SUBJECT_CHARS,
     MIN_PURPOSE_CHARS,
     NO_LABELS,
@@ -19,6 +24,7 @@ from services.anonymization.domain import (
     Ingested,
     Passed,
     Resolved,
+    TrueValue,
     Unreadable,
     move_spans,
 )
@@ -33,12 +39,14 @@ from services.anonymization.ports import (
     QuarantinedTexts,
     Revealer,
     Subjects,
+    TrueValues,
 )
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.events.erased import Erased, Forgotten
 from tailor.words import Labels
 
 EXPIRED = "The quarantined text no longer exists; publish the document again."
+ROW_ID = re.compile(r"txt_[0-9a-f]{32}")
 DAMAGED = "The quarantined text does not verify; check TAILOR_QUARANTINE_KEY, then publish the document again."
 
 
@@ -96,16 +104,15 @@ def _anonymize_document(
     language_of: Callable[[str], str],
     now_ms: Callable[[], int],
 ) -> Passed:
-    texts = (text.text,) if text.prompt is None else (text.prompt, text.text)
-    result = anonymizer.anonymize(texts, ingested.labels)
-    clean = DocumentText(result.texts[-1], None if text.prompt is None else result.texts[0])
+    result = anonymizer.anonymize(text.parts, ingested.labels)
+    clean = text.with_parts(result.texts)
     # Index subjects before writing the text, so that anything in the corpus can be found by data subject.
     subjects.keep(ingested.document_id, result.values)
     ref = corpus.write(clean)
     return Passed(
         ingested,
         ref,
-        len(clean.text) + len(clean.prompt or ""),
+        sum(map(len, clean.parts)),
         result.findings,
         result.policy_digest,
         now_ms(),
@@ -121,6 +128,22 @@ def anonymize_text(anonymizer: Anonymizer, text: str, labels: Labels = NO_LABELS
             Reason.TEXT_TOO_LONG, f"The text has over {MAX_CHARS} characters; publish longer texts as documents."
         )
     return anonymizer.anonymize((text,), labels)
+
+
+def anonymize_row(
+    anonymizer: Anonymizer, subjects: Subjects, row_id: str, texts: tuple[str, ...], labels: Labels
+) -> Anonymized:
+    """Anonymise the texts of a row, and record which surrogates they contain. Idempotent.
+
+    Raises InvalidArgument (TEXT_TOO_LONG, INVALID_ROW_ID).
+    """
+    if not ROW_ID.fullmatch(row_id):
+        raise InvalidArgument(Reason.INVALID_ROW_ID, "The row's id must be `txt_` and 32 hexadecimal digits.")
+    if sum(map(len, texts)) > MAX_CHARS:
+        raise InvalidArgument(Reason.TEXT_TOO_LONG, f"The row has over {MAX_CHARS} characters; leave it out.")
+    result = anonymizer.anonymize(texts, labels)
+    subjects.keep(row_id, result.values)
+    return result
 
 
 def anonymize_prompt(
@@ -202,6 +225,45 @@ def lift_subject(subjects: Subjects, audit: AuditLog, *, caller: str, subject: s
             Reason.NOT_SUPPRESSED,
             "This name, mail address or phone number is not suppressed; lift each value of a person separately.",
         )
+
+
+def count_true_values(
+    index: TrueValues,
+    audit: AuditLog,
+    *,
+    caller: str,
+    texts: Sequence[str],
+    known_texts: Sequence[str],
+    document_ids: Iterable[Sequence[str]],
+) -> dict[str, int]:
+    """Count, by type, the true values of the documents that occur in the texts and in none of the known texts.
+
+    Each value counts once. The call is recorded before it is answered, without texts and values. The ids come in batches, which are read
+    one at a time. Raises InvalidArgument (TOO_LONG).
+    """
+    check_search(texts, known_texts)
+    audit.record(caller, "TRUE_VALUES", "", f"counts true values in {len(texts)} answers of a model")
+    candidates = index.find(texts)
+    candidates = candidates - index.find(known_texts) if candidates else candidates
+    occurring: set[TrueValue] = set()
+    for batch in document_ids:
+        if len(batch) > MAX_SEARCH_IDS:
+            raise _too_long("document_ids", f"has over {MAX_SEARCH_IDS} ids in one message")
+        if candidates:
+            occurring |= index.occurring(candidates, batch)
+    return dict(Counter(value.entity_type for value in occurring))
+
+
+def check_search(texts: Sequence[str], known_texts: Sequence[str]) -> None:
+    """Raises InvalidArgument (TOO_LONG)."""
+    if len(texts) + len(known_texts) > MAX_SEARCH_TEXTS:
+        raise _too_long("texts", f"are over {MAX_SEARCH_TEXTS} together with `known_texts`")
+    if sum(map(len, (*texts, *known_texts))) > MAX_SEARCH_CHARS:
+        raise _too_long("texts", f"have over {MAX_SEARCH_CHARS} characters together with `known_texts`")
+
+
+def _too_long(field: str, violation: str) -> InvalidArgument:
+    return InvalidArgument(Reason.TOO_LONG, "The request is too long.", field_violations={field: violation})
 
 
 def _check_subject(subject: str) -> None:

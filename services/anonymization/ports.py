@@ -1,6 +1,6 @@
 """The Protocols of everything that anonymization needs from outside. Adapters and inner packages implement them, tests fake them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from services.anonymization.domain import (
@@ -11,6 +11,7 @@ from services.anonymization.domain import (
     DocumentText,
     Ingested,
     Resolved,
+    TrueValue,
 )
 from tailor.storage.ref import Ref
 from tailor.words import Labels
@@ -102,7 +103,7 @@ class Corpus(Protocol):
 
 
 class Subjects(Protocol):
-    """Which documents contain which surrogates, and which values are suppressed."""
+    """Which documents, and rows that come from none, contain which surrogates, and which values are suppressed."""
 
     def keep(self, document_id: str, values: frozenset[tuple[str, str]]) -> None:
         """Record the (type, surrogate) pairs that a document contains."""
@@ -121,6 +122,18 @@ class Subjects(Protocol):
 
     def lift(self, subject: str) -> bool:
         """End a suppression; False if there was none. Raises InvalidArgument (INVALID_SUBJECT) if the subject names nobody."""
+        ...
+
+
+class TrueValues(Protocol):
+    """Finds true values in texts by keyed hash, without decrypting or storing any."""
+
+    def find(self, texts: Sequence[str]) -> frozenset[TrueValue]:
+        """The true values in the texts that the vault has."""
+        ...
+
+    def occurring(self, values: frozenset[TrueValue], document_ids: Sequence[str]) -> frozenset[TrueValue]:
+        """Those of the values that occur in any of the documents, without values that are also a surrogate in them."""
         ...
 
 

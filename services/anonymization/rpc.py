@@ -1,9 +1,20 @@
 """The gRPC methods of anonymization: each translates its request, calls a handler, and translates the answer."""
 
+from collections.abc import Iterator
+from itertools import chain
+
 import grpc
 
 from services.anonymization import handlers
-from services.anonymization.ports import Anonymizer, AuditLog, Previewer, PromptAnonymizer, Revealer, Subjects
+from services.anonymization.ports import (
+    Anonymizer,
+    AuditLog,
+    Previewer,
+    PromptAnonymizer,
+    Revealer,
+    Subjects,
+    TrueValues,
+)
 from services.anonymization.wire import from_preview
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.rpc.auth import current_caller
@@ -21,6 +32,7 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         previewer: Previewer,
         vault: Revealer,
         subjects: Subjects,
+        true_values: TrueValues,
         audit: AuditLog,
     ) -> None:
         self._anonymizer = anonymizer
@@ -28,6 +40,7 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         self._previewer = previewer
         self._vault = vault
         self._subjects = subjects
+        self._true_values = true_values
         self._audit = audit
 
     def Anonymize(
@@ -38,6 +51,14 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         return anonymization_pb2.AnonymizeResponse(
             text=result.texts[0], findings=result.findings, policy_digest=result.policy_digest
         )
+
+    def AnonymizeRow(
+        self, request: anonymization_pb2.AnonymizeRowRequest, context: grpc.ServicerContext
+    ) -> anonymization_pb2.AnonymizeRowResponse:
+        del context
+        texts, labels = tuple(request.texts), to_labels(request.labels)
+        result = handlers.anonymize_row(self._anonymizer, self._subjects, request.row_id, texts, labels)
+        return anonymization_pb2.AnonymizeRowResponse(texts=result.texts, surrogates=len(result.values))
 
     def AnonymizePrompt(
         self, request: anonymization_pb2.AnonymizePromptRequest, context: grpc.ServicerContext
@@ -87,7 +108,38 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         handlers.lift_subject(self._subjects, self._audit, caller=_caller_id(), subject=request.subject)
         return anonymization_pb2.LiftSubjectResponse()
 
+    def CountTrueValues(
+        self, request_iterator: Iterator[anonymization_pb2.CountTrueValuesRequest], context: grpc.ServicerContext
+    ) -> anonymization_pb2.CountTrueValuesResponse:
+        """Read all texts, then one batch of ids after another."""
+        del context
+        texts, known, first = _read_texts(request_iterator)
+        counts = handlers.count_true_values(
+            self._true_values,
+            self._audit,
+            caller=_caller_id(),
+            texts=texts,
+            known_texts=known,
+            document_ids=(message.document_ids for message in chain(first, request_iterator)),
+        )
+        return anonymization_pb2.CountTrueValuesResponse(counts=counts)
+
 
 def _caller_id() -> str:
     caller = current_caller()
     return caller.key_id or caller.name
+
+
+def _read_texts(
+    messages: Iterator[anonymization_pb2.CountTrueValuesRequest],
+) -> tuple[list[str], list[str], list[anonymization_pb2.CountTrueValuesRequest]]:
+    """The texts and known texts of a stream up to its first message with ids, and that message."""
+    texts: list[str] = []
+    known: list[str] = []
+    for message in messages:
+        texts += message.texts
+        known += message.known_texts
+        handlers.check_search(texts, known)
+        if message.document_ids:
+            return texts, known, [message]
+    return texts, known, []

@@ -16,6 +16,7 @@ MAX_PROMPT_CHARS = 20_000
 MAX_COMMENT_CHARS = 4_000
 MAX_TOKENS = 1_024
 MAX_NAME_CHARS = 64
+MAX_REASON_CHARS = 1_000
 MAX_KEY_DAYS = 3_650
 MAX_FILTER_CHARS = 200
 SPLITS = ("train", "held_out")
@@ -47,6 +48,7 @@ class Permission(StrEnum):
     READ_DRAFT = "read draft"
     JUDGE = "judge"
     PROMOTE = "promote"
+    MANAGE_SPECIALISTS = "manage specialists"
     KEYS = "keys"
     MANAGE_KEYS = "manage keys"
     AUDIT = "audit"
@@ -137,12 +139,15 @@ class Visitor:
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt for the base or a specialist. Raises InvalidArgument with a violation per invalid field."""
+    """A prompt for the base or a specialist. Raises InvalidArgument with a violation per invalid field.
+
+    Without `max_tokens` or `temperature`, the specialist's defaults apply.
+    """
 
     model: str
     prompt: str
-    max_tokens: int = 256
-    temperature: float = 0.0
+    max_tokens: int | None = None
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         violations = {}
@@ -150,9 +155,9 @@ class Question:
             violations["model"] = "must be the name of a specialist, or 'base'"
         if not self.prompt.strip() or len(self.prompt) > MAX_PROMPT_CHARS:
             violations["prompt"] = f"must have 1 to {MAX_PROMPT_CHARS:,} characters"
-        if not 1 <= self.max_tokens <= MAX_TOKENS:
-            violations["max_tokens"] = f"must be 1 to {MAX_TOKENS:,}"
-        if not 0 <= self.temperature <= 2:
+        if self.max_tokens is not None and not 1 <= self.max_tokens <= MAX_TOKENS:
+            violations["max_tokens"] = f"must be 1 to {MAX_TOKENS:,}, or empty for the specialist's default"
+        if self.temperature is not None and not 0 <= self.temperature <= 2:
             violations["temperature"] = "must be 0 to 2"
         if violations:
             raise InvalidArgument(Reason.INVALID_QUESTION, "The question is invalid.", field_violations=violations)

@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from services.console.domain import Judgement, KeyTerms, Page, Question, RowQuery, Visitor
-from tailor.api.evaluation.v1.evaluation_pb2 import GetEvaluationResponse
-from tailor.api.events.v1.models_pb2 import DatasetBuilt, SpecialistServing
+from tailor.api.evaluation.v1.evaluation_pb2 import (
+    CompareEvaluationsRequest,
+    CompareEvaluationsResponse,
+    GetEvaluationResponse,
+)
+from tailor.api.events.v1.models_pb2 import DatasetBuilt, SpecialistChanged, SpecialistServing
 from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecialist, StreamGenerateResponse
 from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
 from tailor.api.registry.v1.registry_pb2 import (
@@ -18,9 +22,12 @@ from tailor.api.registry.v1.registry_pb2 import (
     Erasure,
     GetDatasetResponse,
     GetFlowResponse,
+    GetLeaderboardResponse,
     GetSpecialistResponse,
     Key,
+    OperatorDecision,
     TraceResponse,
+    UpdateSpecialistResponse,
 )
 from tailor.api.synthetic.v1.synthesis_pb2 import Sample, Synthesis
 from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse, ListRowsResponse
@@ -84,6 +91,25 @@ class Decisions(Protocol):
         ...
 
 
+class Operations(Protocol):
+    """What operators change and decide, recorded by the registry with the key of the visitor who decides."""
+
+    def update_specialist(self, definition: SpecialistChanged, *, validate_only: bool) -> UpdateSpecialistResponse: ...
+    def delete_specialist(self, name: str, reason: str, key_id: str) -> None: ...
+    def override(
+        self, specialist: str, adapter_digest: str, expected_generation: int, reason: str, key_id: str
+    ) -> SpecialistServing: ...
+    def list_approvals(self, token: str) -> Page[CatalogueAdapter]: ...
+    def approve(self, adapter_digest: str, reason: str, key_id: str) -> SpecialistServing: ...
+    def decline(self, adapter_digest: str, reason: str, key_id: str) -> None: ...
+    def list_decisions(self, specialist: str) -> Page[OperatorDecision]:
+        """The newest decisions."""
+        ...
+
+    def get_leaderboard(self, specialist: str, metric: str) -> GetLeaderboardResponse: ...
+    def pin_entry(self, specialist: str, entry: str, *, pinned: bool) -> None: ...
+
+
 class ApiKeys(Protocol):
     """The registry's API keys."""
 
@@ -141,11 +167,13 @@ class Services:
 
     catalogue: CatalogueReader
     decisions: Decisions
+    operations: Operations
     keys: ApiKeys
     training: RunReader
     inference: AnswerSource
     syntheses: SynthesisReader
     rows: RowSource
     get_evaluation: Callable[[str], GetEvaluationResponse]  # by adapter digest
+    compare_evaluations: Callable[[CompareEvaluationsRequest], CompareEvaluationsResponse]
     count_near_duplicates: Callable[[str], CountNearDuplicatesResponse]  # by specialist; empty for all
     is_healthy: Callable[[str], bool]  # by service

@@ -1,7 +1,7 @@
 """What the pages derive from the services' messages. Pure functions; times are UTC."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,10 +10,14 @@ from google.protobuf.message import Message
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.wire import to_datetime, to_row_policy
+from tailor.wire import to_datetime, to_evaluation_policy, to_row_policy, to_sampling
+from tailor.words import RowPolicy
 
 # Anonymization is the only service that rejects with this reason; submissions with any other are rejected by ingestion.
 REJECTED_BY_ANONYMIZATION = "UNREADABLE"
+# What the contract names for a gate that sets none.
+MAX_PARITY = 0.1
+BEAT = ("base", "few_shot")
 ENDED = {training_pb2.RUN_STATE_SUCCEEDED, training_pb2.RUN_STATE_FAILED, training_pb2.RUN_STATE_CANCELLED}
 
 
@@ -60,9 +64,37 @@ def count_under_way(flow: registry_pb2.GetFlowResponse) -> int:
     return count_submitted(flow) - flow.anonymized - count_rejected(flow)
 
 
-def decision(adapter: registry_pb2.CatalogueAdapter) -> str:
+def decision(adapter: registry_pb2.CatalogueAdapter | registry_pb2.TraceResponse) -> str:
     """The gate's decision as a word; `waiting` before the evaluation."""
     return word(adapter, "decision") if adapter.decision else "waiting"
+
+
+def word_of_verdict(item: registry_pb2.OperatorDecision) -> str:
+    """The gate's verdict at the time of an operator's decision."""
+    return registry_pb2.Decision.Name(item.verdict).removeprefix("DECISION_").lower()
+
+
+def list_models(evaluation: models_pb2.AdapterEvaluated) -> tuple[str, ...]:
+    """The models of an evaluation: the base first, then others by name, the adapter that served, the candidate last."""
+    names = {model for item in evaluation.metrics for model in item.models}
+    return tuple(sorted(names, key=lambda name: (name != "base", name == "incumbent", name == "candidate", name)))
+
+
+def list_gate(gate: models_pb2.Gate) -> tuple[tuple[str, str], ...]:
+    """Name and limit of every condition of a gate."""
+    primary = gate.primary
+    limits = (
+        ("decides", primary.metric or "log_likelihood, or win_rate after learning from preferences"),
+        ("gain", f"certainly above {primary.min_gain:g} over {' and '.join(gate.beat or BEAT)}"),
+        ("gain", f"certainly above {primary.min_gain_over_incumbent:g} over what serves"),
+        *((f"{guard.metric} loses", f"certainly at most {guard.margin:g}") for guard in gate.guards),
+        ("rows", f"at least {gate.min_rows:,}"),
+        ("parity", f"at most {gate.max_parity or MAX_PARITY:g} nats per token"),
+        ("forgetting", f"at most {gate.max_forgetting:g}" if gate.HasField("max_forgetting") else ""),
+        ("drop of refusals", f"at most {gate.max_refusal_drop:g}" if gate.HasField("max_refusal_drop") else ""),
+        ("memorised", f"at most {gate.max_memorised}"),
+    )
+    return tuple((name, limit) for name, limit in limits if limit)
 
 
 def key_state(key: registry_pb2.Key, now: datetime) -> str:
@@ -98,9 +130,55 @@ def list_row_limits(message: models_pb2.RowPolicy) -> tuple[tuple[str, str], ...
         ("tasks", ", ".join(policy.tasks)),
         ("own tasks", ", ".join(task.name for task in policy.own_tasks)),
         ("knowledge", "" if policy.knowledge else "none"),
+        *_list_quiz_limits(policy),
         ("replay", f"{policy.replay_percent} % from {', '.join(policy.replay)}" if policy.replay else ""),
     )
     return tuple((name, limit) for name, limit in limits if limit)
+
+
+def list_sampling(message: models_pb2.SamplingDefaults) -> tuple[tuple[str, str], ...]:
+    """Name and value of how a specialist answers by default."""
+    sampling = to_sampling(message)
+    return (
+        ("temperature", f"{sampling.temperature:g}"),
+        ("top p", f"{sampling.top_p:g}"),
+        ("repetition penalty", f"{sampling.repetition_penalty:g}"),
+        (
+            "answer",
+            f"at most {sampling.max_tokens:,} tokens" if sampling.max_tokens else "as long as the context allows",
+        ),
+    )
+
+
+def list_evaluation(message: models_pb2.EvaluationPolicy) -> tuple[tuple[str, str], ...]:
+    """Name and value of how a specialist's candidates are evaluated."""
+    policy = to_evaluation_policy(message)
+    limits = (
+        ("held-out rows", f"at most {policy.max_rows:,}"),
+        ("answers", f"at most {policy.max_answers:,}" if policy.max_answers else ""),
+        ("house examples", f"{policy.few_shot:,}"),
+        ("guidelines", f"{len(policy.guidelines):,} characters" if policy.guidelines else ""),
+        ("optimised prompt", "yes" if policy.optimize_prompt else ""),
+        ("external models", ", ".join(policy.external_models)),
+        ("suites", ", ".join(policy.suites) or "all"),
+        ("per suite", f"at most {policy.max_suite_items:,} items" if policy.max_suite_items else ""),
+        ("judged by", ", ".join(criterion.name for criterion in policy.criteria)),
+    )
+    return tuple((name, limit) for name, limit in limits if limit)
+
+
+def _list_quiz_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
+    """What differs from the defaults."""
+    defaults = RowPolicy()
+    if policy.quiz_questions != defaults.quiz_questions:
+        yield "quiz", f"{policy.quiz_questions} questions per document" if policy.quiz_questions else "none"
+    if policy.max_quiz_documents != defaults.max_quiz_documents:
+        yield "quiz", f"at most {policy.max_quiz_documents:,} documents"
+    if policy.missed_extra_rows != defaults.missed_extra_rows:
+        yield (
+            "missed documents",
+            f"at most {policy.missed_extra_rows} more rows" if policy.missed_extra_rows else "no more rows",
+        )
 
 
 def is_ended(run: training_pb2.Run) -> bool:

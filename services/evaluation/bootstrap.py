@@ -4,16 +4,23 @@ from functools import partial
 from pathlib import Path
 
 from services.evaluation.adapters import tables
+from services.evaluation.adapters.evaluated_models import evaluated_models
 from services.evaluation.adapters.inference import RemoteModels
-from services.evaluation.adapters.metrics import compute_metrics
+from services.evaluation.adapters.judge import open_judge
+from services.evaluation.adapters.judging_sql import SqlAgreements, SqlDefinitions
+from services.evaluation.adapters.metric_services import open_metric_services
+from services.evaluation.adapters.probes import StoredProbes
+from services.evaluation.adapters.prompt_store import ObjectPrompts
 from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.adapters.rows import StoredHeldOutRows
 from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlModelResults
 from services.evaluation.consumers import Consumers
 from services.evaluation.domain import Parameters, RetryLimits, Specialists
 from services.evaluation.handlers import forget
+from services.evaluation.judging import JudgeBench
 from services.evaluation.rpc import EvaluationServicer
 from services.evaluation.settings import Settings
+from services.evaluation.suites.runner import SuiteRunner
 from services.evaluation.worker import EvaluationWorker
 from tailor.api.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
@@ -29,28 +36,39 @@ def build(runtime: Runtime, settings: Settings) -> None:
     producer = runtime.producer(settings)
     outbox = runtime.outbox(engine, tables.outbox, producer)
     store = S3Store.from_settings(settings)
+    models = RemoteModels(runtime.channel(settings, "inference", settings.inference_address))
+    results, artifacts, rows = SqlModelResults(engine), SqlArtifacts(engine), StoredHeldOutRows(store)
+    erased = runtime.erased_documents(settings)
+    judging = JudgeBench(artifacts, rows, SqlAgreements(engine), open_judge(settings), erased, settings.judge_parallel)
+    anonymization = runtime.channel(settings, "anonymization", settings.anonymization_address)
+    probes = StoredProbes(store, anonymization, settings.read_planted_secrets())
     worker = EvaluationWorker(
-        artifacts=SqlArtifacts(engine),
+        artifacts=artifacts,
         evaluations=SqlEvaluations(engine, outbox),
-        results=SqlModelResults(engine),
-        models=RemoteModels(
-            runtime.channel(settings, "inference", settings.inference_address), settings.repetition_penalty
-        ),
-        rows=StoredHeldOutRows(store),
-        metrics=compute_metrics,
+        results=results,
+        models=models,
+        source=evaluated_models(settings, models, artifacts, store, erased),
+        prices=settings.prices,
+        rows=rows,
         reports=ObjectReports(store),
         specialists=Specialists(),
-        parameters=Parameters(settings.max_rows, settings.max_tokens, settings.concurrency),
+        judging=judging,
+        definitions=SqlDefinitions(engine),
+        services=open_metric_services(settings),
+        parameters=Parameters(settings.concurrency),
         limits=RetryLimits(settings.give_up_seconds, settings.max_starts),
-        erased=runtime.erased_documents(settings),
+        erased=erased,
+        suites=SuiteRunner(probes, results, settings.concurrency, erased),
     )
-    artifacts, evaluations, reports = worker.artifacts, worker.evaluations, worker.reports
+    evaluations, reports = worker.evaluations, worker.reports
     servicer = EvaluationServicer(artifacts, evaluations, reports)
     runtime.rpc(settings, [(add_EvaluationServiceServicer_to_server, servicer)])
     consumers = Consumers(artifacts, evaluations, worker.specialists)
     for topic, apply in consumers.tables().items():
         runtime.read_table(settings, topic, apply)
-    erase = forgetting(runtime.name, partial(forget, evaluations, worker.results, reports), producer)
+    erase = forgetting(
+        runtime.name, partial(forget, evaluations, worker.results, reports, ObjectPrompts(store)), producer
+    )
     runtime.consume(settings, {**consumers.topics(), ERASED: erase}, producer)
     runtime.spawn("worker", worker.run)
     runtime.ready()

@@ -41,7 +41,8 @@ class Consumers:
 
     def on_dataset(self, event: Event) -> None:
         message = decode(event, models_pb2.DatasetBuilt)
-        self._artifacts.add_dataset(message.digest, to_ref(message.manifest))
+        ranked_for = message.specialist if message.kind == models_pb2.DATASET_KIND_PREFERENCE else ""
+        self._artifacts.add_dataset(message.digest, to_ref(message.manifest), ranked_for)
 
     def on_serving(self, event: Event) -> None:
         self._specialists.update_serving(wire.to_serving(decode(event, models_pb2.SpecialistServing)))

@@ -3,19 +3,31 @@
 import bisect
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
+from tailor.document_scores import DocumentScore
 from tailor.storage.ref import Ref
+from tailor.words import EvaluationPolicy, MetricDefinition, SamplingDefaults
 
+# Models of an evaluation; an external one is `external:NAME`.
 BASE = "base"
-CANDIDATE = "candidate"
+FEW_SHOT = "few_shot"
+PROMPT = "prompt"
+EXTERNAL = "external:"
 INCUMBENT = "incumbent"
-PERPLEXITY = "perplexity"
+CANDIDATE = "candidate"
+# The candidate's difference from the trainer's probe scores, among the suites' measures.
 PARITY = "parity"
+LOG_LIKELIHOOD = "log_likelihood"
+# Task of the rows of golden documents.
+GOLDEN = "test"
+# Fewer ranked pairs say nothing about a judge model.
+MIN_RANKED_PAIRS = 10
+WIN_RATE = "win_rate"
 
 
 class EvaluationState(StrEnum):
@@ -36,6 +48,7 @@ class Adapter:
     dataset_digest: str
     base: str
     manifest: Ref
+    parent_digest: str = ""
 
     @property
     def model(self) -> str:
@@ -55,11 +68,19 @@ class Serving:
 
 @dataclass(frozen=True)
 class SpecialistTerms:
-    """The house terms of a specialist."""
+    """The part of a specialist's definition that concerns its evaluation. Without `metrics`, the built-in ones are measured.
+
+    `definition_digest` changes whenever its metrics or its gate do.
+    """
 
     specialist: str
     revision: int
     house_terms: tuple[str, ...]
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    metrics: tuple[MetricDefinition, ...] = ()
+    policy: EvaluationPolicy = field(default_factory=EvaluationPolicy)
+    definition_digest: str = ""
+    deleted: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,13 +105,68 @@ class Specialists:
 
 @dataclass(frozen=True)
 class HeldOutRow:
-    """A held-out row: the chat messages before the answer as (role, content) pairs, and the reference answer."""
+    """A held-out row: the chat messages before the answer as (role, content) pairs, and the reference answer.
+
+    The reference of a pair is its chosen answer; only a pair has `rejected`. Rows of golden documents have the task `test`; they may have
+    `key_insights`, as JSON.
+    """
 
     row_id: str
     task: str
     document_ids: tuple[str, ...]
     messages: tuple[tuple[str, str], ...]
     reference: str
+    language: str = ""
+    key_insights: str = ""
+    rejected: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """All messages before the answer."""
+        return "\n\n".join(content for _, content in self.messages)
+
+
+@dataclass(frozen=True)
+class RankedPair:
+    """Two drafts to one prompt of which experts preferred the chosen one."""
+
+    row_id: str
+    document_ids: tuple[str, ...]
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Cohen's kappa of the judge model with the experts over a number of ranked pairs; None over fewer than ten."""
+
+    kappa: float | None
+    pairs: int
+    failures: int = 0
+
+    def shortfall(self, minimum: float) -> str:
+        """Why the judge model's scores do not count in the gate; empty if they do."""
+        if self.kappa is None:
+            return (
+                f"shown, but it does not count: the judge model's agreement with the experts is unknown, because {self.pairs} ranked pairs"
+                f" exist and {MIN_RANKED_PAIRS} are needed"
+            )
+        if self.kappa < minimum:
+            return (
+                f"shown, but it does not count: the judge model's agreement with the experts is kappa {self.kappa:.2f} over"
+                f" {self.pairs} pairs, and at least {minimum:.2f} is needed"
+            )
+        return ""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A specialist's metrics and gate as they were frozen at their first evaluation."""
+
+    digest: str
+    revision: int
+    frozen_at: datetime
 
 
 @dataclass(frozen=True)
@@ -99,6 +175,32 @@ class Score:
 
     log_probability: float
     tokens: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, and what it took. `finished` is False if it was cut at the maximum of tokens."""
+
+    text: str
+    finished: bool = True
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class AnsweredRow:
+    """A row with one model's answer, and its scores of the reference and, of a pair, of the rejected answer.
+
+    `answer` is None for rows that are only scored; the scores are None for models that cannot score. `finished` is False if the answer was
+    cut at the maximum of tokens.
+    """
+
+    row: HeldOutRow
+    answer: str | None
+    score: Score | None
+    finished: bool = True
+    rejected_score: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -114,24 +216,99 @@ class LoadedCandidate:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """The answers of one model and its scores of the references, both in the order of the rows."""
+    """The answers of one model and its scores, in the order of the rows; None if a row was not answered or cannot be scored.
 
-    answers: tuple[str, ...]
-    scores: tuple[Score, ...]
+    `notes` are those of the `EvaluatedModel`.
+    """
+
+    answers: tuple[Answer | None, ...]
+    scores: tuple[Score | None, ...]
+    rejected_scores: tuple[Score | None, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def answered_rows(self, rows: Sequence[HeldOutRow]) -> list[AnsweredRow]:
+        """The rows with their answers and scores."""
+        rejected = self.rejected_scores or (None,) * len(rows)
+        return [
+            AnsweredRow(row, answer.text if answer else None, score, answer.finished if answer else True, other)
+            for row, answer, score, other in zip(rows, self.answers, self.scores, rejected, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class OptimizedPrompt:
+    """Instructions, and the documents of the rows that they were optimised on."""
+
+    instructions: str
+    document_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured value with its 95 % interval, on a number of rows. NaN with infinite ends if nothing was measured."""
+
+    value: float
+    low: float
+    high: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class MetricFigures:
+    """The estimates of one metric or suite's measure by model, and the candidate's paired gain over each other model."""
+
+    metric: str
+    lower_is_better: bool
+    models: Mapping[str, Estimate]
+    gains: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What the answers of one model took. Without a price, `price_per_1000` is None."""
+
+    model: str
+    answers: int
+    median_seconds: float
+    p95_seconds: float
+    prompt_tokens: float
+    answer_tokens: float
+    price_per_1000: float | None = None
+    currency: str = ""
+
+
+@dataclass(frozen=True)
+class HeldOutSet:
+    """The chosen rows, sorted by id, and the ids of those that are answered; the others are only scored. `total` counts all rows."""
+
+    rows: tuple[HeldOutRow, ...]
+    answered: frozenset[str]
+    total: int
+
+    @property
+    def has_pairs(self) -> bool:
+        return any(row.rejected is not None for row in self.rows)
+
+    def add_documents(self, documents: "HeldOutSet") -> "HeldOutSet":
+        """These pairs with documents' rows. The pairs are then only scored, because the documents' rows have written references."""
+        return HeldOutSet(documents.rows + self.rows, documents.answered, documents.total + self.total)
+
+
+def result_key(held_out: HeldOutSet, sampling: SamplingDefaults, *parts: str) -> str:
+    """SHA-256 of the rows and of all that affects answers. `parts` name what else does, such as a model's prompts."""
+    rows = [
+        [row.row_id, row.messages, row.reference, row.rejected, row.row_id in held_out.answered]
+        for row in held_out.rows
+    ]
+    drawn = [sampling.temperature, sampling.top_p, sampling.repetition_penalty, sampling.max_tokens]
+    return hashlib.sha256(json.dumps([*parts, drawn, rows]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """How every model generates its answers."""
+    """How models are asked."""
 
-    max_rows: int = 16
-    max_tokens: int = 160
     concurrency: int = 8
-
-    def key(self, rows: Sequence[HeldOutRow]) -> str:
-        """SHA-256 of the rows and of the parameters that affect answers. Results with different keys cannot be compared."""
-        parts = [[row.row_id, row.messages, row.reference] for row in rows]
-        return hashlib.sha256(json.dumps([self.max_tokens, parts]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -157,31 +334,64 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The result of a successful evaluation: scores by model (base, candidate, incumbent) and metric."""
+    """The result of a successful evaluation. `not_measured` has the reason by metric or suite."""
 
     evaluation: Evaluation
     rows: int
-    scores: Mapping[str, Mapping[str, float]]
     incumbent: Serving | None
     report: Ref
+    specialist_revision: int
+    metrics: tuple[MetricFigures, ...]
+    held_out_rows: int = 0
+    suites: tuple[MetricFigures, ...] = ()
+    costs: tuple[ModelCost, ...] = ()
+    not_measured: Mapping[str, str] = field(default_factory=dict)
+    document_scores: Ref | None = None
     created_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """The content of a report. `results`, `scores` and `row_metrics` are by model; `row_metrics` are in the order of the rows."""
+    """The content of a report. `results` are by model; `row_values` are by metric and model, in the order of the rows.
+
+    `counts` say by metric what the candidate's measurement left out or failed at. `definitions` are those of the specialist, the oldest
+    first and the one that was measured last.
+    """
 
     evaluation: Evaluation
-    parameters: Parameters
+    terms: SpecialistTerms
     incumbent: Serving | None
-    rows: Sequence[HeldOutRow]
+    held_out: HeldOutSet
     results: Mapping[str, ModelResult]
-    scores: Mapping[str, Mapping[str, float]]
-    row_metrics: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    metrics: tuple[MetricFigures, ...] = ()
+    suites: tuple[MetricFigures, ...] = ()
+    costs: tuple[ModelCost, ...] = ()
+    not_measured: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    row_values: Mapping[str, Mapping[str, Sequence[float | None]]] = field(default_factory=dict)
+    definitions: Sequence[Definition] = ()
+    document_scores: tuple[DocumentScore, ...] = ()
+    suite_details: Mapping[str, Any] = field(default_factory=dict)
+    suite_seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def to_result(self, report: Ref) -> EvaluationResult:
+        """The result with the reference of the stored report."""
+        return EvaluationResult(
+            evaluation=self.evaluation,
+            rows=len(self.held_out.rows),
+            incumbent=self.incumbent,
+            report=report,
+            specialist_revision=self.terms.revision,
+            metrics=self.metrics,
+            held_out_rows=self.held_out.total,
+            suites=self.suites,
+            costs=self.costs,
+            not_measured=self.not_measured,
+        )
 
 
 def choose_rows(rows: Iterable[tuple[str, str]], limit: int) -> list[str]:
-    """Of rows as (id, task), the ids of at most `limit`, evenly from all tasks, sorted.
+    """Of rows as (id, task), the ids of at most `limit`, sorted: golden ones first, then evenly from all tasks.
 
     Streams the rows: only the first `limit` ids of each task are in memory.
     """
@@ -190,14 +400,8 @@ def choose_rows(rows: Iterable[tuple[str, str]], limit: int) -> list[str]:
         first = by_task.setdefault(task, [])
         bisect.insort(first, row_id)
         del first[limit:]
+    golden = by_task.pop(GOLDEN, [])
     queues = [by_task[task] for task in sorted(by_task)]
     rounds = max((len(queue) for queue in queues), default=0)
     spread = [queue[place] for place in range(rounds) for queue in queues if place < len(queue)]
-    return sorted(spread[:limit])
-
-
-def perplexity(scores: Sequence[Score]) -> float:
-    """exp of the mean negative log-probability per token, capped at exp(700) to stay within a float."""
-    tokens = sum(score.tokens for score in scores)
-    mean = -sum(score.log_probability for score in scores) / max(1, tokens)
-    return math.exp(min(mean, 700.0))
+    return sorted([*golden, *spread][:limit])

@@ -1,9 +1,10 @@
 """What evaluation does on each event and command, up to queueing an evaluation. `worker.py` works off the queue."""
 
 from services.evaluation.domain import Adapter, Evaluation
-from services.evaluation.ports import Artifacts, Evaluations, ModelResults, ReportStore
+from services.evaluation.ports import Artifacts, Evaluations, ModelResults, PromptStore, ReportStore
 from tailor.errors import AlreadyExists, InvalidArgument, NotFound, Reason
 from tailor.events.erased import Erased, Forgotten
+from tailor.storage.ref import Ref
 
 
 def queue_evaluation(artifacts: Artifacts, evaluations: Evaluations, adapter: Adapter, evaluation_id: str) -> None:
@@ -46,6 +47,15 @@ def find_evaluation(evaluations: Evaluations, evaluation_id: str, adapter_digest
     return evaluation
 
 
+def find_report(evaluations: Evaluations, adapter_digest: str) -> Ref:
+    """The report of the adapter's newest evaluation. Raises NotFound if that has not succeeded."""
+    evaluation = evaluations.newest(adapter_digest)
+    result = evaluations.result(evaluation.evaluation_id) if evaluation else None
+    if result is None:
+        raise NotFound(Reason.UNKNOWN_EVALUATION, "The adapter's newest evaluation has no result yet.")
+    return result.report
+
+
 def unknown_adapter() -> NotFound:
     return NotFound(Reason.UNKNOWN_ADAPTER, "There is no adapter with this digest.")
 
@@ -54,12 +64,19 @@ def unknown_evaluation() -> NotFound:
     return NotFound(Reason.UNKNOWN_EVALUATION, "There is no such evaluation.")
 
 
-def forget(evaluations: Evaluations, results: ModelResults, reports: ReportStore, erased: Erased) -> Forgotten:
-    """Delete the reports that quote an erased document and the answers behind them. The scores stay. Idempotent."""
+def forget(
+    evaluations: Evaluations, results: ModelResults, reports: ReportStore, prompts: PromptStore, erased: Erased
+) -> Forgotten:
+    """Delete the reports that quote an erased document, the answers behind them, and prompts that were optimised on it.
+
+    The scores stay. Idempotent.
+    """
     objects = deleted = 0
     for evaluation_id in evaluations.trained_on(erased.datasets):
+        objects += reports.delete_scores(evaluation_id, erased.document_id)
         if reports.quotes(evaluation_id, erased.document_id):
             evaluations.fail(evaluation_id, Reason.ROWS_ERASED)
             deleted += results.delete(evaluation_id)
             objects += reports.delete(evaluation_id)
-    return Forgotten({"results": deleted, "report_objects": objects})
+    counts = {"results": deleted, "report_objects": objects, "prompts": prompts.delete(erased.document_id)}
+    return Forgotten(counts)

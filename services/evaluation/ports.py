@@ -3,35 +3,50 @@
 Methods of the database raise Unavailable while it does not answer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
+from services.evaluation.comparison import ReportedModel
 from services.evaluation.domain import (
     Adapter,
+    Agreement,
+    Answer,
+    AnsweredRow,
+    Definition,
     Evaluation,
     EvaluationResult,
     HeldOutRow,
+    HeldOutSet,
     LoadedCandidate,
     ModelResult,
+    OptimizedPrompt,
+    RankedPair,
     ReportData,
     Score,
+    Serving,
+    SpecialistTerms,
 )
+from tailor.datasets import QuizQuestion
+from tailor.document_scores import DocumentScore
+from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
-
-# Computes metrics by name from answers, their references and the house terms.
-Metrics = Callable[[Sequence[str], Sequence[str], Sequence[str]], dict[str, float]]
+from tailor.words import SamplingDefaults
 
 
 class Artifacts(Protocol):
     """Datasets and adapters that events announced."""
 
-    def add_dataset(self, digest: str, manifest: Ref) -> None:
-        """Store the location of a dataset's manifest. Idempotent."""
+    def add_dataset(self, digest: str, manifest: Ref, ranked_for: str = "") -> None:
+        """Store the location of a dataset's manifest; `ranked_for` is the specialist whose drafts it ranks. Idempotent."""
         ...
 
     def dataset(self, digest: str) -> Ref | None:
         """The manifest of a dataset."""
+        ...
+
+    def newest_ranked(self, specialist: str) -> tuple[str, Ref] | None:
+        """Digest and manifest of the newest dataset of a specialist's ranked drafts."""
         ...
 
     def add_adapter(self, adapter: Adapter) -> None:
@@ -87,18 +102,17 @@ class Evaluations(Protocol):
 
 
 class ModelResults(Protocol):
-    """Answers and scores of models, which survive an interruption and can serve later evaluations on the same rows."""
+    """Answers and scores of models, which survive an interruption and serve later evaluations on the same rows.
+
+    `model` is an `EvaluatedModel.key`, `key` a `result_key`.
+    """
 
     def add(self, evaluation_id: str, model: str, key: str, result: ModelResult) -> None:
-        """Store the result of a model on the rows with this key. Idempotent."""
+        """Store the result of a model. Idempotent."""
         ...
 
-    def find(self, evaluation_id: str, model: str, key: str) -> ModelResult | None:
-        """The result of a model in this evaluation."""
-        ...
-
-    def find_for_adapter(self, adapter_digest: str, key: str) -> ModelResult | None:
-        """The newest result of an adapter on the same rows in any evaluation."""
+    def find(self, model: str, key: str, evaluation_id: str = "") -> ModelResult | None:
+        """The newest result of a model: of any evaluation, or only of this one."""
         ...
 
     def delete(self, evaluation_id: str) -> int:
@@ -113,8 +127,8 @@ class Models(Protocol):
         """Load a candidate and compare it with the trainer's probe scores. Idempotent."""
         ...
 
-    def generate(self, model: str, messages: Sequence[tuple[str, str]], max_tokens: int) -> str:
-        """Generate an answer greedily."""
+    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
+        """Generate an answer, with a fixed seed if it is drawn."""
         ...
 
     def score(self, model: str, messages: Sequence[tuple[str, str]], completion: str) -> Score:
@@ -122,13 +136,144 @@ class Models(Protocol):
         ...
 
 
+class EvaluatedModel(Protocol):
+    """A model that an evaluation measures: the base, the base with another prompt, an adapter, or an external model. Thread-safe.
+
+    Methods block. They raise Unavailable while the model does not answer, NotFound if it must be prepared again, and FailedPrecondition if
+    it cannot be measured. The evaluation then fails for the base, the incumbent and the candidate, and leaves out any other model.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in the figures: `base`, `few_shot`, `prompt`, `external:NAME`, `incumbent` or `candidate`."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """All that its results depend on apart from rows and sampling, in at most 200 characters. Equal keys share results."""
+        ...
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """Facts about its prompts for the report, as JSON, complete after the last row. `document_ids` names the documents in them."""
+        return {}
+
+    def prepare(self) -> None:
+        """Load what it needs. Idempotent; called before the first row."""
+        ...
+
+    def answer(self, row: HeldOutRow, sampling: SamplingDefaults) -> Answer:
+        """Answer the prompt of a row."""
+        ...
+
+    def score(self, row: HeldOutRow, completion: str) -> Score | None:
+        """Score a completion of a row's prompt; None if the model has no log-probabilities."""
+        ...
+
+
+class ModelSource(Protocol):
+    """The models of an evaluation."""
+
+    def list_models(
+        self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOutSet
+    ) -> Sequence[EvaluatedModel]:
+        """The base first, the candidate last; the incumbent if an adapter serves."""
+        ...
+
+
+class JudgeModel(Protocol):
+    """The model that compares and marks answers, and extracts insights. Thread-safe."""
+
+    @property
+    def name(self) -> str:
+        """The model's name at its endpoint."""
+        ...
+
+    def ask(
+        self, messages: Sequence[tuple[str, str]], schema: Mapping[str, Any], max_tokens: int
+    ) -> Mapping[str, Any] | None:
+        """An answer that matches a JSON schema, at temperature 0; None if the model gave no such answer. Blocks.
+
+        Raises Unavailable while the endpoint does not answer, and FailedPrecondition (JUDGE_REFUSED) if it refuses every request.
+        """
+        ...
+
+
+class MetricServices(Protocol):
+    """The metric services of the company, by the names that evaluation's settings give them. Thread-safe."""
+
+    def measure(
+        self, service: str, metric: str, parameters: Mapping[str, Any], rows: Sequence[AnsweredRow]
+    ) -> list[tuple[float, float] | None]:
+        """A value and its weight for each row; None if the metric does not apply to it. Blocks.
+
+        Raises FailedPrecondition (UNKNOWN_METRIC_SERVICE, METRIC_SERVICE_FAILED), and Unavailable while the service does not answer.
+        """
+        ...
+
+
 class HeldOutRows(Protocol):
     """The held-out rows of stored datasets."""
 
-    def held_out(self, manifest: Ref, limit: int) -> list[HeldOutRow]:
-        """At most `limit` held-out rows, evenly from all tasks and always the same ones, ordered by id. Blocks.
+    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOutSet:
+        """At most `max_rows` held-out rows, evenly from all tasks and always the same ones, of which `max_answers` are answered, all if 0.
 
-        Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
+        Blocks. Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
+        """
+        ...
+
+    def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
+        """At most `limit` pairs of a dataset of ranked drafts, of both splits, always the same ones. Blocks and raises as `held_out`."""
+        ...
+
+
+class Agreements(Protocol):
+    """How far judge models agree with experts. A key stands for the model, the pairs and all that it judges by."""
+
+    def find(self, key: str) -> Agreement | None: ...
+
+    def add(self, key: str, agreement: Agreement) -> None:
+        """Idempotent."""
+        ...
+
+
+class DefinitionStore(Protocol):
+    """What was measured since when."""
+
+    def freeze(self, terms: SpecialistTerms) -> list[Definition]:
+        """Record a specialist's metrics and gate, with their revision and the time, unless they are the ones that were measured last.
+
+        Returns all records of the specialist, oldest first. Idempotent.
+        """
+        ...
+
+
+class DatasetProbes(Protocol):
+    """What the suites ask about a dataset, by the reference of its manifest. Methods block.
+
+    They raise what the store raises, and FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
+    """
+
+    def choose(self, manifests: Sequence[Ref]) -> Ref:
+        """The first dataset of documents, or else the first dataset."""
+        ...
+
+    def train_prompts(self, manifest: Ref, limit: int) -> Sequence[tuple[tuple[str, str], ...]]:
+        """The messages before the answers of at most `limit` train rows, always the same ones."""
+        ...
+
+    def planted_secrets(self, manifest: Ref) -> Sequence[PlantedSecret]:
+        """The secrets that were planted in the dataset, and those of the operator. Raises InvalidArgument (INVALID_PLANTED_SECRET)."""
+        ...
+
+    def quiz(self, manifest: Ref, limit: int) -> Sequence[QuizQuestion]:
+        """About `limit` questions at most, always the same ones; all those of a document, or none."""
+        ...
+
+    def count_true_values(self, manifest: Ref, texts: Sequence[str], known_texts: Sequence[str]) -> Mapping[str, int]:
+        """Count, by type, the true values of the dataset's documents that occur in the texts and in no known text.
+
+        Raises Unavailable while anonymization does not answer, and InvalidArgument (TOO_LONG).
         """
         ...
 
@@ -140,6 +285,10 @@ class ReportStore(Protocol):
         """Store report.json, report.md and scores.png. Returns the reference of report.json."""
         ...
 
+    def write_scores(self, evaluation_id: str, scores: Sequence[DocumentScore]) -> Ref:
+        """Store how well the candidate knows each document. Returns the object's reference."""
+        ...
+
     def markdown(self, report: Ref) -> str:
         """The report as Markdown. Raises NotFound if it was deleted."""
         ...
@@ -148,10 +297,105 @@ class ReportStore(Protocol):
         """The plot as PNG. Raises NotFound if it was deleted."""
         ...
 
+    def read_model(self, report: Ref, model: str) -> ReportedModel:
+        """Every row of a report with one model's answer and values. Raises NotFound if the report or the model does not exist."""
+        ...
+
     def quotes(self, evaluation_id: str, document_id: str) -> bool:
         """True if an evaluation's report contains rows of a document or is incomplete."""
         ...
 
+    def delete_scores(self, evaluation_id: str, document_id: str) -> int:
+        """Delete an evaluation's scores of documents if they name this one. Returns the number of deleted objects."""
+        ...
+
     def delete(self, evaluation_id: str) -> int:
         """Delete an evaluation's report. Returns the number of its objects."""
+        ...
+
+
+class TrainSplit(Protocol):
+    """The train rows of a dataset, on this machine."""
+
+    def batches(self) -> Iterator[Sequence[HeldOutRow]]:
+        """All rows in the order of the files, one batch in memory; can be called again. Raises FailedPrecondition (INVALID_DATASET)."""
+        ...
+
+
+class HouseExamples(Protocol):
+    """The train rows of stored datasets, which may stand in prompts as examples."""
+
+    def open(self, manifest: Ref) -> AbstractContextManager[TrainSplit]:
+        """Fetch the files of the train split; they are removed when the context ends. Blocks.
+
+        Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
+        """
+        ...
+
+
+class ChatEndpoint(Protocol):
+    """An OpenAI-style endpoint and the model that it is asked for. Thread-safe."""
+
+    @property
+    def address(self) -> str:
+        """The endpoint's URL, without any secret."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The model's name at the endpoint."""
+        ...
+
+    def complete(self, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
+        """Make one attempt; the caller retries. Blocks.
+
+        Raises Unavailable or ResourceExhausted if another attempt may succeed, otherwise FailedPrecondition (EXTERNAL_KEY_REFUSED,
+        EXTERNAL_QUOTA, UNKNOWN_EXTERNAL_MODEL, EXTERNAL_REFUSED).
+        """
+        ...
+
+
+class PromptTask(Protocol):
+    """The calls that an optimiser can make with instructions. Methods block, and raise Unavailable while the model does not answer."""
+
+    def score(self, instructions: str, row: HeldOutRow) -> float:
+        """How likely the reference is after these instructions, 0 to 1."""
+        ...
+
+    def answer(self, instructions: str, row: HeldOutRow) -> str:
+        """The answer after these instructions."""
+        ...
+
+    def reflect(self, prompt: str) -> str:
+        """The text that the reflection model writes."""
+        ...
+
+
+class PromptOptimizer(Protocol):
+    """Searches instructions under which a model answers rows better."""
+
+    @property
+    def name(self) -> str:
+        """The method and its version."""
+        ...
+
+    def optimize(self, task: PromptTask, seed: str, rows: Sequence[HeldOutRow], max_scores: int) -> str:
+        """The best instructions, starting from `seed`, after at most about `max_scores` scored rows. Blocks.
+
+        Raises FailedPrecondition (NO_PROMPT_OPTIMIZER) if its library is not installed.
+        """
+        ...
+
+
+class PromptStore(Protocol):
+    """Optimised prompts by key, which survive an interruption and serve later evaluations."""
+
+    def find(self, key: str) -> OptimizedPrompt | None: ...
+
+    def save(self, key: str, prompt: OptimizedPrompt) -> None:
+        """Idempotent."""
+        ...
+
+    def delete(self, document_id: str) -> int:
+        """Delete the prompts that were optimised on rows of this document. Returns their number."""
         ...

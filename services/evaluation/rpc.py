@@ -5,7 +5,8 @@ import contextlib
 import grpc
 
 from services.evaluation import handlers, wire
-from services.evaluation.domain import Evaluation, EvaluationState
+from services.evaluation.comparison import ReportedModel, compare
+from services.evaluation.domain import CANDIDATE, Evaluation, EvaluationState
 from services.evaluation.ports import Artifacts, Evaluations, ReportStore
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
@@ -13,6 +14,8 @@ from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
 
 MAX_REQUEST_ID = 128
+# Rows of a comparison per page.
+DEFAULT_ROWS, MAX_ROWS = 10, 50
 
 
 class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
@@ -56,6 +59,23 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
             self._add_report(response, evaluation)
         return response
 
+    def CompareEvaluations(
+        self, request: evaluation_pb2.CompareEvaluationsRequest, context: grpc.ServicerContext
+    ) -> evaluation_pb2.CompareEvaluationsResponse:
+        """Compare two models row by row."""
+        size, start = _page_size(request.page_size), _page_start(request.page_token)
+        first, second = self._read_model(request.first), self._read_model(request.second)
+        comparison = compare(first, second, request.metric, request.task, request.language)
+        return wire.from_comparison(comparison, start, size)
+
+    def _read_model(self, side: evaluation_pb2.ComparedModel) -> ReportedModel:
+        """One side of a comparison. Raises NotFound for what the caller may not see."""
+        adapter = handlers.find_adapter(self._artifacts, side.adapter_digest)
+        if not current_caller().may_use(adapter.specialist):
+            raise handlers.unknown_adapter()
+        report = handlers.find_report(self._evaluations, side.adapter_digest)
+        return self._reports.read_model(report, side.model or CANDIDATE)
+
     def _add_report(self, response: evaluation_pb2.GetEvaluationResponse, evaluation: Evaluation) -> None:
         result = self._evaluations.result(evaluation.evaluation_id)
         if result is not None:
@@ -64,3 +84,21 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
             with contextlib.suppress(NotFound):
                 response.report_markdown = self._reports.markdown(result.report)
                 response.plot_png = self._reports.plot(result.report)
+
+
+def _page_size(size: int) -> int:
+    if size < 0:
+        raise InvalidArgument(
+            Reason.INVALID_PAGE_SIZE, "The page size is negative.", field_violations={"page_size": "must be 0 or more"}
+        )
+    return min(size or DEFAULT_ROWS, MAX_ROWS)
+
+
+def _page_start(token: str) -> int:
+    if token and not token.isdecimal():
+        raise InvalidArgument(
+            Reason.INVALID_PAGE_TOKEN,
+            "The page token is invalid.",
+            field_violations={"page_token": "must be the `next_page_token` of the previous page"},
+        )
+    return int(token or 0)

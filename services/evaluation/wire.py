@@ -1,22 +1,25 @@
 """Translates evaluation's messages to its domain and back, so that rules know no protobuf. A new field of a message is added here."""
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 
+from services.evaluation.comparison import Comparison, RowPair
 from services.evaluation.domain import (
-    BASE,
-    CANDIDATE,
-    INCUMBENT,
     Adapter,
+    Estimate,
     Evaluation,
     EvaluationResult,
     EvaluationState,
+    MetricFigures,
+    ModelCost,
     Serving,
     SpecialistTerms,
 )
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import InvalidArgument, Reason
-from tailor.wire import from_ref, to_datetime, to_ref
+from tailor.wire import from_ref, to_datetime, to_evaluation_policy, to_metric, to_ref, to_sampling
 
 STATES = {
     EvaluationState.QUEUED: evaluation_pb2.EVALUATION_STATE_QUEUED,
@@ -31,7 +34,14 @@ def to_adapter(message: models_pb2.AdapterTrained) -> Adapter:
     for field in ("digest", "specialist", "dataset_digest"):
         if not getattr(message, field):
             raise InvalidArgument(Reason.INCOMPLETE_EVENT, f"AdapterTrained needs `{field}`.")
-    return Adapter(message.digest, message.specialist, message.dataset_digest, message.base, to_ref(message.manifest))
+    return Adapter(
+        digest=message.digest,
+        specialist=message.specialist,
+        dataset_digest=message.dataset_digest,
+        base=message.base,
+        manifest=to_ref(message.manifest),
+        parent_digest=message.parent_digest,
+    )
 
 
 def to_serving(message: models_pb2.SpecialistServing) -> Serving:
@@ -40,7 +50,22 @@ def to_serving(message: models_pb2.SpecialistServing) -> Serving:
 
 
 def to_terms(message: models_pb2.SpecialistChanged) -> SpecialistTerms:
-    return SpecialistTerms(message.name, message.revision, tuple(message.house_terms))
+    return SpecialistTerms(
+        specialist=message.name,
+        revision=message.revision,
+        house_terms=tuple(message.house_terms),
+        sampling=to_sampling(message.sampling),
+        metrics=tuple(map(to_metric, message.metrics)),
+        policy=to_evaluation_policy(message.evaluation),
+        definition_digest=_definition_digest(message),
+        deleted=message.deleted,
+    )
+
+
+def _definition_digest(message: models_pb2.SpecialistChanged) -> str:
+    """SHA-256 of the metrics and the gate."""
+    parts = models_pb2.SpecialistChanged(metrics=message.metrics, gate=message.gate)
+    return hashlib.sha256(parts.SerializeToString(deterministic=True)).hexdigest()
 
 
 def from_result(result: EvaluationResult) -> models_pb2.AdapterEvaluated:
@@ -50,37 +75,121 @@ def from_result(result: EvaluationResult) -> models_pb2.AdapterEvaluated:
         adapter_digest=adapter.digest,
         specialist=adapter.specialist,
         dataset_digest=adapter.dataset_digest,
-        base=_scores(result.scores[BASE]),
-        candidate=_scores(result.scores[CANDIDATE]),
         rows=result.rows,
+        held_out_rows=result.held_out_rows,
         report=from_ref(result.report),
+        metrics=map(from_figures, result.metrics),
+        suites=map(from_figures, result.suites),
+        costs=map(from_cost, result.costs),
+        specialist_revision=result.specialist_revision,
+        not_measured=result.not_measured,
+        document_scores=from_ref(result.document_scores) if result.document_scores else None,
     )
     if incumbent is not None:
         message.incumbent_digest = incumbent.adapter_digest
         message.incumbent_generation = incumbent.generation
-    if INCUMBENT in result.scores:
-        message.incumbent.CopyFrom(_scores(result.scores[INCUMBENT]))
     if result.created_at is not None:
         message.create_time.FromDatetime(result.created_at)
     return message
 
 
 def to_result(message: models_pb2.AdapterEvaluated, evaluation: Evaluation) -> EvaluationResult:
-    scores = {BASE: dict(message.base.values), CANDIDATE: dict(message.candidate.values)}
-    if message.HasField("incumbent"):
-        scores[INCUMBENT] = dict(message.incumbent.values)
     incumbent = None
     if message.incumbent_generation:
         incumbent = Serving(message.specialist, message.incumbent_generation, message.incumbent_digest)
     return EvaluationResult(
         evaluation=evaluation,
         rows=message.rows,
-        scores=scores,
         incumbent=incumbent,
         report=to_ref(message.report),
+        specialist_revision=message.specialist_revision,
+        metrics=tuple(map(to_figures, message.metrics)),
+        held_out_rows=message.held_out_rows,
+        suites=tuple(map(to_figures, message.suites)),
+        costs=tuple(map(to_cost, message.costs)),
+        not_measured=dict(message.not_measured),
+        document_scores=to_ref(message.document_scores) if message.HasField("document_scores") else None,
         created_at=to_datetime(message.create_time),
     )
 
 
-def _scores(values: Mapping[str, float]) -> models_pb2.Scores:
-    return models_pb2.Scores(values=dict(values))
+def from_figures(figures: MetricFigures) -> models_pb2.MetricFigures:
+    return models_pb2.MetricFigures(
+        metric=figures.metric,
+        lower_is_better=figures.lower_is_better,
+        models=_from_estimates(figures.models),
+        gains=_from_estimates(figures.gains),
+    )
+
+
+def to_figures(message: models_pb2.MetricFigures) -> MetricFigures:
+    return MetricFigures(
+        message.metric, message.lower_is_better, _to_estimates(message.models), _to_estimates(message.gains)
+    )
+
+
+def from_cost(cost: ModelCost) -> models_pb2.ModelCost:
+    return models_pb2.ModelCost(**asdict(cost))
+
+
+def to_cost(message: models_pb2.ModelCost) -> ModelCost:
+    return ModelCost(
+        model=message.model,
+        answers=message.answers,
+        median_seconds=message.median_seconds,
+        p95_seconds=message.p95_seconds,
+        prompt_tokens=message.prompt_tokens,
+        answer_tokens=message.answer_tokens,
+        price_per_1000=message.price_per_1000 if message.HasField("price_per_1000") else None,
+        currency=message.currency,
+    )
+
+
+def _from_estimates(estimates: Mapping[str, Estimate]) -> dict[str, models_pb2.Estimate]:
+    return {model: models_pb2.Estimate(**asdict(estimate)) for model, estimate in estimates.items()}
+
+
+def _to_estimates(messages: Mapping[str, models_pb2.Estimate]) -> dict[str, Estimate]:
+    return {model: Estimate(item.value, item.low, item.high, item.rows) for model, item in messages.items()}
+
+
+def from_comparison(comparison: Comparison, start: int, size: int) -> evaluation_pb2.CompareEvaluationsResponse:
+    """A page of the rows, with all groups."""
+    end = start + size
+    return evaluation_pb2.CompareEvaluationsResponse(
+        metric=comparison.metric,
+        lower_is_better=comparison.lower_is_better,
+        metrics=comparison.metrics,
+        groups=[
+            evaluation_pb2.GroupComparison(
+                task=group.task,
+                language=group.language,
+                rows=group.rows,
+                first_mean=group.first_mean,
+                second_mean=group.second_mean,
+                gain=models_pb2.Estimate(
+                    value=group.gain.value, low=group.gain.low, high=group.gain.high, rows=group.gain.rows
+                ),
+            )
+            for group in comparison.groups
+        ],
+        rows=map(_from_pair, comparison.rows[start:end]),
+        only_first=comparison.only_first,
+        only_second=comparison.only_second,
+        next_page_token=str(end) if end < len(comparison.rows) else "",
+    )
+
+
+def _from_pair(pair: RowPair) -> evaluation_pb2.RowComparison:
+    return evaluation_pb2.RowComparison(
+        row_id=pair.row.row_id,
+        task=pair.row.task,
+        language=pair.row.language,
+        prompt=pair.row.messages[-1][1] if pair.row.messages else "",
+        reference=pair.row.reference,
+        first_answer=pair.first_answer,
+        second_answer=pair.second_answer,
+        first_value=pair.first_value,
+        second_value=pair.second_value,
+        gain=pair.gain,
+    )

@@ -1,49 +1,47 @@
-"""Works off the queue of evaluations: measures the base, the candidate and the incumbent on the same held-out rows."""
+"""Works off the queue of evaluations: every model on the same held-out rows, every metric with its interval."""
 
 import threading
-from collections.abc import Callable, Container
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
+from services.evaluation.baselines.costs import Prices
 from services.evaluation.domain import (
-    BASE,
-    CANDIDATE,
-    INCUMBENT,
     PARITY,
-    PERPLEXITY,
     Adapter,
     Evaluation,
     EvaluationResult,
-    HeldOutRow,
+    HeldOutSet,
+    MetricFigures,
+    ModelCost,
     ModelResult,
     Parameters,
     ReportData,
     RetryLimits,
-    Score,
-    Serving,
     Specialists,
     SpecialistTerms,
-    perplexity,
 )
+from services.evaluation.figures import fixed_value, measure_all, measure_cost
+from services.evaluation.judging import JudgeBench
+from services.evaluation.metrics.context import MetricContext
+from services.evaluation.model_runs import ModelResultsOf, ModelRunner, call
 from services.evaluation.ports import (
     Artifacts,
+    DefinitionStore,
+    EvaluatedModel,
     Evaluations,
     HeldOutRows,
-    Metrics,
+    MetricServices,
     ModelResults,
     Models,
+    ModelSource,
     ReportStore,
 )
-from tailor.errors import FailedPrecondition, NotFound, Reason, TailorError, Unavailable
+from services.evaluation.suites.runner import SuiteRunner
+from tailor.errors import FailedPrecondition, Reason, TailorError, Unavailable
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
 
 log = get_logger(__name__)
-
-T = TypeVar("T")
-
-CALL_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -54,10 +52,15 @@ class EvaluationWorker:
     evaluations: Evaluations
     results: ModelResults
     models: Models
+    source: ModelSource
     rows: HeldOutRows
-    metrics: Metrics
     reports: ReportStore
     specialists: Specialists
+    judging: JudgeBench
+    definitions: DefinitionStore
+    services: MetricServices | None = None
+    prices: Prices = field(default_factory=Prices)
+    suites: SuiteRunner | None = None
     parameters: Parameters = field(default_factory=Parameters)
     limits: RetryLimits = field(default_factory=RetryLimits)
     erased: Container[str] = frozenset()
@@ -118,124 +121,114 @@ class EvaluationWorker:
         terms = self.specialists.terms.get(adapter.specialist)
         if terms is None:
             raise Unavailable(Reason.UNKNOWN_SPECIALIST, "The specialist's definition has not arrived yet.")
-        rows = self._rows(adapter)
+        if terms.deleted:
+            raise FailedPrecondition(
+                Reason.SPECIALIST_DELETED, "The specialist was deleted. Create it again to evaluate its adapters."
+            )
+        held_out = self._held_out(adapter, terms)
         incumbent = self.specialists.serving.get(adapter.specialist)
-        results = self._model_results(evaluation, rows, incumbent)
-        scores = {name: self._scores(result, rows, terms) for name, result in results.items()}
-        scores[CANDIDATE] |= self._parity(adapter)
-        row_metrics = {name: self._row_metrics(result, rows, terms) for name, result in results.items()}
-        self._check_not_erased(rows)
-        report = self.reports.write(
-            ReportData(evaluation, self.parameters, incumbent, rows, results, scores, row_metrics)
-        )
-        result = EvaluationResult(evaluation, len(rows), scores, incumbent, report)
+        models = self.source.list_models(adapter, terms, incumbent, held_out)
+        found = self._runner(evaluation, terms, held_out).run_all(models)
+        data = self._measure(ReportData(evaluation, terms, incumbent, held_out, found.results), found)
+        data = self._run_suites(data, models)
+        self._check_not_erased(held_out)
+        result = self._store(data)
         self.evaluations.finish(result)
-        log.info("evaluated", evaluation_id=evaluation.evaluation_id, adapter=adapter.digest, rows=len(rows))
+        log.info("evaluated", evaluation_id=evaluation.evaluation_id, adapter=adapter.digest, rows=result.rows)
         return result
 
-    def call(self, request: Callable[[], T]) -> T:
-        """Call inference, with a few attempts while it refuses temporarily."""
-        return retry(request, attempts=CALL_ATTEMPTS, initial_seconds=0.5, max_seconds=4.0, sleep=self.sleep)
+    def _runner(self, evaluation: Evaluation, terms: SpecialistTerms, held_out: HeldOutSet) -> ModelRunner:
+        return ModelRunner(
+            self.evaluations,
+            self.results,
+            evaluation.evaluation_id,
+            held_out,
+            terms.sampling,
+            concurrency=self.parameters.concurrency,
+            sleep=self.sleep,
+        )
 
-    def _rows(self, adapter: Adapter) -> list[HeldOutRow]:
-        manifest = self.artifacts.dataset(adapter.dataset_digest)
-        if manifest is None:
+    def _measure(self, data: ReportData, found: ModelResultsOf) -> ReportData:
+        terms = data.terms
+        judging = self.judging.prepare(data.evaluation.adapter, terms)
+        context = MetricContext(
+            house_terms=terms.house_terms,
+            guidelines=terms.policy.guidelines,
+            criteria=terms.policy.criteria,
+            judge=judging.judge,
+            services=self.services,
+        )
+        figures = measure_all(terms, data.held_out, found.results, context)
+        figures = judging.apply(figures, terms.policy.min_judge_agreement)
+        return replace(
+            data,
+            metrics=figures.metrics,
+            suites=self._suites(data.evaluation.adapter),
+            costs=tuple(self._cost(model, result) for model, result in found.results.items()),
+            not_measured={**figures.not_measured, **found.left_out},
+            counts=figures.counts,
+            row_values=figures.row_values,
+            definitions=self.definitions.freeze(terms),
+        )
+
+    def _cost(self, model: str, result: ModelResult) -> ModelCost:
+        return self.prices.add_to(measure_cost(model, result), result, self.parameters.concurrency)
+
+    def _run_suites(self, data: ReportData, models: Sequence[EvaluatedModel]) -> ReportData:
+        """Measure the suites on the dataset of the documents that the adapter, or an earlier stage, learned from."""
+        if self.suites is None:
+            return data
+        adapter = data.evaluation.adapter
+        known = (self.artifacts.dataset(each.dataset_digest) for each in (adapter, *self._ancestors(adapter)))
+        measured = self.suites.run(data, models, [manifest for manifest in known if manifest is not None])
+        return replace(
+            data,
+            suites=(*data.suites, *measured.figures),
+            not_measured={**data.not_measured, **measured.not_measured},
+            document_scores=measured.documents,
+            suite_details=measured.details,
+            suite_seconds=measured.seconds,
+        )
+
+    def _store(self, data: ReportData) -> EvaluationResult:
+        evaluation_id = data.evaluation.evaluation_id
+        scores = self.reports.write_scores(evaluation_id, data.document_scores) if data.document_scores else None
+        return replace(data.to_result(self.reports.write(data)), document_scores=scores)
+
+    def _suites(self, adapter: Adapter) -> tuple[MetricFigures, ...]:
+        """Parity, if the trainer stored probe scores."""
+        loaded = call(lambda: self.models.load(adapter.digest, adapter.manifest), self.sleep)
+        return () if loaded.parity is None else (fixed_value(PARITY, loaded.parity, lower_is_better=True),)
+
+    def _held_out(self, adapter: Adapter, terms: SpecialistTerms) -> HeldOutSet:
+        """The rows of the adapter's dataset. For pairs, also those of the documents that an earlier stage learned from."""
+        held_out = self._read_rows(adapter, terms)
+        if held_out is None:
             raise Unavailable(Reason.UNKNOWN_DATASET, "The adapter's dataset has not been announced yet.")
-        rows = self.rows.held_out(manifest, self.parameters.max_rows)
-        if not rows:
+        if held_out.has_pairs:
+            earlier = (self._read_rows(ancestor, terms) for ancestor in self._ancestors(adapter))
+            documents = next((rows for rows in earlier if rows and rows.rows and not rows.has_pairs), None)
+            held_out = held_out.add_documents(documents) if documents else held_out
+        if not held_out.rows:
             raise FailedPrecondition(Reason.NO_HELD_OUT_ROWS, "The dataset has no held-out rows.")
-        self._check_not_erased(rows)
-        return rows
+        self._check_not_erased(held_out)
+        return held_out
 
-    def _check_not_erased(self, rows: list[HeldOutRow]) -> None:
+    def _read_rows(self, adapter: Adapter, terms: SpecialistTerms) -> HeldOutSet | None:
+        manifest = self.artifacts.dataset(adapter.dataset_digest)
+        policy = terms.policy
+        return None if manifest is None else self.rows.held_out(manifest, policy.max_rows, policy.max_answers)
+
+    def _ancestors(self, adapter: Adapter) -> Iterator[Adapter]:
+        """The adapters that training started from, as far as they are known."""
+        seen = {adapter.digest}
+        parent = self.artifacts.adapter(adapter.parent_digest)
+        while parent is not None and parent.digest not in seen:
+            yield parent
+            seen.add(parent.digest)
+            parent = self.artifacts.adapter(parent.parent_digest)
+
+    def _check_not_erased(self, held_out: HeldOutSet) -> None:
         """Raise FailedPrecondition for rows of an erased document. The dataset that supersedes theirs is evaluated instead."""
-        if any(document_id in self.erased for row in rows for document_id in row.document_ids):
+        if any(document_id in self.erased for row in held_out.rows for document_id in row.document_ids):
             raise FailedPrecondition(Reason.ROWS_ERASED, "A document behind the held-out rows was erased.")
-
-    def _scores(self, result: ModelResult, rows: list[HeldOutRow], terms: SpecialistTerms) -> dict[str, float]:
-        """The metrics of all answers together."""
-        references = [row.reference for row in rows]
-        metrics = self.metrics(result.answers, references, terms.house_terms)
-        return metrics | {PERPLEXITY: perplexity(result.scores)}
-
-    def _row_metrics(
-        self, result: ModelResult, rows: list[HeldOutRow], terms: SpecialistTerms
-    ) -> list[dict[str, float]]:
-        """The metrics of each answer."""
-        return [
-            self._scores(ModelResult((answer,), (score,)), [row], terms)
-            for answer, score, row in zip(result.answers, result.scores, rows, strict=True)
-        ]
-
-    def _parity(self, adapter: Adapter) -> dict[str, float]:
-        loaded = self.call(lambda: self.models.load(adapter.digest, adapter.manifest))
-        return {} if loaded.parity is None else {PARITY: loaded.parity}
-
-    def _model_results(
-        self, evaluation: Evaluation, rows: list[HeldOutRow], incumbent: Serving | None
-    ) -> dict[str, ModelResult]:
-        """The result of each model. An incumbent with a result on the same rows is not asked again."""
-        adapter, key = evaluation.adapter, self.parameters.key(rows)
-        has_incumbent = incumbent is not None and incumbent.adapter_digest
-        self.evaluations.start(evaluation.evaluation_id, (3 if has_incumbent else 2) * len(rows))
-        runner = _ModelRunner(self, evaluation.evaluation_id, rows, key)
-        results = {
-            BASE: runner.result(BASE, lambda: BASE),
-            CANDIDATE: runner.result(adapter.model, lambda: self.models.load(adapter.digest, adapter.manifest).model),
-        }
-        if incumbent is None or not incumbent.adapter_digest:
-            return results
-        digest, manifest = incumbent.adapter_digest, incumbent.manifest
-        known = results[CANDIDATE] if digest == adapter.digest else self.results.find_for_adapter(digest, key)
-        if known is None and manifest is not None:
-            known = runner.result(f"adapter:{digest}", lambda: self.models.load(digest, manifest).model)
-        if known is not None:
-            results[INCUMBENT] = known
-        return results
-
-
-class _ModelRunner:
-    """Runs the rows of one evaluation through one model after another, and counts progress."""
-
-    def __init__(self, worker: EvaluationWorker, evaluation_id: str, rows: list[HeldOutRow], key: str) -> None:
-        self._worker = worker
-        self._evaluation_id = evaluation_id
-        self._rows = rows
-        self._key = key
-        self._done = 0
-
-    def result(self, model: str, load: Callable[[], str]) -> ModelResult:
-        """The stored result of a model, or else a new one, which is stored. `load` loads the model and returns its name."""
-        results = self._worker.results
-        result = results.find(self._evaluation_id, model, self._key)
-        if result is None:
-            result = self._run(self._worker.call(load))
-            results.add(self._evaluation_id, model, self._key, result)
-        else:
-            self._count(len(self._rows))
-        return result
-
-    def _run(self, model: str) -> ModelResult:
-        parameters = self._worker.parameters
-        try:
-            # In parallel, so that the engine can batch the requests.
-            with ThreadPoolExecutor(parameters.concurrency, thread_name_prefix="ask") as pool:
-                answers = tuple(pool.map(lambda row: self._generate(model, row, parameters.max_tokens), self._rows))
-            scores = tuple(self._score(model, row) for row in self._rows)
-        except NotFound:
-            # Inference has restarted since the candidate was loaded.
-            raise Unavailable(Reason.CANDIDATE_LOST, "Inference has unloaded the candidate.") from None
-        return ModelResult(answers, scores)
-
-    def _generate(self, model: str, row: HeldOutRow, max_tokens: int) -> str:
-        return self._worker.call(lambda: self._worker.models.generate(model, row.messages, max_tokens))
-
-    def _score(self, model: str, row: HeldOutRow) -> Score:
-        """Score one row at a time: a batch of prompt log-probabilities can kill an engine."""
-        score = self._worker.call(lambda: self._worker.models.score(model, row.messages, row.reference))
-        self._count(1)
-        return score
-
-    def _count(self, rows: int) -> None:
-        self._done += rows
-        self._worker.evaluations.count(self._evaluation_id, self._done)

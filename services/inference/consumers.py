@@ -7,7 +7,7 @@ from services.inference.ports import Persist, PublishReport
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event, decode
 from tailor.logging import get_logger
-from tailor.wire import to_selection
+from tailor.wire import to_sampling, to_selection
 
 log = get_logger(__name__)
 
@@ -26,6 +26,9 @@ class ServingConsumer:
     def apply(self, event: Event) -> None:
         """Apply one event. Specialists of other bases, also those that moved to one, belong to other deployments."""
         message = None if event.value is None else decode(event, models_pb2.SpecialistServing)
+        if message is not None and message.ended:
+            self._models.table.end(event.key, message.generation)
+            return
         if message is None or (message.base and message.base != self._models.base):
             self._models.table.remove(event.key)
             return
@@ -48,9 +51,13 @@ class SpecialistConsumer:
             self._definitions.forget(event.key)
             return
         message = decode(event, models_pb2.SpecialistChanged)
+        if message.deleted:
+            self._definitions.forget(message.name)
+            return
         self._definitions.define(
             message.name,
             to_selection(message.selection).common_labels,
             keep_drafts=message.keep_drafts,
             private_prompts=message.private_prompts,
+            sampling=to_sampling(message.sampling),
         )

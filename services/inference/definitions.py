@@ -1,22 +1,31 @@
-"""What inference knows of each specialist: whether to store its drafts, and whether to hide personal data in prompts."""
+"""What inference knows of each specialist: its sampling, whether to store its drafts, and whether to hide personal data in prompts."""
 
 from services.inference.domain import ServedModel
-from tailor.words import Labels
+from tailor.words import Labels, SamplingDefaults
 
 NO_LABELS = Labels()
+PLAIN = SamplingDefaults()
 
 
 class Definitions:
-    """Labels of the specialists that keep the texts of their drafts, and of those whose prompts are private. Thread-safe."""
+    """Sampling by specialist; labels of those that keep the texts of their drafts, and of those whose prompts are private. Thread-safe."""
 
     def __init__(self) -> None:
         self._drafts: dict[str, Labels] = {}
         self._prompts: dict[str, Labels | None] = {}
+        self._sampling: dict[str, SamplingDefaults] = {}
 
     def define(
-        self, specialist: str, labels: Labels = NO_LABELS, *, keep_drafts: bool = False, private_prompts: bool = False
+        self,
+        specialist: str,
+        labels: Labels = NO_LABELS,
+        *,
+        keep_drafts: bool = False,
+        private_prompts: bool = False,
+        sampling: SamplingDefaults = PLAIN,
     ) -> None:
         """Apply a new or changed definition; `labels` are those that all its documents share."""
+        self._sampling[specialist] = sampling
         self._prompts[specialist] = labels if private_prompts else None
         if keep_drafts:
             self._drafts[specialist] = labels
@@ -27,6 +36,11 @@ class Definitions:
         """Remove a definition."""
         self._drafts.pop(specialist, None)
         self._prompts.pop(specialist, None)
+        self._sampling.pop(specialist, None)
+
+    def sampling(self, specialist: str) -> SamplingDefaults:
+        """How a specialist answers by default. The base (an empty name) takes the likeliest token without penalty."""
+        return self._sampling.get(specialist, PLAIN)
 
     def draft_labels(self, specialist: str) -> Labels | None:
         """Labels to anonymise drafts by; None if the specialist does not keep its drafts' texts."""

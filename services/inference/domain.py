@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from tailor import words
 from tailor.storage.ref import Ref
 
 BASE = "base"
@@ -14,7 +15,6 @@ CANDIDATE_PREFIX = "adapter:"
 ROLES = ("system", "user", "assistant")
 MAX_ROWS = 64
 MAX_PROBES = 16
-DEFAULT_MAX_TOKENS = 256
 CALLER_ROLE = "ROLE_CALLER"
 
 # Finish reasons.
@@ -68,14 +68,15 @@ class ChatMessage:
 class Sampling:
     """How tokens are drawn.
 
-    Temperature 0 always takes the likeliest token. Without a seed the draw is not repeatable. The answer follows the JSON schema `schema`.
-    `top_log_probabilities` is None for no log-probabilities; a number n asks for those of each written token and of the n likeliest.
+    Temperature 0 always takes the likeliest token. Without a seed the draw is not repeatable. `max_tokens` 0 means what the context leaves.
+    The answer follows the JSON schema `schema`. `top_log_probabilities` is None for no log-probabilities; a number n asks for those of each
+    written token and of the n likeliest.
     """
 
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
-    max_tokens: int = DEFAULT_MAX_TOKENS
+    max_tokens: int = 0
     stop: tuple[str, ...] = ()
     repetition_penalty: float = 1.0
     schema: str = ""
@@ -84,11 +85,20 @@ class Sampling:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """A chat to answer by a model name."""
+    """A chat to answer by a model name.
+
+    `unset` names the fields of `sampling` that the caller left to the specialist.
+    """
 
     model: str
     messages: tuple[ChatMessage, ...]
     sampling: Sampling
+    unset: frozenset[str] = frozenset()
+
+    def with_defaults(self, defaults: words.SamplingDefaults) -> "GenerationRequest":
+        """The same request with the specialist's values in the fields that are unset."""
+        values = {name: getattr(defaults, name) for name in self.unset}
+        return replace(self, sampling=replace(self.sampling, **values), unset=frozenset())
 
 
 @dataclass(frozen=True)

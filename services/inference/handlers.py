@@ -52,6 +52,7 @@ def generate(inference: Inference, caller: Caller, request: GenerationRequest, c
     """
     raise_if_invalid(check_messages(request.messages) | check_sampling(request.sampling))
     served = resolve(inference.models.table, caller, request.model)
+    request = request.with_defaults(inference.definitions.sampling(served.specialist))
     hidden = _hide(inference, caller, served, request)
     request = hidden.request if hidden else request
     answer = Answer(inference, caller, served, add_system_prompt(request.messages, served.system_prompt))

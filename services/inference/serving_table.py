@@ -41,6 +41,12 @@ class ServingTable:
             self._served.pop(specialist, None)
         self._on_change(specialist, False)
 
+    def end(self, specialist: str, generation: int) -> None:
+        """Remove a deleted specialist, and ignore this generation and older ones from now on."""
+        with self._lock:
+            self._settled[specialist] = max(generation, self._settled.get(specialist, 0))
+        self.remove(specialist)
+
     def get(self, specialist: str) -> ServedModel | None:
         with self._lock:
             return self._served.get(specialist)

@@ -52,8 +52,8 @@ def check_sampling(sampling: Sampling) -> dict[str, str]:
         wrong["sampling.top_p"] = "must be above 0 and at most 1"
     if not 1 <= sampling.repetition_penalty <= 2:
         wrong["sampling.repetition_penalty"] = "must be from 1 to 2"
-    if sampling.max_tokens < 1:
-        wrong["sampling.max_tokens"] = "must be at least 1"
+    if sampling.max_tokens < 0:
+        wrong["sampling.max_tokens"] = "must be at least 1, or absent for the specialist's default"
     if sampling.seed is not None and not 0 < sampling.seed < 2**63:
         wrong["sampling.seed"] = "must be a positive number"
     if len(sampling.stop) > MAX_STOPS:
@@ -120,7 +120,7 @@ def fit_max_tokens(prompt_tokens: int, sampling: Sampling, context_length: int) 
             prompt_tokens=str(prompt_tokens),
             context_length=str(context_length),
         )
-    return min(sampling.max_tokens, room)
+    return min(sampling.max_tokens or room, room)
 
 
 def _check_bounds(part: Any, depth: int) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from services.inference.domain import (
-    DEFAULT_MAX_TOKENS,
     AdapterRef,
     Canary,
     ChatMessage,
@@ -33,16 +32,27 @@ def to_request(message: inference_pb2.GenerateRequest) -> GenerationRequest:
         message.model,
         messages,
         Sampling(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p or 1.0,
+            temperature=_decimal(sampling.temperature),
+            top_p=_decimal(sampling.top_p) or 1.0,
             seed=sampling.seed or None,
-            max_tokens=sampling.max_tokens or DEFAULT_MAX_TOKENS,
+            max_tokens=sampling.max_tokens,
             stop=tuple(sampling.stop),
-            repetition_penalty=sampling.repetition_penalty or 1.0,
+            repetition_penalty=_decimal(sampling.repetition_penalty) or 1.0,
             schema=message.json_schema,
             top_log_probabilities=_to_top(message),
         ),
+        _unset(sampling),
     )
+
+
+def _decimal(value: float) -> float:
+    """The number that the caller wrote: a 32-bit float holds about seven of its digits, such as 1.0499999 of 1.05."""
+    return round(value, 6)
+
+
+def _unset(sampling: inference_pb2.Sampling) -> frozenset[str]:
+    names = [name for name in ("top_p", "repetition_penalty", "max_tokens") if not getattr(sampling, name)]
+    return frozenset(names if sampling.HasField("temperature") else [*names, "temperature"])
 
 
 def _to_top(message: inference_pb2.GenerateRequest) -> int | None:

@@ -5,6 +5,7 @@ import hmac
 import json
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -27,12 +28,17 @@ DRAFT_ID = re.compile(r"(?:drf_[0-9a-f]{32})?")
 DRAFT_ID_RULE = "must be `drf_` and 32 hexadecimal digits"
 
 
+# Statements by kind: the key insights that an answer to a golden document's prompt should have.
+Insights = Mapping[str, tuple[str, ...]]
+
+
 class DocumentKind(StrEnum):
     """The kind of a published document."""
 
     DOCUMENT = "document"
     DELIVERABLE = "deliverable"
     EXAMPLE = "example"
+    TEST = "test"
 
 
 class RejectionReason(StrEnum):
@@ -88,12 +94,27 @@ class FileReference:
 
 @dataclass(frozen=True)
 class ParsedText:
-    """Clean Markdown and the format it came from. Only examples have a `prompt`. `spans` locate the parts of the file in `text`."""
+    """Clean Markdown and the format it came from. `spans` locate the parts of the file in `text`.
+
+    Only examples and golden documents have a `prompt`; only the latter have `insights`, which may be empty.
+    """
 
     text: str
     format: str
     prompt: str | None = None
     spans: tuple[Span, ...] = ()
+    insights: Insights | None = None
+
+    @property
+    def is_golden(self) -> bool:
+        """True for a golden document."""
+        return self.insights is not None
+
+    @property
+    def chars(self) -> int:
+        """The characters of all its texts."""
+        statements = [entry for entries in (self.insights or {}).values() for entry in entries]
+        return len(self.text) + len(self.prompt or "") + sum(map(len, statements))
 
 
 @dataclass(frozen=True)
@@ -197,7 +218,7 @@ class ParsedSubmission:
             labels=self.submission.labels,
             text=text,
             format=self.parsed.format,
-            char_count=len(self.parsed.text) + len(self.parsed.prompt or ""),
+            char_count=self.parsed.chars,
             draft_id=self.submission.draft_id,
             time_ms=self.time_ms,
             spans=self.parsed.spans,
@@ -253,7 +274,7 @@ def check_text(parsed: ParsedText, max_chars: int) -> ParsedText:
             "The file contains no text. If it is a scan, publish it with recognised text.",
             parsed.format,
         )
-    if len(parsed.text) + len(parsed.prompt or "") > max_chars:
+    if parsed.chars > max_chars:
         raise Rejected(
             RejectionReason.TOO_LARGE,
             f"The text has more than {max_chars:,} characters. Publish it in parts.",
@@ -318,8 +339,11 @@ def malformed(hint: str) -> Rejected:
 
 
 def encode_text(parsed: ParsedText) -> bytes:
-    """The JSON object that quarantine stores: {"prompt": string or null, "text": Markdown}."""
-    return json.dumps({"prompt": parsed.prompt, "text": parsed.text}, ensure_ascii=False, sort_keys=True).encode()
+    """The JSON object that quarantine stores: {"prompt": string or null, "text": Markdown}, and for golden documents "key_insights"."""
+    content: dict[str, object] = {"prompt": parsed.prompt, "text": parsed.text}
+    if parsed.insights is not None:
+        content["key_insights"] = parsed.insights
+    return json.dumps(content, ensure_ascii=False, sort_keys=True).encode()
 
 
 def keyed_digest(key: bytes, purpose: str, data: bytes) -> str:
@@ -328,5 +352,5 @@ def keyed_digest(key: bytes, purpose: str, data: bytes) -> str:
 
 
 def text_digest(key: bytes, parsed: ParsedText) -> str:
-    """The digest of a version; equal for equal text and prompt."""
+    """The digest of a version; equal for equal text, prompt and insights."""
     return keyed_digest(key, "text", encode_text(parsed))

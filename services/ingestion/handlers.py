@@ -131,7 +131,12 @@ def _parse(intake: Intake, content: File | ParsedText, kind: DocumentKind) -> Pa
     if isinstance(content, ParsedText):
         return check_text(content, intake.max_chars)
     parsed = check_text(_parse_file(intake, content), intake.max_chars)
-    is_example = parsed.prompt is not None
+    is_golden = parsed.is_golden
+    if is_golden != (kind is DocumentKind.TEST):
+        raise malformed(
+            "A test must be a JSON file with `prompt` and `reference`, and such a file needs the kind `test`."
+        )
+    is_example = parsed.prompt is not None and not is_golden
     if kind is DocumentKind.EXAMPLE and not is_example:
         raise malformed("The file of an example must be a JSON object with `prompt` and `answer`.")
     if is_example and kind is not DocumentKind.EXAMPLE:

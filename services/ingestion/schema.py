@@ -38,16 +38,30 @@ class PublishedLabels(StrictModel):
     confidentiality: str = Field("", pattern=SLUG, description="Confidentiality class, such as `internal`.")
 
 
+class KeyInsights(StrictModel):
+    """Statements of one sentence each. Figures and dates must agree with an answer's exactly, words only in meaning."""
+
+    findings: list[str] = Field(default_factory=list, description="What was observed or concluded.")
+    figures: list[str] = Field(default_factory=list, description="What was measured, with its value.")
+    owners: list[str] = Field(default_factory=list, description="Who is responsible, and for what.")
+    dates: list[str] = Field(default_factory=list, description="What happens when.")
+    recommendations: list[str] = Field(default_factory=list, description="What should be done.")
+
+
 class PublishedDocument(StrictModel):
-    """A document with exactly one kind of content: `text`; `content_base64`; `uri`; or, for the kind `example`, `prompt` and `answer`."""
+    """A document with exactly one kind of content: `text`; `content_base64`; `uri`; or a pair.
+
+    The pair is `prompt` and `answer` for the kind `example`, and `prompt` and `reference`, with or without `key_insights`, for `test`.
+    """
 
     document_id: str = Field(
         min_length=1,
         max_length=MAX_EXTERNAL_ID,
         description="The publisher's own id. Publishing the same id again creates a new version.",
     )
-    kind: Literal["document", "deliverable", "example"] = Field(
-        "document", description="What the document is. `prompt` and `answer` need `example`."
+    kind: Literal["document", "deliverable", "example", "test"] = Field(
+        "document",
+        description="What the document is. `prompt` and `answer` need `example`; `prompt` and `reference` need `test`.",
     )
     text: str | None = Field(None, description="Markdown or plain text.")
     content_base64: str | None = Field(None, description="The bytes of a file, in base64. Send `file_name` with it.")
@@ -69,8 +83,12 @@ class PublishedDocument(StrictModel):
     content_type: str | None = Field(
         None, max_length=256, description="Media type of the file, such as `application/pdf`."
     )
-    prompt: str | None = Field(None, description="For an example: what a person asked.")
+    prompt: str | None = Field(None, description="For an example or a test: what a person asked.")
     answer: str | None = Field(None, description="For an example: what a person answered.")
+    reference: str | None = Field(None, description="For a test: what a good answer says.")
+    key_insights: KeyInsights | None = Field(
+        None, description="For a test: statements that a good answer contains, by kind."
+    )
     labels: PublishedLabels = PublishedLabels()
     draft_id: str = Field(
         "", pattern=r"^(drf_[0-9a-f]{32})?$", description="For a deliverable: the draft that it was made from."
@@ -85,6 +103,8 @@ class PublishedDeliverable(PublishedDocument):
 
 SCHEMAS: dict[str, type[PublishedDocument]] = {SUBMITTED: PublishedDocument, PUBLISHED: PublishedDeliverable}
 
+PARENTS: dict[str, type[BaseModel]] = {"labels": PublishedLabels, "key_insights": KeyInsights}
+
 # By pydantic's type of the error; braces take the error's context, which comes from the schema.
 RULES = {
     "missing": "is required",
@@ -97,6 +117,7 @@ RULES = {
     "greater_than_equal": "must be at least {ge}",
     "literal_error": "must be {expected}",
     "model_type": "must be an object",
+    "list_type": "must be a list of strings",
 }
 PATTERN_RULES = {
     "labels.source": SLUG_RULE,
@@ -149,7 +170,9 @@ def _unknown_field(loc: Sequence[int | str], content: Mapping[str, Any], schema:
     *parents, name = map(str, loc)
     fields, where = list(schema.model_fields), "the event"
     if parents:
-        content, fields, where = content["labels"], list(PublishedLabels.model_fields), "`labels`"
+        parent = parents[0]
+        fields, where = list(PARENTS[parent].model_fields), f"`{parent}`"
+        content = content[parent]
     number = list(content).index(name) + 1
     close = difflib.get_close_matches(name[:MAX_COMPARED_CHARS], fields, 1)
     guess = f" Did you mean `{close[0]}`?" if close else ""

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -26,6 +26,7 @@ from services.ingestion.domain import (
     keyed_digest,
     malformed,
 )
+from services.ingestion.golden import is_golden, to_golden
 from services.ingestion.schema import PUBLISHED, PublishedDocument, read_published
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
@@ -36,7 +37,7 @@ from tailor.words import Labels
 INGESTED = "document.ingested.v1"
 REJECTED = "document.rejected.v1"
 LABELS = ("source", "department", "confidentiality")
-CONTENT_FIELDS = ("text", "content_base64", "uri", "prompt", "answer")
+CONTENT_FIELDS = ("text", "content_base64", "uri", "prompt", "answer", "reference", "key_insights")
 
 
 def make_receipt(*parts: object) -> Receipt:
@@ -87,21 +88,22 @@ def _kind(topic: str, header: str, file: File) -> DocumentKind:
             raise malformed(f"The header `kind` must be `deliverable` on {PUBLISHED}.")
         return DocumentKind.DELIVERABLE
     if header not in ("", *DocumentKind):
-        raise malformed("The header `kind` must be `document`, `deliverable` or `example`.")
-    if header:
-        return DocumentKind(header)
-    return DocumentKind.EXAMPLE if _is_example(file) else DocumentKind.DOCUMENT
+        raise malformed("The header `kind` must be `document`, `deliverable`, `example` or `test`.")
+    return DocumentKind(header) if header else _kind_of_file(file)
 
 
-def _is_example(file: File) -> bool:
-    """True for a JSON file that is an object of prompt and answer."""
+def _kind_of_file(file: File) -> DocumentKind:
+    """A JSON file that is an object of prompt and answer is an example, one of prompt and reference a golden document."""
     if not (file.name.lower().endswith(".json") or file.content_type.startswith("application/json")):
-        return False
+        return DocumentKind.DOCUMENT
     try:
         content = json.loads(file.data)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and set(content) - {"kind"} == {"prompt", "answer"}
+        return DocumentKind.DOCUMENT
+    if isinstance(content, dict) and set(content) - {"kind"} == {"prompt", "answer"}:
+        return DocumentKind.EXAMPLE
+    is_test = is_golden(content) and content.get("kind", DocumentKind.TEST) == DocumentKind.TEST
+    return DocumentKind.TEST if is_test else DocumentKind.DOCUMENT
 
 
 def _from_json(published: PublishedDocument) -> Submission:
@@ -122,6 +124,9 @@ def _content(published: PublishedDocument, kind: DocumentKind) -> File | FileRef
         return FileReference(published.uri, name, content_type, published.sha256, published.size_bytes)
     if published.content_base64 is not None:
         return File(_decode(published.content_base64), name, content_type)
+    if kind is DocumentKind.TEST:
+        insights = published.key_insights
+        return to_golden(published.prompt, published.reference, insights.model_dump() if insights else None)
     if published.prompt is not None:
         return ParsedText(clean(published.answer or ""), "json", clean(published.prompt).strip())
     return ParsedText(clean(published.text or ""), "json")
@@ -133,18 +138,31 @@ def _check_content(published: PublishedDocument, kind: DocumentKind) -> None:
     named = ", ".join(f"`{name}`" for name in present)
     if not present:
         raise malformed("The event has no content. Send `text`, `content_base64`, `uri`, or `prompt` and `answer`.")
-    if present in (["prompt"], ["answer"]):
-        raise malformed("An example needs both `prompt` and `answer`.")
-    if len(present) > 1 and present != ["prompt", "answer"]:
-        raise malformed(f"The event has several contents ({named}). Send only one of them.")
-    if "prompt" in present and kind is not DocumentKind.EXAMPLE:
-        raise malformed('`prompt` and `answer` need `"kind": "example"`.')
-    if "text" in present and kind is DocumentKind.EXAMPLE:
-        raise malformed("An example needs `prompt` and `answer` instead of `text`.")
+    _check_pairs(present, named, kind)
     if "uri" not in present and published.sha256:
         raise malformed("`sha256` is allowed only with `uri`.")
     if "uri" not in present and published.size_bytes is not None:
         raise malformed("`size_bytes` is allowed only with `uri`.")
+
+
+def _check_pairs(present: Sequence[str], named: str, kind: DocumentKind) -> None:
+    """Examples are a prompt and an answer, golden documents a prompt and a reference with or without key insights."""
+    parts = [name for name in present if name != "key_insights"]
+    if parts in (["prompt"], ["answer"]) and kind is not DocumentKind.TEST:
+        raise malformed("An example needs both `prompt` and `answer`.")
+    is_golden_part = {"reference", "key_insights"} & set(present)
+    if is_golden_part and kind is not DocumentKind.TEST:
+        raise malformed('`reference` and `key_insights` need `"kind": "test"`.')
+    if kind is DocumentKind.TEST and parts not in (["prompt", "reference"], ["content_base64"], ["uri"]):
+        raise malformed("A test needs `prompt` and `reference`, and may have `key_insights`.")
+    if len(parts) > 1 and parts not in (["prompt", "answer"], ["prompt", "reference"]):
+        raise malformed(f"The event has several contents ({named}). Send only one of them.")
+    if "answer" in present and kind is not DocumentKind.EXAMPLE:
+        raise malformed('`prompt` and `answer` need `"kind": "example"`.')
+    if "text" in present and kind is DocumentKind.EXAMPLE:
+        raise malformed("An example needs `prompt` and `answer` instead of `text`.")
+    if is_golden_part and "prompt" not in present:
+        raise malformed("The file of a test has its own `reference` and `key_insights`.")
 
 
 def _decode(content: str) -> bytes:

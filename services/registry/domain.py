@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from tailor.storage.ref import Ref
-from tailor.words import Filters, Labels, RowPolicy, Selection
+from tailor.words import EvaluationPolicy, Filters, Labels, MetricDefinition, RowPolicy, SamplingDefaults, Selection
 
 POLICY = "policy"
 # What happens to adapters trained on an erased document.
 MARK, RETIRE = "mark", "retire"
+# What happens to an adapter that passes the gate.
+AUTOMATIC, APPROVAL = "automatic", "approval"
 # A ready replica reports every 10 seconds. After this silence it does not count as ready.
 MAX_SILENCE = timedelta(seconds=30)
 
@@ -45,21 +47,38 @@ class RebuildPolicy:
 
 
 @dataclass(frozen=True)
-class Threshold:
-    """The gate's condition on one metric, in the metric's own unit."""
+class PrimaryMetric:
+    """The metric that decides, and the gains that the lower end of its interval must exceed, in its unit.
+
+    Without a metric it is the log-likelihood of the references, or the win rate after a run that learned from preferences."""
+
+    metric: str = ""
+    min_gain: float = 0.0
+    min_gain_over_incumbent: float = 0.0
+
+
+@dataclass(frozen=True)
+class GuardMetric:
+    """A metric that must not be lost, and the admitted loss in its unit."""
 
     metric: str
-    min_gain_over_base: float = 0.0
-    max_loss_to_incumbent: float = 0.0
+    margin: float
 
 
 @dataclass(frozen=True)
 class Gate:
-    """All thresholds must be met, on at least `min_rows` rows. `max_parity` is in nats per token; 0 means the default."""
+    """The conditions of serving. `beat` names the models to beat; empty means the defaults.
 
-    thresholds: tuple[Threshold, ...] = ()
+    `max_parity` is in nats per token; 0 means the default. A limit that is None is not checked, except `max_memorised`, which is 0."""
+
+    primary: PrimaryMetric = field(default_factory=PrimaryMetric)
+    guards: tuple[GuardMetric, ...] = ()
+    beat: tuple[str, ...] = ()
     min_rows: int = 0
     max_parity: float = 0.0
+    max_forgetting: float | None = None
+    max_refusal_drop: float | None = None
+    max_memorised: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +113,13 @@ class Specialist:
     filters: Filters = field(default_factory=Filters)
     rows: RowPolicy = field(default_factory=RowPolicy)
     canary: CanaryPolicy | None = None
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    promotion: str = AUTOMATIC
+    metrics: tuple[MetricDefinition, ...] = ()
+    evaluation: EvaluationPolicy = field(default_factory=EvaluationPolicy)
     revision: int = 0
     update_time: datetime | None = None
+    deleted: bool = False
 
     def same_definition(self, other: "Specialist") -> bool:
         """True if only the revision and time differ."""
@@ -134,27 +158,126 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A measured value with its 95 % interval, on a number of rows."""
+
+    value: float
+    low: float
+    high: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class MetricIntervals:
+    """A metric's or suite's estimates by model, and the candidate's gain over each other model; positive is better."""
+
+    metric: str
+    models: Mapping[str, Interval] = field(default_factory=dict)
+    gains: Mapping[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """A candidate's scores, and those of the base and the incumbent, by metric."""
+    """A candidate's figures by metric and by suite's measure. `held_out_rows` counts the rows that could be evaluated."""
 
     evaluation_id: str
     adapter_digest: str
     specialist: str
     rows: int
-    base: Mapping[str, float]
-    candidate: Mapping[str, float]
-    incumbent: Mapping[str, float] | None
+    metrics: Mapping[str, MetricIntervals]
+    suites: Mapping[str, MetricIntervals]
     incumbent_generation: int
     incumbent_digest: str = ""
+    held_out_rows: int = 0
+    not_measured: Mapping[str, str] = field(default_factory=dict)
     payload: bytes = b""
+
+    @property
+    def has_other_incumbent(self) -> bool:
+        """True if an adapter was serving that is not the evaluated one."""
+        return self.incumbent_digest not in ("", self.adapter_digest)
+
+
+@dataclass(frozen=True)
+class ScoredAdapter:
+    """An adapter whose knowledge of documents was measured at a time."""
+
+    specialist: str
+    digest: str
+    evaluate_time: datetime
 
 
 class Decision(Enum):
-    """The gate's decision on an evaluation."""
+    """The gate's decision. An undecided adapter is not promoted; a stale one is evaluated again, because another adapter serves now."""
 
     PASSED = "passed"
     REFUSED = "refused"
+    UNDECIDED = "undecided"
     STALE = "stale"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decision with a sentence for each condition that led to it, which says what to do."""
+
+    decision: Decision
+    reasons: tuple[str, ...] = ()
+
+
+class AdapterState(Enum):
+    """The current state of an adapter. The words are the contract's, in `AdapterState` of registry.proto."""
+
+    REWARD = "reward"
+    EVALUATING = "evaluating"
+    PASSED = "passed"
+    UNDECIDED = "undecided"
+    REFUSED = "refused"
+    WAITING_FOR_APPROVAL = "waiting for approval"
+    DECLINED = "declined"
+    CANARY = "canary"
+    WITHDRAWN = "withdrawn"
+    SERVING = "serving"
+    OVERRIDDEN = "overridden"
+    REPLACED = "replaced"
+    RETIRED = "retired"
+
+
+class Approval(Enum):
+    """What became of an adapter that needs an operator's approval. `ENDED` means approved or promoted."""
+
+    WAITING = "waiting"
+    DECLINED = "declined"
+    ENDED = "ended"
+
+
+class DecisionKind(Enum):
+    """The decision of an operator."""
+
+    OVERRIDE = "override"
+    APPROVAL = "approval"
+    DECLINE = "decline"
+    DELETION = "deletion"
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """Who decides, by API key, and why. The reason is anonymised. No key means the operator who signs in to the console by password."""
+
+    key_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class OperatorDecision:
+    """A decision that stays on record, with the gate's verdict at the time. Generation 0 means that it changed nothing that serves."""
+
+    kind: DecisionKind
+    specialist: str
+    grounds: Grounds
+    create_time: datetime
+    adapter_digest: str = ""
+    generation: int = 0
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +293,7 @@ class ServingCanary:
 
 @dataclass(frozen=True)
 class Serving:
-    """The adapter that a specialist's name means. Generation 0 is the base, before the first promotion."""
+    """The adapter that a specialist's name means. Generation 0 is before the first promotion; `ended` is after the deletion."""
 
     specialist: str
     generation: int = 0
@@ -182,6 +305,8 @@ class Serving:
     system_prompt: str = ""
     private_prompts: bool = False
     canary: ServingCanary | None = None
+    ended: bool = False
+    overridden: bool = False
 
 
 @dataclass(frozen=True)

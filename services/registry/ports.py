@@ -11,6 +11,7 @@ from typing import Protocol
 from services.registry.domain import (
     Adapter,
     ApiKey,
+    Approval,
     Arm,
     Call,
     Canary,
@@ -23,13 +24,17 @@ from services.registry.domain import (
     Fact,
     ForgottenBy,
     Judgement,
+    OperatorDecision,
     Outcome,
     Replica,
+    ScoredAdapter,
     Serving,
     Specialist,
     Taint,
+    Verdict,
 )
 from tailor.datasets import DatasetManifest
+from tailor.document_scores import DocumentScore
 from tailor.storage.ref import Ref
 from tailor.words import Labels
 
@@ -85,9 +90,12 @@ class CatalogueFacts(Protocol):
 class Evaluations(Protocol):
     """Evaluations and the gate's decisions."""
 
-    def save(self, evaluation: Evaluation, decision: Decision, refusals: Sequence[str]) -> None: ...
+    def save(self, evaluation: Evaluation, verdict: Verdict) -> None: ...
     def find_decision(self, evaluation_id: str) -> Decision | None: ...
     def find_newest(self, adapter_digest: str) -> Evaluation | None: ...
+    def find_newest_of(self, specialist: str) -> Evaluation | None:
+        """The newest evaluation of any of a specialist's adapters."""
+        ...
 
 
 class Judgements(Protocol):
@@ -144,6 +152,37 @@ class Canaries(Protocol):
 
     def resume(self, adapter_digest: str) -> None:
         """Take an adapter off the list of `list_deferred`."""
+        ...
+
+
+class Approvals(Protocol):
+    """Adapters that passed the gate and need an operator's approval."""
+
+    def wait(self, specialist: str, adapter_digest: str) -> None:
+        """Have an adapter wait, unless it waits already or was declined."""
+        ...
+
+    def find(self, adapter_digest: str) -> Approval | None: ...
+    def end(self, adapter_digest: str, outcome: Approval) -> None:
+        """End an adapter's wait. No effect if it never waited."""
+        ...
+
+    def end_all(self, specialist: str) -> None:
+        """End the wait of all of a specialist's adapters."""
+        ...
+
+
+class OperatorDecisions(Protocol):
+    """Operators' decisions. They are never changed."""
+
+    def add(self, decision: OperatorDecision) -> None: ...
+
+
+class Pins(Protocol):
+    """Entries that stay at the top of a leaderboard."""
+
+    def set(self, specialist: str, entry: str, *, pinned: bool) -> None:
+        """Pin an entry, or stop. Idempotent."""
         ...
 
 
@@ -223,6 +262,14 @@ class Lineage(Protocol):
     def list_taints(self, erasure_id: str) -> Sequence[Taint]: ...
 
 
+class DocumentScores(Protocol):
+    """The newest score of each document of a specialist in the quiz."""
+
+    def save(self, adapter: ScoredAdapter, scores: Sequence[DocumentScore]) -> None:
+        """Store scores, except those of erased documents and those older than the stored ones. Idempotent."""
+        ...
+
+
 @dataclass(frozen=True)
 class Transaction:
     """The catalogue's database within one transaction. What it publishes is sent after the commit."""
@@ -234,20 +281,29 @@ class Transaction:
     judgements: Judgements
     keys: Keys
     canaries: Canaries
+    approvals: Approvals
+    decisions: OperatorDecisions
+    pins: Pins
     erasures: Erasures
     lineage: Lineage
+    document_scores: DocumentScores
 
 
 Begin = Callable[[], AbstractContextManager[Transaction]]
 
 
 class DatasetDocuments(Protocol):
-    """Stored datasets. Methods block. They raise NotFound for a dataset that was deleted, Unavailable while the store does not answer, and
-    FailedPrecondition (INVALID_MANIFEST, INVALID_DATASET, CORRUPT_OBJECT) for one that is damaged."""
+    """Stored datasets, and scores of their documents. Methods block. They raise NotFound for a dataset or scores that were deleted,
+    Unavailable while the store does not answer, and FailedPrecondition (INVALID_MANIFEST, INVALID_DATASET, INVALID_DOCUMENT_SCORES,
+    CORRUPT_OBJECT) for damaged ones."""
 
     def read_manifest(self, manifest: Ref) -> DatasetManifest: ...
     def read_document_ids(self, manifest: DatasetManifest) -> Iterator[Sequence[str]]:
         """Stream the ids of its documents in batches."""
+        ...
+
+    def read_scores(self, scores: Ref) -> Iterator[Sequence[DocumentScore]]:
+        """Stream the scores of a file in batches."""
         ...
 
 

@@ -5,40 +5,45 @@ Handlers decide and write; queries neither decide nor lock. Page tokens are the 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Engine, func, select
+from sqlalchemy import ColumnElement, Engine, func, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.audit import AuditQueries
 from services.registry.adapters.canaries import find_newest_canary
+from services.registry.adapters.leaderboard import make_leaderboard
+from services.registry.adapters.operators import find_override, list_decisions, list_pins, list_waiting
+from services.registry.adapters.records import read_records, to_facts
+from services.registry.adapters.scores import ScoreQueries
 from services.registry.adapters.sql import to_key
-from services.registry.domain import ApiKey, Decision, FactKind, Replica, ReplicaRollout, Specialist
+from services.registry.domain import ApiKey, Decision, FactKind, OperatorDecision, Replica, ReplicaRollout, Specialist
+from services.registry.rules.gate import find_primary
 from services.registry.rules.rollout import is_finished
+from services.registry.rules.states import advise, decide_state
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.sql import transaction
 
 REJECTED_PAGE = "r:"
 MAX_SERVED_FACTS = 1000
-
-DECISIONS = {
-    Decision.PASSED: registry_pb2.DECISION_PASSED,
-    Decision.REFUSED: registry_pb2.DECISION_REFUSED,
-    Decision.STALE: registry_pb2.DECISION_STALE,
-}
+OLDEST_RUNNING = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+# Adapters of a leaderboard; the contract names this number.
+MAX_RANKED = 200
 
 
-class Queries(AuditQueries):
+class Queries(AuditQueries, ScoreQueries):
     """Reads over the catalogue, each in its own transaction."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def specialists(self, after: str, limit: int) -> list[registry_pb2.GetSpecialistResponse]:
-        """Specialists by name, each with what serves it."""
+        """Specialists by name, without deleted ones, each with what serves it."""
         table = tables.specialists
-        query = select(table.c.payload).where(table.c.name > after).order_by(table.c.name).limit(limit)
+        query = (
+            select(table.c.payload).where(table.c.name > after, ~table.c.deleted).order_by(table.c.name).limit(limit)
+        )
         with transaction(self._engine) as connection:
             payloads = connection.scalars(query).all()
         definitions = [models_pb2.SpecialistChanged.FromString(payload) for payload in payloads]
@@ -88,17 +93,28 @@ class Queries(AuditQueries):
         ]
 
     def documents(
-        self, selector: Specialist | None, after: str, limit: int, dataset: str = ""
+        self, selector: Specialist | None, after: str, limit: int, dataset: str = "", changed_since: int = 0
     ) -> list[documents_pb2.DocumentAnonymized]:
-        """Current documents by id; with a specialist, only those that it selects; with a dataset's digest, only those in it."""
+        """Current documents by id; with a specialist, only those that it selects; with a dataset's digest, only those in it.
+
+        With a cursor, only those that were written since, as far as it is known.
+        """
         table = tables.documents
         query = select(table.c.payload).where(table.c.document_id > after, *_selected(selector))
+        # Transaction numbers start again if the database was restored elsewhere; then everything may have changed.
+        if 0 < changed_since <= self.cursor():
+            query = query.where(table.c.changed >= changed_since)
         if dataset:
             sources = tables.dataset_documents
             query = query.join(sources, sources.c.document_id == table.c.document_id).where(sources.c.digest == dataset)
         with transaction(self._engine) as connection:
             payloads = connection.scalars(query.order_by(table.c.document_id).limit(limit)).all()
         return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in payloads]
+
+    def cursor(self) -> int:
+        """Call it before reading documents: what running and later transactions write has at least this number."""
+        with transaction(self._engine) as connection:
+            return int(connection.scalar(OLDEST_RUNNING) or 0)
 
     def documents_by_id(
         self, document_ids: Sequence[str], selector: Specialist | None = None
@@ -171,7 +187,7 @@ class Queries(AuditQueries):
             return [*connection.scalars(query)]
 
     def dataset(self, payload: bytes) -> registry_pb2.GetDatasetResponse:
-        """A dataset, and what its manifest says of tokens and of what was left out, as far as it was read."""
+        """A dataset, and what its manifest says of tokens, of its quiz and of what was left out, as far as it was read."""
         response = registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt.FromString(payload))
         table = tables.datasets
         with transaction(self._engine) as connection:
@@ -180,22 +196,33 @@ class Queries(AuditQueries):
             response.train_tokens, response.held_out_tokens = row.train_tokens, row.held_out_tokens
             for reason, count in row.left_out.items():
                 response.left_out[reason].CopyFrom(registry_pb2.LeftOutCount(**count))
+            if row.quiz:
+                response.quiz.CopyFrom(registry_pb2.QuizCounts(**row.quiz))
+            response.imports.extend(registry_pb2.ImportCount(**entry) for entry in row.imports)
+            for tag, count in row.languages.items():
+                response.languages[tag].CopyFrom(registry_pb2.LanguageCount(**count))
+            response.teacher_tokens = row.teacher_tokens
         return response
 
     def catalogue_adapter(self, adapter: models_pb2.AdapterTrained) -> registry_pb2.CatalogueAdapter:
-        """An adapter with its newest evaluation, the gate's decision, and whether it serves."""
-        evaluations, taints = tables.evaluations, tables.taints
-        newest = select(evaluations).where(evaluations.c.adapter_digest == adapter.digest)
-        taint = select(taints.c.erasure_id).where(taints.c.adapter_digest == adapter.digest)
-        with transaction(self._engine) as connection:
-            row = connection.execute(newest.order_by(evaluations.c.position.desc()).limit(1)).first()
-            tainted = connection.scalar(taint) is not None
-        entry = registry_pb2.CatalogueAdapter(adapter=adapter, tainted=tainted)
-        if row is not None:
-            entry.evaluation.ParseFromString(row.payload)
-            entry.decision = DECISIONS[Decision(row.decision)]
-            entry.refusals.extend(row.refusals)
+        """An adapter with its newest evaluation, the gate's verdict, its state, and what can be done next."""
         serving = self.serving(adapter.specialist)
+        with transaction(self._engine) as connection:
+            records = read_records(connection, adapter.specialist, adapter.digest)
+        facts = to_facts(adapter, records, serving.decision if serving else models_pb2.SpecialistServing())
+        state = decide_state(facts)
+        entry = registry_pb2.CatalogueAdapter(
+            adapter=adapter,
+            tainted=records.taint is not None,
+            state=wire.ADAPTER_STATES[state],
+            advice=advise(state, adapter.specialist, adapter.digest),
+        )
+        if records.evaluation is not None:
+            entry.evaluation.ParseFromString(records.evaluation.payload)
+            entry.decision = wire.DECISIONS[Decision(records.evaluation.decision)]
+            entry.reasons.extend(records.evaluation.reasons)
+        if records.operator_decision is not None:
+            entry.operator_decision.CopyFrom(wire.from_decision(records.operator_decision))
         if serving is not None and serving.decision.adapter_digest == adapter.digest:
             entry.serving = True
             entry.ready_replicas = len(serving.rollout)
@@ -215,13 +242,71 @@ class Queries(AuditQueries):
         if adapter is not None:
             entry = self.catalogue_adapter(models_pb2.AdapterTrained.FromString(adapter))
             response.adapter.CopyFrom(entry.adapter)
+            response.state = entry.state
+            override = self._override(response.draft)
+            if override is not None:
+                response.operator_decision.CopyFrom(wire.from_decision(override))
             if entry.HasField("evaluation"):
                 response.evaluation.CopyFrom(entry.evaluation)
+                response.decision = entry.decision
+                response.reasons.extend(entry.reasons)
             dataset_id = dataset_fact_id(entry.adapter.dataset_digest, entry.adapter.specialist)
             dataset = self.fact(FactKind.DATASET, dataset_id)
             if dataset is not None:
                 response.dataset.ParseFromString(dataset)
         return response
+
+    def _override(self, draft: drafts_pb2.DraftCreated) -> OperatorDecision | None:
+        """The override by which a draft's adapter served when it answered."""
+        table, key = tables.servings, (tables.servings.c.specialist == draft.specialist)
+        query = select(table.c.payload).where(key, table.c.generation == draft.generation)
+        with transaction(self._engine) as connection:
+            serving = models_pb2.SpecialistServing.FromString(connection.scalar(query) or b"")
+            if draft.canary or not serving.overridden:
+                return None
+            return find_override(connection, draft.specialist, draft.generation)
+
+    def waiting(self, specialist: str, after: int, limit: int) -> list[tuple[int, registry_pb2.CatalogueAdapter]]:
+        """Positions and adapters that wait for approval, oldest first."""
+        with transaction(self._engine) as connection:
+            rows = list_waiting(connection, specialist, after, limit)
+        payloads = ((position, self.fact(FactKind.ADAPTER, digest)) for position, digest in rows)
+        return [
+            (position, self.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload)))
+            for position, payload in payloads
+            if payload is not None
+        ]
+
+    def leaderboard(self, specialist: Specialist, metric: str) -> registry_pb2.GetLeaderboardResponse:
+        """The newest adapters and the untuned models, ranked by the metric, or by the gate's primary one if it is empty."""
+        payloads = [payload for _, payload in self.facts(FactKind.ADAPTER, specialist.name, None, MAX_RANKED + 1)]
+        trained = [models_pb2.AdapterTrained.FromString(payload) for payload in payloads]
+        adapters = [self.catalogue_adapter(adapter) for adapter in trained[:MAX_RANKED]]
+        with transaction(self._engine) as connection:
+            pins = list_pins(connection, specialist.name)
+        if not metric:
+            newest = next((item.evaluation for item in adapters if item.HasField("evaluation")), None)
+            evaluation = wire.to_evaluation(newest or models_pb2.AdapterEvaluated())
+            metric = find_primary(specialist.gate, evaluation).metric
+        leaderboard = make_leaderboard(adapters, metric, pins)
+        if len(trained) > MAX_RANKED:
+            leaderboard.left_out = self.count_facts(FactKind.ADAPTER, specialist.name) - MAX_RANKED
+        return leaderboard
+
+    def count_facts(self, kind: FactKind, specialist: str) -> int:
+        """The number of a specialist's facts of a kind."""
+        table = tables.facts
+        query = select(func.count()).where(table.c.kind == kind.value, table.c.specialist == specialist)
+        with transaction(self._engine) as connection:
+            return int(connection.scalar(query) or 0)
+
+    def decisions(
+        self, specialist: str, before: int | None, limit: int
+    ) -> list[tuple[int, registry_pb2.OperatorDecision]]:
+        """Positions and operators' decisions, newest first."""
+        with transaction(self._engine) as connection:
+            rows = list_decisions(connection, specialist, before, limit)
+        return [(position, wire.from_decision(decision)) for position, decision in rows]
 
     def keys(self, after: str, limit: int) -> list[ApiKey]:
         """API keys by id."""

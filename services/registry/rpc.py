@@ -2,16 +2,28 @@
 
 import re
 from collections.abc import Collection
+from dataclasses import asdict
 from functools import partial
 
 import grpc
 
 from services.registry import wire
-from services.registry.domain import ApiKey, ErasureRequest, FactKind, KeyTerms, Specialist
-from services.registry.handlers import canaries, erasures, judgements, keys, promotions, specialists
+from services.registry.domain import ApiKey, ErasureRequest, FactKind, Grounds, KeyTerms, Specialist
+from services.registry.handlers import (
+    canaries,
+    deletions,
+    erasures,
+    evaluation_plans,
+    judgements,
+    keys,
+    pins,
+    promotions,
+    specialists,
+)
 from services.registry.paging import page_size, position
 from services.registry.ports import Anonymize, Begin
 from services.registry.queries import REJECTED_PAGE, Queries
+from services.registry.rules.overrides import check_reason
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
@@ -20,7 +32,7 @@ from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
 from tailor.rpc.methods import named_methods
 from tailor.wire import to_datetime
-from tailor.words import Selection
+from tailor.words import Labels, Selection
 
 Context = grpc.ServicerContext
 
@@ -56,8 +68,21 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.UpdateSpecialistRequest, context: Context
     ) -> registry_pb2.UpdateSpecialistResponse:
         _may_use(request.specialist.name)
-        specialist = specialists.update_specialist(self._begin, wire.to_specialist(request.specialist))
-        return registry_pb2.UpdateSpecialistResponse(specialist=wire.from_specialist(specialist))
+        specialist, changes = specialists.update_specialist(
+            self._begin, wire.to_specialist(request.specialist), validate_only=request.validate_only
+        )
+        return registry_pb2.UpdateSpecialistResponse(
+            specialist=wire.from_specialist(specialist),
+            changes=[registry_pb2.FieldChange(**asdict(change)) for change in changes],
+        )
+
+    def DeleteSpecialist(
+        self, request: registry_pb2.DeleteSpecialistRequest, context: Context
+    ) -> registry_pb2.DeleteSpecialistResponse:
+        _may_use(request.name)
+        grounds = self._grounds(request.decided_by, request.reason, required=False)
+        specialist, deleted = deletions.delete_specialist(self._begin, request.name, grounds)
+        return registry_pb2.DeleteSpecialistResponse(specialist=wire.from_specialist(specialist), deleted=deleted)
 
     def GetSpecialist(
         self, request: registry_pb2.GetSpecialistRequest, context: Context
@@ -89,9 +114,11 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         if request.document_id:
             return self._document(selector, request.document_id)
         digest = self._find_dataset(request.dataset).digest if request.dataset else ""
-        documents = self._queries.documents(selector, request.page_token, size + 1, digest)
+        cursor = 0 if request.page_token else self._queries.cursor()
+        documents = self._queries.documents(selector, request.page_token, size + 1, digest, request.changed_since)
         response = registry_pb2.ListDocumentsResponse(
-            documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents[:size]]
+            cursor=cursor,
+            documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents[:size]],
         )
         if len(documents) > size:
             response.next_page_token = documents[size - 1].document_id
@@ -111,6 +138,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         token = REJECTED_PAGE + rejected[size - 1].submission_id if len(rejected) > size else ""
         return registry_pb2.ListDocumentsResponse(documents=documents, next_page_token=token)
 
+    def ListDocumentScores(
+        self, request: registry_pb2.ListDocumentScoresRequest, context: Context
+    ) -> registry_pb2.ListDocumentScoresResponse:
+        size = page_size(request.page_size, 100, 1000)
+        name = self._specialist(request.specialist).name
+        scores = self._queries.document_scores(name, request.page_token, size + 1, only_missed=request.only_missed)
+        token = scores[size - 1].document_id if len(scores) > size else ""
+        return registry_pb2.ListDocumentScoresResponse(scores=scores[:size], next_page_token=token)
+
     def GetFlow(self, request: registry_pb2.GetFlowRequest, context: Context) -> registry_pb2.GetFlowResponse:
         return self._queries.flow(to_datetime(request.since) if request.HasField("since") else None)
 
@@ -124,9 +160,20 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return self._queries.dataset(payload)
 
     def GetAdapter(self, request: registry_pb2.GetAdapterRequest, context: Context) -> registry_pb2.GetAdapterResponse:
-        payload = self._find(FactKind.ADAPTER, request.digest)
-        adapter = self._queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload))
+        adapter = self._queries.catalogue_adapter(self._find_adapter(request.digest))
         return registry_pb2.GetAdapterResponse(adapter=adapter)
+
+    def PlanEvaluation(
+        self, request: registry_pb2.PlanEvaluationRequest, context: Context
+    ) -> registry_pb2.PlanEvaluationResponse:
+        _may_use(request.specialist)
+        payloads = [self._find(FactKind.DATASET, digest) for digest in request.dataset_digests]
+        datasets = [models_pb2.DatasetBuilt.FromString(payload) for payload in payloads]
+        preference = models_pb2.DATASET_KIND_PREFERENCE
+        documents = [dataset.held_out_rows for dataset in datasets if dataset.kind != preference]
+        pairs = [dataset.held_out_rows for dataset in datasets if dataset.kind == preference]
+        plan = evaluation_plans.plan_evaluation(self._begin, request.specialist, documents, pairs)
+        return registry_pb2.PlanEvaluationResponse(**asdict(plan))
 
     def ListDatasets(
         self, request: registry_pb2.ListDatasetsRequest, context: Context
@@ -148,8 +195,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def Promote(self, request: registry_pb2.PromoteRequest, context: Context) -> registry_pb2.PromoteResponse:
         _may_use(request.specialist)
+        override = self._grounds(request.decided_by, request.reason) if request.override else None
         serving = promotions.promote(
-            self._begin, request.specialist, request.adapter_digest, request.expected_generation
+            self._begin, request.specialist, request.adapter_digest, request.expected_generation, override
         )
         return registry_pb2.PromoteResponse(serving=wire.from_serving(serving))
 
@@ -172,6 +220,55 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         _may_use(request.specialist)
         serving = canaries.stop_canary(self._begin, request.specialist, request.expected_generation)
         return registry_pb2.StopCanaryResponse(serving=wire.from_serving(serving))
+
+    def ListApprovals(
+        self, request: registry_pb2.ListApprovalsRequest, context: Context
+    ) -> registry_pb2.ListApprovalsResponse:
+        if request.specialist:
+            _may_use(request.specialist)
+        size = page_size(request.page_size, 50, 200)
+        rows = self._queries.waiting(request.specialist, position(request.page_token) or 0, size + 1)
+        token = str(rows[size - 1][0]) if len(rows) > size else ""
+        waiting = registry_pb2.ADAPTER_STATE_WAITING_FOR_APPROVAL
+        adapters = (adapter for _, adapter in rows[:size] if adapter.state == waiting)
+        visible = [adapter for adapter in adapters if current_caller().may_use(adapter.adapter.specialist)]
+        return registry_pb2.ListApprovalsResponse(adapters=visible, next_page_token=token)
+
+    def ApproveAdapter(
+        self, request: registry_pb2.ApproveAdapterRequest, context: Context
+    ) -> registry_pb2.ApproveAdapterResponse:
+        digest = self._find_adapter(request.adapter_digest).digest
+        grounds = self._grounds(request.decided_by, request.reason, required=False)
+        serving = promotions.approve(self._begin, digest, grounds)
+        return registry_pb2.ApproveAdapterResponse(serving=wire.from_serving(serving))
+
+    def DeclineAdapter(
+        self, request: registry_pb2.DeclineAdapterRequest, context: Context
+    ) -> registry_pb2.DeclineAdapterResponse:
+        digest = self._find_adapter(request.adapter_digest).digest
+        decision = promotions.decline(self._begin, digest, self._grounds(request.decided_by, request.reason))
+        return registry_pb2.DeclineAdapterResponse(decision=wire.from_decision(decision))
+
+    def ListDecisions(
+        self, request: registry_pb2.ListDecisionsRequest, context: Context
+    ) -> registry_pb2.ListDecisionsResponse:
+        if request.specialist:
+            _may_use(request.specialist)
+        size = page_size(request.page_size, 50, 200)
+        rows = self._queries.decisions(request.specialist, position(request.page_token), size + 1)
+        token = str(rows[size - 1][0]) if len(rows) > size else ""
+        visible = [decision for _, decision in rows[:size] if current_caller().may_use(decision.specialist)]
+        return registry_pb2.ListDecisionsResponse(decisions=visible, next_page_token=token)
+
+    def GetLeaderboard(
+        self, request: registry_pb2.GetLeaderboardRequest, context: Context
+    ) -> registry_pb2.GetLeaderboardResponse:
+        return self._queries.leaderboard(self._specialist(request.specialist), request.metric)
+
+    def PinEntry(self, request: registry_pb2.PinEntryRequest, context: Context) -> registry_pb2.PinEntryResponse:
+        _may_use(request.specialist)
+        pins.pin_entry(self._begin, request.specialist, request.entry, pinned=request.pinned)
+        return registry_pb2.PinEntryResponse()
 
     def Trace(self, request: registry_pb2.TraceRequest, context: Context) -> registry_pb2.TraceResponse:
         caller = current_caller()
@@ -270,6 +367,16 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def _specialist(self, name: str) -> Specialist:
         _may_use(name)
         return specialists.get_specialist(self._begin, name)
+
+    def _find_adapter(self, prefix: str) -> models_pb2.AdapterTrained:
+        return models_pb2.AdapterTrained.FromString(self._find(FactKind.ADAPTER, prefix))
+
+    def _grounds(self, decided_by: str, reason: str, *, required: bool = True) -> Grounds:
+        """Who decides and why, without personal data. Blocks. Only the console may name another key than its own."""
+        check_reason(reason, required=required)
+        caller = current_caller()
+        key_id = decided_by if caller.kind == "service" else caller.key_id
+        return Grounds(key_id, self._anonymize(reason.strip(), Labels()) if reason.strip() else "")
 
     def _find_dataset(self, prefix: str) -> models_pb2.DatasetBuilt:
         return models_pb2.DatasetBuilt.FromString(self._find(FactKind.DATASET, prefix))

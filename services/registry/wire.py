@@ -1,33 +1,43 @@
 """Translates the registry's messages to its domain and back, so that rules know no protobuf. A new field of a message is added here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from services.registry.domain import (
+    APPROVAL,
+    AUTOMATIC,
     MARK,
     POLICY,
     RETIRE,
     Adapter,
+    AdapterState,
     ApiKey,
     Call,
     Canary,
     CanaryPolicy,
+    Decision,
+    DecisionKind,
     DocumentState,
     Draft,
     Erasure,
     Evaluation,
     ForgottenBy,
     Gate,
+    GuardMetric,
+    Interval,
     Judgement,
+    MetricIntervals,
+    OperatorDecision,
     Outcome,
+    PrimaryMetric,
     RebuildPolicy,
     Replica,
     ReplicaRollout,
+    ScoredAdapter,
     Serving,
     ServingCanary,
     Specialist,
     Taint,
-    Threshold,
 )
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
@@ -35,15 +45,21 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.storage.ref import Ref
 from tailor.wire import (
     from_datetime,
+    from_evaluation_policy,
     from_filters,
+    from_metric,
     from_ref,
     from_row_policy,
+    from_sampling,
     from_selection,
     now,
     to_datetime,
+    to_evaluation_policy,
     to_filters,
     to_labels,
+    to_metric,
     to_row_policy,
+    to_sampling,
     to_selection,
 )
 
@@ -53,12 +69,22 @@ CANARY_STATES = {
     Outcome.BACK: registry_pb2.CANARY_STATE_BACK,
     Outcome.ENDED: registry_pb2.CANARY_STATE_ENDED,
 }
+DECISIONS = {
+    Decision.PASSED: registry_pb2.DECISION_PASSED,
+    Decision.REFUSED: registry_pb2.DECISION_REFUSED,
+    Decision.STALE: registry_pb2.DECISION_STALE,
+    Decision.UNDECIDED: registry_pb2.DECISION_UNDECIDED,
+}
+OPERATOR_DECISIONS = {
+    DecisionKind.OVERRIDE: registry_pb2.OPERATOR_DECISION_KIND_OVERRIDE,
+    DecisionKind.APPROVAL: registry_pb2.OPERATOR_DECISION_KIND_APPROVAL,
+    DecisionKind.DECLINE: registry_pb2.OPERATOR_DECISION_KIND_DECLINE,
+    DecisionKind.DELETION: registry_pb2.OPERATOR_DECISION_KIND_DELETION,
+}
+ADAPTER_STATES = {state: registry_pb2.AdapterState.Value(f"ADAPTER_STATE_{state.name}") for state in AdapterState}
 
 
 def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
-    thresholds = (
-        Threshold(item.metric, item.min_gain_over_base, item.max_loss_to_incumbent) for item in message.gate.thresholds
-    )
     rebuild = message.rebuild
     return Specialist(
         name=message.name,
@@ -67,7 +93,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         description=message.description,
         selection=to_selection(message.selection),
         rebuild=RebuildPolicy(rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds),
-        gate=Gate(tuple(thresholds), message.gate.min_rows, message.gate.max_parity),
+        gate=to_gate(message.gate),
         house_terms=tuple(message.house_terms),
         system_prompt=message.system_prompt,
         use_teacher=message.use_teacher,
@@ -78,14 +104,18 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         rows=to_row_policy(message.rows),
         canary=to_policy(message.canary, CanaryPolicy()) if message.HasField("canary") else None,
         on_erasure=RETIRE if message.on_erasure == models_pb2.ON_ERASURE_RETIRE else MARK,
+        sampling=to_sampling(message.sampling),
+        promotion=APPROVAL if message.promotion == models_pb2.PROMOTION_MODE_APPROVAL else AUTOMATIC,
+        metrics=tuple(map(to_metric, message.metrics)),
+        evaluation=to_evaluation_policy(message.evaluation),
         revision=message.revision,
         update_time=to_datetime(message.update_time) if message.HasField("update_time") else None,
+        deleted=message.deleted,
     )
 
 
 def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
-    thresholds = [models_pb2.Threshold(**asdict(threshold)) for threshold in specialist.gate.thresholds]
-    retires = specialist.on_erasure == RETIRE
+    retires, waits = specialist.on_erasure == RETIRE, specialist.promotion == APPROVAL
     return models_pb2.SpecialistChanged(
         name=specialist.name,
         revision=specialist.revision,
@@ -94,9 +124,7 @@ def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
         recipe=specialist.recipe,
         selection=from_selection(specialist.selection),
         rebuild=models_pb2.RebuildPolicy(**asdict(specialist.rebuild)),
-        gate=models_pb2.Gate(
-            thresholds=thresholds, min_rows=specialist.gate.min_rows, max_parity=specialist.gate.max_parity
-        ),
+        gate=_from_gate(specialist.gate),
         house_terms=specialist.house_terms,
         system_prompt=specialist.system_prompt,
         use_teacher=specialist.use_teacher,
@@ -107,7 +135,40 @@ def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
         rows=from_row_policy(specialist.rows),
         canary=models_pb2.CanaryPolicy(**asdict(specialist.canary)) if specialist.canary else None,
         on_erasure=models_pb2.ON_ERASURE_RETIRE if retires else models_pb2.ON_ERASURE_MARK,
+        sampling=from_sampling(specialist.sampling),
+        promotion=models_pb2.PROMOTION_MODE_APPROVAL if waits else models_pb2.PROMOTION_MODE_AUTOMATIC,
+        metrics=map(from_metric, specialist.metrics),
+        evaluation=from_evaluation_policy(specialist.evaluation),
         update_time=from_datetime(specialist.update_time),
+        deleted=specialist.deleted,
+    )
+
+
+def to_gate(message: models_pb2.Gate) -> Gate:
+    """A gate; limits of suites that are not set are None."""
+    primary = message.primary
+    return Gate(
+        primary=PrimaryMetric(primary.metric, primary.min_gain, primary.min_gain_over_incumbent),
+        guards=tuple(GuardMetric(item.metric, item.margin) for item in message.guards),
+        beat=tuple(message.beat),
+        min_rows=message.min_rows,
+        max_parity=message.max_parity,
+        max_forgetting=message.max_forgetting if message.HasField("max_forgetting") else None,
+        max_refusal_drop=message.max_refusal_drop if message.HasField("max_refusal_drop") else None,
+        max_memorised=message.max_memorised if message.HasField("max_memorised") else None,
+    )
+
+
+def _from_gate(gate: Gate) -> models_pb2.Gate:
+    return models_pb2.Gate(
+        primary=models_pb2.PrimaryMetric(**asdict(gate.primary)),
+        guards=[models_pb2.Guard(**asdict(guard)) for guard in gate.guards],
+        beat=gate.beat,
+        min_rows=gate.min_rows,
+        max_parity=gate.max_parity,
+        max_forgetting=gate.max_forgetting,
+        max_refusal_drop=gate.max_refusal_drop,
+        max_memorised=gate.max_memorised,
     )
 
 
@@ -123,6 +184,8 @@ def to_serving(message: models_pb2.SpecialistServing) -> Serving:
         system_prompt=message.system_prompt,
         private_prompts=message.private_prompts,
         canary=_to_serving_canary(message.canary) if message.HasField("canary") else None,
+        ended=message.ended,
+        overridden=message.overridden,
     )
 
 
@@ -138,6 +201,8 @@ def from_serving(serving: Serving) -> models_pb2.SpecialistServing:
         system_prompt=serving.system_prompt,
         private_prompts=serving.private_prompts,
         canary=_from_serving_canary(serving.canary) if serving.canary else None,
+        ended=serving.ended,
+        overridden=serving.overridden,
         create_time=now(),
     )
 
@@ -193,6 +258,21 @@ def from_canary(canary: Canary) -> registry_pb2.Canary:
     )
 
 
+def from_decision(decision: OperatorDecision) -> registry_pb2.OperatorDecision:
+    verdict = decision.verdict
+    return registry_pb2.OperatorDecision(
+        kind=OPERATOR_DECISIONS[decision.kind],
+        specialist=decision.specialist,
+        adapter_digest=decision.adapter_digest,
+        key_id=decision.grounds.key_id,
+        reason=decision.grounds.reason,
+        generation=decision.generation,
+        verdict=DECISIONS[verdict.decision] if verdict else registry_pb2.DECISION_UNSPECIFIED,
+        verdict_reasons=verdict.reasons if verdict else (),
+        create_time=from_datetime(decision.create_time),
+    )
+
+
 def to_adapter(message: models_pb2.AdapterTrained) -> Adapter:
     return Adapter(
         digest=message.digest,
@@ -211,13 +291,29 @@ def to_evaluation(message: models_pb2.AdapterEvaluated) -> Evaluation:
         adapter_digest=message.adapter_digest,
         specialist=message.specialist,
         rows=message.rows,
-        base=dict(message.base.values),
-        candidate=dict(message.candidate.values),
-        incumbent=dict(message.incumbent.values) if message.HasField("incumbent") else None,
+        metrics=_to_figures(message.metrics),
+        suites=_to_figures(message.suites),
         incumbent_generation=message.incumbent_generation,
         incumbent_digest=message.incumbent_digest,
+        held_out_rows=message.held_out_rows,
+        not_measured=dict(message.not_measured),
         payload=message.SerializeToString(deterministic=True),
     )
+
+
+def _to_figures(messages: Iterable[models_pb2.MetricFigures]) -> dict[str, MetricIntervals]:
+    return {
+        item.metric: MetricIntervals(item.metric, _to_estimates(item.models), _to_estimates(item.gains))
+        for item in messages
+    }
+
+
+def _to_estimates(messages: Mapping[str, models_pb2.Estimate]) -> dict[str, Interval]:
+    return {model: Interval(item.value, item.low, item.high, item.rows) for model, item in messages.items()}
+
+
+def to_scored_adapter(message: models_pb2.AdapterEvaluated) -> ScoredAdapter:
+    return ScoredAdapter(message.specialist, message.adapter_digest, to_datetime(message.create_time))
 
 
 def to_replica(message: models_pb2.ReplicaSeen) -> Replica:

@@ -1,6 +1,7 @@
 """Chooses the real adapters of synthetic."""
 
 import threading
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,14 +9,14 @@ from sqlalchemy import Engine
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.barrier import RowAnonymizer
 from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.erasures import SqlHoldings
-from services.synthetic.adapters.import_barrier import RowAnonymizer
 from services.synthetic.adapters.import_files import ParquetImportFiles
 from services.synthetic.adapters.imports import SqlImports
 from services.synthetic.adapters.parquet import ParquetFiles
-from services.synthetic.adapters.registry import RegistryDocuments
+from services.synthetic.adapters.registry import RegistryDocuments, RegistryScores
 from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
@@ -26,6 +27,7 @@ from services.synthetic.building.maker import StructureRows
 from services.synthetic.consumers import SPECIALISTS, Consumers
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.import_rpc import ImportServicer
+from services.synthetic.imports.erasures import ImportEraser
 from services.synthetic.imports.handlers import ImportCommands
 from services.synthetic.imports.rows import ImportedRows
 from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
@@ -50,23 +52,27 @@ TICK_SECONDS = 1.0
 def build(runtime: Runtime, settings: Settings) -> None:
     """Connect, read the specialists, then serve, listen, prepare documents, run syntheses and build what is due."""
     engine, producer = runtime.database(settings, MIGRATIONS), runtime.producer(settings)
-    registry = RegistryDocuments(runtime.channel(settings, "registry", settings.registry_address))
+    registry = runtime.channel(settings, "registry", settings.registry_address)
     store, outbox = S3Store.from_settings(settings), runtime.outbox(engine, tables.outbox, producer)
-    app = make_app(settings, engine, outbox, store, registry)
-    app = replace(app, erased=runtime.erased_documents(settings))
-    consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine))
+    erased = runtime.erased_documents(settings)
+    app = make_app(settings, engine, outbox, store, RegistryDocuments(registry), erased=erased)
+    app = replace(app, list_missed=RegistryScores(registry))
+    imports, import_files = SqlImports(engine), ParquetImportFiles(store)
+    import_eraser = ImportEraser(imports, import_files, erased)
+    consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine), import_eraser.forget)
     browser = RowBrowser(SqlDatasetFinder(engine), store, ParquetRowReader(store), app.erased)
     servicer = SyntheticServicer(app, app.preparer, settings.near_duplicate_threshold, browser)
     barrier = RowAnonymizer(runtime.channel(settings, "anonymization", settings.anonymization_address))
-    importer = ImportServicer(ImportCommands(SqlImports(engine), ParquetImportFiles(store), barrier))
+    importer = ImportServicer(ImportCommands(imports, import_files, barrier, erased))
     syntheses = build_syntheses(
         runtime, settings, engine, store, specialists=app.specialists, sides=app.repository.sides
     )
-    datasets, imports = (
+    servicers = (
         (add_SyntheticServiceServicer_to_server, servicer),
         (add_ImportServiceServicer_to_server, importer),
+        syntheses.servicer,
     )
-    runtime.rpc(settings, [datasets, imports, syntheses.servicer])
+    runtime.rpc(settings, servicers)
     runtime.read_table(settings, SPECIALISTS, consumers.specialist)
     topics = {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}
     runtime.consume(settings, topics, producer)
@@ -77,7 +83,13 @@ def build(runtime: Runtime, settings: Settings) -> None:
 
 
 def make_app(
-    settings: Settings, engine: Engine, outbox: Outbox, store: ObjectStore, list_documents: ListDocuments
+    settings: Settings,
+    engine: Engine,
+    outbox: Outbox,
+    store: ObjectStore,
+    list_documents: ListDocuments,
+    *,
+    erased: Container[str] = frozenset(),
 ) -> handlers.Synthetic:
     """The handlers over a migrated database and a store; nothing is started, so benches use it too."""
     sketcher = MinHashSketcher(settings.near_duplicate_threshold, passages)
@@ -95,8 +107,9 @@ def make_app(
         pair_limits=settings.pair_limits,
         extra_rows=(
             SqlSynthesisRows(engine, tokenizers, repository.sides),
-            ImportedRows(SqlImports(engine), ParquetImportFiles(store), tokenizers),
+            ImportedRows(SqlImports(engine), ParquetImportFiles(store), tokenizers, erased),
         ),
+        erased=erased,
     )
 
 

@@ -63,7 +63,9 @@ class RowBrowser:
 
     def read(self, dataset: StoredDataset, wanted: RowFilter, position: RowPosition, size: int) -> RowsPage:
         """The next rows from a position on. Blocks for about SCAN_SECONDS at most. Raises NotFound if an erasure deleted the dataset."""
-        scan = _Scan(self, self.manifest(dataset), wanted, size)
+        document_id = wanted.document_id
+        files = self.datasets.files_of(dataset, document_id) if document_id else None
+        scan = _Scan(self, self.manifest(dataset), wanted, size, files)
         try:
             return scan.run(position)
         except NotFound:
@@ -72,12 +74,13 @@ class RowBrowser:
 
 @dataclass
 class _Scan:
-    """One call's reading."""
+    """One call's reading. With `files`, only these are opened."""
 
     browser: RowBrowser
     manifest: DatasetManifest
     wanted: RowFilter
     size: int
+    files: frozenset[str] | None
     rows: list[tuple[str, StoredRow]] = field(default_factory=list)
     scanned: int = 0
     chars: int = 0
@@ -102,6 +105,8 @@ class _Scan:
         files = self.manifest.split(splits[position.split]).files
         if position.file >= len(files):
             return RowPosition(position.split + 1) if position.split + 1 < len(splits) else None
+        if self.files is not None and files[position.file].ref.key not in self.files:
+            return RowPosition(position.split, position.file + 1)
         with self.browser.reader.open(files[position.file]) as file:
             while position.group < len(file.group_rows) and not self._is_full(deadline):
                 position = self._read_group(file, position)

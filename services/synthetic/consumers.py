@@ -38,4 +38,8 @@ class Consumers:
 
     def specialist(self, event: Event) -> None:
         """Every replica reads all specialists."""
-        handlers.on_specialist(self._app, wire.to_specialist(decode(event, models_pb2.SpecialistChanged)))
+        message = decode(event, models_pb2.SpecialistChanged)
+        if message.deleted:
+            handlers.forget_specialist(self._app, message.name, message.revision)
+        else:
+            handlers.on_specialist(self._app, wire.to_specialist(message))

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.synthetic.domain import Document, KeptDraft, Specialist
-from tailor.datasets import DatasetFile, LeftOutCount
+from tailor.datasets import DatasetFile, LeftOutCount, QuizFiles
 
 # Documents of a segment, in the order in which they were prepared first.
 SEGMENT_DOCUMENTS = 256
@@ -16,11 +16,15 @@ NEAR_DUPLICATES = "near_duplicates"
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of a dataset. `segment` is that of the documents that it was made from; ALL_SEGMENTS if they may be anywhere."""
+    """A file of a dataset. `segment` is that of the documents that it was made from; ALL_SEGMENTS if they may be anywhere.
+
+    It has rows, unless `is_sources` or `is_quiz` says otherwise.
+    """
 
     file: DatasetFile
     segment: int
     is_sources: bool = False
+    is_quiz: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,23 @@ class Link:
 
 @dataclass(frozen=True)
 class Member:
-    """A document that gives rows, with its characters that are not blank, and its saved draft if it is a deliverable."""
+    """A document that gives rows, with its characters that are not blank, and its saved draft if it is a deliverable.
+
+    `missed` means that the last evaluation missed or contradicted what it says.
+    """
 
     document: Document
     letters: int
     draft: KeptDraft | None = None
+    missed: bool = False
+
+
+@dataclass(frozen=True)
+class ExtraCount:
+    """The rows that documents got in addition because they were missed, and the documents that got some."""
+
+    documents: int = 0
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,9 +86,11 @@ class SegmentResult:
     """The stored train rows of a segment, so that a later build with equal inputs reuses them.
 
     `inputs` is a digest of everything that the rows depend on, `kept` of which were kept, and `checked` of the held-out answers that they
-    were compared with. The files are None without rows. `letters` are the characters that the rows teach. `answers` are hashes of the
-    answers of all rows that were made. By two independent methods, `grams` and `check_grams` have all 13-grams of the rows with the
-    number of documents, `shares` and `checks` those of the held-out answers.
+    were compared with. The files are None without rows. `letters` are the characters that the rows teach, `documents` those
+    that give rows, by language. `answers` are hashes of the
+    answers of all rows that were made. By two independent methods, `grams` and `check_grams` have all 13-grams of the rows with the number
+    of documents, `shares` and `checks` those of the held-out answers. `extra` counts the rows that missed documents got in addition, and
+    those documents.
     """
 
     number: int
@@ -89,21 +107,25 @@ class SegmentResult:
     grounding: Mapping[str, int]
     languages: Mapping[str, int]
     left_out: Mapping[str, LeftOutCount]
+    documents: Mapping[str, int] = field(default_factory=dict)
     answers: bytes = b""
     shares: bytes = b""
     checks: bytes = b""
+    quiz: QuizFiles = field(default_factory=QuizFiles)
+    extra: ExtraCount = ExtraCount()
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
         """The files, for the lists of a dataset."""
         train = (StoredFile(self.train, self.number),) if self.train else ()
-        return train + ((StoredFile(self.sources, self.number, is_sources=True),) if self.sources else ())
+        sources = (StoredFile(self.sources, self.number, is_sources=True),) if self.sources else ()
+        return train + sources + tuple(StoredFile(file, self.number, is_quiz=True) for file in self.quiz.files)
 
     @property
     def keys(self) -> list[str]:
         """The keys of all files, also of those that belong to no dataset."""
         files = (self.train, self.sources, self.grams, self.check_grams)
-        return [file.ref.key for file in files if file is not None]
+        return [file.ref.key for file in (*files, *self.quiz.files) if file is not None]
 
 
 @dataclass(frozen=True)
@@ -168,6 +190,10 @@ class BuildCorpus(Protocol):
         """Ids of admitted documents without an assignment, in the order in which they were prepared."""
         ...
 
+    def golden(self, document_ids: Sequence[str]) -> set[str]:
+        """The golden documents (kind `test`) among these."""
+        ...
+
     def links(self, boilerplate_documents: int) -> Iterator[Link]:
         """Stream the clusters that join an unassigned document to others, cluster by cluster.
 
@@ -177,6 +203,14 @@ class BuildCorpus(Protocol):
 
     def assign(self, assignments: Iterable[Assignment]) -> None:
         """Keep assignments, a page at a time; existing ones do not change."""
+        ...
+
+    def mark_missed(self, document_ids: Sequence[str]) -> None:
+        """Mark documents as missed by the last evaluation, so that their segments change. Unknown documents are ignored."""
+        ...
+
+    def quiz_draw(self, rank: int) -> int | None:
+        """The draw (`quiz_draw`) of the train document with this rank, from 0 and by draw; None if there are not as many."""
         ...
 
     def held_out_rows(self) -> int:

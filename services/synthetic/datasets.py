@@ -21,11 +21,12 @@ def read_text(store: ObjectStore, document: Document) -> Text | None:
     """The document's text; None if it no longer exists because it was erased or superseded."""
     try:
         value = json.loads(store.get(document.text))
-        return Text(value["prompt"], value["text"])
+        insights = value.get("key_insights")
+        return Text(value["prompt"], value["text"], json.dumps(insights, ensure_ascii=False) if insights else "")
     except NotFound:
         log.warning("text is gone", document_id=document.document_id)
         return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise invalid_text(document.text) from None
 
 

@@ -1,13 +1,15 @@
 """Datasets of documents: from the corpus's texts to both splits."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 
-from services.synthetic.building.extras import ExtraParts, Extras, raw_rows
+from services.synthetic.building.extras import IMPORT, ExtraParts, Extras, raw_rows
 from services.synthetic.building.grams import make_gram_set
 from services.synthetic.building.overlap import held_out_grams, measure_overlap
+from services.synthetic.building.quiz import find_quiz_limit
 from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import Context, HeldOutGrams, WrittenRows, write_rows
 from services.synthetic.building.split import HeldOut, Splitter, boilerplate_documents
@@ -16,11 +18,24 @@ from services.synthetic.building.train import TrainRows
 from services.synthetic.building.workers import Workers, peak_memory_mb, start_workers
 from services.synthetic.corpus import ALL_SEGMENTS, NEAR_DUPLICATES, BuildCorpus, StoredFile
 from services.synthetic.datasets import PARQUET, file_of, write_manifest
-from services.synthetic.domain import BuildLimits, Dataset, LastBuild, Specialist, fingerprint
+from services.synthetic.domain import BuildLimits, Dataset, LastBuild, Specialist, fingerprint, is_text_id
 from services.synthetic.filters import filter_settings
 from services.synthetic.ports import ExtraRows, RowFiles, RowMaker, TokenCounter
-from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest, Figures, IdFiles, LeftOutCount, SplitFiles
-from tailor.errors import FailedPrecondition, Reason
+from services.synthetic.rows.document_rows import teaches_knowledge
+from services.synthetic.rows.templates import has_templates
+from tailor.datasets import (
+    HELD_OUT,
+    TRAIN,
+    DatasetFile,
+    DatasetManifest,
+    Figures,
+    IdFiles,
+    ImportCount,
+    LanguageCount,
+    LeftOutCount,
+    SplitFiles,
+)
+from tailor.errors import Aborted, FailedPrecondition, Reason
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
@@ -30,7 +45,7 @@ from tailor.words import DatasetKind
 log = get_logger(__name__)
 
 # Increase it whenever the same documents would give other rows.
-BUILDER_VERSION = 3
+BUILDER_VERSION = 4
 # Chunks of held-out documents whose rows are in one file.
 HELD_OUT_CHUNKS = 8
 
@@ -49,10 +64,16 @@ class DocumentDatasets:
     start_workers: StartWorkers = start_workers
 
     def make_dataset(
-        self, specialist: Specialist, corpus: BuildCorpus, counter: TokenCounter, last: LastBuild
+        self,
+        specialist: Specialist,
+        corpus: BuildCorpus,
+        counter: TokenCounter,
+        last: LastBuild,
+        missed: Iterable[Sequence[str]] = (),
     ) -> tuple[Dataset, tuple[StoredFile, ...], str]:
         """Make and store the dataset, or return the last one if nothing that it depends on changed. Blocks.
 
+        Documents that were `missed` get more rows in a dataset that is due anyway; by themselves they do not make one.
         Returns it with its files and its fingerprint. Raises FailedPrecondition (TOO_FEW_ROWS, SOURCE_SHARE_UNREACHABLE).
         """
         start = time.monotonic()
@@ -64,6 +85,8 @@ class DocumentDatasets:
             current = build.fingerprint()
             if last.dataset is not None and last.fingerprint == current:
                 return last.dataset, (), current
+            for document_ids in missed:
+                corpus.mark_missed(document_ids)
             dataset, files = build.run(last)
         seconds = round(time.monotonic() - start, 1)
         log.info("rows made", specialist=specialist.name, seconds=seconds, peak_memory_mb=peak_memory_mb())
@@ -82,7 +105,10 @@ class _Build:
         self._tally = RowTally()
         # Documents of files that do not belong to a segment.
         self._others: set[str] = set()
+        # Texts among the sources that come from no document.
+        self._texts = 0
         self._extras = Extras(parts.extra_rows, corpus, context)
+        self._origins = [source.origin(context.specialist) for source in parts.extra_rows]
         self.splitter = Splitter(context, corpus, MemberReader(parts.store), workers)
 
     def inputs(self) -> str:
@@ -90,8 +116,10 @@ class _Build:
         policy, counter = self._specialist.rows, self._context.counter
         limits = (policy.max_row_tokens, policy.max_rows_per_document, policy.min_answer_tokens)
         tasks = (policy.tasks, policy.own_tasks, policy.knowledge)
-        base = (counter.digest, counter.context_tokens, counter.message_tokens)
-        return fingerprint(BUILDER_VERSION, self._specialist.system_prompt, *limits, *tasks, *base)
+        template = [counter.template_tokens(("", "a"), has_system=has_system) for has_system in (False, True)]
+        base = (counter.digest, counter.context_tokens, *template)
+        quiz = (policy.quiz_questions, self._quiz_below, policy.missed_extra_rows)
+        return fingerprint(BUILDER_VERSION, self._specialist.system_prompt, *limits, *tasks, *quiz, *base)
 
     def fingerprint(self) -> str:
         """A digest of everything that the dataset depends on."""
@@ -117,10 +145,23 @@ class _Build:
         near_duplicates = self._tally.left_out.pop(NEAR_DUPLICATES, LeftOutCount())
         figures = self._figures(held_out, kept, near_duplicates)
         content = self._manifest(DatasetFiles(train, kept, sources), figures, held_out)
-        digest, manifest = write_manifest(self._parts.store, last.dataset, content, ("kind", "splits", "sources"))
+        digest, manifest = write_manifest(
+            self._parts.store,
+            last.dataset,
+            content,
+            ("kind", "splits", "sources", "quiz", "imports"),
+        )
         dataset = self._dataset(digest, manifest, figures, sources, near_duplicates.documents)
         segments = tuple(stored for stored in train if not stored.is_sources)
         return dataset, (*segments, *kept, *sources)
+
+    @cached_property
+    def _quiz_below(self) -> int:
+        """Documents with a draw below this number have quiz questions. Needs the assignments."""
+        policy = self._specialist.rows
+        if not policy.quiz_questions or not teaches_knowledge(self._specialist):
+            return 0
+        return find_quiz_limit(self._corpus.quiz_draw(policy.max_quiz_documents))
 
     @property
     def _threshold(self) -> int:
@@ -141,7 +182,9 @@ class _Build:
     def _make_train(self, extra: ExtraParts, grams: HeldOutGrams) -> tuple[StoredFile, ...]:
         policy, store = self._specialist.rows, self._parts.store
         share = policy.replay_percent
-        train = TrainRows(self._context, self._corpus, store, self._workers, grams, self.inputs())
+        train = TrainRows(
+            self._context, self._corpus, store, self._workers, grams, self.inputs(), quiz_below=self._quiz_below
+        )
         # Rows that people accepted or imported come first in the budget.
         budget = max(1, policy.max_train_tokens * (100 - share) // 100 - extra.train_tokens)
         results = train.build(budget if policy.max_train_tokens else 0)
@@ -184,7 +227,9 @@ class _Build:
             if stored.segment in segments:
                 data = self._parts.store.get(stored.file.ref)
                 self._others.difference_update(self._context.files.read_column(data, "document_id"))
-        digests = self._corpus.sources(sorted(self._others))
+        # Texts that come from no document have no version.
+        digests = dict.fromkeys(filter(is_text_id, self._others), "") | self._corpus.sources(sorted(self._others))
+        self._texts = sum(map(is_text_id, digests))
         ids = sorted(digests)
         if not ids:
             return known
@@ -211,13 +256,19 @@ class _Build:
                 for name in (TRAIN, HELD_OUT)
             },
             sources=written.source_ids,
+            quiz=tally.quiz,
             figures=figures,
             left_out=tally.left_out,
+            teacher_tokens=sum(origin.teacher_tokens for origin in self._origins),
+            imports=self._count_imports(),
+            languages={
+                tag: LanguageCount(rows, tally.documents[tag], has_templates(tag))
+                for tag, rows in sorted(tally.languages.items())
+            },
         )
         more = {
             "tasks": dict(tally.tasks),
             "grounding": dict(tally.grounding),
-            "languages": dict(tally.languages),
             "boilerplate_rows": held_out.boilerplate_rows,
         }
         return manifest.as_json() | {
@@ -227,9 +278,20 @@ class _Build:
                 "tokenizer": self._context.counter.digest,
                 **asdict(self._parts.limits),
             },
+            "missed": {"documents": tally.extra.documents, "extra_rows": tally.extra.rows},
             "rows": asdict(specialist.rows),
             "filters": filter_settings(specialist.filters),
         }
+
+    def _count_imports(self) -> tuple[ImportCount, ...]:
+        """The imports with rows in the dataset. Raises Aborted if one of them was added during the build."""
+        terms = {entry.name: entry for origin in self._origins for entry in origin.imports}
+        rows = {
+            name.removeprefix(IMPORT): count for name, count in self._tally.makers.items() if name.startswith(IMPORT)
+        }
+        if rows.keys() - terms.keys():
+            raise Aborted(Reason.ABORTED, "An import was added during the build. Retry.")
+        return tuple(replace(terms[name], rows=rows[name]) for name in sorted(rows))
 
     def _dataset(
         self, digest: str, manifest: Ref, figures: Figures, sources: Sequence[StoredFile], near_duplicates: int
@@ -243,7 +305,7 @@ class _Build:
             manifest=manifest,
             train_rows=tally.rows[TRAIN],
             held_out_rows=tally.rows[HELD_OUT],
-            documents=sum(stored.file.rows for stored in sources),
+            documents=sum(stored.file.rows for stored in sources) - self._texts,
             near_duplicates=near_duplicates,
             figures=figures,
             left_out=tally.left_out,
@@ -253,7 +315,7 @@ class _Build:
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """The files of a dataset. `train` has sources of segments too."""
+    """The files of a dataset. `train` has sources and quizzes of segments too."""
 
     train: tuple[StoredFile, ...]
     held_out: tuple[StoredFile, ...]
@@ -262,7 +324,7 @@ class DatasetFiles:
     def split(self, name: str) -> tuple[DatasetFile, ...]:
         """The files of a split."""
         stored = self.held_out if name == HELD_OUT else self.train
-        return tuple(entry.file for entry in stored if not entry.is_sources)
+        return tuple(entry.file for entry in stored if not (entry.is_sources or entry.is_quiz))
 
     @property
     def source_ids(self) -> IdFiles:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from tailor.datasets import Figures, LeftOutCount
+from tailor.datasets import Figures, ImportCount, LeftOutCount, QuizKind
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Filters, Labels, RowPolicy, Selection, Span
+
+TEXT = "txt_"
 
 
 class Kind(StrEnum):
@@ -18,6 +20,12 @@ class Kind(StrEnum):
     DOCUMENT = "document"
     DELIVERABLE = "deliverable"
     EXAMPLE = "example"
+    TEST = "test"
+
+    @property
+    def is_pair(self) -> bool:
+        """True if a person wrote a prompt and its answer, word for word."""
+        return self in (Kind.EXAMPLE, Kind.TEST)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,22 @@ class Document:
     draft_id: str = ""
     language: str = ""
     spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True)
+class DocumentPage:
+    """Documents from the registry. What changes after the listing began is listed since `cursor`."""
+
+    documents: tuple[Document, ...]
+    cursor: int = 0
+
+
+@dataclass(frozen=True)
+class Filled:
+    """The revision of a specialist for which the registry's documents were read, 0 for none, and the cursor of what changes after."""
+
+    revision: int = 0
+    cursor: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,13 +140,24 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Text:
-    """A document's text in the corpus; only examples have a prompt."""
+    """A document's text in the corpus; only examples and golden documents have a prompt. `key_insights` is JSON, or empty."""
 
     prompt: str | None
     text: str
+    key_insights: str = ""
+
+
+@dataclass(frozen=True)
+class CleanTexts:
+    """The texts of a row that passed the barrier, and the number of surrogates in them that anonymization recorded."""
+
+    texts: tuple[str, ...]
+    surrogates: int
 
 
 Range = tuple[int, int]
+# Lineage of the rows that a document gets because the last evaluation missed or contradicted what it says.
+EXTRA = (("extra", "missed"),)
 
 
 class Grounding(StrEnum):
@@ -156,7 +191,9 @@ class Row:
     `messages` are (role, content) without the system prompt; users and assistant alternate, and the assistant has the last word.
     `made_by` is `structure`, `human`, `teacher:MODEL` or `import:NAME`. `tokens` counts the whole row by the base's tokenizer. `places` are
     the ranges of the document that the answers teach, and `spans` the parts of the file that hold them. `lineage` names a synthesis, the
-    version of its prompt, its seeds and its judge model.
+    version of its prompt, its seeds and its judge model. Rows of golden documents may have `key_insights`, as JSON.
+    `document_ids` may have ids of texts that come from no document (`text_id`), so
+    that an erasure finds the row.
     """
 
     task: str
@@ -170,11 +207,13 @@ class Row:
     places: tuple[Range, ...] = ()
     spans: tuple[Span, ...] = ()
     lineage: tuple[tuple[str, str], ...] = ()
+    key_insights: str = ""
 
     @property
     def row_id(self) -> str:
         """An id by content: equal rows have equal ids."""
-        parts = [self.task, *self.document_ids, self.system_prompt, self.messages, self.made_by]
+        insights = [self.key_insights] if self.key_insights else []
+        parts = [self.task, *self.document_ids, self.system_prompt, self.messages, self.made_by, *insights]
         return f"row_{fingerprint(*parts)[:32]}"
 
     @property
@@ -194,6 +233,14 @@ class Row:
 
 
 @dataclass(frozen=True)
+class RowOrigin:
+    """Where extra rows come from: imports, without their rows in a dataset, and the teacher tokens that syntheses spent."""
+
+    imports: tuple[ImportCount, ...] = ()
+    teacher_tokens: int = 0
+
+
+@dataclass(frozen=True)
 class LeftOutText:
     """Text of a document that no row teaches: the reason, the rows refused, if any, and the characters."""
 
@@ -203,11 +250,33 @@ class LeftOutText:
 
 
 @dataclass(frozen=True)
+class QuizRow:
+    """A question with its reference answer as a row that is never trained on. `values` are the figures and names of a right answer."""
+
+    row: Row
+    kind: QuizKind
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowNeeds:
+    """The needs of a build besides a document's rows.
+
+    They are up to a number of quiz questions that it answers, and up to a number of `knowledge` rows in addition, because the last
+    evaluation found that it was not learned.
+    """
+
+    quiz_questions: int = 0
+    extra_rows: int = 0
+
+
+@dataclass(frozen=True)
 class DocumentRows:
-    """The rows of one document, and what it has that they do not teach."""
+    """The rows of one document, what it has that they do not teach, and its quiz. Rows in addition have the lineage EXTRA."""
 
     rows: tuple[Row, ...]
     left_out: tuple[LeftOutText, ...] = ()
+    quiz: tuple[QuizRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -315,6 +384,16 @@ def find_ranked_adapter(newest_first: Iterable[Judgement], drafts: Mapping[str, 
     """The adapter of the stored draft that was ranked last; empty if there is none."""
     rankings = (judgement.ranking for judgement in newest_first if len(judgement.ranking) > 1)
     return next((drafts[key].adapter_digest for ranking in rankings for key in ranking if key in drafts), "")
+
+
+def text_id(*parts: object) -> str:
+    """The id, for erasures, of a text that comes from no document."""
+    return f"{TEXT}{fingerprint(*parts)[:32]}"
+
+
+def is_text_id(document_id: str) -> bool:
+    """True if it is the id of a text that comes from no document."""
+    return document_id.startswith(TEXT)
 
 
 def fingerprint(*parts: object) -> str:

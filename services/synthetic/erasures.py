@@ -1,9 +1,10 @@
 """Erases documents, and the datasets with their rows, which a new dataset supersedes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.synthetic.domain import Dataset
+from services.synthetic.corpus import ALL_SEGMENTS
+from services.synthetic.domain import Dataset, is_text_id
 from services.synthetic.handlers import Synthetic, build, run_exclusively
 from services.synthetic.ports import Holdings
 from tailor.errors import NotFound, TailorError
@@ -17,14 +18,17 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class DatasetEraser:
-    """Erases documents from synthetic's database and bucket."""
+    """Erases documents, and texts that come from none, from synthetic's database and bucket."""
 
     app: Synthetic
     holdings: Holdings
+    forget_import_row: Callable[[str], int]
 
     def forget(self, erased: Erased) -> Forgotten:
-        """Drop the document, rebuild the datasets with its rows without it, then delete the old bytes. Idempotent."""
-        segment = self.holdings.segment_of(erased.document_id)
+        """Drop the document or text, rebuild the datasets with its rows without it, then delete the old bytes. Idempotent."""
+        is_text = is_text_id(erased.document_id)
+        rows = self.forget_import_row(erased.document_id) if is_text else 0
+        segment = ALL_SEGMENTS if is_text else self.holdings.segment_of(erased.document_id)
         entries, keys = self.holdings.forget_document(erased.document_id)
         files = self._delete(keys)
         datasets: list[Dataset] = []
@@ -34,7 +38,8 @@ class DatasetEraser:
         for dataset in datasets:
             self.holdings.drop_dataset(dataset)
         digests = tuple(sorted({dataset.digest for dataset in datasets}))
-        return Forgotten({"documents": entries, "datasets": len(digests), "objects": files}, digests)
+        counts = {"documents": entries, "imported_rows": rows, "datasets": len(digests), "objects": files}
+        return Forgotten(counts, digests)
 
     def _supersede(self, name: str, document_id: str, segment: int | None) -> list[Dataset]:
         """The specialist's datasets with rows of the document, after a new one was built if possible."""

@@ -16,16 +16,18 @@ from services.synthetic.domain import (
     BuildResult,
     Dataset,
     Document,
+    Filled,
     Judgement,
     KeptDraft,
     LastBuild,
     Row,
+    RowNeeds,
     Specialist,
     is_due,
 )
 from services.synthetic.filters import rejecting_filter
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
-from services.synthetic.ports import ExtraRows, ListDocuments, Repository, RowFiles, RowMaker, Tokenizers
+from services.synthetic.ports import ExtraRows, ListDocuments, ListMissed, Repository, RowFiles, RowMaker, Tokenizers
 from services.synthetic.preference_datasets import PreferenceDatasets, save_texts
 from services.synthetic.rows.preference_rows import PairLimits
 from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, TailorError
@@ -47,8 +49,8 @@ T = TypeVar("T")
 class Synthetic:
     """The collaborators of the handlers.
 
-    `specialists` are all specialists by name, `erased` the ids of erased documents. `idle` has, for each specialist and kind that had
-    nothing new at the last tick, its revision and the newest position of all items then.
+    `specialists` are all specialists by name, `deleted` the last revisions of deleted ones, `erased` the ids of erased documents. `idle`
+    has, for each specialist and kind that had nothing new at the last tick, its revision and the newest position of all items then.
     """
 
     repository: Repository
@@ -59,11 +61,13 @@ class Synthetic:
     tokenizers: Tokenizers
     preparer: DocumentPreparer
     list_documents: ListDocuments
+    list_missed: ListMissed = lambda specialist: ()
     limits: BuildLimits = field(default_factory=BuildLimits)
     pair_limits: PairLimits = field(default_factory=PairLimits)
     extra_rows: Sequence[ExtraRows] = ()
     start_workers: StartWorkers = start_workers
     specialists: dict[str, Specialist] = field(default_factory=dict)
+    deleted: dict[str, int] = field(default_factory=dict)
     idle: dict[tuple[str, DatasetKind], tuple[int, int]] = field(default_factory=dict)
     erased: Container[str] = frozenset()
     sleep: Callable[[float], None] = time.sleep
@@ -93,22 +97,37 @@ def on_draft(app: Synthetic, draft: KeptDraft) -> None:
 def on_specialist(app: Synthetic, specialist: Specialist) -> None:
     """Apply a new or changed specialist. `fill_in` reads its earlier documents before anything is built for it."""
     known = app.specialists.get(specialist.name)
-    if known is None or specialist.revision > known.revision:
+    newest = known.revision if known else app.deleted.get(specialist.name, 0)
+    if specialist.revision > newest:
         app.specialists[specialist.name] = specialist
+
+
+def forget_specialist(app: Synthetic, name: str, revision: int) -> None:
+    """Build nothing more for a deleted specialist. Its documents and datasets stay. Older revisions are ignored from now on."""
+    known = app.specialists.get(name)
+    if known is None or revision > known.revision:
+        app.specialists.pop(name, None)
+        app.deleted[name] = max(revision, app.deleted.get(name, 0))
 
 
 def fill_in(app: Synthetic, specialist: Specialist) -> None:
     """Read the documents before the specialist's newest revision from the registry, once. Raises Unavailable without the registry."""
-    if app.repository.filled_revision(specialist.name) < specialist.revision:
+    if app.repository.filled(specialist.name).revision < specialist.revision:
         catch_up(app, specialist)
 
 
 def catch_up(app: Synthetic, specialist: Specialist) -> None:
-    """Read all of the specialist's documents from the registry, because a caller may see some that have not arrived by Kafka yet."""
-    for page in app.list_documents(specialist.name):
-        for document in app.repository.unknown_documents(page):
+    """Read the specialist's documents from the registry, because a caller may see some that have not arrived by Kafka yet.
+
+    Only those that changed since the last time are read, unless the specialist did. A process that is killed meanwhile reads them again.
+    """
+    filled = app.repository.filled(specialist.name)
+    cursor = filled.cursor if filled.revision == specialist.revision else 0
+    for page in app.list_documents(specialist.name, cursor):
+        cursor = page.cursor
+        for document in app.repository.unknown_documents(page.documents):
             on_document(app, document)
-    app.repository.set_filled(specialist.name, specialist.revision)
+    app.repository.set_filled(specialist.name, Filled(specialist.revision, cursor))
 
 
 def tick(app: Synthetic) -> list[BuildResult]:
@@ -215,7 +234,8 @@ def _make_documents(
     app.preparer.prepare(specialist.selection)
     parts = DocumentDatasets(app.store, app.files, app.maker, app.limits, app.extra_rows, app.start_workers)
     with app.corpora.open(specialist) as corpus:
-        return parts.make_dataset(specialist, corpus, counter, last)
+        missed = app.list_missed(specialist.name) if specialist.rows.missed_extra_rows else ()
+        return parts.make_dataset(specialist, corpus, counter, last, missed)
 
 
 def _make_pairs(app: Synthetic, specialist: Specialist, last: LastBuild) -> tuple[Dataset, tuple[StoredFile, ...], str]:
@@ -245,7 +265,10 @@ def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> lis
         and not rejecting_filter(document, texts[document.document_id], specialist.filters)
     }
     counter = app.tokenizers.for_base(specialist.base)
-    row_sets = (app.maker.make(document, texts[key], specialist, counter, ()) for key, document in admitted.items())
+    row_sets = (
+        app.maker.make(document, texts[key], specialist, counter, (), needs=RowNeeds())
+        for key, document in admitted.items()
+    )
     return list(itertools.islice((row for rows in row_sets for row in rows.rows), limit))
 
 

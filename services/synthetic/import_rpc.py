@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import grpc
 
 from services.synthetic.imports.domain import DatasetImport, ImportSpec, Messages
-from services.synthetic.imports.handlers import ImportCommands
+from services.synthetic.imports.handlers import ImportCommands, unknown_import
 from tailor.api.synthetic.v1 import imports_pb2, imports_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.rpc.auth import current_caller
@@ -46,10 +46,9 @@ class ImportServicer(imports_pb2_grpc.ImportServiceServicer):
         self, request: imports_pb2.ForgetImportRequest, context: grpc.ServicerContext
     ) -> imports_pb2.ForgetImportResponse:
         item = self._commands.imports.find(request.name)
-        if item is not None and not _may_see(item):
-            raise NotFound(Reason.UNKNOWN_DATASET, "There is no import with this name, or your key may not see it.")
-        if item is not None:
-            _may_use_all(item.spec.specialists)
+        if item is None or not _may_see(item):
+            raise unknown_import()
+        _may_use_all(item.spec.specialists)
         return imports_pb2.ForgetImportResponse(**{"import": from_import(self._commands.forget(request.name))})
 
 

@@ -8,26 +8,41 @@ from services.synthetic.corpus import NearDuplicateCount, Sketch, StoredFile
 from services.synthetic.domain import (
     BuildProgress,
     BuildResult,
+    CleanTexts,
     Conversation,
     Dataset,
     Document,
+    DocumentPage,
     DocumentRows,
+    Filled,
     Judgement,
     KeptDraft,
     LastBuild,
     PairEvidence,
     PairRow,
+    QuizRow,
     Range,
     Row,
+    RowNeeds,
+    RowOrigin,
     Specialist,
     Text,
 )
 from services.synthetic.views import RowFilter, StoredDataset, StoredRow
 from tailor.datasets import DatasetFile
-from tailor.words import DatasetKind, Selection
+from tailor.words import DatasetKind, Labels, Selection
 
-# Pages of all documents that a specialist selects, by its name. Raises Unavailable while the registry does not answer.
-ListDocuments = Callable[[str], Iterable[Sequence[Document]]]
+# Pages of the documents that a specialist selects, by its name, and that changed since a cursor; 0 for all. Raises Unavailable while the
+# registry does not answer.
+ListDocuments = Callable[[str, int], Iterable[DocumentPage]]
+
+# The texts of a row without personal values, anonymised together under the labels' rules, by the row's id (`text_id`). Blocks. Raises
+# InvalidArgument if the barrier refuses them, Unavailable while it does not answer.
+AnonymizeRow = Callable[[str, Sequence[str], Labels], CleanTexts]
+
+# Pages of the ids of documents of which the last evaluation missed or contradicted a quiz question, by the specialist's name. Raises
+# Unavailable while the registry does not answer.
+ListMissed = Callable[[str], Iterable[Sequence[str]]]
 
 
 class Items(Protocol):
@@ -55,12 +70,12 @@ class Items(Protocol):
         """The newest documents that the specialist selects, newest first."""
         ...
 
-    def filled_revision(self, specialist: str) -> int:
-        """The specialist's revision for which the registry's documents were read; 0 if they never were."""
+    def filled(self, specialist: str) -> Filled:
+        """How far the registry's documents were read for the specialist."""
         ...
 
-    def set_filled(self, specialist: str, revision: int) -> None:
-        """Record that the registry's documents were read."""
+    def set_filled(self, specialist: str, filled: Filled) -> None:
+        """Record how far they were read."""
         ...
 
 
@@ -209,9 +224,16 @@ class RowMaker(Protocol):
     """Makes the rows of one document: equal documents give equal rows. Can be pickled."""
 
     def make(
-        self, document: Document, text: Text, specialist: Specialist, counter: "TokenCounter", skip: Sequence[Range]
+        self,
+        document: Document,
+        text: Text,
+        specialist: Specialist,
+        counter: "TokenCounter",
+        skip: Sequence[Range],
+        *,
+        needs: RowNeeds,
     ) -> DocumentRows:
-        """Rows from the document's structure, without the ranges to skip."""
+        """Rows from the document's structure, without the ranges to skip, and what the build needs besides."""
         ...
 
     def make_deliverable(
@@ -251,6 +273,12 @@ class RowFiles(Protocol):
 
     def decode(self, data: bytes) -> RowTable: ...
 
+    def quiz_table(self, rows: Sequence[QuizRow]) -> RowTable:
+        """Quiz questions, with columns of their own."""
+        ...
+
+    def decode_quiz(self, data: bytes) -> RowTable: ...
+
     def join(self, tables: Sequence[RowTable]) -> RowTable:
         """All rows in the given order."""
         ...
@@ -289,9 +317,11 @@ class TokenCounter(Protocol):
         """The longest sequence that the base reads."""
         ...
 
-    @property
-    def message_tokens(self) -> int:
-        """Upper bound of the tokens that the chat template adds per message."""
+    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
+        """The tokens that the chat template adds to a conversation with these messages of user and assistant in turn, and a system prompt.
+
+        An upper bound if the template treats messages differently by their place, and for contents that begin or end with blanks.
+        """
         ...
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -321,6 +351,10 @@ class ExtraRows(Protocol):
         """Changes whenever the rows do."""
         ...
 
+    def origin(self, specialist: Specialist) -> RowOrigin:
+        """The imports that the rows may come from, and what they cost."""
+        ...
+
 
 class DatasetFinder(Protocol):
     """The datasets that exist."""
@@ -331,6 +365,10 @@ class DatasetFinder(Protocol):
 
     def find(self, digest: str) -> list[StoredDataset]:
         """The datasets of a digest: specialists with equal rows share it."""
+        ...
+
+    def files_of(self, dataset: StoredDataset, document_id: str) -> frozenset[str]:
+        """Keys of the dataset's files that may have rows of the document: that of its segment, and those without one."""
         ...
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from services.synthetic.adapters.barrier import SpecialistAnonymizer
+from services.synthetic.adapters.barrier import RowAnonymizer
 from services.synthetic.adapters.seed_documents import SqlSeedDocuments
 from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.adapters.synthesis_rows import Sides
 from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.adapters.tokenizers import StoredTokenizers
+from services.synthetic.adapters.translation_score import ChrfScore
 from services.synthetic.domain import Specialist
 from services.synthetic.rows.grounding import unsupported
 from services.synthetic.rows.passages import passages
@@ -64,7 +65,7 @@ def build_syntheses(
     """Connect everything; nothing runs yet."""
     syntheses, documents = SqlSyntheses(engine), SqlSeedDocuments(engine, store, sides)
     teacher, judge = OpenAiModel.teacher(settings), OpenAiModel.judge(settings)
-    barrier = SpecialistAnonymizer(runtime.channel(settings, "anonymization", settings.anonymization_address))
+    barrier = RowAnonymizer(runtime.channel(settings, "anonymization", settings.anonymization_address))
     commands = SynthesisCommands(syntheses, documents, barrier, teacher, judge, settings.prices)
 
     def find_specialist(name: str) -> Specialist:
@@ -83,6 +84,7 @@ def build_syntheses(
             specialists.get,
             StoredTokenizers(store),
             unsupported,
+            ChrfScore(),
             settings.run_limits,
         )
     servicer = SynthesisServicer(commands, find_specialist)

@@ -37,6 +37,7 @@ KINDS = {
     common_pb2.KIND_DOCUMENT: Kind.DOCUMENT,
     common_pb2.KIND_DELIVERABLE: Kind.DELIVERABLE,
     common_pb2.KIND_EXAMPLE: Kind.EXAMPLE,
+    common_pb2.KIND_TEST: Kind.TEST,
 }
 DATASET_KINDS = {
     DatasetKind.SFT: models_pb2.DATASET_KIND_SFT,

@@ -7,10 +7,11 @@ from pathlib import Path
 from services.training import handlers
 from services.training.adapters import tables
 from services.training.adapters.manifests import StoredAdapters, StoredDatasets
+from services.training.adapters.mlflow_evaluations import MlflowEvaluations
 from services.training.adapters.mlflow_mirror import MlflowMirror
 from services.training.adapters.sql import SqlRuns
 from services.training.bases.store import StoredBases
-from services.training.consumers import Consumers
+from services.training.consumers import SPECIALISTS, Consumers
 from services.training.erasures import Eraser
 from services.training.handlers import TrainingPorts
 from services.training.launchers.start import start_launcher
@@ -40,14 +41,19 @@ def build(runtime: Runtime, settings: Settings) -> None:
     launcher = start_launcher(runtime, settings)
     runtime.rpc(settings, [(add_TrainingServiceServicer_to_server, TrainingServicer(ports))])
     eraser = Eraser(runs, launcher, store, settings.data_dir / "work", _now)
-    topics = Consumers(ports, runtime.erased_documents(settings)).topics()
-    runtime.consume(settings, {**topics, ERASED: forgetting(runtime.name, eraser.forget, producer)}, producer)
+    uri = settings.mlflow_tracking_uri
+    record = MlflowEvaluations(uri).record if uri else None
+    consumers = Consumers(ports, runtime.erased_documents(settings), record)
+    runtime.read_table(settings, SPECIALISTS, consumers.on_specialist)
+    runtime.consume(
+        settings, {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}, producer
+    )
     runtime.spawn("preparer", Preparer(ports).run)
     supervisor = Supervisor(runs, launcher, settings.limits(), _now)
     supervisor.adopt()
     runtime.spawn("supervisor", supervisor.run)
-    if settings.mlflow_tracking_uri:
-        runtime.spawn("mlflow", MlflowMirror(runs, settings.mlflow_tracking_uri).run)
+    if uri:
+        runtime.spawn("mlflow", MlflowMirror(runs, uri).run)
     if settings.default_base and settings.default_base_source:
         name, source = settings.default_base, settings.default_base_source
         runtime.spawn("default base", partial(handlers.add_default_base, bases, name, source))

@@ -1,6 +1,6 @@
-"""The topic that training reads, and the handler that each event goes to. Decodes and translates; decides nothing."""
+"""The topics that training reads, and the handler that each event goes to. Decodes and translates; decides nothing."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from services.training import handlers, wire
 from services.training.handlers import TrainingPorts
@@ -8,20 +8,41 @@ from tailor.api.events.v1 import models_pb2
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode
 from tailor.logging import get_logger
+from tailor.wire import to_datetime
 
 log = get_logger(__name__)
 
+SPECIALISTS = "specialist.changed.v1"
+
 
 class Consumers:
-    """One method per topic. `erased` contains the ids of erased documents."""
+    """One method per topic. `erased` contains the ids of erased documents; `record_evaluation` mirrors evaluations, if anything does."""
 
-    def __init__(self, ports: TrainingPorts, erased: Container[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        ports: TrainingPorts,
+        erased: Container[str] = frozenset(),
+        record_evaluation: Callable[[models_pb2.AdapterEvaluated], None] | None = None,
+    ) -> None:
         self._ports = ports
         self._erased = erased
+        self._record_evaluation = record_evaluation
 
     def topics(self) -> Mapping[str, Handler]:
         """The handler of each topic."""
-        return {"dataset.built.v1": self.on_dataset_built}
+        mirrored = {"adapter.evaluated.v1": self.on_evaluated} if self._record_evaluation else {}
+        return {"dataset.built.v1": self.on_dataset_built, **mirrored}
+
+    def on_evaluated(self, event: Event) -> None:
+        """Mirror an evaluation."""
+        if self._record_evaluation is not None:
+            self._record_evaluation(decode(event, models_pb2.AdapterEvaluated))
+
+    def on_specialist(self, event: Event) -> None:
+        """Cancel the runs of a deleted specialist. Every replica reads all specialists; the first one cancels."""
+        message = decode(event, models_pb2.SpecialistChanged)
+        if message.deleted:
+            handlers.cancel_runs_of(self._ports.runs, message.name, to_datetime(message.update_time), self._ports.now())
 
     def on_dataset_built(self, event: Event) -> None:
         """Train on the dataset, unless one of its documents has been erased."""

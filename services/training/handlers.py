@@ -291,6 +291,16 @@ def cancel_run(runs: Runs, run_id: str, now: datetime) -> Run:
     return run
 
 
+def cancel_runs_of(runs: Runs, specialist: str, deleted_at: datetime, now: datetime) -> None:
+    """Cancel the runs of a deleted specialist. Later ones belong to a new specialist of that name. Idempotent."""
+    with runs.unit() as unit:
+        for run in unit.active():
+            if run.key.specialist == specialist and run.create_time <= deleted_at:
+                cancelled = cancel(run, now)
+                unit.save(cancelled)
+                unit.events.publish_failure(cancelled)
+
+
 def lock_run(unit: RunUnit, run_id: str) -> Run:
     """The run, locked until the transaction ends. Raises NotFound (UNKNOWN_RUN)."""
     run = unit.get(run_id)

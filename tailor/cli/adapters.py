@@ -8,8 +8,9 @@ from rich.console import Console
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
-from tailor.cli.calls import adapter_digest, first, list_adapters, unary
-from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.calls import REASON_SECONDS, TIMEOUT_SECONDS, adapter_digest, first, list_adapters, unary
+from tailor.cli.figures import print_adapter, state_of
+from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.rollout import wait_for_rollout
 from tailor.cli.session import session_of
@@ -37,16 +38,15 @@ def adapters(
     specialist: Annotated[str, typer.Option(help="List only adapters of this specialist.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max adapters to list.")] = 50,
 ) -> None:
-    """List adapters, newest first, with the gate's decision on each."""
+    """List adapters, newest first, with the state of each, its reasons, and what can be done next."""
     session = session_of(context)
     items = first(limit, list_adapters(session.connections.registry, specialist))
 
     def render(console: Console) -> None:
-        columns = ("adapter", "specialist", "dataset", "loss", "gate", "serves")
+        columns = ("adapter", "specialist", "dataset", "loss", "state", "serves")
         console.print(table("", columns, [_row(item) for item in items]))
         for item in items:
-            for refusal in item.refusals:
-                console.print(f"{short(item.adapter.digest)} refused: {refusal}", highlight=False)
+            print_adapter(console, item)
 
     session.output.emit({"adapters": [to_dict(item) for item in items]}, render)
 
@@ -67,17 +67,31 @@ def promote(
     specialist: SpecialistName,
     adapter: AdapterName,
     generation: Generation = None,
+    *,
     wait: Wait = False,
+    override: Annotated[
+        bool, typer.Option("--override", help="Promote it although it did not pass the gate. Needs --reason.")
+    ] = False,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why the gate is overridden. Stays on record, without personal data.")
+    ] = "",
 ) -> None:
-    """Make an adapter serve the specialist, if its evaluation met the gate."""
+    """Make an adapter serve the specialist, if its evaluation met the gate or an operator overrides it.
+
+    Retired adapters, adapters without an evaluation, and adapters that memorised texts cannot be promoted by an override.
+    """
     session = session_of(context)
+    if override != bool(reason.strip()):
+        raise typer.BadParameter("--override and --reason go together.")
     registry = session.connections.registry
     request = registry_pb2.PromoteRequest(
         specialist=specialist,
         adapter_digest=adapter_digest(registry, adapter),
         expected_generation=expected_generation(registry, specialist, generation),
+        override=override,
+        reason=reason,
     )
-    answer = unary("registry", registry.Promote, request)
+    answer = unary("registry", registry.Promote, request, REASON_SECONDS if override else TIMEOUT_SECONDS)
     if wait:
         wait_for_rollout(registry, answer.serving)
     session.output.emit(to_dict(answer), shows(_serves(answer.serving)))
@@ -110,7 +124,8 @@ def expected_generation(
 
 def _serves(serving: models_pb2.SpecialistServing) -> str:
     model = short(serving.adapter_digest) if serving.adapter_digest else "the base"
-    return f"{serving.specialist} is served by {model} since generation {serving.generation}."
+    why = ", by an override" if serving.overridden else ""
+    return f"{serving.specialist} is served by {model} since generation {serving.generation}{why}."
 
 
 def _where(item: registry_pb2.CatalogueAdapter) -> str:
@@ -126,6 +141,6 @@ def _row(item: registry_pb2.CatalogueAdapter) -> tuple[object, ...]:
         adapter.specialist,
         short(adapter.dataset_digest),
         f"{adapter.first_loss:.2f} to {adapter.last_loss:.2f}",
-        short_enum(registry_pb2.Decision.Name(item.decision), "DECISION_").replace("unspecified", "not evaluated"),
+        state_of(item.state),
         _where(item) + (" tainted" if item.tainted else ""),
     )

@@ -26,21 +26,25 @@ def ask(
     prompt: Annotated[str, typer.Argument(help="The prompt.")],
     *,
     compare: Annotated[bool, typer.Option("--compare", help="Also show the base's answer.")] = False,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Max tokens to generate.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 always takes the most likely token.")] = 0.0,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Max tokens to generate.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, max=2.0, help="0 always takes the most likely token.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Makes sampling repeatable; 0 for no seed.")] = 0,
 ) -> None:
-    """Ask a specialist. The answer appears as it is generated; Ctrl-C also stops the generation on the server."""
+    """Ask a specialist. What is not set is as its definition says.
+
+    The answer appears as it is generated; Ctrl-C also stops the generation on the server."""
     session = session_of(context)
     names = (BASE, specialist) if compare else (specialist,)
+    given = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+    sampling = {name: value for name, value in given.items() if value is not None}
     answers: list[dict[str, Any]] = []
     with session.connections.client() as client:
         for name in names:
             if compare:
                 session.output.notes.print(f"[bold]{escape(name)}[/]")
-            answers.append(
-                _stream(client, session.output, name, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
-            )
+            answers.append(_stream(client, session.output, name, prompt, **sampling))
     document = {"answers": answers} if compare else answers[0]
     session.output.emit(document, lambda console: _finish(console, answers))
 

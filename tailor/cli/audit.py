@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tailor.api.registry.v1 import audit_pb2
+from tailor.api.registry.v1 import audit_pb2, registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.cli.approvals import print_decisions
 from tailor.cli.audit_report import write_report
 from tailor.cli.audit_tables import facts, sections
 from tailor.cli.calls import unary
@@ -17,6 +18,8 @@ from tailor.cli.session import session_of
 from tailor.errors import Unavailable
 
 AUDIT_SECONDS = 60.0
+# Operators' decisions that the audit shows.
+DECISIONS = 20
 
 app = typer.Typer()
 
@@ -33,7 +36,8 @@ def audit(
     """Show the state of the documents before any training.
 
     Counts by source, department, format and language; duplicates and near-duplicates; lengths; personal data by type and density;
-    rejections by reason; estimated tokens and training time.
+    rejections by reason; estimated tokens and training time; the datasets behind serving adapters, what they leave out, and what an
+    evaluation found to be learned; operators' newest decisions, such as overrides of the gate.
     """
     session = session_of(context)
     request = audit_pb2.GetAuditRequest(specialist=specialist)
@@ -46,8 +50,22 @@ def audit(
     if markdown is not None:
         for path in write_report(markdown, specialist, response, near):
             session.output.notes.print(f"wrote {path}")
-    document = {"audit": to_dict(response), "near_duplicates": None if near is None else to_dict(near)}
-    session.output.emit(document, lambda console: _print(console, response, near))
+    request_decisions = registry_pb2.ListDecisionsRequest(specialist=specialist, page_size=DECISIONS)
+    decided = unary("registry", session.connections.registry.ListDecisions, request_decisions)
+    document = {
+        "audit": to_dict(response),
+        "near_duplicates": None if near is None else to_dict(near),
+        "decisions": [to_dict(item) for item in decided.decisions],
+    }
+
+    def render(console: Console) -> None:
+        _print(console, response, near)
+        console.print()
+        print_decisions(console, list(decided.decisions))
+        if decided.next_page_token:
+            console.print("There are older ones: `tailor decisions --limit N` lists them.")
+
+    session.output.emit(document, render)
 
 
 def count_near_duplicates(

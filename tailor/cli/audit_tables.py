@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.cli.messages import short_enum
+from tailor.cli.output import short
 
 UNKNOWN = "unknown"
+SHARES = ("coverage", "grounded", "overlap")
+LEFT_OUT = ("documents", "rows", "characters")
+KNOWLEDGE = ("documents", "asked", "learned", "missed", "contradicted")
 UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
 
 
@@ -56,8 +60,15 @@ def sections(audit: audit_pb2.GetAuditResponse) -> list[AuditTable]:
     rejected = tuple(
         (item.reason, item.format or UNKNOWN, item.stage, f"{item.submissions:,}") for item in audit.rejections
     )
+    imports = tuple(
+        (item.specialist, item.name, item.licence, f"{item.share_percent} %", item.source, f"{item.rows:,}")
+        for item in audit.imports
+    )
+    if imports:
+        columns = ("specialist", "import", "licence", "share", "source", "rows")
+        tables.append(AuditTable("Imports in the newest datasets", columns, imports))
     tables.append(AuditTable("Rejected", ("reason", "format", "stopped by", "submissions"), rejected))
-    return tables
+    return [*tables, _datasets(audit), _left_out(audit), _knowledge(audit)]
 
 
 def dimension_name(field: audit_pb2.AuditField.ValueType) -> str:
@@ -80,6 +91,40 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:,.1f} {unit}"
     return f"{seconds:,.0f} seconds"
+
+
+def _datasets(audit: audit_pb2.GetAuditResponse) -> AuditTable:
+    rows = tuple(
+        (
+            item.specialist,
+            short(item.adapter_digest),
+            short(item.dataset_digest),
+            f"{item.documents:,}",
+            *(f"{100 * getattr(item.figures, name):.1f} %" for name in SHARES),
+            f"{item.quiz_questions:,}",
+        )
+        for item in audit.datasets
+    )
+    columns = ("specialist", "adapter", "dataset", "documents", *SHARES, "quiz questions")
+    return AuditTable("Datasets behind serving adapters", columns, rows)
+
+
+def _left_out(audit: audit_pb2.GetAuditResponse) -> AuditTable:
+    rows = tuple(
+        (f"{item.specialist}: {reason.reason.replace('_', ' ')}", *(f"{getattr(reason, name):,}" for name in LEFT_OUT))
+        for item in audit.datasets
+        for reason in item.left_out
+    )
+    return AuditTable("Left out of these datasets", ("reason", *LEFT_OUT), rows)
+
+
+def _knowledge(audit: audit_pb2.GetAuditResponse) -> AuditTable:
+    rows = tuple(
+        (item.specialist, *(f"{getattr(item.knowledge, name):,}" for name in KNOWLEDGE))
+        for item in audit.datasets
+        if item.knowledge.asked
+    )
+    return AuditTable("Known of their documents", ("specialist", *KNOWLEDGE), rows)
 
 
 def _dimension(dimension: audit_pb2.AuditDimension, totals: audit_pb2.AuditTotals) -> AuditTable:

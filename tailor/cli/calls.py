@@ -16,6 +16,8 @@ from tailor.rpc.status import wire_errors
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 20.0
+# Anonymization processes a reason before it is stored.
+REASON_SECONDS = 60.0
 DIGEST_LENGTH = 64
 
 

@@ -14,6 +14,8 @@ from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
 
 COLUMNS = ("dataset", "specialist", "kind", "rows", "held out", "documents", "coverage", "grounded", "overlap", "built")
+IMPORTS = ("import", "licence", "share", "source", "rows")
+LANGUAGES = ("language", "documents", "rows", "prompts from")
 
 app = typer.Typer(name="datasets")
 app.command("import")(imports.import_dataset)
@@ -73,10 +75,32 @@ def _row(item: models_pb2.DatasetBuilt) -> tuple[object, ...]:
     )
 
 
+def _describe_quiz(quiz: registry_pb2.QuizCounts) -> str:
+    left = f"{quiz.beyond_limit} documents are beyond the limit, {quiz.without_questions} give no question"
+    return f"Quiz: {quiz.questions} questions about {quiz.documents} documents; {left}."
+
+
+def _imports(answer: registry_pb2.GetDatasetResponse) -> list[tuple[object, ...]]:
+    return [(item.name, item.licence, f"{item.share_percent} %", item.source, item.rows) for item in answer.imports]
+
+
+def _languages(answer: registry_pb2.GetDatasetResponse) -> list[tuple[object, ...]]:
+    return [
+        (tag or "unknown", count.documents, count.rows, "templates" if count.has_templates else "source headings")
+        for tag, count in sorted(answer.languages.items())
+    ]
+
+
 def _print(console: Console, answer: registry_pb2.GetDatasetResponse) -> None:
     console.print(table("", COLUMNS, [_row(answer.dataset)]))
     tokens = f"{answer.train_tokens} tokens for training, {answer.held_out_tokens} held out"
+    tokens += f", {answer.teacher_tokens} spent by the teacher" * bool(answer.teacher_tokens)
     console.print(f"{describe_figures(answer.dataset)} {tokens}.", highlight=False)
+    if answer.HasField("quiz"):
+        console.print(_describe_quiz(answer.quiz), highlight=False)
+    for name, columns, rows in (("imports", IMPORTS, _imports(answer)), ("languages", LANGUAGES, _languages(answer))):
+        if rows:
+            console.print(table(name, columns, rows))
     left_out = sorted(answer.left_out.items(), key=lambda item: (-item[1].characters, item[0]))
     rows = [(reason.replace("_", " "), count.documents, count.rows, count.characters) for reason, count in left_out]
     console.print(table("", ("left out", "documents", "rows", "characters"), rows) if rows else "Nothing was left out.")

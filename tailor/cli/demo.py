@@ -1,13 +1,12 @@
 """`tailor demo`: a company's documents become a specialised model, in one command."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from tailor.cli.ask import side_by_side
-from tailor.cli.output import short, table
+from tailor.cli.demo_page import list_next_commands, list_remedies, print_figures, print_lines
 from tailor.cli.session import session_of
 from tailor.cli.story import Story
 from tailor.errors import FailedPrecondition, Reason
@@ -30,7 +29,8 @@ def demo(
     """Start the embedded stack, publish a sample corpus, train a specialist, and compare its answers with the base's.
 
     Everything shown comes from events and gRPC. The figures are written to `demo.json` in the state directory. The exit status is 1 if
-    the gate refuses the adapter. On an unchanged corpus, a repeated run trains nothing. `tailor/demo.py` is the whole program.
+    the gate refuses the adapter or cannot decide; the commands that help are printed. A repeated run publishes and trains only what is
+    new. `tailor/demo.py` is the whole program.
     """
     from tailor.demo import read_sample, run_demo
     from tailor.local import stack
@@ -47,60 +47,16 @@ def demo(
             notes.print("Stopping the stack ...")
             stack.down(state_dir)
 
+    specialist = material.definition.name
+
     def render(console: Console) -> None:
         print_figures(console, figures)
-        if keep:
-            console.print(
-                _next_commands(state_dir, material.definition.name, figures),
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+        if keep and figures["promoted"]:
+            print_lines(console, list_next_commands(state_dir, specialist, figures))
 
     session.output.emit(figures, render)
     if not figures["promoted"]:
-        raise FailedPrecondition(Reason.GATE_NOT_MET, "The adapter did not meet the gate; nothing was promoted.")
-
-
-def print_figures(console: Console, figures: dict[str, Any]) -> None:
-    """Print the answers, the scores and the counts for people."""
-    for answer in figures["answers"]:
-        console.print(f"\n[bold]Question[/] (draft {answer['draft_id']})")
-        console.print(answer["question"], markup=False, highlight=False)
-        console.print(side_by_side([("base", answer["base"]), ("tuned", answer["tuned"])]))
-    base, tuned = figures["scores"]["base"], figures["scores"]["tuned"]
-    rows = [
-        (name, f"{base[name]:.3f}", f"{tuned[name]:.3f}", f"{tuned[name] - base[name]:+.3f}")
-        for name in sorted(set(base) & set(tuned))
-    ]
-    title = "\nScores on held-out rows (perplexity: lower is better)"
-    console.print(table(title, ("metric", "base", "tuned", "change"), rows))
-    console.print(_summary(figures), highlight=False)
-
-
-def _summary(figures: dict[str, Any]) -> str:
-    dataset, run = figures["dataset"], figures["run"]
-    rejected, values = sum(figures["documents_rejected"].values()), sum(figures["personal_data_found"].values())
-    return (
-        f"\ndocuments  {figures['documents_published']} published, {figures['documents_anonymized']} anonymised, "
-        f"{rejected} rejected, {values} personal values replaced\n"
-        f"dataset    {short(dataset['digest'])}, {dataset['rows']} rows, {dataset['held_out']} held out\n"
-        f"run        {run['steps']} steps in {run['seconds']:.0f} s, loss {run['first_loss']:.2f} to "
-        f"{run['last_loss']:.2f}, {run['tokens_per_second']:.0f} tokens/s\n"
-        f"adapter    {short(figures['adapter']['digest'])}, {'promoted' if figures['promoted'] else 'not promoted'}"
-    )
-
-
-def _next_commands(state_dir: Path, specialist: str, figures: dict[str, Any]) -> str:
-    from tailor.local import stack
-
-    place = stack.connection(state_dir)
-    option = "" if state_dir == Path(".tailor") else f" --state-dir {state_dir}"
-    draft = figures["answers"][0]["draft_id"] if figures["answers"] else "DRAFT"
-    return (
-        "\nThe stack is running. What you can do next:\n"
-        f'  tailor ask {specialist} "Write a board summary about ..." --compare{option}\n'
-        f"  tailor trace {draft}{option}\n"
-        f"  {place.console_url}  (the password is in {place.console_password_file})\n"
-        f"  tailor down{option}"
-    )
+        repeat = ["demo", *(() if sample == SAMPLE else ("--sample", str(sample)))]
+        print_lines(notes, list_remedies(state_dir, material.file, specialist, figures, repeat))
+        decision = figures["verdict"]["decision"]
+        raise FailedPrecondition(Reason.GATE_NOT_MET, f"The gate's verdict is {decision}; nothing was promoted.")

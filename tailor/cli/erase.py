@@ -1,5 +1,6 @@
 """`tailor erase` and `tailor erasures`: erase documents and people, and show the signed receipts."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import new_id
 
 ERASURE = "ers_"
+TEXT = "txt_"
 SUBJECT_REASON = "subject-request"
 DOCUMENT_REASON = "document-request"
 MAX_DOCUMENTS = 1000  # per erasure
@@ -102,10 +104,15 @@ def _resolve(session: CommandSession, subject: str, *, dry_run: bool) -> list[st
     request = anonymization_pb2.ResolveSubjectRequest(subject=subject, dry_run=dry_run)
     answer = unary("anonymization", session.connections.anonymization.ResolveSubject, request)
     verb = "would be" if dry_run else "are"
-    session.output.notes.print(
-        f"{len(answer.document_ids)} documents; {answer.vault_entries} vault entries {verb} destroyed."
-    )
+    session.output.notes.print(f"{_count(answer.document_ids)}; {answer.vault_entries} vault entries {verb} destroyed.")
     return list(answer.document_ids)
+
+
+def _count(ids: Sequence[str]) -> str:
+    """Documents, and texts that come from none."""
+    texts = sum(key.startswith(TEXT) for key in ids)
+    documents = f"{len(ids) - texts} documents"
+    return f"{documents}, {texts} imported rows and examples of syntheses" if texts else documents
 
 
 def _erase(session: CommandSession, document_ids: list[str], reason: str) -> registry_pb2.Erasure:

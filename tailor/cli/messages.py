@@ -4,6 +4,7 @@
 """
 
 import base64
+import math
 from typing import Any
 
 from google.protobuf.message import Message
@@ -11,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 
 def to_dict(message: Message) -> dict[str, Any]:
-    """Every field of the message. Unset messages are None, times are RFC 3339 strings, and bytes are base64."""
+    """Every field of the message. Unset messages and numbers that are not finite are None, times RFC 3339 strings, and bytes base64."""
     return {field.name: _field(message, field) for field in message.DESCRIPTOR.fields}
 
 
@@ -32,6 +33,9 @@ def _value(field: Any, value: Any) -> Any:
         return value.ToJsonString()
     if isinstance(value, Message):
         return to_dict(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        # JSON has no such numbers.
+        return None
     if field.enum_type is not None:
         known = field.enum_type.values_by_number.get(value)
         return known.name if known else value

@@ -5,7 +5,10 @@ from typing import Literal
 
 from rich.console import Console
 
+from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
+from tailor.cli.figures import decision_of, print_adapter
+from tailor.cli.figures import state_of as adapter_state_of
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, table
 from tailor.cli.session import CommandSession
@@ -48,8 +51,10 @@ def describe_line(line: training_pb2.LogLine) -> str:
     return f"{line.create_time.ToDatetime():%H:%M:%S} {line.level} {line.message}"
 
 
-def emit_run(session: CommandSession, run: training_pb2.Run) -> None:
-    """Write a run as the command's result."""
+def emit_run(
+    session: CommandSession, run: training_pb2.Run, adapter: registry_pb2.CatalogueAdapter | None = None
+) -> None:
+    """Write a run as the command's result, with the gate's verdict if its adapter is given."""
 
     def render(console: Console) -> None:
         console.print(f"[bold]{run.run_id}[/] of {run.specialist} on dataset {short(run.dataset_digest)}")
@@ -63,18 +68,25 @@ def emit_run(session: CommandSession, run: training_pb2.Run) -> None:
             _print_verdict(console, run.plan)
         if run.adapter_digest:
             console.print(f"adapter {run.adapter_digest}")
+        if adapter is not None:
+            console.print(f"state: {adapter_state_of(adapter.state)}")
+            print_adapter(console, adapter)
 
-    session.output.emit(to_dict(run), render)
+    verdict = {} if adapter is None else {"decision": decision_of(adapter.decision), "reasons": list(adapter.reasons)}
+    session.output.emit({**to_dict(run), **({"gate": verdict} if verdict else {})}, render)
 
 
-def emit_plan(session: CommandSession, plan: training_pb2.RunPlan) -> None:
-    """Write a plan as the command's result."""
+def emit_plan(
+    session: CommandSession, plan: training_pb2.RunPlan, evaluation: registry_pb2.PlanEvaluationResponse
+) -> None:
+    """Write a plan, and what its evaluation can show, as the command's result."""
 
     def render(console: Console) -> None:
         console.print(table("", ("", "plan"), [row[:2] for row in _figures(plan, None)]))
         _print_verdict(console, plan)
+        console.print(f"evaluation: {evaluation.sentence}", highlight=False)
 
-    session.output.emit(to_dict(plan), render)
+    session.output.emit({**to_dict(plan), "evaluation": to_dict(evaluation)}, render)
 
 
 def _stage(number: int, run: training_pb2.Run) -> tuple[str, ...]:

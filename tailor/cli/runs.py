@@ -12,7 +12,7 @@ from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.run_views import FAILED, describe, describe_line, emit_plan, emit_run, state_of
 from tailor.cli.session import CommandSession, session_of
-from tailor.errors import FailedPrecondition, Reason
+from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.events.envelope import new_id
 
 app = typer.Typer(name="runs", help="Plan, create, watch, show and cancel training runs.", no_args_is_help=True)
@@ -66,10 +66,11 @@ def list_runs(
 
 @app.command()
 def show(context: typer.Context, run_id: RunId) -> None:
-    """Show one run: its stages with dataset, parent and adapter, and its plan next to what it used."""
+    """Show one run: its stages with dataset, parent and adapter, its plan next to what it used, and the gate's verdict."""
     session = session_of(context)
     request = training_pb2.GetRunRequest(run_id=run_id)
-    emit_run(session, unary("training", session.connections.training.GetRun, request).run)
+    run = unary("training", session.connections.training.GetRun, request).run
+    emit_run(session, run, _find_adapter(session, run.adapter_digest))
 
 
 @app.command()
@@ -113,13 +114,19 @@ def plan(
     parent: Parent = "",
     preference_dataset: Preferences = "",
 ) -> None:
-    """Forecast the tokens, memory, time and price of a run, and whether it fits. Nothing is queued."""
+    """Forecast the tokens, memory, time and price of a run, whether it fits, and the difference that its evaluation can show.
+
+    Nothing is queued.
+    """
     session = session_of(context)
     fields = _complete(
         session, specialist, dataset, recipe=recipe, base=base, parent=parent, preferences=preference_dataset
     )
     request = training_pb2.PlanRunRequest(**fields)
-    emit_plan(session, unary("training", session.connections.training.PlanRun, request, PLAN_SECONDS).plan)
+    plan = unary("training", session.connections.training.PlanRun, request, PLAN_SECONDS).plan
+    datasets = filter(None, (request.dataset_digest, request.preference_dataset_digest))
+    evaluation = registry_pb2.PlanEvaluationRequest(specialist=specialist, dataset_digests=datasets)
+    emit_plan(session, plan, unary("registry", session.connections.registry.PlanEvaluation, evaluation))
 
 
 @app.command()
@@ -162,6 +169,17 @@ def _complete(
         "parent_digest": adapter_digest(registry, parent) if parent else "",
         "preference_dataset_digest": dataset_digest(registry, preferences) if preferences else "",
     }
+
+
+def _find_adapter(session: CommandSession, digest: str) -> registry_pb2.CatalogueAdapter | None:
+    """A run's adapter; None without one, or if the registry does not know it yet."""
+    if not digest:
+        return None
+    try:
+        request = registry_pb2.GetAdapterRequest(digest=digest)
+        return unary("registry", session.connections.registry.GetAdapter, request).adapter
+    except NotFound:
+        return None
 
 
 def _watch(training: training_pb2_grpc.TrainingServiceStub, run_id: str) -> Iterator[training_pb2.WatchRunResponse]:

@@ -1,29 +1,31 @@
-"""`tailor specialist`: define and show specialists."""
+"""`tailor specialist`: define, change, show and delete specialists."""
 
-import tomllib
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import tomli_w
 import typer
-from google.protobuf import json_format
 from rich.console import Console
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.calls import pages, unary
+from tailor.cli.definitions import list_parameters, list_set_fields, read_definition, to_fields
+from tailor.cli.figures import describe_gate
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
-from tailor.errors import InvalidArgument, Reason
+from tailor.cli.specialist_changes import delete, diff, update
 from tailor.events.envelope import new_id
-from tailor.wire import to_row_policy
-from tailor.words import RowPolicy
+from tailor.wire import from_evaluation_policy, to_evaluation_policy, to_row_policy, to_sampling
+from tailor.words import RowPolicy, SamplingDefaults
 
 # Fields that every specialist's summary of rows shows.
 HELD_OUT = ("held_out_percent", "max_held_out_rows", "min_answer_tokens")
 
-app = typer.Typer(name="specialist", help="Define and show specialists.", no_args_is_help=True)
+app = typer.Typer(name="specialist", help="Define, change, show and delete specialists.", no_args_is_help=True)
 
 
 @app.command()
@@ -33,7 +35,7 @@ def create(
 ) -> None:
     """Define a specialist. Idempotent: repeating the same definition has no effect.
 
-    FILE must set `name`, `base`, `recipe` and at least one `[[gate.thresholds]]`. docs/registry/specialist.toml is an example with every
+    FILE must set `name`, `base` and `recipe`. docs/registry/specialist.toml is an example with every
     field and its default.
     """
     session = session_of(context)
@@ -43,24 +45,8 @@ def create(
     session.output.emit(to_dict(answer), shows(text))
 
 
-@app.command()
-def update(
-    context: typer.Context,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The whole definition in TOML.")],
-) -> None:
-    """Replace a specialist's definition by FILE, which has the fields of `tailor specialist create`.
-
-    A field that FILE does not set returns to its default. With `revision` in FILE, the update fails if that is not the current one.
-    """
-    session = session_of(context)
-    registry, definition = session.connections.registry, read_definition(file)
-    if not definition.revision:
-        current = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=definition.name))
-        definition.revision = current.specialist.revision
-    request = registry_pb2.UpdateSpecialistRequest(specialist=definition)
-    answer = unary("registry", registry.UpdateSpecialist, request)
-    specialist = answer.specialist
-    session.output.emit(to_dict(answer), shows(f"Specialist {specialist.name} has revision {specialist.revision}."))
+for command in (update, diff, delete):
+    app.command()(command)
 
 
 @app.command("list")
@@ -76,31 +62,21 @@ def list_specialists(context: typer.Context) -> None:
 
 
 @app.command()
-def show(context: typer.Context, name: Annotated[str, typer.Argument(help="The specialist's name.")]) -> None:
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The specialist's name.")],
+    as_toml: Annotated[
+        bool, typer.Option("--toml", help="Only the definition, in TOML, for `tailor specialist update`.")
+    ] = False,
+) -> None:
     """Show a specialist's definition, the adapter that serves it, and the replicas that have it."""
     session = session_of(context)
     answer = unary("registry", session.connections.registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=name))
+    if as_toml:
+        fields = to_fields(answer.specialist)
+        session.output.emit(fields, lambda console: console.out(tomli_w.dumps(fields), end="", highlight=False))
+        return
     session.output.emit(to_dict(answer), lambda console: _print(console, answer))
-
-
-def read_definition(path: Path) -> models_pb2.SpecialistChanged:
-    """Read a definition from a TOML file. Raises InvalidArgument if it is not valid."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidArgument(Reason.INVALID_TOML, f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise InvalidArgument(Reason.INVALID_TOML, f"{path} is not UTF-8: byte {error.start} is invalid.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidArgument(Reason.INVALID_TOML, f"{path} is not TOML: {error}.") from None
-    definition = models_pb2.SpecialistChanged()
-    try:
-        json_format.ParseDict(document, definition)
-    except json_format.ParseError as error:
-        raise InvalidArgument(
-            Reason.INVALID_DEFINITION, f"{path} is not a valid definition of a specialist: {error}"
-        ) from None
-    return definition
 
 
 def define(
@@ -113,6 +89,8 @@ def define(
 
 def _serving(item: registry_pb2.GetSpecialistResponse) -> tuple[str, Any]:
     decision = item.serving.decision
+    if not decision.generation or decision.ended:
+        return ("nothing yet", decision.generation)
     return (short(decision.adapter_digest) if decision.adapter_digest else "the base", decision.generation)
 
 
@@ -140,6 +118,31 @@ def _rows(policy: RowPolicy) -> str:
     return "; ".join([*(limits or ["no limits"]), held_out])
 
 
+def _sampling(sampling: SamplingDefaults) -> str:
+    drawn = f"temperature {sampling.temperature:g}, top_p {sampling.top_p:g}" if sampling.temperature else "greedy"
+    limit = f"at most {sampling.max_tokens:,} tokens" if sampling.max_tokens else "as long as the context allows"
+    return f"{drawn}, repetition penalty {sampling.repetition_penalty:g}, {limit}"
+
+
+def _metric(metric: models_pb2.MetricDefinition) -> str:
+    kind = metric.kind if metric.kind != metric.name else ""
+    parameters = (f"{name} = {json.dumps(value)}" for name, value in list_parameters(metric).items())
+    details = ", ".join([*([kind] if kind else []), *parameters])
+    return f"{metric.name} ({details})" if details else metric.name
+
+
+def _evaluation(policy: models_pb2.EvaluationPolicy) -> str:
+    """The fields that are set, as in TOML; long texts by their length."""
+    shown = {
+        "guidelines": f"{len(policy.guidelines):,} characters",
+        "criteria": ", ".join(criterion.name for criterion in policy.criteria),
+    }
+    values = list_set_fields(from_evaluation_policy(to_evaluation_policy(policy))) | {
+        name: value for name, value in shown.items() if getattr(policy, name)
+    }
+    return "; ".join(f"{name} = {_toml(tuple(v) if isinstance(v, list) else v)}" for name, v in values.items())
+
+
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
@@ -153,7 +156,8 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     adapter, generation = _serving(answer)
     console.print(f"[bold]{specialist.name}[/] revision {specialist.revision}: {specialist.description}")
     console.print(f"base {specialist.base}, recipe {specialist.recipe}, {len(specialist.house_terms)} house terms")
-    console.print(f"served by {adapter}, generation {generation}{_canary(answer.serving.decision)}")
+    override = ", by an override of the gate" if answer.serving.decision.overridden else ""
+    console.print(f"served by {adapter}, generation {generation}{override}{_canary(answer.serving.decision)}")
     texts = "stored, anonymised, for 30 days" if specialist.keep_drafts else "not stored"
     console.print(f"draft texts: {texts}; recipe for preferences: {specialist.preference_recipe or 'none'}")
     private = (
@@ -164,14 +168,17 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     console.print(f"prompts: {private}")
     console.print(f"filters: {_filters(specialist.filters)}")
     console.print(f"rows: {_rows(to_row_policy(specialist.rows))}")
+    console.print(f"answers: {_sampling(to_sampling(specialist.sampling))}")
+    console.print(f"metrics: {'; '.join(map(_metric, specialist.metrics)) or 'the built-in ones'}")
+    console.print(f"evaluation: {_evaluation(specialist.evaluation)}")
+    waits = specialist.promotion == models_pb2.PROMOTION_MODE_APPROVAL
+    console.print(f"promotion: {'waits for approval; see `tailor approvals`' if waits else 'automatic'}")
     if specialist.HasField("canary"):
         console.print(
             f"canary first: {specialist.canary.percent} % of the callers; `tailor canary show {specialist.name}`"
         )
-    gate = specialist.gate
-    thresholds = [(t.metric, t.min_gain_over_base, t.max_loss_to_incumbent) for t in gate.thresholds]
-    title = f"gate, on at least {gate.min_rows} rows, parity within {gate.max_parity or 0.1:g} nats per token"
-    console.print(table(title, ("metric", "min gain over base", "max loss to incumbent"), thresholds))
+    for line in describe_gate(specialist.gate):
+        console.print(line, highlight=False)
     replicas = [
         (replica.replica, "yes" if replica.serving else replica.reason or "not yet", replica.seen_time.ToJsonString())
         for replica in answer.serving.rollout

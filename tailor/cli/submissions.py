@@ -22,6 +22,7 @@ class DocumentKind(Enum):
     DOCUMENT = "document"
     DELIVERABLE = "deliverable"
     EXAMPLE = "example"
+    TEST = "test"
 
 
 @dataclass(frozen=True)

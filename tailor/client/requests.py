@@ -15,13 +15,15 @@ TIMEOUT_SECONDS = 300.0
 class Options(TypedDict, total=False):
     """Optional arguments of `generate` and `stream`.
 
+    Without `temperature`, `top_p`, `max_tokens` or `repetition_penalty`, the specialist's own sampling applies.
+
     - `messages`: a chat instead of a prompt; its last message is the user's.
-    - `temperature`: 0 by default, which always picks the likeliest token.
-    - `top_p`: 1 by default.
+    - `temperature`: 0 always picks the likeliest token.
+    - `top_p`: share of the probability mass to draw from, at most 1.
     - `seed`: makes sampling repeatable.
-    - `max_tokens`: 256 by default.
+    - `max_tokens`: maximum length of the answer.
     - `stop`: up to four texts that end the answer.
-    - `repetition_penalty`: 1 by default.
+    - `repetition_penalty`: 1 for none, at most 2.
     - `json_schema`: a JSON schema, as an object or as text, that the answer follows. If the answer ends by `length`, it is cut off and
       not valid JSON.
     - `log_probabilities`: return the log-probabilities of the answer's tokens.
@@ -62,12 +64,12 @@ def _to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> i
         prompt=prompt or "",
         messages=[inference_pb2.Message(role=message.role, content=message.content) for message in messages],
         sampling=inference_pb2.Sampling(
-            temperature=options.get("temperature", 0.0),
-            top_p=options.get("top_p", 1.0),
+            temperature=options.get("temperature"),
+            top_p=options.get("top_p", 0.0),
             seed=options.get("seed", 0),
             max_tokens=options.get("max_tokens", 0),
             stop=options.get("stop", ()),
-            repetition_penalty=options.get("repetition_penalty", 1.0),
+            repetition_penalty=options.get("repetition_penalty", 0.0),
         ),
         json_schema=schema if isinstance(schema, str) else json.dumps(schema),
         log_probabilities=options.get("log_probabilities", False),

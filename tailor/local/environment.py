@@ -1,10 +1,12 @@
 """The environment of each service: its own settings and credentials, and nothing else."""
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tailor.errors import InvalidArgument, Reason
 from tailor.local.layout import COMPONENT_MARK, ROOT, STATE_DIR_MARK, WITH_DATABASE, Layout
@@ -102,7 +104,12 @@ def _owner_settings(service: str, settings_file: Path) -> dict[str, str]:
         table = tomllib.loads(settings_file.read_text(encoding="utf-8")).get(service, {})
     except tomllib.TOMLDecodeError as error:
         raise InvalidArgument(Reason.INVALID_SETTINGS_FILE, f"{settings_file} is not TOML: {error}.") from None
-    return {f"TAILOR_{name.upper()}": str(value) for name, value in table.items()}
+    return {f"TAILOR_{name.upper()}": _text(value) for name, value in table.items()}
+
+
+def _text(value: Any) -> str:
+    """A setting's value in an environment variable; tables and lists are JSON."""
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
 def _hub(service: str, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -63,6 +63,8 @@ def from_rpc_error(error: grpc.RpcError, service: str) -> TailorError:
         elif detail.Unpack(wait):
             retry = wait.retry_delay.seconds + wait.retry_delay.nanos / 1e9
     message = status.message if status else f"{service} does not answer."
+    if number == Code.UNIMPLEMENTED.value:
+        message = f"{service} does not have this call; it may be of another version. Update it."
     return BY_CODE[Code(number)](reason, message, field_violations=violations, retry_after_seconds=retry, **metadata)
 
 

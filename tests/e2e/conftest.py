@@ -32,9 +32,6 @@ recipes_dir = "{recipes}"
 base = "tiny"
 engine = "transformers"
 max_model_len = 2048
-[evaluation]
-max_rows = 6
-max_tokens = 24
 """
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -11,9 +11,18 @@ from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
-from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.api.synthetic.v1 import (
+    imports_pb2,
+    imports_pb2_grpc,
+    synthesis_pb2,
+    synthesis_pb2_grpc,
+    synthetic_pb2,
+    synthetic_pb2_grpc,
+)
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
-from tests.e2e.conftest import Installation
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Installation
 
 Call = tuple[str, Callable[..., Any], Any]
 
@@ -28,18 +37,14 @@ class Names:
     run: str = "run_" + "2" * 32
     evaluation: str = "evl_" + "3" * 32
     draft: str = "drf_" + "4" * 32
+    imported: str = "never-imported"
+    synthesis: str = "syn_" + "5" * 32
 
 
-def answers(installation: Installation, secret: str, names: Names) -> dict[str, str]:
+def answers(installation: "Installation", secret: str, names: Names) -> dict[str, str]:
     """The outcome of every call: `answered`, or the error's code and message with each name replaced by NAME."""
     outcomes = {}
-    for service, calls in (
-        ("registry", _registry),
-        ("inference", _inference),
-        ("evaluation", _evaluation),
-        ("synthetic", _synthetic),
-        ("training", _training),
-    ):
+    for service, calls in CALLS:
         for label, method, request in calls(installation.channel(service, secret), names):
             outcomes[f"{service} {label}"] = _outcome(method, request, names)
     return outcomes
@@ -60,16 +65,33 @@ def _outcome(method: Callable[..., Any], request: Any, names: Names) -> str:
 
 def _registry(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = registry_pb2, registry_pb2_grpc.RegistryServiceStub(channel)
-    gate = models_pb2.Gate(thresholds=[models_pb2.Threshold(metric="rougeL")])
+    gate = models_pb2.Gate(primary=models_pb2.PrimaryMetric(metric="rougeL"))
     definition = models_pb2.SpecialistChanged(name=n.specialist, revision=99, base="tiny", recipe="tiny", gate=gate)
     rubric = drafts_pb2.Rubric(accuracy=3, style=3, usefulness=3)
     yield "GetSpecialist", stub.GetSpecialist, pb.GetSpecialistRequest(name=n.specialist)
     yield "UpdateSpecialist", stub.UpdateSpecialist, pb.UpdateSpecialistRequest(specialist=definition)
     yield "CreateSpecialist", stub.CreateSpecialist, pb.CreateSpecialistRequest(specialist=definition)
     yield "ListDocuments", stub.ListDocuments, pb.ListDocumentsRequest(specialist=n.specialist)
+    yield "DeleteSpecialist", stub.DeleteSpecialist, pb.DeleteSpecialistRequest(name=n.specialist, reason="A try.")
+    yield "ListApprovals", stub.ListApprovals, pb.ListApprovalsRequest(specialist=n.specialist)
+    yield "ListDecisions", stub.ListDecisions, pb.ListDecisionsRequest(specialist=n.specialist)
+    yield "GetLeaderboard", stub.GetLeaderboard, pb.GetLeaderboardRequest(specialist=n.specialist)
+    yield "PinEntry", stub.PinEntry, pb.PinEntryRequest(specialist=n.specialist, entry=n.adapter, pinned=True)
+    decline = pb.DeclineAdapterRequest(adapter_digest=n.adapter, reason="A try.")
+    yield "DeclineAdapter", stub.DeclineAdapter, decline
+    approve = pb.ApproveAdapterRequest(adapter_digest=n.adapter, reason="A try.")
+    yield "ApproveAdapter", stub.ApproveAdapter, approve
+    scores = pb.ListDocumentScoresRequest(specialist=n.specialist)
+    yield "ListDocumentScores", stub.ListDocumentScores, scores
     yield "GetAudit", stub.GetAudit, audit_pb2.GetAuditRequest(specialist=n.specialist)
     yield "ListDatasets", stub.ListDatasets, pb.ListDatasetsRequest(specialist=n.specialist)
+    yield "PlanEvaluation", stub.PlanEvaluation, pb.PlanEvaluationRequest(specialist=n.specialist)
     yield "ListAdapters", stub.ListAdapters, pb.ListAdaptersRequest(specialist=n.specialist)
+    yield "GetDataset", stub.GetDataset, pb.GetDatasetRequest(digest=n.dataset)
+    yield "GetAdapter", stub.GetAdapter, pb.GetAdapterRequest(digest=n.adapter)
+    canary = pb.StartCanaryRequest(specialist=n.specialist, adapter_digest=n.adapter)
+    yield "StartCanary", stub.StartCanary, canary
+    yield "StopCanary", stub.StopCanary, pb.StopCanaryRequest(specialist=n.specialist)
     yield "Promote", stub.Promote, pb.PromoteRequest(specialist=n.specialist, adapter_digest=n.adapter)
     yield "Rollback", stub.Rollback, pb.RollbackRequest(specialist=n.specialist)
     yield "Trace", stub.Trace, pb.TraceRequest(draft_id=n.draft)
@@ -92,6 +114,9 @@ def _evaluation(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = evaluation_pb2, evaluation_pb2_grpc.EvaluationServiceStub(channel)
     yield "Evaluate", stub.Evaluate, pb.EvaluateRequest(adapter_digest=n.adapter)
     yield "GetEvaluation", stub.GetEvaluation, pb.GetEvaluationRequest(evaluation_id=n.evaluation)
+    compared = pb.ComparedModel(adapter_digest=n.adapter, model="candidate")
+    compare = pb.CompareEvaluationsRequest(first=compared, second=compared)
+    yield "CompareEvaluations", stub.CompareEvaluations, compare
     yield "GetEvaluation of adapter", stub.GetEvaluation, pb.GetEvaluationRequest(adapter_digest=n.adapter)
 
 
@@ -103,6 +128,28 @@ def _synthetic(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "CountNearDuplicates", stub.CountNearDuplicates, near
     yield "ListRows", stub.ListRows, pb.ListRowsRequest(specialist=n.specialist)
     yield "ListRows by digest", stub.ListRows, pb.ListRowsRequest(dataset_digest=n.dataset)
+
+
+def _imports(channel: grpc.Channel, n: Names) -> Iterator[Call]:
+    pb, stub = imports_pb2, imports_pb2_grpc.ImportServiceStub(channel)
+    header = pb.ImportHeader(name="walk", licence="MIT", share_percent=1, specialists=[n.specialist], request_id="walk")
+    yield "ImportDataset", stub.ImportDataset, iter([pb.ImportDatasetRequest(header=header)])
+    yield "ForgetImport", stub.ForgetImport, pb.ForgetImportRequest(name=n.imported)
+
+
+def _syntheses(channel: grpc.Channel, n: Names) -> Iterator[Call]:
+    pb, stub = synthesis_pb2, synthesis_pb2_grpc.SynthesisServiceStub(channel)
+    spec = pb.SynthesisSpec(specialist=n.specialist, task="answer", target=1)
+    decision = pb.SampleDecision(row_id="row_1", accept=True)
+    yield "CreateSynthesis", stub.CreateSynthesis, pb.CreateSynthesisRequest(spec=spec)
+    yield "ListSyntheses", stub.ListSyntheses, pb.ListSynthesesRequest(specialist=n.specialist)
+    yield "GetSynthesis", stub.GetSynthesis, pb.GetSynthesisRequest(synthesis_id=n.synthesis)
+    yield "WatchSynthesis", stub.WatchSynthesis, pb.WatchSynthesisRequest(synthesis_id=n.synthesis)
+    yield "CancelSynthesis", stub.CancelSynthesis, pb.CancelSynthesisRequest(synthesis_id=n.synthesis)
+    yield "ResumeSynthesis", stub.ResumeSynthesis, pb.ResumeSynthesisRequest(synthesis_id=n.synthesis)
+    yield "ListSamples", stub.ListSamples, pb.ListSamplesRequest(synthesis_id=n.synthesis)
+    review = pb.ReviewSamplesRequest(synthesis_id=n.synthesis, decisions=[decision])
+    yield "ReviewSamples", stub.ReviewSamples, review
 
 
 def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:
@@ -119,3 +166,14 @@ def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "GetRun", stub.GetRun, pb.GetRunRequest(run_id=n.run)
     yield "WatchRun", stub.WatchRun, pb.WatchRunRequest(run_id=n.run)
     yield "CancelRun", stub.CancelRun, pb.CancelRunRequest(run_id=n.run)
+
+
+CALLS: tuple[tuple[str, Callable[[grpc.Channel, Names], Iterator[Call]]], ...] = (
+    ("registry", _registry),
+    ("inference", _inference),
+    ("evaluation", _evaluation),
+    ("synthetic", _synthetic),
+    ("synthetic", _imports),
+    ("synthetic", _syntheses),
+    ("training", _training),
+)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,11 +22,21 @@ name = "tiny-reports"
 base = "tiny"
 recipe = "tiny"
 house_terms = ["control envelope", "friction ledger"]
+[sampling]
+max_tokens = 24
+# As in the sample: documents that the quiz of knowledge rows misses would get more rows in the second demo's dataset.
+[rows]
+knowledge = false
+[evaluation]
+max_rows = 12
+max_answers = 6
+max_suite_items = 4
 [gate]
 min_rows = 1
-[[gate.thresholds]]
+beat = ["base"]
+[gate.primary]
 metric = "perplexity"
-min_gain_over_base = {gain}
+min_gain = {gain}
 """
 
 
@@ -63,24 +74,22 @@ def _state(directory: Path) -> Path:
 
 
 def _demo(prefix: list[str], state: Path, sample: Path) -> tuple[int, str, dict[str, Any]]:
-    command = [
-        *prefix,
-        sys.executable,
-        "-m",
-        "tailor.cli.main",
-        "--state-dir",
-        str(state),
-        "demo",
-        "--sample",
-        str(sample),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False, cwd=SAMPLE.parents[1])
+    status, output = _tailor(prefix, "--state-dir", str(state), "demo", "--sample", str(sample))
     file = state / "demo.json"
-    return (
-        result.returncode,
-        result.stdout + result.stderr,
-        json.loads(file.read_text(encoding="utf-8")) if file.exists() else {},
-    )
+    return status, output, json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _tailor(prefix: list[str], *arguments: str) -> tuple[int, str]:
+    command = [*prefix, sys.executable, "-m", "tailor.cli.main", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False, cwd=SAMPLE.parents[1])
+    return result.returncode, result.stdout + result.stderr
+
+
+def _printed_commands(output: str) -> dict[str, list[str]]:
+    """The arguments of the commands that a refused demo prints, by their first words. The override comes last."""
+    lines = [shlex.split(line) for line in output.splitlines() if line.startswith("  tailor ")]
+    assert lines, output
+    return {"override" if "--override" in line else line[1]: line[1:] for line in lines}
 
 
 def test_the_demo_runs_without_a_network_and_a_second_run_trains_nothing(tmp_path: Path) -> None:
@@ -91,20 +100,35 @@ def test_the_demo_runs_without_a_network_and_a_second_run_trains_nothing(tmp_pat
     assert first["documents_published"] == first["documents_anonymized"] + sum(rejected.values())
     assert rejected == {"CORRUPT": 1, "EMPTY": 1}
     assert first["promoted"] is True
-    assert first["scores"]["tuned"]["perplexity"] < first["scores"]["base"]["perplexity"]
+    (perplexity,) = (item for item in first["evaluation"]["metrics"] if item["metric"] == "perplexity")
+    assert perplexity["gains"]["base"]["low"] > 0
     assert first["run"]["steps"] > 0
     assert len(first["answers"]) == 3
     assert all(answer["draft_id"].startswith("drf_") for answer in first["answers"])
+    assert all(answer["examples"] and answer["few_shot"] for answer in first["answers"])
+    assert first["new"] == [f"{first['documents_published']} documents", "the dataset", "the adapter"]
     status, output, second = _demo(prefix, state, sample)
     assert status == 0, output
     assert "nothing is new" in output
     assert (second["run"], second["adapter"], second["dataset"]) == (first["run"], first["adapter"], first["dataset"])
-    assert second["documents_rejected"]["DUPLICATE"] == first["documents_anonymized"]
+    assert (second["documents_published"], second["documents_unchanged"]) == (0, first["documents_published"])
+    assert second["new"] == []
 
 
-def test_the_demo_fails_and_says_why_the_gate_refuses(tmp_path: Path) -> None:
-    status, output, report = _demo([], _state(tmp_path), _sample(tmp_path, 1e9))
+def test_a_refused_demo_prints_commands_that_lead_to_a_promotion(tmp_path: Path) -> None:
+    state, sample = _state(tmp_path), _sample(tmp_path, 1e9)
+    status, output, report = _demo([], state, sample)
     assert status == 1, output
-    assert "perplexity" in output
+    assert "perplexity gains" in output
     assert "GATE_NOT_MET" in output
     assert report["promoted"] is False
+    assert report["verdict"]["decision"] == "refused"
+    commands = _printed_commands(output)
+    (sample / "specialist.toml").write_text(SPECIALIST.format(gain=0.5), encoding="utf-8")
+    try:
+        for name in ("up", "adapters", "specialist", "promote"):
+            status, output = _tailor([], *commands[name])
+            assert status == 0, output
+        assert "is served by" in output
+    finally:
+        _tailor([], "--state-dir", str(state), "down")

@@ -17,7 +17,7 @@ from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import registry_pb2
-from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.api.synthetic.v1 import imports_pb2, imports_pb2_grpc, synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.producer import KafkaRecordProducer
@@ -44,7 +44,11 @@ SPECIALIST = models_pb2.SpecialistChanged(
     preference_recipe="tiny-dpo",
     keep_drafts=True,
     house_terms=["control envelope", "friction ledger", "evidence pack"],
-    gate=models_pb2.Gate(min_rows=2, thresholds=[models_pb2.Threshold(metric="perplexity", min_gain_over_base=0.5)]),
+    sampling=models_pb2.SamplingDefaults(max_tokens=24),
+    evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6, max_suite_items=4),
+    gate=models_pb2.Gate(
+        min_rows=2, beat=["base"], primary=models_pb2.PrimaryMetric(metric="perplexity", min_gain=0.5)
+    ),
 )
 PREFERENCES = """\
 method = "dpo"
@@ -311,6 +315,7 @@ def test_objects_outside_a_keys_reach_are_answered_like_missing_ones(installatio
         run=adapter.adapter.run_id,
         evaluation=adapter.evaluation.evaluation_id,
         draft=draft_id,
+        imported=import_chat(installation),
     )
     request = registry_pb2.CreateKeyRequest(
         name="walk", role=common_pb2.Role.Value(f"ROLE_{role}"), specialists=["other-reports"]
@@ -319,6 +324,19 @@ def test_objects_outside_a_keys_reach_are_answered_like_missing_ones(installatio
     outcomes = answers(installation, secret, names)
     assert outcomes == answers(installation, secret, Names())
     assert {outcome.partition(" ")[0] for outcome in outcomes.values()} <= {"NOT_FOUND", "PERMISSION_DENIED"}
+
+
+def import_chat(installation: Installation) -> str:
+    """The name of an import for this specialist only."""
+    header = imports_pb2.ImportHeader(
+        name="walk-chat", licence="MIT", share_percent=1, specialists=[NAME], request_id="walk-chat"
+    )
+    messages = [imports_pb2.ImportMessage(role=role, content=f"A {role} speaks.") for role in ("user", "assistant")]
+    chunk = imports_pb2.ImportChunk(rows=[imports_pb2.ImportRow(messages=messages)])
+    requests = [imports_pb2.ImportDatasetRequest(header=header), imports_pb2.ImportDatasetRequest(chunk=chunk)]
+    stub = imports_pb2_grpc.ImportServiceStub(installation.channel("synthetic"))
+    answer = stub.ImportDataset(iter(requests), timeout=60)
+    return str(getattr(answer, "import").name)
 
 
 def test_publishing_the_same_corpus_again_creates_nothing_new(installation: Installation, tmp_path: Path) -> None:

@@ -51,7 +51,12 @@ SPECIALIST = models_pb2.SpecialistChanged(
     base="tiny",
     recipe="tiny",
     selection=models_pb2.Selection(sources=[SOURCE]),
-    gate=models_pb2.Gate(thresholds=[models_pb2.Threshold(metric="perplexity", min_gain_over_base=-1e9)]),
+    sampling=models_pb2.SamplingDefaults(max_tokens=24),
+    evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6, max_suite_items=4),
+    gate=models_pb2.Gate(
+        beat=["base"],
+        primary=models_pb2.PrimaryMetric(metric="perplexity", min_gain=-1e9, min_gain_over_incumbent=-1e9),
+    ),
     on_erasure=models_pb2.ON_ERASURE_RETIRE,
 )
 

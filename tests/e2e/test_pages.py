@@ -34,12 +34,19 @@ base = "tiny"
 recipe = "tiny"
 keep_drafts = true
 preference_recipe = "dpo"
+[sampling]
+max_tokens = 24
+[evaluation]
+max_rows = 12
+max_answers = 6
+max_suite_items = 4
 [gate]
 min_rows = 1
-[[gate.thresholds]]
+beat = ["base"]
+[gate.primary]
 metric = "perplexity"
-min_gain_over_base = -1000000.0
-max_loss_to_incumbent = 1000000.0
+min_gain = -1000000.0
+min_gain_over_incumbent = -1000000.0
 """
 
 

@@ -11,7 +11,8 @@ from services.synthetic.adapters.seed_documents import SqlSeedDocuments
 from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.adapters.tokenizers import StoredTokenizers
-from services.synthetic.domain import Specialist
+from services.synthetic.adapters.translation_score import ChrfScore
+from services.synthetic.domain import CleanTexts, Specialist
 from services.synthetic.rows.grounding import unsupported
 from services.synthetic.rows.passages import passages
 from services.synthetic.settings import Settings
@@ -61,7 +62,9 @@ def test_tailors_own_inference_teaches_within_the_budget(
     syntheses, store = SqlSyntheses(engine), S3Store.from_settings(settings)
     documents = SqlSeedDocuments(engine, store, lambda specialist, document_ids: {})
     teacher = OpenAiModel(f"{installation.connection.inference_url}/v1", installation.operator_key, "base")
-    commands = SynthesisCommands(syntheses, documents, lambda specialist, text: text, teacher, None, {})
+    commands = SynthesisCommands(
+        syntheses, documents, lambda row_id, texts, labels: CleanTexts(tuple(texts), 0), teacher, None, {}
+    )
     created = commands.create(SPEC, SPECIALIST, "e2e")
     runner = SynthesisRunner(
         syntheses,
@@ -72,6 +75,7 @@ def test_tailors_own_inference_teaches_within_the_budget(
         {SPECIALIST.name: SPECIALIST}.get,
         StoredTokenizers(store),
         unsupported,
+        ChrfScore(),
         replace(settings.run_limits, parallel=2),
     )
     assert runner.run_next(threading.Event())

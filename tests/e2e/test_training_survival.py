@@ -130,7 +130,9 @@ def story(installation: Installation) -> Iterator[Story]:
         base="tiny",
         recipe="killed-chain",
         selection=models_pb2.Selection(sources=["nowhere"]),
-        gate=models_pb2.Gate(thresholds=[models_pb2.Threshold(metric="perplexity", min_gain_over_base=1e9)]),
+        sampling=models_pb2.SamplingDefaults(max_tokens=24),
+        evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6, max_suite_items=4),
+        gate=models_pb2.Gate(primary=models_pb2.PrimaryMetric(metric="perplexity", min_gain=1e9)),
     )
     installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=specialist), timeout=10)
     datasets = Datasets(installation)
@@ -337,4 +339,5 @@ def _evaluated(installation: Installation, adapters: list[str]) -> None:
     for evaluation in ask_until(ended, "evaluations of the policies", 240):
         assert evaluation.state == evaluation_pb2.EVALUATION_STATE_SUCCEEDED, evaluation.reason
         assert evaluation.rows_total == evaluation.rows_done > 0
-        assert evaluation.result.candidate.values["parity"] < 0.1
+        (parity,) = (item for item in evaluation.result.suites if item.metric == "parity")
+        assert parity.models["candidate"].value < 0.1

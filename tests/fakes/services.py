@@ -27,6 +27,7 @@ from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.cli.records import Record
 from tailor.errors import (
     Aborted,
+    AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -77,15 +78,27 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.tokens: list[str] = []
         self.down = False
         self.undecided = 0  # the number of answers that still say that the gate has not decided
+        self.other_definition = False  # whether the specialist's definition differs from any that is created
         self.erasures: list[registry_pb2.EraseRequest] = []
         self.lifted: list[str] = []
         self.receipt = ""
         self.audit = audit_pb2.GetAuditResponse()
+        self.reasons: list[str] = []  # of operators' decisions
+        self.waiting: list[registry_pb2.CatalogueAdapter] = []
+        self.decisions: list[registry_pb2.OperatorDecision] = []
+        self.entries: list[registry_pb2.LeaderboardEntry] = []
+        self.pins: list[tuple[str, bool]] = []
 
-    def _adapter(self, digest: str, decision: Any, refusals: list[str]) -> registry_pb2.CatalogueAdapter:
+    def _adapter(self, digest: str, decision: Any, reasons: list[str]) -> registry_pb2.CatalogueAdapter:
         adapter = models_pb2.AdapterTrained(digest=digest, specialist="engagement-reports", dataset_digest=DATASET)
-        item = registry_pb2.CatalogueAdapter(adapter=adapter, decision=decision, refusals=refusals)
+        item = registry_pb2.CatalogueAdapter(adapter=adapter, decision=decision, reasons=reasons)
         item.serving = decision == registry_pb2.DECISION_PASSED
+        item.state = {
+            registry_pb2.DECISION_PASSED: registry_pb2.ADAPTER_STATE_SERVING,
+            registry_pb2.DECISION_REFUSED: registry_pb2.ADAPTER_STATE_REFUSED,
+        }.get(decision, registry_pb2.ADAPTER_STATE_EVALUATING)
+        if item.state == registry_pb2.ADAPTER_STATE_REFUSED:
+            item.advice = f"`tailor specialist update engagement-reports.toml`, then `tailor evaluate {digest[:12]}`"
         if decision != registry_pb2.DECISION_UNSPECIFIED:
             item.evaluation.rows = 16
         return item
@@ -108,9 +121,48 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         if request.specialist.revision != self.specialist.revision:
             text = f"Current revision is {self.specialist.revision}. Reload and retry."
             refuse(context, Aborted(Reason.REVISION_MOVED, text))
-        self.specialist.CopyFrom(request.specialist)
-        self.specialist.revision += 1
-        return registry_pb2.UpdateSpecialistResponse(specialist=self.specialist)
+        change = registry_pb2.FieldChange(
+            field="gate.min_rows",
+            before=str(self.specialist.gate.min_rows),
+            after=str(request.specialist.gate.min_rows),
+        )
+        changes = [change] if change.before != change.after else []
+        if not request.validate_only:
+            self.specialist.CopyFrom(request.specialist)
+            self.specialist.revision += 1
+        return registry_pb2.UpdateSpecialistResponse(specialist=self.specialist, changes=changes)
+
+    def DeleteSpecialist(self, request: Any, context: Any) -> Any:
+        if request.name != self.specialist.name:
+            refuse(context, NotFound(Reason.UNKNOWN_SPECIALIST, f"There is no specialist {request.name}."))
+        deleted, self.specialist.deleted = not self.specialist.deleted, True
+        self.reasons.append(request.reason)
+        return registry_pb2.DeleteSpecialistResponse(specialist=self.specialist, deleted=deleted)
+
+    def ListApprovals(self, request: Any, context: Any) -> Any:
+        return registry_pb2.ListApprovalsResponse(adapters=self.waiting)
+
+    def ApproveAdapter(self, request: Any, context: Any) -> Any:
+        self.reasons.append(request.reason)
+        serving = models_pb2.SpecialistServing(
+            specialist=self.specialist.name, generation=self.generation + 1, adapter_digest=request.adapter_digest
+        )
+        return registry_pb2.ApproveAdapterResponse(serving=serving)
+
+    def DeclineAdapter(self, request: Any, context: Any) -> Any:
+        self.reasons.append(request.reason)
+        decision = registry_pb2.OperatorDecision(adapter_digest=request.adapter_digest, reason=request.reason)
+        return registry_pb2.DeclineAdapterResponse(decision=decision)
+
+    def GetLeaderboard(self, request: Any, context: Any) -> Any:
+        return registry_pb2.GetLeaderboardResponse(metric="rougeL", entries=self.entries)
+
+    def PinEntry(self, request: Any, context: Any) -> Any:
+        self.pins.append((request.entry, request.pinned))
+        return registry_pb2.PinEntryResponse()
+
+    def ListDecisions(self, request: Any, context: Any) -> Any:
+        return registry_pb2.ListDecisionsResponse(decisions=self.decisions)
 
     def ListSpecialists(self, request: Any, context: Any) -> Any:
         names = ["a", "b", "c"]
@@ -120,6 +172,8 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.ListSpecialistsResponse(specialists=[item], next_page_token=following)
 
     def CreateSpecialist(self, request: Any, context: Any) -> Any:
+        if self.other_definition:
+            refuse(context, AlreadyExists(Reason.SPECIALIST_EXISTS, "The name has another definition."))
         if not request.specialist.base:
             violations = {"base": "must name a base"}
             refuse(
@@ -160,7 +214,11 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.undecided = max(0, self.undecided - 1)
         return [
             self._adapter(ADAPTER, decision, []),
-            self._adapter(REFUSED_ADAPTER, registry_pb2.DECISION_REFUSED, ["rougeL gained 0.00, needs 0.02"]),
+            self._adapter(
+                REFUSED_ADAPTER,
+                registry_pb2.DECISION_REFUSED,
+                ["rougeL gains +0.001 (95 %: -0.010 to +0.012, 16 rows) over base"],
+            ),
         ]
 
     def ListAdapters(self, request: Any, context: Any) -> Any:
@@ -174,6 +232,10 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             refuse(context, InvalidArgument(Reason.AMBIGUOUS_ADAPTER, "Several adapters begin with these digits."))
         return registry_pb2.GetAdapterResponse(adapter=matches[0])
 
+    def PlanEvaluation(self, request: Any, context: Any) -> Any:
+        sentence = f"with 20 of 20 held-out rows of {len(request.dataset_digests)} datasets a difference below 0.05 cannot be seen"
+        return registry_pb2.PlanEvaluationResponse(metric="log_likelihood", rows=20, sentence=sentence)
+
     def GetDataset(self, request: Any, context: Any) -> Any:
         if not DATASET.startswith(request.digest):
             refuse(context, NotFound(Reason.UNKNOWN_DATASET, f"No dataset's digest begins with {request.digest}."))
@@ -182,14 +244,23 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             dataset=models_pb2.DatasetBuilt(digest=DATASET, documents=40),
             left_out={"no_words": count},
             train_tokens=81_000,
+            quiz=registry_pb2.QuizCounts(documents=30, questions=88, beyond_limit=5, without_questions=1),
+            imports=[registry_pb2.ImportCount(name="chat", licence="CC-BY-4.0", share_percent=20, rows=1250)],
+            languages={"": registry_pb2.LanguageCount(rows=31, documents=4)},
+            teacher_tokens=5_200,
         )
 
     def Promote(self, request: Any, context: Any) -> Any:
         if request.expected_generation != self.generation:
             refuse(context, Aborted(Reason.GENERATION_MOVED, "The generation has changed."))
         self.generation += 1
+        if request.override:
+            self.reasons.append(request.reason)
         serving = models_pb2.SpecialistServing(
-            specialist=request.specialist, generation=self.generation, adapter_digest=request.adapter_digest
+            specialist=request.specialist,
+            generation=self.generation,
+            adapter_digest=request.adapter_digest,
+            overridden=request.override,
         )
         return registry_pb2.PromoteResponse(serving=serving)
 
@@ -297,7 +368,7 @@ class FakeAnonymization(anonymization_pb2_grpc.AnonymizationServiceServicer):
 
     def ResolveSubject(self, request: Any, context: Any) -> Any:
         self.resolved.append(request.dry_run)
-        document_ids = ["doc_1", "doc_2"] if request.subject == "Sarah Jenkins" else []
+        document_ids = ["doc_1", "doc_2", "txt_1"] if request.subject == "Sarah Jenkins" else []
         return anonymization_pb2.ResolveSubjectResponse(document_ids=document_ids, vault_entries=3)
 
     def LiftSubject(self, request: Any, context: Any) -> Any:
@@ -554,7 +625,15 @@ class FakeSynthesis(synthesis_pb2_grpc.SynthesisServiceServicer):
 
 
 class FakeEvaluation(evaluation_pb2_grpc.EvaluationServiceServicer):
-    """Starts an evaluation, which never ends."""
+    """Starts an evaluation, which never ends, and gives one comparison."""
+
+    def __init__(self) -> None:
+        self.comparison = evaluation_pb2.CompareEvaluationsResponse()
+        self.compared: list[evaluation_pb2.CompareEvaluationsRequest] = []
+
+    def CompareEvaluations(self, request: Any, context: Any) -> Any:
+        self.compared.append(request)
+        return self.comparison
 
     def Evaluate(self, request: Any, context: Any) -> Any:
         return evaluation_pb2.EvaluateResponse(evaluation_id=f"evl_{request.adapter_digest[:4]}")
@@ -572,6 +651,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         self.calls = 0
         self.cancelled = False
         self.endless = False
+        self.max_messages = 100
         self.asked: list[inference_pb2.GenerateRequest] = []
 
     def _check(self, request: Any, context: Any) -> inference_pb2.Provenance:
@@ -580,6 +660,8 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         if self.failures:
             self.failures -= 1
             refuse(context, Unavailable(Reason("NO_MODEL"), "No model is ready."))
+        if len(getattr(request, "messages", ())) > self.max_messages:
+            refuse(context, InvalidArgument(Reason.PROMPT_TOO_LONG, "The prompt leaves no room for an answer."))
         if request.model not in ("base", "engagement-reports"):
             refuse(context, NotFound(Reason.UNKNOWN_SPECIALIST, f"There is no specialist {request.model}."))
         if request.model == "base":

@@ -19,7 +19,7 @@ from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import signer
 from services.registry.consumers import Consumers
-from services.registry.domain import RETIRE, CanaryPolicy, Gate, Serving, Specialist, Threshold
+from services.registry.domain import RETIRE, CanaryPolicy, Gate, PrimaryMetric, Serving, Specialist
 from services.registry.handlers import canaries, specialists
 from services.registry.handlers.canaries import CanaryWatcher
 from services.registry.queries import Queries
@@ -32,11 +32,12 @@ from tailor.events.outbox import Outbox
 from tailor.rpc.identity import Identity
 from tailor.storage.memory import MemoryStore
 from tests.datasets import built
+from tests.evaluations import make_evaluated, make_figures
 from tests.unit.inference.fakes import FakeEngine, FakeStream, make_world
 
 NAME = "reports"
 POLICY = CanaryPolicy(percent=30, min_calls=10, max_seconds=600)
-SPECIALIST = Specialist(NAME, "tiny", "lora", gate=Gate((Threshold("rougeL"),), 1), on_erasure=RETIRE)
+SPECIALIST = Specialist(NAME, "tiny", "lora", gate=Gate(PrimaryMetric("rougeL"), beat=("base",)), on_erasure=RETIRE)
 KEYS = tuple(Caller("key", "team", key_id=f"key_{number:016x}") for number in range(40))
 
 
@@ -137,13 +138,11 @@ class House:
 
     def evaluate(self, digest: str, *, rouge: float = 0.2) -> None:
         serving = self.serving()
-        evaluated = models_pb2.AdapterEvaluated(
+        evaluated = make_evaluated(
+            digest,
+            NAME,
+            make_figures("rougeL", base=0.1, incumbent=0.1, candidate=rouge),
             evaluation_id=f"evl-{digest}-{serving.generation}",
-            adapter_digest=digest,
-            specialist=NAME,
-            base=models_pb2.Scores(values={"rougeL": 0.1}),
-            candidate=models_pb2.Scores(values={"rougeL": rouge, "parity": 0.01}),
-            rows=4,
             incumbent_generation=serving.generation,
             incumbent_digest=serving.adapter_digest,
         )

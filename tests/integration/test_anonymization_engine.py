@@ -187,6 +187,8 @@ class DirectChannel:
 
         return call if method.endswith("/Anonymize") else lambda *_, **__: None
 
+    stream_unary = unary_unary
+
 
 def test_a_stored_draft_has_nothing_personal_and_the_surrogates_of_the_corpus(
     analyzer: Analyzer,

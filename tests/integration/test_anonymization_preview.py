@@ -20,6 +20,7 @@ from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.keyring import DRAW
 from services.anonymization.vault.subjects import SubjectIndex
+from services.anonymization.vault.true_values import TrueValueFinder
 from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.api.common.v1 import common_pb2
@@ -85,6 +86,7 @@ class World:
             previewer=Preview(analyzer, surrogates, self.vault),
             vault=self.vault,
             subjects=subjects,
+            true_values=TrueValueFinder(engine, self.vault, analyzer),
             audit=SqlAuditLog(engine),
         )
         trust.write_text("{}")

@@ -6,12 +6,16 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.anonymization.bootstrap import MIGRATIONS
+from services.anonymization.domain import NO_LABELS, Anonymized
+from services.anonymization.handlers import anonymize_row
+from services.anonymization.ports import Anonymizer
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.subjects import SubjectIndex
 from services.anonymization.vault.vault import SqlVault
 from tailor.errors import InvalidArgument
+from tailor.words import Labels
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
@@ -26,6 +30,19 @@ def replace(value: str, surrogates: Surrogates, people: People) -> str:
     if value[0] in "+0":
         return surrogates.other("PHONE_NUMBER", value)
     return surrogates.person(value, "", people)
+
+
+class NameAnonymizer(Anonymizer):
+    """Replaces Ngozi Okafor."""
+
+    def __init__(self, surrogates: Surrogates) -> None:
+        self._surrogates = surrogates
+
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
+        surrogates, people = self._surrogates.for_document("", []), People.of(["Ngozi Okafor"])
+        name = surrogates.person("Ngozi Okafor", "", people)
+        changed = tuple(text.replace("Ngozi Okafor", name) for text in texts)
+        return Anonymized(changed, {"PERSON": 1}, values=frozenset(surrogates.issued))
 
 
 class World:
@@ -71,6 +88,17 @@ def test_a_person_is_found_by_name_mail_or_phone(world: World, subject: str, doc
     world.write("doc_3", "n.okafor@kestrel.example", "+44 20 7946 0958")
     world.write("doc_4", "Ngozi Brown", "Peter Okafor")
     assert world.index.resolve(subject, dry_run=True).document_ids == documents
+
+
+def test_a_row_that_comes_from_no_document_is_found_too(world: World) -> None:
+    world.write("doc_1", "Ngozi Okafor")
+    row_id = f"txt_{7:032x}"
+    anonymizer = NameAnonymizer(world.surrogates)
+    result = anonymize_row(anonymizer, world.index, row_id, ("Who is Ngozi Okafor?", "Nobody."), NO_LABELS)
+    assert "Okafor" not in result.texts[0] and result.values
+    assert world.index.resolve("Ngozi Okafor", dry_run=False).document_ids == ("doc_1", row_id)
+    assert world.index.forget("doc_1") + world.index.forget(row_id) == 0
+    assert world.index.resolve("Ngozi Okafor", dry_run=True).document_ids == ()
 
 
 def test_an_erased_person_is_masked_in_every_form_without_new_vault_entries(world: World) -> None:

@@ -32,6 +32,7 @@ from tailor.errors import Aborted, InvalidArgument, NotFound, PermissionDenied, 
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
+from tests.evaluations import make_evaluated, make_figures
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -84,12 +85,11 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt(digest=request.digest))
 
     def ListAdapters(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.ListAdaptersResponse:
-        scores = models_pb2.Scores(values={"bleu": 3.0})
         adapter = registry_pb2.CatalogueAdapter(
             adapter=models_pb2.AdapterTrained(digest="a", kind=models_pb2.ADAPTER_KIND_POLICY, specialist="s"),
-            evaluation=models_pb2.AdapterEvaluated(base=scores, candidate=scores),
+            evaluation=make_evaluated("a", "s", make_figures("bleu", base=3.0, candidate=3.0)),
             decision=registry_pb2.DECISION_REFUSED,
-            refusals=["no gain"],
+            reasons=["no gain"],
         )
         bare = registry_pb2.CatalogueAdapter(adapter=models_pb2.AdapterTrained(digest="b", specialist="s"))
         return registry_pb2.ListAdaptersResponse(adapters=[adapter, bare])

@@ -119,6 +119,16 @@ def _answer_documents(state_dir: Path, stop: threading.Event) -> None:
             producer.flush()
 
 
+def _read_submitted(state_dir: Path) -> list[bytes]:
+    """All submissions on the broker."""
+    settings = KafkaSettings(kafka_bootstrap_servers=stack.connection(state_dir).publisher.bootstrap_servers)
+    with TopicReader(settings, ["document.submitted.v1"], Start.BEGINNING) as reader:
+        records: list[bytes] = []
+        while batch := reader.poll(3000):
+            records += [record.value for record in batch]
+    return records
+
+
 class RefusedTraining(FakeTraining):
     """Ends with an adapter that the gate refuses."""
 
@@ -140,6 +150,7 @@ def test_the_demo_goes_from_documents_to_answers_and_can_leave_the_stack_running
     assert result.exit_code == 0, result.output
     figures = json.loads((state_dir / "demo.json").read_text())
     assert (figures["documents_published"], figures["documents_anonymized"]) == (DOCUMENTS, DOCUMENTS - 1)
+    assert figures["documents_unchanged"] == 0
     assert figures["documents_rejected"] == {"EMPTY": 1}
     assert figures["personal_data_found"] == {"PERSON": 2 * (DOCUMENTS - 1)}
     assert figures["adapter"] == {"digest": ADAPTER}
@@ -160,12 +171,26 @@ def test_a_refusal_by_the_gate_ends_the_demo_with_status_1_and_stops_the_stack(s
         result = _demo(state_dir, sample)
 
     assert result.exit_code == 1
-    assert "refused: rougeL gained 0.00, needs 0.02" in result.stderr
+    assert "refused: rougeL gains +0.001" in result.stderr
     assert "error: GATE_NOT_MET:" in result.stderr
+    update = f"tailor specialist update {sample / 'specialist.toml'} --state-dir {state_dir}"
+    assert update in result.stderr
     figures = json.loads((state_dir / "demo.json").read_text())
     assert (figures["promoted"], figures["answers"], figures["seconds"]["asking"]) == (False, [], 0.0)
     snapshot = stack.status(state_dir)
     assert snapshot is not None and not snapshot.running
+
+
+def test_a_second_demo_publishes_only_what_changed(state_dir: Path, sample: Path) -> None:
+    with services(state_dir, FakeTraining):
+        first = _demo(state_dir, sample, "--keep")
+        second = _demo(state_dir, sample, "--keep")
+        figures = json.loads((state_dir / "demo.json").read_text())
+
+    assert (first.exit_code, second.exit_code) == (0, 0), second.output
+    assert f"all {DOCUMENTS} documents are unchanged since an earlier demo" in second.stderr
+    assert (figures["documents_published"], figures["documents_unchanged"]) == (0, DOCUMENTS)
+    assert len(_read_submitted(state_dir)) == DOCUMENTS
 
 
 def test_an_invalid_sample_is_refused_and_leaves_a_running_stack_alone(state_dir: Path, sample: Path) -> None:

@@ -99,7 +99,8 @@ def test_evaluation_deletes_results_and_fails_unfinished_evaluations(database: D
         "('a2', 'reports', 'd2', 'tiny', 's3://m/x', 'ab', 1)",
         "INSERT INTO evaluations (evaluation_id, adapter_digest, state) VALUES ('evl_1', 'a1', 'SUCCEEDED'), "
         "('evl_2', 'a1', 'QUEUED'), ('evl_3', 'a2', 'QUEUED')",
-        "INSERT INTO results (evaluation_id, model, key, answers, scores) VALUES ('evl_1', 'base', 'k', '[]', '[]')",
+        "INSERT INTO results (evaluation_id, model, key, answers, scores, rejected_scores, notes) "
+        "VALUES ('evl_1', 'base', 'k', '[]', '[]', '[]', '{}')",
     )
     outbox = Outbox(engine, evaluation_tables.outbox, MemoryProducer("evaluation"))
     evaluations, results = SqlEvaluations(engine, outbox), SqlModelResults(engine)

@@ -9,11 +9,19 @@ import pytest
 from sqlalchemy import Engine
 
 from services.evaluation.adapters import tables
-from services.evaluation.adapters.metrics import compute_metrics
+from services.evaluation.adapters.judging_sql import SqlAgreements, SqlDefinitions
 from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlModelResults
 from services.evaluation.bootstrap import MIGRATIONS
 from services.evaluation.consumers import Consumers
-from services.evaluation.domain import EvaluationState, ModelResult, Score, Specialists
+from services.evaluation.domain import (
+    Agreement,
+    Answer,
+    EvaluationState,
+    ModelResult,
+    Score,
+    Specialists,
+    SpecialistTerms,
+)
 from services.evaluation.rpc import EvaluationServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
@@ -50,7 +58,6 @@ class World:
             artifacts=self.artifacts,
             evaluations=self.evaluations,
             results=self.results,
-            metrics=compute_metrics,
             specialists=specialists,
         )
         self.consumers = Consumers(self.artifacts, self.evaluations, specialists)
@@ -92,9 +99,12 @@ def test_an_adapter_is_evaluated_stored_and_published_once(engine: Engine) -> No
     assert not world.worker.evaluate_next(RUNNING)
     (message,) = world.published()
     assert (message.adapter_digest, message.rows, message.incumbent_generation) == ("ad1", 4, 0)
-    assert message.candidate.values["rougeL"] == 1.0 > message.base.values["rougeL"]
-    assert set(message.base.values) == {"rouge1", "rouge2", "rougeL", "bleu", "house_terms_f1", "perplexity"}
-    assert not message.HasField("incumbent")
+    figures = {item.metric: item for item in message.metrics}
+    assert figures["rougeL"].models["candidate"].value == 1.0 > figures["rougeL"].models["base"].value
+    assert figures["rougeL"].gains["base"].low > 0.5
+    assert {"log_likelihood", "rougeL", "bleu", "terms", "repetition", "perplexity"} <= set(figures)
+    assert set(figures["rougeL"].models) == {"base", "candidate"}
+    assert (message.held_out_rows, message.specialist_revision) == (4, 1)
     set_caller(Caller("service", "console"))
     response = world.servicer.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest="ad1"), CONTEXT)
     assert (
@@ -121,7 +131,8 @@ def test_an_adapter_is_evaluated_again_on_command_with_the_incumbent(engine: Eng
     assert world.worker.evaluate_next(RUNNING)
     *_, message = world.published()
     assert (message.evaluation_id, message.incumbent_digest, message.incumbent_generation) == (evaluation_id, "ad0", 4)
-    assert message.incumbent.values["rougeL"] == 1.0
+    rouge = next(item for item in message.metrics if item.metric == "rougeL")
+    assert (rouge.models["incumbent"].value, rouge.gains["incumbent"].value) == (1.0, 0.0)
     assert world.worker.models.calls.count("adapter:ad0") == 4
     with pytest.raises(AlreadyExists):
         world.servicer.Evaluate(evaluation_pb2.EvaluateRequest(adapter_digest="ad0", request_id="again"), CONTEXT)
@@ -160,8 +171,50 @@ def test_an_evaluation_is_claimed_once_and_released_with_the_transaction(engine:
 
 def test_results_survive_and_serve_later_evaluations_on_the_same_rows(engine: Engine) -> None:
     results = World(engine).results
-    result = ModelResult(("an answer",), (Score(-1.25, 3),))
+    answers, notes = (Answer("an answer", False, 0.5, 7, 3), None), {"document_ids": ["doc_1"], "refused prompts": 2}
+    result = ModelResult(answers, (Score(-1.25, 3), None), (None, Score(-2.0, 1)), notes)
     results.add("evl_1", "adapter:ad1", "k", result)
     results.add("evl_1", "adapter:ad1", "k", ModelResult((), ()))
-    assert results.find("evl_1", "adapter:ad1", "k") == result == results.find_for_adapter("ad1", "k")
-    assert results.find("evl_1", "base", "k") is None and results.find_for_adapter("ad1", "other") is None
+    assert results.find("adapter:ad1", "k", "evl_1") == result == results.find("adapter:ad1", "k")
+    assert results.find("adapter:ad1", "k", "evl_2") is None
+    assert results.find("base:smollm2", "k") is None and results.find("adapter:ad1", "other") is None
+
+
+def test_the_newest_ranked_dataset_belongs_to_its_specialist(engine: Engine) -> None:
+    world = World(engine)
+    world.prepare()
+    assert world.artifacts.newest_ranked("reports") is None
+    for digest in ("pairs1", "pairs2"):
+        manifest = common_pb2.ObjectRef(uri=f"s3://datasets/{digest}/manifest.json", sha256="0" * 64, size_bytes=9)
+        kind = models_pb2.DATASET_KIND_PREFERENCE
+        built = models_pb2.DatasetBuilt(digest=digest, specialist="reports", kind=kind, manifest=manifest)
+        world.handle("dataset.built.v1", built)
+    newest = world.artifacts.newest_ranked("reports")
+    assert newest is not None
+    assert newest[0] == "pairs2"
+    assert world.artifacts.newest_ranked("memos") is None
+
+
+def test_agreements_are_kept_by_their_key(engine: Engine) -> None:
+    agreements = SqlAgreements(engine)
+    assert agreements.find("k") is None
+    for agreement in (Agreement(0.55, 40, 2), Agreement(0.9, 40)):
+        agreements.add("k", agreement)
+    agreements.add("few", Agreement(None, 3))
+    assert agreements.find("k") == Agreement(0.55, 40, 2)
+    assert agreements.find("few") == Agreement(None, 3)
+
+
+def test_a_definition_is_frozen_once_and_a_change_is_another_record(engine: Engine) -> None:
+    definitions = SqlDefinitions(engine)
+    first = SpecialistTerms("reports", 3, (), definition_digest="a" * 64)
+    (record,) = definitions.freeze(first)
+    # A later revision with the same metrics and gate has no effect.
+    assert definitions.freeze(replace(first, revision=4)) == [record]
+    assert (record.revision, record.digest) == (3, "a" * 64)
+    changed = definitions.freeze(replace(first, revision=5, definition_digest="b" * 64))
+    assert [entry.revision for entry in changed] == [3, 5]
+    assert changed[1].frozen_at > changed[0].frozen_at
+    back = definitions.freeze(replace(first, revision=6))
+    assert [entry.digest[0] for entry in back] == ["a", "b", "a"]
+    assert definitions.freeze(replace(first, specialist="memos"))[0].revision == 3

@@ -9,18 +9,22 @@ import grpc
 import pytest
 from sqlalchemy import Engine
 
-from services.synthetic.adapters.import_barrier import RowAnonymizer
+from services.synthetic.adapters import imports as imports_adapter
+from services.synthetic.adapters.barrier import RowAnonymizer
 from services.synthetic.adapters.import_files import ParquetImportFiles
 from services.synthetic.adapters.imports import SqlImports
 from services.synthetic.bootstrap import MIGRATIONS
+from services.synthetic.domain import CleanTexts
 from services.synthetic.import_rpc import MAX_CHUNK_ROWS, ImportServicer
-from services.synthetic.imports.domain import ImportSpec, Messages
+from services.synthetic.imports.domain import ImportSpec, Messages, make_row
+from services.synthetic.imports.erasures import ImportEraser
 from services.synthetic.imports.handlers import ImportCommands
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.api.synthetic.v1 import imports_pb2
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Reason, Unavailable
+from tailor.errors import Aborted, InvalidArgument, NotFound, PermissionDenied, Reason, Unavailable
 from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.memory import MemoryStore
+from tailor.words import Labels
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
@@ -40,13 +44,18 @@ class World:
         # Small enough for several buckets.
         self.files = ParquetImportFiles(self.store, bucket_bytes=2_000)
         self.calls, self.fails_at = 0, 10**6
-        self.servicer = ImportServicer(ImportCommands(self.imports, self.files, self.anonymize))
+        self.erased: set[str] = set()
+        self.ids: dict[str, str] = {}
+        self.servicer = ImportServicer(ImportCommands(self.imports, self.files, self.anonymize, self.erased))
+        self.eraser = ImportEraser(self.imports, self.files, self.erased)
 
-    def anonymize(self, texts: Sequence[str]) -> tuple[str, ...]:
+    def anonymize(self, row_id: str, texts: Sequence[str], labels: Labels) -> CleanTexts:
         self.calls += 1
         if self.calls > self.fails_at:
             raise Unavailable(Reason.UNAVAILABLE, "anonymization does not answer.")
-        return tuple(text.replace("Ada", "Eve") for text in texts)
+        self.ids[texts[-1]] = row_id
+        clean = tuple(text.replace("Ada", "Eve") for text in texts)
+        return CleanTexts(clean, sum(text.count("Ada") for text in texts))
 
     def run(self, *chunks: Sequence[Messages], **header: Any) -> imports_pb2.ImportDatasetResponse:
         return self.servicer.ImportDataset(requests(*chunks, **header), CONTEXT)
@@ -104,7 +113,8 @@ def test_goes_on_after_a_failure_without_repeating_what_is_stored(world: World) 
 
 
 def test_equal_rows_give_an_equal_file(world: World) -> None:
-    rows = [chat(number) for number in range(30)]
+    # Rows with surrogates have ids of their own, by which they can be erased.
+    rows: list[Messages] = [(("user", f"{number}?"), ("assistant", f"{number}.")) for number in range(30)]
     first = getattr(world.run(rows), "import").sha256
     world.servicer.ForgetImport(imports_pb2.ForgetImportRequest(name="chat"), CONTEXT)
     assert world.keys() == []
@@ -118,8 +128,43 @@ def test_counts_rejected_rows_over_all_chunks(world: World) -> None:
 
 def test_only_one_call_may_add_a_chunk(world: World) -> None:
     item = world.imports.begin(ImportSpec("chat", "MIT", 1), "imp_1")
-    assert world.imports.add_part(item, 1, {"empty": 1}) is not None
-    assert world.imports.add_part(item, 1, {}) is None
+    row = make_row("chat", chat(1), "txt_1")
+    assert world.imports.add_part(item, [row], {"empty": 1}) is not None
+    assert world.imports.add_part(item, [row], {}) is None
+    assert list(world.imports.texts("chat")) == [("txt_1", 0)]
+
+
+def test_erases_rows_of_a_finished_import_and_of_one_that_runs(world: World) -> None:
+    world.run([chat(number) for number in range(60)])
+    first, second = (world.ids[f"Answer {number} by Ada."] for number in (7, 31))
+    world.erased |= {first, second}
+    assert [world.eraser.forget(key) for key in (first, second)] == [2, 0]
+    stored = world.imports.find("chat")
+    assert stored is not None and stored.file is not None and (stored.rows, stored.rejected) == (58, {"erased": 2})
+    assert world.keys() == [stored.file.key]
+    answers = {row.completion for row in world.files.read(stored.file)}
+    assert len(answers) == 58 and not {"Answer 7 by Eve.", "Answer 31 by Eve."} & answers
+    world.fails_at = world.calls + 15
+    with pytest.raises(Unavailable):
+        world.run([chat(number) for number in range(10)], [chat(number) for number in range(10, 20)], name="half")
+    third = world.ids["Answer 3 by Ada."]
+    world.erased.add(third)
+    assert world.eraser.forget(third) == 1
+    world.fails_at = 10**6
+    again = world.run([chat(number) for number in range(10)], [chat(number) for number in range(10, 20)], name="half")
+    item = getattr(again, "import")
+    assert (item.rows, dict(item.rejected)) == (19, {"erased": 1})
+    assert list(world.imports.texts("chat")) and world.eraser.forget("txt_unknown") == 0
+    world.servicer.ForgetImport(imports_pb2.ForgetImportRequest(name="chat"), CONTEXT)
+    assert list(world.imports.texts("chat")) == []
+
+
+def test_only_one_call_changes_an_import_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports_adapter, "LOCK_ATTEMPTS", 2)
+    with world.imports.changing("chat"), pytest.raises(Aborted), world.imports.changing("chat"):
+        pass
+    with world.imports.changing("chat"), world.imports.changing("other"):
+        pass
 
 
 def test_a_limited_key_sees_and_forgets_only_its_own(world: World) -> None:
@@ -153,8 +198,9 @@ def test_refuses_a_stream_without_a_header_or_with_two(world: World) -> None:
 
 
 class Barrier(anonymization_pb2_grpc.AnonymizationServiceServicer):
-    def Anonymize(self, request: Any, context: grpc.ServicerContext) -> anonymization_pb2.AnonymizeResponse:
-        return anonymization_pb2.AnonymizeResponse(text=request.text.replace("Ada", "Eve"))
+    def AnonymizeRow(self, request: Any, context: grpc.ServicerContext) -> anonymization_pb2.AnonymizeRowResponse:
+        texts = [text.replace("Ada", f"Eve of {request.labels.source}") for text in request.texts]
+        return anonymization_pb2.AnonymizeRowResponse(texts=texts, surrogates=len(request.row_id))
 
 
 @contextmanager
@@ -168,10 +214,7 @@ def barrier() -> Iterator[grpc.Channel]:
     server.stop(None).wait()
 
 
-def test_the_barrier_gets_a_rows_texts_together_and_gives_them_back_apart() -> None:
+def test_the_barrier_gets_a_rows_texts_together_with_its_id_and_labels() -> None:
     with barrier() as channel:
-        anonymize = RowAnonymizer(channel)
-        assert anonymize(["Ada?", "Yes, Ada.\n\nAda."]) == ("Eve?", "Yes, Eve.\n\nEve.")
-        with pytest.raises(FailedPrecondition) as raised:
-            anonymize(["Ada?", "a\n\n\u241e\n\nb"])
-    assert raised.value.reason == Reason.TEXTS_NOT_APART
+        clean = RowAnonymizer(channel)("txt_1", ["Ada?", "Yes, Ada."], Labels("wiki"))
+    assert clean == CleanTexts(("Eve of wiki?", "Yes, Eve of wiki."), 5)

@@ -22,11 +22,13 @@ from services.inference.adapters.verify import check_config
 from services.inference.domain import AdapterRef, Canary, ChatMessage, GenerationRequest, Sampling, ServedModel
 from services.inference.generation import Cancellation
 from services.inference.ports import InferenceEngine
-from services.registry.domain import Evaluation, Gate, Threshold
-from services.registry.rules.gate import list_refusals
+from services.registry import wire as registry_wire
+from services.registry.domain import Decision, Gate, PrimaryMetric
+from services.registry.rules.gate import decide
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
+from tests.evaluations import make_evaluated, make_figures
 from tests.integration.listening import open_to_others
 from tests.models import make_tiny_base, widen
 from tests.unit.inference.fakes import KEY, make_world
@@ -355,11 +357,11 @@ def test_only_a_candidate_as_trained_has_parity_with_its_trainer(lab: Lab, plain
     assert right < 0.01
     assert off == pytest.approx(0.5, abs=0.01)
     assert another > 0.1
-    gate = Gate((Threshold("rougeL"),))
+    gate = Gate(PrimaryMetric("rougeL"), beat=("base",))
+    figures = make_figures("rougeL", base=0.1, candidate=0.2)
     for parity, passes in ((right, True), (off, False), (another, False)):
-        scores = {"rougeL": 0.2, "parity": parity}
-        evaluation = Evaluation("evl_1", "ab12", "reports", 8, {"rougeL": 0.1}, scores, None, 0)
-        assert (list_refusals(gate, evaluation) == ()) is passes
+        evaluation = registry_wire.to_evaluation(make_evaluated("ab12", "reports", figures, parity=parity))
+        assert (decide(gate, evaluation).decision is Decision.PASSED) is passes
 
 
 def test_refuses_a_probe_with_unknown_tokens(lab: Lab, plain: InferenceEngine) -> None:

@@ -1,5 +1,6 @@
 """Runs in MLflow, read back through MLflow's own client and store."""
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from services.training.adapters.mlflow_evaluations import MlflowEvaluations
 from services.training.adapters.mlflow_mirror import MlflowMirror
 from services.training.domain import Progress, Run, RunState
 from services.training.handlers import queue_run_for_dataset
 from tailor.wire import from_datetime
+from tests.evaluations import make_evaluated, make_figures
 from tests.unit.training.fakes import START, House, MemoryRuns, built
 from tests.unit.training.fakes import progress as report
 
@@ -73,3 +76,33 @@ def test_queued_run_is_not_mirrored(uri: str) -> None:
     runs.add(queued())
     MlflowMirror(runs, uri).mirror()
     assert [experiment.name for experiment in MlflowClient(tracking_uri=uri).search_experiments()] == ["Default"]
+
+
+def test_an_evaluation_joins_the_run_of_its_adapter_with_intervals_and_links(uri: str) -> None:
+    from mlflow import MlflowClient
+
+    runs = MemoryRuns()
+    run = replace(queued(), state=RunState.RUNNING, start_time=START)
+    runs.add(run)
+    runs.save(replace(run, state=RunState.SUCCEEDED, adapter_digest="a1"))
+    MlflowMirror(runs, uri).mirror()
+    models: dict[str, Any] = {"base": 0.1, "candidate": 0.3, "external:paid": 0.2}
+    figures = make_figures("rougeL", **models)
+    evaluation = make_evaluated("a1", run.key.specialist, figures)
+    evaluation.metrics[0].gains["base"].low = -math.inf
+    evaluation.report.uri = "s3://reports/evl_a1/report.json"
+
+    MlflowEvaluations(uri).record(evaluation)
+    MlflowEvaluations(uri).record(make_evaluated("unknown", run.key.specialist, figures))
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name(f"tailor/{run.key.specialist}")
+    assert experiment is not None
+    (mirrored,) = client.search_runs([experiment.experiment_id])
+    metrics, tags = mirrored.data.metrics, mirrored.data.tags
+    assert metrics["evaluation/rougeL/candidate"] == pytest.approx(0.3)
+    assert metrics["evaluation/rougeL/external_paid_low"] == pytest.approx(0.195)
+    assert metrics["evaluation/rougeL/gain_over_base_high"] == pytest.approx(0.205)
+    assert "evaluation/rougeL/gain_over_base_low" not in metrics
+    assert tags["tailor.report"] == "s3://reports/evl_a1/report.json"
+    assert tags["tailor.console"] == "/evaluations/a1"

@@ -34,7 +34,7 @@ from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
 from tailor.words import Labels
 from tests.models import make_tiny_base
-from tests.unit.anonymization.fakes import MemoryAuditLog, MemorySubjects, MemoryVault
+from tests.unit.anonymization.fakes import MemoryAuditLog, MemorySubjects, MemoryTrueValues, MemoryVault
 from tests.unit.inference.echo import EchoEngine
 from tests.unit.inference.fakes import KEY, Published, World, make_world, served
 
@@ -65,6 +65,7 @@ class House:
             previewer=NoPreview(),
             vault=self.vault,
             subjects=MemorySubjects(),
+            true_values=MemoryTrueValues({}),
             audit=MemoryAuditLog(),
         )
         add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from services.registry import wire
 from services.registry.adapters.datasets import StoredDatasetDocuments
@@ -17,13 +17,14 @@ from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import FactKind, Gate, KeyTerms, Specialist, Threshold
-from services.registry.handlers import judgements, keys, promotions, specialists
+from services.registry.domain import APPROVAL, FactKind, Gate, Grounds, KeyTerms, PrimaryMetric, Specialist
+from services.registry.handlers import deletions, evaluation_plans, judgements, keys, promotions, specialists
 from services.registry.ports import Begin
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
-from tailor.datasets import Figures, LeftOutCount
+from tailor.api.registry.v1 import registry_pb2
+from tailor.datasets import Figures, ImportCount, LanguageCount, LeftOutCount
 from tailor.errors import (
     Aborted,
     AlreadyExists,
@@ -44,11 +45,14 @@ from tailor.storage.ref import Ref
 from tailor.wire import from_ref
 from tailor.words import Labels, Selection
 from tests.datasets import built, store_dataset, store_ids
+from tests.evaluations import make_evaluated, make_figures
 
 pytestmark = pytest.mark.integration
 
 NAME = "engagement-reports"
-SPECIALIST = Specialist(NAME, "smollm2-135m-instruct", "lora", gate=Gate((Threshold("rougeL", 0.02),), 8))
+SPECIALIST = Specialist(
+    NAME, "smollm2-135m-instruct", "lora", gate=Gate(PrimaryMetric("rougeL", 0.02), beat=("base",), min_rows=8)
+)
 
 
 class FakeEvaluator:
@@ -70,6 +74,7 @@ class FakeAnonymizer:
 
 class World:
     def __init__(self, engine: Engine) -> None:
+        self.engine = engine
         self.producer = MemoryProducer("registry")
         self.outbox = Outbox(engine, outbox_rows, self.producer)
         self.begin: Begin = transactions(engine, self.outbox)
@@ -100,16 +105,18 @@ class World:
         )
 
     def evaluate(self, digest: str, rouge: float, *, generation: int = 0, evaluation_id: str = "") -> None:
-        message = models_pb2.AdapterEvaluated(
+        message = make_evaluated(
+            digest,
+            NAME,
+            make_figures("rougeL", base=0.1, candidate=rouge),
             evaluation_id=evaluation_id or f"evl_{digest}",
-            adapter_digest=digest,
-            specialist=NAME,
-            base=models_pb2.Scores(values={"rougeL": 0.1}),
-            candidate=models_pb2.Scores(values={"rougeL": rouge, "parity": 0.01}),
-            rows=16,
             incumbent_generation=generation,
         )
         self.receive("adapter.evaluated.v1", message)
+
+    def entry(self, digest: str) -> registry_pb2.CatalogueAdapter:
+        payload = self.queries.fact(FactKind.ADAPTER, digest)
+        return self.queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload or b""))
 
     def serving(self) -> str:
         with self.begin() as tx:
@@ -137,8 +144,9 @@ def test_a_specialist_is_created_and_published_once(world: World) -> None:
 
 def test_an_update_of_an_old_revision_is_refused(world: World) -> None:
     created, _ = specialists.create_specialist(world.begin, SPECIALIST)
-    updated = specialists.update_specialist(world.begin, replace(created, description="new"))
+    updated, changes = specialists.update_specialist(world.begin, replace(created, description="new"))
     assert updated.revision == 2
+    assert [(change.field, change.before, change.after) for change in changes] == [("description", '""', '"new"')]
     with pytest.raises(Aborted):
         specialists.update_specialist(world.begin, replace(created, description="other"))
 
@@ -160,9 +168,42 @@ def test_a_refused_evaluation_promotes_nothing_and_names_the_reason(world: World
     assert world.serving() == ""
     payload = world.queries.fact(FactKind.ADAPTER, "poor")
     entry = world.queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload or b""))
-    assert "rougeL" in entry.refusals[0]
-    with pytest.raises(FailedPrecondition):
+    assert entry.decision == registry_pb2.DECISION_REFUSED
+    assert "rougeL gains +0.001" in entry.reasons[0]
+    with pytest.raises(FailedPrecondition, match="refused"):
         promotions.promote(world.begin, NAME, "poor", 0)
+
+
+def test_an_undecided_evaluation_promotes_nothing_and_says_how_many_rows_would_decide(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("close")
+    world.evaluate("close", 0.122)
+    assert world.serving() == ""
+    payload = world.queries.fact(FactKind.ADAPTER, "close")
+    entry = world.queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload or b""))
+    assert entry.decision == registry_pb2.DECISION_UNDECIDED
+    assert "about 102 rows would decide" in entry.reasons[0]
+    with pytest.raises(FailedPrecondition, match="undecided"):
+        promotions.promote(world.begin, NAME, "close", 0)
+    world.receive(
+        "draft.created.v1", drafts_pb2.DraftCreated(draft_id="drf_close", specialist=NAME, adapter_digest="close")
+    )
+    trace = world.queries.trace("drf_close")
+    assert (trace.decision, list(trace.reasons)) == (entry.decision, list(entry.reasons))
+
+
+def test_the_newest_evaluation_of_a_specialist_plans_the_next(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    before = evaluation_plans.plan_evaluation(world.begin, NAME, [64], [])
+    assert (before.metric, before.rows, before.spread_rows) == ("rougeL", 64, 0)
+    assert before.visible_difference == pytest.approx(0.245)
+    world.adapter("first")
+    world.evaluate("first", 0.2)
+    after = evaluation_plans.plan_evaluation(world.begin, NAME, [64], [])
+    assert after.visible_difference == pytest.approx(0.0025) and after.spread_rows == 16
+    assert "with 64 of 64 held-out rows, rougeL cannot show a difference below 0.003" in after.sentence
+    with pytest.raises(NotFound):
+        evaluation_plans.plan_evaluation(world.begin, "nobody", [64], [])
 
 
 def test_a_candidate_whose_incumbent_changed_is_evaluated_again(world: World) -> None:
@@ -294,7 +335,10 @@ def test_a_dataset_is_shown_with_what_it_leaves_out_and_its_documents_in_pages(w
     ids = [f"doc_{number:032x}" for number in range(1, 4)]
     left_out = {"no_words": LeftOutCount(documents=2, characters=70)}
     figures = Figures(coverage=0.9, grounded=1.0, characters=700)
-    dataset = built(world.store, "cd34", NAME, ids, left_out=left_out, figures=figures)
+    origin = {"imports": (ImportCount("chat", "MIT", 20, "chat.jsonl", 7),), "teacher_tokens": 90}
+    languages = {"is": LanguageCount(3, 1, has_templates=False)}
+    dataset = built(world.store, "cd34", NAME, ids, left_out=left_out, figures=figures, languages=languages, **origin)
+    dataset.kind = models_pb2.DATASET_KIND_SFT
     for _ in range(2):
         world.consumers.dataset_built(Event("dataset.built.v1", NAME, dataset.SerializeToString(), {}))
     shown = world.queries.dataset(dataset.SerializeToString())
@@ -302,9 +346,50 @@ def test_a_dataset_is_shown_with_what_it_leaves_out_and_its_documents_in_pages(w
     assert {reason: (count.documents, count.characters) for reason, count in shown.left_out.items()} == {
         "no_words": (2, 70)
     }
+    (entry,) = shown.imports
+    assert (entry.name, entry.licence, entry.share_percent, entry.source, entry.rows) == (
+        "chat",
+        "MIT",
+        20,
+        "chat.jsonl",
+        7,
+    )
+    assert (shown.languages["is"].rows, shown.languages["is"].documents, shown.teacher_tokens) == (3, 1, 90)
+    for specialist in ("", NAME):
+        (audited,) = world.queries.audit(specialist, Selection()).imports
+        assert (audited.specialist, audited.dataset_digest, audited.licence, audited.rows) == (NAME, "cd34", "MIT", 7)
+    assert list(world.queries.audit("other", Selection()).imports) == []
     first = world.queries.documents(None, "", 2, "cd34")
     rest = world.queries.documents(None, first[-1].document_id, 2, "cd34")
     assert [document.document_id for document in (*first, *rest)] == ids
+
+
+def test_lists_what_changed_since_a_cursor_even_from_a_transaction_that_was_running(world: World) -> None:
+    def changed(cursor: int) -> list[str]:
+        return [document.document_id for document in world.queries.documents(None, "", 10, changed_since=cursor)]
+
+    receive_document(world, _document(1, 1, "a", "wiki"))
+    first = world.queries.cursor()
+    assert changed(first) == []
+    with world.engine.begin() as connection:
+        running = connection.execute(text("SELECT pg_current_xact_id()::text::bigint")).scalar_one()
+        receive_document(world, _document(2, 1, "a", "wiki"))
+        second = world.queries.cursor()
+        assert second <= running
+        row = {"id": f"doc_{3:032x}", "changed": running}
+        connection.execute(
+            text(
+                "INSERT INTO documents SELECT :id, sequence, source, department, confidentiality, payload, format, "
+                "language, char_count, findings, :changed FROM documents WHERE document_id = :other"
+            ),
+            row | {"other": f"doc_{2:032x}"},
+        )
+    assert len(changed(second)) == 2
+    third = world.queries.cursor()
+    receive_document(world, _document(1, 2, "b", "wiki"))
+    assert changed(third) == [f"doc_{1:032x}"]
+    # As after a restore elsewhere.
+    assert len(changed(10**15)) == 3
 
 
 def test_a_dataset_whose_store_is_lost_is_retried_and_one_that_was_deleted_is_kept(world: World) -> None:
@@ -408,3 +493,140 @@ def test_an_unavailable_broker_delays_the_outbox_and_loses_nothing(world: World)
         world.outbox.relay()
     world.producer.down = False
     assert len(world.published("specialist.changed.v1")) == 1
+
+
+GROUNDS = Grounds("key_1", "The board wants it today.")
+
+
+def test_a_deleted_specialist_ends_what_serves_and_can_be_created_again(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("good")
+    world.evaluate("good", 0.2)
+    _, deleted = deletions.delete_specialist(world.begin, NAME, GROUNDS)
+    _, again = deletions.delete_specialist(world.begin, NAME, GROUNDS)
+    assert (deleted, again) == (True, False)
+    assert [message.deleted for message in world.published("specialist.changed.v1")] == [False, True]  # type: ignore[attr-defined]
+    ended = world.published("specialist.serving.v1")[-1]
+    assert (ended.generation, ended.ended, ended.adapter_digest) == (2, True, "")  # type: ignore[attr-defined]
+    assert world.queries.specialists("", 10) == []
+    with pytest.raises(NotFound):
+        specialists.get_specialist(world.begin, NAME)
+    with pytest.raises(NotFound):
+        promotions.promote(world.begin, NAME, "good", 2)
+    created, is_new = specialists.create_specialist(world.begin, replace(SPECIALIST, description="again"))
+    assert (is_new, created.revision) == (True, 3)
+    assert promotions.promote(world.begin, NAME, "good", 2).generation == 3
+
+
+def test_an_evaluation_of_a_deleted_specialist_promotes_nothing(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("late")
+    deletions.delete_specialist(world.begin, NAME, GROUNDS)
+    world.evaluate("late", 0.2)
+    assert world.serving() == ""
+    assert list(world.entry("late").reasons) == ["the specialist was deleted"]
+
+
+def test_a_name_that_never_existed_cannot_be_deleted(world: World) -> None:
+    with pytest.raises(NotFound):
+        deletions.delete_specialist(world.begin, "nobody", GROUNDS)
+
+
+def test_a_preview_of_an_update_changes_nothing(world: World) -> None:
+    created, _ = specialists.create_specialist(world.begin, SPECIALIST)
+    current, changes = specialists.update_specialist(
+        world.begin, replace(created, description="new"), validate_only=True
+    )
+    assert (current, [change.field for change in changes]) == (created, ["description"])
+    assert specialists.get_specialist(world.begin, NAME) == created
+
+
+def test_an_override_serves_a_refused_adapter_and_stays_on_record(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("poor")
+    world.evaluate("poor", 0.101)
+    assert world.entry("poor").state == registry_pb2.ADAPTER_STATE_REFUSED
+    serving = promotions.promote(world.begin, NAME, "poor", 0, GROUNDS)
+    assert (serving.adapter_digest, serving.overridden) == ("poor", True)
+    entry = world.entry("poor")
+    assert entry.state == registry_pb2.ADAPTER_STATE_OVERRIDDEN
+    decision = entry.operator_decision
+    assert (decision.kind, decision.key_id, decision.reason, decision.generation) == (
+        registry_pb2.OPERATOR_DECISION_KIND_OVERRIDE,
+        "key_1",
+        "The board wants it today.",
+        1,
+    )
+    assert decision.verdict == registry_pb2.DECISION_REFUSED
+    assert "rougeL gains +0.001" in decision.verdict_reasons[0]
+    assert [item for _, item in world.queries.decisions("", None, 10)] == [decision]
+    draft = drafts_pb2.DraftCreated(draft_id="drf_poor", specialist=NAME, generation=1, adapter_digest="poor")
+    world.receive("draft.created.v1", draft)
+    trace = world.queries.trace("drf_poor")
+    assert (trace.state, trace.operator_decision) == (entry.state, decision)
+
+
+def test_an_override_of_an_adapter_that_passes_is_a_promotion(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("good")
+    world.evaluate("good", 0.2)
+    promotions.roll_back(world.begin, NAME, 1)
+    assert world.entry("good").state == registry_pb2.ADAPTER_STATE_REPLACED
+    assert not promotions.promote(world.begin, NAME, "good", 2, GROUNDS).overridden
+    assert world.queries.decisions("", None, 10) == []
+
+
+def test_a_rollback_to_an_overridden_adapter_is_still_an_override(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("poor")
+    world.adapter("good")
+    world.evaluate("poor", 0.101)
+    promotions.promote(world.begin, NAME, "poor", 0, GROUNDS)
+    world.evaluate("good", 0.2, generation=1)
+    assert world.serving() == "good"
+    assert promotions.roll_back(world.begin, NAME, 2).overridden
+
+
+def test_an_adapter_without_an_evaluation_cannot_be_overridden(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.adapter("unseen")
+    with pytest.raises(FailedPrecondition, match="tailor evaluate unseen"):
+        promotions.promote(world.begin, NAME, "unseen", 0, GROUNDS)
+
+
+def test_with_approval_a_passed_adapter_waits_and_serves_when_approved(world: World) -> None:
+    specialists.create_specialist(world.begin, replace(SPECIALIST, promotion=APPROVAL))
+    world.adapter("good")
+    world.evaluate("good", 0.2)
+    assert world.serving() == ""
+    waiting = [entry.adapter.digest for _, entry in world.queries.waiting(NAME, 0, 10)]
+    assert (waiting, world.entry("good").state) == (["good"], registry_pb2.ADAPTER_STATE_WAITING_FOR_APPROVAL)
+    serving = promotions.approve(world.begin, "good", GROUNDS)
+    assert (serving.adapter_digest, serving.generation) == ("good", 1)
+    assert world.queries.waiting("", 0, 10) == []
+    assert world.entry("good").operator_decision.kind == registry_pb2.OPERATOR_DECISION_KIND_APPROVAL
+    with pytest.raises(FailedPrecondition):
+        promotions.approve(world.begin, "good", GROUNDS)
+
+
+def test_a_declined_adapter_waits_no_longer_not_even_after_another_evaluation(world: World) -> None:
+    specialists.create_specialist(world.begin, replace(SPECIALIST, promotion=APPROVAL))
+    world.adapter("good")
+    world.evaluate("good", 0.2)
+    promotions.decline(world.begin, "good", GROUNDS)
+    world.evaluate("good", 0.2, evaluation_id="evl_again")
+    assert world.serving() == ""
+    assert world.entry("good").state == registry_pb2.ADAPTER_STATE_DECLINED
+    assert promotions.promote(world.begin, NAME, "good", 0).adapter_digest == "good"
+    assert world.entry("good").state == registry_pb2.ADAPTER_STATE_SERVING
+
+
+def test_an_approval_of_an_adapter_measured_against_another_incumbent_is_refused(world: World) -> None:
+    specialists.create_specialist(world.begin, replace(SPECIALIST, promotion=APPROVAL))
+    for digest in ("first", "second"):
+        world.adapter(digest)
+        world.evaluate(digest, 0.2)
+    promotions.approve(world.begin, "first", GROUNDS)
+    with pytest.raises(FailedPrecondition, match="tailor evaluate second") as raised:
+        promotions.approve(world.begin, "second", GROUNDS)
+    assert raised.value.reason == Reason.INCUMBENT_MOVED

@@ -18,7 +18,7 @@ from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, key_verifier, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import Gate, KeyTerms, Specialist, Threshold
+from services.registry.domain import Gate, KeyTerms, PrimaryMetric, Specialist
 from services.registry.handlers import keys, specialists
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
@@ -38,6 +38,7 @@ from tailor.storage.memory import MemoryStore
 from tailor.words import Labels
 from tests.conftest import migrated
 from tests.datasets import built
+from tests.evaluations import make_evaluated, make_figures
 
 pytestmark = pytest.mark.integration
 
@@ -88,9 +89,9 @@ class World:
 
     def _fill(self, name: str) -> None:
         specialists.create_specialist(
-            self.begin, Specialist(name, "tiny", "lora", gate=Gate((Threshold("rougeL"),), 1))
+            self.begin, Specialist(name, "tiny", "lora", gate=Gate(PrimaryMetric("rougeL"), min_rows=1))
         )
-        scores = models_pb2.Scores(values={"rougeL": 0.2, "parity": 0.01})
+        figures = make_figures("rougeL", base=0.1, few_shot=0.1, candidate=0.2)
         facts: list[tuple[str, Any]] = [
             ("dataset.built.v1", built(self.store, DIGESTS[name], name, [f"doc_{name}"])),
             (
@@ -104,14 +105,7 @@ class World:
             ),
             (
                 "adapter.evaluated.v1",
-                models_pb2.AdapterEvaluated(
-                    evaluation_id=f"e-{name}",
-                    adapter_digest=DIGESTS[name],
-                    specialist=name,
-                    base=scores,
-                    candidate=scores,
-                    rows=4,
-                ),
+                make_evaluated(DIGESTS[name], name, figures, evaluation_id=f"e-{name}", rows=4),
             ),
             (
                 "draft.created.v1",
@@ -164,7 +158,7 @@ class CallCase:
 
 
 def _definition(name: str) -> models_pb2.SpecialistChanged:
-    gate = models_pb2.Gate(thresholds=[models_pb2.Threshold(metric="rougeL")])
+    gate = models_pb2.Gate(primary=models_pb2.PrimaryMetric(metric="rougeL"))
     return models_pb2.SpecialistChanged(name=name, revision=7, base="tiny", recipe="lora", gate=gate)
 
 
@@ -175,6 +169,11 @@ CALLS = [
     ),
     CallCase(
         "UpdateSpecialist", lambda n: registry_pb2.UpdateSpecialistRequest(specialist=_definition(n)), ("OPERATOR",)
+    ),
+    CallCase(
+        "PlanEvaluation",
+        lambda n: registry_pb2.PlanEvaluationRequest(specialist=n, dataset_digests=[DIGESTS[n]]),
+        ("ENGINEER", "OPERATOR"),
     ),
     CallCase(
         "ListDocuments",
@@ -205,6 +204,27 @@ CALLS = [
     ),
     CallCase(
         "StopCanary", lambda n: registry_pb2.StopCanaryRequest(specialist=n, expected_generation=1), ("OPERATOR",)
+    ),
+    CallCase("DeleteSpecialist", lambda n: registry_pb2.DeleteSpecialistRequest(name=n), ("OPERATOR",)),
+    CallCase(
+        "ListApprovals", lambda n: registry_pb2.ListApprovalsRequest(specialist=n), ("ENGINEER", "OPERATOR", "EXPERT")
+    ),
+    CallCase("ApproveAdapter", lambda n: registry_pb2.ApproveAdapterRequest(adapter_digest=DIGESTS[n]), ("OPERATOR",)),
+    CallCase(
+        "DeclineAdapter",
+        lambda n: registry_pb2.DeclineAdapterRequest(adapter_digest=DIGESTS[n], reason="too long"),
+        ("OPERATOR",),
+    ),
+    CallCase(
+        "ListDecisions",
+        lambda n: registry_pb2.ListDecisionsRequest(specialist=n),
+        ("ENGINEER", "OPERATOR", "DATA_PROTECTION"),
+    ),
+    CallCase(
+        "GetLeaderboard", lambda n: registry_pb2.GetLeaderboardRequest(specialist=n), ("ENGINEER", "OPERATOR", "EXPERT")
+    ),
+    CallCase(
+        "PinEntry", lambda n: registry_pb2.PinEntryRequest(specialist=n, entry="base", pinned=True), ("OPERATOR",)
     ),
     CallCase(
         "Trace",
@@ -238,7 +258,10 @@ def test_other_specialists_are_answered_like_unknown_ones(world: World) -> None:
 
 
 def test_the_same_calls_succeed_for_own_specialists(world: World) -> None:
-    changing = {"CreateSpecialist", "UpdateSpecialist", "Promote", "Rollback", "StartCanary", "StopCanary", "CreateKey"}
+    changing = {
+        *("CreateSpecialist", "UpdateSpecialist", "DeleteSpecialist", "CreateKey"),
+        *("Promote", "Rollback", "StartCanary", "StopCanary", "ApproveAdapter", "DeclineAdapter"),
+    }
     for case in CALLS:
         for role in case.roles:
             # A caller sees only drafts that its key requested.
@@ -262,6 +285,20 @@ def test_lists_contain_only_own_specialists(world: World) -> None:
     for call, request in calls:
         with pytest.raises(PermissionDenied), wire_errors("registry"):
             call(request, timeout=10)
+
+
+def test_a_deletion_is_recorded_with_the_callers_own_key(world: World) -> None:
+    secret = world.key("OPERATOR", OWN)
+    with world.begin() as tx:
+        key = tx.keys.find_by_hash(hashlib.sha256(secret.encode()).hexdigest())
+    assert key is not None
+    operator = world.stub(secret)
+    request = registry_pb2.DeleteSpecialistRequest(name=OWN, decided_by="key_of_somebody_else")
+    assert [operator.DeleteSpecialist(request).deleted for _ in range(2)] == [True, False]
+    (decision,) = operator.ListDecisions(registry_pb2.ListDecisionsRequest()).decisions
+    assert (decision.kind, decision.key_id) == (registry_pb2.OPERATOR_DECISION_KIND_DELETION, key.key_id)
+    with pytest.raises(InvalidArgument), wire_errors("registry"):
+        operator.DeclineAdapter(registry_pb2.DeclineAdapterRequest(adapter_digest=DIGESTS[OWN]))
 
 
 def test_a_caller_cannot_see_drafts_of_other_keys(world: World) -> None:

@@ -13,7 +13,7 @@ from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import RETIRE, Erasure, ErasureRequest, Gate, Specialist, Threshold
+from services.registry.domain import RETIRE, Erasure, ErasureRequest, Gate, PrimaryMetric, Specialist
 from services.registry.handlers import erasures, promotions, specialists
 from services.registry.queries import Queries
 from tailor.api.events.v1 import documents_pb2, models_pb2
@@ -25,13 +25,14 @@ from tailor.rpc.identity import Identity
 from tailor.storage.memory import MemoryStore
 from tests.conftest import migrated
 from tests.datasets import built
+from tests.evaluations import make_evaluated, make_figures
 
 pytestmark = pytest.mark.integration
 
 NAME = "reports"
 DOCUMENTS = [f"doc_{number:032x}" for number in range(4)]
 AWAITS = ("anonymization", "ingestion")
-SPECIALIST = Specialist(NAME, "tiny", "lora", gate=Gate((Threshold("rougeL", 0.0),), 0))
+SPECIALIST = Specialist(NAME, "tiny", "lora", gate=Gate(PrimaryMetric("rougeL"), beat=("base",)))
 
 
 def request_evaluation(adapter_digest: str, request_id: str) -> None:
@@ -78,14 +79,8 @@ class World:
         self.receive("adapter.trained.v1", trained)
         with self.begin() as tx:
             generation = tx.servings.current(NAME).generation
-        evaluated = models_pb2.AdapterEvaluated(
-            evaluation_id=f"evl_{digest}",
-            adapter_digest=digest,
-            specialist=NAME,
-            base=models_pb2.Scores(values={"rougeL": 0.1}),
-            candidate=models_pb2.Scores(values={"rougeL": rouge, "parity": 0.01}),
-            rows=8,
-            incumbent_generation=generation,
+        evaluated = make_evaluated(
+            digest, NAME, make_figures("rougeL", base=0.1, candidate=rouge), incumbent_generation=generation
         )
         self.receive("adapter.evaluated.v1", evaluated)
 
@@ -124,8 +119,15 @@ def test_a_receipt_is_signed_after_the_last_answer_and_pending_services_are_name
     body = json.loads(done.receipt.body)
     assert body["document_ids"] == DOCUMENTS[:2]
     assert body["services"]["ingestion"] == {"objects": 4}
-    assert body["services"]["registry"] == {"entries": 1, "submissions": 1}
+    assert body["services"]["registry"] == {"entries": 1, "submissions": 1, "scores": 0}
     assert world.forget(erasure, "ingestion").receipt == done.receipt
+
+
+def test_a_row_that_comes_from_no_document_is_erased_like_a_document(world: World) -> None:
+    row_id = f"txt_{5:032x}"
+    erasure = world.erase(DOCUMENTS[0], row_id)
+    assert erasure.document_ids == (DOCUMENTS[0], row_id)
+    assert [message.document_id for message in world.published("document.erased.v1")] == [DOCUMENTS[0], row_id]
 
 
 def test_erasing_is_idempotent(world: World) -> None:
@@ -198,7 +200,7 @@ def test_an_adapter_trained_later_on_an_erased_document_does_not_pass_the_gate(w
     world.train("late", "d1", DOCUMENTS)
     assert world.serving() == ""
     entry = world.queries.catalogue_adapter(models_pb2.AdapterTrained(digest="late", specialist=NAME))
-    assert entry.tainted and "retired" in entry.refusals[0]
+    assert entry.tainted and "retired" in entry.reasons[0]
 
 
 def test_a_dataset_recorded_after_the_erasure_is_forgotten_by_every_service(world: World) -> None:

@@ -15,7 +15,7 @@ from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import Gate, Specialist, Threshold
+from services.registry.domain import Gate, PrimaryMetric, Specialist
 from services.registry.handlers import promotions, specialists
 from services.registry.queries import Queries
 from tailor.api.events.v1 import models_pb2
@@ -26,6 +26,7 @@ from tailor.events.outbox import Outbox
 from tailor.rpc.identity import Identity
 from tailor.storage.memory import MemoryStore
 from tests.conftest import migrated
+from tests.evaluations import make_evaluated, make_figures
 from tests.unit.inference.fakes import make_world
 
 pytestmark = pytest.mark.integration
@@ -67,27 +68,19 @@ class House:
             request_evaluation,
             signer(Identity("registry", Ed25519PrivateKey.generate())),
         )
-        specialist = Specialist(NAME, "tiny", "lora", gate=Gate((Threshold("rougeL"),), 1))
+        specialist = Specialist(NAME, "tiny", "lora", gate=Gate(PrimaryMetric("rougeL"), beat=("base",)))
         specialists.create_specialist(self.begin, specialist)
 
     def train(self, digest: str) -> None:
         """Add an adapter that passes the gate, which promotes it."""
         with self.begin() as tx:
             generation = tx.servings.current(NAME).generation
-        scores = models_pb2.Scores(values={"rougeL": 0.2, "parity": 0.01})
         trained = models_pb2.AdapterTrained(
             digest=digest, kind=models_pb2.ADAPTER_KIND_POLICY, specialist=NAME, base="tiny"
         )
         trained.manifest.uri = f"s3://models/adapters/{digest}/manifest.json"
-        evaluated = models_pb2.AdapterEvaluated(
-            evaluation_id=f"e-{digest}",
-            adapter_digest=digest,
-            specialist=NAME,
-            base=scores,
-            candidate=scores,
-            rows=4,
-            incumbent_generation=generation,
-        )
+        figures = make_figures("rougeL", base=0.1, candidate=0.2)
+        evaluated = make_evaluated(digest, NAME, figures, incumbent_generation=generation)
         self.receive("adapter.trained.v1", trained)
         self.receive("adapter.evaluated.v1", evaluated)
 

@@ -132,6 +132,17 @@ class World:
             )
             build = {"specialist": specialist, "kind": kind.value, "digest": ref.sha256}
             connection.execute(insert(tables.builds), build)
+            files = [
+                {
+                    "specialist": specialist,
+                    "digest": ref.sha256,
+                    "key": file.ref.key,
+                    "segment": -1,
+                    "is_sources": False,
+                }
+                for file in {*train, *held_out}
+            ]
+            connection.execute(insert(tables.dataset_files), files)
         return ref.sha256
 
     def rows(self, **request: Any) -> synthetic_pb2.ListRowsResponse:

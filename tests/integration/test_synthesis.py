@@ -30,6 +30,7 @@ from services.synthetic.synthesis.domain import (
     TokenReservation,
 )
 from services.synthetic.synthesis.handlers import WAKING_REASONS, SynthesisCommands
+from services.synthetic.synthesis.seeds import SeedReader
 from services.synthetic.synthesis_rpc import SynthesisServicer
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
@@ -45,6 +46,7 @@ from tests.synthesis import (
     passage,
     rows_json,
     scripted,
+    split_paragraphs,
 )
 from tests.waiting import wait_until
 
@@ -488,6 +490,24 @@ def test_erasing_a_document_deletes_what_was_made_from_it(engine: Engine) -> Non
     with transaction(engine) as connection:
         answers = connection.execute(select(synthesis_answers.c.synthesis_id).distinct()).scalars().all()
     assert answers == [second.synthesis_id]
+
+
+def test_erasing_an_example_deletes_what_was_made_with_it(engine: Engine) -> None:
+    named, other = SeedExample("Assess Sarah Jenkins.", "Sarah Jenkins is a low risk."), SeedExample("Assess.", "Low.")
+    with scripted(good) as endpoint:
+        house = SynthesisHouse(engine, endpoint.url, documents=0)
+        first = house.run(target=2, examples=(named, other))
+        second = house.run(target=2, examples=(other,))
+    key = first.spec.examples[0].document_id
+    assert key.startswith("txt_") and first.spec.examples[1].document_id == ""
+    assert {row.document_ids for row in house.rows.rows(house.specialist)} == {(), (key,)}
+    with transaction(engine) as connection:
+        assert forget_seed(connection, key) == 2
+    assert house.commands.get(first.synthesis_id).spec.examples == (SeedExample("", ""), other)
+    assert stored_rows(engine, first.synthesis_id) == [] and len(stored_rows(engine, second.synthesis_id)) == 2
+    seeds = SeedReader(house.seeds, house.store, split_paragraphs)
+    spec = house.commands.get(first.synthesis_id).spec
+    assert [seed.key for seed in seeds.read(spec, house.specialist)] == ["example:2"]
 
 
 def test_erasing_a_seed_of_a_running_synthesis_ends_its_lease(engine: Engine) -> None:

@@ -15,12 +15,16 @@ from sqlalchemy import Engine, text
 from services.synthetic import handlers, wire
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import count_new_items, newest_item
+from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.bootstrap import MIGRATIONS
+from services.synthetic.building.quiz import quiz_draw
 from services.synthetic.building.workers import start_workers
 from services.synthetic.domain import BuildPolicy, Dataset
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.near_duplicates import preparer as preparer_module
+from services.synthetic.views import RowFilter, RowPosition
+from tailor.dataset_quiz import read_quiz
 from tailor.datasets import Figures, LeftOutCount
 from tailor.events.erased import Erased
 from tailor.sql import connect, migrate
@@ -29,6 +33,7 @@ from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Filters, RowPolicy, Selection
 from tests.integration.test_synthetic_sql import SPECIALIST, World, distinct
 from tests.unit.synthetic.fakes import put_document, read_rows
+from tests.unit.synthetic.test_quiz import guide
 
 pytestmark = pytest.mark.integration
 
@@ -75,6 +80,13 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 def report_with(number: int, section: str) -> str:
     return f"{distinct(number)}\n\n## Method\n\n{section}"
+
+
+def fill_guides(world: World, count: int) -> None:
+    """Documents with subjects that questions ask about."""
+    for number in range(count):
+        document = put_document(world.store, number, text=f"{guide(number)}\n\n{distinct(number)}")
+        handlers.on_document(world.app, replace(document, language="en"))
 
 
 def count_of(engine: Engine, table: str) -> int:
@@ -165,6 +177,61 @@ def test_a_new_document_leaves_the_files_of_other_segments_as_they_are(
     files = [{file.ref.key for file in world.manifest(d.digest).split("train").files} for d in (first, second, third)]
     assert len(files[0]) == 1 and len(files[1]) > 20
     assert len(files[1] - files[2]) <= 1 and len(files[2] - files[1]) <= 1
+    # The rows of a document are found in few files.
+    finder = SqlDatasetFinder(engine)
+    newest = finder.newest("reports", DatasetKind.SFT)
+    assert newest is not None
+    for document_id in world.documents(newest.digest):
+        named = finder.files_of(newest, document_id)
+        page = world.browser().read(newest, RowFilter(document_id=document_id), RowPosition(), 100)
+        assert (
+            len(named & files[2]) <= 1 and page.rows and {row.document_ids for _, row in page.rows} == {(document_id,)}
+        )
+
+
+def test_postgresql_draws_the_same_documents_for_the_quiz(engine: Engine) -> None:
+    world = World(engine)
+    world.fill(count=30)
+    handlers.build_dataset(world.app, "reports", "")
+    with world.app.corpora.open(SPECIALIST) as corpus:
+        train = [member.document.document_id for key in corpus.segments() for member in corpus.members(key.number)]
+        draws = sorted(map(quiz_draw, train))
+        assert [corpus.quiz_draw(rank) for rank in range(len(train))] == draws
+        assert corpus.quiz_draw(len(train)) is None
+
+
+def test_missed_documents_get_more_rows_and_other_segments_keep_their_rows_and_their_quiz(engine: Engine) -> None:
+    world = World(engine)
+    fill_guides(world, 20)
+    handlers.build_dataset(world.app, "reports", "")
+    with engine.begin() as connection:
+        # As if a segment lay between.
+        connection.execute(text("UPDATE sketches SET arrival = arrival * 512"))
+    first = handlers.build_dataset(world.app, "reports", "").dataset
+    sides = world.repository.sides("reports", [f"doc_{number:032d}" for number in range(20)])
+    train = [key for key, held_out in sides.items() if not held_out]
+    world.app = replace(world.app, list_missed=lambda name: [train[:2]])
+    assert handlers.build_dataset(world.app, "reports", "").created is False
+    specialist = world.app.specialists["reports"]
+    world.app.specialists["reports"] = replace(specialist, rows=replace(specialist.rows, max_train_tokens=10**9))
+    second = handlers.build_dataset(world.app, "reports", "").dataset
+    before, after = world.manifest(first.digest), world.manifest(second.digest)
+    rows = [{file.ref.key for file in manifest.split("train").files} for manifest in (before, after)]
+    assert len(rows[0] - rows[1]) == 2 and second.train_rows > first.train_rows
+    assert before.quiz.rows > 0 and before.quiz == after.quiz and len(before.quiz.files) == len(train)
+    assert handlers.build_dataset(world.app, "reports", "").created is False
+
+
+def test_an_erasure_deletes_the_questions_about_the_document(engine: Engine) -> None:
+    world = World(engine)
+    fill_guides(world, 20)
+    old = world.manifest(handlers.build_dataset(world.app, "reports", "").dataset.digest).quiz
+    asked = next(iter(read_quiz(world.store, old)))[0].document_id
+    DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0).forget(Erased(asked, "ers_1"))
+    assert not any(world.store.exists("datasets", file.ref.key) for file in old.files)
+    (newest,) = SqlHoldings(engine).datasets("reports")
+    questions = [question for batch in read_quiz(world.store, world.manifest(newest.digest).quiz) for question in batch]
+    assert questions and asked not in {question.document_id for question in questions}
 
 
 def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_files(engine: Engine) -> None:
@@ -173,14 +240,19 @@ def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_file
     old = handlers.build_dataset(world.app, "reports", "").dataset
     erased = f"doc_{7:032d}"
     assert erased in world.documents(old.digest)
-    eraser = DatasetEraser(world.app, SqlHoldings(engine))
+    eraser = DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0)
     forgotten = eraser.forget(Erased(erased, "ers_1"))
     assert forgotten.datasets == (old.digest,)
     (new,) = SqlHoldings(engine).datasets("reports")
     assert new.digest != old.digest and erased not in world.documents(new.digest)
     manifest = world.manifest(new.digest)
     listed = {
-        file.ref.key for file in (*manifest.sources.files, *(f for s in manifest.splits.values() for f in s.files))
+        file.ref.key
+        for file in (
+            *manifest.sources.files,
+            *manifest.quiz.files,
+            *(f for s in manifest.splits.values() for f in s.files),
+        )
     }
     stored = {key for bucket, key in world.store.objects if bucket == "datasets"}
     segments = {key for row in _segments(engine) for key in row.file_keys}

@@ -26,7 +26,7 @@ from services.synthetic.browsing import RowBrowser
 from services.synthetic.building.maker import StructureRows
 from services.synthetic.consumers import Consumers
 from services.synthetic.corpus import NearDuplicateCount
-from services.synthetic.domain import BuildPolicy, Judgement, KeptDraft, Kind, Row, Specialist
+from services.synthetic.domain import BuildPolicy, Filled, Judgement, KeptDraft, Kind, Row, Specialist
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
@@ -83,7 +83,7 @@ class World:
             maker=StructureRows(),
             tokenizers=OneTokenizer(),
             preparer=self.preparer,
-            list_documents=lambda name: [],
+            list_documents=lambda name, changed_since: [],
             start_workers=inline_workers,
             specialists={"reports": SPECIALIST},
         )
@@ -225,12 +225,11 @@ def test_progress_counts_selected_new_items_only_and_no_more_than_it_needs(engin
     assert world.repository.progress(risk, DatasetKind.PREFERENCE).new_items == 2
     assert [d.document_id for d in world.repository.newest(risk, 2)] == [f"doc_{n:032d}" for n in (51, 2)]
     world.repository.mark_tried("reports", DatasetKind.SFT, 5)
-    world.repository.set_filled("reports", 7)
+    world.repository.set_filled("reports", Filled(7, 12))
     assert world.repository.progress(risk, DatasetKind.PREFERENCE).tried_position == 0
-    assert (
-        world.repository.progress(risk, DatasetKind.SFT).tried_position == 5
-        and world.repository.filled_revision("reports") == 7
-    )
+    assert world.repository.progress(risk, DatasetKind.SFT).tried_position == 5 and world.repository.filled(
+        "reports"
+    ) == Filled(7, 12)
 
 
 def test_events_and_calls_reach_the_database(engine: Engine) -> None:

@@ -22,6 +22,10 @@ CONTENTS = (
     "user\n",
     "",
 )
+OWN_SYSTEM_PROMPT = (
+    "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are a helpful assistant named Tiny<|im_end|>\n{% endif %}"
+    + CHAT_TEMPLATE
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +55,37 @@ def test_a_base_in_an_older_form_gets_a_tokenizer_file(tmp_path: Path) -> None:
     assert counted.count(TEXTS) == make_counter(base_files(), "").count(TEXTS)
 
 
+def count_both(tokenizer: Any, content: str, *, with_system: bool, turns: int) -> tuple[int, int]:
+    """The tokens of a conversation by transformers, and by the counter."""
+    counted = make_counter(
+        base_files(**{"tokenizer_config.json": json.dumps({"chat_template": tokenizer.chat_template})}), ""
+    )
+    messages = [{"role": "system", "content": content}] * with_system
+    messages += [{"role": role, "content": content} for role in ("user", "assistant")] * turns
+    actual = len(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False))
+    contents = [content] * 2 * turns
+    template = counted.template_tokens(contents, has_system=with_system)
+    return actual, sum(counted.count([content] * len(messages))) + template
+
+
 @pytest.mark.parametrize("turns", [1, 2, 5])
 @pytest.mark.parametrize("with_system", [False, True])
 @pytest.mark.parametrize("content", CONTENTS)
 def test_a_conversation_never_has_more_tokens_than_its_bound(
     tokenizer: Any, content: str, with_system: bool, turns: int
 ) -> None:
-    counted = make_counter(base_files(**{"tokenizer_config.json": json.dumps({"chat_template": CHAT_TEMPLATE})}), "")
-    messages = [{"role": "system", "content": content}] * with_system
-    messages += [{"role": role, "content": content} for role in ("user", "assistant")] * turns
-    actual = len(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False))
-    bound = sum(counted.count([content] * len(messages))) + counted.message_tokens * len(messages)
-    assert actual <= bound <= actual + 3 * len(messages)
+    actual, bound = count_both(tokenizer, content, with_system=with_system, turns=turns)
+    assert actual <= bound <= actual + 3 * (2 * turns + with_system)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 5])
+@pytest.mark.parametrize("with_system", [False, True])
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, OWN_SYSTEM_PROMPT], ids=["plain", "own"])
+@pytest.mark.parametrize("content", [text for text in CONTENTS if text and text == text.strip()] + list(TEXTS))
+def test_a_conversation_has_exactly_the_tokens_of_transformers(
+    tokenizer: Any, content: str, template: str, with_system: bool, turns: int
+) -> None:
+    tokenizer.chat_template = template
+    actual, counted = count_both(tokenizer, content.strip(), with_system=with_system, turns=turns)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    assert counted == actual

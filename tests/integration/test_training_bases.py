@@ -19,7 +19,7 @@ from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tests.integration.hub import COMMIT, Hub, serving
 from tests.models import make_tiny_base
-from tests.unit.training.fakes import FileStore
+from tests.unit.training.stores import FileStore
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -243,7 +243,7 @@ def test_killed_fetch_leaves_no_base_and_can_be_repeated(tiny: Path, tmp_path: P
     script = (
         "import sys; from pathlib import Path\n"
         "from services.training.bases.store import StoredBases\n"
-        "from tests.unit.training.fakes import FileStore\n"
+        "from tests.unit.training.stores import FileStore\n"
         "list(StoredBases(FileStore(Path(sys.argv[1])), Path(sys.argv[2])).add('small', sys.argv[3]))\n"
     )
     store, scratch = FileStore(tmp_path / "store"), tmp_path / "scratch"

@@ -31,7 +31,7 @@ from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tests.integration import training_house as house
 from tests.models import make_tiny_base, spoil
-from tests.unit.training.fakes import FakeSigner
+from tests.unit.training.stores import FakeSigner
 
 pytestmark = pytest.mark.integration
 

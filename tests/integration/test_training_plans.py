@@ -25,7 +25,8 @@ from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tests.datasets import store_dataset
 from tests.models import make_tiny_base
-from tests.unit.training.fakes import START, FileStore
+from tests.unit.training.fakes import START
+from tests.unit.training.stores import FileStore
 
 pytestmark = pytest.mark.integration
 

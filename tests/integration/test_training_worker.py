@@ -22,7 +22,8 @@ from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tests.integration.training_house import WORDS, pairs, recipe, rows, store_dataset
 from tests.models import make_tiny_base
-from tests.unit.training.fakes import START, FileStore
+from tests.unit.training.fakes import START
+from tests.unit.training.stores import FileStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

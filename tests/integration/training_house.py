@@ -9,7 +9,7 @@ from pyarrow import parquet
 from services.training.recipe import Recipe, load_recipe
 from tailor.storage.ref import Ref
 from tests import datasets
-from tests.unit.training.fakes import FileStore
+from tests.unit.training.stores import FileStore
 
 WORDS = [
     "synergistic",

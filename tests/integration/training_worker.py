@@ -17,7 +17,7 @@ from services.training.worker.reporter import LogLines, NullReporter, Reporter
 from services.training.worker.worker import Worker
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.logging import configure
-from tests.unit.training.fakes import FakeSigner, FileStore
+from tests.unit.training.stores import FakeSigner, FileStore
 
 
 class FileService:

@@ -37,7 +37,7 @@ class SqlVault(Issuer, Revealer):
         return self._secrets[name]
 
     def issue(self, entity_type: str, key: str, value: str, propose: Callable[[int], str]) -> str:
-        value_hash = self._hash(entity_type, key)
+        value_hash = self.hash(entity_type, key)
         with self._lock:
             cached = self._cache.get((entity_type, value_hash))
         surrogate = cached or self._issue(entity_type, value_hash, value, propose)
@@ -67,7 +67,7 @@ class SqlVault(Issuer, Revealer):
     def find(self, entity_type: str, key: str) -> str | None:
         """The surrogate of a value in normal form, or None if none was issued."""
         with transaction(self._engine) as connection:
-            return self._read(connection, entity_type, self._hash(entity_type, key))
+            return self._read(connection, entity_type, self.hash(entity_type, key))
 
     def is_free(self, entity_type: str, key: str, value: str, surrogate: str) -> bool:
         """True if the surrogate could be issued for the value: it is nobody's true value and was not issued before."""
@@ -75,7 +75,7 @@ class SqlVault(Issuer, Revealer):
             ENTRIES.c.entity_type == entity_type, ENTRIES.c.surrogate == surrogate
         )
         with transaction(self._engine) as connection:
-            if self._is_true(connection, entity_type, self._hash(entity_type, key), value, surrogate):
+            if self._is_true(connection, entity_type, self.hash(entity_type, key), value, surrogate):
                 return False
             return connection.execute(taken).first() is None
 
@@ -137,12 +137,13 @@ class SqlVault(Issuer, Revealer):
         )
         return connection.execute(query).scalar()
 
-    def _hash(self, entity_type: str, key: str) -> str:
+    def hash(self, entity_type: str, key: str) -> str:
+        """The keyed hash by which the entry of a value in normal form is found."""
         return hmac.digest(self._secrets[INDEX], f"{entity_type}\x1f{key}".encode(), hashlib.sha256).hex()
 
     def _is_true(self, connection: Connection, entity_type: str, value_hash: str, value: str, surrogate: str) -> bool:
         """True if a candidate is somebody's true value, the value itself included."""
-        forms = [(kind, self._hash(kind, form)) for kind, form in true_forms(entity_type, surrogate)]
+        forms = [(kind, self.hash(kind, form)) for kind, form in true_forms(entity_type, surrogate)]
         if (entity_type, value_hash) in forms or surrogate.casefold() == value.casefold():
             return True
         query = select(ENTRIES.c.value_hash).where(tuple_(ENTRIES.c.entity_type, ENTRIES.c.value_hash).in_(forms))

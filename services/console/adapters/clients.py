@@ -15,6 +15,7 @@ from services.console.ports import (
     CloseableStream,
     Decisions,
     NewKey,
+    Operations,
     RowSource,
     RunReader,
     Services,
@@ -65,7 +66,7 @@ class RpcStream(CloseableStream[T_co], Generic[T_co]):
         self._stream.cancel()
 
 
-class RegistryClient(CatalogueReader, Decisions, ApiKeys):
+class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
     """The registry."""
 
     def __init__(self, channel: grpc.Channel) -> None:
@@ -146,6 +147,55 @@ class RegistryClient(CatalogueReader, Decisions, ApiKeys):
     def stop_canary(self, specialist: str, expected_generation: int) -> models_pb2.SpecialistServing:
         request = registry_pb2.StopCanaryRequest(specialist=specialist, expected_generation=expected_generation)
         return call("registry", self._stub.StopCanary, request, WRITE_SECONDS).serving
+
+    def update_specialist(
+        self, definition: models_pb2.SpecialistChanged, *, validate_only: bool
+    ) -> registry_pb2.UpdateSpecialistResponse:
+        request = registry_pb2.UpdateSpecialistRequest(specialist=definition, validate_only=validate_only)
+        return call("registry", self._stub.UpdateSpecialist, request, WRITE_SECONDS)
+
+    def delete_specialist(self, name: str, reason: str, key_id: str) -> None:
+        request = registry_pb2.DeleteSpecialistRequest(name=name, reason=reason, decided_by=key_id)
+        call("registry", self._stub.DeleteSpecialist, request, WRITE_SECONDS)
+
+    def override(
+        self, specialist: str, adapter_digest: str, expected_generation: int, reason: str, key_id: str
+    ) -> models_pb2.SpecialistServing:
+        request = registry_pb2.PromoteRequest(
+            specialist=specialist,
+            adapter_digest=adapter_digest,
+            expected_generation=expected_generation,
+            override=True,
+            reason=reason,
+            decided_by=key_id,
+        )
+        return call("registry", self._stub.Promote, request, WRITE_SECONDS).serving
+
+    def list_approvals(self, token: str) -> Page[registry_pb2.CatalogueAdapter]:
+        request = registry_pb2.ListApprovalsRequest(page_token=token, page_size=LIST_SIZE)
+        answer = call("registry", self._stub.ListApprovals, request)
+        return Page(tuple(answer.adapters), answer.next_page_token)
+
+    def approve(self, adapter_digest: str, reason: str, key_id: str) -> models_pb2.SpecialistServing:
+        request = registry_pb2.ApproveAdapterRequest(adapter_digest=adapter_digest, reason=reason, decided_by=key_id)
+        return call("registry", self._stub.ApproveAdapter, request, WRITE_SECONDS).serving
+
+    def decline(self, adapter_digest: str, reason: str, key_id: str) -> None:
+        request = registry_pb2.DeclineAdapterRequest(adapter_digest=adapter_digest, reason=reason, decided_by=key_id)
+        call("registry", self._stub.DeclineAdapter, request, WRITE_SECONDS)
+
+    def list_decisions(self, specialist: str) -> Page[registry_pb2.OperatorDecision]:
+        request = registry_pb2.ListDecisionsRequest(specialist=specialist)
+        answer = call("registry", self._stub.ListDecisions, request)
+        return Page(tuple(answer.decisions), answer.next_page_token)
+
+    def get_leaderboard(self, specialist: str, metric: str) -> registry_pb2.GetLeaderboardResponse:
+        request = registry_pb2.GetLeaderboardRequest(specialist=specialist, metric=metric)
+        return call("registry", self._stub.GetLeaderboard, request, COUNT_SECONDS)
+
+    def pin_entry(self, specialist: str, entry: str, *, pinned: bool) -> None:
+        request = registry_pb2.PinEntryRequest(specialist=specialist, entry=entry, pinned=pinned)
+        call("registry", self._stub.PinEntry, request, WRITE_SECONDS)
 
     def record_judgement(self, judgement: Judgement, request_id: str) -> str:
         rubric = drafts_pb2.Rubric(accuracy=judgement.accuracy, style=judgement.style, usefulness=judgement.usefulness)
@@ -261,7 +311,7 @@ class InferenceClient(AnswerSource):
         return tuple(call("inference", self._stub.ListSpecialists, request).specialists)
 
     def ask(self, question: Question) -> RpcStream[inference_pb2.StreamGenerateResponse]:
-        sampling = inference_pb2.Sampling(temperature=question.temperature, max_tokens=question.max_tokens)
+        sampling = inference_pb2.Sampling(temperature=question.temperature, max_tokens=question.max_tokens or 0)
         generate = inference_pb2.GenerateRequest(model=question.model, prompt=question.prompt, sampling=sampling)
         request = inference_pb2.StreamGenerateRequest(request=generate)
         return RpcStream("inference", self._stub.StreamGenerate(request, timeout=ANSWER_SECONDS))
@@ -322,6 +372,11 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         request = evaluation_pb2.GetEvaluationRequest(adapter_digest=digest)
         return call("evaluation", evaluation.GetEvaluation, request)
 
+    def compare_evaluations(
+        request: evaluation_pb2.CompareEvaluationsRequest,
+    ) -> evaluation_pb2.CompareEvaluationsResponse:
+        return call("evaluation", evaluation.CompareEvaluations, request, COUNT_SECONDS)
+
     def count_near_duplicates(specialist: str) -> synthetic_pb2.CountNearDuplicatesResponse:
         request = synthetic_pb2.CountNearDuplicatesRequest(specialist=specialist)
         return call("synthetic", synthetic.CountNearDuplicates, request, COUNT_SECONDS)
@@ -329,12 +384,14 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
     services = Services(
         catalogue=registry,
         decisions=registry,
+        operations=registry,
         keys=registry,
         training=TrainingClient(channels["training"]),
         inference=InferenceClient(channels["inference"]),
         syntheses=SynthesisClient(channels["synthetic"]),
         rows=RowClient(channels["synthetic"]),
         get_evaluation=get_evaluation,
+        compare_evaluations=compare_evaluations,
         count_near_duplicates=count_near_duplicates,
         is_healthy=HealthClient(channels).is_healthy,
     )

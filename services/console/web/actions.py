@@ -28,8 +28,8 @@ class QuestionBody(BaseModel):
 
     model: str = Field(max_length=63)
     prompt: str = Field(max_length=MAX_PROMPT_CHARS)
-    max_tokens: int = 256
-    temperature: float = 0.0
+    max_tokens: int | None = None
+    temperature: float | None = None
 
 
 class JudgementBody(BaseModel):

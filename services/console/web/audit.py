@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from services.console import handlers
+from services.console import handlers, operations
 from services.console.domain import Permission
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.charts import BASELINE, HEIGHT, WIDTH, histogram
@@ -16,12 +16,14 @@ def audit(request: Request, console: ConsoleOf, visitor: SignedIn, specialist: s
     """The state of the documents before any training."""
     counts, near = handlers.audit_documents(console.services, visitor, specialist)
     known = handlers.list_specialists(console.services, visitor) if visitor.may(Permission.SPECIALISTS) else None
-    failures = counts.failures + near.failures + (known.failures if known else ())
+    decided = operations.list_decisions(console.services, visitor, specialist)
+    failures = counts.failures + near.failures + decided.failures + (known.failures if known else ())
     return console.renderer.page(
         request,
         "audit.html",
         audit=counts.value,
         near=near.value,
+        decisions=decided.value.items,
         specialist=specialist,
         specialists=[item.specialist.name for item in known.value] if known else [],
         bars=histogram(counts.value.lengths.histogram if counts.value else ()),

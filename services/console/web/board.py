@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from services.console.domain import Page, Permission, Visitor
 from services.console.handlers import Overview
-from services.console.rules import count_rejected, count_submitted, count_under_way, decision, word
+from services.console.rules import count_rejected, count_submitted, count_under_way, word
 from services.console.web.render import duration, number, short
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter
@@ -98,6 +98,19 @@ def _show_run(runs: Page[training_pb2.Run]) -> Stage:
     return _make_stage("run", state, note or _format_count(len(runs.items), "run"), state=colour)
 
 
+# How the tile of the newest adapter's evaluation looks; other states are done.
+STATE_TONES = {
+    "evaluating": "busy",
+    "refused": "bad",
+    "declined": "bad",
+    "withdrawn": "bad",
+    "retired": "bad",
+    "overridden": "bad",
+    "undecided": "waiting",
+    "waiting for approval": "waiting",
+}
+
+
 def _show_evaluation(adapters: Page[CatalogueAdapter]) -> Stage:
     policies = [item for item in adapters.items if item.adapter.kind == models_pb2.ADAPTER_KIND_POLICY]
     if not policies:
@@ -105,8 +118,8 @@ def _show_evaluation(adapters: Page[CatalogueAdapter]) -> Stage:
     newest = policies[0]
     measured = newest.HasField("evaluation")
     note = f"{number(newest.evaluation.rows)} held-out rows" if measured else "evaluation in progress"
-    state = {"passed": "done", "refused": "bad"}.get(decision(newest), "busy")
-    return _make_stage("evaluation", decision(newest), note, state=state)
+    word_of_state = word(newest, "state")
+    return _make_stage("evaluation", word_of_state, note, state=STATE_TONES.get(word_of_state, "done"))
 
 
 def _show_serving(view: Overview) -> Stage:

@@ -16,6 +16,8 @@ router = APIRouter()
 # Messages after a command, by the value of `notice` in the URL.
 NOTICES = {
     "promoted": "The adapter now serves.",
+    "updated": "The definition is saved as a new revision.",
+    "deleted": "The specialist is deleted. Its documents, datasets, adapters and drafts stay until documents are erased.",
     "rolled-back": "The previous adapter serves again.",
     "canary-started": "The canary now serves a share of the callers.",
     "canary-stopped": "The canary has ended; the serving adapter answers all callers.",

@@ -1,6 +1,7 @@
 """Templates and their filters. Templates escape every value."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +10,28 @@ from fastapi.responses import HTMLResponse
 from google.protobuf.timestamp_pb2 import Timestamp
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup
 
 from services.console import rules
 from services.console.domain import Permission, Visitor
 from services.console.web.sessions import BrowserSession
+from tailor.api.events.v1 import models_pb2
 from tailor.wire import to_datetime
+from tailor.word_diff import Piece, diff_words
 
 HERE = Path(__file__).parent
 SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
-MAX_PARITY = 0.1  # what the contract names for a gate that sets none
-LOWER_IS_BETTER = frozenset({"perplexity"})
 METRIC_NAMES = {
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
     "bleu": "BLEU",
-    "house_terms_f1": "House terms F1",
+    "log_likelihood": "Log-likelihood (nats per token)",
+    "terms": "House terms F1",
     "perplexity": "Perplexity",
     "parity": "Parity (nats per token)",
     "held_out_loss": "Held-out loss",
@@ -42,6 +47,7 @@ NAVIGATION = (
     ("/syntheses", "Syntheses", Permission.SYNTHESES),
     ("/runs", "Runs", Permission.RUNS),
     ("/adapters", "Adapters", Permission.ADAPTERS),
+    ("/approvals", "Approvals", Permission.ADAPTERS),
     ("/specialists", "Specialists", Permission.SPECIALISTS),
     ("/ask", "Ask", Permission.ASK),
     ("/drafts", "Drafts", Permission.TRACE),
@@ -129,15 +135,39 @@ def ordered(values: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(values.items(), key=lambda item: (order.index(item[0]) if item[0] in order else len(order), item[0]))
 
 
-def gain(name: str, value: float, reference: float) -> float:
-    """How much better a value is than the reference, in the metric's unit; negative if it is worse."""
-    return reference - value if name in LOWER_IS_BETTER else value - reference
+def interval(estimate: models_pb2.Estimate, sign: str = "") -> str:
+    """A value with its 95 % interval; with `+` as sign, the value of a gain."""
+    if not math.isfinite(estimate.high - estimate.low):
+        return "–" if math.isnan(estimate.value) else f"{estimate.value:{sign}.3f} (no interval)"
+    return f"{estimate.value:{sign}.3f} ({estimate.low:{sign}.3f} to {estimate.high:{sign}.3f})"
+
+
+def certainty(estimate: models_pb2.Estimate) -> str:
+    """`up` or `down` if the whole interval of a gain is on one side of zero, else `muted`."""
+    return "up" if estimate.low > 0 else "down" if estimate.high < 0 else "muted"
+
+
+def diff(first: str, second: str) -> list[Piece]:
+    """The pieces in which two texts differ, word by word."""
+    return list(diff_words(first, second))
+
+
+def _align(parser: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
+    """A table's cell with its alignment as a class: the page's security policy refuses inline styles."""
+    token = tokens[index]
+    if token.attrs.pop("style", None) == "text-align:right":
+        token.attrSet("class", "n")
+    return parser.renderToken(tokens, index, options, env)
 
 
 def markdown(text: str) -> Markup:
-    """Markdown as HTML. Raw HTML is shown as text; images are left out."""
+    """Markdown as HTML without inline styles; tables scroll. Raw HTML is shown as text; images are left out."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.add_render_rule("image", lambda *_: "")
+    for name in ("th_open", "td_open"):
+        parser.add_render_rule(name, _align)
+    parser.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0"><table>\n')
+    parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     # The parser escapes the text.
     return Markup(parser.render(text))  # noqa: S704
 
@@ -157,16 +187,23 @@ FILTERS = (
         density,
         metric,
         ordered,
-        gain,
+        interval,
+        certainty,
+        diff,
         markdown,
     ),
     *(
         rules.word,
         rules.code,
         rules.decision,
+        rules.word_of_verdict,
+        rules.list_models,
+        rules.list_gate,
         rules.key_state,
         rules.list_filters,
         rules.list_row_limits,
+        rules.list_sampling,
+        rules.list_evaluation,
         rules.is_ended,
         rules.stage_state,
     ),
@@ -185,7 +222,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters |= {function.__name__: function for function in FILTERS}
-        self._environment.globals |= {"Permission": Permission, "MAX_PARITY": MAX_PARITY}
+        self._environment.globals |= {"Permission": Permission}
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page with the visitor's own navigation."""

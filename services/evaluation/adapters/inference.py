@@ -1,25 +1,30 @@
 """Asks inference for answers and log-probabilities of the models under evaluation."""
 
+import time
 from collections.abc import Sequence
 
 import grpc
 
-from services.evaluation.domain import LoadedCandidate, Score
+from services.evaluation.domain import Answer, LoadedCandidate, Score
 from services.evaluation.ports import Models
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.rpc.channel import wire_errors
 from tailor.storage.ref import Ref
 from tailor.wire import from_ref
+from tailor.words import SamplingDefaults
 
 LOAD_SECONDS = 300
+# Answers may fill the context, and on a processor many are written at a time.
+ANSWER_SECONDS = 1800
 CALL_SECONDS = 300
+# Makes drawn answers repeatable.
+SEED = 16
 
 
 class RemoteModels(Models):
     """Candidates and the base in the engine that serves."""
 
-    def __init__(self, channel: grpc.Channel, repetition_penalty: float) -> None:
-        self._repetition_penalty = repetition_penalty
+    def __init__(self, channel: grpc.Channel) -> None:
         self._stub = inference_pb2_grpc.InferenceServiceStub(channel)
 
     def load(self, adapter_digest: str, manifest: Ref) -> LoadedCandidate:
@@ -28,17 +33,18 @@ class RemoteModels(Models):
             answer = self._stub.LoadCandidate(request, timeout=LOAD_SECONDS)
         return LoadedCandidate(answer.model, answer.parity if answer.HasField("parity") else None)
 
-    def generate(self, model: str, messages: Sequence[tuple[str, str]], max_tokens: int) -> str:
-        request = inference_pb2.GenerateRequest(
-            model=model,
-            messages=_messages(messages),
-            sampling=inference_pb2.Sampling(
-                temperature=0, max_tokens=max_tokens, repetition_penalty=self._repetition_penalty
-            ),
-        )
+    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
+        request = inference_pb2.GenerateRequest(model=model, messages=_messages(messages), sampling=_sampling(sampling))
+        started = time.monotonic()
         with wire_errors("inference"):
-            text: str = self._stub.Generate(request, timeout=CALL_SECONDS).text
-        return text
+            response = self._stub.Generate(request, timeout=ANSWER_SECONDS)
+        return Answer(
+            text=response.text,
+            finished=response.finish_reason != "length",
+            seconds=time.monotonic() - started,
+            prompt_tokens=response.usage.prompt_tokens,
+            tokens=response.usage.completion_tokens,
+        )
 
     def score(self, model: str, messages: Sequence[tuple[str, str]], completion: str) -> Score:
         row = inference_pb2.ScoreRow(messages=_messages(messages), completion=completion)
@@ -49,3 +55,13 @@ class RemoteModels(Models):
 
 def _messages(messages: Sequence[tuple[str, str]]) -> list[inference_pb2.Message]:
     return [inference_pb2.Message(role=role, content=content) for role, content in messages]
+
+
+def _sampling(sampling: SamplingDefaults) -> inference_pb2.Sampling:
+    return inference_pb2.Sampling(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        repetition_penalty=sampling.repetition_penalty,
+        max_tokens=sampling.max_tokens,
+        seed=SEED if sampling.temperature else 0,
+    )

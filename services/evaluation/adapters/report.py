@@ -1,21 +1,37 @@
 """The stored report: report.json, report.md and scores.png."""
 
-import io
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain
+from typing import Any
 
-from matplotlib.figure import Figure
-
-from services.evaluation.domain import BASE, CANDIDATE, INCUMBENT, PARITY, PERPLEXITY, ReportData
+from services.evaluation.adapters.plot import draw_figures
+from services.evaluation.comparison import ReportedModel, ReportedRow
+from services.evaluation.domain import (
+    CANDIDATE,
+    PARITY,
+    Definition,
+    Estimate,
+    HeldOutRow,
+    MetricFigures,
+    ModelCost,
+    ModelResult,
+    ReportData,
+    Score,
+)
+from services.evaluation.goals import list_goals
 from services.evaluation.ports import ReportStore
+from services.evaluation.statistics import METHOD
+from tailor.document_scores import MEDIA_TYPE, DocumentScore, read_scores, write_scores
+from tailor.errors import NotFound, Reason
 from tailor.storage.buckets import REPORTS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
+from tailor.words import SamplingDefaults
 
-JSON, MARKDOWN, PLOT = "report.json", "report.md", "scores.png"
-MODELS = (BASE, CANDIDATE, INCUMBENT)
-COLOURS = {BASE: "#8a94a6", CANDIDATE: "#2f6fde", INCUMBENT: "#e0a030"}
-ORDER = ("rouge1", "rouge2", "rougeL", "house_terms_f1", "bleu", PERPLEXITY)
+JSON, MARKDOWN, PLOT, DOCUMENTS = "report.json", "report.md", "scores.png", "document_scores.jsonl"
 EXAMPLES = 3
 
 
@@ -27,9 +43,12 @@ class ObjectReports(ReportStore):
 
     def write(self, data: ReportData) -> Ref:
         folder = data.evaluation.evaluation_id
-        self._store.put(REPORTS, f"{folder}/{PLOT}", plot(data.scores), "image/png")
+        self._store.put(REPORTS, f"{folder}/{PLOT}", draw_figures(data.metrics), "image/png")
         self._store.put(REPORTS, f"{folder}/{MARKDOWN}", as_markdown(data).encode(), "text/markdown")
         return self._store.put(REPORTS, f"{folder}/{JSON}", as_json(data), "application/json")
+
+    def write_scores(self, evaluation_id: str, scores: Sequence[DocumentScore]) -> Ref:
+        return self._store.put(REPORTS, f"{evaluation_id}/{DOCUMENTS}", write_scores(scores), MEDIA_TYPE)
 
     def markdown(self, report: Ref) -> str:
         return self._read_part(report, MARKDOWN).decode()
@@ -37,14 +56,34 @@ class ObjectReports(ReportStore):
     def plot(self, report: Ref) -> bytes:
         return self._read_part(report, PLOT)
 
+    def read_model(self, report: Ref, model: str) -> ReportedModel:
+        document = json.loads(self._store.read(report.bucket, report.key))
+        if not any(model in row["models"] for row in document["rows"]):
+            raise NotFound(Reason.UNKNOWN_EVALUATION, f"The evaluation did not measure the model {model}.")
+        return ReportedModel(
+            rows=tuple(_read_row(row, model) for row in document["rows"]),
+            lower_is_better={item["metric"]: bool(item["lower_is_better"]) for item in document["metrics"]},
+        )
+
     def quotes(self, evaluation_id: str, document_id: str) -> bool:
         if not self._store.exists(REPORTS, f"{evaluation_id}/{JSON}"):
             return True
-        rows = json.loads(self._store.read(REPORTS, f"{evaluation_id}/{JSON}"))["rows"]
-        return any(document_id in row["document_ids"] for row in rows)
+        report = json.loads(self._store.read(REPORTS, f"{evaluation_id}/{JSON}"))
+        quoting = [*report["rows"], *report.get("notes", {}).values()]
+        return any(document_id in part.get("document_ids", ()) for part in quoting)
+
+    def delete_scores(self, evaluation_id: str, document_id: str) -> int:
+        key = f"{evaluation_id}/{DOCUMENTS}"
+        if not self._store.exists(REPORTS, key):
+            return 0
+        scores = chain.from_iterable(read_scores(self._store.read(REPORTS, key)))
+        if all(score.document_id != document_id for score in scores):
+            return 0
+        self._store.delete(REPORTS, key)
+        return 1
 
     def delete(self, evaluation_id: str) -> int:
-        names = [f"{evaluation_id}/{name}" for name in (PLOT, MARKDOWN, JSON)]
+        names = [f"{evaluation_id}/{name}" for name in (PLOT, MARKDOWN, JSON, DOCUMENTS)]
         keys = [key for key in names if self._store.exists(REPORTS, key)]
         for key in keys:
             self._store.delete(REPORTS, key)
@@ -54,109 +93,251 @@ class ObjectReports(ReportStore):
         return self._store.read(report.bucket, report.key.removesuffix(JSON) + name)
 
 
+def _read_row(row: Mapping[str, Any], model: str) -> ReportedRow:
+    """A row of report.json. Values that are not finite numbers are left out."""
+    answer = row["models"].get(model, {}).get("answer")
+    values = {metric: by_model.get(model) for metric, by_model in row["metrics"].items()}
+    held_out = HeldOutRow(
+        row_id=row["row_id"],
+        task=row["task"],
+        document_ids=tuple(row["document_ids"]),
+        messages=tuple((message["role"], message["content"]) for message in row["messages"]),
+        reference=row["reference"],
+        language=row["language"],
+    )
+    return ReportedRow(
+        held_out,
+        None if answer is None else str(answer["text"]),
+        {metric: float(value) for metric, value in values.items() if value is not None},
+    )
+
+
 def as_json(data: ReportData) -> bytes:
-    """Scores, parameters, and every row with its answers and metrics."""
+    """Figures, sampling, and every row with each model's answer, scores and values. What is not a finite number is null."""
     evaluation, incumbent = data.evaluation, data.incumbent
     document = {
         "evaluation_id": evaluation.evaluation_id,
         "adapter_digest": evaluation.adapter.digest,
         "specialist": evaluation.adapter.specialist,
+        "specialist_revision": data.terms.revision,
         "dataset_digest": evaluation.adapter.dataset_digest,
         "base": evaluation.adapter.base,
         "incumbent_digest": incumbent.adapter_digest if incumbent else "",
         "incumbent_generation": incumbent.generation if incumbent else 0,
-        "parameters": {"temperature": 0, "max_tokens": data.parameters.max_tokens},
-        "scores": data.scores,
-        "rows": [_row(data, number) for number in range(len(data.rows))],
+        "sampling": asdict(data.terms.sampling),
+        "intervals": METHOD,
+        "held_out_rows": data.held_out.total,
+        "metrics": [asdict(figures) for figures in data.metrics],
+        "suites": [asdict(figures) for figures in data.suites],
+        "suite_details": dict(data.suite_details),
+        "suite_seconds": {name: round(seconds, 2) for name, seconds in data.suite_seconds.items()},
+        "costs": [asdict(cost) for cost in data.costs],
+        "not_measured": dict(data.not_measured),
+        "notes": {model: dict(result.notes) for model, result in data.results.items() if result.notes},
+        "goals": [asdict(goal) for goal in list_goals(data.terms.metrics, data.metrics)],
+        "definitions": [
+            {"digest": entry.digest, "revision": entry.revision, "frozen_at": entry.frozen_at.isoformat()}
+            for entry in data.definitions
+        ],
+        "counts": {metric: dict(counts) for metric, counts in data.counts.items() if counts},
+        "rows": [_row(data, number) for number in range(len(data.held_out.rows))],
     }
-    return json.dumps(document, indent=1, ensure_ascii=False).encode()
+    return json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return value
 
 
 def _row(data: ReportData, number: int) -> dict[str, object]:
-    row = data.rows[number]
+    row = data.held_out.rows[number]
     return {
         "row_id": row.row_id,
         "task": row.task,
+        "language": row.language,
         "document_ids": list(row.document_ids),
         "messages": [{"role": role, "content": content} for role, content in row.messages],
         "reference": row.reference,
-        "answers": {name: result.answers[number] for name, result in data.results.items()},
-        "metrics": {name: values[number] for name, values in data.row_metrics.items()},
+        **({} if row.rejected is None else {"rejected": row.rejected}),
+        "models": {model: _model_row(result, number) for model, result in data.results.items()},
+        "metrics": {
+            metric: {model: values[number] for model, values in by_model.items()}
+            for metric, by_model in data.row_values.items()
+        },
     }
 
 
+def _model_row(result: ModelResult, number: int) -> dict[str, object]:
+    answer = result.answers[number]
+    rejected = result.rejected_scores[number] if result.rejected_scores else None
+    return {
+        "answer": None if answer is None else asdict(answer),
+        "score": _score(result.scores[number]),
+        "rejected_score": _score(rejected),
+    }
+
+
+def _score(score: Score | None) -> dict[str, float] | None:
+    return None if score is None else asdict(score)
+
+
 def as_markdown(data: ReportData) -> str:
-    """A table of scores, the plot, and a few rows with the answers of all models."""
+    """Tables of figures, gains and costs with intervals, the plot, and a few rows with the answers of all models."""
     evaluation, incumbent = data.evaluation, data.incumbent
-    models = [name for name in MODELS if name in data.scores]
+    models = list(data.results)
     served = (
         f"`{incumbent.adapter_digest or 'base'}` (generation {incumbent.generation})" if incumbent else "nothing yet"
     )
     lines = [
         f"# Evaluation of {evaluation.adapter.specialist}",
         "",
-        f"Adapter `{evaluation.adapter.digest}`, dataset `{evaluation.adapter.dataset_digest}`, {len(data.rows)} "
-        f"held-out rows, greedy, at most {data.parameters.max_tokens} tokens. Serving at the time: {served}.",
+        f"Adapter `{evaluation.adapter.digest}`, dataset `{evaluation.adapter.dataset_digest}`, {len(data.held_out.rows)} of "
+        f"{data.held_out.total} held-out rows, {len(data.held_out.answered)} of them answered, {_sampling(data.terms.sampling)}. "
+        f"Definition of the specialist: revision {data.terms.revision}. Serving at the time: {served}.",
         "",
-        f"| metric | {' | '.join(models)} |",
-        f"|---|{'---:|' * len(models)}",
+        *_table("metric", models, [(_name(figures), figures.models) for figures in data.metrics]),
+        "",
+        "## Gains of the candidate",
+        "",
+        "Positive is better, also if a lower value is.",
+        "",
+        *_table("gain over", models[:-1], [(figures.metric, figures.gains) for figures in data.metrics], sign="+"),
+        "",
+        f"Intervals: {METHOD}; rows of one document are one cluster.",
+        "",
+        *_suites(data.suites, data.suite_seconds),
+        *_left_out(data),
+        "",
+        *_goals(data),
+        *_definitions(data.definitions),
+        "",
+        *_costs(data.costs),
+        "",
+        *_notes(data.results),
+        f"![figures]({PLOT})",
     ]
-    for metric in _metrics(data.scores):
-        lines.append(f"| {metric} | {' | '.join(f'{data.scores[name][metric]:.4f}' for name in models)} |")
-    lines += [
-        "",
-        _parity(data),
-        "",
-        "Lower perplexity is better. For all other metrics, higher is better.",
-        "",
-        f"![scores]({PLOT})",
-    ]
-    for number in range(min(EXAMPLES, len(data.rows))):
-        lines += ["", *_example(data, number, models)]
+    for row in [row for row in data.held_out.rows if row.row_id in data.held_out.answered][:EXAMPLES]:
+        lines += ["", *_example(data, data.held_out.rows.index(row), models)]
     return "\n".join(lines) + "\n"
 
 
-def _parity(data: ReportData) -> str:
-    parity = data.scores[CANDIDATE].get(PARITY)
+def _left_out(data: ReportData) -> list[str]:
+    """What was not measured, and what is shown without counting in the gate."""
+    shown = {figures.metric for figures in data.metrics}
+    return [
+        f"{'Does not count' if name in shown else 'Not measured'}: {name} ({reason})."
+        for name, reason in data.not_measured.items()
+    ]
+
+
+def _goals(data: ReportData) -> list[str]:
+    goals = list_goals(data.terms.metrics, data.metrics)
+    rows = [
+        f"| {goal.metric} | {'gain over base' if goal.is_gain else 'value'} | {goal.goal:g} | {describe(goal.estimate)} | {goal.state} |"
+        for goal in goals
+    ]
+    return ["| goal | of | wanted | measured | state |", "|---|---|---:|---:|---|", *rows, ""] if goals else []
+
+
+def _definitions(definitions: Sequence[Definition]) -> list[str]:
+    """Since when the metrics and the gate hold, and what they replaced."""
+    if not definitions:
+        return []
+    *earlier, current = definitions
+    lines = [f"Metrics and gate: frozen on {current.frozen_at:%Y-%m-%d} at revision {current.revision}."]
+    if earlier:
+        revisions = ", ".join(f"revision {entry.revision} of {entry.frozen_at:%Y-%m-%d}" for entry in earlier)
+        lines.append(
+            f"They were changed after evaluations by {revisions}, whose figures cannot be compared with these."
+        )
+    return lines
+
+
+def _name(figures: MetricFigures) -> str:
+    return f"{figures.metric} (lower is better)" if figures.lower_is_better else figures.metric
+
+
+def _sampling(sampling: SamplingDefaults) -> str:
+    drawn = f"temperature {sampling.temperature:g}, top_p {sampling.top_p:g}" if sampling.temperature else "greedy"
+    limit = f"at most {sampling.max_tokens} tokens" if sampling.max_tokens else "as long as the context allows"
+    return f"{drawn}, repetition penalty {sampling.repetition_penalty:g}, {limit}"
+
+
+def _table(
+    corner: str, models: Sequence[str], rows: Sequence[tuple[str, Mapping[str, Estimate]]], sign: str = ""
+) -> list[str]:
+    """A row per metric, with an estimate per model and the number of rows."""
+    lines = [f"| {corner} | {' | '.join(models)} | rows |", f"|---|{'---:|' * (len(models) + 1)}"]
+    for name, estimates in rows:
+        cells = [describe(estimates[model], sign) if model in estimates else "" for model in models]
+        count = max((estimate.rows for estimate in estimates.values()), default=0)
+        lines.append(f"| {name} | {' | '.join(cells)} | {count} |")
+    return lines
+
+
+def describe(estimate: Estimate, sign: str = "") -> str:
+    """A value with its interval."""
+    if not math.isfinite(estimate.high - estimate.low):
+        return "" if math.isnan(estimate.value) else f"{estimate.value:{sign}.4f} (no interval)"
+    return f"{estimate.value:{sign}.4f} ({estimate.low:{sign}.4f} to {estimate.high:{sign}.4f})"
+
+
+def _suites(suites: Sequence[MetricFigures], seconds: Mapping[str, float]) -> list[str]:
+    lines = []
+    parity = next((figures.models[CANDIDATE].value for figures in suites if figures.metric == PARITY), None)
     if parity is None:
-        return "Parity with the trainer was not measured, because the adapter has no probe rows."
-    return f"Parity: on the probe rows, the candidate differs from the trainer by at most {parity:.4f} nats per token."
+        lines.append("Parity with the trainer was not measured, because the adapter has no probe rows.")
+    else:
+        lines.append(
+            f"Parity: on the probe rows, the candidate differs from the trainer by at most {parity:.4f} nats per token."
+        )
+    others = [figures for figures in suites if figures.metric != PARITY]
+    models = list(dict.fromkeys(model for figures in others for model in figures.models))
+    table = _table("suite", models, [(_name(figures), figures.models) for figures in others])
+    took = ", ".join(f"{name} {duration:.0f} s" for name, duration in seconds.items())
+    return [*lines, "", *(table if others else []), "", *([f"The suites took: {took}.", ""] if took else [])]
 
 
-def _example(data: ReportData, number: int, models: list[str]) -> list[str]:
-    row = data.rows[number]
+def _costs(costs: Sequence[ModelCost]) -> list[str]:
+    lines = [
+        "| model | answers | median seconds | 95 % within | prompt tokens | answer tokens | price of 1,000 |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for cost in costs:
+        price = "" if cost.price_per_1000 is None else f"{cost.price_per_1000:.2f} {cost.currency}"
+        lines.append(
+            f"| {cost.model} | {cost.answers} | {cost.median_seconds:.2f} | {cost.p95_seconds:.2f} "
+            f"| {cost.prompt_tokens:.0f} | {cost.answer_tokens:.0f} | {price} |"
+        )
+    return lines
+
+
+def _notes(results: Mapping[str, ModelResult]) -> list[str]:
+    """How the prompts of models were made, a line for each note."""
+    lines = []
+    for model, result in results.items():
+        lines += [f"{model}: {name} {_note(value)}." for name, value in result.notes.items() if name != "document_ids"]
+    return [*lines, ""] if lines else []
+
+
+def _note(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {count}" for key, count in value.items())
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+
+
+def _example(data: ReportData, number: int, models: Sequence[str]) -> list[str]:
+    row = data.held_out.rows[number]
     parts = [("prompt", row.messages[-1][1]), ("reference", row.reference)]
-    parts += [(name, data.results[name].answers[number]) for name in models]
+    answers = ((name, data.results[name].answers[number]) for name in models)
+    parts += [(name, answer.text) for name, answer in answers if answer is not None]
     lines = [f"## Row {row.row_id}", ""]
     for name, text in parts:
         lines += [f"**{name}**", "", *(f"> {line}".rstrip() for line in text.split("\n")), ""]
     return lines[:-1]
-
-
-def _metrics(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
-    return [metric for metric in ORDER if all(metric in values for values in scores.values())]
-
-
-def plot(scores: Mapping[str, Mapping[str, float]]) -> bytes:
-    """A bar chart (PNG) by metric and model. Shares, BLEU and perplexity have separate axes."""
-    metrics = _metrics(scores)
-    groups = [
-        [m for m in metrics if m not in {"bleu", PERPLEXITY}],
-        *([m] for m in ("bleu", PERPLEXITY) if m in metrics),
-    ]
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    axes = figure.subplots(1, len(groups), width_ratios=[max(1, len(group)) for group in groups], squeeze=False)[0]
-    models = [name for name in MODELS if name in scores]
-    for axis, group in zip(axes, groups, strict=True):
-        for number, name in enumerate(models):
-            places = [place + (number - (len(models) - 1) / 2) * 0.8 / len(models) for place in range(len(group))]
-            bars = axis.bar(
-                places, [scores[name][m] for m in group], 0.8 / len(models), color=COLOURS[name], label=name
-            )
-            axis.bar_label(bars, fmt="%.2f", fontsize=7)
-        axis.set_xticks(range(len(group)), [f"{m} (lower is better)" if m == PERPLEXITY else m for m in group])
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
-    return buffer.getvalue()

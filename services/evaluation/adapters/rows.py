@@ -1,17 +1,19 @@
 """Held-out rows of a dataset, read from the Parquet files that its manifest names."""
 
+import heapq
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
-from services.evaluation.domain import HeldOutRow, choose_rows
+from services.evaluation.domain import HeldOutRow, HeldOutSet, RankedPair, choose_rows
 from services.evaluation.ports import HeldOutRows
-from tailor.datasets import HELD_OUT, DatasetFile, DatasetManifest
+from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest
 from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -25,24 +27,37 @@ class StoredHeldOutRows(HeldOutRows):
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def held_out(self, manifest: Ref, limit: int) -> list[HeldOutRow]:
+    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOutSet:
         files = DatasetManifest.parse(self._store.get(manifest)).split(HELD_OUT).files
-        with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder, _reading(manifest):
-            paths = self._download(files, Path(folder))
-            keys = ((record["row_id"], record["task"]) for record in _read(paths, ["row_id", "task"]))
-            chosen = set(choose_rows(keys, limit))
-            rows = [_to_row(record) for record in _read(paths, None) if record["row_id"] in chosen]
-        return sorted(rows, key=lambda row: row.row_id)
+        with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder, reading_rows(manifest):
+            paths = download(self._store, files, Path(folder))
+            keys = ((record["row_id"], record["task"]) for record in read_records(paths, ["row_id", "task"]))
+            chosen = set(choose_rows(keys, max_rows))
+            rows = [to_row(record) for record in read_records(paths, None) if record["row_id"] in chosen]
+        rows.sort(key=lambda row: row.row_id)
+        answered = choose_rows(((row.row_id, row.task) for row in rows), max_answers or len(rows))
+        return HeldOutSet(tuple(rows), frozenset(answered), sum(file.rows for file in files))
 
-    def _download(self, files: Sequence[DatasetFile], folder: Path) -> list[Path]:
-        paths = [folder / f"{number:06}.parquet" for number in range(len(files))]
-        for file, path in zip(files, paths, strict=True):
-            self._store.get_file(file.ref, path)
-        return paths
+    def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
+        content = DatasetManifest.parse(self._store.get(manifest))
+        files = [file for split in (TRAIN, HELD_OUT) for file in content.split(split).files]
+        with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder, reading_rows(manifest):
+            paths = download(self._store, files, Path(folder))
+            keys = (record["row_id"] for record in read_records(paths, ["row_id"]))
+            chosen = set(heapq.nsmallest(limit, keys, key=lambda key: sha256(key.encode()).digest()))
+            return [_to_pair(record) for record in read_records(paths, None) if record["row_id"] in chosen]
+
+
+def download(store: ObjectStore, files: Sequence[DatasetFile], folder: Path) -> list[Path]:
+    """Fetch and verify files of a dataset, in their order."""
+    paths = [folder / f"{number:06}.parquet" for number in range(len(files))]
+    for file, path in zip(files, paths, strict=True):
+        store.get_file(file.ref, path)
+    return paths
 
 
 @contextmanager
-def _reading(manifest: Ref) -> Iterator[None]:
+def reading_rows(manifest: Ref) -> Iterator[None]:
     """Raise FailedPrecondition (INVALID_DATASET) for rows that are not as the contract says."""
     try:
         yield
@@ -52,7 +67,7 @@ def _reading(manifest: Ref) -> Iterator[None]:
         ) from None
 
 
-def _read(paths: Sequence[Path], columns: list[str] | None) -> Iterator[dict[str, Any]]:
+def read_records(paths: Sequence[Path], columns: list[str] | None) -> Iterator[dict[str, Any]]:
     """The rows with these columns, or with all, one batch in memory."""
     for path in paths:
         with pyarrow.parquet.ParquetFile(path) as file:
@@ -60,8 +75,22 @@ def _read(paths: Sequence[Path], columns: list[str] | None) -> Iterator[dict[str
                 yield from batch.to_pylist()
 
 
-def _to_row(record: dict[str, Any]) -> HeldOutRow:
+def _to_pair(record: dict[str, Any]) -> RankedPair:
+    prompt = "\n\n".join(message["content"] for message in record["messages"])
+    return RankedPair(record["row_id"], tuple(record["document_ids"]), prompt, record["chosen"], record["rejected"])
+
+
+def to_row(record: dict[str, Any]) -> HeldOutRow:
     """A row of either kind. The reference is the last message (sft) or the chosen answer (preference)."""
     messages = [(message["role"], message["content"]) for message in record["messages"]]
     reference = record["chosen"] if "chosen" in record else messages.pop()[1]
-    return HeldOutRow(record["row_id"], record["task"], tuple(record["document_ids"]), tuple(messages), reference)
+    return HeldOutRow(
+        row_id=record["row_id"],
+        task=record["task"],
+        document_ids=tuple(record["document_ids"]),
+        messages=tuple(messages),
+        reference=reference,
+        language=record.get("language") or "",
+        key_insights=record.get("key_insights") or "",
+        rejected=record.get("rejected"),
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Engine, Select, Table, delete, select, text, update
@@ -11,6 +12,7 @@ from services.evaluation import wire
 from services.evaluation.adapters import tables
 from services.evaluation.domain import (
     Adapter,
+    Answer,
     Evaluation,
     EvaluationResult,
     EvaluationState,
@@ -32,12 +34,19 @@ class SqlArtifacts(Artifacts):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add_dataset(self, digest: str, manifest: Ref) -> None:
-        _add(self._engine, tables.datasets, {"digest": digest, **_ref_columns(manifest)})
+    def add_dataset(self, digest: str, manifest: Ref, ranked_for: str = "") -> None:
+        row = {"digest": digest, "ranked_for": ranked_for, **_ref_columns(manifest)}
+        _add(self._engine, tables.datasets, row)
 
     def dataset(self, digest: str) -> Ref | None:
         row = _first(self._engine, select(tables.datasets).where(tables.datasets.c.digest == digest))
         return None if row is None else _ref(row)
+
+    def newest_ranked(self, specialist: str) -> tuple[str, Ref] | None:
+        table = tables.datasets
+        query = select(table).where(table.c.ranked_for == specialist).order_by(table.c.created_at.desc()).limit(1)
+        row = _first(self._engine, query)
+        return None if row is None else (row.digest, _ref(row))
 
     def add_adapter(self, adapter: Adapter) -> None:
         row = {
@@ -45,6 +54,7 @@ class SqlArtifacts(Artifacts):
             "specialist": adapter.specialist,
             "dataset_digest": adapter.dataset_digest,
             "base": adapter.base,
+            "parent_digest": adapter.parent_digest,
             **_ref_columns(adapter.manifest),
         }
         _add(self._engine, tables.adapters, row)
@@ -153,31 +163,25 @@ class SqlModelResults(ModelResults):
             "evaluation_id": evaluation_id,
             "model": model,
             "key": key,
-            "answers": list(result.answers),
-            "scores": [[score.log_probability, score.tokens] for score in result.scores],
+            "answers": [None if answer is None else asdict(answer) for answer in result.answers],
+            "scores": _score_lists(result.scores),
+            "rejected_scores": _score_lists(result.rejected_scores),
+            "notes": dict(result.notes),
         }
         _add(self._engine, tables.results, row)
 
-    def find(self, evaluation_id: str, model: str, key: str) -> ModelResult | None:
-        columns = tables.results.c
-        is_result = (columns.evaluation_id == evaluation_id) & (columns.model == model) & (columns.key == key)
-        return self._find(select(tables.results).where(is_result))
-
-    def find_for_adapter(self, adapter_digest: str, key: str) -> ModelResult | None:
-        columns = tables.results.c
-        query = select(tables.results).where(columns.model == f"adapter:{adapter_digest}", columns.key == key)
-        return self._find(query.order_by(columns.created_at.desc()).limit(1))
+    def find(self, model: str, key: str, evaluation_id: str = "") -> ModelResult | None:
+        table = tables.results
+        query = select(table).where(table.c.model == model, table.c.key == key)
+        if evaluation_id:
+            query = query.where(table.c.evaluation_id == evaluation_id)
+        row = _first(self._engine, query.order_by(table.c.created_at.desc()).limit(1))
+        return None if row is None else _result(row)
 
     def delete(self, evaluation_id: str) -> int:
         with transaction(self._engine) as connection:
             deletion = delete(tables.results).where(tables.results.c.evaluation_id == evaluation_id)
             return connection.execute(deletion).rowcount
-
-    def _find(self, query: Select[Any]) -> ModelResult | None:
-        row = _first(self._engine, query)
-        if row is None:
-            return None
-        return ModelResult(tuple(row.answers), tuple(Score(value, tokens) for value, tokens in row.scores))
 
 
 def _add(engine: Engine, table: Table, row: dict[str, Any]) -> None:
@@ -196,6 +200,19 @@ def _evaluations() -> Select[Any]:
     return select(tables.evaluations, tables.adapters).select_from(join)
 
 
+def _score_lists(scores: Sequence[Score | None]) -> list[tuple[float, int] | None]:
+    return [None if score is None else (score.log_probability, score.tokens) for score in scores]
+
+
+def _scores(lists: Sequence[Sequence[Any] | None]) -> tuple[Score | None, ...]:
+    return tuple(None if entry is None else Score(*entry) for entry in lists)
+
+
+def _result(row: Any) -> ModelResult:
+    answers = tuple(None if answer is None else Answer(**answer) for answer in row.answers)
+    return ModelResult(answers, _scores(row.scores), _scores(row.rejected_scores), row.notes)
+
+
 def _ref_columns(ref: Ref) -> dict[str, Any]:
     return {"uri": ref.uri, "sha256": ref.sha256, "size_bytes": ref.size_bytes}
 
@@ -205,7 +222,7 @@ def _ref(row: Any) -> Ref:
 
 
 def _adapter(row: Any) -> Adapter:
-    return Adapter(row.digest, row.specialist, row.dataset_digest, row.base, _ref(row))
+    return Adapter(row.digest, row.specialist, row.dataset_digest, row.base, _ref(row), row.parent_digest)
 
 
 def _evaluation(row: Any) -> Evaluation:

@@ -1,6 +1,6 @@
 """The tables of evaluation's database. A change needs a migration in `migrations/versions/`."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, String, Table, func
+from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, LargeBinary, MetaData, String, Table, func
 from sqlalchemy.dialects.postgresql import JSONB
 
 from tailor.events.outbox import outbox_table
@@ -14,6 +14,27 @@ datasets = Table(
     Column("uri", String(512), nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
+    # The specialist whose ranked drafts it has; empty for datasets of documents.
+    Column("ranked_for", String(63), nullable=False, server_default=""),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+)
+
+agreements = Table(
+    "agreements",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("kappa", Float),
+    Column("pairs", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+)
+
+definitions = Table(
+    "definitions",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("revision", BigInteger, primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("frozen_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
 )
 
 adapters = Table(
@@ -26,6 +47,7 @@ adapters = Table(
     Column("uri", String(512), nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
+    Column("parent_digest", String(64), nullable=False, server_default=""),
 )
 
 evaluations = Table(
@@ -46,10 +68,12 @@ results = Table(
     "results",
     metadata,
     Column("evaluation_id", String(64), primary_key=True),
-    Column("model", String(80), primary_key=True),
+    Column("model", String(200), primary_key=True),
     Column("key", String(64), primary_key=True),
     Column("answers", JSONB, nullable=False),
     Column("scores", JSONB, nullable=False),
+    Column("rejected_scores", JSONB, nullable=False),
+    Column("notes", JSONB, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
 )
 

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.inference.domain import (
-    DEFAULT_MAX_TOKENS,
     ChatMessage,
     GenerationRequest,
     LikelyToken,
@@ -147,7 +146,15 @@ class ChatRequest(BaseModel):
         """Raises InvalidArgument for unsupported fields and kinds, each by its name."""
         self._refuse_unsupported()
         messages = tuple(message.to_message() for message in self.messages)
-        return GenerationRequest(self.model, messages, self._sampling())
+        sampling = self._sampling()
+        given = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "repetition_penalty": self.repetition_penalty,
+            "max_tokens": sampling.max_tokens or None,
+        }
+        unset = frozenset(name for name, value in given.items() if value is None)
+        return GenerationRequest(self.model, messages, sampling, unset)
 
     def _refuse_unsupported(self) -> None:
         wrong = {}
@@ -160,18 +167,25 @@ class ChatRequest(BaseModel):
             raise InvalidArgument(Reason.INVALID_REQUEST, " ".join(wrong.values()), field_violations=wrong)
 
     def _sampling(self) -> Sampling:
-        limits = (self.max_completion_tokens, self.max_tokens, DEFAULT_MAX_TOKENS)
         return Sampling(
-            temperature=1.0 if self.temperature is None else self.temperature,
+            temperature=0.0 if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
             # OpenAI's seeds may be 0 or negative; the domain's are positive.
             seed=None if self.seed is None else abs(self.seed) or MAX_SEED,
-            max_tokens=next(limit for limit in limits if limit is not None),
+            max_tokens=self._limit(),
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
             repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
             schema=self.response_format.schema_text() if self.response_format else "",
             top_log_probabilities=self._top(),
         )
+
+    def _limit(self) -> int:
+        """Raises InvalidArgument for a limit below 1."""
+        limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        if limit is not None and limit < 1:
+            field = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+            raise _invalid(Reason.INVALID_REQUEST, field, f"`{field}`: must be at least 1.")
+        return limit or 0
 
     def _top(self) -> int | None:
         if self.logprobs:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import BinaryIO, Self, cast
 
 from services.ingestion.adapters.worker import UNCONFINED, read_frame, write_frame
-from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason
+from services.ingestion.domain import File, Insights, ParsedText, Rejected, RejectionReason
 from services.ingestion.formats.read import PARSERS
+from services.ingestion.golden import check_insights
 from services.ingestion.ports import Parser
 from services.ingestion.settings import Settings
 from services.ingestion.spans import MAX_SPANS
@@ -157,6 +158,7 @@ class ParserProcess:
                     _format(content["format"]),
                     None if prompt is None else str(prompt),
                     tuple(_span(*span, text_length=len(text)) for span in spans[:MAX_SPANS]),
+                    _insights(content.get("key_insights")),
                 )
         except (ValueError, KeyError, TypeError, RecursionError):
             self._end()
@@ -166,6 +168,11 @@ class ParserProcess:
         if "reason" in content:
             raise rejected
         return parsed
+
+
+def _insights(content: object) -> Insights | None:
+    """The key insights of a golden document, which may be empty; None for other documents. Raises Rejected (MALFORMED)."""
+    return None if content is None else check_insights(content)
 
 
 class ParserPool(Parser):

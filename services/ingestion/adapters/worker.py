@@ -1,8 +1,8 @@
 """The parsing worker: a sandboxed process without secrets that parses one file after another from standard input.
 
 A frame is a length of four bytes followed by the content. A request is two frames: JSON {"name", "content_type", "cpu_seconds",
-"max_chars"} and the file's bytes. An answer is one frame of JSON: {"text", "format", "prompt", "spans"} or {"reason", "hint", "format"},
-with "is_last" if the worker exits afterwards.
+"max_chars"} and the file's bytes. An answer is one frame of JSON: {"text", "format", "prompt", "spans"}, and
+"key_insights" of a golden document; or {"reason", "hint", "format"}. It has "is_last" if the worker exits afterwards.
 """
 
 import json
@@ -68,7 +68,8 @@ def answer(file: File, max_chars: int) -> dict[str, object]:
     except Exception:  # noqa: BLE001 - the outermost frame around parsers of other projects; the message may quote the document
         return {"reason": RejectionReason.CORRUPT, "hint": "The file cannot be parsed. Export it again.", "format": ""}
     spans = [[span.kind, span.number, span.start, span.end] for span in limit_spans(parsed.spans)]
-    return {"text": parsed.text, "format": parsed.format, "prompt": parsed.prompt, "spans": spans}
+    content: dict[str, object] = {"text": parsed.text, "format": parsed.format, "prompt": parsed.prompt, "spans": spans}
+    return content if parsed.insights is None else content | {"key_insights": parsed.insights}
 
 
 def readable() -> list[Path]:

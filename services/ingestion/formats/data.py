@@ -8,6 +8,7 @@ from services.ingestion.domain import File, ParsedText, Rejected, RejectionReaso
 from services.ingestion.formats.budget import Budget
 from services.ingestion.formats.table import markdown_table
 from services.ingestion.formats.text import declared_charset, decode
+from services.ingestion.golden import is_golden, to_golden
 
 MAX_DEPTH = 32
 MAX_COLUMNS = 20
@@ -21,7 +22,10 @@ class JsonNumber(str):
 
 
 def parse_json(file: File, budget: Budget) -> ParsedText:
-    """An object of `prompt` and `answer` is an example. Anything else becomes Markdown, with numbers as they were written."""
+    """An object of `prompt` and `answer` is an example, one of `prompt` and `reference` a golden document.
+
+    Anything else becomes Markdown, with numbers as they were written.
+    """
     try:
         text = decode(file.data, declared_charset(file.content_type))
         content = json.loads(text, parse_int=JsonNumber, parse_float=JsonNumber, parse_constant=JsonNumber)
@@ -33,6 +37,8 @@ def parse_json(file: File, budget: Budget) -> ParsedText:
         raise _too_deep() from None
     if isinstance(content, dict) and set(content) - {"kind"} == {"prompt", "answer"}:
         return _example(content)
+    if isinstance(content, dict) and is_golden(content) and content.get("kind", "test") == "test":
+        return to_golden(content["prompt"], content["reference"], content.get("key_insights"))
     return ParsedText(clean("\n\n".join(_within_budget(_blocks(content, 1, budget), budget))), "json")
 
 

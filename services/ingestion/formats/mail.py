@@ -79,9 +79,13 @@ def _children(part: Message) -> list[Message]:
 
 
 def _is_body(part: Message) -> bool:
-    return part.get_content_type() in ("text/plain", "text/html") and not (
-        part.get_content_disposition() == "attachment" or part.get_filename()
-    )
+    """True for text that is not an attachment; also for that of a mail whose boundary is missing."""
+    is_text = part.get_content_type() in ("text/plain", "text/html") or _is_undivided(part)
+    return is_text and not (part.get_content_disposition() == "attachment" or part.get_filename())
+
+
+def _is_undivided(part: Message) -> bool:
+    return part.get_content_maintype() == "multipart" and isinstance(part.get_payload(), str)
 
 
 def _is_decoration(part: Message) -> bool:

@@ -18,6 +18,8 @@ from services.ingestion.formats.text import CHARSET, declared_charset, decode
 
 META_BYTES = 2048
 DROPPED = ("script", "style", "template", "noscript")
+HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+TABLE_PARTS = ("caption", "thead", "tbody", "tfoot", "tr", "td", "th")
 # The start or end of an equation, which mammoth does not support, and the characters in it.
 EQUATION = re.compile(r"(<m:oMath(?:\s[^<>]*)?>|</m:oMath>)")
 SIGNS = re.compile(r"<m:t\b[^<>]*>([^<]*)</m:t>")
@@ -33,10 +35,9 @@ class MarkdownWriter(MarkdownConverter):
             parts = urlsplit(el.get("href") or "")
         except ValueError:
             return text
-        if parts.scheme.lower() not in ("http", "https", ""):
+        if not el.get("href") or parts.scheme.lower() not in ("http", "https", ""):
             return text
-        if el.get("href"):
-            el["href"] = urlunsplit(parts._replace(path=quote(parts.path, safe="/%~:@!$&'*+,;=")))
+        el["href"] = urlunsplit(parts._replace(path=quote(parts.path, safe="/%~:@!$&'*+,;=")))
         return str(super().convert_a(el, text, parent_tags))  # type: ignore[misc]
 
     def convert_img(self, el: Any, text: str, parent_tags: Any) -> str:
@@ -68,12 +69,22 @@ def html_to_markdown(html: str) -> str:
         cell["colspan"] = _span(str(cell["colspan"]))
     for element in soup("ol", start=lambda start: start is not None and not _is_number(start)):
         del element["start"]
+    _open_layout_tables(soup)
     body = soup.body or soup
     try:
         markdown = MarkdownWriter(heading_style=ATX, bullets="-").convert_soup(body)
     except RecursionError:
         markdown = body.get_text("\n", strip=True)
     return clean(markdown.replace("\\_", "_"))
+
+
+def _open_layout_tables(soup: BeautifulSoup) -> None:
+    """Make plain blocks of tables that arrange a page: those that contain a heading or another table."""
+    within = [(element, element.find_parent("table")) for element in soup(("table", *HEADINGS, *TABLE_PARTS))]
+    layouts = {id(table) for element, table in within if table is not None and element.name not in TABLE_PARTS}
+    for element, table in within:
+        if id(element) in layouts or (element.name in TABLE_PARTS and id(table) in layouts):
+            element.name = "div"
 
 
 def parse_docx(file: File, budget: Budget) -> ParsedText:

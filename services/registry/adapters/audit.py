@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, Float, Integer, and_, cast, func, literal, select
 
 from services.registry.adapters import tables
+from services.registry.adapters.audit_datasets import serving_datasets
 from services.registry.domain import FactKind
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2
@@ -45,6 +46,8 @@ class AuditQueries:
             response.rejections.extend(_rejections(connection, selection))
             response.duplicates = _duplicates(connection, selection)
             response.estimate.CopyFrom(_estimate(connection, specialist, response.totals.characters))
+            response.datasets.extend(serving_datasets(connection, specialist))
+            response.imports.extend(_imports(connection, specialist))
             response.create_time.FromDatetime(_now(connection))
         return response
 
@@ -180,6 +183,27 @@ def _speed(connection: Connection, specialist: str) -> tuple[float, str]:
         if run.tokens_per_second > 0:
             return run.tokens_per_second, run.run_id
     return ASSUMED_TOKENS_PER_SECOND, ""
+
+
+def _imports(connection: Connection, specialist: str) -> list[audit_pb2.AuditImport]:
+    """The imports of the newest dataset of documents, of one specialist or of each."""
+    facts, datasets = tables.facts.c, tables.datasets.c
+    query = (
+        select(facts.specialist, facts.payload, datasets.imports)
+        # The id of a dataset is `DIGEST/SPECIALIST`.
+        .join(tables.datasets, datasets.digest == func.split_part(facts.fact_id, "/", 1))
+        .where(facts.kind == FactKind.DATASET.value)
+        .order_by(facts.specialist, facts.position.desc())
+    )
+    newest: dict[str, list[audit_pb2.AuditImport]] = {}
+    for name, payload, imports in connection.execute(
+        query.where(facts.specialist == specialist) if specialist else query
+    ):
+        built = models_pb2.DatasetBuilt.FromString(payload)
+        if name not in newest and built.kind == models_pb2.DATASET_KIND_SFT:
+            terms = {"specialist": name, "dataset_digest": built.digest}
+            newest[name] = [audit_pb2.AuditImport(**terms, **entry) for entry in imports]
+    return [entry for entries in newest.values() for entry in entries]
 
 
 def _now(connection: Connection) -> datetime:

@@ -1,16 +1,17 @@
-"""Datasets in the object store."""
+"""Datasets and scores of documents in the object store."""
 
 from collections.abc import Iterator, Sequence
 
 from services.registry.ports import DatasetDocuments
 from tailor.dataset_ids import read_ids
 from tailor.datasets import DatasetManifest
+from tailor.document_scores import DocumentScore, read_scores
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 
 class StoredDatasetDocuments(DatasetDocuments):
-    """Reads manifests and the files that they name from the bucket `datasets`."""
+    """Reads manifests and the files that they name from the bucket `datasets`, and scores from the bucket `reports`."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -20,3 +21,6 @@ class StoredDatasetDocuments(DatasetDocuments):
 
     def read_document_ids(self, manifest: DatasetManifest) -> Iterator[Sequence[str]]:
         return read_ids(self._store, manifest.sources, "document_id")
+
+    def read_scores(self, scores: Ref) -> Iterator[Sequence[DocumentScore]]:
+        return read_scores(self._store.get(scores))

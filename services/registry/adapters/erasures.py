@@ -11,7 +11,7 @@ from services.registry.adapters import tables
 from services.registry.domain import Adapter, Erasure, ErasureReceipt, FactKind, ForgottenBy, Taint
 from services.registry.ports import Erasures, Lineage
 from tailor.api.events.v1 import models_pb2
-from tailor.datasets import HELD_OUT, TRAIN, DatasetManifest
+from tailor.datasets import HELD_OUT, TRAIN, DatasetManifest, QuizFiles
 from tailor.events.envelope import derive_id
 from tailor.events.erased import ERASED
 from tailor.events.outbox import Outbox
@@ -83,7 +83,9 @@ class SqlErasures(Erasures):
         entries = self._connection.execute(delete(documents).where(documents.c.document_id == document_id)).rowcount
         empty = update(submissions).where(submissions.c.document_id == document_id)
         emptied = self._connection.execute(empty.values(state="erased", reason="", findings={}, payload=b"")).rowcount
-        return {"entries": entries, "submissions": emptied}
+        scores = tables.document_scores
+        scored = self._connection.execute(delete(scores).where(scores.c.document_id == document_id)).rowcount
+        return {"entries": entries, "submissions": emptied, "scores": scored}
 
     def save_answer(self, answer: ForgottenBy) -> None:
         row = {
@@ -151,6 +153,10 @@ class SqlLineage(Lineage):
             "left_out": {reason: asdict(count) for reason, count in manifest.left_out.items()},
             "train_tokens": manifest.split(TRAIN).tokens,
             "held_out_tokens": manifest.split(HELD_OUT).tokens,
+            "quiz": _count_quiz(manifest.quiz),
+            "imports": [asdict(entry) for entry in manifest.imports],
+            "languages": {tag: asdict(count) for tag, count in manifest.languages.items()},
+            "teacher_tokens": manifest.teacher_tokens,
         }
         self._connection.execute(insert(tables.datasets).values(row).on_conflict_do_nothing())
 
@@ -209,6 +215,17 @@ class SqlLineage(Lineage):
     def list_taints(self, erasure_id: str) -> Sequence[Taint]:
         query = select(tables.taints).where(tables.taints.c.erasure_id == erasure_id)
         return [_to_taint(row) for row in self._connection.execute(query)]
+
+
+def _count_quiz(quiz: QuizFiles) -> dict[str, int]:
+    """The counts of a quiz by the names of the API; empty without one."""
+    counts = {
+        "documents": quiz.documents,
+        "questions": quiz.rows,
+        "beyond_limit": quiz.beyond_limit,
+        "without_questions": quiz.without_questions,
+    }
+    return counts if any(counts.values()) else {}
 
 
 def _to_taint(row: Row) -> Taint:  # type: ignore[type-arg]

@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
-from sqlalchemy import Connection, Engine, Row, Table, delete, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures, SqlLineage
+from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions, SqlPins
+from services.registry.adapters.scores import SqlDocumentScores
 from services.registry.domain import (
     Adapter,
     ApiKey,
@@ -24,6 +26,7 @@ from services.registry.domain import (
     Replica,
     Serving,
     Specialist,
+    Verdict,
 )
 from services.registry.ports import CatalogueFacts, Evaluations, Judgements, Keys, Servings, Specialists, Transaction
 from tailor.api.events.v1 import drafts_pb2, models_pb2
@@ -33,6 +36,7 @@ from tailor.sql import transaction
 
 # Replica names come and go; forget those that have not reported for this many days.
 REPLICA_DAYS = 1
+CURRENT_TRANSACTION = text("pg_current_xact_id()::text::bigint")
 
 
 class SqlSpecialists(Specialists):
@@ -55,6 +59,7 @@ class SqlSpecialists(Specialists):
             "name": specialist.name,
             "revision": specialist.revision,
             "payload": message.SerializeToString(deterministic=True),
+            "deleted": specialist.deleted,
         }
         upsert(self._connection, tables.specialists, row, ["name"])
         event_id = derive_id("evt", "specialist", specialist.name, specialist.revision)
@@ -161,6 +166,7 @@ class SqlFacts(CatalogueFacts):
             "language": state.language,
             "char_count": state.char_count,
             "findings": dict(state.findings),
+            "changed": CURRENT_TRANSACTION,
         }
         statement = insert(table).values(row)
         changed = {name: statement.excluded[name] for name in row if name != "document_id"}
@@ -193,12 +199,13 @@ class SqlEvaluations(Evaluations):
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def save(self, evaluation: Evaluation, decision: Decision, refusals: Sequence[str]) -> None:
+    def save(self, evaluation: Evaluation, verdict: Verdict) -> None:
         row = {
             "evaluation_id": evaluation.evaluation_id,
             "adapter_digest": evaluation.adapter_digest,
-            "decision": decision.value,
-            "refusals": list(refusals),
+            "specialist": evaluation.specialist,
+            "decision": verdict.decision.value,
+            "reasons": list(verdict.reasons),
             "payload": evaluation.payload,
         }
         upsert(self._connection, tables.evaluations, row, ["evaluation_id"])
@@ -209,9 +216,15 @@ class SqlEvaluations(Evaluations):
         return None if value is None else Decision(value)
 
     def find_newest(self, adapter_digest: str) -> Evaluation | None:
+        return self._newest(tables.evaluations.c.adapter_digest == adapter_digest)
+
+    def find_newest_of(self, specialist: str) -> Evaluation | None:
+        return self._newest(tables.evaluations.c.specialist == specialist)
+
+    def _newest(self, condition: ColumnElement[bool]) -> Evaluation | None:
         table = tables.evaluations
-        query = select(table.c.payload).where(table.c.adapter_digest == adapter_digest)
-        payload = self._connection.scalar(query.order_by(table.c.position.desc()).limit(1))
+        query = select(table.c.payload).where(condition).order_by(table.c.position.desc()).limit(1)
+        payload = self._connection.scalar(query)
         return None if payload is None else wire.to_evaluation(models_pb2.AdapterEvaluated.FromString(payload))
 
 
@@ -304,8 +317,12 @@ def transactions(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContext
                 judgements=SqlJudgements(connection, outbox),
                 keys=SqlKeys(connection),
                 canaries=SqlCanaries(connection),
+                approvals=SqlApprovals(connection),
+                decisions=SqlOperatorDecisions(connection),
+                pins=SqlPins(connection),
                 erasures=SqlErasures(connection, outbox),
                 lineage=SqlLineage(connection),
+                document_scores=SqlDocumentScores(connection),
             )
 
     return begin

@@ -8,6 +8,7 @@ from sqlalchemy import (
     DateTime,
     Float,
     Identity,
+    Integer,
     LargeBinary,
     MetaData,
     String,
@@ -27,6 +28,7 @@ specialists = Table(
     Column("name", String(63), primary_key=True),
     Column("revision", BigInteger, nullable=False),
     Column("payload", LargeBinary, nullable=False),
+    Column("deleted", Boolean, nullable=False),
 )
 
 servings = Table(
@@ -52,6 +54,8 @@ documents = Table(
     Column("language", String(16), nullable=False),
     Column("char_count", BigInteger, nullable=False),
     Column("findings", JSONB, nullable=False),
+    # The transaction that wrote the row.
+    Column("changed", BigInteger, nullable=False, index=True),
 )
 
 submissions = Table(
@@ -87,8 +91,9 @@ evaluations = Table(
     metadata,
     Column("evaluation_id", String(64), primary_key=True),
     Column("adapter_digest", String(64), nullable=False, index=True),
+    Column("specialist", String(63), nullable=False, index=True),
     Column("decision", String(16), nullable=False),
-    Column("refusals", JSON, nullable=False),
+    Column("reasons", JSON, nullable=False),
     Column("position", BigInteger, Identity(), nullable=False),
     Column("payload", LargeBinary, nullable=False),
 )
@@ -212,6 +217,11 @@ datasets = Table(
     Column("left_out", JSONB, nullable=False),
     Column("train_tokens", BigInteger, nullable=False),
     Column("held_out_tokens", BigInteger, nullable=False),
+    # Counts of its quiz; empty for a dataset without one.
+    Column("quiz", JSONB, nullable=False),
+    Column("imports", JSONB, nullable=False, server_default="[]"),
+    Column("languages", JSONB, nullable=False, server_default="{}"),
+    Column("teacher_tokens", BigInteger, nullable=False, server_default="0"),
 )
 
 dataset_documents = Table(
@@ -221,6 +231,20 @@ dataset_documents = Table(
     Column("document_id", String(64), primary_key=True, index=True),
 )
 
+# What the last evaluation that asked a specialist's candidate about a document found.
+document_scores = Table(
+    "document_scores",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("document_id", String(64), primary_key=True, index=True),
+    Column("asked", Integer, nullable=False),
+    Column("learned", Integer, nullable=False),
+    Column("missed", Integer, nullable=False),
+    Column("contradicted", Integer, nullable=False),
+    Column("adapter_digest", String(64), nullable=False),
+    Column("evaluate_time", DateTime(timezone=True), nullable=False),
+)
+
 # The dataset and the parent of each adapter.
 adapters = Table(
     "adapters",
@@ -228,6 +252,42 @@ adapters = Table(
     Column("digest", String(64), primary_key=True),
     Column("dataset_digest", String(64), nullable=False, index=True),
     Column("parent_digest", String(64), nullable=False, index=True),
+)
+
+# Adapters that passed the gate of a specialist whose promotions need approval.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("adapter_digest", String(64), primary_key=True),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("position", BigInteger, Identity(), nullable=False),
+    Column("state", String(16), nullable=False),
+)
+
+# Operators' decisions. Rows are never changed.
+operator_decisions = Table(
+    "operator_decisions",
+    metadata,
+    Column("position", BigInteger, Identity(), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("adapter_digest", String(64), nullable=False, index=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("key_id", String(64), nullable=False),
+    # Anonymised.
+    Column("reason", Text, nullable=False),
+    # The gate's verdict at the time; empty if there was none.
+    Column("verdict", String(16), nullable=False),
+    Column("verdict_reasons", JSON, nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+)
+
+# Entries at the top of a specialist's leaderboard: digests of adapters, or names of models without tuning.
+pins = Table(
+    "pins",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("entry", String(128), primary_key=True),
 )
 
 outbox = outbox_table(metadata)

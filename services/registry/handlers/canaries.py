@@ -4,14 +4,14 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from services.registry.domain import CanaryPolicy, Outcome, Serving
-from services.registry.handlers.promotions import require_passed, save_canary, save_serving
+from services.registry.domain import Approval, CanaryPolicy, Outcome, Serving
+from services.registry.handlers.promotions import moved_incumbent, require_passed, save_canary, save_serving
 from services.registry.handlers.specialists import lock_specialist
 from services.registry.ports import Begin, RequestEvaluation
 from services.registry.rules import canary as rules
 from services.registry.rules import serving
-from services.registry.rules.canary import Verdict
-from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError
+from services.registry.rules.canary import CanaryVerdict
+from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -36,11 +36,9 @@ def start_canary(begin: Begin, name: str, adapter_digest: str, expected_generati
         current = tx.servings.current(name)
         started = serving.add_canary(current, adapter, specialist, policy.percent, expected_generation)
         if evaluation.incumbent_digest != current.adapter_digest:
-            raise FailedPrecondition(
-                Reason.INCUMBENT_MOVED,
-                "The adapter was evaluated against a different incumbent. Evaluate it again with `tailor evaluate`.",
-            )
+            raise moved_incumbent(adapter_digest)
         save_canary(tx, started, adapter, policy)
+        tx.approvals.end(adapter_digest, Approval.ENDED)
         return started
 
 
@@ -62,7 +60,7 @@ def withdraw_refused(begin: Begin, name: str, generation: int, reason: str) -> N
             save_serving(tx, serving.remove_canary(current, specialist, generation), reason, Outcome.BACK)
 
 
-def decide_canary(begin: Begin, name: str, now: datetime) -> Verdict | None:
+def decide_canary(begin: Begin, name: str, now: datetime) -> CanaryVerdict | None:
     """Promote or withdraw a specialist's canary if its calls decide it; None if it is too early or none is running."""
     with begin() as tx:
         specialist = tx.specialists.lock(name)

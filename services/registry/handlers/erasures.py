@@ -10,7 +10,8 @@ from services.registry.handlers.facts import taint_adapters
 from services.registry.ports import Begin, Erasures, Sign
 from tailor.errors import InvalidArgument, NotFound, Reason
 
-DOCUMENT_ID = re.compile(r"doc_[0-9a-f]{32}")
+# `txt_` is a row that comes from no document: an imported one, or an example of a synthesis.
+DOCUMENT_ID = re.compile(r"(doc|txt)_[0-9a-f]{32}")
 REASON = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 MAX_DOCUMENTS = 1000
 NAME = "registry"
@@ -47,7 +48,7 @@ def _check(request: ErasureRequest) -> None:
     if not 1 <= len(request.document_ids) <= MAX_DOCUMENTS:
         violations["document_ids"] = f"must have 1 to {MAX_DOCUMENTS} ids"
     elif not all(DOCUMENT_ID.fullmatch(document_id) for document_id in request.document_ids):
-        violations["document_ids"] = "must be `doc_` and 32 hexadecimal digits each"
+        violations["document_ids"] = "must be `doc_` or `txt_` and 32 hexadecimal digits each"
     if not REASON.fullmatch(request.reason):
         violations["reason"] = "must be a slug of at most 64 characters, such as `subject-request`"
     if violations:

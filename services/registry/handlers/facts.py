@@ -1,8 +1,19 @@
 """Recording other services' facts. Every function is idempotent."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-from services.registry.domain import RETIRE, Adapter, Call, DocumentState, Draft, Fact, Replica, Taint
+from services.registry.domain import (
+    RETIRE,
+    Adapter,
+    Call,
+    DocumentState,
+    Draft,
+    Fact,
+    Replica,
+    ScoredAdapter,
+    Taint,
+)
 from services.registry.handlers.promotions import RETIRED, find_servable, is_retired, save_serving
 from services.registry.ports import Begin, DatasetDocuments, Transaction
 from services.registry.rules import serving
@@ -43,6 +54,19 @@ def record_dataset(begin: Begin, datasets: DatasetDocuments, fact: Fact, digest:
         for document_id, erasure_id in tx.lineage.find_erased(digest).items():
             taint_adapters(tx, {digest}, erasure_id)
             _publish_again(tx, erasure_id, document_id)
+
+
+def record_scores(begin: Begin, datasets: DatasetDocuments, adapter: ScoredAdapter, file: Ref) -> None:
+    """Store how well an adapter knows each document, each batch in its own transaction. Blocks.
+
+    A file that was deleted counts as empty. Raises what `DatasetDocuments` raises, except NotFound.
+    """
+    try:
+        for scores in datasets.read_scores(file):
+            with begin() as tx:
+                tx.document_scores.save(adapter, scores)
+    except NotFound:
+        log.warning("document scores were deleted before they were read", adapter=adapter.digest)
 
 
 def _record_documents(begin: Begin, datasets: DatasetDocuments, digest: str, manifest: Ref) -> DatasetManifest | None:
@@ -127,8 +151,10 @@ def _withdraw_retired(tx: Transaction, name: str) -> None:
     if specialist is None:
         return
     if current.adapter_digest and is_retired(tx.lineage, current.adapter_digest):
-        adapter = find_servable(tx, [earlier.adapter_digest for earlier in tx.servings.list(name)])
+        generations = tx.servings.list(name)
+        adapter = find_servable(tx, [earlier.adapter_digest for earlier in generations])
         previous = serving.serve_adapter(current, adapter, specialist, current.generation)
+        previous = replace(previous, overridden=serving.was_overridden(generations, adapter))
         save_serving(tx, previous, "the serving adapter was retired")
     elif current.canary is not None and is_retired(tx.lineage, current.canary.adapter_digest):
         save_serving(tx, serving.remove_canary(current, specialist, current.generation), RETIRED)

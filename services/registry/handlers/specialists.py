@@ -5,32 +5,40 @@ from datetime import UTC, datetime
 
 from services.registry.domain import Specialist
 from services.registry.ports import Begin, Specialists
+from services.registry.rules.changes import FieldChange, list_changes
 from services.registry.rules.checks import check_specialist
 from tailor.errors import Aborted, AlreadyExists, NotFound, Reason
 
 
 def create_specialist(begin: Begin, specialist: Specialist) -> tuple[Specialist, bool]:
-    """Define a specialist. Returns it, and whether it is new; idempotent.
+    """Define a specialist. Returns it, and whether it is new; idempotent. A deleted name can be defined again.
 
     Raises AlreadyExists if the name has another definition, InvalidArgument for an invalid one."""
     check_specialist(specialist)
+    specialist = replace(specialist, deleted=False)
     with begin() as tx:
         known = tx.specialists.lock(specialist.name)
-        if known is not None:
+        if known is not None and not known.deleted:
             if not known.same_definition(specialist):
                 raise AlreadyExists(
                     Reason.SPECIALIST_EXISTS,
                     "The name has another definition. Update the specialist, or choose another name.",
                 )
             return known, False
-        created = replace(specialist, revision=1, update_time=datetime.now(UTC))
+        revision = known.revision + 1 if known else 1
+        created = replace(specialist, revision=revision, update_time=datetime.now(UTC))
         tx.specialists.save(created)
         return created, True
 
 
-def update_specialist(begin: Begin, specialist: Specialist) -> Specialist:
-    """Replace a definition. Raises Aborted if `revision` is not the current one."""
+def update_specialist(
+    begin: Begin, specialist: Specialist, *, validate_only: bool = False
+) -> tuple[Specialist, tuple[FieldChange, ...]]:
+    """Replace a definition. Returns the current one and what the update changes; with `validate_only`, without making the changes.
+
+    Raises Aborted if `revision` is not the current one, InvalidArgument for an invalid definition."""
     check_specialist(specialist)
+    specialist = replace(specialist, deleted=False)
     with begin() as tx:
         current = lock_specialist(tx.specialists, specialist.name)
         if current.revision != specialist.revision:
@@ -39,26 +47,27 @@ def update_specialist(begin: Begin, specialist: Specialist) -> Specialist:
                 f"Current revision is {current.revision}. Reload and retry.",
                 revision=str(current.revision),
             )
-        if current.same_definition(specialist):
-            return current
+        changes = list_changes(current, specialist)
+        if validate_only or current.same_definition(specialist):
+            return current, changes
         updated = replace(specialist, revision=current.revision + 1, update_time=datetime.now(UTC))
         tx.specialists.save(updated)
-        return updated
+        return updated, changes
 
 
 def get_specialist(begin: Begin, name: str) -> Specialist:
-    """Raises NotFound for an unknown name."""
+    """Raises NotFound for an unknown or deleted name."""
     with begin() as tx:
         specialist = tx.specialists.find(name)
-    if specialist is None:
+    if specialist is None or specialist.deleted:
         raise unknown_specialist()
     return specialist
 
 
 def lock_specialist(specialists: Specialists, name: str) -> Specialist:
-    """A specialist that nobody else changes until the transaction ends. Raises NotFound for an unknown name."""
+    """A specialist that nobody else changes until the transaction ends. Raises NotFound for an unknown or deleted name."""
     specialist = specialists.lock(name)
-    if specialist is None:
+    if specialist is None or specialist.deleted:
         raise unknown_specialist()
     return specialist
 

@@ -10,7 +10,7 @@ MIN_ERRORS = 5
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CanaryVerdict:
     """The outcome of a canary, with a reason for people."""
 
     outcome: Outcome
@@ -33,16 +33,20 @@ def find_policy_violations(policy: CanaryPolicy) -> dict[str, str]:
     return violations
 
 
-def decide_outcome(policy: CanaryPolicy, canary: Arm, incumbent: Arm, seconds: float) -> Verdict | None:
+def decide_outcome(policy: CanaryPolicy, canary: Arm, incumbent: Arm, seconds: float) -> CanaryVerdict | None:
     """The verdict on the calls so far, `seconds` after the start; None if it is too early."""
     failing = _find_errors(policy, canary, incumbent)
     if failing and canary.errors >= MIN_ERRORS:
-        return Verdict(Outcome.BACK, failing)
+        return CanaryVerdict(Outcome.BACK, failing)
     if min(canary.calls, incumbent.calls) >= policy.min_calls:
         reason = failing or _find_delays(policy, canary, incumbent)
-        return Verdict(Outcome.BACK, reason) if reason else Verdict(Outcome.FORWARD, _summarise(canary, incumbent))
+        return (
+            CanaryVerdict(Outcome.BACK, reason)
+            if reason
+            else CanaryVerdict(Outcome.FORWARD, _summarise(canary, incumbent))
+        )
     if seconds >= policy.max_seconds:
-        return Verdict(
+        return CanaryVerdict(
             Outcome.BACK,
             f"undecided after {policy.max_seconds} s: {canary.calls} calls by {canary.callers} keys, against "
             f"{incumbent.calls} by {incumbent.callers} for the incumbent; the policy requires {policy.min_calls} in each arm",

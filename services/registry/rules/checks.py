@@ -1,13 +1,17 @@
 """Rules that a specialist's definition and a judgement must fulfil."""
 
-import math
 import re
 from collections.abc import Sequence
 
-from services.registry.domain import CanaryPolicy, Draft, Gate, RebuildPolicy, Specialist
+from services.registry.domain import CanaryPolicy, Draft, RebuildPolicy, Specialist
 from services.registry.rules.canary import find_policy_violations
 from services.registry.rules.filters import find_filter_violations
-from services.registry.rules.gate import METRICS
+from services.registry.rules.gate_checks import find_gate_violations
+from services.registry.rules.measuring import (
+    find_evaluation_violations,
+    find_metric_violations,
+    find_sampling_violations,
+)
 from services.registry.rules.rows import find_row_violations
 from tailor.errors import InvalidArgument, Reason
 
@@ -30,27 +34,15 @@ def check_specialist(specialist: Specialist) -> None:
         violations["preference_recipe"] = "must be empty, or a slug of a-z, 0-9 and '-'"
     if len(specialist.house_terms) > MAX_HOUSE_TERMS:
         violations["house_terms"] = f"must have at most {MAX_HOUSE_TERMS} terms"
-    violations |= _check_gate(specialist.gate) | _check_rebuild(specialist.rebuild)
+    violations |= find_gate_violations(specialist) | _check_rebuild(specialist.rebuild)
     violations |= find_filter_violations(specialist.filters) | find_row_violations(specialist.rows)
+    violations |= find_sampling_violations(specialist.sampling) | find_metric_violations(specialist.metrics)
+    violations |= find_evaluation_violations(specialist.evaluation)
     violations |= find_policy_violations(specialist.canary or CanaryPolicy())
     if violations:
         raise InvalidArgument(
             Reason.INVALID_SPECIALIST, "The specialist's definition is invalid.", field_violations=violations
         )
-
-
-def _check_gate(gate: Gate) -> dict[str, str]:
-    violations: dict[str, str] = {}
-    for index, threshold in enumerate(gate.thresholds):
-        if threshold.metric not in METRICS:
-            violations[f"gate.thresholds[{index}].metric"] = f"must be one of {', '.join(METRICS)}"
-        if threshold.max_loss_to_incumbent < 0:
-            violations[f"gate.thresholds[{index}].max_loss_to_incumbent"] = "must be 0 or more"
-    if not 0 <= gate.max_parity < math.inf:
-        violations["gate.max_parity"] = "must be 0 or more nats per token"
-    if not gate.thresholds:
-        violations["gate.thresholds"] = "must have at least one threshold: every adapter is measured before it serves"
-    return violations
 
 
 def _check_rebuild(rebuild: RebuildPolicy) -> dict[str, str]:

@@ -1,56 +1,140 @@
-"""The gate: what an evaluation must show before its adapter may serve."""
+"""The gate. A condition is met or broken only if its whole 95 % interval is on one side; otherwise it is undecided."""
 
-from services.registry.domain import Evaluation, Gate, Threshold
+from collections.abc import Iterator
 
-METRICS = ("rouge1", "rouge2", "rougeL", "bleu", "house_terms_f1", "perplexity")
-PARITY = "parity"
-LOWER_IS_BETTER = {"perplexity"}
-# Tolerance for binary fractions: a score that equals a threshold passes.
+from services.registry.domain import (
+    Decision,
+    Evaluation,
+    Gate,
+    GuardMetric,
+    Interval,
+    MetricIntervals,
+    PrimaryMetric,
+    Verdict,
+)
+from services.registry.rules.power import LOG_LIKELIHOOD, WIN_RATE, say_what_decides
+from services.registry.rules.suites import check_suites
+
+BASE, FEW_SHOT, INCUMBENT, CANDIDATE = "base", "few_shot", "incumbent", "candidate"
+# Models that the primary metric must beat, if the gate names none.
+BEAT = (BASE, FEW_SHOT)
+# Models that are prompting without tuning, as reports name them.
+PROMPTED = {
+    FEW_SHOT: "few_shot, the base with house examples in its prompt",
+    "prompt": "prompt, the base with an optimised prompt",
+}
+# Nats per token of the documents' references that a run on preferences may lose, if the gate names neither metric nor guards.
+PREFERENCE_MARGIN = 0.1
+# Tolerance for binary fractions: a value that equals a limit counts as equal.
 ROUNDING = 1e-9
-# Nats per token that a candidate may differ from the trainer, if the gate sets no limit.
-MAX_PARITY = 0.1
+# A sentence and the decision that it leads to.
+Finding = tuple[Decision, str]
 
 
-def list_refusals(gate: Gate, evaluation: Evaluation) -> tuple[str, ...]:
-    """A sentence for every condition that the evaluation does not meet; empty if it passes. NaN never passes."""
-    refusals = []
-    if evaluation.rows < gate.min_rows:
-        refusals.append(f"evaluated on {evaluation.rows} rows; the gate requires {gate.min_rows}")
-    refusals.extend(_check_parity(gate, evaluation))
-    for threshold in gate.thresholds:
-        refusals.extend(_check_threshold(threshold, evaluation))
-    return tuple(refusals)
+def decide(gate: Gate, evaluation: Evaluation) -> Verdict:
+    """Refused if any condition is certainly not met or was not measured, else undecided if any is not certainly met.
+
+    The verdict has a sentence for each condition that led to it; for an evaluation that passed, one for each gain of the primary metric.
+    """
+    findings = [*check_suites(gate, evaluation), *_check_primary(gate, evaluation), *_check_guards(gate, evaluation)]
+    for decision in (Decision.REFUSED, Decision.UNDECIDED):
+        reasons = tuple(sentence for found, sentence in findings if found is decision)
+        if reasons:
+            return Verdict(decision, reasons)
+    return Verdict(Decision.PASSED, tuple(sentence for _, sentence in findings))
 
 
-def _check_parity(gate: Gate, evaluation: Evaluation) -> list[str]:
-    """The served weights must behave like the trained ones."""
-    limit = gate.max_parity or MAX_PARITY
-    parity = evaluation.candidate.get(PARITY)
-    if parity is None:
-        return [f"{PARITY} was not measured: the trainer stored no log-probabilities to compare with"]
-    if not parity <= limit + ROUNDING:
-        return [
-            f"{PARITY} is {parity:.4f} nats per token from the trainer's log-probabilities; the gate allows {limit:.4f}"
-        ]
-    return []
+def find_primary(gate: Gate, evaluation: Evaluation) -> PrimaryMetric:
+    """The metric that decides. By default the win rate where held-out pairs were measured, else the log-likelihood."""
+    if gate.primary.metric:
+        return gate.primary
+    name = WIN_RATE if WIN_RATE in evaluation.metrics else LOG_LIKELIHOOD
+    return PrimaryMetric(name, gate.primary.min_gain, gate.primary.min_gain_over_incumbent)
 
 
-def _check_threshold(threshold: Threshold, evaluation: Evaluation) -> list[str]:
-    metric = threshold.metric
-    if metric not in evaluation.candidate or metric not in evaluation.base:
-        return [f"{metric} was not measured"]
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    candidate = evaluation.candidate[metric]
-    refusals = []
-    gain = sign * (candidate - evaluation.base[metric])
-    if not gain >= threshold.min_gain_over_base - ROUNDING:
-        refusals.append(
-            f"{metric} gains {gain:.4f} over the base; the gate requires {threshold.min_gain_over_base:.4f}"
+def _list_guards(gate: Gate, evaluation: Evaluation) -> tuple[GuardMetric, ...]:
+    by_default = not gate.primary.metric and not gate.guards
+    if by_default and WIN_RATE in evaluation.metrics and LOG_LIKELIHOOD in evaluation.metrics:
+        return (GuardMetric(LOG_LIKELIHOOD, PREFERENCE_MARGIN),)
+    return gate.guards
+
+
+def _check_primary(gate: Gate, evaluation: Evaluation) -> Iterator[Finding]:
+    primary = find_primary(gate, evaluation)
+    figures = _find_counting(evaluation, primary.metric)
+    if figures is None:
+        yield _not_measured(evaluation, primary.metric)
+        return
+    limits = dict.fromkeys(gate.beat or BEAT, primary.min_gain)
+    if evaluation.has_other_incumbent:
+        limits[INCUMBENT] = primary.min_gain_over_incumbent
+    for model, limit in limits.items():
+        yield _check_gain(evaluation, figures, model, limit)
+
+
+def _check_gain(evaluation: Evaluation, figures: MetricIntervals, model: str, limit: float) -> Finding:
+    gain = figures.gains.get(model)
+    if gain is None:
+        reason = f" ({evaluation.not_measured[model]})" if model in evaluation.not_measured else ""
+        return (
+            Decision.REFUSED,
+            f"{figures.metric} was not measured for {model}{reason}. Evaluate it, or remove it from the gate's `beat`",
         )
-    if evaluation.incumbent is not None and metric in evaluation.incumbent:
-        loss = sign * (evaluation.incumbent[metric] - candidate)
-        if not loss <= threshold.max_loss_to_incumbent + ROUNDING:
-            refusals.append(
-                f"{metric} is {loss:.4f} worse than the incumbent; the gate allows {threshold.max_loss_to_incumbent:.4f}"
-            )
-    return refusals
+    told = f"{figures.metric} gains {describe(gain)} over {PROMPTED.get(model, model)}"
+    if gain.low > limit + ROUNDING:
+        return Decision.PASSED, told
+    if gain.high <= limit + ROUNDING:
+        remedy = "Train on more or better rows, or change the recipe"
+        if model in PROMPTED:
+            remedy = f"An adapter that does not beat prompting is not promoted. {remedy}"
+        return Decision.REFUSED, f"{told}; the gate requires more than {limit:g}. {remedy}"
+    return (
+        Decision.UNDECIDED,
+        f"{told}; the gate requires that the whole interval is above {limit:g}: {say_what_decides(evaluation, gain, limit)}",
+    )
+
+
+def _check_guards(gate: Gate, evaluation: Evaluation) -> Iterator[Finding]:
+    for guard in _list_guards(gate, evaluation):
+        figures = evaluation.metrics.get(guard.metric)
+        model = INCUMBENT if evaluation.has_other_incumbent else BASE
+        gain = figures.gains.get(model) if figures else None
+        if gain is None:
+            yield _not_measured(evaluation, guard.metric)
+        elif guard.metric in evaluation.not_measured:
+            # A judge model that does not agree with the experts is left out of the gate.
+            yield Decision.PASSED, f"the guard {guard.metric} does not count: {evaluation.not_measured[guard.metric]}"
+        else:
+            yield from _check_guard(evaluation, guard, model, gain)
+
+
+def _check_guard(evaluation: Evaluation, guard: GuardMetric, model: str, gain: Interval) -> Iterator[Finding]:
+    if gain.low >= -guard.margin - ROUNDING:
+        return
+    told = f"the guard {guard.metric} gains {describe(gain)} over {model}"
+    if gain.high < -guard.margin:
+        yield (
+            Decision.REFUSED,
+            f"{told}; the gate allows a loss of {guard.margin:g}. Read the rows that lost in the report, then change recipe or rows",
+        )
+        return
+    decides = say_what_decides(evaluation, gain, -guard.margin)
+    yield Decision.UNDECIDED, f"{told}; the gate allows a loss of {guard.margin:g}: {decides}"
+
+
+def _find_counting(evaluation: Evaluation, metric: str) -> MetricIntervals | None:
+    """The figures of a metric. With a reason in `not_measured` they are shown and do not count, as of a judge that experts contradict."""
+    return None if metric in evaluation.not_measured else evaluation.metrics.get(metric)
+
+
+def _not_measured(evaluation: Evaluation, metric: str) -> Finding:
+    reason = evaluation.not_measured.get(metric, "")
+    return (
+        Decision.REFUSED,
+        f"{metric} was not measured{f' ({reason})' if reason else ''}. Evaluate the adapter again with `tailor evaluate`",
+    )
+
+
+def describe(gain: Interval) -> str:
+    """A gain with its interval and number of rows."""
+    return f"{gain.value:+.3f} (95 %: {gain.low:+.3f} to {gain.high:+.3f}, {gain.rows} rows)"

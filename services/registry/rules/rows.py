@@ -11,7 +11,8 @@ MAX_HELD_OUT_PERCENT = 50
 MAX_REPLAY_PERCENT = 90
 MAX_OWN_TASKS = 20
 MAX_INSTRUCTION = 2000
-COUNTS = ("max_rows_per_document", "max_train_tokens", "min_answer_tokens", "max_held_out_rows")
+COUNTS = ("max_rows_per_document", "max_train_tokens", "min_answer_tokens", "max_held_out_rows", "max_quiz_documents")
+MAX_QUIZ_QUESTIONS, MAX_EXTRA_ROWS = 20, 100
 # Names that rows of judgements have.
 RESERVED = ("ranking", "critique")
 
@@ -35,6 +36,10 @@ def _check_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
         yield "min_answer_tokens", "must be less than max_row_tokens"
     if not 0 <= policy.held_out_percent <= MAX_HELD_OUT_PERCENT:
         yield "held_out_percent", f"must be 1 to {MAX_HELD_OUT_PERCENT}, or 0 for the default"
+    if not 0 <= policy.quiz_questions <= MAX_QUIZ_QUESTIONS:
+        yield "quiz_questions", f"must be 0 (no quiz) to {MAX_QUIZ_QUESTIONS}"
+    if not 0 <= policy.missed_extra_rows <= MAX_EXTRA_ROWS:
+        yield "missed_extra_rows", f"must be 0 (none) to {MAX_EXTRA_ROWS}"
 
 
 def _check_own_tasks(tasks: Sequence[OwnTask]) -> Iterator[tuple[str, str]]:

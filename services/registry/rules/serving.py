@@ -2,6 +2,7 @@
 
 Every function raises Aborted if another decision was made since the expected generation."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from services.registry.domain import POLICY, Adapter, Serving, ServingCanary, Specialist
@@ -26,6 +27,22 @@ def serve_adapter(
         system_prompt=specialist.system_prompt,
         private_prompts=specialist.private_prompts,
     )
+
+
+def end_serving(current: Serving) -> Serving:
+    """Nothing answers to the name of a deleted specialist."""
+    return Serving(
+        specialist=current.specialist,
+        generation=current.generation + 1,
+        previous_digest=current.adapter_digest,
+        ended=True,
+    )
+
+
+def was_overridden(generations: Sequence[Serving], adapter: Adapter | None) -> bool:
+    """True if the newest generation that served the adapter did so by an override."""
+    digest = adapter.digest if adapter else ""
+    return bool(digest) and next((item.overridden for item in generations if item.adapter_digest == digest), False)
 
 
 def has_incumbent(current: Serving, adapter: Adapter) -> bool:

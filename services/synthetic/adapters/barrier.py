@@ -1,24 +1,26 @@
-"""Replaces personal values in texts that people send to synthetic."""
+"""The barrier for texts that come from no document: imported rows, and examples of syntheses."""
+
+from collections.abc import Sequence
 
 import grpc
 
-from services.synthetic.domain import Specialist
+from services.synthetic.domain import CleanTexts
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.rpc.channel import wire_errors
 from tailor.wire import from_labels
+from tailor.words import Labels
 
 TIMEOUT_SECONDS = 30
 
 
-class SpecialistAnonymizer:
-    """The barrier, under the rules of a specialist's documents."""
+class RowAnonymizer:
+    """A `ports.AnonymizeRow`. Blocks for at most TIMEOUT_SECONDS. Thread-safe."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
 
-    def __call__(self, specialist: Specialist, text: str) -> str:
-        """The text with surrogates. Blocks. Raises Unavailable while the barrier does not answer."""
-        labels = from_labels(specialist.selection.common_labels)
-        request = anonymization_pb2.AnonymizeRequest(text=text, labels=labels)
+    def __call__(self, row_id: str, texts: Sequence[str], labels: Labels) -> CleanTexts:
+        request = anonymization_pb2.AnonymizeRowRequest(row_id=row_id, texts=texts, labels=from_labels(labels))
         with wire_errors("anonymization"):
-            return self._stub.Anonymize(request, timeout=TIMEOUT_SECONDS).text
+            response = self._stub.AnonymizeRow(request, timeout=TIMEOUT_SECONDS)
+        return CleanTexts(tuple(response.texts), response.surrogates)

@@ -1,20 +1,42 @@
 """The tokens that a base's chat template adds to a conversation, measured by rendering it as transformers does."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NoReturn
 
 # Shapes of conversations that are measured, by the first letters of their roles. Templates may have a system prompt of their own.
 SHAPES = ("ua", "sua", "uaua", "suaua", "uauaua", "suauaua")
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
-CONTENT = "x"
-# A text may begin with characters that the tokenizer joins with the template's, or splits from them.
-SEAM_TOKENS = 1
 SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+# Stands for a content while a template is rendered.
+MARK = "\u241f"
+# Contents whose tokens may depend on the template's text before them. The first one measures the template.
+CONTENTS = ("x", "Why?", "2 parts", "- a list", "| a |", '"So"', "(b)", "Ü", "The end.")
 
 
-def overhead_per_message(tokenizer: Any, description: Mapping[str, Any], template_file: str | None) -> int:
-    """Upper bound of the tokens that the template adds per message, the system prompt counted as one.
+@dataclass(frozen=True)
+class TemplateTokens:
+    """The tokens that a template adds: for each message of user and assistant, in pairs, and once, without or with a system prompt.
+
+    One more is added for each content that the tokenizer may join with the template's text: one with blanks at an end, or any if it joins
+    words too.
+    """
+
+    pair: int
+    opening: int
+    system_opening: int
+    joins_words: bool = False
+
+    def count(self, contents: Sequence[str], *, has_system: bool) -> int:
+        """The tokens added to a conversation of user and assistant in turn."""
+        seams = len(contents) if self.joins_words else sum(text.strip() != text or not text for text in contents)
+        opening = self.system_opening if has_system else self.opening
+        return opening - (-self.pair * len(contents) // 2) + seams
+
+
+def measure_template(tokenizer: Any, description: Mapping[str, Any], template_file: str | None) -> TemplateTokens:
+    """Measure a template: exact if all shapes of conversations agree, an upper bound otherwise.
 
     `description` is tokenizer_config.json, `template_file` the text of chat_template.jinja, if there is one. Raises ValueError if there is
     no template, or if it renders no conversation.
@@ -22,14 +44,53 @@ def overhead_per_message(tokenizer: Any, description: Mapping[str, Any], templat
     template = _compile(template_file or find_template(description))
     tokens = {name: text for name in SPECIAL if (text := _token_text(description.get(name))) is not None}
     variables = {**tokens, "tools": None, "documents": None}
-    content = len(tokenizer.encode(CONTENT, add_special_tokens=False))
-    added = [
-        -(-(len(tokenizer.encode(text, add_special_tokens=False)) - content * len(shape)) // len(shape))
-        for shape, text in _render_shapes(template, variables)
-    ]
-    if not added:
+    shapes = {shape: text for shape in SHAPES if (text := _render(template, variables, shape, MARK)) is not None}
+    first, *others = (_count_added(tokenizer, shapes, content) for content in CONTENTS)
+    if not shapes:
         raise ValueError("chat_template")
-    return max(0, *added) + SEAM_TOKENS
+    joins = any(other != first for other in others) or any(_joins_words(text) for text in shapes.values())
+    return replace(_fit(first), joins_words=joins)
+
+
+def _joins_words(text: str) -> bool:
+    """True if a content stands behind a letter, a digit or a blank, with which a tokenizer may join it."""
+    before = [part[-1:] for part in text.split(MARK)[:-1]]
+    return any(last.isalnum() or last == " " for last in before)
+
+
+def _fit(added: Mapping[str, int]) -> TemplateTokens:
+    """The smallest tokens per pair and per opening that no shape exceeds."""
+    pair = max([0, *(count - added[shape[:-2]] for shape, count in added.items() if shape[:-2] in added)])
+    openings = {
+        has_system: max(
+            count - pair * (len(shape) // 2) for shape, count in added.items() if (shape[0] == "s") == has_system
+        )
+        for has_system in {shape[0] == "s" for shape in added}
+    }
+    # A template without system prompts treats one like another message, or refuses it.
+    known = max(openings.values()) + pair
+    return TemplateTokens(pair, openings.get(False, known), openings.get(True, known))
+
+
+def _count_added(tokenizer: Any, shapes: Mapping[str, str], content: str) -> dict[str, int]:
+    """The tokens that the template adds to each shape."""
+    alone = len(tokenizer.encode(content, add_special_tokens=False))
+    texts = {shape: text.replace(MARK, content) for shape, text in shapes.items()}
+    return {
+        shape: len(tokenizer.encode(text, add_special_tokens=False)) - alone * len(shape)
+        for shape, text in texts.items()
+    }
+
+
+def _render(template: Any, variables: Mapping[str, str | None], shape: str, content: str) -> str | None:
+    """A shape as text; None if the template refuses it, as some do with a system prompt."""
+    from jinja2 import TemplateError
+
+    messages = [{"role": ROLES[letter], "content": content} for letter in shape]
+    try:
+        return str(template.render(messages=messages, add_generation_prompt=False, **variables))
+    except TemplateError:
+        return None
 
 
 def find_template(description: Mapping[str, Any]) -> str:
@@ -40,18 +101,6 @@ def find_template(description: Mapping[str, Any]) -> str:
     if not isinstance(template, str):
         raise ValueError("chat_template")
     return template
-
-
-def _render_shapes(template: Any, variables: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
-    """The shapes that the template accepts; some refuse a system prompt."""
-    from jinja2 import TemplateError
-
-    for shape in SHAPES:
-        messages = [{"role": ROLES[letter], "content": CONTENT} for letter in shape]
-        try:
-            yield shape, template.render(messages=messages, add_generation_prompt=False, **variables)
-        except TemplateError:
-            continue
 
 
 def _compile(template: str) -> Any:

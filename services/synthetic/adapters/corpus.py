@@ -30,6 +30,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
 from sqlalchemy.schema import CreateTable, DropTable
@@ -46,13 +47,14 @@ from services.synthetic.corpus import (
     Assignment,
     BuildCorpus,
     Corpora,
+    ExtraCount,
     Link,
     Member,
     SegmentKey,
     SegmentResult,
 )
 from services.synthetic.domain import KeptDraft, Kind, Specialist
-from tailor.datasets import DatasetFile, LeftOutCount
+from tailor.datasets import DatasetFile, LeftOutCount, parse_quiz
 from tailor.storage.ref import Ref
 from tailor.words import Filters
 
@@ -66,15 +68,17 @@ chosen = Table(
     Column("segment", Integer, nullable=False),
     Column("fingerprint", String, nullable=False),
     Column("cluster_id", BigInteger),
-    Column("is_example", Boolean, nullable=False),
+    Column("is_pair", Boolean, nullable=False),
+    Column("is_golden", Boolean, nullable=False),
     Column("letters", Integer, nullable=False),
     Column("reason", String(32), nullable=False),
+    Column("missed", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
 )
 repeated = Table("build_parts", TEMPORARY, Column("part", BigInteger, primary_key=True), prefixes=["TEMPORARY"])
 ADMITTED = ("", NEAR_DUPLICATES)
 FILES = ("train", "sources", "grams", "check_grams")
-FACTS = ("kept", "checked", "tokens", "letters", "tasks", "grounding", "languages")
+FACTS = ("kept", "checked", "tokens", "letters", "tasks", "grounding", "languages", "documents")
 
 MARK_REPEATED = text("""
     UPDATE build_documents b SET fingerprint = b.fingerprint || md5(found.parts) FROM (
@@ -129,13 +133,13 @@ def choose(specialist: Specialist) -> Select[Any]:
     """The specialist's prepared documents, each with the reason why it gives no rows, or an empty one."""
     filters, prepared = specialist.filters, _select_prepared(specialist).subquery()
     copies = (prepared.c.reason, prepared.c.cluster_id)
-    marked = _replace_reason(prepared, copies, prepared.c.arrival, 1, NEAR_DUPLICATES)
+    # Golden documents stand for their near-duplicates, so that those are not trained on; no limit removes golden ones.
+    marked = _replace_reason(prepared, copies, (~prepared.c.is_golden, prepared.c.arrival), 1, NEAR_DUPLICATES)
     if filters.max_source_documents:
         candidates = marked.subquery()
-        order = func.md5(func.concat("source", candidates.c.document_id))
-        marked = _replace_reason(
-            candidates, (candidates.c.reason, candidates.c.source), order, filters.max_source_documents, "source"
-        )
+        order = (candidates.c.is_golden, func.md5(func.concat("source", candidates.c.document_id)))
+        group = (candidates.c.reason, candidates.c.source)
+        marked = _replace_reason(candidates, group, order, filters.max_source_documents, "source")
     rows = marked.subquery().c
     return select(*(rows[column.name] for column in chosen.c))
 
@@ -151,9 +155,11 @@ def _select_prepared(specialist: Specialist) -> Select[Any]:
         cast(sketches.c.arrival // SEGMENT_DOCUMENTS, Integer).label("segment"),
         func.concat(documents.c.fingerprint, drafts.c.text_sha256).label("fingerprint"),
         sketches.c.cluster_id,
-        (documents.c.kind == Kind.EXAMPLE.value).label("is_example"),
+        documents.c.kind.in_([kind.value for kind in Kind if kind.is_pair]).label("is_pair"),
+        (documents.c.kind == Kind.TEST.value).label("is_golden"),
         sketches.c.letters,
         _filter_reason(specialist.filters).label("reason"),
+        literal(False).label("missed"),
     )
     join = documents.join(sketches, current).outerjoin(drafts, is_drafted)
     return select(*columns).select_from(join).where(selected(specialist.selection))
@@ -161,7 +167,10 @@ def _select_prepared(specialist: Specialist) -> Select[Any]:
 
 def _filter_reason(filters: Filters) -> ColumnElement[str]:
     documents, sketches = tables.documents.c, tables.sketches.c
-    cases: list[tuple[ColumnElement[bool], str]] = [(sketches.cluster_id.is_(None), "text_gone")]
+    cases: list[tuple[ColumnElement[bool], str]] = [
+        (sketches.cluster_id.is_(None), "text_gone"),
+        (documents.kind == Kind.TEST.value, ""),
+    ]
     if filters.languages:
         cases.append((documents.language.not_in(sorted(filters.languages)), "language"))
     too_long = [sketches.characters > filters.max_chars] if filters.max_chars else []
@@ -169,11 +178,11 @@ def _filter_reason(filters: Filters) -> ColumnElement[str]:
     return case(*((condition, literal(reason)) for condition, reason in cases), else_="")
 
 
-def _replace_reason(rows: Any, group: Sequence[Any], order: Any, limit: int, reason: str) -> Select[Any]:
-    """The rows; those beyond the first ones of their group, among those without a reason, get this reason."""
-    number = func.row_number().over(partition_by=list(group), order_by=[order])
+def _replace_reason(rows: Any, group: Sequence[Any], order: Sequence[Any], limit: int, reason: str) -> Select[Any]:
+    """The rows; those beyond the first ones of their group, among those without a reason, get this reason unless they are golden."""
+    number = func.row_number().over(partition_by=list(group), order_by=list(order))
     ranking = select(rows, number.label("number")).subquery().c
-    is_beyond = and_(ranking.reason == "", ranking.number > limit)
+    is_beyond = and_(ranking.reason == "", ~ranking.is_golden, ranking.number > limit)
     rest = [column for column in ranking if column.name not in {"reason", "number"}]
     return select(*rest, case((is_beyond, literal(reason)), else_=ranking.reason).label("reason"))
 
@@ -211,7 +220,7 @@ class SqlCorpus(BuildCorpus):
         parts = (
             select(func.unnest(sketches.parts).label("part"))
             .join_from(chosen, tables.sketches, sketches.document_id == chosen.c.document_id)
-            .where(chosen.c.reason == "", ~chosen.c.is_example)
+            .where(chosen.c.reason == "", ~chosen.c.is_pair)
             .subquery()
         )
         common_parts = select(parts.c.part).group_by(parts.c.part).having(func.count() >= documents)
@@ -229,6 +238,10 @@ class SqlCorpus(BuildCorpus):
         )
         return list(self._connection.scalars(query))
 
+    def golden(self, document_ids: Sequence[str]) -> set[str]:
+        query = select(chosen.c.document_id).where(chosen.c.is_golden, is_one_of(chosen.c.document_id, document_ids))
+        return set(self._connection.scalars(query))
+
     def links(self, boilerplate_documents: int) -> Iterator[Link]:
         values = {"specialist": self._specialist.name, "boilerplate": boilerplate_documents}
         for row in self._connection.execute(LINKS, values):
@@ -239,6 +252,18 @@ class SqlCorpus(BuildCorpus):
         while page := [vars(entry) | self._of_specialist() for entry in itertools.islice(rest, PAGE)]:
             self._connection.execute(statement, page)
 
+    def mark_missed(self, document_ids: Sequence[str]) -> None:
+        changed = {"missed": True, "fingerprint": func.concat(chosen.c.fingerprint, "missed")}
+        is_new = and_(is_one_of(chosen.c.document_id, document_ids), ~chosen.c.missed)
+        self._connection.execute(update(chosen).where(is_new).values(changed))
+
+    def quiz_draw(self, rank: int) -> int | None:
+        draw = func.left(func.md5(func.concat("quiz", chosen.c.document_id)), 8).collate("C")
+        query = select(draw).join_from(chosen, tables.assignments, self._is_assigned())
+        query = query.where(chosen.c.reason == "", ~tables.assignments.c.held_out)
+        found = self._connection.scalar(query.order_by(draw).offset(rank).limit(1))
+        return None if found is None else int(found, 16)
+
     def held_out_rows(self) -> int:
         table = tables.assignments.c
         query = select(func.coalesce(func.sum(table.rows), 0)).where(table.specialist == self._specialist.name)
@@ -248,24 +273,24 @@ class SqlCorpus(BuildCorpus):
         return self._members(select(chosen), is_one_of(chosen.c.document_id, document_ids))
 
     def held_out(self) -> list[Member]:
-        return self._members(self._select_assigned(), tables.assignments.c.held_out)
+        return self._members(self._select_assigned(), is_held_out())
 
     def held_out_digest(self) -> str:
         query = select(_digest()).outerjoin(tables.assignments, self._is_assigned())
-        return self._connection.scalar(query.where(chosen.c.reason == "", tables.assignments.c.held_out)) or ""
+        return self._connection.scalar(query.where(chosen.c.reason == "", is_held_out())) or ""
 
     def segments(self) -> list[SegmentKey]:
         query = (
             select(chosen.c.segment, _digest(), func.count())
             .join(tables.assignments, self._is_assigned())
-            .where(chosen.c.reason == "", ~tables.assignments.c.held_out)
+            .where(chosen.c.reason == "", ~is_held_out())
             .group_by(chosen.c.segment)
             .order_by(chosen.c.segment)
         )
         return [SegmentKey(*row) for row in self._connection.execute(query)]
 
     def members(self, segment: int) -> list[Member]:
-        return self._members(self._select_assigned(), chosen.c.segment == segment, ~tables.assignments.c.held_out)
+        return self._members(self._select_assigned(), chosen.c.segment == segment, ~is_held_out())
 
     def sources(self, document_ids: Sequence[str]) -> dict[str, str]:
         table = tables.documents.c
@@ -277,7 +302,8 @@ class SqlCorpus(BuildCorpus):
         return {row.document_id: row.segment for row in self._connection.execute(query)}
 
     def sides(self, document_ids: Sequence[str]) -> dict[str, bool]:
-        return read_sides(self._connection, self._specialist.name, document_ids)
+        golden = dict.fromkeys(self.golden(document_ids), True)
+        return read_sides(self._connection, self._specialist.name, document_ids) | golden
 
     def segment_result(self, segment: int) -> SegmentResult | None:
         table = tables.segments
@@ -326,14 +352,22 @@ class SqlCorpus(BuildCorpus):
         )
         rows = self._connection.execute(
             query.with_only_columns(
-                chosen.c.letters, documents, *(column.label(f"draft__{column.name}") for column in drafts.c)
+                chosen.c.letters,
+                chosen.c.missed,
+                documents,
+                *(column.label(f"draft__{column.name}") for column in drafts.c),
             )
             .join(documents, documents.c.document_id == chosen.c.document_id)
             .outerjoin(drafts, is_drafted)
             .where(chosen.c.reason == "", *conditions)
             .order_by(chosen.c.arrival)
         )
-        return [Member(to_document(row), row.letters, _draft_of(row)) for row in rows]
+        return [Member(to_document(row), row.letters, _draft_of(row), row.missed) for row in rows]
+
+
+def is_held_out() -> ColumnElement[bool]:
+    """Whether an assigned document is held out: a document that became golden is, also if it was in train before."""
+    return or_(tables.assignments.c.held_out, chosen.c.is_golden)
 
 
 def _draft_of(row: Any) -> KeptDraft | None:
@@ -352,6 +386,7 @@ def _from_result(result: SegmentResult) -> dict[str, Any]:
     facts = {name: getattr(result, name) for name in FACTS}
     facts |= {name: _from_file(getattr(result, name)) for name in FILES}
     facts["left_out"] = {reason: asdict(count) for reason, count in result.left_out.items()}
+    facts |= {"quiz": result.quiz.as_json(), "extra": asdict(result.extra)}
     return {
         "inputs": result.inputs,
         "facts": facts,
@@ -365,6 +400,7 @@ def _to_result(row: Any) -> SegmentResult:
     facts["left_out"] = {reason: LeftOutCount(**count) for reason, count in facts["left_out"].items()}
     # Segments of earlier versions have fewer files; they are made again.
     facts |= {name: _to_file(facts.get(name)) for name in FILES}
+    facts |= {"quiz": parse_quiz(facts.get("quiz", {})), "extra": ExtraCount(**facts.get("extra", {}))}
     facts |= {"answers": row.answers, "shares": row.shares, "checks": row.checks}
     return SegmentResult(number=row.number, inputs=row.inputs, **facts)
 

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, or_, select
 
 from services.synthetic import wire
 from services.synthetic.adapters import tables
+from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
 from services.synthetic.ports import DatasetFinder
 from services.synthetic.views import StoredDataset
 from tailor.api.events.v1 import models_pb2
@@ -34,6 +35,17 @@ class SqlDatasetFinder(DatasetFinder):
         query = select(datasets.payload).where(datasets.digest == digest).order_by(datasets.specialist)
         with transaction(self._engine) as connection:
             return [_to_stored(payload) for payload in connection.scalars(query)]
+
+    def files_of(self, dataset: StoredDataset, document_id: str) -> frozenset[str]:
+        files, sketches = tables.dataset_files.c, tables.sketches.c
+        segment = select(sketches.arrival // SEGMENT_DOCUMENTS).where(sketches.document_id == document_id)
+        query = select(files.key).where(
+            files.specialist == dataset.specialist,
+            files.digest == dataset.digest,
+            or_(files.segment == ALL_SEGMENTS, files.segment == segment.scalar_subquery()),
+        )
+        with transaction(self._engine) as connection:
+            return frozenset(connection.scalars(query))
 
 
 def _to_stored(payload: Any) -> StoredDataset:

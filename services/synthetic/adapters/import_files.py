@@ -3,7 +3,7 @@
 import hashlib
 import io
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from services.synthetic.domain import Row
-from services.synthetic.imports.domain import make_row
+from services.synthetic.imports.domain import ImportFile, content_id, make_row
 from services.synthetic.imports.ports import ImportFiles
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
-SCHEMA = pyarrow.schema([("row_id", pyarrow.string()), ("name", pyarrow.string()), ("messages", MESSAGES)])
+TEXTS = ("row_id", "name", "text_id")
+SCHEMA = pyarrow.schema([*((name, pyarrow.string()) for name in TEXTS), ("messages", MESSAGES)])
 OPTIONS: dict[str, Any] = {"version": "2.6", "compression": "zstd", "compression_level": 3, "use_dictionary": False}
 PARQUET = "application/vnd.apache.parquet"
 # Rows are sorted in buckets by their first hexadecimal digits, each of about this size.
@@ -36,19 +37,15 @@ class ParquetImportFiles(ImportFiles):
         self._bucket_bytes = bucket_bytes
 
     def write_part(self, name: str, number: int, rows: Sequence[Row]) -> None:
-        table = pyarrow.Table.from_pylist([_record(name, row) for row in rows], schema=SCHEMA)
-        buffer = io.BytesIO()
-        pyarrow.parquet.write_table(table, buffer, **OPTIONS)
-        self._store.put(DATASETS, _part_key(name, number), buffer.getvalue(), PARQUET)
+        self._write_part(name, number, pyarrow.Table.from_pylist([_record(name, row) for row in rows], schema=SCHEMA))
 
     def part_ids(self, name: str, parts: int) -> set[str]:
         ids: set[str] = set()
         for number in range(parts):
-            table = self._read_part(name, number)
-            ids.update(table["row_id"].to_pylist())
+            ids.update(content_id(_to_row(record)) for record in self._read_part(name, number).to_pylist())
         return ids
 
-    def join(self, name: str, parts: int) -> Ref:
+    def join(self, name: str, parts: int) -> ImportFile:
         with tempfile.TemporaryDirectory(prefix="tailor-import-") as folder:
             paths, size = self._copy_parts(name, parts, Path(folder))
             path = Path(folder) / "joined.parquet"
@@ -60,12 +57,25 @@ class ParquetImportFiles(ImportFiles):
                     table = _read_bucket(paths, f"{bucket:0{digits}x}" if digits else "")
                     if table.num_rows:
                         writer.write_table(table.sort_by("row_id"), row_group_size=GROUP_ROWS)
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            return self._store.put_file(DATASETS, f"imports/{name}/{digest}.parquet", path, PARQUET)
+            return self._put(name, path)
 
-    def drop_parts(self, name: str) -> None:
-        self._delete(f"imports/{name}/parts/")
+    def drop_from_part(self, name: str, number: int, text_ids: Collection[str]) -> None:
+        self._write_part(name, number, _without(self._read_part(name, number), text_ids))
+
+    def drop_from_file(self, name: str, file: Ref, text_ids: Collection[str]) -> ImportFile:
+        with tempfile.TemporaryDirectory(prefix="tailor-import-") as folder:
+            old, new = Path(folder) / "old.parquet", Path(folder) / "new.parquet"
+            self._store.get_file(file, old)
+            with (
+                pyarrow.parquet.ParquetFile(old) as rows,
+                pyarrow.parquet.ParquetWriter(new, SCHEMA, **OPTIONS) as writer,
+            ):
+                for group in range(rows.num_row_groups):
+                    writer.write_table(_without(rows.read_row_group(group), text_ids), row_group_size=GROUP_ROWS)
+            return self._put(name, new)
+
+    def keep_only(self, name: str, file: Ref) -> None:
+        self._delete(f"imports/{name}/", {file.key})
 
     def read(self, file: Ref) -> Iterator[Row]:
         with tempfile.TemporaryDirectory(prefix="tailor-import-") as folder:
@@ -78,9 +88,21 @@ class ParquetImportFiles(ImportFiles):
     def delete(self, name: str) -> None:
         self._delete(f"imports/{name}/")
 
-    def _delete(self, prefix: str) -> None:
+    def _delete(self, prefix: str, kept: Collection[str] = ()) -> None:
         for key in self._store.list_keys(DATASETS, prefix):
-            self._store.delete(DATASETS, key)
+            if key not in kept:
+                self._store.delete(DATASETS, key)
+
+    def _put(self, name: str, path: Path) -> ImportFile:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        ref = self._store.put_file(DATASETS, f"imports/{name}/{digest}.parquet", path, PARQUET)
+        return ImportFile(ref, pyarrow.parquet.read_metadata(path).num_rows)
+
+    def _write_part(self, name: str, number: int, table: pyarrow.Table) -> None:
+        buffer = io.BytesIO()
+        pyarrow.parquet.write_table(table, buffer, **OPTIONS)
+        self._store.put(DATASETS, _part_key(name, number), buffer.getvalue(), PARQUET)
 
     def _read_part(self, name: str, number: int) -> pyarrow.Table:
         return pyarrow.parquet.read_table(io.BytesIO(self._store.read(DATASETS, _part_key(name, number))))
@@ -109,11 +131,16 @@ def _read_bucket(paths: Sequence[Path], digits: str) -> pyarrow.Table:
     return pyarrow.concat_tables(tables)
 
 
+def _without(table: pyarrow.Table, text_ids: Collection[str]) -> pyarrow.Table:
+    return table.filter([key not in text_ids for key in table["text_id"].to_pylist()])
+
+
 def _record(name: str, row: Row) -> dict[str, object]:
     messages = [("system", row.system_prompt)] if row.system_prompt else []
     chat = [{"role": role, "content": content} for role, content in (*messages, *row.messages)]
-    return {"row_id": row.row_id, "name": name, "messages": chat}
+    return {"row_id": row.row_id, "name": name, "text_id": "".join(row.document_ids), "messages": chat}
 
 
 def _to_row(record: dict[str, Any]) -> Row:
-    return make_row(record["name"], tuple((message["role"], message["content"]) for message in record["messages"]))
+    messages = tuple((message["role"], message["content"]) for message in record["messages"])
+    return make_row(record["name"], messages, record["text_id"])

@@ -1,16 +1,26 @@
 """Imports in PostgreSQL."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.synthetic.adapters.import_tables import imports
+from services.synthetic.adapters.conditions import is_one_of
+from services.synthetic.adapters.import_tables import import_texts, imports
+from services.synthetic.adapters.locks import session_lock
+from services.synthetic.domain import Row
 from services.synthetic.imports.domain import DatasetImport, ImportSpec, add_counts
 from services.synthetic.imports.ports import Imports
+from tailor.errors import Aborted, Reason
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
+
+# Joining the chunks of a large import takes a minute or two.
+LOCK_ATTEMPTS, LOCK_SECONDS = 600, 0.5
+STREAMED_TEXTS = 10_000
 
 
 class SqlImports(Imports):
@@ -41,7 +51,17 @@ class SqlImports(Imports):
             connection.execute(insert(imports).values(values).on_conflict_do_nothing())
             return _to_import(connection.execute(select(imports).where(imports.c.name == spec.name)).one())
 
-    def add_part(self, item: DatasetImport, rows: int, rejected: Mapping[str, int]) -> DatasetImport | None:
+    @contextmanager
+    def changing(self, name: str) -> Iterator[None]:
+        for _ in range(LOCK_ATTEMPTS):
+            with session_lock(self._engine, f"import:{name}") as is_held:
+                if is_held:
+                    yield
+                    return
+            time.sleep(LOCK_SECONDS)
+        raise Aborted(Reason.ABORTED, "Another call changes this import. Retry when it has ended.")
+
+    def add_part(self, item: DatasetImport, rows: Sequence[Row], rejected: Mapping[str, int]) -> DatasetImport | None:
         statement = (
             update(imports)
             .where(
@@ -50,18 +70,39 @@ class SqlImports(Imports):
                 imports.c.parts == item.parts,
                 imports.c.file_uri == "",
             )
-            .values(parts=item.parts + 1, rows=item.rows + rows, rejected=add_counts(item.rejected, rejected))
+            .values(parts=item.parts + 1, rows=item.rows + len(rows), rejected=add_counts(item.rejected, rejected))
             .returning(*imports.c)
         )
+        name, part = item.spec.name, item.parts
+        texts = [{"text_id": key, "name": name, "part": part} for row in rows for key in row.document_ids]
         with transaction(self._engine) as connection:
             row = connection.execute(statement).one_or_none()
+            if row is not None and texts:
+                connection.execute(insert(import_texts).on_conflict_do_nothing(), texts)
         return None if row is None else _to_import(row)
 
-    def finish(self, item: DatasetImport, file: Ref) -> DatasetImport:
-        values = {"file_uri": file.uri, "file_sha256": file.sha256, "file_size_bytes": file.size_bytes}
+    def finish(self, item: DatasetImport) -> DatasetImport:
+        values: dict[str, Any] = {"rows": item.rows, "rejected": dict(item.rejected)}
+        if item.file is not None:
+            file = item.file
+            values |= {"file_uri": file.uri, "file_sha256": file.sha256, "file_size_bytes": file.size_bytes}
         statement = update(imports).where(imports.c.name == item.spec.name).values(values).returning(*imports.c)
         with transaction(self._engine) as connection:
             return _to_import(connection.execute(statement).one())
+
+    def find_text(self, text_id: str) -> str | None:
+        with transaction(self._engine) as connection:
+            return connection.scalar(select(import_texts.c.name).where(import_texts.c.text_id == text_id))
+
+    def texts(self, name: str) -> Iterator[tuple[str, int]]:
+        query = select(import_texts.c.text_id, import_texts.c.part).where(import_texts.c.name == name)
+        with transaction(self._engine) as connection:
+            for row in connection.execution_options(yield_per=STREAMED_TEXTS).execute(query):
+                yield row.text_id, row.part
+
+    def drop_texts(self, text_ids: Sequence[str]) -> None:
+        with transaction(self._engine) as connection:
+            connection.execute(delete(import_texts).where(is_one_of(import_texts.c.text_id, text_ids)))
 
     def drop(self, name: str) -> None:
         with transaction(self._engine) as connection:

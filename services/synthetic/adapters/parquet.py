@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from services.synthetic.domain import PairRow, Row
+from services.synthetic.domain import PairRow, QuizRow, Row
 from services.synthetic.ports import RowFiles, RowTable
 
 MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
@@ -53,6 +53,19 @@ SCHEMA = pyarrow.schema(
         # The ranges of the document's text that the answers teach.
         ("places", PLACES),
         ("lineage", pyarrow.map_(pyarrow.string(), pyarrow.string())),
+        # Of rows of golden documents, as JSON; else empty.
+        ("key_insights", pyarrow.string()),
+    ]
+)
+# Rows that are never trained on, with the columns by which evaluation tells whether their answers were learned.
+QUIZ_SCHEMA = pyarrow.schema(
+    [
+        *SCHEMA,
+        ("document_id", pyarrow.string()),
+        ("question", pyarrow.string()),
+        ("reference", pyarrow.string()),
+        ("kind", pyarrow.string()),
+        ("values", pyarrow.list_(pyarrow.string())),
     ]
 )
 
@@ -90,6 +103,13 @@ class ParquetFiles(RowFiles):
 
     def decode(self, data: bytes) -> RowTable:
         return ArrowRows(_decode(data).cast(SCHEMA))
+
+    def quiz_table(self, rows: Sequence[QuizRow]) -> RowTable:
+        columns = [*_columns([question.row for question in rows]), *_quiz_columns(rows)]
+        return ArrowRows(pyarrow.Table.from_arrays(columns, schema=QUIZ_SCHEMA))
+
+    def decode_quiz(self, data: bytes) -> RowTable:
+        return ArrowRows(_decode(data).cast(QUIZ_SCHEMA))
 
     def join(self, tables: Sequence[RowTable]) -> RowTable:
         parts = [table.table if isinstance(table, ArrowRows) else _decode(table.encode()) for table in tables]
@@ -161,11 +181,24 @@ def _columns(rows: Sequence[Row]) -> list[pyarrow.Array]:
         "grounding": [row.grounding.value for row in rows],
         "places": _lists([row.places for row in rows], PLACES, itemgetter(0), itemgetter(1)),
         "lineage": [row.lineage for row in rows],
+        "key_insights": [row.key_insights for row in rows],
     }
     return [
         column if isinstance(column, pyarrow.Array) else pyarrow.array(column, SCHEMA.field(name).type)
         for name, column in columns.items()
     ]
+
+
+def _quiz_columns(rows: Sequence[QuizRow]) -> list[pyarrow.Array]:
+    """The columns of QUIZ_SCHEMA that rows do not have."""
+    columns = {
+        "document_id": [question.row.document_ids[0] for question in rows],
+        "question": [question.row.prompt for question in rows],
+        "reference": [question.row.completion for question in rows],
+        "kind": [question.kind.value for question in rows],
+        "values": [question.values for question in rows],
+    }
+    return [pyarrow.array(column, QUIZ_SCHEMA.field(name).type) for name, column in columns.items()]
 
 
 def _messages(row: Row) -> Sequence[tuple[str, str]]:

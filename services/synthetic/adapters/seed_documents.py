@@ -12,7 +12,7 @@ from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import selected
 from services.synthetic.adapters.sql import to_document
 from services.synthetic.adapters.synthesis_rows import Sides
-from services.synthetic.domain import Document, Specialist
+from services.synthetic.domain import Document, Kind, Specialist
 from services.synthetic.synthesis.ports import SeedDocuments
 from tailor.errors import NotFound
 from tailor.sql import transaction
@@ -33,7 +33,9 @@ class SqlSeedDocuments(SeedDocuments):
 
     def draw(self, specialist: Specialist, count: int, key: str) -> list[str]:
         column = tables.documents.c.document_id
-        query = select(column).where(selected(specialist.selection)).order_by(func.md5(func.concat(column, key)))
+        is_teachable = tables.documents.c.kind != Kind.TEST.value
+        query = select(column).where(selected(specialist.selection), is_teachable)
+        query = query.order_by(func.md5(func.concat(column, key)))
         document_ids: list[str] = []
         with transaction(self._engine) as connection:
             for part in connection.execution_options(yield_per=PAGE).execute(query).scalars().partitions(PAGE):
@@ -50,7 +52,15 @@ class SqlSeedDocuments(SeedDocuments):
             return [to_document(row) for row in rows]
 
     def held_out(self, specialist: Specialist, document_ids: Sequence[str]) -> set[str]:
-        return {key for key, is_held_out in self._sides(specialist.name, document_ids).items() if is_held_out}
+        held_out = {key for key, is_held_out in self._sides(specialist.name, document_ids).items() if is_held_out}
+        return held_out | self._golden(document_ids)
+
+    def _golden(self, document_ids: Sequence[str]) -> set[str]:
+        """Golden documents, also before the first build holds them out."""
+        documents = tables.documents.c
+        query = select(documents.document_id).where(documents.kind == Kind.TEST.value, _among(document_ids))
+        with transaction(self._engine) as connection:
+            return set(connection.scalars(query))
 
     def held_out_answers(self, specialist: Specialist) -> Iterator[str]:
         for key in self._held_out_files(specialist.name):

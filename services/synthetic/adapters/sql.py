@@ -37,6 +37,7 @@ from services.synthetic.domain import (
     BuildResult,
     Dataset,
     Document,
+    Filled,
     Judgement,
     Kind,
     LastBuild,
@@ -112,14 +113,17 @@ class SqlRepository(SqlDrafts, Repository):
             _lock_items(connection, "pg_advisory_xact_lock_shared")
             return connection.scalar(statement.returning(table.c.judgement_id)) is not None
 
-    def filled_revision(self, specialist: str) -> int:
+    def filled(self, specialist: str) -> Filled:
+        builds = tables.builds.c
+        query = select(builds.filled_revision, builds.filled_cursor).where(_build(specialist, DatasetKind.SFT))
         with transaction(self._engine) as connection:
-            query = select(tables.builds.c.filled_revision).where(_build(specialist, DatasetKind.SFT))
-            return connection.scalar(query) or 0
+            row = connection.execute(query).one_or_none()
+        return Filled() if row is None else Filled(row.filled_revision, row.filled_cursor)
 
-    def set_filled(self, specialist: str, revision: int) -> None:
+    def set_filled(self, specialist: str, filled: Filled) -> None:
+        values = {"filled_revision": filled.revision, "filled_cursor": filled.cursor}
         with transaction(self._engine) as connection:
-            _set_build(connection, specialist, DatasetKind.SFT, filled_revision=revision)
+            _set_build(connection, specialist, DatasetKind.SFT, **values)
 
     def progress(self, specialist: Specialist, kind: DatasetKind) -> BuildProgress:
         builds = tables.builds.c

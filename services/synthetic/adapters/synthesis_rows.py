@@ -1,5 +1,6 @@
 """Rows of syntheses in PostgreSQL: those that join datasets, and erasing what was made from a document."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,15 +9,28 @@ from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from services.synthetic.adapters.synthesis_tables import synthesis_answers, synthesis_rows
-from services.synthetic.domain import Row, Specialist
+from services.synthetic.adapters.synthesis_tables import syntheses, synthesis_answers, synthesis_rows
+from services.synthetic.domain import Row, RowOrigin, Specialist
 from services.synthetic.domain import fingerprint as digest_of
+from services.synthetic.imports.rows import count_tokens
 from services.synthetic.ports import ExtraRows, TokenCounter, Tokenizers
-from services.synthetic.synthesis.domain import SampleState, SynthesisSample
+from services.synthetic.synthesis.domain import SampleState, SynthesisSample, SynthesisUse
 from tailor.sql import transaction
 
 ROW = TypeAdapter(Row)
+USE = TypeAdapter(SynthesisUse)
 STREAMED_ROWS = 500
+
+# The others keep their places, by which lineages name them.
+EMPTY_EXAMPLE = text(
+    """
+    UPDATE syntheses SET epoch = epoch + 1, leased_until = NULL, spec = jsonb_set(spec, '{examples}', (
+        SELECT jsonb_agg(CASE WHEN entry ->> 'document_id' = :id THEN CAST(:empty AS jsonb) ELSE entry END ORDER BY number)
+        FROM jsonb_array_elements(spec -> 'examples') WITH ORDINALITY AS entries (entry, number)
+    ))
+    WHERE spec -> 'examples' @> CAST(:wanted AS jsonb)
+    """
+).bindparams(empty=json.dumps({"prompt": "", "answer": "", "document_id": ""}))
 
 # By specialist and document ids: True for each document that the specialist holds out; without those that have no side yet.
 Sides = Callable[[str, Sequence[str]], Mapping[str, bool]]
@@ -56,6 +70,14 @@ class SqlSynthesisRows(ExtraRows):
         with transaction(self._engine) as connection:
             return digest_of("syntheses", *connection.execute(query).one())
 
+    def origin(self, specialist: Specialist) -> RowOrigin:
+        """The tokens that the teacher spent on the syntheses with accepted rows, on other rows of theirs too."""
+        accepted = select(synthesis_rows.c.synthesis_id).where(_is_accepted(specialist.name))
+        query = select(syntheses.c.use).where(syntheses.c.synthesis_id.in_(accepted))
+        with transaction(self._engine) as connection:
+            uses = [USE.validate_python(use) for use in connection.scalars(query)]
+        return RowOrigin(teacher_tokens=sum(use.teacher.spent.total for use in uses))
+
 
 def _is_accepted(specialist: str) -> ColumnElement[bool]:
     table = synthesis_rows.c
@@ -64,13 +86,7 @@ def _is_accepted(specialist: str) -> ColumnElement[bool]:
 
 def _complete(rows: Sequence[Row], specialist: Specialist, counter: TokenCounter) -> Iterator[Row]:
     """Add the system prompt and the tokens."""
-    texts = [content for row in rows for _, content in row.messages]
-    counts = iter(counter.count([specialist.system_prompt, *texts]))
-    system = next(counts)
-    for row in rows:
-        tokens = sum(next(counts) + counter.message_tokens for _ in row.messages)
-        with_system = tokens + (system + counter.message_tokens if specialist.system_prompt else 0)
-        yield replace(row, system_prompt=specialist.system_prompt, tokens=with_system)
+    return count_tokens([replace(row, system_prompt=specialist.system_prompt) for row in rows], counter)
 
 
 def to_sample(row: Any) -> SynthesisSample:
@@ -88,7 +104,7 @@ def to_sample(row: Any) -> SynthesisSample:
 
 
 def forget_seed(connection: Connection, document_id: str) -> int:
-    """Delete the answers and rows whose seed was the document, and take it from the seeds of syntheses; returns the number of rows.
+    """Delete the answers and rows whose seed was the document or example, and take it from the seeds; returns the number of rows.
 
     A run that still has the document in memory loses its lease, so that it stores nothing more; another one reads the seeds again.
     `SqlHoldings.forget_document` calls it in its transaction.
@@ -98,6 +114,7 @@ def forget_seed(connection: Connection, document_id: str) -> int:
         "epoch = epoch + 1, leased_until = NULL WHERE spec -> 'document_ids' ? :id"
     )
     connection.execute(seeds, {"id": document_id})
+    connection.execute(EMPTY_EXAMPLE, {"id": document_id, "wanted": json.dumps([{"document_id": document_id}])})
     connection.execute(delete(synthesis_answers).where(synthesis_answers.c.document_ids.contains([document_id])))
     return connection.execute(
         delete(synthesis_rows).where(synthesis_rows.c.document_ids.contains([document_id]))

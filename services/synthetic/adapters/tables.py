@@ -163,6 +163,7 @@ builds = Table(
     Column("specialist", String(63), primary_key=True),
     Column("kind", String(16), primary_key=True),
     Column("filled_revision", BigInteger, nullable=False, server_default="0"),
+    Column("filled_cursor", BigInteger, nullable=False, server_default="0"),
     Column("built_position", BigInteger, nullable=False, server_default="0"),
     Column("tried_position", BigInteger, nullable=False, server_default="0"),
     Column("fingerprint", String(64), nullable=False, server_default=""),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from services.synthetic.adapters.chat_template import overhead_per_message
+from services.synthetic.adapters.chat_template import TemplateTokens, measure_template
 from services.synthetic.adapters.word_counts import WordCounts, splits_at_blanks
 from services.synthetic.ports import TokenCounter, Tokenizers
 from tailor.errors import FailedPrecondition, NotFound, Reason
@@ -35,7 +35,7 @@ class BaseTokenCounter(TokenCounter):
     tokenizer: Any
     tokenizer_digest: str
     context: int
-    overhead: int
+    template: TemplateTokens
 
     @property
     def digest(self) -> str:
@@ -45,12 +45,11 @@ class BaseTokenCounter(TokenCounter):
     def context_tokens(self) -> int:
         return self.context
 
-    @property
-    def message_tokens(self) -> int:
-        return self.overhead
+    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
+        return self.template.count(contents, has_system=has_system)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.tokenizer.to_str(), self.tokenizer_digest, self.context, self.overhead)
+        return _restore, (self.tokenizer.to_str(), self.tokenizer_digest, self.context, self.template)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return self._encode(texts) if self._words is None else self._words.count(texts)
@@ -132,13 +131,13 @@ def make_counter(texts: Mapping[str, str], digest: str) -> BaseTokenCounter:
     # These settings of the file are for other programs; they would cut or fill every text.
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    overhead = overhead_per_message(tokenizer, json.loads(texts.get(DESCRIPTION, "{}")), texts.get(TEMPLATE))
-    return BaseTokenCounter(_plain(tokenizer), digest, read_context(json.loads(texts[CONFIG])), overhead)
+    template = measure_template(tokenizer, json.loads(texts.get(DESCRIPTION, "{}")), texts.get(TEMPLATE))
+    return BaseTokenCounter(_plain(tokenizer), digest, read_context(json.loads(texts[CONFIG])), template)
 
 
-def _restore(tokenizer: str, digest: str, context: int, overhead: int) -> BaseTokenCounter:
+def _restore(tokenizer: str, digest: str, context: int, template: TemplateTokens) -> BaseTokenCounter:
     """A counter in another process."""
-    return BaseTokenCounter(_plain(_parse_tokenizer(tokenizer)), digest, context, overhead)
+    return BaseTokenCounter(_plain(_parse_tokenizer(tokenizer)), digest, context, template)
 
 
 def _plain(tokenizer: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy
 from services.synthetic.building.segments import Context, HeldOutGrams, RawSegment, WrittenRows, draw, write_rows
 from services.synthetic.building.workers import Workers
 from services.synthetic.corpus import BuildCorpus
-from services.synthetic.domain import Row, Specialist, is_held_out
+from services.synthetic.domain import Row, Specialist, is_held_out, is_text_id
 from services.synthetic.ports import ExtraRows
 from tailor.datasets import LeftOutCount
 
@@ -94,7 +94,7 @@ class Extras:
 
 def find_side(row: Row, side_of: Callable[[str], bool], percent: int) -> bool | None:
     """The side of the row's documents; None if they are on both. Without documents, a hash of the row's seeds decides."""
-    sides = {side_of(key) for key in row.document_ids}
+    sides = {side_of(key) for key in row.document_ids if not is_text_id(key)}
     if len(sides) > 1:
         return None
     return sides.pop() if sides else is_held_out(dict(row.lineage).get("seeds") or row.row_id, percent)
@@ -112,6 +112,7 @@ def raw_rows(context: Context, rows: Sequence[Row]) -> RawSegment:
         documents=numpy.zeros(len(rows), numpy.int64),
         places=numpy.empty((0, 4), numpy.int64),
         left_out={},
+        is_extra=numpy.zeros(len(rows), numpy.bool_),
     )
 
 

@@ -21,14 +21,27 @@ from services.synthetic.building.grams import (
 )
 from services.synthetic.building.overlap import Hashes as CheckHashes
 from services.synthetic.building.overlap import checker, count_in_train
+from services.synthetic.building.quiz import WrittenQuiz, quiz_draw, write_quiz
 from services.synthetic.corpus import Member
-from services.synthetic.domain import Conversation, Kind, LeftOutText, Row, Specialist, Text, fingerprint
+from services.synthetic.domain import (
+    EXTRA,
+    Conversation,
+    Kind,
+    LeftOutText,
+    QuizRow,
+    Row,
+    RowNeeds,
+    Specialist,
+    Text,
+    fingerprint,
+)
 from services.synthetic.filters import boilerplate_ranges, has_words
 from services.synthetic.ports import RowFiles, RowMaker, RowTable, TokenCounter
 from tailor.datasets import LeftOutCount
 
 BOILERPLATE, TEXT_GONE = "boilerplate", "text_gone"
 HUMAN = "human"
+OWN = {"structure", HUMAN}
 # Rows that wait as objects.
 MAX_WAITING = 1_000
 HASHES, DOCUMENTS = "hash", "documents"
@@ -50,11 +63,18 @@ class Context:
 
 @dataclass(frozen=True)
 class SegmentTask:
-    """Documents with their texts, and the drafts of deliverables, by document id."""
+    """Documents with their texts, and the drafts of deliverables, by document id. Those with a draw below `quiz_below` have a quiz."""
 
     members: tuple[Member, ...]
     texts: Mapping[str, Text]
     drafts: Mapping[str, Conversation]
+    quiz_below: int = 0
+
+    def needs(self, member: Member, specialist: Specialist) -> RowNeeds:
+        """The needs of a document besides its rows."""
+        policy = specialist.rows
+        is_asked = quiz_draw(member.document.document_id) < self.quiz_below
+        return RowNeeds(policy.quiz_questions * is_asked, policy.missed_extra_rows * member.missed)
 
 
 @dataclass(frozen=True)
@@ -63,6 +83,7 @@ class RawSegment:
 
     `answers` are hashes of the answers of which only one may stay in the dataset, 0 for others. `draws` order rows at random but fixed.
     `documents` are numbers of documents in `ids`. `places` has (row, document, start, end), counted in characters that are not blank.
+    `is_extra` marks the rows that missed documents got in addition. `quiz` are the questions of all documents.
     """
 
     data: bytes
@@ -74,6 +95,8 @@ class RawSegment:
     documents: NDArray[numpy.int64]
     places: NDArray[numpy.int64]
     left_out: Mapping[str, LeftOutCount]
+    is_extra: NDArray[numpy.bool_]
+    quiz: bytes = b""
 
     @property
     def rows(self) -> int:
@@ -85,7 +108,7 @@ class WrittenRows:
     """The kept rows as a file, with counts of them and the ids of their documents.
 
     By two methods: `grams` and `check_grams` are files of all their 13-grams with the number of documents, `shares` and `checks` those of
-    held-out answers.
+    held-out answers. `documents` counts those that gave rows themselves, by language.
     """
 
     data: bytes
@@ -94,11 +117,14 @@ class WrittenRows:
     tasks: Mapping[str, int]
     grounding: Mapping[str, int]
     languages: Mapping[str, int]
+    makers: Mapping[str, int]
+    documents: Mapping[str, int]
     document_ids: tuple[str, ...]
     grams: bytes = b""
     check_grams: bytes = b""
     shares: Counts = field(default_factory=dict)
     checks: Counts = field(default_factory=dict)
+    quiz: WrittenQuiz = WrittenQuiz()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True)
@@ -124,9 +150,11 @@ class _Collector:
     draws: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     is_human: list[bool] = field(default_factory=list)
+    is_extra: list[bool] = field(default_factory=list)
     documents: list[int] = field(default_factory=list)
     places: list[NDArray[numpy.int64]] = field(default_factory=list)
     left_out: dict[str, LeftOutCount] = field(default_factory=dict)
+    quiz: list[QuizRow] = field(default_factory=list)
 
     def add_rows(self, rows: Sequence[Row], document: int, letters: "Letters") -> None:
         places = [
@@ -150,6 +178,7 @@ class _Collector:
         self.draws += map(draw, table.column("row_id"))
         self.tokens += [row.tokens for row in rows]
         self.is_human += [row.made_by == HUMAN for row in rows]
+        self.is_extra += [row.lineage == EXTRA for row in rows]
         self.waiting = []
 
     def add_left_out(self, reason: str, rows: int = 0, characters: int = 0, documents: int = 0) -> None:
@@ -208,13 +237,15 @@ def make_segment(context: Context, task: SegmentTask) -> RawSegment:
 def _add_document(collector: _Collector, context: Context, task: SegmentTask, number: int, text: Text) -> None:
     member = task.members[number]
     document, letters = member.document, Letters(text.text)
-    skip = () if document.kind is Kind.EXAMPLE else boilerplate_ranges(text.text, context.repeated)
+    skip = () if document.kind.is_pair else boilerplate_ranges(text.text, context.repeated)
     if skip and not has_words(text.text, skip):
         collector.add_left_out(BOILERPLATE, documents=1, characters=letters.total)
         return
     if skip:
         collector.add_left_out(BOILERPLATE, characters=sum(letters.count(start, end) for start, end in skip))
-    document_rows = context.maker.make(document, text, context.specialist, context.counter, skip)
+    needs = task.needs(member, context.specialist)
+    document_rows = context.maker.make(document, text, context.specialist, context.counter, skip, needs=needs)
+    collector.quiz += document_rows.quiz
     rows, left_out = list(document_rows.rows), list(document_rows.left_out)
     draft = task.drafts.get(document.document_id)
     if draft is not None:
@@ -247,7 +278,17 @@ def _raw(collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
         documents=numpy.array(collector.documents, numpy.int64),
         places=numpy.concatenate([NO_PLACES, *collector.places]),
         left_out=collector.left_out,
+        is_extra=numpy.array(collector.is_extra, numpy.bool_),
+        quiz=collector.files.quiz_table(collector.quiz).encode() if collector.quiz else b"",
     )
+
+
+def write_segment(
+    context: Context, raw: RawSegment, kept: Sequence[bool], held_out: HeldOutGrams, quiz_below: int
+) -> WrittenRows:
+    """Write the kept rows of a segment, and the quiz of the documents that have some. Runs in a worker; deterministic."""
+    written = write_rows(context, [raw.data], [kept], held_out)
+    return replace(written, quiz=write_quiz(context.files, raw.quiz, written.document_ids, quiz_below))
 
 
 def write_rows(
@@ -264,6 +305,8 @@ def write_rows(
         tasks=Counter(table.column("task")),
         grounding=Counter(table.column("grounding")),
         languages=Counter(table.column("language")),
+        makers=Counter(table.column("made_by")),
+        documents=_count_documents(table),
         document_ids=tuple(sorted({key for ids in table.column("document_ids") for key in ids})),
     )
     return _compare(context, table, written, held_out) if held_out else written
@@ -293,6 +336,13 @@ def compare_segment(
     return held_out.find(_read_grams(context, grams), _read_grams(context, check_grams))
 
 
+def _count_documents(table: RowTable) -> Counter[str]:
+    """Documents by language, without those that are only seeds of other rows."""
+    columns = (table.column(name) for name in ("made_by", "document_ids", "language"))
+    own = {(key, language) for maker, ids, language in zip(*columns, strict=True) if maker in OWN for key in ids}
+    return Counter(language for _, language in own)
+
+
 def _write_grams(context: Context, counts: GramCounts) -> bytes:
     return context.files.numbers({HASHES: counts.hashes.tobytes(), DOCUMENTS: counts.documents.tobytes()})
 
@@ -303,8 +353,12 @@ def _read_grams(context: Context, data: bytes) -> GramCounts:
 
 
 def answer_key(row: Row, hasher: GramHasher) -> int:
-    """Equal for rows of a task whose answers have the same words. 0 for rows that teach no passage, such as short answers."""
-    words = b"".join(map(hasher.words, row.answers)) if row.places else b""
+    """Equal for rows of a task whose answers have the same words. 0 for golden rows and those that teach no passage, such as short answers.
+
+    Rows in addition repeat answers in order to teach them.
+    """
+    is_free = not row.places or row.lineage == EXTRA or row.task == Kind.TEST.value
+    words = b"" if is_free else b"".join(map(hasher.words, row.answers))
     if len(words) < GRAM_WORDS * HASH_BYTES:
         return 0
     head = f"{row.task}\n{row.grounding.value}\n"

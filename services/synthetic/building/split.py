@@ -1,6 +1,6 @@
 """Assigns new documents to their side of the split, and makes the held-out rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy
@@ -43,18 +43,21 @@ class Splitter:
         if not unassigned:
             return
         threshold = boilerplate_documents(self.context.specialist.filters)
+        golden = self.corpus.golden(unassigned)
         components = group_components(unassigned, self.corpus.links(threshold))
         policy = self.context.specialist.rows
         candidates = [
             component
             for component in components
-            if component.known_side is None and component.draws_held_out(policy.held_out_percent)
+            if component.known_side is None
+            and not golden.intersection(component.new)
+            and component.draws_held_out(policy.held_out_percent)
         ]
         held_out_rows = dict(self._fill(candidates, policy))
         self.corpus.assign(
             assignment
             for component in components
-            for assignment in _assignments(component, held_out_rows.get(component.component_id))
+            for assignment in _assignments(component, held_out_rows.get(component.component_id), golden)
         )
 
     def _fill(self, candidates: Sequence[LinkedDocuments], policy: RowPolicy) -> Iterator[tuple[str, dict[str, int]]]:
@@ -90,8 +93,10 @@ class Splitter:
             yield result()
 
 
-def _assignments(component: LinkedDocuments, rows: dict[str, int] | None) -> list[Assignment]:
+def _assignments(component: LinkedDocuments, rows: dict[str, int] | None, golden: Collection[str]) -> list[Assignment]:
+    """Golden documents are held out, with all new documents that are near-duplicates of them. They do not count towards a limit."""
     side = rows is not None if component.known_side is None else component.known_side
+    side = side or any(key in golden for key in component.new)
     counts = rows or {}
     return [Assignment(key, component.component_id, side, counts.get(key, 0)) for key in component.new]
 

@@ -5,23 +5,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.synthetic.building.grams import Counts, add_counts, unpack_counts
+from services.synthetic.building.quiz import add_quizzes
 from services.synthetic.building.segments import WrittenRows
-from services.synthetic.corpus import SegmentResult
+from services.synthetic.corpus import ExtraCount, SegmentResult
 from services.synthetic.domain import Grounding
-from tailor.datasets import LeftOutCount
+from tailor.datasets import LeftOutCount, QuizFiles
 
 
 @dataclass
 class RowTally:
-    """Counts over all files of a dataset. `shares` and `checks` are of train."""
+    """Counts over all files of a dataset. `shares` and `checks` are of train, `makers` of files that belong to no segment."""
 
     tokens: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     tasks: Counter[str] = field(default_factory=Counter)
     grounding: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
+    documents: Counter[str] = field(default_factory=Counter)
+    makers: Counter[str] = field(default_factory=Counter)
     left_out: dict[str, LeftOutCount] = field(default_factory=dict)
     letters: int = 0
+    quiz: QuizFiles = field(default_factory=QuizFiles)
+    extra: ExtraCount = field(default_factory=ExtraCount)
     shares: Counts = field(default_factory=dict)
     checks: Counts = field(default_factory=dict)
 
@@ -30,7 +35,10 @@ class RowTally:
         self.rows["train"] += segment.train.rows if segment.train else 0
         self.tokens["train"] += segment.tokens
         self.letters += segment.letters
-        self._add(segment.tasks, segment.grounding, segment.languages)
+        self.quiz = add_quizzes((self.quiz, segment.quiz))
+        documents, rows = self.extra.documents + segment.extra.documents, self.extra.rows + segment.extra.rows
+        self.extra = ExtraCount(documents, rows)
+        self._add(segment)
         self.add_left_out(segment.left_out)
         add_counts(self.shares, unpack_counts(segment.shares))
         add_counts(self.checks, unpack_counts(segment.checks))
@@ -39,7 +47,8 @@ class RowTally:
         """Add a file of a split."""
         self.rows[split] += rows.rows
         self.tokens[split] += rows.tokens
-        self._add(rows.tasks, rows.grounding, rows.languages)
+        self.makers.update(rows.makers)
+        self._add(rows)
         add_counts(self.shares, rows.shares)
         add_counts(self.checks, rows.checks)
 
@@ -51,10 +60,11 @@ class RowTally:
             if any(total):
                 self.left_out[reason] = LeftOutCount(*total)
 
-    def _add(self, tasks: Mapping[str, int], grounding: Mapping[str, int], languages: Mapping[str, int]) -> None:
-        pairs = ((self.tasks, tasks), (self.grounding, grounding), (self.languages, languages))
-        for total, more in pairs:
-            total.update(more)
+    def _add(self, part: SegmentResult | WrittenRows) -> None:
+        self.tasks.update(part.tasks)
+        self.grounding.update(part.grounding)
+        self.languages.update(part.languages)
+        self.documents.update(part.documents)
 
     @property
     def grounded(self) -> float:

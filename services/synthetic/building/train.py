@@ -21,11 +21,11 @@ from services.synthetic.building.segments import (
     compare_segment,
     count_letters,
     make_segment,
-    write_rows,
+    write_segment,
 )
 from services.synthetic.building.split import count_removed
 from services.synthetic.building.workers import Workers
-from services.synthetic.corpus import BuildCorpus, Member, SegmentKey, SegmentResult
+from services.synthetic.corpus import BuildCorpus, ExtraCount, Member, SegmentKey, SegmentResult
 from services.synthetic.datasets import PARQUET, file_of
 from services.synthetic.domain import fingerprint
 from tailor.datasets import DatasetFile, LeftOutCount
@@ -37,8 +37,10 @@ log = get_logger(__name__)
 
 REPEATED = "repeated"
 MAX_AHEAD = 3
+# Files of a segment that wait on disk: its rows and its quiz.
+SPILLED = (".rows", ".quiz")
 # Increase it whenever stored segments cannot be reused.
-SEGMENT_VERSION = 3
+SEGMENT_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class RowChoice:
 
 @dataclass
 class TrainRows:
-    """Makes and stores the train rows of a build's documents. `inputs` is a digest of what all segments depend on."""
+    """Makes and stores the train rows of a build's documents, and their quiz. `inputs` is a digest of what all segments depend on."""
 
     context: Context
     corpus: BuildCorpus
@@ -70,6 +72,7 @@ class TrainRows:
     workers: Workers
     held_out: HeldOutGrams
     inputs: str
+    quiz_below: int = 0
     seen: SeenAnswers = field(default_factory=SeenAnswers)
 
     def build(self, max_tokens: int) -> list[SegmentResult]:
@@ -103,8 +106,8 @@ class TrainRows:
             steps = self._choose(raws, sources, max_tokens)
             results = []
             for key, raw, step in zip(keys, raws, steps, strict=True):
-                data = (Path(folder) / str(key.number)).read_bytes()
-                full = replace(raw, data=data, left_out={**raw.left_out, **step.left_out})
+                data, quiz = ((Path(folder) / f"{key.number}{part}").read_bytes() for part in SPILLED)
+                full = replace(raw, data=data, quiz=quiz, left_out={**raw.left_out, **step.left_out})
                 results.append(self._submit(key, self.corpus.members(key.number), full, step)())
             return results
 
@@ -120,8 +123,9 @@ class TrainRows:
     def _spill(self, job: SegmentJob, folder: Path, sources: dict[str, str]) -> RawSegment:
         sources.update((member.document.document_id, member.document.labels.source) for member in job.members)
         raw = job.result()
-        (folder / str(job.key.number)).write_bytes(raw.data)
-        return replace(raw, data=b"")
+        for part, data in zip(SPILLED, (raw.data, raw.quiz), strict=True):
+            (folder / f"{job.key.number}{part}").write_bytes(data)
+        return replace(raw, data=b"", quiz=b"")
 
     def _choose(self, raws: Sequence[RawSegment], sources: dict[str, str], max_tokens: int) -> list["RowChoice"]:
         """What the limits keep of each segment."""
@@ -166,7 +170,7 @@ class TrainRows:
 
     def _make(self, key: SegmentKey) -> SegmentJob:
         members = self.corpus.members(key.number)
-        task = MemberReader(self.store).read(members)
+        task = replace(MemberReader(self.store).read(members), quiz_below=self.quiz_below)
         return SegmentJob(key, members, self.workers.submit(make_segment, task))
 
     def _find_or_make(self, key: SegmentKey) -> Callable[[], SegmentResult]:
@@ -199,8 +203,8 @@ class TrainRows:
     def _submit(
         self, key: SegmentKey, members: Sequence[Member], raw: RawSegment, kept: RowChoice
     ) -> Callable[[], SegmentResult]:
-        written = self.workers.submit(write_rows, [raw.data], [kept.mask.tolist()], self.held_out)
-        rest = replace(raw, data=b"", left_out={**raw.left_out, **_count_repeated(raw, kept)})
+        written = self.workers.submit(write_segment, raw, kept.mask.tolist(), self.held_out, self.quiz_below)
+        rest = replace(raw, data=b"", quiz=b"", left_out={**raw.left_out, **_count_repeated(raw, kept)})
         digests = {member.document.document_id: member.document.digest for member in members}
         return lambda: self._store(key, digests, rest, kept, written())
 
@@ -210,6 +214,7 @@ class TrainRows:
         """Record the files before they are written, so that none is ever without a record."""
         ids = rows.document_ids
         files = self._files(rows, [digests[name] for name in ids]) if ids else {}
+        quiz = rows.quiz.with_file(files["quiz"][0]) if "quiz" in files else rows.quiz.counts
         named = {name: file for name, (file, _) in files.items()}
         result = SegmentResult(
             number=key.number,
@@ -225,10 +230,13 @@ class TrainRows:
             tasks=dict(rows.tasks),
             grounding=dict(rows.grounding),
             languages=dict(rows.languages),
+            documents=dict(rows.documents),
             left_out=dict(raw.left_out),
             answers=raw.answers.astype("<u8").tobytes(),
             shares=pack_counts(rows.shares),
             checks=pack_counts(rows.checks),
+            quiz=quiz,
+            extra=_count_extra(raw, kept.mask),
         )
         obsolete = self.corpus.keep_segment(result)
         for file, data in files.values():
@@ -241,11 +249,13 @@ class TrainRows:
         """The files of a segment with their bytes."""
         sources = self.context.files.ids({"document_id": rows.document_ids, "digest": digests})
         count = len(digests)
+        quiz = {"quiz": (file_of(rows.quiz.data, rows.quiz.counts.rows), rows.quiz.data)} if rows.quiz.data else {}
         return {
             "train": (file_of(rows.data, rows.rows), rows.data),
             "sources": (file_of(sources, count), sources),
             "grams": (file_of(rows.grams, count), rows.grams),
             "check_grams": (file_of(rows.check_grams, count), rows.check_grams),
+            **quiz,
         }
 
     def _delete(self, keys: Sequence[str]) -> None:
@@ -265,6 +275,12 @@ def mask_digest(mask: Mask) -> str:
 def keep_all(first: Mask) -> RowChoice:
     """Keep every row whose answer is the first of its kind; the others are taught by that one."""
     return RowChoice(first, numpy.ones(len(first), numpy.bool_), first)
+
+
+def _count_extra(raw: RawSegment, kept: Mask) -> ExtraCount:
+    """The kept rows that missed documents got in addition."""
+    chosen = raw.is_extra & kept
+    return ExtraCount(len(set(raw.documents[chosen].tolist())), int(chosen.sum()))
 
 
 def _count_repeated(raw: RawSegment, kept: RowChoice) -> dict[str, LeftOutCount]:

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from services.synthetic.domain import Grounding, Row, fingerprint
+from services.synthetic.domain import Grounding, Row, fingerprint, text_id
 from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
 
@@ -29,6 +29,7 @@ class RowRejection(StrEnum):
     TOO_LONG = "too_long"
     DUPLICATE = "duplicate"
     BARRIER = "barrier"
+    ERASED = "erased"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,14 @@ class DatasetImport:
 
 
 @dataclass(frozen=True)
+class ImportFile:
+    """The stored rows of a finished import."""
+
+    ref: Ref
+    rows: int
+
+
+@dataclass(frozen=True)
 class ImportResult:
     """The result of a call. `created` is False if the same request had been finished before."""
 
@@ -91,12 +100,12 @@ def find_rejection(messages: Messages) -> RowRejection | None:
     return RowRejection.TOO_LONG if sum(len(content) for _, content in messages) > MAX_ROW_CHARS else None
 
 
-def make_row(name: str, messages: Messages) -> Row:
-    """The row of an accepted chat, without its tokens, which depend on the base."""
+def make_row(name: str, messages: Messages, key: str = "") -> Row:
+    """The row of an accepted chat, without its tokens, which depend on the base. `key` is its id for erasures, if it has surrogates."""
     has_system = messages[0][0] == "system"
     return Row(
         task=TASK,
-        document_ids=(),
+        document_ids=(key,) if key else (),
         messages=messages[1:] if has_system else messages,
         made_by=f"import:{name}",
         system_prompt=messages[0][1] if has_system else "",
@@ -104,9 +113,25 @@ def make_row(name: str, messages: Messages) -> Row:
     )
 
 
-def is_shared(row_id: str, share_percent: int) -> bool:
-    """True if the row is among those that specialists may use: a fixed hash of its id decides."""
-    return int(fingerprint("import", row_id)[:8], 16) % 100 < share_percent
+def with_file(item: DatasetImport, file: ImportFile) -> DatasetImport:
+    """The import with its file; accepted rows that the file does not have were erased."""
+    erased = {RowRejection.ERASED.value: item.rows - file.rows} if file.rows < item.rows else {}
+    return replace(item, file=file.ref, rows=file.rows, rejected=add_counts(item.rejected, erased))
+
+
+def row_text_id(item: DatasetImport, number: int) -> str:
+    """The id, for erasures, of the row with this number in the imported file."""
+    return text_id("import", item.spec.name, item.request_id, number)
+
+
+def content_id(row: Row) -> str:
+    """Equal for rows with equal messages."""
+    return replace(row, document_ids=()).row_id
+
+
+def is_shared(row: Row, share_percent: int) -> bool:
+    """True if the row is among those that specialists may use: a fixed hash of its content decides."""
+    return int(fingerprint("import", content_id(row))[:8], 16) % 100 < share_percent
 
 
 def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Importing rows, and forgetting imports."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,11 +11,16 @@ from services.synthetic.imports.domain import (
     ImportSpec,
     Messages,
     RowRejection,
+    content_id,
     count_rejections,
     find_rejection,
     make_row,
+    row_text_id,
+    with_file,
 )
-from services.synthetic.imports.ports import AnonymizeTexts, ImportFiles, Imports
+from services.synthetic.imports.erasures import drop_rows
+from services.synthetic.imports.ports import ImportFiles, Imports
+from services.synthetic.ports import AnonymizeRow
 from tailor.errors import (
     Aborted,
     AlreadyExists,
@@ -26,6 +31,7 @@ from tailor.errors import (
     ResourceExhausted,
 )
 from tailor.logging import get_logger
+from tailor.words import Labels
 
 log = get_logger(__name__)
 
@@ -37,11 +43,12 @@ THREADS = 4
 
 @dataclass(frozen=True)
 class ImportCommands:
-    """Imports rows through the barrier. Thread-safe."""
+    """Imports rows through the barrier. Thread-safe. `erased` are the ids of everything that is erased."""
 
     imports: Imports
     files: ImportFiles
-    anonymize: AnonymizeTexts
+    anonymize: AnonymizeRow
+    erased: Container[str] = frozenset()
     max_rows: int = MAX_ROWS
 
     def run(self, spec: ImportSpec, request_id: str, chunks: Iterable[Sequence[Messages]]) -> ImportResult:
@@ -54,14 +61,13 @@ class ImportCommands:
         if item.file is not None:
             return ImportResult(item, created=False)
         item = self._add_chunks(item, chunks)
+        item = self._finish(item) if item.rows else item
         if not item.rows:
             self._drop(item)
             counts = ", ".join(f"{reason} {count}" for reason, count in item.rejected.items())
             raise FailedPrecondition(
                 Reason.NO_ROWS, f"No row was accepted. Rejected: {counts or 'none; the file is empty'}."
             )
-        item = self.imports.finish(item, self.files.join(spec.name, item.parts))
-        self.files.drop_parts(spec.name)
         log.info("dataset imported", name=spec.name, rows=item.rows)
         return ImportResult(item, created=True)
 
@@ -69,16 +75,24 @@ class ImportCommands:
         """Delete an import with its file. Raises NotFound."""
         item = self.imports.find(name)
         if item is None:
-            raise NotFound(
-                Reason.UNKNOWN_DATASET, "There is no import with this name. `tailor datasets imports` lists them."
-            )
+            raise unknown_import()
         self._drop(item)
         return item
 
+    def _finish(self, item: DatasetImport) -> DatasetImport:
+        name = item.spec.name
+        with self.imports.changing(name):
+            drop_rows(self.imports, self.files, item, self.erased.__contains__)
+            file = self.files.join(name, item.parts)
+            item = self.imports.finish(with_file(item, file))
+            self.files.keep_only(name, file.ref)
+        return item
+
     def _drop(self, item: DatasetImport) -> None:
-        # The record goes first: nothing may read a file that is being deleted.
-        self.imports.drop(item.spec.name)
-        self.files.delete(item.spec.name)
+        with self.imports.changing(item.spec.name):
+            # The record goes first: nothing may read a file that is being deleted.
+            self.imports.drop(item.spec.name)
+            self.files.delete(item.spec.name)
 
     def _begin(self, spec: ImportSpec, request_id: str) -> DatasetImport:
         if self.imports.find(spec.name) is None and len(self.imports.find_all()) >= MAX_IMPORTS:
@@ -101,46 +115,63 @@ class ImportCommands:
         stored, total = item.parts, 0
         with ThreadPoolExecutor(THREADS, thread_name_prefix="import") as pool:
             for number, chunk in enumerate(chunks):
-                total += len(chunk)
+                start, total = total, total + len(chunk)
                 if total > self.max_rows:
                     raise ResourceExhausted(
                         Reason.TOO_LARGE, f"An import has at most {self.max_rows:,} rows. Import a part of the data."
                     )
                 if number >= stored:
-                    item = self._add_chunk(item, chunk, seen, pool)
+                    rows = [(row_text_id(item, at), messages) for at, messages in enumerate(chunk, start)]
+                    item = self._add_chunk(item, rows, seen, pool)
         return item
 
     def _add_chunk(
-        self, item: DatasetImport, chunk: Sequence[Messages], seen: set[str], pool: ThreadPoolExecutor
+        self, item: DatasetImport, chunk: Sequence[tuple[str, Messages]], seen: set[str], pool: ThreadPoolExecutor
     ) -> DatasetImport:
         name = item.spec.name
-        outcomes = list(_drop_repeats(pool.map(lambda messages: self._clean(name, messages), chunk), seen))
-        rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
-        rejected = count_rejections([outcome for outcome in outcomes if isinstance(outcome, RowRejection)])
-        self.files.write_part(name, item.parts, rows)
-        changed = self.imports.add_part(item, len(rows), rejected)
+        cleaned = list(pool.map(lambda entry: self._clean(name, *entry), chunk))
+        with self.imports.changing(name):
+            # A row may have been erased while others passed the barrier.
+            outcomes = list(_drop_repeats(map(self._check_erased, cleaned), seen))
+            rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
+            rejected = count_rejections([outcome for outcome in outcomes if isinstance(outcome, RowRejection)])
+            self.files.write_part(name, item.parts, rows)
+            changed = self.imports.add_part(item, rows, rejected)
         if changed is None:
             raise Aborted(Reason.ABORTED, "Another call imports the same rows. Retry when it has ended.")
         return changed
 
-    def _clean(self, name: str, messages: Messages) -> Row | RowRejection:
+    def _check_erased(self, outcome: Row | RowRejection) -> Row | RowRejection:
+        is_erased = isinstance(outcome, Row) and any(key in self.erased for key in outcome.document_ids)
+        return RowRejection.ERASED if is_erased else outcome
+
+    def _clean(self, name: str, key: str, messages: Messages) -> Row | RowRejection:
         """The row with anonymised texts. Raises Unavailable while the barrier does not answer."""
-        rejection = find_rejection(messages)
+        rejection = RowRejection.ERASED if key in self.erased else find_rejection(messages)
         if rejection is not None:
             return rejection
         try:
-            texts = self.anonymize([content for _, content in messages])
+            clean = self.anonymize(key, [content for _, content in messages], Labels())
         except (InvalidArgument, FailedPrecondition):
             return RowRejection.BARRIER
-        clean = tuple((role, text) for (role, _), text in zip(messages, texts, strict=True))
-        return find_rejection(clean) or make_row(name, clean)
+        chat = tuple((role, text) for (role, _), text in zip(messages, clean.texts, strict=True))
+        return find_rejection(chat) or make_row(name, chat, key if clean.surrogates else "")
+
+
+def unknown_import() -> NotFound:
+    """The same for an import that does not exist and for one that the caller may not see."""
+    return NotFound(
+        Reason.UNKNOWN_DATASET,
+        "There is no import with this name, or your key may not see it. `tailor datasets imports` lists them.",
+    )
 
 
 def _drop_repeats(outcomes: Iterable[Row | RowRejection], seen: set[str]) -> Iterator[Row | RowRejection]:
     for outcome in outcomes:
-        if isinstance(outcome, Row) and outcome.row_id in seen:
-            yield RowRejection.DUPLICATE
-            continue
         if isinstance(outcome, Row):
-            seen.add(outcome.row_id)
+            content = content_id(outcome)
+            if content in seen:
+                yield RowRejection.DUPLICATE
+                continue
+            seen.add(content)
         yield outcome

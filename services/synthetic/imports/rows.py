@@ -1,28 +1,34 @@
 """Imported rows as extra rows of the specialists that name them."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from services.synthetic.domain import Row, Specialist, fingerprint
+from services.synthetic.domain import Row, RowOrigin, Specialist, fingerprint
 from services.synthetic.imports.domain import DatasetImport, is_shared
 from services.synthetic.imports.ports import ImportFiles, Imports
 from services.synthetic.ports import ExtraRows, TokenCounter, Tokenizers
+from tailor.datasets import ImportCount
+from tailor.errors import Aborted, NotFound, Reason
 
 BATCH_ROWS = 256
 
 
 @dataclass(frozen=True)
 class ImportedRows(ExtraRows):
-    """The rows of the finished imports that a specialist names in `rows.replay` and may use."""
+    """The rows of the finished imports that a specialist names in `rows.replay` and may use, without erased ones."""
 
     imports: Imports
     files: ImportFiles
     tokenizers: Tokenizers
+    erased: Container[str] = frozenset()
 
     def rows(self, specialist: Specialist) -> Iterator[Row]:
-        """Stream them, sorted by id, with their tokens by the specialist's base. Raises what `Tokenizers.for_base` raises."""
+        """Stream them, sorted by id, with their tokens by the specialist's base.
+
+        Raises what `Tokenizers.for_base` raises, and Aborted if an import is forgotten or one of its rows erased meanwhile.
+        """
         items = self.find_imports(specialist)
         if not items:
             return
@@ -33,8 +39,13 @@ class ImportedRows(ExtraRows):
 
     def fingerprint(self, specialist: Specialist) -> str:
         """Changes with the imports that the specialist uses, and with their shares."""
-        used = [(item.spec.name, item.spec.share_percent, item.file) for item in self.find_imports(specialist)]
-        return fingerprint(*used)
+        items = self.find_imports(specialist)
+        return fingerprint(*((item.spec.name, item.spec.licence, item.spec.share_percent, item.file) for item in items))
+
+    def origin(self, specialist: Specialist) -> RowOrigin:
+        """The terms of the imports that the specialist uses."""
+        specs = (item.spec for item in self.find_imports(specialist))
+        return RowOrigin(tuple(ImportCount(spec.name, spec.licence, spec.share_percent, spec.source) for spec in specs))
 
     def find_imports(self, specialist: Specialist) -> tuple[DatasetImport, ...]:
         """The finished imports that the specialist names and may use, by name."""
@@ -42,14 +53,22 @@ class ImportedRows(ExtraRows):
         return tuple(item for item in imports if item and item.file and item.spec.admits(specialist.name))
 
     def _read_shared(self, item: DatasetImport) -> Iterator[Row]:
-        if item.file is not None:
-            yield from (row for row in self.files.read(item.file) if is_shared(row.row_id, item.spec.share_percent))
+        if item.file is None:
+            return
+        try:
+            yield from (row for row in self.files.read(item.file) if self._may_use(row, item))
+        except NotFound:
+            raise Aborted(Reason.ABORTED, f"The import {item.spec.name} has changed. Retry.") from None
+
+    def _may_use(self, row: Row, item: DatasetImport) -> bool:
+        is_erased = any(key in self.erased for key in row.document_ids)
+        return not is_erased and is_shared(row, item.spec.share_percent)
 
 
-def count_tokens(rows: list[Row], counter: TokenCounter) -> Iterator[Row]:
-    """The rows with their tokens, an upper bound for those that the chat template adds included."""
+def count_tokens(rows: Sequence[Row], counter: TokenCounter) -> Iterator[Row]:
+    """The rows with their tokens, those of the chat template included."""
     texts = [[row.system_prompt, *(content for _, content in row.messages)] for row in rows]
     counts = iter(counter.count([text for parts in texts for text in parts]))
-    for row, parts in zip(rows, texts, strict=True):
-        messages = len(parts) - (not row.system_prompt)
-        yield replace(row, tokens=sum(islice(counts, len(parts))) + messages * counter.message_tokens)
+    for row, (system, *contents) in zip(rows, texts, strict=True):
+        template = counter.template_tokens(contents, has_system=bool(system))
+        yield replace(row, tokens=sum(islice(counts, len(contents) + 1)) + template)

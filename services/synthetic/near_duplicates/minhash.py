@@ -1,4 +1,4 @@
-"""Near-duplicates by MinHash (Broder 1997) and locality-sensitive hashing over pairs of words."""
+"""Near-duplicates by MinHash (Broder 1997, computed by rensa) and locality-sensitive hashing over pairs of words."""
 
 import hashlib
 import re
@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy
 from numpy.typing import NDArray
+from rensa import RMinHash
 
 from services.synthetic.corpus import Sketch, TextSketch
-from services.synthetic.domain import Document, Passage, Text
+from services.synthetic.domain import Document, Kind, Passage, Text
 from services.synthetic.filters import text_parts
 from services.synthetic.ports import Sketcher
 
@@ -44,10 +45,9 @@ class Bands:
 WHOLE = Bands(salt=1, count=20, hashes=6)
 # Similarity 0.8 shares a band with probability 0.99, 0.6 with 0.62, 0.15 with 0.001.
 PASSAGE = Bands(salt=2, count=12, hashes=5)
-# Multipliers and offsets of the permutations (multiply-shift, Dietzfelbinger 1997).
-_RANDOM = numpy.random.Generator(numpy.random.PCG64(15))
-MULTIPLIERS = _RANDOM.integers(0, 2**63, WHOLE.permutations, dtype=numpy.uint64) * numpy.uint64(2) + numpy.uint64(1)
-OFFSETS = _RANDOM.integers(0, 2**64 - 1, WHOLE.permutations, dtype=numpy.uint64)
+# Stored sketches can be compared only if seed and algorithm are the same; bands have the algorithm in their hashes.
+SEED = 15
+ALGORITHM = RMinHash.ALGORITHM_VERSION
 
 
 @dataclass
@@ -60,7 +60,9 @@ class MinHashSketcher(Sketcher):
 
     def sketch(self, document: Document, text: Text) -> Sketch:
         start = time.process_time()
-        whole = text_sketch(self._shingles(f"{text.prompt or ''}\n{text.text}"), WHOLE, self.threshold)
+        # What is nearly the reference of a golden document must not be trained on, with any prompt.
+        prompt = "" if document.kind is Kind.TEST else text.prompt or ""
+        whole = text_sketch(self._shingles(f"{prompt}\n{text.text}"), WHOLE, self.threshold)
         parts = [self._shingles(passage.text) for passage in self.passages(document, text)]
         alike = [text_sketch(part, PASSAGE, PASSAGE_THRESHOLD) for part in parts if len(part) >= MIN_PASSAGE_WORDS]
         letters = len("".join(text.text.split()))
@@ -89,16 +91,15 @@ def hash_word(word: str) -> int:
 
 def text_sketch(shingles: Hashes, bands: Bands, threshold: float) -> TextSketch:
     """The smallest 32-bit hash of the shingles under each permutation, and the bands."""
-    unique = numpy.unique(shingles)[:, None]
-    hashes = unique * MULTIPLIERS[: bands.permutations] + OFFSETS[: bands.permutations]
-    smallest = (hashes >> numpy.uint64(32)).min(axis=0).astype("<u4")
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(shingles, [0, len(shingles)], bands.permutations, SEED)
+    smallest = numpy.array(matrix.to_rows()[0], "<u4")
     groups = smallest.reshape(bands.count, bands.hashes)
     keys = tuple(_band_key(bands.salt, number, group.tobytes()) for number, group in enumerate(groups))
     return TextSketch(smallest.tobytes(), keys, threshold)
 
 
 def _band_key(salt: int, number: int, data: bytes) -> int:
-    digest = hashlib.blake2b(bytes([salt, number]) + data, digest_size=8).digest()
+    digest = hashlib.blake2b(bytes([salt, ALGORITHM, number]) + data, digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 

@@ -36,17 +36,20 @@ class CountedDraft:
 
 @dataclass(frozen=True)
 class RowBudget:
-    """A specialist's budget for rows from one text. `density` is the text's tokens per character."""
+    """A specialist's budget for rows from one text. `density` is the text's tokens per character.
+
+    `system_tokens` are those of the system prompt; None without one.
+    """
 
     counter: TokenCounter
     limit: int
-    system_tokens: int
+    system_tokens: int | None
     density: float
 
     @property
     def room(self) -> int:
         """Tokens for one prompt and its answer."""
-        return self.limit - self.system_tokens - 2 * self.counter.message_tokens
+        return self.limit - self._count_rest(("prompt", "answer"))
 
     def estimate(self, text: str) -> int:
         """Estimated tokens of a part of the text or of words like it."""
@@ -62,16 +65,20 @@ class RowBudget:
         return [self._count_draft(draft, [next(counts) for _ in draft.messages]) for draft in drafts]
 
     def _count_draft(self, draft: Draft, counts: Sequence[int]) -> CountedDraft:
-        overhead = self.system_tokens + len(counts) * self.counter.message_tokens
-        return CountedDraft(draft, sum(counts) + overhead, counts[-1])
+        rest = self._count_rest([content for _, content in draft.messages])
+        return CountedDraft(draft, sum(counts) + rest, counts[-1])
+
+    def _count_rest(self, contents: Sequence[str]) -> int:
+        """The tokens of a row without those of its messages."""
+        has_system = self.system_tokens is not None
+        return (self.system_tokens or 0) + self.counter.template_tokens(contents, has_system=has_system)
 
 
 def make_budget(specialist: Specialist, counter: TokenCounter, text: str) -> RowBudget:
     """The budget by the specialist's `max_row_tokens`, or else by what its base reads."""
     limit = min(specialist.rows.max_row_tokens or counter.context_tokens, counter.context_tokens)
     system, tokens = counter.count([specialist.system_prompt, text])
-    system_tokens = system + counter.message_tokens if specialist.system_prompt else 0
-    return RowBudget(counter, limit, system_tokens, max(tokens, 1) / max(len(text), 1))
+    return RowBudget(counter, limit, system if specialist.system_prompt else None, max(tokens, 1) / max(len(text), 1))
 
 
 def keep_fitting(drafts: Sequence[Draft], budget: RowBudget) -> list[CountedDraft]:

@@ -4,23 +4,42 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.synthetic.domain import (
+    EXTRA,
     Conversation,
     Document,
     DocumentRows,
     Kind,
     LeftOutText,
+    QuizRow,
     Range,
     Row,
+    RowNeeds,
     Specialist,
     Text,
 )
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.budget import CountedDraft, Draft, keep_fitting, make_budget
-from services.synthetic.rows.knowledge_rows import ANSWER, KNOWLEDGE, answer_drafts, find_chunks, knowledge_drafts
+from services.synthetic.rows.knowledge_rows import (
+    ANSWER,
+    KNOWLEDGE,
+    Chunk,
+    answer_drafts,
+    extra_drafts,
+    find_chunks,
+    knowledge_drafts,
+)
 from services.synthetic.rows.parts import Compose, DocumentPart, fit_parts, plan_parts
-from services.synthetic.rows.people_rows import DELIVERABLE, EXAMPLE, PeopleRows, make_deliverable, make_example
+from services.synthetic.rows.people_rows import (
+    DELIVERABLE,
+    EXAMPLE,
+    PeopleRows,
+    make_deliverable,
+    make_example,
+    make_test,
+)
 from services.synthetic.rows.places import count_characters, find_spans, merge_ranges, subtract_ranges
 from services.synthetic.rows.prompts import Prompts
+from services.synthetic.rows.quiz import quiz_drafts
 from services.synthetic.rows.report_rows import (
     BOARD_SUMMARY,
     REPORT,
@@ -34,7 +53,7 @@ from services.synthetic.rows.report_rows import (
     whole_draft,
     whole_part,
 )
-from services.synthetic.rows.sections import SourceText, has_words, read_source
+from services.synthetic.rows.sections import has_words, read_source
 from services.synthetic.rows.templates import draw
 
 # The answers of one document have at most this number of times its characters.
@@ -54,20 +73,65 @@ class Refusals:
         self.rows[reason] = self.rows.get(reason, 0) + rows
 
 
-def make_rows(
-    document: Document, text: Text, specialist: Specialist, counter: TokenCounter, skip: Sequence[Range] = ()
-) -> DocumentRows:
-    """Make the rows of one document. Equal documents give equal rows.
+@dataclass(frozen=True)
+class _Source:
+    """What the rows of a document are made from."""
 
-    The ranges to skip neither become rows nor count as left out: the caller counts them.
+    specialist: Specialist
+    prompts: Prompts
+    chunks: Sequence[Chunk]
+
+
+def make_rows(
+    document: Document,
+    text: Text,
+    specialist: Specialist,
+    counter: TokenCounter,
+    skip: Sequence[Range] = (),
+    *,
+    needs: RowNeeds = RowNeeds(),  # noqa: B008 - frozen
+) -> DocumentRows:
+    """Make the rows of one document, and what is needed besides. Equal documents give equal rows.
+
+    The ranges to skip neither become rows nor count as left out: the caller counts them. Examples have no quiz and no further rows.
     """
     refusals = Refusals()
+    if document.kind is Kind.TEST:
+        return _make_test_rows(document, text, specialist, counter)
     if document.kind is Kind.EXAMPLE:
         people_rows = make_example(read_source(document, text), (text.prompt or "").strip(), specialist, counter)
         drafts = _choose_wanted(people_rows, EXAMPLE, specialist, refusals)
-    else:
-        drafts = _structure(read_source(document, text, skip), specialist, counter, refusals)
-    return _finish(document, text, specialist, drafts, refusals, skip=skip)
+        return _finish(document, text, specialist, drafts, refusals, skip=skip)
+    source = _read(document, text, specialist, counter, skip)
+    drafts = _structure(source, refusals)
+    if not teaches_knowledge(specialist):
+        needs = RowNeeds()
+    quiz = _make_quiz(source, drafts, needs.quiz_questions)
+    extra = _make_extra(source, drafts, quiz, needs.extra_rows)
+    return replace(_finish(document, text, specialist, drafts, refusals, skip=skip, extra=extra), quiz=quiz)
+
+
+def _read(
+    document: Document, text: Text, specialist: Specialist, counter: TokenCounter, skip: Sequence[Range]
+) -> _Source:
+    source = read_source(document, text, skip)
+    prompts = Prompts(source, make_budget(specialist, counter, source.reading.text))
+    return _Source(specialist, prompts, find_chunks(source.sections, prompts.budget))
+
+
+def teaches_knowledge(specialist: Specialist) -> bool:
+    """True if its documents give `knowledge` rows; only then a quiz tells whether they were learned."""
+    return specialist.rows.knowledge and _is_wanted(specialist, KNOWLEDGE)
+
+
+def _make_test_rows(document: Document, text: Text, specialist: Specialist, counter: TokenCounter) -> DocumentRows:
+    """The row of a golden document. The specialist's tasks and limits do not apply: it is measured on and never trained on."""
+    people_rows = make_test(read_source(document, text), (text.prompt or "").strip(), specialist, counter)
+    rows = tuple(
+        replace(_row(document, specialist, item), key_insights=text.key_insights) for item in people_rows.fitting
+    )
+    left_out = () if rows else (LeftOutText("no_room", 1, count_characters(text.text, [(0, len(text.text))])),)
+    return DocumentRows(rows, left_out)
 
 
 def make_deliverable_rows(
@@ -79,11 +143,10 @@ def make_deliverable_rows(
     return _finish(document, text, specialist, _choose_wanted(people_rows, DELIVERABLE, specialist, refusals), refusals)
 
 
-def _structure(
-    source: SourceText, specialist: Specialist, counter: TokenCounter, refusals: Refusals
-) -> list[CountedDraft]:
-    prompts = Prompts(source, make_budget(specialist, counter, source.reading.text))
-    parts = [part for part in plan_parts(source.sections, prompts.budget) if _is_teachable(part, refusals)]
+def _structure(source: _Source, refusals: Refusals) -> list[CountedDraft]:
+    prompts, specialist = source.prompts, source.specialist
+    sections = prompts.source.sections
+    parts = [part for part in plan_parts(sections, prompts.budget) if _is_teachable(part, refusals)]
     if not parts:
         return []
     rows: list[CountedDraft] = []
@@ -91,8 +154,34 @@ def _structure(
         fitting, too_long = fit_parts(parts, compose, prompts.budget)
         rows += fitting
         _refuse_parts(refusals, too_long)
-    views = [draft for draft in _views(prompts, specialist, parts) if draft is not None]
+    views = [draft for draft in _views(source, parts) if draft is not None]
     return rows + keep_fitting(views, prompts.budget)
+
+
+def _make_extra(
+    source: _Source, drafts: Sequence[CountedDraft], quiz: Sequence[QuizRow], count: int
+) -> list[CountedDraft]:
+    """At most `count` rows that the document does not have yet; those that answer a question of its quiz come last."""
+    if not count:
+        return []
+    known = {(item.draft.messages[-2][1], item.draft.answer) for item in drafts}
+    drafted = {(draft.messages[-2][1], draft.answer): draft for draft in extra_drafts(source.prompts, source.chunks)}
+    references = {question.row.completion for question in quiz}
+    new = sorted((key for key in drafted if key not in known), key=lambda key: key[1] in references)
+    fitting = keep_fitting([drafted[key] for key in new], source.prompts.budget)
+    return [item for item in fitting if item.answer_tokens >= source.specialist.rows.min_answer_tokens][:count]
+
+
+def _make_quiz(source: _Source, drafts: Sequence[CountedDraft], count: int) -> tuple[QuizRow, ...]:
+    """The questions that fit the base's context."""
+    prompts = source.prompts
+    questions = quiz_drafts(prompts, source.chunks, [item.draft for item in drafts], count)
+    counted = prompts.budget.count([question.draft for question in questions])
+    return tuple(
+        QuizRow(_row(prompts.source.document, source.specialist, item), question.kind, question.values)
+        for question, item in zip(questions, counted, strict=True)
+        if item.tokens <= prompts.budget.limit
+    )
 
 
 def _composers(prompts: Prompts, specialist: Specialist, parts: Sequence[DocumentPart]) -> Iterator[Compose]:
@@ -114,8 +203,9 @@ def _main_composer(prompts: Prompts, specialist: Specialist, main: str, *, is_si
     return report_part(prompts, REPORT if _is_wanted(specialist, REPORT) else main)
 
 
-def _views(prompts: Prompts, specialist: Specialist, parts: Sequence[DocumentPart]) -> Iterator[Draft | None]:
+def _views(source: _Source, parts: Sequence[DocumentPart]) -> Iterator[Draft | None]:
     """Rows of a document that teach its parts once more."""
+    prompts, chunks, specialist = source.prompts, source.chunks, source.specialist
     main = main_task(prompts.source)
     if _is_wanted(specialist, main) and len(parts) > 1:
         yield whole_draft(prompts, main)
@@ -123,10 +213,9 @@ def _views(prompts: Prompts, specialist: Specialist, parts: Sequence[DocumentPar
         yield outline_draft(prompts)
     if _is_wanted(specialist, BOARD_SUMMARY):
         yield summary_draft(prompts)
-    chunks = find_chunks(prompts.source.sections, prompts.budget)
     if _is_wanted(specialist, ANSWER):
         yield from answer_drafts(prompts, chunks)
-    if specialist.rows.knowledge and _is_wanted(specialist, KNOWLEDGE):
+    if teaches_knowledge(specialist):
         yield from knowledge_drafts(prompts, chunks)
 
 
@@ -163,12 +252,13 @@ def _finish(
     refusals: Refusals,
     *,
     skip: Sequence[Range] = (),
+    extra: Sequence[CountedDraft] = (),
 ) -> DocumentRows:
-    """Rows of the drafts that are long enough, not alike, within the bounds and drawn; and the account."""
-    chosen = list(
-        _draw(specialist, _limit_characters(text, _drop_repeats(_drop_short(specialist, drafts, refusals))), refusals)
-    )
-    rows = tuple(_row(document, specialist, item) for item in chosen)
+    """Rows of the drafts that are long enough, not alike, within the bounds and drawn; those in addition; and the account."""
+    different = _drop_repeats(_drop_short(specialist, drafts, refusals))
+    chosen = list(_draw(specialist, _limit_characters(text, different, refusals), refusals))
+    added = (replace(_row(document, specialist, item), lineage=EXTRA) for item in extra)
+    rows = (*(_row(document, specialist, item) for item in chosen), *added)
     refusals.add("task" if specialist.rows.tasks else "too_little_text", [(0, len(text.text))])
     return DocumentRows(rows, _account(text.text, skip, rows, refusals))
 
@@ -204,13 +294,15 @@ def _drop_repeats(drafts: Iterable[CountedDraft]) -> list[CountedDraft]:
     return kept
 
 
-def _limit_characters(text: Text, drafts: Iterable[CountedDraft]) -> Iterator[CountedDraft]:
+def _limit_characters(text: Text, drafts: Iterable[CountedDraft], refusals: Refusals) -> Iterator[CountedDraft]:
     """Rows while the answers have no more than four times the document's characters; the first rows teach each part once."""
     room = MAX_TIMES * len(text.text)
     for item in drafts:
         room -= len(item.draft.answer)
         if room >= 0 or not item.draft.places:
             yield item
+        else:
+            refusals.add("many_answers", item.draft.places, 1)
 
 
 def _draw(specialist: Specialist, drafts: Iterable[CountedDraft], refusals: Refusals) -> Iterator[CountedDraft]:

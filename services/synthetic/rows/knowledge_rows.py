@@ -23,6 +23,8 @@ _PASSAGE_SHARE = 0.45
 # An answer to a question has at most this share of its passage, and a summary this share of its sentences.
 _ANSWER_SHARE, _SUMMARY_SHARE = 0.6, 0.4
 _MIN_SUMMARISED, _MIN_FACTS = 5, 3
+# Questions without their passage about each passage of a document that was missed.
+_EXTRA_ROUNDS = 4
 _WORD = re.compile(r"[^\W\d_]{7,30}")
 # Words that say how something is done, by their endings in the four languages.
 _MANNER = re.compile(r"(?:ly|ment|mente|lich|able|ible|ing|ed|ten|ung?en)$")
@@ -89,9 +91,23 @@ def knowledge_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[Draft]:
             if draw(2, "question", chunk.text) == 0:
                 drafts += _question(prompts, chunk, KNOWLEDGE, "answer", 1)
             drafts += _question(prompts, chunk, KNOWLEDGE, "extract", 2)
-            drafts += [*_summary(prompts, chunk), *_key_facts(prompts, chunk), *_where(prompts, chunk)]
+            drafts += [*_summary(prompts, chunk), *_key_facts(prompts, chunk)]
+            if draw(2, "where", chunk.text) == 0:
+                drafts += _where(prompts, chunk)
             drafts += _refusal(prompts, chunk, number)
     return drafts
+
+
+def extra_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> Iterator[Draft]:
+    """More views of every passage, in rounds: those that were not drawn for it, then other questions without it, in other wordings."""
+    viewed = [chunk for chunk in chunks if prompts.templates is not None and count_words(chunk.text) >= _MIN_VIEWED]
+    for chunk in viewed:
+        yield from _question(prompts, chunk, KNOWLEDGE, "answer", 1)
+    for chunk in viewed:
+        yield from _where(prompts, chunk)
+    for number in range(_EXTRA_ROUNDS):
+        for chunk in chunks:
+            yield from _closed(prompts, chunk, number % max(1, len(chunk.topics)), number)
 
 
 def find_chunks(sections: Sequence[Section], budget: RowBudget) -> list[Chunk]:
@@ -115,24 +131,24 @@ def _question(prompts: Prompts, chunk: Chunk, task: str, view: str, number: int)
     """A question about a subject of the passage, answered by the sentences that mention it."""
     topic, sentences = chunk.ask_about(number, _ANSWER_SHARE)
     if sentences:
-        answer = "\n".join(sentence.text for sentence in sentences) if view == "extract" else _join(sentences)
+        answer = "\n".join(sentence.text for sentence in sentences) if view == "extract" else join_sentences(sentences)
         request = prompts.ask(view, task, chunk.pieces[0].start, topic=topic)
         yield _draft(task, prompts.assemble(request, passage=chunk.text), answer, sentences)
 
 
-def _closed(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
-    """A question without its passage."""
-    topic, sentences = chunk.ask_about(3, _ANSWER_SHARE if len(chunk.sentences) > 2 else 1.0)
+def _closed(prompts: Prompts, chunk: Chunk, number: int = 3, *key: object) -> Iterator[Draft]:
+    """A question without its passage; the key draws its wording."""
+    topic, sentences = chunk.ask_about(number, _ANSWER_SHARE if len(chunk.sentences) > 2 else 1.0)
     if sentences:
-        request = prompts.ask("closed", chunk.pieces[0].start, topic=topic)
-        yield _draft(KNOWLEDGE, request, _join(sentences), sentences, Grounding.CLOSED)
+        request = prompts.ask("closed", chunk.pieces[0].start, *key, topic=topic)
+        yield _draft(KNOWLEDGE, request, join_sentences(sentences), sentences, Grounding.CLOSED)
 
 
 def _where(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
-    """The place at which a subject stands, with its first sentence; of every other passage."""
+    """The place at which a subject stands, with its first sentence."""
     start = chunk.pieces[0].start
     topic, sentences = chunk.ask_about(4, 1.0)
-    if sentences and chunk.heading and draw(2, "where", chunk.text) == 0:
+    if sentences and chunk.heading:
         sentences = sentences[:1]
         place = prompts.ask("where_answer", start, heading=chunk.heading)
         answer = f"{place}\n\n{sentences[0].text}"
@@ -149,7 +165,7 @@ def _summary(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
         ]
         chosen = [sentences[number] for number in sorted([0, *ranked])]
         prompt = prompts.assemble(prompts.ask("summary", chunk.pieces[0].start), passage=chunk.text)
-        yield _draft(KNOWLEDGE, prompt, _join(chosen), chosen)
+        yield _draft(KNOWLEDGE, prompt, join_sentences(chosen), chosen)
 
 
 def _key_facts(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
@@ -210,7 +226,7 @@ def _rare_words(sentence: Sentence, text: str) -> Iterator[str]:
     yield from sorted(words, key=lambda word: (-len(word), word))[:1]
 
 
-def _join(sentences: Sequence[Sentence]) -> str:
+def join_sentences(sentences: Sequence[Sentence]) -> str:
     """The sentences in one paragraph; what does not end like a sentence stands on a line by itself."""
     text = ""
     for sentence in sentences:

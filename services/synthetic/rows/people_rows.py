@@ -10,7 +10,7 @@ from services.synthetic.rows.parts import Compose, DocumentPart, fit_parts, plan
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.sections import SourceText
 
-EXAMPLE, DELIVERABLE = "example", "deliverable"
+EXAMPLE, DELIVERABLE, TEST = "example", "deliverable", "test"
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,15 @@ def make_example(source: SourceText, prompt: str, specialist: Specialist, counte
         if prompt
         else PeopleRows()
     )
+
+
+def make_test(source: SourceText, prompt: str, specialist: Specialist, counter: TokenCounter) -> PeopleRows:
+    """A golden document's prompt and reference as one row. Nothing without a prompt, or if they do not fit a row."""
+    if not prompt or not source.pieces:
+        return PeopleRows()
+    budget = make_budget(specialist, counter, source.reading.text)
+    (row,) = budget.count([_verbatim(TEST, source.reading.text, [("user", prompt)], source)])
+    return PeopleRows((row,) if row.tokens <= budget.limit else ())
 
 
 def make_deliverable(

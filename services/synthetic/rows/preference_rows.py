@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.synthetic.domain import (
@@ -156,9 +156,22 @@ def _chat(specialist: Specialist, draft: Conversation) -> tuple[tuple[str, str],
 
 
 def _count_tokens(rows: Sequence[PairRow], counter: TokenCounter) -> list[PairRow]:
-    texts = ["".join(content for _, content in row.messages) + max(row.chosen, row.rejected, key=len) for row in rows]
-    counts = zip(rows, counter.count(texts), strict=True)
-    return [replace(row, tokens=count + counter.message_tokens * (len(row.messages) + 1)) for row, count in counts]
+    """The rows with their tokens, by the longer answer."""
+    counts = iter(counter.count([text for row in rows for text in (*_prompt(row), row.chosen, row.rejected)]))
+    return [replace(row, tokens=_count_row(row, counts, counter)) for row in rows]
+
+
+def _count_row(row: PairRow, counts: Iterator[int], counter: TokenCounter) -> int:
+    prompt = sum(itertools.islice(counts, len(row.messages)))
+    chosen, rejected = next(counts), next(counts)
+    answer = row.chosen if chosen >= rejected else row.rejected
+    has_system = row.messages[0][0] == "system"
+    contents = [*_prompt(row)[int(has_system) :], answer]
+    return prompt + max(chosen, rejected) + counter.template_tokens(contents, has_system=has_system)
+
+
+def _prompt(row: PairRow) -> list[str]:
+    return [content for _, content in row.messages]
 
 
 def _side(document_id: str, sides: Mapping[str, bool], limits: PairLimits) -> bool:

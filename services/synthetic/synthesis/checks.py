@@ -78,11 +78,11 @@ class RowChecks:
 
     def _wrong_size(self, candidate: Candidate) -> Refusal | None:
         policy, row = self.specialist.rows, candidate.row
-        counts = self.counter.count([content for _, content in row.messages])
+        contents, prompt = [content for _, content in row.messages], self.specialist.system_prompt
+        system, *counts = self.counter.count([prompt, *contents])
         if counts[-1] < policy.min_answer_tokens and not candidate.request.task.may_be_short:
             return Refusal.TOO_SHORT
-        system = self.counter.count([self.specialist.system_prompt])[0]
-        total = sum(counts) + system + self.counter.message_tokens * (len(counts) + 1)
+        total = sum(counts) + system + self.counter.template_tokens(contents, has_system=bool(prompt))
         longest = min(policy.max_row_tokens or self.counter.context_tokens, self.counter.context_tokens)
         return Refusal.TOO_LONG if total > longest else None
 

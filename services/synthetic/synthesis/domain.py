@@ -128,10 +128,11 @@ class SynthesisUse:
 
 @dataclass(frozen=True)
 class SeedExample:
-    """An example written by a person, anonymised."""
+    """An example written by a person, anonymised, with its id for erasures if it contains surrogates. Empty once it is erased."""
 
     prompt: str
     answer: str
+    document_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from services.synthetic.domain import Specialist
+from services.synthetic.domain import Specialist, text_id
+from services.synthetic.ports import AnonymizeRow
 from services.synthetic.synthesis.domain import (
     DEFAULT_SEEDS,
     ModelRole,
@@ -16,7 +17,7 @@ from services.synthetic.synthesis.domain import (
     TokenPrice,
 )
 from services.synthetic.synthesis.plan import MAX_COMBINATIONS, count_combinations
-from services.synthetic.synthesis.ports import Anonymize, ChatModel, SeedDocuments, Syntheses
+from services.synthetic.synthesis.ports import ChatModel, SeedDocuments, Syntheses
 from services.synthetic.synthesis.tasks import NAMED, PROMPT_VERSION, FactSource, find_tasks
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 
@@ -37,7 +38,7 @@ class SynthesisCommands:
 
     syntheses: Syntheses
     documents: SeedDocuments
-    anonymize: Anonymize
+    anonymize: AnonymizeRow
     teacher: ChatModel | None
     judge: ChatModel | None
     prices: Mapping[ModelRole, TokenPrice]
@@ -55,7 +56,12 @@ class SynthesisCommands:
         synthesis_id = f"syn_{uuid.uuid4().hex}"
         spec = self._with_prices(spec)
         spec = replace(
-            spec, document_ids=self._choose_seeds(spec, specialist, synthesis_id), examples=self._safe(spec, specialist)
+            spec,
+            document_ids=self._choose_seeds(spec, specialist, synthesis_id),
+            examples=tuple(
+                self._anonymize(example, text_id("example", synthesis_id, number), specialist)
+                for number, example in enumerate(spec.examples)
+            ),
         )
         synthesis = Synthesis(synthesis_id, spec, teacher, judge, PROMPT_VERSION)
         return self.syntheses.create(synthesis, request_id)
@@ -151,11 +157,10 @@ class SynthesisCommands:
                 Reason.SEED_HELD_OUT, f"{held_out[0]} is held out for evaluation, so it cannot be a seed. Leave it out."
             )
 
-    def _safe(self, spec: SynthesisSpec, specialist: Specialist) -> tuple[SeedExample, ...]:
-        return tuple(
-            SeedExample(self.anonymize(specialist, example.prompt), self.anonymize(specialist, example.answer))
-            for example in spec.examples
-        )
+    def _anonymize(self, example: SeedExample, key: str, specialist: Specialist) -> SeedExample:
+        clean = self.anonymize(key, (example.prompt, example.answer), specialist.selection.common_labels)
+        prompt, answer = clean.texts
+        return SeedExample(prompt, answer, key if clean.surrogates else "")
 
 
 def check_spec(spec: SynthesisSpec, specialist: Specialist) -> None:

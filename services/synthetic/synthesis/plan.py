@@ -18,7 +18,7 @@ SPARE_REQUESTS = 20
 
 @dataclass(frozen=True)
 class Seed:
-    """A passage of a document, or an example by a person, which has a prompt. `key` names it in lineages."""
+    """A passage of a document, or an example by a person, which has a prompt. `key` names it in lineages, `document_id` for erasures."""
 
     key: str
     text: str

@@ -17,10 +17,10 @@ from services.synthetic.synthesis.domain import (
 )
 from tailor.errors import DeadlineExceeded
 
-# A text of a specialist without personal values. Raises Unavailable while the barrier does not answer.
-Anonymize = Callable[[Specialist, str], str]
 # The figures, names and dates of an answer that its prompt does not support; the third argument is the language.
 Unsupported = Callable[[str, str, str], Sequence[str]]
+# The similarity, 0 to 100, of a text and what it should be.
+ScoreTranslation = Callable[[str, str], float]
 SplitPassages = Callable[[Document, Text], Sequence[Passage]]
 
 

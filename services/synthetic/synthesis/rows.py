@@ -15,6 +15,7 @@ from services.synthetic.synthesis.domain import (
     SynthesisSample,
 )
 from services.synthetic.synthesis.plan import TeacherRequest
+from services.synthetic.synthesis.ports import ScoreTranslation
 from services.synthetic.synthesis.prompts import (
     back_translation_messages,
     judge_messages,
@@ -24,7 +25,6 @@ from services.synthetic.synthesis.prompts import (
     text_schema,
 )
 from services.synthetic.synthesis.questions import Asker, TeacherQuestion
-from services.synthetic.synthesis.similar import chrf
 from services.synthetic.synthesis.tasks import TRANSLATION
 from tailor.errors import Reason, TailorError
 
@@ -40,6 +40,7 @@ class SynthesisRowMaker:
     specialist: Specialist
     asker: Asker
     checks: RowChecks
+    score: ScoreTranslation
     has_judge: bool
     room: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -144,7 +145,7 @@ class SynthesisRowMaker:
                 candidate.request.document_ids,
             )
         )
-        return chrf(parse_text(answer.text), candidate.source)
+        return self.score(parse_text(answer.text), candidate.source)
 
     def _mark(self, candidate: Candidate, at: int) -> int:
         """The judge's mark; 0 without a judge, or if its answer is off format."""

@@ -10,7 +10,7 @@ from services.synthetic.ports import Tokenizers
 from services.synthetic.synthesis.checks import RowChecks
 from services.synthetic.synthesis.domain import Lease, ModelRole, SampleState, Synthesis
 from services.synthetic.synthesis.plan import SynthesisPlan
-from services.synthetic.synthesis.ports import ChatModel, SeedDocuments, Syntheses, Unsupported
+from services.synthetic.synthesis.ports import ChatModel, ScoreTranslation, SeedDocuments, Syntheses, Unsupported
 from services.synthetic.synthesis.questions import Asker, AskLimits
 from services.synthetic.synthesis.rows import SynthesisRowMaker
 from services.synthetic.synthesis.seeds import SeedReader
@@ -50,6 +50,7 @@ class SynthesisRunner:
     find_specialist: Callable[[str], Specialist | None]
     tokenizers: Tokenizers
     unsupported: Unsupported
+    score: ScoreTranslation
     limits: RunLimits = field(default_factory=RunLimits)
 
     def run_next(self, stop: threading.Event) -> bool:
@@ -80,7 +81,12 @@ class SynthesisRunner:
             return self.syntheses.finish(lease, Reason.NO_SEEDS, "None of the seeds exists any more.")
         plan = SynthesisPlan(synthesis.synthesis_id, synthesis.spec, seeds)
         maker = SynthesisRowMaker(
-            synthesis, specialist, self._asker(lease, stop), self._checks(specialist), self.judge is not None
+            synthesis,
+            specialist,
+            self._asker(lease, stop),
+            self._checks(specialist),
+            self.score,
+            has_judge=self.judge is not None,
         )
         reason, message = _Session(self.syntheses, lease, synthesis, plan, maker, self.limits.parallel, stop).run()
         self.syntheses.finish(lease, reason, message)

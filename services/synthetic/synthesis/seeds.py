@@ -27,8 +27,9 @@ class SeedReader:
     def read(self, spec: SynthesisSpec, specialist: Specialist) -> list[Seed]:
         """All seeds that still exist and are not held out. Blocks."""
         examples = [
-            Seed(f"example:{number}", example.answer, example.prompt)
+            Seed(f"example:{number}", example.answer, example.prompt, example.document_id)
             for number, example in enumerate(spec.examples, start=1)
+            if example.prompt
         ]
         held_out = self.documents.held_out(specialist, spec.document_ids)
         documents = [

@@ -1,4 +1,4 @@
-"""Near-duplicates among rows, in memory, and scores of translations."""
+"""Near-duplicates among rows, in memory."""
 
 import re
 from collections import Counter
@@ -13,8 +13,6 @@ COPY_LENGTH = 0.7
 LOWEST = 8
 OVERLAP_WORDS = 13
 BOILERPLATE_ROWS = 10
-CHRF_ORDER = 6
-CHRF_BETA = 2
 
 Shingles = frozenset[int]
 
@@ -72,26 +70,3 @@ class HeldOutTexts:
 
     def has_similar(self, text: str) -> bool:
         return self._similar.has_similar(text) or not self._grams.isdisjoint(shingles(text, OVERLAP_WORDS))
-
-
-def chrf(hypothesis: str, reference: str) -> float:
-    """chrF2 of a text, 0 to 100 (Popović 2015): the F-score of character n-grams up to 6, without whitespace."""
-    pairs = [
-        _overlap("".join(hypothesis.split()), "".join(reference.split()), size) for size in range(1, CHRF_ORDER + 1)
-    ]
-    known = [(matches, ours, theirs) for matches, ours, theirs in pairs if ours and theirs]
-    if not known:
-        return 0.0
-    precision = sum(matches / ours for matches, ours, _ in known) / len(known)
-    recall = sum(matches / theirs for matches, _, theirs in known) / len(known)
-    weight = CHRF_BETA**2
-    return 100 * (1 + weight) * precision * recall / (weight * precision + recall) if precision + recall else 0.0
-
-
-def _overlap(hypothesis: str, reference: str, size: int) -> tuple[int, int, int]:
-    ours, theirs = _ngrams(hypothesis, size), _ngrams(reference, size)
-    return (ours & theirs).total(), ours.total(), theirs.total()
-
-
-def _ngrams(text: str, size: int) -> Counter[str]:
-    return Counter(text[at : at + size] for at in range(len(text) - size + 1))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from services.training.methods.rows import Encoded
+from services.training.methods.stored_rows import EncodedRows
 
 MAX_ROWS = 16
 MAX_TOKENS = 2048
@@ -32,6 +33,13 @@ def choose_rows(rows: Sequence[Encoded]) -> list[Encoded]:
     """The same for encoded rows with something to learn."""
     candidates = [(row.row_id, len(row.tokens), row) for row in rows if len(row.tokens) > row.prompt_length]
     return choose(candidates, MAX_LOSS_TOKENS)
+
+
+def choose_stored(rows: EncodedRows) -> list[Encoded]:
+    """The same for stored rows."""
+    figures = zip(rows.row_ids.tolist(), rows.lengths.tolist(), rows.prompt_lengths.tolist(), strict=True)
+    candidates = [(name.decode(), length, at) for at, (name, length, prompt) in enumerate(figures) if length > prompt]
+    return [rows[at] for at in choose(candidates, MAX_LOSS_TOKENS)]
 
 
 def answer_log_probabilities(model: Any, row: Encoded) -> Any:

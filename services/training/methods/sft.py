@@ -1,21 +1,23 @@
 """Supervised fine-tuning through trl: packed rows, no padding, an exact number of steps."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Literal
 
 from services.training.methods import held_out, model, rows
 from services.training.methods.base import Prepared, StageContext, plan_steps, trainer_options
 from services.training.methods.packed_attention import learned_loss
 from services.training.methods.rows import Encoded
+from services.training.methods.stored_rows import pack_stored, require_fitting, store_bins, store_rows
 from services.training.recipe import Recipe
 
 
 def prepare(context: StageContext) -> Prepared:
     """A trainer over the dataset's conversations. Everything that the assistant says is learned."""
     recipe, inputs = context.recipe, context.inputs
-    every = rows.read_encoded(inputs.train, context.tokenizer)
-    encoded = rows.keep_fitting(every, context.max_length)
-    bins = rows.pack(encoded, recipe.batch.tokens, recipe.seed)
+    every = store_rows(inputs.train, context.tokenizer, context.folder)
+    encoded = require_fitting(every, context.max_length)
+    bins = pack_stored(encoded, recipe.batch.tokens, recipe.seed)
     steps = count_steps(bins, recipe)
 
     def build() -> Any:
@@ -36,8 +38,8 @@ def prepare(context: StageContext) -> Prepared:
 
 def choose_held_out(context: StageContext) -> list[Encoded]:
     """A few held-out rows, always the same ones; empty if the dataset has none that fit."""
-    encoded = rows.read_encoded(context.inputs.held_out, context.tokenizer)
-    return held_out.choose_rows([row for row in encoded if len(row.tokens) <= context.max_length])
+    encoded = store_rows(context.inputs.held_out, context.tokenizer, context.folder)
+    return held_out.choose_stored(encoded.keep_fitting(context.max_length))
 
 
 def count_steps(bins: Sequence[Sequence[Encoded]], recipe: Recipe) -> int:
@@ -47,7 +49,6 @@ def count_steps(bins: Sequence[Sequence[Encoded]], recipe: Recipe) -> int:
 
 def build_trainer(model: Any, context: StageContext, bins: Sequence[Sequence[Encoded]], *, steps: int) -> Any:
     """A trl SFTTrainer over the bins, one bin per micro-batch. It saves checkpoints into the context's folder."""
-    from datasets import Dataset
     from peft.helpers import disable_input_dtype_casting
     from trl import SFTConfig, SFTTrainer
 
@@ -83,6 +84,6 @@ def build_trainer(model: Any, context: StageContext, bins: Sequence[Sequence[Enc
             max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
-        train_dataset=Dataset.from_dict(rows.to_columns(rows.pad_bins(bins, recipe.batch.accumulation))),
+        train_dataset=store_bins(chain(bins, rows.fill_bins(bins, recipe.batch.accumulation)), context.folder),
         processing_class=context.tokenizer,
     )

@@ -4,6 +4,7 @@ It computes them on probe rows, which the manifest keeps for servers, and on a f
 `python -m services.training.worker.probes BASE WEIGHTS REQUEST.json`.
 """
 
+import heapq
 import json
 import subprocess
 import sys
@@ -42,7 +43,8 @@ class Proof:
 
 def choose_shortest(rows: Sequence[Encoded]) -> list[Encoded]:
     """The two shortest of the learned rows."""
-    return sorted(rows, key=lambda row: (len(row.tokens), row.row_id))[:LEARNED_ROWS]
+    # Rows are read one by one, and only these are in memory.
+    return heapq.nsmallest(LEARNED_ROWS, rows, key=lambda row: (len(row.tokens), row.row_id))
 
 
 def encode_probes(tokenizer: Any) -> list[Encoded]:

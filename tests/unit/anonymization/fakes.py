@@ -1,7 +1,7 @@
 """In-memory twins of anonymization's ports."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from services.anonymization.domain import (
     NO_LABELS,
@@ -13,6 +13,7 @@ from services.anonymization.domain import (
     Ingested,
     Passed,
     Resolved,
+    TrueValue,
 )
 from services.anonymization.ports import (
     Anonymizer,
@@ -23,6 +24,7 @@ from services.anonymization.ports import (
     QuarantinedTexts,
     Revealer,
     Subjects,
+    TrueValues,
 )
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.storage.ref import Ref
@@ -157,3 +159,18 @@ class OneNameAnonymizer(Anonymizer):
         )
         changed = tuple(text.replace("Okafor", "Ward") for text in texts)
         return Anonymized(changed, {"PERSON": sum(map(len, changes))}, changes, policy_digest="policy")
+
+
+class MemoryTrueValues(TrueValues):
+    """Finds values as they are written. `documents` are the (type, value) pairs of each document."""
+
+    def __init__(self, documents: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+        self.documents = documents
+
+    def find(self, texts: Sequence[str]) -> frozenset[TrueValue]:
+        pairs = {pair for values in self.documents.values() for pair in values}
+        return frozenset(TrueValue(kind, ((kind, value),)) for kind, value in pairs if any(value in t for t in texts))
+
+    def occurring(self, values: frozenset[TrueValue], document_ids: Sequence[str]) -> frozenset[TrueValue]:
+        pairs = {pair for name in document_ids for pair in self.documents.get(name, ())}
+        return frozenset(value for value in values if pairs.issuperset(value.surrogates))

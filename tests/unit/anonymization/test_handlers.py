@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.anonymization import handlers
+from services.anonymization import domain, handlers
 from services.anonymization.adapters.kafka import KafkaOutcomes
 from services.anonymization.consumers import on_ingested
 from services.anonymization.domain import DocumentOutcome, DocumentText, Finding, Ingested, Passed, Unreadable, merge
-from services.anonymization.handlers import anonymize_text, reidentify
+from services.anonymization.handlers import anonymize_row, anonymize_text, reidentify
 from services.anonymization.wire import ANONYMIZED, REJECTED, to_event, to_ingested
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
@@ -25,6 +25,7 @@ from tests.unit.anonymization.fakes import (
     MemoryLedger,
     MemoryQuarantine,
     MemorySubjects,
+    MemoryTrueValues,
     MemoryVault,
     OneNameAnonymizer,
 )
@@ -114,6 +115,22 @@ def test_the_spans_of_an_example_refer_to_its_answer() -> None:
     assert world.corpus.texts[0].text[span.start : span.end] == "# Ward\n\nIt holds."
 
 
+def test_the_insights_of_a_golden_document_pass_the_barrier_statement_by_statement() -> None:
+    insights = {"owners": ("Ms Okafor signs.",), "figures": ("3 of 4", "12 %")}
+    golden = DocumentText("Ms Okafor decides.", "Ask Okafor.", insights)
+    assert DocumentText.decode(golden.encode()) == golden
+    world = World(golden)
+    outcome = world.pass_document()
+    assert isinstance(outcome, Passed)
+    (clean,) = world.corpus.texts
+    assert "Okafor" not in clean.encode().decode()
+    assert clean.insights is not None
+    assert {kind: len(entries) for kind, entries in clean.insights.items()} == {"owners": 1, "figures": 2}
+    assert clean.insights["figures"] == ("3 of 4", "12 %")
+    assert clean.prompt is not None and clean.prompt.startswith("Ask ")
+    assert outcome.char_count == sum(map(len, clean.parts))
+
+
 def test_the_labels_of_a_typed_text_reach_the_anonymizer() -> None:
     anonymizer = OneNameAnonymizer()
     anonymize_text(anonymizer, "Ms Okafor.", Labels("wiki", "people"))
@@ -200,6 +217,16 @@ def test_a_typed_text_has_a_length_limit() -> None:
         anonymize_text(OneNameAnonymizer(), "x" * 1_000_001)
 
 
+def test_a_row_is_recorded_under_its_id_before_it_is_answered() -> None:
+    subjects, row_id = MemorySubjects(), f"txt_{1:032x}"
+    result = anonymize_row(OneNameAnonymizer(), subjects, row_id, ("Who is Okafor?", "Okafor."), Labels())
+    assert result.texts == ("Who is Ward?", "Ward.") and row_id in subjects.values
+    for wrong, texts in ((f"doc_{1:032x}", ("a",)), ("txt_1", ("a",)), (row_id, ("x" * 600_000, "y" * 600_000))):
+        with pytest.raises(InvalidArgument):
+            anonymize_row(OneNameAnonymizer(), subjects, wrong, texts, Labels())
+    assert list(subjects.values) == [row_id]
+
+
 def test_reidentification_is_audited_before_it_is_answered() -> None:
     vault, audit = MemoryVault(), MemoryAuditLog()
     vault.issue("IBAN", "k", "GB33BUKB20201555555555", lambda _: "GB00")
@@ -232,3 +259,41 @@ def test_the_rest_of_a_losing_finding_stays_personal_if_it_has_digits_or_is_a_pe
         ("PHONE_NUMBER", "+44"),
         ("NATIONAL_ID", "7700900415"),
     ]
+
+
+def count_true_values(texts: list[str], ids: list[list[str]], known: list[str] | None = None) -> dict[str, int]:
+    index = MemoryTrueValues(
+        {"doc_1": [("PERSON", "Ngozi Okafor"), ("IBAN", "GB82")], "doc_2": [("PERSON", "Tom Hale")]}
+    )
+    return handlers.count_true_values(
+        index, MemoryAuditLog(), caller="evaluation", texts=texts, known_texts=known or [], document_ids=ids
+    )
+
+
+def test_true_values_are_counted_once_by_type_over_all_batches_of_ids() -> None:
+    texts = ["Ngozi Okafor and Tom Hale.", "Ngozi Okafor again, GB82."]
+    assert count_true_values(texts, [["doc_1"], ["doc_2", "doc_1"]]) == {"PERSON": 2, "IBAN": 1}
+    assert count_true_values(texts, [["doc_2"]], known=["Tom Hale?"]) == {}
+
+
+def test_a_search_for_true_values_is_audited_before_it_is_answered_and_without_texts() -> None:
+    audit = MemoryAuditLog()
+    handlers.count_true_values(
+        MemoryTrueValues({}), audit, caller="evaluation", texts=["Okafor"], known_texts=[], document_ids=[]
+    )
+    assert audit.calls == [("evaluation", "TRUE_VALUES", "", "counts true values in 1 answers of a model")]
+
+
+@pytest.mark.parametrize(
+    ("texts", "ids", "field"),
+    [
+        (["x"] * (domain.MAX_SEARCH_TEXTS + 1), [], "texts"),
+        (["x" * (domain.MAX_SEARCH_CHARS + 1)], [], "texts"),
+        (["x"], [["doc"] * (domain.MAX_SEARCH_IDS + 1)], "document_ids"),
+    ],
+)
+def test_a_search_for_true_values_is_bounded(texts: list[str], ids: list[list[str]], field: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        count_true_values(texts, ids)
+    assert refused.value.reason == Reason.TOO_LONG
+    assert list(refused.value.field_violations) == [field]

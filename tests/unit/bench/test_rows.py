@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import rows_check, rows_learning, rows_old, rows_page, rows_real
+from bench import rows_check, rows_learning, rows_old, rows_page, rows_questions, rows_real
 from bench.rows_check import Answers
 from bench.rows_learning import Result
 from bench.rows_texts import DISTANCE, NEAR_DUPLICATE_EVERY, Generator, Paper
@@ -24,7 +24,10 @@ def generator() -> Generator:
 class WordCounter(TokenCounter):
     """Counts words."""
 
-    digest, context_tokens, message_tokens = "words", 1000, 0
+    digest, context_tokens = "words", 1000
+
+    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
+        return 0
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
@@ -133,6 +136,30 @@ def test_half_of_the_chosen_files_are_manual_pages_if_there_are_enough_others() 
     assert sum(path in pages for path in chosen) == 10 and len(chosen) == 20
     assert len(rows_real.choose([*pages, *others[:3]], 20)) == 20
     assert rows_real.choose(reversed([*pages, *others]), 20) == chosen
+    # A prefix has both, so that documents that arrive later are of both sorts.
+    assert {path in pages for path in chosen[:10]} == {True, False}
+
+
+def test_one_package_or_command_gives_at_most_twenty_files() -> None:
+    pages = [Path(f"/usr/share/man/man1/{name}_{number}.1.gz") for name in ("one", "two") for number in range(40)]
+    others = [Path(f"/usr/share/doc/{name}/{number}.md") for name in ("one", "two", "three") for number in range(40)]
+    chosen = rows_real.choose([*pages, *others], 200)
+    assert sum(path in pages for path in chosen) == 40 and sum(path in others for path in chosen) == 60
+
+
+def test_documents_of_a_package_are_on_one_side_and_short_or_foreign_ones_are_not_held_out() -> None:
+    long, texts = text_of(1, 300), ("en", "de")
+    papers = [
+        Paper(f"/usr/share/doc/package{number}/{name}.md", long, language)
+        for number in range(40)
+        for name in "ab"
+        for language in texts
+    ]
+    train, kept = rows_learning.split_families(papers)
+    families = [{rows_real.find_family(Path(paper.name)) for paper in side} for side in (train, kept)]
+    assert families[0].isdisjoint(families[1]) and len(families[0] | families[1]) == 40
+    assert 2 <= len(families[1]) <= 12 and {paper.language for paper in kept} == {"en"}
+    assert rows_learning.split_families([Paper(paper.name, "Short.", "en") for paper in kept])[1] == []
 
 
 def test_rows_are_drawn_until_they_have_enough_tokens() -> None:
@@ -147,27 +174,62 @@ def test_rows_are_drawn_until_they_have_enough_tokens() -> None:
 
 def test_parts_follow_the_words_that_their_prompts_have() -> None:
     words = [f"w{number}" for number in range(500)]
-    parts = rows_learning.make_parts(Paper("a", " ".join(words)))
-    assert len(parts) == 3
+    parts = rows_questions.make_parts(Paper("a", "\n ".join(words)))
+    assert [part.form for part in parts] == [rows_questions.FILE, rows_questions.SPACED]
     for part in parts:
         start = words.index(part.answer.split()[0])
-        assert part.answer.split() == words[start : start + rows_learning.PART_WORDS]
-        assert part.prompt.endswith(" ".join(words[start - rows_learning.BEFORE_WORDS : start]))
+        assert part.answer.split() == words[start : start + rows_questions.PART_WORDS]
+        before = part.prompt.partition("\n\n")[2]
+        assert before.split() == words[start - rows_questions.BEFORE_WORDS : start]
+    assert "\n" in parts[0].answer and "\n" not in parts[1].answer
+
+
+def test_parts_that_share_thirteen_words_with_a_train_document_are_left_out() -> None:
+    parts = [rows_questions.HeldOutQuestion("a", "", "", text_of(seed, 40)) for seed in (1, 2, 3)]
+    train = [Paper("b", f"{text_of(9, 30)} {text_of(2, 40).upper()}"), Paper("c", text_of(8, 12))]
+    assert rows_questions.without_shared(parts, train) == [parts[0], parts[2]]
+    assert rows_questions.without_shared(parts, []) == parts
+    assert rows_questions.without_shared([], train) == []
 
 
 def test_facts_are_short_sentences_with_a_number_or_a_name() -> None:
     text = f"{'Nothing. ' * 40}The fee was 12 pounds. It rained all day long. We asked Norbury for help. {'Much ' * 20}with 13 words."
-    assert rows_learning.find_facts(text) == ["The fee was 12 pounds", "We asked Norbury for help"]
+    assert rows_questions.find_facts(text) == ["The fee was 12 pounds", "We asked Norbury for help"]
+
+
+def test_every_document_is_asked_about_with_its_facts_in_a_list_and_in_a_line() -> None:
+    facts = ["The fee was 12 pounds", "We asked Norbury for help", "They owed 300 more pounds"]
+    paper = Paper("a", f"A title\n\n{'Nothing. ' * 40}{'. '.join(facts)}. {'Nothing. ' * 9}")
+    listed, line = rows_questions.make_questions([paper])
+    assert listed.prompt.endswith("\n- ".join([":", *facts])) and line.prompt.endswith(f"{'; '.join(facts)}.")
+    assert rows_questions.make_questions([Paper("b", f"{'Nothing. ' * 40}{facts[0]}.")]) == []
+
+
+def test_an_answer_uses_the_values_of_the_facts_that_it_has() -> None:
+    facts = "The fee was 12 pounds; We asked Norbury for help"
+    assert rows_learning.count_used("Norbury was asked.", facts) == (1.0, 2.0)
+    assert rows_learning.count_used("", facts) == (0.0, 2.0)
+    assert rows_learning.count_values("In 2019 we paid Norbury 12.", "Norbury: 12") == (1.0, 3.0)
+
+
+def result_of(losses: dict[str, tuple[float, float]], others: dict[str, tuple[float, float]]) -> Result:
+    measures = {("loss", form): losses for form in rows_learning.MEASURES["loss"]}
+    measures |= {
+        (name, form): others for name in ("fabrication", "facts_used") for form in rows_learning.MEASURES[name]
+    }
+    return Result(measures, ["two words"])
 
 
 def test_intervals_contain_the_measure_and_shrink_to_it_if_all_documents_are_alike() -> None:
-    mixed = Result({str(number): (float(number % 3), 1.0) for number in range(30)}, {"a": (1.0, 4.0)}, ["two words"])
+    mixed = result_of({str(number): (float(number % 3), 1.0) for number in range(30)}, {"a": (1.0, 4.0)})
     summary = rows_learning.summarise(mixed)
     assert summary["loss"]["low"] < summary["loss"]["value"] == 1.0 < summary["loss"]["high"]
     assert summary["fabrication"] == {"value": 0.25, "low": 0.25, "high": 0.25}
-    assert (summary["values"], summary["answer_words"]) == (4, 2.0)
-    better = Result({key: (loss / 2, tokens) for key, (loss, tokens) in mixed.losses.items()}, mixed.values, [])
-    assert rows_learning.compare(better, mixed)["loss"]["high"] < 0
+    assert (summary["values"], summary["answer_words"]) == (8, 2.0)
+    better = result_of(
+        {key: (loss / 2, tokens) for key, (loss, tokens) in mixed.pairs["loss", "file"].items()}, {"a": (1.0, 4.0)}
+    )
+    assert rows_learning.compare(better, mixed)["loss_file"]["high"] < 0
     assert rows_learning.compare(mixed, mixed)["loss"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
@@ -182,5 +244,25 @@ def test_the_page_has_both_ways_to_count_and_what_was_left_out(tmp_path: Path) -
     assert "| coverage, by the manifest | 0.951 |" in page and "| coverage, recomputed | 0.942 |" in page
     assert "| cpu seconds | 1,234.0 |" in page and "| intake cpu seconds | - |" in page
     assert "no_words (2 documents, 3 rows, 40 characters)" in page
-    rows_page.plot(figures, tmp_path / "rows.svg")
+    result = result_of({"a": (2.0, 1.0)}, {"a": (1.0, 4.0)})
+    side = {
+        "all_rows": 9,
+        "coverage": 0.5,
+        "rows": 8,
+        "tokens": 7,
+        "answer_tokens": 6,
+        **rows_learning.summarise(result),
+    }
+    counts = dict.fromkeys(("parts", "shared_parts", "held_out_documents", "train_documents", "questions"), 5)
+    differences = rows_learning.compare(result, result)
+    learning = {
+        **counts,
+        "base": rows_learning.summarise(result),
+        "old": side,
+        "new": side,
+        "new_minus_old": differences,
+    }
+    page = rows_page.render(figures | {"learning": learning})
+    assert "| rows of before | 9 | 0.500 | 8 | 7 | 6 |" in page and "fabrication 0.000 [0.000, 0.000]" in page
+    rows_page.plot(figures | {"learning": learning}, tmp_path / "rows.svg")
     assert (tmp_path / "rows.svg").read_text(encoding="utf-8").startswith("<?xml")

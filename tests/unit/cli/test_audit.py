@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.cli.audit_report import MAX_BARS, plots, report
@@ -42,6 +43,23 @@ def audit() -> audit_pb2.GetAuditResponse:
             audit_pb2.AuditRejection(reason="CORRUPT", stage="ingestion", submissions=2),
         ],
         duplicates=5,
+        datasets=[
+            audit_pb2.AuditDataset(
+                specialist="engagement-reports",
+                adapter_digest="ad" * 32,
+                dataset_digest="da" * 32,
+                documents=95,
+                figures=models_pb2.DatasetFigures(coverage=0.934, grounded=0.99, characters=90_000),
+                left_out=[
+                    audit_pb2.AuditLeftOut(reason="no_words", documents=2, characters=5_000),
+                    audit_pb2.AuditLeftOut(reason="overlap", rows=12, characters=900),
+                ],
+                quiz_documents=80,
+                quiz_questions=250,
+                knowledge=audit_pb2.AuditKnowledge(documents=40, asked=120, learned=90, missed=25, contradicted=5),
+            )
+        ],
+        imports=[audit_pb2.AuditImport(specialist="reports", name="chat", licence="MIT", share_percent=20, rows=1250)],
         estimate=audit_pb2.AuditEstimate(tokens=25_000, tokens_per_second=250, run_id="run_9", seconds=100),
     )
 
@@ -80,6 +98,24 @@ def test_shows_counts_lengths_personal_data_rejections_and_the_estimate(tailor: 
     assert "comparing documents: 100 of 250" in shown.err
 
 
+def test_shows_the_datasets_behind_serving_adapters_and_what_they_leave_out() -> None:
+    tables = {table.title: table for table in sections(audit())}
+    (dataset,) = tables["Datasets behind serving adapters"].rows
+    assert dataset[0] == "engagement-reports" and dataset[3:] == ("95", "93.4 %", "99.0 %", "0.0 %", "250")
+    assert dataset[1] != "ad" * 32 and ("ad" * 32).startswith(dataset[1])
+    assert tables["Left out of these datasets"].rows == (
+        ("engagement-reports: no words", "2", "0", "5,000"),
+        ("engagement-reports: overlap", "0", "12", "900"),
+    )
+    assert tables["Known of their documents"].rows == (("engagement-reports", "40", "120", "90", "25", "5"),)
+
+
+def test_an_evaluation_that_asked_nothing_shows_no_knowledge() -> None:
+    response = audit()
+    response.datasets[0].ClearField("knowledge")
+    assert {table.title: table for table in sections(response)}["Known of their documents"].rows == ()
+
+
 def test_gives_one_json_document(tailor: Tailor, services: Services) -> None:
     services.registry.audit = audit()
 
@@ -115,6 +151,7 @@ def test_writes_a_report_with_its_plots_next_to_it(tailor: Tailor, services: Ser
 
     assert written.code == 0
     text = file.read_text()
+    assert "| reports | chat | MIT | 20 % |  | 1,250 |" in text
     assert text.startswith("# Audit\n") and "| PERSON | 200 | 70 | 2.000 |" in text and "| a\\|b | 30 |" in text
     images = sorted(path.name for path in file.parent.glob("*.png"))
     assert images == [f"audit-{name}.png" for name in ("findings", "language", "lengths", "rejections", "source")]

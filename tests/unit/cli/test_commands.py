@@ -18,7 +18,9 @@ def test_sends_the_key_with_every_call(tailor: Tailor, services: Services) -> No
 
 def test_creates_a_specialist_from_toml(tailor: Tailor, tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
-    file.write_text('name = "x"\nbase = "tiny"\n[gate]\nmin_rows = 8\n[[gate.thresholds]]\nmetric = "bleu"\n')
+    file.write_text(
+        'name = "x"\nbase = "tiny"\n[gate]\nmin_rows = 8\n[gate.primary]\nmetric = "bleu"\nmin_gain = 0.5\n'
+    )
 
     result = tailor("specialist", "create", str(file), "--json")
 
@@ -27,8 +29,23 @@ def test_creates_a_specialist_from_toml(tailor: Tailor, tmp_path: Path) -> None:
     assert result.document["specialist"]["gate"] == {
         "min_rows": 8,
         "max_parity": 0.0,
-        "thresholds": [{"metric": "bleu", "min_gain_over_base": 0.0, "max_loss_to_incumbent": 0.0}],
+        "primary": {"metric": "bleu", "min_gain": 0.5, "min_gain_over_incumbent": 0.0},
+        "guards": [],
+        "beat": [],
+        "max_forgetting": None,
+        "max_refusal_drop": None,
+        "max_memorised": None,
     }
+
+
+def test_a_definition_with_thresholds_is_told_what_to_write_instead(tailor: Tailor, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text('name = "x"\n[gate]\n[[gate.thresholds]]\nmetric = "bleu"\n')
+
+    refused = tailor("specialist", "create", str(file))
+
+    assert refused.code == 1
+    assert "[gate.primary]" in refused.err and "[[gate.guards]]" in refused.err
 
 
 def test_shows_field_violations_below_the_error(tailor: Tailor, tmp_path: Path) -> None:
@@ -88,7 +105,12 @@ def test_lists_datasets_with_their_figures(tailor: Tailor) -> None:
 
 def test_shows_what_a_dataset_leaves_out(tailor: Tailor) -> None:
     text = " ".join(tailor("datasets", "show", "cdcdcd").out.split())
-    assert "40 documents. 81000 tokens for training" in text and "no words" in text and "1400" in text
+    assert "88 questions about 30 documents; 5 documents are beyond the limit, 1 give no question" in text
+    assert "40 documents. 81000 tokens for training, 0 held out, 5200 spent by the teacher." in text
+    assert "no words" in text and "1400" in text
+    cells = text.replace("│", " ").split()
+    assert " ".join(cells[cells.index("chat") :][:5]) == "chat CC-BY-4.0 20 % 1250"
+    assert " ".join(cells[cells.index("unknown") :][:5]) == "unknown 4 31 source headings"
 
 
 def test_build_says_that_nothing_is_new(tailor: Tailor, services: Services) -> None:
@@ -124,7 +146,15 @@ def test_plans_a_run_without_queueing_it(tailor: Tailor, services: Services) -> 
     (request,) = services.training.planned
     assert (request.base, request.recipe, request.parent_digest) == ("tiny", "lora", ADAPTER)
     assert (request.dataset_digest, request.preference_dataset_digest) == (DATASET, DATASET)
-    for text in ("40,000", "3.00 of 4.0 GiB", "120 s, measured", "72.00 EUR", "annotation 60.00", "fits"):
+    for text in (
+        "40,000",
+        "3.00 of 4.0 GiB",
+        "120 s, measured",
+        "72.00 EUR",
+        "annotation 60.00",
+        "fits",
+        "of 2 datasets",
+    ):
         assert text in planned.out
     assert not services.training.created
 
@@ -179,7 +209,7 @@ def test_watch_of_a_run_that_fails_exits_with_its_reason(tailor: Tailor, service
 
 
 def test_adapters_show_refusals(tailor: Tailor) -> None:
-    assert "refused: rougeL gained 0.00, needs 0.02" in tailor("adapters").out
+    assert "refused: rougeL gains +0.001" in tailor("adapters").out
 
 
 def test_finds_an_adapter_by_its_first_digits(tailor: Tailor) -> None:

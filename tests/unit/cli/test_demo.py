@@ -2,29 +2,44 @@
 
 import io
 import json
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from tailor import demo
 from tailor.api.events.v1 import documents_pb2, models_pb2
+from tailor.api.inference.v1 import inference_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
+from tailor.cli import demo_figures
 from tailor.cli.connections import Connections
-from tailor.cli.demo import SAMPLE, print_figures
-from tailor.cli.specialists import read_definition
+from tailor.cli.definitions import read_definition
+from tailor.cli.demo import SAMPLE
+from tailor.cli.demo_page import list_remedies, print_figures
+from tailor.cli.main import app
+from tailor.cli.published_files import PublishedFiles
 from tailor.cli.story import Story, wait_for, wait_out_errors
-from tailor.errors import DeadlineExceeded, FailedPrecondition, NotFound, Reason, Unavailable
+from tailor.cli.submissions import Description, collect
+from tailor.errors import AlreadyExists, DeadlineExceeded, FailedPrecondition, NotFound, Reason, Unavailable
+from tests.evaluations import make_evaluated, make_figures
 from tests.fakes.services import ADAPTER, DATASET, REFUSED_ADAPTER
 from tests.unit.cli.conftest import Services
 
 NAME = "engagement-reports"
 NEW_DATASET = synthetic_pb2.BuildDatasetResponse(
     dataset=models_pb2.DatasetBuilt(digest=DATASET, specialist=NAME, base="tiny", recipe="lora"), created=True
+)
+
+DEFINITION = models_pb2.SpecialistChanged(
+    name=NAME,
+    sampling=models_pb2.SamplingDefaults(repetition_penalty=1.05, max_tokens=90),
+    evaluation=models_pb2.EvaluationPolicy(few_shot=1),
 )
 
 
@@ -43,12 +58,43 @@ def test_counts_outcomes_by_reason_and_type_the_most_frequent_first() -> None:
         documents_pb2.DocumentRejected(submission_id="sub_3", reason=documents_pb2.REJECTION_REASON_CORRUPT),
     ]
 
-    figures = demo.count_outcomes(events, 4)
+    figures = demo_figures.count_outcomes(events, 4)
 
     assert (figures["documents_published"], figures["documents_anonymized"]) == (4, 2)
     assert figures["documents_rejected"] == {"CORRUPT": 1}
     assert list(figures["personal_data_found"].items()) == [("PERSON", 3), ("IBAN", 1)]
-    assert demo.describe_outcomes(figures) == "4 published, 2 anonymised; rejected CORRUPT 1; found PERSON 3, IBAN 1"
+    assert (
+        demo_figures.describe_outcomes(figures)
+        == "4 published, 2 anonymised; rejected CORRUPT 1; found PERSON 3, IBAN 1"
+    )
+
+
+def test_unchanged_documents_are_told_apart() -> None:
+    assert "nothing is published again: all 5 documents" in demo_figures.describe_outcomes(
+        demo_figures.count_outcomes([], 0, 5)
+    )
+    some = demo_figures.describe_outcomes(demo_figures.count_outcomes([], 1, 4))
+    assert some == "1 published, 0 anonymised; 4 unchanged since an earlier demo, not published again"
+
+
+def test_publishes_nothing_if_every_file_was_published(connections: Connections, tmp_path: Path) -> None:
+    sample, known = make_sample(tmp_path), PublishedFiles(tmp_path / "published.json")
+    known.add(sample.documents)
+    texts: list[str] = []
+
+    figures = demo.publish_documents(connections, known, sample, False, texts.append)
+
+    assert (figures["documents_published"], figures["documents_unchanged"]) == (0, 2)
+    assert texts == ["nothing is published again: all 2 documents are unchanged since an earlier demo"]
+
+
+def test_an_edited_definition_says_how_to_apply_it(
+    connections: Connections, services: Services, tmp_path: Path
+) -> None:
+    services.registry.other_definition = True
+
+    with pytest.raises(AlreadyExists, match=r"tailor specialist update .*specialist\.toml"):
+        demo.define_specialist(connections, tmp_path, make_sample(tmp_path), quiet)
 
 
 def test_waits_out_retryable_errors_and_no_others() -> None:
@@ -115,14 +161,14 @@ def test_waits_for_the_decision_of_the_gate(connections: Connections, services: 
     item = demo.evaluate(connections, trained(ADAPTER), texts.append)
 
     assert item.decision == registry_pb2.DECISION_PASSED
-    assert texts == ["3 of 8 rows measured", "16 held-out rows; the gate is met"]
+    assert texts == ["3 of 8 rows measured", "16 held-out rows; the gate's verdict is passed"]
 
 
-def test_a_refused_adapter_comes_with_the_refusals(connections: Connections) -> None:
+def test_a_refused_adapter_comes_with_the_reasons(connections: Connections) -> None:
     item = demo.evaluate(connections, trained(REFUSED_ADAPTER), quiet)
 
     assert item.decision == registry_pb2.DECISION_REFUSED
-    assert list(item.refusals) == ["rougeL gained 0.00, needs 0.02"]
+    assert list(item.reasons) == ["rougeL gains +0.001 (95 %: -0.010 to +0.012, 16 rows) over base"]
 
 
 def test_waits_until_inference_serves_the_adapter(connections: Connections) -> None:
@@ -135,63 +181,182 @@ def test_does_not_wait_for_an_adapter_that_was_rolled_back(connections: Connecti
         demo.wait_until_served(connections, client, trained(REFUSED_ADAPTER), quiet)
 
 
-def test_asks_both_models_again_while_inference_fails(connections: Connections, services: Services) -> None:
+def rows() -> list[synthetic_pb2.Row]:
+    """One row about memos, and one about reports."""
+    return [
+        make_row("row_1", "Write a memo on cranes.", "Memo."),
+        make_row("row_2", "Draft a report on trams.", "Report."),
+    ]
+
+
+def make_row(row_id: str, prompt: str, answer: str) -> synthetic_pb2.Row:
+    messages = [("system", "Be brief."), ("user", prompt), ("assistant", answer)]
+    return synthetic_pb2.Row(
+        row_id=row_id, messages=[synthetic_pb2.RowMessage(role=role, content=content) for role, content in messages]
+    )
+
+
+def make_sample(folder: Path) -> demo.Sample:
+    """Two documents."""
+    (folder / "documents").mkdir()
+    for name in ("a.md", "b.md"):
+        (folder / "documents" / name).write_text(f"# {name}\n")
+    submissions = collect([folder / "documents"], Description())
+    return demo.Sample(folder / "specialist.toml", DEFINITION, submissions, ["one"])
+
+
+def test_asks_all_three_models_again_while_inference_fails(connections: Connections, services: Services) -> None:
     services.inference.failures = 6
 
     with connections.client() as client:
-        answers = demo.ask_both(client, NAME, ["one", "two"], quiet)
+        answers = demo.ask_all(client, DEFINITION, rows(), ["a memo on boats", "a report on bridges"], quiet)
 
     assert [(answer["base"], answer["tuned"]) for answer in answers] == [
-        ("base: one", f"{NAME}: one"),
-        ("base: two", f"{NAME}: two"),
+        ("base: a memo on boats", f"{NAME}: a memo on boats"),
+        ("base: a report on bridges", f"{NAME}: a report on bridges"),
     ]
+    assert [answer["examples"] for answer in answers] == [["row_1"], ["row_2"]]
     assert {answer["draft_id"] for answer in answers} == {"drf_1"}
+
+
+def test_asks_the_base_with_the_sampling_of_the_specialist(connections: Connections, services: Services) -> None:
+    with connections.client() as client:
+        demo.ask_all(client, DEFINITION, [], ["one"], quiet)
+
+    by_model = {request.model: request.sampling for request in services.inference.asked}
+    assert (by_model["base"].max_tokens, round(by_model["base"].repetition_penalty, 2)) == (90, 1.05)
+    assert by_model["base"].temperature == 0 and by_model["base"].HasField("temperature")
+    assert by_model[NAME] == inference_pb2.Sampling()
+
+
+def test_examples_are_earlier_turns_after_the_system_prompt_and_guidelines(
+    connections: Connections, services: Services
+) -> None:
+    definition = models_pb2.SpecialistChanged()
+    definition.CopyFrom(DEFINITION)
+    definition.system_prompt, definition.evaluation.guidelines = "Write for Harrow.", "No jargon."
+
+    with connections.client() as client:
+        demo.ask_all(client, definition, rows(), ["a memo on boats"], quiet)
+
+    chats = [[(message.role, message.content) for message in request.messages] for request in services.inference.asked]
+    assert [("system", "Write for Harrow."), ("user", "a memo on boats")] in chats
+    assert [
+        ("system", "Write for Harrow.\n\nNo jargon."),
+        ("user", "Write a memo on cranes."),
+        ("assistant", "Memo."),
+        ("user", "a memo on boats"),
+    ] in chats
+
+
+def test_a_prompt_without_room_gets_fewer_examples(connections: Connections, services: Services) -> None:
+    services.inference.max_messages = 3
+    definition = models_pb2.SpecialistChanged(name=NAME)
+    definition.evaluation.few_shot = 2
+
+    with connections.client() as client:
+        demo.ask_all(client, definition, rows(), ["a memo on boats"], quiet)
+
+    lengths = sorted(len(request.messages) for request in services.inference.asked)
+    assert lengths == [1, 1, 3, 5]
 
 
 def figures() -> dict[str, Any]:
     """The figures of a run that promoted its adapter."""
     dataset = models_pb2.DatasetBuilt(digest="d", train_rows=200, held_out_rows=20)
     item = registry_pb2.CatalogueAdapter(adapter=trained("a"), decision=registry_pb2.DECISION_PASSED)
-    item.evaluation.base.values["bleu"], item.evaluation.candidate.values["bleu"] = 1.0, 3.5
-    answers = [{"question": "What [now]?", "base": "plain", "tuned": "house", "draft_id": "drf_1"}]
-    models = demo.model_figures(dataset, item)
-    return demo.count_outcomes([], 0) | models | {"answers": answers, "seconds": dict.fromkeys(demo.STEPS, 0.0)}
+    bleu = make_figures("bleu", base=1.0, few_shot=3.498, candidate=3.5)
+    fabrication = make_figures("fabrication", lower_is_better=True, base=0.5, few_shot=0.4, candidate=0.6)
+    costs = [models_pb2.ModelCost(model="candidate", answers=12)]
+    item.evaluation.CopyFrom(make_evaluated("a", "reports", bleu, fabrication, held_out_rows=40, costs=costs))
+    answers: list[dict[str, Any]] = [
+        {"question": "What [now]?", "base": "plain", "few_shot": "shown", "tuned": "house"}
+    ]
+    answers[0] |= {"examples": ["row_1"], "draft_id": "drf_1"}
+    models = demo_figures.model_figures(dataset, item, DEFINITION)
+    counts = demo_figures.count_outcomes([], 0, 157) | {"new": []}
+    return counts | models | {"answers": answers, "seconds": dict.fromkeys(demo.STEPS, 0.0)}
 
 
 def test_the_file_has_exactly_the_promised_fields(tmp_path: Path) -> None:
-    demo.save(tmp_path / "demo.json", figures())
+    demo_figures.save(tmp_path / "demo.json", figures())
 
     document = json.loads((tmp_path / "demo.json").read_text())
 
     assert list(document) == [
         "documents_published",
+        "documents_unchanged",
         "documents_anonymized",
         "documents_rejected",
         "personal_data_found",
+        "new",
         "dataset",
         "run",
         "adapter",
-        "scores",
+        "evaluation",
+        "limits",
+        "verdict",
         "promoted",
         "answers",
         "seconds",
     ]
     assert document["dataset"] == {"digest": "d", "rows": 200, "held_out": 20}
     assert list(document["run"]) == ["id", "seconds", "steps", "first_loss", "last_loss", "tokens_per_second"]
-    assert list(document["scores"]) == ["base", "tuned"]
+    assert document["verdict"] == {"decision": "passed", "reasons": []}
+    assert document["evaluation"]["metrics"][0]["gains"]["base"]["value"] == 2.5
     assert document["promoted"] is True
     assert [path.name for path in tmp_path.iterdir()] == ["demo.json"]
 
 
 def test_prints_the_figures_for_people() -> None:
     output = io.StringIO()
-    console = Console(file=output, width=100)
+    console = Console(file=output, width=200)
 
     print_figures(console, figures())
 
     text = output.getvalue()
-    assert "What [now]?" in text
-    assert "+2.500" in text
+    assert "What [now]?" in text and all(answer in text for answer in ("plain", "shown", "house"))
+    assert "better, +2.500 (+2.495 to +2.505)" in text
+    assert "not certain, +0.002 (-0.003 to +0.007)" in text
+    assert "worse, -0.100 (-0.105 to -0.095)" in text
+    assert "nothing since an earlier demo" in text
+
+
+def test_says_what_the_limits_of_the_evaluation_leave_out() -> None:
+    definition = read_definition(SAMPLE / "specialist.toml")
+    evaluation = make_evaluated("a", "reports", rows=26, held_out_rows=40)
+    evaluation.costs.add(model="candidate", answers=12)
+
+    limits = "\n".join(demo_figures.describe_limits(definition, evaluation))
+
+    assert "26 of 40 held-out rows are measured" in limits
+    assert "12 of 26 rows are answered" in limits
+    assert "1 of the usual 3 house examples" in limits
+    assert "not run: knowledge" in limits
+    assert list(demo_figures.describe_limits(models_pb2.SpecialistChanged(), make_evaluated("a", "reports"))) == []
+
+
+@pytest.mark.parametrize(("decision", "hint"), [("refused", "`gate` in"), ("undecided", "`evaluation.max_rows` in")])
+def test_remedies_are_commands_that_the_command_line_knows(decision: str, hint: str, tmp_path: Path) -> None:
+    verdict = {"verdict": {"decision": decision, "reasons": []}}
+
+    lines = list(list_remedies(tmp_path, tmp_path / "specialist.toml", NAME, figures() | verdict))
+
+    assert any(hint in line for line in lines)
+    commands = [shlex.split(line) for line in lines if line.startswith("  tailor ")]
+    assert [command[1] for command in commands] == [
+        "up",
+        "adapters",
+        "specialist",
+        "build",
+        "evaluate",
+        "promote",
+        "promote",
+        "demo",
+    ]
+    for command in commands:
+        assert command[-2:] == ["--state-dir", str(tmp_path)]
+        assert CliRunner().invoke(app, [*command[1:-2], "--help"]).exit_code == 0, command
 
 
 def test_steps_are_lines_without_a_terminal() -> None:
@@ -229,14 +394,7 @@ def test_the_sample_defines_a_specialist_with_all_house_terms() -> None:
     assert list(definition.house_terms) == [term for term in terms if term]
     assert definition.gate.min_rows == 8
     assert (definition.keep_drafts, definition.preference_recipe) == (True, "dpo")
-    assert {threshold.metric for threshold in definition.gate.thresholds} == {
-        "rouge1",
-        "rouge2",
-        "rougeL",
-        "bleu",
-        "house_terms_f1",
-        "perplexity",
-    }
+    assert definition.gate.primary.metric == "log_likelihood" and definition.gate.primary.min_gain > 0
     assert tomllib.loads((SAMPLE / "specialist.toml").read_text())["recipe"] == "lora"
 
 

@@ -16,7 +16,7 @@ def test_erases_documents_and_names_the_services_that_have_not_confirmed(tailor:
 def test_sends_a_person_only_to_anonymization(tailor: Tailor, services: Services) -> None:
     erased = tailor("erase", "--subject", "Sarah Jenkins", "--json")
     (request,) = services.registry.erasures
-    assert (list(request.document_ids), request.reason) == (["doc_1", "doc_2"], "subject-request")
+    assert (list(request.document_ids), request.reason) == (["doc_1", "doc_2", "txt_1"], "subject-request")
     assert services.anonymization.resolved == [False]
     assert "Jenkins" not in erased.out + erased.err + str(request)
     assert erased.document["erasures"][0]["erasure_id"] == "ers_1"
@@ -30,7 +30,8 @@ def test_suppresses_a_person_who_is_in_no_document(tailor: Tailor, services: Ser
 
 def test_a_dry_run_erases_nothing(tailor: Tailor, services: Services) -> None:
     shown = tailor("erase", "--subject", "Sarah Jenkins", "--dry-run")
-    assert shown.out.split() == ["doc_1", "doc_2"]
+    assert shown.out.split() == ["doc_1", "doc_2", "txt_1"]
+    assert "2 documents, 1 imported rows and examples of syntheses" in shown.err
     assert services.anonymization.resolved == [True] and not services.registry.erasures
 
 

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from tailor.api.events.v1 import models_pb2
 from tests.unit.cli.conftest import Services, Tailor
 
 DEFINITION = """\
@@ -17,6 +20,25 @@ knowledge = false
 [[rows.own_tasks]]
 name = "risk-assessment"
 instruction = "Assess the risk of the finding."
+"""
+
+MEASURED = """
+[sampling]
+repetition_penalty = 1.05
+
+[[metrics]]
+name = "house"
+kind = "terms"
+terms = ["a"]
+at = 2
+
+[evaluation]
+max_rows = 50
+guidelines = "Be brief."
+
+[[evaluation.criteria]]
+name = "tone"
+description = "Sounds like a colleague."
 """
 
 
@@ -66,3 +88,76 @@ def test_update_keeps_to_the_revision_in_the_file(tailor: Tailor, tmp_path: Path
 
 def test_shows_a_specialist_without_limits(tailor: Tailor) -> None:
     assert "rows: no limits; 12 % held out" in tailor("specialist", "show", "engagement-reports").out
+
+
+def test_takes_words_and_parameters_from_toml_and_shows_them(tailor: Tailor, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    head = DEFINITION.replace('recipe = "lora"\n', 'recipe = "lora"\npromotion = "approval"\non_erasure = "retire"\n')
+    file.write_text(head + MEASURED)
+
+    specialist = tailor("specialist", "update", str(file), "--json").document["specialist"]
+
+    assert (specialist["promotion"], specialist["on_erasure"]) == ("PROMOTION_MODE_APPROVAL", "ON_ERASURE_RETIRE")
+    assert specialist["metrics"] == [{"name": "house", "kind": "terms", "parameters_json": '{"at": 2, "terms": ["a"]}'}]
+    shown = " ".join(tailor("specialist", "show", "engagement-reports").out.split())
+    assert "answers: greedy, repetition penalty 1.05, as long as the context allows" in shown
+    assert 'metrics: house (terms, at = 2, terms = ["a"])' in shown
+    assert "evaluation: max_rows = 50; few_shot = 3; guidelines = 9 characters; criteria = tone;" in shown
+    assert "promotion: waits for approval; see `tailor approvals`" in shown
+
+
+@pytest.mark.parametrize("line", ['promotion = "sometimes"', "metrics = [1]", "metrics = 1"])
+def test_refuses_a_word_or_metric_that_is_none(tailor: Tailor, tmp_path: Path, line: str) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(f'name = "reports"\n{line}\n')
+
+    result = tailor("specialist", "create", str(file))
+
+    assert (result.code != 0, "is not a valid definition" in result.err) == (True, True)
+
+
+def test_shows_a_definition_that_update_reads_back(tailor: Tailor, services: Services, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    head = DEFINITION.replace('recipe = "lora"\n', 'recipe = "lora"\npromotion = "approval"\n')
+    file.write_text(head + MEASURED)
+    tailor("specialist", "update", str(file))
+    stored = models_pb2.SpecialistChanged.FromString(services.registry.specialist.SerializeToString())
+
+    shown = tailor("specialist", "show", "engagement-reports", "--toml").out
+    file.write_text(shown)
+
+    assert 'promotion = "approval"' in shown and "revision" not in shown
+    assert tailor("specialist", "update", str(file)).code == 0
+    stored.revision += 1
+    assert services.registry.specialist == stored
+
+
+def test_diff_shows_fields_and_changes_nothing(tailor: Tailor, services: Services, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(DEFINITION + "\n[gate]\nmin_rows = 30\n")
+
+    shown = tailor("specialist", "diff", str(file))
+
+    assert "gate.min_rows  0    30" in shown.out
+    assert "cannot be compared with earlier ones" in shown.out
+    assert services.registry.specialist.revision == 1
+
+
+def test_diff_of_the_same_definition_says_so(tailor: Tailor, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(DEFINITION)
+    assert tailor("specialist", "diff", str(file)).out == "No field differs.\n"
+
+
+def test_delete_asks_first(tailor: Tailor, services: Services) -> None:
+    asked = tailor("specialist", "delete", "engagement-reports")
+    assert asked.code != 0
+    assert not services.registry.specialist.deleted
+
+
+def test_delete_says_what_stays_and_is_idempotent(tailor: Tailor, services: Services) -> None:
+    first = tailor("specialist", "delete", "engagement-reports", "--yes", "--reason", "merged into another")
+    again = tailor("specialist", "delete", "engagement-reports", "--yes")
+    assert "is deleted. Its documents, datasets, adapters and drafts stay" in " ".join(first.out.split())
+    assert "was deleted before" in again.out
+    assert services.registry.reasons[0] == "merged into another"

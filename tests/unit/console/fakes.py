@@ -20,6 +20,7 @@ from services.console.ports import (
     CloseableStream,
     Decisions,
     NewKey,
+    Operations,
     RowSource,
     RunReader,
     Services,
@@ -36,6 +37,7 @@ from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import Aborted, NotFound, Reason, TailorError, Unavailable
 from tailor.wire import from_datetime
+from tests.evaluations import make_estimate, make_evaluated, make_figures
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -122,18 +124,29 @@ def rejection(hint: str = "Publish the file again, whole.") -> registry_pb2.Cata
 
 
 def evaluated(**incumbent: float) -> models_pb2.AdapterEvaluated:
-    base = {"rouge1": 0.21, "rougeL": 0.12, "bleu": 2.4, "house_terms_f1": 0.05, "perplexity": 24.2}
-    candidate = {"rouge1": 0.34, "rougeL": 0.23, "bleu": 9.8, "house_terms_f1": 0.47, "perplexity": 9.6}
-    return models_pb2.AdapterEvaluated(
+    base = {"log_likelihood": -3.18, "rougeL": 0.12, "bleu": 2.4, "terms": 0.05, "perplexity": 24.2}
+    candidate = {"log_likelihood": -2.26, "rougeL": 0.23, "bleu": 9.8, "terms": 0.47, "perplexity": 9.6}
+    figures = [
+        make_figures(
+            name,
+            lower_is_better=name == "perplexity",
+            rows=48,
+            base=base[name],
+            **({"incumbent": incumbent[name]} if name in incumbent else {}),
+            candidate=candidate[name],
+        )
+        for name in base
+    ]
+    return make_evaluated(
+        ADAPTER,
+        NAME,
+        *figures,
         evaluation_id="evl_1",
-        adapter_digest=ADAPTER,
         dataset_digest=DATASET,
-        base=models_pb2.Scores(values=base),
-        candidate=models_pb2.Scores(values=candidate),
-        incumbent=models_pb2.Scores(values=incumbent) if incumbent else None,
         incumbent_digest=OLD_ADAPTER if incumbent else "",
         incumbent_generation=1 if incumbent else 0,
         rows=48,
+        held_out_rows=60,
         create_time=STAMP,
     )
 
@@ -158,7 +171,10 @@ def trained(digest: str = ADAPTER, **changes: Any) -> models_pb2.AdapterTrained:
 
 def adapter(weights: models_pb2.AdapterTrained | None = None, **changes: Any) -> registry_pb2.CatalogueAdapter:
     message = registry_pb2.CatalogueAdapter(
-        adapter=weights or trained(), evaluation=evaluated(), decision=registry_pb2.DECISION_PASSED
+        adapter=weights or trained(),
+        evaluation=evaluated(),
+        decision=registry_pb2.DECISION_PASSED,
+        state=registry_pb2.ADAPTER_STATE_PASSED,
     )
     return edit(message, **changes)
 
@@ -275,10 +291,8 @@ def serving(generation: int = 1, *replicas: registry_pb2.ReplicaState) -> regist
 
 
 def specialist(name: str = NAME, generation: int = 1, **changes: Any) -> registry_pb2.GetSpecialistResponse:
-    thresholds = [
-        models_pb2.Threshold(metric="rougeL", min_gain_over_base=0.02, max_loss_to_incumbent=0.01),
-        models_pb2.Threshold(metric="perplexity", min_gain_over_base=1.0, max_loss_to_incumbent=0.5),
-    ]
+    primary = models_pb2.PrimaryMetric(metric="log_likelihood", min_gain=0.02)
+    guards = [models_pb2.Guard(metric="rougeL", margin=0.01)]
     definition = models_pb2.SpecialistChanged(
         name=name,
         revision=2,
@@ -287,7 +301,7 @@ def specialist(name: str = NAME, generation: int = 1, **changes: Any) -> registr
         recipe="sft-lora",
         selection=models_pb2.Selection(sources=["sharepoint"], confidentialities=["internal", "public"]),
         rebuild=models_pb2.RebuildPolicy(min_new_items=20, quiet_seconds=15, min_interval_seconds=60),
-        gate=models_pb2.Gate(thresholds=thresholds, min_rows=30),
+        gate=models_pb2.Gate(primary=primary, guards=guards, min_rows=30),
         house_terms=[str(number) for number in range(24)],
         update_time=STAMP,
     )
@@ -384,13 +398,26 @@ def audit() -> audit_pb2.GetAuditResponse:
             audit_pb2.AuditRejection(reason="CORRUPT", stage="ingestion", submissions=1),
         ],
         duplicates=4,
+        datasets=[
+            audit_pb2.AuditDataset(
+                specialist=NAME,
+                adapter_digest=ADAPTER,
+                dataset_digest=DATASET,
+                documents=95,
+                figures=models_pb2.DatasetFigures(coverage=0.912, grounded=0.987, characters=88_000),
+                left_out=[audit_pb2.AuditLeftOut(reason="no_words", documents=2, characters=5_000)],
+                quiz_documents=80,
+                quiz_questions=240,
+                knowledge=audit_pb2.AuditKnowledge(documents=40, asked=120, learned=90, missed=25, contradicted=5),
+            )
+        ],
         estimate=audit_pb2.AuditEstimate(tokens=25_000, tokens_per_second=250.0, run_id=RUN, seconds=100.0),
         create_time=STAMP,
     )
 
 
 @dataclass
-class FakeRegistry(CatalogueReader, Decisions, ApiKeys):
+class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
     flow: registry_pb2.GetFlowResponse = field(
         default_factory=lambda: registry_pb2.GetFlowResponse(
             ingested=131,
@@ -414,6 +441,12 @@ class FakeRegistry(CatalogueReader, Decisions, ApiKeys):
     down: bool = False
     audited: list[str] = field(default_factory=list)
     decisions: list[tuple[str, str, str, int]] = field(default_factory=list)
+    operator_decisions: list[tuple[str, ...]] = field(default_factory=list)
+    updates: list[tuple[models_pb2.SpecialistChanged, bool]] = field(default_factory=list)
+    update_error: TailorError | None = None
+    waiting: list[registry_pb2.CatalogueAdapter] = field(default_factory=list)
+    records: list[registry_pb2.OperatorDecision] = field(default_factory=list)
+    leaderboard: registry_pb2.GetLeaderboardResponse = field(default_factory=registry_pb2.GetLeaderboardResponse)
     judgements: dict[str, Judgement] = field(default_factory=dict)
     created: list[KeyTerms] = field(default_factory=list)
     revoked: list[str] = field(default_factory=list)
@@ -455,9 +488,17 @@ class FakeRegistry(CatalogueReader, Decisions, ApiKeys):
             "table_of_digits": registry_pb2.LeftOutCount(documents=2, rows=5, characters=7_300),
             "overlap": registry_pb2.LeftOutCount(rows=9),
         }
-        return registry_pb2.GetDatasetResponse(
-            dataset=self.get_dataset(digest), train_tokens=81_000, held_out_tokens=9_000, left_out=left_out
+        response = registry_pb2.GetDatasetResponse(
+            dataset=self.get_dataset(digest),
+            train_tokens=81_000,
+            held_out_tokens=9_000,
+            left_out=left_out,
+            quiz=registry_pb2.QuizCounts(documents=80, questions=240, beyond_limit=7, without_questions=3),
         )
+        response.imports.add(name="chat", licence="CC-BY-4.0", share_percent=20, source="chat.jsonl", rows=1_250)
+        response.languages["is"].CopyFrom(registry_pb2.LanguageCount(rows=31, documents=4))
+        response.teacher_tokens = 5_200
+        return response
 
     def list_datasets(self, token: str) -> Page[models_pb2.DatasetBuilt]:
         return self._page(self.datasets, token)
@@ -502,6 +543,43 @@ class FakeRegistry(CatalogueReader, Decisions, ApiKeys):
 
     def stop_canary(self, specialist: str, expected_generation: int) -> models_pb2.SpecialistServing:
         return self._decide("stop canary", specialist, "", expected_generation)
+
+    def update_specialist(
+        self, definition: models_pb2.SpecialistChanged, *, validate_only: bool
+    ) -> registry_pb2.UpdateSpecialistResponse:
+        if self.update_error:
+            raise self.update_error
+        self.updates.append((definition, validate_only))
+        change = registry_pb2.FieldChange(field="gate.min_rows", before="30", after=str(definition.gate.min_rows))
+        return registry_pb2.UpdateSpecialistResponse(specialist=definition, changes=[change])
+
+    def delete_specialist(self, name: str, reason: str, key_id: str) -> None:
+        self.operator_decisions.append(("delete", name, reason, key_id))
+
+    def override(
+        self, specialist: str, adapter_digest: str, expected_generation: int, reason: str, key_id: str
+    ) -> models_pb2.SpecialistServing:
+        self.operator_decisions.append(("override", adapter_digest, reason, key_id))
+        return self._decide("override", specialist, adapter_digest, expected_generation)
+
+    def list_approvals(self, token: str) -> Page[registry_pb2.CatalogueAdapter]:
+        return self._page(self.waiting, token)
+
+    def approve(self, adapter_digest: str, reason: str, key_id: str) -> models_pb2.SpecialistServing:
+        self.operator_decisions.append(("approve", adapter_digest, reason, key_id))
+        return models_pb2.SpecialistServing(generation=2, adapter_digest=adapter_digest)
+
+    def decline(self, adapter_digest: str, reason: str, key_id: str) -> None:
+        self.operator_decisions.append(("decline", adapter_digest, reason, key_id))
+
+    def list_decisions(self, specialist: str) -> Page[registry_pb2.OperatorDecision]:
+        return Page(tuple(self._answer(self.records)))
+
+    def get_leaderboard(self, specialist: str, metric: str) -> registry_pb2.GetLeaderboardResponse:
+        return self._answer(self.leaderboard)
+
+    def pin_entry(self, specialist: str, entry: str, *, pinned: bool) -> None:
+        self.operator_decisions.append(("pin" if pinned else "unpin", specialist, entry))
 
     def record_judgement(self, judgement: Judgement, request_id: str) -> str:
         self._answer(self.judgements)[request_id] = judgement
@@ -566,7 +644,26 @@ class FakeEvaluation:
             )
         }
     )
+    compared: list[evaluation_pb2.CompareEvaluationsRequest] = field(default_factory=list)
     down: bool = False
+
+    def compare(self, request: evaluation_pb2.CompareEvaluationsRequest) -> evaluation_pb2.CompareEvaluationsResponse:
+        self.compared.append(request)
+        row = evaluation_pb2.RowComparison(
+            row_id="row_7",
+            task="report",
+            language="en",
+            prompt="Write it.",
+            first_answer="The old <b>answer</b>.",
+            second_answer="The new <b>answer</b>.",
+            first_value=0.2,
+            second_value=0.5,
+            gain=0.3,
+        )
+        whole = evaluation_pb2.GroupComparison(rows=48, first_mean=0.2, second_mean=0.4, gain=make_estimate(0.2))
+        return evaluation_pb2.CompareEvaluationsResponse(
+            metric="rougeL", metrics=["rougeL", "bleu"], groups=[whole], rows=[row], only_first=3
+        )
 
     def get(self, adapter_digest: str) -> evaluation_pb2.GetEvaluationResponse:
         if self.down:
@@ -747,12 +844,14 @@ class World:
         return Services(
             catalogue=self.registry,
             decisions=self.registry,
+            operations=self.registry,
             keys=self.registry,
             training=self.training,
             inference=self.inference,
             syntheses=self.syntheses,
             rows=self.rows,
             get_evaluation=self.evaluation.get,
+            compare_evaluations=self.evaluation.compare,
             count_near_duplicates=self.count_near_duplicates,
             is_healthy=lambda service: service not in self.unhealthy,
         )

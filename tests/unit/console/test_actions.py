@@ -44,20 +44,32 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
         SYNTHETIC["ListRows"],
     ],
     Permission.RUNS: [TRAINING["ListRuns"], TRAINING["GetRun"], TRAINING["WatchRun"]],
-    Permission.ADAPTERS: [REGISTRY["ListAdapters"], REGISTRY["GetAdapter"]],
-    Permission.EVALUATIONS: [EVALUATION["GetEvaluation"]],
+    Permission.ADAPTERS: [REGISTRY[name] for name in ("ListAdapters", "GetAdapter", "ListApprovals", "GetLeaderboard")],
+    Permission.EVALUATIONS: [EVALUATION["GetEvaluation"], EVALUATION["CompareEvaluations"]],
+    Permission.MANAGE_SPECIALISTS: [REGISTRY["UpdateSpecialist"], REGISTRY["DeleteSpecialist"]],
     Permission.SPECIALISTS: [REGISTRY["ListSpecialists"]],
     Permission.ASK: [INFERENCE["StreamGenerate"], INFERENCE["ListSpecialists"]],
     Permission.TRACE: [REGISTRY["Trace"]],
     Permission.READ_DRAFT: [INFERENCE["GetDraft"]],
     Permission.JUDGE: [REGISTRY["RecordJudgement"]],
-    Permission.PROMOTE: [REGISTRY[name] for name in ("Promote", "Rollback", "StartCanary", "StopCanary")],
+    Permission.PROMOTE: [
+        REGISTRY[name]
+        for name in (
+            "Promote",
+            "Rollback",
+            "StartCanary",
+            "StopCanary",
+            "ApproveAdapter",
+            "DeclineAdapter",
+            "PinEntry",
+        )
+    ],
     Permission.KEYS: [REGISTRY["ListKeys"]],
     Permission.MANAGE_KEYS: [REGISTRY["CreateKey"], REGISTRY["RevokeKey"]],
     Permission.ERASURES: [REGISTRY["ListErasures"]],
     Permission.SYNTHESES: [SYNTHESIS[name] for name in ("ListSyntheses", "GetSynthesis", "ListSamples")],
     Permission.REVIEW_SAMPLES: [SYNTHESIS["ReviewSamples"]],
-    Permission.AUDIT: [REGISTRY["GetAudit"], SYNTHETIC["CountNearDuplicates"]],
+    Permission.AUDIT: [REGISTRY["GetAudit"], REGISTRY["ListDecisions"], SYNTHETIC["CountNearDuplicates"]],
 }
 PROMOTION = {"specialist": NAME, "adapter_digest": ADAPTER, "expected_generation": "1"}
 
@@ -179,7 +191,7 @@ def test_answer_is_streamed_with_its_draft() -> None:
     assert "".join(str(data["text"]) for name, data in sent if name == "piece") == "The findings follow."
     assert sent[1][1]["draft_id"] == DRAFT
     assert sent[1][1]["finish_reason"] == "stop"
-    assert world.inference.asked == [Question(NAME, "Write.", 64, 0.0)]
+    assert world.inference.asked == [Question(NAME, "Write.", 64)]
     assert world.inference.streams[0].closed
 
 

@@ -10,7 +10,7 @@ from services.console.web.charts import BASELINE, TOP, WIDTH, histogram
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse
-from tests.unit.console.fakes import NAME, RUN, World, specialist
+from tests.unit.console.fakes import DATASET, NAME, RUN, World, specialist
 
 
 def test_shows_counts_lengths_personal_data_rejections_and_the_estimate() -> None:
@@ -28,10 +28,26 @@ def test_shows_counts_lengths_personal_data_rejections_and_the_estimate() -> Non
     assert text.count("<rect ") == 3
 
 
+def test_shows_the_dataset_behind_a_serving_adapter_with_what_it_leaves_out_and_what_was_learned() -> None:
+    text = World().signed_in().get("/audit").text
+    for part in (
+        "91.2 %",
+        "240 questions about 80 documents",
+        "75.0 %",
+        "25 missed, 5 contradicted",
+        "no words",
+        "5,000",
+    ):
+        assert part in text
+    assert f'href="/datasets/{DATASET}"' in text
+    assert f'href="/datasets/{DATASET}"' not in World().signed_in(Role.DATA_PROTECTION).get("/audit").text
+
+
 def test_shows_an_empty_catalogue() -> None:
     world = World()
     world.registry.audit, world.near = audit_pb2.GetAuditResponse(), CountNearDuplicatesResponse()
     text = world.signed_in().get("/audit").text
+    assert "No specialist serves an adapter yet." in text
     assert "No documents yet." in text and "No rejected submissions." in text and "<rect " not in text
     assert "an assumption until a run has reported" in text
 
@@ -108,6 +124,10 @@ def test_the_specialists_page_lists_filters() -> None:
         (
             models_pb2.RowPolicy(max_row_tokens=4000, max_held_out_rows=9, knowledge=False),
             ("at most 4,000 tokens", "at least 8 tokens", "12 %, at most 9 rows", "none"),
+        ),
+        (
+            models_pb2.RowPolicy(quiz_questions=0, max_quiz_documents=2_000, missed_extra_rows=4),
+            ("at least 8 tokens", "12 %, at most 2,000 rows", "none", "at most 2,000 documents", "at most 4 more rows"),
         ),
         (
             models_pb2.RowPolicy(tasks=["report"], replay=["chats", "mails"], replay_percent=10),

@@ -168,7 +168,7 @@ def test_every_value_from_services_is_escaped() -> None:
     world = World()
     world.registry.specialists = [specialist(description=HOSTILE)]
     world.registry.documents = [catalogued(format=HOSTILE, findings={HOSTILE: 1}), rejection(hint=HOSTILE)]
-    world.registry.adapters = [adapter(refusals=[HOSTILE], decision=registry_pb2.DECISION_REFUSED)]
+    world.registry.adapters = [adapter(reasons=[HOSTILE], decision=registry_pb2.DECISION_REFUSED)]
     world.registry.datasets = [dataset(recipe=HOSTILE)]
     message = synthetic_pb2.RowMessage(role=HOSTILE, content=HOSTILE)
     world.rows.pages = [[row(1, task=HOSTILE, document_ids=[HOSTILE], messages=[message], lineage={HOSTILE: HOSTILE})]]
@@ -188,11 +188,23 @@ def test_every_value_from_services_is_escaped() -> None:
 
 def test_evaluation_shows_scores_gate_report_and_plot() -> None:
     world = World()
-    world.registry.adapters = [adapter(evaluation=evaluated(rougeL=0.2), refusals=["too few rows"])]
+    world.registry.adapters = [
+        adapter(evaluation=evaluated(rougeL=0.2), reasons=["too few rows"], decision=registry_pb2.DECISION_UNDECIDED)
+    ]
     world.evaluation.answers[ADAPTER].result.CopyFrom(evaluated(rougeL=0.2))
     browser = world.signed_in()
     text = browser.get(f"/evaluations/{ADAPTER}").text
-    for part in ("ROUGE-L", "0.120", "0.200", "0.230", "+0.110", "+14.600", "too few rows", "All well.", "plot.png"):
+    for part in (
+        "ROUGE-L",
+        "0.120 (0.115 to 0.125)",
+        "0.200 (0.195 to 0.205)",
+        "0.230",
+        "+0.030 (+0.025 to +0.035)",
+        "verdict on the newest evaluation: undecided",
+        "too few rows",
+        "All well.",
+        "plot.png",
+    ):
         assert part in text
     plot = browser.get(f"/evaluations/{ADAPTER}/plot.png")
     assert (plot.headers["content-type"], plot.content[:4]) == ("image/png", b"\x89PNG")
@@ -359,3 +371,18 @@ def test_a_draft_is_shown_without_inference() -> None:
     world.inference.down = True
     text = world.signed_in().get(f"/drafts/{DRAFT}").text
     assert "432 for training" in text and "inference" in text and "UNAVAILABLE" in text
+
+
+def test_a_report_has_no_inline_style_and_its_tables_scroll_by_keyboard() -> None:
+    world = World()
+    world.evaluation.answers[ADAPTER].report_markdown = "| metric | base |\n|---|---:|\n| rougeL | 0.12 |\n"
+    page = world.signed_in().get(f"/evaluations/{ADAPTER}").text
+    assert "style=" not in page
+    assert '<td class="n">0.12</td>' in page
+    assert '<div class="scroll" tabindex="0"><table>' in page
+
+
+def test_the_columns_that_decide_stand_next_to_the_metric() -> None:
+    page = World().signed_in().get(f"/evaluations/{ADAPTER}").text
+    head = page[page.index('<table class="scores">') :]
+    assert head.index("Gain over base") < head.index("Candidate") < head.index(">Base<") < head.index("Rows")

@@ -19,8 +19,21 @@ def test_shows_figures_and_what_was_left_out_by_reason() -> None:
     figures = models_pb2.DatasetFigures(coverage=0.934, grounded=0.991, characters=424_912)
     world.registry.datasets = [dataset(figures=figures)]
     text = world.signed_in().get(PATH).text
-    for part in ("93.4 %", "of 424,912 characters", "99.1 %", "0.0 %", "81,000 for training"):
+    for part in (
+        "93.4 %",
+        "of 424,912 characters",
+        "99.1 %",
+        "0.0 %",
+        "81,000 for training",
+        "240 questions about 80 documents",
+        "7 more documents are beyond the limit",
+    ):
         assert part in text
+    assert "5,200 spent by the teacher" in text
+    assert re.search(
+        r"chat</td><td>CC-BY-4.0</td><td class=\"n\">20 %</td><td>chat.jsonl</td><td class=\"n\">1,250", text
+    )
+    assert re.search(r"is</td><td class=\"n\">4</td><td class=\"n\">31</td><td>source headings", text)
     assert re.search(r"table of digits</td><td class=\"n\">2</td><td class=\"n\">5</td><td class=\"n\">7,300", text)
 
 

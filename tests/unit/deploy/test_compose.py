@@ -71,6 +71,16 @@ def test_no_secret_is_written_in_the_file() -> None:
             assert not setting.endswith(("PASSWORD", "SECRET_KEY", "SECRET", "DATABASE_URL")), f"{name}: {setting}"
 
 
+def test_only_evaluation_gets_a_way_out_to_external_models_and_only_if_asked() -> None:
+    path = ROOT / "deploy" / "compose.external-models.yaml"
+    external: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert set(external["services"]) == {"evaluation"}
+    assert set(external["services"]["evaluation"]["networks"]) == set(external["networks"])
+    assert not set(external["networks"]) & set(COMPOSE["networks"])
+    # Git ignores the folder of the keys.
+    assert external["services"]["evaluation"]["env_file"] == ["deploy/secrets/external-models.env"]
+
+
 def test_only_synthetic_gets_a_way_out_to_a_teacher_and_only_if_asked() -> None:
     teacher: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.teacher.yaml").read_text(encoding="utf-8"))
     assert set(teacher["services"]) == {"synthetic"}
@@ -78,3 +88,11 @@ def test_only_synthetic_gets_a_way_out_to_a_teacher_and_only_if_asked() -> None:
     assert not set(teacher["networks"]) & set(COMPOSE["networks"])
     # Git ignores the folder of the key.
     assert teacher["services"]["synthetic"]["env_file"] == ["deploy/secrets/teacher.env"]
+
+
+def test_only_evaluation_gets_a_way_out_to_a_judge_model_and_only_if_asked() -> None:
+    judge: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.judge.yaml").read_text(encoding="utf-8"))
+    assert set(judge["services"]) == {"evaluation"}
+    assert set(judge["services"]["evaluation"]["networks"]) == set(judge["networks"])
+    assert not set(judge["networks"]) & set(COMPOSE["networks"])
+    assert judge["services"]["evaluation"]["env_file"] == ["deploy/secrets/judge.env"]

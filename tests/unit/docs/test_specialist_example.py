@@ -9,11 +9,11 @@ from google.protobuf.descriptor import Descriptor
 from services.registry import wire
 from services.registry.rules.checks import check_specialist
 from tailor.api.events.v1 import models_pb2
-from tailor.cli.specialists import read_definition
+from tailor.cli.definitions import read_definition
 from tailor.local.layout import ROOT
 
 EXAMPLE = ROOT / "docs" / "registry" / "specialist.toml"
-SET_BY_THE_REGISTRY = {"revision", "update_time"}
+SET_BY_THE_REGISTRY = {"revision", "update_time", "deleted"}
 
 
 def list_missing(table: Mapping[str, Any], message: Descriptor, prefix: str = "") -> Iterator[str]:

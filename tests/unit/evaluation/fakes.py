@@ -4,28 +4,45 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.domain import (
     Adapter,
+    Agreement,
+    Answer,
+    Definition,
     Evaluation,
     EvaluationResult,
     EvaluationState,
     HeldOutRow,
+    HeldOutSet,
     LoadedCandidate,
     ModelResult,
     Parameters,
+    RankedPair,
     RetryLimits,
     Score,
     Specialists,
     SpecialistTerms,
 )
-from services.evaluation.ports import Artifacts, Evaluations, HeldOutRows, ModelResults, Models
+from services.evaluation.judging import JudgeBench
+from services.evaluation.ports import (
+    Agreements,
+    Artifacts,
+    DefinitionStore,
+    Evaluations,
+    HeldOutRows,
+    ModelResults,
+    Models,
+)
+from services.evaluation.served_models import ServedModels
 from services.evaluation.worker import EvaluationWorker
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
+from tailor.words import MetricDefinition, SamplingDefaults
 
 MANIFEST = Ref("s3://datasets/data1/manifest.json", "0" * 64, 10)
 
@@ -40,13 +57,30 @@ def make_row(number: int, task: str = "section") -> HeldOutRow:
     return HeldOutRow(f"row_{number:03d}", task, (f"doc_{number}",), messages, f"line of sight {number}")
 
 
+def make_terms(*metrics: str, **changes: Any) -> SpecialistTerms:
+    definitions = tuple(MetricDefinition(name, name) for name in metrics or ("rougeL", "perplexity"))
+    return SpecialistTerms("reports", 1, ("line of sight",), metrics=definitions, **changes)
+
+
+def make_pair(number: int) -> HeldOutRow:
+    """The base finds both answers equally likely, an adapter prefers the chosen one."""
+    return replace(make_row(number, "critique"), row_id=f"pair_{number:03d}", rejected=f"rejected {number}")
+
+
 class MemoryArtifacts(Artifacts):
     def __init__(self) -> None:
         self.datasets: dict[str, Ref] = {}
         self.adapters: dict[str, Adapter] = {}
+        self.ranked: dict[str, str] = {}
 
-    def add_dataset(self, digest: str, manifest: Ref) -> None:
+    def add_dataset(self, digest: str, manifest: Ref, ranked_for: str = "") -> None:
         self.datasets.setdefault(digest, manifest)
+        if ranked_for:
+            self.ranked[ranked_for] = digest
+
+    def newest_ranked(self, specialist: str) -> tuple[str, Ref] | None:
+        digest = self.ranked.get(specialist)
+        return None if digest is None else (digest, self.datasets[digest])
 
     def dataset(self, digest: str) -> Ref | None:
         return self.datasets.get(digest)
@@ -118,12 +152,9 @@ class MemoryModelResults(ModelResults):
     def add(self, evaluation_id: str, model: str, key: str, result: ModelResult) -> None:
         self.results.setdefault((evaluation_id, model, key), result)
 
-    def find(self, evaluation_id: str, model: str, key: str) -> ModelResult | None:
-        return self.results.get((evaluation_id, model, key))
-
-    def find_for_adapter(self, adapter_digest: str, key: str) -> ModelResult | None:
-        name = f"adapter:{adapter_digest}"
-        return next((result for (_, model, rows), result in self.results.items() if (model, rows) == (name, key)), None)
+    def find(self, model: str, key: str, evaluation_id: str = "") -> ModelResult | None:
+        ids = [evaluation_id] if evaluation_id else list(dict.fromkeys(name for name, *_ in self.results))
+        return next((self.results[name, model, key] for name in ids if (name, model, key) in self.results), None)
 
     def delete(self, evaluation_id: str) -> int:
         keys = [key for key in self.results if key[0] == evaluation_id]
@@ -139,6 +170,7 @@ class FakeModels(Models):
         self.loaded: set[str] = set()
         self.calls: list[str] = []
         self.scored: list[str] = []
+        self.samplings: list[SamplingDefaults] = []
         self.parity: float | None = 0.01
         self.failures: list[Exception] = []
         self.lock = threading.Lock()
@@ -148,18 +180,21 @@ class FakeModels(Models):
         self.loaded.add(f"adapter:{adapter_digest}")
         return LoadedCandidate(f"adapter:{adapter_digest}", self.parity)
 
-    def generate(self, model: str, messages: Sequence[tuple[str, str]], max_tokens: int) -> str:
+    def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
         with self.lock:
             self._fail()
             self.calls.append(model)
+            self.samplings.append(sampling)
         if model == "base":
-            return "Nothing."
+            return Answer("Nothing.", tokens=2, seconds=0.5)
         if model not in self.loaded:
             raise NotFound(Reason.UNKNOWN_MODEL, "There is no such model.")
-        return f"line of sight {messages[-1][1].split()[1].rstrip('.')}"
+        return Answer(f"line of sight {messages[-1][1].split()[1].rstrip('.')}", tokens=5, seconds=1.0)
 
     def score(self, model: str, messages: Sequence[tuple[str, str]], completion: str) -> Score:
         self.scored.append(model)
+        if completion.startswith("rejected"):
+            return Score(-4.0 if model == "base" else -6.0, 2)
         return Score(-4.0 if model == "base" else -2.0, 2)
 
     def _fail(self) -> None:
@@ -170,30 +205,56 @@ class FakeModels(Models):
 class MemoryHeldOutRows(HeldOutRows):
     def __init__(self, rows: Sequence[HeldOutRow]) -> None:
         self.rows = list(rows)
+        self.by_manifest: dict[str, list[HeldOutRow]] = {}
+        self.pairs: list[RankedPair] = []
 
-    def held_out(self, manifest: Ref, limit: int) -> list[HeldOutRow]:
-        return self.rows[:limit]
+    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOutSet:
+        rows = tuple(self.by_manifest.get(manifest.uri, self.rows)[:max_rows])
+        return HeldOutSet(rows, frozenset(row.row_id for row in rows[: max_answers or None]), len(self.rows))
+
+    def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
+        return self.pairs[:limit]
 
 
-def share_equal(answers: Sequence[str], references: Sequence[str], terms: Sequence[str]) -> dict[str, float]:
-    """A metric that is easy to calculate by hand."""
-    pairs = zip(answers, references, strict=True)
-    return {"rougeL": sum(answer == reference for answer, reference in pairs) / len(answers)}
+class MemoryAgreements(Agreements):
+    def __init__(self) -> None:
+        self.agreements: dict[str, Agreement] = {}
+
+    def find(self, key: str) -> Agreement | None:
+        return self.agreements.get(key)
+
+    def add(self, key: str, agreement: Agreement) -> None:
+        self.agreements.setdefault(key, agreement)
+
+
+class MemoryDefinitions(DefinitionStore):
+    def __init__(self) -> None:
+        self.definitions: list[Definition] = []
+
+    def freeze(self, terms: SpecialistTerms) -> list[Definition]:
+        if not self.definitions or self.definitions[-1].digest != terms.definition_digest:
+            frozen_at = datetime(2026, 3, len(self.definitions) + 1, tzinfo=UTC)
+            self.definitions.append(Definition(terms.definition_digest, terms.revision, frozen_at))
+        return list(self.definitions)
 
 
 def make_worker(**changes: Any) -> Any:
-    """An worker over fakes that knows one specialist and one dataset. Typed as Any so that tests can reach into the fakes."""
-    artifacts = MemoryArtifacts()
+    """A worker over fakes that knows one specialist and one dataset. Typed as Any so that tests can reach into the fakes."""
+    artifacts, models = changes.get("artifacts") or MemoryArtifacts(), FakeModels()
     artifacts.add_dataset("data1", MANIFEST)
+    rows = changes.get("rows") or MemoryHeldOutRows([make_row(number) for number in range(4)])
+    judge = changes.pop("judge", None)
     values: dict[str, Any] = {
         "artifacts": artifacts,
         "evaluations": MemoryEvaluations(),
         "results": MemoryModelResults(),
-        "models": FakeModels(),
-        "rows": MemoryHeldOutRows([make_row(number) for number in range(4)]),
-        "metrics": share_equal,
+        "models": models,
+        "source": ServedModels(models),
+        "rows": rows,
+        "judging": JudgeBench(artifacts, rows, MemoryAgreements(), judge, changes.get("erased", frozenset())),
+        "definitions": MemoryDefinitions(),
         "reports": ObjectReports(MemoryStore()),
-        "specialists": Specialists({"reports": SpecialistTerms("reports", 1, ("line of sight",))}),
+        "specialists": Specialists({"reports": make_terms()}),
         "parameters": Parameters(concurrency=2),
         "limits": RetryLimits(give_up_seconds=100, max_starts=3),
         "sleep": lambda seconds: None,

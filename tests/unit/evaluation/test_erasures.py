@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from services.evaluation.adapters.prompt_store import ObjectPrompts
 from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.domain import EvaluationState, ModelResult
 from services.evaluation.handlers import forget
@@ -30,16 +31,23 @@ class World:
 
     def forget(self, dataset: str) -> dict[str, int]:
         erased = Erased("doc_1", "ers_1", (dataset,))
-        return dict(forget(self.evaluations, self.results, self.reports, erased).counts)
+        return dict(forget(self.evaluations, self.results, self.reports, ObjectPrompts(self.store), erased).counts)
 
 
 def test_a_report_that_quotes_the_document_is_deleted_with_the_answers_behind_it() -> None:
     world = World()
-    assert world.forget("data1") == {"results": 3, "report_objects": 3}
+    assert world.forget("data1") == {"results": 3, "report_objects": 3, "prompts": 0}
     assert {key.split("/")[0] for _, key in world.store.objects} == {"evl_2"}
     states = {key: evaluation.state for key, evaluation in world.evaluations.evaluations.items()}
     assert states == {"evl_1": EvaluationState.FAILED, "evl_2": EvaluationState.QUEUED}
-    assert world.forget("data1") == {"results": 0, "report_objects": 0}
+    assert world.forget("data1") == {"results": 0, "report_objects": 0, "prompts": 0}
+
+
+def test_a_report_whose_prompts_quote_the_document_is_deleted() -> None:
+    world = World()
+    quoting = {"rows": [], "notes": {"few_shot": {"document_ids": ["doc_1"]}, "external:gpt": {"refused prompts": 1}}}
+    world.store.put("reports", "evl_2/report.json", json.dumps(quoting).encode())
+    assert world.forget("data1")["report_objects"] == 6
 
 
 def test_reports_on_other_datasets_stay() -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,16 +11,24 @@ from services.evaluation import handlers
 from services.evaluation.domain import (
     EvaluationResult,
     EvaluationState,
+    HeldOutRow,
     RetryLimits,
-    Score,
     Serving,
     Specialists,
     choose_rows,
-    perplexity,
 )
+from services.evaluation.served_models import BaseModel, ServedModels
 from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.storage.ref import Ref
-from tests.unit.evaluation.fakes import MemoryHeldOutRows, make_adapter, make_worker, silence
+from tailor.words import EvaluationPolicy, SamplingDefaults
+from tests.unit.evaluation.fakes import (
+    MemoryHeldOutRows,
+    make_adapter,
+    make_pair,
+    make_terms,
+    make_worker,
+    silence,
+)
 
 RUNNING = threading.Event()
 
@@ -58,13 +67,23 @@ def again(worker: Any, adapter_digest: str, evaluation_id: str) -> Any:
     return handlers.evaluate_again(worker.artifacts, worker.evaluations, adapter_digest, evaluation_id)
 
 
+def value(result: EvaluationResult, metric: str, model: str) -> float:
+    (figures,) = (figures for figures in (*result.metrics, *result.suites) if figures.metric == metric)
+    return figures.models[model].value
+
+
+def models_of(result: EvaluationResult) -> set[str]:
+    return set(result.metrics[0].models)
+
+
 def test_evaluates_base_and_candidate_on_the_same_rows() -> None:
     worker = make_worker()
     result = evaluate(worker)
-    assert result.scores["base"]["rougeL"] == 0 and result.scores["candidate"]["rougeL"] == 1
-    assert result.scores["base"]["perplexity"] == pytest.approx(7.389, abs=1e-3)
-    assert result.scores["candidate"]["perplexity"] == pytest.approx(2.718, abs=1e-3)
-    assert (result.rows, result.incumbent, set(result.scores)) == (4, None, {"base", "candidate"})
+    assert value(result, "rougeL", "base") == 0 and value(result, "rougeL", "candidate") == 1
+    assert value(result, "perplexity", "base") == pytest.approx(7.389, abs=1e-3)
+    assert value(result, "perplexity", "candidate") == pytest.approx(2.718, abs=1e-3)
+    assert value(result, "log_likelihood", "candidate") == -1
+    assert (result.rows, result.incumbent, models_of(result)) == (4, None, {"base", "candidate"})
     assert worker.models.calls.count("base") == worker.models.calls.count("adapter:ad1") == 4
     assert worker.evaluations.counts[-1] == find(worker).rows_total == 8
 
@@ -73,7 +92,8 @@ def test_evaluates_the_incumbent_on_the_same_rows() -> None:
     worker = make_worker(specialists=make_specialists(make_serving()))
     result = evaluate(worker)
     assert result.incumbent == make_serving()
-    assert {**result.scores["incumbent"], "parity": 0.01} == result.scores["candidate"]
+    assert all(figures.models["incumbent"] == figures.models["candidate"] for figures in result.metrics)
+    assert all(figures.gains["incumbent"].value == 0 for figures in result.metrics)
     assert worker.models.loaded == {"adapter:ad0", "adapter:ad1"}
 
 
@@ -81,8 +101,8 @@ def test_parity_is_a_score_of_the_candidate_only() -> None:
     worker = make_worker()
     worker.models.parity = 0.25
     result = evaluate(worker)
-    assert result.scores["candidate"]["parity"] == 0.25
-    assert "parity" not in result.scores["base"]
+    assert value(result, "parity", "candidate") == 0.25
+    assert set(result.suites[0].models) == {"candidate"}
     assert "0.2500 nats per token" in worker.reports.markdown(result.report)
 
 
@@ -90,7 +110,7 @@ def test_the_report_says_that_parity_was_not_measured() -> None:
     worker = make_worker()
     worker.models.parity = None
     result = evaluate(worker)
-    assert "parity" not in result.scores["candidate"]
+    assert result.suites == ()
     assert "was not measured" in worker.reports.markdown(result.report)
 
 
@@ -99,14 +119,14 @@ def test_an_incumbent_with_results_on_the_same_rows_is_not_called_again() -> Non
     evaluate(worker, "evl_1", "ad0")
     worker.specialists.update_serving(make_serving())
     result = evaluate(worker, "evl_2", "ad1")
-    assert "incumbent" in result.scores
+    assert "incumbent" in models_of(result)
     assert worker.models.calls.count("adapter:ad0") == 4
 
 
 def test_a_name_that_refers_to_the_base_has_a_generation() -> None:
     serving = Serving("reports", 3, "")
     result = evaluate(make_worker(specialists=make_specialists(serving)))
-    assert (result.incumbent, set(result.scores)) == (serving, {"base", "candidate"})
+    assert (result.incumbent, models_of(result)) == (serving, {"base", "candidate"})
 
 
 def test_older_generations_and_revisions_are_ignored() -> None:
@@ -119,7 +139,7 @@ def test_older_generations_and_revisions_are_ignored() -> None:
 def test_continues_when_inference_answers_again() -> None:
     worker = make_worker()
     worker.models.failures = [silence() for _ in range(12)]
-    assert evaluate(worker).scores["candidate"]["rougeL"] == 1
+    assert value(evaluate(worker), "rougeL", "candidate") == 1
 
 
 def test_a_candidate_that_inference_unloaded_is_loaded_again() -> None:
@@ -127,14 +147,14 @@ def test_a_candidate_that_inference_unloaded_is_loaded_again() -> None:
     worker.models.loaded.add("adapter:ad1")
     generate = worker.models.generate
 
-    def generate_once_unloaded(model: str, messages: object, tokens: int) -> Any:
+    def generate_once_unloaded(model: str, messages: object, sampling: object) -> Any:
         if model != "base" and "unloaded" not in worker.models.scored:
             worker.models.scored.append("unloaded")
             raise NotFound(Reason.UNKNOWN_MODEL, "There is no such model.")
-        return generate(model, messages, tokens)
+        return generate(model, messages, sampling)
 
     worker.models.generate = generate_once_unloaded
-    assert evaluate(worker).scores["candidate"]["rougeL"] == 1
+    assert value(evaluate(worker), "rougeL", "candidate") == 1
 
 
 def test_a_killed_evaluation_continues_from_stored_results() -> None:
@@ -147,7 +167,7 @@ def test_a_killed_evaluation_continues_from_stored_results() -> None:
     worker.models.load = load
     assert worker.evaluate_next(RUNNING)
     assert find(worker).state is EvaluationState.SUCCEEDED
-    assert worker.evaluations.outcomes["evl_1"].scores["candidate"]["parity"] == 0.01
+    assert value(worker.evaluations.outcomes["evl_1"], "parity", "candidate") == 0.01
     assert worker.models.calls.count("base") == 4
 
 
@@ -229,9 +249,125 @@ def test_rows_are_chosen_evenly_from_all_tasks_and_ordered_by_id() -> None:
     assert len(choose_rows(rows, 99)) == 13 and choose_rows([], 3) == []
 
 
-def test_perplexity_counts_all_tokens_and_is_finite() -> None:
-    assert perplexity([Score(-1.0, 1), Score(-1.0, 3)]) == pytest.approx(1.6487, abs=1e-4)
-    assert perplexity([Score(-1e9, 1)]) < float("inf")
+def test_only_some_rows_are_answered_but_all_are_scored() -> None:
+    terms = make_terms(policy=EvaluationPolicy(max_rows=3, max_answers=2))
+    worker = make_worker(specialists=Specialists({"reports": terms}))
+    result = evaluate(worker)
+    counts = {figures.metric: figures.models["candidate"].rows for figures in result.metrics}
+    assert counts == {"log_likelihood": 3, "rougeL": 2, "perplexity": 3}
+    assert (result.rows, result.held_out_rows) == (3, 4)
+    assert [cost.answers for cost in result.costs] == [2, 2]
+    assert result.costs[0].median_seconds == 0.5 and result.costs[1].answer_tokens == 5
+
+
+def test_every_model_is_asked_with_the_sampling_of_the_specialist() -> None:
+    sampling = SamplingDefaults(temperature=0.7, repetition_penalty=1.1, max_tokens=64)
+    worker = make_worker(specialists=Specialists({"reports": make_terms(sampling=sampling)}))
+    evaluate(worker)
+    assert set(worker.models.samplings) == {sampling}
+
+
+def test_another_sampling_asks_the_base_again() -> None:
+    worker = make_worker()
+    evaluate(worker)
+    evaluate(worker, "evl_2", "ad2")
+    assert worker.models.calls.count("base") == 4
+    worker.specialists.update_terms(replace(make_terms(), revision=2, sampling=SamplingDefaults(max_tokens=9)))
+    result = evaluate(worker, "evl_3", "ad3")
+    assert worker.models.calls.count("base") == 8
+    assert result.specialist_revision == 2
+
+
+def test_a_metric_that_cannot_be_measured_is_named_with_its_reason() -> None:
+    worker = make_worker(specialists=Specialists({"reports": make_terms("judge", "rougeL")}))
+    result = evaluate(worker)
+    assert [figures.metric for figures in result.metrics] == ["log_likelihood", "rougeL"]
+    assert "judge model" in result.not_measured["judge"]
+    assert "Not measured: judge" in worker.reports.markdown(result.report)
+
+
+def test_without_metrics_the_built_in_ones_are_measured() -> None:
+    terms = replace(make_terms(), metrics=())
+    result = evaluate(make_worker(specialists=Specialists({"reports": terms})))
+    names = [figures.metric for figures in result.metrics if "." not in figures.metric]
+    assert names[0] == "log_likelihood" and {"rougeL", "bleu", "terms", "repetition", "perplexity"} < set(names)
+    without_terms = evaluate(make_worker(specialists=Specialists({"reports": replace(terms, house_terms=())})))
+    assert "terms" not in {figures.metric for figures in without_terms.metrics}
+    assert not without_terms.not_measured.keys() - {"fabrication"}
+
+
+class Stranger(BaseModel):
+    """A model without log-probabilities, or one that refuses."""
+
+    refuses = False
+
+    @property
+    def name(self) -> str:
+        return "external:present"
+
+    @property
+    def key(self) -> str:
+        return "external:present"
+
+    def prepare(self) -> None:
+        if self.refuses:
+            raise FailedPrecondition(Reason.INVALID_ARGUMENT, "The endpoint refuses the key.")
+
+    def score(self, row: HeldOutRow, completion: str) -> None:
+        return None
+
+
+class Refusing(Stranger):
+    refuses = True
+
+
+def with_stranger(stranger: type[Stranger]) -> Any:
+    worker = make_worker()
+
+    class Source(ServedModels):
+        def list_models(self, *arguments: Any) -> Any:
+            base, *others = super().list_models(*arguments)
+            return [base, stranger(worker.models, "other"), *others]
+
+    return make_worker(models=worker.models, source=Source(worker.models))
+
+
+def test_a_model_without_log_probabilities_is_measured_by_its_answers() -> None:
+    result = evaluate(with_stranger(Stranger))
+    figures = {figures.metric: figures for figures in result.metrics}
+    assert "external:present" not in figures["log_likelihood"].models
+    assert figures["rougeL"].gains["external:present"].value == 1
+
+
+def test_another_model_that_refuses_is_left_out_with_its_reason() -> None:
+    result = evaluate(with_stranger(Refusing))
+    assert models_of(result) == {"base", "candidate"}
+    assert "refuses the key" in result.not_measured["external:present"]
+
+
+def test_a_run_on_pairs_is_measured_on_its_pairs_and_on_the_documents_of_an_earlier_stage() -> None:
+    worker = make_worker()
+    pairs = Ref("s3://datasets/pairs/manifest.json", "1" * 64, 10)
+    worker.artifacts.add_dataset("pairs", pairs)
+    worker.rows.by_manifest[pairs.uri] = [make_pair(number) for number in range(6)]
+    worker.artifacts.add_adapter(make_adapter("ad0"))
+    tuned = replace(make_adapter("ad1"), dataset_digest="pairs", parent_digest="ad0")
+    handlers.queue_evaluation(worker.artifacts, worker.evaluations, tuned, "evl_1")
+    assert worker.evaluate_next(RUNNING)
+    result = worker.evaluations.result("evl_1")
+    figures = {figures.metric: figures for figures in result.metrics}
+    assert figures["win_rate"].models["candidate"].value == 1 and figures["win_rate"].models["base"].value == 0.5
+    assert (figures["win_rate"].gains["base"].rows, figures["rougeL"].gains["base"].rows) == (6, 4)
+    assert result.rows == 10
+    assert worker.models.calls.count("adapter:ad1") == 4
+
+
+def test_a_run_on_pairs_alone_answers_its_pairs() -> None:
+    worker = make_worker()
+    worker.rows.rows = [make_pair(number) for number in range(3)]
+    figures = {figures.metric: figures for figures in evaluate(worker).metrics}
+    assert {"win_rate", "rougeL", "log_likelihood"} <= set(figures)
+    assert figures["rougeL"].models["candidate"].value == 1 and worker.models.calls.count("base") == 3
 
 
 def test_the_worker_stops_while_it_waits() -> None:
@@ -243,3 +379,10 @@ def test_the_worker_stops_while_it_waits() -> None:
     stop.set()
     thread.join(5)
     assert not thread.is_alive() and find(worker).state is EvaluationState.QUEUED
+
+
+def test_an_adapter_of_a_deleted_specialist_is_not_evaluated() -> None:
+    worker = make_worker(specialists=Specialists({"reports": replace(make_terms(), deleted=True)}))
+    queue(worker)
+    assert worker.evaluate_next(RUNNING)
+    assert find(worker).reason == Reason.SPECIALIST_DELETED

@@ -132,3 +132,24 @@ def test_knows_whose_prompts_are_private_even_before_the_definition_arrives() ->
     assert definitions.prompt_labels(early) is None
     consumer.apply(Event(SPECIALISTS, "reports", None))
     assert definitions.prompt_labels(early) == Labels()
+
+
+def test_a_deleted_specialist_is_no_longer_served_and_older_generations_do_not_return() -> None:
+    world = make_world()
+    consumer = ServingConsumer(world.models, world.published.report, now)
+    consumer.apply(serving())
+    consumer.apply(serving(generation=2, ended=True, adapter_digest="", base=""))
+    consumer.apply(serving())
+    assert world.models.table.all() == []
+    consumer.apply(serving(generation=3))
+    assert [entry.generation for entry in world.models.table.all()] == [3]
+
+
+def test_the_definition_of_a_deleted_specialist_is_forgotten() -> None:
+    definitions = Definitions()
+    message = models_pb2.SpecialistChanged(name="reports", revision=1, keep_drafts=True)
+    SpecialistConsumer(definitions).apply(Event(SPECIALISTS, "reports", message.SerializeToString()))
+    assert definitions.draft_labels("reports") is not None
+    message.deleted = True
+    SpecialistConsumer(definitions).apply(Event(SPECIALISTS, "reports", message.SerializeToString()))
+    assert definitions.draft_labels("reports") is None

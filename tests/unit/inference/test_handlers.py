@@ -127,7 +127,7 @@ def test_refuses_an_empty_chat() -> None:
         ("temperature", 2.5),
         ("temperature", float("nan")),
         ("top_p", 0.0),
-        ("max_tokens", 0),
+        ("max_tokens", -1),
         ("stop", ("a",) * 5),
         ("stop", ("",)),
         ("seed", -1),

@@ -17,6 +17,8 @@ from services.ingestion.domain import (
     Rejected,
     Rejection,
     RejectionReason,
+    encode_text,
+    text_digest,
 )
 from services.ingestion.schema import PUBLISHED, SCHEMAS, SUBMITTED
 from services.ingestion.wire import REJECTED, from_outcome, to_external_id, to_receipt, to_submission
@@ -27,6 +29,7 @@ from tailor.words import Labels
 from tests.unit.ingestion.fakes import DIGEST_KEY, MemoryErasures, MemoryFetcher, make_intake
 
 SCHEMA_FILES = Path(__file__).parents[3] / "services" / "ingestion" / "schemas"
+GOLDEN = {"document_id": "t-1", "kind": "test", "prompt": "Jane asks.", "reference": "Written."}
 FILE_HEADERS = {"Document-Id": "memo-7", "file-name": "memo.md", "label-source": "wiki", "label-department": "risk"}
 
 
@@ -46,6 +49,36 @@ def test_reads_a_file_with_headers() -> None:
     assert submission.external_id == "memo-7"
     assert submission.content == File(b"# Memo", "memo.md", "")
     assert submission.labels == Labels("wiki", "risk", "")
+
+
+INSIGHTS = {"figures": ["14 of 40  accounts"], "owners": ["Jane Doe"]}
+
+
+def test_reads_a_golden_document_with_headers_or_as_json() -> None:
+    file = json.dumps({"prompt": "Write.", "reference": "Written.", "key_insights": INSIGHTS}).encode()
+    headers = {"document-id": "t-1", "file-name": "t.json"}
+    by_header = to_submission(Event(SUBMITTED, "", file, headers))
+    assert by_header.kind is DocumentKind.TEST
+    intake, catalogue, quarantine = make_intake()
+    make_handlers(intake, MemoryErasures())[SUBMITTED](Event(SUBMITTED, "", file, headers, 0, 1))
+    event = json_event({**GOLDEN, "key_insights": INSIGHTS})
+    as_json = to_submission(event)
+    assert as_json.kind is DocumentKind.TEST
+    assert isinstance(as_json.content, ParsedText)
+    assert as_json.content.insights == {"figures": ("14 of 40 accounts",), "owners": ("Jane Doe",)}
+    (accepted,) = catalogue.published
+    assert isinstance(accepted, Acceptance) and accepted.kind is DocumentKind.TEST
+    assert accepted.char_count == len("Written.\nWrite.14 of 40 accountsJane Doe")
+    ((_, _, stored),) = quarantine.texts
+    assert json.loads(encode_text(stored))["key_insights"] == {"figures": ["14 of 40 accounts"], "owners": ["Jane Doe"]}
+
+
+def test_a_golden_document_is_another_text_than_an_example() -> None:
+    example, golden = (
+        ParsedText("Written.\n", "json", "Write."),
+        ParsedText("Written.\n", "json", "Write.", insights={}),
+    )
+    assert text_digest(b"k" * 32, example) != text_digest(b"k" * 32, golden)
 
 
 def test_reads_an_example_with_headers_or_as_json() -> None:
@@ -106,7 +139,10 @@ BAD_EVENTS = [
     ({"document_id": "Jane" * 200, "text": "x"}, "`document_id` must have at most 512 characters."),
     ({"document_id": "Jane\n", "text": "x"}, "`document_id` must not contain control characters."),
     ({"document_id": "a", "text": 42}, "`text` must be a string."),
-    ({"document_id": "a", "text": "x", "kind": "Jane"}, "`kind` must be 'document', 'deliverable' or 'example'."),
+    (
+        {"document_id": "a", "text": "x", "kind": "Jane"},
+        "`kind` must be 'document', 'deliverable', 'example' or 'test'.",
+    ),
     ({"document_id": "a", "text": "x", "labels": "Jane"}, "`labels` must be an object."),
     (
         {"document_id": "a", "text": "x", "labels": {"source": "Jane Doe"}},
@@ -124,6 +160,14 @@ BAD_EVENTS = [
     ({"document_id": "a", "kind": "example", "prompt": "Jane"}, "needs both `prompt` and `answer`"),
     ({"document_id": "a", "prompt": "Jane", "answer": "y"}, '`prompt` and `answer` need `"kind": "example"`.'),
     ({"document_id": "a", "kind": "example", "text": "Jane"}, "`prompt` and `answer` instead of `text`"),
+    ({"document_id": "a", "prompt": "Jane", "reference": "y"}, '`reference` and `key_insights` need `"kind": "test"`.'),
+    ({"document_id": "a", "kind": "test", "prompt": "Jane"}, "A test needs `prompt` and `reference`"),
+    ({"document_id": "a", "kind": "test", "text": "Jane"}, "A test needs `prompt` and `reference`"),
+    ({"document_id": "a", "kind": "test", "prompt": "Jane", "answer": "y"}, "A test needs `prompt` and `reference`"),
+    ({"document_id": "a", "kind": "test", "prompt": " ", "reference": "y"}, "`prompt` of a test must not be empty."),
+    (GOLDEN | {"key_insights": {"owner": ["Jane"]}}, "Field 1 of `key_insights` is unknown. Did you mean `owners`?"),
+    (GOLDEN | {"key_insights": {"owners": "Jane"}}, "`key_insights.owners` must be a list of strings."),
+    (GOLDEN | {"key_insights": {"owners": [" "]}}, "`key_insights.owners` must have at most 100 statements"),
     ({"document_id": "a", "content_base64": "Jane***"}, "`content_base64` is not valid base64."),
     ({"document_id": "a", "text": "x", "sha256": "0" * 64}, "`sha256` is allowed only with `uri`."),
     ({"document_id": "a", "text": "x", "size_bytes": 1}, "`size_bytes` is allowed only with `uri`."),
@@ -151,7 +195,7 @@ def test_the_hint_names_the_mistake_and_quotes_nothing(value: object, sentence: 
     [
         ({"document-id": " "}, "`document-id` must not be empty."),
         ({"label-source": "Jane Doe"}, "`label-source` must have at most 64 characters"),
-        ({"kind": "Jane"}, "The header `kind` must be `document`, `deliverable` or `example`."),
+        ({"kind": "Jane"}, "The header `kind` must be `document`, `deliverable`, `example` or `test`."),
         ({"draft-id": "Jane"}, "`draft-id` must be `drf_`"),
     ],
 )
@@ -285,7 +329,7 @@ def test_the_examples_of_the_documentation_behave_as_described() -> None:
     page = (SCHEMA_FILES.parents[2] / "docs" / "ingestion" / "submissions.md").read_text()
     good = page.partition("```json\n")[2].partition("```")[0].splitlines()
     bad = re.findall(r"^\| `(\{.*\})` \| (.*) \|$", page, re.MULTILINE)
-    assert len(good) == 2 and len(bad) == 4
+    assert len(good) == 3 and len(bad) == 4
     for line in good:
         to_submission(Event(SUBMITTED, "", line.encode()))
     for event, hint in bad:

@@ -83,6 +83,32 @@ def test_reads_html_without_scripts() -> None:
     assert text == "## Position\n\nCafé at 5 €\n\n- one\n"
 
 
+@pytest.mark.parametrize("inside", ["<h2>Position</h2>", "<table><tr><td><h2>Position</h2></td></tr></table>"])
+def test_a_table_that_arranges_a_page_is_not_a_table(inside: str) -> None:
+    data = "<table><tr><th>owner</th></tr><tr><td>risk</td></tr></table>"
+    page = f"<html><body><table><tbody><tr><td></td><td>{inside}<p>All is well.</p>{data}</td></tr></tbody></table></body></html>"
+    text = read(File(page.encode(), "page.html")).text
+    assert text.startswith("## Position\n\nAll is well.\n\n| owner |")
+    assert text.endswith("| risk |\n")
+
+
+def test_the_words_around_an_anchor_stay_apart() -> None:
+    page = b'<h3><a name="gates">Gates </a>North</h3><p>Open<a id="x"> at </a>six.</p>'
+    assert read(File(page, "page.html")).text == "### Gates North\n\nOpen at six.\n"
+
+
+@pytest.mark.parametrize("file", [File(b"Gates\n=====\n", "notes.rst"), File(b"Gates\n=====\n", "", "text/x-rst")])
+def test_reads_restructured_text_as_text(file: File) -> None:
+    parsed = read(file)
+    assert (parsed.format, parsed.text) == ("txt", "Gates\n=====\n")
+
+
+@pytest.mark.parametrize("kind", ["mixed", "alternative"])
+def test_a_mail_whose_boundary_is_missing_is_read_as_its_text(kind: str) -> None:
+    mail = f"From: Ann <a@firm.example>\nSubject: Gates\nContent-Type: multipart/{kind}; boundary=X\n\nGates open at six.\n"
+    assert read(File(mail.encode(), "mail.eml")).text == "# Gates\n\nFrom: Ann <a@firm.example>\n\nGates open at six.\n"
+
+
 @pytest.mark.parametrize("subtype", ["plain", "html"])
 def test_reads_mail_with_subject_as_heading(subtype: str) -> None:
     body = "<p>Would you sign?</p>" if subtype == "html" else "Would you sign?\n"

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from services.registry import wire
-from services.registry.domain import Gate, Specialist, Threshold
+from services.registry.domain import Specialist
 from services.registry.rules.checks import check_specialist
 from tailor.errors import InvalidArgument
 from tailor.words import Filters
 
 
 def specialist(filters: Filters) -> Specialist:
-    return Specialist("reports", "smollm2", "lora", gate=Gate((Threshold("rougeL"),)), filters=filters)
+    return Specialist("reports", "smollm2", "lora", filters=filters)
 
 
 @pytest.mark.parametrize(

@@ -1,162 +1,196 @@
-"""The gate, the next generation, and the checks of definitions and judgements."""
+"""The gate's verdicts: a condition counts only if its whole interval is on one side."""
 
 from dataclasses import replace
 
 import pytest
 
-from services.registry import wire
-from services.registry.domain import POLICY, Adapter, CanaryPolicy, Evaluation, Gate, Serving, Specialist, Threshold
-from services.registry.rules.checks import check_judgement, check_specialist
-from services.registry.rules.gate import list_refusals
-from services.registry.rules.serving import add_canary, remove_canary, serve_adapter
-from tailor.api.events.v1 import models_pb2
-from tailor.errors import Aborted, FailedPrecondition, InvalidArgument
-from tailor.storage.ref import Ref
+from services.registry.domain import Decision, Evaluation, Gate, GuardMetric, Interval, MetricIntervals, PrimaryMetric
+from services.registry.rules.gate import decide
+from services.registry.rules.power import count_needed_rows
 
-GATE = Gate((Threshold("rougeL", 0.02, 0.01), Threshold("perplexity", 1.0, 0.5)), min_rows=8)
-SPECIALIST = Specialist("engagement-reports", "smollm2-135m-instruct", "lora", gate=GATE)
-ADAPTER = Adapter(
-    "ab12", POLICY, "engagement-reports", Ref("s3://models/a", "ab12", 3), "cd34", "smollm2-135m-instruct"
+GATE = Gate(
+    PrimaryMetric("log_likelihood", 0.05, 0.0),
+    (GuardMetric("rougeL", 0.02),),
+    beat=("base",),
+    min_rows=20,
+    max_parity=0.1,
 )
 
 
-def _evaluation(
-    candidate: dict[str, float],
-    *,
-    rows: int = 16,
-    incumbent: dict[str, float] | None = None,
-    base: dict[str, float] | None = None,
-) -> Evaluation:
-    base = base or {"rougeL": 0.10, "perplexity": 20.0}
-    candidate = {"parity": 0.02} | candidate
-    return Evaluation("evl_1", "ab12", "engagement-reports", rows, base, candidate, incumbent, 0)
+def gain(value: float, half: float, rows: int = 24) -> Interval:
+    return Interval(value, value - half, value + half, rows)
 
 
-def test_admits_an_evaluation_that_meets_every_threshold() -> None:
-    assert list_refusals(GATE, _evaluation({"rougeL": 0.12, "perplexity": 19.0})) == ()
+def value(number: float) -> MetricIntervals:
+    return MetricIntervals("", {"candidate": Interval(number, number, number, 1)})
 
 
-def test_names_every_condition_that_is_not_met() -> None:
-    refusals = list_refusals(GATE, _evaluation({"rougeL": 0.11, "perplexity": 25.0}, rows=3))
-    assert len(refusals) == 3
-    assert "rows" in refusals[0]
-    assert "rougeL" in refusals[1]
-    assert "perplexity" in refusals[2]
+def figures(metric: str, **gains: Interval) -> MetricIntervals:
+    return MetricIntervals(metric, {}, gains)
 
 
-def test_lower_perplexity_is_a_gain() -> None:
-    assert list_refusals(GATE, _evaluation({"rougeL": 0.2, "perplexity": 21.5}))
-    assert not list_refusals(GATE, _evaluation({"rougeL": 0.2, "perplexity": 18.5}))
+def evaluation(**changes: object) -> Evaluation:
+    passed = Evaluation(
+        "evl_1",
+        "ad1",
+        "reports",
+        24,
+        metrics={
+            "log_likelihood": figures("log_likelihood", base=gain(0.3, 0.1), incumbent=gain(0.1, 0.05)),
+            "rougeL": figures("rougeL", base=gain(0.0, 0.01), incumbent=gain(0.0, 0.01)),
+        },
+        suites={"parity": value(0.01)},
+        incumbent_generation=1,
+        held_out_rows=30,
+    )
+    return replace(passed, **changes)  # type: ignore[arg-type]
 
 
-def test_refuses_a_candidate_that_is_worse_than_the_incumbent() -> None:
-    incumbent = {"rougeL": 0.30, "perplexity": 10.0}
-    refusals = list_refusals(GATE, _evaluation({"rougeL": 0.28, "perplexity": 10.2}, incumbent=incumbent))
-    assert len(refusals) == 1
-    assert "worse than the incumbent" in refusals[0]
+def with_gain(metric: str, **gains: Interval) -> Evaluation:
+    known = evaluation()
+    return replace(known, metrics={**known.metrics, metric: figures(metric, **gains)})
 
 
-@pytest.mark.parametrize(("parity", "limit"), [(0.11, 0.0), (0.06, 0.05), (float("nan"), 0.0), (float("inf"), 0.2)])
-def test_refuses_a_candidate_that_differs_from_the_trained_weights(parity: float, limit: float) -> None:
-    gate = replace(GATE, max_parity=limit)
-    refusals = list_refusals(gate, _evaluation({"rougeL": 0.2, "perplexity": 10.0, "parity": parity}))
-    assert len(refusals) == 1
-    assert "parity" in refusals[0] and "nats per token" in refusals[0]
+def test_passes_if_every_interval_is_on_the_right_side() -> None:
+    verdict = decide(GATE, evaluation(incumbent_digest="ad0"))
+    assert verdict.decision is Decision.PASSED
+    assert "log_likelihood gains +0.300 (95 %: +0.200 to +0.400, 24 rows) over base" in verdict.reasons
 
 
-def test_refuses_a_candidate_without_parity() -> None:
-    evaluation = _evaluation({"rougeL": 0.2, "perplexity": 10.0})
-    refusals = list_refusals(GATE, replace(evaluation, candidate={"rougeL": 0.2, "perplexity": 10.0}))
-    assert len(refusals) == 1
-    assert "parity was not measured" in refusals[0]
+def test_refuses_a_gain_that_is_certainly_too_small() -> None:
+    verdict = decide(GATE, with_gain("log_likelihood", base=gain(0.01, 0.03)))
+    assert verdict.decision is Decision.REFUSED
+    assert "more than 0.05. Train on more or better rows" in verdict.reasons[0]
 
 
-def test_parity_is_limited_to_a_tenth_of_a_nat_unless_the_gate_sets_a_limit() -> None:
-    assert not list_refusals(GATE, _evaluation({"rougeL": 0.2, "perplexity": 10.0, "parity": 0.1}))
-    gate = replace(GATE, max_parity=0.5)
-    assert not list_refusals(gate, _evaluation({"rougeL": 0.2, "perplexity": 10.0, "parity": 0.5}))
+def test_is_undecided_where_the_interval_holds_the_limit_and_says_how_many_rows_would_decide() -> None:
+    verdict = decide(GATE, with_gain("log_likelihood", base=gain(0.09, 0.07)))
+    assert verdict.decision is Decision.UNDECIDED
+    assert "with 24 rows a difference below 0.070 cannot be seen; about 75 rows would decide" in verdict.reasons[0]
+    assert "but the dataset holds out 30. Publish more documents" in verdict.reasons[0]
 
 
-@pytest.mark.parametrize("limit", [-0.1, float("nan"), float("inf")])
-def test_max_parity_must_be_a_finite_number(limit: float) -> None:
-    with pytest.raises(InvalidArgument) as error:
-        check_specialist(replace(SPECIALIST, gate=replace(GATE, max_parity=limit)))
-    assert set(error.value.field_violations) == {"gate.max_parity"}
+def test_names_the_setting_if_the_dataset_has_the_rows() -> None:
+    undecided = replace(with_gain("log_likelihood", base=gain(0.09, 0.07)), held_out_rows=200)
+    assert "Raise `evaluation.max_rows`" in decide(GATE, undecided).reasons[0]
+    assert "Raise `evaluation.max_answers`" in decide(GATE, replace(undecided, rows=150)).reasons[0]
 
 
-@pytest.mark.parametrize("candidate", [{}, {"rougeL": float("nan"), "perplexity": float("nan")}])
-def test_refuses_a_metric_that_was_not_measured(candidate: dict[str, float]) -> None:
-    assert len(list_refusals(GATE, _evaluation(candidate))) == 2
+def test_a_gain_at_the_limit_needs_no_number_of_rows() -> None:
+    assert count_needed_rows(gain(0.05, 0.02), 0.05) is None
+    assert count_needed_rows(gain(0.0501, 0.02), 0.05) is None
+    verdict = decide(GATE, with_gain("log_likelihood", base=gain(0.05, 0.02)))
+    assert "too small for any number of rows" in verdict.reasons[0]
 
 
-def test_refuses_a_specialist_without_thresholds() -> None:
-    with pytest.raises(InvalidArgument) as error:
-        check_specialist(Specialist("Bad Name", "b", "lora"))
-    assert set(error.value.field_violations) == {"name", "gate.thresholds"}
+def test_a_loss_to_the_incumbent_refuses_although_the_base_is_beaten() -> None:
+    worse = with_gain("log_likelihood", base=gain(0.3, 0.1), incumbent=gain(-0.2, 0.1))
+    assert decide(GATE, replace(worse, incumbent_digest="ad0")).decision is Decision.REFUSED
+    assert decide(GATE, worse).decision is Decision.PASSED
 
 
-def test_refuses_a_specialist_named_base() -> None:
-    with pytest.raises(InvalidArgument):
-        check_specialist(Specialist("base", "b", "lora", gate=GATE))
+def test_an_adapter_that_serves_already_is_not_compared_with_itself() -> None:
+    same = with_gain("log_likelihood", base=gain(0.3, 0.1), incumbent=gain(0.0, 0.0))
+    assert decide(GATE, replace(same, incumbent_digest="ad1")).decision is Decision.PASSED
 
 
-def test_promotion_is_a_compare_and_set_on_the_generation() -> None:
-    current = Serving("engagement-reports", 3, "old")
-    promoted = serve_adapter(current, ADAPTER, SPECIALIST, 3)
-    assert (promoted.generation, promoted.adapter_digest, promoted.previous_digest) == (4, "ab12", "old")
-    with pytest.raises(Aborted):
-        serve_adapter(promoted, ADAPTER, SPECIALIST, 3)
+def test_a_negative_minimum_admits_a_candidate_that_is_not_better() -> None:
+    equal = replace(with_gain("log_likelihood", base=gain(0.3, 0.1), incumbent=gain(0.0, 0.01)), incumbent_digest="ad0")
+    assert decide(GATE, equal).decision is Decision.UNDECIDED
+    tolerant = replace(GATE, primary=PrimaryMetric("log_likelihood", 0.05, -0.02))
+    assert decide(tolerant, equal).decision is Decision.PASSED
 
 
-def test_a_reward_adapter_never_serves() -> None:
-    reward = Adapter("ab12", "reward", "engagement-reports", ADAPTER.manifest, "cd34", "b")
-    with pytest.raises(FailedPrecondition):
-        serve_adapter(Serving("engagement-reports"), reward, SPECIALIST, 0)
-    with pytest.raises(FailedPrecondition):
-        add_canary(Serving("engagement-reports", 1, base="b"), reward, SPECIALIST, 10, 1)
+def test_a_guard_counts_against_the_incumbent_or_else_the_base() -> None:
+    lost = with_gain("rougeL", base=gain(0.1, 0.01), incumbent=gain(-0.1, 0.05))
+    assert decide(GATE, lost).decision is Decision.PASSED
+    verdict = decide(GATE, replace(lost, incumbent_digest="ad0"))
+    assert verdict.decision is Decision.REFUSED
+    assert "guard rougeL" in verdict.reasons[0]
 
 
-def test_a_canary_changes_neither_what_serves_nor_the_previous_adapter() -> None:
-    current = Serving("engagement-reports", 3, "new", base=ADAPTER.base, previous_digest="old", system_prompt="Before.")
-    started = add_canary(current, ADAPTER, replace(SPECIALIST, system_prompt="Now."), 10, 3)
-    assert started.canary is not None
-    assert (started.canary.adapter_digest, started.canary.system_prompt, started.canary.percent) == ("ab12", "Now.", 10)
-    assert replace(started, generation=3, canary=None) == current
-    assert remove_canary(started, SPECIALIST, 4) == replace(current, generation=5)
-    private = remove_canary(started, replace(SPECIALIST, private_prompts=True), 4)
-    assert private.private_prompts
-    with pytest.raises(Aborted):
-        remove_canary(started, SPECIALIST, 3)
+def test_a_guard_that_may_be_lost_is_undecided() -> None:
+    verdict = decide(GATE, with_gain("rougeL", base=gain(0.0, 0.05)))
+    assert verdict.decision is Decision.UNDECIDED
+    assert "allows a loss of 0.02" in verdict.reasons[0]
 
 
-@pytest.mark.parametrize("current", [Serving("engagement-reports"), Serving("engagement-reports", 2, base="other")])
-def test_a_canary_needs_an_incumbent_on_the_same_base(current: Serving) -> None:
-    with pytest.raises(FailedPrecondition) as caught:
-        add_canary(current, ADAPTER, SPECIALIST, 10, current.generation)
-    assert caught.value.reason == "NOTHING_TO_COMPARE"
-
-
-def test_a_canary_policy_is_checked_with_the_definition_and_kept_over_the_wire() -> None:
-    with pytest.raises(InvalidArgument) as caught:
-        check_specialist(replace(SPECIALIST, canary=CanaryPolicy(percent=100)))
-    assert set(caught.value.field_violations) == {"canary.percent"}
-    definition = replace(SPECIALIST, canary=CanaryPolicy(percent=5, max_error_rate_increase=0.0))
-    assert wire.to_specialist(wire.from_specialist(definition)) == definition
-    message = models_pb2.SpecialistChanged(name="n", canary=models_pb2.CanaryPolicy(percent=20))
-    assert wire.to_specialist(message).canary == CanaryPolicy(percent=20)
-    assert wire.to_specialist(models_pb2.SpecialistChanged(name="n")).canary is None
+def test_an_equal_guard_without_a_margin_passes() -> None:
+    strict = replace(GATE, guards=(GuardMetric("rougeL", 0.0),))
+    assert decide(strict, with_gain("rougeL", base=gain(0.0, 0.0))).decision is Decision.PASSED
 
 
 @pytest.mark.parametrize(
-    ("ranking", "rubric", "comment"),
+    ("changes", "sentence"),
     [
-        ((), (1, 1, 1), ""),
-        (("a", "a"), (0, 0, 0), ""),
-        (("a",), (0, 0, 0), ""),
-        (("a", "b"), (6, 0, 0), ""),
-        (("a", "b"), (0, 0, 0), "x" * 4001),
+        ({"rows": 19}, "the gate requires 20"),
+        ({"suites": {}}, "parity was not measured"),
+        ({"suites": {"parity": value(0.2)}}, "parity is 0.2000"),
+        ({"suites": {"parity": value(float("nan"))}}, "parity is nan"),
+        ({"metrics": {}}, "log_likelihood was not measured"),
+        ({"suites": {"parity": value(0.0), "memorisation.memorised": value(1)}}, "1 secrets or true values"),
+        ({"not_measured": {"memorisation": "no vault"}}, "memorisation was not measured (no vault)"),
     ],
 )
-def test_refuses_an_invalid_judgement(ranking: tuple[str, ...], rubric: tuple[int, int, int], comment: str) -> None:
-    with pytest.raises(InvalidArgument):
-        check_judgement(ranking, rubric, comment)
+def test_refuses_what_breaks_a_hard_limit_or_was_not_measured(changes: dict[str, object], sentence: str) -> None:
+    verdict = decide(GATE, evaluation(**changes))
+    assert verdict.decision is Decision.REFUSED
+    assert any(sentence in reason for reason in verdict.reasons)
+
+
+def test_a_limit_of_a_suite_counts_only_if_it_is_set() -> None:
+    forgot = MetricIntervals("forgetting.loss", {}, {"base": gain(-0.3, 0.5)})
+    forgotten = evaluation(suites={"parity": value(0.0), "forgetting.loss": forgot})
+    assert decide(GATE, forgotten).decision is Decision.PASSED
+    assert decide(replace(GATE, max_forgetting=0.4), forgotten).decision is Decision.PASSED
+    limited = replace(GATE, max_forgetting=0.2)
+    assert "forgetting.loss loses 0.300" in decide(limited, forgotten).reasons[0]
+    assert "the suite forgetting was not measured" in decide(limited, evaluation()).reasons[0]
+
+
+def test_a_model_to_beat_that_was_not_measured_refuses() -> None:
+    verdict = decide(replace(GATE, beat=()), evaluation())
+    assert verdict.decision is Decision.REFUSED
+    assert "not measured for few_shot" in verdict.reasons[0]
+
+
+def test_says_why_a_model_to_beat_was_not_measured() -> None:
+    gate = replace(GATE, beat=("external:gpt",))
+    verdict = decide(gate, evaluation(not_measured={"external:gpt": "The external model gpt refused the key."}))
+    assert "not measured for external:gpt (The external model gpt refused the key.)" in verdict.reasons[0]
+
+
+def test_an_adapter_that_does_not_beat_prompting_is_refused_and_the_reason_says_so() -> None:
+    worse = with_gain("log_likelihood", base=gain(0.3, 0.1), few_shot=gain(-0.2, 0.1))
+    verdict = decide(replace(GATE, beat=()), worse)
+    assert verdict.decision is Decision.REFUSED
+    assert (
+        "over few_shot, the base with house examples in its prompt; the gate requires more than" in verdict.reasons[0]
+    )
+    assert "An adapter that does not beat prompting is not promoted." in verdict.reasons[0]
+
+
+def test_pairs_decide_by_default_and_documents_guard() -> None:
+    gate = replace(GATE, primary=PrimaryMetric(), guards=())
+    won = with_gain("win_rate", base=gain(0.2, 0.1))
+    assert decide(gate, won).decision is Decision.PASSED
+    lost = replace(won, metrics={**won.metrics, "log_likelihood": figures("log_likelihood", base=gain(-1.0, 0.1))})
+    assert "guard log_likelihood" in decide(gate, lost).reasons[0]
+    assert decide(gate, evaluation()).decision is Decision.PASSED
+
+
+def test_a_judge_without_agreement_does_not_count() -> None:
+    """It cannot decide, and as a guard it is left out, which the verdict says."""
+    lost = with_gain("rougeL", base=gain(-0.5, 0.1))
+    disagrees = {"rougeL": "kappa 0.1 is below 0.4"}
+    verdict = decide(GATE, replace(lost, not_measured=disagrees))
+    assert verdict.decision is Decision.PASSED
+    assert "the guard rougeL does not count: kappa 0.1 is below 0.4" in verdict.reasons
+    primary = replace(GATE, primary=PrimaryMetric("rougeL"), guards=())
+    won = with_gain("rougeL", base=gain(0.5, 0.1))
+    assert decide(primary, replace(won, not_measured=disagrees)).decision is Decision.REFUSED
+
+
+def test_nan_never_passes() -> None:
+    nothing = Interval(float("nan"), float("-inf"), float("inf"), 0)
+    assert decide(GATE, with_gain("log_likelihood", base=nothing)).decision is Decision.UNDECIDED

@@ -3,7 +3,7 @@
 import pytest
 
 from services.registry import wire
-from services.registry.domain import Gate, Specialist, Threshold
+from services.registry.domain import Specialist
 from services.registry.rules.checks import check_specialist
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import InvalidArgument
@@ -14,7 +14,7 @@ RISK = OwnTask("risk-assessment", "Assess the risk of the finding.")
 
 
 def specialist(rows: RowPolicy) -> Specialist:
-    return Specialist("reports", "smollm2", "lora", gate=Gate((Threshold("rougeL"),)), rows=rows)
+    return Specialist("reports", "smollm2", "lora", rows=rows)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,11 @@ def specialist(rows: RowPolicy) -> Specialist:
         (RowPolicy(held_out_percent=51), "rows.held_out_percent"),
         (RowPolicy(held_out_percent=-1), "rows.held_out_percent"),
         (RowPolicy(max_held_out_rows=-1), "rows.max_held_out_rows"),
+        (RowPolicy(max_quiz_documents=-1), "rows.max_quiz_documents"),
+        (RowPolicy(quiz_questions=-1), "rows.quiz_questions"),
+        (RowPolicy(quiz_questions=21), "rows.quiz_questions"),
+        (RowPolicy(missed_extra_rows=-1), "rows.missed_extra_rows"),
+        (RowPolicy(missed_extra_rows=101), "rows.missed_extra_rows"),
         (RowPolicy(tasks=("report", "raport")), "rows.tasks[1]"),
         (RowPolicy(tasks=("answer", "answer")), "rows.tasks[1]"),
         (RowPolicy(tasks=("knowledge",), knowledge=False), "rows.knowledge"),
@@ -55,6 +60,7 @@ def test_refuses_an_invalid_limit_with_its_field(rows: RowPolicy, field: str) ->
     "rows",
     [
         RowPolicy(),
+        RowPolicy(quiz_questions=0, max_quiz_documents=7, missed_extra_rows=0),
         RowPolicy(max_row_tokens=64, max_rows_per_document=4, max_train_tokens=10**12, knowledge=False),
         RowPolicy(min_answer_tokens=20, held_out_percent=50, max_held_out_rows=7, replay=("chats",), replay_percent=90),
         RowPolicy(tasks=("report", "risk-assessment"), own_tasks=(RISK, OwnTask("x" * 63, "y" * 2000))),

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.building.maker import StructureRows
+from services.synthetic.building.quiz import quiz_draw
 from services.synthetic.building.segments import Context
 from services.synthetic.building.workers import InlineWorkers, Workers
 from services.synthetic.corpus import (
@@ -30,11 +31,14 @@ from services.synthetic.domain import (
     BuildResult,
     Dataset,
     Document,
+    Filled,
     Judgement,
     KeptDraft,
     Kind,
     LastBuild,
     PairEvidence,
+    Row,
+    RowOrigin,
     Specialist,
     Text,
     find_ranked_adapter,
@@ -43,8 +47,8 @@ from services.synthetic.domain import (
 from services.synthetic.filters import text_parts
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
-from services.synthetic.ports import Repository, Sketcher, Sketches, TokenCounter, Tokenizers
-from tailor.datasets import LeftOutCount
+from services.synthetic.ports import ExtraRows, Repository, Sketcher, Sketches, TokenCounter, Tokenizers
+from tailor.datasets import ImportCount, LeftOutCount
 from tailor.storage.memory import MemoryStore
 from tailor.words import DatasetKind, Labels, Selection
 
@@ -56,7 +60,9 @@ class WordCounter(TokenCounter):
 
     digest = "words"
     context_tokens = 2048
-    message_tokens = 4
+
+    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
+        return 4 * (len(contents) + has_system)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
@@ -93,7 +99,7 @@ class MemoryRepository(Repository):
         self.segments: dict[tuple[str, int], SegmentResult] = {}
         self.answers: dict[str, BuildResult] = {}
         self.progress_calls = 0
-        self.filled: dict[str, int] = {}
+        self.read: dict[str, Filled] = {}
         self.locked: set[str] = set()
         self.position = 0
         self.seconds = 0.0
@@ -134,11 +140,11 @@ class MemoryRepository(Repository):
     def forget_drafts(self, days: int) -> None:
         self.forgotten_after.append(days)
 
-    def filled_revision(self, specialist: str) -> int:
-        return self.filled.get(specialist, 0)
+    def filled(self, specialist: str) -> Filled:
+        return self.read.get(specialist, Filled())
 
-    def set_filled(self, specialist: str, revision: int) -> None:
-        self.filled[specialist] = revision
+    def set_filled(self, specialist: str, filled: Filled) -> None:
+        self.read[specialist] = filled
 
     def _items(self, specialist: Specialist, kind: DatasetKind) -> list[tuple[int, float]]:
         chosen = [(p, s, d) for p, s, d in self.documents.values() if specialist.selection.admits(d.labels)]
@@ -291,33 +297,45 @@ class MemoryCorpus(BuildCorpus):
     repository: MemoryRepository
     specialist: Specialist
     repeated: set[int] = field(default_factory=set)
+    missed: set[str] = field(default_factory=set)
 
     def _reasons(self) -> dict[str, str]:
         reasons: dict[str, str] = {}
         clusters: set[int] = set()
         taken: dict[str, int] = {}
-        for key in sorted(self.repository.sketches, key=self.repository.arrivals.__getitem__):
+        for key in sorted(
+            self.repository.sketches, key=lambda key: (not self._is_golden(key), self.repository.arrivals[key])
+        ):
             known, sketch = self.repository.documents.get(key), self.repository.sketches[key]
             if known is None or not self.specialist.selection.admits(known[2].labels):
                 continue
             reason = self._reason(known[2], sketch)
             if not reason and sketch.whole is not None:
-                reason = NEAR_DUPLICATES if sketch.whole.bands[0] in clusters else ""
+                is_copy = sketch.whole.bands[0] in clusters and not self._is_golden(key)
+                reason = NEAR_DUPLICATES if is_copy else ""
                 clusters.add(sketch.whole.bands[0])
             reasons[key] = reason
         limit = self.specialist.filters.max_source_documents
-        for key in sorted(
-            (key for key, reason in reasons.items() if not reason), key=lambda k: fingerprint("source", k)
-        ):
+        candidates = (key for key, reason in reasons.items() if not reason and not self._is_golden(key))
+        for key in sorted(candidates, key=lambda k: fingerprint("source", k)):
             source = self.repository.documents[key][2].labels.source
             taken[source] = taken.get(source, 0) + 1
             reasons[key] = "source" if limit and taken[source] > limit else ""
-        return reasons
+        return {key: reasons[key] for key in sorted(reasons, key=self.repository.arrivals.__getitem__)}
+
+    def _is_golden(self, key: str) -> bool:
+        known = self.repository.documents.get(key)
+        return known is not None and known[2].kind is Kind.TEST
+
+    def golden(self, document_ids: Sequence[str]) -> set[str]:
+        return {key for key in document_ids if self._is_golden(key)}
 
     def _reason(self, document: Document, sketch: Sketch) -> str:
         filters = self.specialist.filters
         if sketch.whole is None:
             return "text_gone"
+        if document.kind is Kind.TEST:
+            return ""
         if filters.languages and document.language not in filters.languages:
             return "language"
         too_long = filters.max_chars and sketch.characters > filters.max_chars
@@ -370,6 +388,13 @@ class MemoryCorpus(BuildCorpus):
     def assign(self, assignments: Iterable[Assignment]) -> None:
         for assignment in assignments:
             self.repository.assignments.setdefault((self.specialist.name, assignment.document_id), assignment)
+
+    def mark_missed(self, document_ids: Sequence[str]) -> None:
+        self.missed.update(document_ids)
+
+    def quiz_draw(self, rank: int) -> int | None:
+        draws = sorted(map(quiz_draw, self._on_side(is_held_out=False)))
+        return draws[rank] if rank < len(draws) else None
 
     def held_out_rows(self) -> int:
         mine = (a for (name, _), a in self.repository.assignments.items() if name == self.specialist.name)
@@ -428,23 +453,42 @@ class MemoryCorpus(BuildCorpus):
         return [
             key
             for key in self._ids("")
-            if (self.specialist.name, key) in known and known[self.specialist.name, key].held_out == is_held_out
+            if (self.specialist.name, key) in known
+            and (known[self.specialist.name, key].held_out or self._is_golden(key)) == is_held_out
         ]
 
     def _digest(self, keys: Sequence[str]) -> str:
         documents = self.repository.documents
-        return fingerprint(*((key, documents[key][2].text.sha256, documents[key][2].labels) for key in keys))
+        parts = ((key, documents[key][2].text.sha256, documents[key][2].labels, key in self.missed) for key in keys)
+        return fingerprint(*parts)
 
     def _member(self, key: str) -> Member:
         document = self.repository.documents[key][2]
         draft = self.repository.drafts.get(document.draft_id) if document.kind is Kind.DELIVERABLE else None
-        return Member(document, self.repository.sketches[key].letters, draft if draft and draft.saved else None)
+        saved = draft if draft and draft.saved else None
+        return Member(document, self.repository.sketches[key].letters, saved, key in self.missed)
 
 
 def report(topic: str) -> str:
     """A report whose sections are long enough to learn from."""
     body = f"The {topic} were counted twice in 2024 and 17 of them were found in places that nobody had checked before."
     return f"# Report: {topic} handling\n\n## Position\n\n{body} First.\n\n## Remedy\n\n1. {body} Second.\n2. Count {topic}."
+
+
+@dataclass(frozen=True)
+class ListedRows(ExtraRows):
+    """Extra rows from a list."""
+
+    listed: list[Row]
+
+    def rows(self, specialist: Specialist) -> Iterator[Row]:
+        yield from sorted(self.listed, key=lambda row: row.row_id)
+
+    def fingerprint(self, specialist: Specialist) -> str:
+        return fingerprint(*(row.row_id for row in self.listed))
+
+    def origin(self, specialist: Specialist) -> RowOrigin:
+        return RowOrigin((ImportCount("chat", "MIT", 30, "chat.jsonl"), ImportCount("other", "MIT", 100)), 70)
 
 
 def put_document(
@@ -488,7 +532,7 @@ class FakeSynthetic(Synthetic):
 def read_rows(store: MemoryStore, key: str) -> list[dict[str, Any]]:
     """The rows of a file, as dictionaries."""
     table = ParquetFiles().decode(store.read("datasets", key))
-    names = ("row_id", "task", "document_ids", "messages", "made_by", "tokens", "grounding", "places")
+    names = ("row_id", "task", "document_ids", "messages", "made_by", "tokens", "grounding", "places", "key_insights")
     columns = [table.column(name) for name in names]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
@@ -505,7 +549,7 @@ def make_app(**changes: Any) -> FakeSynthetic:
         "maker": StructureRows(),
         "tokenizers": OneTokenizer(),
         "preparer": DocumentPreparer(MemorySketches(repository), WordSketcher(), store),
-        "list_documents": lambda name: [],
+        "list_documents": lambda name, changed_since: [],
         "start_workers": inline_workers,
         "specialists": {SPECIALIST.name: SPECIALIST},
         "sleep": lambda seconds: None,

@@ -107,7 +107,9 @@ class WordCounter(TokenCounter):
 
     digest = "words"
     context_tokens = 2048
-    message_tokens = 6
+
+    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
+        return 6 * (len(contents) + has_system)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [sum(max(2, len(word) // 2) for word in text.split()) for text in texts]

@@ -43,21 +43,27 @@ class FakeReader(RowReader):
 
     def __init__(self, files: dict[str, Sequence[Sequence[StoredRow]]]) -> None:
         self.files = files
+        self.opened: list[str] = []
 
     @contextmanager
     def open(self, file: DatasetFile) -> Iterator[Groups]:
+        self.opened.append(file.ref.key)
         yield Groups(self.files[file.ref.key])
 
 
 class OneDataset(DatasetFinder):
-    def __init__(self, dataset: StoredDataset) -> None:
+    def __init__(self, dataset: StoredDataset, files: dict[str, frozenset[str]]) -> None:
         self.dataset = dataset
+        self.files = files
 
     def newest(self, specialist: str, kind: DatasetKind) -> StoredDataset | None:
         return self.dataset if (specialist, kind) == (self.dataset.specialist, self.dataset.kind) else None
 
     def find(self, digest: str) -> list[StoredDataset]:
         return [self.dataset] if digest == self.dataset.digest else []
+
+    def files_of(self, dataset: StoredDataset, document_id: str) -> frozenset[str]:
+        return self.files.get(document_id, frozenset())
 
 
 def browser_of(files: dict[str, Sequence[Sequence[StoredRow]]]) -> RowBrowser:
@@ -76,7 +82,11 @@ def browser_of(files: dict[str, Sequence[Sequence[StoredRow]]]) -> RowBrowser:
     store = MemoryStore()
     ref = store.put("datasets", "d/manifest.json", json.dumps(manifest.as_json()).encode())
     dataset = StoredDataset("d" * 64, "reports", DatasetKind.SFT, ref)
-    return RowBrowser(OneDataset(dataset), store, FakeReader(files), clock=lambda: 0.0)
+    by_document: dict[str, frozenset[str]] = {}
+    for key, groups in files.items():
+        for document_id in (document_id for group in groups for item in group for document_id in item.document_ids):
+            by_document[document_id] = by_document.get(document_id, frozenset()) | {key}
+    return RowBrowser(OneDataset(dataset, by_document), store, FakeReader(files), clock=lambda: 0.0)
 
 
 FILES: dict[str, Sequence[Sequence[StoredRow]]] = {
@@ -104,6 +114,16 @@ def test_pages_have_every_row_once_in_order_train_first(size: int) -> None:
     expected = [f"train:row_{number}" for number in range(6)] + ["held_out:row_6", "held_out:row_7"]
     assert [item for page in pages for item in page] == expected
     assert all(len(page) <= size for page in pages)
+
+
+def test_rows_of_a_document_are_found_without_opening_the_files_of_others() -> None:
+    files: dict[str, Sequence[Sequence[StoredRow]]] = {
+        f"train-{number}": [[row(2 * number), row(2 * number + 1)]] for number in range(400)
+    }
+    browser = browser_of(files)
+    assert read_all(browser, RowFilter(document_id="doc_333"), 20) == [["train:row_666", "train:row_667"]]
+    assert isinstance(browser.reader, FakeReader) and browser.reader.opened == ["train-333"]
+    assert read_all(browser, RowFilter(document_id="doc_unknown"), 20) == [[]]
 
 
 @pytest.mark.parametrize(

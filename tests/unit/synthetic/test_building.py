@@ -2,8 +2,8 @@
 
 import random
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -32,11 +32,13 @@ from services.synthetic.building.segments import (
     count_letters,
     write_rows,
 )
-from services.synthetic.domain import Row, Specialist
+from services.synthetic.domain import Row
 from services.synthetic.near_duplicates.minhash import hash_word
-from services.synthetic.ports import ExtraRows, RowTable
+from services.synthetic.ports import RowTable
+from tailor.datasets import DatasetManifest, ImportCount
+from tailor.errors import Aborted
 from tailor.words import RowPolicy
-from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, make_app, put_document
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, ListedRows, make_app, put_document
 
 BASE_NUMBER = 0x9E3779B97F4A7C15
 WORDS = (
@@ -179,22 +181,9 @@ def test_equal_words_are_equal_answers_only_for_passages_of_one_task() -> None:
     assert key(row(sentence(1), "a")) == key(row("Yes.", "a", places=((0, 3),))) == 0
 
 
-@dataclass(frozen=True)
-class Listed(ExtraRows):
-    """Extra rows from a list."""
-
-    listed: Sequence[Row]
-
-    def rows(self, specialist: Specialist) -> Iterator[Row]:
-        yield from sorted(self.listed, key=lambda one: one.row_id)
-
-    def fingerprint(self, specialist: Specialist) -> str:
-        return str(len(self.listed))
-
-
 def with_extras(rows: Sequence[Row], policy: RowPolicy) -> FakeSynthetic:
     specialists = {"reports": replace(SPECIALIST, rows=policy)}
-    app = make_app(extra_rows=(Listed(rows),), specialists=specialists)
+    app = make_app(extra_rows=(ListedRows(list(rows)),), specialists=specialists)
     for number in range(60):
         handlers.on_document(app, put_document(app.store, number))
     return app
@@ -234,3 +223,29 @@ def test_imported_rows_are_mixed_into_train_only_up_to_their_share(percent: int)
     assert percent / 100 - 0.01 < share <= percent / 100
     assert not any(one["made_by"] == "import:chat" for one in app.rows(dataset.digest, "held_out"))
     assert not handlers.build_dataset(app, "reports", "").created
+    manifest = DatasetManifest.parse(app.store.get(dataset.manifest))
+    rows = sum(one["made_by"] == "import:chat" for one in train)
+    assert manifest.imports == (ImportCount("chat", "MIT", 30, "chat.jsonl", rows),)
+    assert manifest.teacher_tokens == 70
+
+
+def test_an_import_that_appears_during_a_build_is_not_mixed_in_without_its_licence() -> None:
+    app = with_extras([row(sentence(1), made_by="import:late")], RowPolicy(replay_percent=50, replay=("late",)))
+    with pytest.raises(Aborted):
+        handlers.build_dataset(app, "reports", "")
+
+
+def test_counts_documents_and_rows_by_language_and_says_which_have_no_templates() -> None:
+    made = [row(sentence(n), f"doc_{0:032d}", made_by="teacher:wise", language="de") for n in (1, 2)]
+    app = with_extras(made, RowPolicy())
+    for number in range(60, 70):
+        handlers.on_document(app, replace(put_document(app.store, number), language="fi"))
+    dataset = handlers.build_dataset(app, "reports", "").dataset
+    languages = DatasetManifest.parse(app.store.get(dataset.manifest)).languages
+    assert languages["de"].rows == 2 and languages["fi"].rows >= 10
+    assert sum(count.rows for count in languages.values()) == dataset.train_rows + dataset.held_out_rows
+    assert {tag: (count.documents, count.has_templates) for tag, count in languages.items()} == {
+        "": (60, False),
+        "fi": (10, False),
+        "de": (0, True),
+    }

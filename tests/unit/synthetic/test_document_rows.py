@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from services.synthetic.building.maker import StructureRows
-from services.synthetic.domain import Conversation, DocumentRows, Grounding, Kind, Row, Specialist, Text
+from services.synthetic.domain import Conversation, DocumentRows, Grounding, Kind, Row, RowNeeds, Specialist, Text
 from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
 from services.synthetic.rows.grounding import unsupported
 from services.synthetic.rows.places import count_characters
@@ -87,7 +87,7 @@ def test_rows_fit_by_a_real_tokenizer_that_counts_the_whole_row() -> None:
         result = make_rows(make_document(text, language), plain(text), specialist(400), counter)
         for row in result.rows:
             texts = [row.system_prompt, *(content for _, content in row.messages)]
-            assert row.tokens == sum(counter.count(texts)) + counter.message_tokens * len(texts) <= 400
+            assert row.tokens == sum(counter.count(texts)) + 6 * len(texts) <= 400
         assert covered(text, result.rows) >= 0.98
 
 
@@ -102,9 +102,11 @@ def test_rows_are_different_from_one_another() -> None:
 
 def test_answers_have_at_most_four_times_the_texts_characters() -> None:
     for name, (_, text) in row_texts.ALL.items():
-        own = tuple(OwnTask(f"own-{number}", "Assess the risks.") for number in range(6))
-        rows = made(name, specialist(own=own)).rows
-        assert sum(len(row.completion) for row in rows if row.places) <= 4 * len(text)
+        own = tuple(OwnTask(f"own-{number}", f"Assess the risks in form {number}.") for number in range(6))
+        result = made(name, specialist(own=own))
+        assert sum(len(row.completion) for row in result.rows if row.places) <= 4 * len(text)
+        (refused,) = [entry for entry in result.left_out if entry.reason == "many_answers"]
+        assert refused.rows > 0 and refused.characters == 0
 
 
 def test_a_report_gives_every_task() -> None:
@@ -325,7 +327,9 @@ def test_places_are_disjoint_and_hold_the_answer_for_random_documents() -> None:
 def test_the_maker_can_be_pickled_and_makes_the_same_rows() -> None:
     maker = pickle.loads(pickle.dumps(StructureRows()))
     document, text = make_document(row_texts.MAIL), plain(row_texts.MAIL)
-    assert maker.make(document, text, specialist(), COUNTER, ()) == make_rows(document, text, specialist(), COUNTER)
+    needs = RowNeeds(quiz_questions=3, extra_rows=2)
+    expected = make_rows(document, text, specialist(), COUNTER, needs=needs)
+    assert maker.make(document, text, specialist(), COUNTER, (), needs=needs) == expected
 
 
 def test_a_document_of_another_language_tag_has_its_languages_wordings() -> None:

@@ -1,15 +1,18 @@
 """Erased documents, and the datasets that are superseded."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
-from services.synthetic.domain import Dataset
+from services.synthetic.domain import Dataset, DocumentPage, Row
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.handlers import build_dataset, on_document
 from services.synthetic.ports import Holdings
 from tailor.events.erased import Erased, Forgotten
-from tailor.words import DatasetKind
-from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, MemoryRepository, make_app, put_document
+from tailor.words import DatasetKind, RowPolicy
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, ListedRows, MemoryRepository, make_app, put_document
+
+REPLAY = RowPolicy(replay_percent=50, replay=("chat",))
 
 
 class MemoryHoldings(Holdings):
@@ -79,7 +82,7 @@ def build(numbers: int = 40) -> tuple[FakeSynthetic, MemoryRepository, Dataset]:
 
 
 def forget(app: FakeSynthetic, repository: MemoryRepository, document_id: str) -> Forgotten:
-    return DatasetEraser(app, MemoryHoldings(repository)).forget(Erased(document_id, "ers_1"))
+    return DatasetEraser(app, MemoryHoldings(repository), lambda _: 0).forget(Erased(document_id, "ers_1"))
 
 
 def test_supersedes_a_dataset_with_rows_of_the_document_and_deletes_its_bytes() -> None:
@@ -92,8 +95,8 @@ def test_supersedes_a_dataset_with_rows_of_the_document_and_deletes_its_bytes() 
     assert forgotten.datasets == (old.digest,)
     keys = [key for bucket, key in app.store.objects if bucket == "datasets"]
     assert f"{old.digest}/manifest.json" not in keys and f"{new.digest}/manifest.json" in keys
-    # The manifest, train, held-out, two of sources, and the segment's two of 13-grams.
-    assert len(keys) == 7
+    # The manifest, train, its quiz, held-out, two of sources, and the segment's two of 13-grams.
+    assert len(keys) == 8
 
 
 def test_forgetting_is_idempotent() -> None:
@@ -119,12 +122,36 @@ def test_keeps_datasets_without_rows_of_the_document() -> None:
     app, repository, old = build()
     on_document(app, put_document(app.store, 99))
     forgotten = forget(app, repository, f"doc_{99:032d}")
-    assert dict(forgotten.counts) == {"documents": 1, "datasets": 0, "objects": 0}
+    assert dict(forgotten.counts) == {"documents": 1, "imported_rows": 0, "datasets": 0, "objects": 0}
     assert list(repository.datasets.values()) == [old]
 
 
 def test_ignores_an_erased_document_that_arrives_late() -> None:
     late = put_document(make_app().store, 7)
-    app = make_app(erased={late.document_id}, list_documents=lambda _: [[late]])
+    app = make_app(erased={late.document_id}, list_documents=lambda *_: [DocumentPage((late,))])
     on_document(app, late)
     assert app.repository.document(late.document_id) is None
+
+
+def test_erasing_a_text_supersedes_the_datasets_with_its_rows_only() -> None:
+    names = ("txt_1", "txt_2", "txt_3")
+    rows = {name: Row("example", (name,), (("user", "Who?"), ("assistant", f"{name}."))) for name in names}
+    taught = [replace(rows[name], made_by="import:chat", tokens=5) for name in ("txt_1", "txt_2")]
+    extra = ListedRows(taught)
+    app = make_app(extra_rows=(extra,), specialists={"reports": replace(SPECIALIST, rows=REPLAY)})
+    for number in range(40):
+        on_document(app, put_document(app.store, number))
+    old = build_dataset(app, SPECIALIST.name, "").dataset
+    assert old.documents == 40 and {"txt_1", "txt_2"} <= app.documents(old.digest)
+
+    def forget_row(text_id: str) -> int:
+        before = len(extra.listed)
+        extra.listed[:] = [row for row in extra.listed if text_id not in row.document_ids]
+        return before - len(extra.listed)
+
+    eraser = DatasetEraser(app, MemoryHoldings(app.repository), forget_row)
+    assert not any(eraser.forget(Erased("txt_3", "ers_1")).counts.values())
+    forgotten = eraser.forget(Erased("txt_1", "ers_1"))
+    (new,) = app.repository.datasets.values()
+    assert forgotten.datasets == (old.digest,) and forgotten.counts["imported_rows"] == 1
+    assert "txt_1" not in app.documents(new.digest) and "txt_2" in app.documents(new.digest)

@@ -1,6 +1,7 @@
 """Builds, previews and the scheduler's tick."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from services.synthetic import handlers
 from services.synthetic.corpus import SEGMENT_DOCUMENTS
-from services.synthetic.domain import BuildPolicy, BuildProgress, Document, Judgement, Specialist
+from services.synthetic.domain import BuildPolicy, BuildProgress, DocumentPage, Judgement, Specialist
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -162,26 +163,58 @@ def test_waits_for_another_replicas_build_then_aborts() -> None:
 
 
 def test_reads_documents_before_a_specialist_once_per_revision() -> None:
-    asked: list[str] = []
+    asked: list[tuple[str, int]] = []
     store = MemoryStore()
 
-    def list_documents(name: str) -> list[list[Document]]:
-        asked.append(name)
-        return [[put_document(store, number) for number in range(60)]]
+    def list_documents(name: str, changed_since: int) -> list[DocumentPage]:
+        asked.append((name, changed_since))
+        return [DocumentPage(tuple(put_document(store, number) for number in range(60)), 9)]
 
     app = make_app(store=store, list_documents=list_documents)
     app.specialists["reports"] = replace(SPECIALIST, policy=BuildPolicy(1))
     assert handlers.tick(app)[0].dataset.train_rows > 0
     handlers.tick(app)
-    assert asked == ["reports"]
+    assert asked == [("reports", 0)]
     handlers.on_specialist(app, replace(SPECIALIST, revision=2))
     handlers.tick(app)
-    assert asked == ["reports", "reports"]
+    assert asked == [("reports", 0), ("reports", 0)]
+    handlers.build_dataset(app, "reports", "")
+    assert asked[2:] == [("reports", 9)]
+
+
+class Gone(Exception):
+    """The process ends here."""
+
+
+def test_a_build_reads_only_what_changed_and_again_what_a_killed_process_did_not_finish() -> None:
+    asked: list[int] = []
+    store, is_killed = MemoryStore(), True
+
+    def list_documents(name: str, changed_since: int) -> Iterator[DocumentPage]:
+        asked.append(changed_since)
+        cursor = 10 * len(asked)
+        yield DocumentPage(tuple(put_document(store, number) for number in range(changed_since, 40)), cursor)
+        if is_killed:
+            raise Gone
+        yield DocumentPage(tuple(put_document(store, number) for number in range(40, 60)), cursor)
+
+    app = make_app(store=store, list_documents=list_documents)
+    with pytest.raises(Gone):
+        handlers.build_dataset(app, "reports", "")
+    is_killed = False
+    assert handlers.build_dataset(app, "reports", "").dataset.documents == 60
+    handlers.build_dataset(app, "reports", "")
+    handlers.build_dataset(app, "reports", "")
+    assert asked == [0, 0, 20, 30]
 
 
 def test_a_build_on_command_includes_documents_whose_events_have_not_arrived() -> None:
     shown, store = 20, MemoryStore()
-    app = make_app(store=store, list_documents=lambda _: [[put_document(store, number) for number in range(shown)]])
+
+    def list_documents(name: str, changed_since: int) -> list[DocumentPage]:
+        return [DocumentPage(tuple(put_document(store, number) for number in range(shown)))]
+
+    app = make_app(store=store, list_documents=list_documents)
     before = handlers.build_dataset(app, "reports", "").dataset
     shown = 60
     after = handlers.build_dataset(app, "reports", "")
@@ -240,3 +273,16 @@ def test_equal_corpora_give_equal_bytes() -> None:
     first, second = filled(), filled()
     digests = {handlers.build_dataset(app, "reports", "").dataset.digest for app in (first, second)}
     assert len(digests) == 1 and first.store.objects == second.store.objects
+
+
+def test_nothing_is_built_for_a_deleted_specialist_and_older_revisions_do_not_return() -> None:
+    app = make_app()
+    handlers.forget_specialist(app, SPECIALIST.name, SPECIALIST.revision + 1)
+    handlers.on_specialist(app, SPECIALIST)
+    assert handlers.tick(app) == []
+    with pytest.raises(NotFound):
+        handlers.find_specialist(app, SPECIALIST.name)
+    again = replace(SPECIALIST, revision=SPECIALIST.revision + 2)
+    handlers.on_specialist(app, again)
+    handlers.forget_specialist(app, SPECIALIST.name, SPECIALIST.revision + 1)
+    assert handlers.find_specialist(app, SPECIALIST.name) == again

@@ -1,21 +1,26 @@
 """Importing rows over fakes: what is accepted, going on after an interruption, and the rows that specialists get."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
 
-from services.synthetic.domain import Grounding, Row, Specialist
+from services.synthetic.domain import CleanTexts, Grounding, Row, Specialist, fingerprint
 from services.synthetic.imports.domain import (
     DatasetImport,
+    ImportFile,
     ImportSpec,
     Messages,
     RowRejection,
     add_counts,
+    content_id,
     find_rejection,
     is_shared,
     make_row,
+    row_text_id,
 )
+from services.synthetic.imports.erasures import ImportEraser
 from services.synthetic.imports.handlers import ImportCommands
 from services.synthetic.imports.ports import ImportFiles, Imports
 from services.synthetic.imports.rows import ImportedRows
@@ -31,7 +36,7 @@ from tailor.errors import (
     Unavailable,
 )
 from tailor.storage.ref import Ref
-from tailor.words import RowPolicy
+from tailor.words import Labels, RowPolicy
 
 SPEC = ImportSpec("chat", "CC-BY-4.0", 100, "chats.jsonl")
 
@@ -43,6 +48,8 @@ def chat(number: int) -> Messages:
 class MemoryImports(Imports):
     def __init__(self) -> None:
         self.items: dict[str, DatasetImport] = {}
+        self.ids: dict[str, tuple[str, int]] = {}
+        self.locked: set[str] = set()
 
     def find(self, name: str) -> DatasetImport | None:
         return self.items.get(name)
@@ -53,19 +60,39 @@ class MemoryImports(Imports):
     def begin(self, spec: ImportSpec, request_id: str) -> DatasetImport:
         return self.items.setdefault(spec.name, DatasetImport(spec, request_id))
 
-    def add_part(self, item: DatasetImport, rows: int, rejected: Mapping[str, int]) -> DatasetImport | None:
+    @contextmanager
+    def changing(self, name: str) -> Iterator[None]:
+        assert name not in self.locked
+        self.locked.add(name)
+        yield
+        self.locked.remove(name)
+
+    def add_part(self, item: DatasetImport, rows: Sequence[Row], rejected: Mapping[str, int]) -> DatasetImport | None:
         if self.items.get(item.spec.name) != item:
             return None
+        self.ids |= {key: (item.spec.name, item.parts) for row in rows for key in row.document_ids}
         counts = add_counts(item.rejected, rejected)
-        self.items[item.spec.name] = replace(item, parts=item.parts + 1, rows=item.rows + rows, rejected=counts)
+        self.items[item.spec.name] = replace(item, parts=item.parts + 1, rows=item.rows + len(rows), rejected=counts)
         return self.items[item.spec.name]
 
-    def finish(self, item: DatasetImport, file: Ref) -> DatasetImport:
-        self.items[item.spec.name] = replace(item, file=file)
-        return self.items[item.spec.name]
+    def finish(self, item: DatasetImport) -> DatasetImport:
+        assert item.spec.name in self.locked
+        self.items[item.spec.name] = item
+        return item
+
+    def find_text(self, text_id: str) -> str | None:
+        return self.ids[text_id][0] if text_id in self.ids else None
+
+    def texts(self, name: str) -> Iterator[tuple[str, int]]:
+        yield from [(key, part) for key, (owner, part) in self.ids.items() if owner == name]
+
+    def drop_texts(self, text_ids: Sequence[str]) -> None:
+        for key in text_ids:
+            self.ids.pop(key, None)
 
     def drop(self, name: str) -> None:
         self.items.pop(name, None)
+        self.drop_texts([key for key, _ in self.texts(name)])
 
 
 class MemoryFiles(ImportFiles):
@@ -77,23 +104,39 @@ class MemoryFiles(ImportFiles):
         self.parts[name, number] = rows
 
     def part_ids(self, name: str, parts: int) -> set[str]:
-        return {row.row_id for number in range(parts) for row in self.parts[name, number]}
+        return {content_id(row) for number in range(parts) for row in self.parts[name, number]}
 
-    def join(self, name: str, parts: int) -> Ref:
-        rows = [row for number in range(parts) for row in self.parts[name, number]]
-        self.joined[name] = sorted(rows, key=lambda row: row.row_id)
-        return Ref(f"s3://datasets/{name}", f"{len(rows):064x}", 1)
+    def join(self, name: str, parts: int) -> ImportFile:
+        return self._put(name, [row for number in range(parts) for row in self.parts[name, number]])
 
-    def drop_parts(self, name: str) -> None:
-        for key in [key for key in self.parts if key[0] == name]:
-            del self.parts[key]
+    def _put(self, name: str, rows: Sequence[Row]) -> ImportFile:
+        ref = Ref(f"s3://datasets/{name}/{fingerprint(*(row.row_id for row in rows))}", f"{len(rows):064x}", 1)
+        self.joined[ref.key] = sorted(rows, key=lambda row: row.row_id)
+        return ImportFile(ref, len(rows))
+
+    def drop_from_part(self, name: str, number: int, text_ids: Collection[str]) -> None:
+        self.parts[name, number] = without(self.parts[name, number], text_ids)
+
+    def drop_from_file(self, name: str, file: Ref, text_ids: Collection[str]) -> ImportFile:
+        return self._put(name, without(self.joined[file.key], text_ids))
+
+    def keep_only(self, name: str, file: Ref) -> None:
+        self.delete(name, file.key)
 
     def read(self, file: Ref) -> Iterator[Row]:
+        if file.key not in self.joined:
+            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.")
         yield from self.joined[file.key]
 
-    def delete(self, name: str) -> None:
-        self.drop_parts(name)
-        self.joined.pop(name, None)
+    def delete(self, name: str, kept: str = "") -> None:
+        for part in [part for part in self.parts if part[0] == name]:
+            del self.parts[part]
+        for key in [key for key in self.joined if key.startswith(f"{name}/") and key != kept]:
+            del self.joined[key]
+
+
+def without(rows: Sequence[Row], text_ids: Collection[str]) -> list[Row]:
+    return [row for row in rows if not set(row.document_ids) & set(text_ids)]
 
 
 @dataclass
@@ -102,27 +145,36 @@ class Barrier:
 
     answers: int = 10**6
     asked: list[str] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, texts: Sequence[str]) -> tuple[str, ...]:
+    def __call__(self, row_id: str, texts: Sequence[str], labels: Labels) -> CleanTexts:
         if self.answers <= 0:
             raise Unavailable(Reason.UNAVAILABLE, "anonymization does not answer.")
         self.answers -= 1
         if any("forbidden" in text for text in texts):
             raise InvalidArgument(Reason.TEXT_TOO_LONG, "No.")
         self.asked += texts
-        return tuple(text.replace("Ada", "Eve") for text in texts)
+        self.texts[row_id] = " ".join(texts)
+        return CleanTexts(tuple(text.replace("Ada", "Eve") for text in texts), sum(text.count("Ada") for text in texts))
+
+    def find(self, text: str) -> list[str]:
+        """The ids of the rows with a text, as ResolveSubject gives them."""
+        return [row_id for row_id, whole in self.texts.items() if text in whole]
 
 
 class World:
     def __init__(self) -> None:
         self.imports, self.files, self.barrier = MemoryImports(), MemoryFiles(), Barrier()
-        self.commands = ImportCommands(self.imports, self.files, self.barrier, max_rows=100)
+        self.erased: set[str] = set()
+        self.commands = ImportCommands(self.imports, self.files, self.barrier, self.erased, max_rows=100)
+        self.eraser = ImportEraser(self.imports, self.files, self.erased)
 
     def run(self, *chunks: Sequence[Messages], spec: ImportSpec = SPEC, request_id: str = "one") -> DatasetImport:
         return self.commands.run(spec, request_id, iter(chunks)).item
 
     def texts(self, name: str = "chat") -> list[str]:
-        return sorted(row.prompt for row in self.files.joined[name])
+        item = self.imports.items[name]
+        return sorted(row.prompt for row in self.files.read(item.file)) if item.file else []
 
 
 def test_every_text_passes_the_barrier_and_only_the_result_is_stored() -> None:
@@ -218,7 +270,7 @@ def test_two_calls_do_not_add_the_same_chunk_twice() -> None:
     def chunks() -> Iterator[Sequence[Messages]]:
         yield [chat(1)]
         item = world.imports.items["chat"]
-        world.imports.add_part(item, 1, {})
+        world.imports.add_part(item, [], {})
         yield [chat(2)]
 
     with pytest.raises(Aborted):
@@ -253,7 +305,10 @@ def test_refuses_an_invalid_import_with_the_field(values: dict[str, str | int], 
 
 
 class Words(TokenCounter):
-    digest, context_tokens, message_tokens = "words", 1000, 5
+    digest, context_tokens = "words", 1000
+
+    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
+        return 5 * (len(contents) + has_system)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
@@ -269,7 +324,7 @@ def replaying(*names: str, name: str = "reports") -> Specialist:
 
 
 def extra_rows(world: World) -> ImportedRows:
-    return ImportedRows(world.imports, world.files, OneTokenizer())
+    return ImportedRows(world.imports, world.files, OneTokenizer(), world.erased)
 
 
 def test_a_specialist_gets_the_rows_of_the_imports_that_it_names_sorted_by_id() -> None:
@@ -290,11 +345,12 @@ def test_counts_tokens_by_the_base_with_those_of_the_template() -> None:
 
 
 def test_a_share_is_a_fixed_part_of_the_rows() -> None:
-    ids = [make_row("chat", chat(number)).row_id for number in range(1000)]
-    few = {row_id for row_id in ids if is_shared(row_id, 10)}
+    rows = [make_row("chat", chat(number)) for number in range(1000)]
+    few = {row for row in rows if is_shared(row, 10)}
     assert 60 < len(few) < 140
-    assert few <= {row_id for row_id in ids if is_shared(row_id, 30)}
-    assert all(is_shared(row_id, 100) for row_id in ids)
+    assert few <= {row for row in rows if is_shared(row, 30)}
+    assert all(is_shared(row, 100) for row in rows)
+    assert few == {row for row in rows if is_shared(replace(row, document_ids=("txt_1",)), 10)}
     world = World()
     world.run([chat(number) for number in range(80)], spec=replace(SPEC, share_percent=30))
     assert 10 < len(list(extra_rows(world).rows(replaying("chat")))) < 40
@@ -319,3 +375,55 @@ def test_the_fingerprint_changes_with_the_imports_in_use() -> None:
     assert extra.fingerprint(specialist) != before
     world.commands.forget("chat")
     assert extra.fingerprint(specialist) == before
+
+
+def test_erasing_a_row_takes_it_and_every_other_erased_row_out_of_the_file() -> None:
+    world = World()
+    world.run([chat(1), chat(2)], [chat(3), (("user", "Who?"), ("assistant", "Nobody."))])
+    before = world.imports.items["chat"].file
+    first, second = world.barrier.find("Ada 1"), world.barrier.find("Ada 3")
+    world.erased |= {*first, *second}
+    assert world.eraser.forget(first[0]) == 2
+    item = world.imports.items["chat"]
+    assert (item.rows, item.rejected, world.texts()) == (2, {"erased": 2}, ["Who is Eve 2?", "Who?"])
+    assert item.file is not None and list(world.files.joined) == [item.file.key] and item.file != before
+    assert [world.eraser.forget(key) for key in (*first, *second, "txt_unknown")] == [0, 0, 0]
+    assert world.imports.items["chat"] == item
+
+
+def test_a_row_without_a_personal_value_has_no_id_to_erase() -> None:
+    world = World()
+    world.run([chat(1), (("user", "Who?"), ("assistant", "Nobody."))])
+    rows = list(extra_rows(world).rows(replaying("chat")))
+    assert sorted(row.document_ids for row in rows) == [(), tuple(world.barrier.find("Ada 1"))]
+
+
+def test_a_row_that_is_erased_during_its_import_is_not_stored() -> None:
+    world = World()
+
+    def chunks() -> Iterator[Sequence[Messages]]:
+        yield [chat(1), chat(2)]
+        # Of a stored chunk, and of rows that have not been sent yet.
+        world.erased |= {*world.barrier.find("Ada 1"), row_text_id(world.imports.items["chat"], 3)}
+        assert world.eraser.forget(world.barrier.find("Ada 1")[0]) == 1
+        yield [chat(3), chat(4), chat(5)]
+
+    item = world.commands.run(SPEC, "one", chunks()).item
+    assert (item.rows, item.rejected) == (3, {"erased": 2})
+    assert world.texts() == ["Who is Eve 2?", "Who is Eve 3?", "Who is Eve 5?"]
+    assert not world.barrier.find("Ada 4")
+
+
+def test_a_row_that_another_replica_erased_gives_no_rows_even_before_its_file_is_written_again() -> None:
+    world = World()
+    world.run([chat(1), chat(2)])
+    world.erased |= set(world.barrier.find("Ada 1"))
+    assert [row.prompt for row in extra_rows(world).rows(replaying("chat"))] == ["Who is Eve 2?"]
+
+
+def test_a_build_that_reads_a_replaced_file_is_retried() -> None:
+    world = World()
+    world.run([chat(1)])
+    world.files.joined.clear()
+    with pytest.raises(Aborted):
+        list(extra_rows(world).rows(replaying("chat")))

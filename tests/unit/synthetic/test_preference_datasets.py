@@ -127,7 +127,7 @@ def test_no_dataset_has_pairs_of_an_erased_deliverable() -> None:
     old = handlers.build_dataset(app, "reports", "", PREFERENCE).dataset
     before = app.documents(old.digest)
     erased = min(before)
-    forgotten = DatasetEraser(app, MemoryHoldings(repository)).forget(Erased(erased, "ers_1"))
+    forgotten = DatasetEraser(app, MemoryHoldings(repository), lambda _: 0).forget(Erased(erased, "ers_1"))
     (new,) = [dataset for dataset in repository.datasets.values() if dataset.kind is PREFERENCE]
     assert new.digest != old.digest and app.documents(new.digest) == before - {erased}
     assert forgotten.datasets == (old.digest,) and forgotten.counts["datasets"] == 1

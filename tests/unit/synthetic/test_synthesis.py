@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sacrebleu.metrics import CHRF
 
+from services.synthetic.adapters.translation_score import ChrfScore
 from services.synthetic.domain import Specialist
 from services.synthetic.synthesis.answers import parse_mark, parse_rows, parse_text
 from services.synthetic.synthesis.checks import RowChecks, make_candidate
@@ -26,7 +26,7 @@ from services.synthetic.synthesis.domain import (
 from services.synthetic.synthesis.handlers import check_spec
 from services.synthetic.synthesis.plan import Seed, SynthesisPlan
 from services.synthetic.synthesis.prompts import teacher_messages
-from services.synthetic.synthesis.similar import HeldOutTexts, SimilarTexts, chrf, is_copy
+from services.synthetic.synthesis.similar import HeldOutTexts, SimilarTexts, is_copy
 from tailor.errors import InvalidArgument
 from tailor.words import OwnTask, RowPolicy
 from tests.synthesis import WordCounter, distinct, missing_numbers, passage, rows_json
@@ -97,16 +97,17 @@ def test_one_code_fence_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hypothesis", "reference"),
+    ("hypothesis", "reference", "score"),
     [
-        ("The policy has 17 parts.", "The policy has 17 parts."),
-        ("The policy has seven parts.", "The policy has 17 parts."),
-        ("Nothing alike", "The policy has 17 parts."),
-        ("Übersetzung der Richtlinie", "Die Übersetzung einer Richtlinie"),
+        ("The policy has 17 parts.", "The policy has 17 parts.", 100.0),
+        # Popović (2015): for "abc" against "abcd" the mean precision of 1- to 3-grams is 1, their mean recall (3/4 + 2/3 + 1/2) / 3.
+        ("abc", "abcd", 100 * 5 * (23 / 36) / (4 + 23 / 36)),
+        ("xyz", "abcd", 0.0),
+        ("", "abcd", 0.0),
     ],
 )
-def test_chrf_is_that_of_sacrebleu(hypothesis: str, reference: str) -> None:
-    assert chrf(hypothesis, reference) == pytest.approx(CHRF().sentence_score(hypothesis, [reference]).score, abs=0.01)
+def test_scores_a_translation_by_chrf(hypothesis: str, reference: str, score: float) -> None:
+    assert ChrfScore()(hypothesis, reference) == pytest.approx(score, abs=0.01)
 
 
 def test_finds_near_duplicates_and_no_others() -> None:

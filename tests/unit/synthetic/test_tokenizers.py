@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from services.synthetic.adapters import tokenizers as adapter
 from services.synthetic.adapters.tokenizers import StoredTokenizers, make_counter, read_context, split_batches
@@ -77,18 +78,47 @@ def test_batches_do_not_change_the_counts(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_the_template_adds_at_least_its_control_tokens(template: Any) -> None:
     # <|im_start|>, "user" and a line break in one or more tokens, <|im_end|> and a line break.
-    assert counter(**{"tokenizer_config.json": described(template)}).message_tokens >= 5
+    counted = counter(**{"tokenizer_config.json": described(template)})
+    for turns in (2, 4, 20):
+        assert counted.template_tokens(["x"] * turns, has_system=False) >= 5 * turns
 
 
-def test_a_system_prompt_of_the_templates_own_counts() -> None:
-    plain = counter().message_tokens
-    assert counter(**{"tokenizer_config.json": described(SYSTEM_BY_ITSELF)}).message_tokens > plain + 2
+def test_a_system_prompt_of_the_templates_own_counts_once_and_only_without_another() -> None:
+    plain, own = counter(), counter(**{"tokenizer_config.json": described(SYSTEM_BY_ITSELF)})
+    added = [
+        own.template_tokens(["x"] * n, has_system=False) - plain.template_tokens(["x"] * n, has_system=False)
+        for n in (2, 8)
+    ]
+    assert added[0] == added[1] > 4
+    for turns in (2, 8):
+        contents = ["x"] * turns
+        assert own.template_tokens(contents, has_system=True) == plain.template_tokens(contents, has_system=True)
+
+
+def test_a_content_that_may_join_with_the_template_counts_one_more() -> None:
+    counted = counter()
+    plain = counted.template_tokens(("Why?", "So."), has_system=False)
+    assert counted.template_tokens(("\nWhy?", "So. "), has_system=False) == plain + 2
+    assert counted.template_tokens(("", "So."), has_system=False) == plain + 1
+
+
+def test_a_template_whose_text_joins_with_words_counts_one_more_for_each() -> None:
+    # The tokenizer has "The" with a blank before it as one token, and no token for it without.
+    joined = "{% for message in messages %}<|im_start|>{{ message.role }} {{ message.content }}<|im_end|>{% endfor %}"
+    counted = counter(**{"tokenizer_config.json": described(joined)})
+    assert counted.template.joins_words and not counter().template.joins_words
+    tokenizer = Tokenizer.from_str(base_files()["tokenizer.json"])
+    for contents in (("x", "x"), ("An owner", "The control failed."), ("Why?", "The end.")):
+        text = f"<|im_start|>user {contents[0]}<|im_end|><|im_start|>assistant {contents[1]}<|im_end|>"
+        actual = len(tokenizer.encode(text, add_special_tokens=False))
+        counts = sum(counted.count(contents)) + counted.template_tokens(contents, has_system=False)
+        assert actual <= counts <= actual + 2
 
 
 def test_the_file_of_the_template_goes_before_the_description() -> None:
-    files = {"chat_template.jinja": SYSTEM_BY_ITSELF}
-    own = counter(**{"tokenizer_config.json": described(SYSTEM_BY_ITSELF)}).message_tokens
-    assert counter(**files).message_tokens == own
+    by_file = counter(**{"chat_template.jinja": SYSTEM_BY_ITSELF})
+    described_by = counter(**{"tokenizer_config.json": described(SYSTEM_BY_ITSELF)})
+    assert by_file.template == described_by.template != counter().template
 
 
 @pytest.mark.parametrize(
@@ -204,7 +234,7 @@ def test_a_counter_can_be_sent_to_another_process() -> None:
     counted = counter()
     copied = pickle.loads(pickle.dumps(counted))
     assert copied.count(list(TEXTS)) == counted.count(list(TEXTS))
-    assert (copied.message_tokens, copied.context_tokens) == (counted.message_tokens, 2048)
+    assert (copied.template, copied.context_tokens) == (counted.template, 2048)
     assert copied.count(["<|im_end|>"]) == counted.count(["<|im_end|>"])
 
 

@@ -12,7 +12,11 @@ from tailor.datasets import (
     DatasetManifest,
     Figures,
     IdFiles,
+    ImportCount,
+    LanguageCount,
     LeftOutCount,
+    QuizFiles,
+    QuizKind,
     SplitFiles,
 )
 from tailor.errors import FailedPrecondition, Reason
@@ -52,11 +56,25 @@ def test_files_lie_in_the_datasets_bucket() -> None:
     assert (first.ref.uri, first.ref.sha256, first.ref.size_bytes) == ("s3://datasets/files/a.parquet", "aa", 100)
 
 
-def test_a_dataset_of_documents_names_no_judgements() -> None:
-    manifest = DatasetManifest(DatasetKind.SFT, "reports", splits={})
+def test_a_dataset_of_documents_names_its_imports_and_languages_and_no_judgements() -> None:
+    manifest = DatasetManifest(
+        DatasetKind.SFT,
+        "reports",
+        splits={},
+        imports=(ImportCount("chat", "CC-BY-4.0", 20, "chat.jsonl", 7),),
+        languages={"is": LanguageCount(rows=3, documents=1, has_templates=False)},
+    )
     value = manifest.as_json()
     assert "judgements" not in value and "teacher" not in value
     assert DatasetManifest.parse(json.dumps(value).encode()) == manifest
+
+
+def test_a_dataset_of_documents_has_its_quiz_and_a_dataset_without_one_has_no_questions() -> None:
+    kinds = {QuizKind.LEARNABLE.value: 3, QuizKind.ABSENT.value: 1}
+    quiz = QuizFiles(2, 4, beyond_limit=7, without_questions=1, kinds=kinds, files=(file("q", 4),))
+    manifest = DatasetManifest(DatasetKind.SFT, "reports", splits={}, quiz=quiz)
+    assert DatasetManifest.parse(json.dumps(manifest.as_json()).encode()) == manifest
+    assert DatasetManifest.parse(stored()).quiz == QuizFiles()
 
 
 def test_a_split_that_does_not_exist_has_no_rows() -> None:
@@ -73,6 +91,10 @@ def test_a_split_that_does_not_exist_has_no_rows() -> None:
         {"sources": {"documents": 1, "files": [{"key": "../models/x", "sha256": "a", "size_bytes": 1, "rows": 1}]}},
         {"sources": [{"document_id": "doc_1", "digest": "a"}]},
         {"left_out": {"overlap": 3}},
+        {"quiz": {"documents": 1, "rows": 2, "files": []}},
+        {"quiz": {"kinds": {"hard": 2}}},
+        {"imports": [{"name": "chat", "rows": 3}]},
+        {"languages": {"is": 3}},
         {"figures": {"coverage": "most"}},
     ],
     ids=lambda changes: json.dumps(changes)[:40],

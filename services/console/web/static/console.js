@@ -142,13 +142,18 @@ async function askOne(pane, question, signal) {
   }
 }
 
+// An empty field leaves the choice to the specialist.
+function numberOf(text) {
+  return text === "" ? null : Number(text);
+}
+
 function followQuestions(form) {
   const judging = $("#judge");
   let drafts = {};
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const given = new FormData(form);
-    const question = { prompt: given.get("prompt"), max_tokens: Number(given.get("max_tokens")), temperature: Number(given.get("temperature")) };
+    const question = { prompt: given.get("prompt"), max_tokens: numberOf(given.get("max_tokens")), temperature: numberOf(given.get("temperature")) };
     const abort = new AbortController();
     $("#answers").hidden = false;
     $("#go").disabled = true;

@@ -129,6 +129,68 @@ class AnonymizeResponse(_message.Message):
 Global___AnonymizeResponse: _TypeAlias = AnonymizeResponse  # noqa: Y015
 
 @_typing.final
+class AnonymizeRowRequest(_message.Message):
+    """AnonymizeRowRequest holds the texts of a row that does not come from a document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_ID_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    row_id: _builtins.str
+    """`txt_` and 32 hexadecimal digits: the id by which the row can be erased."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts belong together: a value found in one is replaced in all."""
+
+    @_builtins.property
+    def labels(self) -> _common_pb2.Labels:
+        """Labels of the specialist that the row belongs to; they choose among the policy's rules. Without labels, the default table applies."""
+
+    def __init__(
+        self,
+        *,
+        row_id: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _common_pb2.Labels | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "row_id", b"row_id", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnonymizeRowRequest: _TypeAlias = AnonymizeRowRequest  # noqa: Y015
+
+@_typing.final
+class AnonymizeRowResponse(_message.Message):
+    """AnonymizeRowResponse holds the anonymised texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: _builtins.int
+    SURROGATES_FIELD_NUMBER: _builtins.int
+    surrogates: _builtins.int
+    """Number of recorded surrogates; if 0, ResolveSubject never names the row."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts with surrogates, in order."""
+
+    def __init__(
+        self,
+        *,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        surrogates: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["surrogates", b"surrogates", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnonymizeRowResponse: _TypeAlias = AnonymizeRowResponse  # noqa: Y015
+
+@_typing.final
 class AnonymizePromptRequest(_message.Message):
     """AnonymizePromptRequest holds the texts of one prompt."""
 
@@ -438,7 +500,7 @@ class ResolveSubjectResponse(_message.Message):
     """Number of vault entries destroyed; with dry_run, that would be destroyed."""
     @_builtins.property
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the documents that contain the value, sorted."""
+        """Ids of the documents (`doc_`) and of the rows given to AnonymizeRow (`txt_`) that contain the value, sorted."""
 
     def __init__(
         self,
@@ -492,3 +554,83 @@ class LiftSubjectResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LiftSubjectResponse: _TypeAlias = LiftSubjectResponse  # noqa: Y015
+
+@_typing.final
+class CountTrueValuesRequest(_message.Message):
+    """CountTrueValuesRequest is one message of a stream: first all texts, in any number of messages, then the documents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: _builtins.int
+    KNOWN_TEXTS_FIELD_NUMBER: _builtins.int
+    DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts to search."""
+
+    @_builtins.property
+    def known_texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts whose true values do not count, such as the prompts and the answers of a model that never saw the documents."""
+
+    @_builtins.property
+    def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of documents, at most 1,000 in one message. Texts after the first id are ignored."""
+
+    def __init__(
+        self,
+        *,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        known_texts: _abc.Iterable[_builtins.str] | None = ...,
+        document_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_ids", b"document_ids", "known_texts", b"known_texts", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountTrueValuesRequest: _TypeAlias = CountTrueValuesRequest  # noqa: Y015
+
+@_typing.final
+class CountTrueValuesResponse(_message.Message):
+    """CountTrueValuesResponse holds counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Number of different true values found, by type. Single words of names are not counted."""
+
+    def __init__(
+        self,
+        *,
+        counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountTrueValuesResponse: _TypeAlias = CountTrueValuesResponse  # noqa: Y015

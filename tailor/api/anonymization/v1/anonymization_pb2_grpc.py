@@ -40,6 +40,11 @@ class AnonymizationServiceStub:
                 request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeResponse.FromString,
                 _registered_method=True)
+        self.AnonymizeRow = channel.unary_unary(
+                '/tailor.api.anonymization.v1.AnonymizationService/AnonymizeRow',
+                request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRowRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRowResponse.FromString,
+                _registered_method=True)
         self.AnonymizePrompt = channel.unary_unary(
                 '/tailor.api.anonymization.v1.AnonymizationService/AnonymizePrompt',
                 request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizePromptRequest.SerializeToString,
@@ -65,6 +70,11 @@ class AnonymizationServiceStub:
                 request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectResponse.FromString,
                 _registered_method=True)
+        self.CountTrueValues = channel.stream_unary(
+                '/tailor.api.anonymization.v1.AnonymizationService/CountTrueValues',
+                request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.CountTrueValuesRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.CountTrueValuesResponse.FromString,
+                _registered_method=True)
 
 
 class AnonymizationServiceServicer:
@@ -73,6 +83,14 @@ class AnonymizationServiceServicer:
 
     def Anonymize(self, request, context):
         """Anonymize returns a text with surrogates for its personal values. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnonymizeRow(self, request, context):
+        """AnonymizeRow returns the texts of one training row with surrogates, and records under `row_id` which surrogates they contain, so that
+        ResolveSubject finds the row and an erasure reaches it. Idempotent. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters in all.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +122,7 @@ class AnonymizationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResolveSubject(self, request, context):
-        """ResolveSubject finds the documents that contain a person's name, mail address or phone number. It stores a keyed hash of the value, which
+        """ResolveSubject finds the documents and rows that contain a person's name, mail address or phone number. It stores a keyed hash of the value, which
         is masked from then on, and destroys its vault entries. The value itself is neither stored nor passed on. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -119,6 +137,15 @@ class AnonymizationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountTrueValues(self, request_iterator, context):
+        """CountTrueValues counts the true values of documents that occur in texts, such as the answers of a model that was trained on the documents'
+        surrogates. It returns counts only: no true value leaves the service, none is decrypted, and no text is stored or logged. Every call is recorded
+        in the audit log. INVALID_ARGUMENT (TOO_LONG) over 4,096 texts, 2,000,000 characters, or 1,000 ids in one message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AnonymizationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +153,11 @@ def add_AnonymizationServiceServicer_to_server(servicer, server):
                     servicer.Anonymize,
                     request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRequest.FromString,
                     response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeResponse.SerializeToString,
+            ),
+            'AnonymizeRow': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnonymizeRow,
+                    request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRowRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRowResponse.SerializeToString,
             ),
             'AnonymizePrompt': grpc.unary_unary_rpc_method_handler(
                     servicer.AnonymizePrompt,
@@ -151,6 +183,11 @@ def add_AnonymizationServiceServicer_to_server(servicer, server):
                     servicer.LiftSubject,
                     request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectRequest.FromString,
                     response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectResponse.SerializeToString,
+            ),
+            'CountTrueValues': grpc.stream_unary_rpc_method_handler(
+                    servicer.CountTrueValues,
+                    request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.CountTrueValuesRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.CountTrueValuesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -181,6 +218,33 @@ class AnonymizationService:
             '/tailor.api.anonymization.v1.AnonymizationService/Anonymize',
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRequest.SerializeToString,
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnonymizeRow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.anonymization.v1.AnonymizationService/AnonymizeRow',
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRowRequest.SerializeToString,
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRowResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -316,6 +380,33 @@ class AnonymizationService:
             '/tailor.api.anonymization.v1.AnonymizationService/LiftSubject',
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectRequest.SerializeToString,
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.LiftSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTrueValues(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/tailor.api.anonymization.v1.AnonymizationService/CountTrueValues',
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.CountTrueValuesRequest.SerializeToString,
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.CountTrueValuesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class AnonymizationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AnonymizationServiceAsyncStub: ...
     Anonymize: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizeRequest, _anonymization_pb2.AnonymizeResponse]
     """Anonymize returns a text with surrogates for its personal values. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters."""
+    AnonymizeRow: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizeRowRequest, _anonymization_pb2.AnonymizeRowResponse]
+    """AnonymizeRow returns the texts of one training row with surrogates, and records under `row_id` which surrogates they contain, so that
+    ResolveSubject finds the row and an erasure reaches it. Idempotent. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters in all.
+    """
     AnonymizePrompt: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizePromptRequest, _anonymization_pb2.AnonymizePromptResponse]
     """AnonymizePrompt returns the texts of one prompt with surrogates, and the value of each surrogate. The surrogates are drawn only for this
     call, and nothing is stored: no vault entry, no log of content. INVALID_ARGUMENT (PROMPT_TOO_LONG) over 1,024 texts or 200,000 characters in all.
@@ -49,12 +53,17 @@ class AnonymizationServiceStub:
     NOT_FOUND (UNKNOWN_SURROGATE) if the vault has no such surrogate.
     """
     ResolveSubject: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.ResolveSubjectRequest, _anonymization_pb2.ResolveSubjectResponse]
-    """ResolveSubject finds the documents that contain a person's name, mail address or phone number. It stores a keyed hash of the value, which
+    """ResolveSubject finds the documents and rows that contain a person's name, mail address or phone number. It stores a keyed hash of the value, which
     is masked from then on, and destroys its vault entries. The value itself is neither stored nor passed on. Idempotent.
     """
     LiftSubject: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.LiftSubjectRequest, _anonymization_pb2.LiftSubjectResponse]
     """LiftSubject ends the suppression of a name, mail address or phone number: in later texts it has a surrogate again. Erased documents stay
     erased. The value itself is neither stored nor passed on. NOT_FOUND (NOT_SUPPRESSED) if it is not suppressed.
+    """
+    CountTrueValues: _grpc.StreamUnaryMultiCallable[_anonymization_pb2.CountTrueValuesRequest, _anonymization_pb2.CountTrueValuesResponse]
+    """CountTrueValues counts the true values of documents that occur in texts, such as the answers of a model that was trained on the documents'
+    surrogates. It returns counts only: no true value leaves the service, none is decrypted, and no text is stored or logged. Every call is recorded
+    in the audit log. INVALID_ARGUMENT (TOO_LONG) over 4,096 texts, 2,000,000 characters, or 1,000 ids in one message.
     """
 
 @_typing.type_check_only
@@ -64,6 +73,10 @@ class AnonymizationServiceAsyncStub(AnonymizationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Anonymize: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizeRequest, _anonymization_pb2.AnonymizeResponse]  # type: ignore[assignment]
     """Anonymize returns a text with surrogates for its personal values. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters."""
+    AnonymizeRow: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizeRowRequest, _anonymization_pb2.AnonymizeRowResponse]  # type: ignore[assignment]
+    """AnonymizeRow returns the texts of one training row with surrogates, and records under `row_id` which surrogates they contain, so that
+    ResolveSubject finds the row and an erasure reaches it. Idempotent. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters in all.
+    """
     AnonymizePrompt: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizePromptRequest, _anonymization_pb2.AnonymizePromptResponse]  # type: ignore[assignment]
     """AnonymizePrompt returns the texts of one prompt with surrogates, and the value of each surrogate. The surrogates are drawn only for this
     call, and nothing is stored: no vault entry, no log of content. INVALID_ARGUMENT (PROMPT_TOO_LONG) over 1,024 texts or 200,000 characters in all.
@@ -78,12 +91,17 @@ class AnonymizationServiceAsyncStub(AnonymizationServiceStub):
     NOT_FOUND (UNKNOWN_SURROGATE) if the vault has no such surrogate.
     """
     ResolveSubject: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.ResolveSubjectRequest, _anonymization_pb2.ResolveSubjectResponse]  # type: ignore[assignment]
-    """ResolveSubject finds the documents that contain a person's name, mail address or phone number. It stores a keyed hash of the value, which
+    """ResolveSubject finds the documents and rows that contain a person's name, mail address or phone number. It stores a keyed hash of the value, which
     is masked from then on, and destroys its vault entries. The value itself is neither stored nor passed on. Idempotent.
     """
     LiftSubject: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.LiftSubjectRequest, _anonymization_pb2.LiftSubjectResponse]  # type: ignore[assignment]
     """LiftSubject ends the suppression of a name, mail address or phone number: in later texts it has a surrogate again. Erased documents stay
     erased. The value itself is neither stored nor passed on. NOT_FOUND (NOT_SUPPRESSED) if it is not suppressed.
+    """
+    CountTrueValues: _aio.StreamUnaryMultiCallable[_anonymization_pb2.CountTrueValuesRequest, _anonymization_pb2.CountTrueValuesResponse]  # type: ignore[assignment]
+    """CountTrueValues counts the true values of documents that occur in texts, such as the answers of a model that was trained on the documents'
+    surrogates. It returns counts only: no true value leaves the service, none is decrypted, and no text is stored or logged. Every call is recorded
+    in the audit log. INVALID_ARGUMENT (TOO_LONG) over 4,096 texts, 2,000,000 characters, or 1,000 ids in one message.
     """
 
 class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -96,6 +114,16 @@ class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_anonymization_pb2.AnonymizeResponse, _abc.Awaitable[_anonymization_pb2.AnonymizeResponse]]:
         """Anonymize returns a text with surrogates for its personal values. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters."""
+
+    @_abc_1.abstractmethod
+    def AnonymizeRow(
+        self,
+        request: _anonymization_pb2.AnonymizeRowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_anonymization_pb2.AnonymizeRowResponse, _abc.Awaitable[_anonymization_pb2.AnonymizeRowResponse]]:
+        """AnonymizeRow returns the texts of one training row with surrogates, and records under `row_id` which surrogates they contain, so that
+        ResolveSubject finds the row and an erasure reaches it. Idempotent. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters in all.
+        """
 
     @_abc_1.abstractmethod
     def AnonymizePrompt(
@@ -134,7 +162,7 @@ class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _anonymization_pb2.ResolveSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_anonymization_pb2.ResolveSubjectResponse, _abc.Awaitable[_anonymization_pb2.ResolveSubjectResponse]]:
-        """ResolveSubject finds the documents that contain a person's name, mail address or phone number. It stores a keyed hash of the value, which
+        """ResolveSubject finds the documents and rows that contain a person's name, mail address or phone number. It stores a keyed hash of the value, which
         is masked from then on, and destroys its vault entries. The value itself is neither stored nor passed on. Idempotent.
         """
 
@@ -146,6 +174,17 @@ class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_anonymization_pb2.LiftSubjectResponse, _abc.Awaitable[_anonymization_pb2.LiftSubjectResponse]]:
         """LiftSubject ends the suppression of a name, mail address or phone number: in later texts it has a surrogate again. Erased documents stay
         erased. The value itself is neither stored nor passed on. NOT_FOUND (NOT_SUPPRESSED) if it is not suppressed.
+        """
+
+    @_abc_1.abstractmethod
+    def CountTrueValues(
+        self,
+        request_iterator: _MaybeAsyncIterator[_anonymization_pb2.CountTrueValuesRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_anonymization_pb2.CountTrueValuesResponse, _abc.Awaitable[_anonymization_pb2.CountTrueValuesResponse]]:
+        """CountTrueValues counts the true values of documents that occur in texts, such as the answers of a model that was trained on the documents'
+        surrogates. It returns counts only: no true value leaves the service, none is decrypted, and no text is stored or logged. Every call is recorded
+        in the audit log. INVALID_ARGUMENT (TOO_LONG) over 4,096 texts, 2,000,000 characters, or 1,000 ids in one message.
         """
 
 def add_AnonymizationServiceServicer_to_server(servicer: AnonymizationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

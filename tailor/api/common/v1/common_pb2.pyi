@@ -35,6 +35,8 @@ class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Kind.ValueType],
     """The final text that was made from a draft."""
     KIND_EXAMPLE: _Kind.ValueType  # 3
     """A human-written prompt and its answer."""
+    KIND_TEST: _Kind.ValueType  # 4
+    """A golden document: a prompt, its reference and perhaps key insights. It is measured on and never trained on."""
 
 class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
     """Kind is the kind of a published document."""
@@ -47,6 +49,8 @@ KIND_DELIVERABLE: Kind.ValueType  # 2
 """The final text that was made from a draft."""
 KIND_EXAMPLE: Kind.ValueType  # 3
 """A human-written prompt and its answer."""
+KIND_TEST: Kind.ValueType  # 4
+"""A golden document: a prompt, its reference and perhaps key insights. It is measured on and never trained on."""
 Global___Kind: _TypeAlias = Kind  # noqa: Y015
 
 class _Role:

@@ -26,7 +26,7 @@ from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_
 from tailor.api.events.v1 import models_pb2 as tailor_dot_api_dot_events_dot_v1_dot_models__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)tailor/api/evaluation/v1/evaluation.proto\x12\x18tailor.api.evaluation.v1\x1a!tailor/api/common/v1/common.proto\x1a!tailor/api/events/v1/models.proto\"=\n\x0f\x45valuateRequest\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\")\n\x10\x45valuateResponse\x12\x15\n\revaluation_id\x18\x01 \x01(\t\"E\n\x14GetEvaluationRequest\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x02 \x01(\t\"\x82\x02\n\x15GetEvaluationResponse\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12\x38\n\x05state\x18\x02 \x01(\x0e\x32).tailor.api.evaluation.v1.EvaluationState\x12\x11\n\trows_done\x18\x03 \x01(\x05\x12\x12\n\nrows_total\x18\x04 \x01(\x05\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x36\n\x06result\x18\x06 \x01(\x0b\x32&.tailor.api.events.v1.AdapterEvaluated\x12\x17\n\x0freport_markdown\x18\x07 \x01(\t\x12\x10\n\x08plot_png\x18\x08 \x01(\x0c*\xab\x01\n\x0f\x45valuationState\x12 \n\x1c\x45VALUATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45VALUATION_STATE_QUEUED\x10\x01\x12\x1c\n\x18\x45VALUATION_STATE_RUNNING\x10\x02\x12\x1e\n\x1a\x45VALUATION_STATE_SUCCEEDED\x10\x03\x12\x1b\n\x17\x45VALUATION_STATE_FAILED\x10\x04\x32\x90\x02\n\x11\x45valuationService\x12u\n\x08\x45valuate\x12).tailor.api.evaluation.v1.EvaluateRequest\x1a*.tailor.api.evaluation.v1.EvaluateResponse\"\x12\x8a\xb5\x18\x0e\n\x02\x03\x04\x12\x08registry\x12\x83\x01\n\rGetEvaluation\x12..tailor.api.evaluation.v1.GetEvaluationRequest\x1a/.tailor.api.evaluation.v1.GetEvaluationResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)tailor/api/evaluation/v1/evaluation.proto\x12\x18tailor.api.evaluation.v1\x1a!tailor/api/common/v1/common.proto\x1a!tailor/api/events/v1/models.proto\"=\n\x0f\x45valuateRequest\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\")\n\x10\x45valuateResponse\x12\x15\n\revaluation_id\x18\x01 \x01(\t\"E\n\x14GetEvaluationRequest\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x02 \x01(\t\"\x82\x02\n\x15GetEvaluationResponse\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12\x38\n\x05state\x18\x02 \x01(\x0e\x32).tailor.api.evaluation.v1.EvaluationState\x12\x11\n\trows_done\x18\x03 \x01(\x05\x12\x12\n\nrows_total\x18\x04 \x01(\x05\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x36\n\x06result\x18\x06 \x01(\x0b\x32&.tailor.api.events.v1.AdapterEvaluated\x12\x17\n\x0freport_markdown\x18\x07 \x01(\t\x12\x10\n\x08plot_png\x18\x08 \x01(\x0c\"6\n\rComparedModel\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"\xe3\x01\n\x19\x43ompareEvaluationsRequest\x12\x36\n\x05\x66irst\x18\x01 \x01(\x0b\x32\'.tailor.api.evaluation.v1.ComparedModel\x12\x37\n\x06second\x18\x02 \x01(\x0b\x32\'.tailor.api.evaluation.v1.ComparedModel\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\x0c\n\x04task\x18\x04 \x01(\t\x12\x10\n\x08language\x18\x05 \x01(\t\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"\xf5\x01\n\rRowComparison\x12\x0e\n\x06row_id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x10\n\x08language\x18\x03 \x01(\t\x12\x0e\n\x06prompt\x18\x04 \x01(\t\x12\x11\n\treference\x18\x05 \x01(\t\x12\x19\n\x0c\x66irst_answer\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rsecond_answer\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x0b\x66irst_value\x18\x08 \x01(\x01\x12\x14\n\x0csecond_value\x18\t \x01(\x01\x12\x0c\n\x04gain\x18\n \x01(\x01\x42\x0f\n\r_first_answerB\x10\n\x0e_second_answer\"\x96\x01\n\x0fGroupComparison\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x10\n\x08language\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x05\x12\x12\n\nfirst_mean\x18\x04 \x01(\x01\x12\x13\n\x0bsecond_mean\x18\x05 \x01(\x01\x12,\n\x04gain\x18\x06 \x01(\x0b\x32\x1e.tailor.api.events.v1.Estimate\"\x8a\x02\n\x1a\x43ompareEvaluationsResponse\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x17\n\x0flower_is_better\x18\x02 \x01(\x08\x12\x0f\n\x07metrics\x18\x03 \x03(\t\x12\x39\n\x06groups\x18\x04 \x03(\x0b\x32).tailor.api.evaluation.v1.GroupComparison\x12\x35\n\x04rows\x18\x05 \x03(\x0b\x32\'.tailor.api.evaluation.v1.RowComparison\x12\x12\n\nonly_first\x18\x06 \x01(\x05\x12\x13\n\x0bonly_second\x18\x07 \x01(\x05\x12\x17\n\x0fnext_page_token\x18\x08 \x01(\t*\xab\x01\n\x0f\x45valuationState\x12 \n\x1c\x45VALUATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45VALUATION_STATE_QUEUED\x10\x01\x12\x1c\n\x18\x45VALUATION_STATE_RUNNING\x10\x02\x12\x1e\n\x1a\x45VALUATION_STATE_SUCCEEDED\x10\x03\x12\x1b\n\x17\x45VALUATION_STATE_FAILED\x10\x04\x32\xa5\x03\n\x11\x45valuationService\x12u\n\x08\x45valuate\x12).tailor.api.evaluation.v1.EvaluateRequest\x1a*.tailor.api.evaluation.v1.EvaluateResponse\"\x12\x8a\xb5\x18\x0e\n\x02\x03\x04\x12\x08registry\x12\x83\x01\n\rGetEvaluation\x12..tailor.api.evaluation.v1.GetEvaluationRequest\x1a/.tailor.api.evaluation.v1.GetEvaluationResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsole\x12\x92\x01\n\x12\x43ompareEvaluations\x12\x33.tailor.api.evaluation.v1.CompareEvaluationsRequest\x1a\x34.tailor.api.evaluation.v1.CompareEvaluationsResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALUATIONSERVICE'].methods_by_name['Evaluate']._serialized_options = b'\212\265\030\016\n\002\003\004\022\010registry'
   _globals['_EVALUATIONSERVICE'].methods_by_name['GetEvaluation']._loaded_options = None
   _globals['_EVALUATIONSERVICE'].methods_by_name['GetEvaluation']._serialized_options = b'\212\265\030\r\n\002\003\004\022\007console'
-  _globals['_EVALUATIONSTATE']._serialized_start=580
-  _globals['_EVALUATIONSTATE']._serialized_end=751
+  _globals['_EVALUATIONSERVICE'].methods_by_name['CompareEvaluations']._loaded_options = None
+  _globals['_EVALUATIONSERVICE'].methods_by_name['CompareEvaluations']._serialized_options = b'\212\265\030\r\n\002\003\004\022\007console'
+  _globals['_EVALUATIONSTATE']._serialized_start=1536
+  _globals['_EVALUATIONSTATE']._serialized_end=1707
   _globals['_EVALUATEREQUEST']._serialized_start=141
   _globals['_EVALUATEREQUEST']._serialized_end=202
   _globals['_EVALUATERESPONSE']._serialized_start=204
@@ -47,6 +49,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETEVALUATIONREQUEST']._serialized_end=316
   _globals['_GETEVALUATIONRESPONSE']._serialized_start=319
   _globals['_GETEVALUATIONRESPONSE']._serialized_end=577
-  _globals['_EVALUATIONSERVICE']._serialized_start=754
-  _globals['_EVALUATIONSERVICE']._serialized_end=1026
+  _globals['_COMPAREDMODEL']._serialized_start=579
+  _globals['_COMPAREDMODEL']._serialized_end=633
+  _globals['_COMPAREEVALUATIONSREQUEST']._serialized_start=636
+  _globals['_COMPAREEVALUATIONSREQUEST']._serialized_end=863
+  _globals['_ROWCOMPARISON']._serialized_start=866
+  _globals['_ROWCOMPARISON']._serialized_end=1111
+  _globals['_GROUPCOMPARISON']._serialized_start=1114
+  _globals['_GROUPCOMPARISON']._serialized_end=1264
+  _globals['_COMPAREEVALUATIONSRESPONSE']._serialized_start=1267
+  _globals['_COMPAREEVALUATIONSRESPONSE']._serialized_end=1533
+  _globals['_EVALUATIONSERVICE']._serialized_start=1710
+  _globals['_EVALUATIONSERVICE']._serialized_end=2131
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,10 @@
 isort:skip_file
 Evaluation compares a candidate with the base and with the adapter that is serving."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tailor.api.events.v1 import models_pb2 as _models_pb2
 import builtins as _builtins
@@ -175,3 +177,244 @@ class GetEvaluationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetEvaluationResponse: _TypeAlias = GetEvaluationResponse  # noqa: Y015
+
+@_typing.final
+class ComparedModel(_message.Message):
+    """ComparedModel is one side of a comparison."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    adapter_digest: _builtins.str
+    """The adapter whose newest finished evaluation is used."""
+    model: _builtins.str
+    """Model of that evaluation, such as `base` or `few_shot`; `candidate` if empty."""
+    def __init__(
+        self,
+        *,
+        adapter_digest: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComparedModel: _TypeAlias = ComparedModel  # noqa: Y015
+
+@_typing.final
+class CompareEvaluationsRequest(_message.Message):
+    """CompareEvaluationsRequest names two models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """Metric that orders the rows; the first one that has values of rows in both evaluations if empty."""
+    task: _builtins.str
+    """Only rows of this task; all if empty."""
+    language: _builtins.str
+    """Only rows in this language; all if empty."""
+    page_size: _builtins.int
+    """Rows per page, 10 if 0, at most 50."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous page."""
+    @_builtins.property
+    def first(self) -> Global___ComparedModel:
+        """The first model."""
+
+    @_builtins.property
+    def second(self) -> Global___ComparedModel:
+        """The second model."""
+
+    def __init__(
+        self,
+        *,
+        first: Global___ComparedModel | None = ...,
+        second: Global___ComparedModel | None = ...,
+        metric: _builtins.str = ...,
+        task: _builtins.str = ...,
+        language: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "second", b"second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "language", b"language", "metric", b"metric", "page_size", b"page_size", "page_token", b"page_token", "second", b"second", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareEvaluationsRequest: _TypeAlias = CompareEvaluationsRequest  # noqa: Y015
+
+@_typing.final
+class RowComparison(_message.Message):
+    """RowComparison is one held-out row with both answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_ID_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    FIRST_ANSWER_FIELD_NUMBER: _builtins.int
+    SECOND_ANSWER_FIELD_NUMBER: _builtins.int
+    FIRST_VALUE_FIELD_NUMBER: _builtins.int
+    SECOND_VALUE_FIELD_NUMBER: _builtins.int
+    GAIN_FIELD_NUMBER: _builtins.int
+    row_id: _builtins.str
+    """Id of the row."""
+    task: _builtins.str
+    """Its task."""
+    language: _builtins.str
+    """Its language, as a two-letter code; empty if it is not known."""
+    prompt: _builtins.str
+    """Its last prompt."""
+    reference: _builtins.str
+    """Its reference answer."""
+    first_answer: _builtins.str
+    """Answer of the first model; absent if it did not answer the row."""
+    second_answer: _builtins.str
+    """Answer of the second model; absent if it did not answer the row."""
+    first_value: _builtins.float
+    """Value of the first model."""
+    second_value: _builtins.float
+    """Value of the second model."""
+    gain: _builtins.float
+    """Gain of the second model over the first; positive is better, also if a lower value is."""
+    def __init__(
+        self,
+        *,
+        row_id: _builtins.str = ...,
+        task: _builtins.str = ...,
+        language: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        first_answer: _builtins.str | None = ...,
+        second_answer: _builtins.str | None = ...,
+        first_value: _builtins.float = ...,
+        second_value: _builtins.float = ...,
+        gain: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_answer", b"_first_answer", "_second_answer", b"_second_answer", "first_answer", b"first_answer", "second_answer", b"second_answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_answer", b"_first_answer", "_second_answer", b"_second_answer", "first_answer", b"first_answer", "first_value", b"first_value", "gain", b"gain", "language", b"language", "prompt", b"prompt", "reference", b"reference", "row_id", b"row_id", "second_answer", b"second_answer", "second_value", b"second_value", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__first_answer: _TypeAlias = _typing.Literal["first_answer"]  # noqa: Y015
+    _WhichOneofArgType__first_answer: _TypeAlias = _typing.Literal["_first_answer", b"_first_answer"]  # noqa: Y015
+    _WhichOneofReturnType__second_answer: _TypeAlias = _typing.Literal["second_answer"]  # noqa: Y015
+    _WhichOneofArgType__second_answer: _TypeAlias = _typing.Literal["_second_answer", b"_second_answer"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_answer) -> _WhichOneofReturnType__first_answer | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__second_answer) -> _WhichOneofReturnType__second_answer | None: ...
+
+Global___RowComparison: _TypeAlias = RowComparison  # noqa: Y015
+
+@_typing.final
+class GroupComparison(_message.Message):
+    """GroupComparison is a task, a language, or all rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    FIRST_MEAN_FIELD_NUMBER: _builtins.int
+    SECOND_MEAN_FIELD_NUMBER: _builtins.int
+    GAIN_FIELD_NUMBER: _builtins.int
+    task: _builtins.str
+    """The task; empty for all."""
+    language: _builtins.str
+    """The language; empty for all."""
+    rows: _builtins.int
+    """Rows of the group that both were measured on."""
+    first_mean: _builtins.float
+    """Mean value of the first model over the rows."""
+    second_mean: _builtins.float
+    """Mean value of the second model over the rows."""
+    @_builtins.property
+    def gain(self) -> _models_pb2.Estimate:
+        """Paired mean gain of the second model over the first with its interval; not finite with one document."""
+
+    def __init__(
+        self,
+        *,
+        task: _builtins.str = ...,
+        language: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        first_mean: _builtins.float = ...,
+        second_mean: _builtins.float = ...,
+        gain: _models_pb2.Estimate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gain", b"gain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_mean", b"first_mean", "gain", b"gain", "language", b"language", "rows", b"rows", "second_mean", b"second_mean", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupComparison: _TypeAlias = GroupComparison  # noqa: Y015
+
+@_typing.final
+class CompareEvaluationsResponse(_message.Message):
+    """CompareEvaluationsResponse is a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    LOWER_IS_BETTER_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ONLY_FIRST_FIELD_NUMBER: _builtins.int
+    ONLY_SECOND_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """Metric of the values."""
+    lower_is_better: _builtins.bool
+    """True if a smaller value is better."""
+    only_first: _builtins.int
+    """Rows that only the first model was measured on."""
+    only_second: _builtins.int
+    """Rows that only the second model was measured on."""
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Metrics that can be compared."""
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupComparison]:
+        """All rows first, then each task, then each language."""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowComparison]:
+        """The rows, those that differ most first."""
+
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        lower_is_better: _builtins.bool = ...,
+        metrics: _abc.Iterable[_builtins.str] | None = ...,
+        groups: _abc.Iterable[Global___GroupComparison] | None = ...,
+        rows: _abc.Iterable[Global___RowComparison] | None = ...,
+        only_first: _builtins.int = ...,
+        only_second: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "lower_is_better", b"lower_is_better", "metric", b"metric", "metrics", b"metrics", "next_page_token", b"next_page_token", "only_first", b"only_first", "only_second", b"only_second", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareEvaluationsResponse: _TypeAlias = CompareEvaluationsResponse  # noqa: Y015

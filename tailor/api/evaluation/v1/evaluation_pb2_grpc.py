@@ -45,6 +45,11 @@ class EvaluationServiceStub:
                 request_serializer=tailor_dot_api_dot_evaluation_dot_v1_dot_evaluation__pb2.GetEvaluationRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_evaluation_dot_v1_dot_evaluation__pb2.GetEvaluationResponse.FromString,
                 _registered_method=True)
+        self.CompareEvaluations = channel.unary_unary(
+                '/tailor.api.evaluation.v1.EvaluationService/CompareEvaluations',
+                request_serializer=tailor_dot_api_dot_evaluation_dot_v1_dot_evaluation__pb2.CompareEvaluationsRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_evaluation_dot_v1_dot_evaluation__pb2.CompareEvaluationsResponse.FromString,
+                _registered_method=True)
 
 
 class EvaluationServiceServicer:
@@ -65,6 +70,14 @@ class EvaluationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompareEvaluations(self, request, context):
+        """CompareEvaluations compares two models row by row, those that differ most first, on the held-out rows that both were measured on. Returns
+        NOT_FOUND for an unknown evaluation or one whose report was deleted, and FAILED_PRECONDITION (NOT_COMPARABLE) without a common row.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EvaluationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +90,11 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     servicer.GetEvaluation,
                     request_deserializer=tailor_dot_api_dot_evaluation_dot_v1_dot_evaluation__pb2.GetEvaluationRequest.FromString,
                     response_serializer=tailor_dot_api_dot_evaluation_dot_v1_dot_evaluation__pb2.GetEvaluationResponse.SerializeToString,
+            ),
+            'CompareEvaluations': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareEvaluations,
+                    request_deserializer=tailor_dot_api_dot_evaluation_dot_v1_dot_evaluation__pb2.CompareEvaluationsRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_evaluation_dot_v1_dot_evaluation__pb2.CompareEvaluationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +152,33 @@ class EvaluationService:
             '/tailor.api.evaluation.v1.EvaluationService/GetEvaluation',
             tailor_dot_api_dot_evaluation_dot_v1_dot_evaluation__pb2.GetEvaluationRequest.SerializeToString,
             tailor_dot_api_dot_evaluation_dot_v1_dot_evaluation__pb2.GetEvaluationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareEvaluations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.evaluation.v1.EvaluationService/CompareEvaluations',
+            tailor_dot_api_dot_evaluation_dot_v1_dot_evaluation__pb2.CompareEvaluationsRequest.SerializeToString,
+            tailor_dot_api_dot_evaluation_dot_v1_dot_evaluation__pb2.CompareEvaluationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,10 @@ class EvaluationServiceStub:
     """Evaluate queues another evaluation of an adapter. Returns NOT_FOUND for an unknown adapter."""
     GetEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_pb2.GetEvaluationRequest, _evaluation_pb2.GetEvaluationResponse]
     """GetEvaluation returns an evaluation, finished or not. Returns NOT_FOUND for an unknown id."""
+    CompareEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluation_pb2.CompareEvaluationsRequest, _evaluation_pb2.CompareEvaluationsResponse]
+    """CompareEvaluations compares two models row by row, those that differ most first, on the held-out rows that both were measured on. Returns
+    NOT_FOUND for an unknown evaluation or one whose report was deleted, and FAILED_PRECONDITION (NOT_COMPARABLE) without a common row.
+    """
 
 @_typing.type_check_only
 class EvaluationServiceAsyncStub(EvaluationServiceStub):
@@ -47,6 +51,10 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """Evaluate queues another evaluation of an adapter. Returns NOT_FOUND for an unknown adapter."""
     GetEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_pb2.GetEvaluationRequest, _evaluation_pb2.GetEvaluationResponse]  # type: ignore[assignment]
     """GetEvaluation returns an evaluation, finished or not. Returns NOT_FOUND for an unknown id."""
+    CompareEvaluations: _aio.UnaryUnaryMultiCallable[_evaluation_pb2.CompareEvaluationsRequest, _evaluation_pb2.CompareEvaluationsResponse]  # type: ignore[assignment]
+    """CompareEvaluations compares two models row by row, those that differ most first, on the held-out rows that both were measured on. Returns
+    NOT_FOUND for an unknown evaluation or one whose report was deleted, and FAILED_PRECONDITION (NOT_COMPARABLE) without a common row.
+    """
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     """EvaluationService evaluates adapters on held-out rows."""
@@ -66,5 +74,15 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_pb2.GetEvaluationResponse, _abc.Awaitable[_evaluation_pb2.GetEvaluationResponse]]:
         """GetEvaluation returns an evaluation, finished or not. Returns NOT_FOUND for an unknown id."""
+
+    @_abc_1.abstractmethod
+    def CompareEvaluations(
+        self,
+        request: _evaluation_pb2.CompareEvaluationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_pb2.CompareEvaluationsResponse, _abc.Awaitable[_evaluation_pb2.CompareEvaluationsResponse]]:
+        """CompareEvaluations compares two models row by row, those that differ most first, on the held-out rows that both were measured on. Returns
+        NOT_FOUND for an unknown evaluation or one whose report was deleted, and FAILED_PRECONDITION (NOT_COMPARABLE) without a common row.
+        """
 
 def add_EvaluationServiceServicer_to_server(servicer: EvaluationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -93,6 +93,30 @@ ON_ERASURE_RETIRE: OnErasure.ValueType  # 2
 """They are retired: the specialist returns to an untainted adapter, or to the base, and they are never promoted again."""
 Global___OnErasure: _TypeAlias = OnErasure  # noqa: Y015
 
+class _PromotionMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PromotionModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PromotionMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROMOTION_MODE_UNSPECIFIED: _PromotionMode.ValueType  # 0
+    """Not set; the same as automatic."""
+    PROMOTION_MODE_AUTOMATIC: _PromotionMode.ValueType  # 1
+    """It serves, or its canary starts."""
+    PROMOTION_MODE_APPROVAL: _PromotionMode.ValueType  # 2
+    """It waits until an operator promotes it."""
+
+class PromotionMode(_PromotionMode, metaclass=_PromotionModeEnumTypeWrapper):
+    """PromotionMode defines what happens to an adapter that passes the gate."""
+
+PROMOTION_MODE_UNSPECIFIED: PromotionMode.ValueType  # 0
+"""Not set; the same as automatic."""
+PROMOTION_MODE_AUTOMATIC: PromotionMode.ValueType  # 1
+"""It serves, or its canary starts."""
+PROMOTION_MODE_APPROVAL: PromotionMode.ValueType  # 2
+"""It waits until an operator promotes it."""
+Global___PromotionMode: _TypeAlias = PromotionMode  # noqa: Y015
+
 @_typing.final
 class DatasetFigures(_message.Message):
     """DatasetFigures are the measures of a dataset of documents. Shares are from 0 to 1."""
@@ -479,50 +503,170 @@ class AdapterTrained(_message.Message):
 Global___AdapterTrained: _TypeAlias = AdapterTrained  # noqa: Y015
 
 @_typing.final
-class Scores(_message.Message):
-    """Scores of one model on held-out rows, by metric name: rouge1, rouge2, rougeL, bleu, house_terms_f1, perplexity.
-    A candidate also has parity.
-    """
+class Estimate(_message.Message):
+    """Estimate is a measured value with its 95 % interval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    """The value on all measured rows."""
+    low: _builtins.float
+    """Lower end of the interval."""
+    high: _builtins.float
+    """Upper end of the interval."""
+    rows: _builtins.int
+    """Number of rows that were measured."""
+    def __init__(
+        self,
+        *,
+        value: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low", "rows", b"rows", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Estimate: _TypeAlias = Estimate  # noqa: Y015
+
+@_typing.final
+class MetricFigures(_message.Message):
+    """MetricFigures are the estimates of one metric or of one suite's measure."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
-    class ValuesEntry(_message.Message):
+    class ModelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
         VALUE_FIELD_NUMBER: _builtins.int
         key: _builtins.str
-        value: _builtins.float
+        @_builtins.property
+        def value(self) -> Global___Estimate: ...
         def __init__(
             self,
             *,
             key: _builtins.str = ...,
-            value: _builtins.float = ...,
+            value: Global___Estimate | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
         _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    VALUES_FIELD_NUMBER: _builtins.int
+    @_typing.final
+    class GainsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___Estimate: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___Estimate | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    LOWER_IS_BETTER_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    GAINS_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """Name of the metric, as the specialist defines it, or of the suite's measure, such as `safety.refusals`."""
+    lower_is_better: _builtins.bool
+    """True if a smaller value is better."""
     @_builtins.property
-    def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Value by metric. ROUGE and F1 from 0 to 1, BLEU from 0 to 100, perplexity from 1, parity in nats per token."""
+    def models(self) -> _containers.MessageMap[_builtins.str, Global___Estimate]:
+        """Estimate by model: `base`, `few_shot`, `prompt`, `external:NAME`, `incumbent`, `candidate`."""
+
+    @_builtins.property
+    def gains(self) -> _containers.MessageMap[_builtins.str, Global___Estimate]:
+        """Paired gain of the candidate over each other model. Positive is better, also if a lower value is."""
 
     def __init__(
         self,
         *,
-        values: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        metric: _builtins.str = ...,
+        lower_is_better: _builtins.bool = ...,
+        models: _abc.Mapping[_builtins.str, Global___Estimate] | None = ...,
+        gains: _abc.Mapping[_builtins.str, Global___Estimate] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gains", b"gains", "lower_is_better", b"lower_is_better", "metric", b"metric", "models", b"models"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Scores: _TypeAlias = Scores  # noqa: Y015
+Global___MetricFigures: _TypeAlias = MetricFigures  # noqa: Y015
+
+@_typing.final
+class ModelCost(_message.Message):
+    """ModelCost is what the answers of one model took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    MEDIAN_SECONDS_FIELD_NUMBER: _builtins.int
+    P95_SECONDS_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    ANSWER_TOKENS_FIELD_NUMBER: _builtins.int
+    PRICE_PER_1000_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model, as in `MetricFigures.models`."""
+    answers: _builtins.int
+    """Number of answers."""
+    median_seconds: _builtins.float
+    """Median seconds of an answer, measured with the evaluation's concurrency."""
+    p95_seconds: _builtins.float
+    """Seconds that 95 % of the answers did not exceed."""
+    prompt_tokens: _builtins.float
+    """Mean prompt tokens of an answer."""
+    answer_tokens: _builtins.float
+    """Mean tokens of an answer."""
+    price_per_1000: _builtins.float
+    """Price of 1,000 such answers; absent if no price is set."""
+    currency: _builtins.str
+    """ISO 4217 code of the price's currency; empty without a price."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        answers: _builtins.int = ...,
+        median_seconds: _builtins.float = ...,
+        p95_seconds: _builtins.float = ...,
+        prompt_tokens: _builtins.float = ...,
+        answer_tokens: _builtins.float = ...,
+        price_per_1000: _builtins.float | None = ...,
+        currency: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_price_per_1000", b"_price_per_1000", "price_per_1000", b"price_per_1000"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price_per_1000", b"_price_per_1000", "answer_tokens", b"answer_tokens", "answers", b"answers", "currency", b"currency", "median_seconds", b"median_seconds", "model", b"model", "p95_seconds", b"p95_seconds", "price_per_1000", b"price_per_1000", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__price_per_1000: _TypeAlias = _typing.Literal["price_per_1000"]  # noqa: Y015
+    _WhichOneofArgType__price_per_1000: _TypeAlias = _typing.Literal["_price_per_1000", b"_price_per_1000"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__price_per_1000) -> _WhichOneofReturnType__price_per_1000 | None: ...
+
+Global___ModelCost: _TypeAlias = ModelCost  # noqa: Y015
 
 @_typing.final
 class AdapterEvaluated(_message.Message):
@@ -530,18 +674,42 @@ class AdapterEvaluated(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class NotMeasuredEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     EVALUATION_ID_FIELD_NUMBER: _builtins.int
     ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     SPECIALIST_FIELD_NUMBER: _builtins.int
     DATASET_DIGEST_FIELD_NUMBER: _builtins.int
-    BASE_FIELD_NUMBER: _builtins.int
-    CANDIDATE_FIELD_NUMBER: _builtins.int
     INCUMBENT_DIGEST_FIELD_NUMBER: _builtins.int
     INCUMBENT_GENERATION_FIELD_NUMBER: _builtins.int
-    INCUMBENT_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DOCUMENT_SCORES_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    SUITES_FIELD_NUMBER: _builtins.int
+    COSTS_FIELD_NUMBER: _builtins.int
+    SPECIALIST_REVISION_FIELD_NUMBER: _builtins.int
+    NOT_MEASURED_FIELD_NUMBER: _builtins.int
+    HELD_OUT_ROWS_FIELD_NUMBER: _builtins.int
     evaluation_id: _builtins.str
     """Id of the evaluation."""
     adapter_digest: _builtins.str
@@ -555,19 +723,11 @@ class AdapterEvaluated(_message.Message):
     incumbent_generation: _builtins.int
     """Generation that served at the time; 0 if none did."""
     rows: _builtins.int
-    """Number of held-out rows."""
-    @_builtins.property
-    def base(self) -> Global___Scores:
-        """Scores of the base."""
-
-    @_builtins.property
-    def candidate(self) -> Global___Scores:
-        """Scores of the candidate."""
-
-    @_builtins.property
-    def incumbent(self) -> Global___Scores:
-        """Scores of the incumbent; absent if none served."""
-
+    """Number of held-out rows that were evaluated."""
+    specialist_revision: _builtins.int
+    """Revision of the specialist's definition whose metrics and gate were measured."""
+    held_out_rows: _builtins.int
+    """Held-out rows of the datasets, of which `rows` were evaluated."""
     @_builtins.property
     def report(self) -> _common_pb2.ObjectRef:
         """The report (JSON; Markdown and plots next to it) in the reports bucket."""
@@ -576,6 +736,26 @@ class AdapterEvaluated(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was evaluated."""
 
+    @_builtins.property
+    def document_scores(self) -> _common_pb2.ObjectRef:
+        """Scores of the knowledge suite per document (JSON lines), in the reports bucket; absent if the suite did not run."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricFigures]:
+        """The specialist's metrics, in its order."""
+
+    @_builtins.property
+    def suites(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricFigures]:
+        """Measures of the suites, and `parity`: the candidate's difference from the trainer's log-probabilities, nats per token."""
+
+    @_builtins.property
+    def costs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelCost]:
+        """Cost of each model's answers."""
+
+    @_builtins.property
+    def not_measured(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Metrics, suites and models that were not measured, with the reason, by name."""
+
     def __init__(
         self,
         *,
@@ -583,18 +763,22 @@ class AdapterEvaluated(_message.Message):
         adapter_digest: _builtins.str = ...,
         specialist: _builtins.str = ...,
         dataset_digest: _builtins.str = ...,
-        base: Global___Scores | None = ...,
-        candidate: Global___Scores | None = ...,
         incumbent_digest: _builtins.str = ...,
         incumbent_generation: _builtins.int = ...,
-        incumbent: Global___Scores | None = ...,
         rows: _builtins.int = ...,
         report: _common_pb2.ObjectRef | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        document_scores: _common_pb2.ObjectRef | None = ...,
+        metrics: _abc.Iterable[Global___MetricFigures] | None = ...,
+        suites: _abc.Iterable[Global___MetricFigures] | None = ...,
+        costs: _abc.Iterable[Global___ModelCost] | None = ...,
+        specialist_revision: _builtins.int = ...,
+        not_measured: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        held_out_rows: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "candidate", b"candidate", "create_time", b"create_time", "incumbent", b"incumbent", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document_scores", b"document_scores", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "candidate", b"candidate", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "evaluation_id", b"evaluation_id", "incumbent", b"incumbent", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "report", b"report", "rows", b"rows", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "costs", b"costs", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "document_scores", b"document_scores", "evaluation_id", b"evaluation_id", "held_out_rows", b"held_out_rows", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "metrics", b"metrics", "not_measured", b"not_measured", "report", b"report", "rows", b"rows", "specialist", b"specialist", "specialist_revision", b"specialist_revision", "suites", b"suites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -667,34 +851,64 @@ class RebuildPolicy(_message.Message):
 Global___RebuildPolicy: _TypeAlias = RebuildPolicy  # noqa: Y015
 
 @_typing.final
-class Threshold(_message.Message):
-    """Threshold of one metric that an evaluation must meet."""
+class PrimaryMetric(_message.Message):
+    """PrimaryMetric is the metric whose gain must be certain: the lower end of its gain's interval must exceed a minimum."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     METRIC_FIELD_NUMBER: _builtins.int
-    MIN_GAIN_OVER_BASE_FIELD_NUMBER: _builtins.int
-    MAX_LOSS_TO_INCUMBENT_FIELD_NUMBER: _builtins.int
+    MIN_GAIN_FIELD_NUMBER: _builtins.int
+    MIN_GAIN_OVER_INCUMBENT_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
-    """Name of the metric."""
-    min_gain_over_base: _builtins.float
-    """Minimum improvement over the base, in the metric's unit; for perplexity, the minimum reduction."""
-    max_loss_to_incumbent: _builtins.float
-    """Maximum loss against the adapter now serving, in the metric's unit."""
+    """Name of the metric. If empty, the log-likelihood of the held-out references, or the win rate on held-out pairs after a run that learned
+    from preferences.
+    """
+    min_gain: _builtins.float
+    """Minimum gain over each model of `Gate.beat`, in the metric's unit."""
+    min_gain_over_incumbent: _builtins.float
+    """Minimum gain over the adapter that serves. A negative value admits a candidate that is not better, but at most that much worse."""
     def __init__(
         self,
         *,
         metric: _builtins.str = ...,
-        min_gain_over_base: _builtins.float = ...,
-        max_loss_to_incumbent: _builtins.float = ...,
+        min_gain: _builtins.float = ...,
+        min_gain_over_incumbent: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_loss_to_incumbent", b"max_loss_to_incumbent", "metric", b"metric", "min_gain_over_base", b"min_gain_over_base"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metric", b"metric", "min_gain", b"min_gain", "min_gain_over_incumbent", b"min_gain_over_incumbent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Threshold: _TypeAlias = Threshold  # noqa: Y015
+Global___PrimaryMetric: _TypeAlias = PrimaryMetric  # noqa: Y015
+
+@_typing.final
+class Guard(_message.Message):
+    """Guard is a metric that must not be lost: the lower end of the gain's interval, over the adapter that serves or else over the base, must
+    exceed minus the margin.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """Name of the metric."""
+    margin: _builtins.float
+    """Admitted loss in the metric's unit, 0 or more."""
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        margin: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["margin", b"margin", "metric", b"metric"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Guard: _TypeAlias = Guard  # noqa: Y015
 
 @_typing.final
 class Gate(_message.Message):
@@ -702,29 +916,64 @@ class Gate(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    THRESHOLDS_FIELD_NUMBER: _builtins.int
     MIN_ROWS_FIELD_NUMBER: _builtins.int
     MAX_PARITY_FIELD_NUMBER: _builtins.int
+    PRIMARY_FIELD_NUMBER: _builtins.int
+    GUARDS_FIELD_NUMBER: _builtins.int
+    BEAT_FIELD_NUMBER: _builtins.int
+    MAX_FORGETTING_FIELD_NUMBER: _builtins.int
+    MAX_REFUSAL_DROP_FIELD_NUMBER: _builtins.int
+    MAX_MEMORISED_FIELD_NUMBER: _builtins.int
     min_rows: _builtins.int
     """Minimum held-out rows of an evaluation."""
     max_parity: _builtins.float
     """Maximum difference of the candidate from the trainer's log-probabilities of its probe rows, in nats per token; 0.1 if 0."""
+    max_forgetting: _builtins.float
+    """Maximum loss of the forgetting suite against the base, 0 to 1; no limit if absent."""
+    max_refusal_drop: _builtins.float
+    """Maximum drop of the share of harmful requests that are refused, against the base, 0 to 1; no limit if absent."""
+    max_memorised: _builtins.int
+    """Maximum number of memorised secrets or true values; 0 if absent."""
     @_builtins.property
-    def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Threshold]:
-        """All must be met."""
+    def primary(self) -> Global___PrimaryMetric:
+        """The metric that decides."""
+
+    @_builtins.property
+    def guards(self) -> _containers.RepeatedCompositeFieldContainer[Global___Guard]:
+        """Metrics that must not be lost."""
+
+    @_builtins.property
+    def beat(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models that the primary metric must beat: `base`, `few_shot`, `prompt`, `external:NAME`; `base` and `few_shot` if empty."""
 
     def __init__(
         self,
         *,
-        thresholds: _abc.Iterable[Global___Threshold] | None = ...,
         min_rows: _builtins.int = ...,
         max_parity: _builtins.float = ...,
+        primary: Global___PrimaryMetric | None = ...,
+        guards: _abc.Iterable[Global___Guard] | None = ...,
+        beat: _abc.Iterable[_builtins.str] | None = ...,
+        max_forgetting: _builtins.float | None = ...,
+        max_refusal_drop: _builtins.float | None = ...,
+        max_memorised: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_forgetting", b"_max_forgetting", "_max_memorised", b"_max_memorised", "_max_refusal_drop", b"_max_refusal_drop", "max_forgetting", b"max_forgetting", "max_memorised", b"max_memorised", "max_refusal_drop", b"max_refusal_drop", "primary", b"primary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_parity", b"max_parity", "min_rows", b"min_rows", "thresholds", b"thresholds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_forgetting", b"_max_forgetting", "_max_memorised", b"_max_memorised", "_max_refusal_drop", b"_max_refusal_drop", "beat", b"beat", "guards", b"guards", "max_forgetting", b"max_forgetting", "max_memorised", b"max_memorised", "max_parity", b"max_parity", "max_refusal_drop", b"max_refusal_drop", "min_rows", b"min_rows", "primary", b"primary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_forgetting: _TypeAlias = _typing.Literal["max_forgetting"]  # noqa: Y015
+    _WhichOneofArgType__max_forgetting: _TypeAlias = _typing.Literal["_max_forgetting", b"_max_forgetting"]  # noqa: Y015
+    _WhichOneofReturnType__max_memorised: _TypeAlias = _typing.Literal["max_memorised"]  # noqa: Y015
+    _WhichOneofArgType__max_memorised: _TypeAlias = _typing.Literal["_max_memorised", b"_max_memorised"]  # noqa: Y015
+    _WhichOneofReturnType__max_refusal_drop: _TypeAlias = _typing.Literal["max_refusal_drop"]  # noqa: Y015
+    _WhichOneofArgType__max_refusal_drop: _TypeAlias = _typing.Literal["_max_refusal_drop", b"_max_refusal_drop"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_forgetting) -> _WhichOneofReturnType__max_forgetting | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_memorised) -> _WhichOneofReturnType__max_memorised | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_refusal_drop) -> _WhichOneofReturnType__max_refusal_drop | None: ...
 
 Global___Gate: _TypeAlias = Gate  # noqa: Y015
 
@@ -823,6 +1072,9 @@ class RowPolicy(_message.Message):
     KNOWLEDGE_FIELD_NUMBER: _builtins.int
     REPLAY_FIELD_NUMBER: _builtins.int
     REPLAY_PERCENT_FIELD_NUMBER: _builtins.int
+    QUIZ_QUESTIONS_FIELD_NUMBER: _builtins.int
+    MAX_QUIZ_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    MISSED_EXTRA_ROWS_FIELD_NUMBER: _builtins.int
     max_row_tokens: _builtins.int
     """Maximum tokens of a row with its system prompt; longer texts are split. At least 64, or 0 for the base's context."""
     max_rows_per_document: _builtins.int
@@ -839,6 +1091,14 @@ class RowPolicy(_message.Message):
     """False for no `knowledge` rows; true if absent."""
     replay_percent: _builtins.int
     """Share of the train rows that is drawn from `replay`, in percent, 1 to 90; 0 without `replay`."""
+    quiz_questions: _builtins.int
+    """Maximum quiz questions that each document of the train split answers; 3 if absent, 0 for no quiz."""
+    max_quiz_documents: _builtins.int
+    """Maximum documents with quiz questions, chosen by a fixed hash; 10,000 if 0."""
+    missed_extra_rows: _builtins.int
+    """Maximum `knowledge` rows that a document gets in addition after the last evaluation missed or contradicted one of its quiz questions;
+    8 if absent, 0 for none.
+    """
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tasks that rows are made for: built-in ones (`report`, `section`, `board_summary`, `rewrite`, `answer`, `knowledge`, `example`,
@@ -867,16 +1127,200 @@ class RowPolicy(_message.Message):
         knowledge: _builtins.bool | None = ...,
         replay: _abc.Iterable[_builtins.str] | None = ...,
         replay_percent: _builtins.int = ...,
+        quiz_questions: _builtins.int | None = ...,
+        max_quiz_documents: _builtins.int = ...,
+        missed_extra_rows: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "knowledge", b"knowledge"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "_missed_extra_rows", b"_missed_extra_rows", "_quiz_questions", b"_quiz_questions", "knowledge", b"knowledge", "missed_extra_rows", b"missed_extra_rows", "quiz_questions", b"quiz_questions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_held_out_rows", b"max_held_out_rows", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "own_tasks", b"own_tasks", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "_missed_extra_rows", b"_missed_extra_rows", "_quiz_questions", b"_quiz_questions", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_held_out_rows", b"max_held_out_rows", "max_quiz_documents", b"max_quiz_documents", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "missed_extra_rows", b"missed_extra_rows", "own_tasks", b"own_tasks", "quiz_questions", b"quiz_questions", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__knowledge: _TypeAlias = _typing.Literal["knowledge"]  # noqa: Y015
     _WhichOneofArgType__knowledge: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge"]  # noqa: Y015
+    _WhichOneofReturnType__missed_extra_rows: _TypeAlias = _typing.Literal["missed_extra_rows"]  # noqa: Y015
+    _WhichOneofArgType__missed_extra_rows: _TypeAlias = _typing.Literal["_missed_extra_rows", b"_missed_extra_rows"]  # noqa: Y015
+    _WhichOneofReturnType__quiz_questions: _TypeAlias = _typing.Literal["quiz_questions"]  # noqa: Y015
+    _WhichOneofArgType__quiz_questions: _TypeAlias = _typing.Literal["_quiz_questions", b"_quiz_questions"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__knowledge) -> _WhichOneofReturnType__knowledge | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__missed_extra_rows) -> _WhichOneofReturnType__missed_extra_rows | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quiz_questions) -> _WhichOneofReturnType__quiz_questions | None: ...
 
 Global___RowPolicy: _TypeAlias = RowPolicy  # noqa: Y015
+
+@_typing.final
+class SamplingDefaults(_message.Message):
+    """SamplingDefaults are how a specialist answers unless the caller asks otherwise, and how it is evaluated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    temperature: _builtins.float
+    """Temperature, 0 to 2; 0 always takes the likeliest token. 0 if absent."""
+    top_p: _builtins.float
+    """Nucleus sampling: share of the probability mass, above 0, at most 1; 1 if absent."""
+    repetition_penalty: _builtins.float
+    """Penalty of repeated tokens, 1 to 2; 1 if absent."""
+    max_tokens: _builtins.int
+    """Maximum tokens of an answer; 0 for what the base's context leaves."""
+    def __init__(
+        self,
+        *,
+        temperature: _builtins.float | None = ...,
+        top_p: _builtins.float | None = ...,
+        repetition_penalty: _builtins.float | None = ...,
+        max_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "max_tokens", b"max_tokens", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
+    _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
+
+Global___SamplingDefaults: _TypeAlias = SamplingDefaults  # noqa: Y015
+
+@_typing.final
+class MetricDefinition(_message.Message):
+    """MetricDefinition is one metric of a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PARAMETERS_JSON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, unique within the specialist, such as `house-terms`."""
+    kind: _builtins.str
+    """Kind: a file of `services/evaluation/metrics/`, such as `rougeL`, `terms` or `remote`. The name if empty."""
+    parameters_json: _builtins.str
+    """Parameters of the kind, as JSON."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        parameters_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "parameters_json", b"parameters_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetricDefinition: _TypeAlias = MetricDefinition  # noqa: Y015
+
+@_typing.final
+class EvaluationPolicy(_message.Message):
+    """EvaluationPolicy defines how a specialist's candidates are evaluated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_ROWS_FIELD_NUMBER: _builtins.int
+    MAX_ANSWERS_FIELD_NUMBER: _builtins.int
+    FEW_SHOT_FIELD_NUMBER: _builtins.int
+    GUIDELINES_FIELD_NUMBER: _builtins.int
+    OPTIMIZE_PROMPT_FIELD_NUMBER: _builtins.int
+    EXTERNAL_MODELS_FIELD_NUMBER: _builtins.int
+    SUITES_FIELD_NUMBER: _builtins.int
+    CRITERIA_FIELD_NUMBER: _builtins.int
+    MIN_JUDGE_AGREEMENT_FIELD_NUMBER: _builtins.int
+    MAX_SUITE_ITEMS_FIELD_NUMBER: _builtins.int
+    max_rows: _builtins.int
+    """Maximum held-out rows, stratified by task; 200 if 0. All of them score reference answers."""
+    max_answers: _builtins.int
+    """Maximum held-out rows that are answered; all evaluated rows if 0."""
+    few_shot: _builtins.int
+    """House examples in the prompt of the model `few_shot`; 3 if absent, 0 for none."""
+    guidelines: _builtins.str
+    """Guidelines of the brand or the house, for `few_shot` and for the judge model; at most 8,000 characters."""
+    optimize_prompt: _builtins.bool
+    """True to compare with an optimised prompt as the model `prompt`."""
+    min_judge_agreement: _builtins.float
+    """Minimum agreement (Cohen's kappa) of the judge model with the experts for its scores to count in the gate; 0.4 if absent."""
+    max_suite_items: _builtins.int
+    """Maximum items of each suite; all if 0."""
+    @_builtins.property
+    def external_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of external models of evaluation's settings to compare with, as `external:NAME`."""
+
+    @_builtins.property
+    def suites(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Suites that run: `forgetting`, `safety`, `memorisation`, `knowledge`; all if empty."""
+
+    @_builtins.property
+    def criteria(self) -> _containers.RepeatedCompositeFieldContainer[Global___Criterion]:
+        """Criteria of the judge model's rubric, each a name and a sentence."""
+
+    def __init__(
+        self,
+        *,
+        max_rows: _builtins.int = ...,
+        max_answers: _builtins.int = ...,
+        few_shot: _builtins.int | None = ...,
+        guidelines: _builtins.str = ...,
+        optimize_prompt: _builtins.bool = ...,
+        external_models: _abc.Iterable[_builtins.str] | None = ...,
+        suites: _abc.Iterable[_builtins.str] | None = ...,
+        criteria: _abc.Iterable[Global___Criterion] | None = ...,
+        min_judge_agreement: _builtins.float | None = ...,
+        max_suite_items: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_few_shot", b"_few_shot", "_min_judge_agreement", b"_min_judge_agreement", "few_shot", b"few_shot", "min_judge_agreement", b"min_judge_agreement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_few_shot", b"_few_shot", "_min_judge_agreement", b"_min_judge_agreement", "criteria", b"criteria", "external_models", b"external_models", "few_shot", b"few_shot", "guidelines", b"guidelines", "max_answers", b"max_answers", "max_rows", b"max_rows", "max_suite_items", b"max_suite_items", "min_judge_agreement", b"min_judge_agreement", "optimize_prompt", b"optimize_prompt", "suites", b"suites"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__few_shot: _TypeAlias = _typing.Literal["few_shot"]  # noqa: Y015
+    _WhichOneofArgType__few_shot: _TypeAlias = _typing.Literal["_few_shot", b"_few_shot"]  # noqa: Y015
+    _WhichOneofReturnType__min_judge_agreement: _TypeAlias = _typing.Literal["min_judge_agreement"]  # noqa: Y015
+    _WhichOneofArgType__min_judge_agreement: _TypeAlias = _typing.Literal["_min_judge_agreement", b"_min_judge_agreement"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__few_shot) -> _WhichOneofReturnType__few_shot | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_judge_agreement) -> _WhichOneofReturnType__min_judge_agreement | None: ...
+
+Global___EvaluationPolicy: _TypeAlias = EvaluationPolicy  # noqa: Y015
+
+@_typing.final
+class Criterion(_message.Message):
+    """Criterion is one line of a rubric that marks answers from 1 to 5."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, such as `tone`."""
+    description: _builtins.str
+    """How a good answer looks, in one sentence."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Criterion: _TypeAlias = Criterion  # noqa: Y015
 
 @_typing.final
 class CanaryPolicy(_message.Message):
@@ -943,6 +1387,11 @@ class SpecialistChanged(_message.Message):
     PRIVATE_PROMPTS_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
+    PROMOTION_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that callers use, a slug of at most 63 characters."""
     revision: _builtins.int
@@ -965,6 +1414,10 @@ class SpecialistChanged(_message.Message):
     """True to store the text of its drafts, anonymised, for 30 days, so that judgements become rows."""
     private_prompts: _builtins.bool
     """True to replace personal data in a prompt with surrogates before the model sees it, and to restore it in the answer."""
+    promotion: Global___PromotionMode.ValueType
+    """What happens to an adapter that passes the gate."""
+    deleted: _builtins.bool
+    """True if it was deleted: it no longer serves, builds or trains."""
     @_builtins.property
     def selection(self) -> Global___Selection:
         """Which documents it learns from."""
@@ -997,6 +1450,18 @@ class SpecialistChanged(_message.Message):
     def rows(self) -> Global___RowPolicy:
         """How its documents become rows."""
 
+    @_builtins.property
+    def sampling(self) -> Global___SamplingDefaults:
+        """How it answers by default."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricDefinition]:
+        """Its metrics, fixed at the first run; later changes are new revisions. The built-in list if empty."""
+
+    @_builtins.property
+    def evaluation(self) -> Global___EvaluationPolicy:
+        """How its candidates are evaluated."""
+
     def __init__(
         self,
         *,
@@ -1019,10 +1484,15 @@ class SpecialistChanged(_message.Message):
         private_prompts: _builtins.bool = ...,
         canary: Global___CanaryPolicy | None = ...,
         rows: Global___RowPolicy | None = ...,
+        sampling: Global___SamplingDefaults | None = ...,
+        promotion: Global___PromotionMode.ValueType = ...,
+        metrics: _abc.Iterable[Global___MetricDefinition] | None = ...,
+        evaluation: Global___EvaluationPolicy | None = ...,
+        deleted: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "filters", b"filters", "gate", b"gate", "rebuild", b"rebuild", "rows", b"rows", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "rebuild", b"rebuild", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "description", b"description", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "name", b"name", "on_erasure", b"on_erasure", "preference_recipe", b"preference_recipe", "private_prompts", b"private_prompts", "rebuild", b"rebuild", "recipe", b"recipe", "revision", b"revision", "rows", b"rows", "selection", b"selection", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "metrics", b"metrics", "name", b"name", "on_erasure", b"on_erasure", "preference_recipe", b"preference_recipe", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1085,6 +1555,8 @@ class SpecialistServing(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     PRIVATE_PROMPTS_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    OVERRIDDEN_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Name of the specialist."""
     generation: _builtins.int
@@ -1101,6 +1573,10 @@ class SpecialistServing(_message.Message):
     """System prompt of its answers."""
     private_prompts: _builtins.bool
     """The specialist's private_prompts at the time of the decision; used until a replica has read the definition itself."""
+    ended: _builtins.bool
+    """True if the specialist was deleted: nothing answers to its name, not even the base."""
+    overridden: _builtins.bool
+    """True if an operator promoted the adapter although it had not passed the gate."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` of the adapter."""
@@ -1127,10 +1603,12 @@ class SpecialistServing(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         private_prompts: _builtins.bool = ...,
         canary: Global___ServingCanary | None = ...,
+        ended: _builtins.bool = ...,
+        overridden: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "canary", b"canary", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "generation", b"generation", "manifest", b"manifest", "previous_digest", b"previous_digest", "private_prompts", b"private_prompts", "specialist", b"specialist", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "canary", b"canary", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "ended", b"ended", "generation", b"generation", "manifest", b"manifest", "overridden", b"overridden", "previous_digest", b"previous_digest", "private_prompts", b"private_prompts", "specialist", b"specialist", "system_prompt", b"system_prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tailor/api/inference/v1/inference.proto\x12\x17tailor.api.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"z\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_p\x18\x02 \x01(\x02\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x1a\n\x12repetition_penalty\x18\x06 \x01(\x02\"\xe8\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x32\n\x08messages\x18\x03 \x03(\x0b\x32 .tailor.api.inference.v1.Message\x12\x33\n\x08sampling\x18\x04 \x01(\x0b\x32!.tailor.api.inference.v1.Sampling\x12\x19\n\x11log_probabilities\x18< \x01(\x08\x12\x1d\n\x15top_log_probabilities\x18= \x01(\x05\x12\x13\n\x0bjson_schema\x18> \x01(\t\"5\n\x0bLikelyToken\x12\r\n\x05token\x18\x01 \x01(\t\x12\x17\n\x0flog_probability\x18\x02 \x01(\x01\"}\n\x13TokenLogProbability\x12\x33\n\x05token\x18\x01 \x01(\x0b\x32$.tailor.api.inference.v1.LikelyToken\x12\x31\n\x03top\x18\x02 \x03(\x0b\x32$.tailor.api.inference.v1.LikelyToken\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\"j\n\nProvenance\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\t\x12\x0e\n\x06\x63\x61nary\x18Z \x01(\x08\"\xfa\x01\n\x10GenerateResponse\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12-\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.tailor.api.inference.v1.Usage\x12\x37\n\nprovenance\x18\x05 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\x12G\n\x11log_probabilities\x18< \x03(\x0b\x32,.tailor.api.inference.v1.TokenLogProbability\"R\n\x15StreamGenerateRequest\x12\x39\n\x07request\x18\x01 \x01(\x0b\x32(.tailor.api.inference.v1.GenerateRequest\"\x80\x02\n\x16StreamGenerateResponse\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12-\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.tailor.api.inference.v1.Usage\x12\x37\n\nprovenance\x18\x05 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\x12G\n\x11log_probabilities\x18< \x03(\x0b\x32,.tailor.api.inference.v1.TokenLogProbability\"\x18\n\x16ListSpecialistsRequest\"q\n\x10ServedSpecialist\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\nprovenance\x18\x02 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\x05\"Y\n\x17ListSpecialistsResponse\x12>\n\x0bspecialists\x18\x01 \x03(\x0b\x32).tailor.api.inference.v1.ServedSpecialist\"#\n\x0fGetDraftRequest\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\"\x96\x03\n\x10GetDraftResponse\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x37\n\nprovenance\x18\x02 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\x12\x16\n\x0e\x64\x61taset_digest\x18\x03 \x01(\t\x12-\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.tailor.api.inference.v1.Usage\x12\x15\n\rfinish_reason\x18\x05 \x01(\t\x12\x1b\n\x13\x66irst_token_seconds\x18\x06 \x01(\x01\x12\x0f\n\x07seconds\x18\x07 \x01(\x01\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\ntext_state\x18\t \x01(\x0e\x32\".tailor.api.inference.v1.TextState\x12\x32\n\x08messages\x18\n \x03(\x0b\x32 .tailor.api.inference.v1.Message\x12\x0e\n\x06\x61nswer\x18\x0b \x01(\t\"a\n\x14LoadCandidateRequest\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x01 \x01(\t\x12\x31\n\x08manifest\x18\x02 \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\"F\n\x15LoadCandidateResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x06parity\x18\x46 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_parity\"R\n\x08ScoreRow\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32 .tailor.api.inference.v1.Message\x12\x12\n\ncompletion\x18\x02 \x01(\t\"N\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12/\n\x04rows\x18\x02 \x03(\x0b\x32!.tailor.api.inference.v1.ScoreRow\"3\n\x08RowScore\x12\x17\n\x0flog_probability\x18\x01 \x01(\x01\x12\x0e\n\x06tokens\x18\x02 \x01(\x05\"B\n\rScoreResponse\x12\x31\n\x06scores\x18\x01 \x03(\x0b\x32!.tailor.api.inference.v1.RowScore*m\n\tTextState\x12\x1a\n\x16TEXT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TEXT_STATE_NOT_KEPT\x10\x01\x12\x13\n\x0fTEXT_STATE_KEPT\x10\x02\x12\x16\n\x12TEXT_STATE_EXPIRED\x10\x03\x32\xc8\x06\n\x10InferenceService\x12\x8b\x01\n\x08Generate\x12(.tailor.api.inference.v1.GenerateRequest\x1a).tailor.api.inference.v1.GenerateResponse\"*\x8a\xb5\x18&\n\x04\x01\x02\x03\x04\x12\nevaluation\x12\x07\x63onsole\x12\tsynthetic\x12\x9f\x01\n\x0eStreamGenerate\x12..tailor.api.inference.v1.StreamGenerateRequest\x1a/.tailor.api.inference.v1.StreamGenerateResponse\"*\x8a\xb5\x18&\n\x04\x01\x02\x03\x04\x12\nevaluation\x12\x07\x63onsole\x12\tsynthetic0\x01\x12\xa0\x01\n\x0fListSpecialists\x12/.tailor.api.inference.v1.ListSpecialistsRequest\x1a\x30.tailor.api.inference.v1.ListSpecialistsResponse\"*\x8a\xb5\x18&\n\x04\x01\x02\x03\x04\x12\nevaluation\x12\x07\x63onsole\x12\tsynthetic\x12t\n\x08GetDraft\x12(.tailor.api.inference.v1.GetDraftRequest\x1a).tailor.api.inference.v1.GetDraftResponse\"\x13\x8a\xb5\x18\x0f\n\x04\x01\x02\x03\x04\x12\x07\x63onsole\x12\x80\x01\n\rLoadCandidate\x12-.tailor.api.inference.v1.LoadCandidateRequest\x1a..tailor.api.inference.v1.LoadCandidateResponse\"\x10\x8a\xb5\x18\x0c\x12\nevaluation\x12h\n\x05Score\x12%.tailor.api.inference.v1.ScoreRequest\x1a&.tailor.api.inference.v1.ScoreResponse\"\x10\x8a\xb5\x18\x0c\x12\nevaluationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tailor/api/inference/v1/inference.proto\x12\x17tailor.api.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\x8f\x01\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05top_p\x18\x02 \x01(\x02\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x1a\n\x12repetition_penalty\x18\x06 \x01(\x02\x42\x0e\n\x0c_temperature\"\xe8\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x32\n\x08messages\x18\x03 \x03(\x0b\x32 .tailor.api.inference.v1.Message\x12\x33\n\x08sampling\x18\x04 \x01(\x0b\x32!.tailor.api.inference.v1.Sampling\x12\x19\n\x11log_probabilities\x18< \x01(\x08\x12\x1d\n\x15top_log_probabilities\x18= \x01(\x05\x12\x13\n\x0bjson_schema\x18> \x01(\t\"5\n\x0bLikelyToken\x12\r\n\x05token\x18\x01 \x01(\t\x12\x17\n\x0flog_probability\x18\x02 \x01(\x01\"}\n\x13TokenLogProbability\x12\x33\n\x05token\x18\x01 \x01(\x0b\x32$.tailor.api.inference.v1.LikelyToken\x12\x31\n\x03top\x18\x02 \x03(\x0b\x32$.tailor.api.inference.v1.LikelyToken\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\"j\n\nProvenance\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\t\x12\x0e\n\x06\x63\x61nary\x18Z \x01(\x08\"\xfa\x01\n\x10GenerateResponse\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12-\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.tailor.api.inference.v1.Usage\x12\x37\n\nprovenance\x18\x05 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\x12G\n\x11log_probabilities\x18< \x03(\x0b\x32,.tailor.api.inference.v1.TokenLogProbability\"R\n\x15StreamGenerateRequest\x12\x39\n\x07request\x18\x01 \x01(\x0b\x32(.tailor.api.inference.v1.GenerateRequest\"\x80\x02\n\x16StreamGenerateResponse\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12-\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.tailor.api.inference.v1.Usage\x12\x37\n\nprovenance\x18\x05 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\x12G\n\x11log_probabilities\x18< \x03(\x0b\x32,.tailor.api.inference.v1.TokenLogProbability\"\x18\n\x16ListSpecialistsRequest\"q\n\x10ServedSpecialist\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\nprovenance\x18\x02 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\x05\"Y\n\x17ListSpecialistsResponse\x12>\n\x0bspecialists\x18\x01 \x03(\x0b\x32).tailor.api.inference.v1.ServedSpecialist\"#\n\x0fGetDraftRequest\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\"\x96\x03\n\x10GetDraftResponse\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x37\n\nprovenance\x18\x02 \x01(\x0b\x32#.tailor.api.inference.v1.Provenance\x12\x16\n\x0e\x64\x61taset_digest\x18\x03 \x01(\t\x12-\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.tailor.api.inference.v1.Usage\x12\x15\n\rfinish_reason\x18\x05 \x01(\t\x12\x1b\n\x13\x66irst_token_seconds\x18\x06 \x01(\x01\x12\x0f\n\x07seconds\x18\x07 \x01(\x01\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\ntext_state\x18\t \x01(\x0e\x32\".tailor.api.inference.v1.TextState\x12\x32\n\x08messages\x18\n \x03(\x0b\x32 .tailor.api.inference.v1.Message\x12\x0e\n\x06\x61nswer\x18\x0b \x01(\t\"a\n\x14LoadCandidateRequest\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x01 \x01(\t\x12\x31\n\x08manifest\x18\x02 \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\"F\n\x15LoadCandidateResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x06parity\x18\x46 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_parity\"R\n\x08ScoreRow\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32 .tailor.api.inference.v1.Message\x12\x12\n\ncompletion\x18\x02 \x01(\t\"N\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12/\n\x04rows\x18\x02 \x03(\x0b\x32!.tailor.api.inference.v1.ScoreRow\"3\n\x08RowScore\x12\x17\n\x0flog_probability\x18\x01 \x01(\x01\x12\x0e\n\x06tokens\x18\x02 \x01(\x05\"B\n\rScoreResponse\x12\x31\n\x06scores\x18\x01 \x03(\x0b\x32!.tailor.api.inference.v1.RowScore*m\n\tTextState\x12\x1a\n\x16TEXT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TEXT_STATE_NOT_KEPT\x10\x01\x12\x13\n\x0fTEXT_STATE_KEPT\x10\x02\x12\x16\n\x12TEXT_STATE_EXPIRED\x10\x03\x32\xc8\x06\n\x10InferenceService\x12\x8b\x01\n\x08Generate\x12(.tailor.api.inference.v1.GenerateRequest\x1a).tailor.api.inference.v1.GenerateResponse\"*\x8a\xb5\x18&\n\x04\x01\x02\x03\x04\x12\nevaluation\x12\x07\x63onsole\x12\tsynthetic\x12\x9f\x01\n\x0eStreamGenerate\x12..tailor.api.inference.v1.StreamGenerateRequest\x1a/.tailor.api.inference.v1.StreamGenerateResponse\"*\x8a\xb5\x18&\n\x04\x01\x02\x03\x04\x12\nevaluation\x12\x07\x63onsole\x12\tsynthetic0\x01\x12\xa0\x01\n\x0fListSpecialists\x12/.tailor.api.inference.v1.ListSpecialistsRequest\x1a\x30.tailor.api.inference.v1.ListSpecialistsResponse\"*\x8a\xb5\x18&\n\x04\x01\x02\x03\x04\x12\nevaluation\x12\x07\x63onsole\x12\tsynthetic\x12t\n\x08GetDraft\x12(.tailor.api.inference.v1.GetDraftRequest\x1a).tailor.api.inference.v1.GetDraftResponse\"\x13\x8a\xb5\x18\x0f\n\x04\x01\x02\x03\x04\x12\x07\x63onsole\x12\x80\x01\n\rLoadCandidate\x12-.tailor.api.inference.v1.LoadCandidateRequest\x1a..tailor.api.inference.v1.LoadCandidateResponse\"\x10\x8a\xb5\x18\x0c\x12\nevaluation\x12h\n\x05Score\x12%.tailor.api.inference.v1.ScoreRequest\x1a&.tailor.api.inference.v1.ScoreResponse\"\x10\x8a\xb5\x18\x0c\x12\nevaluationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,50 +45,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INFERENCESERVICE'].methods_by_name['LoadCandidate']._serialized_options = b'\212\265\030\014\022\nevaluation'
   _globals['_INFERENCESERVICE'].methods_by_name['Score']._loaded_options = None
   _globals['_INFERENCESERVICE'].methods_by_name['Score']._serialized_options = b'\212\265\030\014\022\nevaluation'
-  _globals['_TEXTSTATE']._serialized_start=2616
-  _globals['_TEXTSTATE']._serialized_end=2725
+  _globals['_TEXTSTATE']._serialized_start=2638
+  _globals['_TEXTSTATE']._serialized_end=2747
   _globals['_MESSAGE']._serialized_start=136
   _globals['_MESSAGE']._serialized_end=176
-  _globals['_SAMPLING']._serialized_start=178
-  _globals['_SAMPLING']._serialized_end=300
-  _globals['_GENERATEREQUEST']._serialized_start=303
-  _globals['_GENERATEREQUEST']._serialized_end=535
-  _globals['_LIKELYTOKEN']._serialized_start=537
-  _globals['_LIKELYTOKEN']._serialized_end=590
-  _globals['_TOKENLOGPROBABILITY']._serialized_start=592
-  _globals['_TOKENLOGPROBABILITY']._serialized_end=717
-  _globals['_USAGE']._serialized_start=719
-  _globals['_USAGE']._serialized_end=776
-  _globals['_PROVENANCE']._serialized_start=778
-  _globals['_PROVENANCE']._serialized_end=884
-  _globals['_GENERATERESPONSE']._serialized_start=887
-  _globals['_GENERATERESPONSE']._serialized_end=1137
-  _globals['_STREAMGENERATEREQUEST']._serialized_start=1139
-  _globals['_STREAMGENERATEREQUEST']._serialized_end=1221
-  _globals['_STREAMGENERATERESPONSE']._serialized_start=1224
-  _globals['_STREAMGENERATERESPONSE']._serialized_end=1480
-  _globals['_LISTSPECIALISTSREQUEST']._serialized_start=1482
-  _globals['_LISTSPECIALISTSREQUEST']._serialized_end=1506
-  _globals['_SERVEDSPECIALIST']._serialized_start=1508
-  _globals['_SERVEDSPECIALIST']._serialized_end=1621
-  _globals['_LISTSPECIALISTSRESPONSE']._serialized_start=1623
-  _globals['_LISTSPECIALISTSRESPONSE']._serialized_end=1712
-  _globals['_GETDRAFTREQUEST']._serialized_start=1714
-  _globals['_GETDRAFTREQUEST']._serialized_end=1749
-  _globals['_GETDRAFTRESPONSE']._serialized_start=1752
-  _globals['_GETDRAFTRESPONSE']._serialized_end=2158
-  _globals['_LOADCANDIDATEREQUEST']._serialized_start=2160
-  _globals['_LOADCANDIDATEREQUEST']._serialized_end=2257
-  _globals['_LOADCANDIDATERESPONSE']._serialized_start=2259
-  _globals['_LOADCANDIDATERESPONSE']._serialized_end=2329
-  _globals['_SCOREROW']._serialized_start=2331
-  _globals['_SCOREROW']._serialized_end=2413
-  _globals['_SCOREREQUEST']._serialized_start=2415
-  _globals['_SCOREREQUEST']._serialized_end=2493
-  _globals['_ROWSCORE']._serialized_start=2495
-  _globals['_ROWSCORE']._serialized_end=2546
-  _globals['_SCORERESPONSE']._serialized_start=2548
-  _globals['_SCORERESPONSE']._serialized_end=2614
-  _globals['_INFERENCESERVICE']._serialized_start=2728
-  _globals['_INFERENCESERVICE']._serialized_end=3568
+  _globals['_SAMPLING']._serialized_start=179
+  _globals['_SAMPLING']._serialized_end=322
+  _globals['_GENERATEREQUEST']._serialized_start=325
+  _globals['_GENERATEREQUEST']._serialized_end=557
+  _globals['_LIKELYTOKEN']._serialized_start=559
+  _globals['_LIKELYTOKEN']._serialized_end=612
+  _globals['_TOKENLOGPROBABILITY']._serialized_start=614
+  _globals['_TOKENLOGPROBABILITY']._serialized_end=739
+  _globals['_USAGE']._serialized_start=741
+  _globals['_USAGE']._serialized_end=798
+  _globals['_PROVENANCE']._serialized_start=800
+  _globals['_PROVENANCE']._serialized_end=906
+  _globals['_GENERATERESPONSE']._serialized_start=909
+  _globals['_GENERATERESPONSE']._serialized_end=1159
+  _globals['_STREAMGENERATEREQUEST']._serialized_start=1161
+  _globals['_STREAMGENERATEREQUEST']._serialized_end=1243
+  _globals['_STREAMGENERATERESPONSE']._serialized_start=1246
+  _globals['_STREAMGENERATERESPONSE']._serialized_end=1502
+  _globals['_LISTSPECIALISTSREQUEST']._serialized_start=1504
+  _globals['_LISTSPECIALISTSREQUEST']._serialized_end=1528
+  _globals['_SERVEDSPECIALIST']._serialized_start=1530
+  _globals['_SERVEDSPECIALIST']._serialized_end=1643
+  _globals['_LISTSPECIALISTSRESPONSE']._serialized_start=1645
+  _globals['_LISTSPECIALISTSRESPONSE']._serialized_end=1734
+  _globals['_GETDRAFTREQUEST']._serialized_start=1736
+  _globals['_GETDRAFTREQUEST']._serialized_end=1771
+  _globals['_GETDRAFTRESPONSE']._serialized_start=1774
+  _globals['_GETDRAFTRESPONSE']._serialized_end=2180
+  _globals['_LOADCANDIDATEREQUEST']._serialized_start=2182
+  _globals['_LOADCANDIDATEREQUEST']._serialized_end=2279
+  _globals['_LOADCANDIDATERESPONSE']._serialized_start=2281
+  _globals['_LOADCANDIDATERESPONSE']._serialized_end=2351
+  _globals['_SCOREROW']._serialized_start=2353
+  _globals['_SCOREROW']._serialized_end=2435
+  _globals['_SCOREREQUEST']._serialized_start=2437
+  _globals['_SCOREREQUEST']._serialized_end=2515
+  _globals['_ROWSCORE']._serialized_start=2517
+  _globals['_ROWSCORE']._serialized_end=2568
+  _globals['_SCORERESPONSE']._serialized_start=2570
+  _globals['_SCORERESPONSE']._serialized_end=2636
+  _globals['_INFERENCESERVICE']._serialized_start=2750
+  _globals['_INFERENCESERVICE']._serialized_end=3590
 # @@protoc_insertion_point(module_scope)

@@ -77,7 +77,7 @@ Global___Message: _TypeAlias = Message  # noqa: Y015
 
 @_typing.final
 class Sampling(_message.Message):
-    """Sampling says how tokens are drawn."""
+    """Sampling says how tokens are drawn. What is not set is as the specialist's definition says; for `base`, the likeliest token without penalty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -88,15 +88,15 @@ class Sampling(_message.Message):
     STOP_FIELD_NUMBER: _builtins.int
     REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
-    """0 always takes the likeliest token; at most 2."""
+    """0 always takes the likeliest token; at most 2. The specialist's if absent."""
     top_p: _builtins.float
-    """Nucleus sampling (Holtzman et al. 2020); 1 if 0."""
+    """Nucleus sampling (Holtzman et al. 2020), above 0 and at most 1; the specialist's if 0."""
     seed: _builtins.int
     """Makes the draw repeatable; 0 for no seed."""
     max_tokens: _builtins.int
-    """Max tokens to generate; 256 if 0."""
+    """Max tokens to generate; the specialist's if 0, or else what the context leaves after the prompt."""
     repetition_penalty: _builtins.float
-    """Lowers the scores of tokens that are already in the prompt or the answer (CTRL, Keskar et al. 2019); 1 if 0, at most 2."""
+    """Lowers the scores of tokens that are already in the prompt or the answer (CTRL, Keskar et al. 2019), 1 to 2; the specialist's if 0."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At most 4 texts that end the answer and are not part of it."""
@@ -104,18 +104,20 @@ class Sampling(_message.Message):
     def __init__(
         self,
         *,
-        temperature: _builtins.float = ...,
+        temperature: _builtins.float | None = ...,
         top_p: _builtins.float = ...,
         seed: _builtins.int = ...,
         max_tokens: _builtins.int = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
         repetition_penalty: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_tokens", b"max_tokens", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "max_tokens", b"max_tokens", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
 
 Global___Sampling: _TypeAlias = Sampling  # noqa: Y015
 

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from tailor.api.events.v1 import models_pb2 as _models_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -88,6 +89,8 @@ class GetAuditResponse(_message.Message):
     DUPLICATES_FIELD_NUMBER: _builtins.int
     ESTIMATE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DATASETS_FIELD_NUMBER: _builtins.int
+    IMPORTS_FIELD_NUMBER: _builtins.int
     duplicates: _builtins.int
     """Submissions rejected as exact duplicates; they are included in the rejections."""
     @_builtins.property
@@ -118,6 +121,14 @@ class GetAuditResponse(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Time of the counts."""
 
+    @_builtins.property
+    def datasets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditDataset]:
+        """The datasets of documents behind the adapters that serve, by specialist: that of the named specialist, or of all."""
+
+    @_builtins.property
+    def imports(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditImport]:
+        """The imports in the newest dataset of documents, of the specialist or of each one, by specialist and name."""
+
     def __init__(
         self,
         *,
@@ -129,14 +140,194 @@ class GetAuditResponse(_message.Message):
         duplicates: _builtins.int = ...,
         estimate: Global___AuditEstimate | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        datasets: _abc.Iterable[Global___AuditDataset] | None = ...,
+        imports: _abc.Iterable[Global___AuditImport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "estimate", b"estimate", "lengths", b"lengths", "totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dimensions", b"dimensions", "duplicates", b"duplicates", "estimate", b"estimate", "findings", b"findings", "lengths", b"lengths", "rejections", b"rejections", "totals", b"totals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "datasets", b"datasets", "dimensions", b"dimensions", "duplicates", b"duplicates", "estimate", b"estimate", "findings", b"findings", "imports", b"imports", "lengths", b"lengths", "rejections", b"rejections", "totals", b"totals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetAuditResponse: _TypeAlias = GetAuditResponse  # noqa: Y015
+
+@_typing.final
+class AuditDataset(_message.Message):
+    """AuditDataset describes the dataset of documents behind a specialist's serving adapter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    FIGURES_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    QUIZ_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    QUIZ_QUESTIONS_FIELD_NUMBER: _builtins.int
+    KNOWLEDGE_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """The specialist."""
+    adapter_digest: _builtins.str
+    """The adapter that serves."""
+    dataset_digest: _builtins.str
+    """The dataset that it, or the adapter below it, was trained on."""
+    documents: _builtins.int
+    """Documents in it."""
+    quiz_documents: _builtins.int
+    """Documents that its quiz asks about."""
+    quiz_questions: _builtins.int
+    """Questions of its quiz."""
+    @_builtins.property
+    def figures(self) -> _models_pb2.DatasetFigures:
+        """Coverage, grounded, overlap and characters."""
+
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditLeftOut]:
+        """What was left out, most characters first."""
+
+    @_builtins.property
+    def knowledge(self) -> Global___AuditKnowledge:
+        """What the specialist's evaluated adapters knew of the documents."""
+
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        adapter_digest: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+        documents: _builtins.int = ...,
+        figures: _models_pb2.DatasetFigures | None = ...,
+        left_out: _abc.Iterable[Global___AuditLeftOut] | None = ...,
+        quiz_documents: _builtins.int = ...,
+        quiz_questions: _builtins.int = ...,
+        knowledge: Global___AuditKnowledge | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "knowledge", b"knowledge"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "dataset_digest", b"dataset_digest", "documents", b"documents", "figures", b"figures", "knowledge", b"knowledge", "left_out", b"left_out", "quiz_documents", b"quiz_documents", "quiz_questions", b"quiz_questions", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditDataset: _TypeAlias = AuditDataset  # noqa: Y015
+
+@_typing.final
+class AuditLeftOut(_message.Message):
+    """AuditLeftOut counts what one reason left out of a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    CHARACTERS_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The reason, such as `no_words`."""
+    documents: _builtins.int
+    """Documents that give no rows."""
+    rows: _builtins.int
+    """Rows."""
+    characters: _builtins.int
+    """Characters that no row teaches."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        documents: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        characters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "documents", b"documents", "reason", b"reason", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditLeftOut: _TypeAlias = AuditLeftOut  # noqa: Y015
+
+@_typing.final
+class AuditKnowledge(_message.Message):
+    """AuditKnowledge sums the newest scores of a specialist's documents in the quiz; all 0 before an evaluation asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    LEARNED_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    CONTRADICTED_FIELD_NUMBER: _builtins.int
+    documents: _builtins.int
+    """Documents with a score."""
+    asked: _builtins.int
+    """Questions that were asked."""
+    learned: _builtins.int
+    """Answers that were right."""
+    missed: _builtins.int
+    """Answers that did not know."""
+    contradicted: _builtins.int
+    """Answers that said something else."""
+    def __init__(
+        self,
+        *,
+        documents: _builtins.int = ...,
+        asked: _builtins.int = ...,
+        learned: _builtins.int = ...,
+        missed: _builtins.int = ...,
+        contradicted: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "contradicted", b"contradicted", "documents", b"documents", "learned", b"learned", "missed", b"missed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditKnowledge: _TypeAlias = AuditKnowledge  # noqa: Y015
+
+@_typing.final
+class AuditImport(_message.Message):
+    """AuditImport is an import that the newest dataset of a specialist contains."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
+    SHARE_PERCENT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Specialist."""
+    dataset_digest: _builtins.str
+    """Digest of the dataset."""
+    name: _builtins.str
+    """Name of the import."""
+    licence: _builtins.str
+    """SPDX licence expression of its data."""
+    share_percent: _builtins.int
+    """Percentage of its rows that specialists may use."""
+    source: _builtins.str
+    """Where its data comes from."""
+    rows: _builtins.int
+    """Its rows in the dataset."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+        name: _builtins.str = ...,
+        licence: _builtins.str = ...,
+        share_percent: _builtins.int = ...,
+        source: _builtins.str = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_digest", b"dataset_digest", "licence", b"licence", "name", b"name", "rows", b"rows", "share_percent", b"share_percent", "source", b"source", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditImport: _TypeAlias = AuditImport  # noqa: Y015
 
 @_typing.final
 class AuditTotals(_message.Message):

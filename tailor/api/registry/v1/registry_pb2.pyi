@@ -35,9 +35,11 @@ class _DecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decision.Val
     DECISION_PASSED: _Decision.ValueType  # 1
     """The evaluation passes the gate."""
     DECISION_REFUSED: _Decision.ValueType  # 2
-    """The evaluation does not pass the gate."""
+    """A condition of the gate is certainly not met, or was not measured."""
     DECISION_STALE: _Decision.ValueType  # 3
     """The incumbent has changed since; the adapter is evaluated again."""
+    DECISION_UNDECIDED: _Decision.ValueType  # 4
+    """The rows do not show whether every condition is met. The adapter is not promoted; the reasons say how many rows would decide."""
 
 class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper):
     """Decision is the gate's decision on an evaluation."""
@@ -47,10 +49,112 @@ DECISION_UNSPECIFIED: Decision.ValueType  # 0
 DECISION_PASSED: Decision.ValueType  # 1
 """The evaluation passes the gate."""
 DECISION_REFUSED: Decision.ValueType  # 2
-"""The evaluation does not pass the gate."""
+"""A condition of the gate is certainly not met, or was not measured."""
 DECISION_STALE: Decision.ValueType  # 3
 """The incumbent has changed since; the adapter is evaluated again."""
+DECISION_UNDECIDED: Decision.ValueType  # 4
+"""The rows do not show whether every condition is met. The adapter is not promoted; the reasons say how many rows would decide."""
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+class _AdapterState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AdapterStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AdapterState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ADAPTER_STATE_UNSPECIFIED: _AdapterState.ValueType  # 0
+    """Not set."""
+    ADAPTER_STATE_REWARD: _AdapterState.ValueType  # 1
+    """It scores answers in training. It is never evaluated and never serves."""
+    ADAPTER_STATE_EVALUATING: _AdapterState.ValueType  # 2
+    """Its evaluation is queued or running, the first one, or another one because another adapter serves since."""
+    ADAPTER_STATE_PASSED: _AdapterState.ValueType  # 3
+    """It passed the gate and does not serve, because a canary is running or an operator has not promoted it."""
+    ADAPTER_STATE_UNDECIDED: _AdapterState.ValueType  # 4
+    """The rows do not show whether it meets the gate."""
+    ADAPTER_STATE_REFUSED: _AdapterState.ValueType  # 5
+    """It does not meet the gate."""
+    ADAPTER_STATE_WAITING_FOR_APPROVAL: _AdapterState.ValueType  # 6
+    """It passed the gate and waits for an operator's approval."""
+    ADAPTER_STATE_DECLINED: _AdapterState.ValueType  # 7
+    """It passed the gate and an operator declined it."""
+    ADAPTER_STATE_CANARY: _AdapterState.ValueType  # 8
+    """A share of the callers gets it."""
+    ADAPTER_STATE_WITHDRAWN: _AdapterState.ValueType  # 9
+    """It passed the gate, and its canary was withdrawn."""
+    ADAPTER_STATE_SERVING: _AdapterState.ValueType  # 10
+    """It serves."""
+    ADAPTER_STATE_OVERRIDDEN: _AdapterState.ValueType  # 11
+    """It serves because an operator overrode the gate."""
+    ADAPTER_STATE_REPLACED: _AdapterState.ValueType  # 12
+    """It served before, and another adapter or the base serves now."""
+    ADAPTER_STATE_RETIRED: _AdapterState.ValueType  # 13
+    """It was trained on a document that has been erased, and never serves again."""
+
+class AdapterState(_AdapterState, metaclass=_AdapterStateEnumTypeWrapper):
+    """AdapterState is what an adapter is now, as one word; every page and command uses it."""
+
+ADAPTER_STATE_UNSPECIFIED: AdapterState.ValueType  # 0
+"""Not set."""
+ADAPTER_STATE_REWARD: AdapterState.ValueType  # 1
+"""It scores answers in training. It is never evaluated and never serves."""
+ADAPTER_STATE_EVALUATING: AdapterState.ValueType  # 2
+"""Its evaluation is queued or running, the first one, or another one because another adapter serves since."""
+ADAPTER_STATE_PASSED: AdapterState.ValueType  # 3
+"""It passed the gate and does not serve, because a canary is running or an operator has not promoted it."""
+ADAPTER_STATE_UNDECIDED: AdapterState.ValueType  # 4
+"""The rows do not show whether it meets the gate."""
+ADAPTER_STATE_REFUSED: AdapterState.ValueType  # 5
+"""It does not meet the gate."""
+ADAPTER_STATE_WAITING_FOR_APPROVAL: AdapterState.ValueType  # 6
+"""It passed the gate and waits for an operator's approval."""
+ADAPTER_STATE_DECLINED: AdapterState.ValueType  # 7
+"""It passed the gate and an operator declined it."""
+ADAPTER_STATE_CANARY: AdapterState.ValueType  # 8
+"""A share of the callers gets it."""
+ADAPTER_STATE_WITHDRAWN: AdapterState.ValueType  # 9
+"""It passed the gate, and its canary was withdrawn."""
+ADAPTER_STATE_SERVING: AdapterState.ValueType  # 10
+"""It serves."""
+ADAPTER_STATE_OVERRIDDEN: AdapterState.ValueType  # 11
+"""It serves because an operator overrode the gate."""
+ADAPTER_STATE_REPLACED: AdapterState.ValueType  # 12
+"""It served before, and another adapter or the base serves now."""
+ADAPTER_STATE_RETIRED: AdapterState.ValueType  # 13
+"""It was trained on a document that has been erased, and never serves again."""
+Global___AdapterState: _TypeAlias = AdapterState  # noqa: Y015
+
+class _OperatorDecisionKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OperatorDecisionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OperatorDecisionKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OPERATOR_DECISION_KIND_UNSPECIFIED: _OperatorDecisionKind.ValueType  # 0
+    """Not set."""
+    OPERATOR_DECISION_KIND_OVERRIDE: _OperatorDecisionKind.ValueType  # 1
+    """An adapter serves although it had not passed the gate."""
+    OPERATOR_DECISION_KIND_APPROVAL: _OperatorDecisionKind.ValueType  # 2
+    """A waiting adapter was approved."""
+    OPERATOR_DECISION_KIND_DECLINE: _OperatorDecisionKind.ValueType  # 3
+    """A waiting adapter was declined."""
+    OPERATOR_DECISION_KIND_DELETION: _OperatorDecisionKind.ValueType  # 4
+    """The specialist was deleted."""
+
+class OperatorDecisionKind(_OperatorDecisionKind, metaclass=_OperatorDecisionKindEnumTypeWrapper):
+    """OperatorDecisionKind is what an operator decided."""
+
+OPERATOR_DECISION_KIND_UNSPECIFIED: OperatorDecisionKind.ValueType  # 0
+"""Not set."""
+OPERATOR_DECISION_KIND_OVERRIDE: OperatorDecisionKind.ValueType  # 1
+"""An adapter serves although it had not passed the gate."""
+OPERATOR_DECISION_KIND_APPROVAL: OperatorDecisionKind.ValueType  # 2
+"""A waiting adapter was approved."""
+OPERATOR_DECISION_KIND_DECLINE: OperatorDecisionKind.ValueType  # 3
+"""A waiting adapter was declined."""
+OPERATOR_DECISION_KIND_DELETION: OperatorDecisionKind.ValueType  # 4
+"""The specialist was deleted."""
+Global___OperatorDecisionKind: _TypeAlias = OperatorDecisionKind  # noqa: Y015
 
 class _CanaryState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -218,51 +322,149 @@ Global___CreateSpecialistResponse: _TypeAlias = CreateSpecialistResponse  # noqa
 
 @_typing.final
 class UpdateSpecialistRequest(_message.Message):
-    """UpdateSpecialistRequest contains the new definition; its revision is the one that it replaces."""
+    """UpdateSpecialistRequest contains a changed definition."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SPECIALIST_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    validate_only: _builtins.bool
+    """True to check the definition and return the changes without making them."""
     @_builtins.property
     def specialist(self) -> _models_pb2.SpecialistChanged:
-        """The definition."""
+        """The definition. Its revision must be the current one."""
 
     def __init__(
         self,
         *,
         specialist: _models_pb2.SpecialistChanged | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateSpecialistRequest: _TypeAlias = UpdateSpecialistRequest  # noqa: Y015
 
 @_typing.final
+class FieldChange(_message.Message):
+    """FieldChange is one field of a definition that differs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field as in TOML, such as `gate.primary.min_gain`."""
+    before: _builtins.str
+    """Its current value as in TOML; empty if it is not set."""
+    after: _builtins.str
+    """Its new value as in TOML; empty if it is not set."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldChange: _TypeAlias = FieldChange  # noqa: Y015
+
+@_typing.final
 class UpdateSpecialistResponse(_message.Message):
-    """UpdateSpecialistResponse contains the specialist."""
+    """UpdateSpecialistResponse contains the definition."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SPECIALIST_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def specialist(self) -> _models_pb2.SpecialistChanged:
-        """The specialist."""
+        """The definition as it is stored now."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldChange]:
+        """Fields that the request changes, by name."""
 
     def __init__(
         self,
         *,
         specialist: _models_pb2.SpecialistChanged | None = ...,
+        changes: _abc.Iterable[Global___FieldChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateSpecialistResponse: _TypeAlias = UpdateSpecialistResponse  # noqa: Y015
+
+@_typing.final
+class DeleteSpecialistRequest(_message.Message):
+    """DeleteSpecialistRequest names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    reason: _builtins.str
+    """Why, for people; anonymised before it is stored."""
+    decided_by: _builtins.str
+    """Key that decides, set by the console for its visitor; ignored from other callers."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        decided_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_by", b"decided_by", "name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSpecialistRequest: _TypeAlias = DeleteSpecialistRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSpecialistResponse(_message.Message):
+    """DeleteSpecialistResponse contains the definition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    deleted: _builtins.bool
+    """True if this call deleted it, false if it was deleted before."""
+    @_builtins.property
+    def specialist(self) -> _models_pb2.SpecialistChanged:
+        """The last definition, with `deleted` set."""
+
+    def __init__(
+        self,
+        *,
+        specialist: _models_pb2.SpecialistChanged | None = ...,
+        deleted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSpecialistResponse: _TypeAlias = DeleteSpecialistResponse  # noqa: Y015
 
 @_typing.final
 class GetSpecialistRequest(_message.Message):
@@ -388,6 +590,7 @@ class ListDocumentsRequest(_message.Message):
     INCLUDE_REJECTED_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    CHANGED_SINCE_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Only documents that this specialist selects; empty for all."""
     page_size: _builtins.int
@@ -400,6 +603,8 @@ class ListDocumentsRequest(_message.Message):
     """Only documents of the dataset with this digest, or at least its first 6 hexadecimal digits; empty for all. Rejected submissions have none."""
     document_id: _builtins.str
     """Only the document with this id; empty for all."""
+    changed_since: _builtins.int
+    """Only documents that may have changed since the answer with this `cursor`; 0 for all."""
     def __init__(
         self,
         *,
@@ -409,10 +614,11 @@ class ListDocumentsRequest(_message.Message):
         include_rejected: _builtins.bool = ...,
         dataset: _builtins.str = ...,
         document_id: _builtins.str = ...,
+        changed_since: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "document_id", b"document_id", "include_rejected", b"include_rejected", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_since", b"changed_since", "dataset", b"dataset", "document_id", b"document_id", "include_rejected", b"include_rejected", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -456,8 +662,11 @@ class ListDocumentsResponse(_message.Message):
 
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
+    cursor: _builtins.int
+    """On the first page: everything that changes after this answer is listed by `changed_since` with this value. It may list some again."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogueDocument]:
         """The documents by id."""
@@ -467,10 +676,11 @@ class ListDocumentsResponse(_message.Message):
         *,
         documents: _abc.Iterable[Global___CatalogueDocument] | None = ...,
         next_page_token: _builtins.str = ...,
+        cursor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "documents", b"documents", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -657,6 +867,74 @@ class LeftOutCount(_message.Message):
 Global___LeftOutCount: _TypeAlias = LeftOutCount  # noqa: Y015
 
 @_typing.final
+class ImportCount(_message.Message):
+    """ImportCount is an import with rows in a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
+    SHARE_PERCENT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    licence: _builtins.str
+    """SPDX licence expression of its data."""
+    share_percent: _builtins.int
+    """Percentage of its rows that specialists may use."""
+    source: _builtins.str
+    """Where its data comes from."""
+    rows: _builtins.int
+    """Its rows in the dataset."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        licence: _builtins.str = ...,
+        share_percent: _builtins.int = ...,
+        source: _builtins.str = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["licence", b"licence", "name", b"name", "rows", b"rows", "share_percent", b"share_percent", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportCount: _TypeAlias = ImportCount  # noqa: Y015
+
+@_typing.final
+class LanguageCount(_message.Message):
+    """LanguageCount is one language of a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    HAS_TEMPLATES_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Rows of both splits."""
+    documents: _builtins.int
+    """Documents that give rows."""
+    has_templates: _builtins.bool
+    """False if prompts of this language have no wordings; they use the documents' own headings."""
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        documents: _builtins.int = ...,
+        has_templates: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "has_templates", b"has_templates", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LanguageCount: _TypeAlias = LanguageCount  # noqa: Y015
+
+@_typing.final
 class GetDatasetResponse(_message.Message):
     """GetDatasetResponse contains the dataset. `ListDocuments` lists its documents."""
 
@@ -683,14 +961,41 @@ class GetDatasetResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class LanguagesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___LanguageCount: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___LanguageCount | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DATASET_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     TRAIN_TOKENS_FIELD_NUMBER: _builtins.int
     HELD_OUT_TOKENS_FIELD_NUMBER: _builtins.int
+    QUIZ_FIELD_NUMBER: _builtins.int
+    IMPORTS_FIELD_NUMBER: _builtins.int
+    LANGUAGES_FIELD_NUMBER: _builtins.int
+    TEACHER_TOKENS_FIELD_NUMBER: _builtins.int
     train_tokens: _builtins.int
     """Tokens of the train rows, by the base's tokenizer."""
     held_out_tokens: _builtins.int
     """Tokens of the held-out rows."""
+    teacher_tokens: _builtins.int
+    """Tokens that the teacher spent on the syntheses whose accepted rows it has."""
     @_builtins.property
     def dataset(self) -> _models_pb2.DatasetBuilt:
         """The dataset."""
@@ -699,6 +1004,18 @@ class GetDatasetResponse(_message.Message):
     def left_out(self) -> _containers.MessageMap[_builtins.str, Global___LeftOutCount]:
         """What was left out, by reason, such as `no_words`."""
 
+    @_builtins.property
+    def quiz(self) -> Global___QuizCounts:
+        """Its quiz; absent if the manifest was not read, or names none."""
+
+    @_builtins.property
+    def imports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportCount]:
+        """The imports whose rows it has, by name."""
+
+    @_builtins.property
+    def languages(self) -> _containers.MessageMap[_builtins.str, Global___LanguageCount]:
+        """Its languages by tag; the empty tag for an unknown one."""
+
     def __init__(
         self,
         *,
@@ -706,14 +1023,162 @@ class GetDatasetResponse(_message.Message):
         left_out: _abc.Mapping[_builtins.str, Global___LeftOutCount] | None = ...,
         train_tokens: _builtins.int = ...,
         held_out_tokens: _builtins.int = ...,
+        quiz: Global___QuizCounts | None = ...,
+        imports: _abc.Iterable[Global___ImportCount] | None = ...,
+        languages: _abc.Mapping[_builtins.str, Global___LanguageCount] | None = ...,
+        teacher_tokens: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "quiz", b"quiz"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "held_out_tokens", b"held_out_tokens", "left_out", b"left_out", "train_tokens", b"train_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "held_out_tokens", b"held_out_tokens", "imports", b"imports", "languages", b"languages", "left_out", b"left_out", "quiz", b"quiz", "teacher_tokens", b"teacher_tokens", "train_tokens", b"train_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetDatasetResponse: _TypeAlias = GetDatasetResponse  # noqa: Y015
+
+@_typing.final
+class QuizCounts(_message.Message):
+    """QuizCounts counts a dataset's quiz: questions about train documents that no row has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    BEYOND_LIMIT_FIELD_NUMBER: _builtins.int
+    WITHOUT_QUESTIONS_FIELD_NUMBER: _builtins.int
+    documents: _builtins.int
+    """Documents with questions."""
+    questions: _builtins.int
+    """Questions."""
+    beyond_limit: _builtins.int
+    """Train documents without questions because of the specialist's limit."""
+    without_questions: _builtins.int
+    """Train documents whose text gives no question."""
+    def __init__(
+        self,
+        *,
+        documents: _builtins.int = ...,
+        questions: _builtins.int = ...,
+        beyond_limit: _builtins.int = ...,
+        without_questions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beyond_limit", b"beyond_limit", "documents", b"documents", "questions", b"questions", "without_questions", b"without_questions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuizCounts: _TypeAlias = QuizCounts  # noqa: Y015
+
+@_typing.final
+class ListDocumentScoresRequest(_message.Message):
+    """ListDocumentScoresRequest requests a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    ONLY_MISSED_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    only_missed: _builtins.bool
+    """True to list only documents of which a question was missed or contradicted."""
+    page_size: _builtins.int
+    """Scores per page, 100 if 0, at most 1,000."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous page."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        only_missed: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["only_missed", b"only_missed", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDocumentScoresRequest: _TypeAlias = ListDocumentScoresRequest  # noqa: Y015
+
+@_typing.final
+class ListDocumentScoresResponse(_message.Message):
+    """ListDocumentScoresResponse is a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentScore]:
+        """The scores by document id."""
+
+    def __init__(
+        self,
+        *,
+        scores: _abc.Iterable[Global___DocumentScore] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDocumentScoresResponse: _TypeAlias = ListDocumentScoresResponse  # noqa: Y015
+
+@_typing.final
+class DocumentScore(_message.Message):
+    """DocumentScore is how well an adapter knew one document in the quiz. `learned`, `missed` and `contradicted` add up to `asked`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    LEARNED_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    CONTRADICTED_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    EVALUATE_TIME_FIELD_NUMBER: _builtins.int
+    document_id: _builtins.str
+    """Opaque id of the document."""
+    asked: _builtins.int
+    """Questions that were asked."""
+    learned: _builtins.int
+    """Answers that were right."""
+    missed: _builtins.int
+    """Answers that did not know."""
+    contradicted: _builtins.int
+    """Answers that said something else."""
+    adapter_digest: _builtins.str
+    """Adapter that was asked."""
+    @_builtins.property
+    def evaluate_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was evaluated."""
+
+    def __init__(
+        self,
+        *,
+        document_id: _builtins.str = ...,
+        asked: _builtins.int = ...,
+        learned: _builtins.int = ...,
+        missed: _builtins.int = ...,
+        contradicted: _builtins.int = ...,
+        adapter_digest: _builtins.str = ...,
+        evaluate_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluate_time", b"evaluate_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "asked", b"asked", "contradicted", b"contradicted", "document_id", b"document_id", "evaluate_time", b"evaluate_time", "learned", b"learned", "missed", b"missed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DocumentScore: _TypeAlias = DocumentScore  # noqa: Y015
 
 @_typing.final
 class ListDatasetsRequest(_message.Message):
@@ -774,6 +1239,64 @@ class ListDatasetsResponse(_message.Message):
 Global___ListDatasetsResponse: _TypeAlias = ListDatasetsResponse  # noqa: Y015
 
 @_typing.final
+class OperatorDecision(_message.Message):
+    """OperatorDecision is a decision of an operator that stays on record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    VERDICT_REASONS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    kind: Global___OperatorDecisionKind.ValueType
+    """What was decided."""
+    specialist: _builtins.str
+    """The specialist."""
+    adapter_digest: _builtins.str
+    """The adapter; empty for a deletion."""
+    key_id: _builtins.str
+    """Key that decided; empty for the operator who signs in to the console by password."""
+    reason: _builtins.str
+    """Why, anonymised."""
+    generation: _builtins.int
+    """Generation that the decision made; 0 if it made none."""
+    verdict: Global___Decision.ValueType
+    """The gate's verdict at the time."""
+    @_builtins.property
+    def verdict_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The verdict's reasons at the time."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___OperatorDecisionKind.ValueType = ...,
+        specialist: _builtins.str = ...,
+        adapter_digest: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        verdict: Global___Decision.ValueType = ...,
+        verdict_reasons: _abc.Iterable[_builtins.str] | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "create_time", b"create_time", "generation", b"generation", "key_id", b"key_id", "kind", b"kind", "reason", b"reason", "specialist", b"specialist", "verdict", b"verdict", "verdict_reasons", b"verdict_reasons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperatorDecision: _TypeAlias = OperatorDecision  # noqa: Y015
+
+@_typing.final
 class CatalogueAdapter(_message.Message):
     """CatalogueAdapter is an adapter and what is known about it."""
 
@@ -782,12 +1305,15 @@ class CatalogueAdapter(_message.Message):
     ADAPTER_FIELD_NUMBER: _builtins.int
     EVALUATION_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
-    REFUSALS_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
     SERVING_FIELD_NUMBER: _builtins.int
     TAINTED_FIELD_NUMBER: _builtins.int
     READY_REPLICAS_FIELD_NUMBER: _builtins.int
     SERVING_REPLICAS_FIELD_NUMBER: _builtins.int
     CANARY_PERCENT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    OPERATOR_DECISION_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     """The gate's decision."""
     serving: _builtins.bool
@@ -800,6 +1326,10 @@ class CatalogueAdapter(_message.Message):
     """Ready replicas that serve it."""
     canary_percent: _builtins.int
     """Share of the callers that gets it as a canary, in percent; 0 if it is not a canary."""
+    state: Global___AdapterState.ValueType
+    """What it is now, in one word. `decision` is the gate's verdict on its newest evaluation."""
+    advice: _builtins.str
+    """What can be done next, with the commands; empty if nothing needs to be done."""
     @_builtins.property
     def adapter(self) -> _models_pb2.AdapterTrained:
         """The adapter."""
@@ -809,8 +1339,12 @@ class CatalogueAdapter(_message.Message):
         """Its newest evaluation; absent before the first."""
 
     @_builtins.property
-    def refusals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """A sentence for every condition that is not met."""
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """A sentence for each condition that led to the decision, and what to do."""
+
+    @_builtins.property
+    def operator_decision(self) -> Global___OperatorDecision:
+        """The newest decision of an operator about it; absent without one."""
 
     def __init__(
         self,
@@ -818,20 +1352,93 @@ class CatalogueAdapter(_message.Message):
         adapter: _models_pb2.AdapterTrained | None = ...,
         evaluation: _models_pb2.AdapterEvaluated | None = ...,
         decision: Global___Decision.ValueType = ...,
-        refusals: _abc.Iterable[_builtins.str] | None = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
         serving: _builtins.bool = ...,
         tainted: _builtins.bool = ...,
         ready_replicas: _builtins.int = ...,
         serving_replicas: _builtins.int = ...,
         canary_percent: _builtins.int = ...,
+        state: Global___AdapterState.ValueType = ...,
+        advice: _builtins.str = ...,
+        operator_decision: Global___OperatorDecision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "evaluation", b"evaluation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "evaluation", b"evaluation", "operator_decision", b"operator_decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "canary_percent", b"canary_percent", "decision", b"decision", "evaluation", b"evaluation", "ready_replicas", b"ready_replicas", "refusals", b"refusals", "serving", b"serving", "serving_replicas", b"serving_replicas", "tainted", b"tainted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "advice", b"advice", "canary_percent", b"canary_percent", "decision", b"decision", "evaluation", b"evaluation", "operator_decision", b"operator_decision", "ready_replicas", b"ready_replicas", "reasons", b"reasons", "serving", b"serving", "serving_replicas", b"serving_replicas", "state", b"state", "tainted", b"tainted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CatalogueAdapter: _TypeAlias = CatalogueAdapter  # noqa: Y015
+
+@_typing.final
+class PlanEvaluationRequest(_message.Message):
+    """PlanEvaluationRequest describes a run whose adapter will be evaluated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGESTS_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    @_builtins.property
+    def dataset_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Datasets of the run's stages, by their digests."""
+
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        dataset_digests: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_digests", b"dataset_digests", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanEvaluationRequest: _TypeAlias = PlanEvaluationRequest  # noqa: Y015
+
+@_typing.final
+class PlanEvaluationResponse(_message.Message):
+    """PlanEvaluationResponse says what an evaluation can show."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_ROWS_FIELD_NUMBER: _builtins.int
+    VISIBLE_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    SPREAD_ROWS_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """The metric that decides."""
+    rows: _builtins.int
+    """Held-out rows that will be evaluated for it."""
+    held_out_rows: _builtins.int
+    """Held-out rows of the datasets."""
+    visible_difference: _builtins.float
+    """Differences below this value cannot be seen. Its unit is the metric's, or a standard deviation of the rows' gains if `spread_rows` is 0."""
+    spread_rows: _builtins.int
+    """Rows of the specialist's newest evaluation, whose spread was used; 0 without one."""
+    sentence: _builtins.str
+    """The same in one sentence, and what to do."""
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        held_out_rows: _builtins.int = ...,
+        visible_difference: _builtins.float = ...,
+        spread_rows: _builtins.int = ...,
+        sentence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_out_rows", b"held_out_rows", "metric", b"metric", "rows", b"rows", "sentence", b"sentence", "spread_rows", b"spread_rows", "visible_difference", b"visible_difference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanEvaluationResponse: _TypeAlias = PlanEvaluationResponse  # noqa: Y015
 
 @_typing.final
 class GetAdapterRequest(_message.Message):
@@ -946,22 +1553,34 @@ class PromoteRequest(_message.Message):
     SPECIALIST_FIELD_NUMBER: _builtins.int
     ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     EXPECTED_GENERATION_FIELD_NUMBER: _builtins.int
+    OVERRIDE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Name of the specialist."""
     adapter_digest: _builtins.str
     """Adapter to serve."""
     expected_generation: _builtins.int
     """Current generation as the caller knows it; 0 before the first promotion."""
+    override: _builtins.bool
+    """True to promote an adapter that did not pass the gate."""
+    reason: _builtins.str
+    """Why the gate is overridden, 1 to 1,000 characters, anonymised before it is stored; only with `override`."""
+    decided_by: _builtins.str
+    """Key that decides, set by the console for its visitor; ignored from other callers."""
     def __init__(
         self,
         *,
         specialist: _builtins.str = ...,
         adapter_digest: _builtins.str = ...,
         expected_generation: _builtins.int = ...,
+        override: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        decided_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "expected_generation", b"expected_generation", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "decided_by", b"decided_by", "expected_generation", b"expected_generation", "override", b"override", "reason", b"reason", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -990,6 +1609,459 @@ class PromoteResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PromoteResponse: _TypeAlias = PromoteResponse  # noqa: Y015
+
+@_typing.final
+class ListApprovalsRequest(_message.Message):
+    """ListApprovalsRequest requests a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Only adapters of this specialist; empty for all."""
+    page_size: _builtins.int
+    """Adapters per page, 50 if 0, at most 200."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous page."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListApprovalsRequest: _TypeAlias = ListApprovalsRequest  # noqa: Y015
+
+@_typing.final
+class ListApprovalsResponse(_message.Message):
+    """ListApprovalsResponse is a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogueAdapter]:
+        """The waiting adapters, with the figures that decide."""
+
+    def __init__(
+        self,
+        *,
+        adapters: _abc.Iterable[Global___CatalogueAdapter] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListApprovalsResponse: _TypeAlias = ListApprovalsResponse  # noqa: Y015
+
+@_typing.final
+class ApproveAdapterRequest(_message.Message):
+    """ApproveAdapterRequest names a waiting adapter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    adapter_digest: _builtins.str
+    """Digest of the adapter."""
+    reason: _builtins.str
+    """Why, at most 1,000 characters; anonymised before it is stored."""
+    decided_by: _builtins.str
+    """Key that decides, set by the console for its visitor; ignored from other callers."""
+    def __init__(
+        self,
+        *,
+        adapter_digest: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        decided_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "decided_by", b"decided_by", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveAdapterRequest: _TypeAlias = ApproveAdapterRequest  # noqa: Y015
+
+@_typing.final
+class ApproveAdapterResponse(_message.Message):
+    """ApproveAdapterResponse contains the decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def serving(self) -> _models_pb2.SpecialistServing:
+        """What serves now."""
+
+    def __init__(
+        self,
+        *,
+        serving: _models_pb2.SpecialistServing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["serving", b"serving"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serving", b"serving"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveAdapterResponse: _TypeAlias = ApproveAdapterResponse  # noqa: Y015
+
+@_typing.final
+class DeclineAdapterRequest(_message.Message):
+    """DeclineAdapterRequest names a waiting adapter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    adapter_digest: _builtins.str
+    """Digest of the adapter."""
+    reason: _builtins.str
+    """Why, 1 to 1,000 characters; anonymised before it is stored."""
+    decided_by: _builtins.str
+    """Key that decides, set by the console for its visitor; ignored from other callers."""
+    def __init__(
+        self,
+        *,
+        adapter_digest: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        decided_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "decided_by", b"decided_by", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclineAdapterRequest: _TypeAlias = DeclineAdapterRequest  # noqa: Y015
+
+@_typing.final
+class DeclineAdapterResponse(_message.Message):
+    """DeclineAdapterResponse contains the decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def decision(self) -> Global___OperatorDecision:
+        """The decision as it is stored."""
+
+    def __init__(
+        self,
+        *,
+        decision: Global___OperatorDecision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclineAdapterResponse: _TypeAlias = DeclineAdapterResponse  # noqa: Y015
+
+@_typing.final
+class ListDecisionsRequest(_message.Message):
+    """ListDecisionsRequest requests a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Only decisions about this specialist; empty for all."""
+    page_size: _builtins.int
+    """Decisions per page, 50 if 0, at most 200."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous page."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDecisionsRequest: _TypeAlias = ListDecisionsRequest  # noqa: Y015
+
+@_typing.final
+class ListDecisionsResponse(_message.Message):
+    """ListDecisionsResponse is a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperatorDecision]:
+        """The decisions."""
+
+    def __init__(
+        self,
+        *,
+        decisions: _abc.Iterable[Global___OperatorDecision] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDecisionsResponse: _TypeAlias = ListDecisionsResponse  # noqa: Y015
+
+@_typing.final
+class GetLeaderboardRequest(_message.Message):
+    """GetLeaderboardRequest names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    metric: _builtins.str
+    """Metric to rank by; the gate's primary metric if empty."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        metric: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metric", b"metric", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLeaderboardRequest: _TypeAlias = GetLeaderboardRequest  # noqa: Y015
+
+@_typing.final
+class LeaderboardEntry(_message.Message):
+    """LeaderboardEntry is one model: an adapter, or the base with or without a prompt, or an external model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ScoresEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _models_pb2.Estimate: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _models_pb2.Estimate | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class GainsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _models_pb2.Estimate: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _models_pb2.Estimate | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RANK_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    EVALUATION_ID_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    GAINS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    EVALUATE_TIME_FIELD_NUMBER: _builtins.int
+    rank: _builtins.int
+    """Rank among the entries that were measured on the same dataset, from 1; 0 if the metric was not measured."""
+    model: _builtins.str
+    """`candidate` for an adapter, otherwise `base`, `few_shot`, `prompt` or `external:NAME`."""
+    adapter_digest: _builtins.str
+    """Digest of the adapter; empty for models without tuning."""
+    state: Global___AdapterState.ValueType
+    """State of the adapter; not set for models without tuning."""
+    dataset_digest: _builtins.str
+    """Dataset whose held-out rows were measured. Scores of different datasets cannot be compared."""
+    evaluation_id: _builtins.str
+    """Evaluation that measured it."""
+    rows: _builtins.int
+    """Number of rows."""
+    pinned: _builtins.bool
+    """True if it is pinned to the top."""
+    @_builtins.property
+    def scores(self) -> _containers.MessageMap[_builtins.str, _models_pb2.Estimate]:
+        """Score by metric."""
+
+    @_builtins.property
+    def gains(self) -> _containers.MessageMap[_builtins.str, _models_pb2.Estimate]:
+        """Paired gain over the base by metric; only for adapters."""
+
+    @_builtins.property
+    def cost(self) -> _models_pb2.ModelCost:
+        """What its answers took; absent if it was not measured."""
+
+    @_builtins.property
+    def evaluate_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was evaluated."""
+
+    def __init__(
+        self,
+        *,
+        rank: _builtins.int = ...,
+        model: _builtins.str = ...,
+        adapter_digest: _builtins.str = ...,
+        state: Global___AdapterState.ValueType = ...,
+        dataset_digest: _builtins.str = ...,
+        evaluation_id: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        scores: _abc.Mapping[_builtins.str, _models_pb2.Estimate] | None = ...,
+        gains: _abc.Mapping[_builtins.str, _models_pb2.Estimate] | None = ...,
+        cost: _models_pb2.ModelCost | None = ...,
+        pinned: _builtins.bool = ...,
+        evaluate_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "evaluate_time", b"evaluate_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "cost", b"cost", "dataset_digest", b"dataset_digest", "evaluate_time", b"evaluate_time", "evaluation_id", b"evaluation_id", "gains", b"gains", "model", b"model", "pinned", b"pinned", "rank", b"rank", "rows", b"rows", "scores", b"scores", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaderboardEntry: _TypeAlias = LeaderboardEntry  # noqa: Y015
+
+@_typing.final
+class GetLeaderboardResponse(_message.Message):
+    """GetLeaderboardResponse contains the leaderboard."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    LOWER_IS_BETTER_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NOT_EVALUATED_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """Metric that ranks."""
+    lower_is_better: _builtins.bool
+    """True if a smaller value is better."""
+    not_evaluated: _builtins.int
+    """Adapters that are left out because they have no evaluation."""
+    left_out: _builtins.int
+    """Adapters that are left out because the specialist has more than the newest 200."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaderboardEntry]:
+        """Pinned entries, then datasets from the newest one, each by rank."""
+
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        lower_is_better: _builtins.bool = ...,
+        entries: _abc.Iterable[Global___LeaderboardEntry] | None = ...,
+        not_evaluated: _builtins.int = ...,
+        left_out: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "left_out", b"left_out", "lower_is_better", b"lower_is_better", "metric", b"metric", "not_evaluated", b"not_evaluated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLeaderboardResponse: _TypeAlias = GetLeaderboardResponse  # noqa: Y015
+
+@_typing.final
+class PinEntryRequest(_message.Message):
+    """PinEntryRequest names an entry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    entry: _builtins.str
+    """Digest of an adapter, or the name of a model without tuning, such as `few_shot`."""
+    pinned: _builtins.bool
+    """True to pin it, false to stop."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        entry: _builtins.str = ...,
+        pinned: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "pinned", b"pinned", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinEntryRequest: _TypeAlias = PinEntryRequest  # noqa: Y015
+
+@_typing.final
+class PinEntryResponse(_message.Message):
+    """PinEntryResponse is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinEntryResponse: _TypeAlias = PinEntryResponse  # noqa: Y015
 
 @_typing.final
 class RollbackRequest(_message.Message):
@@ -1297,6 +2369,14 @@ class TraceResponse(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     EVALUATION_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    OPERATOR_DECISION_FIELD_NUMBER: _builtins.int
+    decision: Global___Decision.ValueType
+    """The gate's decision on that evaluation."""
+    state: Global___AdapterState.ValueType
+    """What the adapter is now, in one word; not set for the base."""
     @_builtins.property
     def draft(self) -> _drafts_pb2.DraftCreated:
         """The draft."""
@@ -1317,6 +2397,14 @@ class TraceResponse(_message.Message):
     def evaluation(self) -> _models_pb2.AdapterEvaluated:
         """The adapter's evaluation; absent for the base."""
 
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """A sentence for each condition that led to the decision, and what to do."""
+
+    @_builtins.property
+    def operator_decision(self) -> Global___OperatorDecision:
+        """The operator's decision by which the adapter served when it answered; absent if the gate let it serve."""
+
     def __init__(
         self,
         *,
@@ -1325,10 +2413,14 @@ class TraceResponse(_message.Message):
         dataset: _models_pb2.DatasetBuilt | None = ...,
         documents: _abc.Iterable[_documents_pb2.DocumentAnonymized] | None = ...,
         evaluation: _models_pb2.AdapterEvaluated | None = ...,
+        decision: Global___Decision.ValueType = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+        state: Global___AdapterState.ValueType = ...,
+        operator_decision: Global___OperatorDecision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "draft", b"draft", "evaluation", b"evaluation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "draft", b"draft", "evaluation", b"evaluation", "operator_decision", b"operator_decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "documents", b"documents", "draft", b"draft", "evaluation", b"evaluation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "decision", b"decision", "documents", b"documents", "draft", b"draft", "evaluation", b"evaluation", "operator_decision", b"operator_decision", "reasons", b"reasons", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1697,7 +2789,7 @@ class EraseRequest(_message.Message):
     """Why, as a slug such as `subject-request` or `tombstone`; free text could contain personal data."""
     @_builtins.property
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Opaque ids of the documents, 1 to 1,000."""
+        """Opaque ids of the documents (`doc_`), and of rows that come from none (`txt_`); 1 to 1,000."""
 
     def __init__(
         self,

@@ -46,6 +46,11 @@ class RegistryServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.UpdateSpecialistRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.UpdateSpecialistResponse.FromString,
                 _registered_method=True)
+        self.DeleteSpecialist = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/DeleteSpecialist',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeleteSpecialistRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeleteSpecialistResponse.FromString,
+                _registered_method=True)
         self.GetSpecialist = channel.unary_unary(
                 '/tailor.api.registry.v1.RegistryService/GetSpecialist',
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetSpecialistRequest.SerializeToString,
@@ -60,6 +65,11 @@ class RegistryServiceStub:
                 '/tailor.api.registry.v1.RegistryService/ListDocuments',
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentsRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentsResponse.FromString,
+                _registered_method=True)
+        self.ListDocumentScores = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/ListDocumentScores',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentScoresRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentScoresResponse.FromString,
                 _registered_method=True)
         self.GetFlow = channel.unary_unary(
                 '/tailor.api.registry.v1.RegistryService/GetFlow',
@@ -91,6 +101,11 @@ class RegistryServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListAdaptersRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListAdaptersResponse.FromString,
                 _registered_method=True)
+        self.PlanEvaluation = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/PlanEvaluation',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PlanEvaluationRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PlanEvaluationResponse.FromString,
+                _registered_method=True)
         self.Promote = channel.unary_unary(
                 '/tailor.api.registry.v1.RegistryService/Promote',
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PromoteRequest.SerializeToString,
@@ -110,6 +125,36 @@ class RegistryServiceStub:
                 '/tailor.api.registry.v1.RegistryService/StopCanary',
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryResponse.FromString,
+                _registered_method=True)
+        self.ListApprovals = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/ListApprovals',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListApprovalsRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListApprovalsResponse.FromString,
+                _registered_method=True)
+        self.ApproveAdapter = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/ApproveAdapter',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ApproveAdapterRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ApproveAdapterResponse.FromString,
+                _registered_method=True)
+        self.DeclineAdapter = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/DeclineAdapter',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeclineAdapterRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeclineAdapterResponse.FromString,
+                _registered_method=True)
+        self.ListDecisions = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/ListDecisions',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDecisionsRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDecisionsResponse.FromString,
+                _registered_method=True)
+        self.GetLeaderboard = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/GetLeaderboard',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetLeaderboardRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetLeaderboardResponse.FromString,
+                _registered_method=True)
+        self.PinEntry = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/PinEntry',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PinEntryRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PinEntryResponse.FromString,
                 _registered_method=True)
         self.Trace = channel.unary_unary(
                 '/tailor.api.registry.v1.RegistryService/Trace',
@@ -176,7 +221,17 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSpecialist(self, request, context):
-        """UpdateSpecialist replaces a definition. Fails with ABORTED if the revision is not the current one, with NOT_FOUND for an unknown name.
+        """UpdateSpecialist replaces a definition, or only shows what would change. Fails with ABORTED if the revision is not the current one, with
+        NOT_FOUND for an unknown name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSpecialist(self, request, context):
+        """DeleteSpecialist ends a specialist: it no longer serves, builds or trains, and its name is unknown to callers. Its documents, datasets,
+        adapters and drafts stay until they are erased. Idempotent. The name can be created again; until a promotion, nothing answers to it.
+        Fails with NOT_FOUND for a name that never existed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -198,6 +253,13 @@ class RegistryServiceServicer:
 
     def ListDocuments(self, request, context):
         """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDocumentScores(self, request, context):
+        """ListDocumentScores lists what the last evaluation that asked about a document found, by document id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,9 +309,18 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanEvaluation(self, request, context):
+        """PlanEvaluation tells before a run what difference the held-out rows of its datasets can show. Returns NOT_FOUND for an unknown specialist
+        or dataset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Promote(self, request, context):
-        """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate, with ABORTED if the
-        specialist's generation is not the expected one.
+        """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate and the gate is not overridden,
+        with ABORTED if the specialist's generation is not the expected one. An override is stored with its key, time and reason; adapters that
+        are retired, were not evaluated, or memorised more than the gate allows are never promoted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -273,6 +344,51 @@ class RegistryServiceServicer:
 
     def StopCanary(self, request, context):
         """StopCanary ends the running canary. Fails with FAILED_PRECONDITION if none is running, with ABORTED as in Promote.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListApprovals(self, request, context):
+        """ListApprovals lists the adapters that passed the gate and wait for an operator, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveAdapter(self, request, context):
+        """ApproveAdapter lets a waiting adapter serve, or starts its canary if the specialist has a canary policy. Fails with FAILED_PRECONDITION
+        if it does not wait, no longer passes the gate, or was evaluated against another incumbent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeclineAdapter(self, request, context):
+        """DeclineAdapter ends an adapter's wait without a promotion. Fails with FAILED_PRECONDITION if it does not wait.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDecisions(self, request, context):
+        """ListDecisions lists operators' decisions with key, time and reason, newest first: overrides, approvals, refusals of an approval and
+        deletions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLeaderboard(self, request, context):
+        """GetLeaderboard ranks a specialist's adapters and the models without tuning that they were measured with, by one metric. Fails with
+        NOT_FOUND for an unknown specialist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinEntry(self, request, context):
+        """PinEntry keeps an entry of the leaderboard at its top, or no longer does. Idempotent. Fails with NOT_FOUND for an unknown entry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -365,6 +481,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.UpdateSpecialistRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.UpdateSpecialistResponse.SerializeToString,
             ),
+            'DeleteSpecialist': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSpecialist,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeleteSpecialistRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeleteSpecialistResponse.SerializeToString,
+            ),
             'GetSpecialist': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSpecialist,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetSpecialistRequest.FromString,
@@ -379,6 +500,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ListDocuments,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentsRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentsResponse.SerializeToString,
+            ),
+            'ListDocumentScores': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDocumentScores,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentScoresRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentScoresResponse.SerializeToString,
             ),
             'GetFlow': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFlow,
@@ -410,6 +536,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListAdaptersRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListAdaptersResponse.SerializeToString,
             ),
+            'PlanEvaluation': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanEvaluation,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PlanEvaluationRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PlanEvaluationResponse.SerializeToString,
+            ),
             'Promote': grpc.unary_unary_rpc_method_handler(
                     servicer.Promote,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PromoteRequest.FromString,
@@ -429,6 +560,36 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.StopCanary,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryResponse.SerializeToString,
+            ),
+            'ListApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApprovals,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListApprovalsRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListApprovalsResponse.SerializeToString,
+            ),
+            'ApproveAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveAdapter,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ApproveAdapterRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ApproveAdapterResponse.SerializeToString,
+            ),
+            'DeclineAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeclineAdapter,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeclineAdapterRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeclineAdapterResponse.SerializeToString,
+            ),
+            'ListDecisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDecisions,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDecisionsRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDecisionsResponse.SerializeToString,
+            ),
+            'GetLeaderboard': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLeaderboard,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetLeaderboardRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetLeaderboardResponse.SerializeToString,
+            ),
+            'PinEntry': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinEntry,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PinEntryRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PinEntryResponse.SerializeToString,
             ),
             'Trace': grpc.unary_unary_rpc_method_handler(
                     servicer.Trace,
@@ -547,6 +708,33 @@ class RegistryService:
             _registered_method=True)
 
     @staticmethod
+    def DeleteSpecialist(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/DeleteSpecialist',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeleteSpecialistRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeleteSpecialistResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetSpecialist(request,
             target,
             options=(),
@@ -617,6 +805,33 @@ class RegistryService:
             '/tailor.api.registry.v1.RegistryService/ListDocuments',
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentsRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDocumentScores(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/ListDocumentScores',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentScoresRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentScoresResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -790,6 +1005,33 @@ class RegistryService:
             _registered_method=True)
 
     @staticmethod
+    def PlanEvaluation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/PlanEvaluation',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PlanEvaluationRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PlanEvaluationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Promote(request,
             target,
             options=(),
@@ -887,6 +1129,168 @@ class RegistryService:
             '/tailor.api.registry.v1.RegistryService/StopCanary',
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.StopCanaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/ListApprovals',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListApprovalsRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListApprovalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/ApproveAdapter',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ApproveAdapterRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ApproveAdapterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeclineAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/DeclineAdapter',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeclineAdapterRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.DeclineAdapterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/ListDecisions',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDecisionsRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLeaderboard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/GetLeaderboard',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetLeaderboardRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetLeaderboardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinEntry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/PinEntry',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PinEntryRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.PinEntryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,13 +39,22 @@ class RegistryServiceStub:
     INVALID_ARGUMENT and field violations if the definition is invalid.
     """
     UpdateSpecialist: _grpc.UnaryUnaryMultiCallable[_registry_pb2.UpdateSpecialistRequest, _registry_pb2.UpdateSpecialistResponse]
-    """UpdateSpecialist replaces a definition. Fails with ABORTED if the revision is not the current one, with NOT_FOUND for an unknown name."""
+    """UpdateSpecialist replaces a definition, or only shows what would change. Fails with ABORTED if the revision is not the current one, with
+    NOT_FOUND for an unknown name.
+    """
+    DeleteSpecialist: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DeleteSpecialistRequest, _registry_pb2.DeleteSpecialistResponse]
+    """DeleteSpecialist ends a specialist: it no longer serves, builds or trains, and its name is unknown to callers. Its documents, datasets,
+    adapters and drafts stay until they are erased. Idempotent. The name can be created again; until a promotion, nothing answers to it.
+    Fails with NOT_FOUND for a name that never existed.
+    """
     GetSpecialist: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetSpecialistRequest, _registry_pb2.GetSpecialistResponse]
     """GetSpecialist returns a definition and what serves it. Fails with NOT_FOUND for an unknown name."""
     ListSpecialists: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListSpecialistsRequest, _registry_pb2.ListSpecialistsResponse]
     """ListSpecialists lists definitions by name."""
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentsRequest, _registry_pb2.ListDocumentsResponse]
     """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects."""
+    ListDocumentScores: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentScoresRequest, _registry_pb2.ListDocumentScoresResponse]
+    """ListDocumentScores lists what the last evaluation that asked about a document found, by document id."""
     GetFlow: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetFlowRequest, _registry_pb2.GetFlowResponse]
     """GetFlow counts submissions by state, findings by type and rejections by reason."""
     GetAudit: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetAuditRequest, _audit_pb2.GetAuditResponse]
@@ -62,9 +71,14 @@ class RegistryServiceStub:
     """
     ListAdapters: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListAdaptersRequest, _registry_pb2.ListAdaptersResponse]
     """ListAdapters lists adapters, newest first, with their newest evaluation and the gate's decision."""
+    PlanEvaluation: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PlanEvaluationRequest, _registry_pb2.PlanEvaluationResponse]
+    """PlanEvaluation tells before a run what difference the held-out rows of its datasets can show. Returns NOT_FOUND for an unknown specialist
+    or dataset.
+    """
     Promote: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PromoteRequest, _registry_pb2.PromoteResponse]
-    """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate, with ABORTED if the
-    specialist's generation is not the expected one.
+    """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate and the gate is not overridden,
+    with ABORTED if the specialist's generation is not the expected one. An override is stored with its key, time and reason; adapters that
+    are retired, were not evaluated, or memorised more than the gate allows are never promoted.
     """
     Rollback: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RollbackRequest, _registry_pb2.RollbackResponse]
     """Rollback makes the previous adapter serve again. Fails with FAILED_PRECONDITION if the base is serving, with ABORTED as in Promote."""
@@ -75,6 +89,24 @@ class RegistryServiceStub:
     """
     StopCanary: _grpc.UnaryUnaryMultiCallable[_registry_pb2.StopCanaryRequest, _registry_pb2.StopCanaryResponse]
     """StopCanary ends the running canary. Fails with FAILED_PRECONDITION if none is running, with ABORTED as in Promote."""
+    ListApprovals: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListApprovalsRequest, _registry_pb2.ListApprovalsResponse]
+    """ListApprovals lists the adapters that passed the gate and wait for an operator, oldest first."""
+    ApproveAdapter: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ApproveAdapterRequest, _registry_pb2.ApproveAdapterResponse]
+    """ApproveAdapter lets a waiting adapter serve, or starts its canary if the specialist has a canary policy. Fails with FAILED_PRECONDITION
+    if it does not wait, no longer passes the gate, or was evaluated against another incumbent.
+    """
+    DeclineAdapter: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DeclineAdapterRequest, _registry_pb2.DeclineAdapterResponse]
+    """DeclineAdapter ends an adapter's wait without a promotion. Fails with FAILED_PRECONDITION if it does not wait."""
+    ListDecisions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListDecisionsRequest, _registry_pb2.ListDecisionsResponse]
+    """ListDecisions lists operators' decisions with key, time and reason, newest first: overrides, approvals, refusals of an approval and
+    deletions.
+    """
+    GetLeaderboard: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetLeaderboardRequest, _registry_pb2.GetLeaderboardResponse]
+    """GetLeaderboard ranks a specialist's adapters and the models without tuning that they were measured with, by one metric. Fails with
+    NOT_FOUND for an unknown specialist.
+    """
+    PinEntry: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PinEntryRequest, _registry_pb2.PinEntryResponse]
+    """PinEntry keeps an entry of the leaderboard at its top, or no longer does. Idempotent. Fails with NOT_FOUND for an unknown entry."""
     Trace: _grpc.UnaryUnaryMultiCallable[_registry_pb2.TraceRequest, _registry_pb2.TraceResponse]
     """Trace resolves a draft to its adapter, run, dataset and documents. Fails with NOT_FOUND for an unknown draft, or one that the key may
     not see.
@@ -114,13 +146,22 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     INVALID_ARGUMENT and field violations if the definition is invalid.
     """
     UpdateSpecialist: _aio.UnaryUnaryMultiCallable[_registry_pb2.UpdateSpecialistRequest, _registry_pb2.UpdateSpecialistResponse]  # type: ignore[assignment]
-    """UpdateSpecialist replaces a definition. Fails with ABORTED if the revision is not the current one, with NOT_FOUND for an unknown name."""
+    """UpdateSpecialist replaces a definition, or only shows what would change. Fails with ABORTED if the revision is not the current one, with
+    NOT_FOUND for an unknown name.
+    """
+    DeleteSpecialist: _aio.UnaryUnaryMultiCallable[_registry_pb2.DeleteSpecialistRequest, _registry_pb2.DeleteSpecialistResponse]  # type: ignore[assignment]
+    """DeleteSpecialist ends a specialist: it no longer serves, builds or trains, and its name is unknown to callers. Its documents, datasets,
+    adapters and drafts stay until they are erased. Idempotent. The name can be created again; until a promotion, nothing answers to it.
+    Fails with NOT_FOUND for a name that never existed.
+    """
     GetSpecialist: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetSpecialistRequest, _registry_pb2.GetSpecialistResponse]  # type: ignore[assignment]
     """GetSpecialist returns a definition and what serves it. Fails with NOT_FOUND for an unknown name."""
     ListSpecialists: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListSpecialistsRequest, _registry_pb2.ListSpecialistsResponse]  # type: ignore[assignment]
     """ListSpecialists lists definitions by name."""
     ListDocuments: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentsRequest, _registry_pb2.ListDocumentsResponse]  # type: ignore[assignment]
     """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects."""
+    ListDocumentScores: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentScoresRequest, _registry_pb2.ListDocumentScoresResponse]  # type: ignore[assignment]
+    """ListDocumentScores lists what the last evaluation that asked about a document found, by document id."""
     GetFlow: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetFlowRequest, _registry_pb2.GetFlowResponse]  # type: ignore[assignment]
     """GetFlow counts submissions by state, findings by type and rejections by reason."""
     GetAudit: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetAuditRequest, _audit_pb2.GetAuditResponse]  # type: ignore[assignment]
@@ -137,9 +178,14 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """
     ListAdapters: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListAdaptersRequest, _registry_pb2.ListAdaptersResponse]  # type: ignore[assignment]
     """ListAdapters lists adapters, newest first, with their newest evaluation and the gate's decision."""
+    PlanEvaluation: _aio.UnaryUnaryMultiCallable[_registry_pb2.PlanEvaluationRequest, _registry_pb2.PlanEvaluationResponse]  # type: ignore[assignment]
+    """PlanEvaluation tells before a run what difference the held-out rows of its datasets can show. Returns NOT_FOUND for an unknown specialist
+    or dataset.
+    """
     Promote: _aio.UnaryUnaryMultiCallable[_registry_pb2.PromoteRequest, _registry_pb2.PromoteResponse]  # type: ignore[assignment]
-    """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate, with ABORTED if the
-    specialist's generation is not the expected one.
+    """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate and the gate is not overridden,
+    with ABORTED if the specialist's generation is not the expected one. An override is stored with its key, time and reason; adapters that
+    are retired, were not evaluated, or memorised more than the gate allows are never promoted.
     """
     Rollback: _aio.UnaryUnaryMultiCallable[_registry_pb2.RollbackRequest, _registry_pb2.RollbackResponse]  # type: ignore[assignment]
     """Rollback makes the previous adapter serve again. Fails with FAILED_PRECONDITION if the base is serving, with ABORTED as in Promote."""
@@ -150,6 +196,24 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """
     StopCanary: _aio.UnaryUnaryMultiCallable[_registry_pb2.StopCanaryRequest, _registry_pb2.StopCanaryResponse]  # type: ignore[assignment]
     """StopCanary ends the running canary. Fails with FAILED_PRECONDITION if none is running, with ABORTED as in Promote."""
+    ListApprovals: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListApprovalsRequest, _registry_pb2.ListApprovalsResponse]  # type: ignore[assignment]
+    """ListApprovals lists the adapters that passed the gate and wait for an operator, oldest first."""
+    ApproveAdapter: _aio.UnaryUnaryMultiCallable[_registry_pb2.ApproveAdapterRequest, _registry_pb2.ApproveAdapterResponse]  # type: ignore[assignment]
+    """ApproveAdapter lets a waiting adapter serve, or starts its canary if the specialist has a canary policy. Fails with FAILED_PRECONDITION
+    if it does not wait, no longer passes the gate, or was evaluated against another incumbent.
+    """
+    DeclineAdapter: _aio.UnaryUnaryMultiCallable[_registry_pb2.DeclineAdapterRequest, _registry_pb2.DeclineAdapterResponse]  # type: ignore[assignment]
+    """DeclineAdapter ends an adapter's wait without a promotion. Fails with FAILED_PRECONDITION if it does not wait."""
+    ListDecisions: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListDecisionsRequest, _registry_pb2.ListDecisionsResponse]  # type: ignore[assignment]
+    """ListDecisions lists operators' decisions with key, time and reason, newest first: overrides, approvals, refusals of an approval and
+    deletions.
+    """
+    GetLeaderboard: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetLeaderboardRequest, _registry_pb2.GetLeaderboardResponse]  # type: ignore[assignment]
+    """GetLeaderboard ranks a specialist's adapters and the models without tuning that they were measured with, by one metric. Fails with
+    NOT_FOUND for an unknown specialist.
+    """
+    PinEntry: _aio.UnaryUnaryMultiCallable[_registry_pb2.PinEntryRequest, _registry_pb2.PinEntryResponse]  # type: ignore[assignment]
+    """PinEntry keeps an entry of the leaderboard at its top, or no longer does. Idempotent. Fails with NOT_FOUND for an unknown entry."""
     Trace: _aio.UnaryUnaryMultiCallable[_registry_pb2.TraceRequest, _registry_pb2.TraceResponse]  # type: ignore[assignment]
     """Trace resolves a draft to its adapter, run, dataset and documents. Fails with NOT_FOUND for an unknown draft, or one that the key may
     not see.
@@ -198,7 +262,20 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.UpdateSpecialistRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.UpdateSpecialistResponse, _abc.Awaitable[_registry_pb2.UpdateSpecialistResponse]]:
-        """UpdateSpecialist replaces a definition. Fails with ABORTED if the revision is not the current one, with NOT_FOUND for an unknown name."""
+        """UpdateSpecialist replaces a definition, or only shows what would change. Fails with ABORTED if the revision is not the current one, with
+        NOT_FOUND for an unknown name.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteSpecialist(
+        self,
+        request: _registry_pb2.DeleteSpecialistRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.DeleteSpecialistResponse, _abc.Awaitable[_registry_pb2.DeleteSpecialistResponse]]:
+        """DeleteSpecialist ends a specialist: it no longer serves, builds or trains, and its name is unknown to callers. Its documents, datasets,
+        adapters and drafts stay until they are erased. Idempotent. The name can be created again; until a promotion, nothing answers to it.
+        Fails with NOT_FOUND for a name that never existed.
+        """
 
     @_abc_1.abstractmethod
     def GetSpecialist(
@@ -223,6 +300,14 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListDocumentsResponse, _abc.Awaitable[_registry_pb2.ListDocumentsResponse]]:
         """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects."""
+
+    @_abc_1.abstractmethod
+    def ListDocumentScores(
+        self,
+        request: _registry_pb2.ListDocumentScoresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListDocumentScoresResponse, _abc.Awaitable[_registry_pb2.ListDocumentScoresResponse]]:
+        """ListDocumentScores lists what the last evaluation that asked about a document found, by document id."""
 
     @_abc_1.abstractmethod
     def GetFlow(
@@ -277,13 +362,24 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """ListAdapters lists adapters, newest first, with their newest evaluation and the gate's decision."""
 
     @_abc_1.abstractmethod
+    def PlanEvaluation(
+        self,
+        request: _registry_pb2.PlanEvaluationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.PlanEvaluationResponse, _abc.Awaitable[_registry_pb2.PlanEvaluationResponse]]:
+        """PlanEvaluation tells before a run what difference the held-out rows of its datasets can show. Returns NOT_FOUND for an unknown specialist
+        or dataset.
+        """
+
+    @_abc_1.abstractmethod
     def Promote(
         self,
         request: _registry_pb2.PromoteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.PromoteResponse, _abc.Awaitable[_registry_pb2.PromoteResponse]]:
-        """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate, with ABORTED if the
-        specialist's generation is not the expected one.
+        """Promote makes an adapter serve. Fails with FAILED_PRECONDITION if its evaluation does not pass the gate and the gate is not overridden,
+        with ABORTED if the specialist's generation is not the expected one. An override is stored with its key, time and reason; adapters that
+        are retired, were not evaluated, or memorised more than the gate allows are never promoted.
         """
 
     @_abc_1.abstractmethod
@@ -312,6 +408,60 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.StopCanaryResponse, _abc.Awaitable[_registry_pb2.StopCanaryResponse]]:
         """StopCanary ends the running canary. Fails with FAILED_PRECONDITION if none is running, with ABORTED as in Promote."""
+
+    @_abc_1.abstractmethod
+    def ListApprovals(
+        self,
+        request: _registry_pb2.ListApprovalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListApprovalsResponse, _abc.Awaitable[_registry_pb2.ListApprovalsResponse]]:
+        """ListApprovals lists the adapters that passed the gate and wait for an operator, oldest first."""
+
+    @_abc_1.abstractmethod
+    def ApproveAdapter(
+        self,
+        request: _registry_pb2.ApproveAdapterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ApproveAdapterResponse, _abc.Awaitable[_registry_pb2.ApproveAdapterResponse]]:
+        """ApproveAdapter lets a waiting adapter serve, or starts its canary if the specialist has a canary policy. Fails with FAILED_PRECONDITION
+        if it does not wait, no longer passes the gate, or was evaluated against another incumbent.
+        """
+
+    @_abc_1.abstractmethod
+    def DeclineAdapter(
+        self,
+        request: _registry_pb2.DeclineAdapterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.DeclineAdapterResponse, _abc.Awaitable[_registry_pb2.DeclineAdapterResponse]]:
+        """DeclineAdapter ends an adapter's wait without a promotion. Fails with FAILED_PRECONDITION if it does not wait."""
+
+    @_abc_1.abstractmethod
+    def ListDecisions(
+        self,
+        request: _registry_pb2.ListDecisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListDecisionsResponse, _abc.Awaitable[_registry_pb2.ListDecisionsResponse]]:
+        """ListDecisions lists operators' decisions with key, time and reason, newest first: overrides, approvals, refusals of an approval and
+        deletions.
+        """
+
+    @_abc_1.abstractmethod
+    def GetLeaderboard(
+        self,
+        request: _registry_pb2.GetLeaderboardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetLeaderboardResponse, _abc.Awaitable[_registry_pb2.GetLeaderboardResponse]]:
+        """GetLeaderboard ranks a specialist's adapters and the models without tuning that they were measured with, by one metric. Fails with
+        NOT_FOUND for an unknown specialist.
+        """
+
+    @_abc_1.abstractmethod
+    def PinEntry(
+        self,
+        request: _registry_pb2.PinEntryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.PinEntryResponse, _abc.Awaitable[_registry_pb2.PinEntryResponse]]:
+        """PinEntry keeps an entry of the leaderboard at its top, or no longer does. Idempotent. Fails with NOT_FOUND for an unknown entry."""
 
     @_abc_1.abstractmethod
     def Trace(

@@ -222,7 +222,7 @@ class DatasetImport(_message.Message):
 
     @_builtins.property
     def rejected(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Rejected rows by reason: `empty`, `roles`, `too_long`, `duplicate`, `barrier`."""
+        """Rejected rows by reason: `empty`, `roles`, `too_long`, `duplicate`, `barrier`, `erased`."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

@@ -1,0 +1,143 @@
+"""Whether chance can pass the gate: adapters of known worth, measured once by evaluation's code and decided on many samples of documents.
+
+`python -m bench.gate`, or `make bench-gate`. Trainings and scores are kept in `.tailor/bench-gate` and reused; delete it to start again.
+"""
+
+import argparse
+import os
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from google.protobuf import json_format
+
+from bench import gate_page
+from bench.gate_adapters import GOOD, HALF_SCALE, LOOPING, OVERTRAINED, SHUFFLED, VARIANTS, Variant, prepare
+from bench.gate_measure import MeasuredModel, measure_base, measure_variant, to_held_out, with_metrics
+from bench.gate_trials import Judge, TrialComparison, TrialTally, compare_degraded, pair_seeds, without_incumbent
+from bench.report import ROOT
+from bench.training_house import SAMPLE
+from services.evaluation.domain import BASE, SpecialistTerms
+from services.evaluation.figures import BUILT_IN
+from services.registry import wire as registry_wire
+from services.registry.domain import Decision, Gate, GuardMetric
+from tailor.api.events.v1 import models_pb2
+from tailor.words import MetricDefinition
+
+FOLDER = ROOT / ".tailor" / "bench-gate"
+TRIALS = 60
+BETTER = "better"
+GUARDS = (GuardMetric("rougeL", 0.05), GuardMetric("repetition", 0.15))
+DEGRADED = (HALF_SCALE, SHUFFLED, LOOPING, OVERTRAINED)
+
+
+def main() -> None:
+    """Train what is missing, measure, decide and store the figures."""
+    arguments = parse_arguments()
+    variants = choose_variants(arguments.seeds, arguments.degraded)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    place = prepare(FOLDER, arguments.tokens, arguments.held_out)
+    base = measure_base(place)
+    models = [model for variant in variants for model in measure_variant(place, variant)]
+    figures = run_trials(
+        make_judge(place.house.house_terms, to_held_out(place.held_out)), base, models, arguments.trials
+    )
+    figures |= {"cores": os.cpu_count(), "held_out_rows": len(place.held_out), "train_rows": len(place.train)}
+    figures["train_tokens"] = arguments.tokens or "as the demo"
+    print(gate_page.keep_figures(figures))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The sizes of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.gate", description="Measure the gate's errors.")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="trials of each kind")
+    parser.add_argument("--seeds", type=int, default=4, help="good adapters")
+    parser.add_argument("--degraded", type=int, default=2, help="trainings of each degraded kind")
+    parser.add_argument("--tokens", type=int, default=0, help="train tokens; by default, the sample's")
+    parser.add_argument("--held-out", type=int, default=0, help="held-out rows; by default, all")
+    return parser.parse_args()
+
+
+def choose_variants(seeds: int, degraded: int) -> list[Variant]:
+    """The first trainings of each kind."""
+    counts = {GOOD: seeds}
+    chosen: list[Variant] = []
+    for variant in VARIANTS:
+        if sum(variant.kind == other.kind for other in chosen) < counts.get(variant.kind, degraded):
+            chosen.append(variant)
+    return chosen
+
+
+def read_gate() -> Gate:
+    """The gate of the sample's specialist, by the registry's code."""
+    definition = tomllib.loads((SAMPLE / "specialist.toml").read_text(encoding="utf-8"))
+    return registry_wire.to_gate(json_format.ParseDict(definition["gate"], models_pb2.Gate()))
+
+
+def make_judge(house_terms: Sequence[str], rows: Sequence[Any]) -> Judge:
+    """The sample's gate over the base, with guards of answers, and the metrics that it looks at."""
+    gate = replace(read_gate(), guards=GUARDS, beat=(BASE,))
+    metrics = tuple(MetricDefinition(name, name) for name in BUILT_IN)
+    terms = SpecialistTerms("engagement-reports", 1, tuple(house_terms), metrics=metrics)
+    wanted = [gate.primary.metric, *(guard.metric for guard in gate.guards)]
+    return Judge(with_metrics(terms, wanted), gate, rows)
+
+
+def run_trials(judge: Judge, base: MeasuredModel, models: Sequence[MeasuredModel], trials: int) -> dict[str, Any]:
+    """The shares of each verdict by kind, and the issue's figures."""
+    by_kind = {kind: [model for model in models if model.name.startswith(f"{kind}-")] for kind in (GOOD, *DEGRADED)}
+    good, degraded = by_kind[GOOD], {kind: by_kind[kind] for kind in DEGRADED}
+    worse = list(compare_degraded(degraded, good, base))
+    comparisons: dict[str, list[TrialComparison]] = {
+        "aa": list(pair_seeds(good, base)),
+        BETTER: [TrialComparison(BETTER, model, base, None) for model in good],
+        **{kind: [item for item in worse if item.kind == kind] for kind in DEGRADED},
+    }
+    for kind in DEGRADED:
+        first = {item.candidate.name: item for item in without_incumbent(comparisons[kind])}
+        comparisons[f"{kind}_first"] = list(first.values())
+    # The demo's own gate decides on the demo's adapter.
+    judges = {BETTER: replace(judge, gate=read_gate())}
+    tallies = {
+        kind: judges.get(kind, judge).count(items, trials, seed)
+        for seed, (kind, items) in enumerate(comparisons.items())
+    }
+    return {
+        **headline(tallies),
+        "trials": trials,
+        "trainings": {kind: len(found) for kind, found in by_kind.items()},
+    } | {
+        "kinds": {
+            kind: {"verdicts": dict(tally.verdicts), "refused_by": dict(tally.refusals)}
+            for kind, tally in tallies.items()
+        },
+        "parity": {model.name: round(model.parity, 4) for model in models},
+        "log_likelihood": {model.name: round(mean_log_likelihood(model), 4) for model in (base, *models)},
+    }
+
+
+def headline(tallies: dict[str, TrialTally]) -> dict[str, Any]:
+    """The figures that the gate is held to. `aa_refused` counts refusals by a guard, `aa_not_better` those by the primary metric."""
+    aa = tallies["aa"]
+    trials = max(1, sum(aa.verdicts.values()))
+    served = [tally for kind, tally in tallies.items() if kind in DEGRADED]
+    passed = sum(tally.verdicts[Decision.PASSED.value] for tally in served)
+    return {
+        "aa_refused": aa.refusals["guard"] / trials,
+        "aa_not_better": aa.share(Decision.REFUSED),
+        "aa_passed": aa.share(Decision.PASSED),
+        "degraded_passed": passed / max(1, sum(sum(tally.verdicts.values()) for tally in served)),
+        "better_passed": tallies[BETTER].share(Decision.PASSED),
+        "undecided": {kind: tally.share(Decision.UNDECIDED) for kind, tally in tallies.items()},
+    }
+
+
+def mean_log_likelihood(model: MeasuredModel) -> float:
+    """Nats per token on all held-out rows."""
+    scores = [score for score in model.result.scores if score is not None]
+    return sum(score.log_probability for score in scores) / sum(score.tokens for score in scores)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What operators change and decide: definitions, overrides, approvals, and pins of leaderboards.
+
+The registry admits the console itself to these calls, so the console refuses what the registry would refuse to the visitor's own key, and
+names the visitor's key, which stays on record.
+"""
+
+from services.console.domain import Page, Permission, Visitor
+from services.console.handlers import ServiceAnswer, call, get_adapter, list_specialists
+from services.console.ports import Services
+from tailor.api.evaluation.v1.evaluation_pb2 import CompareEvaluationsRequest, CompareEvaluationsResponse
+from tailor.api.events.v1.models_pb2 import SpecialistChanged, SpecialistServing
+from tailor.api.registry.v1.registry_pb2 import (
+    CatalogueAdapter,
+    GetLeaderboardResponse,
+    GetSpecialistResponse,
+    OperatorDecision,
+    UpdateSpecialistResponse,
+)
+from tailor.errors import NotFound, Reason
+
+
+def get_specialist(services: Services, visitor: Visitor, name: str) -> GetSpecialistResponse:
+    """A specialist. Raises NotFound if it is unknown or not visible to the visitor, Unavailable without the registry."""
+    answer = list_specialists(services, visitor)
+    found = next((item for item in answer.value if item.specialist.name == name), None)
+    if found is None:
+        message = answer.failure.message if answer.failure else "This specialist does not exist, or you may not use it."
+        raise NotFound(Reason.UNKNOWN_SPECIALIST, message)
+    return found
+
+
+def update_specialist(
+    services: Services, visitor: Visitor, definition: SpecialistChanged, *, validate_only: bool
+) -> UpdateSpecialistResponse:
+    """Replace a definition, or only show the changes. Raises Aborted unless its revision is the current one, InvalidArgument by field."""
+    visitor.require(Permission.MANAGE_SPECIALISTS)
+    visitor.require_specialist(definition.name)
+    return services.operations.update_specialist(definition, validate_only=validate_only)
+
+
+def delete_specialist(services: Services, visitor: Visitor, name: str, reason: str) -> None:
+    """Delete a specialist. Idempotent."""
+    visitor.require(Permission.MANAGE_SPECIALISTS)
+    visitor.require_specialist(name)
+    services.operations.delete_specialist(name, reason, visitor.key_id)
+
+
+def override(  # noqa: PLR0917 - fields of a form
+    services: Services, visitor: Visitor, specialist: str, digest: str, generation: int, reason: str
+) -> SpecialistServing:
+    """Make an adapter serve although it did not pass the gate. Raises Aborted unless `generation` is the current one."""
+    visitor.require(Permission.PROMOTE)
+    visitor.require_specialist(specialist)
+    return services.operations.override(specialist, digest, generation, reason, visitor.key_id)
+
+
+def list_approvals(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[CatalogueAdapter]]:
+    """A page of the adapters that wait for approval, oldest first."""
+    answer = call("registry", lambda: services.operations.list_approvals(token), Page[CatalogueAdapter]())
+    visible = tuple(item for item in answer.value.items if visitor.may_use(item.adapter.specialist))
+    return ServiceAnswer(Page(visible, answer.value.next_token), answer.failure)
+
+
+def approve(services: Services, visitor: Visitor, digest: str, reason: str) -> SpecialistServing:
+    """Let a waiting adapter serve, or start its canary. Raises NotFound if it is not visible to the visitor."""
+    visitor.require(Permission.PROMOTE)
+    get_adapter(services, visitor, digest)
+    return services.operations.approve(digest, reason, visitor.key_id)
+
+
+def decline(services: Services, visitor: Visitor, digest: str, reason: str) -> None:
+    """End an adapter's wait. Raises NotFound if it is not visible to the visitor."""
+    visitor.require(Permission.PROMOTE)
+    get_adapter(services, visitor, digest)
+    services.operations.decline(digest, reason, visitor.key_id)
+
+
+def list_decisions(services: Services, visitor: Visitor, specialist: str) -> ServiceAnswer[Page[OperatorDecision]]:
+    """Operators' newest decisions."""
+    answer = call("registry", lambda: services.operations.list_decisions(specialist), Page[OperatorDecision]())
+    visible = tuple(item for item in answer.value.items if visitor.may_use(item.specialist))
+    return ServiceAnswer(Page(visible, answer.value.next_token), answer.failure)
+
+
+def get_leaderboard(
+    services: Services, visitor: Visitor, specialist: str, metric: str
+) -> ServiceAnswer[GetLeaderboardResponse | None]:
+    """A specialist's leaderboard. Raises NotFound if it is not visible to the visitor."""
+    visitor.require_specialist(specialist)
+    return call("registry", lambda: services.operations.get_leaderboard(specialist, metric), None)
+
+
+def pin_entry(services: Services, visitor: Visitor, specialist: str, entry: str, *, pinned: bool) -> None:
+    """Pin an entry of a leaderboard, or stop."""
+    visitor.require(Permission.PROMOTE)
+    visitor.require_specialist(specialist)
+    services.operations.pin_entry(specialist, entry, pinned=pinned)
+
+
+def compare_evaluations(
+    services: Services, visitor: Visitor, request: CompareEvaluationsRequest
+) -> ServiceAnswer[CompareEvaluationsResponse | None]:
+    """Two models row by row. Raises NotFound if an adapter is not visible to the visitor."""
+    for side in (request.first, request.second):
+        get_adapter(services, visitor, side.adapter_digest)
+    return call("evaluation", lambda: services.compare_evaluations(request), None)

@@ -1,0 +1,124 @@
+"""A model behind any OpenAI-style endpoint."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import openai
+from pydantic import SecretStr
+
+from services.evaluation.domain import Answer
+from services.evaluation.ports import ChatEndpoint
+from services.evaluation.settings import Settings
+from tailor.errors import FailedPrecondition, Reason, ResourceExhausted, TailorError, Unavailable
+from tailor.words import SamplingDefaults
+
+# Answers that are drawn are drawn the same way again, where the endpoint supports it.
+SEED = 1
+QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+# What newer or smaller endpoints do not take, and what they take instead.
+REPLACEMENTS = {"max_tokens": "max_completion_tokens", "temperature": "", "top_p": "", "seed": ""}
+REFUSALS = {
+    401: (Reason.EXTERNAL_KEY_REFUSED, "refused the key"),
+    402: (Reason.EXTERNAL_QUOTA, "has no quota left"),
+    403: (Reason.EXTERNAL_KEY_REFUSED, "refused the key"),
+    404: (Reason.UNKNOWN_EXTERNAL_MODEL, "does not have the model, or the address is wrong"),
+}
+
+
+class OpenAiEndpoint(ChatEndpoint):
+    """Makes one attempt per call. Errors name the model by its label and never quote the endpoint's, which may repeat the prompt."""
+
+    def __init__(
+        self, label: str, base_url: str, model: str, *, api_key: str = "", timeout_seconds: float = 120
+    ) -> None:
+        # The client refuses an empty key; an endpoint without keys ignores any.
+        self._client = openai.OpenAI(
+            base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout_seconds
+        )
+        self._label = label
+        self._address = base_url
+        self._model = model
+        self._unsupported: frozenset[str] = frozenset()
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    def complete(self, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
+        chat = [{"role": role, "content": content} for role, content in messages]
+        while True:
+            started = time.monotonic()
+            try:
+                reply = self._client.chat.completions.create(**self._request(chat, sampling))
+            except openai.BadRequestError as error:
+                if not self._give_up(error):
+                    raise self._refusal(400, Reason.EXTERNAL_REFUSED, "refused a request") from None
+            except openai.OpenAIError as error:
+                raise self._error(error) from None
+            else:
+                return _to_answer(reply, time.monotonic() - started)
+
+    def _request(self, chat: list[dict[str, str]], sampling: SamplingDefaults) -> dict[str, Any]:
+        options: dict[str, Any] = {"temperature": sampling.temperature}
+        if sampling.temperature:
+            options |= {"top_p": sampling.top_p, "seed": SEED}
+        if sampling.max_tokens:
+            options["max_tokens"] = sampling.max_tokens
+        kept = {REPLACEMENTS[name] if name in self._unsupported else name: value for name, value in options.items()}
+        return {"model": self._model, "messages": chat} | {name: value for name, value in kept.items() if name}
+
+    def _give_up(self, error: openai.BadRequestError) -> bool:
+        """Remember an option that the endpoint does not take; False if the error names none, or one that was given up already."""
+        options = {name for name in REPLACEMENTS if name in (error.param or "") or f"'{name}'" in error.message}
+        new_options = options - self._unsupported
+        self._unsupported |= new_options
+        return bool(new_options)
+
+    def _error(self, error: openai.OpenAIError) -> TailorError:
+        status = error.status_code if isinstance(error, openai.APIStatusError) else 0
+        if status in REFUSALS or (status == 429 and isinstance(error, openai.APIError) and error.code in QUOTA):
+            return self._refusal(status, *REFUSALS.get(status, REFUSALS[402]))
+        if status == 429:
+            return ResourceExhausted(
+                Reason.EXTERNAL_BUSY, f"The external model {self._label} limits the rate of calls."
+            )
+        if 400 <= status < 500 and status not in (408, 409):
+            return self._refusal(status, Reason.EXTERNAL_REFUSED, "refused a request")
+        what = f"status {status}" if status else type(error).__name__
+        return Unavailable(
+            Reason.EXTERNAL_UNAVAILABLE,
+            f"The external model {self._label} does not answer ({what}). Check its address, the way out to it, and its time limit.",
+        )
+
+    def _refusal(self, status: int, reason: Reason, what: str) -> FailedPrecondition:
+        return FailedPrecondition(reason, f"The external model {self._label} {what} (status {status}).")
+
+
+def external_endpoints(settings: Settings) -> dict[str, ChatEndpoint]:
+    """The external models of the settings, by name."""
+    return {
+        name: OpenAiEndpoint(
+            name,
+            model.base_url,
+            model.model,
+            api_key=settings.external_model_keys.get(name, SecretStr("")).get_secret_value(),
+            timeout_seconds=model.timeout_seconds,
+        )
+        for name, model in settings.external_models.items()
+    }
+
+
+def _to_answer(reply: Any, seconds: float) -> Answer:
+    choice, usage = reply.choices[0] if reply.choices else None, reply.usage
+    return Answer(
+        text=(choice.message.content or "") if choice else "",
+        finished=choice is None or choice.finish_reason != "length",
+        seconds=seconds,
+        prompt_tokens=usage.prompt_tokens if usage else 0,
+        tokens=usage.completion_tokens if usage else 0,
+    )

@@ -1,0 +1,115 @@
+"""The judge model behind any OpenAI-style endpoint, among them Tailor's own base."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import openai
+import referencing
+from jsonschema import Draft202012Validator
+
+from services.evaluation.ports import JudgeModel
+from services.evaluation.settings import Settings
+from tailor.errors import FailedPrecondition, Reason, TailorError, Unavailable
+from tailor.retry import retry
+
+ATTEMPTS = 5
+# What newer or smaller endpoints do not take, and what they take instead.
+REPLACEMENTS = {"max_tokens": "max_completion_tokens", "temperature": "", "response_format": ""}
+FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n```\s*", re.DOTALL)
+MAX_ANSWER_CHARS = 200_000
+
+
+class OpenAiJudge(JudgeModel):
+    """Asks for structured output; from an endpoint that has none, only an answer that is the JSON object is taken. Thread-safe."""
+
+    def __init__(self, base_url: str, api_key: str, model: str, *, timeout_seconds: float = 120) -> None:
+        # The client refuses an empty key; an endpoint without keys ignores any.
+        self._client = openai.OpenAI(
+            base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout_seconds
+        )
+        self._model = model
+        self._unsupported: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        return self._model
+
+    def ask(
+        self, messages: Sequence[tuple[str, str]], schema: Mapping[str, Any], max_tokens: int
+    ) -> Mapping[str, Any] | None:
+        text = retry(
+            lambda: self._complete(messages, schema, max_tokens),
+            attempts=ATTEMPTS,
+            initial_seconds=0.5,
+            max_seconds=20.0,
+        )
+        return parse_answer(text, schema)
+
+    def _complete(self, messages: Sequence[tuple[str, str]], schema: Mapping[str, Any], max_tokens: int) -> str:
+        response_format = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+        options = {"max_tokens": max_tokens, "temperature": 0, "response_format": response_format}
+        chat = _with_schema(messages, schema)
+        while True:
+            try:
+                answer = self._client.chat.completions.create(**self._request(chat, options))
+                return (answer.choices[0].message.content or "") if answer.choices else ""
+            except openai.BadRequestError as error:
+                if not self._give_up(error):
+                    # This prompt is too long, or filtered: a counted failure.
+                    return ""
+            except openai.OpenAIError as error:
+                # The library's message may repeat the prompt or a part of the key.
+                raise to_error(error) from None
+
+    def _request(self, chat: list[dict[str, str]], options: dict[str, Any]) -> dict[str, Any]:
+        kept = {REPLACEMENTS[name] if name in self._unsupported else name: value for name, value in options.items()}
+        return {"model": self._model, "messages": chat} | {name: value for name, value in kept.items() if name}
+
+    def _give_up(self, error: openai.BadRequestError) -> bool:
+        """Remember an option that the endpoint does not take; False if the error names none, or one that was given up already."""
+        options = {name for name in REPLACEMENTS if name in (error.param or "") or name in error.message}
+        new_options = options - self._unsupported
+        self._unsupported |= new_options
+        return bool(new_options)
+
+
+def open_judge(settings: Settings) -> OpenAiJudge | None:
+    """None if no judge model is set."""
+    if not settings.judge_base_url or not settings.judge_model:
+        return None
+    key, seconds = settings.judge_api_key.get_secret_value(), settings.judge_timeout_seconds
+    return OpenAiJudge(settings.judge_base_url, key, settings.judge_model, timeout_seconds=seconds)
+
+
+def parse_answer(text: str, schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The JSON object of an answer, alone or in one code fence; None if it is anything else or does not match the schema."""
+    fenced = FENCE.fullmatch(text[:MAX_ANSWER_CHARS])
+    try:
+        content = json.loads(fenced[1] if fenced else text[:MAX_ANSWER_CHARS])
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    is_valid = Draft202012Validator(schema, registry=referencing.Registry()).is_valid(content)
+    return content if is_valid else None
+
+
+def to_error(error: openai.OpenAIError) -> TailorError:
+    """Unavailable if the call is worth another try, otherwise FailedPrecondition (JUDGE_REFUSED)."""
+    status = error.status_code if isinstance(error, openai.APIStatusError) else None
+    if status is not None and status < 500 and status not in (408, 409, 429):
+        return FailedPrecondition(
+            Reason.JUDGE_REFUSED,
+            f"The judge model's endpoint refuses the request (status {status}). Check TAILOR_JUDGE_BASE_URL, TAILOR_JUDGE_MODEL and"
+            " the key.",
+        )
+    return Unavailable(Reason.JUDGE_UNAVAILABLE, f"The judge model does not answer ({status or type(error).__name__}).")
+
+
+def _with_schema(messages: Sequence[tuple[str, str]], schema: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The chat with the schema at its end, for endpoints without structured output."""
+    *earlier, (role, text) = messages
+    asked = f"{text}\n\nAnswer with a JSON object of this schema:\n{json.dumps(schema)}"
+    return [{"role": name, "content": content} for name, content in (*earlier, (role, asked))]

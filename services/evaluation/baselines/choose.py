@@ -1,0 +1,107 @@
+"""The models that a candidate is compared with, besides the adapter that serves."""
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from services.evaluation.baselines.external import ExternalLimits, ExternalModel, UnknownModel
+from services.evaluation.baselines.few_shot import FewShotModel
+from services.evaluation.baselines.optimized_prompt import (
+    MAX_REFLECTION_TOKENS,
+    OptimizedPromptModel,
+    PromptBudget,
+    Reflect,
+    ServedTask,
+)
+from services.evaluation.baselines.train_data import TrainData
+from services.evaluation.domain import BASE, Adapter, HeldOutSet, Serving, SpecialistTerms
+from services.evaluation.ports import (
+    Artifacts,
+    ChatEndpoint,
+    EvaluatedModel,
+    HouseExamples,
+    Models,
+    ModelSource,
+    PromptOptimizer,
+    PromptStore,
+)
+from tailor.errors import Reason, Unavailable
+from tailor.words import SamplingDefaults
+
+
+@dataclass(frozen=True)
+class PromptSearch:
+    """How instructions are optimised. `reflection` names an external model that proposes them; the base if it is empty."""
+
+    optimizer: PromptOptimizer
+    store: PromptStore
+    budget: PromptBudget = field(default_factory=PromptBudget)
+    reflection: str = ""
+
+
+@dataclass(frozen=True)
+class BaselineModels(ModelSource):
+    """The models of `served`, and after the base those that the specialist's policy names: few_shot, prompt, external ones."""
+
+    served: ModelSource
+    models: Models
+    artifacts: Artifacts
+    rows: HouseExamples
+    search: PromptSearch
+    external: Mapping[str, ChatEndpoint] = field(default_factory=dict)
+    limits: ExternalLimits = field(default_factory=ExternalLimits)
+    erased: Container[str] = frozenset()
+
+    def list_models(
+        self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOutSet
+    ) -> Sequence[EvaluatedModel]:
+        base, *others = self.served.list_models(adapter, terms, incumbent, held_out)
+        return [base, *self._baselines(adapter, terms, held_out), *others]
+
+    def _baselines(self, adapter: Adapter, terms: SpecialistTerms, held_out: HeldOutSet) -> list[EvaluatedModel]:
+        policy, data = terms.policy, self._data(adapter, held_out)
+        few_shot = FewShotModel(self.models, adapter.base, data, held_out.rows, policy.few_shot, policy.guidelines)
+        prompt = [self._prompt(adapter, terms, data)] if policy.optimize_prompt else []
+        return [few_shot, *prompt, *(self._external(name, policy.guidelines) for name in policy.external_models)]
+
+    def _data(self, adapter: Adapter, held_out: HeldOutSet) -> TrainData:
+        """The adapter's dataset. For pairs, also the nearest other one of earlier stages: its documents' rows are measured too."""
+        digests = [adapter.dataset_digest]
+        if held_out.has_pairs:
+            digests += next(([other] for other in self._earlier_datasets(adapter) if other not in digests), [])
+        manifests = {digest: manifest for digest in digests if (manifest := self.artifacts.dataset(digest))}
+        if adapter.dataset_digest not in manifests:
+            raise Unavailable(Reason.UNKNOWN_DATASET, "The adapter's dataset has not been announced yet.")
+        return TrainData(self.rows, manifests, self.erased)
+
+    def _earlier_datasets(self, adapter: Adapter) -> Iterator[str]:
+        """The datasets of the adapters that training started from, as far as they are known."""
+        seen = {adapter.digest}
+        parent = self.artifacts.adapter(adapter.parent_digest)
+        while parent is not None and parent.digest not in seen:
+            yield parent.dataset_digest
+            seen.add(parent.digest)
+            parent = self.artifacts.adapter(parent.parent_digest)
+
+    def _prompt(self, adapter: Adapter, terms: SpecialistTerms, data: TrainData) -> EvaluatedModel:
+        search = self.search
+        endpoint = self.external.get(search.reflection)
+        return OptimizedPromptModel(
+            models=self.models,
+            base=adapter.base,
+            data=data,
+            seed=terms.policy.guidelines,
+            task=ServedTask(self.models, terms.sampling, self._reflect(endpoint) if endpoint else None),
+            reflection=endpoint.model if endpoint else BASE,
+            optimizer=search.optimizer,
+            store=search.store,
+            budget=search.budget,
+        )
+
+    def _external(self, name: str, guidelines: str) -> EvaluatedModel:
+        endpoint = self.external.get(name)
+        return ExternalModel(name, endpoint, guidelines, self.limits) if endpoint else UnknownModel(name)
+
+    def _reflect(self, endpoint: ChatEndpoint) -> Reflect:
+        model = ExternalModel(self.search.reflection, endpoint, "", self.limits)
+        sampling = SamplingDefaults(max_tokens=MAX_REFLECTION_TOKENS)
+        return lambda prompt: model.ask((("user", prompt),), sampling).text

@@ -1,0 +1,102 @@
+"""The judge model of one evaluation: never the candidate, asked each question once, and only as good as it agrees with the experts."""
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+
+from services.evaluation.domain import CANDIDATE, Adapter, Agreement, MetricFigures, SpecialistTerms
+from services.evaluation.figures import MeasuredFigures, fixed_value
+from services.evaluation.judge.agreement import MAX_PAIRS, measure_agreement
+from services.evaluation.judge.prompts import DEFAULT_CRITERIA, Rules
+from services.evaluation.judge.refused import RefusedJudge
+from services.evaluation.judge.remembering import RememberingJudge
+from services.evaluation.metrics import JUDGED
+from services.evaluation.ports import Agreements, Artifacts, HeldOutRows, JudgeModel
+from tailor.logging import get_logger
+from tailor.metric_kinds import JudgeParameters, parse_parameters
+from tailor.words import MetricDefinition
+
+log = get_logger(__name__)
+
+UNKNOWN = Agreement(None, 0)
+RUBRIC, AGREEMENT = "rubric", "agreement"
+
+
+@dataclass(frozen=True)
+class Judging:
+    """The judge model, and its agreement with the experts by metric."""
+
+    judge: JudgeModel | None = None
+    agreements: Mapping[str, Agreement] = field(default_factory=dict)
+
+    def apply(self, figures: MeasuredFigures, minimum: float) -> MeasuredFigures:
+        """The figures with the agreement next to each judged score. A score whose agreement does not suffice is in `not_measured` too."""
+        not_measured = dict(figures.not_measured)
+        metrics: list[MetricFigures] = []
+        for entry in figures.metrics:
+            metrics.append(entry)
+            agreement = self.agreements.get(entry.metric)
+            if agreement is None:
+                continue
+            if agreement.kappa is not None:
+                shown = fixed_value(f"{entry.metric}.{AGREEMENT}", agreement.kappa)
+                candidate = replace(shown.models[CANDIDATE], rows=agreement.pairs)
+                metrics.append(replace(shown, models={CANDIDATE: candidate}))
+            if shortfall := agreement.shortfall(minimum):
+                not_measured[entry.metric] = shortfall
+        return replace(figures, metrics=tuple(metrics), not_measured=not_measured)
+
+
+@dataclass(frozen=True)
+class JudgeBench:
+    """Prepares the judge model for evaluations. `erased` holds the ids of erased documents."""
+
+    artifacts: Artifacts
+    rows: HeldOutRows
+    agreements: Agreements
+    judge: JudgeModel | None = None
+    erased: Container[str] = frozenset()
+    concurrency: int = 4
+
+    def prepare(self, adapter: Adapter, terms: SpecialistTerms) -> Judging:
+        """Measure the agreement, unless it is known. Blocks; raises Unavailable while the model does not answer."""
+        if self.judge is None:
+            return Judging()
+        if is_candidate(self.judge.name, adapter):
+            return Judging(RefusedJudge(self.judge.name))
+        judge = RememberingJudge(self.judge)
+        judged = [metric for metric in terms.metrics if metric.kind in JUDGED]
+        modes = {metric.name: _mode(metric) for metric in judged}
+        by_mode = {mode: self._agreement(judge, adapter.specialist, terms, mode) for mode in set(modes.values())}
+        return Judging(judge, {name: by_mode[mode] for name, mode in modes.items()})
+
+    def _agreement(self, judge: JudgeModel, specialist: str, terms: SpecialistTerms, mode: str) -> Agreement:
+        ranked = self.artifacts.newest_ranked(specialist)
+        if ranked is None:
+            return UNKNOWN
+        digest, manifest = ranked
+        rules = Rules(tuple(terms.policy.criteria) or DEFAULT_CRITERIA, terms.policy.guidelines)
+        key = sha256(repr((judge.name, digest, mode, rules)).encode()).hexdigest()
+        known = self.agreements.find(key)
+        if known is not None:
+            return known
+        pairs = [
+            pair
+            for pair in self.rows.ranked_pairs(manifest, MAX_PAIRS)
+            if not any(document_id in self.erased for document_id in pair.document_ids)
+        ]
+        agreement = measure_agreement(judge, pairs, rules, mode=mode, concurrency=self.concurrency)
+        self.agreements.add(key, agreement)
+        log.info("judge compared", specialist=specialist, mode=mode, pairs=agreement.pairs, kappa=agreement.kappa)
+        return agreement
+
+
+def is_candidate(judge_name: str, adapter: Adapter) -> bool:
+    """True if the judge model is an adapter of this installation, or the name that the candidate would get."""
+    return judge_name == adapter.specialist or judge_name.startswith("adapter:")
+
+
+def _mode(metric: MetricDefinition) -> str:
+    """How the agreement is measured: as the metric judges. Pitches are told apart text by text, as by a rubric."""
+    parameters = parse_parameters(metric.kind, metric.parameters_json)
+    return parameters.mode if isinstance(parameters, JudgeParameters) else RUBRIC

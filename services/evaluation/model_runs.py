@@ -1,0 +1,127 @@
+"""Asks one model after another about the rows of an evaluation, stores each model's result, and counts progress."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from services.evaluation.domain import (
+    BASE,
+    CANDIDATE,
+    INCUMBENT,
+    Answer,
+    HeldOutRow,
+    HeldOutSet,
+    ModelResult,
+    Score,
+    result_key,
+)
+from services.evaluation.ports import EvaluatedModel, Evaluations, ModelResults
+from tailor.errors import FailedPrecondition, NotFound, Reason, Unavailable
+from tailor.logging import get_logger
+from tailor.retry import retry
+from tailor.words import SamplingDefaults
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+CALL_ATTEMPTS = 5
+# Without these there is no comparison, so the evaluation fails if one of them cannot be measured.
+REQUIRED = {BASE, INCUMBENT, CANDIDATE}
+
+
+def call(request: Callable[[], T], sleep: Callable[[float], None] | None = None) -> T:
+    """Call a model, with a few attempts while it refuses temporarily."""
+    return retry(request, attempts=CALL_ATTEMPTS, initial_seconds=0.5, max_seconds=4.0, sleep=sleep)
+
+
+@dataclass(frozen=True)
+class ModelResultsOf:
+    """Results by model, and the reason of each model that was left out."""
+
+    results: Mapping[str, ModelResult]
+    left_out: Mapping[str, str]
+
+
+class ModelRunner:
+    """Runs the rows of one evaluation."""
+
+    def __init__(
+        self,
+        evaluations: Evaluations,
+        results: ModelResults,
+        evaluation_id: str,
+        held_out: HeldOutSet,
+        sampling: SamplingDefaults,
+        *,
+        concurrency: int,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        self._evaluations = evaluations
+        self._results = results
+        self._evaluation_id = evaluation_id
+        self._held_out = held_out
+        self._sampling = sampling
+        self._concurrency = concurrency
+        self._sleep = sleep
+        self._done = 0
+
+    def run_all(self, models: Sequence[EvaluatedModel]) -> ModelResultsOf:
+        """The result of each model, stored or new. Leaves out a model that cannot be measured, unless it is required."""
+        rows = len(self._held_out.rows)
+        self._evaluations.start(self._evaluation_id, len(models) * rows)
+        results: dict[str, ModelResult] = {}
+        left_out: dict[str, str] = {}
+        for number, model in enumerate(models, 1):
+            try:
+                results[model.name] = self._result(model)
+            except FailedPrecondition as error:
+                if model.name in REQUIRED:
+                    raise
+                log.warning("model left out", model=model.name, reason=error.reason)
+                left_out[model.name] = str(error)
+            self._count(number * rows - self._done)
+        return ModelResultsOf(results, left_out)
+
+    def _result(self, model: EvaluatedModel) -> ModelResult:
+        """Only the candidate is asked again in every evaluation."""
+        key = result_key(self._held_out, self._sampling)
+        evaluation_id = self._evaluation_id if model.name == CANDIDATE else ""
+        result = self._results.find(model.key, key, evaluation_id)
+        if result is None:
+            result = self._ask(model)
+            self._results.add(self._evaluation_id, model.key, key, result)
+        return result
+
+    def _ask(self, model: EvaluatedModel) -> ModelResult:
+        rows = self._held_out.rows
+        try:
+            call(model.prepare, self._sleep)
+            # In parallel, so that the engine can batch the requests.
+            with ThreadPoolExecutor(self._concurrency, thread_name_prefix="ask") as pool:
+                answers = tuple(pool.map(lambda row: self._answer(model, row), rows))
+            scores = [self._score(model, row) for row in rows]
+        except NotFound:
+            # Inference has restarted since the candidate was loaded.
+            raise Unavailable(Reason.CANDIDATE_LOST, "Inference has unloaded the candidate.") from None
+        ours, others = (tuple(pair[place] for pair in scores) for place in (0, 1))
+        return ModelResult(answers, ours, others, model.notes)
+
+    def _answer(self, model: EvaluatedModel, row: HeldOutRow) -> Answer | None:
+        if row.row_id not in self._held_out.answered:
+            return None
+        return call(lambda: model.answer(row, self._sampling), self._sleep)
+
+    def _score(self, model: EvaluatedModel, row: HeldOutRow) -> tuple[Score | None, Score | None]:
+        """Scores of the reference and the rejected answer, one at a time: a batch of prompt log-probabilities can kill an engine."""
+        score = call(lambda: model.score(row, row.reference), self._sleep)
+        rejected = row.rejected
+        other = None if rejected is None else call(lambda: model.score(row, rejected), self._sleep)
+        self._count(1)
+        return score, other
+
+    def _count(self, rows: int) -> None:
+        if rows:
+            self._done += rows
+            self._evaluations.count(self._evaluation_id, self._done)

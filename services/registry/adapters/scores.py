@@ -1,0 +1,81 @@
+"""Scores of documents in the quiz, in PostgreSQL."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ARRAY, BigInteger, Connection, Engine, Integer, String, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import insert
+
+from services.registry.adapters import tables
+from services.registry.adapters.erasures import LOCK
+from services.registry.domain import ScoredAdapter
+from services.registry.ports import DocumentScores
+from tailor.api.registry.v1 import audit_pb2, registry_pb2
+from tailor.document_scores import DocumentScore
+from tailor.sql import transaction
+
+COUNTS = ("asked", "learned", "missed", "contradicted")
+
+
+class SqlDocumentScores(DocumentScores):
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def save(self, adapter: ScoredAdapter, scores: Sequence[DocumentScore]) -> None:
+        # An erasure waits until these are stored, and then deletes them.
+        self._connection.execute(select(func.pg_advisory_xact_lock_shared(LOCK)))
+        table, erased = tables.document_scores, tables.erased_documents
+        # One array per column, because a statement has at most 65,535 parameters.
+        ids = func.unnest(cast([score.document_id for score in scores], ARRAY(String)))
+        counts = [func.unnest(cast([getattr(score, name) for score in scores], ARRAY(Integer))) for name in COUNTS]
+        labelled = [column.label(name) for column, name in zip(counts, COUNTS, strict=True)]
+        new = select(ids.label("document_id"), *labelled).subquery()
+        is_erased = select(erased.c.document_id).where(erased.c.document_id == new.c.document_id, ~erased.c.lifted)
+        rows = select(
+            literal(adapter.specialist),
+            new.c.document_id,
+            *(new.c[name] for name in COUNTS),
+            literal(adapter.digest),
+            literal(adapter.evaluate_time),
+        ).where(~is_erased.exists())
+        statement = insert(table).from_select([column.name for column in table.c], rows)
+        changed = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
+        is_newer = statement.excluded.evaluate_time >= table.c.evaluate_time
+        key = ["specialist", "document_id"]
+        self._connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed, where=is_newer))
+
+
+class ScoreQueries:
+    """Lists scores of documents."""
+
+    _engine: Engine
+
+    def document_scores(
+        self, specialist: str, after: str, limit: int, *, only_missed: bool
+    ) -> list[registry_pb2.DocumentScore]:
+        """A specialist's scores by document id; on request only those with a missed or contradicted question."""
+        table = tables.document_scores
+        query = select(table).where(table.c.specialist == specialist, table.c.document_id > after)
+        if only_missed:
+            query = query.where(table.c.missed + table.c.contradicted > 0)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query.order_by(table.c.document_id).limit(limit)).all()
+        return [
+            registry_pb2.DocumentScore(
+                document_id=row.document_id,
+                asked=row.asked,
+                learned=row.learned,
+                missed=row.missed,
+                contradicted=row.contradicted,
+                adapter_digest=row.adapter_digest,
+                evaluate_time=row.evaluate_time,
+            )
+            for row in rows
+        ]
+
+
+def sum_scores(connection: Connection, specialist: str) -> audit_pb2.AuditKnowledge:
+    """The sums over all documents of a specialist."""
+    table = tables.document_scores
+    sums = (cast(func.coalesce(func.sum(table.c[name]), 0), BigInteger).label(name) for name in COUNTS)
+    query = select(func.count().label("documents"), *sums).where(table.c.specialist == specialist)
+    return audit_pb2.AuditKnowledge(**connection.execute(query).one()._mapping)

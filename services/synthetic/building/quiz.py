@@ -1,0 +1,76 @@
+"""Which documents have quiz questions, and the questions of a segment."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from services.synthetic.ports import RowFiles
+from tailor.datasets import DatasetFile, QuizFiles
+
+# Draws lie below this number.
+ALL_DRAWS = 1 << 32
+
+
+@dataclass(frozen=True)
+class WrittenQuiz:
+    """The questions of a segment as a file, and its counts. Without questions, the file is empty."""
+
+    data: bytes = b""
+    counts: QuizFiles = QuizFiles()  # noqa: RUF009 - frozen
+
+    def with_file(self, file: DatasetFile) -> QuizFiles:
+        """The counts, with the file as it was stored."""
+        return replace(self.counts, files=(file,))
+
+
+def quiz_draw(document_id: str) -> int:
+    """A fixed number of 32 bits; PostgreSQL draws the same one."""
+    return int(hashlib.md5(f"quiz{document_id}".encode(), usedforsecurity=False).hexdigest()[:8], 16)
+
+
+def find_quiz_limit(next_draw: int | None) -> int:
+    """Documents with a draw below this number have questions. `next_draw` is that of the first document beyond the specialist's limit.
+
+    It is a power of two, so that it changes only when the number of documents doubles, and with it the files of all segments.
+    """
+    if next_draw is None:
+        return ALL_DRAWS
+    return 1 << (next_draw.bit_length() - 1) if next_draw else 0
+
+
+def write_quiz(files: RowFiles, data: bytes, document_ids: Collection[str], below: int) -> WrittenQuiz:
+    """The questions about these documents, which are those with rows, as a file. Deterministic."""
+    if not below:
+        return WrittenQuiz()
+    chosen = [document_id for document_id in document_ids if quiz_draw(document_id) < below]
+    counts = QuizFiles(beyond_limit=len(document_ids) - len(chosen), without_questions=len(chosen))
+    if not data:
+        return WrittenQuiz(counts=counts)
+    known = set(document_ids)
+    table = files.decode_quiz(data)
+    table = table.select([document_id in known for document_id in table.column("document_id")])
+    asked = len(set(table.column("document_id")))
+    counts = replace(
+        counts,
+        documents=asked,
+        rows=table.rows,
+        without_questions=len(chosen) - asked,
+        kinds=dict(Counter(table.column("kind"))),
+    )
+    return WrittenQuiz(table.encode() if table.rows else b"", counts)
+
+
+def add_quizzes(quizzes: Iterable[QuizFiles]) -> QuizFiles:
+    """All of them as one."""
+    total = QuizFiles()
+    for quiz in quizzes:
+        total = QuizFiles(
+            total.documents + quiz.documents,
+            total.rows + quiz.rows,
+            total.beyond_limit + quiz.beyond_limit,
+            total.without_questions + quiz.without_questions,
+            dict(Counter(total.kinds) + Counter(quiz.kinds)),
+            total.files + quiz.files,
+        )
+    return total

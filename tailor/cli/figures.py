@@ -1,0 +1,99 @@
+"""Shows an evaluation's figures, always with their intervals, and the gate's verdict."""
+
+import math
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.cli.messages import short_enum
+from tailor.cli.output import short, table
+
+SUITE_LIMITS = {"max_forgetting": "forgetting", "max_refusal_drop": "drop of refusals"}
+
+
+def describe(estimate: models_pb2.Estimate, sign: str = "") -> str:
+    """A value with its interval."""
+    if not math.isfinite(estimate.high - estimate.low):
+        return "not known" if math.isnan(estimate.value) else f"{estimate.value:{sign}.3f} (no interval)"
+    return f"{estimate.value:{sign}.3f} ({estimate.low:{sign}.3f} to {estimate.high:{sign}.3f})"
+
+
+def decision_of(decision: "registry_pb2.Decision.ValueType") -> str:
+    """The gate's decision as a word; `not evaluated` before the first evaluation."""
+    return short_enum(registry_pb2.Decision.Name(decision), "DECISION_").replace("unspecified", "not evaluated")
+
+
+def state_of(state: "registry_pb2.AdapterState.ValueType") -> str:
+    """The state of an adapter as a word, the same as on every page."""
+    return short_enum(registry_pb2.AdapterState.Name(state), "ADAPTER_STATE_")
+
+
+def print_verdict(
+    console: Console, name: str, decision: "registry_pb2.Decision.ValueType", reasons: Iterable[str]
+) -> None:
+    """A line for each reason of a verdict."""
+    for reason in reasons:
+        console.print(f"{name} {decision_of(decision)}: {reason}", highlight=False)
+
+
+def print_adapter(console: Console, item: registry_pb2.CatalogueAdapter) -> None:
+    """The reasons of an adapter's verdict, an operator's decision about it, and what can be done next, in lines that can be copied."""
+    name, state = short(item.adapter.digest), state_of(item.state)
+    # A verdict on a later evaluation does not change what serves, so the state comes first.
+    shown = name if state == decision_of(item.decision) else f"{name} {state}; newest verdict"
+    print_verdict(console, shown, item.decision, item.reasons)
+    if item.HasField("operator_decision"):
+        console.print(f"{name} {describe_decision(item.operator_decision)}", highlight=False, soft_wrap=True)
+    if item.advice:
+        console.print(f"{name} next: {item.advice}", highlight=False, markup=False, soft_wrap=True)
+
+
+def describe_decision(decision: registry_pb2.OperatorDecision) -> str:
+    """Who decided what, when and why."""
+    kind = short_enum(registry_pb2.OperatorDecisionKind.Name(decision.kind), "OPERATOR_DECISION_KIND_")
+    verdict = f" (verdict: {decision_of(decision.verdict)})" if decision.verdict else ""
+    who = decision.key_id or "the console's operator"
+    when = decision.create_time.ToDatetime().isoformat(sep=" ", timespec="minutes")
+    return f"{kind}{verdict} by {who} on {when}: {decision.reason or 'no reason given'}"
+
+
+def figures_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
+    """A row per metric: each model's value, and the candidate's gain over the adapter that served or else the base."""
+    models = [model for model in _models(evaluation) if model != "candidate"]
+    reference = "incumbent" if "incumbent" in models else "base"
+    columns = ("metric", *models, "candidate", f"gain over {reference}", "rows")
+    rows = [
+        (
+            item.metric + (" (lower is better)" if item.lower_is_better else ""),
+            *(describe(item.models[model]) if model in item.models else "" for model in (*models, "candidate")),
+            describe(item.gains[reference], "+") if reference in item.gains else "",
+            item.models["candidate"].rows,
+        )
+        for item in evaluation.metrics
+    ]
+    return table(f"evaluation on {evaluation.rows} held-out rows, 95 % intervals", columns, rows)
+
+
+def _models(evaluation: models_pb2.AdapterEvaluated) -> list[str]:
+    """The models of all metrics, the base first."""
+    names = {model for item in evaluation.metrics for model in item.models}
+    return sorted(names, key=lambda name: (name != "base", name == "incumbent", name))
+
+
+def describe_gate(gate: models_pb2.Gate) -> Iterator[str]:
+    """The gate's conditions, a line each."""
+    primary = gate.primary
+    name = primary.metric or "log_likelihood, or win_rate after learning from preferences"
+    beat = " and ".join(gate.beat or ("base", "few_shot"))
+    yield (
+        f"gate: {name} must certainly gain more than {primary.min_gain:g} over {beat}, "
+        f"and more than {primary.min_gain_over_incumbent:g} over what serves"
+    )
+    for guard in gate.guards:
+        yield f"guard: {guard.metric} must certainly not lose more than {guard.margin:g}"
+    limits = [f"parity {gate.max_parity or 0.1:g} nats per token", f"memorised {gate.max_memorised}"]
+    limits += [f"{name} {getattr(gate, field):g}" for field, name in SUITE_LIMITS.items() if gate.HasField(field)]  # type: ignore[arg-type]
+    yield f"limits: at least {gate.min_rows} rows; at most {', '.join(limits)}"

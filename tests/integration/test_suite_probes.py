@@ -1,0 +1,178 @@
+"""What the suites ask about a stored dataset, and true values of its documents counted over gRPC."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+import grpc
+import pytest
+
+from services.anonymization.rpc import AnonymizationServicer
+from services.evaluation.adapters.probes import StoredProbes
+from tailor.api.anonymization.v1 import anonymization_pb2_grpc
+from tailor.datasets import TRAIN
+from tailor.errors import InvalidArgument, PermissionDenied, Unavailable
+from tailor.planted_secrets import PlantedSecret
+from tailor.rpc.auth import Authenticator, Caller
+from tailor.rpc.channel import open_channel
+from tailor.rpc.identity import Trust
+from tailor.rpc.server import RpcServer
+from tailor.settings import ServiceSettings
+from tailor.storage.memory import MemoryStore
+from tailor.storage.ref import Ref
+from tests.datasets import store_dataset, store_quiz, store_secrets
+from tests.unit.anonymization.fakes import MemoryAuditLog, MemoryTrueValues
+
+pytestmark = pytest.mark.integration
+
+DOCUMENTS = 2_500
+SECRET = PlantedSecret("desk", "Who answers?", "The desk is ", "######", "402917")
+OWN = PlantedSecret("own", "Who answers?", "The desk is ", "######", "118340")
+
+
+class Unused:
+    """A dependency that no test here calls."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(name)
+
+
+SERVICES = {
+    sha256(f"tlr_{name}".encode()).hexdigest(): name
+    for name in ("evaluation", "inference", "synthetic", "registry", "console")
+}
+
+
+class Anonymization:
+    """The service on a port, over values in memory."""
+
+    def __init__(self) -> None:
+        values = {f"doc_{DOCUMENTS - 1:04}": [("PERSON", "Ngozi Okafor")], "elsewhere": [("PERSON", "Tom Hale")]}
+        self.audit = MemoryAuditLog()
+        servicer = AnonymizationServicer(
+            anonymizer=Unused(),
+            prompts=Unused(),
+            previewer=Unused(),
+            vault=Unused(),
+            subjects=Unused(),
+            true_values=MemoryTrueValues(values),
+            audit=self.audit,
+        )
+        add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
+        authenticator = Authenticator(
+            "anonymization", Trust({}), lambda digest: Caller("service", SERVICES.get(digest, "stranger"))
+        )
+        self.server = RpcServer(
+            ServiceSettings(rpc_port=0), "anonymization", servicers=[(add, servicer)], authenticator=authenticator
+        )
+        self.server.start()
+
+    def channel(self, service: str = "evaluation") -> grpc.Channel:
+        return open_channel(f"127.0.0.1:{self.server.port}", lambda: f"tlr_{service}")
+
+
+@pytest.fixture(scope="module")
+def anonymization() -> Iterator[Anonymization]:
+    service = Anonymization()
+    yield service
+    service.server.stop(0)
+
+
+@pytest.fixture(scope="module")
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture(scope="module")
+def manifest(store: MemoryStore) -> Ref:
+    rows = [
+        {
+            "row_id": f"row_{number:04}",
+            "document_ids": [f"doc_{number:04}"],
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": f"Ask {number}."},
+                {"role": "assistant", "content": f"Answer {number}."},
+            ],
+        }
+        for number in range(DOCUMENTS)
+    ]
+    questions = [
+        {
+            "row_id": f"quiz_{number}",
+            "document_id": f"doc_{number // 3:04}",
+            "kind": "learnable",
+            "question": "When?",
+            "reference": "In May.",
+            "messages": [{"role": "user", "content": "When?"}, {"role": "assistant", "content": "In May."}],
+            "values": ["May"],
+            "language": "en",
+            "places": [{"start": 0, "end": 7}],
+        }
+        for number in range(60)
+    ]
+    fields: dict[str, Any] = {
+        "quiz": store_quiz(store, questions, rows_per_file=25),
+        "planted_secrets": store_secrets(store, [SECRET]),
+    }
+    return store_dataset(store, {TRAIN: rows}, **fields)[0]
+
+
+@pytest.fixture
+def probes(store: MemoryStore, anonymization: Anonymization) -> StoredProbes:
+    return StoredProbes(store, anonymization.channel(), (OWN,))
+
+
+def test_train_prompts_are_a_fixed_choice_without_their_answers(probes: StoredProbes, manifest: Ref) -> None:
+    prompts = probes.train_prompts(manifest, 10)
+    assert prompts == probes.train_prompts(manifest, 10)
+    assert len(set(prompts)) == 10
+    assert all([role for role, _ in prompt] == ["system", "user"] for prompt in prompts)
+    assert prompts != [(("system", "Be brief."), ("user", f"Ask {number}.")) for number in range(10)]
+
+
+def test_planted_secrets_are_those_of_the_dataset_and_those_of_the_operator(
+    probes: StoredProbes, store: MemoryStore, manifest: Ref
+) -> None:
+    assert probes.planted_secrets(manifest) == (SECRET, OWN)
+    other, _ = store_dataset(store, {TRAIN: []})
+    assert probes.planted_secrets(other) == (OWN,)
+
+
+@pytest.mark.parametrize(("limit", "questions"), [(200, 60), (12, 12), (13, 12), (2, 3)])
+def test_whole_documents_are_asked(probes: StoredProbes, manifest: Ref, limit: int, questions: int) -> None:
+    quiz = probes.quiz(manifest, limit)
+    assert len(quiz) == questions
+    names = [question.document_id for question in quiz]
+    assert {names.count(name) for name in names} == {3}
+
+
+def test_values_of_any_document_of_the_dataset_count_and_no_others(
+    probes: StoredProbes, anonymization: Anonymization, manifest: Ref
+) -> None:
+    texts = ["x" * 90_000, "Ngozi Okafor wrote.", "y" * 90_000, "Tom Hale wrote."]
+    anonymization.audit.calls.clear()
+    assert probes.count_true_values(manifest, texts, []) == {"PERSON": 1}
+    assert probes.count_true_values(manifest, texts, ["Did Ngozi Okafor write?"]) == {}
+    assert [call[:2] for call in anonymization.audit.calls] == [("evaluation", "TRUE_VALUES")] * 2
+
+
+def test_too_many_characters_are_refused(probes: StoredProbes, manifest: Ref) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        probes.count_true_values(manifest, ["x" * 90_000] * 25, [])
+    assert refused.value.reason == "TOO_LONG"
+
+
+@pytest.mark.parametrize("service", ["inference", "synthetic", "registry", "console"])
+def test_no_other_service_may_count(
+    store: MemoryStore, anonymization: Anonymization, manifest: Ref, service: str
+) -> None:
+    with pytest.raises(PermissionDenied):
+        StoredProbes(store, anonymization.channel(service)).count_true_values(manifest, ["Ngozi Okafor"], [])
+
+
+def test_a_service_that_does_not_answer_is_unavailable(store: MemoryStore, manifest: Ref) -> None:
+    with pytest.raises(Unavailable):
+        StoredProbes(store, open_channel("127.0.0.1:1", lambda: "tlr_evaluation")).count_true_values(
+            manifest, ["x"], []
+        )

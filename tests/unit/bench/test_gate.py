@@ -1,0 +1,63 @@
+"""The trials of the gate's bench, on models of known scores."""
+
+import random
+from collections import Counter
+
+from bench.gate import headline, make_judge
+from bench.gate_adapters import LOOP_WORDS, loop
+from bench.gate_measure import MeasuredModel
+from bench.gate_trials import TrialComparison, TrialTally, draw_rows, pair_seeds
+from services.evaluation.domain import Answer, HeldOutRow, ModelResult, Score
+from services.registry.domain import Decision
+
+ROWS = [
+    HeldOutRow(f"row_{number}", "section", (f"doc_{number // 2}",), (("user", "Write."),), f"line of sight {number}")
+    for number in range(40)
+]
+
+
+def make_model(name: str, log_probability: float, parity: float = 0.0) -> MeasuredModel:
+    noise = random.Random(name)
+    scores = tuple(Score(log_probability * 10 + noise.gauss(0, 0.5), 10) for _ in ROWS)
+    return MeasuredModel(name, ModelResult(tuple(Answer(row.reference) for row in ROWS), scores), parity)
+
+
+def test_a_trial_draws_whole_documents_without_replacement() -> None:
+    numbers = draw_rows(ROWS, random.Random(1))
+    assert len(numbers) == len(set(numbers)) == 20
+    documents = Counter(ROWS[number].document_ids for number in numbers)
+    assert set(documents.values()) == {2}
+
+
+def test_the_real_code_tells_better_worse_and_broken_models_apart() -> None:
+    judge = make_judge(["line of sight"], ROWS)
+    base, good = make_model("base", -3.0), make_model("good-1", -2.0)
+    everything = range(len(ROWS))
+    assert judge.run(TrialComparison("better", good, base, None), everything).decision is Decision.PASSED
+    worse = judge.run(TrialComparison("shuffled", make_model("bad", -2.5), base, good), everything)
+    assert worse.decision is Decision.REFUSED and "over incumbent" in worse.reasons[0]
+    half = judge.run(TrialComparison("half_scale", make_model("half", -2.0, parity=0.4), base, None), everything)
+    assert half.decision is Decision.REFUSED and "parity" in half.reasons[0]
+
+
+def test_pairs_of_seeds_are_ordered() -> None:
+    models = [make_model(f"good-{seed}", -2.0) for seed in range(3)]
+    assert len(list(pair_seeds(models, models[0]))) == 6
+
+
+def test_the_headline_counts_refusals_by_a_guard_apart_from_those_by_the_primary_metric() -> None:
+    tallies = {
+        "aa": TrialTally(Counter(refused=3, undecided=17), Counter({"guard": 1, "primary over incumbent": 2})),
+        "better": TrialTally(Counter(passed=19, undecided=1), Counter()),
+        "looping": TrialTally(Counter(passed=1, refused=9), Counter()),
+        "looping_first": TrialTally(Counter(passed=10), Counter()),
+    }
+    figures = headline(tallies)
+    assert (figures["aa_refused"], figures["aa_not_better"], figures["aa_passed"]) == (0.05, 0.15, 0.0)
+    assert (figures["degraded_passed"], figures["better_passed"]) == (0.1, 0.95)
+    assert figures["undecided"]["aa"] == 0.85
+
+
+def test_a_loop_repeats_the_first_words_up_to_the_length_of_the_answer() -> None:
+    words = loop(" ".join(str(number) for number in range(20))).split()
+    assert len(words) == 20 and words[:LOOP_WORDS] == words[LOOP_WORDS : 2 * LOOP_WORDS]

@@ -1,0 +1,247 @@
+"""Quiz questions about documents, the documents that have some, and the rows that missed documents get in addition."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from services.synthetic import handlers
+from services.synthetic.adapters.parquet import ParquetFiles
+from services.synthetic.building.grams import gram_hasher
+from services.synthetic.building.quiz import ALL_DRAWS, find_quiz_limit, quiz_draw, write_quiz
+from services.synthetic.building.segments import answer_key
+from services.synthetic.domain import EXTRA, DocumentRows, Kind, QuizRow, Row, RowNeeds
+from services.synthetic.rows.document_rows import make_rows
+from services.synthetic.rows.places import count_characters
+from services.synthetic.rows.quiz import GAP
+from tailor.dataset_quiz import read_quiz
+from tailor.datasets import TRAIN, DatasetManifest, QuizFiles, QuizKind, QuizQuestion
+from tailor.words import RowPolicy
+from tests.unit.synthetic import row_texts
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, make_app, put_document
+from tests.unit.synthetic.row_texts import WordCounter, make_document, plain, specialist
+
+TEMPLATED = [name for name, (language, _) in row_texts.ALL.items() if language in {"en", "de", "fr", "es"}]
+WITH_QUESTIONS = [name for name in TEMPLATED if name not in {"without ends of sentences", "sheet"}]
+
+
+def made(name: str, needs: RowNeeds, policy: RowPolicy | None = None) -> DocumentRows:
+    language, text = row_texts.ALL[name]
+    settings = replace(specialist(), rows=policy or RowPolicy())
+    return make_rows(make_document(text, language), plain(text), settings, WordCounter(), needs=needs)
+
+
+def learnable(rows: DocumentRows) -> list[QuizRow]:
+    return [question for question in rows.quiz if question.kind is QuizKind.LEARNABLE]
+
+
+@pytest.mark.parametrize("name", WITH_QUESTIONS)
+def test_an_ordinary_document_answers_questions_and_leaves_one_open(name: str) -> None:
+    rows = made(name, RowNeeds(quiz_questions=3))
+    assert 1 <= len(learnable(rows)) <= 3
+    (absent,) = [question for question in rows.quiz if question.kind is QuizKind.ABSENT]
+    assert absent.values == () and absent.row.places == ()
+
+
+@pytest.mark.parametrize("name", row_texts.ALL)
+def test_no_question_is_the_prompt_of_a_row_and_rows_stay_the_same(name: str) -> None:
+    rows = made(name, RowNeeds(quiz_questions=20))
+    prompts = {row.prompt for row in rows.rows}
+    questions = [question.row.prompt for question in rows.quiz]
+    assert prompts.isdisjoint(questions) and len(set(questions)) == len(questions)
+    assert rows.rows == made(name, RowNeeds()).rows and made(name, RowNeeds()).quiz == ()
+
+
+@pytest.mark.parametrize("name", WITH_QUESTIONS)
+def test_the_answer_stands_at_its_place_and_the_question_shows_none_of_its_values(name: str) -> None:
+    text = row_texts.ALL[name][1]
+    for question in learnable(made(name, RowNeeds(quiz_questions=5))):
+        taught = " ".join(" ".join(text[start:end] for start, end in question.row.places).replace("-\n", "-").split())
+        answer = " ".join(question.row.completion.split())
+        assert answer in taught or taught in answer
+        assert question.values or GAP not in question.row.prompt
+        assert not [value for value in question.values if value in question.row.prompt]
+        assert all(value in answer for value in question.values)
+
+
+def test_subjects_that_rows_ask_about_come_last() -> None:
+    rows = made("hard line breaks", RowNeeds(quiz_questions=1))
+    closed = [row for row in rows.rows if row.grounding == "closed"]
+    places = {place for row in closed for place in row.places}
+    (question,) = learnable(rows)
+    topic_is_new = not any(question.values and value in row.prompt for row in closed for value in question.values)
+    assert topic_is_new or places.isdisjoint(question.row.places)
+
+
+def test_a_sentence_that_stands_twice_apart_from_the_gap_is_not_asked_about() -> None:
+    text = "# Vans\n\n" + "\n\n".join(
+        f"## Part {number}\n\nThe northern depot has exactly {number}7 vans that carry parcels to the harbour."
+        for number in range(1, 4)
+    )
+    rows = make_rows(make_document(text), plain(text), specialist(), WordCounter(), needs=RowNeeds(quiz_questions=9))
+    assert not [question for question in learnable(rows) if f"exactly {GAP}" in question.row.prompt]
+
+
+def test_documents_that_teach_no_knowledge_have_no_quiz_and_no_rows_in_addition() -> None:
+    needs = RowNeeds(quiz_questions=3, extra_rows=8)
+    for policy in (RowPolicy(knowledge=False), RowPolicy(tasks=("report",))):
+        rows = made("mail", needs, policy)
+        assert rows.rows and rows == made("mail", RowNeeds(), policy)
+    example = make_document(row_texts.MAIL, kind=Kind.EXAMPLE)
+    text = replace(plain(row_texts.MAIL), prompt="Write a mail.")
+    assert make_rows(example, text, specialist(), WordCounter(), needs=needs).quiz == ()
+
+
+@pytest.mark.parametrize("name", ["report of 200 words", "German report", "mail", "note"])
+def test_a_missed_document_gets_more_rows_up_to_the_limit_and_keeps_its_own(name: str) -> None:
+    text = row_texts.ALL[name][1]
+    rows, before = made(name, RowNeeds(extra_rows=5)), made(name, RowNeeds())
+    extra = [row for row in rows.rows if row.lineage == EXTRA]
+    assert 1 <= len(extra) <= 5 and rows.rows[: len(before.rows)] == before.rows
+    assert len({(row.prompt, row.completion) for row in rows.rows}) == len(rows.rows)
+    assert {row.task for row in extra} == {"knowledge"} and not any(answer_key(row, gram_hasher()) for row in extra)
+    taught = count_characters(text, [place for row in rows.rows for place in row.places])
+    assert taught + sum(entry.characters for entry in rows.left_out) == count_characters(text, [(0, len(text))])
+
+
+def test_rows_in_addition_do_not_ask_the_quiz() -> None:
+    rows = made("report of 200 words", RowNeeds(quiz_questions=3, extra_rows=50))
+    assert {row.prompt for row in rows.rows}.isdisjoint(question.row.prompt for question in rows.quiz)
+
+
+def test_the_limit_admits_no_more_documents_and_changes_only_when_their_number_doubles() -> None:
+    ids = [f"doc_{number:032d}" for number in range(1000)]
+    draws = sorted(map(quiz_draw, ids))
+    assert find_quiz_limit(None) == ALL_DRAWS and find_quiz_limit(0) == 0
+    limits = [find_quiz_limit(draws[limit]) for limit in range(1, 1000)]
+    assert all(sum(draw < below for draw in draws) <= limit for limit, below in enumerate(limits, 1))
+    assert len(set(limits)) < 14 and sum(draw < limits[-1] for draw in draws) >= 400
+
+
+def test_a_quiz_has_the_documents_with_rows_and_counts_the_others() -> None:
+    files = ParquetFiles()
+    rows = [question for name in ("mail", "note") for question in made(name, RowNeeds(quiz_questions=3)).quiz]
+    named = [replace(q, row=replace(q.row, document_ids=(f"doc_{n % 2}",))) for n, q in enumerate(rows)]
+    data = files.quiz_table(named).encode()
+    written = write_quiz(files, data, ("doc_1", "doc_7"), ALL_DRAWS)
+    asked = [question for question in named if question.row.document_ids == ("doc_1",)]
+    assert (written.counts.documents, written.counts.rows, written.counts.without_questions) == (1, len(asked), 1)
+    assert sum(written.counts.kinds.values()) == len(asked) and written.counts.beyond_limit == 0
+    below = min(quiz_draw("doc_1"), quiz_draw("doc_7"))
+    assert write_quiz(files, b"", ("doc_1", "doc_7"), below).counts == QuizFiles(beyond_limit=2)
+    assert write_quiz(files, b"", ("doc_1", "doc_7"), 0).counts == QuizFiles()
+
+
+def guide(number: int) -> str:
+    """A text with subjects that questions ask about; the third word tells texts apart."""
+    return (
+        f"# Guide depot{number}\n\n## Drivers\n\nThe gate of depot {number} opens at {number % 12}:15 on weekdays for the lorries "
+        f"of Harbour Line {number}. The northern ramp of yard {number} holds {number + 3} lorries at once. A driver without the permit "
+        f"of Carla Mott{number} waits behind the old kiln until the foreman of shift {number} calls. The fee for the weighbridge is "
+        f"£{number + 20} and the clerk in the small office takes it in cash until {number % 9 + 9}:40 in the evening."
+    )
+
+
+def app_with(policy: RowPolicy, documents: int = 60, **changes: Any) -> FakeSynthetic:
+    app = make_app(specialists={"reports": replace(SPECIALIST, rows=policy)}, **changes)
+    for number in range(documents):
+        document = put_document(app.store, number, text=guide(number))
+        handlers.on_document(app, replace(document, language="en"))
+    return app
+
+
+def questions_of(app: FakeSynthetic, digest: str) -> list[QuizQuestion]:
+    manifest = DatasetManifest.parse(app.store.read("datasets", f"{digest}/manifest.json"))
+    return [question for batch in read_quiz(app.store, manifest.quiz, 7) for question in batch]
+
+
+def quiz_of(app: FakeSynthetic, digest: str) -> QuizFiles:
+    return DatasetManifest.parse(app.store.read("datasets", f"{digest}/manifest.json")).quiz
+
+
+def test_a_dataset_has_questions_about_its_train_documents_that_no_row_asks() -> None:
+    app = app_with(RowPolicy())
+    dataset = handlers.build_dataset(app, "reports", "").dataset
+    quiz, questions = quiz_of(app, dataset.digest), questions_of(app, dataset.digest)
+    rows = [row for split in ("train", "held_out") for row in app.rows(dataset.digest, split)]
+    train = {key for row in app.rows(dataset.digest, TRAIN) for key in row["document_ids"]}
+    assert len(questions) == quiz.rows == sum(quiz.kinds.values()) and quiz.beyond_limit == 0
+    assert {question.document_id for question in questions} <= train
+    assert quiz.documents + quiz.without_questions == len(train) and quiz.documents > len(train) / 2
+    prompts = {row["messages"][-2]["content"] for row in rows}
+    assert prompts.isdisjoint(question.question for question in questions)
+    assert all(question.messages[-1] == ("user", question.question) for question in questions)
+
+
+def test_a_limit_on_documents_is_kept_and_counted() -> None:
+    app = app_with(RowPolicy(max_quiz_documents=10))
+    quiz = quiz_of(app, handlers.build_dataset(app, "reports", "").dataset.digest)
+    assert 0 < quiz.documents + quiz.without_questions <= 10 and quiz.beyond_limit > 30
+
+
+def test_a_budget_for_rows_keeps_the_quiz_of_documents_with_rows() -> None:
+    app = app_with(RowPolicy(max_train_tokens=3000))
+    digest = handlers.build_dataset(app, "reports", "").dataset.digest
+    train = {key for row in app.rows(digest, TRAIN) for key in row["document_ids"]}
+    asked = {question.document_id for question in questions_of(app, digest)}
+    assert asked and asked <= train < {f"doc_{number:032d}" for number in range(60)}
+
+
+@pytest.mark.parametrize("policy", [RowPolicy(knowledge=False), RowPolicy(quiz_questions=0)])
+def test_a_specialist_can_have_no_quiz(policy: RowPolicy) -> None:
+    app = app_with(policy)
+    assert quiz_of(app, handlers.build_dataset(app, "reports", "").dataset.digest) == QuizFiles()
+
+
+def test_an_unchanged_segment_keeps_its_quiz_and_a_new_limit_makes_another_dataset() -> None:
+    app = app_with(RowPolicy(), documents=300)
+    first = handlers.build_dataset(app, "reports", "").dataset
+    for number in range(300, 306):
+        handlers.on_document(app, put_document(app.store, number))
+    second = handlers.build_dataset(app, "reports", "").dataset
+    before, after = quiz_of(app, first.digest).files, quiz_of(app, second.digest).files
+    assert len(before) == len(after) == 2 and before[0] == after[0] and before[1] != after[1]
+    app.specialists["reports"] = replace(SPECIALIST, rows=RowPolicy(quiz_questions=1))
+    third = handlers.build_dataset(app, "reports", "").dataset
+    assert third.digest != second.digest and quiz_of(app, third.digest).rows < quiz_of(app, second.digest).rows
+
+
+def listing(pages: Sequence[Sequence[str]]) -> Any:
+    def list_missed(specialist: str) -> Iterator[Sequence[str]]:
+        assert specialist == "reports"
+        yield from pages
+
+    return list_missed
+
+
+def test_documents_that_were_missed_get_more_rows_in_the_next_dataset() -> None:
+    app = app_with(RowPolicy())
+    first = handlers.build_dataset(app, "reports", "").dataset
+    train = sorted({key for row in app.rows(first.digest, TRAIN) for key in row["document_ids"]})
+    missed, others = train[:3], train[3:]
+    app = replace(app, list_missed=listing([missed[:2], [*missed[2:], "doc_unknown"]]))
+    assert not handlers.build_dataset(app, "reports", "").created
+    app.specialists["reports"] = replace(SPECIALIST, rows=RowPolicy(max_train_tokens=10**9))
+    second = handlers.build_dataset(app, "reports", "").dataset
+
+    def counts(digest: str, documents: Sequence[str]) -> list[int]:
+        rows = [row["document_ids"][0] for row in app.rows(digest, TRAIN)]
+        return [rows.count(key) for key in documents]
+
+    assert counts(second.digest, others) == counts(first.digest, others)
+    added = [a - b for a, b in zip(counts(second.digest, missed), counts(first.digest, missed), strict=True)]
+    assert all(0 < count <= RowPolicy().missed_extra_rows for count in added)
+    assert app.manifest(second.digest)["missed"] == {"documents": 3, "extra_rows": sum(added)}
+    assert app.manifest(first.digest)["missed"] == {"documents": 0, "extra_rows": 0}
+
+
+def test_a_specialist_can_give_missed_documents_nothing_more() -> None:
+    app = app_with(RowPolicy(missed_extra_rows=0), list_missed=listing([[f"doc_{0:032d}"]]))
+    digest = handlers.build_dataset(app, "reports", "").dataset.digest
+    assert app.manifest(digest)["missed"] == {"documents": 0, "extra_rows": 0}
+
+
+def test_a_row_in_addition_is_told_by_its_lineage() -> None:
+    row = Row("knowledge", ("doc_1",), (("user", "What?"), ("assistant", "word " * 20)), places=((0, 9),))
+    assert answer_key(row, gram_hasher()) != 0 and answer_key(replace(row, lineage=EXTRA), gram_hasher()) == 0
