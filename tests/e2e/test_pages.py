@@ -98,7 +98,13 @@ def _run(reader: Reader) -> str:
 
 
 def _adapter(reader: Reader) -> str:
-    return str(_newest(reader, "adapters", "adapters")["adapter"]["digest"])[:12]
+    """The newest adapter, once the gate has decided on it."""
+
+    def decided() -> Any:
+        newest = _newest(reader, "adapters", "adapters")
+        return newest if newest.get("decision", "DECISION_UNSPECIFIED") != "DECISION_UNSPECIFIED" else None
+
+    return str(ask_until(decided, "a verdict on the newest adapter", 300)["adapter"]["digest"])[:12]
 
 
 def _draft(reader: Reader) -> str:
