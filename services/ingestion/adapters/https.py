@@ -43,8 +43,8 @@ TEMPORARY = (408, 425, 429)
 PLAIN_URI = re.compile(r"https://[!-\[\]-~]+")
 HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "tailor-ingestion", "Connection": "close"}
 
-# Its warnings quote the URL, which may contain a signature.
-logging.getLogger("urllib3.connection").disabled = True
+# Its warnings quote the URL, which may contain a signature. A filter, since `logging.config` resets `disabled` on every logger.
+logging.getLogger("urllib3.connection").addFilter(lambda record: False)
 
 
 @dataclass(frozen=True)
