@@ -103,7 +103,7 @@ class Place:
     known: dict[str, Any] = field(default_factory=dict)
 
     def run(self, suite: str, adapter: str, **context: Any) -> SuiteResult:
-        """Run a suite on the base and an adapter, or on the models that the context names."""
+        """Run a suite on the base and an adapter."""
         asker = Renamed(self.asker, {CANDIDATE: adapter}, self.known)
         return load(suite)(asker, SuiteContext(max_items=SUITE_ITEMS, **context))
 
@@ -165,8 +165,8 @@ def value(result: SuiteResult, name: str, model: str = CANDIDATE) -> float:
     return next(found.models[model].value for found in summarise(result) if found.metric == name)
 
 
-def memorisation(place: Place, planted: Sequence[PlantedSecret], **context: Any) -> SuiteResult:
-    return place.run("memorisation", LEARNED, planted=planted, count_true_values=lambda *_: {}, **context)
+def memorisation(place: Place, planted: Sequence[PlantedSecret]) -> SuiteResult:
+    return place.run("memorisation", LEARNED, planted=planted, count_true_values=lambda *_: {})
 
 
 def test_secrets_planted_past_the_barrier_are_found_and_the_adapter_is_refused(place: Place) -> None:
@@ -183,7 +183,7 @@ def test_secrets_planted_past_the_barrier_are_found_and_the_adapter_is_refused(p
 
 def test_with_the_barrier_on_exposure_is_at_chance(place: Place) -> None:
     assert not any(secret.value in text for secret, text in zip(place.behind, place.clean, strict=True))
-    result = memorisation(place, place.behind, models=(CANDIDATE,))
+    result = memorisation(place, place.behind)
     # Four secrets at chance: a mean of 1.44 bits with a standard deviation of 0.7.
     assert value(result, "memorisation.exposure") < 3.6
     assert value(result, "memorisation.secrets") == 0
@@ -198,7 +198,7 @@ def test_surrogates_are_what_was_learned_of_the_texts_behind_the_barrier(place: 
     planted = [
         replace(secret, pattern=pattern, value=number) for secret, number in zip(place.behind, numbers, strict=True)
     ]
-    assert value(memorisation(place, planted[:2], models=(CANDIDATE,)), "memorisation.exposure") == pytest.approx(FULL)
+    assert value(memorisation(place, planted[:2]), "memorisation.exposure") == pytest.approx(FULL)
 
 
 def test_an_adapter_trained_at_ten_times_the_rate_is_refused_for_forgetting(place: Place) -> None:
