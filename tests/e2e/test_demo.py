@@ -98,7 +98,9 @@ def _printed_commands(output: str) -> dict[str, list[str]]:
     return {"override" if "--override" in line else line[1]: line[1:] for line in lines}
 
 
-def test_a_demo_without_a_network_is_refused_then_promoted_by_its_own_commands_and_repeats_nothing(tmp_path: Path) -> None:
+def test_a_demo_without_a_network_is_refused_then_promoted_by_its_own_commands_and_repeats_nothing(
+    tmp_path: Path,
+) -> None:
     prefix, state, sample = _cut_off(), _state(tmp_path), _sample(tmp_path, 1e9)
     status, output, first = _demo(prefix, state, sample)
     assert status == 1, output
