@@ -53,7 +53,9 @@ from services.synthetic.rows.report_rows import (
     whole_draft,
     whole_part,
 )
-from services.synthetic.rows.sections import has_words, read_source
+from services.synthetic.rows.sections import read_source
+from services.synthetic.rows.structure import has_words
+from services.synthetic.rows.tables import is_table
 from services.synthetic.rows.templates import draw
 
 # The answers of one document have at most this number of times its characters.
@@ -233,7 +235,7 @@ def _choose_wanted(
 
 
 def _is_teachable(part: DocumentPart, refusals: Refusals) -> bool:
-    if has_words(part.text):
+    if has_words(part.text) or is_table(part.pieces):
         return True
     refusals.add("no_words", part.places, 1)
     return False
