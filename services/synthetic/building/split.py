@@ -22,7 +22,7 @@ CHUNK = 64
 MAX_AHEAD = 3
 # A passage or 13-gram in as many documents is boilerplate, if the specialist's filters do not set another number.
 BOILERPLATE_DOCUMENTS = 10
-OVERLAP, HELD_OUT_LIMIT = "overlap", "max_held_out_rows"
+OVERLAP, REPEATED, HELD_OUT_LIMIT = "overlap", "repeated", "max_held_out_rows"
 # Of the wanted held-out rows: enough to look for no more, and too few to leave it at that.
 ENOUGH, TOO_FEW = 0.9, 0.5
 
@@ -152,7 +152,8 @@ class HeldOut:
         self.counted_rows += int((kept & ~is_golden).sum())
         self.raws.append(raw)
         self.kept.append(kept)
-        self.left_out.append({**raw.left_out, HELD_OUT_LIMIT: count_removed(raw, first, kept)})
+        limited = {HELD_OUT_LIMIT: count_removed(raw, first, kept)}
+        self.left_out.append({**raw.left_out, **count_repeated(raw, first), **limited})
 
     def answers(self, context: Context) -> Iterator[str]:
         """The answers of all kept rows."""
@@ -177,6 +178,13 @@ class HeldOut:
             self.boilerplate_rows += int((kept & numpy.array(common, numpy.bool_)).sum())
             self.left_out[number][OVERLAP] = count_removed(raw, kept, kept & ~removed)
             self.kept[number] = kept & ~removed
+
+
+def count_repeated(raw: RawSegment, first: Mask) -> dict[str, LeftOutCount]:
+    """The rows that repeat the answer of another, which teaches their text. `first` marks the others."""
+    rows = int((~first).sum())
+    documents = set(range(len(raw.ids))) & (set(raw.documents.tolist()) - set(raw.documents[first].tolist()))
+    return {REPEATED: LeftOutCount(len(documents), rows, 0)} if rows else {}
 
 
 def count_removed(raw: RawSegment, before: Mask, after: Mask) -> LeftOutCount:
