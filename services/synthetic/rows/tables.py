@@ -26,7 +26,9 @@ class TableQuestion:
 
 def read_cells(line: str) -> list[str]:
     """The cells of a line of a table."""
-    return [cell.strip().replace("\\|", "|") for cell in _CELL_END.split(line.strip().removeprefix("|").removesuffix("|"))]
+    return [
+        cell.strip().replace("\\|", "|") for cell in _CELL_END.split(line.strip().removeprefix("|").removesuffix("|"))
+    ]
 
 
 def is_rule(line: str) -> bool:
@@ -86,7 +88,8 @@ def ask_table(head: str, rows: Sequence[Sentence], key: str) -> list[TableQuesti
     cells = [read_cells(row.text) for row in rows]
     named = [number for number, row in enumerate(cells) if len(row) == len(header) > 1 and row[0]]
     columns = [number for number, name in enumerate(header) if number and name and header.count(name) == 1]
-    if not named or not columns:
+    # A file without a header begins with figures.
+    if not named or not columns or not any(map(str.isalpha, head)):
         return []
     asked = [_ask_row(header, cells, named[draw(len(named), "row", key)], rows)]
     if 1 < len(named) <= _MAX_CELLS:

@@ -43,7 +43,9 @@ def test_questions_are_about_a_line_and_a_column_and_show_the_header() -> None:
 
 
 def test_a_file_of_figures_is_taught_whole_and_named_by_its_header() -> None:
-    data = "year;quarter;revenue;cost\n" + "".join(f"{2000 + n // 4};{n % 4 + 1};{n * 311};{n * 97}\n" for n in range(90))
+    data = "year;quarter;revenue;cost\n" + "".join(
+        f"{2000 + n // 4};{n % 4 + 1};{n * 311};{n * 97}\n" for n in range(90)
+    )
     text = parse_csv(File(data.encode(), "figures.csv"), Budget()).text
     result = teach(text)
     assert covered(text, result.rows) >= 0.98 and {entry.reason for entry in result.left_out} <= {"short_answer"}
@@ -59,5 +61,7 @@ def test_lines_that_begin_alike_are_not_asked_for_by_their_first_cell() -> None:
 def test_a_table_without_a_header_or_cells_asks_nothing() -> None:
     figures = "\n".join(f"| {n} | {n * 7} | {n * 11} |" for n in range(30))
     assert {row.task for row in teach(figures).rows} == {"report"}
+    headless = "\n".join(["| 3 | 5 | 8 |", "| --- | --- | --- |", figures])
+    assert {row.task for row in teach(headless).rows} == {"report"}
     empty = "|  |  |\n| --- | --- |\n" + "|  |  |\n" * 20
     assert teach(empty).rows == () and {entry.reason for entry in teach(empty).left_out} == {"no_words"}
