@@ -9,6 +9,7 @@ from bench.gate_measure import MeasuredModel, measure_sample
 from services.evaluation.domain import (
     BASE,
     CANDIDATE,
+    FEW_SHOT,
     INCUMBENT,
     PARITY,
     Adapter,
@@ -58,10 +59,15 @@ class Judge:
     terms: SpecialistTerms
     gate: Gate
     rows: Sequence[HeldOutRow]
+    few_shot: MeasuredModel
 
     def run(self, comparison: TrialComparison, numbers: Sequence[int]) -> Verdict:
         """The verdict on a candidate that was evaluated on some of the rows."""
-        models = {BASE: comparison.base.result, CANDIDATE: comparison.candidate.result}
+        models = {
+            BASE: comparison.base.result,
+            FEW_SHOT: self.few_shot.result,
+            CANDIDATE: comparison.candidate.result,
+        }
         if comparison.incumbent is not None:
             models[INCUMBENT] = comparison.incumbent.result
         found = measure_sample(self.terms, self.rows, numbers, models)
@@ -104,7 +110,8 @@ def name_reason(reason: str) -> str:
         return "guard"
     if reason.startswith("parity"):
         return "parity"
-    return f"primary over {INCUMBENT if f'over {INCUMBENT};' in reason else BASE}"
+    model = next((model for model in (INCUMBENT, FEW_SHOT) if f" over {model}" in reason), BASE)
+    return f"primary over {model}"
 
 
 def pair_seeds(good: Sequence[MeasuredModel], base: MeasuredModel) -> Iterator[TrialComparison]:

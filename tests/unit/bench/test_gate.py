@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 from bench.gate import headline, make_judge
 from bench.gate_adapters import LOOP_WORDS, loop
@@ -30,7 +31,7 @@ def test_a_trial_draws_whole_documents_without_replacement() -> None:
 
 
 def test_the_real_code_tells_better_worse_and_broken_models_apart() -> None:
-    judge = make_judge(["line of sight"], ROWS)
+    judge = make_judge(["line of sight"], ROWS, make_model("few_shot", -2.8))
     base, good = make_model("base", -3.0), make_model("good-1", -2.0)
     everything = range(len(ROWS))
     assert judge.run(TrialComparison("better", good, base, None), everything).decision is Decision.PASSED
@@ -38,6 +39,8 @@ def test_the_real_code_tells_better_worse_and_broken_models_apart() -> None:
     assert worse.decision is Decision.REFUSED and "over incumbent" in worse.reasons[0]
     half = judge.run(TrialComparison("half_scale", make_model("half", -2.0, parity=0.4), base, None), everything)
     assert half.decision is Decision.REFUSED and "parity" in half.reasons[0]
+    prompted = replace(judge, few_shot=make_model("few_shot", -2.0))
+    assert prompted.run(TrialComparison("better", good, base, None), everything).decision is not Decision.PASSED
 
 
 def test_pairs_of_seeds_are_ordered() -> None:
