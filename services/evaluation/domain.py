@@ -236,9 +236,13 @@ class ModelResult:
 
     def take(self, places: Sequence[int]) -> "ModelResult":
         """The result on some of the rows."""
-        answers, scores = (tuple(entries[place] for place in places) for entries in (self.answers, self.scores))
         rejected = tuple(self.rejected_scores[place] for place in places) if self.rejected_scores else ()
-        return ModelResult(answers, scores, rejected, self.notes)
+        return ModelResult(
+            tuple(self.answers[place] for place in places),
+            tuple(self.scores[place] for place in places),
+            rejected,
+            self.notes,
+        )
 
 
 @dataclass(frozen=True)
