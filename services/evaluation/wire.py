@@ -148,7 +148,7 @@ def _from_goal(goal: Goal) -> models_pb2.Goal:
         metric=goal.metric,
         goal=goal.goal,
         is_gain=goal.is_gain,
-        estimate=models_pb2.Estimate(**asdict(goal.estimate)),
+        estimate=_from_estimate(goal.estimate),
         state=GOAL_STATES[goal.state],
     )
 
@@ -186,7 +186,11 @@ def to_cost(message: models_pb2.ModelCost) -> ModelCost:
 
 
 def _from_estimates(estimates: Mapping[str, Estimate]) -> dict[str, models_pb2.Estimate]:
-    return {model: models_pb2.Estimate(**asdict(estimate)) for model, estimate in estimates.items()}
+    return {model: _from_estimate(estimate) for model, estimate in estimates.items()}
+
+
+def _from_estimate(estimate: Estimate) -> models_pb2.Estimate:
+    return models_pb2.Estimate(**asdict(estimate))
 
 
 def _to_estimates(messages: Mapping[str, models_pb2.Estimate]) -> dict[str, Estimate]:
@@ -209,11 +213,9 @@ def from_comparison(comparison: Comparison, start: int, size: int) -> evaluation
                 task=group.task,
                 language=group.language,
                 rows=group.rows,
-                first_mean=group.first_mean,
-                second_mean=group.second_mean,
-                gain=models_pb2.Estimate(
-                    value=group.gain.value, low=group.gain.low, high=group.gain.high, rows=group.gain.rows
-                ),
+                first=_from_estimate(group.first),
+                second=_from_estimate(group.second),
+                gain=_from_estimate(group.gain),
             )
             for group in comparison.groups
         ],

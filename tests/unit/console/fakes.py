@@ -671,7 +671,9 @@ class FakeEvaluation:
             second_value=0.5,
             gain=0.3,
         )
-        whole = evaluation_pb2.GroupComparison(rows=48, first_mean=0.2, second_mean=0.4, gain=make_estimate(0.2))
+        whole = evaluation_pb2.GroupComparison(
+            rows=48, first=make_estimate(0.2), second=make_estimate(0.4), gain=make_estimate(0.2)
+        )
         return evaluation_pb2.CompareEvaluationsResponse(
             metric="rougeL", metrics=["rougeL", "bleu"], groups=[whole], rows=[row], only_first=3
         )
