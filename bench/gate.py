@@ -7,7 +7,7 @@ delete it to start again.
 import argparse
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -129,20 +129,24 @@ def run_trials(judge: Judge, base: MeasuredModel, models: Sequence[MeasuredModel
     }
 
 
-def headline(tallies: dict[str, TrialTally]) -> dict[str, Any]:
+def headline(tallies: Mapping[str, TrialTally]) -> dict[str, Any]:
     """The figures that the gate is held to. `aa_refused` counts refusals by a guard, `aa_not_better` those by the primary metric."""
     aa = tallies["aa"]
     trials = max(1, sum(aa.verdicts.values()))
-    served = [tally for kind, tally in tallies.items() if kind in DEGRADED]
-    passed = sum(tally.verdicts[Decision.PASSED.value] for tally in served)
     return {
         "aa_refused": aa.refusals["guard"] / trials,
         "aa_not_better": aa.share(Decision.REFUSED),
         "aa_passed": aa.share(Decision.PASSED),
-        "degraded_passed": passed / max(1, sum(sum(tally.verdicts.values()) for tally in served)),
+        "degraded_passed": find_worst(tallies, DEGRADED),
+        "degraded_first_passed": find_worst(tallies, [f"{kind}_first" for kind in DEGRADED]),
         "better_passed": tallies[BETTER].share(Decision.PASSED),
         "undecided": {kind: tally.share(Decision.UNDECIDED) for kind, tally in tallies.items()},
     }
+
+
+def find_worst(tallies: Mapping[str, TrialTally], kinds: Sequence[str]) -> float:
+    """The largest share of passes among some kinds."""
+    return max((tallies[kind].share(Decision.PASSED) for kind in kinds if kind in tallies), default=0.0)
 
 
 def mean_log_likelihood(model: MeasuredModel) -> float:

@@ -57,7 +57,7 @@ def test_the_headline_counts_refusals_by_a_guard_apart_from_those_by_the_primary
     }
     figures = headline(tallies)
     assert (figures["aa_refused"], figures["aa_not_better"], figures["aa_passed"]) == (0.05, 0.15, 0.0)
-    assert (figures["degraded_passed"], figures["better_passed"]) == (0.1, 0.95)
+    assert (figures["degraded_passed"], figures["degraded_first_passed"], figures["better_passed"]) == (0.1, 1.0, 0.95)
     assert figures["undecided"]["aa"] == 0.85
 
 
