@@ -130,13 +130,14 @@ class ModelRunner:
 
         A row of which either does not fit has neither.
         """
-        scores = []
-        for completion in (row.reference, *([] if row.rejected is None else [row.rejected])):
-            scores.append(_if_it_fits(lambda text=completion: call(lambda: model.score(row, text), self._sleep)))
+        score = self._score_text(model, row, row.reference)
+        other = None if row.rejected is None else self._score_text(model, row, row.rejected)
         self._count(1)
-        if row.rejected is None:
-            return scores[0], None
-        return (scores[0], scores[1]) if None not in scores else (None, None)
+        is_whole = score is not None and (other is not None or row.rejected is None)
+        return (score, other) if is_whole else (None, None)
+
+    def _score_text(self, model: EvaluatedModel, row: HeldOutRow, completion: str) -> Score | None:
+        return _if_it_fits(lambda: call(lambda: model.score(row, completion), self._sleep))
 
     def _count(self, rows: int) -> None:
         if rows:

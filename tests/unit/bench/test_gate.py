@@ -43,9 +43,9 @@ def test_the_real_code_tells_better_worse_and_broken_models_apart() -> None:
     assert prompted.run(TrialComparison("better", good, base, None), everything).decision is not Decision.PASSED
 
 
-def test_pairs_of_seeds_are_ordered() -> None:
-    models = [make_model(f"good-{seed}", -2.0) for seed in range(3)]
-    assert len(list(pair_seeds(models, models[0]))) == 6
+def test_pairs_of_seeds_are_ordered_without_those_that_set_the_limit() -> None:
+    models = [make_model(f"good-{seed}", -2.0) for seed in (1, 2, 3)]
+    assert len(list(pair_seeds(models, models[0]))) == 4
 
 
 def test_the_headline_counts_refusals_by_a_guard_apart_from_those_by_the_primary_metric() -> None:
