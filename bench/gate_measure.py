@@ -58,7 +58,7 @@ def measure_few_shot(place: GateHouse, count: int) -> MeasuredModel:
     if not stored.exists():
         asked = loading.load_base(place.house.base_folder, recipe("lora")).eval()
         tokenizer, rows = load_tokenizer(place.house.base_folder), to_held_out(place.held_out)
-        examples = choose_examples(TrainRows(to_held_out(place.train)), rows, count)
+        examples = choose_examples(LocalTrainRows(to_held_out(place.train)), rows, count)
         prompts = [with_examples(row, "", examples[row.row_id]) for row in rows]
         scores = [_score(asked, tokenizer, row, prompt) for row, prompt in zip(place.held_out, prompts, strict=True)]
         _store(place, FEW_SHOT, ModelResult((None,) * len(rows), tuple(scores)), 0.0)
@@ -66,7 +66,7 @@ def measure_few_shot(place: GateHouse, count: int) -> MeasuredModel:
 
 
 @dataclass(frozen=True)
-class TrainRows(TrainSplit):
+class LocalTrainRows(TrainSplit):
     """Train rows in memory."""
 
     rows: Sequence[HeldOutRow]
