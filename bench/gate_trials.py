@@ -27,7 +27,7 @@ from services.registry.rules.gate import decide
 from tailor.storage.ref import Ref
 
 DOCUMENT_SHARE = 0.5
-# The sample's `min_gain_over_incumbent` was chosen on these two, so they are no proof of it.
+# The sample's `min_gain_over_incumbent` was chosen on these two, so they prove nothing about it.
 LIMIT_SEEDS = {"good-1", "good-2"}
 NOWHERE = Ref("s3://reports/none/report.json", "", 0)
 

@@ -51,7 +51,7 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        # The demo has a stack of its own.
+        # The demo starts its own stack.
         return "tests/e2e" if path.startswith("tests/e2e/") and not path.endswith("/test_demo.py") else path
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from tailor.document_scores import DocumentScore
+from tailor.errors import Reason
 from tailor.storage.ref import Ref
 from tailor.words import EvaluationPolicy, MetricDefinition, SamplingDefaults
 
@@ -25,6 +26,8 @@ PARITY = "parity"
 LOG_LIKELIHOOD = "log_likelihood"
 # Task of the rows of golden documents.
 GOLDEN = "test"
+# Why inference refuses a text that its context does not hold.
+TOO_LONG = (Reason.ROW_TOO_LONG, Reason.PROMPT_TOO_LONG)
 # Fewer ranked pairs say nothing about a judge model.
 MIN_RANKED_PAIRS = 10
 WIN_RATE = "win_rate"

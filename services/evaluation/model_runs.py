@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from services.evaluation.baselines.fitting import TOO_LONG
 from services.evaluation.domain import (
     BASE,
     CANDIDATE,
     EXTERNAL,
     INCUMBENT,
+    TOO_LONG,
     Answer,
     HeldOutRow,
     HeldOutSet,

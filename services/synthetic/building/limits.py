@@ -29,7 +29,7 @@ class SeenAnswers:
         for run in self._runs:
             is_new &= ~_contains(run, keys)
         self._merge(keys[is_new])
-        first = answers == 0
+        first = numpy.asarray(answers == 0)
         first[places[is_new]] = True
         return first
 

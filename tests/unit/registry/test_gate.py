@@ -118,7 +118,7 @@ def test_a_guard_that_may_be_lost_is_undecided() -> None:
 def test_the_more_guards_can_refuse_the_more_certain_each_must_be() -> None:
     names = ("rougeL", "bleu", "terms", "fabrication", "repetition")
     many = replace(GATE, guards=tuple(GuardMetric(name, 0.0) for name in names))
-    equal = evaluation().metrics | {name: figures(name, base=gain(0.0, 0.0)) for name in names}
+    equal = dict(evaluation().metrics) | {name: figures(name, base=gain(0.0, 0.0)) for name in names}
     lost = evaluation(metrics=equal | {"rougeL": figures("rougeL", base=gain(-0.11, 0.1))})
     verdict = decide(many, lost)
     assert verdict.decision is Decision.UNDECIDED
