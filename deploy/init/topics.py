@@ -15,7 +15,7 @@ from pydantic import Field
 
 from deploy.init.credentials import DEFAULT_FILE, load_credentials
 from tailor.errors import TailorError
-from tailor.events.access import Names, apply_rules, apply_users, users
+from tailor.events.access import KafkaNames, apply_rules, apply_users, users
 from tailor.events.provision import TopicPlan, apply_topics, grow_topics
 from tailor.events.topics import load_topics
 from tailor.settings import KafkaSettings
@@ -48,10 +48,10 @@ class Settings(KafkaSettings):
             self.kafka_partitions,
         )
 
-    def names(self) -> Names:
+    def names(self) -> KafkaNames:
         """The names of the installation."""
         publishers = tuple(self.kafka_publishers)
-        return Names(self.kafka_principal, self.kafka_topic_prefix, self.kafka_group_prefix, publishers)
+        return KafkaNames(self.kafka_principal, self.kafka_topic_prefix, self.kafka_group_prefix, publishers)
 
 
 def apply(admin: Any, settings: Settings) -> Iterator[str]:
