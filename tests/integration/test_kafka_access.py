@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import kafka
@@ -18,7 +18,7 @@ from kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
-from kafka.errors import AuthorizationError, KafkaError, for_code
+from kafka.errors import KafkaError, for_code
 from kafka.structs import OffsetAndMetadata
 from pydantic import SecretStr
 
@@ -68,7 +68,8 @@ def _state(stores: Stores, admin: Any) -> Any:
             for number in sorted(client.partitions_for_topic(name) or ())
         ]
         ends = client.end_offsets(partitions)
-    return ends, sorted(admin.list_topics()), _committed(stores, "ingestion")
+    names = [name for name in sorted(admin.list_topics()) if not name.startswith("__")]
+    return ends, names, _committed(stores, "ingestion")
 
 
 def _committed(stores: Stores, group: str) -> Any:
@@ -76,6 +77,14 @@ def _committed(stores: Stores, group: str) -> Any:
     settings = stores.kafka_admin
     with closing(kafka.KafkaConsumer(group_id=group, enable_auto_commit=False, **settings.kafka_arguments())) as client:
         return client.committed(partition)
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """The broker says that the user has no right to it."""
+    with pytest.raises(KafkaError) as caught:
+        yield
+    assert "AuthorizationFailed" in repr(caught.value)
 
 
 def _user(stores: Stores, user: str) -> KafkaSettings:
@@ -110,7 +119,7 @@ def _read(settings: KafkaSettings, topic: str) -> int:
 
 @pytest.mark.parametrize("topic", INTERNAL)
 def test_a_publisher_cannot_write_what_only_services_state(stores: Stores, topic: str, nothing_changes: None) -> None:
-    with pytest.raises(AuthorizationError):
+    with refused():
         _write(stores.publisher, topic)
 
 
@@ -118,7 +127,7 @@ def test_a_publisher_cannot_write_what_only_services_state(stores: Stores, topic
 @pytest.mark.parametrize("topic", sorted(name for name, topic in TOPICS.items() if topic.raw_zone))
 def test_nobody_but_ingestion_reads_raw_documents(stores: Stores, user: str, topic: str) -> None:
     _write(stores.publisher, topic)
-    with pytest.raises(AuthorizationError):
+    with refused():
         _read(_user(stores, user), topic)
 
 
@@ -135,12 +144,12 @@ def test_a_publisher_can_neither_join_nor_move_ingestions_group(stores: Stores, 
     )
     with closing(client):
         client.assign([partition])
-        with pytest.raises(AuthorizationError):
+        with refused():
             client.commit({partition: OffsetAndMetadata(10, "", -1)})
     member = kafka.KafkaConsumer(group_id="ingestion", enable_auto_commit=False, **settings.kafka_arguments())
     with closing(member):
         member.subscribe(["document.submitted.v1"])
-        with pytest.raises(AuthorizationError):
+        with refused():
             for _ in range(20):
                 member.poll(timeout_ms=500)
 
@@ -163,7 +172,7 @@ def _take_over(admin: Any, stores: Stores) -> None:
     upsertion = UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, "known")
     error = admin.alter_user_scram_credentials([upsertion])[user]
     if error:
-        raise AuthorizationError(error)
+        raise KafkaError(error)
 
 
 def _delete(admin: Any, stores: Stores) -> None:
@@ -204,8 +213,8 @@ def test_a_service_reaches_only_the_topics_that_the_list_gives_it(
         assert set(client.list_topics()) == set(TOPICS) - set(forbidden)
     for name in TOPICS:
         if user in READERS[name] and user not in WRITERS[name]:
-            with pytest.raises(AuthorizationError):
+            with refused():
                 _write(settings, name)
         if user in WRITERS[name] and user not in READERS[name]:
-            with pytest.raises(AuthorizationError):
+            with refused():
                 _read(settings, name)
