@@ -33,7 +33,7 @@ class Settings(KafkaSettings):
     kafka_access: Literal["users", "rules", "none"] = "users"
     # The mechanism of the users that are created; the administrator may sign in by another.
     kafka_user_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    # The form of the users' principals; rules of other principals are left alone.
+    # The form of the users' principals; rules of other principals are not changed.
     kafka_principal: str = "User:tailor-{name}"
     # The users outside, who publish documents.
     kafka_publishers: list[str] = Field(default_factory=lambda: ["publisher"])

@@ -51,7 +51,7 @@ def addresses(place: "Connection") -> dict[str, str]:
 
 
 def _kafka(publisher: KafkaSettings) -> dict[str, str]:
-    """What a publisher needs besides the address, if Kafka is your own; the password is in its file."""
+    """The variables of a publisher besides the address, if Kafka is your own; the password is in its file."""
     variables = {
         "TAILOR_KAFKA_SECURITY_PROTOCOL": publisher.kafka_security_protocol,
         "TAILOR_KAFKA_SASL_USERNAME": publisher.kafka_sasl_username or "",

@@ -88,8 +88,8 @@ def check_names(names: KafkaNames) -> None:
     before, mark, _ = names.principal.partition(NAME)
     if not mark or not before.startswith("User:") or before == "User:":
         raise ValueError(
-            f"TAILOR_KAFKA_PRINCIPAL is {names.principal!r}; it must begin with `User:`, a prefix of this installation's own, and "
-            "`{name}`, as in `User:tailor-{name}`. Rules of other principals are left alone."
+            f"TAILOR_KAFKA_PRINCIPAL is {names.principal!r}; it must begin with `User:`, a prefix of this installation, and "
+            "`{name}`, as in `User:tailor-{name}`. Rules of other principals are not changed."
         )
     if not names.publishers:
         raise ValueError("TAILOR_KAFKA_PUBLISHERS names nobody; then no document could be published.")
@@ -120,7 +120,7 @@ def rules(topics: Iterable[Topic], names: KafkaNames) -> list[AccessRule]:
 def apply_rules(admin: AccessAdmin, topics: Iterable[Topic], names: KafkaNames) -> list[str]:
     """Bring the broker's rules for this installation's users to what is listed, read them back, and return one line per change.
 
-    Rules of its own users that are not listed are deleted; rules of others are left alone. Idempotent. Raises FailedPrecondition if the
+    Rules of these users that are not listed are deleted; rules of others are not changed. Idempotent. Raises FailedPrecondition if the
     broker keeps other rules than it was given, or has no authorizer.
     """
     check_names(names)

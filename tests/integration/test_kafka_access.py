@@ -54,7 +54,7 @@ def admin(stores: Stores, guarded: None) -> Iterator[Any]:
 
 @pytest.fixture
 def nothing_changes(stores: Stores, admin: Any) -> Iterator[None]:
-    """What a stranger tried left no record, no offset and no rule behind."""
+    """The attempt left no record, offset or rule behind."""
     before = _state(stores, admin)
     yield
     assert _state(stores, admin) == before

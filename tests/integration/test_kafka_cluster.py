@@ -168,7 +168,7 @@ def test_a_killed_broker_of_three_loses_nothing(cluster: Cluster) -> None:
 
 
 def _send(producer: KafkaProducer, key: str) -> None:
-    """What an outbox does: again until the broker has it."""
+    """Send like an outbox: repeat until the broker acknowledges."""
     for _ in range(60):
         try:
             producer.send("run.failed.v1", key, models_pb2.RunFailed(run_id=key), f"evt_{key}")
