@@ -151,6 +151,26 @@ def test_an_update_of_an_old_revision_is_refused(world: World) -> None:
         specialists.update_specialist(world.begin, replace(created, description="other"))
 
 
+def test_what_was_published_last_is_listed_for_deleted_specialists_too(world: World) -> None:
+    created, _ = specialists.create_specialist(world.begin, SPECIALIST)
+    specialists.update_specialist(world.begin, replace(created, description="new"))
+    world.adapter("good")
+    world.evaluate("good", 0.2)
+    (listed,) = world.queries.revisions("", 10)
+    served = world.published("specialist.serving.v1")[-1].generation
+    changed = world.published("specialist.changed.v1")[-1].revision
+    assert (
+        (listed.name, listed.revision, listed.generation)
+        == (SPECIALIST.name, changed, served)
+        == (SPECIALIST.name, 2, 1)
+    )
+    assert list(world.queries.revisions(SPECIALIST.name, 10)) == []
+    deletions.delete_specialist(world.begin, SPECIALIST.name, GROUNDS)
+    (listed,) = world.queries.revisions("", 10)
+    assert listed.revision == world.published("specialist.changed.v1")[-1].revision == 3
+    assert listed.generation == world.published("specialist.serving.v1")[-1].generation == 2
+
+
 def test_an_evaluation_that_passes_the_gate_promotes_once(world: World) -> None:
     specialists.create_specialist(world.begin, SPECIALIST)
     world.adapter("good")
