@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from deploy.make_secrets import make
 from tailor.local.layout import BROKER, STORE
 from tests.real.fetch import Programs
-from tests.real.servers import Server, run_kafka, run_minio
+from tests.real.servers import START_SECONDS, Server, run_kafka, run_minio
+from tests.waiting import wait_for_port
 
 Tables = Mapping[str, Mapping[str, Any]]
 
@@ -23,7 +24,7 @@ class StoreKind(Protocol):
         ...
 
     def restart(self, directory: Path, component: str) -> bool:
-        """Kill a store of the stack, and start it again. False if the stack itself runs and restarts that store."""
+        """Kill a store of the stack, start it again, and block until it listens. False if the stack itself runs that store."""
         ...
 
 
@@ -49,7 +50,7 @@ class RealStores(StoreKind):
 
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
-        self._servers: dict[tuple[Path, str], Server] = {}
+        self._servers: dict[tuple[Path, str], tuple[Server, str]] = {}
 
     @contextmanager
     def run(self, directory: Path) -> Iterator[Tables]:
@@ -60,8 +61,8 @@ class RealStores(StoreKind):
             run_kafka(self._programs, directory / "kafka", secrets) as kafka,
             run_minio(self._programs, directory / "minio", key["MINIO_ROOT_USER"], key["MINIO_ROOT_PASSWORD"]) as minio,
         ):
-            self._servers[directory, BROKER] = kafka.brokers[0].server
-            self._servers[directory, STORE] = minio.server
+            self._servers[directory, BROKER] = (kafka.brokers[0].server, kafka.brokers[0].internal)
+            self._servers[directory, STORE] = (minio.server, minio.endpoint)
             yield {
                 "kafka": {
                     "bootstrap_servers": kafka.internal,
@@ -81,11 +82,12 @@ class RealStores(StoreKind):
             }
 
     def restart(self, directory: Path, component: str) -> bool:
-        server = self._servers.get((directory, component))
-        if server is None:
+        if (directory, component) not in self._servers:
             return False
+        server, address = self._servers[directory, component]
         server.kill()
         server.start()
+        wait_for_port(int(address.rpartition(":")[2]), START_SECONDS)
         return True
 
 
