@@ -118,9 +118,14 @@ class Member:
         self.refused = refused
         self.sought: dict[TopicPartition, int] = {}
         self.committed: list[tuple[int, int]] = []
+        self.paused_partitions: set[TopicPartition] = set()
+        self.polls = 0
 
     def poll(self, timeout_ms: int) -> Mapping[TopicPartition, list[Any]]:
-        """Offsets 10 to 12 of each partition, alternating in time."""
+        """Offsets 10 to 12 of each partition, alternating in time; nothing while they are paused."""
+        self.polls += 1
+        if self.paused_partitions:
+            return {}
         return {
             TopicPartition(TOPIC, number): [_record(number, offset, 2 * offset + number) for offset in (10, 11, 12)]
             for number in (0, 1)
@@ -128,6 +133,15 @@ class Member:
 
     def group_metadata(self) -> Any:
         return SimpleNamespace(state=MemberState.STABLE)
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        self.paused_partitions |= set(partitions)
+
+    def paused(self) -> set[TopicPartition]:
+        return set(self.paused_partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        self.paused_partitions -= set(partitions)
 
     def assignment(self) -> set[TopicPartition]:
         return {TopicPartition(TOPIC, number) for number in (0, 1)}
@@ -173,3 +187,17 @@ def test_a_partition_that_moved_away_is_neither_committed_nor_read_from_an_old_p
     assert handled == [(0, 10), (1, 10)]
     assert member.committed == [(0, 11)]
     assert member.sought == {TopicPartition(TOPIC, 0): 11}
+
+
+def test_a_long_batch_is_interrupted_for_polls_and_goes_on_where_it_was() -> None:
+    handled: list[tuple[int, int]] = []
+    member = Member((TopicPartition(TOPIC, 0), 0))
+    topics: dict[str, Handler] = {TOPIC: lambda event: handled.append((event.partition, event.offset))}
+    consumer = Consumer(
+        KafkaSettings(), service="training", topics=topics, producer=MemoryProducer(), batch_seconds=0.0
+    )
+    with ThreadPoolExecutor(1) as pool:
+        consumer.poll_once(member, pool, threading.Event(), Rebalances())
+    assert handled == [(0, 10), (1, 10), (0, 11), (1, 11), (0, 12), (1, 12)]
+    assert member.polls > 1
+    assert member.sought == {} and not member.paused_partitions
