@@ -22,6 +22,7 @@ from tailor.events.consumer import Consumer, Handler
 from tailor.events.erased import ERASED, ErasedDocuments
 from tailor.events.outbox import Outbox
 from tailor.events.producer import KafkaProducer, Producer
+from tailor.events.published import PublishedRevisions, ask_registry
 from tailor.events.table import TableReader
 from tailor.logging import configure, get_logger, place
 from tailor.retry import Stopped, retry
@@ -68,6 +69,7 @@ class Runtime:
         self._servers: list[Server] = []
         self._threads: list[threading.Thread] = []
         self._closers: list[Callable[[], None]] = []
+        self._published: PublishedRevisions | None = None
 
     def wait_for(self, what: str, check: Callable[[], T]) -> T:
         """Block until `check` raises no retryable TailorError, and return its result.
@@ -157,9 +159,19 @@ class Runtime:
 
         self.wait_for(f"{topic} to be read from its beginning", check)
 
-    def erased_documents(self, settings: KafkaSettings) -> ErasedDocuments:
-        """The ids of erased documents, which a thread keeps up to date. Blocks until all existing erasures are known."""
-        erased = ErasedDocuments()
+    def read_published(self, settings: ServiceSettings, topic: str, apply: Handler) -> None:
+        """Like `read_table`, for the registry's topics: an event that claims more than it published is logged as an error and skipped."""
+        if self._published is None:
+            channel = self.channel(settings, "registry", settings.registry_address)
+            self._published = PublishedRevisions(lambda: self.wait_for("registry", lambda: ask_registry(channel)))
+        self.read_table(settings, topic, self._published.checked(apply))
+
+    def erased_documents(self, settings: KafkaSettings, patience_seconds: float = 0.0) -> ErasedDocuments:
+        """The ids of erased documents, which a thread keeps up to date. Blocks until all existing erasures are known.
+
+        A service that drops what is erased without a word gives `patience_seconds`, to wait for a lift that is on its way.
+        """
+        erased = ErasedDocuments(patience_seconds)
         self.read_table(settings, ERASED, erased.apply)
         return erased
 

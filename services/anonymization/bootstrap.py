@@ -22,7 +22,7 @@ from services.anonymization.vault.subjects import SubjectIndex
 from services.anonymization.vault.true_values import TrueValueFinder
 from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1.anonymization_pb2_grpc import add_AnonymizationServiceServicer_to_server
-from tailor.events.erased import ERASED, forgetting
+from tailor.events.erased import ERASED, LIFT_SECONDS, forgetting
 from tailor.keys import decode_key
 from tailor.runtime import Runtime
 from tailor.storage.s3 import S3Store
@@ -57,6 +57,6 @@ def build(runtime: Runtime, settings: Settings) -> None:
         handlers.pass_document, quarantine=quarantine, corpus=corpus, subjects=subjects, ledger=ledger,
         publisher=publish, anonymizer=anonymizer, language_of=language_of
     )  # fmt: skip
-    ingested = on_ingested(pass_document, quarantine, runtime.erased_documents(settings))
+    ingested = on_ingested(pass_document, quarantine, runtime.erased_documents(settings, LIFT_SECONDS))
     runtime.consume(settings, {INGESTED: ingested, ERASED: forgetting("anonymization", forget, producer)}, producer)
     runtime.ready()

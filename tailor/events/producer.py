@@ -27,9 +27,10 @@ class Producer(Protocol):
 class KafkaProducer(Producer):
     """Publishes to Kafka, acknowledged by all in-sync replicas. Thread-safe."""
 
-    def __init__(self, client: Any, source: str) -> None:
+    def __init__(self, client: Any, source: str, topic_prefix: str = "") -> None:
         self._client = client
         self._source = source
+        self._topic_prefix = topic_prefix
 
     @classmethod
     def from_settings(cls, settings: KafkaSettings, source: str) -> "KafkaProducer":
@@ -43,14 +44,15 @@ class KafkaProducer(Producer):
             max_block_ms=10_000,
             client_id=source,
         )
-        return cls(client, source)
+        return cls(client, source, settings.kafka_topic_prefix)
 
     def send(self, topic: str, key: str, message: Message, event_id: str) -> None:
         attributes = headers_for(topic, message, self._source, event_id)
         headers = [(name, value.encode()) for name, value in attributes.items()]
         value = message.SerializeToString(deterministic=True)
         with broker_errors():
-            self._client.send(topic, key=key.encode(), value=value, headers=headers).get(ACK_SECONDS)
+            sent = self._client.send(self._topic_prefix + topic, key=key.encode(), value=value, headers=headers)
+            sent.get(ACK_SECONDS)
 
     def close(self) -> None:
         """Flush and disconnect. Senders of events that the broker did not acknowledge already got Unavailable."""

@@ -55,13 +55,13 @@ def tail(
 
     Calls `idle` whenever no event arrives and the ends that the topics had at the start are reached. Raises BrokerLost.
     """
-    client = open_consumer(settings)
+    client, prefix = open_consumer(settings), settings.kafka_topic_prefix
     try:
         with broker_errors():
             partitions = [
-                kafka.TopicPartition(topic, number)
+                kafka.TopicPartition(prefix + topic, number)
                 for topic in topics
-                for number in sorted(client.partitions_for_topic(topic) or ())
+                for number in sorted(client.partitions_for_topic(prefix + topic) or ())
             ]
             client.assign(partitions)
             ends = client.end_offsets(partitions)
@@ -74,7 +74,7 @@ def tail(
             with broker_errors():
                 batches = client.poll(timeout_ms=POLL_MS)
             for records in batches.values():
-                yield from map(to_event, records)
+                yield from (to_event(record, prefix) for record in records)
             with broker_errors():
                 if not batches and all(client.position(partition) >= ends[partition] for partition in partitions):
                     idle()

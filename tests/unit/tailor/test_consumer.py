@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 from kafka.errors import CommitFailedError
+from kafka.structs import MemberState
 
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.errors import InvalidArgument, Reason, Unavailable
@@ -110,16 +111,6 @@ def test_a_stop_between_two_attempts_leaves_the_event_uncommitted() -> None:
     assert not _consumer(handler, MemoryProducer()).handle(_event(), stop)
 
 
-def test_an_aborted_join_is_overdue_until_partitions_are_assigned() -> None:
-    rebalances = Rebalances(patience_seconds=0.0)
-    assert rebalances.is_overdue
-    rebalances.on_partitions_assigned([])
-    assert not rebalances.is_overdue
-    rebalances.on_partitions_revoked([])
-    assert rebalances.is_overdue
-    assert not Rebalances().is_overdue
-
-
 class Member:
     """A client with two partitions whose group refuses the commit of `refused`."""
 
@@ -127,13 +118,30 @@ class Member:
         self.refused = refused
         self.sought: dict[TopicPartition, int] = {}
         self.committed: list[tuple[int, int]] = []
+        self.paused_partitions: set[TopicPartition] = set()
+        self.polls = 0
 
     def poll(self, timeout_ms: int) -> Mapping[TopicPartition, list[Any]]:
-        """Offsets 10 to 12 of each partition, alternating in time."""
+        """Offsets 10 to 12 of each partition, alternating in time; nothing while they are paused."""
+        self.polls += 1
+        if self.paused_partitions:
+            return {}
         return {
             TopicPartition(TOPIC, number): [_record(number, offset, 2 * offset + number) for offset in (10, 11, 12)]
             for number in (0, 1)
         }
+
+    def group_metadata(self) -> Any:
+        return SimpleNamespace(state=MemberState.STABLE)
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        self.paused_partitions |= set(partitions)
+
+    def paused(self) -> set[TopicPartition]:
+        return set(self.paused_partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        self.paused_partitions -= set(partitions)
 
     def assignment(self) -> set[TopicPartition]:
         return {TopicPartition(TOPIC, number) for number in (0, 1)}
@@ -156,10 +164,40 @@ def _record(partition: int, offset: int, timestamp: int) -> Any:
 def test_reads_the_rest_of_a_batch_again_after_a_rebalance() -> None:
     handled: list[tuple[int, int]] = []
     member, joined = Member((TopicPartition(TOPIC, 1), 12)), Rebalances()
-    joined.on_partitions_assigned([])
     consumer = _consumer(lambda event: handled.append((event.partition, event.offset)), MemoryProducer())
     with ThreadPoolExecutor(1) as pool:
         consumer.poll_once(member, pool, threading.Event(), joined)
     assert handled == [(0, 10), (1, 10), (0, 11), (1, 11)]
     assert member.committed == [(0, 11), (1, 11), (0, 12)]
     assert member.sought == {TopicPartition(TOPIC, 0): 12, TopicPartition(TOPIC, 1): 11}
+
+
+def test_a_partition_that_moved_away_is_neither_committed_nor_read_from_an_old_place() -> None:
+    handled: list[tuple[int, int]] = []
+    moved, rebalances = TopicPartition(TOPIC, 1), Rebalances()
+
+    def handler(event: Event) -> None:
+        handled.append((event.partition, event.offset))
+        if event.partition == moved.partition:
+            rebalances.on_partitions_revoked({moved})
+
+    member = Member((TopicPartition(TOPIC, 0), 0))
+    with ThreadPoolExecutor(1) as pool:
+        _consumer(handler, MemoryProducer()).poll_once(member, pool, threading.Event(), rebalances)
+    assert handled == [(0, 10), (1, 10)]
+    assert member.committed == [(0, 11)]
+    assert member.sought == {TopicPartition(TOPIC, 0): 11}
+
+
+def test_a_long_batch_is_interrupted_for_polls_and_goes_on_where_it_was() -> None:
+    handled: list[tuple[int, int]] = []
+    member = Member((TopicPartition(TOPIC, 0), 0))
+    topics: dict[str, Handler] = {TOPIC: lambda event: handled.append((event.partition, event.offset))}
+    consumer = Consumer(
+        KafkaSettings(), service="training", topics=topics, producer=MemoryProducer(), batch_seconds=0.0
+    )
+    with ThreadPoolExecutor(1) as pool:
+        consumer.poll_once(member, pool, threading.Event(), Rebalances())
+    assert handled == [(0, 10), (1, 10), (0, 11), (1, 11), (0, 12), (1, 12)]
+    assert member.polls > 1
+    assert member.sought == {} and not member.paused_partitions
