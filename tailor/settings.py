@@ -23,11 +23,21 @@ class KafkaSettings(BaseSettings):
     # Module whose KafkaProducer and KafkaConsumer are used; a stand-in can make up for a broker's defects.
     kafka_client_module: str = "kafka"
 
+    @property
+    def kafka_user(self) -> str:
+        """The user that the broker knows this client by; empty without SASL."""
+        return self.kafka_sasl_username or "" if self.kafka_security_protocol.startswith("SASL") else ""
+
     def kafka_arguments(self) -> dict[str, object]:
         """The connection arguments of every kafka-python client."""
         arguments: dict[str, object] = {
             "bootstrap_servers": self.kafka_bootstrap_servers.split(","),
             "security_protocol": self.kafka_security_protocol,
+            # kafka-python's defaults wait up to 30 s before they try a broker that has returned.
+            "reconnect_backoff_ms": 100,
+            "reconnect_backoff_max_ms": 1_000,
+            "request_timeout_ms": 15_000,
+            "bootstrap_timeout_ms": 5_000,
         }
         if self.kafka_security_protocol.startswith("SASL") and self.kafka_sasl_password is not None:
             arguments["sasl_mechanism"] = self.kafka_sasl_mechanism

@@ -19,17 +19,22 @@ import kafka
 from tailor import wire
 from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import TailorError
+from tailor.events.availability import Availability
 from tailor.events.clients import (
     IDLE_SECONDS,
     POLL_MS,
     GroupChanged,
     IdlePause,
+    RightMissing,
     broker_errors,
     open_consumer,
     to_event,
     wait_for_broker,
 )
+from tailor.events.dead_letters import DeadLetters, NoDeadLetters, place_of
 from tailor.events.envelope import Event, derive_id
+from tailor.events.faults import Faults
+from tailor.events.gaps import GapFinder, StateGap, dead_letter_gap
 from tailor.events.producer import Producer
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
@@ -41,6 +46,7 @@ log = get_logger(__name__)
 Handler = Callable[[Event], None]
 
 DEAD_LETTERS = "event.dead_lettered.v1"
+PART = "consumer"
 MAX_ATTEMPTS = 10
 FIRST_RETRY_SECONDS = 0.4
 MAX_RETRY_SECONDS = 30.0
@@ -48,6 +54,8 @@ MAX_DEAD_LETTERS_IN_A_ROW = 50
 # A poll that ends while the group is being joined aborts the join, and every other member starts again. Longer polls cost processor
 # time if the broker answers empty fetches at once.
 JOIN_MS = 500
+# A client whose broker is away would wait much longer to leave its group.
+CLOSE_MS = 2_000
 JOIN_PATIENCE_SECONDS = 15.0
 # Limits of one fetch; a member holds up to two besides the event at work.
 MAX_POLL_RECORDS = 20
@@ -65,6 +73,9 @@ class Consumer:
         topics: Mapping[str, Handler],
         producer: Producer,
         sleep: Callable[[float], None] | None = None,
+        faults: Faults | None = None,
+        letters: DeadLetters | None = None,
+        state_gap: StateGap | None = None,
     ) -> None:
         self._settings = settings
         self._service = service
@@ -73,16 +84,25 @@ class Consumer:
         self._sleep = sleep
         self._dead_in_a_row = 0
         self._pause = IdlePause()
+        self._faults = faults or Faults()
+        self._letters = letters or NoDeadLetters()
+        self._gaps = GapFinder(state_gap or dead_letter_gap(producer, service))
+        self._assigned_at = -1
+        self._available = Availability(self._handlers, self._faults)
 
     def run(self, stop: threading.Event) -> None:
         """Handle events until `stop` is set. Blocks; waits for a lost broker. Raises the errors that must crash the process."""
         while not stop.is_set():
-            with wait_for_broker(stop):
-                self._session(stop)
+            with wait_for_broker(stop, self._faults, PART):
+                try:
+                    self._session(stop)
+                except RightMissing as error:
+                    self._available.refuse(error)
 
     def _session(self, stop: threading.Event) -> None:
         """Handle events from the committed offsets on, with one client."""
         rebalances = Rebalances()
+        self._assigned_at = -1
         client = open_consumer(
             self._settings,
             group_id=self._service,
@@ -93,22 +113,32 @@ class Consumer:
             fetch_max_bytes=FETCH_MAX_BYTES,
         )
         try:
-            with broker_errors():
-                client.subscribe(list(self._handlers), listener=rebalances)
+            with broker_errors(self._settings, right="READ", group=self._service):
+                client.subscribe(self._available.readable(), listener=rebalances)
                 # Learn of the partitions before joining. A member that learns of them later joins again, and if a poll ends before
                 # that is done, kafka-python believes that it has joined and reads nothing.
-                client.topics()
+                self._available.note(client.topics())
             with ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{self._service}-handler") as pool:
-                while not stop.is_set() and not rebalances.is_overdue:
+                while not (stop.is_set() or rebalances.is_overdue or self._has_other_topics(client)):
                     self.poll_once(client, pool, stop, rebalances)
+                    if rebalances.is_joined:
+                        self._faults.clear(PART)
         finally:
-            client.close(autocommit=False)
+            client.close(autocommit=False, timeout_ms=CLOSE_MS)
+
+    def _has_other_topics(self, client: Any) -> bool:
+        """True if a topic that could not be read can be tried again, with a new subscription."""
+        if not self._available.is_due():
+            return False
+        with broker_errors(self._settings):
+            return self._available.has_changed(client.topics())
 
     def poll_once(self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event, rebalances: "Rebalances") -> None:
         """Poll, then handle and commit what arrived, one event after the other."""
-        with broker_errors():
+        with broker_errors(self._settings, right="READ", group=self._service):
             batches = client.poll(timeout_ms=rebalances.poll_ms)
         if rebalances.is_joined:
+            self._find_gaps(client, batches, rebalances)
             self._pause.after(batches, stop)
         count_before = rebalances.count
         unhandled = _first_offsets(batches)
@@ -122,10 +152,21 @@ class Consumer:
             is_committed = is_assigned and _commit(client, partition, record.offset + 1)
             if is_committed:
                 unhandled[partition] = record.offset + 1
+                self._gaps.advance(partition, record.offset + 1)
             if not is_committed or rebalances.count != count_before:
                 # The group may have assigned the same partitions again, with positions beyond the rest of this batch.
                 _seek(client, unhandled)
                 return
+
+    def _find_gaps(self, client: Any, batches: Mapping[Any, Any], rebalances: "Rebalances") -> None:
+        """State what expired unread: since the last commit after each rebalance, and while this member was busy."""
+        with broker_errors(self._settings, right="READ", group=self._service):
+            if self._assigned_at == rebalances.count:
+                self._gaps.check(client, batches)
+                return
+            for partition, offset in self._gaps.start(client, client.assignment()).items():
+                _commit(client, partition, offset)
+            self._assigned_at = rebalances.count
 
     def _wait(self, client: Any, future: "Future[bool]", rebalances: "Rebalances") -> bool:
         """Poll until the handler returns, so that the group keeps this member. Returns the handler's result."""
@@ -151,7 +192,7 @@ class Consumer:
 
         try:
             retry(
-                lambda: self._handlers[event.topic](event),
+                lambda: self._handle_or_skip(event),
                 stop=stop,
                 attempts=MAX_ATTEMPTS,
                 initial_seconds=FIRST_RETRY_SECONDS,
@@ -165,12 +206,29 @@ class Consumer:
             if error.retryable:
                 log_retry(error, MAX_ATTEMPTS)
                 raise
-            self._dead_letter(event, error)
+            retry(
+                lambda error=error: self._dead_letter(event, error),  # type: ignore[misc]
+                stop=stop,
+                attempts=MAX_ATTEMPTS,
+                on_wait=log_retry,
+                sleep=self._sleep,
+            )
+            self._count_dead_letter(event)
         else:
             self._dead_in_a_row = 0
             EVENTS.labels(event.topic, "handled").inc()
         EVENT_SECONDS.labels(event.topic).observe(time.monotonic() - started)
         return True
+
+    def _handle_or_skip(self, event: Event) -> None:
+        """Handle an event, unless an operator moved past it. Asked before each attempt, so that a skip also ends retries."""
+        if self._letters.is_skipped(place_of(event)):
+            EVENTS.labels(event.topic, "skipped").inc()
+            log.warning(
+                "event skipped by an operator", topic=event.topic, partition=event.partition, offset=event.offset
+            )
+            return
+        self._handlers[event.topic](event)
 
     def _dead_letter(self, event: Event, error: TailorError) -> None:
         log.error(
@@ -180,7 +238,7 @@ class Consumer:
             offset=event.offset,
             reason=error.reason,
         )
-        EVENTS.labels(event.topic, "dead_lettered").inc()
+        self._letters.add(place_of(event), error)
         letter = drafts_pb2.EventDeadLettered(
             topic=event.topic,
             partition=event.partition,
@@ -191,6 +249,9 @@ class Consumer:
         )
         event_id = derive_id("ded", self._service, event.topic, event.partition, event.offset, event.timestamp_ms)
         self._producer.send(DEAD_LETTERS, event.topic, letter, event_id)
+
+    def _count_dead_letter(self, event: Event) -> None:
+        EVENTS.labels(event.topic, "dead_lettered").inc()
         self._dead_in_a_row += 1
         if self._dead_in_a_row > MAX_DEAD_LETTERS_IN_A_ROW:
             raise RuntimeError(

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 from kafka.errors import KafkaTimeoutError
 
-from tailor.events.clients import broker_errors, open_producer
+from tailor.events.clients import broker_errors, find_missing, open_producer, topic_missing
 from tailor.events.envelope import headers_for
 from tailor.settings import KafkaSettings
 
@@ -19,7 +19,7 @@ class Producer(Protocol):
     def send(self, topic: str, key: str, message: Message, event_id: str) -> None:
         """Publish one event. Blocks until the broker acknowledged it; raises Unavailable if it does not.
 
-        Consumers treat events with the same id as one.
+        Raises InvalidArgument (EVENT_TOO_LARGE) if the broker will never take it. Consumers treat events with the same id as one.
         """
         ...
 
@@ -27,9 +27,10 @@ class Producer(Protocol):
 class KafkaProducer(Producer):
     """Publishes to Kafka, acknowledged by all in-sync replicas. Thread-safe."""
 
-    def __init__(self, client: Any, source: str) -> None:
+    def __init__(self, client: Any, source: str, settings: KafkaSettings | None = None) -> None:
         self._client = client
         self._source = source
+        self._settings = settings
 
     @classmethod
     def from_settings(cls, settings: KafkaSettings, source: str) -> "KafkaProducer":
@@ -43,14 +44,20 @@ class KafkaProducer(Producer):
             max_block_ms=10_000,
             client_id=source,
         )
-        return cls(client, source)
+        return cls(client, source, settings)
 
     def send(self, topic: str, key: str, message: Message, event_id: str) -> None:
         attributes = headers_for(topic, message, self._source, event_id)
         headers = [(name, value.encode()) for name, value in attributes.items()]
         value = message.SerializeToString(deterministic=True)
-        with broker_errors():
-            self._client.send(topic, key=key.encode(), value=value, headers=headers).get(ACK_SECONDS)
+        with broker_errors(self._settings, right="WRITE", topic=topic):
+            try:
+                self._client.send(topic, key=key.encode(), value=value, headers=headers).get(ACK_SECONDS)
+            except KafkaTimeoutError:
+                # kafka-python waits for a topic that does not exist as it waits for a lost broker.
+                if self._settings is not None and find_missing(self._settings, [topic]):
+                    raise topic_missing([topic]) from None
+                raise
 
     def close(self) -> None:
         """Flush and disconnect. Senders of events that the broker did not acknowledge already got Unavailable."""

@@ -10,10 +10,11 @@ import pytest
 from kafka import TopicPartition
 from kafka.errors import CommitFailedError
 
-from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.errors import InvalidArgument, Reason, Unavailable
 from tailor.events.consumer import DEAD_LETTERS, MAX_ATTEMPTS, MAX_DEAD_LETTERS_IN_A_ROW, Consumer, Handler, Rebalances
 from tailor.events.envelope import Event, decode
+from tailor.events.gaps import Gap, reject_gap
 from tailor.events.memory import MemoryProducer
 from tailor.settings import KafkaSettings
 
@@ -121,17 +122,21 @@ def test_an_aborted_join_is_overdue_until_partitions_are_assigned() -> None:
 
 
 class Member:
-    """A client with two partitions whose group refuses the commit of `refused`."""
+    """A client with two partitions whose group refuses the commit of `refused`. Its partitions begin at `oldest`."""
 
     def __init__(self, refused: tuple[TopicPartition, int]) -> None:
         self.refused = refused
         self.sought: dict[TopicPartition, int] = {}
-        self.committed: list[tuple[int, int]] = []
+        self.commits: list[tuple[int, int]] = []
+        self.position: int | None = 10
+        self.first, self.oldest = 10, 0
 
     def poll(self, timeout_ms: int) -> Mapping[TopicPartition, list[Any]]:
-        """Offsets 10 to 12 of each partition, alternating in time."""
+        """Three offsets of each partition, alternating in time."""
         return {
-            TopicPartition(TOPIC, number): [_record(number, offset, 2 * offset + number) for offset in (10, 11, 12)]
+            TopicPartition(TOPIC, number): [
+                _record(number, self.first + step, 2 * (self.first + step) + number) for step in range(3)
+            ]
             for number in (0, 1)
         }
 
@@ -142,7 +147,13 @@ class Member:
         ((partition, commit),) = offsets.items()
         if (partition, commit.offset) == self.refused:
             raise CommitFailedError
-        self.committed.append((partition.partition, commit.offset))
+        self.commits.append((partition.partition, commit.offset))
+
+    def beginning_offsets(self, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return dict.fromkeys(partitions, self.oldest)
+
+    def committed(self, partition: TopicPartition) -> int | None:
+        return self.position
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.sought[partition] = offset
@@ -161,5 +172,62 @@ def test_reads_the_rest_of_a_batch_again_after_a_rebalance() -> None:
     with ThreadPoolExecutor(1) as pool:
         consumer.poll_once(member, pool, threading.Event(), joined)
     assert handled == [(0, 10), (1, 10), (0, 11), (1, 11)]
-    assert member.committed == [(0, 11), (1, 11), (0, 12)]
+    assert member.commits == [(0, 11), (1, 11), (0, 12)]
     assert member.sought == {TopicPartition(TOPIC, 0): 12, TopicPartition(TOPIC, 1): 11}
+
+
+def _expired(producer: MemoryProducer) -> list[tuple[str, int, int, int]]:
+    letters: list[Any] = producer.messages(DEAD_LETTERS)
+    return [(letter.reason, letter.partition, letter.offset, letter.count) for letter in letters]
+
+
+def test_events_that_expired_before_they_were_read_are_counted_and_stated_once() -> None:
+    producer = MemoryProducer()
+    member, joined = Member((TopicPartition(TOPIC, 1), -1)), Rebalances()
+    member.position, member.oldest = 4, 10
+    joined.on_partitions_assigned([])
+    consumer = _consumer(lambda event: None, producer)
+    with ThreadPoolExecutor(1) as pool:
+        consumer.poll_once(member, pool, threading.Event(), joined)
+        consumer.poll_once(member, pool, threading.Event(), joined)
+    assert _expired(producer) == [("EVENT_EXPIRED", 0, 4, 6), ("EVENT_EXPIRED", 1, 4, 6)]
+    assert member.commits[:2] == [(0, 10), (1, 10)] or member.commits[:2] == [(1, 10), (0, 10)]
+
+
+def test_events_that_expire_while_the_consumer_is_busy_are_stated_too() -> None:
+    producer = MemoryProducer()
+    member, joined = Member((TopicPartition(TOPIC, 1), -1)), Rebalances()
+    joined.on_partitions_assigned([])
+    consumer = _consumer(lambda event: None, producer)
+    with ThreadPoolExecutor(1) as pool:
+        consumer.poll_once(member, pool, threading.Event(), joined)
+        assert _expired(producer) == []
+        member.first, member.oldest = 20, 18
+        consumer.poll_once(member, pool, threading.Event(), joined)
+    assert _expired(producer) == [("EVENT_EXPIRED", 0, 13, 5), ("EVENT_EXPIRED", 1, 13, 5)]
+
+
+def test_a_new_group_and_offsets_that_compaction_took_are_no_gap() -> None:
+    producer = MemoryProducer()
+    member, joined = Member((TopicPartition(TOPIC, 1), -1)), Rebalances()
+    member.position, member.oldest = None, 10
+    joined.on_partitions_assigned([])
+    consumer = _consumer(lambda event: None, producer)
+    with ThreadPoolExecutor(1) as pool:
+        consumer.poll_once(member, pool, threading.Event(), joined)
+        member.first, member.oldest = 50, 10
+        consumer.poll_once(member, pool, threading.Event(), joined)
+    assert _expired(producer) == []
+
+
+def test_a_gap_in_topics_of_documents_is_one_rejection_that_stands_for_all_of_them() -> None:
+    producer = MemoryProducer()
+    state = reject_gap(producer, "ingestion", documents_pb2.STAGE_INGESTION, ["document.submitted.v1"])
+    for gap in (Gap("document.submitted.v1", 2, 5, 12), Gap("document.submitted.v1", 2, 5, 12), Gap(TOPIC, 0, 1, 2)):
+        state(gap)
+    (rejected,) = producer.messages("document.rejected.v1")
+    assert isinstance(rejected, documents_pb2.DocumentRejected)
+    assert rejected.reason == documents_pb2.REJECTION_REASON_EXPIRED
+    assert (rejected.expired.partition, rejected.expired.first_offset, rejected.expired.count) == (2, 5, 7)
+    assert "offsets 5 to 11" in rejected.hint
+    assert _expired(producer) == [("EVENT_EXPIRED", 0, 1, 1)]
