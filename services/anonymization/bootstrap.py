@@ -60,7 +60,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         publisher=publish, anonymizer=anonymizer, language_of=language_of
     )  # fmt: skip
     ingested = on_ingested(pass_document, quarantine, runtime.erased_documents(settings))
-    handlers = {INGESTED: ingested, ERASED: forgetting("anonymization", forget, producer)}
+    topics = {INGESTED: ingested, ERASED: forgetting("anonymization", forget, producer)}
     expired = reject_gap(producer, runtime.name, documents_pb2.STAGE_ANONYMIZATION, (INGESTED,))
-    runtime.consume(settings, handlers, producer, expired)
+    runtime.consume(settings, topics, producer, expired)
     runtime.ready()
