@@ -139,14 +139,17 @@ class Connections:
         """The client that callers use."""
         return TailorClient(self.address("inference"), self.api_key(), self.tls())
 
-    def kafka(self) -> KafkaSettings:
-        """Kafka's settings; protocol and credentials come from TAILOR_KAFKA_*."""
-        if self.endpoints.kafka_bootstrap_servers:
-            return KafkaSettings(kafka_bootstrap_servers=self.endpoints.kafka_bootstrap_servers)
-        access = self._stack().publisher
-        return KafkaSettings(
-            kafka_bootstrap_servers=access.bootstrap_servers, kafka_security_protocol=access.security_protocol
-        )
+    def kafka_publisher(self) -> KafkaSettings:
+        """Kafka's settings for who publishes documents; protocol and credentials come from TAILOR_KAFKA_*."""
+        return self._named_kafka() or self._stack().publisher
+
+    def kafka_reader(self) -> KafkaSettings:
+        """Kafka's settings for who reads events; protocol and credentials come from TAILOR_KAFKA_*."""
+        return self._named_kafka() or self._stack().reader
+
+    def _named_kafka(self) -> KafkaSettings | None:
+        servers = self.endpoints.kafka_bootstrap_servers
+        return KafkaSettings(kafka_bootstrap_servers=servers) if servers else None
 
     def close(self) -> None:
         """Close all channels."""

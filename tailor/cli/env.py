@@ -37,7 +37,7 @@ def addresses(place: "Connection") -> dict[str, str]:
     """Every address that the documentation's commands use, by the name of its variable."""
     services = {f"TAILOR_{service.upper()}_ADDRESS": address for service, address in place.service_addresses.items()}
     return {
-        "TAILOR_KAFKA_BOOTSTRAP_SERVERS": place.publisher.bootstrap_servers,
+        "TAILOR_KAFKA_BOOTSTRAP_SERVERS": place.publisher.kafka_bootstrap_servers,
         **services,
         "TAILOR_OPENAI_URL": f"{place.inference_url}/v1",
         "TAILOR_CONSOLE_URL": place.console_url,

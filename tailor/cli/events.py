@@ -80,7 +80,7 @@ def events(
     entry = find_topic(topic)
     zone = Zone.VALUES if raw else Zone.SIZES
     start = Start.BEGINNING if from_beginning else Start.END
-    with TopicReader(session.connections.kafka(), [topic], start) as reader:
+    with TopicReader(session.connections.kafka_reader(), [topic], start) as reader:
         for record in _records(reader.poll, maximum, idle_seconds):
             sys.stdout.write(json.dumps(to_line(entry, record, zone), ensure_ascii=False) + "\n")
             sys.stdout.flush()

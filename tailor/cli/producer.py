@@ -25,6 +25,7 @@ class KafkaRecordProducer(RecordProducer):
     """Sends to Kafka idempotently; all in-sync replicas acknowledge."""
 
     def __init__(self, settings: KafkaSettings) -> None:
+        self._topic_prefix = settings.kafka_topic_prefix
         try:
             self._client = kafka.KafkaProducer(
                 acks="all",
@@ -40,7 +41,8 @@ class KafkaRecordProducer(RecordProducer):
     def send(self, record: Record) -> Callable[[], None]:
         headers = [(name, value.encode()) for name, value in record.headers.items()]
         try:
-            future = self._client.send(record.topic, key=record.key.encode(), value=record.value, headers=headers)
+            topic = self._topic_prefix + record.topic
+            future = self._client.send(topic, key=record.key.encode(), value=record.value, headers=headers)
         except KafkaError as error:
             raise _unavailable(error) from None
 

@@ -136,7 +136,7 @@ def _print_places(console: Console, connections: Connections) -> None:
     place = stack.connection(connections.state_dir)
     console.print("The stack is running.")
     console.print(f"console    {place.console_url}  (the password is in {place.console_password_file})")
-    console.print(f"broker     {place.publisher.bootstrap_servers}")
+    console.print(f"broker     {place.publisher.kafka_bootstrap_servers}")
     console.print(f"inference  {place.service_addresses['inference']} (gRPC), {place.inference_url} (HTTP)")
     console.print(f"your key   is in {place.operator_key_file}")
 

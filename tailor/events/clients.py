@@ -177,10 +177,10 @@ def wait_for_broker(stop: threading.Event, faults: Faults | None = None, part: s
         stop.wait(RECONNECT_SECONDS)
 
 
-def to_event(record: Any) -> Event:
+def to_event(record: Any, topic_prefix: str) -> Event:
     """Convert a kafka-python record. Bytes of headers and keys that are not UTF-8 are replaced."""
     return Event(
-        topic=record.topic,
+        topic=record.topic.removeprefix(topic_prefix),
         key=(record.key or b"").decode(errors="replace"),
         value=record.value,
         headers={name: (value or b"").decode(errors="replace") for name, value in record.headers},

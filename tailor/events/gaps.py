@@ -41,50 +41,57 @@ StateGap = Callable[[Gap], None]
 
 
 class GapFinder:
-    """Compares positions with what the partitions still have. For one consumer's thread."""
+    """Compares positions with what the partitions still have. For one consumer's thread. `prefix` is that of the topics' names."""
 
-    def __init__(self, state: StateGap) -> None:
+    def __init__(self, state: StateGap, prefix: str = "") -> None:
         self._state = state
+        self._prefix = prefix
         self._positions: dict[Any, int] = {}
 
-    def start(self, client: Any, partitions: Iterable[Any]) -> Mapping[Any, int]:
-        """Look at partitions that the group has just assigned. Returns the new positions of those with a gap, which the caller commits."""
-        assigned = list(partitions)
-        starts = client.beginning_offsets(assigned) if assigned else {}
-        self._positions = {}
-        for partition in assigned:
-            position = client.committed(partition)
-            if position is None and starts[partition] > 0:
-                # A new group, or one whose offsets expired with it: nobody knows what it had read.
-                log.warning(
-                    "no committed offset",
-                    topic=partition.topic,
-                    partition=partition.partition,
-                    oldest=starts[partition],
-                )
-            self._positions[partition] = starts[partition] if position is None else position
-        return self._find(starts)
+    def reset(self) -> None:
+        """Forget everything, for a new client."""
+        self._positions.clear()
+
+    def forget(self, partitions: Iterable[Any]) -> None:
+        """Forget partitions that moved away: whoever has them now moves their positions."""
+        for partition in partitions:
+            self._positions.pop(partition, None)
 
     def advance(self, partition: Any, position: int) -> None:
         """Note that everything before `position` was handled."""
         self._positions[partition] = position
 
-    def check(self, client: Any, batches: Mapping[Any, Sequence[Any]]) -> None:
-        """Look at a batch that does not follow on what was handled: events may have expired while the consumer was busy."""
+    def follow(self, client: Any, assignment: Iterable[Any], batches: Mapping[Any, Sequence[Any]]) -> Mapping[Any, int]:
+        """Look for gaps in partitions that are new to this member, and before a batch that does not follow on what was handled.
+
+        Returns the new positions of partitions with a gap, which the caller commits.
+        """
+        new = [partition for partition in assignment if partition not in self._positions]
         jumped = [
             partition
             for partition, records in batches.items()
             if records[0].offset > self._positions.get(partition, records[0].offset)
         ]
-        if jumped:
-            self._find(client.beginning_offsets(jumped))
+        if not new and not jumped:
+            return {}
+        starts = client.beginning_offsets(new + jumped)
+        for partition in new:
+            self._positions[partition] = self._committed(client, partition, starts[partition])
+        return self._find(starts)
+
+    def _committed(self, client: Any, partition: Any, start: int) -> int:
+        position = client.committed(partition)
+        if position is None and start > 0:
+            # A new group, or one whose offsets expired with it: nobody knows what it had read.
+            log.warning("no committed offset", topic=partition.topic, partition=partition.partition, oldest=start)
+        return start if position is None else int(position)
 
     def _find(self, starts: Mapping[Any, int]) -> Mapping[Any, int]:
         found = {}
         for partition, start in starts.items():
-            position = self._positions.get(partition, start)
+            position = self._positions[partition]
             if start > position:
-                gap = Gap(partition.topic, partition.partition, position, start)
+                gap = Gap(partition.topic.removeprefix(self._prefix), partition.partition, position, start)
                 log.error("events expired", topic=gap.topic, partition=gap.partition, first=gap.first, count=gap.count)
                 EVENTS_EXPIRED.labels(gap.topic).inc(gap.count)
                 self._state(gap)

@@ -50,13 +50,14 @@ class KafkaProducer(Producer):
         attributes = headers_for(topic, message, self._source, event_id)
         headers = [(name, value.encode()) for name, value in attributes.items()]
         value = message.SerializeToString(deterministic=True)
-        with broker_errors(self._settings, right="WRITE", topic=topic):
+        name = f"{self._settings.kafka_topic_prefix}{topic}" if self._settings else topic
+        with broker_errors(self._settings, right="WRITE", topic=name):
             try:
-                self._client.send(topic, key=key.encode(), value=value, headers=headers).get(ACK_SECONDS)
+                self._client.send(name, key=key.encode(), value=value, headers=headers).get(ACK_SECONDS)
             except KafkaTimeoutError:
                 # kafka-python waits for a topic that does not exist as it waits for a lost broker.
-                if self._settings is not None and find_missing(self._settings, [topic]):
-                    raise topic_missing([topic]) from None
+                if self._settings is not None and find_missing(self._settings, [name]):
+                    raise topic_missing([name]) from None
                 raise
 
     def close(self) -> None:

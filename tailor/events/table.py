@@ -62,10 +62,10 @@ class TableReader:
 
 def read_event(settings: KafkaSettings, topic: str, partition: int, offset: int) -> Event:
     """Read one event. Blocks. Raises FailedPrecondition (EVENT_EXPIRED) if the topic no longer has it, and BrokerLost."""
-    client = open_consumer(settings)
-    place = kafka.TopicPartition(topic, partition)
+    client, prefix = open_consumer(settings), settings.kafka_topic_prefix
+    place = kafka.TopicPartition(prefix + topic, partition)
     try:
-        with broker_errors(settings, right="READ", topic=topic):
+        with broker_errors(settings, right="READ", topic=prefix + topic):
             client.assign([place])
             start, end = client.beginning_offsets([place])[place], client.end_offsets([place])[place]
             records: list[Any] = []
@@ -79,7 +79,7 @@ def read_event(settings: KafkaSettings, topic: str, partition: int, offset: int)
             Reason.EVENT_EXPIRED,
             f"{topic}, partition {partition}, no longer has offset {offset}: its retention is over.",
         )
-    return to_event(records[0])
+    return to_event(records[0], prefix)
 
 
 def tail(
@@ -94,15 +94,15 @@ def tail(
 
     Calls `idle` whenever no event arrives and the ends that the topics had at the start are reached. Raises BrokerLost.
     """
-    client = open_consumer(settings)
+    client, prefix = open_consumer(settings), settings.kafka_topic_prefix
     try:
         with broker_errors(settings, right="READ"):
             partitions = [
-                kafka.TopicPartition(topic, number)
+                kafka.TopicPartition(prefix + topic, number)
                 for topic in topics
-                for number in sorted(client.partitions_for_topic(topic) or ())
+                for number in sorted(client.partitions_for_topic(prefix + topic) or ())
             ]
-            if absent := set(topics) - {partition.topic for partition in partitions}:
+            if absent := {prefix + topic for topic in topics} - {partition.topic for partition in partitions}:
                 raise topic_missing(absent)
             client.assign(partitions)
             ends = client.end_offsets(partitions)
@@ -115,7 +115,7 @@ def tail(
             with broker_errors(settings, right="READ"):
                 batches = client.poll(timeout_ms=POLL_MS)
             for records in batches.values():
-                yield from map(to_event, records)
+                yield from (to_event(record, prefix) for record in records)
             with broker_errors():
                 if not batches and all(client.position(partition) >= ends[partition] for partition in partitions):
                     idle()

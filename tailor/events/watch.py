@@ -55,6 +55,8 @@ class LogWatch:
     ) -> None:
         self._settings = settings
         self._service = service
+        self._group = settings.kafka_group_prefix + service
+        self._prefix = settings.kafka_topic_prefix
         self._faults = faults
         self._now = now
         self._known = load_topics() if topics is None else topics
@@ -90,7 +92,7 @@ class LogWatch:
 
     def _session(self, stop: threading.Event) -> None:
         """Measure with one client until the broker is lost."""
-        client = open_consumer(self._settings, group_id=self._service, client_id=f"{self._service}-watch")
+        client = open_consumer(self._settings, group_id=self._group, client_id=f"{self._service}-watch")
         try:
             while not stop.is_set():
                 self.measure(client)
@@ -101,11 +103,11 @@ class LogWatch:
     def measure(self, client: Any) -> None:
         """Ask the broker once. Raises BrokerLost if it does not answer in time."""
         topics = self._shared or self._tables
-        with broker_errors(self._settings, group=self._service):
+        with broker_errors(self._settings, group=self._group):
             partitions = [
-                kafka.TopicPartition(topic, number)
-                for topic in sorted(topics)
-                for number in sorted(client.partitions_for_topic(topic) or ())
+                kafka.TopicPartition(name, number)
+                for name in sorted(self._prefix + topic for topic in topics)
+                for number in sorted(client.partitions_for_topic(name) or ())
             ]
             ends = client.end_offsets(partitions, timeout_ms=ANSWER_MS) if partitions else {}
             self._faults.clear(PART)
@@ -121,9 +123,9 @@ class LogWatch:
             # An offset that was never committed, or has expired, stands for the oldest event.
             position = max(client.committed(partition, timeout_ms=ANSWER_MS) or 0, starts.get(partition, 0))
             if position < end:
-                behind[partition.topic] += end - position
-                share = self._share_used(client, partition, position)
-                used[partition.topic] = max(used[partition.topic], share)
+                topic = partition.topic.removeprefix(self._prefix)
+                behind[topic] += end - position
+                used[topic] = max(used[topic], self._share_used(client, partition, position))
         for topic in self._shared:
             self._backlogs[topic] = Backlog(topic, behind[topic], used[topic])
             EVENTS_BEHIND.labels(topic).set(behind[topic])
@@ -132,7 +134,7 @@ class LogWatch:
 
     def _share_used(self, client: Any, partition: Any, position: int) -> float:
         """The age of the oldest unhandled event of a partition as a share of its topic's retention; 0 if nothing expires."""
-        topic = self._known.get(partition.topic)
+        topic = self._known.get(partition.topic.removeprefix(self._prefix))
         if topic is None or topic.retention_hours is None:
             return 0.0
         client.assign([partition])

@@ -18,6 +18,7 @@ from tailor.local import stack
 from tailor.local.stack import Connection, Stack
 from tailor.rpc.channel import open_channel
 from tests.models import make_tiny_base
+from tests.real.kinds import StoreKind
 from tests.waiting import wait_until
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ def ask_until(ask: Callable[[], T | None], description: str, seconds: float = 24
 
 
 @pytest.fixture(scope="session")
-def installation() -> Iterator[Installation]:
+def installation(store_kind: StoreKind) -> Iterator[Installation]:
     """The running stack that all tests share; stopped and removed at the end."""
     with tempfile.TemporaryDirectory(prefix="tailor-e2e-", ignore_cleanup_errors=True) as directory:
         root = Path(directory).resolve()
@@ -105,9 +106,10 @@ def installation() -> Iterator[Installation]:
         state.mkdir(mode=0o700)
         recipes = shutil.copytree(FOLDER, root / "recipes")
         (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=recipes), encoding="utf-8")
-        running = stack.up(state)
-        try:
-            running.wait_ready(240)
-            yield Installation(running, stack.connection(state))
-        finally:
-            stack.down(state)
+        with store_kind.run(root / "own") as tables:
+            running = stack.up(state, own_stores=tables)
+            try:
+                running.wait_ready(240)
+                yield Installation(running, stack.connection(state))
+            finally:
+                stack.down(state)

@@ -21,7 +21,7 @@ from tailor.events.envelope import Event, decode
 from tailor.events.producer import KafkaProducer
 from tailor.events.table import tail
 from tailor.rpc.channel import service_channel, wire_errors
-from tailor.settings import ServiceSettings
+from tailor.settings import KafkaSettings, ServiceSettings
 from tailor.storage.buckets import MODELS
 from tailor.storage.s3 import S3Store
 from tests.conftest import Stores
@@ -104,7 +104,7 @@ def test_waits_for_its_base_then_serves_a_specialist_and_reports_it(
         stub.Generate(request, timeout=10)
     listed = stub.ListSpecialists(inference_pb2.ListSpecialistsRequest(), timeout=10).specialists
     assert {"base", "tiny-reports"} <= {entry.name for entry in listed}
-    reports = [decode(event, models_pb2.AdapterServed) for event in everything(settings, "adapter.served.v1")]
+    reports = [decode(event, models_pb2.AdapterServed) for event in everything(stores.reader, "adapter.served.v1")]
     assert [(r.generation, r.serving, r.replica) for r in reports if r.specialist == "tiny-reports"] == [
         (1, True, "inference-0")
     ]
@@ -112,12 +112,12 @@ def test_waits_for_its_base_then_serves_a_specialist_and_reports_it(
     assert {int(address.rpartition(":")[2], 16) for address in listening(running.pid)} == expected
     running.send_signal(signal.SIGTERM)
     assert running.wait(30) == 0
-    seen = [decode(event, models_pb2.ReplicaSeen) for event in everything(settings, "replica.seen.v1")]
+    seen = [decode(event, models_pb2.ReplicaSeen) for event in everything(stores.reader, "replica.seen.v1")]
     assert {(event.replica, event.base) for event in seen} == {("inference-0", BASE)}
     assert [event.leaving for event in seen] == [False] * (len(seen) - 1) + [True]
 
 
-def everything(settings: ServiceSettings, topic: str) -> list[Event]:
+def everything(settings: KafkaSettings, topic: str) -> list[Event]:
     """All events of a topic."""
     import threading
 
