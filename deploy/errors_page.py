@@ -20,6 +20,8 @@ MAX_MESSAGES = 2  # per reason; further raise sites say the same in other words
 
 # Reasons that the code passes on with a message built elsewhere, or that stand for a canonical code without a closer reason.
 EXPLAINED = {
+    Reason.BEYOND_THE_REGISTRY: "An event claims a generation or revision that the registry has not published. It is not acted on.",
+    Reason.WRONG_PARTITIONS: "A topic has another number of partitions than is set. The message says what to do.",
     Reason.ABORTED: "A concurrent change won. Read again and retry.",
     Reason.AMBIGUOUS_ADAPTER: "Several adapters begin with the given digits. Give more digits.",
     Reason.INVALID_PLANTED_SECRET: "A file of planted secrets has one JSON object per line; the message names the secret or the rule. See docs/evaluation/suites.md.",

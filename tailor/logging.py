@@ -4,7 +4,9 @@ import json
 import logging
 import re
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from typing import cast
 
 import structlog
@@ -27,6 +29,7 @@ def configure(service: str, level: str, *taps: structlog.typing.Processor) -> No
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LibraryLines(service))
+    handler.addFilter(_Repeats())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # kafka-python warns of every slow iteration of its loop on a busy machine.
     logging.getLogger("kafka").setLevel(logging.ERROR)
@@ -40,7 +43,28 @@ OPEN_LIBRARIES = ("kafka",)
 QUOTED = re.compile(r"""b?'[^']*'|b?"[^"]*\"""")
 PLACEHOLDER = re.compile(r"%(?:%|(?:\([^)]*\))?[-+ #0]*[\d*]*(?:\.[\d*]+)?[a-zA-Z])")
 MAX_TEXT = 300
+REPEAT_SECONDS = 60.0
+MAX_REMEMBERED = 1_000
 HIDDEN = "…"
+
+
+class _Repeats(logging.Filter):
+    """Lets an unchanged line of a library through once a minute: some repeat theirs several times per second while they wait."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now = now
+        self._last: dict[tuple[str, int, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        key = (record.name, record.lineno, scrubbed(record))
+        last = self._last.get(key)
+        if last is not None and self._now() - last < REPEAT_SECONDS:
+            return False
+        if len(self._last) >= MAX_REMEMBERED:
+            self._last.clear()
+        self._last[key] = self._now()
+        return True
 
 
 class _LibraryLines(logging.Formatter):

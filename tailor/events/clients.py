@@ -5,6 +5,7 @@ its remedies without a word about them here.
 """
 
 import importlib
+import logging
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from kafka.errors import (
     IllegalGenerationError,
     IllegalSaslStateError,
     KafkaError,
+    KafkaTimeoutError,
     MessageSizeTooLargeError,
     RebalanceInProgressError,
     RecordListTooLargeError,
@@ -41,6 +43,7 @@ POLL_MS = 2
 IDLE_SECONDS = 0.3
 MAX_IDLE_SECONDS = 1.0
 RECONNECT_SECONDS = 1.0
+REFUSED_LOGINS = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, IllegalSaslStateError)
 
 
 class BrokerLost(Unavailable):
@@ -61,7 +64,7 @@ class RightMissing(BrokerLost):
 
 def open_consumer(settings: KafkaSettings, **options: Any) -> Any:
     """A connected `kafka.KafkaConsumer` that never commits by itself and creates no topic. Raises BrokerLost."""
-    with broker_errors(settings):
+    with broker_errors(settings), _login_failures():
         module: Any = importlib.import_module(settings.kafka_client_module)
         fixed = {"enable_auto_commit": False, "allow_auto_create_topics": False}
         return module.KafkaConsumer(**fixed, **options, **settings.kafka_arguments())
@@ -69,9 +72,36 @@ def open_consumer(settings: KafkaSettings, **options: Any) -> Any:
 
 def open_producer(settings: KafkaSettings, **options: Any) -> Any:
     """A connected `kafka.KafkaProducer` that creates no topic. Raises BrokerLost."""
-    with broker_errors(settings):
+    with broker_errors(settings), _login_failures():
         module: Any = importlib.import_module(settings.kafka_client_module)
         return module.KafkaProducer(allow_auto_create_topics=False, **options, **settings.kafka_arguments())
+
+
+class _LoginFailures(logging.Handler):
+    """Collects the refused logins that kafka-python logs and tries again."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.errors: list[KafkaError] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        values = record.args if isinstance(record.args, tuple) else ()
+        self.errors += [value for value in values if isinstance(value, REFUSED_LOGINS)]
+
+
+@contextmanager
+def _login_failures() -> Iterator[None]:
+    """Raise a refused login instead of the timeout that kafka-python makes of it while it connects."""
+    handler, logger = _LoginFailures(), logging.getLogger("kafka")
+    logger.addHandler(handler)
+    try:
+        yield
+    except KafkaTimeoutError:
+        if handler.errors:
+            raise handler.errors[-1] from None
+        raise
+    finally:
+        logger.removeHandler(handler)
 
 
 def find_missing(settings: KafkaSettings, topics: Collection[str]) -> frozenset[str]:
@@ -109,7 +139,7 @@ def to_tailor_error(
     name = type(error).__name__
     if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)):
         return too_large(topic)
-    if isinstance(error, (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, IllegalSaslStateError)):
+    if isinstance(error, REFUSED_LOGINS):
         return BrokerLost(
             Reason.KAFKA_LOGIN_REFUSED,
             f"The Kafka broker refuses the login of {user or 'this user'} ({name}). Check TAILOR_KAFKA_SASL_USERNAME, "

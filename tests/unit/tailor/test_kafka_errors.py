@@ -1,5 +1,6 @@
 """Five causes of failure at the broker are five errors, each with the topic and the right that is missing."""
 
+import logging
 import threading
 
 import pytest
@@ -8,6 +9,7 @@ from kafka.errors import (
     GroupAuthorizationFailedError,
     KafkaConnectionError,
     KafkaError,
+    KafkaTimeoutError,
     MessageSizeTooLargeError,
     SaslAuthenticationFailedError,
     TopicAuthorizationFailedError,
@@ -16,7 +18,14 @@ from kafka.errors import (
 
 from tailor.errors import Reason, TailorError
 from tailor.events.availability import RECHECK_SECONDS, Availability
-from tailor.events.clients import BrokerLost, GroupChanged, RightMissing, broker_errors, wait_for_broker
+from tailor.events.clients import (
+    BrokerLost,
+    GroupChanged,
+    RightMissing,
+    _login_failures,
+    broker_errors,
+    wait_for_broker,
+)
 from tailor.events.faults import REPEAT_SECONDS, Faults
 from tailor.settings import KafkaSettings
 
@@ -71,6 +80,16 @@ def test_logs_an_unchanged_fault_once_a_minute(capsys: pytest.CaptureFixture[str
         faults.report("kafka", BrokerLost(Reason.KAFKA_UNAVAILABLE, "The broker is away."))
     printed = capsys.readouterr()
     assert (printed.out + printed.err).count("The broker is away.") == 2
+
+
+def test_a_refused_login_is_told_from_the_timeout_that_kafka_python_makes_of_it() -> None:
+    logger = logging.getLogger("kafka.net.connection")
+    with pytest.raises(SaslAuthenticationFailedError), _login_failures():
+        logger.error("%s: Connection lost: %s", "node", SaslAuthenticationFailedError("no"))
+        raise KafkaTimeoutError
+    with pytest.raises(KafkaTimeoutError), _login_failures():
+        logger.error("%s: Connection lost: %s", "node", KafkaConnectionError("no"))
+        raise KafkaTimeoutError
 
 
 def _refusal(*topics: str) -> RightMissing:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tailor.logging import scrubbed
+from tailor.logging import REPEAT_SECONDS, _Repeats, scrubbed
 
 PROGRAM = """
 import logging
@@ -59,3 +59,13 @@ def test_keeps_a_librarys_text_without_the_values_that_it_handled(
     name: str, message: str, values: tuple[Any, ...], text: str
 ) -> None:
     assert scrubbed(logging.LogRecord(name, logging.ERROR, "x.py", 1, message, values, None)) == text
+
+
+def test_an_unchanged_line_of_a_library_is_logged_once_a_minute() -> None:
+    moment = 0.0
+    repeats = _Repeats(lambda: moment)
+    line = logging.LogRecord("kafka.cluster", logging.ERROR, "x.py", 591, "Topic %s not found", ("a",), None)
+    other = logging.LogRecord("kafka.cluster", logging.ERROR, "x.py", 591, "Topic %s not found", ("b",), None)
+    assert [repeats.filter(record) for record in (line, other, line, other)] == [True, True, False, False]
+    moment = REPEAT_SECONDS
+    assert repeats.filter(line)
