@@ -1,20 +1,32 @@
 """Which topics a consumer can read now. A topic that is missing or forbidden holds up no other one, and is looked at again."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
-from tailor.events.clients import RightMissing, topic_missing
+from tailor.events.clients import BrokerLost, RightMissing, topic_missing
 from tailor.events.faults import Faults
 
 RECHECK_SECONDS = 8.0
 
+Diagnose = Callable[[Collection[str]], Mapping[str, BrokerLost]]
+
 
 class Availability:
-    """The topics of one consumer, with a fault for each that cannot be read. For one thread."""
+    """The topics of one consumer, with a fault for each that cannot be read. For one thread.
 
-    def __init__(self, topics: Collection[str], faults: Faults, now: Callable[[], float] = time.monotonic) -> None:
+    `diagnose` says why topics do not exist for this user.
+    """
+
+    def __init__(
+        self,
+        topics: Collection[str],
+        faults: Faults,
+        diagnose: Diagnose = lambda topics: {},
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._topics = frozenset(topics)
         self._faults = faults
+        self._diagnose = diagnose
         self._now = now
         self._refused: dict[str, float] = {}
         self._missing: frozenset[str] = frozenset()
@@ -36,12 +48,13 @@ class Availability:
             raise error
 
     def note(self, existing: Collection[str]) -> None:
-        """Report the topics that do not exist, and clear the faults of those that can be read."""
+        """Report the topics that do not exist for this user, and clear the faults of those that can be read. May raise BrokerLost."""
         self._checked_at = self._now()
         self._missing = self._topics - set(existing) - self._refused.keys()
+        causes = self._diagnose(self._missing) if self._missing else {}
         for topic in self._topics - self._refused.keys():
             if topic in self._missing:
-                self._faults.report(part_of(topic), topic_missing([topic]))
+                self._faults.report(part_of(topic), causes.get(topic) or topic_missing([topic]))
             else:
                 self._faults.clear(part_of(topic))
 

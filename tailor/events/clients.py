@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import kafka
 from kafka.errors import (
     AuthorizationError,
     CommitFailedError,
@@ -104,14 +105,21 @@ def _login_failures() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def find_missing(settings: KafkaSettings, topics: Collection[str]) -> frozenset[str]:
-    """The topics that the broker does not have, or that this user may not see. Blocks; raises BrokerLost."""
-    client = open_consumer(settings)
-    try:
-        with broker_errors(settings):
-            return frozenset(topics) - client.topics()
-    finally:
-        client.close()
+def find_unusable(settings: KafkaSettings, topics: Collection[str], right: str) -> dict[str, BrokerLost]:
+    """Why topics that the broker does not show to this user cannot be used: they are missing, or forbidden. Blocks; raises BrokerLost."""
+    with broker_errors(settings), _login_failures():
+        admin = kafka.KafkaAdminClient(**settings.kafka_arguments())
+        try:
+            described = admin.describe_topics(sorted(topics))
+        finally:
+            admin.close()
+    unusable: dict[str, BrokerLost] = {}
+    for entry in described:
+        if entry["error_code"] == TopicAuthorizationFailedError.errno:
+            unusable[entry["name"]] = right_missing(settings.kafka_user, right, [entry["name"]])
+        elif entry["error_code"]:
+            unusable[entry["name"]] = topic_missing([entry["name"]])
+    return unusable
 
 
 @contextmanager
@@ -171,20 +179,22 @@ def topic_missing(topics: Collection[str]) -> BrokerLost:
     )
 
 
+def right_missing(user: str, right: str, topics: Collection[str]) -> RightMissing:
+    """The error for a right on topics that the user lacks."""
+    return _lacks(user, f"{right} on topic {', '.join(sorted(topics)) or 'of this service'}", topics)
+
+
 def _right_missing(error: AuthorizationError, user: str, right: str, topic: str, group: str) -> RightMissing:
-    who = user or "This user"
-    refused: Collection[str] = ()
     if isinstance(error, TopicAuthorizationFailedError):
-        refused = _topics_of(error) or ([topic] if topic else [])
-        what = f"{right} on topic {', '.join(sorted(refused)) or 'of this service'}"
-    elif isinstance(error, GroupAuthorizationFailedError):
-        what = f"READ on group {group or 'of this service'}"
-    else:
-        what = f"a right of the cluster or of transactions ({type(error).__name__})"
-    message = (
-        f"{who} lacks the Kafka right {what}. Grant it with `python -m deploy.init.topics`, or add the ACL by hand."
-    )
-    return RightMissing(message, refused)
+        return right_missing(user, right, _topics_of(error) or ([topic] if topic else []))
+    if isinstance(error, GroupAuthorizationFailedError):
+        return _lacks(user, f"READ on group {group or 'of this service'}")
+    return _lacks(user, f"of the cluster or of transactions ({type(error).__name__})")
+
+
+def _lacks(user: str, what: str, topics: Collection[str] = ()) -> RightMissing:
+    message = f"{user or 'This user'} lacks the Kafka right {what}. Grant it with `python -m deploy.init.topics`, or add the ACL by hand."
+    return RightMissing(message, topics)
 
 
 def _topics_of(error: TopicAuthorizationFailedError) -> list[str]:

@@ -33,6 +33,7 @@ from tailor.events.clients import (
     IdlePause,
     RightMissing,
     broker_errors,
+    find_unusable,
     open_consumer,
     to_event,
     wait_for_broker,
@@ -96,7 +97,11 @@ class Consumer:
         self._faults = faults or Faults()
         self._letters = letters or NoDeadLetters()
         prefix = settings.kafka_topic_prefix
-        self._available = Availability([prefix + topic for topic in topics], self._faults)
+        self._available = Availability(
+            [prefix + topic for topic in topics],
+            self._faults,
+            lambda absent: find_unusable(settings, absent, "READ"),
+        )
         self._gaps = GapFinder(state_gap or dead_letter_gap(producer, service), prefix)
 
     def run(self, stop: threading.Event) -> None:

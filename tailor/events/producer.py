@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 from kafka.errors import KafkaTimeoutError
 
-from tailor.events.clients import broker_errors, find_missing, open_producer, topic_missing
+from tailor.events.clients import broker_errors, find_unusable, open_producer
 from tailor.events.envelope import headers_for
 from tailor.settings import KafkaSettings
 
@@ -56,8 +56,9 @@ class KafkaProducer(Producer):
                 self._client.send(name, key=key.encode(), value=value, headers=headers).get(ACK_SECONDS)
             except KafkaTimeoutError:
                 # kafka-python waits for a topic that does not exist as it waits for a lost broker.
-                if self._settings is not None and find_missing(self._settings, [name]):
-                    raise topic_missing([name]) from None
+                unusable = find_unusable(self._settings, [name], "WRITE") if self._settings else {}
+                if name in unusable:
+                    raise unusable[name] from None
                 raise
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from tailor.events.clients import (
     POLL_MS,
     IdlePause,
     broker_errors,
+    find_unusable,
     open_consumer,
     to_event,
     topic_missing,
@@ -103,7 +104,7 @@ def tail(
                 for number in sorted(client.partitions_for_topic(prefix + topic) or ())
             ]
             if absent := {prefix + topic for topic in topics} - {partition.topic for partition in partitions}:
-                raise topic_missing(absent)
+                raise next(iter(find_unusable(settings, absent, "READ").values()), topic_missing(absent))
             client.assign(partitions)
             ends = client.end_offsets(partitions)
             if from_beginning:

@@ -143,7 +143,7 @@ class LogWatch:
         client.assign([])
         if not records:
             return 0.0
-        age = max(0.0, self._now() - records[0].timestamp / 1000)
+        age = max(0.0, self._now() - float(records[0].timestamp) / 1000)
         return age / (topic.retention_hours * HOUR_SECONDS)
 
     def _report(self, backlog: Backlog) -> None:

@@ -99,7 +99,7 @@ def _refusal(*topics: str) -> RightMissing:
 def test_a_forbidden_topic_holds_up_no_other_and_is_tried_again() -> None:
     moment = 0.0
     faults = Faults()
-    available = Availability([TOPIC, OTHER], faults, lambda: moment)
+    available = Availability([TOPIC, OTHER], faults, now=lambda: moment)
     available.refuse(_refusal(TOPIC))
     assert available.readable() == [OTHER]
     available.note([TOPIC, OTHER])
@@ -115,7 +115,7 @@ def test_a_forbidden_topic_holds_up_no_other_and_is_tried_again() -> None:
 def test_a_missing_topic_is_a_fault_until_it_exists() -> None:
     moment = 0.0
     faults = Faults()
-    available = Availability([TOPIC, OTHER], faults, lambda: moment)
+    available = Availability([TOPIC, OTHER], faults, now=lambda: moment)
     available.note([TOPIC])
     (fault,) = faults.all()
     assert fault.reason == "KAFKA_TOPIC_MISSING" and OTHER in fault.message
@@ -126,6 +126,16 @@ def test_a_missing_topic_is_a_fault_until_it_exists() -> None:
     assert available.is_due() and available.has_changed([TOPIC, OTHER])
     available.note([TOPIC, OTHER])
     assert faults.all() == []
+
+
+def test_a_topic_that_the_user_may_not_see_is_told_from_a_missing_one() -> None:
+    faults = Faults()
+    available = Availability([TOPIC, OTHER], faults, lambda absent: {OTHER: _refusal(OTHER)})
+    available.note([])
+    assert {fault.part: fault.reason for fault in faults.all()} == {
+        f"topic {TOPIC}": "KAFKA_TOPIC_MISSING",
+        f"topic {OTHER}": "KAFKA_RIGHT_MISSING",
+    }
 
 
 def test_a_refusal_that_leaves_nothing_to_read_is_raised() -> None:
