@@ -28,7 +28,9 @@ from tailor.events.gaps import StateGap
 from tailor.events.operations import EventParts, EventServicer
 from tailor.events.outbox import Outbox, prepare_outbox
 from tailor.events.producer import KafkaProducer, Producer
+from tailor.events.raw_topics import RawTopics
 from tailor.events.table import TableReader, read_event
+from tailor.events.topics import load_topics
 from tailor.events.watch import LogWatch
 from tailor.logging import configure, get_logger, place
 from tailor.retry import Stopped, retry
@@ -192,6 +194,9 @@ class Runtime:
             state_gap=state_gap,
         )
         self.spawn("consumer", consumer.run)
+        kept = [topic for topic in load_topics().values() if topic.name in handlers and topic.unread_retention_hours]
+        if kept:
+            self.spawn("raw topics", RawTopics(settings, self.name, kept, self.faults).run)
 
     def read_table(self, settings: KafkaSettings, topic: str, apply: Handler) -> None:
         """Apply every event of a topic in a thread, from its beginning. Blocks until all existing events have been applied."""

@@ -60,8 +60,8 @@ def show(
     session = session_of(context)
     if DOCUMENT_ID.fullmatch(document):
         item, learning = _find_document(session.connections, document, specialist)
-        result = {"document": to_dict(item.anonymized), "specialists": learning}
-        session.output.emit(result, lambda console: _print_document(console, item, learning))
+        shown = {"document": to_dict(item.anonymized), "specialists": learning}
+        session.output.emit(shown, lambda console: _print_document(console, item, learning))
         return
     request = ingestion_pb2.GetSubmissionRequest(external_id=document)
     answer = unary("ingestion", session.connections.ingestion.GetSubmission, request)

@@ -135,7 +135,7 @@ class LogWatch:
     def _share_used(self, client: Any, partition: Any, position: int) -> float:
         """The age of the oldest unhandled event of a partition as a share of its topic's retention; 0 if nothing expires."""
         topic = self._known.get(partition.topic.removeprefix(self._prefix))
-        if topic is None or topic.retention_hours is None:
+        if topic is None or topic.kept_hours is None:
             return 0.0
         client.assign([partition])
         client.seek(partition, position)
@@ -144,14 +144,14 @@ class LogWatch:
         if not records:
             return 0.0
         age = max(0.0, self._now() - float(records[0].timestamp) / 1000)
-        return age / (topic.retention_hours * HOUR_SECONDS)
+        return age / (topic.kept_hours * HOUR_SECONDS)
 
     def _report(self, backlog: Backlog) -> None:
         part = f"retention of {backlog.topic}"
         if backlog.retention_used < RETENTION_LIMIT:
             self._faults.clear(part)
             return
-        hours = (self._known[backlog.topic].retention_hours or 0) * (1 - backlog.retention_used)
+        hours = (self._known[backlog.topic].kept_hours or 0) * (1 - backlog.retention_used)
         self._faults.notice(
             part,
             Unavailable(
