@@ -20,8 +20,8 @@ MAX_MESSAGES = 2  # per reason; further raise sites say the same in other words
 
 # Reasons that the code passes on with a message built elsewhere, or that stand for a canonical code without a closer reason.
 EXPLAINED = {
-    Reason.BEYOND_THE_REGISTRY: "An event claims a generation or revision that the registry has not published. It is not acted on.",
-    Reason.WRONG_PARTITIONS: "A topic has another number of partitions than is set. The message says what to do.",
+    Reason.BEYOND_THE_REGISTRY: "An event claims more than the registry has published, or an answer was not asked for. Find out who may write that topic; only its producer should.",
+    Reason.WRONG_PARTITIONS: "A topic has another number of partitions than is set. The message says whether to grow it or to change TAILOR_KAFKA_PARTITIONS.",
     Reason.ABORTED: "A concurrent change won. Read again and retry.",
     Reason.AMBIGUOUS_ADAPTER: "Several adapters begin with the given digits. Give more digits.",
     Reason.INVALID_PLANTED_SECRET: "A file of planted secrets has one JSON object per line; the message names the secret or the rule. See docs/evaluation/suites.md.",

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tailor.events.access import Names
+from tailor.events.access import KafkaNames
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
 from tailor.local.secrets import (
     ADMIN,
@@ -92,7 +92,7 @@ def _broker(secrets: Secrets) -> dict[str, str]:
 
 def _kafka_user(user: str, secrets: Secrets) -> dict[str, str]:
     return {
-        "TAILOR_KAFKA_SASL_USERNAME": Names().username_of(user),
+        "TAILOR_KAFKA_SASL_USERNAME": KafkaNames().username_of(user),
         "TAILOR_KAFKA_SASL_PASSWORD": secrets.kafka_password(user),
     }
 

@@ -28,6 +28,7 @@ from tailor.events.gaps import StateGap
 from tailor.events.operations import EventParts, EventServicer
 from tailor.events.outbox import Outbox, prepare_outbox
 from tailor.events.producer import KafkaProducer, Producer
+from tailor.events.published import PublishedRevisions, ask_registry
 from tailor.events.raw_topics import RawTopics
 from tailor.events.table import TableReader, read_event
 from tailor.events.topics import load_topics
@@ -79,6 +80,7 @@ class Runtime:
         self._servers: list[Server] = []
         self._threads: list[threading.Thread] = []
         self._closers: list[Callable[[], None]] = []
+        self._published: PublishedRevisions | None = None
 
     def wait_for(self, what: str, check: Callable[[], T]) -> T:
         """Block until `check` raises no retryable TailorError, and return its result.
@@ -210,6 +212,13 @@ class Runtime:
                 raise Unavailable(Reason.NOT_CAUGHT_UP, f"{topic} is still being read from its beginning.")
 
         self.wait_for(f"{topic} to be read from its beginning", check)
+
+    def read_published(self, settings: ServiceSettings, topic: str, apply: Handler) -> None:
+        """Like `read_table`, for the registry's topics: an event that claims more than it published is logged as an error and skipped."""
+        if self._published is None:
+            channel = self.channel(settings, "registry", settings.registry_address)
+            self._published = PublishedRevisions(lambda: self.wait_for("registry", lambda: ask_registry(channel)))
+        self.read_table(settings, topic, self._published.checked(apply))
 
     def erased_documents(self, settings: KafkaSettings) -> ErasedDocuments:
         """The ids of erased documents, which a thread keeps up to date. Blocks until all existing erasures are known."""

@@ -112,7 +112,7 @@ def plan_of(running: stack.Stack) -> Plan:
 
 @contextmanager
 def run_stack(kind: StoreKind, prefix: str, wait_seconds: float = 120, **options: Any) -> Iterator[stack.Stack]:
-    """A stack in a temporary directory, with stores of this kind of its own. Blocks until it is ready."""
+    """A stack in a temporary directory, with its own stores of this kind. Blocks until it is ready."""
     with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as directory:
         root = Path(directory).resolve()
         with kind.run(root / "own") as tables:

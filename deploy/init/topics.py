@@ -15,7 +15,7 @@ from pydantic import Field
 
 from deploy.init.credentials import DEFAULT_FILE, load_credentials
 from tailor.errors import TailorError
-from tailor.events.access import Names, apply_rules, apply_users, users
+from tailor.events.access import KafkaNames, apply_rules, apply_users, users
 from tailor.events.provision import TopicPlan, apply_topics, grow_topics
 from tailor.events.topics import load_topics
 from tailor.settings import KafkaSettings
@@ -33,7 +33,7 @@ class Settings(KafkaSettings):
     kafka_access: Literal["users", "rules", "none"] = "users"
     # The mechanism of the users that are created; the administrator may sign in by another.
     kafka_user_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    # The form of the users' principals; rules of other principals are left alone.
+    # The form of the users' principals; rules of other principals are not changed.
     kafka_principal: str = "User:tailor-{name}"
     # The users outside, who publish documents.
     kafka_publishers: list[str] = Field(default_factory=lambda: ["publisher"])
@@ -48,10 +48,10 @@ class Settings(KafkaSettings):
             self.kafka_partitions,
         )
 
-    def names(self) -> Names:
+    def names(self) -> KafkaNames:
         """The names of the installation."""
         publishers = tuple(self.kafka_publishers)
-        return Names(self.kafka_principal, self.kafka_topic_prefix, self.kafka_group_prefix, publishers)
+        return KafkaNames(self.kafka_principal, self.kafka_topic_prefix, self.kafka_group_prefix, publishers)
 
 
 def apply(admin: Any, settings: Settings) -> Iterator[str]:

@@ -57,6 +57,23 @@ class Queries(AuditQueries, ScoreQueries):
             for definition in definitions
         ]
 
+    def revisions(self, after: str, limit: int) -> list[registry_pb2.SpecialistRevision]:
+        """What was published last of each specialist by name, deleted ones included."""
+        known, served = tables.specialists, tables.servings
+        newest = select(func.max(served.c.generation)).where(served.c.specialist == known.c.name).scalar_subquery()
+        query = (
+            select(known.c.name, known.c.revision, func.coalesce(newest, 0).label("generation"))
+            .where(known.c.name > after)
+            .order_by(known.c.name)
+            .limit(limit)
+        )
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [
+            registry_pb2.SpecialistRevision(name=row.name, revision=row.revision, generation=row.generation)
+            for row in rows
+        ]
+
     def canary(self, name: str) -> registry_pb2.Canary | None:
         """A specialist's newest canary with its arms; None before the first."""
         with transaction(self._engine) as connection:

@@ -103,6 +103,14 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         token = entries[size - 1].specialist.name if len(entries) > size else ""
         return registry_pb2.ListSpecialistsResponse(specialists=visible, next_page_token=token)
 
+    def ListRevisions(
+        self, request: registry_pb2.ListRevisionsRequest, context: Context
+    ) -> registry_pb2.ListRevisionsResponse:
+        size = page_size(request.page_size, 1000, 1000)
+        entries = self._queries.revisions(request.page_token, size + 1)
+        token = entries[size - 1].name if len(entries) > size else ""
+        return registry_pb2.ListRevisionsResponse(specialists=entries[:size], next_page_token=token)
+
     def ListDocuments(
         self, request: registry_pb2.ListDocumentsRequest, context: Context
     ) -> registry_pb2.ListDocumentsResponse:

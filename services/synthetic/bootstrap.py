@@ -73,7 +73,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         syntheses.servicer,
     )
     runtime.rpc(settings, servicers)
-    runtime.read_table(settings, SPECIALISTS, consumers.specialist)
+    runtime.read_published(settings, SPECIALISTS, consumers.specialist)
     topics = {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}
     runtime.consume(settings, topics, producer)
     runtime.spawn("preparer", app.preparer.run)

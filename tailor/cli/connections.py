@@ -1,6 +1,7 @@
 """Connections to services and Kafka: by options and environment, or else to the embedded stack of the state directory."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,8 +145,17 @@ class Connections:
         return self._named_kafka() or self._stack().publisher
 
     def kafka_reader(self) -> KafkaSettings:
-        """Kafka's settings for who reads events; protocol and credentials come from TAILOR_KAFKA_*."""
-        return self._named_kafka() or self._stack().reader
+        """Kafka's settings for who reads events; protocol and credentials come from TAILOR_KAFKA_*.
+
+        `tailor env` names the stack's own broker with a publisher's credentials, who may read nothing: then the stack's reader is used.
+        """
+        named = self._named_kafka()
+        if named is None:
+            return self._stack().reader
+        with suppress(Unavailable):
+            if self._stack().publisher.kafka_bootstrap_servers == named.kafka_bootstrap_servers:
+                return self._stack().reader
+        return named
 
     def _named_kafka(self) -> KafkaSettings | None:
         servers = self.endpoints.kafka_bootstrap_servers

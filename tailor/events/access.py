@@ -27,7 +27,7 @@ Kind = Literal["TOPIC", "GROUP"]
 
 
 @dataclass(frozen=True, order=True)
-class Rule:
+class AccessRule:
     """One thing that a user may do. Kafka lets who may read or write a topic or group describe it too."""
 
     user: str
@@ -37,7 +37,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Names:
+class KafkaNames:
     """The names of an installation at its broker.
 
     `principal` is the form of its users' principals, in which `{name}` stands for the user: `User:tailor-{name}` with passwords, or
@@ -83,47 +83,47 @@ class AccessAdmin(Protocol):
         ...
 
 
-def check_names(names: Names) -> None:
+def check_names(names: KafkaNames) -> None:
     """Raise ValueError unless the form of principals names this installation's users and nobody else's."""
     before, mark, _ = names.principal.partition(NAME)
     if not mark or not before.startswith("User:") or before == "User:":
         raise ValueError(
-            f"TAILOR_KAFKA_PRINCIPAL is {names.principal!r}; it must begin with `User:`, a prefix of this installation's own, and "
-            "`{name}`, as in `User:tailor-{name}`. Rules of other principals are left alone."
+            f"TAILOR_KAFKA_PRINCIPAL is {names.principal!r}; it must begin with `User:`, a prefix of this installation, and "
+            "`{name}`, as in `User:tailor-{name}`. Rules of other principals are not changed."
         )
     if not names.publishers:
         raise ValueError("TAILOR_KAFKA_PUBLISHERS names nobody; then no document could be published.")
 
 
-def users(topics: Iterable[Topic], names: Names) -> list[str]:
+def users(topics: Iterable[Topic], names: KafkaNames) -> list[str]:
     """Every user of an installation."""
     return sorted({rule.user for rule in rules(topics, names)})
 
 
-def rules(topics: Iterable[Topic], names: Names) -> list[Rule]:
+def rules(topics: Iterable[Topic], names: KafkaNames) -> list[AccessRule]:
     """Every rule of an installation, sorted."""
-    wanted: set[Rule] = set()
+    wanted: set[AccessRule] = set()
     for topic in topics:
         name = names.topic_prefix + topic.name
         for producer in topic.producers:
             writers = names.publishers if producer == PUBLISHER else (producer,)
-            wanted |= {Rule(writer, "WRITE", "TOPIC", name) for writer in writers}
-        wanted |= {Rule(consumer, "READ", "TOPIC", name) for consumer in topic.consumers}
+            wanted |= {AccessRule(writer, "WRITE", "TOPIC", name) for writer in writers}
+        wanted |= {AccessRule(consumer, "READ", "TOPIC", name) for consumer in topic.consumers}
         if topic.unread_retention_hours:
             # Its consumer deletes what it has handled.
-            wanted |= {Rule(consumer, "DELETE", "TOPIC", name) for consumer in topic.consumers}
+            wanted |= {AccessRule(consumer, "DELETE", "TOPIC", name) for consumer in topic.consumers}
         # The group of a service has its name.
         groups = [consumer for consumer, delivery in topic.consumers.items() if delivery in ("shared", "both")]
-        wanted |= {Rule(consumer, "READ", "GROUP", names.group_prefix + consumer) for consumer in groups}
+        wanted |= {AccessRule(consumer, "READ", "GROUP", names.group_prefix + consumer) for consumer in groups}
         if not topic.raw_zone:
-            wanted.add(Rule(OPERATOR, "READ", "TOPIC", name))
+            wanted.add(AccessRule(OPERATOR, "READ", "TOPIC", name))
     return sorted(wanted)
 
 
-def apply_rules(admin: AccessAdmin, topics: Iterable[Topic], names: Names) -> list[str]:
+def apply_rules(admin: AccessAdmin, topics: Iterable[Topic], names: KafkaNames) -> list[str]:
     """Bring the broker's rules for this installation's users to what is listed, read them back, and return one line per change.
 
-    Rules of its own users that are not listed are deleted; rules of others are left alone. Idempotent. Raises FailedPrecondition if the
+    Rules of these users that are not listed are deleted; rules of others are not changed. Idempotent. Raises FailedPrecondition if the
     broker keeps other rules than it was given, or has no authorizer.
     """
     check_names(names)
@@ -162,12 +162,12 @@ def apply_users(
         raise _refused("; ".join(f"user {user}: {error}" for user, error in sorted(failed.items())))
 
 
-def describe(rule: Rule) -> str:
+def describe(rule: AccessRule) -> str:
     """A rule in words."""
     return f"{rule.user} to {rule.operation} {rule.kind.lower()} {rule.resource}"
 
 
-def _own_acls(admin: AccessAdmin, names: Names) -> set[Any]:
+def _own_acls(admin: AccessAdmin, names: KafkaNames) -> set[Any]:
     from kafka.admin import (
         ACLFilter,
         ACLOperation,
@@ -188,7 +188,7 @@ def _own_acls(admin: AccessAdmin, names: Names) -> set[Any]:
     return {acl for acl in acls if names.is_own(acl.principal)}
 
 
-def _to_acl(rule: Rule, names: Names) -> Any:
+def _to_acl(rule: AccessRule, names: KafkaNames) -> Any:
     from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
     return ACL(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from tailor.errors import InvalidArgument, Reason
-from tailor.events.access import Names
+from tailor.events.access import KafkaNames
 from tailor.events.provision import TopicPlan
 from tailor.local.layout import BROKER, DATABASE, STORE, Layout
 
@@ -52,9 +52,9 @@ class OwnKafka(_Table):
         return self.security_protocol.startswith("SASL")
 
     @property
-    def names(self) -> Names:
+    def names(self) -> KafkaNames:
         """The names of the installation at the broker."""
-        return Names(self.principal, self.topic_prefix, self.group_prefix)
+        return KafkaNames(self.principal, self.topic_prefix, self.group_prefix)
 
     @property
     def plan(self) -> TopicPlan:

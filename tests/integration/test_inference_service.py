@@ -9,13 +9,16 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.errors import NotFound, Unavailable
 from tailor.events.envelope import Event, decode
 from tailor.events.producer import KafkaProducer
@@ -54,6 +57,26 @@ def readiness(environment: dict[str, str]) -> dict[str, Any]:
         return {"ready": False, "waiting_for": None}
 
 
+class Registry(registry_pb2_grpc.RegistryServiceServicer):
+    """Answers what it has published: the first generation of one specialist."""
+
+    def ListRevisions(
+        self, request: registry_pb2.ListRevisionsRequest, context: grpc.ServicerContext
+    ) -> registry_pb2.ListRevisionsResponse:
+        published = registry_pb2.SpecialistRevision(name="tiny-reports", generation=1)
+        return registry_pb2.ListRevisionsResponse(specialists=[published])
+
+
+@pytest.fixture(autouse=True)
+def registry(stores: Stores) -> Iterator[None]:
+    server = grpc.server(ThreadPoolExecutor(max_workers=4))
+    registry_pb2_grpc.add_RegistryServiceServicer_to_server(Registry(), server)
+    server.add_insecure_port(stores.plan.ports.address("registry-rpc"))
+    server.start()
+    yield
+    server.stop(None).wait()
+
+
 @pytest.fixture
 def process(stores: Stores, tmp_path: Path) -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
     environment = dict(os.environ) | stores.environment("inference")
@@ -87,6 +110,8 @@ def test_waits_for_its_base_then_serves_a_specialist_and_reports_it(
         specialist="tiny-reports", generation=1, base=BASE, system_prompt="House style."
     )
     producer = KafkaProducer.from_settings(stores.settings("registry", ServiceSettings), "registry")
+    forged = models_pb2.SpecialistServing(specialist="evil-specialist", generation=2**62, base=BASE)
+    producer.send("specialist.serving.v1", "evil-specialist", forged, "evt_evil_1")
     producer.send("specialist.serving.v1", "tiny-reports", decision, "evt_tiny_1")
     wait_until(lambda: bool(readiness(environment)["ready"]), 120)
 
@@ -103,7 +128,9 @@ def test_waits_for_its_base_then_serves_a_specialist_and_reports_it(
     with pytest.raises(NotFound), wire_errors("inference"):
         stub.Generate(request, timeout=10)
     listed = stub.ListSpecialists(inference_pb2.ListSpecialistsRequest(), timeout=10).specialists
+    # What the registry has not published does not serve.
     assert {"base", "tiny-reports"} <= {entry.name for entry in listed}
+    assert "evil-specialist" not in {entry.name for entry in listed}
     reports = [decode(event, models_pb2.AdapterServed) for event in everything(stores.reader, "adapter.served.v1")]
     assert [(r.generation, r.serving, r.replica) for r in reports if r.specialist == "tiny-reports"] == [
         (1, True, "inference-0")

@@ -96,7 +96,7 @@ class Broker:
 
 @dataclass(frozen=True)
 class Kafka:
-    """A running cluster; `secrets` are those that the broker's image reads in compose (`deploy/secrets/kafka.env`)."""
+    """A running cluster."""
 
     brokers: tuple[Broker, ...]
 
@@ -118,27 +118,28 @@ def run_kafka(
     secrets: Mapping[str, str],
     *,
     brokers: int = 1,
+    more_listeners: Mapping[str, tuple[int, str]] | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> Iterator[Kafka]:
-    """Run a cluster. `extra` overrides settings of compose, in the image's form (`KAFKA_...`)."""
+    """Run a cluster with the broker's own `secrets`, as its image reads them in compose.
+
+    `more_listeners` has ports and protocols by name; `extra` overrides settings of compose, in the image's form (`KAFKA_...`).
+    """
     ports = free_ports(3 * brokers)
     places = [ports[3 * number : 3 * number + 3] for number in range(brokers)]
     voters = ",".join(f"{number + 1}@127.0.0.1:{place[2]}" for number, place in enumerate(places))
     with ExitStack() as cleanup:
         started = []
         for number, place in enumerate(places):
-            environment = compose_environment() | dict(secrets) | _addresses(place) | dict(extra or {})
+            environment = compose_environment() | dict(secrets) | _listeners(place, more_listeners or {})
             environment |= {
                 "KAFKA_NODE_ID": str(number + 1),
                 "KAFKA_CONTROLLER_QUORUM_VOTERS": voters,
                 "KAFKA_LOG_DIRS": str(directory / f"broker-{number + 1}" / "data"),
             }
             if brokers > 1:
-                environment |= {
-                    "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "3",
-                    "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "6",
-                }
-            server = _configure(programs, directory / f"broker-{number + 1}", environment)
+                environment["KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR"] = str(brokers)
+            server = _configure(programs, directory / f"broker-{number + 1}", environment | dict(extra or {}))
             server.start()
             cleanup.callback(server.stop)
             started.append(Broker(server, f"127.0.0.1:{place[0]}", f"127.0.0.1:{place[1]}"))
@@ -147,12 +148,17 @@ def run_kafka(
         yield Kafka(tuple(started))
 
 
-def _addresses(place: Sequence[int]) -> dict[str, str]:
+def _listeners(place: Sequence[int], more: Mapping[str, tuple[int, str]]) -> dict[str, str]:
     internal, publishers, controller = place
-    outside = f"INTERNAL://127.0.0.1:{internal},PUBLISHERS://127.0.0.1:{publishers}"
+    outside = [f"INTERNAL://127.0.0.1:{internal}", f"PUBLISHERS://127.0.0.1:{publishers}"]
+    outside += [f"{name}://localhost:{port}" for name, (port, _) in more.items()]
+    protocols = compose_environment()["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"]
     return {
-        "KAFKA_LISTENERS": f"{outside},CONTROLLER://127.0.0.1:{controller}",
-        "KAFKA_ADVERTISED_LISTENERS": outside,
+        "KAFKA_LISTENERS": ",".join([*outside, f"CONTROLLER://127.0.0.1:{controller}"]),
+        "KAFKA_ADVERTISED_LISTENERS": ",".join(outside),
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": ",".join(
+            [protocols, *(f"{name}:{protocol}" for name, (_, protocol) in more.items())]
+        ),
     }
 
 

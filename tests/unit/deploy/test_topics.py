@@ -11,13 +11,13 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, R
 from deploy.init.topics import Settings, apply
 from deploy.make_secrets import make
 from tailor.errors import FailedPrecondition, Reason
-from tailor.events.access import OPERATOR, PUBLISHER, Names, apply_rules, check_names, rules, users
+from tailor.events.access import OPERATOR, PUBLISHER, KafkaNames, apply_rules, check_names, rules, users
 from tailor.events.provision import TopicPlan, apply_topics, grow_topics, topic_configs
 from tailor.events.topics import load_topics
 
 TOPICS = load_topics()
 ONE = TopicPlan(1, 1)
-NAMES = Names()
+NAMES = KafkaNames()
 
 
 class FakeAdmin:
@@ -164,7 +164,7 @@ def test_everybody_joins_their_own_group_and_the_operator_joins_none() -> None:
 
 
 def test_a_prefix_stands_before_every_topic_and_group() -> None:
-    prefixed = rules(TOPICS.values(), Names(topic_prefix="acme.", group_prefix="acme-"))
+    prefixed = rules(TOPICS.values(), KafkaNames(topic_prefix="acme.", group_prefix="acme-"))
     assert all(rule.resource.startswith("acme." if rule.kind == "TOPIC" else "acme-") for rule in prefixed)
 
 
@@ -182,7 +182,7 @@ def test_rules_that_are_no_longer_listed_go_and_those_of_others_stay() -> None:
 
 
 def test_principals_of_certificates_have_their_own_form() -> None:
-    names = Names("User:CN=tailor-{name},O=Example", publishers=("erp", "hr"))
+    names = KafkaNames("User:CN=tailor-{name},O=Example", publishers=("erp", "hr"))
     assert names.principal_of("ingestion") == "User:CN=tailor-ingestion,O=Example"
     assert names.is_own("User:CN=tailor-erp,O=Example")
     assert not names.is_own("User:CN=tailor-erp,O=Elsewhere")
@@ -192,7 +192,7 @@ def test_principals_of_certificates_have_their_own_form() -> None:
 @pytest.mark.parametrize("principal", ["User:{name}", "User:tailor", "tailor-{name}"])
 def test_a_form_that_could_be_anybodys_is_refused(principal: str) -> None:
     with pytest.raises(ValueError, match="TAILOR_KAFKA_PRINCIPAL"):
-        check_names(Names(principal))
+        check_names(KafkaNames(principal))
 
 
 def test_the_program_creates_topics_users_and_rules(tmp_path: Path) -> None:
