@@ -49,9 +49,10 @@ class RawTopics:
         """Work until `stop` is set. Blocks; waits for a lost broker, which the log watch reports."""
         while not stop.wait(PAUSE_SECONDS):
             with wait_for_broker(stop):
-                self._session()
+                self.trim_once()
 
-    def _session(self) -> None:
+    def trim_once(self) -> None:
+        """Look at the topics once. Blocks; raises BrokerLost."""
         client = open_consumer(self._settings, group_id=self._group, client_id=f"{self._group}-trim")
         try:
             with broker_errors(self._settings, group=self._group):
