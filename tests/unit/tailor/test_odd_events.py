@@ -31,7 +31,7 @@ from tests.unit.training.fakes import House
 Handlers = Mapping[str, Callable[[Event], None]]
 
 # The registry's handlers work on SQL: tests/integration/test_odd_events_sql.py.
-EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def ingestion() -> Handlers:
