@@ -4,6 +4,7 @@ Handlers decide and write; queries neither decide nor lock. Page tokens are the 
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Select, func, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
@@ -357,7 +358,7 @@ def _selected(selector: Specialist | None) -> list[ColumnElement[bool]]:
     return [column.in_(admitted) for column, admitted in fields if admitted]
 
 
-def _expired(since: datetime | None) -> Select[tuple[bytes]]:
+def _expired(since: datetime | None) -> Select[Any]:
     """The rejections of events that expired."""
     table = tables.submissions
     query = select(table.c.payload).where(table.c.state == "rejected", table.c.reason == EXPIRED)

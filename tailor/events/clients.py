@@ -18,6 +18,7 @@ from kafka.errors import (
     GroupAuthorizationFailedError,
     IllegalGenerationError,
     IllegalSaslStateError,
+    KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
@@ -44,6 +45,7 @@ POLL_MS = 2
 IDLE_SECONDS = 0.3
 MAX_IDLE_SECONDS = 1.0
 RECONNECT_SECONDS = 1.0
+CLOSED, MIN_CLOSED = "socket disconnected", 3
 REFUSED_LOGINS = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, IllegalSaslStateError)
 
 
@@ -65,7 +67,7 @@ class RightMissing(BrokerLost):
 
 def open_consumer(settings: KafkaSettings, **options: Any) -> Any:
     """A connected `kafka.KafkaConsumer` that never commits by itself and creates no topic. Raises BrokerLost."""
-    with broker_errors(settings), _login_failures():
+    with broker_errors(settings), _login_failures(settings):
         module: Any = importlib.import_module(settings.kafka_client_module)
         fixed = {"enable_auto_commit": False, "allow_auto_create_topics": False}
         return module.KafkaConsumer(**fixed, **options, **settings.kafka_arguments())
@@ -73,33 +75,45 @@ def open_consumer(settings: KafkaSettings, **options: Any) -> Any:
 
 def open_producer(settings: KafkaSettings, **options: Any) -> Any:
     """A connected `kafka.KafkaProducer` that creates no topic. Raises BrokerLost."""
-    with broker_errors(settings), _login_failures():
+    with broker_errors(settings), _login_failures(settings):
         module: Any = importlib.import_module(settings.kafka_client_module)
         return module.KafkaProducer(allow_auto_create_topics=False, **options, **settings.kafka_arguments())
 
 
 class _LoginFailures(logging.Handler):
-    """Collects the refused logins that kafka-python logs and tries again."""
+    """Collects the refused logins that kafka-python logs and tries again.
+
+    A broker with PLAIN says nothing: it accepts the connection and closes it, each time, while the login is under way.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.errors: list[KafkaError] = []
+        self.closed = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         values = record.args if isinstance(record.args, tuple) else ()
         self.errors += [value for value in values if isinstance(value, REFUSED_LOGINS)]
+        self.closed += any(isinstance(value, KafkaConnectionError) and CLOSED in str(value) for value in values)
+
+    def find(self, settings: KafkaSettings) -> KafkaError | None:
+        """The refusal of a login, if there was one."""
+        if self.errors:
+            return self.errors[-1]
+        has_login = settings.kafka_security_protocol.startswith("SASL")
+        return SaslAuthenticationFailedError() if has_login and self.closed >= MIN_CLOSED else None
 
 
 @contextmanager
-def _login_failures() -> Iterator[None]:
+def _login_failures(settings: KafkaSettings) -> Iterator[None]:
     """Raise a refused login instead of the timeout that kafka-python makes of it while it connects."""
     handler, logger = _LoginFailures(), logging.getLogger("kafka")
     logger.addHandler(handler)
     try:
         yield
     except KafkaTimeoutError:
-        if handler.errors:
-            raise handler.errors[-1] from None
+        if refusal := handler.find(settings):
+            raise refusal from None
         raise
     finally:
         logger.removeHandler(handler)
@@ -107,7 +121,7 @@ def _login_failures() -> Iterator[None]:
 
 def find_unusable(settings: KafkaSettings, topics: Collection[str], right: str) -> dict[str, BrokerLost]:
     """Why topics that the broker does not show to this user cannot be used: they are missing, or forbidden. Blocks; raises BrokerLost."""
-    with broker_errors(settings), _login_failures():
+    with broker_errors(settings), _login_failures(settings):
         admin = kafka.KafkaAdminClient(**settings.kafka_arguments())
         try:
             described = admin.describe_topics(sorted(topics))

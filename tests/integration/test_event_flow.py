@@ -240,7 +240,11 @@ class Users:
         name, password = f"test-{uuid.uuid4().hex}", uuid.uuid4().hex
         upsertion = UserScramCredentialUpsertion(name, ScramMechanism.SCRAM_SHA_512, password)
         assert not self._admin.alter_user_scram_credentials([upsertion])[name]
-        changes = {"kafka_sasl_username": name, "kafka_sasl_password": SecretStr(password)}
+        changes = {
+            "kafka_sasl_mechanism": "SCRAM-SHA-512",
+            "kafka_sasl_username": name,
+            "kafka_sasl_password": SecretStr(password),
+        }
         return self._settings.model_copy(update=changes)
 
     def allow(self, user: ServiceSettings, operation: str, kind: str, resource: str) -> None:
@@ -256,8 +260,10 @@ def users(real: None, settings: ServiceSettings, admin: Any) -> Users:
     return Users(settings, admin)
 
 
-def test_a_wrong_password_is_told_from_a_lost_broker(users: Users) -> None:
-    user = users.create().model_copy(update={"kafka_sasl_password": SecretStr("wrong")})
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "PLAIN"])
+def test_a_wrong_password_is_told_from_a_lost_broker(users: Users, mechanism: str) -> None:
+    changes = {"kafka_sasl_password": SecretStr("wrong"), "kafka_sasl_mechanism": mechanism}
+    user = users.create().model_copy(update=changes)
     with pytest.raises(Unavailable, match=str(user.kafka_sasl_username)) as caught:
         KafkaProducer.from_settings(user, "test")
     assert caught.value.reason == Reason.KAFKA_LOGIN_REFUSED

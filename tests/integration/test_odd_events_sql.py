@@ -55,3 +55,18 @@ def test_a_value_that_does_not_fit_its_column_is_invalid(world: World) -> None:
     with pytest.raises(InvalidArgument) as caught, transaction(world.engine) as connection:
         connection.execute(text("SELECT CAST(:value AS integer)"), {"value": f"no number in {table.name}"})
     assert caught.value.reason == Reason.INVALID_VALUE
+
+
+def test_events_that_expired_count_as_rejected_one_by_one(world: World) -> None:
+    for number, count in enumerate((7, -3, 0)):
+        message = documents_pb2.DocumentRejected(
+            document_id=f"doc_{number}",
+            submission_id=f"sub_{number}",
+            stage=documents_pb2.STAGE_INGESTION,
+            reason=documents_pb2.REJECTION_REASON_EXPIRED,
+            expired=documents_pb2.ExpiredEvents(topic="document.submitted.v1", first_offset=3, count=count),
+        )
+        event = Event("document.rejected.v1", message.document_id, message.SerializeToString())
+        world.consumers.document_rejected(event)
+        world.consumers.document_rejected(event)
+    assert world.queries.flow(None).rejected == {"EXPIRED": 9}

@@ -82,13 +82,26 @@ def test_logs_an_unchanged_fault_once_a_minute(capsys: pytest.CaptureFixture[str
     assert (printed.out + printed.err).count("The broker is away.") == 2
 
 
-def test_a_refused_login_is_told_from_the_timeout_that_kafka_python_makes_of_it() -> None:
+CLOSED = KafkaConnectionError("socket disconnected")
+
+
+@pytest.mark.parametrize(
+    ("settings", "errors", "raised"),
+    [
+        (SETTINGS, [SaslAuthenticationFailedError("no")], SaslAuthenticationFailedError),
+        (SETTINGS, [CLOSED, CLOSED, CLOSED], SaslAuthenticationFailedError),
+        (SETTINGS, [CLOSED], KafkaTimeoutError),
+        (SETTINGS, [KafkaConnectionError("refused")] * 5, KafkaTimeoutError),
+        (KafkaSettings(), [CLOSED, CLOSED, CLOSED], KafkaTimeoutError),
+    ],
+)
+def test_a_refused_login_is_told_from_the_timeout_that_kafka_python_makes_of_it(
+    settings: KafkaSettings, errors: list[KafkaError], raised: type[KafkaError]
+) -> None:
     logger = logging.getLogger("kafka.net.connection")
-    with pytest.raises(SaslAuthenticationFailedError), _login_failures():
-        logger.error("%s: Connection lost: %s", "node", SaslAuthenticationFailedError("no"))
-        raise KafkaTimeoutError
-    with pytest.raises(KafkaTimeoutError), _login_failures():
-        logger.error("%s: Connection lost: %s", "node", KafkaConnectionError("no"))
+    with pytest.raises(raised), _login_failures(settings):
+        for error in errors:
+            logger.error("%s: Connection lost: %s", "node", error)
         raise KafkaTimeoutError
 
 
