@@ -43,7 +43,7 @@ class LetterState(StrEnum):
 
 
 @dataclass(frozen=True)
-class Place:
+class EventPlace:
     """Where an event is."""
 
     topic: str
@@ -55,7 +55,7 @@ class Place:
 class Letter:
     """One dead letter. `note` is an operator's reason for a skip, `key_id` the key of whoever replayed or skipped it."""
 
-    place: Place
+    place: EventPlace
     reason: str
     message: str
     state: LetterState
@@ -67,11 +67,11 @@ class Letter:
 class DeadLetters(Protocol):
     """What a consumer records and asks."""
 
-    def add(self, place: Place, error: TailorError) -> None:
+    def add(self, place: EventPlace, error: TailorError) -> None:
         """Record an event that could not be handled. Idempotent. Raises Unavailable without the database."""
         ...
 
-    def is_skipped(self, place: Place) -> bool:
+    def is_skipped(self, place: EventPlace) -> bool:
         """True if an operator moved past the event."""
         ...
 
@@ -79,10 +79,10 @@ class DeadLetters(Protocol):
 class NoDeadLetters(DeadLetters):
     """For a service without a database: nothing is recorded, and nothing can be skipped."""
 
-    def add(self, place: Place, error: TailorError) -> None:
+    def add(self, place: EventPlace, error: TailorError) -> None:
         del place, error
 
-    def is_skipped(self, place: Place) -> bool:
+    def is_skipped(self, place: EventPlace) -> bool:
         del place
         return False
 
@@ -110,27 +110,27 @@ class SqlDeadLetters(DeadLetters):
         self._engine = engine
         self._now = now
         self._lock = threading.Lock()
-        self._skipped: frozenset[Place] = frozenset()
+        self._skipped: frozenset[EventPlace] = frozenset()
         self._read_at: float | None = None
 
     def prepare(self) -> None:
         """Create the table. Idempotent."""
         create_tables(self._engine, LETTERS.metadata)
 
-    def add(self, place: Place, error: TailorError) -> None:
+    def add(self, place: EventPlace, error: TailorError) -> None:
         row = _row(place) | {"reason": str(error.reason), "message": error.message}
         statement = insert(LETTERS).values(**row, state=LetterState.DEAD, note="", key_id="")
         again = {"reason": row["reason"], "message": row["message"], "state": LetterState.DEAD}
         with transaction(self._engine) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=PLACE, set_=again))
 
-    def is_skipped(self, place: Place) -> bool:
+    def is_skipped(self, place: EventPlace) -> bool:
         with self._lock:
             if self._read_at is None or self._now() - self._read_at >= REFRESH_SECONDS:
                 self._skipped, self._read_at = self._read_skipped(), self._now()
             return place in self._skipped
 
-    def find(self, place: Place) -> Letter:
+    def find(self, place: EventPlace) -> Letter:
         """One dead letter. Raises NotFound (UNKNOWN_EVENT)."""
         query = select(LETTERS).where(tuple_(*PLACE) == (place.topic, place.partition, place.offset))
         with transaction(self._engine) as connection:
@@ -151,7 +151,7 @@ class SqlDeadLetters(DeadLetters):
         with transaction(self._engine) as connection:
             return [_letter(row) for row in connection.execute(query.limit(limit).offset(start))]
 
-    def mark_replayed(self, place: Place, key_id: str) -> Letter:
+    def mark_replayed(self, place: EventPlace, key_id: str) -> Letter:
         """Record that the event was handled after all."""
         change = {"state": LetterState.REPLAYED, "key_id": key_id}
         is_place = tuple_(*PLACE) == (place.topic, place.partition, place.offset)
@@ -159,7 +159,7 @@ class SqlDeadLetters(DeadLetters):
             connection.execute(update(LETTERS).where(is_place).values(change))
         return self.find(place)
 
-    def skip(self, place: Place, note: str, key_id: str) -> Letter:
+    def skip(self, place: EventPlace, note: str, key_id: str) -> Letter:
         """Record that an operator moves past an event, whether or not it is a dead letter yet. Idempotent."""
         change = {"state": LetterState.SKIPPED, "note": note, "key_id": key_id}
         row = _row(place) | {"reason": SKIPPED_BY_OPERATOR, "message": "An operator moved past the event."} | change
@@ -170,23 +170,23 @@ class SqlDeadLetters(DeadLetters):
             self._read_at = None
         return self.find(place)
 
-    def _read_skipped(self) -> frozenset[Place]:
+    def _read_skipped(self) -> frozenset[EventPlace]:
         query = select(*PLACE).where(LETTERS.c.state == LetterState.SKIPPED)
         with transaction(self._engine) as connection:
-            return frozenset(Place(*row) for row in connection.execute(query))
+            return frozenset(EventPlace(*row) for row in connection.execute(query))
 
 
-def place_of(event: Event) -> Place:
-    return Place(event.topic, event.partition, event.offset)
+def place_of(event: Event) -> EventPlace:
+    return EventPlace(event.topic, event.partition, event.offset)
 
 
-def _row(place: Place) -> dict[str, Any]:
+def _row(place: EventPlace) -> dict[str, Any]:
     return {"topic": place.topic, "partition": place.partition, "offset": place.offset}
 
 
 def _letter(row: Any) -> Letter:
     return Letter(
-        place=Place(row.topic, row.partition, row.offset),
+        place=EventPlace(row.topic, row.partition, row.offset),
         reason=row.reason,
         message=row.message,
         state=LetterState(row.state),

@@ -9,7 +9,7 @@ import grpc
 from tailor.api.events.v1 import operations_pb2, operations_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason, Unavailable
 from tailor.events.consumer import Handler
-from tailor.events.dead_letters import Letter, LetterState, Place, SqlDeadLetters
+from tailor.events.dead_letters import EventPlace, Letter, LetterState, SqlDeadLetters
 from tailor.events.envelope import Event
 from tailor.events.faults import Faults
 from tailor.events.outbox import Outbox, UnsentEvent
@@ -18,7 +18,7 @@ from tailor.rpc.auth import current_caller
 from tailor.wire import from_datetime
 
 Context = grpc.ServicerContext
-ReadEvent = Callable[[Place], Event]
+ReadEvent = Callable[[EventPlace], Event]
 
 DEFAULT_PAGE, MAX_PAGE = 100, 500
 MAX_REASON = 500
@@ -104,14 +104,14 @@ class EventServicer(operations_pb2_grpc.EventServiceServicer):
             raise NotFound(Reason.UNKNOWN_EVENT, "This service keeps no dead letters.")
         return self._parts.letters
 
-    def _place(self, request: Any) -> Place:
+    def _place(self, request: Any) -> EventPlace:
         """The event that a request names. Raises NotFound (UNKNOWN_TOPIC) for a topic that the service does not consume."""
         if request.topic not in self._parts.handlers:
             known = ", ".join(sorted(self._parts.handlers)) or "none yet"
             raise NotFound(Reason.UNKNOWN_TOPIC, f"This service consumes no topic of that name. Its topics: {known}.")
         if request.partition < 0 or request.offset < 0:
             raise InvalidArgument(Reason.INVALID_ARGUMENT, "`partition` and `offset` must not be negative.")
-        return Place(request.topic, request.partition, request.offset)
+        return EventPlace(request.topic, request.partition, request.offset)
 
 
 def from_letter(letter: Letter) -> operations_pb2.DeadLetter:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from tailor.api.events.v1 import models_pb2, operations_pb2
 from tailor.errors import InvalidArgument, NotFound, Reason, Unavailable
 from tailor.events.consumer import DEAD_LETTERS, Consumer
-from tailor.events.dead_letters import LetterState, Place, SqlDeadLetters
+from tailor.events.dead_letters import EventPlace, LetterState, SqlDeadLetters
 from tailor.events.envelope import Event
 from tailor.events.faults import Faults
 from tailor.events.memory import MemoryProducer
@@ -22,7 +22,7 @@ from tailor.sql import connect
 pytestmark = pytest.mark.integration
 
 TOPIC = "dataset.built.v1"
-PLACE = Place(TOPIC, 0, 7)
+PLACE = EventPlace(TOPIC, 0, 7)
 EVENT = Event(TOPIC, "reports", models_pb2.DatasetBuilt(digest="ab").SerializeToString(), {}, 0, 7)
 CONTEXT: Any = None
 
@@ -112,7 +112,7 @@ def test_a_skip_moves_past_an_event_that_is_retried_and_keeps_the_reason(service
 def test_a_skip_is_known_after_a_crash_and_by_every_replica(service: Service, database_url: str) -> None:
     service.skip()
     other = SqlDeadLetters(connect(database_url))
-    assert other.is_skipped(PLACE) and not other.is_skipped(Place(TOPIC, 0, 8))
+    assert other.is_skipped(PLACE) and not other.is_skipped(EventPlace(TOPIC, 0, 8))
     service.refusal = ZeroDivisionError()
     assert service.consume()
 
@@ -149,7 +149,7 @@ def test_a_skip_needs_a_reason(service: Service, reason: str) -> None:
 
 def test_lists_dead_letters_in_pages(service: Service) -> None:
     for offset in range(5):
-        service.letters.add(Place(TOPIC, 0, offset), InvalidArgument(Reason.UNDECODABLE, "no"))
+        service.letters.add(EventPlace(TOPIC, 0, offset), InvalidArgument(Reason.UNDECODABLE, "no"))
     seen, token = [], ""
     while True:
         request = operations_pb2.ListDeadLettersRequest(page_size=2, page_token=token)
