@@ -64,7 +64,7 @@ JOIN_MS = 500
 CLOSE_MS = 2_000
 # A rebalance waits this long for the event at work. Longer handlers go on while the member polls, and joins with them unfinished.
 FINISH_SECONDS = 20.0
-# Then a batch is interrupted for a poll, so that other members wait for one event and not for all of a batch.
+# Then a batch is interrupted for a poll, so that other members wait for an event and not for all of a batch.
 BATCH_SECONDS = 2.0
 # Limits of one fetch; a member holds up to two besides the event at work.
 MAX_POLL_RECORDS = 20
@@ -82,6 +82,7 @@ class Consumer:
         topics: Mapping[str, Handler],
         producer: Producer,
         sleep: Callable[[float], None] | None = None,
+        batch_seconds: float = BATCH_SECONDS,
         faults: Faults | None = None,
         letters: DeadLetters | None = None,
         state_gap: StateGap | None = None,
@@ -91,6 +92,7 @@ class Consumer:
         self._handlers = dict(topics)
         self._producer = producer
         self._sleep = sleep
+        self._batch_seconds = batch_seconds
         self._dead_in_a_row = 0
         self._pause = IdlePause()
         self._group = settings.kafka_group_prefix + service
@@ -158,38 +160,43 @@ class Consumer:
             self._faults.clear(PART)
             self._pause.after(batches, stop)
         rebalances.revoked.clear()
-        unhandled, started = _first_offsets(batches), time.monotonic()
+        unhandled, polled = _first_offsets(batches), time.monotonic()
         # In order of time across partitions: an event may depend on an earlier one in another partition of the same batch.
         for record in heapq.merge(*batches.values(), key=lambda record: record.timestamp):
-            if time.monotonic() - started > BATCH_SECONDS:
-                _seek(client, unhandled)
-                return
-            event = to_event(record, self._settings.kafka_topic_prefix)
-            if stop.is_set() or not self._wait(client, pool.submit(self.handle, event, stop), stop):
-                return
-            partition = kafka.TopicPartition(record.topic, record.partition)
-            is_committed = partition not in rebalances.revoked and _commit(client, partition, record.offset + 1)
-            if is_committed:
+            if time.monotonic() - polled > self._batch_seconds:
+                _poll_paused(client, lambda: _is_member(client) or stop.is_set())
+                polled = time.monotonic()
+            is_handled = not rebalances.revoked and self._handle_and_commit(client, pool, stop, rebalances, record)
+            if is_handled:
+                partition = kafka.TopicPartition(record.topic, record.partition)
                 unhandled[partition] = record.offset + 1
                 self._gaps.advance(partition, record.offset + 1)
-            if not is_committed or rebalances.revoked:
+            if not is_handled or rebalances.revoked:
                 # A partition that moved away, even if it came back, continues from its committed offset.
                 _seek(client, {each: offset for each, offset in unhandled.items() if each not in rebalances.revoked})
                 return
 
+    def _handle_and_commit(
+        self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event, rebalances: "Rebalances", record: Any
+    ) -> bool:
+        """Returns False if the event was not handled, or its offset could not be committed."""
+        event = to_event(record, self._settings.kafka_topic_prefix)
+        if stop.is_set() or not self._wait(client, pool.submit(self.handle, event, stop), stop):
+            return False
+        partition = kafka.TopicPartition(record.topic, record.partition)
+        return partition not in rebalances.revoked and _commit(client, partition, record.offset + 1)
+
     def _wait(self, client: Any, future: "Future[bool]", stop: threading.Event) -> bool:
         """Wait for the handler, and poll if it takes long, so that the group keeps this member. Returns the handler's result."""
         wait([future], timeout=FINISH_SECONDS)
-        if future.done():
-            return future.result()
-        with broker_errors():
-            client.pause(*client.assignment())
+
+        def is_done() -> bool:
+            wait([future], timeout=IDLE_SECONDS)
             # During a join, a commit would be refused.
-            while not future.done() or not (_is_member(client) or stop.is_set()):
-                _seek(client, _first_offsets(client.poll(timeout_ms=_poll_ms(client))))
-                wait([future], timeout=IDLE_SECONDS)
-                client.pause(*client.assignment())
-            client.resume(*client.paused())
+            return future.done() and (_is_member(client) or stop.is_set())
+
+        if not future.done():
+            _poll_paused(client, is_done)
         return future.result()
 
     def handle(self, event: Event, stop: threading.Event) -> bool:
@@ -290,6 +297,19 @@ def _is_member(client: Any) -> bool:
 
 def _poll_ms(client: Any) -> int:
     return POLL_MS if _is_member(client) else JOIN_MS
+
+
+def _poll_paused(client: Any, is_done: Callable[[], bool]) -> None:
+    """Poll without reading, at least once and until `is_done`: a rebalance may happen, and the group keeps this member."""
+    with broker_errors():
+        client.pause(*client.assignment())
+        while True:
+            # Partitions that were assigned meanwhile are not paused yet.
+            _seek(client, _first_offsets(client.poll(timeout_ms=_poll_ms(client))))
+            client.pause(*client.assignment())
+            if is_done():
+                break
+        client.resume(*client.paused())
 
 
 def _first_offsets(batches: Mapping[Any, Any]) -> dict[Any, int]:

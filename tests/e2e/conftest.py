@@ -42,6 +42,7 @@ class Installation:
 
     stack: Stack
     connection: Connection
+    kind: StoreKind
 
     @property
     def root(self) -> Path:
@@ -67,6 +68,10 @@ class Installation:
     def registry(self) -> RegistryServiceStub:
         """The registry's stub, as the operator."""
         return RegistryServiceStub(self.channel("registry"))
+
+    def restart_own_store(self, component: str) -> bool:
+        """Kill a store that is not embedded, and start it again. False for an embedded one."""
+        return self.kind.restart(self.root.with_name("own"), component)
 
     def pid(self, component: str) -> int:
         """The pid of a component."""
@@ -110,6 +115,6 @@ def installation(store_kind: StoreKind) -> Iterator[Installation]:
             running = stack.up(state, own_stores=tables)
             try:
                 running.wait_ready(240)
-                yield Installation(running, stack.connection(state))
+                yield Installation(running, stack.connection(state), store_kind)
             finally:
                 stack.down(state)

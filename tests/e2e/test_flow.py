@@ -69,6 +69,8 @@ PREFIXES = ("board-", "memo-", "note-", "example-")
 
 
 def _kill(installation: Installation, component: str) -> None:
+    if installation.restart_own_store(component):
+        return
     pid = installation.pid(component)
     os.kill(pid, signal.SIGKILL)
 

@@ -18,7 +18,7 @@ import pytest
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
-from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.api.registry.v1 import registry_pb2
 from tailor.errors import NotFound, Unavailable
 from tailor.events.envelope import Event, decode
 from tailor.events.producer import KafkaProducer
@@ -57,20 +57,19 @@ def readiness(environment: dict[str, str]) -> dict[str, Any]:
         return {"ready": False, "waiting_for": None}
 
 
-class Registry(registry_pb2_grpc.RegistryServiceServicer):
-    """Answers what it has published: the first generation of one specialist."""
-
-    def ListRevisions(
-        self, request: registry_pb2.ListRevisionsRequest, context: grpc.ServicerContext
-    ) -> registry_pb2.ListRevisionsResponse:
-        published = registry_pb2.SpecialistRevision(name="tiny-reports", generation=1)
-        return registry_pb2.ListRevisionsResponse(specialists=[published])
-
-
 @pytest.fixture(autouse=True)
 def registry(stores: Stores) -> Iterator[None]:
+    """A registry that has published the first generation of one specialist."""
+    published = registry_pb2.SpecialistRevision(name="tiny-reports", generation=1)
+    answer = registry_pb2.ListRevisionsResponse(specialists=[published])
+    method = grpc.unary_unary_rpc_method_handler(
+        lambda request, context: answer,
+        request_deserializer=registry_pb2.ListRevisionsRequest.FromString,
+        response_serializer=registry_pb2.ListRevisionsResponse.SerializeToString,
+    )
+    service = grpc.method_handlers_generic_handler("tailor.api.registry.v1.RegistryService", {"ListRevisions": method})
     server = grpc.server(ThreadPoolExecutor(max_workers=4))
-    registry_pb2_grpc.add_RegistryServiceServicer_to_server(Registry(), server)
+    server.add_generic_rpc_handlers((service,))
     server.add_insecure_port(stores.plan.ports.address("registry-rpc"))
     server.start()
     yield

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -149,6 +150,31 @@ def test_an_update_of_an_old_revision_is_refused(world: World) -> None:
     assert [(change.field, change.before, change.after) for change in changes] == [("description", '""', '"new"')]
     with pytest.raises(Aborted):
         specialists.update_specialist(world.begin, replace(created, description="other"))
+
+
+def newest(world: World, topic: str) -> Any:
+    """The last message of a topic."""
+    return world.published(topic)[-1]
+
+
+def test_what_was_published_last_is_listed_for_deleted_specialists_too(world: World) -> None:
+    created, _ = specialists.create_specialist(world.begin, SPECIALIST)
+    specialists.update_specialist(world.begin, replace(created, description="new"))
+    world.adapter("good")
+    world.evaluate("good", 0.2)
+    (listed,) = world.queries.revisions("", 10)
+    served = newest(world, "specialist.serving.v1").generation
+    changed = newest(world, "specialist.changed.v1").revision
+    assert (
+        (listed.name, listed.revision, listed.generation)
+        == (SPECIALIST.name, changed, served)
+        == (SPECIALIST.name, 2, 1)
+    )
+    assert list(world.queries.revisions(SPECIALIST.name, 10)) == []
+    deletions.delete_specialist(world.begin, SPECIALIST.name, GROUNDS)
+    (listed,) = world.queries.revisions("", 10)
+    assert listed.revision == newest(world, "specialist.changed.v1").revision == 3
+    assert listed.generation == newest(world, "specialist.serving.v1").generation == 2
 
 
 def test_an_evaluation_that_passes_the_gate_promotes_once(world: World) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from deploy.make_secrets import make
+from tailor.local.layout import BROKER, STORE
 from tests.real.fetch import Programs
-from tests.real.servers import run_kafka, run_minio
+from tests.real.servers import START_SECONDS, Server, run_kafka, run_minio
+from tests.waiting import wait_for_port
 
 Tables = Mapping[str, Mapping[str, Any]]
 
@@ -21,6 +23,10 @@ class StoreKind(Protocol):
         """A context in which stores of this kind run that belong to one stack; it yields the tables of `[stores]`."""
         ...
 
+    def restart(self, directory: Path, component: str) -> bool:
+        """Kill a store of the stack, start it again, and block until it listens. False if the stack itself runs that store."""
+        ...
+
 
 class EmbeddedStores(StoreKind):
     """The stack starts them itself."""
@@ -32,6 +38,10 @@ class EmbeddedStores(StoreKind):
         del directory
         yield {}
 
+    def restart(self, directory: Path, component: str) -> bool:
+        del directory, component
+        return False
+
 
 class RealStores(StoreKind):
     """Apache Kafka with users and rules, and MinIO with keys. What Tailor needs there, `tailor up` makes as their administrator."""
@@ -40,6 +50,7 @@ class RealStores(StoreKind):
 
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
+        self._servers: dict[tuple[Path, str], tuple[Server, str]] = {}
 
     @contextmanager
     def run(self, directory: Path) -> Iterator[Tables]:
@@ -50,6 +61,8 @@ class RealStores(StoreKind):
             run_kafka(self._programs, directory / "kafka", secrets) as kafka,
             run_minio(self._programs, directory / "minio", key["MINIO_ROOT_USER"], key["MINIO_ROOT_PASSWORD"]) as minio,
         ):
+            self._servers[directory, BROKER] = (kafka.brokers[0].server, kafka.brokers[0].internal)
+            self._servers[directory, STORE] = (minio.server, minio.endpoint)
             yield {
                 "kafka": {
                     "bootstrap_servers": kafka.internal,
@@ -67,6 +80,15 @@ class RealStores(StoreKind):
                     "admin_secret_key": minio.secret_key,
                 },
             }
+
+    def restart(self, directory: Path, component: str) -> bool:
+        if (directory, component) not in self._servers:
+            return False
+        server, address = self._servers[directory, component]
+        server.kill()
+        server.start()
+        wait_for_port(int(address.rpartition(":")[2]), START_SECONDS)
+        return True
 
 
 def read_env(path: Path) -> dict[str, str]:

@@ -183,6 +183,7 @@ def _configure(programs: Programs, directory: Path, environment: Mapping[str, st
 class Minio:
     """A running MinIO and its administrator's key."""
 
+    server: Server
     endpoint: str
     access_key: str
     secret_key: str
@@ -206,7 +207,7 @@ def run_minio(programs: Programs, directory: Path, access_key: str, secret_key: 
     server.start()
     try:
         wait_until(lambda: _is_ready(port), START_SECONDS, "MinIO")
-        yield Minio(f"127.0.0.1:{port}", access_key, secret_key)
+        yield Minio(server, f"127.0.0.1:{port}", access_key, secret_key)
     finally:
         server.stop()
 

@@ -79,15 +79,16 @@ def list_erasures(begin: Begin, before: int | None, limit: int) -> list[tuple[in
         return [(position, _find(tx.erasures, erasure_id)) for position, erasure_id in entries]
 
 
-def record_answer(begin: Begin, sign: Sign, answer: ForgottenBy) -> None:
+def record_answer(begin: Begin, sign: Sign, asked: Collection[str], answer: ForgottenBy) -> None:
     """Store that a service has forgotten a document, and sign the receipt after the last answer. Idempotent.
 
-    The datasets that it names had rows of the document, even if the registry never saw their sources. Raises PermissionDenied for an answer
-    of a service that was not asked, or about a document that is not erased by it: a receipt names only what the registry asked for."""
+    `asked` names the services that are asked to forget. The datasets that an answer names had rows of the document, even if the registry
+    never saw their sources. Raises PermissionDenied for the answer of another service, or about another document: a receipt names only what
+    the registry asked for."""
     with begin() as tx:
         tx.erasures.lock()
-        asked = _find(tx.erasures, answer.erasure_id)
-        if answer.service not in asked.awaits or answer.document_id not in asked.document_ids:
+        erasure = _find(tx.erasures, answer.erasure_id)
+        if answer.service not in asked or answer.document_id not in erasure.document_ids:
             raise PermissionDenied(
                 Reason.BEYOND_THE_REGISTRY,
                 f"{answer.erasure_id} did not ask this service to forget this document; the answer does not count.",

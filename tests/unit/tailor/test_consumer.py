@@ -121,9 +121,14 @@ class Member:
         self.commits: list[tuple[int, int]] = []
         self.position: int | None = 10
         self.first, self.oldest = 10, 0
+        self.paused_partitions: set[TopicPartition] = set()
+        self.polls = 0
 
     def poll(self, timeout_ms: int) -> Mapping[TopicPartition, list[Any]]:
-        """Three offsets of each partition, alternating in time."""
+        """Three offsets of each partition, alternating in time; nothing while they are paused."""
+        self.polls += 1
+        if self.paused_partitions:
+            return {}
         return {
             TopicPartition(TOPIC, number): [
                 _record(number, self.first + step, 2 * (self.first + step) + number) for step in range(3)
@@ -133,6 +138,15 @@ class Member:
 
     def group_metadata(self) -> Any:
         return SimpleNamespace(state=MemberState.STABLE)
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        self.paused_partitions |= set(partitions)
+
+    def paused(self) -> set[TopicPartition]:
+        return set(self.paused_partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        self.paused_partitions -= set(partitions)
 
     def assignment(self) -> set[TopicPartition]:
         return {TopicPartition(TOPIC, number) for number in (0, 1)}
@@ -184,6 +198,20 @@ def test_a_partition_that_moved_away_is_neither_committed_nor_read_from_an_old_p
     assert handled == [(0, 10), (1, 10)]
     assert member.commits == [(0, 11)]
     assert member.sought == {TopicPartition(TOPIC, 0): 11}
+
+
+def test_a_long_batch_is_interrupted_for_polls_and_goes_on_where_it_was() -> None:
+    handled: list[tuple[int, int]] = []
+    member = Member((TopicPartition(TOPIC, 0), 0))
+    topics: dict[str, Handler] = {TOPIC: lambda event: handled.append((event.partition, event.offset))}
+    consumer = Consumer(
+        KafkaSettings(), service="training", topics=topics, producer=MemoryProducer(), batch_seconds=0.0
+    )
+    with ThreadPoolExecutor(1) as pool:
+        consumer.poll_once(member, pool, threading.Event(), Rebalances())
+    assert handled == [(0, 10), (1, 10), (0, 11), (1, 11), (0, 12), (1, 12)]
+    assert member.polls > 1
+    assert member.sought == {} and not member.paused_partitions
 
 
 def _poll(consumer: Consumer, member: Member, rebalances: Rebalances | None = None) -> None:
