@@ -24,7 +24,7 @@ from tailor.events.consumer import Consumer, Handler
 from tailor.events.dead_letters import SqlDeadLetters
 from tailor.events.erased import ERASED, ErasedDocuments
 from tailor.events.faults import Faults
-from tailor.events.gaps import StateGap
+from tailor.events.gaps import PublishGap
 from tailor.events.operations import EventParts, EventServicer
 from tailor.events.outbox import Outbox, prepare_outbox
 from tailor.events.producer import KafkaProducer, Producer
@@ -176,11 +176,11 @@ class Runtime:
         settings: KafkaSettings,
         handlers: Mapping[str, Handler],
         producer: Producer,
-        state_gap: StateGap | None = None,
+        publish_gap: PublishGap | None = None,
     ) -> None:
         """Handle the topics' events in a thread, as one member of the service's group.
 
-        `state_gap` publishes what expired before it was read; by default, a dead letter with a count.
+        `publish_gap` publishes what expired before it was read; by default, a dead letter with a count.
         """
         if self.events.watch is not None:
             self.events.watch.add_shared(handlers)
@@ -193,7 +193,7 @@ class Runtime:
             producer=producer,
             faults=self.faults,
             letters=self.events.letters,
-            state_gap=state_gap,
+            publish_gap=publish_gap,
         )
         self.spawn("consumer", consumer.run)
         kept = [topic for topic in load_topics().values() if topic.name in handlers and topic.unread_retention_hours]

@@ -71,7 +71,7 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
 
 
 def _publisher(key_id: str) -> str | None:
-    """The key whose submissions the caller may see besides events; None for all. The console asks for whoever is signed in there."""
+    """The key whose submissions the caller may see besides events; None for all. The console asks for its visitor."""
     caller = current_caller()
     if caller.kind == "service":
         return key_id or None

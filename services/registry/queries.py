@@ -31,7 +31,7 @@ MAX_SERVED_FACTS = 1000
 OLDEST_RUNNING = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 # Adapters of a leaderboard; the contract names this number.
 MAX_RANKED = 200
-# One rejection with this reason stands for many events; a count beyond this is none that a consumer stated.
+# One rejection with this reason stands for many events; a larger count does not come from a consumer.
 EXPIRED = "EXPIRED"
 MAX_EXPIRED = 10**12
 

@@ -129,7 +129,7 @@ class Connections:
         return ingestion_pb2_grpc.IngestionServiceStub(self.channel("ingestion"))
 
     def events(self, service: str) -> operations_pb2_grpc.EventServiceStub:
-        """What a service could not handle or send. Raises InvalidArgument (UNKNOWN_SERVICE)."""
+        """The events that a service could not handle or send. Raises InvalidArgument (UNKNOWN_SERVICE)."""
         if service not in SERVICES:
             raise InvalidArgument(
                 Reason.UNKNOWN_SERVICE, f"Unknown service {service}. Services: {', '.join(SERVICES)}."

@@ -157,7 +157,7 @@ def broker_errors(
 def to_tailor_error(
     error: KafkaError, *, user: str = "", right: str = "DESCRIBE", topic: str = "", group: str = ""
 ) -> TailorError:
-    """What a kafka-python error means for an operator: five causes, each with its remedy."""
+    """The error for an operator: one of five causes, each with its remedy."""
     name = type(error).__name__
     if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)):
         return too_large(topic)

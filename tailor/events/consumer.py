@@ -41,7 +41,7 @@ from tailor.events.clients import (
 from tailor.events.dead_letters import DeadLetters, NoDeadLetters, place_of
 from tailor.events.envelope import Event, derive_id
 from tailor.events.faults import Faults
-from tailor.events.gaps import GapFinder, StateGap, dead_letter_gap
+from tailor.events.gaps import GapFinder, PublishGap, dead_letter_gap
 from tailor.events.producer import Producer
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
@@ -85,7 +85,7 @@ class Consumer:
         batch_seconds: float = BATCH_SECONDS,
         faults: Faults | None = None,
         letters: DeadLetters | None = None,
-        state_gap: StateGap | None = None,
+        publish_gap: PublishGap | None = None,
     ) -> None:
         self._settings = settings
         self._service = service
@@ -104,7 +104,7 @@ class Consumer:
             self._faults,
             lambda absent: find_unusable(settings, absent, "READ"),
         )
-        self._gaps = GapFinder(state_gap or dead_letter_gap(producer, service), prefix)
+        self._gaps = GapFinder(publish_gap or dead_letter_gap(producer, service), prefix)
 
     def run(self, stop: threading.Event) -> None:
         """Handle events until `stop` is set. Blocks; waits for a lost broker. Raises the errors that must crash the process."""

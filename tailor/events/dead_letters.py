@@ -53,7 +53,7 @@ class EventPlace:
 
 @dataclass(frozen=True)
 class Letter:
-    """One dead letter. `note` is an operator's reason for a skip, `key_id` the key of whoever replayed or skipped it."""
+    """One dead letter. `note` is an operator's reason for a skip, `key_id` the operator's key."""
 
     place: EventPlace
     reason: str
@@ -65,7 +65,7 @@ class Letter:
 
 
 class DeadLetters(Protocol):
-    """What a consumer records and asks."""
+    """The dead letters of a service, as its consumer uses them."""
 
     def add(self, place: EventPlace, error: TailorError) -> None:
         """Record an event that could not be handled. Idempotent. Raises Unavailable without the database."""

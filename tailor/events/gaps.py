@@ -1,7 +1,7 @@
-"""Events that expired before their consumer read them. Kafka skips them without a word; here they are counted and stated.
+"""Events that expired before their consumer read them. Kafka skips them without a word; here they are counted and published.
 
-A gap is what lies between the position of the group and the oldest event that a partition still has. Offsets that are missing in between,
-as in a compacted topic or one with transactions, are no gap.
+A gap is the range between the position of the group and the oldest event that a partition still has. Offsets that are missing between two
+events, as in a compacted topic or one with transactions, do not count.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,14 +37,14 @@ class Gap:
         return self.end - self.first
 
 
-StateGap = Callable[[Gap], None]
+PublishGap = Callable[[Gap], None]
 
 
 class GapFinder:
     """Compares positions with what the partitions still have. For one consumer's thread. `prefix` is that of the topics' names."""
 
-    def __init__(self, state: StateGap, prefix: str = "") -> None:
-        self._state = state
+    def __init__(self, publish: PublishGap, prefix: str = "") -> None:
+        self._publish = publish
         self._prefix = prefix
         self._positions: dict[Any, int] = {}
 
@@ -53,7 +53,7 @@ class GapFinder:
         self._positions.clear()
 
     def forget(self, partitions: Iterable[Any]) -> None:
-        """Forget partitions that moved away: whoever has them now moves their positions."""
+        """Forget partitions that moved away: another member moves their positions now."""
         for partition in partitions:
             self._positions.pop(partition, None)
 
@@ -94,15 +94,15 @@ class GapFinder:
                 gap = Gap(partition.topic.removeprefix(self._prefix), partition.partition, position, start)
                 log.error("events expired", topic=gap.topic, partition=gap.partition, first=gap.first, count=gap.count)
                 EVENTS_EXPIRED.labels(gap.topic).inc(gap.count)
-                self._state(gap)
+                self._publish(gap)
                 self._positions[partition] = found[partition] = start
         return found
 
 
-def dead_letter_gap(producer: Producer, service: str) -> StateGap:
-    """States a gap as one dead letter with a count. Idempotent."""
+def dead_letter_gap(producer: Producer, service: str) -> PublishGap:
+    """Publish a gap as one dead letter with a count. Idempotent."""
 
-    def state(gap: Gap) -> None:
+    def publish(gap: Gap) -> None:
         letter = drafts_pb2.EventDeadLettered(
             topic=gap.topic,
             partition=gap.partition,
@@ -115,16 +115,16 @@ def dead_letter_gap(producer: Producer, service: str) -> StateGap:
         event_id = derive_id("ded", service, gap.topic, gap.partition, gap.first, gap.end)
         producer.send(DEAD_LETTERS, gap.topic, letter, event_id)
 
-    return state
+    return publish
 
 
 def reject_gap(
     producer: Producer, service: str, stage: "documents_pb2.Stage.ValueType", topics: Iterable[str]
-) -> StateGap:
-    """States a gap in topics of documents as a rejection that stands for all of them, and any other gap as a dead letter. Idempotent."""
+) -> PublishGap:
+    """Publish a gap in topics of documents as a rejection that stands for all of them, and any other gap as a dead letter. Idempotent."""
     document_topics, dead_letter = frozenset(topics), dead_letter_gap(producer, service)
 
-    def state(gap: Gap) -> None:
+    def publish(gap: Gap) -> None:
         if gap.topic not in document_topics:
             dead_letter(gap)
             return
@@ -146,4 +146,4 @@ def reject_gap(
         )
         producer.send(REJECTED, document_id, rejection, derive_id("evt", REJECTED, *parts))
 
-    return state
+    return publish

@@ -1,6 +1,6 @@
 """The outbox: events are written in the same transaction as the change they report, and sent afterwards.
 
-An event that the broker will never take is set aside with a reason, in a table of its own, and holds up no other. Events of a topic that is
+An event that the broker will never take is set aside with a reason, in a separate table, and holds up no other. Events of a topic that is
 missing or forbidden wait, and those of other topics pass them.
 """
 

@@ -1,7 +1,7 @@
 """Topics that keep by consumption: their consumer deletes what it has handled, and what it has not handled stays much longer.
 
 Also finds topics whose names are almost those of a topic that outsiders write. Apache Kafka refuses a topic that does not exist; a broker
-that creates topics by itself swallows the documents of whoever misspells one.
+that creates topics by itself swallows the documents of a publisher who misspells one.
 """
 
 import difflib

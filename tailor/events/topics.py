@@ -16,7 +16,7 @@ class Topic:
     """One topic. `retention_hours` is None if it is compacted.
 
     If `unread_retention_hours` is set, the broker keeps events that long, and the consumer deletes those that it handled `retention_hours`
-    ago: the topic keeps by consumption, not by the clock alone.
+    ago: the topic keeps by consumption, not only by the clock.
     """
 
     name: str

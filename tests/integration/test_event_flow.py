@@ -1,4 +1,4 @@
-"""Nothing stops the flow of events, and nothing goes silently: on the embedded broker where it can show it, and on Apache Kafka."""
+"""Nothing stops the flow of events, and nothing goes silently: on the embedded broker as far as it goes, and on Apache Kafka."""
 
 import threading
 import time
@@ -183,7 +183,9 @@ def test_every_submitted_event_is_handled_or_stated_as_expired(
     admin.delete_records({partition: 4})
     state = reject_gap(producer, "ingestion", documents_pb2.STAGE_INGESTION, [topic])
     for _ in range(2):
-        consumer = Consumer(settings, service=group, topics={topic: handled.append}, producer=producer, state_gap=state)
+        consumer = Consumer(
+            settings, service=group, topics={topic: handled.append}, producer=producer, publish_gap=state
+        )
         with running(consumer.run):
             _wait(lambda: [event.offset for event in handled] == [4, 5])
             time.sleep(1)

@@ -1,4 +1,4 @@
-"""What a gRPC door accepts can be sent as an event: every field is bounded, in one table."""
+"""Every field that a gRPC door accepts can be sent in an event: one table bounds them."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""What a publisher may ask about its own documents."""
+"""Columns that publishers ask for: ids, keys, and later rejections."""
 
 import sqlalchemy as sa
 from alembic import op
