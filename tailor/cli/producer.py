@@ -9,7 +9,6 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 
 from tailor.cli.records import Record
 from tailor.errors import Reason, TailorError, Unavailable
-from tailor.events.clients import find_unusable, to_tailor_error
 from tailor.settings import KafkaSettings
 
 ACK_SECONDS = 60.0
@@ -63,6 +62,9 @@ class KafkaRecordProducer(RecordProducer):
 
     def _failed(self, error: KafkaError, topic: str = "") -> TailorError:
         """The error for a publisher: it names the topic and the right that is missing."""
+        # Late, because services' metrics come with it.
+        from tailor.events.clients import find_unusable, to_tailor_error
+
         if isinstance(error, KafkaTimeoutError) and topic:
             with suppress(Unavailable):
                 unusable = find_unusable(self._settings, [topic], "WRITE")

@@ -103,7 +103,7 @@ class KafkaProducer(Producer):
             return self._client
 
     def _abandon(self, client: Any) -> None:
-        """Have the next send open another client: after a fatal error, such as a right that was missing at the start, this one sends nothing."""
+        """Have the next send open another client. After a fatal error, such as a right missing at the start, this one sends nothing."""
         with self._lock:
             if self._reopen is None or self._client is not client:
                 return
