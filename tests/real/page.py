@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -55,6 +56,15 @@ def let_administrator_use_scram(tables: Mapping[str, Mapping[str, Any]]) -> None
     with closing(KafkaAdminClient(**arguments)) as admin:
         upsertion = UserScramCredentialUpsertion("admin", ScramMechanism.SCRAM_SHA_512, kafka["admin_password"])
         assert admin.alter_user_scram_credentials([upsertion]) == {"admin": None}
+
+
+def can_sign_in_by_scram() -> bool:
+    """True if kcat is installed with a librdkafka that Kafka 4 admits by SCRAM: 2.6.1 or newer."""
+    if shutil.which("kcat") is None:
+        return False
+    answer = subprocess.run(["kcat", "-V"], capture_output=True, text=True, check=False)
+    version = re.search(r"librdkafka (\d+)\.(\d+)\.(\d+)", answer.stdout + answer.stderr)
+    return version is not None and tuple(map(int, version.groups())) >= (2, 6, 1)
 
 
 def checkout(folder: Path) -> Path:

@@ -164,6 +164,25 @@ def test_publishers_reach_their_listener_only_and_the_console_reaches_none(tree:
     assert "tailor/client" not in json.dumps(policy)
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_replicas_with_stable_names_are_static_members_of_their_groups(tree: Path, overlay: str) -> None:
+    folder = tree / "overlays" / f"stable-{overlay}"
+    folder.mkdir(exist_ok=True)
+    kustomization = {"resources": [f"../{overlay}"], "components": ["../../components/stable-members"]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    documents = render(tree, folder.name)
+    for document in documents:
+        kubernetes_validate.validate(document, SCHEMAS, strict=True)
+    sets = {each["metadata"]["name"]: each for each in documents if each["kind"] == "StatefulSet"}
+    assert {"ingestion", "anonymization", "registry"} == set(sets) & set(SERVICES)
+    for name in ("ingestion", "anonymization", "registry"):
+        environment = sets[name]["spec"]["template"]["spec"]["containers"][0]["env"]
+        member = next(entry for entry in environment if entry["name"] == "TAILOR_KAFKA_GROUP_INSTANCE_ID")
+        assert member["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    replicas = {name: sets[name]["spec"]["replicas"] for name in ("ingestion", "anonymization", "registry")}
+    assert set(replicas.values()) == ({2} if overlay == "prod" else {1})
+
+
 def test_training_may_make_jobs_in_its_namespace_and_nothing_more(tree: Path) -> None:
     documents = render(tree, "prod")
     assert not [each for each in documents if each["kind"].startswith("ClusterRole")]
