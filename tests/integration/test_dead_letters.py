@@ -47,7 +47,7 @@ class Service:
             sleep=self.sleep,
             letters=self.letters,
         )
-        self.sleep_once: Callable[[], None] = lambda: None
+        self.sleep_once: Callable[[], object] = lambda: None
         set_caller(Caller("key", "olga", "ROLE_OPERATOR", key_id="key_1"))
 
     def handle(self, event: Event) -> None:
@@ -67,11 +67,13 @@ class Service:
         return list(self.calls.ListDeadLetters(request, CONTEXT).dead_letters)
 
     def replay(self, **fields: Any) -> operations_pb2.DeadLetter:
-        request = operations_pb2.ReplayDeadLetterRequest(**{"topic": TOPIC, "offset": 7} | fields)
+        named: dict[str, Any] = {"topic": TOPIC, "offset": 7} | fields
+        request = operations_pb2.ReplayDeadLetterRequest(**named)
         return self.calls.ReplayDeadLetter(request, CONTEXT).dead_letter
 
     def skip(self, reason: str = "poison", **fields: Any) -> operations_pb2.DeadLetter:
-        request = operations_pb2.SkipEventRequest(**{"topic": TOPIC, "offset": 7, "reason": reason} | fields)
+        named: dict[str, Any] = {"topic": TOPIC, "offset": 7, "reason": reason} | fields
+        request = operations_pb2.SkipEventRequest(**named)
         return self.calls.SkipEvent(request, CONTEXT).dead_letter
 
 
@@ -101,7 +103,7 @@ def test_an_invalid_event_is_listed_with_its_reason_and_replayed_after_its_cause
 
 def test_a_skip_moves_past_an_event_that_is_retried_and_keeps_the_reason(service: Service) -> None:
     service.refusal = Unavailable(Reason.DATABASE_UNAVAILABLE, "down")
-    service.sleep_once = lambda: bool(service.skip("the run it names never existed")) and None
+    service.sleep_once = lambda: service.skip("the run it names never existed")
     assert service.consume()
     assert service.handled == []
     (letter,) = service.list(include_closed=True)

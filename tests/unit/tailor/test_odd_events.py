@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -107,7 +108,7 @@ def test_every_topic_of_every_group_is_covered() -> None:
 def test_a_nul_and_an_impossible_time_are_invalid_and_an_unknown_enum_value_is_carried_through() -> None:
     for odd in (
         documents_pb2.DocumentRejected(document_id="doc_\0"),
-        drafts_pb2.DraftCreated(draft_id="drf_1", create_time={"seconds": 2**61}),
+        drafts_pb2.DraftCreated(draft_id="drf_1", create_time=Timestamp(seconds=2**61)),
     ):
         with pytest.raises(InvalidArgument) as caught:
             decode(Event("t", "k", odd.SerializeToString()), type(odd))
