@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tailor.errors import TailorError
@@ -48,7 +49,7 @@ class Faults:
             is_new = known != fault or now - logged_at >= REPEAT_SECONDS
             self._faults[part] = (fault, now if is_new else logged_at)
         if known is not None and known.reason != fault.reason:
-            FAULTS.labels(part, known.reason).set(0)
+            _forget(known)
         FAULTS.labels(part, fault.reason).set(1)
         if is_new:
             title = "waiting" if fault.waits else "notice"
@@ -59,10 +60,16 @@ class Faults:
         with self._lock:
             known, _ = self._faults.pop(part, (None, 0.0))
         if known is not None:
-            FAULTS.labels(part, known.reason).set(0)
+            _forget(known)
             log.info("works again", part=part, reason=known.reason)
 
     def all(self) -> Sequence[Fault]:
         """The faults, by part."""
         with self._lock:
             return [fault for _, (fault, _) in sorted(self._faults.items())]
+
+
+def _forget(fault: Fault) -> None:
+    """Remove a fault's series: parts come and go with specialists and topics."""
+    with suppress(KeyError):
+        FAULTS.remove(fault.part, fault.reason)

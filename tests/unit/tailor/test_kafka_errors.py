@@ -15,6 +15,7 @@ from kafka.errors import (
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
+from prometheus_client import REGISTRY
 
 from tailor.errors import Reason, TailorError
 from tailor.events.availability import RECHECK_SECONDS, Availability
@@ -24,6 +25,7 @@ from tailor.events.clients import (
     RightMissing,
     _login_failures,
     broker_errors,
+    topic_missing,
     wait_for_broker,
 )
 from tailor.events.faults import REPEAT_SECONDS, Faults
@@ -157,3 +159,13 @@ def test_a_refusal_that_leaves_nothing_to_read_is_raised() -> None:
         available.refuse(_refusal(TOPIC))
     with pytest.raises(RightMissing):
         available.refuse(_refusal())
+
+
+def test_a_fault_is_a_metric_while_it_lasts_and_a_notice_does_not_wait() -> None:
+    faults, labels = Faults(), {"part": "metric", "reason": "KAFKA_UNAVAILABLE"}
+    faults.report("metric", BrokerLost(Reason.KAFKA_UNAVAILABLE, "The broker is away."))
+    assert REGISTRY.get_sample_value("tailor_fault", labels) == 1
+    faults.clear("metric")
+    assert REGISTRY.get_sample_value("tailor_fault", labels) is None
+    faults.notice("metric", topic_missing([TOPIC]))
+    assert [fault.waits for fault in faults.all()] == [False]
