@@ -128,7 +128,7 @@ class Runtime:
 
     def ready(self) -> None:
         """Report the service as healthy from now on."""
-        self._ready = True
+        self._ready, self._waiting_for = True, None
         for server in self._servers:
             server.set_serving(True)
         log.info("ready")
