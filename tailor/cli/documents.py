@@ -1,6 +1,5 @@
 """`tailor documents`: the state of published documents, and the way from one to its rows."""
 
-import re
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -15,13 +14,13 @@ from tailor.cli.calls import first, pages, unary
 from tailor.cli.connections import Connections
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession, session_of
 from tailor.errors import NotFound, Reason
 from tailor.wire import to_labels, to_selection
 
 COLUMNS = ("document", "version", "kind", "format", "characters", "source", "personal values", "state")
 
-DOCUMENT_ID = re.compile(r"doc_[0-9a-f]{32}")
+OPAQUE = "doc_"
 
 app = typer.Typer(name="documents")
 
@@ -58,13 +57,29 @@ def show(
     `tailor rows NAME --document ID` leads back. Only ingestion knows your own id, and it must be given exactly.
     """
     session = session_of(context)
-    if DOCUMENT_ID.fullmatch(document):
-        item, learning = _find_document(session.connections, document, specialist)
-        shown = {"document": to_dict(item.anonymized), "specialists": learning}
-        session.output.emit(shown, lambda console: _print_document(console, item, learning))
-        return
-    request = ingestion_pb2.GetSubmissionRequest(external_id=document)
-    answer = unary("ingestion", session.connections.ingestion.GetSubmission, request)
+    if document.startswith(OPAQUE):
+        try:
+            item, learning = _find_document(session.connections, document, specialist)
+        except NotFound:
+            # A publisher's own id may begin so too.
+            _show_submissions(session, document, specialist)
+            return
+        result = {"document": to_dict(item.anonymized), "specialists": learning}
+        session.output.emit(result, lambda console: _print_document(console, item, learning))
+    else:
+        _show_submissions(session, document, specialist)
+
+
+def _show_submissions(session: CommandSession, own_id: str, specialist: str) -> None:
+    """Show what became of each submission under a publisher's own id. Raises NotFound (UNKNOWN_DOCUMENT)."""
+    request = ingestion_pb2.GetSubmissionRequest(external_id=own_id)
+    try:
+        answer = unary("ingestion", session.connections.ingestion.GetSubmission, request)
+    except NotFound:
+        raise NotFound(
+            Reason.UNKNOWN_DOCUMENT,
+            "Nothing was published under this id, ingestion has not read it yet, or your key may not see it. Check the id and the topic.",
+        ) from None
     accepted = next((item for item in answer.submissions if item.version), None)
     found = _anonymized(session.connections, accepted.document_id, specialist) if accepted else None
     result = {
