@@ -220,9 +220,12 @@ class Runtime:
             self._published = PublishedRevisions(lambda: self.wait_for("registry", lambda: ask_registry(channel)))
         self.read_table(settings, topic, self._published.checked(apply))
 
-    def erased_documents(self, settings: KafkaSettings) -> ErasedDocuments:
-        """The ids of erased documents, which a thread keeps up to date. Blocks until all existing erasures are known."""
-        erased = ErasedDocuments()
+    def erased_documents(self, settings: KafkaSettings, patience_seconds: float = 0.0) -> ErasedDocuments:
+        """The ids of erased documents, which a thread keeps up to date. Blocks until all existing erasures are known.
+
+        A service that drops what is erased without a word gives `patience_seconds`, to wait for a lift that is on its way.
+        """
+        erased = ErasedDocuments(patience_seconds)
         self.read_table(settings, ERASED, erased.apply)
         return erased
 
