@@ -39,6 +39,8 @@ EXPLAINED = {
     Reason.CONTAINER_NOT_MADE: "Kubernetes could not create the worker's container; the message has its reason.",
     Reason.UNIMPLEMENTED: "The service does not have this call; it may be of another version. Update it.",
     Reason.DATASET_ERASED: "The dataset was superseded because a document was erased. Train on the newer dataset.",
+    Reason.EVENTS_SET_ASIDE: "The broker will never take some events of the outbox. `tailor events dead` lists them; `tailor events replay` sends them again after the cause is mended.",
+    Reason.KAFKA_RIGHT_MISSING: "The service's Kafka user lacks a right; the message names the right and the topic or group. Grant it with `python -m deploy.init.topics`, or add the ACL by hand. The service goes on by itself.",
     Reason.EVALUATION_FAILED: "The candidate could not be measured. `tailor adapters` and evaluation's log say why; then `tailor evaluate ADAPTER`.",
     Reason.IMAGE_NOT_PULLED: "Kubernetes could not pull the worker's image. Check its name and the pull secret.",
     Reason.INVALID_HEADER: "A header of the safetensors file or the request is malformed.",

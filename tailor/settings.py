@@ -41,6 +41,11 @@ class KafkaSettings(BaseSettings):
     # Module whose KafkaProducer and KafkaConsumer are used; a stand-in can make up for a broker's defects.
     kafka_client_module: str = "kafka"
 
+    @property
+    def kafka_user(self) -> str:
+        """The user that the broker knows this client by; empty without SASL."""
+        return self.kafka_sasl_username or "" if self.kafka_security_protocol.startswith("SASL") else ""
+
     def kafka_arguments(self) -> dict[str, object]:
         """The connection arguments of every kafka-python client."""
         return {
@@ -48,6 +53,11 @@ class KafkaSettings(BaseSettings):
             "security_protocol": self.kafka_security_protocol,
             **(self._sasl_arguments() if self.kafka_security_protocol.startswith("SASL") else {}),
             **self._tls_arguments(),
+            # kafka-python's defaults wait up to 30 s before they try a broker that has returned.
+            "reconnect_backoff_ms": 100,
+            "reconnect_backoff_max_ms": 1_000,
+            "request_timeout_ms": 15_000,
+            "bootstrap_timeout_ms": 5_000,
         }
 
     def _sasl_arguments(self) -> dict[str, object]:

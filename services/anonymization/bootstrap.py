@@ -22,7 +22,9 @@ from services.anonymization.vault.subjects import SubjectIndex
 from services.anonymization.vault.true_values import TrueValueFinder
 from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1.anonymization_pb2_grpc import add_AnonymizationServiceServicer_to_server
+from tailor.api.events.v1 import documents_pb2
 from tailor.events.erased import ERASED, LIFT_SECONDS, forgetting
+from tailor.events.gaps import reject_gap
 from tailor.keys import decode_key
 from tailor.runtime import Runtime
 from tailor.storage.s3 import S3Store
@@ -58,5 +60,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         publisher=publish, anonymizer=anonymizer, language_of=language_of
     )  # fmt: skip
     ingested = on_ingested(pass_document, quarantine, runtime.erased_documents(settings, LIFT_SECONDS))
-    runtime.consume(settings, {INGESTED: ingested, ERASED: forgetting("anonymization", forget, producer)}, producer)
+    topics = {INGESTED: ingested, ERASED: forgetting("anonymization", forget, producer)}
+    expired = reject_gap(producer, runtime.name, documents_pb2.STAGE_ANONYMIZATION, (INGESTED,))
+    runtime.consume(settings, topics, producer, expired)
     runtime.ready()

@@ -55,6 +55,7 @@ class Permission(StrEnum):
     ERASURES = "erasures"
     SYNTHESES = "syntheses"
     REVIEW_SAMPLES = "review samples"
+    SUBMISSIONS = "submissions"
 
 
 _READER = {Permission.FLOW, Permission.DOCUMENTS, Permission.AUDIT, Permission.TRACE, Permission.TRACE_DOCUMENTS}
@@ -67,6 +68,7 @@ _ENGINEER = _READER | {
     Permission.ASK,
     Permission.READ_DRAFT,
     Permission.SYNTHESES,
+    Permission.SUBMISSIONS,
 }
 # The same as the contracts' `access` options; a test compares them.
 ADMITTED: Mapping[Role, frozenset[Permission]] = {

@@ -31,7 +31,7 @@ from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
 from tailor.rpc.methods import named_methods
-from tailor.wire import to_datetime
+from tailor.wire import enum_name, to_datetime
 from tailor.words import Labels, Selection
 
 Context = grpc.ServicerContext
@@ -317,7 +317,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             )
         terms = KeyTerms(
             name=request.name,
-            role=common_pb2.Role.Name(request.role),
+            role=enum_name(common_pb2.Role, request.role),
             specialists=tuple(request.specialists),
             methods=named_methods(request.methods, request.role),
             calls_per_minute=request.calls_per_minute,

@@ -10,6 +10,7 @@ import grpc
 
 from tailor.api.anonymization.v1 import anonymization_pb2_grpc
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
+from tailor.api.events.v1 import operations_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc
 from tailor.api.registry.v1 import registry_pb2_grpc
 from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
@@ -126,6 +127,14 @@ class Connections:
     def ingestion(self) -> ingestion_pb2_grpc.IngestionServiceStub:
         """Large documents."""
         return ingestion_pb2_grpc.IngestionServiceStub(self.channel("ingestion"))
+
+    def events(self, service: str) -> operations_pb2_grpc.EventServiceStub:
+        """The events that a service could not handle or send. Raises InvalidArgument (UNKNOWN_SERVICE)."""
+        if service not in SERVICES:
+            raise InvalidArgument(
+                Reason.UNKNOWN_SERVICE, f"Unknown service {service}. Services: {', '.join(SERVICES)}."
+            )
+        return operations_pb2_grpc.EventServiceStub(self.channel(service))
 
     def client(self) -> TailorClient:
         """The client that callers use."""

@@ -23,12 +23,12 @@ def describe(estimate: models_pb2.Estimate, sign: str = "") -> str:
 
 def decision_of(decision: "registry_pb2.Decision.ValueType") -> str:
     """The gate's decision as a word; `not evaluated` before the first evaluation."""
-    return short_enum(registry_pb2.Decision.Name(decision), "DECISION_").replace("unspecified", "not evaluated")
+    return short_enum(registry_pb2.Decision, decision, "DECISION_").replace("unspecified", "not evaluated")
 
 
 def state_of(state: "registry_pb2.AdapterState.ValueType") -> str:
     """The state of an adapter as a word, the same as on every page."""
-    return short_enum(registry_pb2.AdapterState.Name(state), "ADAPTER_STATE_")
+    return short_enum(registry_pb2.AdapterState, state, "ADAPTER_STATE_")
 
 
 def print_verdict(
@@ -53,7 +53,7 @@ def print_adapter(console: Console, item: registry_pb2.CatalogueAdapter) -> None
 
 def describe_decision(decision: registry_pb2.OperatorDecision) -> str:
     """Who decided what, when and why."""
-    kind = short_enum(registry_pb2.OperatorDecisionKind.Name(decision.kind), "OPERATOR_DECISION_KIND_")
+    kind = short_enum(registry_pb2.OperatorDecisionKind, decision.kind, "OPERATOR_DECISION_KIND_")
     verdict = f" (verdict: {decision_of(decision.verdict)})" if decision.verdict else ""
     who = decision.key_id or "the console's operator"
     when = decision.create_time.ToDatetime().isoformat(sep=" ", timespec="minutes")

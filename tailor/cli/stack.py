@@ -10,10 +10,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tailor.api.events.v1.operations_pb2 import GetEventStatusRequest
 from tailor.cli import own_stores
-from tailor.cli.connections import Connections
+from tailor.cli.calls import unary
+from tailor.cli.connections import SERVICES, Connections
+from tailor.cli.messages import to_dict
 from tailor.cli.output import table
 from tailor.cli.session import session_of
+from tailor.errors import TailorError
 
 if TYPE_CHECKING:
     from tailor.local.stack import Connection
@@ -95,6 +99,8 @@ def status(context: typer.Context) -> None:
     else:
         snapshot = stack.status(session.connections.state_dir)
         document = describe(snapshot) if snapshot else {"running": False, "ready": False, "components": []}
+    if document["running"]:
+        _add_faults(session.connections, document)
     session.output.emit(document, lambda console: console.print(_components(document)))
     if not document["ready"]:
         raise typer.Exit(1)
@@ -180,6 +186,24 @@ def _describe_broker(place: "Connection") -> str:
 def _check_services(connections: Connections) -> dict[str, Any]:
     parts = [_check_service(connections, service, address) for service, address in connections.named.items()]
     return {"running": True, "ready": all(part["state"] == "serving" for part in parts), "components": parts}
+
+
+def _add_faults(connections: Connections, document: dict[str, Any]) -> None:
+    """Add to each service what does not work in it. A service with a part that waits is not ready."""
+    for part in document["components"]:
+        if part["name"] not in SERVICES or part["state"] not in ("ready", "serving"):
+            continue
+        try:
+            stub = connections.events(part["name"])
+            status = unary(part["name"], stub.GetEventStatus, GetEventStatusRequest(), HEALTH_SECONDS)
+        except TailorError:
+            # The part's state already says whether it answers; an older one has no such call.
+            continue
+        part["faults"] = [to_dict(fault) for fault in status.faults]
+        part["backlogs"] = [to_dict(backlog) for backlog in status.backlogs]
+        part["detail"] = " ".join(f"{fault.part}: {fault.reason}. {fault.message}" for fault in status.faults)
+        if any(fault.waits for fault in status.faults):
+            part["state"], document["ready"] = "waiting", False
 
 
 def _check_service(connections: Connections, service: str, address: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ NAME = "{name}"
 READ_BACK_SECONDS = 15.0
 READ_BACK_PAUSE_SECONDS = 0.2
 
-Operation = Literal["READ", "WRITE"]
+Operation = Literal["READ", "WRITE", "DELETE"]
 Kind = Literal["TOPIC", "GROUP"]
 
 
@@ -109,6 +109,9 @@ def rules(topics: Iterable[Topic], names: KafkaNames) -> list[AccessRule]:
             writers = names.publishers if producer == PUBLISHER else (producer,)
             wanted |= {AccessRule(writer, "WRITE", "TOPIC", name) for writer in writers}
         wanted |= {AccessRule(consumer, "READ", "TOPIC", name) for consumer in topic.consumers}
+        if topic.unread_retention_hours:
+            # Its consumer deletes what it has handled.
+            wanted |= {AccessRule(consumer, "DELETE", "TOPIC", name) for consumer in topic.consumers}
         # The group of a service has its name.
         groups = [consumer for consumer, delivery in topic.consumers.items() if delivery in ("shared", "both")]
         wanted |= {AccessRule(consumer, "READ", "GROUP", names.group_prefix + consumer) for consumer in groups}

@@ -25,17 +25,23 @@ from kafka.structs import MemberState
 from tailor import wire
 from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import TailorError
+from tailor.events.availability import Availability
 from tailor.events.clients import (
     IDLE_SECONDS,
     POLL_MS,
     GroupChanged,
     IdlePause,
+    RightMissing,
     broker_errors,
+    find_unusable,
     open_consumer,
     to_event,
     wait_for_broker,
 )
+from tailor.events.dead_letters import DeadLetters, NoDeadLetters, place_of
 from tailor.events.envelope import Event, derive_id
+from tailor.events.faults import Faults
+from tailor.events.gaps import GapFinder, PublishGap, dead_letter_gap
 from tailor.events.producer import Producer
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
@@ -47,12 +53,15 @@ log = get_logger(__name__)
 Handler = Callable[[Event], None]
 
 DEAD_LETTERS = "event.dead_lettered.v1"
+PART = "consumer"
 MAX_ATTEMPTS = 10
 FIRST_RETRY_SECONDS = 0.4
 MAX_RETRY_SECONDS = 30.0
 MAX_DEAD_LETTERS_IN_A_ROW = 50
 # While the group is being joined, a poll does nothing else.
 JOIN_MS = 500
+# A client whose broker is away would wait much longer to leave its group.
+CLOSE_MS = 2_000
 # A rebalance waits this long for the event at work. Longer handlers go on while the member polls, and joins with them unfinished.
 FINISH_SECONDS = 20.0
 # Then a batch is interrupted for a poll, so that other members wait for an event and not for all of a batch.
@@ -74,6 +83,9 @@ class Consumer:
         producer: Producer,
         sleep: Callable[[float], None] | None = None,
         batch_seconds: float = BATCH_SECONDS,
+        faults: Faults | None = None,
+        letters: DeadLetters | None = None,
+        publish_gap: PublishGap | None = None,
     ) -> None:
         self._settings = settings
         self._service = service
@@ -83,20 +95,33 @@ class Consumer:
         self._batch_seconds = batch_seconds
         self._dead_in_a_row = 0
         self._pause = IdlePause()
+        self._group = settings.kafka_group_prefix + service
+        self._faults = faults or Faults()
+        self._letters = letters or NoDeadLetters()
+        prefix = settings.kafka_topic_prefix
+        self._available = Availability(
+            [prefix + topic for topic in topics],
+            self._faults,
+            lambda absent: find_unusable(settings, absent, "READ"),
+        )
+        self._gaps = GapFinder(publish_gap or dead_letter_gap(producer, service), prefix)
 
     def run(self, stop: threading.Event) -> None:
         """Handle events until `stop` is set. Blocks; waits for a lost broker. Raises the errors that must crash the process."""
         while not stop.is_set():
-            with wait_for_broker(stop):
-                self._session(stop)
+            with wait_for_broker(stop, self._faults, PART):
+                try:
+                    self._session(stop)
+                except RightMissing as error:
+                    self._available.refuse(error)
 
     def _session(self, stop: threading.Event) -> None:
         """Handle events from the committed offsets on, with one client."""
-        prefix = self._settings.kafka_topic_prefix
         rebalances = Rebalances()
+        self._gaps.reset()
         client = open_consumer(
             self._settings,
-            group_id=self._settings.kafka_group_prefix + self._service,
+            group_id=self._group,
             client_id=self._service,
             group_instance_id=self._settings.kafka_group_instance_id or None,
             partition_assignment_strategy=(CooperativeStickyAssignor(),),
@@ -105,22 +130,34 @@ class Consumer:
             fetch_max_bytes=FETCH_MAX_BYTES,
         )
         try:
-            with broker_errors():
-                client.subscribe([prefix + topic for topic in self._handlers], listener=rebalances)
+            with broker_errors(self._settings, right="READ", group=self._group):
+                client.subscribe(self._available.readable(), listener=rebalances)
                 # Learn of the partitions before joining. A member that learns of them later joins again, and if a poll ends before
                 # that is done, kafka-python believes that it has joined and reads nothing.
-                client.topics()
+                self._available.note(client.topics())
             with ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{self._service}-handler") as pool:
-                while not stop.is_set():
+                while not (stop.is_set() or self._has_other_topics(client)):
                     self.poll_once(client, pool, stop, rebalances)
         finally:
-            client.close(autocommit=False)
+            client.close(autocommit=False, timeout_ms=CLOSE_MS)
+
+    def _has_other_topics(self, client: Any) -> bool:
+        """True if a topic that could not be read can be tried again, with a new subscription."""
+        if not self._available.is_due():
+            return False
+        with broker_errors(self._settings):
+            return self._available.has_changed(client.topics())
 
     def poll_once(self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event, rebalances: "Rebalances") -> None:
         """Poll, then handle and commit what arrived, one event after the other."""
-        with broker_errors():
+        with broker_errors(self._settings, right="READ", group=self._group):
             batches = client.poll(timeout_ms=_poll_ms(client))
+            self._gaps.forget(rebalances.revoked)
+            if _is_member(client):
+                for partition, offset in self._gaps.follow(client, client.assignment(), batches).items():
+                    _commit(client, partition, offset)
         if _is_member(client):
+            self._faults.clear(PART)
             self._pause.after(batches, stop)
         rebalances.revoked.clear()
         unhandled, polled = _first_offsets(batches), time.monotonic()
@@ -131,7 +168,9 @@ class Consumer:
                 polled = time.monotonic()
             is_handled = not rebalances.revoked and self._handle_and_commit(client, pool, stop, rebalances, record)
             if is_handled:
-                unhandled[kafka.TopicPartition(record.topic, record.partition)] = record.offset + 1
+                partition = kafka.TopicPartition(record.topic, record.partition)
+                unhandled[partition] = record.offset + 1
+                self._gaps.advance(partition, record.offset + 1)
             if not is_handled or rebalances.revoked:
                 # A partition that moved away, even if it came back, continues from its committed offset.
                 _seek(client, {each: offset for each, offset in unhandled.items() if each not in rebalances.revoked})
@@ -170,7 +209,7 @@ class Consumer:
 
         try:
             retry(
-                lambda: self._handlers[event.topic](event),
+                lambda: self._handle_or_skip(event),
                 stop=stop,
                 attempts=MAX_ATTEMPTS,
                 initial_seconds=FIRST_RETRY_SECONDS,
@@ -184,12 +223,29 @@ class Consumer:
             if error.retryable:
                 log_retry(error, MAX_ATTEMPTS)
                 raise
-            self._dead_letter(event, error)
+            retry(
+                lambda error=error: self._dead_letter(event, error),  # type: ignore[misc]
+                stop=stop,
+                attempts=MAX_ATTEMPTS,
+                on_wait=log_retry,
+                sleep=self._sleep,
+            )
+            self._count_dead_letter(event)
         else:
             self._dead_in_a_row = 0
             EVENTS.labels(event.topic, "handled").inc()
         EVENT_SECONDS.labels(event.topic).observe(time.monotonic() - started)
         return True
+
+    def _handle_or_skip(self, event: Event) -> None:
+        """Handle an event, unless an operator moved past it. Asked before each attempt, so that a skip also ends retries."""
+        if self._letters.is_skipped(place_of(event)):
+            EVENTS.labels(event.topic, "skipped").inc()
+            log.warning(
+                "event skipped by an operator", topic=event.topic, partition=event.partition, offset=event.offset
+            )
+            return
+        self._handlers[event.topic](event)
 
     def _dead_letter(self, event: Event, error: TailorError) -> None:
         log.error(
@@ -199,7 +255,7 @@ class Consumer:
             offset=event.offset,
             reason=error.reason,
         )
-        EVENTS.labels(event.topic, "dead_lettered").inc()
+        self._letters.add(place_of(event), error)
         letter = drafts_pb2.EventDeadLettered(
             topic=event.topic,
             partition=event.partition,
@@ -210,6 +266,9 @@ class Consumer:
         )
         event_id = derive_id("ded", self._service, event.topic, event.partition, event.offset, event.timestamp_ms)
         self._producer.send(DEAD_LETTERS, event.topic, letter, event_id)
+
+    def _count_dead_letter(self, event: Event) -> None:
+        EVENTS.labels(event.topic, "dead_lettered").inc()
         self._dead_in_a_row += 1
         if self._dead_in_a_row > MAX_DEAD_LETTERS_IN_A_ROW:
             raise RuntimeError(

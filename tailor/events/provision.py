@@ -55,7 +55,7 @@ def topic_configs(topic: Topic, plan: TopicPlan) -> dict[str, str]:
     if topic.retention_hours is None:
         return configs
     return configs | {
-        "retention.ms": str(topic.retention_hours * HOUR_MS),
+        "retention.ms": str((topic.kept_hours or 0) * HOUR_MS),
         # Kafka deletes only whole segments, so roll them often: raw text must not outlive its retention in an open segment.
         "segment.ms": str(min(24, max(1, topic.retention_hours // 4)) * HOUR_MS),
         # The retention counts from the arrival. By the producer's time, a record that was copied from elsewhere would be deleted at once.

@@ -12,6 +12,8 @@ from tests.real.fetch import Missing, fetch, folder
 # Events, storage, outbox, topics and their access; then the flow end to end, erasure, access and training's survival.
 TESTS = (
     "tests/integration/test_events.py",
+    "tests/integration/test_event_flow.py",
+    "tests/integration/test_kafka_connect.py",
     "tests/integration/test_kafka_access.py",
     "tests/integration/test_kafka_cluster.py",
     "tests/integration/test_outbox.py",

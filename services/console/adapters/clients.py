@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.console.adapters.submissions import submission_finder
 from services.console.domain import Judgement, KeyTerms, Page, Question, Role, RowQuery, Visitor
 from services.console.ports import (
     AnswerSource,
@@ -393,6 +394,7 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         get_evaluation=get_evaluation,
         compare_evaluations=compare_evaluations,
         count_near_duplicates=count_near_duplicates,
+        get_submission=submission_finder(channels["ingestion"]),
         is_healthy=HealthClient(channels).is_healthy,
     )
     return services, list(channels.values())

@@ -32,6 +32,7 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2
+from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
@@ -847,11 +848,19 @@ class World:
         )
     )
     unhealthy: set[str] = field(default_factory=set)
+    submissions: dict[str, list[ingestion_pb2.Submission]] = field(default_factory=dict)
+    asked_submissions: list[tuple[str, str]] = field(default_factory=list)
 
     def count_near_duplicates(self, specialist: str) -> synthetic_pb2.CountNearDuplicatesResponse:
         if self.near is None:
             raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
         return self.near
+
+    def get_submission(self, external_id: str, key_id: str) -> ingestion_pb2.GetSubmissionResponse:
+        self.asked_submissions.append((external_id, key_id))
+        if external_id not in self.submissions:
+            raise NotFound(Reason.UNKNOWN_DOCUMENT, "Nothing was published under this id.")
+        return ingestion_pb2.GetSubmissionResponse(submissions=self.submissions[external_id])
 
     def services(self) -> Services:
         return Services(
@@ -867,6 +876,7 @@ class World:
             compare_evaluations=self.evaluation.compare,
             count_near_duplicates=self.count_near_duplicates,
             is_healthy=lambda service: service not in self.unhealthy,
+            get_submission=self.get_submission,
         )
 
     def browser(self, base_url: str = "http://testserver") -> TestClient:

@@ -87,7 +87,7 @@ def test_creates_every_topic_as_the_list_says() -> None:
             assert created["configs"]["cleanup.policy"] == "compact"
             assert "retention.ms" not in created["configs"]
         else:
-            assert created["configs"]["retention.ms"] == str(topic.retention_hours * 3_600_000)
+            assert created["configs"]["retention.ms"] == str((topic.kept_hours or 0) * 3_600_000)
             assert created["configs"]["message.timestamp.type"] == "LogAppendTime"
 
 
