@@ -27,9 +27,12 @@ from services.anonymization.recognise.paragraphs import batches, paragraphs
 from services.anonymization.recognise.recognisers.layout import LayoutRecogniser
 from services.anonymization.recognise.technical import technicality
 from services.anonymization.recognise.tokens import starts_sentence, tokenise
+from services.anonymization.recognise.truecase import Truecaser
 from services.anonymization.recognise.word_votes import NAMES, WordVotes
 from tailor.errors import FailedPrecondition, Reason
 
+# The share of capital letters in a text that is written in capitals.
+SHOUTED = 0.6
 CACHE_SIZE = 20_000
 SMALL_CACHE_SIZE = 64
 DEFAULT_REGIONS = ("GB", "US", "DE", "FR")
@@ -59,6 +62,7 @@ class Analyzer:
         self._lock = threading.Lock()
         self._layout = LayoutRecogniser(lexicon)
         self._word_votes = WordVotes(lexicon)
+        self._truecaser = Truecaser(lexicon)
         self._is_rest_kept = all(policy.keeps(kind) for kind in MODEL_TYPES)
 
     @classmethod
@@ -149,13 +153,30 @@ class Analyzer:
         digests = [hmac.digest(self._key, text.encode(), hashlib.sha256) for text in texts]
         known = {digest: self._cache[digest] for digest in digests if digest in self._cache}
         new = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
-        known |= dict(zip(new, self._ask_detectors(list(new.values())), strict=True))
+        known |= dict(zip(new, self._ask_twice(list(new.values())), strict=True))
         for digest in digests:
             self._cache[digest] = known[digest]
             self._cache.move_to_end(digest)
         while len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
         return [known[digest] for digest in digests]
+
+    def _ask_twice(self, texts: list[str]) -> list[Found]:
+        """Ask the detectors about every text, and about the second reading of texts in small letters or capitals."""
+        rewritten = {
+            place: second
+            for place, text in enumerate(texts)
+            if technicality(text) < 1 and (second := self._truecaser.rewrite(text)) is not None
+        }
+        found = self._ask_detectors([*texts, *rewritten.values()])
+        for place, second in zip(rewritten, found[len(texts) :], strict=True):
+            # A model that reads capitals takes every word for a name; it is asked about the second reading only.
+            shouts = sum(map(str.isupper, texts[place])) > SHOUTED * sum(map(str.isalpha, texts[place]))
+            found[place] = tuple(
+                after if shouts and engine.has_model else _join(before, after)
+                for engine, before, after in zip(self._engines, found[place], second, strict=True)
+            )
+        return found[: len(texts)]
 
     def _ask_detectors(self, texts: list[str]) -> list[Found]:
         """Ask the rules about every text, and the models, which take most of the time, about those with a name left."""
@@ -216,6 +237,13 @@ class Analyzer:
 
     def _matters(self, allowed: Stretches, stretch: Disagreement) -> bool:
         return not self.policy.keeps(stretch.entity_type) and not allowed.overlap(stretch.start, stretch.end)
+
+
+def _join(first: tuple[Finding, ...] | None, second: tuple[Finding, ...] | None) -> tuple[Finding, ...] | None:
+    """What a detector found in both readings of a paragraph, in order."""
+    if first is None or second is None:
+        return first if second is None else second
+    return tuple(sorted({*first, *second}, key=lambda finding: (finding.start, finding.end)))
 
 
 def _load_model(detector: Detector, language: str) -> NamesEngine:

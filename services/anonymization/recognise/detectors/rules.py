@@ -12,6 +12,7 @@ from services.anonymization.recognise.recognisers.patterns import PatternRecogni
 from services.anonymization.recognise.recognisers.people import PersonRecogniser
 from services.anonymization.recognise.recognisers.phones import PhoneRecogniser
 from services.anonymization.recognise.recognisers.secrets import SecretRecogniser
+from services.anonymization.recognise.recognisers.world_addresses import WorldAddressRecogniser
 
 # The name of the only recogniser that depends on the policy.
 PATTERNS = "patterns"
@@ -25,6 +26,7 @@ def rule_recognisers(lexicon: Lexicon, policy: Policy, phone_regions: Iterable[s
         "phones": PhoneRecogniser(phone_regions).find,
         "secrets": SecretRecogniser().find,
         "addresses": AddressRecogniser(lexicon).find,
+        "world addresses": WorldAddressRecogniser(lexicon).find,
         "people": PersonRecogniser(lexicon).find,
         "organisations": OrganisationRecogniser(lexicon).find,
     }

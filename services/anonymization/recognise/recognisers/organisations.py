@@ -148,6 +148,14 @@ class OrganisationRecogniser:
             return None
         first = self._back(tokens, index)
         last = index
+        words = [token.bare for token in tokens[first : index + 1] if token.is_capitalised]
+        if not any(
+            self._lexicon.has("kinds_last", word)
+            or self._lexicon.is_surname(word)
+            or not self._lexicon.is_plain(word)
+            for word in words
+        ):
+            return None
         while (
             last + 1 < len(tokens)
             and tokens[last].bare == tokens[last].text
@@ -178,7 +186,9 @@ class OrganisationRecogniser:
         for place in range(index - 1, max(-1, index - 1 - LONGEST), -1):
             token, gap = tokens[place], tokens[place + 1].gap
             legal = place == index - 1 and gap == ", " and tokens[index].text in self._forms
-            if not (is_space(gap) or legal or gap in (" & ", " + ") or gap.endswith("'")):
+            # `Breweries (Holdings) Limited`
+            inserted = gap in (" (", ") ") and tokens[index].text in self._forms
+            if not (is_space(gap) or legal or inserted or gap in (" & ", " + ") or gap.endswith("'")):
                 break
             if token.is_capitalised and not self._lexicon.has("never", token.bare):
                 first = place
