@@ -20,9 +20,11 @@ from services.anonymization.domain import (
 from services.anonymization.ports import Anonymizer
 from services.anonymization.recognise import budget
 from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.disguises import PlainText, undo
 from services.anonymization.recognise.mentions import Mentions
 from services.anonymization.surrogates import coarse
 from services.anonymization.surrogates.people import People
+from services.anonymization.surrogates.replacement import apply
 from services.anonymization.surrogates.surrogates import Surrogates
 from tailor.errors import ResourceExhausted
 from tailor.logging import get_logger
@@ -54,7 +56,9 @@ class TextAnonymizer(Anonymizer):
             return self._anonymize(texts, labels)
 
     def _anonymize(self, texts: tuple[str, ...], labels: Labels) -> Anonymized:
-        whole = SEPARATOR.join(texts)
+        given = SEPARATOR.join(texts)
+        plain = undo(given)
+        whole = plain.text
         analysis = self._analyzer.analyze(whole)
         findings = self._complete(whole, analysis.findings, labels)
         people = People.of(
@@ -66,13 +70,15 @@ class TextAnonymizer(Anonymizer):
             self._change(whole, finding, self._policy.action(finding.entity_type, labels), surrogates, people)
             for finding in findings
         ]
+        changes = [_at_given(change, plain) for change in changes]
+        disagreements = [_at_given(stretch, plain) for stretch in analysis.disagreements]
         changes_by_text, disagreements_by_text, start = [], [], 0
         for text in texts:
             changes_by_text.append(_within(changes, start, start + len(text)))
-            disagreements_by_text.append(_within(analysis.disagreements, start, start + len(text)))
+            disagreements_by_text.append(_within(disagreements, start, start + len(text)))
             start += len(text) + len(SEPARATOR)
         return Anonymized(
-            tuple(map(_apply, texts, changes_by_text)),
+            tuple(map(apply, texts, changes_by_text)),
             count(findings),
             tuple(changes_by_text),
             frozenset(surrogates.issued),
@@ -131,6 +137,12 @@ class TextAnonymizer(Anonymizer):
         return match[1] if match and self._analyzer.lexicon.is_title(match[1]) else ""
 
 
+def _at_given(stretch: T, plain: PlainText) -> T:
+    """The stretch at its place in the text as it was given."""
+    start, end = plain.place(stretch.start, stretch.end)
+    return replace(stretch, start=start, end=end)
+
+
 def _within(stretches: Sequence[T], start: int, end: int) -> tuple[T, ...]:
     """The stretches in one of the texts, at their places in it. One that spans two texts is in both."""
     return tuple(
@@ -138,11 +150,3 @@ def _within(stretches: Sequence[T], start: int, end: int) -> tuple[T, ...]:
         for stretch in stretches
         if stretch.start < end and stretch.end > start
     )
-
-
-def _apply(text: str, changes: Sequence[Change]) -> str:
-    parts, place = [], 0
-    for change in changes:
-        parts += [text[place : change.start], change.replacement]
-        place = change.end
-    return "".join(parts) + text[place:]

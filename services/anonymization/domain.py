@@ -34,7 +34,7 @@ NO_LABELS = Labels()
 ENTITY_TYPES = (
     "PERSON", "CLIENT", "EMAIL_ADDRESS", "PHONE_NUMBER", "ADDRESS", "IBAN", "CREDIT_CARD", "DATE_OF_BIRTH",
     "EMPLOYEE_CODE", "PROJECT_CODE", "IP_ADDRESS", "NATIONAL_ID", "ACCOUNT_NUMBER", "USERNAME", "URL", "SECRET",
-    "COORDINATES", "VEHICLE", "LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE",
+    "COORDINATES", "VEHICLE", "LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE", "CASE_NUMBER", "POSTCODE",
 )  # fmt: skip
 # Too short or too common for a surrogate that could be recognised in an answer.
 COARSE_ONLY = ("LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.anonymization import Tally
+from bench.anonymization_measures import Tally
 from bench.generated import Gold, generate
 from bench.gold import read_sample, read_snippets
 from services.anonymization.anonymizer import TextAnonymizer

@@ -18,6 +18,7 @@ from services.anonymization.domain import Analysis, Disagreement, Finding, Polic
 from services.anonymization.recognise import budget
 from services.anonymization.recognise.detectors.definition import Detector, DetectorKind
 from services.anonymization.recognise.detectors.engines import DetectorEngine, MakeRecognisers
+from services.anonymization.recognise.detectors.model_digest import check_model
 from services.anonymization.recognise.detectors.rules import rule_recognisers, with_patterns
 from services.anonymization.recognise.detectors.spacy_entities import NamesEngine, SpacyEntities
 from services.anonymization.recognise.detectors.votes import CERTAIN, Ballot, combine
@@ -248,15 +249,11 @@ def _join(first: tuple[Finding, ...] | None, second: tuple[Finding, ...] | None)
 
 def _load_model(detector: Detector, language: str) -> NamesEngine:
     name = detector.model if detector.kind is DetectorKind.SPACY else ""
+    if name:
+        check_model(detector.name, name, detector.sha256)
     ignored = NerModelConfiguration(labels_to_ignore=IGNORED)
     engine = NamesEngine(models=[{"lang_code": language, "model_name": name}], ner_model_configuration=ignored)
-    try:
-        engine.load()
-    except OSError:
-        raise FailedPrecondition(
-            Reason.INVALID_MODEL,
-            f"The detector `{detector.name}` needs the spaCy model {name}, which is not installed; install it or remove the detector.",
-        ) from None
+    engine.load()
     return engine
 
 

@@ -60,13 +60,13 @@ class Mentions:
                 for token in tokenise(value):
                     if self._names_alone(token, lower):
                         words.setdefault(token.bare, "PERSON")
-                        if not self._lexicon.is_plain(token.bare) and len(token.bare) > SHORTEST_NAME:
+                        if len(token.bare) > SHORTEST_NAME and self._is_mainly_name(token.bare):
                             # Chats write names in small letters, forms in capitals.
                             words.setdefault(token.bare.lower(), "PERSON")
             elif finding.entity_type == "CLIENT":
                 phrases.update(dict.fromkeys(self._short_forms(value), "CLIENT"))
                 head = tokenise(value)[0]
-                if len(tokenise(value)) > 1 and self._stands_alone(head, lower):
+                if self._stands_alone(head, lower):
                     words.setdefault(head.bare, "CLIENT")
             if len(value) > SHORTEST_NAME and (" " in value or finding.entity_type not in ("PERSON", "CLIENT")):
                 phrases.setdefault(value, finding.entity_type)
@@ -106,6 +106,11 @@ class Mentions:
             return False
         noun = self._lexicon.capitalises_nouns and not self._lexicon.is_surname(word)
         return not (self._lexicon.is_plain(word) and (noun or word.lower() in lower))
+
+    def _is_mainly_name(self, word: str) -> bool:
+        """True if the word in small letters is unlikely to mean anything but the name. The dictionary has well-known names, too."""
+        known = self._lexicon.is_surname(word) and self._lexicon.is_common_given(word)
+        return known or not self._lexicon.is_plain(word)
 
     def _stands_alone(self, token: Token, lower: set[str]) -> bool:
         word = token.bare

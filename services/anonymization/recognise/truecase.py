@@ -67,8 +67,11 @@ class Truecaser:
         for index, token in enumerate(tokens):
             if not token.text[0].islower() or not token.bare.replace("-", "").isalpha():
                 continue
+            if self._is_title_or_company(tokens, index):
+                yield token.start, token.end, token.text.title()
+                continue
             follows = named == index - 1 and named >= 0 and is_space(token.gap)
-            is_initial = len(token.text) == 1 and follows and self._is_before_family(tokens, index)
+            is_initial = len(token.text) == 1 and token.text not in "aeioy" and follows and self._is_before_family(tokens, index)
             is_name = len(token.bare) >= SHORTEST and (
                 (follows and self._may_be_family(token)) or self._may_begin(tokens, index)
             )
@@ -78,6 +81,21 @@ class Truecaser:
                 if index and tokens[index - 1].text in TITLES:
                     title = tokens[index - 1]
                     yield title.start, title.end, title.text.title()
+
+    def _is_title_or_company(self, tokens: Sequence[Token], index: int) -> bool:
+        """True for the `ms` of `ms. Okafor`, and for a well-known company whose name is no ordinary word."""
+        word = tokens[index].bare
+        if self._lexicon.has("companies", word):
+            return not self._lexicon.is_plain(word)
+        following = tokens[index + 1] if index + 1 < len(tokens) else None
+        after_number = index > 0 and tokens[index - 1].text[-1].isdigit()
+        return (
+            word in TITLES
+            and not after_number
+            and following is not None
+            and following.gap in (" ", ". ")
+            and following.is_capitalised
+        )
 
     def _may_begin(self, tokens: Sequence[Token], index: int) -> bool:
         """True if a name may begin here: a known given name, or any name after a title or a greeting."""
@@ -90,14 +108,18 @@ class Truecaser:
         if given is None or self._lexicon.has_any(ORDINARY, word):
             return False
         common, plain = self._lexicon.is_common_given(word), self._lexicon.is_plain(word)
-        if self._is_before_family(tokens, index) and (common or not plain):
+        if self._is_before_family(tokens, index) and (common or not plain or given.locale == "en_GB"):
             return True
         following = tokens[index + 1] if index + 1 < len(tokens) else None
         is_spoken_of = self._lexicon.has("before_name", before) or (
             following is not None and is_space(following.gap) and self._lexicon.has("after_name", following.text)
         )
         # The dictionary has well-known names, too.
-        return common and (is_spoken_of or not plain or given.locale == "en_GB")
+        starts_line = index == 0 or "\n" in tokens[index].gap
+        if starts_line and following is not None and following.gap.startswith((",", " -", "\n", ":")):
+            return True
+        # The dictionary has well-known names, too.
+        return (common and (is_spoken_of or not plain or given.locale == "en_GB")) or (is_spoken_of and not plain)
 
     def _is_before_family(self, tokens: Sequence[Token], index: int) -> bool:
         """True if a surname follows, or an initial and a surname."""
@@ -106,7 +128,8 @@ class Truecaser:
             place += 1
         if place >= len(tokens) or tokens[place].gap.strip(" .") or not tokens[place].gap:
             return False
-        return self._is_family(tokens[place].bare)
+        word = tokens[place].bare
+        return self._is_family(word) or (len(word) > SHORTEST and word.isalpha() and self._may_be_family(tokens[place]))
 
     def _may_be_family(self, token: Token) -> bool:
         """True for a known surname, or a word that is not in the dictionary."""

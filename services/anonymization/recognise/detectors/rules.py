@@ -11,7 +11,9 @@ from services.anonymization.recognise.recognisers.organisations import Organisat
 from services.anonymization.recognise.recognisers.patterns import PatternRecogniser
 from services.anonymization.recognise.recognisers.people import PersonRecogniser
 from services.anonymization.recognise.recognisers.phones import PhoneRecogniser
+from services.anonymization.recognise.recognisers.references import ReferenceRecogniser
 from services.anonymization.recognise.recognisers.secrets import SecretRecogniser
+from services.anonymization.recognise.recognisers.short_names import ShortNameRecogniser
 from services.anonymization.recognise.recognisers.world_addresses import WorldAddressRecogniser
 
 # The name of the only recogniser that depends on the policy.
@@ -26,6 +28,8 @@ def rule_recognisers(lexicon: Lexicon, policy: Policy, phone_regions: Iterable[s
         "phones": PhoneRecogniser(phone_regions).find,
         "secrets": SecretRecogniser().find,
         "addresses": AddressRecogniser(lexicon).find,
+        "short names": ShortNameRecogniser(lexicon).find,
+        "references": ReferenceRecogniser().find,
         "world addresses": WorldAddressRecogniser(lexicon).find,
         "people": PersonRecogniser(lexicon).find,
         "organisations": OrganisationRecogniser(lexicon).find,

@@ -9,7 +9,7 @@ from services.anonymization.recognise.tokens import Token, is_heading, is_space,
 
 CLIENT = "CLIENT"
 LONGEST = 6
-JOINING = ("du", "de", "des", "la", "und", "et", "l", "d", "y", "für")
+JOINING = ("and", "du", "de", "des", "la", "und", "et", "l", "d", "y", "für")
 # The end of `Inc.` and `Sp. z o.o.`
 DOTTED = re.compile(
     r"\.? z o\.o\.|(?<=Inc)\.|(?<=Corp)\.|(?<=Co)\.|(?<=\.\w)\.|,? & Co\.?(?: (?:KGaA|KG|OHG))?|(?<= e\.V)\."
@@ -187,8 +187,10 @@ class OrganisationRecogniser:
             token, gap = tokens[place], tokens[place + 1].gap
             legal = place == index - 1 and gap == ", " and tokens[index].text in self._forms
             # `Breweries (Holdings) Limited`
-            inserted = gap in (" (", ") ") and tokens[index].text in self._forms
-            if not (is_space(gap) or legal or inserted or gap in (" & ", " + ") or gap.endswith("'")):
+            inserted = tokens[index].text in self._forms and (
+                (gap == ") " and place == index - 1) or (gap == " (" and place == index - 2)
+            )
+            if not (is_space(gap) or legal or inserted or gap in (" & ", " + ", "' ", "’ ") or gap.endswith("'")):
                 break
             if token.is_capitalised and not self._lexicon.has("never", token.bare):
                 first = place
@@ -202,6 +204,10 @@ class OrganisationRecogniser:
         """True for `de` within a name, and for the `of` after a kind, as in `University of Leeds`."""
         if tokens[place].text == "of":
             return place > 0 and self._lexicon.has("kinds_last", tokens[place - 1].bare)
+        if tokens[place].text == "and":
+            # `Securities and Exchange Commission`, not `Smith and the Commission`
+            before = tokens[place - 1] if place else None
+            return before is not None and before.is_capitalised and self._lexicon.is_plain(before.bare)
         return tokens[place].text in JOINING
 
     def _is_own(self, tokens: Sequence[Token], first: int, index: int) -> bool:

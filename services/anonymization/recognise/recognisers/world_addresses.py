@@ -10,7 +10,8 @@ from services.anonymization.recognise.lexicon import Lexicon
 
 ADDRESS = "ADDRESS"
 NUMBER = r"\d{1,6}[A-Za-z]?(?:[-/]\d{1,4}[A-Za-z]?)?"
-CAP = r"[^\W\d_a-zß-öø-ÿ][\w'’-]*\.?"
+# A full stop within a name belongs to an abbreviation; otherwise it ends a sentence.
+CAP = r"[^\W\d_a-zß-öø-ÿ](?:[\w'’-]*|\w{0,3}\.)"
 SMALL = r"(?:de|du|des|del|della|delle|dei|di|da|do|dos|das|la|le|les|el|los|las|van|von|der|den|het|in|op|of|the|upon|st\.|u\.|út|utca|tér|ulica|cesta|trg|y|e|i|na|nad|pod|am|an|im|zur|zum)"
 NAME = rf"(?:{CAP}|\d{{1,3}}(?:st|nd|rd|th)|d['’]{CAP}|l['’]{CAP})(?:[ ](?:{CAP}|{SMALL}|\d{{1,4}}(?=[ ]{CAP}))){{0,5}}"
 STREET = rf"(?:(?:{NUMBER},?[ ]){{1,2}}{NAME}(?:,?[ ]{NUMBER}\.?)?|{NAME},?[ ]{NUMBER}\.?)"
@@ -92,7 +93,7 @@ class WorldAddressRecogniser:
             for match in SPOKEN.finditer(text):
                 yield Finding(match.start("value"), match.end("value"), ADDRESS, 0.85)
             for match in CODE_LABEL.finditer(text):
-                yield Finding(match.start("value"), match.end("value"), ADDRESS, 0.85)
+                yield Finding(match.start("value"), match.end("value"), "POSTCODE", 0.85)
         for match in CORNER.finditer(text):
             yield Finding(match.start(), match.end(), ADDRESS, 0.98)
         for match in ON_STREET.finditer(text):
