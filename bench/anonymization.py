@@ -49,9 +49,7 @@ def ours(language: str = "en") -> Find:
 
     def find(text: str) -> list[Place]:
         plain = undo(text)
-        findings = mentions.complete(
-            plain.text, analyzer.find(plain.text), analyzer.policy.find_allowed(plain.text)
-        )
+        findings = mentions.complete(plain.text, analyzer.find(plain.text), analyzer.policy.find_allowed(plain.text))
         return [plain.place(finding.start, finding.end) for finding in findings]
 
     return find

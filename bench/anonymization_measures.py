@@ -79,7 +79,5 @@ def false_alarms(pages: Iterable[tuple[str, str]], find: Any) -> dict[str, float
     for _, text in pages:
         words += len(re.findall(r"\w+", text))
         signed = [match.span() for match in SIGNED.finditer(text)]
-        alarms += sum(
-            not any(first <= start < last for first, last in signed) for start, _ in find(text)
-        )
+        alarms += sum(not any(first <= start < last for first, last in signed) for start, _ in find(text))
     return {"words": words, "alarms": alarms, "per_1000_words": round(1_000 * alarms / max(1, words), 2)}

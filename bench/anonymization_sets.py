@@ -24,7 +24,13 @@ TUNING_SEED, REPORTED_SEED = 7, 20_261_127
 SENTENCES = 600
 # Types of the generator that the default policy keeps, or that name no value of a person or company.
 KEPT = frozenset(["GPE", "DATE_TIME", "NRP", "AGE", "TITLE", "DOMAIN_NAME", "ZIP_CODE"])
-TYPES = {"ORGANIZATION": "CLIENT", "STREET_ADDRESS": "ADDRESS", "IBAN_CODE": "IBAN", "US_SSN": "NATIONAL_ID", "US_DRIVER_LICENSE": "NATIONAL_ID"}
+TYPES = {
+    "ORGANIZATION": "CLIENT",
+    "STREET_ADDRESS": "ADDRESS",
+    "IBAN_CODE": "IBAN",
+    "US_SSN": "NATIONAL_ID",
+    "US_DRIVER_LICENSE": "NATIONAL_ID",
+}
 CHANGELOGS = Path("/usr/share/doc")
 MANUALS = Path("/usr/share/man/man1")
 TRAILER = re.compile(r"(?m)^ -- (?P<name>[^<\n]{5,40}) <(?P<mail>[^>\s]+@[^>\s]+)>")

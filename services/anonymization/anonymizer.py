@@ -22,6 +22,7 @@ from services.anonymization.recognise import budget
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.disguises import PlainText, undo
 from services.anonymization.recognise.mentions import Mentions
+from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.surrogates import coarse
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.replacement import apply
@@ -94,11 +95,12 @@ class TextAnonymizer(Anonymizer):
         """The findings and their other mentions that the policy does not keep in documents with these labels."""
         kept_types = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
         allowed = self._policy.find_allowed(whole)
+        stretches = Stretches(allowed)
         findings = [finding for finding in found if self._policy.action(finding.entity_type, labels) is not Action.KEEP]
         figures = [
             figure
             for figure in coarse.find(whole, FIGURES - kept_types)
-            if not any(figure.start < end and start < figure.end for start, end in allowed)
+            if not stretches.overlap(figure.start, figure.end)
         ]
         # Figures have no other mentions: the same amount or date elsewhere may mean something else.
         return merge([*self._mentions.complete(whole, findings, allowed), *figures], whole)

@@ -338,7 +338,7 @@ class TrueValue:
 def merge(findings: Iterable[Finding], text: str = "") -> list[Finding]:
     """Remove overlaps: the higher score wins, then the longer finding. Returns the findings in order.
 
-    The rest of a losing finding, on either side, remains a finding if `text` has digits of a number or words of a person there.
+    The rest of a losing finding, on either side, remains a finding if `text` has digits of a number or words of a name there.
     """
     chosen: list[Finding] = []
     waiting = sorted(findings, key=lambda item: (-item.score, -item.length, item.start), reverse=True)
@@ -365,7 +365,7 @@ def _rest(finding: Finding, start: int, end: int, text: str) -> list[Finding]:
     while start < end and not text[end - 1 : end].isalnum():
         end -= 1
     part = text[start:end]
-    personal = any(map(str.isdigit, part)) or (finding.entity_type == "PERSON" and part[:1].isupper())
+    personal = any(map(str.isdigit, part)) or (finding.entity_type in ("PERSON", "CLIENT") and part[:1].isupper())
     return [replace(finding, start=start, end=end)] if personal else []
 
 

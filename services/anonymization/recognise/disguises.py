@@ -1,4 +1,4 @@
-"""Undoing what hides values from recognisers: invisible and full-width characters, lookalike letters, entities, words that break over lines.
+"""Undoing what hides values: invisible and full-width characters, lookalike letters, entities, words that break over lines.
 
 Recognition reads the plain text; findings are moved back to their places in the text as it was given, so that no other character changes.
 """
@@ -14,7 +14,7 @@ from functools import lru_cache
 LOOKALIKES = str.maketrans(
     "АВЕКМНОРСТУХЅІЈԌавекорсухѕіјԁһӏԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧονικαρυ",
     "ABEKMHOPCTYXSIJGabekopcyxsijdhlqwABEZHIKMNOPTYXovikapu",
-)  # noqa: RUF001
+)
 ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
 # A line that breaks within a word; the hyphen stays if the next part begins with a capital letter, as in double names.
 BROKEN = re.compile(r"(?<=[^\W\d_])-[ \t]*\n[ \t>]*(?=[^\W\d_])")
@@ -92,11 +92,12 @@ def _characters(text: str, start: int, end: int) -> Iterator[tuple[int, int, str
 
 @lru_cache(maxsize=4_096)
 def _usual(character: str) -> str:
-    if unicodedata.category(character[0]) == "Cf":
+    category = unicodedata.category(character[0])
+    if category == "Cf":
         return ""
-    usual = unicodedata.normalize("NFKC", character)
-    # Signs such as the ellipsis and the trade mark become several letters, which would join the word before them.
-    return usual if len(usual) == 1 or usual.isalpha() else character
+    # Superscripts, fractions and signs such as the trade mark stay: they would join the word before them.
+    is_full_width = "\uff01" <= character[0] <= "\uff5e"
+    return unicodedata.normalize("NFKC", character) if category[0] == "L" or category == "Nd" or is_full_width else character
 
 
 def _replace_lookalikes(text: str) -> str:

@@ -15,16 +15,18 @@ WORD = re.compile(r"[^\W\d_]{2,}")
 CAPITALS_SHARE = 0.7
 SHORTEST = 3
 ORDINARY = ("never", "departments", "not_names", "ambiguous", "places", "person_labels", "products")
-TITLES = frozenset("mr mrs ms miss dr prof herr frau mme".split())
+TITLES = frozenset(["mr", "mrs", "ms", "miss", "dr", "prof", "herr", "frau", "mme"])
 POSTCODE = re.compile(r"\b[a-z]{1,2}\d[a-z\d]? ?\d[a-z]{2}\b")
 IBAN = re.compile(r"\b[a-zA-Z]{2}\d{2}(?:[ -]?[a-zA-Z\d]{4}){2,7}(?:[ -]?[a-zA-Z\d]{1,3})?\b")
 NATIONAL = re.compile(r"\b[a-z]{2} ?\d{2} ?\d{2} ?\d{2} ?[a-d]\b")
 STREETS = "street|st|road|rd|lane|ln|avenue|ave|drive|close|crescent|terrace|gardens|grove|mews|boulevard|blvd|hollow|highway|parkway"
 NUMBERED = re.compile(
-    rf"\b\d{{1,5}}[a-z]?,? (?P<name>[a-z][\w'’-]+(?: [a-z][\w'’-]+){{0,2}}?) (?:{STREETS})\b\.?(?:,? [a-z][\w'’-]+(?=,? [a-z]{{1,2}}\d|[,.\n]|$))?"
+    rf"\b\d{{1,5}}[a-z]?,? (?P<name>[a-z][\w'’-]+(?: [a-z][\w'’-]+){{0,2}}?) (?:{STREETS})\b\.?(?:,? [a-z][\w'’-]+"
+    rf"(?=,? [a-z]{{1,2}}\d|,|\n))?"
 )
 WITH_UNIT = re.compile(
-    r"\b\d{1,6} (?P<name>(?:\d{1,4} )?[^\W\d_][\w'’.-]+(?: [^\W\d_][\w'’.-]+){0,4}(?: \d{1,4}\.?)?)[ ,\n]{1,3}(?:suite|apt\.?|unit|flat) \d{1,5}"
+    r"\b\d{1,6} (?P<name>(?:\d{1,4} )?[^\W\d_][\w'’.-]+(?: [^\W\d_][\w'’.-]+){0,4}(?: \d{1,4}\.?)?)[ ,\n]{1,3}(?:suite"
+    r"|apt\.?|unit|flat) \d{1,5}"
     r"(?:[ ,\n]{1,3}[^\W\d_][\w'’-]+){0,5}(?:[ ,\n]{1,3}\d{4,6})?"
 )
 LONGEST_COMPANY = 5
@@ -71,7 +73,9 @@ class Truecaser:
                 yield token.start, token.end, token.text.title()
                 continue
             follows = named == index - 1 and named >= 0 and is_space(token.gap)
-            is_initial = len(token.text) == 1 and token.text not in "aeioy" and follows and self._is_before_family(tokens, index)
+            is_initial = (
+                len(token.text) == 1 and token.text not in "aeioy" and follows and self._is_before_family(tokens, index)
+            )
             is_name = len(token.bare) >= SHORTEST and (
                 (follows and self._may_be_family(token)) or self._may_begin(tokens, index)
             )
@@ -108,9 +112,11 @@ class Truecaser:
         if given is None or self._lexicon.has_any(ORDINARY, word):
             return False
         common, plain = self._lexicon.is_common_given(word), self._lexicon.is_plain(word)
-        if self._is_before_family(tokens, index) and (common or not plain or given.locale == "en_GB"):
+        if self._is_before_family(tokens, index) and (common or not plain):
             return True
         following = tokens[index + 1] if index + 1 < len(tokens) else None
+        if given.locale == "en_GB" and following is not None and is_space(following.gap) and self._is_unknown(following):
+            return True
         is_spoken_of = self._lexicon.has("before_name", before) or (
             following is not None and is_space(following.gap) and self._lexicon.has("after_name", following.text)
         )
@@ -136,6 +142,10 @@ class Truecaser:
         return self._is_family(token.bare) or (
             not self._lexicon.is_plain(token.bare) and not self._lexicon.has_any(ORDINARY, token.bare)
         )
+
+    def _is_unknown(self, token: Token) -> bool:
+        """True for a word that is in no dictionary and no list of other things."""
+        return token.bare.isalpha() and len(token.bare) > SHORTEST and not self._lexicon.is_plain(token.bare) and self._may_be_family(token)
 
     def _is_family(self, word: str) -> bool:
         return self._lexicon.is_surname(word) and not self._lexicon.has_any(ORDINARY, word)
@@ -164,13 +174,15 @@ class Truecaser:
         for index, token in enumerate(tokens):
             if not token.text[0].isalpha():
                 continue
-            if not self._lexicon.is_plain(token.bare) and len(token.bare) > SHORTEST:
+            if token.text.isalpha() and not self._lexicon.is_plain(token.bare) and len(token.bare) > SHORTEST:
                 yield token.start, token.end, token.text.title()
             if token.text in self._small_legal_forms and index:
                 yield token.start, token.end, self._small_legal_forms[token.text]
                 for place in range(index - 1, max(-1, index - 1 - LONGEST_COMPANY), -1):
                     if not (is_space(tokens[place + 1].gap) or tokens[place + 1].gap in (", ", " & ", " (", ") ")):
                         break
-                    if tokens[place].text in STOP_WORDS or self._lexicon.has_any(("never", "before_name"), tokens[place].bare):
+                    if tokens[place].text in STOP_WORDS or self._lexicon.has_any(
+                        ("never", "before_name"), tokens[place].bare
+                    ):
                         break
                     yield tokens[place].start, tokens[place].end, tokens[place].text.title()

@@ -33,14 +33,25 @@ def test_reads_values_in_disguise(given: str, plain: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Ms Okafor pays £12 – twice…", "", "Москва и Ольга", "Ελλάδα", "R&D & co; a < b", "well-known", "C:\\new\\table", "½ ™ ²"],
+    [
+        "Ms Okafor pays £12 – twice…",
+        "",
+        "Москва и Ольга",
+        "Ελλάδα",
+        "R&D & co; a < b",
+        "well-known",
+        "C:\\new\\table",
+        "½ ™ ²",
+    ],
 )
 def test_leaves_other_texts_as_they_are(text: str) -> None:
     plain = undo(text)
     assert plain.text == text and plain.place(0, 1) == (0, 1)
 
 
-@pytest.mark.parametrize("name", ["Mackel\u00advey", "F&#105;nchley", "Grin\u200cdel\u200dwald", "Tre\ufb01nov", "Jose\u0301"])
+@pytest.mark.parametrize(
+    "name", ["Mackel\u00advey", "F&#105;nchley", "Grin\u200cdel\u200dwald", "Tre\ufb01nov", "Jose\u0301"]
+)
 def test_a_finding_covers_the_whole_disguise(name: str) -> None:
     given = f"Ask {name} today"
     plain = undo(given)
@@ -54,10 +65,18 @@ def test_a_finding_covers_the_whole_disguise(name: str) -> None:
     [
         (f"id {base64.b64encode(b'hermione.b@example.org').decode()} end", "SECRET", None),
         ("see f.mackelvey%40canary.org now", "SECRET", "f.mackelvey%40canary.org"),
-        ("write hermione.blackthorn AT obfuscanary DOT org please", "EMAIL_ADDRESS", "hermione.blackthorn AT obfuscanary DOT org"),
+        (
+            "write hermione.blackthorn AT obfuscanary DOT org please",
+            "EMAIL_ADDRESS",
+            "hermione.blackthorn AT obfuscanary DOT org",
+        ),
         ("write h.b [at] canary [dot] org please", "EMAIL_ADDRESS", "h.b [at] canary [dot] org"),
         ("ring 0 7 7 0 0 9 0 0 4 1 8 today", "PHONE_NUMBER", "0 7 7 0 0 9 0 0 4 1 8"),
-        ("ring oh seven seven double zero nine zero zero four today", "SECRET", "oh seven seven double zero nine zero zero four"),
+        (
+            "ring oh seven seven double zero nine zero zero four today",
+            "SECRET",
+            "oh seven seven double zero nine zero zero four",
+        ),
     ],
 )
 def test_finds_values_that_are_spelled_out_or_encoded(text: str, kind: str, value: str | None) -> None:
@@ -67,6 +86,8 @@ def test_finds_values_that_are_spelled_out_or_encoded(text: str, kind: str, valu
     ]
 
 
-@pytest.mark.parametrize("text", ["deadbeefdeadbeefdeadbeefdeadbeef", "we met at noon at the dot", "1 2 3 4 5", "one two three"])
+@pytest.mark.parametrize(
+    "text", ["deadbeefdeadbeefdeadbeefdeadbeef", "we met at noon at the dot", "1 2 3 4 5", "one two three"]
+)
 def test_ignores_other_codes_and_counts(text: str) -> None:
     assert SecretRecogniser().find(text) == []

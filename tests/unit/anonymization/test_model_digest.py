@@ -21,7 +21,7 @@ def test_every_name_and_content_counts_and_compiled_files_do_not(tmp_path: Path)
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     del tmp_path
-    with pytest.raises(FailedPrecondition, match="english.*no_such_model"):
+    with pytest.raises(FailedPrecondition, match=r"english.*no_such_model"):
         check_model("english", "no_such_model", "")
 
 

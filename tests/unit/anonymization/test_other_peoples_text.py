@@ -34,15 +34,24 @@ def values(text: str, findings: list[Finding]) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("send it to 37409 Paseo del Atlántico 81\n Suite 461\n Torroella de Montgrí\n Spain.", "37409 Paseo del Atlántico 81\n Suite 461\n Torroella de Montgrí\n Spain"),
-        ("at 8848 59 Lairg Road Apt. 888 NEWBOROUGH United Kingdom?", "8848 59 Lairg Road Apt. 888 NEWBOROUGH United Kingdom"),
+        (
+            "send it to 37409 Paseo del Atlántico 81\n Suite 461\n Torroella de Montgrí\n Spain.",
+            "37409 Paseo del Atlántico 81\n Suite 461\n Torroella de Montgrí\n Spain",
+        ),
+        (
+            "at 8848 59 Lairg Road Apt. 888 NEWBOROUGH United Kingdom?",
+            "8848 59 Lairg Road Apt. 888 NEWBOROUGH United Kingdom",
+        ),
         ("is 6768 Al. Zwycięstwa 96 Suite 639 Gdynia Poland", "6768 Al. Zwycięstwa 96 Suite 639 Gdynia Poland"),
         ("in Unit 0966 Box 9091\nDPO AE 12382, or", "Unit 0966 Box 9091\nDPO AE 12382"),
         ("meet at the corner of 92 Circle Way and Paterson Pass.", "the corner of 92 Circle Way and Paterson Pass"),
         ("The office is at Ladbyvej 84.", "Ladbyvej 84"),
         ("Write to Rákóczi út 67 today", "Rákóczi út 67"),
         ("Via Nuova del Campo 85", "Via Nuova del Campo 85"),
-        ("> 12 Calle de Alcalá 5\n> Suite 12\n> Madrid\n> Spain 28014", "12 Calle de Alcalá 5\n> Suite 12\n> Madrid\n> Spain 28014"),
+        (
+            "> 12 Calle de Alcalá 5\n> Suite 12\n> Madrid\n> Spain 28014",
+            "12 Calle de Alcalá 5\n> Suite 12\n> Madrid\n> Spain 28014",
+        ),
         ("My zip code is 58058-010", "58058-010"),
     ],
 )
@@ -52,7 +61,13 @@ def test_finds_streets_of_many_countries(lexicon: Lexicon, text: str, value: str
 
 @pytest.mark.parametrize(
     "text",
-    ["During 1977, the group met.", "On 12 May 2024 we met.", "74 of 210 stores run well", "Tenant Suite 210 is let", "It has 3 pumps and 4 valves."],
+    [
+        "During 1977, the group met.",
+        "On 12 May 2024 we met.",
+        "74 of 210 stores run well",
+        "Tenant Suite 210 is let",
+        "It has 3 pumps and 4 valves.",
+    ],
 )
 def test_ignores_dates_and_counts(lexicon: Lexicon, text: str) -> None:
     assert WorldAddressRecogniser(lexicon).find(text) == []
@@ -96,7 +111,9 @@ def test_finds_numbers_of_cases(text: str, expected: list[str]) -> None:
     assert values(text, ReferenceRecogniser().find(text)) == expected
 
 
-@pytest.mark.parametrize("text", ["see no. 5", "order of 12.05.2024", "in case of fire", "claim number two", "file a claim in 2024"])
+@pytest.mark.parametrize(
+    "text", ["see no. 5", "order of 12.05.2024", "in case of fire", "claim number two", "file a claim in 2024"]
+)
 def test_ordinary_numbers_are_no_cases(text: str) -> None:
     assert ReferenceRecogniser().find(text) == []
 
@@ -123,7 +140,10 @@ def test_a_word_in_brackets_belongs_to_the_company(lexicon: Lexicon) -> None:
 @pytest.mark.parametrize(
     ("text", "rewritten"),
     [
-        ("can you ask gregor herrmann about the invoice? thanks", "can you ask Gregor Herrmann about the invoice? thanks"),
+        (
+            "can you ask gregor herrmann about the invoice? thanks",
+            "can you ask Gregor Herrmann about the invoice? thanks",
+        ),
         ("WITNESS STATEMENT OF GERALD ASHWORTH", "witness statement of Gerald Ashworth"),
         ("pay gb33bukb20201555555555 please", "pay GB33BUKB20201555555555 please"),
         ("ms. Okafor signs", "Ms. Okafor signs"),

@@ -11,7 +11,7 @@ from services.ingestion.formats.read import read
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 BODY = (
-    '<w:p><w:r><w:t>The claim of Ngozi Oka</w:t></w:r><w:r><w:rPr><w:b/></w:rPr><w:t>for stands.</w:t></w:r></w:p>'
+    "<w:p><w:r><w:t>The claim of Ngozi Oka</w:t></w:r><w:r><w:rPr><w:b/></w:rPr><w:t>for stands.</w:t></w:r></w:p>"
     '<w:p><w:del w:id="1" w:author="Deleting Dora"><w:r><w:delText>Removed Roderick</w:delText></w:r></w:del>'
     '<w:ins w:id="2" w:author="Inserting Ivan"><w:r><w:t>Kept Katharina</w:t></w:r></w:ins></w:p>'
 )
@@ -25,7 +25,11 @@ def make_docx() -> bytes:
     document, plain, changed = Document(), io.BytesIO(), io.BytesIO()
     document.add_paragraph("PLACE")
     properties = document.core_properties
-    properties.author, properties.comments, properties.last_modified_by = "Author Agatha", "Noted by Norbert", "Editor Edda"
+    properties.author, properties.comments, properties.last_modified_by = (
+        "Author Agatha",
+        "Noted by Norbert",
+        "Editor Edda",
+    )
     paragraph = document.add_paragraph("It holds.")
     document.add_comment(paragraph.runs, "Ask Commenting Cora", author="Reviewer Rasmus")
     document.save(plain)

@@ -43,7 +43,9 @@ class OrganisationRecogniser:
         return findings
 
     def _by_form(self, tokens: Sequence[Token], index: int) -> tuple[int, int, float] | None:
-        if tokens[index].text not in self._forms or not (is_space(tokens[index].gap) or tokens[index].gap == ", "):
+        if tokens[index].text not in self._forms or not (
+            is_space(tokens[index].gap) or tokens[index].gap in (", ", ") ")
+        ):
             return None
         last = index
         if tokens[index].text == "Sp" and not (index + 2 < len(tokens) and tokens[index + 1].text == "z"):
@@ -150,9 +152,7 @@ class OrganisationRecogniser:
         last = index
         words = [token.bare for token in tokens[first : index + 1] if token.is_capitalised]
         if not any(
-            self._lexicon.has("kinds_last", word)
-            or self._lexicon.is_surname(word)
-            or not self._lexicon.is_plain(word)
+            self._lexicon.has("kinds_last", word) or self._lexicon.is_surname(word) or not self._lexicon.is_plain(word)
             for word in words
         ):
             return None

@@ -52,9 +52,7 @@ class PersonRecogniser:
             return self._after_initial(tokens, index)
         name = self._by_given(tokens, index) or self._by_comma(tokens, index)
         if name is None and not heading:
-            name = (
-                self._by_strangeness(tokens, index) or self._single(tokens, index) or self._by_unknown(tokens, index)
-            )
+            name = self._by_strangeness(tokens, index) or self._single(tokens, index) or self._by_unknown(tokens, index)
         return name
 
     def _after_title(self, tokens: Sequence[Token], index: int) -> tuple[int, float, int] | None:
@@ -183,7 +181,12 @@ class PersonRecogniser:
         # In a sentence: small letters follow, and the word is not one of several capitalised ones.
         if not following.text[0].islower() or not (is_space(following.gap) or following.gap in (", ", "'s ")):
             return None
-        if index and is_space(token.gap) and tokens[index - 1].is_capitalised and not starts_sentence(tokens, index - 1):
+        if (
+            index
+            and is_space(token.gap)
+            and tokens[index - 1].is_capitalised
+            and not starts_sentence(tokens, index - 1)
+        ):
             return None
         return (index, UNKNOWN_SCORE, index)
 
@@ -200,7 +203,20 @@ class PersonRecogniser:
         )
 
     def _is_after_place(self, tokens: Sequence[Token], index: int) -> bool:
-        return index > 0 and tokens[index - 1].text.lower() in ("in", "at", "near", "im", "nach", "the", "from", "to", "of", "via", "around", "outside")
+        return index > 0 and tokens[index - 1].text.lower() in (
+            "in",
+            "at",
+            "near",
+            "im",
+            "nach",
+            "the",
+            "from",
+            "to",
+            "of",
+            "via",
+            "around",
+            "outside",
+        )
 
     def _run(self, tokens: Sequence[Token], first: int, titled: bool = False) -> int | None:
         """The last token of the run of name-like words that begins at `first`, or None."""

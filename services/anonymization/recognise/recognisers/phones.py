@@ -27,10 +27,17 @@ LABELLED = re.compile(
 # A number without a country code, between 7 and 12 digits in groups, by the words around it.
 LOCAL = r"\(?\d{2,5}\)?(?:[ .–-]{0,2}\(?\d{1,8}\)?){1,5}(?:[ ]?x\d{1,5})?(?![\w-])"
 BEFORE = re.compile(
-    r"(?i:\b(?:call(?:ed|ing)?(?: (?:me|us|him|her|them|back))?|phone[ds]?|tel|telephone|mobile|cell|fax|ring|reach(?:ed)?(?: (?:me|us|him|her))?|text|contact(?: (?:me|us|him|her))?"
-    r"|messages?|whatsapp|registered|numbers?|answering)(?: (?:on|at|to|is|via|no\.?|number))?[:\s]{1,3})(?P<number>" + LOCAL + ")"
+    r"(?i:\b(?:call(?:ed|ing)?(?: (?:me|us|him|her|them|back))?|phone[ds]?|tel|telephone|mobile|cell|fax|ring|reach"
+    r"(?:ed)?(?: (?:me|us|him|her))?|text|contact(?: (?:me|us|him|her))?"
+    r"|messages?|whatsapp|registered|numbers?|answering)(?: (?:on|at|to|is|via|no\.?|number))?[:\s]{1,3})(?P<number>"
+    + LOCAL
+    + ")"
 )
-AFTER = re.compile(r"(?<![\w.,/-])(?P<number>" + LOCAL + r")(?=[ ]?[-–(]?[ ]?\(?(?i:office|fax|mobile|cell|home|work|desk|phone|tel|direct)\b)")
+AFTER = re.compile(
+    r"(?<![\w.,/-])(?P<number>"
+    + LOCAL
+    + r")(?=[ ]?[-–(]?[ ]?\(?(?i:office|fax|mobile|cell|home|work|desk|phone|tel|direct)\b)"
+)
 MIN_LOCAL_DIGITS, MAX_LOCAL_DIGITS = 7, 13
 DATE_LIKE = re.compile(r"\d{1,2}([./-])\d{1,2}\1\d{2,4}(?!\d)")
 

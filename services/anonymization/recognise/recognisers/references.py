@@ -7,21 +7,31 @@ from services.anonymization.domain import Finding
 CASE = "CASE_NUMBER"
 NUMBER_WORD = r"(?:nos?\.?|numbers?|num\.?|nr\.?|n[°º.]{1,2}|#|id)"
 NOUNS = (
-    r"(?:application|app\.|case|docket|file|claim|appeal|petition|complaint|action|suit|indictment|decision|judgment|proceedings?|matter|deal|ticket|incident|tender|permit|licen[cs]e|patent"
-    r"|registration|crime|charge|warrant|dossier|order|contract|agreement|booking|requête|affaire|pourvoi|rôle|arrêt|asunto|expediente|procedimiento|recurso|processo|procedimento|causa|fascicolo|zaak|rol|sprawa|wniosek)"
+    r"(?:application|app\.|case|docket|file|claim|appeal|petition|complaint|action|suit|indictment|decision|judgment"
+    r"|proceedings?|matter|deal|ticket|incident|tender|permit|licen[cs]e|patent"
+    r"|registration|crime|charge|warrant|dossier|order|contract|agreement|booking|requête|affaire|pourvoi|rôle|arrêt"
+    r"|asunto|expediente|procedimiento|recurso|processo|procedimento|causa|fascicolo|zaak|rol|sprawa|wniosek)"
 )
 ABBREVIATIONS = (
-    r"(?:(?:our |your |my )?ref(?:erence)?\.?(?: ?(?:no|number|code))?\.?|Az\.|Aktenzeichen|Geschäftszeichen|Gesch\.-?Z\.|Geschäftsnummer|Vorgangs(?:nummer|nr\.)|Unser Zeichen|Ihr Zeichen|RG n[°º]"
+    r"(?:(?:our |your |my )?ref(?:erence)?\.?(?: ?(?:no|number|code))?\.?|Az\.|Aktenzeichen|Geschäftszeichen|Gesch\.-?Z\."
+    r"|Geschäftsnummer|Vorgangs(?:nummer|nr\.)|Unser Zeichen|Ihr Zeichen|RG n[°º]"
     r"|n[°º] de rôle|N[./]?Réf\.?|V[./]?Réf\.?|sygn\.(?: akt)?|rolnummer|zaaknummer|kenmerk|prot\.|R\.?G\.? n\.|exp\.|proc\.)"
 )
-VALUE = r"(?P<value>(?=[^\s,;]*\d)[A-Z\d][\w()]{0,14}(?:[./:–-][\w()]{1,14}){0,6})"
+REFERENCE = r"(?=[^\s,;]*\d)[A-Z\d]\w{0,14}(?:[./:–-]\w{1,14}){0,6}"
 SPACED = r"(?P<value>\d{1,4} [A-Z][A-Za-z]{0,3} \d{1,6}/\d{2,4})"
-NAMED = re.compile(rf"(?i:\b{NOUNS}[ -]?{NUMBER_WORD})[ :]{{0,3}}(?:[A-Z]\. ?)?{VALUE}")
-LISTED = re.compile(rf"(?i:\bnos\.|\bnumbers) (?P<list>\d{{2,6}}/\d{{2,4}}(?:(?:, | and |, and )\d{{2,6}}/\d{{2,4}})*)")
-LABELLED = re.compile(rf"(?i:(?<!\w){ABBREVIATIONS})[ ]?[:.]?[ ]{{0,2}}(?:{SPACED}|(?P<plain>(?=[^\s,;]*\d)[A-Z\d][\w()]{{0,14}}(?:[./:–-][\w()]{{1,14}}){{0,6}}))")
+NAMED = re.compile(rf"(?i:\b{NOUNS}[ -]?{NUMBER_WORD})[ :]{{0,3}}(?:[A-Z]\. ?)?(?P<value>{REFERENCE})")
+LISTED = re.compile(r"(?i:\bnos\.|\bnumbers) (?P<list>\d{2,6}/\d{2,4}(?:(?:, | and |, and )\d{2,6}/\d{2,4})*)")
+LABELLED = re.compile(
+    rf"(?i:(?<!\w){ABBREVIATIONS})[ ]?[:.]?[ ]{{0,2}}(?:{SPACED}|(?P<plain>{REFERENCE}))"
+)
 BRACKETED = re.compile(r"(?i:\((?:no\.|n°|nr\.) ?)(?P<value>\d{2,6}/\d{2,4})\)")
-CITATION = re.compile(r"(?P<value>\[\d{4}\] (?:\d )?[A-Z][A-Za-z]{1,7}(?: [A-Z][a-z]+)? \d{1,5}(?: \((?:[A-Z][a-z]+|[A-Z]{2,5})\))?)")
-COURT = re.compile(r"\b(?P<value>\d{1,4}[-:]\d{2}-(?:cv|cr|md|mc|bk|ap|civ|crim)-\d{3,6}(?:-[A-Z]{2,4})*|\d{2,4} (?:Civ|Cr|CR|CV|Misc)\.? ?\d{3,6}|[IVX]{1,4} (?:ZR|ZB|StR|AZR|ARs?|KR) \d{1,4}/\d{2})(?!\w)")
+CITATION = re.compile(
+    r"(?P<value>\[\d{4}\] (?:\d )?[A-Z][A-Za-z]{1,7}(?: [A-Z][a-z]+)? \d{1,5}(?: \((?:[A-Z][a-z]+|[A-Z]{2,5})\))?)"
+)
+COURT = re.compile(
+    r"\b(?P<value>\d{1,4}[-:]\d{2}-(?:cv|cr|md|mc|bk|ap|civ|crim)-\d{3,6}(?:-[A-Z]{2,4})*|\d{2,4} (?:Civ|Cr|CR|CV"
+    r"|Misc)\.? ?\d{3,6}|[IVX]{1,4} (?:ZR|ZB|StR|AZR|ARs?|KR) \d{1,4}/\d{2})(?!\w)"
+)
 ENTRY = re.compile(r"\d{2,6}/\d{2,4}")
 DATE = re.compile(r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\.?$|^(?:19|20)\d{2}$")
 MIN_DIGITS = 2

@@ -60,7 +60,10 @@ PERCENT = re.compile(r"[\w.+-]{1,64}%40[\w-]+(?:\.[\w-]+)+")
 SPELLED_MAIL = re.compile(
     r"(?<![\w.])[\w.+-]{2,64}(?: (?:AT|at) | ?[\[({]at[\])}] ?)[\w-]{2,63}(?:(?: (?:DOT|dot) | ?[\[({]dot[\])}] ?)[\w-]{2,63}){1,3}(?!\w)"
 )
-DIGIT_WORD = r"(?:zero|oh|o|one|two|three|four|five|six|seven|eight|nine|double|triple|null|eins|zwei|zwo|drei|vier|fünf|sechs|sieben|acht|neun)"
+DIGIT_WORD = (
+    r"(?:zero|oh|o|one|two|three|four|five|six|seven|eight|nine|double|triple|null|eins|zwei|zwo|drei|vier|fünf"
+    r"|sechs|sieben|acht|neun)"
+)
 SPELLED_NUMBER = re.compile(rf"(?i:(?<!\w){DIGIT_WORD}(?:[ ,-]{{1,2}}{DIGIT_WORD}){{6,15}}(?!\w))")
 SPACED_DIGITS = re.compile(r"(?<![\d.,] )(?<![\w.,])\+?\d(?: \d){8,15}(?! ?\d)(?!\w)")
 
@@ -84,7 +87,9 @@ class SecretRecogniser:
             if PERSONAL_URL.search(match[0])
         ]
         findings += [
-            Finding(match.start(), match.end(), SECRET, 0.99) for match in BASE64.finditer(text) if _hides_mail(match[0])
+            Finding(match.start(), match.end(), SECRET, 0.99)
+            for match in BASE64.finditer(text)
+            if _hides_mail(match[0])
         ]
         for form, kind, score in (
             (PERCENT, SECRET, 0.99),

@@ -14,10 +14,73 @@ DEFINED = re.compile(
 )
 AMPERSAND = re.compile(r"(?<![\w&])(?P<name>[A-Z]{1,4}&[A-Z]{1,4}|[A-Z]{2}&T)(?![\w&])")
 # Common abbreviations with an ampersand that are no companies.
-ORDINARY = frozenset(["R&D", "P&L", "Q&A", "M&A", "T&C", "T&CS", "O&M", "H&S", "L&D", "B&B", "D&O", "A&E", "S&M", "C&B", "V&V", "F&B", "G&A", "T&D", "T&E", "I&D", "D&I", "E&O"])
+ORDINARY = frozenset(
+    [
+        "R&D",
+        "P&L",
+        "Q&A",
+        "M&A",
+        "T&C",
+        "T&CS",
+        "O&M",
+        "H&S",
+        "L&D",
+        "B&B",
+        "D&O",
+        "A&E",
+        "S&M",
+        "C&B",
+        "V&V",
+        "F&B",
+        "G&A",
+        "T&D",
+        "T&E",
+        "I&D",
+        "D&I",
+        "E&O",
+    ]
+)
 ACTING = frozenset(
-    "has had have will would said says needs wants announced reported is was owns owned signed agreed won't can could filed sells sold buys bought pays paid acquired launched joined"
-    " rejected approved asked told confirmed denied and or".split()
+    [
+        "has",
+        "had",
+        "have",
+        "will",
+        "would",
+        "said",
+        "says",
+        "needs",
+        "wants",
+        "announced",
+        "reported",
+        "is",
+        "was",
+        "owns",
+        "owned",
+        "signed",
+        "agreed",
+        "won't",
+        "can",
+        "could",
+        "filed",
+        "sells",
+        "sold",
+        "buys",
+        "bought",
+        "pays",
+        "paid",
+        "acquired",
+        "launched",
+        "joined",
+        "rejected",
+        "approved",
+        "asked",
+        "told",
+        "confirmed",
+        "denied",
+        "and",
+        "or",
+    ]
 )
 BEFORE = frozenset(["with", "from", "by", "joined", "between", "against", "versus", "vs", "of"])
 ROMAN = re.compile(r"[IVXLCDM]+")
@@ -54,7 +117,7 @@ class ShortNameRecogniser:
                 if initials.startswith(letters):
                     return capitalised[first][0]
             return None
-        head = short.split()[0]
+        head = short.split(maxsplit=1)[0]
         is_term = self._lexicon.is_plain(head) and not self._lexicon.is_surname(head)
         return next((place for place, word in capitalised if word == head and not is_term), None)
 
