@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import spellchecker
+from presidio_analyzer import EntityRecognizer
 from presidio_analyzer.nlp_engine import NerModelConfiguration
 from spacy.lang.en.stop_words import STOP_WORDS
 from spacy.lookups import Lookups
@@ -86,6 +87,7 @@ class Analyzer:
         lexicon = Lexicon.load(dictionary, language)
         engines = []
         for detector in readers:
+            recognisers: Sequence[EntityRecognizer]
             match detector.kind:
                 case DetectorKind.RULES:
                     recognisers = rule_recognisers(lexicon, policy, phone_regions)

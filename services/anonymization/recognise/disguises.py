@@ -97,7 +97,11 @@ def _usual(character: str) -> str:
         return ""
     # Superscripts, fractions and signs such as the trade mark stay: they would join the word before them.
     is_full_width = "\uff01" <= character[0] <= "\uff5e"
-    return unicodedata.normalize("NFKC", character) if category[0] == "L" or category == "Nd" or is_full_width else character
+    return (
+        unicodedata.normalize("NFKC", character)
+        if category[0] == "L" or category == "Nd" or is_full_width
+        else character
+    )
 
 
 def _replace_lookalikes(text: str) -> str:

@@ -115,7 +115,12 @@ class Truecaser:
         if self._is_before_family(tokens, index) and (common or not plain):
             return True
         following = tokens[index + 1] if index + 1 < len(tokens) else None
-        if given.locale == "en_GB" and following is not None and is_space(following.gap) and self._is_unknown(following):
+        if (
+            given.locale == "en_GB"
+            and following is not None
+            and is_space(following.gap)
+            and self._is_unknown(following)
+        ):
             return True
         is_spoken_of = self._lexicon.has("before_name", before) or (
             following is not None and is_space(following.gap) and self._lexicon.has("after_name", following.text)
@@ -139,13 +144,20 @@ class Truecaser:
 
     def _may_be_family(self, token: Token) -> bool:
         """True for a known surname, or a word that is not in the dictionary."""
+        if self._lexicon.has_any(("after_name", "before_name"), token.bare):
+            return False
         return self._is_family(token.bare) or (
             not self._lexicon.is_plain(token.bare) and not self._lexicon.has_any(ORDINARY, token.bare)
         )
 
     def _is_unknown(self, token: Token) -> bool:
         """True for a word that is in no dictionary and no list of other things."""
-        return token.bare.isalpha() and len(token.bare) > SHORTEST and not self._lexicon.is_plain(token.bare) and self._may_be_family(token)
+        return (
+            token.bare.isalpha()
+            and len(token.bare) > SHORTEST
+            and not self._lexicon.is_plain(token.bare)
+            and self._may_be_family(token)
+        )
 
     def _is_family(self, word: str) -> bool:
         return self._lexicon.is_surname(word) and not self._lexicon.has_any(ORDINARY, word)

@@ -21,9 +21,7 @@ REFERENCE = r"(?=[^\s,;]*\d)[A-Z\d]\w{0,14}(?:[./:–-]\w{1,14}){0,6}"
 SPACED = r"(?P<value>\d{1,4} [A-Z][A-Za-z]{0,3} \d{1,6}/\d{2,4})"
 NAMED = re.compile(rf"(?i:\b{NOUNS}[ -]?{NUMBER_WORD})[ :]{{0,3}}(?:[A-Z]\. ?)?(?P<value>{REFERENCE})")
 LISTED = re.compile(r"(?i:\bnos\.|\bnumbers) (?P<list>\d{2,6}/\d{2,4}(?:(?:, | and |, and )\d{2,6}/\d{2,4})*)")
-LABELLED = re.compile(
-    rf"(?i:(?<!\w){ABBREVIATIONS})[ ]?[:.]?[ ]{{0,2}}(?:{SPACED}|(?P<plain>{REFERENCE}))"
-)
+LABELLED = re.compile(rf"(?i:(?<!\w){ABBREVIATIONS})[ ]?[:.]?[ ]{{0,2}}(?:{SPACED}|(?P<plain>{REFERENCE}))")
 BRACKETED = re.compile(r"(?i:\((?:no\.|n°|nr\.) ?)(?P<value>\d{2,6}/\d{2,4})\)")
 CITATION = re.compile(
     r"(?P<value>\[\d{4}\] (?:\d )?[A-Z][A-Za-z]{1,7}(?: [A-Z][a-z]+)? \d{1,5}(?: \((?:[A-Z][a-z]+|[A-Z]{2,5})\))?)"

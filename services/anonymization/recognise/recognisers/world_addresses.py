@@ -19,7 +19,9 @@ SMALL = (
 NAME = rf"(?:{CAP}|\d{{1,3}}(?:st|nd|rd|th)|d['’]{CAP}|l['’]{CAP})(?:[ ](?:{CAP}|{SMALL}|\d{{1,4}}(?=[ ]{CAP}))){{0,5}}"
 # A full stop after a house number is part of it in some countries; at the end of a sentence it is not.
 DOT = r"(?:\.(?=[ ]*(?:[,\n]|Apt|Suite|Unit|Flat)))?"
-STREET = rf"(?:(?:{NUMBER},?[ ]){{1,2}}{NAME}(?:,?[ ]{NUMBER}{DOT})?|{NAME},?[ ]{NUMBER}{DOT})"
+# Between numbers, the word for a street may have a small letter: `310 Luige tee 56`.
+NAMED = rf"{NAME}(?:[ ][^\W\d_]{{2,12}}(?=,?[ ]\d))?"
+STREET = rf"(?:(?:{NUMBER},?[ ]){{1,2}}{NAMED}(?:,?[ ]{NUMBER}{DOT})?|{NAME},?[ ]{NUMBER}{DOT})"
 UNIT = r"(?:Suite|Ste\.?|Apt\.?|Apartment|Unit|Flat|Room|Floor)[ ]\d{1,5}[A-Za-z]?"
 COUNTRY = "|".join(sorted(map(re.escape, Countries.countries), key=len, reverse=True)) + (
     r"|UK|U\.K\.|USA|U\.S\.A\.|United States|England|Scotland|Wales|Russia|South Korea|Vietnam|Cyprus(?: \((?:Greek"
@@ -99,7 +101,7 @@ MONTHS = frozenset(
 WITH_UNIT = re.compile(rf"(?<![\w.,/-]){STREET}{BREAK}{UNIT}(?:{BREAK}{TOWN})?{END}")
 UNIT_FIRST = re.compile(rf"(?<!\w){UNIT}{BREAK}{NUMBER}[ ]{NAME}(?:[ ]{NUMBER}{DOT})?(?:{BREAK}{TOWN})?{END}")
 WITH_CODE = re.compile(
-    rf"(?<![\w.,/-])(?:(?:{NUMBER}[ ]){{1,2}}{NAME}(?:[ ]{NUMBER}{DOT})?|{NAME}[ ]{NUMBER}{DOT})(?:[ ]*,[ ]*|[ ]*\n[ \t>|?}}]*){TOWN}"
+    rf"(?<![\w.,/-])(?:(?:{NUMBER}[ ]){{1,2}}{NAMED}(?:[ ]{NUMBER}{DOT})?|{NAME}[ ]{NUMBER}{DOT})(?:[ ]*,[ ]*|[ ]*\n[ \t>|?}}]*){TOWN}"
     rf"(?:{BREAK}{REGION}(?!\w)(?:{BREAK}(?:{COUNTRY})(?!\w))?{BREAK}(?:{POSTCODE})(?!\w)|{BREAK}(?:{COUNTRY})(?!\w)"
     rf"(?:{BREAK}(?:{POSTCODE})(?!\w))?)"
 )
@@ -111,7 +113,8 @@ MILITARY = re.compile(
     r"|DPO),?[ ]A[AEP][ ]\d{5}(?:-\d{4})?"
 )
 CORNER = re.compile(
-    rf"\b(?:the )?(?i:corner of) (?P<first>{NUMBER} )?(?:{CAP}[ ]){{1,4}}and (?:{NUMBER} )?{CAP}(?:[ ]{CAP}){{0,3}}"
+    rf"\b(?:the )?(?i:corner of) (?P<first>{NUMBER} )?{CAP}(?:[ ](?:{CAP}|{SMALL})){{0,4}}?(?:[ ]{NUMBER})?[ ]and[ ](?:{NUMBER} )?{CAP}(?:[ ](?:{CAP}|{SMALL}(?=[ ]{CAP}))){{0,4}}"
+    rf"(?:[ ]{NUMBER}(?!\w))?"
 )
 FOREIGN = re.compile(
     rf"(?<!\w)(?:{NUMBER},?[ ])?(?:(?:{CAP}[ -])?(?P<compound>[^\W\d_a-z][\w'’-]*?{AFTER_NAME})|(?:{BEFORE_NAME})[ ]"
