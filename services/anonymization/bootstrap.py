@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from services.anonymization import handlers
+from services.anonymization.adapters.detectors import MAKERS
 from services.anonymization.adapters.kafka import KafkaOutcomes
 from services.anonymization.adapters.language import LanguageDetector
 from services.anonymization.adapters.objects import StoredCorpus, StoredTexts
@@ -14,6 +15,8 @@ from services.anonymization.policy.policy_file import DEFAULT, load_policy
 from services.anonymization.policy.preview import Preview
 from services.anonymization.prompts import EphemeralPromptAnonymizer
 from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.detectors.definition import DEFAULT as DEFAULT_DETECTORS
+from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.settings import Settings
 from services.anonymization.surrogates.surrogates import Surrogates
@@ -35,12 +38,13 @@ MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
 def build(runtime: Runtime, settings: Settings) -> None:
     """Load the language model, connect to the stores, then serve and consume."""
     policy = load_policy(settings.policy_file or DEFAULT)
-    analyzer = Analyzer.load(settings.spacy_model, policy, settings.language, settings.phone_regions)
+    detectors = load_detectors(settings.detectors_file or DEFAULT_DETECTORS)
+    analyzer = Analyzer.load(detectors, policy, settings.language, settings.phone_regions, MAKERS)
     engine, producer = runtime.database(settings, MIGRATIONS), runtime.producer(settings)
     vault = SqlVault(engine, *settings.vault_keys)
     subjects = SubjectIndex(engine, vault, analyzer.lexicon)
     surrogates = Surrogates(vault, analyzer.lexicon, vault.secret(DRAW), subjects.suppressed)
-    anonymizer = TextAnonymizer(analyzer, surrogates)
+    anonymizer = TextAnonymizer(analyzer, surrogates, settings.seconds_per_text)
     servicer = AnonymizationServicer(
         anonymizer=anonymizer,
         prompts=EphemeralPromptAnonymizer(analyzer),

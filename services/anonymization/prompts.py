@@ -65,7 +65,8 @@ class EphemeralPromptAnonymizer(PromptAnonymizer):
     """Draws new surrogates for every call, and stores nothing. Thread-safe."""
 
     def __init__(self, analyzer: Analyzer) -> None:
-        self._analyzer = analyzer.with_policy(analyzer.policy.reversible(), cache_size=0)
+        # Models and a lock of their own: a prompt does not wait for a document.
+        self._analyzer = analyzer.apart(analyzer.policy.reversible(), cache_size=0)
         self._surrogates = Surrogates(PromptIssuer(analyzer.lexicon, ""), analyzer.lexicon, b"")
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]) -> AnonymizedPrompt:

