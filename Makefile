@@ -27,9 +27,9 @@ install: ## Install the locked packages into .venv (SET=client: the client and t
 demo: install ## Documents to a tuned model, start to finish (KEEP=1 leaves it running)
 	$(BIN)/tailor demo $(if $(KEEP),--keep)
 
-test: install ## Run every test, two files at a time
+test: install ## Run every test, three files at a time
 	@echo "Every test: 20 to 30 minutes on two cores."
-	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations=10
+	$(BIN)/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --durations=10
 
 test-real: install ## The tests of events, stores, flow, erasure, access and training's survival, on Apache Kafka and MinIO
 	$(BIN)/python -m tests.real

@@ -79,7 +79,8 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "tests/e2e" if path.startswith("tests/e2e/") else path
+        # The demo starts its own stack.
+        return "tests/e2e" if path.startswith("tests/e2e/") and not path.endswith("/test_demo.py") else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

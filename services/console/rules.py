@@ -77,7 +77,7 @@ def word_of_verdict(item: registry_pb2.OperatorDecision) -> str:
 def list_models(evaluation: models_pb2.AdapterEvaluated) -> tuple[str, ...]:
     """The models of an evaluation: the base first, then others by name, the adapter that served, the candidate last."""
     names = {model for item in evaluation.metrics for model in item.models}
-    return tuple(sorted(names, key=lambda name: (name != "base", name == "incumbent", name == "candidate", name)))
+    return tuple(sorted(names, key=lambda name: (name != "base", name == "candidate", name == "incumbent", name)))
 
 
 def list_gate(gate: models_pb2.Gate) -> tuple[tuple[str, str], ...]:

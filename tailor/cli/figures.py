@@ -77,6 +77,37 @@ def figures_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
     return table(f"evaluation on {evaluation.rows} held-out rows, 95 % intervals", columns, rows)
 
 
+def print_definition(console: Console, evaluation: models_pb2.AdapterEvaluated) -> None:
+    """Rows that were left out, the metrics and the gate that were measured, and the goals, a line each."""
+    for line in (
+        *_describe_rows(evaluation),
+        *_describe_definitions(evaluation),
+        *map(_describe_goal, evaluation.goals),
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _describe_rows(evaluation: models_pb2.AdapterEvaluated) -> Iterator[str]:
+    if evaluation.rows_too_long:
+        yield f"left out: {evaluation.rows_too_long} held-out rows that do not fit the context that inference serves"
+
+
+def _describe_definitions(evaluation: models_pb2.AdapterEvaluated) -> Iterator[str]:
+    if not evaluation.definitions:
+        return
+    *earlier, current = evaluation.definitions
+    yield f"metrics and gate: revision {current.revision}, frozen on {current.freeze_time.ToDatetime():%Y-%m-%d}"
+    if earlier:
+        revisions = ", ".join(f"{item.revision} of {item.freeze_time.ToDatetime():%Y-%m-%d}" for item in earlier)
+        yield f"changed since: figures by revision {revisions} cannot be compared with these"
+
+
+def _describe_goal(goal: models_pb2.Goal) -> str:
+    wanted = f"gain over base of {goal.goal:g}" if goal.is_gain else f"{goal.goal:g}"
+    state = short_enum(models_pb2.GoalState.Name(goal.state), "GOAL_STATE_")
+    return f"goal: {goal.metric} {wanted}; {state}: {describe(goal.estimate, '+' if goal.is_gain else '')}"
+
+
 def _models(evaluation: models_pb2.AdapterEvaluated) -> list[str]:
     """The models of all metrics, the base first."""
     names = {model for item in evaluation.metrics for model in item.models}

@@ -37,6 +37,7 @@ from tailor.errors import (
     Unavailable,
 )
 from tailor.rpc.status import to_status
+from tests.evaluations import make_definitions, make_estimate, make_evaluated, make_figures
 
 ADAPTER = "ab" * 32
 REFUSED_ADAPTER = "abababaf" * 8
@@ -290,6 +291,21 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             adapter=models_pb2.AdapterTrained(digest=ADAPTER, run_id="run_1"),
             dataset=models_pb2.DatasetBuilt(digest=DATASET),
             documents=[document],
+            evaluation=make_evaluated(
+                ADAPTER,
+                "engagement-reports",
+                make_figures("rougeL", base=0.2, candidate=0.3),
+                rows_too_long=2,
+                definitions=make_definitions(1, 4),
+                goals=[
+                    models_pb2.Goal(
+                        metric="rougeL",
+                        goal=0.28,
+                        estimate=make_estimate(0.3),
+                        state=models_pb2.GOAL_STATE_REACHED,
+                    )
+                ],
+            ),
         )
 
     def Erase(self, request: Any, context: Any) -> Any:

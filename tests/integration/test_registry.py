@@ -19,7 +19,7 @@ from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
 from services.registry.domain import APPROVAL, FactKind, Gate, Grounds, KeyTerms, PrimaryMetric, Specialist
-from services.registry.handlers import deletions, evaluation_plans, judgements, keys, promotions, specialists
+from services.registry.handlers import deletions, evaluation_plans, judgements, keys, pins, promotions, specialists
 from services.registry.ports import Begin
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
@@ -656,3 +656,26 @@ def test_an_approval_of_an_adapter_measured_against_another_incumbent_is_refused
     with pytest.raises(FailedPrecondition, match="tailor evaluate second") as raised:
         promotions.approve(world.begin, "second", GROUNDS)
     assert raised.value.reason == Reason.INCUMBENT_MOVED
+
+
+def test_the_leaderboard_ranks_adapters_with_the_base_and_keeps_pins_at_the_top(world: World) -> None:
+    created, _ = specialists.create_specialist(world.begin, SPECIALIST)
+    for digest, rouge in (("poor", 0.05), ("good", 0.3)):
+        world.adapter(digest)
+        world.evaluate(digest, rouge)
+    world.adapter("new")
+
+    def ranked() -> list[tuple[int, str]]:
+        board = world.queries.leaderboard(created, "")
+        assert (board.metric, board.not_evaluated, board.left_out) == ("rougeL", 1, 0)
+        return [(entry.rank, entry.adapter_digest or entry.model) for entry in board.entries]
+
+    assert ranked() == [(1, "good"), (2, "base"), (3, "poor")]
+    for entry in ("poor", "base", "poor"):
+        pins.pin_entry(world.begin, NAME, entry, pinned=True)
+    assert ranked() == [(2, "base"), (3, "poor"), (1, "good")]
+    pins.pin_entry(world.begin, NAME, "base", pinned=False)
+    assert ranked() == [(3, "poor"), (1, "good"), (2, "base")]
+    with pytest.raises(NotFound) as raised:
+        pins.pin_entry(world.begin, NAME, "f" * 64, pinned=True)
+    assert raised.value.reason == Reason.UNKNOWN_ENTRY

@@ -37,7 +37,7 @@ from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import Aborted, NotFound, Reason, TailorError, Unavailable
 from tailor.wire import from_datetime
-from tests.evaluations import make_estimate, make_evaluated, make_figures
+from tests.evaluations import make_definitions, make_estimate, make_evaluated, make_figures
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -147,6 +147,17 @@ def evaluated(**incumbent: float) -> models_pb2.AdapterEvaluated:
         incumbent_generation=1 if incumbent else 0,
         rows=48,
         held_out_rows=60,
+        rows_too_long=2,
+        definitions=make_definitions(1, 4),
+        goals=[
+            models_pb2.Goal(
+                metric="bleu",
+                goal=5,
+                is_gain=True,
+                estimate=make_estimate(6.5),
+                state=models_pb2.GOAL_STATE_REACHED,
+            )
+        ],
         create_time=STAMP,
     )
 
@@ -660,7 +671,9 @@ class FakeEvaluation:
             second_value=0.5,
             gain=0.3,
         )
-        whole = evaluation_pb2.GroupComparison(rows=48, first_mean=0.2, second_mean=0.4, gain=make_estimate(0.2))
+        whole = evaluation_pb2.GroupComparison(
+            rows=48, first=make_estimate(0.2), second=make_estimate(0.4), gain=make_estimate(0.2)
+        )
         return evaluation_pb2.CompareEvaluationsResponse(
             metric="rougeL", metrics=["rougeL", "bleu"], groups=[whole], rows=[row], only_first=3
         )

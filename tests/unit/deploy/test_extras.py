@@ -36,6 +36,7 @@ DISTRIBUTIONS = {
 }
 IMPORTED_UNDECLARED = {
     "gepa": "the extra `prompt`, for those who have prompts optimised",
+    "openai": "tailor/chat_completions.py asks endpoints for services that declare it",
     "pyarrow": "tailor/dataset_ids.py reads files for services that declare it; the command line asks for it to read Parquet",
     "pydantic-core": "pydantic pins its exact version",
     "starlette": "fastapi, which is built on it, bounds its version",
