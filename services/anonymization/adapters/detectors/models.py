@@ -60,7 +60,7 @@ def _folder(detector: Detector) -> str:
     if not Path(detector.model).is_dir():
         raise FailedPrecondition(
             Reason.INVALID_MODEL,
-            f"The model of the detector `{detector.name}` must be a folder on this machine; `tailor models add-detector` fetches one.",
+            f"The model of the detector `{detector.name}` must be a folder on this machine with the model's files.",
         )
     return detector.model
 
