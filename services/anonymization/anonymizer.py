@@ -1,7 +1,7 @@
 """Find personal values, find their other mentions, replace them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from services.anonymization.domain import (
@@ -15,9 +15,10 @@ from services.anonymization.domain import (
     count,
     merge,
 )
-from services.anonymization.ports import Anonymizer
+from services.anonymization.ports import Anonymizer, ReviewedTerms
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.mentions import Mentions
+from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates import coarse
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.surrogates import Surrogates
@@ -35,9 +36,10 @@ FIGURES = {"DATE_TIME", "MONEY", "AGE"}
 class TextAnonymizer(Anonymizer):
     """Applies the analyzer's policy. Thread-safe."""
 
-    def __init__(self, analyzer: Analyzer, surrogates: Surrogates) -> None:
+    def __init__(self, analyzer: Analyzer, surrogates: Surrogates, terms: ReviewedTerms = NO_TERMS) -> None:
         self._analyzer = analyzer
         self._surrogates = surrogates
+        self._terms = terms
         self._mentions = Mentions(analyzer.lexicon)
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
@@ -71,17 +73,15 @@ class TextAnonymizer(Anonymizer):
     def _find(self, whole: str, labels: Labels) -> list[Finding]:
         """The findings that the policy does not keep in documents with these labels."""
         kept_types = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
-        allowed = self._policy.find_allowed(whole)
+        # Not in the analyzer, whose cache of paragraphs does not notice when a review decides about another term.
+        personal, never = self._terms.search(whole)
+        allowed = [*self._policy.find_allowed(whole), *never]
         findings = [
             finding
-            for finding in self._analyzer.find(whole)
+            for finding in (*_outside(self._analyzer.find(whole), never), *personal)
             if self._policy.action(finding.entity_type, labels) is not Action.KEEP
         ]
-        figures = [
-            figure
-            for figure in coarse.find(whole, FIGURES - kept_types)
-            if not any(figure.start < end and start < figure.end for start, end in allowed)
-        ]
+        figures = _outside(coarse.find(whole, FIGURES - kept_types), allowed)
         # Figures have no other mentions: the same amount or date elsewhere may mean something else.
         return merge([*self._mentions.complete(whole, findings, allowed), *figures], whole)
 
@@ -117,6 +117,15 @@ class TextAnonymizer(Anonymizer):
     def _title_before(self, whole: str, start: int) -> str:
         match = TITLE_BEFORE.search(whole, max(0, start - 20), start)
         return match[1] if match and self._analyzer.lexicon.is_title(match[1]) else ""
+
+
+def _outside(findings: Iterable[Finding], stretches: Sequence[tuple[int, int]]) -> list[Finding]:
+    """The findings that overlap none of the stretches."""
+    return [
+        finding
+        for finding in findings
+        if not any(finding.start < end and start < finding.end for start, end in stretches)
+    ]
 
 
 def _within(changes: Sequence[Change], start: int, end: int) -> tuple[Change, ...]:

@@ -63,6 +63,19 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Disagreement:
+    """A stretch [start, end) of a text that some detectors call personal and others, which know the type, do not.
+
+    `detectors` are the names of those that found it.
+    """
+
+    start: int
+    end: int
+    entity_type: str
+    detectors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Rule:
     """Actions for documents with certain labels. A label that is not named admits any value."""
 
@@ -241,7 +254,8 @@ class Change:
 class Anonymized:
     """Anonymised texts, the number of values found by type, and the changes in each text, in order.
 
-    `values` are the (type, surrogate) pairs that the texts now contain: full names and the words of names.
+    `values` are the (type, surrogate) pairs that the texts now contain: full names and the words of names. `disagreements` are, like the
+    changes, at their places in each text as it was given.
     """
 
     texts: tuple[str, ...]
@@ -249,6 +263,7 @@ class Anonymized:
     changes: tuple[tuple[Change, ...], ...] = ()
     values: frozenset[tuple[str, str]] = frozenset()
     policy_digest: str = ""
+    disagreements: tuple[tuple[Disagreement, ...], ...] = ()
 
 
 @dataclass(frozen=True)

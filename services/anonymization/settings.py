@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
+from services.anonymization.review.domain import ResidualBound, ResidualLimit
 from tailor.keys import decode_key, decode_keys
 from tailor.settings import ServiceSettings
 
@@ -24,6 +25,16 @@ class Settings(ServiceSettings):
     language_model: str | None = None
     # Phone numbers without a country code are recognised for these regions (ISO 3166).
     phone_regions: tuple[str, ...] = ("GB", "US", "DE", "FR")
+
+    # The largest share of passages, 0 to 1, in which something may be left; beyond it, nothing trains. Without one, nothing is refused.
+    max_residual: float | None = Field(None, ge=0, le=1)
+    # What is compared with it: the upper end of the estimate's interval, or the estimate itself.
+    max_residual_bound: ResidualBound = ResidualBound.UPPER
+
+    @property
+    def residual_limit(self) -> ResidualLimit | None:
+        """The limit, or None if nothing is refused."""
+        return None if self.max_residual is None else ResidualLimit(self.max_residual, self.max_residual_bound)
 
     @property
     def spacy_model(self) -> str:
