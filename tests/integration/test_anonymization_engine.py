@@ -15,6 +15,8 @@ from services.anonymization.handlers import anonymize_text
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.mentions import Mentions
+from services.anonymization.review.domain import ReviewTerm
+from services.anonymization.review.terms import HashedTerms
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftBucket
@@ -60,6 +62,24 @@ def measure(analyzer: Analyzer, golds: list[Gold]) -> dict[str, Any]:
         findings = mentions.complete(gold.text, analyzer.find(gold.text), analyzer.policy.find_allowed(gold.text))
         tally.add(gold, [(finding.start, finding.end) for finding in findings])
     return tally.figures()
+
+
+def test_what_a_review_decided_counts_before_the_recognisers(analyzer: Analyzer) -> None:
+    text = "can you ask gregor herrmann about the invoice? Vanterpool Logistics BV pays; Herrmann knows."
+    vault = MemoryVault()
+    before = make_anonymizer(analyzer, vault).anonymize((text,)).texts[0]
+    assert "gregor herrmann" in before and "Vanterpool" not in before
+    table: list[ReviewTerm] = []
+    terms = HashedTerms(b"key", lambda: str(len(table)), lambda: table)
+    anonymizer = TextAnonymizer(analyzer, Surrogates(vault, analyzer.lexicon, b"s" * 32), terms)
+    assert anonymizer.anonymize((text,)).texts[0] == before
+    table += [
+        ReviewTerm(terms.hash("gregor herrmann"), "PERSON", 2),
+        ReviewTerm(terms.hash("Vanterpool Logistics BV"), "", 3),
+    ]
+    after = anonymizer.anonymize((text,))
+    assert "herrmann" not in after.texts[0].lower() and "Vanterpool Logistics BV pays" in after.texts[0]
+    assert after.findings["PERSON"] == 2
 
 
 def test_every_mention_of_a_person_has_the_same_surrogate(analyzer: Analyzer) -> None:

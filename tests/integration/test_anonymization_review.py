@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, text
 
+from services.anonymization import review
 from services.anonymization.adapters.sql import SqlAuditLog, SqlLedger
-from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.domain import (
     Action,
     Anonymized,
@@ -31,7 +31,7 @@ from services.anonymization.review_rpc import ReviewServicer
 from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1 import review_pb2
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
-from tailor.rpc.auth import Caller
+from tailor.rpc.auth import Caller, set_caller
 from tailor.rpc.identity import Identity
 from tailor.sql import connect, migrate
 from tailor.storage.ref import Ref
@@ -40,6 +40,9 @@ from tests.conftest import migrated
 from tests.unit.anonymization.fakes import INGESTED, MemoryCorpus
 
 pytestmark = pytest.mark.integration
+
+# Not from `bootstrap`, which loads the model libraries.
+MIGRATIONS = Path(review.__file__).parents[1] / "adapters" / "migrations"
 
 LEFT = "gregor herrmann"
 FILLER = "The operating rhythm continues without any change this quarter. "
@@ -294,14 +297,12 @@ def test_a_limit_refuses_until_the_estimate_meets_it(world: World) -> None:
     assert handlers.get_report(limited, ()).refusal == ""
 
 
-def test_a_statement_is_signed_and_a_changed_one_is_not_valid(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_statement_is_signed_and_a_changed_one_is_not_valid(world: World) -> None:
     identity = Identity("anonymization", Ed25519PrivateKey.generate())
     servicer = ReviewServicer(
         world.review, POLICY.digest, lambda data: (identity.sign(data), identity.public_key), identity.verify
     )
-    monkeypatch.setattr(
-        "services.anonymization.review_rpc.current_caller", lambda: Caller("key", "Ada", key_id="key_1")
-    )
+    set_caller(Caller("key", "Ada", key_id="key_1"))
     context: object = None
     with pytest.raises(FailedPrecondition, match="NOTHING_REVIEWED"):
         servicer.SignStatement(review_pb2.SignStatementRequest(), context)  # type: ignore[arg-type]
@@ -318,8 +319,7 @@ def test_a_statement_is_signed_and_a_changed_one_is_not_valid(world: World, monk
     assert not servicer.VerifyStatement(request, context).valid  # type: ignore[arg-type]
 
 
-def test_documents_that_passed_before_the_review_existed_are_sampled_too(database_url: str, tmp_path: Path) -> None:
-    del tmp_path
+def test_documents_that_passed_before_the_review_existed_are_sampled_too(database_url: str) -> None:
     engine = connect(database_url)
     migrate(engine, MIGRATIONS, "0003")
     ledger = SqlLedger(engine)

@@ -40,7 +40,7 @@ class PassageKind(StrEnum):
 
 
 class StretchKind(StrEnum):
-    """What a stretch of a passage is."""
+    """Kinds of stretches of a passage."""
 
     REPLACED = "replaced"
     DISAGREEMENT = "disagreement"
@@ -73,7 +73,7 @@ class PassageStretch:
 
 @dataclass(frozen=True)
 class PassageMark:
-    """What a reviewer marks: a value of a type that was left, or, without a type, a stretch that is not personal."""
+    """A reviewer's mark: a value of a type that was left, or, without a type, a stretch that is not personal."""
 
     start: int
     end: int
@@ -82,7 +82,7 @@ class PassageMark:
 
 @dataclass(frozen=True)
 class ReviewedDocument:
-    """What a review needs of the newest version of a document.
+    """The newest version of a document, as a review needs it.
 
     `replaced` are the [start, end) stretches that the barrier replaced; None if it passed before they were recorded.
     """
@@ -124,7 +124,7 @@ class PassageView:
 
 @dataclass(frozen=True)
 class ReviewTerm:
-    """What a review decided about a text, by its keyed hash. Without a type, it is never personal."""
+    """A review's decision about a text, by its keyed hash. Without a type, it is never personal."""
 
     term_hash: str
     entity_type: str

@@ -55,9 +55,9 @@ def draw_sample(documents: Iterable[ReviewedDocument], size: int, min_per_stratu
     for (source, language), count in allocate(sizes, size, min_per_stratum).items():
         stratum = Stratum(source, language, sizes[source, language], count)
         strata.append(stratum)
-        generator = random.Random(f"{seed}/{source}/{language}")  # noqa: S311 - a sample is no secret
+        generator = random.Random(f"{seed}/{source}/{language}")  # noqa: S311 - a sample is not a secret
         drawn += [(stratum, place) for place in frames[source, language].draw(count, generator)]
-    random.Random(seed).shuffle(drawn)  # noqa: S311 - a sample is no secret
+    random.Random(seed).shuffle(drawn)  # noqa: S311 - a sample is not a secret
     return DrawnSample(tuple(strata), tuple(drawn), sum(len(frame.documents) for frame in frames.values()))
 
 

@@ -81,7 +81,7 @@ def test_strata_get_their_minimum_and_then_their_share() -> None:
     assert allocate(sizes, 400, 0)["tiny", ""] == 0
     assert sum(allocate(sizes, 5_000, 30).values()) == 5_000
     assert allocate({("a", ""): 3}, 400, 30) == {("a", ""): 3}
-    # More strata than passages: the minimum gives way.
+    # More strata than passages: the minimum is lowered.
     many = {(f"source-{number}", ""): 100 for number in range(50)}
     assert sum(allocate(many, 40, 30).values()) == 40
     assert allocate({}, 400, 30) == {}

@@ -11,7 +11,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from tailor.api.anonymization.v1 import anonymization_pb2_grpc
+from tailor.api.anonymization.v1 import anonymization_pb2_grpc, review_pb2_grpc
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc
@@ -20,6 +20,7 @@ from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthe
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.main import app
+from tests.fakes.review import FakeReview
 from tests.fakes.services import (
     FakeAnonymization,
     FakeEvaluation,
@@ -44,6 +45,7 @@ class Services:
     inference: FakeInference = field(default_factory=FakeInference)
     ingestion: FakeIngestion = field(default_factory=FakeIngestion)
     anonymization: FakeAnonymization = field(default_factory=FakeAnonymization)
+    review: FakeReview = field(default_factory=FakeReview)
     synthesis: FakeSynthesis = field(default_factory=FakeSynthesis)
     addresses: dict[str, str] = field(default_factory=dict)
 
@@ -74,6 +76,10 @@ def services() -> Iterator[Services]:
         imports_pb2_grpc.add_ImportServiceServicer_to_server(servicer.imports, server)
         synthesis_pb2_grpc.add_SynthesisServiceServicer_to_server(fakes.synthesis, server)
 
+    def add_anonymization(servicer: FakeAnonymization, server: grpc.Server) -> None:
+        anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server(servicer, server)
+        review_pb2_grpc.add_ReviewServiceServicer_to_server(fakes.review, server)
+
     adders: dict[str, Callable[[Any, grpc.Server], None]] = {
         "registry": registry_pb2_grpc.add_RegistryServiceServicer_to_server,
         "training": training_pb2_grpc.add_TrainingServiceServicer_to_server,
@@ -81,7 +87,7 @@ def services() -> Iterator[Services]:
         "evaluation": evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
         "inference": inference_pb2_grpc.add_InferenceServiceServicer_to_server,
         "ingestion": ingestion_pb2_grpc.add_IngestionServiceServicer_to_server,
-        "anonymization": anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server,
+        "anonymization": add_anonymization,
     }
     with ExitStack() as stack:
         for name, add in adders.items():
