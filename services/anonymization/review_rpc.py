@@ -1,5 +1,6 @@
 """The gRPC service of the review: translates, calls a handler, answers."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import grpc
@@ -146,8 +147,8 @@ def _reviewer(named: str) -> str:
     return caller.key_id or caller.name
 
 
-def _sources(sources: object) -> tuple[str, ...]:
-    names = tuple(map(str, sources))  # type: ignore[call-overload]
+def _sources(sources: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(sources)
     if len(names) > MAX_SOURCES:
         raise InvalidArgument(Reason.TOO_LONG, f"Name at most {MAX_SOURCES:,} sources.")
     return names

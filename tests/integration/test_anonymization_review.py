@@ -30,7 +30,7 @@ from services.anonymization.review_bootstrap import ReviewParts, build_review, t
 from services.anonymization.review_rpc import ReviewServicer
 from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1 import review_pb2
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.rpc.auth import Caller, set_caller
 from tailor.rpc.identity import Identity
 from tailor.sql import connect, migrate
@@ -58,7 +58,7 @@ class TextsByRef(MemoryCorpus):
 
     def read(self, ref: Ref) -> DocumentText:
         if ref in self.deleted:
-            raise NotFound("UNKNOWN_OBJECT", "There is no such object.")
+            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.")
         return self.texts[int(ref.uri.rpartition("/")[2]) - 1]
 
 

@@ -119,7 +119,7 @@ def test_a_refusal_says_the_figures_and_what_to_do() -> None:
 def test_what_nobody_reviewed_does_not_meet_a_limit() -> None:
     limit = ResidualLimit(0.5, ResidualBound.POINT)
     clean, unseen = result(0, 400), result(0, 0, source="mail")
-    cases = {
+    cases: dict[str, tuple[SampleDraw | None, tuple[str, ...]]] = {
         "no sample": (None, ()),
         "nothing reviewed": (draw(unseen), ()),
         "a source that was not sampled": (draw(clean), ("wiki", "mail")),

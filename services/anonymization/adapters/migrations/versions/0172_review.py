@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
+revision = "0172"
 down_revision = "0003"
 
 # Documents that passed before are sampled too. Their replaced values are not known.
