@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -44,6 +45,7 @@ pytestmark = pytest.mark.integration
 # Not from `bootstrap`, which loads the model libraries.
 MIGRATIONS = Path(review.__file__).parents[1] / "adapters" / "migrations"
 
+ADA = Caller("key", "Ada", key_id="key_1")
 LEFT = "gregor herrmann"
 FILLER = "The operating rhythm continues without any change this quarter. "
 POLICY = Policy("p" * 64, {"PERSON": Action.SURROGATE, "CLIENT": Action.SURROGATE, "DATE_TIME": Action.KEEP})
@@ -297,26 +299,72 @@ def test_a_limit_refuses_until_the_estimate_meets_it(world: World) -> None:
     assert handlers.get_report(limited, ()).refusal == ""
 
 
-def test_a_statement_is_signed_and_a_changed_one_is_not_valid(world: World) -> None:
+def make_servicer(world: World, caller: Caller) -> Any:
+    """The gRPC service without a server; its calls are made by the caller."""
     identity = Identity("anonymization", Ed25519PrivateKey.generate())
-    servicer = ReviewServicer(
+    set_caller(caller)
+    return ReviewServicer(
         world.review, POLICY.digest, lambda data: (identity.sign(data), identity.public_key), identity.verify
     )
-    set_caller(Caller("key", "Ada", key_id="key_1"))
-    context: object = None
+
+
+def test_a_statement_is_signed_and_a_changed_one_is_not_valid(world: World) -> None:
+    servicer = make_servicer(world, ADA)
     with pytest.raises(FailedPrecondition, match="NOTHING_REVIEWED"):
-        servicer.SignStatement(review_pb2.SignStatementRequest(), context)  # type: ignore[arg-type]
+        servicer.SignStatement(review_pb2.SignStatementRequest(), None)
     world.publish(1, FILLER * 60 + LEFT)
     world.sample(400)
     world.mark_all()
-    statement = servicer.SignStatement(review_pb2.SignStatementRequest(), context).statement  # type: ignore[arg-type]
+    statement = servicer.SignStatement(review_pb2.SignStatementRequest(), None).statement
     body = json.loads(statement.body)
     assert body["overall"]["left"]["passages"] == 1 and body["sample"]["seed"] == 7
     assert body["policy_digest"] == POLICY.digest and "herrmann" not in statement.body
     request = review_pb2.VerifyStatementRequest(statement=statement)
-    assert servicer.VerifyStatement(request, context).valid  # type: ignore[arg-type]
+    assert servicer.VerifyStatement(request, None).valid
     request.statement.body = statement.body.replace('"passages": 1', '"passages": 0', 1)
-    assert not servicer.VerifyStatement(request, context).valid  # type: ignore[arg-type]
+    assert not servicer.VerifyStatement(request, None).valid
+
+
+def test_the_service_answers_with_passages_reports_and_combinations(world: World) -> None:
+    servicer = make_servicer(world, ADA)
+    for number in range(3):
+        world.publish(number, f"Ms Okafor met {LEFT}, the treasurer in London. " + "Dull. " * number, doubt=LEFT)
+    drawn = servicer.DrawSample(review_pb2.DrawSampleRequest(size=3, seed=7), None)
+    assert (drawn.drawn, drawn.passages, drawn.documents) == (3, 3, 3)
+    kind = review_pb2.PASSAGE_KIND_SAMPLE
+    answer = servicer.NextPassage(review_pb2.NextPassageRequest(kind=kind), None)
+    passage, start = answer.passage, answer.passage.text.index(LEFT)
+    assert passage.kind == kind and (answer.waiting.sample, answer.waiting.disagreement) == (3, 3)
+    assert passage.text[passage.stretches[0].start : passage.stretches[0].end] == "Ward" and passage.replaced_known
+    mark = review_pb2.PassageMark(start=start, end=start + len(LEFT), entity_type="PERSON")
+    request = review_pb2.DecidePassageRequest(passage_id=passage.passage_id, marks=[mark])
+    servicer.DecidePassage(request, None)
+    report = servicer.GetResidualReport(review_pb2.GetResidualReportRequest(), None)
+    assert (report.overall.reviewed, report.overall.any.left, report.overall.any.share) == (1, 1, 1.0)
+    assert report.strata[0].source == "wiki" and report.strata[0].types["PERSON"].high == 1.0
+    assert report.sample.seed == 7 and report.sample.sample_id == drawn.sample_id and not report.HasField("limit")
+    first = servicer.ListRareCombinations(review_pb2.ListRareCombinationsRequest(page_size=2), None)
+    rest = servicer.ListRareCombinations(
+        review_pb2.ListRareCombinationsRequest(page_size=2, page_token=first.next_page_token), None
+    )
+    assert len(first.combinations) == 2 and len(rest.combinations) == 1 and not rest.next_page_token
+    item = rest.combinations[0]
+    shown = servicer.GetPassage(
+        review_pb2.GetPassageRequest(document_id=item.document_id, number=item.number), None
+    ).passage
+    assert "treasurer" in shown.text and shown.kind == review_pb2.PASSAGE_KIND_UNSPECIFIED
+    assert servicer.UndoDecision(review_pb2.UndoDecisionRequest(), None).passage_id == passage.passage_id
+    servicer.CheckResidual(review_pb2.CheckResidualRequest(sources=["wiki"]), None)
+
+
+def test_only_the_console_names_the_reviewer(world: World) -> None:
+    world.publish(1, FILLER)
+    world.sample(1)
+    servicer = make_servicer(world, ADA)
+    servicer.NextPassage(review_pb2.NextPassageRequest(reviewer="key_of_another"), None)
+    set_caller(Caller("service", "console"))
+    assert not servicer.NextPassage(review_pb2.NextPassageRequest(reviewer="key_2"), None).HasField("passage")
+    assert servicer.NextPassage(review_pb2.NextPassageRequest(reviewer="key_1"), None).HasField("passage")
 
 
 def test_documents_that_passed_before_the_review_existed_are_sampled_too(database_url: str) -> None:

@@ -126,6 +126,13 @@ def test_rare_combinations_name_documents_and_types_and_only_data_protection_rea
     assert browser.get("/residual/doc_9/4").status_code == 404
 
 
+def test_the_flow_claims_nothing_and_leads_to_what_was_measured() -> None:
+    browser = World().signed_in(Role.ENGINEER)
+    page = browser.get("/").text
+    assert "no personal data" not in page and 'href="/residual">what is left?' in page
+    assert 'href="/residual">What was left' in browser.get("/audit").text
+
+
 def test_a_statement_is_a_file() -> None:
     answer = World().signed_in(Role.DATA_PROTECTION).post("/residual/statement")
     assert answer.headers["content-disposition"].startswith("attachment")
