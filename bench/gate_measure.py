@@ -2,23 +2,34 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.gate_adapters import GOOD, HALF_SCALE, GateHouse, Variant, train
 from bench.training_house import recipe
-from services.evaluation.domain import Answer, HeldOutRow, HeldOutSet, ModelResult, Score, SpecialistTerms
+from services.evaluation.baselines.examples import choose_examples
+from services.evaluation.baselines.prompts import Messages, with_examples
+from services.evaluation.domain import (
+    BASE,
+    FEW_SHOT,
+    Answer,
+    HeldOutRow,
+    HeldOutSet,
+    ModelResult,
+    Score,
+    SpecialistTerms,
+)
 from services.evaluation.figures import MeasuredFigures, measure_all
 from services.evaluation.metrics.context import MetricContext
+from services.evaluation.ports import TrainSplit
 from services.synthetic.domain import Row as MadeRow
 from services.training.bases.files import load_tokenizer
 from services.training.methods import held_out, loading
 from services.training.methods.rows import encode
 from services.training.worker import probes
 
-BASE = "base"
 ANSWERED, NEW_TOKENS, BATCH = 24, 64, 8
 REPETITION_PENALTY = 1.05
 
@@ -39,6 +50,29 @@ def measure_base(place: GateHouse) -> MeasuredModel:
         asked = loading.load_base(place.house.base_folder, recipe("lora"))
         _store(place, BASE, _ask(place, asked.eval()), 0.0)
     return _read(place, BASE)
+
+
+def measure_few_shot(place: GateHouse, count: int) -> MeasuredModel:
+    """The scores of the base with this number of house examples in its prompt."""
+    stored = _path(place, FEW_SHOT)
+    if not stored.exists():
+        asked = loading.load_base(place.house.base_folder, recipe("lora")).eval()
+        tokenizer, rows = load_tokenizer(place.house.base_folder), to_held_out(place.held_out)
+        examples = choose_examples(LocalTrainRows(to_held_out(place.train)), rows, count)
+        prompts = [with_examples(row, "", examples[row.row_id]) for row in rows]
+        scores = [_score(asked, tokenizer, row, prompt) for row, prompt in zip(place.held_out, prompts, strict=True)]
+        _store(place, FEW_SHOT, ModelResult((None,) * len(rows), tuple(scores)), 0.0)
+    return _read(place, FEW_SHOT)
+
+
+@dataclass(frozen=True)
+class LocalTrainRows(TrainSplit):
+    """Train rows in memory."""
+
+    rows: Sequence[HeldOutRow]
+
+    def batches(self) -> Iterator[Sequence[HeldOutRow]]:
+        yield self.rows
 
 
 def measure_variant(place: GateHouse, variant: Variant) -> list[MeasuredModel]:
@@ -69,7 +103,7 @@ def _scale(asked: Any, scale: float) -> None:
 def _ask(place: GateHouse, asked: Any) -> ModelResult:
     asked.eval()
     tokenizer = load_tokenizer(place.house.base_folder)
-    scores = [_score(asked, tokenizer, row) for row in place.held_out]
+    scores = [_score(asked, tokenizer, row, row.messages[:-1]) for row in place.held_out]
     answered = list_answered(place.held_out)
     texts = dict(zip(answered, _generate(asked, tokenizer, [place.held_out[n] for n in answered]), strict=True))
     return ModelResult(tuple(texts.get(number) for number in range(len(place.held_out))), tuple(scores))
@@ -81,8 +115,8 @@ def list_answered(rows: Sequence[MadeRow]) -> list[int]:
     return list(range(0, len(rows), step))[:ANSWERED]
 
 
-def _score(asked: Any, tokenizer: Any, row: MadeRow) -> Score:
-    messages = [{"role": role, "content": content} for role, content in row.messages]
+def _score(asked: Any, tokenizer: Any, row: MadeRow, prompt: Messages) -> Score:
+    messages = [{"role": role, "content": content} for role, content in (*prompt, row.messages[-1])]
     probabilities = held_out.answer_log_probabilities(asked, encode(row.row_id, messages, tokenizer))
     return Score(float(probabilities.sum()), len(probabilities))
 
@@ -121,7 +155,7 @@ def _generate(asked: Any, tokenizer: Any, rows: Sequence[MadeRow]) -> list[Answe
 
 
 def _path(place: GateHouse, name: str) -> Path:
-    return place.house.root / f"scores-{name}.json"
+    return place.results / f"scores-{name}.json"
 
 
 def _store(place: GateHouse, name: str, result: ModelResult, parity: float) -> None:
@@ -130,7 +164,9 @@ def _store(place: GateHouse, name: str, result: ModelResult, parity: float) -> N
         "answers": [None if answer is None else asdict(answer) for answer in result.answers],
         "scores": [asdict(score) for score in result.scores if score is not None],
     }
-    _path(place, name).write_text(json.dumps(body), encoding="utf-8")
+    stored = _path(place, name)
+    stored.with_suffix(".part").write_text(json.dumps(body), encoding="utf-8")
+    stored.with_suffix(".part").replace(stored)
 
 
 def _read(place: GateHouse, name: str) -> MeasuredModel:

@@ -10,12 +10,14 @@ LIMITS = {
     "aa_refused": "at most 0.05",
     "aa_passed": "at most 0.05",
     "degraded_passed": "at most 0.05",
+    "degraded_first_passed": "",
     "better_passed": "at least 0.95",
 }
 WORDS = {
     "aa_refused": "same recipe, another seed serves: a guard refuses",
     "aa_passed": "same recipe, another seed serves: passes as better",
-    "degraded_passed": "degraded, a good adapter serves: passes",
+    "degraded_passed": "degraded, a good adapter serves: passes, of the worst kind",
+    "degraded_first_passed": "degraded, nothing serves: passes, of the worst kind",
     "better_passed": "the demo's adapter against its base: passes",
 }
 

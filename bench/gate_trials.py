@@ -9,6 +9,7 @@ from bench.gate_measure import MeasuredModel, measure_sample
 from services.evaluation.domain import (
     BASE,
     CANDIDATE,
+    FEW_SHOT,
     INCUMBENT,
     PARITY,
     Adapter,
@@ -26,6 +27,8 @@ from services.registry.rules.gate import decide
 from tailor.storage.ref import Ref
 
 DOCUMENT_SHARE = 0.5
+# The sample's `min_gain_over_incumbent` was chosen on these two, so they prove nothing about it.
+LIMIT_SEEDS = {"good-1", "good-2"}
 NOWHERE = Ref("s3://reports/none/report.json", "", 0)
 
 
@@ -58,10 +61,15 @@ class Judge:
     terms: SpecialistTerms
     gate: Gate
     rows: Sequence[HeldOutRow]
+    few_shot: MeasuredModel
 
     def run(self, comparison: TrialComparison, numbers: Sequence[int]) -> Verdict:
         """The verdict on a candidate that was evaluated on some of the rows."""
-        models = {BASE: comparison.base.result, CANDIDATE: comparison.candidate.result}
+        models = {
+            BASE: comparison.base.result,
+            FEW_SHOT: self.few_shot.result,
+            CANDIDATE: comparison.candidate.result,
+        }
         if comparison.incumbent is not None:
             models[INCUMBENT] = comparison.incumbent.result
         found = measure_sample(self.terms, self.rows, numbers, models)
@@ -104,14 +112,15 @@ def name_reason(reason: str) -> str:
         return "guard"
     if reason.startswith("parity"):
         return "parity"
-    return f"primary over {INCUMBENT if f'over {INCUMBENT};' in reason else BASE}"
+    model = next((model for model in (INCUMBENT, FEW_SHOT) if f" over {model}" in reason), BASE)
+    return f"primary over {model}"
 
 
 def pair_seeds(good: Sequence[MeasuredModel], base: MeasuredModel) -> Iterator[TrialComparison]:
-    """Every good adapter against every other one."""
+    """Every good adapter against every other one, except for those whose comparison set `min_gain_over_incumbent`."""
     for candidate in good:
         for incumbent in good:
-            if candidate is not incumbent:
+            if candidate is not incumbent and {candidate.name, incumbent.name} != LIMIT_SEEDS:
                 yield TrialComparison("aa", candidate, base, incumbent)
 
 

@@ -15,11 +15,12 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.children import Child
-from bench.rows_corpus import SPECIALIST, BenchCorpus
-from services.synthetic import handlers
+
+if TYPE_CHECKING:
+    from bench.rows_corpus import BenchCorpus
 
 URL = "TAILOR_DATABASE_URL"
 SAMPLE_SECONDS = 0.1
@@ -81,8 +82,11 @@ class Builder:
         return {**answer, "peak_rss_mb": round(memory.megabytes)}
 
 
-def run(corpus: BenchCorpus, command: str) -> Mapping[str, Any]:
+def run(corpus: "BenchCorpus", command: str) -> Mapping[str, Any]:
     """Run a command in this process."""
+    from bench.rows_corpus import SPECIALIST
+    from services.synthetic import handlers
+
     started, used = time.monotonic(), cpu_seconds()
     answer: dict[str, Any] = {}
     if command == "prepare":
@@ -102,6 +106,9 @@ def cpu_seconds() -> float:
 
 def main() -> None:
     """Answer commands until the input ends."""
+    # Not at the top, because the processes that make rows import this module.
+    from bench.rows_corpus import BenchCorpus
+
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     # What else is printed goes to the log.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -39,8 +39,13 @@ def retention(topic: Topic) -> str:
     """How long its events are kept, in words."""
     if topic.retention_hours is None:
         return "compacted: the last event of each key stays"
-    days, hours = divmod(topic.retention_hours, 24)
-    return f"{topic.retention_hours} hours" if hours or days < 2 else f"{days} days"
+    kept = _span(topic.retention_hours)
+    return f"{kept} once handled, {_span(topic.kept_hours or 0)} before" if topic.unread_retention_hours else kept
+
+
+def _span(count: int) -> str:
+    days, hours = divmod(count, 24)
+    return f"{count} hours" if hours or days < 2 else f"{days} days"
 
 
 def asyncapi(topics: Iterable[Topic], version: str) -> dict[str, Any]:
@@ -80,7 +85,7 @@ def _channel(topic: Topic) -> dict[str, Any]:
     if topic.retention_hours is None:
         configuration: dict[str, Any] = {"cleanup.policy": ["compact"]}
     else:
-        configuration = {"cleanup.policy": ["delete"], "retention.ms": topic.retention_hours * 3_600_000}
+        configuration = {"cleanup.policy": ["delete"], "retention.ms": (topic.kept_hours or 0) * 3_600_000}
     return {
         "address": topic.name,
         "description": topic.description,

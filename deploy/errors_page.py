@@ -20,6 +20,8 @@ MAX_MESSAGES = 2  # per reason; further raise sites say the same in other words
 
 # Reasons that the code passes on with a message built elsewhere, or that stand for a canonical code without a closer reason.
 EXPLAINED = {
+    Reason.BEYOND_THE_REGISTRY: "An event claims more than the registry has published, or an answer was not asked for. Find out who may write that topic; only its producer should.",
+    Reason.WRONG_PARTITIONS: "A topic has another number of partitions than is set. The message says whether to grow it or to change TAILOR_KAFKA_PARTITIONS.",
     Reason.ABORTED: "A concurrent change won. Read again and retry.",
     Reason.AMBIGUOUS_ADAPTER: "Several adapters begin with the given digits. Give more digits.",
     Reason.INVALID_PLANTED_SECRET: "A file of planted secrets has one JSON object per line; the message names the secret or the rule. See docs/evaluation/suites.md.",
@@ -37,6 +39,8 @@ EXPLAINED = {
     Reason.CONTAINER_NOT_MADE: "Kubernetes could not create the worker's container; the message has its reason.",
     Reason.UNIMPLEMENTED: "The service does not have this call; it may be of another version. Update it.",
     Reason.DATASET_ERASED: "The dataset was superseded because a document was erased. Train on the newer dataset.",
+    Reason.EVENTS_SET_ASIDE: "The broker will never take some events of the outbox. `tailor events dead` lists them; `tailor events replay` sends them again after the cause is mended.",
+    Reason.KAFKA_RIGHT_MISSING: "The service's Kafka user lacks a right; the message names the right and the topic or group. Grant it with `python -m deploy.init.topics`, or add the ACL by hand. The service goes on by itself.",
     Reason.EVALUATION_FAILED: "The candidate could not be measured. `tailor adapters` and evaluation's log say why; then `tailor evaluate ADAPTER`.",
     Reason.IMAGE_NOT_PULLED: "Kubernetes could not pull the worker's image. Check its name and the pull secret.",
     Reason.INVALID_HEADER: "A header of the safetensors file or the request is malformed.",

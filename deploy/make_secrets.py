@@ -8,16 +8,17 @@ single files, and nobody else can enter the folder.
 import argparse
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy.init.credentials import Credentials
+from tailor.events.access import KafkaNames
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
 from tailor.local.secrets import (
     ADMIN,
-    WORKER,
+    CONTROLLER,
+    KAFKA_USERS,
     Secrets,
+    add_publishers,
     drop_previous_vault_keys,
     ensure,
     renew_vault_key,
@@ -27,28 +28,31 @@ from tailor.storage.buckets import ACCESS
 
 DATABASE_HOST = "postgres:5432"
 ADMINISTRATOR = "postgres"
+JAAS = "org.apache.kafka.common.security"
+# The listeners that users of Kafka reach: the services', and the publishers' own.
+USER_LISTENERS = ("INTERNAL", "PUBLISHERS")
 
 
-def make(folder: Path) -> Path:
-    """Create the missing secrets under `FOLDER/secrets`, and return that path. Idempotent."""
-    secrets = ensure(Layout(folder.absolute()))
-    credentials = {service: _credentials(service, secrets) for service in (*SERVICES, WORKER)}
-    entries = {service: asdict(entry) for service, entry in credentials.items()}
-    write(secrets.directory / "stores.json", json.dumps(entries, indent=1))
+def make(folder: Path, publishers: Sequence[str] = ()) -> Path:
+    """Create the missing secrets under `FOLDER/secrets`, and return that path. Idempotent.
+
+    `publishers` are users of Kafka besides `publisher`. Raises ValueError for a name that cannot be one.
+    """
+    layout = Layout(folder.absolute())
+    add_publishers(layout, publishers)
+    secrets = ensure(layout)
+    write(secrets.directory / "stores.json", json.dumps(secrets.store_credentials(), indent=1))
     for name, settings in _administration(secrets).items():
         _write_env(secrets.directory / f"{name}.env", settings)
     for service in SERVICES:
-        settings = _store_settings(service, credentials[service]) | secrets.service_settings(service)
+        settings = _store_settings(service, secrets) | secrets.service_settings(service)
         _write_env(secrets.directory / f"{service}.env", settings)
+    for user in secrets.kafka_users:
+        if user not in SERVICES:
+            _write_env(secrets.directory / f"kafka-{user}.env", _outside(user, secrets))
     for path in (*secrets.directory.glob("*.pem"), secrets.trust_file, secrets.directory / "stores.json"):
         path.chmod(0o644)
     return secrets.directory
-
-
-def _credentials(service: str, secrets: Secrets) -> Credentials:
-    key = secrets.s3(service)
-    password = secrets.database_password(service) if service in WITH_DATABASE else ""
-    return Credentials(key.access_key, key.secret_key, password)
 
 
 def _administration(secrets: Secrets) -> dict[str, dict[str, str]]:
@@ -60,20 +64,54 @@ def _administration(secrets: Secrets) -> dict[str, dict[str, str]]:
         "minio": {"MINIO_ROOT_USER": key.access_key, "MINIO_ROOT_PASSWORD": key.secret_key},
         "init-databases": {"TAILOR_DATABASE_ADMIN_URL": url},
         "init-buckets": {"TAILOR_S3_ADMIN_ACCESS_KEY": key.access_key, "TAILOR_S3_ADMIN_SECRET_KEY": key.secret_key},
+        "init-topics": {
+            "TAILOR_KAFKA_SASL_MECHANISM": "PLAIN",
+            "TAILOR_KAFKA_SASL_USERNAME": ADMIN,
+            "TAILOR_KAFKA_SASL_PASSWORD": secrets.kafka_password(ADMIN),
+        },
+        "kafka": _broker(secrets),
     }
 
 
-def _store_settings(service: str, credentials: Credentials) -> dict[str, str]:
+def _broker(secrets: Secrets) -> dict[str, str]:
+    """The broker's own passwords, as its image reads them. Users and their passwords are created by `deploy.init.topics`."""
+    listeners = {"INTERNAL": ADMIN, "CONTROLLER": CONTROLLER}
+    plain = {
+        f"KAFKA_LISTENER_NAME_{listener}_PLAIN_SASL_JAAS_CONFIG": (
+            f'{JAAS}.plain.PlainLoginModule required username="{user}" password="{secrets.kafka_password(user)}" '
+            f'user_{user}="{secrets.kafka_password(user)}";'
+        )
+        for listener, user in listeners.items()
+    }
+    scram = {
+        f"KAFKA_LISTENER_NAME_{listener}_SCRAM___SHA___512_SASL_JAAS_CONFIG": f"{JAAS}.scram.ScramLoginModule required;"
+        for listener in USER_LISTENERS
+    }
+    return plain | scram
+
+
+def _kafka_user(user: str, secrets: Secrets) -> dict[str, str]:
+    return {
+        "TAILOR_KAFKA_SASL_USERNAME": KafkaNames().username_of(user),
+        "TAILOR_KAFKA_SASL_PASSWORD": secrets.kafka_password(user),
+    }
+
+
+def _outside(user: str, secrets: Secrets) -> dict[str, str]:
+    """The settings of a user of Kafka outside: a publisher, or the operator who reads events."""
+    protocol = {"TAILOR_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "TAILOR_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512"}
+    return protocol | _kafka_user(user, secrets)
+
+
+def _store_settings(service: str, secrets: Secrets) -> dict[str, str]:
     settings: dict[str, str] = {}
     if ACCESS[service]:
-        settings |= {
-            "TAILOR_S3_ACCESS_KEY": credentials.s3_access_key,
-            "TAILOR_S3_SECRET_KEY": credentials.s3_secret_key,
-        }
-    if credentials.database_password:
-        url = f"postgresql+psycopg://{service}:{credentials.database_password}@{DATABASE_HOST}/{service}"
+        key = secrets.s3(service)
+        settings |= {"TAILOR_S3_ACCESS_KEY": key.access_key, "TAILOR_S3_SECRET_KEY": key.secret_key}
+    if service in WITH_DATABASE:
+        url = f"postgresql+psycopg://{service}:{secrets.database_password(service)}@{DATABASE_HOST}/{service}"
         settings["TAILOR_DATABASE_URL"] = url
-    return settings
+    return settings | (_kafka_user(service, secrets) if service in KAFKA_USERS else {})
 
 
 def _write_env(path: Path, settings: Mapping[str, str]) -> None:
@@ -86,6 +124,13 @@ def main() -> None:
         prog="python -m deploy.make_secrets", description="Create the missing secrets of a deployment."
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument(
+        "--publisher",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further user of Kafka who publishes documents; name it in TAILOR_KAFKA_PUBLISHERS too",
+    )
     change = parser.add_mutually_exclusive_group()
     change.add_argument(
         "--new-vault-key", action="store_true", help="create a new vault key and keep the old one as a previous key"
@@ -101,7 +146,7 @@ def main() -> None:
         renew_vault_key(layout)
     elif arguments.drop_previous_vault_keys:
         drop_previous_vault_keys(layout)
-    folder = make(arguments.folder)
+    folder = make(arguments.folder, arguments.publisher)
     sys.stdout.write(
         f"{folder}: the first operator's API key is in operator.key, the console's password in console.password\n"
     )

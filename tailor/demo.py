@@ -174,7 +174,7 @@ def publish_documents(
         figures = count_outcomes((), 0, unchanged)
         now(describe_outcomes(figures))
         return figures
-    with wait_out_errors(lambda: TopicReader(connections.kafka(), OUTCOMES, Start.END), now) as reader:
+    with wait_out_errors(lambda: TopicReader(connections.kafka_reader(), OUTCOMES, Start.END), now) as reader:
         while not is_new and wait_out_errors(lambda: reader.poll(QUIET_MS), now):
             now("waiting for documents that were published earlier")
         since = wire.now()
@@ -183,7 +183,7 @@ def publish_documents(
 
         def all_accounted() -> tuple[Figures | None, str]:
             for record in reader.poll():
-                event = decode(record.topic, record.value)
+                event = decode(reader.topic(record), record.value)
                 outcomes[event.submission_id] = event
             figures = count_outcomes(outcomes.values(), published, unchanged)
             return figures if len(outcomes) >= published else None, describe_outcomes(figures)

@@ -2,9 +2,12 @@
 
 import json
 import logging
+import re
 import sys
+import time
 import traceback
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 import structlog
 
@@ -24,21 +27,90 @@ def configure(service: str, level: str, *taps: structlog.typing.Processor) -> No
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    # A library may log the texts it handles, so only the place of its warnings is logged.
-    form = f'{{"service": "{service}", "library": "%(name)s", "line": %(lineno)d, "level": "%(levelname)s"}}'
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Places(form))
+    handler.setFormatter(_LibraryLines(service))
+    handler.addFilter(_Repeats())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # kafka-python warns of every slow iteration of its loop on a busy machine.
     logging.getLogger("kafka").setLevel(logging.ERROR)
 
 
-class _Places(logging.Formatter):
-    """Formats an exception as its type and place only, because its message may hold personal data."""
+# Values in a library's message that cannot be personal data: topics, types of errors, constants; and short numbers.
+SAFE_VALUE = re.compile(r"[a-z]+(?:\.[a-z_]+)*\.v[0-9]+|[A-Z][A-Za-z]*(?:Error|Exception|Warning)|[A-Z]+(?:_[A-Z]+)+")
+MAX_DIGITS = 7
+# kafka-python's messages are about connections and offsets. Keys and values stand in quotes.
+OPEN_LIBRARIES = ("kafka",)
+QUOTED = re.compile(r"""b?'[^']*'|b?"[^"]*\"""")
+PLACEHOLDER = re.compile(r"%(?:%|(?:\([^)]*\))?[-+ #0]*[\d*]*(?:\.[\d*]+)?[a-zA-Z])")
+MAX_TEXT = 300
+REPEAT_SECONDS = 60.0
+MAX_REMEMBERED = 1_000
+HIDDEN = "…"
 
-    def formatException(self, ei: Any) -> str:
-        _, error, _ = ei
-        return json.dumps({"error": type(error).__name__, "at": place(error) if error else ""})
+
+class _Repeats(logging.Filter):
+    """Lets an unchanged line of a library through once a minute: some repeat theirs several times per second while they wait."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now = now
+        self._last: dict[tuple[str, int, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        key = (record.name, record.lineno, scrubbed(record))
+        last = self._last.get(key)
+        if last is not None and self._now() - last < REPEAT_SECONDS:
+            return False
+        if len(self._last) >= MAX_REMEMBERED:
+            self._last.clear()
+        self._last[key] = self._now()
+        return True
+
+
+class _LibraryLines(logging.Formatter):
+    """A library's line as JSON: its place, and its message without the values that it may have handled.
+
+    Of an exception only the type and the place are kept, because its message may hold personal data.
+    """
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "service": self._service,
+            "library": record.name,
+            "line": record.lineno,
+            "level": record.levelname,
+            "text": scrubbed(record),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            line |= {"error": type(error).__name__, "at": place(error)}
+        return json.dumps(line, ensure_ascii=False)
+
+
+def scrubbed(record: logging.LogRecord) -> str:
+    """A library's message whose variable parts are hidden unless they are numbers, error types, topics or constants.
+
+    A message without separate values may have been put together from anything, so only that of an open library is kept.
+    """
+    if record.name.partition(".")[0] in OPEN_LIBRARIES:
+        return QUOTED.sub(HIDDEN, record.getMessage())[:MAX_TEXT]
+    if not record.args or not isinstance(record.msg, str):
+        return HIDDEN
+    values = record.args if isinstance(record.args, tuple) else (record.args,)
+    shown = iter([_shown(value) for value in values])
+    return PLACEHOLDER.sub(lambda match: "%" if match[0] == "%%" else next(shown, HIDDEN), record.msg)[:MAX_TEXT]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, BaseException):
+        return type(value).__name__
+    if isinstance(value, (int, float)):
+        return text if len(text := str(value)) <= MAX_DIGITS else HIDDEN
+    return value if isinstance(value, str) and SAFE_VALUE.fullmatch(value) else HIDDEN
 
 
 def place(error: BaseException) -> str:

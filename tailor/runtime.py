@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -17,12 +18,21 @@ import grpc
 from prometheus_client import generate_latest
 from sqlalchemy import Engine, Table
 
+from tailor.api.events.v1.operations_pb2_grpc import add_EventServiceServicer_to_server
 from tailor.errors import Reason, TailorError, Unavailable
 from tailor.events.consumer import Consumer, Handler
+from tailor.events.dead_letters import SqlDeadLetters
 from tailor.events.erased import ERASED, ErasedDocuments
-from tailor.events.outbox import Outbox
+from tailor.events.faults import Faults
+from tailor.events.gaps import PublishGap
+from tailor.events.operations import EventParts, EventServicer
+from tailor.events.outbox import Outbox, prepare_outbox
 from tailor.events.producer import KafkaProducer, Producer
-from tailor.events.table import TableReader
+from tailor.events.published import PublishedRevisions, ask_registry
+from tailor.events.raw_topics import RawTopics
+from tailor.events.table import TableReader, read_event
+from tailor.events.topics import load_topics
+from tailor.events.watch import LogWatch
 from tailor.logging import configure, get_logger, place
 from tailor.retry import Stopped, retry
 from tailor.rpc.auth import Authenticator
@@ -57,17 +67,20 @@ class Server(Protocol):
 
 
 class Runtime:
-    """The life of one service process. `stop` is set when the process must end."""
+    """The life of one service process. `stop` is set when the process must end. `faults` are the parts that do not work now."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.stop = threading.Event()
+        self.faults = Faults()
+        self.events = EventParts(self.faults)
         self._waiting_for: str | None = "start"
         self._ready = False
         self._failed = threading.Event()
         self._servers: list[Server] = []
         self._threads: list[threading.Thread] = []
         self._closers: list[Callable[[], None]] = []
+        self._published: PublishedRevisions | None = None
 
     def wait_for(self, what: str, check: Callable[[], T]) -> T:
         """Block until `check` raises no retryable TailorError, and return its result.
@@ -78,9 +91,10 @@ class Runtime:
         result = retry(
             check,
             stop=self.stop,
-            on_wait=lambda error, _: log.warning("waiting", waiting_for=what, reason=error.reason),
+            on_wait=lambda error, _: self.faults.report(what, error),
         )
         self._waiting_for = None
+        self.faults.clear(what)
         return result
 
     def serve(self, server: Server) -> None:
@@ -114,41 +128,83 @@ class Runtime:
 
     def ready(self) -> None:
         """Report the service as healthy from now on."""
-        self._ready = True
+        self._ready, self._waiting_for = True, None
         for server in self._servers:
             server.set_serving(True)
         log.info("ready")
 
     def status(self) -> dict[str, object]:
-        """The answer of `/readyz`."""
-        return {"service": self.name, "ready": self._ready and not self.stop.is_set(), "waiting_for": self._waiting_for}
+        """The answer of `/readyz`. `serving` means that calls are accepted, `ready` that every part works too."""
+        serving, faults = self._ready and not self.stop.is_set(), self.faults.all()
+        waiting = [f"{fault.part}: {fault.reason}. {fault.message}" for fault in faults if fault.waits]
+        return {
+            "service": self.name,
+            "ready": serving and not waiting,
+            "serving": serving,
+            "waiting_for": self._waiting_for or next(iter(waiting), None),
+            "faults": [asdict(fault) for fault in faults],
+        }
 
     def database(self, settings: ServiceSettings, migrations: Path) -> Engine:
         """Connect to the service's database and upgrade its schema. Closed when the process ends."""
         engine = connect(settings.database_url.get_secret_value())
         self.on_stop(engine.dispose)
         self.wait_for("database", lambda: migrate(engine, migrations))
+        letters = SqlDeadLetters(engine)
+        self.wait_for("database", letters.prepare)
+        self.events.letters = letters
         return engine
 
     def producer(self, settings: KafkaSettings) -> KafkaProducer:
-        """Connect a producer to the broker. Closed when the process ends."""
+        """Connect a producer to the broker and watch the log in a thread. Closed when the process ends."""
         producer = self.wait_for("kafka", lambda: KafkaProducer.from_settings(settings, self.name))
         self.on_stop(producer.close)
+        self.events.watch = LogWatch(settings, self.name, self.faults)
+        self.spawn("log watch", self.events.watch.run)
         return producer
 
     def outbox(self, engine: Engine, table: Table, producer: Producer) -> Outbox:
         """Make an outbox that a thread relays."""
-        outbox = Outbox(engine, table, producer)
+        outbox = Outbox(engine, table, producer, faults=self.faults)
+        self.wait_for("database", lambda: prepare_outbox(engine))
+        self.events.outbox = outbox
         self.spawn("outbox", outbox.run)
         return outbox
 
-    def consume(self, settings: KafkaSettings, handlers: Mapping[str, Handler], producer: Producer) -> None:
-        """Handle the topics' events in a thread, as one member of the service's group."""
-        self.spawn("consumer", Consumer(settings, service=self.name, topics=handlers, producer=producer).run)
+    def consume(
+        self,
+        settings: KafkaSettings,
+        handlers: Mapping[str, Handler],
+        producer: Producer,
+        publish_gap: PublishGap | None = None,
+    ) -> None:
+        """Handle the topics' events in a thread, as one member of the service's group.
+
+        `publish_gap` publishes what expired before it was read; by default, a dead letter with a count.
+        """
+        if self.events.watch is not None:
+            self.events.watch.add_shared(handlers)
+        self.events.handlers = dict(handlers)
+        self.events.read = lambda place: read_event(settings, place.topic, place.partition, place.offset)
+        consumer = Consumer(
+            settings,
+            service=self.name,
+            topics=handlers,
+            producer=producer,
+            faults=self.faults,
+            letters=self.events.letters,
+            publish_gap=publish_gap,
+        )
+        self.spawn("consumer", consumer.run)
+        kept = [topic for topic in load_topics().values() if topic.name in handlers and topic.unread_retention_hours]
+        if kept:
+            self.spawn("raw topics", RawTopics(settings, self.name, kept, self.faults).run)
 
     def read_table(self, settings: KafkaSettings, topic: str, apply: Handler) -> None:
         """Apply every event of a topic in a thread, from its beginning. Blocks until all existing events have been applied."""
-        reader = TableReader(settings, topic, apply)
+        if self.events.watch is not None:
+            self.events.watch.add_table(topic)
+        reader = TableReader(settings, topic, apply, self.faults)
         self.spawn(topic, reader.run)
 
         def check() -> None:
@@ -157,9 +213,19 @@ class Runtime:
 
         self.wait_for(f"{topic} to be read from its beginning", check)
 
-    def erased_documents(self, settings: KafkaSettings) -> ErasedDocuments:
-        """The ids of erased documents, which a thread keeps up to date. Blocks until all existing erasures are known."""
-        erased = ErasedDocuments()
+    def read_published(self, settings: ServiceSettings, topic: str, apply: Handler) -> None:
+        """Like `read_table`, for the registry's topics: an event that claims more than it published is logged as an error and skipped."""
+        if self._published is None:
+            channel = self.channel(settings, "registry", settings.registry_address)
+            self._published = PublishedRevisions(lambda: self.wait_for("registry", lambda: ask_registry(channel)))
+        self.read_table(settings, topic, self._published.checked(apply))
+
+    def erased_documents(self, settings: KafkaSettings, patience_seconds: float = 0.0) -> ErasedDocuments:
+        """The ids of erased documents, which a thread keeps up to date. Blocks until all existing erasures are known.
+
+        A service that drops what is erased without a word gives `patience_seconds`, to wait for a lift that is on its way.
+        """
+        erased = ErasedDocuments(patience_seconds)
         self.read_table(settings, ERASED, erased.apply)
         return erased
 
@@ -176,11 +242,11 @@ class Runtime:
         authenticator: Authenticator | None = None,
         **options: Any,
     ) -> RpcServer:
-        """Start a gRPC server. API keys are verified by the registry unless an authenticator is given."""
+        """Start a gRPC server, with the EventService too. API keys are verified by the registry unless an authenticator is given."""
         server = RpcServer(
             settings,
             self.name,
-            servicers=servicers,
+            servicers=[*servicers, (add_EventServiceServicer_to_server, EventServicer(self.events))],
             authenticator=authenticator or registry_authenticator(settings, self.name),
             **options,
         )
@@ -243,7 +309,8 @@ def _status_server(host: str, port: int, runtime: Runtime) -> ThreadingHTTPServe
                 self._answer(200, "application/json", b"{}")
             elif self.path == "/readyz":
                 status = runtime.status()
-                self._answer(200 if status["ready"] else 503, "application/json", json.dumps(status).encode())
+                # The code decides who gets calls, and a service answers calls while the broker is away.
+                self._answer(200 if status["serving"] else 503, "application/json", json.dumps(status).encode())
             elif self.path == "/metrics":
                 self._answer(200, "text/plain; version=0.0.4", generate_latest())
             else:

@@ -6,36 +6,85 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tailor.kafka_oauth import token_provider
+
 
 class KafkaSettings(BaseSettings):
-    """Address of the broker and credentials for it."""
+    """Address of the broker and credentials for it.
+
+    Three ways to authenticate: a user and password (`SASL_*` with PLAIN or SCRAM), a client certificate (`SSL`), or OAuth (`SASL_*` with
+    OAUTHBEARER, and either a file with the token or an endpoint that grants one for a client's secret).
+    """
 
     model_config = SettingsConfigDict(env_prefix="TAILOR_", extra="ignore")
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_security_protocol: str = Field("PLAINTEXT", pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$")
-    kafka_sasl_mechanism: str = "SCRAM-SHA-512"
+    kafka_sasl_mechanism: str = Field("SCRAM-SHA-512", pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512|OAUTHBEARER)$")
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_ca_file: Path | None = None
+    # The client's certificate and key, for a broker that authenticates clients by TLS.
+    kafka_certificate_file: Path | None = None
+    kafka_key_file: Path | None = None
+    # OAUTHBEARER: a file that something else keeps fresh, or an endpoint of the client credentials grant.
+    kafka_oauth_token_file: Path | None = None
+    kafka_oauth_token_url: str = Field("", pattern=r"^($|https://|http://127\.0\.0\.1[:/])")
+    kafka_oauth_client_id: str = ""
+    kafka_oauth_client_secret: SecretStr = SecretStr("")
+    kafka_oauth_scope: str = ""
+    # Precede every topic and every consumer group, so that several installations can share a cluster.
+    kafka_topic_prefix: str = Field("", pattern=r"^[a-zA-Z0-9._-]{0,60}$")
+    kafka_group_prefix: str = Field("", pattern=r"^[a-zA-Z0-9._-]{0,60}$")
     # A stable name of this replica, so that it rejoins its group at once after it was killed. Empty for a dynamic member.
     kafka_group_instance_id: str = ""
     # Module whose KafkaProducer and KafkaConsumer are used; a stand-in can make up for a broker's defects.
     kafka_client_module: str = "kafka"
 
+    @property
+    def kafka_user(self) -> str:
+        """The user that the broker knows this client by; empty without SASL."""
+        return self.kafka_sasl_username or "" if self.kafka_security_protocol.startswith("SASL") else ""
+
     def kafka_arguments(self) -> dict[str, object]:
         """The connection arguments of every kafka-python client."""
-        arguments: dict[str, object] = {
+        return {
             "bootstrap_servers": self.kafka_bootstrap_servers.split(","),
             "security_protocol": self.kafka_security_protocol,
+            **(self._sasl_arguments() if self.kafka_security_protocol.startswith("SASL") else {}),
+            **self._tls_arguments(),
+            # kafka-python's defaults wait up to 30 s before they try a broker that has returned.
+            "reconnect_backoff_ms": 100,
+            "reconnect_backoff_max_ms": 1_000,
+            "request_timeout_ms": 15_000,
+            "bootstrap_timeout_ms": 5_000,
         }
-        if self.kafka_security_protocol.startswith("SASL") and self.kafka_sasl_password is not None:
-            arguments["sasl_mechanism"] = self.kafka_sasl_mechanism
-            arguments["sasl_plain_username"] = self.kafka_sasl_username
-            arguments["sasl_plain_password"] = self.kafka_sasl_password.get_secret_value()
-        if self.kafka_ca_file is not None:
-            arguments["ssl_cafile"] = str(self.kafka_ca_file)
-        return arguments
+
+    def _sasl_arguments(self) -> dict[str, object]:
+        if self.kafka_sasl_mechanism == "OAUTHBEARER":
+            provider = token_provider(
+                self.kafka_oauth_token_file,
+                self.kafka_oauth_token_url,
+                self.kafka_oauth_client_id,
+                self.kafka_oauth_client_secret.get_secret_value(),
+                self.kafka_oauth_scope,
+            )
+            return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": provider}
+        if self.kafka_sasl_password is None:
+            return {}
+        return {
+            "sasl_mechanism": self.kafka_sasl_mechanism,
+            "sasl_plain_username": self.kafka_sasl_username,
+            "sasl_plain_password": self.kafka_sasl_password.get_secret_value(),
+        }
+
+    def _tls_arguments(self) -> dict[str, object]:
+        files = {
+            "ssl_cafile": self.kafka_ca_file,
+            "ssl_certfile": self.kafka_certificate_file,
+            "ssl_keyfile": self.kafka_key_file,
+        }
+        return {name: str(path) for name, path in files.items() if path is not None}
 
 
 class ServiceSettings(KafkaSettings):

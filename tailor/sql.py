@@ -6,11 +6,11 @@ from pathlib import Path
 
 from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import Connection, Engine, MetaData, create_engine, text
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tailor.errors import Reason, Unavailable
+from tailor.errors import InvalidArgument, Reason, Unavailable
 
 MIGRATION_LOCK = 7_461_001
 
@@ -30,13 +30,20 @@ def connect(url: str) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """Run one transaction. Raises Unavailable if the database does not answer or ends the transaction to resolve a deadlock."""
+    """Run one transaction. Raises Unavailable if the database does not answer or ends the transaction to resolve a deadlock.
+
+    Raises InvalidArgument (INVALID_VALUE) for a value that PostgreSQL cannot store, such as a text that is longer than its column.
+    """
     try:
         with engine.begin() as connection:
             yield connection
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
         raise Unavailable(
             Reason.DATABASE_UNAVAILABLE, f"The database does not answer ({type(error).__name__})."
+        ) from None
+    except DataError:
+        raise InvalidArgument(
+            Reason.INVALID_VALUE, "A value cannot be stored: it is too long, out of range, or contains a NUL character."
         ) from None
     except DBAPIError as error:
         if error.connection_invalidated:
@@ -52,6 +59,13 @@ def migrate(engine: Engine, script_location: Path, revision: str = "head") -> No
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+
+
+def create_tables(engine: Engine, metadata: MetaData) -> None:
+    """Create the shared library's own tables, which no service's migrations know. Idempotent; replicas wait for each other."""
+    with transaction(engine) as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        metadata.create_all(connection)
 
 
 def run_env() -> None:

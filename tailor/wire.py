@@ -3,9 +3,12 @@
 Functions that build a message from all fields of a value, such as `from_labels`, rely on equal names in `tailor.words` and the protos.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tailor.api.common.v1 import common_pb2
@@ -31,6 +34,10 @@ def _value(kind: SpanKind) -> common_pb2.SpanKind.ValueType:
     return common_pb2.SpanKind.Value(f"SPAN_KIND_{kind.upper()}")
 
 
+# Seconds of the years 1 to 9999, which a protobuf timestamp and Python's datetime can hold.
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
+NANOS = 1_000_000_000
+
 SPAN_KINDS = {_value(kind): kind for kind in SpanKind}
 
 
@@ -50,8 +57,54 @@ def from_datetime(moment: datetime | None) -> Timestamp | None:
 
 
 def to_datetime(stamp: Timestamp) -> datetime:
-    """Convert to a time-zone-aware moment in UTC."""
+    """Convert to a time-zone-aware moment in UTC. Raises InvalidArgument (INVALID_VALUE) for a moment outside of the years 1 to 9999."""
+    if not _is_moment(stamp):
+        raise InvalidArgument(Reason.INVALID_VALUE, "A time is outside of the years 1 to 9999.")
     return stamp.ToDatetime(UTC)
+
+
+def enum_name(enum: Any, number: int, prefix: str = "") -> str:
+    """The name of an enum's value without its prefix. A value that this release does not know is carried on as `UNKNOWN_<number>`.
+
+    `enum` is a generated enum, such as `documents_pb2.Stage`. Enums are open: a newer service may send a value that is not listed yet.
+    """
+    value = enum.DESCRIPTOR.values_by_number.get(number)
+    return f"UNKNOWN_{number}" if value is None else str(value.name).removeprefix(prefix)
+
+
+def check_values(message: Message) -> None:
+    """Raise InvalidArgument (INVALID_VALUE) for a value that decodes but cannot be stored: a NUL character, or an impossible time."""
+    problem = next(_problems(message, message.DESCRIPTOR.name), None)
+    if problem is not None:
+        raise InvalidArgument(Reason.INVALID_VALUE, f"{problem}.")
+
+
+def _problems(message: Message, path: str) -> Iterator[str]:
+    if isinstance(message, Timestamp):
+        if not _is_moment(message):
+            yield f"{path} is outside of the years 1 to 9999"
+        return
+    for field, value in message.ListFields():
+        for item in _items(field, value):
+            if isinstance(item, str) and "\0" in item:
+                yield f"{path}.{field.name} contains a NUL character"
+            elif isinstance(item, Message):
+                yield from _problems(item, f"{path}.{field.name}")
+
+
+def _items(field: Any, value: Any) -> Iterator[Any]:
+    """The values of a field: one, all of a repeated one, or the keys and values of a map."""
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        yield from value
+        yield from value.values()
+    elif field.is_repeated:
+        yield from value
+    else:
+        yield value
+
+
+def _is_moment(stamp: Timestamp) -> bool:
+    return FIRST_SECOND <= stamp.seconds <= LAST_SECOND and 0 <= stamp.nanos < NANOS
 
 
 def to_ref(message: common_pb2.ObjectRef) -> Ref:

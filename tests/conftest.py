@@ -1,4 +1,4 @@
-"""Shared fixtures: the embedded stores, started once for all tests that use them."""
+"""Shared fixtures: the stores, started once for all tests that use them. `--stores=real` puts Apache Kafka and MinIO in the embedded ones' place."""
 
 import os
 import tempfile
@@ -14,13 +14,17 @@ import pytest
 from sqlalchemy import Engine
 from xdist.scheduler import LoadScopeScheduling
 
+from tailor.events.access import OPERATOR, PUBLISHER
 from tailor.local import secrets, stack
-from tailor.local.database import SUPERUSER
 from tailor.local.environment import Plan, service_environment
 from tailor.local.layout import STORES
+from tailor.local.own_stores import load_own_stores
 from tailor.local.secrets import ADMIN
-from tailor.settings import ServiceSettings
+from tailor.local.store_access import kafka_settings, s3_settings
+from tailor.settings import KafkaSettings, ServiceSettings
 from tailor.sql import connect, migrate
+from tests.real.fetch import fetch, folder
+from tests.real.kinds import EmbeddedStores, RealStores, StoreKind
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -45,13 +49,38 @@ class Stores:
         }
         return settings_type(**fields)
 
+    @property
+    def publisher(self) -> KafkaSettings:
+        """The settings of who publishes documents."""
+        return self._kafka(PUBLISHER)
+
+    @property
+    def reader(self) -> KafkaSettings:
+        """The settings of the operator, who may read every topic outside the raw zone."""
+        return self._kafka(OPERATOR)
+
+    @property
+    def kafka_admin(self) -> ServiceSettings:
+        """The settings of the broker's administrator, who may make topics of a test's own."""
+        variables = self.plan.stores.kafka_admin()
+        assert variables is not None
+        return ServiceSettings(**kafka_settings(variables).model_dump())
+
+    def s3(self, identity: str) -> ServiceSettings:
+        """The settings of an identity at the object store; ADMIN may do everything."""
+        return s3_settings(self.plan.stores.s3(identity))
+
+    def _kafka(self, user: str) -> KafkaSettings:
+        return kafka_settings(self.plan.stores.kafka(user))
+
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
     """Runs the tests of one file on one worker, in order, and likewise all tests that share the end-to-end installation."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "tests/e2e" if path.startswith("tests/e2e/") else path
+        # The demo starts its own stack.
+        return "tests/e2e" if path.startswith("tests/e2e/") and not path.endswith("/test_demo.py") else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
@@ -65,22 +94,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: [not item.nodeid.startswith(folder) for folder in slow])
 
 
-def plan_of(running: stack.Stack) -> Plan:
-    """The plan of a running stack, including its secrets."""
-    return Plan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Choose the kind of stores."""
+    parser.addoption("--stores", choices=("embedded", "real"), default="embedded", help="the stores that tests run on")
 
 
 @pytest.fixture(scope="session")
-def stores() -> Iterator[Stores]:
-    """The embedded stores, in a temporary directory."""
-    with tempfile.TemporaryDirectory(prefix="tailor-test-", ignore_cleanup_errors=True) as directory:
+def store_kind(pytestconfig: pytest.Config) -> StoreKind:
+    """The kind of stores that was chosen. `python -m tests.real` fetches the real ones."""
+    return EmbeddedStores() if pytestconfig.getoption("--stores") == "embedded" else RealStores(fetch(folder()))
+
+
+def plan_of(running: stack.Stack) -> Plan:
+    """The plan of a running stack, including its secrets."""
+    layout = running.layout
+    return Plan(layout, running.snapshot().ports, secrets.ensure(layout), own=load_own_stores(layout))
+
+
+@contextmanager
+def run_stack(kind: StoreKind, prefix: str, wait_seconds: float = 120, **options: Any) -> Iterator[stack.Stack]:
+    """A stack in a temporary directory, with its own stores of this kind. Blocks until it is ready."""
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as directory:
         root = Path(directory).resolve()
-        running = stack.up(root, only=STORES)
-        try:
-            running.wait_ready(90)
-            yield Stores(plan_of(running))
-        finally:
-            stack.down(root)
+        with kind.run(root / "own") as tables:
+            try:
+                running = stack.up(root / "state", own_stores=tables, **options)
+                running.wait_ready(wait_seconds)
+                yield running
+            finally:
+                stack.down(root / "state")
+
+
+@pytest.fixture(scope="session")
+def stores(store_kind: StoreKind) -> Iterator[Stores]:
+    """The stores, in a temporary directory."""
+    with run_stack(store_kind, "tailor-test-", only=STORES) as running:
+        yield Stores(plan_of(running))
 
 
 @pytest.fixture
@@ -105,5 +154,4 @@ def migrated(url: str, migrations: Path) -> Iterator[Engine]:
 
 
 def _embedded_admin(stores: Stores) -> str:
-    password = stores.plan.secrets.database_password(ADMIN)
-    return f"postgresql+psycopg://{SUPERUSER}:{password}@{stores.plan.ports.address('database')}/{SUPERUSER}"
+    return stores.plan.stores.database_url(ADMIN)

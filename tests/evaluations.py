@@ -1,5 +1,6 @@
 """Evaluations as evaluation publishes them, for tests of the services and commands that read them."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from tailor.api.events.v1 import models_pb2
@@ -25,6 +26,14 @@ def make_figures(
         models={model: make_estimate(value, rows=rows) for model, value in models.items()},
         gains=gains,
     )
+
+
+def make_definitions(*revisions: int) -> list[models_pb2.MetricDefinitions]:
+    """Metrics and gates that were frozen on the first days of 2026."""
+    definitions = [models_pb2.MetricDefinitions(revision=revision) for revision in revisions]
+    for day, definition in enumerate(definitions, 1):
+        definition.freeze_time.FromDatetime(datetime(2026, 1, day, tzinfo=UTC))
+    return definitions
 
 
 def make_evaluated(

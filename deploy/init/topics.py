@@ -1,109 +1,92 @@
-"""Create the topics of `proto/topics.yaml`. A repeated run only updates their configuration."""
+"""Create the topics of `proto/topics.yaml`, the users that services and publishers are at the broker, and what each of them may do.
 
+A repeated run updates what differs and takes away what is no longer listed. `--grow` raises topics to the numbers of partitions in
+`TAILOR_KAFKA_PARTITIONS`.
+"""
+
+import argparse
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
 
+from kafka.errors import KafkaError
 from pydantic import Field
 
-from tailor.events.topics import Topic, load_topics
+from deploy.init.credentials import DEFAULT_FILE, load_credentials
+from tailor.errors import TailorError
+from tailor.events.access import KafkaNames, apply_rules, apply_users, users
+from tailor.events.provision import TopicPlan, apply_topics, grow_topics
+from tailor.events.topics import load_topics
 from tailor.settings import KafkaSettings
-
-HOUR_MS = 3_600_000
-MAX_MESSAGE_BYTES = 1_048_576
 
 
 class Settings(KafkaSettings):
-    """The broker's address, and the number of replicas of each topic."""
+    """The broker's address, its administrator's credentials, and how an installation is laid out there."""
 
-    kafka_replication_factor: int = Field(1, ge=1, le=9)
+    kafka_replication_factor: int = Field(3, ge=1, le=9)
+    kafka_min_insync_replicas: int = Field(2, ge=1, le=9)
+    # Partitions by topic, for those that need more than topics.yaml says.
+    kafka_partitions: dict[str, int] = Field(default_factory=dict)
+    # `users`: SCRAM users with the passwords of `stores_file`, and their rules. `rules`: rules only, for users that have certificates or
+    # tokens, or that something else creates. `none`: neither, for a broker without an authorizer.
+    kafka_access: Literal["users", "rules", "none"] = "users"
+    # The mechanism of the users that are created; the administrator may sign in by another.
+    kafka_user_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    # The form of the users' principals; rules of other principals are not changed.
+    kafka_principal: str = "User:tailor-{name}"
+    # The users outside, who publish documents.
+    kafka_publishers: list[str] = Field(default_factory=lambda: ["publisher"])
+    stores_file: Path = DEFAULT_FILE
 
-
-class TopicAdmin(Protocol):
-    """The methods of `kafka.KafkaAdminClient` that this program uses."""
-
-    def describe_topics(self) -> list[dict[str, Any]]:
-        """All topics with their partitions."""
-        ...
-
-    def create_topics(self, new_topics: dict[str, dict[str, Any]]) -> Any:
-        """Create topics."""
-        ...
-
-    def alter_configs(self, config_resources: list[Any]) -> Any:
-        """Set configuration values; values not named stay."""
-        ...
-
-
-def topic_configs(topic: Topic, replication_factor: int) -> dict[str, str]:
-    """The topic's configuration at the broker."""
-    configs = {
-        "max.message.bytes": str(MAX_MESSAGE_BYTES),
-        "min.insync.replicas": str(max(1, replication_factor - 1)),
-        "cleanup.policy": "compact" if topic.retention_hours is None else "delete",
-    }
-    if topic.retention_hours is None:
-        return configs
-    # Kafka deletes only whole segments, so roll them often: raw text must not outlive its retention in an open segment.
-    return configs | {
-        "retention.ms": str(topic.retention_hours * HOUR_MS),
-        "segment.ms": str(min(24, max(1, topic.retention_hours // 4)) * HOUR_MS),
-    }
-
-
-def apply(admin: TopicAdmin, topics: Iterable[Topic], replication_factor: int) -> list[str]:
-    """Create missing topics, configure existing ones, and return one line per topic. Idempotent.
-
-    Raises ValueError if the number of partitions differs: changing it would move keys to other partitions and break their order.
-    """
-    from kafka.admin import ConfigResource, ConfigResourceType
-
-    partitions = {entry["name"]: len(entry["partitions"]) for entry in admin.describe_topics()}
-    topics = list(topics)
-    _check_partitions(partitions, topics)
-    missing = [topic for topic in topics if topic.name not in partitions]
-    if missing:
-        admin.create_topics(
-            {
-                topic.name: {
-                    "num_partitions": topic.partitions,
-                    "replication_factor": replication_factor,
-                    "configs": topic_configs(topic, replication_factor),
-                }
-                for topic in missing
-            }
+    def plan(self) -> TopicPlan:
+        """How the topics are laid out."""
+        return TopicPlan(
+            self.kafka_replication_factor,
+            self.kafka_min_insync_replicas,
+            self.kafka_topic_prefix,
+            self.kafka_partitions,
         )
-    existing = [topic for topic in topics if topic.name in partitions]
-    if existing:
-        admin.alter_configs(
-            [
-                ConfigResource(ConfigResourceType.TOPIC, topic.name, topic_configs(topic, replication_factor))
-                for topic in existing
-            ]
-        )
-    return [f"created {topic.name}" for topic in missing] + [f"configured {topic.name}" for topic in existing]
+
+    def names(self) -> KafkaNames:
+        """The names of the installation."""
+        publishers = tuple(self.kafka_publishers)
+        return KafkaNames(self.kafka_principal, self.kafka_topic_prefix, self.kafka_group_prefix, publishers)
 
 
-def _check_partitions(partitions: Mapping[str, int], topics: Iterable[Topic]) -> None:
-    for topic in topics:
-        if partitions.get(topic.name, topic.partitions) != topic.partitions:
-            raise ValueError(
-                f"{topic.name} has {partitions[topic.name]} partitions, but topics.yaml says {topic.partitions}. "
-                "Create a new version of the topic instead."
-            )
+def apply(admin: Any, settings: Settings) -> Iterator[str]:
+    """Bring the broker to what is listed, and yield one line per change. Idempotent. Raises KafkaError, ValueError or TailorError."""
+    topics, names = load_topics().values(), settings.names()
+    yield from apply_topics(admin, topics, settings.plan())
+    if settings.kafka_access == "users":
+        credentials = load_credentials(settings.stores_file)
+        passwords = {user: credentials[user].kafka_password for user in users(topics, names)}
+        apply_users(admin, passwords, settings.kafka_user_mechanism, names.username_of)
+        yield f"users {', '.join(map(names.username_of, passwords))}"
+    if settings.kafka_access != "none":
+        yield from apply_rules(admin, topics, names)
 
 
 def main() -> None:
-    """Read `TAILOR_KAFKA_*` and create the topics."""
+    """Read `TAILOR_KAFKA_*`, and create topics, users and rules."""
     import kafka
 
+    parser = argparse.ArgumentParser(prog="python -m deploy.init.topics", description=__doc__)
+    parser.add_argument("--grow", action="store_true", help="raise topics to the partitions of TAILOR_KAFKA_PARTITIONS")
+    arguments = parser.parse_args()
     settings = Settings()
-    admin = kafka.KafkaAdminClient(client_id="tailor-init", **settings.kafka_arguments())
     try:
-        for line in apply(admin, load_topics().values(), settings.kafka_replication_factor):
-            sys.stdout.write(line + "\n")
-    finally:
-        admin.close()
+        admin = kafka.KafkaAdminClient(client_id="tailor-init", **settings.kafka_arguments())
+        try:
+            if arguments.grow:
+                for line in grow_topics(admin, load_topics().values(), settings.plan()):
+                    sys.stdout.write(line + "\n")
+            for line in apply(admin, settings):
+                sys.stdout.write(line + "\n")
+        finally:
+            admin.close()
+    except (KafkaError, TailorError, ValueError, KeyError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

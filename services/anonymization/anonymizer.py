@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from services.anonymization.domain import (
     ENTITY_TYPES,
@@ -10,17 +11,22 @@ from services.anonymization.domain import (
     Action,
     Anonymized,
     Change,
+    Disagreement,
     Finding,
     Policy,
     count,
     merge,
 )
 from services.anonymization.ports import Anonymizer, ReviewedTerms
+from services.anonymization.recognise import budget
 from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.disguises import PlainText, undo
 from services.anonymization.recognise.mentions import Mentions
+from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates import coarse
 from services.anonymization.surrogates.people import People
+from services.anonymization.surrogates.replacement import apply
 from services.anonymization.surrogates.surrogates import Surrogates
 from tailor.errors import ResourceExhausted
 from tailor.logging import get_logger
@@ -29,22 +35,39 @@ from tailor.words import Labels
 log = get_logger(__name__)
 
 SEPARATOR = "\n\n"
+DEFAULT_SECONDS_PER_TEXT = 300.0
 TITLE_BEFORE = re.compile(r"([^\W\d_][\w-]*)\.?\s+$")
 FIGURES = {"DATE_TIME", "MONEY", "AGE"}
+T = TypeVar("T", Change, Disagreement)
 
 
 class TextAnonymizer(Anonymizer):
     """Applies the analyzer's policy. Thread-safe."""
 
-    def __init__(self, analyzer: Analyzer, surrogates: Surrogates, terms: ReviewedTerms = NO_TERMS) -> None:
+    def __init__(
+        self,
+        analyzer: Analyzer,
+        surrogates: Surrogates,
+        seconds_per_text: float = DEFAULT_SECONDS_PER_TEXT,
+        terms: ReviewedTerms = NO_TERMS,
+    ) -> None:
         self._analyzer = analyzer
         self._surrogates = surrogates
         self._terms = terms
         self._mentions = Mentions(analyzer.lexicon)
+        self._seconds_per_text = seconds_per_text
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
-        whole = SEPARATOR.join(texts)
-        findings = self._find(whole, labels)
+        """Raises DeadlineExceeded (TEXT_TOO_SLOW) if the texts take longer than a text may, or the caller of `budget.limit` has gone."""
+        with budget.limit(self._seconds_per_text):
+            return self._anonymize(texts, labels)
+
+    def _anonymize(self, texts: tuple[str, ...], labels: Labels) -> Anonymized:
+        given = SEPARATOR.join(texts)
+        plain = undo(given)
+        whole = plain.text
+        analysis = self._analyzer.analyze(whole)
+        findings = self._complete(whole, analysis.findings, labels)
         people = People.of(
             whole[finding.start : finding.end] for finding in findings if finding.entity_type == "PERSON"
         )
@@ -54,31 +77,35 @@ class TextAnonymizer(Anonymizer):
             self._change(whole, finding, self._policy.action(finding.entity_type, labels), surrogates, people)
             for finding in findings
         ]
-        changes_by_text, start = [], 0
+        changes = [_at_given(change, plain) for change in changes]
+        disagreements = [_at_given(stretch, plain) for stretch in analysis.disagreements]
+        changes_by_text, disagreements_by_text, start = [], [], 0
         for text in texts:
             changes_by_text.append(_within(changes, start, start + len(text)))
+            disagreements_by_text.append(_within(disagreements, start, start + len(text)))
             start += len(text) + len(SEPARATOR)
         return Anonymized(
-            tuple(map(_apply, texts, changes_by_text)),
+            tuple(map(apply, texts, changes_by_text)),
             count(findings),
             tuple(changes_by_text),
             frozenset(surrogates.issued),
             self._policy.digest,
+            tuple(disagreements_by_text),
         )
 
     @property
     def _policy(self) -> Policy:
         return self._analyzer.policy
 
-    def _find(self, whole: str, labels: Labels) -> list[Finding]:
-        """The findings that the policy does not keep in documents with these labels."""
+    def _complete(self, whole: str, found: Iterable[Finding], labels: Labels) -> list[Finding]:
+        """The findings and their other mentions that the policy does not keep in documents with these labels."""
         kept_types = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
         # Not in the analyzer, whose cache of paragraphs does not notice when a review decides about another term.
         personal, never = self._terms.search(whole)
         allowed = [*self._policy.find_allowed(whole), *never]
         findings = [
             finding
-            for finding in (*_outside(self._analyzer.find(whole), never), *personal)
+            for finding in (*_outside(found, never), *personal)
             if self._policy.action(finding.entity_type, labels) is not Action.KEEP
         ]
         figures = _outside(coarse.find(whole, FIGURES - kept_types), allowed)
@@ -119,27 +146,22 @@ class TextAnonymizer(Anonymizer):
         return match[1] if match and self._analyzer.lexicon.is_title(match[1]) else ""
 
 
-def _outside(findings: Iterable[Finding], stretches: Sequence[tuple[int, int]]) -> list[Finding]:
-    """The findings that overlap none of the stretches."""
-    return [
-        finding
-        for finding in findings
-        if not any(finding.start < end and start < finding.end for start, end in stretches)
-    ]
+def _outside(findings: Iterable[Finding], places: Iterable[tuple[int, int]]) -> list[Finding]:
+    """The findings that overlap none of the places."""
+    stretches = Stretches(places)
+    return [finding for finding in findings if not stretches.overlap(finding.start, finding.end)]
 
 
-def _within(changes: Sequence[Change], start: int, end: int) -> tuple[Change, ...]:
-    """The changes in one of the texts, at their places in it. A value that spans two texts is replaced in both."""
+def _at_given(stretch: T, plain: PlainText) -> T:
+    """The stretch at its place in the text as it was given."""
+    start, end = plain.place(stretch.start, stretch.end)
+    return replace(stretch, start=start, end=end)
+
+
+def _within(stretches: Sequence[T], start: int, end: int) -> tuple[T, ...]:
+    """The stretches in one of the texts, at their places in it. One that spans two texts is in both."""
     return tuple(
-        replace(change, start=max(change.start, start) - start, end=min(change.end, end) - start)
-        for change in changes
-        if change.start < end and change.end > start
+        replace(stretch, start=max(stretch.start, start) - start, end=min(stretch.end, end) - start)
+        for stretch in stretches
+        if stretch.start < end and stretch.end > start
     )
-
-
-def _apply(text: str, changes: Sequence[Change]) -> str:
-    parts, place = [], 0
-    for change in changes:
-        parts += [text[place : change.start], change.replacement]
-        place = change.end
-    return "".join(parts) + text[place:]

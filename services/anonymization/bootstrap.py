@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from services.anonymization import handlers
+from services.anonymization.adapters.detectors import MAKERS
 from services.anonymization.adapters.kafka import KafkaOutcomes
 from services.anonymization.adapters.language import LanguageDetector
 from services.anonymization.adapters.objects import StoredCorpus, StoredTexts
@@ -14,6 +15,8 @@ from services.anonymization.policy.policy_file import DEFAULT, load_policy
 from services.anonymization.policy.preview import Preview
 from services.anonymization.prompts import EphemeralPromptAnonymizer
 from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.detectors.definition import DEFAULT as DEFAULT_DETECTORS
+from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.review_bootstrap import build_review
 from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.settings import Settings
@@ -23,7 +26,9 @@ from services.anonymization.vault.subjects import SubjectIndex
 from services.anonymization.vault.true_values import TrueValueFinder
 from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1.anonymization_pb2_grpc import add_AnonymizationServiceServicer_to_server
-from tailor.events.erased import ERASED, forgetting
+from tailor.api.events.v1 import documents_pb2
+from tailor.events.erased import ERASED, LIFT_SECONDS, forgetting
+from tailor.events.gaps import reject_gap
 from tailor.keys import decode_key
 from tailor.runtime import Runtime
 from tailor.storage.s3 import S3Store
@@ -34,13 +39,15 @@ MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
 def build(runtime: Runtime, settings: Settings) -> None:
     """Load the language model, connect to the stores, then serve and consume."""
     policy = load_policy(settings.policy_file or DEFAULT)
-    analyzer = Analyzer.load(settings.spacy_model, policy, settings.language, settings.phone_regions)
+    detectors = load_detectors(settings.detectors_file or DEFAULT_DETECTORS)
+    analyzer = Analyzer.load(detectors, policy, settings.language, settings.phone_regions, MAKERS)
     engine, producer = runtime.database(settings, MIGRATIONS), runtime.producer(settings)
     vault = SqlVault(engine, *settings.vault_keys)
     subjects = SubjectIndex(engine, vault, analyzer.lexicon)
     surrogates = Surrogates(vault, analyzer.lexicon, vault.secret(DRAW), subjects.suppressed)
     review = build_review(engine, vault, analyzer.lexicon)
-    anonymizer, audit = TextAnonymizer(analyzer, surrogates, review.terms), SqlAuditLog(engine)
+    anonymizer = TextAnonymizer(analyzer, surrogates, settings.seconds_per_text, review.terms)
+    audit = SqlAuditLog(engine)
     servicer = AnonymizationServicer(
         anonymizer=anonymizer,
         prompts=EphemeralPromptAnonymizer(analyzer, review.terms),
@@ -67,6 +74,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
         handlers.pass_document, quarantine=quarantine, corpus=corpus, subjects=subjects, ledger=ledger,
         publisher=publish, anonymizer=anonymizer, recorder=review.recorder, language_of=language_of
     )  # fmt: skip
-    ingested = on_ingested(pass_document, quarantine, runtime.erased_documents(settings))
-    runtime.consume(settings, {INGESTED: ingested, ERASED: forgetting("anonymization", forget, producer)}, producer)
+    ingested = on_ingested(pass_document, quarantine, runtime.erased_documents(settings, LIFT_SECONDS))
+    topics = {INGESTED: ingested, ERASED: forgetting("anonymization", forget, producer)}
+    expired = reject_gap(producer, runtime.name, documents_pb2.STAGE_ANONYMIZATION, (INGESTED,))
+    runtime.consume(settings, topics, producer, expired)
     runtime.ready()

@@ -3,7 +3,7 @@
 import bisect
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import accumulate
@@ -22,6 +22,11 @@ MIN_PURPOSE_CHARS = 10
 MAX_SEARCH_TEXTS = 4_096
 MAX_SEARCH_CHARS = 2_000_000
 MAX_SEARCH_IDS = 1_000
+LONGEST_PIECE = 1_000
+
+# Reasons of rejection, as in documents.proto.
+UNREADABLE = "UNREADABLE"
+TIMEOUT = "TIMEOUT"
 
 NO_LABELS = Labels()
 
@@ -29,7 +34,7 @@ NO_LABELS = Labels()
 ENTITY_TYPES = (
     "PERSON", "CLIENT", "EMAIL_ADDRESS", "PHONE_NUMBER", "ADDRESS", "IBAN", "CREDIT_CARD", "DATE_OF_BIRTH",
     "EMPLOYEE_CODE", "PROJECT_CODE", "IP_ADDRESS", "NATIONAL_ID", "ACCOUNT_NUMBER", "USERNAME", "URL", "SECRET",
-    "COORDINATES", "VEHICLE", "LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE",
+    "COORDINATES", "VEHICLE", "LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE", "CASE_NUMBER", "POSTCODE",
 )  # fmt: skip
 # Too short or too common for a surrogate that could be recognised in an answer.
 COARSE_ONLY = ("LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE")
@@ -73,6 +78,18 @@ class Disagreement:
     end: int
     entity_type: str
     detectors: tuple[str, ...]
+
+    def shift(self, by: int) -> "Disagreement":
+        """The same disagreement at its place in a longer text."""
+        return Disagreement(self.start + by, self.end + by, self.entity_type, self.detectors)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the detectors found in a text, in order: overlapping findings, and the stretches on which they disagree."""
+
+    findings: tuple[Finding, ...] = ()
+    disagreements: tuple[Disagreement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +161,27 @@ class Policy:
     def find_allowed(self, text: str) -> list[tuple[int, int]]:
         """The [start, end) stretches of a text that the allow list keeps as they are."""
         patterns = [*(rf"(?<!\w){re.escape(term)}(?!\w)" for term in self.allow_terms), *self.allow_patterns]
-        return [match.span() for pattern in patterns for match in re.finditer(pattern, text)]
+        return [
+            (start + match.start(), start + match.end())
+            for start, piece in _pieces(text)
+            for pattern in patterns
+            for match in re.finditer(pattern, piece)
+        ]
+
+
+def _pieces(text: str) -> Iterator[tuple[int, str]]:
+    """Paragraphs with their offsets, long ones cut at a line or sentence end: a pattern's cost may grow faster than the text."""
+    start = 0
+    for end in [*(match.end() for match in re.finditer(r"\n[ \t]*\n", text)), len(text)]:
+        while end - start > LONGEST_PIECE:
+            limit = start + LONGEST_PIECE
+            cut = next(
+                (place + 1 for mark in ("\n", ". ", " ") if (place := text.rfind(mark, start, limit)) > start), limit
+            )
+            yield start, text[start:cut]
+            start = cut
+        yield start, text[start:end]
+        start = end
 
 
 @dataclass(frozen=True)
@@ -224,11 +261,15 @@ class Passed:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A document whose quarantined bytes are missing or do not verify."""
+    """A document that goes no further. `reason` is the name of a reason of rejection in documents.proto.
+
+    Its quarantined bytes are missing or do not verify (UNREADABLE), or finding its values took too long (TIMEOUT).
+    """
 
     ingested: Ingested
     hint: str
     time_ms: int
+    reason: str = UNREADABLE
 
 
 DocumentOutcome = Passed | Unreadable
@@ -297,7 +338,7 @@ class TrueValue:
 def merge(findings: Iterable[Finding], text: str = "") -> list[Finding]:
     """Remove overlaps: the higher score wins, then the longer finding. Returns the findings in order.
 
-    The rest of a losing finding, on either side, remains a finding if `text` has digits of a number or words of a person there.
+    The rest of a losing finding, on either side, remains a finding if `text` has digits of a number or words of a name there.
     """
     chosen: list[Finding] = []
     waiting = sorted(findings, key=lambda item: (-item.score, -item.length, item.start), reverse=True)
@@ -324,7 +365,7 @@ def _rest(finding: Finding, start: int, end: int, text: str) -> list[Finding]:
     while start < end and not text[end - 1 : end].isalnum():
         end -= 1
     part = text[start:end]
-    personal = any(map(str.isdigit, part)) or (finding.entity_type == "PERSON" and part[:1].isupper())
+    personal = any(map(str.isdigit, part)) or (finding.entity_type in ("PERSON", "CLIENT") and part[:1].isupper())
     return [replace(finding, start=start, end=end)] if personal else []
 
 

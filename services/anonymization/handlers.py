@@ -17,6 +17,7 @@ from services.anonymization.domain import (
     MAX_SUBJECT_CHARS,
     MIN_PURPOSE_CHARS,
     NO_LABELS,
+    TIMEOUT,
     Anonymized,
     AnonymizedPrompt,
     DocumentOutcome,
@@ -42,12 +43,13 @@ from services.anonymization.ports import (
     Subjects,
     TrueValues,
 )
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.events.erased import Erased, Forgotten
 from tailor.words import Labels
 
 EXPIRED = "The quarantined text no longer exists; publish the document again."
 ROW_ID = re.compile(r"txt_[0-9a-f]{32}")
+TOO_SLOW = "Finding personal values in the text took too long (TAILOR_SECONDS_PER_TEXT); publish it in smaller parts."
 DAMAGED = "The quarantined text does not verify; check TAILOR_QUARANTINE_KEY, then publish the document again."
 
 
@@ -81,16 +83,19 @@ def pass_document(
         except (FailedPrecondition, InvalidArgument):
             outcome = Unreadable(ingested, DAMAGED, now_ms())
         else:
-            outcome = _anonymize_document(
-                ingested,
-                text,
-                corpus=corpus,
-                subjects=subjects,
-                anonymizer=anonymizer,
-                recorder=recorder,
-                language_of=language_of,
-                now_ms=now_ms,
-            )
+            try:
+                outcome = _anonymize_document(
+                    ingested,
+                    text,
+                    corpus=corpus,
+                    subjects=subjects,
+                    anonymizer=anonymizer,
+                    recorder=recorder,
+                    language_of=language_of,
+                    now_ms=now_ms,
+                )
+            except DeadlineExceeded:
+                outcome = Unreadable(ingested, TOO_SLOW, now_ms(), TIMEOUT)
         outcome = ledger.record(outcome)
     publisher.publish(outcome)
     quarantine.delete(ingested.text)

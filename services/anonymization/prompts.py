@@ -66,7 +66,8 @@ class EphemeralPromptAnonymizer(PromptAnonymizer):
     """Draws new surrogates for every call, and stores nothing. Thread-safe."""
 
     def __init__(self, analyzer: Analyzer, terms: ReviewedTerms = NO_TERMS) -> None:
-        self._analyzer = analyzer.with_policy(analyzer.policy.reversible(), cache_size=0)
+        # Models and a lock of their own: a prompt does not wait for a document.
+        self._analyzer = analyzer.apart(analyzer.policy.reversible(), cache_size=0)
         self._surrogates = Surrogates(PromptIssuer(analyzer.lexicon, ""), analyzer.lexicon, b"")
         self._terms = terms
 
@@ -76,7 +77,7 @@ class EphemeralPromptAnonymizer(PromptAnonymizer):
             for _ in range(MAX_DRAWS):
                 issuer = PromptIssuer(self._analyzer.lexicon, "\n".join(beside))
                 surrogates = self._surrogates.with_issuer(issuer, secrets.token_bytes(KEY_BYTES))
-                result = TextAnonymizer(self._analyzer, surrogates, self._terms).anonymize(texts, labels)
+                result = TextAnonymizer(self._analyzer, surrogates, terms=self._terms).anonymize(texts, labels)
                 pairs = _pairs(texts, result, issuer.words())
                 if pairs is not None and not any(contains(text, name) for text in (*texts, *beside) for name in pairs):
                     return AnonymizedPrompt(result.texts, pairs)

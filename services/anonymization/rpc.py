@@ -1,6 +1,8 @@
 """The gRPC methods of anonymization: each translates its request, calls a handler, and translates the answer."""
 
+import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from itertools import chain
 
 import grpc
@@ -15,6 +17,7 @@ from services.anonymization.ports import (
     Subjects,
     TrueValues,
 )
+from services.anonymization.recognise import budget
 from services.anonymization.wire import from_preview
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.rpc.auth import current_caller
@@ -46,8 +49,8 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
     def Anonymize(
         self, request: anonymization_pb2.AnonymizeRequest, context: grpc.ServicerContext
     ) -> anonymization_pb2.AnonymizeResponse:
-        del context
-        result = handlers.anonymize_text(self._anonymizer, request.text, to_labels(request.labels))
+        with _while_awaited(context):
+            result = handlers.anonymize_text(self._anonymizer, request.text, to_labels(request.labels))
         return anonymization_pb2.AnonymizeResponse(
             text=result.texts[0], findings=result.findings, policy_digest=result.policy_digest
         )
@@ -55,26 +58,26 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
     def AnonymizeRow(
         self, request: anonymization_pb2.AnonymizeRowRequest, context: grpc.ServicerContext
     ) -> anonymization_pb2.AnonymizeRowResponse:
-        del context
         texts, labels = tuple(request.texts), to_labels(request.labels)
-        result = handlers.anonymize_row(self._anonymizer, self._subjects, request.row_id, texts, labels)
+        with _while_awaited(context):
+            result = handlers.anonymize_row(self._anonymizer, self._subjects, request.row_id, texts, labels)
         return anonymization_pb2.AnonymizeRowResponse(texts=result.texts, surrogates=len(result.values))
 
     def AnonymizePrompt(
         self, request: anonymization_pb2.AnonymizePromptRequest, context: grpc.ServicerContext
     ) -> anonymization_pb2.AnonymizePromptResponse:
-        del context
         texts, beside = tuple(request.texts), tuple(request.beside)
-        prompt = handlers.anonymize_prompt(self._prompts, texts, to_labels(request.labels), beside)
+        with _while_awaited(context):
+            prompt = handlers.anonymize_prompt(self._prompts, texts, to_labels(request.labels), beside)
         pairs = [anonymization_pb2.SurrogatePair(surrogate=name, value=value) for name, value in prompt.pairs.items()]
         return anonymization_pb2.AnonymizePromptResponse(texts=prompt.texts, pairs=pairs)
 
     def PreviewAnonymization(
         self, request: anonymization_pb2.PreviewAnonymizationRequest, context: grpc.ServicerContext
     ) -> anonymization_pb2.PreviewAnonymizationResponse:
-        del context
         labels = to_labels(request.labels)
-        return from_preview(handlers.preview_text(self._previewer, request.text, request.policy, labels))
+        with _while_awaited(context):
+            return from_preview(handlers.preview_text(self._previewer, request.text, request.policy, labels))
 
     def Reidentify(
         self, request: anonymization_pb2.ReidentifyRequest, context: grpc.ServicerContext
@@ -123,6 +126,11 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
             document_ids=(message.document_ids for message in chain(first, request_iterator)),
         )
         return anonymization_pb2.CountTrueValuesResponse(counts=counts)
+
+
+def _while_awaited(context: grpc.ServicerContext) -> AbstractContextManager[None]:
+    """Ends the work on a text when its caller has gone."""
+    return budget.limit(math.inf, lambda: not context.is_active())
 
 
 def _caller_id() -> str:

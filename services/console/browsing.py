@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
-from services.console.domain import Page, Permission, RowQuery, Visitor
+from services.console.domain import Page, Permission, Role, RowQuery, Visitor
 from services.console.handlers import ServiceAnswer, call, list_specialists
 from services.console.ports import Services
 from tailor.api.events.v1.documents_pb2 import DocumentAnonymized
+from tailor.api.ingestion.v1.ingestion_pb2 import Submission
 from tailor.api.registry.v1.registry_pb2 import GetDatasetResponse
 from tailor.api.synthetic.v1.synthetic_pb2 import Row
+from tailor.errors import NotFound
 from tailor.wire import to_labels, to_selection
 
 # Synthetic reads a limited number of rows per call, so a rare row may need several.
@@ -51,6 +53,19 @@ def find_newest_dataset(services: Services, visitor: Visitor, specialist: str) -
 def get_document(services: Services, document_id: str) -> ServiceAnswer[DocumentAnonymized | None]:
     """An anonymised document. Raises NotFound."""
     return call("registry", lambda: services.catalogue.get_document(document_id).anonymized, None)
+
+
+def find_submissions(services: Services, visitor: Visitor, own_id: str) -> ServiceAnswer[tuple[Submission, ...]]:
+    """What became of the document that its publisher calls `own_id`; empty if ingestion knows none. An engineer sees no other key's."""
+    key_id = "" if visitor.role is Role.OPERATOR else visitor.key_id
+
+    def find() -> tuple[Submission, ...]:
+        return tuple(services.get_submission(own_id, key_id).submissions)
+
+    try:
+        return call("ingestion", find, ())
+    except NotFound:
+        return ServiceAnswer(())
 
 
 def list_learners(services: Services, visitor: Visitor, document: DocumentAnonymized) -> ServiceAnswer[tuple[str, ...]]:

@@ -59,6 +59,7 @@ class Permission(StrEnum):
     REVIEW_SAMPLES = "review samples"
     REVIEW = "review"
     RESIDUAL = "residual"
+    SUBMISSIONS = "submissions"
 
 
 _READER = {
@@ -78,6 +79,7 @@ _ENGINEER = _READER | {
     Permission.ASK,
     Permission.READ_DRAFT,
     Permission.SYNTHESES,
+    Permission.SUBMISSIONS,
 }
 # The same as the contracts' `access` options; a test compares them.
 ADMITTED: Mapping[Role, frozenset[Permission]] = {

@@ -23,6 +23,7 @@ from tailor.api.evaluation.v1.evaluation_pb2 import (
 )
 from tailor.api.events.v1.models_pb2 import DatasetBuilt, SpecialistChanged, SpecialistServing
 from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecialist, StreamGenerateResponse
+from tailor.api.ingestion.v1.ingestion_pb2 import GetSubmissionResponse
 from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
 from tailor.api.registry.v1.registry_pb2 import (
     CatalogueAdapter,
@@ -208,3 +209,6 @@ class Services:
     compare_evaluations: Callable[[CompareEvaluationsRequest], CompareEvaluationsResponse]
     count_near_duplicates: Callable[[str], CountNearDuplicatesResponse]  # by specialist; empty for all
     is_healthy: Callable[[str], bool]  # by service
+    get_submission: Callable[
+        [str, str], GetSubmissionResponse
+    ]  # by the publisher's own id, and the key of the engineer who asks

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.wire import to_datetime, to_evaluation_policy, to_row_policy, to_sampling
+from tailor.wire import enum_name, to_datetime, to_evaluation_policy, to_row_policy, to_sampling
 from tailor.words import RowPolicy
 
 # Anonymization is the only service that rejects with this reason; submissions with any other are rejected by ingestion.
@@ -71,13 +71,13 @@ def decision(adapter: registry_pb2.CatalogueAdapter | registry_pb2.TraceResponse
 
 def word_of_verdict(item: registry_pb2.OperatorDecision) -> str:
     """The gate's verdict at the time of an operator's decision."""
-    return registry_pb2.Decision.Name(item.verdict).removeprefix("DECISION_").lower()
+    return enum_name(registry_pb2.Decision, item.verdict, "DECISION_").lower()
 
 
 def list_models(evaluation: models_pb2.AdapterEvaluated) -> tuple[str, ...]:
     """The models of an evaluation: the base first, then others by name, the adapter that served, the candidate last."""
     names = {model for item in evaluation.metrics for model in item.models}
-    return tuple(sorted(names, key=lambda name: (name != "base", name == "incumbent", name == "candidate", name)))
+    return tuple(sorted(names, key=lambda name: (name != "base", name == "candidate", name == "incumbent", name)))
 
 
 def list_gate(gate: models_pb2.Gate) -> tuple[tuple[str, str], ...]:

@@ -65,7 +65,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.rpc(settings, [(add_EvaluationServiceServicer_to_server, servicer)])
     consumers = Consumers(artifacts, evaluations, worker.specialists)
     for topic, apply in consumers.tables().items():
-        runtime.read_table(settings, topic, apply)
+        runtime.read_published(settings, topic, apply)
     erase = forgetting(
         runtime.name, partial(forget, evaluations, worker.results, reports, ObjectPrompts(store)), producer
     )

@@ -45,8 +45,8 @@ class Group:
     task: str
     language: str
     rows: int
-    first_mean: float
-    second_mean: float
+    first: Estimate
+    second: Estimate
     gain: Estimate
 
 
@@ -119,13 +119,12 @@ def _group(pairs: Sequence[RowPair]) -> Iterator[Group]:
 
 def _measure(pairs: Sequence[RowPair], task: str = "", language: str = "") -> Group:
     clusters = find_clusters([pair.row for pair in pairs])
-    count = len(pairs)
     return Group(
         task=task,
         language=language,
-        rows=count,
-        first_mean=sum(pair.first_value for pair in pairs) / count,
-        second_mean=sum(pair.second_value for pair in pairs) / count,
+        rows=len(pairs),
+        first=estimate(mean_of(pair.first_value for pair in pairs), clusters),
+        second=estimate(mean_of(pair.second_value for pair in pairs), clusters),
         gain=estimate(mean_of(pair.gain for pair in pairs), clusters),
     )
 

@@ -4,12 +4,13 @@ import bisect
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from tailor.document_scores import DocumentScore
+from tailor.errors import Reason
 from tailor.storage.ref import Ref
 from tailor.words import EvaluationPolicy, MetricDefinition, SamplingDefaults
 
@@ -25,6 +26,8 @@ PARITY = "parity"
 LOG_LIKELIHOOD = "log_likelihood"
 # Task of the rows of golden documents.
 GOLDEN = "test"
+# Why inference refuses a text that its context does not hold.
+TOO_LONG = (Reason.ROW_TOO_LONG, Reason.PROMPT_TOO_LONG)
 # Fewer ranked pairs say nothing about a judge model.
 MIN_RANKED_PAIRS = 10
 WIN_RATE = "win_rate"
@@ -218,7 +221,7 @@ class LoadedCandidate:
 class ModelResult:
     """The answers of one model and its scores, in the order of the rows; None if a row was not answered or cannot be scored.
 
-    `notes` are those of the `EvaluatedModel`.
+    A model that gives log-probabilities has no score of a row that does not fit its context. `notes` are those of the `EvaluatedModel`.
     """
 
     answers: tuple[Answer | None, ...]
@@ -233,6 +236,16 @@ class ModelResult:
             AnsweredRow(row, answer.text if answer else None, score, answer.finished if answer else True, other)
             for row, answer, score, other in zip(rows, self.answers, self.scores, rejected, strict=True)
         ]
+
+    def take(self, places: Sequence[int]) -> "ModelResult":
+        """The result on some of the rows."""
+        rejected = tuple(self.rejected_scores[place] for place in places) if self.rejected_scores else ()
+        return ModelResult(
+            tuple(self.answers[place] for place in places),
+            tuple(self.scores[place] for place in places),
+            rejected,
+            self.notes,
+        )
 
 
 @dataclass(frozen=True)
@@ -263,6 +276,25 @@ class MetricFigures:
     gains: Mapping[str, Estimate]
 
 
+class GoalState(StrEnum):
+    """Reached or missed if the whole 95 % interval says so, else open."""
+
+    REACHED = "reached"
+    MISSED = "missed"
+    OPEN = "open"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A value, or a gain over the base, that a specialist wants of a metric, and what was measured of it."""
+
+    metric: str
+    goal: float
+    is_gain: bool
+    estimate: Estimate
+    state: GoalState
+
+
 @dataclass(frozen=True)
 class ModelCost:
     """What the answers of one model took. Without a price, `price_per_1000` is None."""
@@ -279,11 +311,15 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class HeldOutSet:
-    """The chosen rows, sorted by id, and the ids of those that are answered; the others are only scored. `total` counts all rows."""
+    """The chosen rows, sorted by id, and the ids of those that are answered; the others are only scored. `total` counts all rows.
+
+    `too_long` counts chosen rows that were left out, because they do not fit the context that inference serves.
+    """
 
     rows: tuple[HeldOutRow, ...]
     answered: frozenset[str]
     total: int
+    too_long: int = 0
 
     @property
     def has_pairs(self) -> bool:
@@ -292,6 +328,12 @@ class HeldOutSet:
     def add_documents(self, documents: "HeldOutSet") -> "HeldOutSet":
         """These pairs with documents' rows. The pairs are then only scored, because the documents' rows have written references."""
         return HeldOutSet(documents.rows + self.rows, documents.answered, documents.total + self.total)
+
+    def take(self, places: Sequence[int]) -> "HeldOutSet":
+        """These rows; the others count as too long."""
+        rows = tuple(self.rows[place] for place in places)
+        answered = self.answered & {row.row_id for row in rows}
+        return replace(self, rows=rows, answered=answered, too_long=self.too_long + len(self.rows) - len(rows))
 
 
 def result_key(held_out: HeldOutSet, sampling: SamplingDefaults, *parts: str) -> str:
@@ -334,7 +376,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The result of a successful evaluation. `not_measured` has the reason by metric or suite."""
+    """The result of a successful evaluation. `not_measured` has the reason by metric or suite; `definitions` are as in `ReportData`."""
 
     evaluation: Evaluation
     rows: int
@@ -343,11 +385,14 @@ class EvaluationResult:
     specialist_revision: int
     metrics: tuple[MetricFigures, ...]
     held_out_rows: int = 0
+    rows_too_long: int = 0
     suites: tuple[MetricFigures, ...] = ()
     costs: tuple[ModelCost, ...] = ()
     not_measured: Mapping[str, str] = field(default_factory=dict)
     document_scores: Ref | None = None
     created_at: datetime | None = None
+    definitions: tuple[Definition, ...] = ()
+    goals: tuple[Goal, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -370,6 +415,7 @@ class ReportData:
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     row_values: Mapping[str, Mapping[str, Sequence[float | None]]] = field(default_factory=dict)
     definitions: Sequence[Definition] = ()
+    goals: tuple[Goal, ...] = ()
     document_scores: tuple[DocumentScore, ...] = ()
     suite_details: Mapping[str, Any] = field(default_factory=dict)
     suite_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -384,9 +430,12 @@ class ReportData:
             specialist_revision=self.terms.revision,
             metrics=self.metrics,
             held_out_rows=self.held_out.total,
+            rows_too_long=self.held_out.too_long,
             suites=self.suites,
             costs=self.costs,
             not_measured=self.not_measured,
+            definitions=tuple(self.definitions),
+            goals=self.goals,
         )
 
 

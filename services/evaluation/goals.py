@@ -1,24 +1,10 @@
 """Goals that a specialist sets for its metrics: a value, or a gain over the base. Shown in reports; the gate has its own conditions."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from services.evaluation.domain import BASE, CANDIDATE, Estimate, MetricFigures
+from services.evaluation.domain import BASE, CANDIDATE, Estimate, Goal, GoalState, MetricFigures
 from tailor.metric_kinds import parse_parameters
 from tailor.words import MetricDefinition
-
-REACHED, MISSED, OPEN = "reached", "missed", "open"
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A goal, what was measured of it, and its state: reached or missed if the whole 95 % interval says so, else open."""
-
-    metric: str
-    goal: float
-    is_gain: bool
-    estimate: Estimate
-    state: str
 
 
 def list_goals(metrics: Sequence[MetricDefinition], figures: Sequence[MetricFigures]) -> list[Goal]:
@@ -40,7 +26,9 @@ def _goals(metric: MetricDefinition, figures: MetricFigures) -> Iterator[Goal]:
         )
 
 
-def _state(estimate: Estimate, goal: float, *, lower_is_better: bool) -> str:
+def _state(estimate: Estimate, goal: float, *, lower_is_better: bool) -> GoalState:
     if lower_is_better:
-        return REACHED if estimate.high <= goal else MISSED if estimate.low > goal else OPEN
-    return REACHED if estimate.low >= goal else MISSED if estimate.high < goal else OPEN
+        return (
+            GoalState.REACHED if estimate.high <= goal else GoalState.MISSED if estimate.low > goal else GoalState.OPEN
+        )
+    return GoalState.REACHED if estimate.low >= goal else GoalState.MISSED if estimate.high < goal else GoalState.OPEN

@@ -8,7 +8,9 @@ from typing import TypeVar
 from services.evaluation.domain import (
     BASE,
     CANDIDATE,
+    EXTERNAL,
     INCUMBENT,
+    TOO_LONG,
     Answer,
     HeldOutRow,
     HeldOutSet,
@@ -17,7 +19,7 @@ from services.evaluation.domain import (
     result_key,
 )
 from services.evaluation.ports import EvaluatedModel, Evaluations, ModelResults
-from tailor.errors import FailedPrecondition, NotFound, Reason, Unavailable
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.logging import get_logger
 from tailor.retry import retry
 from tailor.words import SamplingDefaults
@@ -29,6 +31,8 @@ T = TypeVar("T")
 CALL_ATTEMPTS = 5
 # Without these there is no comparison, so the evaluation fails if one of them cannot be measured.
 REQUIRED = {BASE, INCUMBENT, CANDIDATE}
+# Share of the rows that may not fit the context. With more, what is left does not show what the specialist is for.
+MAX_TOO_LONG = 0.2
 
 
 def call(request: Callable[[], T], sleep: Callable[[float], None] | None = None) -> T:
@@ -38,8 +42,9 @@ def call(request: Callable[[], T], sleep: Callable[[float], None] | None = None)
 
 @dataclass(frozen=True)
 class ModelResultsOf:
-    """Results by model, and the reason of each model that was left out."""
+    """Results by model on the same rows, those that fit, and the reason of each model that was left out."""
 
+    held_out: HeldOutSet
     results: Mapping[str, ModelResult]
     left_out: Mapping[str, str]
 
@@ -68,7 +73,10 @@ class ModelRunner:
         self._done = 0
 
     def run_all(self, models: Sequence[EvaluatedModel]) -> ModelResultsOf:
-        """The result of each model, stored or new. Leaves out a model that cannot be measured, unless it is required."""
+        """The result of each model, stored or new. Leaves out models that cannot be measured, unless required, and rows that do not fit.
+
+        Raises FailedPrecondition (HELD_OUT_ROWS_TOO_LONG) if too few rows fit.
+        """
         rows = len(self._held_out.rows)
         self._evaluations.start(self._evaluation_id, len(models) * rows)
         results: dict[str, ModelResult] = {}
@@ -82,13 +90,17 @@ class ModelRunner:
                 log.warning("model left out", model=model.name, reason=error.reason)
                 left_out[model.name] = str(error)
             self._count(number * rows - self._done)
-        return ModelResultsOf(results, left_out)
+        return _leave_out_long_rows(self._held_out, results, left_out)
 
     def _result(self, model: EvaluatedModel) -> ModelResult:
         """Only the candidate is asked again in every evaluation."""
         key = result_key(self._held_out, self._sampling)
-        evaluation_id = self._evaluation_id if model.name == CANDIDATE else ""
-        result = self._results.find(model.key, key, evaluation_id)
+        result = self._results.find(model.key, key, self._evaluation_id)
+        if result is None and model.name != CANDIDATE:
+            result = self._results.find(model.key, key)
+            if result is not None and None in result.scores and not model.name.startswith(EXTERNAL):
+                # Rows did not fit. Inference may serve a longer context now.
+                result = None
         if result is None:
             result = self._ask(model)
             self._results.add(self._evaluation_id, model.key, key, result)
@@ -111,17 +123,52 @@ class ModelRunner:
     def _answer(self, model: EvaluatedModel, row: HeldOutRow) -> Answer | None:
         if row.row_id not in self._held_out.answered:
             return None
-        return call(lambda: model.answer(row, self._sampling), self._sleep)
+        return _if_it_fits(lambda: call(lambda: model.answer(row, self._sampling), self._sleep))
 
     def _score(self, model: EvaluatedModel, row: HeldOutRow) -> tuple[Score | None, Score | None]:
-        """Scores of the reference and the rejected answer, one at a time: a batch of prompt log-probabilities can kill an engine."""
-        score = call(lambda: model.score(row, row.reference), self._sleep)
-        rejected = row.rejected
-        other = None if rejected is None else call(lambda: model.score(row, rejected), self._sleep)
+        """Scores of the reference and the rejected answer, one at a time: a batch of prompt log-probabilities can kill an engine.
+
+        A row of which either does not fit has neither.
+        """
+        score = self._score_text(model, row, row.reference)
+        other = None if row.rejected is None else self._score_text(model, row, row.rejected)
         self._count(1)
-        return score, other
+        is_whole = score is not None and (other is not None or row.rejected is None)
+        return (score, other) if is_whole else (None, None)
+
+    def _score_text(self, model: EvaluatedModel, row: HeldOutRow, completion: str) -> Score | None:
+        return _if_it_fits(lambda: call(lambda: model.score(row, completion), self._sleep))
 
     def _count(self, rows: int) -> None:
         if rows:
             self._done += rows
             self._evaluations.count(self._evaluation_id, self._done)
+
+
+def _if_it_fits(request: Callable[[], T]) -> T | None:
+    """None if the row does not fit the context that inference serves."""
+    try:
+        return request()
+    except InvalidArgument as error:
+        if error.reason not in TOO_LONG:
+            raise
+        return None
+
+
+def _leave_out_long_rows(
+    held_out: HeldOutSet, results: Mapping[str, ModelResult], left_out: Mapping[str, str]
+) -> ModelResultsOf:
+    """Keep the rows that every required model scored: every metric of every model is then measured on the same rows."""
+    required = [results[name] for name in REQUIRED & results.keys()]
+    places = [place for place in range(len(held_out.rows)) if all(result.scores[place] for result in required)]
+    rows, kept = len(held_out.rows), held_out.take(places)
+    if len(places) == rows:
+        return ModelResultsOf(held_out, results, left_out)
+    if kept.too_long > MAX_TOO_LONG * rows:
+        raise FailedPrecondition(
+            Reason.HELD_OUT_ROWS_TOO_LONG,
+            f"{kept.too_long} of {rows} held-out rows do not fit the context that inference serves; at most {MAX_TOO_LONG:.0%} may be "
+            "left out. Raise inference's `TAILOR_MAX_MODEL_LEN`, or lower `rows.max_row_tokens` and build again.",
+        )
+    log.warning("rows left out that do not fit the context", rows=kept.too_long)
+    return ModelResultsOf(kept, {name: result.take(places) for name, result in results.items()}, left_out)

@@ -7,10 +7,13 @@ from dataclasses import asdict
 from services.evaluation.comparison import Comparison, RowPair
 from services.evaluation.domain import (
     Adapter,
+    Definition,
     Estimate,
     Evaluation,
     EvaluationResult,
     EvaluationState,
+    Goal,
+    GoalState,
     MetricFigures,
     ModelCost,
     Serving,
@@ -26,6 +29,12 @@ STATES = {
     EvaluationState.RUNNING: evaluation_pb2.EVALUATION_STATE_RUNNING,
     EvaluationState.SUCCEEDED: evaluation_pb2.EVALUATION_STATE_SUCCEEDED,
     EvaluationState.FAILED: evaluation_pb2.EVALUATION_STATE_FAILED,
+}
+
+GOAL_STATES = {
+    GoalState.REACHED: models_pb2.GOAL_STATE_REACHED,
+    GoalState.MISSED: models_pb2.GOAL_STATE_MISSED,
+    GoalState.OPEN: models_pb2.GOAL_STATE_OPEN,
 }
 
 
@@ -84,6 +93,9 @@ def from_result(result: EvaluationResult) -> models_pb2.AdapterEvaluated:
         specialist_revision=result.specialist_revision,
         not_measured=result.not_measured,
         document_scores=from_ref(result.document_scores) if result.document_scores else None,
+        rows_too_long=result.rows_too_long,
+        definitions=map(_from_definition, result.definitions),
+        goals=map(_from_goal, result.goals),
     )
     if incumbent is not None:
         message.incumbent_digest = incumbent.adapter_digest
@@ -110,6 +122,34 @@ def to_result(message: models_pb2.AdapterEvaluated, evaluation: Evaluation) -> E
         not_measured=dict(message.not_measured),
         document_scores=to_ref(message.document_scores) if message.HasField("document_scores") else None,
         created_at=to_datetime(message.create_time),
+        rows_too_long=message.rows_too_long,
+        definitions=tuple(map(_to_definition, message.definitions)),
+        goals=tuple(map(_to_goal, message.goals)),
+    )
+
+
+def _to_definition(message: models_pb2.MetricDefinitions) -> Definition:
+    return Definition(message.digest, message.revision, to_datetime(message.freeze_time))
+
+
+def _to_goal(message: models_pb2.Goal) -> Goal:
+    state = next(state for state, value in GOAL_STATES.items() if value == message.state)
+    return Goal(message.metric, message.goal, message.is_gain, _to_estimate(message.estimate), state)
+
+
+def _from_definition(definition: Definition) -> models_pb2.MetricDefinitions:
+    message = models_pb2.MetricDefinitions(revision=definition.revision, digest=definition.digest)
+    message.freeze_time.FromDatetime(definition.frozen_at)
+    return message
+
+
+def _from_goal(goal: Goal) -> models_pb2.Goal:
+    return models_pb2.Goal(
+        metric=goal.metric,
+        goal=goal.goal,
+        is_gain=goal.is_gain,
+        estimate=_from_estimate(goal.estimate),
+        state=GOAL_STATES[goal.state],
     )
 
 
@@ -146,11 +186,19 @@ def to_cost(message: models_pb2.ModelCost) -> ModelCost:
 
 
 def _from_estimates(estimates: Mapping[str, Estimate]) -> dict[str, models_pb2.Estimate]:
-    return {model: models_pb2.Estimate(**asdict(estimate)) for model, estimate in estimates.items()}
+    return {model: _from_estimate(estimate) for model, estimate in estimates.items()}
+
+
+def _from_estimate(estimate: Estimate) -> models_pb2.Estimate:
+    return models_pb2.Estimate(**asdict(estimate))
 
 
 def _to_estimates(messages: Mapping[str, models_pb2.Estimate]) -> dict[str, Estimate]:
-    return {model: Estimate(item.value, item.low, item.high, item.rows) for model, item in messages.items()}
+    return {model: _to_estimate(item) for model, item in messages.items()}
+
+
+def _to_estimate(message: models_pb2.Estimate) -> Estimate:
+    return Estimate(message.value, message.low, message.high, message.rows)
 
 
 def from_comparison(comparison: Comparison, start: int, size: int) -> evaluation_pb2.CompareEvaluationsResponse:
@@ -165,11 +213,9 @@ def from_comparison(comparison: Comparison, start: int, size: int) -> evaluation
                 task=group.task,
                 language=group.language,
                 rows=group.rows,
-                first_mean=group.first_mean,
-                second_mean=group.second_mean,
-                gain=models_pb2.Estimate(
-                    value=group.gain.value, low=group.gain.low, high=group.gain.high, rows=group.gain.rows
-                ),
+                first=_from_estimate(group.first),
+                second=_from_estimate(group.second),
+                gain=_from_estimate(group.gain),
             )
             for group in comparison.groups
         ],

@@ -21,6 +21,7 @@ from services.evaluation.domain import (
     SpecialistTerms,
 )
 from services.evaluation.figures import fixed_value, measure_all, measure_cost
+from services.evaluation.goals import list_goals
 from services.evaluation.judging import JudgeBench
 from services.evaluation.metrics.context import MetricContext
 from services.evaluation.model_runs import ModelResultsOf, ModelRunner, call
@@ -129,7 +130,7 @@ class EvaluationWorker:
         incumbent = self.specialists.serving.get(adapter.specialist)
         models = self.source.list_models(adapter, terms, incumbent, held_out)
         found = self._runner(evaluation, terms, held_out).run_all(models)
-        data = self._measure(ReportData(evaluation, terms, incumbent, held_out, found.results), found)
+        data = self._measure(ReportData(evaluation, terms, incumbent, found.held_out, found.results), found)
         data = self._run_suites(data, models)
         self._check_not_erased(held_out)
         result = self._store(data)
@@ -169,6 +170,7 @@ class EvaluationWorker:
             counts=figures.counts,
             row_values=figures.row_values,
             definitions=self.definitions.freeze(terms),
+            goals=tuple(list_goals(terms.metrics, figures.metrics)),
         )
 
     def _cost(self, model: str, result: ModelResult) -> ModelCost:

@@ -30,7 +30,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     gate, definitions = handlers.ReadinessGate(), Definitions()
     table = ServingTable(open_servers(runtime, settings, gate).set_known)
     store, producer = S3Store.from_settings(settings), runtime.producer(settings)
-    runtime.read_table(settings, SPECIALISTS, SpecialistConsumer(definitions).apply)
+    runtime.read_published(settings, SPECIALISTS, SpecialistConsumer(definitions).apply)
     make_engine = choose_engine(settings)
     base = runtime.wait_for(f"base {settings.base}", partial(fetch_base, store, settings.base, settings.model_cache))
     engine = make_engine(base.folder)
@@ -47,7 +47,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     recorder = DraftRecorder(drafts.publish, texts.keep, settings.digest_key_bytes, partial(new_id, "drf"))
     archive = RegistryArchive(runtime.channel(settings, "registry", settings.registry_address), store)
     publish_report = ReportPublisher(producer, settings.replica).publish
-    runtime.read_table(settings, SERVING, ServingConsumer(models, publish_report, runtime.wait_for).apply)
+    runtime.read_published(settings, SERVING, ServingConsumer(models, publish_report, runtime.wait_for).apply)
     forget = forgetting(runtime.name, partial(handlers.forget_erased, models), producer)
     erased = TableReader(settings, ERASED, lambda event: runtime.wait_for(ERASED, lambda: forget(event)))
     runtime.spawn("erased", erased.run)

@@ -51,6 +51,9 @@ class SpecialistConsumer:
             self._definitions.forget(event.key)
             return
         message = decode(event, models_pb2.SpecialistChanged)
+        if self._definitions.is_outdated(message.name, message.revision):
+            log.info("older definition ignored", specialist=message.name, revision=message.revision)
+            return
         if message.deleted:
             self._definitions.forget(message.name)
             return

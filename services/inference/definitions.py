@@ -14,6 +14,14 @@ class Definitions:
         self._drafts: dict[str, Labels] = {}
         self._prompts: dict[str, Labels | None] = {}
         self._sampling: dict[str, SamplingDefaults] = {}
+        self._revisions: dict[str, int] = {}
+
+    def is_outdated(self, specialist: str, revision: int) -> bool:
+        """True if a newer revision was seen already. Remembers this one otherwise."""
+        if revision < self._revisions.get(specialist, 0):
+            return True
+        self._revisions[specialist] = revision
+        return False
 
     def define(
         self,

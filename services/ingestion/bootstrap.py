@@ -13,9 +13,13 @@ from services.ingestion.adapters.tables import OUTBOX
 from services.ingestion.consumers import make_handlers
 from services.ingestion.handlers import Intake
 from services.ingestion.rpc import IngestionServicer
+from services.ingestion.schema import PUBLISHED, SUBMITTED
 from services.ingestion.settings import Settings
+from tailor.api.events.v1 import documents_pb2
 from tailor.api.ingestion.v1.ingestion_pb2_grpc import add_IngestionServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
+from tailor.events.gaps import reject_gap
+from tailor.events.pressure import Backpressure
 from tailor.keys import decode_key
 from tailor.runtime import Runtime
 from tailor.storage.s3 import S3Store
@@ -43,6 +47,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     erasures = RegistryErasures(runtime.channel(settings, "registry", settings.registry_address))
     eraser = DocumentEraser(engine, store)
     forget = {ERASED: forgetting(runtime.name, eraser.forget, producer, eraser.lift)}
-    runtime.rpc(settings, [(add_IngestionServiceServicer_to_server, IngestionServicer(intake))])
-    runtime.consume(settings, {**make_handlers(intake, erasures), **forget}, producer)
+    servicer = IngestionServicer(intake, Backpressure(runtime.events).admit)
+    runtime.rpc(settings, [(add_IngestionServiceServicer_to_server, servicer)])
+    expired = reject_gap(producer, runtime.name, documents_pb2.STAGE_INGESTION, (SUBMITTED, PUBLISHED))
+    runtime.consume(settings, {**make_handlers(intake, erasures), **forget}, producer, expired)
     runtime.ready()

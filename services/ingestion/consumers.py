@@ -1,15 +1,17 @@
 """The topics that ingestion reads, and the handler that each event goes to. Decodes and translates; decides nothing."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
-from services.ingestion.domain import Rejected
+from services.ingestion.domain import LaterRejection, Rejected, Submission
 from services.ingestion.handlers import Intake, ingest, withdraw
 from services.ingestion.ports import ErasureRequests
 from services.ingestion.schema import PUBLISHED, SUBMITTED
-from services.ingestion.wire import REJECTED, to_external_id, to_receipt, to_submission
+from services.ingestion.wire import REJECTED, to_claimed_id, to_external_id, to_receipt, to_submission
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.envelope import Event, decode
+from tailor.wire import enum_name
 
 T = TypeVar("T")
 
@@ -20,14 +22,20 @@ def make_handlers(intake: Intake, erasures: ErasureRequests) -> Mapping[str, Cal
     def on_published(event: Event) -> None:
         receipt = to_receipt(event, intake.digest_key)
         if event.value is None:
-            withdraw(intake.catalogue, erasures, receipt, _read(to_external_id, event))
+            external_id = _read(to_external_id, event)
+            claimed_id = external_id if isinstance(external_id, str) else ""
+            withdraw(intake.catalogue, erasures, replace(receipt, claimed_id=claimed_id), external_id)
         else:
-            ingest(intake, receipt, _read(to_submission, event))
+            submission = _read(to_submission, event)
+            claimed_id = submission.external_id if isinstance(submission, Submission) else to_claimed_id(event)
+            ingest(intake, replace(receipt, claimed_id=claimed_id), submission)
 
     def on_rejected(event: Event) -> None:
         rejected = decode(event, documents_pb2.DocumentRejected)
         if rejected.stage == documents_pb2.STAGE_ANONYMIZATION:
-            intake.catalogue.release(rejected.document_id, rejected.submission_id)
+            reason = enum_name(documents_pb2.RejectionReason, rejected.reason, "REJECTION_REASON_")
+            later = LaterRejection(reason, rejected.hint)
+            intake.catalogue.release(rejected.document_id, rejected.submission_id, later)
 
     return {SUBMITTED: on_published, PUBLISHED: on_published, REJECTED: on_rejected}
 

@@ -132,12 +132,15 @@ class Submission:
 class Receipt:
     """The identity of a submission. Every redelivery has the same `key`, from which the ids are derived.
 
-    `spare_document_id` stands for the document if the submission does not reveal which document it belongs to.
+    `spare_document_id` stands for the document if the submission does not reveal which document it belongs to. `claimed_id` is the
+    publisher's id as far as it can be read, also from a malformed submission; `publisher` the key that submitted it, if one did.
     """
 
     key: str
     submission_id: str
     spare_document_id: str
+    claimed_id: str = ""
+    publisher: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,23 @@ class Rejection:
 
 
 Outcome = Acceptance | Rejection
+
+
+@dataclass(frozen=True)
+class LaterRejection:
+    """Why anonymization rejected a version that ingestion had accepted."""
+
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class SubmissionRecord:
+    """A stored outcome, and what became of it later. `publisher` is empty for an event."""
+
+    outcome: Outcome
+    publisher: str
+    later: LaterRejection | None = None
 
 
 def make_rejection(

@@ -1,7 +1,7 @@
 """What ingestion does on each command: ingest a submission, withdraw a document."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from services.ingestion.domain import (
@@ -16,6 +16,7 @@ from services.ingestion.domain import (
     Rejection,
     RejectionReason,
     Submission,
+    SubmissionRecord,
     add_sections,
     check_fetched,
     check_text,
@@ -24,10 +25,11 @@ from services.ingestion.domain import (
     text_digest,
 )
 from services.ingestion.ports import Catalogue, ErasureRequests, Fetcher, Parser, QuarantineWriter
-from tailor.errors import Unavailable
+from tailor.errors import NotFound, Reason, Unavailable
 from tailor.retry import retry
 from tailor.words import Labels
 
+MAX_SUBMISSIONS = 20
 FETCH_ATTEMPTS = 4
 # Seconds between the attempts, less up to half at random: 1, 3, 9. Documents behind this one wait meanwhile.
 FIRST_PAUSE_SECONDS, PAUSE_FACTOR, MAX_PAUSE_SECONDS = 1.0, 3.0, 9.0
@@ -61,13 +63,13 @@ def ingest(intake: Intake, receipt: Receipt, submission: Submission | Rejected) 
         catalogue.republish(known)
         return known
     if isinstance(submission, Rejected):
-        return catalogue.reject(receipt.key, None, make_rejection(receipt, submission, Labels(), intake.now_ms()))
+        return catalogue.reject(receipt, None, make_rejection(receipt, submission, Labels(), intake.now_ms()))
     try:
         content = _resolve(intake, submission.content)
         parsed = add_sections(_parse(intake, content, submission.kind))
     except Rejected as rejected:
         rejection = make_rejection(receipt, rejected, submission.labels, intake.now_ms())
-        return catalogue.reject(receipt.key, submission.external_id, rejection)
+        return catalogue.reject(receipt, submission.external_id, rejection)
     digest = text_digest(intake.digest_key, parsed)
     version = ParsedSubmission(receipt, replace(submission, content=content), parsed, digest, intake.now_ms())
     return catalogue.accept(
@@ -99,8 +101,23 @@ def withdraw(
         hint = "No document was published under this id. Nothing is erased."
         rejected = Rejected(RejectionReason.UNKNOWN_DOCUMENT, hint)
     rejection = make_rejection(receipt, rejected, Labels(), now_ms())
-    catalogue.reject(receipt.key, None, rejection)
+    catalogue.reject(receipt, None, rejection)
     return rejection
+
+
+def find_submissions(catalogue: Catalogue, external_id: str, publisher: str | None) -> Sequence[SubmissionRecord]:
+    """The last submissions under a publisher's own id, the newest first. A `publisher` does not see what another key submitted.
+
+    Raises NotFound if there is none.
+    """
+    records = catalogue.find_submissions(external_id, MAX_SUBMISSIONS)
+    visible = [record for record in records if publisher is None or record.publisher in ("", publisher)]
+    if not visible:
+        raise NotFound(
+            Reason.UNKNOWN_DOCUMENT,
+            "Nothing was published under this id, or ingestion has not read it yet. Check the id and the topic's name.",
+        )
+    return visible
 
 
 def _resolve(intake: Intake, content: File | FileReference | ParsedText) -> File | ParsedText:

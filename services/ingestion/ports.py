@@ -1,9 +1,19 @@
 """The Protocols of what ingestion needs from outside: adapters implement them, tests fake them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from services.ingestion.domain import File, FileReference, Outcome, ParsedSubmission, ParsedText, Rejection
+from services.ingestion.domain import (
+    File,
+    FileReference,
+    LaterRejection,
+    Outcome,
+    ParsedSubmission,
+    ParsedText,
+    Receipt,
+    Rejection,
+    SubmissionRecord,
+)
 from tailor.storage.ref import Ref
 
 
@@ -53,7 +63,7 @@ class Catalogue(Protocol):
         """Publish a stored outcome again, with the same event id."""
         ...
 
-    def reject(self, key: str, external_id: str | None, rejection: Rejection) -> Outcome:
+    def reject(self, receipt: Receipt, external_id: str | None, rejection: Rejection) -> Outcome:
         """Store and publish a rejection, under the document's id if `external_id` is known.
 
         Returns the outcome that another replica stored first, if one did.
@@ -71,9 +81,13 @@ class Catalogue(Protocol):
         """The id of the document that its publisher calls `external_id`."""
         ...
 
-    def release(self, document_id: str, submission_id: str) -> None:
-        """Allow the text of a version that went no further to be published again.
+    def release(self, document_id: str, submission_id: str, later: LaterRejection) -> None:
+        """Store why a version went no further, and allow its text to be published again.
 
-        Has no effect if the submission created no version or a newer version exists.
+        Has no effect if the submission created no version. If a newer version exists, that one's text stays current.
         """
+        ...
+
+    def find_submissions(self, external_id: str, limit: int) -> Sequence[SubmissionRecord]:
+        """The submissions under a publisher's id, also malformed ones whose id could be read; the newest first."""
         ...

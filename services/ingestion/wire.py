@@ -16,8 +16,10 @@ from services.ingestion.domain import (
     Outcome,
     ParsedText,
     Receipt,
+    Rejected,
     Rejection,
     Submission,
+    SubmissionRecord,
     base_name,
     check_draft_id,
     check_external_id,
@@ -30,6 +32,7 @@ from services.ingestion.golden import is_golden, to_golden
 from services.ingestion.schema import PUBLISHED, PublishedDocument, read_published
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
+from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.events.envelope import Event, derive_id
 from tailor.wire import from_labels, from_ref, from_span
 from tailor.words import Labels
@@ -55,6 +58,27 @@ def to_external_id(tombstone: Event) -> str:
     """The publisher's id of the document to withdraw: the `document-id` header, or else the key. Raises Rejected if it is invalid."""
     header = _headers(tombstone).get("document-id")
     return check_external_id(header, "document-id") if header else check_external_id(tombstone.key, "key")
+
+
+def to_claimed_id(event: Event) -> str:
+    """The publisher's id in an event that cannot be read otherwise: header, field of the JSON, or key; empty if none is valid."""
+    candidates = [_headers(event).get("document-id"), _document_id_of(event.value or b""), event.key]
+    for candidate in candidates:
+        if candidate:
+            try:
+                return check_external_id(candidate, "document_id")
+            except Rejected:
+                continue
+    return ""
+
+
+def _document_id_of(value: bytes) -> str | None:
+    try:
+        content = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    document_id = content.get("document_id") if isinstance(content, dict) else None
+    return document_id if isinstance(document_id, str) else None
 
 
 def to_submission(event: Event) -> Submission:
@@ -209,6 +233,26 @@ def _from_rejection(outcome: Rejection) -> Message:
         format=outcome.format,
         create_time=_timestamp(outcome.time_ms),
     )
+
+
+def from_record(record: SubmissionRecord) -> ingestion_pb2.Submission:
+    """A submission as its publisher sees it."""
+    outcome, later = record.outcome, record.later
+    message = ingestion_pb2.Submission(
+        submission_id=outcome.submission_id,
+        document_id=outcome.document_id,
+        labels=from_labels(outcome.labels),
+        format=outcome.format,
+        create_time=_timestamp(outcome.time_ms),
+    )
+    if isinstance(outcome, Rejection):
+        message.rejection_stage, message.rejection_reason = "ingestion", outcome.reason
+        message.hint, message.duplicate_of = outcome.hint, outcome.duplicate_of
+    else:
+        message.version = outcome.sequence
+        if later is not None:
+            message.rejection_stage, message.rejection_reason, message.hint = "anonymization", later.reason, later.hint
+    return message
 
 
 def _timestamp(time_ms: int) -> Timestamp:

@@ -9,6 +9,8 @@ from services.registry.ports import Begin, DatasetDocuments, RequestEvaluation, 
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode
+from tailor.events.erased import ERASED
+from tailor.events.topics import load_topics
 from tailor.wire import to_ref
 
 
@@ -22,6 +24,7 @@ class Consumers:
         self._datasets = datasets
         self._request_evaluation = request_evaluation
         self._sign = sign
+        self._asked = frozenset(load_topics()[ERASED].consumers)
 
     def topics(self) -> Mapping[str, Handler]:
         """The handler of each topic."""
@@ -52,7 +55,7 @@ class Consumers:
 
     def document_forgotten(self, event: Event) -> None:
         answer = wire.to_answer(decode(event, documents_pb2.DocumentForgotten))
-        erasures.record_answer(self._begin, self._sign, answer)
+        erasures.record_answer(self._begin, self._sign, self._asked, answer)
 
     def dataset_built(self, event: Event) -> None:
         message = decode(event, models_pb2.DatasetBuilt)

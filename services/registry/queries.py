@@ -4,8 +4,9 @@ Handlers decide and write; queries neither decide nor lock. Page tokens are the 
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, func, select, text
+from sqlalchemy import ColumnElement, Engine, Select, func, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from services.registry import wire
@@ -30,6 +31,9 @@ MAX_SERVED_FACTS = 1000
 OLDEST_RUNNING = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 # Adapters of a leaderboard; the contract names this number.
 MAX_RANKED = 200
+# One rejection with this reason stands for many events; a larger count does not come from a consumer.
+EXPIRED = "EXPIRED"
+MAX_EXPIRED = 10**12
 
 
 class Queries(AuditQueries, ScoreQueries):
@@ -52,6 +56,23 @@ class Queries(AuditQueries, ScoreQueries):
                 specialist=definition, serving=self.serving(definition.name), canary=self.canary(definition.name)
             )
             for definition in definitions
+        ]
+
+    def revisions(self, after: str, limit: int) -> list[registry_pb2.SpecialistRevision]:
+        """What was published last of each specialist by name, deleted ones included."""
+        known, served = tables.specialists, tables.servings
+        newest = select(func.max(served.c.generation)).where(served.c.specialist == known.c.name).scalar_subquery()
+        query = (
+            select(known.c.name, known.c.revision, func.coalesce(newest, 0).label("generation"))
+            .where(known.c.name > after)
+            .order_by(known.c.name)
+            .limit(limit)
+        )
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [
+            registry_pb2.SpecialistRevision(name=row.name, revision=row.revision, generation=row.generation)
+            for row in rows
         ]
 
     def canary(self, name: str) -> registry_pb2.Canary | None:
@@ -146,11 +167,15 @@ class Queries(AuditQueries, ScoreQueries):
             for state, reason, findings in connection.execute(query):
                 response.ingested += state in ("ingested", "anonymized")
                 response.anonymized += state == "anonymized"
-                if state == "rejected":
+                if state == "rejected" and reason != EXPIRED:
                     response.rejected[reason] += 1
                 for entity_type, count in findings.items():
                     response.findings[entity_type] += count
             response.dead_lettered.update(dict(connection.execute(letters).all()))
+            for payload in connection.scalars(_expired(since)):
+                # One rejection stands for all events that expired together.
+                count = documents_pb2.DocumentRejected.FromString(payload).expired.count
+                response.rejected[EXPIRED] += min(max(count, 1), MAX_EXPIRED)
         return response
 
     def facts(self, kind: FactKind, specialist: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
@@ -331,3 +356,10 @@ def _selected(selector: Specialist | None) -> list[ColumnElement[bool]]:
         (table.c.confidentiality, selection.confidentialities),
     )
     return [column.in_(admitted) for column, admitted in fields if admitted]
+
+
+def _expired(since: datetime | None) -> Select[Any]:
+    """The rejections of events that expired."""
+    table = tables.submissions
+    query = select(table.c.payload).where(table.c.state == "rejected", table.c.reason == EXPIRED)
+    return query if since is None else query.where(table.c.create_time >= since)

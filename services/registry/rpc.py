@@ -31,7 +31,7 @@ from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
 from tailor.rpc.methods import named_methods
-from tailor.wire import to_datetime
+from tailor.wire import enum_name, to_datetime
 from tailor.words import Labels, Selection
 
 Context = grpc.ServicerContext
@@ -102,6 +102,14 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         visible = [entry for entry in entries[:size] if current_caller().may_use(entry.specialist.name)]
         token = entries[size - 1].specialist.name if len(entries) > size else ""
         return registry_pb2.ListSpecialistsResponse(specialists=visible, next_page_token=token)
+
+    def ListRevisions(
+        self, request: registry_pb2.ListRevisionsRequest, context: Context
+    ) -> registry_pb2.ListRevisionsResponse:
+        size = page_size(request.page_size, 1000, 1000)
+        entries = self._queries.revisions(request.page_token, size + 1)
+        token = entries[size - 1].name if len(entries) > size else ""
+        return registry_pb2.ListRevisionsResponse(specialists=entries[:size], next_page_token=token)
 
     def ListDocuments(
         self, request: registry_pb2.ListDocumentsRequest, context: Context
@@ -309,7 +317,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             )
         terms = KeyTerms(
             name=request.name,
-            role=common_pb2.Role.Name(request.role),
+            role=enum_name(common_pb2.Role, request.role),
             specialists=tuple(request.specialists),
             methods=named_methods(request.methods, request.role),
             calls_per_minute=request.calls_per_minute,

@@ -44,6 +44,7 @@ from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.storage.ref import Ref
 from tailor.wire import (
+    enum_name,
     from_datetime,
     from_evaluation_policy,
     from_filters,
@@ -413,9 +414,9 @@ def rejected_state(message: documents_pb2.DocumentRejected) -> DocumentState:
         state="rejected",
         payload=message.SerializeToString(deterministic=True),
         labels=to_labels(message.labels),
-        reason=documents_pb2.RejectionReason.Name(message.reason).removeprefix("REJECTION_REASON_"),
+        reason=enum_name(documents_pb2.RejectionReason, message.reason, "REJECTION_REASON_"),
         format=message.format,
-        stage=documents_pb2.Stage.Name(message.stage).removeprefix("STAGE_").lower(),
+        stage=enum_name(documents_pb2.Stage, message.stage, "STAGE_").lower(),
     )
 
 

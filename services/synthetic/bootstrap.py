@@ -39,7 +39,7 @@ from services.synthetic.settings import Settings
 from services.synthetic.synthesis_bootstrap import build_syntheses
 from tailor.api.synthetic.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
-from tailor.events.erased import ERASED, forgetting
+from tailor.events.erased import ERASED, LIFT_SECONDS, forgetting
 from tailor.events.outbox import Outbox
 from tailor.runtime import Runtime
 from tailor.storage.protocol import ObjectStore
@@ -54,7 +54,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     engine, producer = runtime.database(settings, MIGRATIONS), runtime.producer(settings)
     registry = runtime.channel(settings, "registry", settings.registry_address)
     store, outbox = S3Store.from_settings(settings), runtime.outbox(engine, tables.outbox, producer)
-    erased = runtime.erased_documents(settings)
+    erased = runtime.erased_documents(settings, LIFT_SECONDS)
     app = make_app(settings, engine, outbox, store, RegistryDocuments(registry), erased=erased)
     anonymization = runtime.channel(settings, "anonymization", settings.anonymization_address)
     app = replace(app, list_missed=RegistryScores(registry), check_residual=ResidualLimits(anonymization))
@@ -73,7 +73,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         syntheses.servicer,
     )
     runtime.rpc(settings, servicers)
-    runtime.read_table(settings, SPECIALISTS, consumers.specialist)
+    runtime.read_published(settings, SPECIALISTS, consumers.specialist)
     topics = {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}
     runtime.consume(settings, topics, producer)
     runtime.spawn("preparer", app.preparer.run)

@@ -129,6 +129,14 @@ class SegmentResult:
 
 
 @dataclass(frozen=True)
+class StoredSegment:
+    """What tells whether a stored segment can be reused: the digest of its inputs, and the keys of all of its files."""
+
+    inputs: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TextSketch:
     """MinHash of a text and its bands; texts that share no band are not near-duplicates."""
 
@@ -247,6 +255,10 @@ class BuildCorpus(Protocol):
 
     def sides(self, document_ids: Sequence[str]) -> dict[str, bool]:
         """True for each document that is held out, without those that have no assignment."""
+        ...
+
+    def stored_segments(self) -> dict[int, StoredSegment]:
+        """The inputs and files of all stored segments, by number."""
         ...
 
     def segment_result(self, segment: int) -> SegmentResult | None:

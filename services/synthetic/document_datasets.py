@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
-from services.synthetic.building.extras import IMPORT, ExtraParts, Extras, raw_rows
+from services.synthetic.building.extras import HELD_OUT_PART, IMPORT, ExtraParts, Extras, raw_rows
 from services.synthetic.building.grams import make_gram_set
 from services.synthetic.building.overlap import held_out_grams, measure_overlap
 from services.synthetic.building.quiz import find_quiz_limit
@@ -45,7 +45,7 @@ from tailor.words import DatasetKind
 log = get_logger(__name__)
 
 # Increase it whenever the same documents would give other rows.
-BUILDER_VERSION = 4
+BUILDER_VERSION = 5
 # Chunks of held-out documents whose rows are in one file.
 HELD_OUT_CHUNKS = 8
 
@@ -168,11 +168,12 @@ class _Build:
         return boilerplate_documents(self._specialist.filters)
 
     def _make_held_out(self, extra: ExtraParts) -> HeldOut:
-        held_out = HeldOut()
+        held_out, limit = HeldOut(), self._specialist.rows.max_held_out_rows
+        room = limit - min(len(extra.held_out), limit // HELD_OUT_PART)
         for raw in self.splitter.make_rows(self._corpus.held_out()):
-            held_out.add(raw)
+            held_out.add(self._context, raw, room)
         if extra.held_out:
-            held_out.add(raw_rows(self._context, extra.held_out))
+            held_out.add(self._context, raw_rows(self._context, extra.held_out), limit)
         return held_out
 
     def _grams(self, held_out: HeldOut) -> HeldOutGrams:

@@ -44,7 +44,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     uri = settings.mlflow_tracking_uri
     record = MlflowEvaluations(uri).record if uri else None
     consumers = Consumers(ports, runtime.erased_documents(settings), record)
-    runtime.read_table(settings, SPECIALISTS, consumers.on_specialist)
+    runtime.read_published(settings, SPECIALISTS, consumers.on_specialist)
     runtime.consume(
         settings, {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}, producer
     )

@@ -41,7 +41,9 @@ class Consumers:
     def on_specialist(self, event: Event) -> None:
         """Cancel the runs of a deleted specialist. Every replica reads all specialists; the first one cancels."""
         message = decode(event, models_pb2.SpecialistChanged)
+        self._ports.deleted.discard(message.name)
         if message.deleted:
+            self._ports.deleted.add(message.name)
             handlers.cancel_runs_of(self._ports.runs, message.name, to_datetime(message.update_time), self._ports.now())
 
     def on_dataset_built(self, event: Event) -> None:

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -40,7 +40,7 @@ RETRY_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class TrainingPorts:
-    """The ports that planning a run needs."""
+    """The ports that planning a run needs. `deleted` has the names of deleted specialists; the reader of their topic changes it."""
 
     runs: Runs
     bases: BaseStore
@@ -50,6 +50,7 @@ class TrainingPorts:
     recipes: Path
     rates: Rates
     now: Callable[[], datetime]
+    deleted: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,14 @@ def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
     """Queue a run, or return the existing one. A cancelled or failed run resumes where it stopped, under the same id.
 
     Plans the run first, which may take seconds. Raises InvalidArgument for a wrong request, NotFound for an unknown dataset, base or
-    parent, FailedPrecondition (DOES_NOT_FIT, WRONG_PARENT, NO_REWARD_ADAPTER) if the run cannot work.
+    parent, FailedPrecondition (DOES_NOT_FIT, WRONG_PARENT, NO_REWARD_ADAPTER) if the run cannot work, or (SPECIALIST_DELETED).
     """
+    if request.specialist in ports.deleted:
+        raise FailedPrecondition(
+            Reason.SPECIALIST_DELETED,
+            "The specialist was deleted. Create it again to train for it.",
+            specialist=request.specialist,
+        )
     run, base = _resolve(ports, request)
     existing = ports.runs.find(run.run_id)
     if existing is not None and not existing.can_resume:

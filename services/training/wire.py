@@ -34,6 +34,9 @@ FIGURES = (
     "held_out_loss",
 )
 
+# A library's error may be of any length, and the message travels in an event.
+MAX_MESSAGE = 4_000
+
 
 def to_built_dataset(message: models_pb2.DatasetBuilt) -> BuiltDataset:
     return BuiltDataset(
@@ -91,7 +94,7 @@ def from_failure(run: Run) -> models_pb2.RunFailed:
 
 
 def to_failure(message: models_pb2.RunFailed) -> Failure:
-    return Failure(message.reason or "UNSPECIFIED", message.message)
+    return Failure(message.reason or "UNSPECIFIED", message.message[:MAX_MESSAGE])
 
 
 def to_trained(message: models_pb2.AdapterTrained) -> TrainedAdapter:

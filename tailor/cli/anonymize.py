@@ -94,8 +94,7 @@ def _show(console: Console, before: str, answer: anonymization_pb2.PreviewAnonym
     for line in lines:
         console.print(Text(line, style=COLOURS.get(line[:1], "")), soft_wrap=True)
     actions = {
-        change.entity_type: short_enum(anonymization_pb2.Action.Name(change.action), "ACTION_")
-        for change in answer.changes
+        change.entity_type: short_enum(anonymization_pb2.Action, change.action, "ACTION_") for change in answer.changes
     }
     rows = [(kind, answer.findings[kind], actions.get(kind, "")) for kind in sorted(answer.findings)]
     console.print(f"\nfindings under policy {short(answer.policy_digest)}")

@@ -96,7 +96,7 @@ def print_decisions(console: Console, items: list[registry_pb2.OperatorDecision]
 def _row(item: registry_pb2.OperatorDecision) -> tuple[str, ...]:
     return (
         item.create_time.ToDatetime().isoformat(sep=" ", timespec="minutes"),
-        short_enum(registry_pb2.OperatorDecisionKind.Name(item.kind), "OPERATOR_DECISION_KIND_"),
+        short_enum(registry_pb2.OperatorDecisionKind, item.kind, "OPERATOR_DECISION_KIND_"),
         item.specialist,
         short(item.adapter_digest),
         decision_of(item.verdict) if item.verdict else "",

@@ -73,7 +73,7 @@ def sections(audit: audit_pb2.GetAuditResponse) -> list[AuditTable]:
 
 def dimension_name(field: audit_pb2.AuditField.ValueType) -> str:
     """The name of the field that documents are grouped by, such as `source`."""
-    return short_enum(audit_pb2.AuditField.Name(field), "AUDIT_FIELD_")
+    return short_enum(audit_pb2.AuditField, field, "AUDIT_FIELD_")
 
 
 def span(interval: audit_pb2.AuditBin) -> str:

@@ -105,7 +105,7 @@ def show(context: typer.Context, specialist: SpecialistName) -> None:
 
 
 def _renderer(canary: registry_pb2.Canary) -> Callable[[Console], None]:
-    state = short_enum(registry_pb2.CanaryState.Name(canary.state), "CANARY_STATE_")
+    state = short_enum(registry_pb2.CanaryState, canary.state, "CANARY_STATE_")
     policy = canary.policy
 
     def render(console: Console) -> None:

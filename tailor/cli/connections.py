@@ -1,6 +1,7 @@
 """Connections to services and Kafka: by options and environment, or else to the embedded stack of the state directory."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ import grpc
 
 from tailor.api.anonymization.v1 import anonymization_pb2_grpc, review_pb2_grpc
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
+from tailor.api.events.v1 import operations_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc
 from tailor.api.registry.v1 import registry_pb2_grpc
 from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
@@ -131,18 +133,38 @@ class Connections:
         """Large documents."""
         return ingestion_pb2_grpc.IngestionServiceStub(self.channel("ingestion"))
 
+    def events(self, service: str) -> operations_pb2_grpc.EventServiceStub:
+        """The events that a service could not handle or send. Raises InvalidArgument (UNKNOWN_SERVICE)."""
+        if service not in SERVICES:
+            raise InvalidArgument(
+                Reason.UNKNOWN_SERVICE, f"Unknown service {service}. Services: {', '.join(SERVICES)}."
+            )
+        return operations_pb2_grpc.EventServiceStub(self.channel(service))
+
     def client(self) -> TailorClient:
         """The client that callers use."""
         return TailorClient(self.address("inference"), self.api_key(), self.tls())
 
-    def kafka(self) -> KafkaSettings:
-        """Kafka's settings; protocol and credentials come from TAILOR_KAFKA_*."""
-        if self.endpoints.kafka_bootstrap_servers:
-            return KafkaSettings(kafka_bootstrap_servers=self.endpoints.kafka_bootstrap_servers)
-        access = self._stack().publisher
-        return KafkaSettings(
-            kafka_bootstrap_servers=access.bootstrap_servers, kafka_security_protocol=access.security_protocol
-        )
+    def kafka_publisher(self) -> KafkaSettings:
+        """Kafka's settings for who publishes documents; protocol and credentials come from TAILOR_KAFKA_*."""
+        return self._named_kafka() or self._stack().publisher
+
+    def kafka_reader(self) -> KafkaSettings:
+        """Kafka's settings for who reads events; protocol and credentials come from TAILOR_KAFKA_*.
+
+        `tailor env` names the stack's own broker with a publisher's credentials, who may read nothing: then the stack's reader is used.
+        """
+        named = self._named_kafka()
+        if named is None:
+            return self._stack().reader
+        with suppress(Unavailable):
+            if self._stack().publisher.kafka_bootstrap_servers == named.kafka_bootstrap_servers:
+                return self._stack().reader
+        return named
+
+    def _named_kafka(self) -> KafkaSettings | None:
+        servers = self.endpoints.kafka_bootstrap_servers
+        return KafkaSettings(kafka_bootstrap_servers=servers) if servers else None
 
     def close(self) -> None:
         """Close all channels."""

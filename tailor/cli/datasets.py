@@ -66,7 +66,7 @@ def _row(item: models_pb2.DatasetBuilt) -> tuple[object, ...]:
     return (
         short(item.digest),
         item.specialist,
-        short_enum(models_pb2.DatasetKind.Name(item.kind), "DATASET_KIND_"),
+        short_enum(models_pb2.DatasetKind, item.kind, "DATASET_KIND_"),
         item.train_rows,
         item.held_out_rows,
         item.documents,

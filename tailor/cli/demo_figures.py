@@ -13,6 +13,7 @@ from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.figures import decision_of
 from tailor.cli.messages import to_dict
+from tailor.wire import enum_name
 
 Figures = dict[str, Any]
 
@@ -28,7 +29,7 @@ def count_outcomes(events: Iterable[Any], published: int, unchanged: int = 0) ->
             anonymized += 1
             findings.update(dict(event.findings))
         else:
-            rejected[documents_pb2.RejectionReason.Name(event.reason).removeprefix("REJECTION_REASON_")] += 1
+            rejected[enum_name(documents_pb2.RejectionReason, event.reason, "REJECTION_REASON_")] += 1
     return {
         "documents_published": published,
         "documents_unchanged": unchanged,

@@ -1,5 +1,6 @@
 """`tailor documents`: the state of published documents, and the way from one to its rows."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -7,15 +8,19 @@ from rich.console import Console
 
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, models_pb2
+from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import first, pages, unary
+from tailor.cli.connections import Connections
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession, session_of
 from tailor.errors import NotFound, Reason
 from tailor.wire import to_labels, to_selection
 
 COLUMNS = ("document", "version", "kind", "format", "characters", "source", "personal values", "state")
+
+OPAQUE = "doc_"
 
 app = typer.Typer(name="documents")
 
@@ -44,13 +49,53 @@ def documents(
 @app.command()
 def show(
     context: typer.Context,
-    document: Annotated[str, typer.Argument(help="The document's id.")],
+    document: Annotated[str, typer.Argument(help="The document's id: Tailor's own (`doc_...`), or yours.")],
     specialist: Annotated[str, typer.Option(help="A specialist that learns from it, if your key is limited.")] = "",
 ) -> None:
-    """Show a document, and how to see its rows. `tailor rows NAME --document ID` leads back."""
+    """Show a document, what became of each submission under your own id, and how to see its rows.
+
+    `tailor rows NAME --document ID` leads back. Only ingestion knows your own id, and it must be given exactly.
+    """
     session = session_of(context)
-    registry = session.connections.registry
-    request = registry_pb2.ListDocumentsRequest(specialist=specialist, document_id=document)
+    if document.startswith(OPAQUE):
+        try:
+            item, learning = _find_document(session.connections, document, specialist)
+        except NotFound:
+            # A publisher's own id may begin so too.
+            _show_submissions(session, document, specialist)
+            return
+        result = {"document": to_dict(item.anonymized), "specialists": learning}
+        session.output.emit(result, lambda console: _print_document(console, item, learning))
+    else:
+        _show_submissions(session, document, specialist)
+
+
+def _show_submissions(session: CommandSession, own_id: str, specialist: str) -> None:
+    """Show what became of each submission under a publisher's own id. Raises NotFound (UNKNOWN_DOCUMENT)."""
+    request = ingestion_pb2.GetSubmissionRequest(external_id=own_id)
+    try:
+        answer = unary("ingestion", session.connections.ingestion.GetSubmission, request)
+    except NotFound:
+        raise NotFound(
+            Reason.UNKNOWN_DOCUMENT,
+            "Nothing was published under this id, ingestion has not read it yet, or your key may not see it. Check the id and the topic.",
+        ) from None
+    accepted = next((item for item in answer.submissions if item.version), None)
+    found = _anonymized(session.connections, accepted.document_id, specialist) if accepted else None
+    result = {
+        "submissions": [to_dict(item) for item in answer.submissions],
+        "document": to_dict(found[0].anonymized) if found else None,
+        "specialists": found[1] if found else [],
+    }
+    session.output.emit(result, lambda console: _print_submissions(console, answer.submissions, found))
+
+
+def _find_document(
+    connections: Connections, document_id: str, specialist: str
+) -> tuple[registry_pb2.CatalogueDocument, list[str]]:
+    """An anonymised document, and the specialists that learn from it. Raises NotFound."""
+    registry = connections.registry
+    request = registry_pb2.ListDocumentsRequest(specialist=specialist, document_id=document_id)
     answer = unary("registry", registry.ListDocuments, request)
     if not answer.documents:
         raise NotFound(
@@ -58,9 +103,40 @@ def show(
         )
     item = answer.documents[0]
     known = pages("registry", registry.ListSpecialists, registry_pb2.ListSpecialistsRequest(), "specialists")
-    learning = [entry.specialist.name for entry in known if _selects(entry.specialist, item.anonymized)]
-    result = {"document": to_dict(item.anonymized), "specialists": learning}
-    session.output.emit(result, lambda console: _print_document(console, item, learning))
+    return item, [entry.specialist.name for entry in known if _selects(entry.specialist, item.anonymized)]
+
+
+def _anonymized(
+    connections: Connections, document_id: str, specialist: str
+) -> tuple[registry_pb2.CatalogueDocument, list[str]] | None:
+    """The same, or None while the document has not passed the barrier."""
+    try:
+        return _find_document(connections, document_id, specialist)
+    except NotFound:
+        return None
+
+
+def _print_submissions(
+    console: Console,
+    submissions: Iterable[ingestion_pb2.Submission],
+    found: tuple[registry_pb2.CatalogueDocument, list[str]] | None,
+) -> None:
+    rows = [
+        (item.submission_id, item.document_id, item.version or "", item.format, _outcome(item, found))
+        for item in submissions
+    ]
+    console.print(table("", ("submission", "document", "version", "format", "state"), rows))
+    if found:
+        _print_document(console, *found)
+
+
+def _outcome(item: ingestion_pb2.Submission, found: tuple[registry_pb2.CatalogueDocument, list[str]] | None) -> str:
+    if item.rejection_reason:
+        return f"rejected by {item.rejection_stage}: {item.rejection_reason}. {item.hint}"
+    passed = found[0].anonymized.version.sequence if found else 0
+    if item.version < passed:
+        return "replaced by a newer version"
+    return "anonymised" if item.version == passed else "ingested; waits for anonymization"
 
 
 def _selects(specialist: models_pb2.SpecialistChanged, document: documents_pb2.DocumentAnonymized) -> bool:
@@ -88,14 +164,14 @@ def _print(console: Console, flow: registry_pb2.GetFlowResponse, items: list[reg
 def _row(item: registry_pb2.CatalogueDocument) -> tuple[object, ...]:
     if item.HasField("rejected"):
         rejected = item.rejected
-        reason = documents_pb2.RejectionReason.Name(rejected.reason)
-        state = f"rejected: {short_enum(reason, 'REJECTION_REASON_')}. {rejected.hint}"
+        reason = short_enum(documents_pb2.RejectionReason, rejected.reason, "REJECTION_REASON_")
+        state = f"rejected: {reason}. {rejected.hint}"
         return (rejected.document_id, "", "", rejected.format, "", rejected.labels.source, "", state)
     passed = item.anonymized
     return (
         passed.document_id,
         passed.version.sequence,
-        short_enum(common_pb2.Kind.Name(passed.kind), "KIND_"),
+        short_enum(common_pb2.Kind, passed.kind, "KIND_"),
         passed.format,
         passed.char_count,
         passed.labels.source,

@@ -69,7 +69,7 @@ def _print(console: Console, answer: evaluation_pb2.CompareEvaluationsResponse, 
     better = "lower is better" if answer.lower_is_better else "higher is better"
     columns = ("rows of", "rows", *names, f"gain of {names[1]}, 95 %")
     groups = [
-        (_group(item), item.rows, f"{item.first_mean:.3f}", f"{item.second_mean:.3f}", describe(item.gain, "+"))
+        (_group(item), item.rows, describe(item.first), describe(item.second), describe(item.gain, "+"))
         for item in answer.groups
     ]
     console.print(table(f"{answer.metric} ({better})", columns, groups))

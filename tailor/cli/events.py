@@ -1,4 +1,7 @@
-"""`tailor events`: the decoded events of any topic, as JSON lines."""
+"""`tailor events`: the decoded events of any topic as JSON lines, and what could not be handled.
+
+`tailor events TOPIC` reads Kafka. `dead`, `replay`, `skip` and `status` are calls of the consuming service and need no Kafka credentials.
+"""
 
 import json
 import sys
@@ -11,15 +14,42 @@ from typing import Annotated, Any
 import typer
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
+from rich.console import Console
+from typer.core import TyperGroup
 
-from tailor.cli.messages import to_dict
+from tailor.api.events.v1 import operations_pb2
+from tailor.cli.calls import pages, unary
+from tailor.cli.connections import SERVICES
+from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.output import shows, table
 from tailor.cli.session import session_of
-from tailor.errors import InvalidArgument, Reason
+from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.events.topics import Topic, load_topics
 
+# Handlers of one event may take minutes.
+REPLAY_SECONDS = 300.0
 MODULES = ("documents", "drafts", "models")
 
-app = typer.Typer()
+READ = "read"
+
+
+class EventsGroup(TyperGroup):
+    """`tailor events TOPIC` is `tailor events read TOPIC`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = [word for word in args if not word.startswith("-")]
+        if words and words[0] not in self.commands and "--help" not in args:
+            args = [READ, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(name="events", cls=EventsGroup, no_args_is_help=True, help="Read topics; replay or skip what failed.")
+
+ServiceName = Annotated[str, typer.Argument(help="The service that could not handle or send it, such as `training`.")]
+EventName = Annotated[
+    str, typer.Argument(metavar="EVENT", help="TOPIC/PARTITION/OFFSET, as `tailor events dead` shows it.")
+]
+COLUMNS = ("service", "event", "state", "reason", "what to do", "note")
 
 
 class Zone(Enum):
@@ -29,7 +59,7 @@ class Zone(Enum):
     VALUES = "values"
 
 
-@app.command()
+@app.command(READ)
 def events(
     context: typer.Context,
     topic: Annotated[str, typer.Argument(help="A topic, such as `document.anonymized.v1`.")],
@@ -50,10 +80,82 @@ def events(
     entry = find_topic(topic)
     zone = Zone.VALUES if raw else Zone.SIZES
     start = Start.BEGINNING if from_beginning else Start.END
-    with TopicReader(session.connections.kafka(), [topic], start) as reader:
+    with TopicReader(session.connections.kafka_reader(), [topic], start) as reader:
         for record in _records(reader.poll, maximum, idle_seconds):
             sys.stdout.write(json.dumps(to_line(entry, record, zone), ensure_ascii=False) + "\n")
             sys.stdout.flush()
+
+
+@app.command()
+def dead(
+    context: typer.Context,
+    service: Annotated[str, typer.Option(help="Only this service; by default all that answer.")] = "",
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Also those that were replayed or skipped.")] = False,
+) -> None:
+    """List the events that services could not handle, or could not send."""
+    session = session_of(context)
+    rows, silent = [], {}
+    for name in [service] if service else SERVICES:
+        request = operations_pb2.ListDeadLettersRequest(include_closed=everything)
+        try:
+            stub = session.connections.events(name)
+            rows += [(name, letter) for letter in pages(name, stub.ListDeadLetters, request, "dead_letters")]
+        except TailorError as error:
+            if service:
+                raise
+            silent[name] = str(error.reason)
+    document = {"dead_letters": [{"service": name} | to_dict(letter) for name, letter in rows], "no_answer": silent}
+    session.output.emit(document, lambda console: _print_letters(console, rows, silent))
+
+
+@app.command()
+def replay(context: typer.Context, service: ServiceName, event: EventName) -> None:
+    """Have a service handle a dead letter's event again, after its cause is mended; or send an unsent event (EVENT is its id) again."""
+    session = session_of(context)
+    request = operations_pb2.ReplayDeadLetterRequest(**_place(event) if "/" in event else {"event_id": event})
+    answer = unary(service, session.connections.events(service).ReplayDeadLetter, request, REPLAY_SECONDS)
+    done = "The event was handled." if "/" in event else "The event is in the outbox again."
+    session.output.emit(to_dict(answer), shows(done))
+
+
+@app.command()
+def skip(
+    context: typer.Context,
+    service: ServiceName,
+    event: EventName,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why. Stays on record, without personal data.")],
+) -> None:
+    """Have a service move past one event for good, also if it fails on it again and again."""
+    session = session_of(context)
+    request = operations_pb2.SkipEventRequest(**_place(event), reason=reason)
+    answer = unary(service, session.connections.events(service).SkipEvent, request, REPLAY_SECONDS)
+    session.output.emit(to_dict(answer), shows(f"{service} moves past {event}."))
+
+
+def _print_letters(console: Console, rows: list[tuple[str, operations_pb2.DeadLetter]], silent: dict[str, str]) -> None:
+    cells = [
+        (
+            name,
+            letter.event_id or f"{letter.topic}/{letter.partition}/{letter.offset}",
+            short_enum(operations_pb2.DeadLetterState, letter.state, "DEAD_LETTER_STATE_"),
+            letter.reason,
+            letter.message,
+            letter.note,
+        )
+        for name, letter in rows
+    ]
+    console.print(table("", COLUMNS, cells) if cells else "No dead letters.")
+    for name, reason in silent.items():
+        console.print(f"{name} did not answer ({reason}).", highlight=False)
+
+
+def _place(event: str) -> dict[str, Any]:
+    """Topic, partition and offset of `TOPIC/PARTITION/OFFSET`. Raises InvalidArgument."""
+    topic, partition, offset = (*event.split("/"), "", "")[:3]
+    if event.count("/") != 2 or not (partition.isdecimal() and offset.isdecimal()):
+        raise InvalidArgument(Reason.INVALID_ARGUMENT, f"{event} is not an event: write TOPIC/PARTITION/OFFSET.")
+    return {"topic": topic, "partition": int(partition), "offset": int(offset)}
 
 
 def find_topic(name: str) -> Topic:

@@ -23,12 +23,12 @@ def describe(estimate: models_pb2.Estimate, sign: str = "") -> str:
 
 def decision_of(decision: "registry_pb2.Decision.ValueType") -> str:
     """The gate's decision as a word; `not evaluated` before the first evaluation."""
-    return short_enum(registry_pb2.Decision.Name(decision), "DECISION_").replace("unspecified", "not evaluated")
+    return short_enum(registry_pb2.Decision, decision, "DECISION_").replace("unspecified", "not evaluated")
 
 
 def state_of(state: "registry_pb2.AdapterState.ValueType") -> str:
     """The state of an adapter as a word, the same as on every page."""
-    return short_enum(registry_pb2.AdapterState.Name(state), "ADAPTER_STATE_")
+    return short_enum(registry_pb2.AdapterState, state, "ADAPTER_STATE_")
 
 
 def print_verdict(
@@ -53,7 +53,7 @@ def print_adapter(console: Console, item: registry_pb2.CatalogueAdapter) -> None
 
 def describe_decision(decision: registry_pb2.OperatorDecision) -> str:
     """Who decided what, when and why."""
-    kind = short_enum(registry_pb2.OperatorDecisionKind.Name(decision.kind), "OPERATOR_DECISION_KIND_")
+    kind = short_enum(registry_pb2.OperatorDecisionKind, decision.kind, "OPERATOR_DECISION_KIND_")
     verdict = f" (verdict: {decision_of(decision.verdict)})" if decision.verdict else ""
     who = decision.key_id or "the console's operator"
     when = decision.create_time.ToDatetime().isoformat(sep=" ", timespec="minutes")
@@ -75,6 +75,37 @@ def figures_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
         for item in evaluation.metrics
     ]
     return table(f"evaluation on {evaluation.rows} held-out rows, 95 % intervals", columns, rows)
+
+
+def print_definition(console: Console, evaluation: models_pb2.AdapterEvaluated) -> None:
+    """Rows that were left out, the metrics and the gate that were measured, and the goals, a line each."""
+    for line in (
+        *_describe_rows(evaluation),
+        *_describe_definitions(evaluation),
+        *map(_describe_goal, evaluation.goals),
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _describe_rows(evaluation: models_pb2.AdapterEvaluated) -> Iterator[str]:
+    if evaluation.rows_too_long:
+        yield f"left out: {evaluation.rows_too_long} held-out rows that do not fit the context that inference serves"
+
+
+def _describe_definitions(evaluation: models_pb2.AdapterEvaluated) -> Iterator[str]:
+    if not evaluation.definitions:
+        return
+    *earlier, current = evaluation.definitions
+    yield f"metrics and gate: revision {current.revision}, frozen on {current.freeze_time.ToDatetime():%Y-%m-%d}"
+    if earlier:
+        revisions = ", ".join(f"{item.revision} of {item.freeze_time.ToDatetime():%Y-%m-%d}" for item in earlier)
+        yield f"changed since: figures by revision {revisions} cannot be compared with these"
+
+
+def _describe_goal(goal: models_pb2.Goal) -> str:
+    wanted = f"gain over base of {goal.goal:g}" if goal.is_gain else f"{goal.goal:g}"
+    state = short_enum(models_pb2.GoalState.Name(goal.state), "GOAL_STATE_")
+    return f"goal: {goal.metric} {wanted}; {state}: {describe(goal.estimate, '+' if goal.is_gain else '')}"
 
 
 def _models(evaluation: models_pb2.AdapterEvaluated) -> list[str]:

@@ -78,7 +78,7 @@ def list_keys(context: typer.Context) -> None:
         (
             key.key_id,
             key.name,
-            short_enum(common_pb2.Role.Name(key.role), "ROLE_"),
+            short_enum(common_pb2.Role, key.role, "ROLE_"),
             ", ".join(key.specialists) or "all",
             ", ".join(method.rpartition(".")[2] for method in key.methods) or "all",
             key.calls_per_minute or "no limit",

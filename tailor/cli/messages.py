@@ -10,6 +10,8 @@ from typing import Any
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tailor.wire import enum_name
+
 
 def to_dict(message: Message) -> dict[str, Any]:
     """Every field of the message. Unset messages and numbers that are not finite are None, times RFC 3339 strings, and bytes base64."""
@@ -42,6 +44,6 @@ def _value(field: Any, value: Any) -> Any:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
-def short_enum(name: str, prefix: str) -> str:
-    """The enum value for people: `RUN_STATE_QUEUED` becomes `queued`."""
-    return name.removeprefix(prefix).lower().replace("_", " ")
+def short_enum(enum: Any, number: int, prefix: str) -> str:
+    """The enum value for people: `RUN_STATE_QUEUED` becomes `queued`. One that this release does not know becomes `unknown 9`."""
+    return enum_name(enum, number, prefix).lower().replace("_", " ")

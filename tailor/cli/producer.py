@@ -1,13 +1,14 @@
 """Publish raw records, as any outside producer does."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import kafka
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 
 from tailor.cli.records import Record
-from tailor.errors import Reason, Unavailable
+from tailor.errors import Reason, TailorError, Unavailable
 from tailor.settings import KafkaSettings
 
 ACK_SECONDS = 60.0
@@ -22,33 +23,36 @@ class RecordProducer(Protocol):
 
 
 class KafkaRecordProducer(RecordProducer):
-    """Sends to Kafka idempotently; all in-sync replicas acknowledge."""
+    """Sends to Kafka idempotently; all in-sync replicas acknowledge. Creates no topic."""
 
     def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
         try:
             self._client = kafka.KafkaProducer(
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=5,
                 max_block_ms=20_000,
+                allow_auto_create_topics=False,
                 client_id="tailor-publish",
                 **settings.kafka_arguments(),
             )
         except KafkaError as error:
-            raise _unavailable(error) from None
+            raise self._failed(error) from None
 
     def send(self, record: Record) -> Callable[[], None]:
         headers = [(name, value.encode()) for name, value in record.headers.items()]
+        topic = self._settings.kafka_topic_prefix + record.topic
         try:
-            future = self._client.send(record.topic, key=record.key.encode(), value=record.value, headers=headers)
+            future = self._client.send(topic, key=record.key.encode(), value=record.value, headers=headers)
         except KafkaError as error:
-            raise _unavailable(error) from None
+            raise self._failed(error, topic) from None
 
         def wait() -> None:
             try:
                 future.get(ACK_SECONDS)
             except KafkaError as error:
-                raise _unavailable(error) from None
+                raise self._failed(error, topic) from None
 
         return wait
 
@@ -56,9 +60,20 @@ class KafkaRecordProducer(RecordProducer):
         """Flush and disconnect."""
         self._client.close(timeout=10)
 
+    def _failed(self, error: KafkaError, topic: str = "") -> TailorError:
+        """The error for a publisher: it names the topic and the right that is missing."""
+        # Late, because services' metrics come with it.
+        from tailor.events.clients import find_unusable, to_tailor_error
 
-def _unavailable(error: KafkaError) -> Unavailable:
-    return Unavailable(
-        Reason.KAFKA_UNAVAILABLE,
-        f"The broker does not answer ({type(error).__name__}). Publish again; documents that arrived are rejected as duplicates.",
-    )
+        if isinstance(error, KafkaTimeoutError) and topic:
+            with suppress(Unavailable):
+                unusable = find_unusable(self._settings, [topic], "WRITE")
+                if topic in unusable:
+                    return unusable[topic]
+        failed = to_tailor_error(error, user=self._settings.kafka_user, right="WRITE", topic=topic)
+        if failed.reason != Reason.KAFKA_UNAVAILABLE:
+            return failed
+        return Unavailable(
+            Reason.KAFKA_UNAVAILABLE,
+            f"The broker does not answer ({type(error).__name__}). Publish again; documents that arrived are rejected as duplicates.",
+        )

@@ -112,7 +112,7 @@ def publish_all(
     records: Sequence[Record] = (),
 ) -> Published:
     """Publish to the real broker. `tell` receives the number of files that the broker has acknowledged."""
-    with closing(KafkaRecordProducer(connections.kafka())) as producer:
+    with closing(KafkaRecordProducer(connections.kafka_publisher())) as producer:
         return send_all(submissions, producer, lambda: connections.ingestion, tell, records=records)
 
 

@@ -23,11 +23,13 @@ class TopicReader:
     """Reads records of kafka-python. Not thread-safe. Every method raises Unavailable if no broker answers."""
 
     def __init__(self, settings: KafkaSettings, topics: Sequence[str], start: Start) -> None:
+        self._prefix = settings.kafka_topic_prefix
         with _wrap_errors():
             self._client: Any = kafka.KafkaConsumer(
                 enable_auto_commit=False, client_id="tailor-cli", **settings.kafka_arguments()
             )
-            self._partitions = [kafka.TopicPartition(name, part) for name in topics for part in self._parts(name)]
+            names = [self._prefix + name for name in topics]
+            self._partitions = [kafka.TopicPartition(name, part) for name in names for part in self._parts(name)]
             self._client.assign(self._partitions)
             # Fix the offsets now, so that every record published after this line is read.
             reads = self._client.end_offsets if start is Start.END else self._client.beginning_offsets
@@ -37,8 +39,12 @@ class TopicReader:
     def _parts(self, topic: str) -> list[int]:
         parts = self._client.partitions_for_topic(topic)
         if not parts:
-            raise NotFound(Reason.UNKNOWN_TOPIC, f"The broker has no topic {topic}.")
+            raise NotFound(Reason.UNKNOWN_TOPIC, f"The broker has no topic {topic}, or you have no right to it.")
         return sorted(parts)
+
+    def topic(self, record: Any) -> str:
+        """The name of a record's topic in `proto/topics.yaml`."""
+        return str(record.topic).removeprefix(self._prefix)
 
     def poll(self, timeout_ms: int = 200) -> list[Any]:
         """The next records. Blocks until there are some; returns an empty list after the timeout."""

@@ -92,7 +92,7 @@ def print_rows(console: Console, response: synthetic_pb2.ListRowsResponse) -> No
 
 
 def _print_row(console: Console, row: synthetic_pb2.Row) -> None:
-    facts = [row.task, short_enum(synthetic_pb2.Split.Name(row.split), "SPLIT_"), row.made_by]
+    facts = [row.task, short_enum(synthetic_pb2.Split, row.split, "SPLIT_"), row.made_by]
     facts += [row.language, f"{row.tokens:,} tokens" if row.tokens else ""]
     facts.append(f"grounded: {row.grounding}" if row.grounding else "")
     console.print(Text.assemble((row.row_id, "bold"), "  ", ", ".join(fact for fact in facts if fact)))

@@ -25,7 +25,7 @@ MEASURED: tuple[Literal["reward", "kl", "accuracy", "held_out_loss"], ...] = (
 
 def state_of(run: training_pb2.Run) -> str:
     """The run's state for people, such as `running`."""
-    return short_enum(training_pb2.RunState.Name(run.state), "RUN_STATE_")
+    return short_enum(training_pb2.RunState, run.state, "RUN_STATE_")
 
 
 def describe(run: training_pb2.Run) -> str:

@@ -10,11 +10,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tailor.cli.connections import Connections
+from tailor.api.events.v1.operations_pb2 import GetEventStatusRequest
+from tailor.cli import own_stores
+from tailor.cli.calls import unary
+from tailor.cli.connections import SERVICES, Connections
+from tailor.cli.messages import to_dict
 from tailor.cli.output import table
 from tailor.cli.session import session_of
+from tailor.errors import TailorError
 
 if TYPE_CHECKING:
+    from tailor.local.stack import Connection
     from tailor.local.state import StackSnapshot
 
 UP_SECONDS = 180.0
@@ -30,13 +36,44 @@ def up(
     wait_seconds: Annotated[
         float, typer.Option(help="Fail if the stack is not ready after this many seconds.")
     ] = UP_SECONDS,
+    *,
+    kafka: own_stores.Kafka = "",
+    kafka_admin: own_stores.KafkaAdmin = "",
+    kafka_admin_password: own_stores.KafkaAdminPassword = "",
+    kafka_protocol: own_stores.KafkaProtocol = "",
+    kafka_replicas: own_stores.KafkaReplicas = 3,
+    kafka_ca_file: own_stores.KafkaCaFile = None,
+    s3: own_stores.S3 = "",
+    s3_admin: own_stores.S3Admin = "",
+    s3_admin_secret: own_stores.S3AdminSecret = "",
+    s3_tls: own_stores.S3Secure = False,
+    database: own_stores.Database = "",
+    database_admin: own_stores.DatabaseAdmin = "postgres",
+    database_admin_password: own_stores.DatabaseAdminPassword = "",
 ) -> None:
-    """Start the embedded stack and wait until every part is healthy. Has no effect if it already runs."""
+    """Start the stack and wait until every part is healthy. Has no effect if it already runs.
+
+    Its stores are embedded, for one user's machine: the embedded broker asks nobody for credentials. Your own stores are used instead if
+    you name them here or in the `[stores]` table of settings.toml.
+    """
     from tailor.local import stack
 
     session = session_of(context)
+    tables = {
+        "kafka": own_stores.kafka_table(
+            kafka,
+            kafka_admin,
+            kafka_admin_password,
+            protocol=kafka_protocol,
+            replicas=kafka_replicas,
+            ca_file=kafka_ca_file,
+        ),
+        "s3": own_stores.s3_table(s3, s3_admin, s3_admin_secret, secure=s3_tls),
+        "database": own_stores.database_table(database, database_admin, database_admin_password),
+    }
+    chosen = {name: table for name, table in tables.items() if table}
     with Screen(session.output.notes) as show:
-        snapshot = stack.up(session.connections.state_dir).wait_ready(wait_seconds, show)
+        snapshot = stack.up(session.connections.state_dir, own_stores=chosen).wait_ready(wait_seconds, show)
     document = describe(snapshot) | {"console_url": stack.connection(session.connections.state_dir).console_url}
     session.output.emit(document, lambda console: _print_places(console, session.connections))
 
@@ -62,6 +99,8 @@ def status(context: typer.Context) -> None:
     else:
         snapshot = stack.status(session.connections.state_dir)
         document = describe(snapshot) if snapshot else {"running": False, "ready": False, "components": []}
+    if document["running"]:
+        _add_faults(session.connections, document)
     session.output.emit(document, lambda console: console.print(_components(document)))
     if not document["ready"]:
         raise typer.Exit(1)
@@ -130,14 +169,41 @@ def _print_places(console: Console, connections: Connections) -> None:
     place = stack.connection(connections.state_dir)
     console.print("The stack is running.")
     console.print(f"console    {place.console_url}  (the password is in {place.console_password_file})")
-    console.print(f"broker     {place.publisher.bootstrap_servers}")
+    console.print(f"broker     {place.publisher.kafka_bootstrap_servers}{_describe_broker(place)}")
     console.print(f"inference  {place.service_addresses['inference']} (gRPC), {place.inference_url} (HTTP)")
     console.print(f"your key   is in {place.operator_key_file}")
+
+
+def _describe_broker(place: "Connection") -> str:
+    """Who may use the broker."""
+    if place.own.kafka is None:
+        return "  (embedded: for this machine's one user, because it asks nobody for credentials)"
+    if not place.own.kafka.has_users:
+        return "  (your own; it asks nobody for credentials, so protect it otherwise)"
+    return f"  (your own; the publisher's password is in {place.publisher_password_file})"
 
 
 def _check_services(connections: Connections) -> dict[str, Any]:
     parts = [_check_service(connections, service, address) for service, address in connections.named.items()]
     return {"running": True, "ready": all(part["state"] == "serving" for part in parts), "components": parts}
+
+
+def _add_faults(connections: Connections, document: dict[str, Any]) -> None:
+    """Add to each service what does not work in it. A service with a part that waits is not ready."""
+    for part in document["components"]:
+        if part["name"] not in SERVICES or part["state"] not in ("ready", "serving"):
+            continue
+        try:
+            stub = connections.events(part["name"])
+            status = unary(part["name"], stub.GetEventStatus, GetEventStatusRequest(), HEALTH_SECONDS)
+        except TailorError:
+            # The part's state already says whether it answers; an older one has no such call.
+            continue
+        part["faults"] = [to_dict(fault) for fault in status.faults]
+        part["backlogs"] = [to_dict(backlog) for backlog in status.backlogs]
+        part["detail"] = " ".join(f"{fault.part}: {fault.reason}. {fault.message}" for fault in status.faults)
+        if any(fault.waits for fault in status.faults):
+            part["state"], document["ready"] = "waiting", False
 
 
 def _check_service(connections: Connections, service: str, address: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tailor.cli.session import CommandSession
 
 def state_of(synthesis: pb.Synthesis) -> str:
     """The state for people, such as `running`."""
-    return short_enum(pb.SynthesisState.Name(synthesis.state), "SYNTHESIS_STATE_")
+    return short_enum(pb.SynthesisState, synthesis.state, "SYNTHESIS_STATE_")
 
 
 def progress(synthesis: pb.Synthesis) -> str:
@@ -69,7 +69,7 @@ def emit_sample_list(session: CommandSession, samples: Sequence[pb.Sample]) -> N
         if not samples:
             console.print("none yet")
         for sample in samples:
-            state = short_enum(pb.SampleState.Name(sample.state), "SAMPLE_STATE_")
+            state = short_enum(pb.SampleState, sample.state, "SAMPLE_STATE_")
             mark = f", mark {sample.mark}" if sample.mark else ""
             console.print(f"[bold]{sample.row_id}[/] {state} {sample.reason.replace('_', ' ')}{mark}".rstrip())
             for name, text in (("prompt", sample.prompt), ("answer", sample.completion)):

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import unary
-from tailor.cli.figures import decision_of, describe_decision, figures_table, print_verdict, state_of
+from tailor.cli.figures import decision_of, describe_decision, figures_table, print_definition, print_verdict, state_of
 from tailor.cli.messages import to_dict
 from tailor.cli.output import table
 from tailor.cli.session import session_of
@@ -42,6 +42,7 @@ def _print(console: Console, answer: registry_pb2.TraceResponse) -> None:
         console.print(f"decision {describe_decision(answer.operator_decision)}", highlight=False)
     if answer.HasField("evaluation"):
         console.print(figures_table(answer.evaluation))
+        print_definition(console, answer.evaluation)
         console.print(f"verdict  {decision_of(answer.decision)}, on its newest evaluation")
         print_verdict(console, "verdict ", answer.decision, answer.reasons)
     documents = [

@@ -5,6 +5,10 @@
 - Every other exception crashes the process.
 
 An offset is committed only after its handler returned, so that nothing is lost.
+
+Rebalances are cooperative: a member keeps the partitions that do not move. They begin in `poll`, and the consumer does not poll while an
+event is at work, unless its handler takes longer than FINISH_SECONDS: until then an event is finished and committed before its partition
+can move, so that a rebalance repeats nothing.
 """
 
 import heapq
@@ -15,21 +19,29 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import kafka
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import MemberState
 
 from tailor import wire
 from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import TailorError
+from tailor.events.availability import Availability
 from tailor.events.clients import (
     IDLE_SECONDS,
     POLL_MS,
     GroupChanged,
     IdlePause,
+    RightMissing,
     broker_errors,
+    find_unusable,
     open_consumer,
     to_event,
     wait_for_broker,
 )
+from tailor.events.dead_letters import DeadLetters, NoDeadLetters, place_of
 from tailor.events.envelope import Event, derive_id
+from tailor.events.faults import Faults
+from tailor.events.gaps import GapFinder, PublishGap, dead_letter_gap
 from tailor.events.producer import Producer
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
@@ -41,14 +53,19 @@ log = get_logger(__name__)
 Handler = Callable[[Event], None]
 
 DEAD_LETTERS = "event.dead_lettered.v1"
+PART = "consumer"
 MAX_ATTEMPTS = 10
 FIRST_RETRY_SECONDS = 0.4
 MAX_RETRY_SECONDS = 30.0
 MAX_DEAD_LETTERS_IN_A_ROW = 50
-# A poll that ends while the group is being joined aborts the join, and every other member starts again. Longer polls cost processor
-# time if the broker answers empty fetches at once.
+# While the group is being joined, a poll does nothing else.
 JOIN_MS = 500
-JOIN_PATIENCE_SECONDS = 15.0
+# A client whose broker is away would wait much longer to leave its group.
+CLOSE_MS = 2_000
+# A rebalance waits this long for the event at work. Longer handlers go on while the member polls, and joins with them unfinished.
+FINISH_SECONDS = 20.0
+# Then a batch is interrupted for a poll, so that other members wait for an event and not for all of a batch.
+BATCH_SECONDS = 2.0
 # Limits of one fetch; a member holds up to two besides the event at work.
 MAX_POLL_RECORDS = 20
 FETCH_MAX_BYTES = 8 * 1024 * 1024
@@ -65,80 +82,121 @@ class Consumer:
         topics: Mapping[str, Handler],
         producer: Producer,
         sleep: Callable[[float], None] | None = None,
+        batch_seconds: float = BATCH_SECONDS,
+        faults: Faults | None = None,
+        letters: DeadLetters | None = None,
+        publish_gap: PublishGap | None = None,
     ) -> None:
         self._settings = settings
         self._service = service
         self._handlers = dict(topics)
         self._producer = producer
         self._sleep = sleep
+        self._batch_seconds = batch_seconds
         self._dead_in_a_row = 0
         self._pause = IdlePause()
+        self._group = settings.kafka_group_prefix + service
+        self._faults = faults or Faults()
+        self._letters = letters or NoDeadLetters()
+        prefix = settings.kafka_topic_prefix
+        self._available = Availability(
+            [prefix + topic for topic in topics],
+            self._faults,
+            lambda absent: find_unusable(settings, absent, "READ"),
+        )
+        self._gaps = GapFinder(publish_gap or dead_letter_gap(producer, service), prefix)
 
     def run(self, stop: threading.Event) -> None:
         """Handle events until `stop` is set. Blocks; waits for a lost broker. Raises the errors that must crash the process."""
         while not stop.is_set():
-            with wait_for_broker(stop):
-                self._session(stop)
+            with wait_for_broker(stop, self._faults, PART):
+                try:
+                    self._session(stop)
+                except RightMissing as error:
+                    self._available.refuse(error)
 
     def _session(self, stop: threading.Event) -> None:
         """Handle events from the committed offsets on, with one client."""
         rebalances = Rebalances()
+        self._gaps.reset()
         client = open_consumer(
             self._settings,
-            group_id=self._service,
+            group_id=self._group,
             client_id=self._service,
             group_instance_id=self._settings.kafka_group_instance_id or None,
+            partition_assignment_strategy=(CooperativeStickyAssignor(),),
             auto_offset_reset="earliest",
             max_poll_records=MAX_POLL_RECORDS,
             fetch_max_bytes=FETCH_MAX_BYTES,
         )
         try:
-            with broker_errors():
-                client.subscribe(list(self._handlers), listener=rebalances)
+            with broker_errors(self._settings, right="READ", group=self._group):
+                client.subscribe(self._available.readable(), listener=rebalances)
                 # Learn of the partitions before joining. A member that learns of them later joins again, and if a poll ends before
                 # that is done, kafka-python believes that it has joined and reads nothing.
-                client.topics()
+                self._available.note(client.topics())
             with ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{self._service}-handler") as pool:
-                while not stop.is_set() and not rebalances.is_overdue:
+                while not (stop.is_set() or self._has_other_topics(client)):
                     self.poll_once(client, pool, stop, rebalances)
         finally:
-            client.close(autocommit=False)
+            client.close(autocommit=False, timeout_ms=CLOSE_MS)
+
+    def _has_other_topics(self, client: Any) -> bool:
+        """True if a topic that could not be read can be tried again, with a new subscription."""
+        if not self._available.is_due():
+            return False
+        with broker_errors(self._settings):
+            return self._available.has_changed(client.topics())
 
     def poll_once(self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event, rebalances: "Rebalances") -> None:
         """Poll, then handle and commit what arrived, one event after the other."""
-        with broker_errors():
-            batches = client.poll(timeout_ms=rebalances.poll_ms)
-        if rebalances.is_joined:
+        with broker_errors(self._settings, right="READ", group=self._group):
+            batches = client.poll(timeout_ms=_poll_ms(client))
+            self._gaps.forget(rebalances.revoked)
+            if _is_member(client):
+                for partition, offset in self._gaps.follow(client, client.assignment(), batches).items():
+                    _commit(client, partition, offset)
+        if _is_member(client):
+            self._faults.clear(PART)
             self._pause.after(batches, stop)
-        count_before = rebalances.count
-        unhandled = _first_offsets(batches)
+        rebalances.revoked.clear()
+        unhandled, polled = _first_offsets(batches), time.monotonic()
         # In order of time across partitions: an event may depend on an earlier one in another partition of the same batch.
         for record in heapq.merge(*batches.values(), key=lambda record: record.timestamp):
-            partition = kafka.TopicPartition(record.topic, record.partition)
-            if stop.is_set() or not self._wait(client, pool.submit(self.handle, to_event(record), stop), rebalances):
-                return
-            # While the group rebalances, a commit would be refused.
-            is_assigned = rebalances.is_joined and partition in client.assignment()
-            is_committed = is_assigned and _commit(client, partition, record.offset + 1)
-            if is_committed:
+            if time.monotonic() - polled > self._batch_seconds:
+                _poll_paused(client, lambda: _is_member(client) or stop.is_set())
+                polled = time.monotonic()
+            is_handled = not rebalances.revoked and self._handle_and_commit(client, pool, stop, rebalances, record)
+            if is_handled:
+                partition = kafka.TopicPartition(record.topic, record.partition)
                 unhandled[partition] = record.offset + 1
-            if not is_committed or rebalances.count != count_before:
-                # The group may have assigned the same partitions again, with positions beyond the rest of this batch.
-                _seek(client, unhandled)
+                self._gaps.advance(partition, record.offset + 1)
+            if not is_handled or rebalances.revoked:
+                # A partition that moved away, even if it came back, continues from its committed offset.
+                _seek(client, {each: offset for each, offset in unhandled.items() if each not in rebalances.revoked})
                 return
 
-    def _wait(self, client: Any, future: "Future[bool]", rebalances: "Rebalances") -> bool:
-        """Poll until the handler returns, so that the group keeps this member. Returns the handler's result."""
-        wait([future], timeout=IDLE_SECONDS)
-        if future.done():
-            return future.result()
-        with broker_errors():
-            client.pause(*client.assignment())
-            while not future.done():
-                _seek(client, _first_offsets(client.poll(timeout_ms=rebalances.poll_ms)))
-                wait([future], timeout=IDLE_SECONDS)
-                client.pause(*client.assignment())
-            client.resume(*client.paused())
+    def _handle_and_commit(
+        self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event, rebalances: "Rebalances", record: Any
+    ) -> bool:
+        """Returns False if the event was not handled, or its offset could not be committed."""
+        event = to_event(record, self._settings.kafka_topic_prefix)
+        if stop.is_set() or not self._wait(client, pool.submit(self.handle, event, stop), stop):
+            return False
+        partition = kafka.TopicPartition(record.topic, record.partition)
+        return partition not in rebalances.revoked and _commit(client, partition, record.offset + 1)
+
+    def _wait(self, client: Any, future: "Future[bool]", stop: threading.Event) -> bool:
+        """Wait for the handler, and poll if it takes long, so that the group keeps this member. Returns the handler's result."""
+        wait([future], timeout=FINISH_SECONDS)
+
+        def is_done() -> bool:
+            wait([future], timeout=IDLE_SECONDS)
+            # During a join, a commit would be refused.
+            return future.done() and (_is_member(client) or stop.is_set())
+
+        if not future.done():
+            _poll_paused(client, is_done)
         return future.result()
 
     def handle(self, event: Event, stop: threading.Event) -> bool:
@@ -151,7 +209,7 @@ class Consumer:
 
         try:
             retry(
-                lambda: self._handlers[event.topic](event),
+                lambda: self._handle_or_skip(event),
                 stop=stop,
                 attempts=MAX_ATTEMPTS,
                 initial_seconds=FIRST_RETRY_SECONDS,
@@ -165,12 +223,29 @@ class Consumer:
             if error.retryable:
                 log_retry(error, MAX_ATTEMPTS)
                 raise
-            self._dead_letter(event, error)
+            retry(
+                lambda error=error: self._dead_letter(event, error),  # type: ignore[misc]
+                stop=stop,
+                attempts=MAX_ATTEMPTS,
+                on_wait=log_retry,
+                sleep=self._sleep,
+            )
+            self._count_dead_letter(event)
         else:
             self._dead_in_a_row = 0
             EVENTS.labels(event.topic, "handled").inc()
         EVENT_SECONDS.labels(event.topic).observe(time.monotonic() - started)
         return True
+
+    def _handle_or_skip(self, event: Event) -> None:
+        """Handle an event, unless an operator moved past it. Asked before each attempt, so that a skip also ends retries."""
+        if self._letters.is_skipped(place_of(event)):
+            EVENTS.labels(event.topic, "skipped").inc()
+            log.warning(
+                "event skipped by an operator", topic=event.topic, partition=event.partition, offset=event.offset
+            )
+            return
+        self._handlers[event.topic](event)
 
     def _dead_letter(self, event: Event, error: TailorError) -> None:
         log.error(
@@ -180,7 +255,7 @@ class Consumer:
             offset=event.offset,
             reason=error.reason,
         )
-        EVENTS.labels(event.topic, "dead_lettered").inc()
+        self._letters.add(place_of(event), error)
         letter = drafts_pb2.EventDeadLettered(
             topic=event.topic,
             partition=event.partition,
@@ -191,6 +266,9 @@ class Consumer:
         )
         event_id = derive_id("ded", self._service, event.topic, event.partition, event.offset, event.timestamp_ms)
         self._producer.send(DEAD_LETTERS, event.topic, letter, event_id)
+
+    def _count_dead_letter(self, event: Event) -> None:
+        EVENTS.labels(event.topic, "dead_lettered").inc()
         self._dead_in_a_row += 1
         if self._dead_in_a_row > MAX_DEAD_LETTERS_IN_A_ROW:
             raise RuntimeError(
@@ -199,34 +277,39 @@ class Consumer:
 
 
 class Rebalances(kafka.ConsumerRebalanceListener):  # type: ignore[misc]
-    """Follows the group's rebalances. `is_joined` is True while this member's partitions are assigned; `count` counts changes."""
+    """Collects the partitions that the group took away. kafka-python calls it while this consumer polls."""
 
-    def __init__(self, patience_seconds: float = JOIN_PATIENCE_SECONDS) -> None:
-        self.count = 0
-        self.is_joined = False
-        self._patience_seconds = patience_seconds
-        self._joining_since = time.monotonic()
-
-    @property
-    def poll_ms(self) -> int:
-        """How long the next poll may take: long enough to complete a join."""
-        return POLL_MS if self.is_joined else JOIN_MS
-
-    @property
-    def is_overdue(self) -> bool:
-        """True if a join was aborted and will never complete; only a new client joins again."""
-        return not self.is_joined and time.monotonic() - self._joining_since > self._patience_seconds
+    def __init__(self) -> None:
+        self.revoked: set[kafka.TopicPartition] = set()
 
     def on_partitions_revoked(self, revoked: Any) -> None:
-        """Called by kafka-python when a rebalance begins."""
-        self.count += 1
-        self.is_joined = False
-        self._joining_since = time.monotonic()
+        """Called for partitions that move to another member, and for all of a member that the group has given up."""
+        self.revoked.update(revoked)
 
     def on_partitions_assigned(self, assigned: Any) -> None:
-        """Called by kafka-python when a rebalance has ended."""
-        self.count += 1
-        self.is_joined = True
+        """Called for partitions that are new to this member. They start from their committed offsets."""
+
+
+def _is_member(client: Any) -> bool:
+    """True while the client has its place in the group; False while it joins."""
+    return bool(client.group_metadata().state == MemberState.STABLE)
+
+
+def _poll_ms(client: Any) -> int:
+    return POLL_MS if _is_member(client) else JOIN_MS
+
+
+def _poll_paused(client: Any, is_done: Callable[[], bool]) -> None:
+    """Poll without reading, at least once and until `is_done`: a rebalance may happen, and the group keeps this member."""
+    with broker_errors():
+        client.pause(*client.assignment())
+        while True:
+            # Partitions that were assigned meanwhile are not paused yet.
+            _seek(client, _first_offsets(client.poll(timeout_ms=_poll_ms(client))))
+            client.pause(*client.assignment())
+            if is_done():
+                break
+        client.resume(*client.paused())
 
 
 def _first_offsets(batches: Mapping[Any, Any]) -> dict[Any, int]:

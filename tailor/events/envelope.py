@@ -12,6 +12,7 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from tailor.errors import InvalidArgument, Reason
+from tailor.wire import check_values
 
 # Namespace of all derived ids; changing it would make old events look new.
 NAMESPACE = uuid.UUID("6f1d9bd2-6d7e-5b2c-9f55-0c0c1f3a7a11")
@@ -52,7 +53,7 @@ def headers_for(topic: str, message: Message, source: str, event_id: str) -> dic
 
 
 def decode(event: Event, message_type: type[M]) -> M:
-    """Parse the event's message. Raises InvalidArgument (UNDECODABLE)."""
+    """Parse the event's message. Raises InvalidArgument: UNDECODABLE, or INVALID_VALUE for a value that nobody could store."""
     if event.value is None:
         raise InvalidArgument(Reason.UNDECODABLE, "The event is a tombstone; a value was expected.")
     message = message_type()
@@ -60,6 +61,7 @@ def decode(event: Event, message_type: type[M]) -> M:
         message.ParseFromString(event.value)
     except DecodeError:
         raise InvalidArgument(Reason.UNDECODABLE, f"The value is not a {message.DESCRIPTOR.full_name}.") from None
+    check_values(message)
     return message
 
 

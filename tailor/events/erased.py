@@ -4,6 +4,8 @@
 consumer group, to forget the document and to answer with `document.forgotten.v1` (`forgetting`).
 """
 
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +16,9 @@ from tailor.events.envelope import Event, decode, derive_id
 from tailor.events.producer import Producer
 
 ERASED = "document.erased.v1"
+# How long a service waits for a lift that another one may know of already: longer than an idle reader sleeps.
+LIFT_SECONDS = 3.0
+CONFIRMED_SECONDS = 60.0
 FORGOTTEN = "document.forgotten.v1"
 
 
@@ -40,21 +45,40 @@ Forget = Callable[[Erased], Forgotten]
 
 
 class ErasedDocuments:
-    """The ids of erased documents. Thread-safe for one thread that applies and any number that ask."""
+    """The ids of erased documents. Thread-safe for one thread that applies and any number that ask.
 
-    def __init__(self) -> None:
+    A document that is published again after its erasure was lifted may arrive before the lift does: another service learned of it earlier.
+    So asking for an erased document waits up to `patience_seconds` for a lift, unless a recent question has waited already.
+    """
+
+    def __init__(self, patience_seconds: float = 0.0) -> None:
+        self._patience_seconds = patience_seconds
         self._erasures: dict[str, str] = {}
+        self._waited_at: dict[str, float] = {}
+        self._changed = threading.Condition()
 
     def __contains__(self, document_id: object) -> bool:
-        return document_id in self._erasures
+        with self._changed:
+            if document_id not in self._erasures:
+                return False
+            now = time.monotonic()
+            if now - self._waited_at.get(str(document_id), -CONFIRMED_SECONDS) < CONFIRMED_SECONDS:
+                return True
+            lifted = self._changed.wait_for(lambda: document_id not in self._erasures, self._patience_seconds)
+            if not lifted:
+                self._waited_at[str(document_id)] = now
+            return not lifted
 
     def apply(self, event: Event) -> None:
         """Add an erased document, or remove one whose erasure was lifted."""
         message = decode(event, documents_pb2.DocumentErased)
-        if message.lifted:
-            self._erasures.pop(message.document_id, None)
-        else:
-            self._erasures[message.document_id] = message.erasure_id
+        with self._changed:
+            self._waited_at.pop(message.document_id, None)
+            if message.lifted:
+                self._erasures.pop(message.document_id, None)
+            else:
+                self._erasures[message.document_id] = message.erasure_id
+            self._changed.notify_all()
 
 
 def forgetting(service: str, forget: Forget, producer: Producer, lift: Callable[[str], None] | None = None) -> Handler:

@@ -13,7 +13,11 @@ RAW = "raw"
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic. `retention_hours` is None if it is compacted."""
+    """One topic. `retention_hours` is None if it is compacted.
+
+    If `unread_retention_hours` is set, the broker keeps events that long, and the consumer deletes those that it handled `retention_hours`
+    ago: the topic keeps by consumption, not only by the clock.
+    """
 
     name: str
     description: str
@@ -25,6 +29,12 @@ class Topic:
     producers: tuple[str, ...]
     consumers: Mapping[str, str]
     example: Mapping[str, Any]
+    unread_retention_hours: int | None = None
+
+    @property
+    def kept_hours(self) -> int | None:
+        """How long the broker keeps an event that nobody deletes; None if the topic is compacted."""
+        return self.unread_retention_hours or self.retention_hours
 
 
 def load_topics(path: Path = TOPICS_FILE) -> dict[str, Topic]:
@@ -45,4 +55,5 @@ def _topic(name: str, entry: Mapping[str, Any]) -> Topic:
         producers=tuple(entry["producers"]),
         consumers=dict(entry["consumers"]),
         example=entry["example"],
+        unread_retention_hours=int(entry["unread_retention"]) if "unread_retention" in entry else None,
     )

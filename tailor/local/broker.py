@@ -77,7 +77,7 @@ def _create(admin: KafkaAdminClient, topic: Topic) -> None:
     if topic.retention_hours is None:
         settings = {"cleanup.policy": "compact"}
     else:
-        settings = {"cleanup.policy": "delete", "retention.ms": str(topic.retention_hours * HOUR_MS)}
+        settings = {"cleanup.policy": "delete", "retention.ms": str((topic.kept_hours or 0) * HOUR_MS)}
     try:
         admin.create_topics([NewTopic(topic.name, topic.partitions, 1, topic_configs=settings)])
     except TopicAlreadyExistsError:

@@ -18,8 +18,8 @@ from tailor.local.ports import Ports
 from tailor.local.roles import apply_role_and_database
 from tailor.local.secrets import ADMIN, Secrets
 from tailor.local.setpriv import child_command
+from tailor.local.store_access import SUPERUSER
 
-SUPERUSER = "postgres"
 # Each role may connect to the database of the same name, and the superuser to every database; any other attempt is refused.
 ACCESS_RULES = f"""\
 host  {SUPERUSER}  {SUPERUSER}  127.0.0.1/32  scram-sha-256

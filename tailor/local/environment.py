@@ -4,14 +4,16 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tailor.errors import InvalidArgument, Reason
 from tailor.local.layout import COMPONENT_MARK, ROOT, STATE_DIR_MARK, WITH_DATABASE, Layout
+from tailor.local.own_stores import OwnStores
 from tailor.local.ports import Ports
-from tailor.local.secrets import WORKER, Secrets
+from tailor.local.secrets import KAFKA_USERS, WORKER, Secrets
+from tailor.local.store_access import StoreAccess
 from tailor.storage.buckets import ACCESS
 
 BASE = "smollm2-135m-instruct"
@@ -47,12 +49,18 @@ def base_environment(component: str, layout: Layout, inherited: Mapping[str, str
 
 @dataclass(frozen=True)
 class Plan:
-    """The inputs for the components of one stack. `python_path` comes before Tailor's root on PYTHONPATH."""
+    """The inputs for the components of one stack. `python_path` comes before Tailor's root on PYTHONPATH; `own` stores are not embedded."""
 
     layout: Layout
     ports: Ports
     secrets: Secrets
     python_path: tuple[Path, ...] = ()
+    own: OwnStores = field(default_factory=OwnStores)
+
+    @property
+    def stores(self) -> StoreAccess:
+        """How each identity reaches the stores."""
+        return StoreAccess(self.ports, self.secrets, self.own)
 
 
 def service_environment(service: str, plan: Plan, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -63,7 +71,7 @@ def service_environment(service: str, plan: Plan, inherited: Mapping[str, str]) 
         | NOTHING_PHONES_HOME
         | _runtime(service, layout, inherited, plan.python_path)
         | _addresses(service, ports)
-        | _credentials(service, ports, secrets)
+        | _credentials(service, secrets, plan.stores)
         | _service_settings(service, layout, ports, secrets)
         | _hub(service, inherited)
         | _owner_settings(service, layout.settings_file)
@@ -119,10 +127,6 @@ def _hub(service: str, inherited: Mapping[str, str]) -> dict[str, str]:
 
 def _addresses(service: str, ports: Ports) -> dict[str, str]:
     return {
-        "TAILOR_KAFKA_BOOTSTRAP_SERVERS": ports.address("broker"),
-        # The embedded broker never expires a killed group member; a static member takes over its own place.
-        "TAILOR_KAFKA_GROUP_INSTANCE_ID": f"{service}-0",
-        "TAILOR_KAFKA_CLIENT_MODULE": "tailor.local.forgetful",
         "TAILOR_RPC_HOST": "127.0.0.1",
         "TAILOR_RPC_PORT": str(ports[f"{service}-rpc"]),
         "TAILOR_STATUS_HOST": "127.0.0.1",
@@ -130,19 +134,18 @@ def _addresses(service: str, ports: Ports) -> dict[str, str]:
     } | {f"TAILOR_{name.upper()}_ADDRESS": ports.address(f"{name}-rpc") for name in ADDRESSED}
 
 
-def _credentials(service: str, ports: Ports, secrets: Secrets) -> dict[str, str]:
+def _credentials(service: str, secrets: Secrets, stores: StoreAccess) -> dict[str, str]:
     environment = {
         "TAILOR_IDENTITY_KEY_FILE": str(secrets.identity_key_file(service)),
         "TAILOR_TRUST_FILE": str(secrets.trust_file),
     }
+    if service in KAFKA_USERS:
+        # A service has one process: a killed member's successor takes over its place at once, also at a broker that never expires members.
+        environment |= stores.kafka(service) | {"TAILOR_KAFKA_GROUP_INSTANCE_ID": f"{service}-0"}
     if ACCESS.get(service):
-        key = secrets.s3(service)
-        environment["TAILOR_S3_ENDPOINT"] = ports.address("s3")
-        environment["TAILOR_S3_ACCESS_KEY"] = key.access_key
-        environment["TAILOR_S3_SECRET_KEY"] = key.secret_key
+        environment |= stores.s3(service)
     if service in WITH_DATABASE:
-        address, password = ports.address("database"), secrets.database_password(service)
-        environment["TAILOR_DATABASE_URL"] = f"postgresql+psycopg://{service}:{password}@{address}/{service}"
+        environment["TAILOR_DATABASE_URL"] = stores.database_url(service)
     return environment
 
 

@@ -4,7 +4,8 @@ Apache Kafka keeps what it acknowledged. The embedded broker (`noida-db`) writes
 the last events, committed offsets and producers' sequence numbers. These clients make up for that:
 
 - `KafkaProducer` remembers what it sent and, when the broker is back, sends the last seconds again. Handlers are idempotent.
-- `KafkaConsumer` fails once after a loss, so that its owner opens another one and continues from the committed offsets.
+- `KafkaConsumer` fails once after a loss, and if it cannot join its group for JOIN_PATIENCE_SECONDS, so that its owner opens another one
+  and continues from the committed offsets. Apache Kafka answers every join, if late: it waits for members that are at work.
 
 The embedded stack names this module in `TAILOR_KAFKA_CLIENT_MODULE` (`tailor/events/clients.py`).
 """
@@ -20,12 +21,14 @@ from typing import Any
 
 import kafka
 from kafka.errors import KafkaConnectionError, KafkaError
+from kafka.structs import MemberState
 
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
 CONNECT_SECONDS = 0.5
+JOIN_PATIENCE_SECONDS = 15.0
 RESEND_SECONDS = 5.0
 MAX_REMEMBERED = 20_000
 RESEND_ATTEMPTS = 10
@@ -58,6 +61,7 @@ class ForgetfulConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
     """A kafka.KafkaConsumer whose `poll` and `commit` raise KafkaConnectionError once the broker was lost, even if it is back."""
 
     def __init__(self, *topics: str, **arguments: Any) -> None:
+        self._joining_since: float | None = None
         try:
             self._connection = IdleConnection(arguments["bootstrap_servers"])
         except OSError:
@@ -70,7 +74,9 @@ class ForgetfulConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
 
     def poll(self, *arguments: Any, **options: Any) -> Any:
         self._check()
-        return super().poll(*arguments, **options)
+        records = super().poll(*arguments, **options)
+        self._check_membership()
+        return records
 
     def commit(self, *arguments: Any, **options: Any) -> Any:
         self._check()
@@ -83,6 +89,15 @@ class ForgetfulConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
     def _check(self) -> None:
         if self._connection.is_broken():
             raise KafkaConnectionError("the broker was lost and may have forgotten its last moment")
+
+    def _check_membership(self) -> None:
+        metadata = self.group_metadata()
+        if metadata.group_id is None or metadata.state == MemberState.STABLE:
+            self._joining_since = None
+        elif self._joining_since is None:
+            self._joining_since = time.monotonic()
+        elif time.monotonic() - self._joining_since > JOIN_PATIENCE_SECONDS:
+            raise KafkaConnectionError("the broker does not complete the join")
 
 
 @dataclass(frozen=True)

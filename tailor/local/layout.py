@@ -49,6 +49,20 @@ class Layout:
         return self.root / "settings.toml"
 
     @property
+    def chosen_stores_file(self) -> Path:
+        """The own stores that the last `tailor up` was given by options."""
+        return self.secrets / "stores.toml"
+
+    @property
+    def stores_file(self) -> Path:
+        """The credentials of every identity at the stores, for the administrator of own stores."""
+        return self.secrets / "stores.json"
+
+    def kafka_password_file(self, user: str) -> Path:
+        """The password of a user at an own Kafka, for commands of the shell."""
+        return self.secrets / f"kafka-{user}.password"
+
+    @property
     def operator_key_file(self) -> Path:
         """The API key of the first operator."""
         return self.secrets / "operator.key"

@@ -136,10 +136,11 @@ class ComponentRunner:
                 self._say("ready", "")
                 if self.component.recheck_seconds is None:
                     return
-            elif not self.ready.is_set() or failures >= MAX_FAILED_CHECKS:
+            elif detail or not self.ready.is_set() or failures >= MAX_FAILED_CHECKS:
                 self.ready.clear()
                 self._say("waiting" if detail else "starting", detail)
-            pause = self.component.recheck_seconds if self.ready.is_set() else None
+            has_been_ready = self._unready_lives == 0
+            pause = self.component.recheck_seconds if has_been_ready else None
             await asyncio.sleep(POLL_SECONDS if pause is None else pause)
 
     async def _sweep(self) -> None:

@@ -3,22 +3,29 @@
 import base64
 import hashlib
 import json
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tailor.events.access import OPERATOR, PUBLISHER
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
 from tailor.storage.buckets import ACCESS
 
 ADMIN = "admin"
 WORKER = "training-worker"
+# The broker itself, towards its controller.
+CONTROLLER = "controller"
 IDENTITIES = (*SERVICES, WORKER)
 # The vault's previous keys, newest first, separated by commas; absent if there are none.
 PREVIOUS = "vault.previous"
+# The console neither publishes nor consumes.
+KAFKA_USERS = (*(service for service in SERVICES if service != "console"), OPERATOR, PUBLISHER)
+PUBLISHER_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 STORE_TOKENS = ("volume_write", "volume_read", "filer_write", "filer_read")
 
 
@@ -57,6 +64,28 @@ class Secrets:
         """A role's password; ADMIN is the superuser."""
         return self.values[f"database.{role}"]
 
+    def kafka_password(self, user: str) -> str:
+        """A user's password at a Kafka that asks for one; ADMIN is its administrator."""
+        return self.values[f"kafka.{user}"]
+
+    @property
+    def kafka_users(self) -> list[str]:
+        """Every user of Kafka, further publishers included."""
+        names = [name.removeprefix("kafka.") for name in self.values if name.startswith("kafka.")]
+        return sorted({*names} - {ADMIN, CONTROLLER})
+
+    def store_credentials(self) -> dict[str, dict[str, str]]:
+        """The credentials of every identity at the stores, as the init programs read them (`deploy/init/credentials.py`)."""
+        entries = {}
+        for name in sorted({*ACCESS, *self.kafka_users}):
+            entries[name] = {
+                "s3_access_key": self.s3(name).access_key if name in ACCESS else "",
+                "s3_secret_key": self.s3(name).secret_key if name in ACCESS else "",
+                "database_password": self.database_password(name) if name in WITH_DATABASE else "",
+                "kafka_password": self.kafka_password(name) if name in self.kafka_users else "",
+            }
+        return entries
+
     @property
     def operator_key_sha256(self) -> str:
         """The digest of the first operator's key, which is all that the registry receives."""
@@ -91,13 +120,29 @@ def ensure(layout: Layout) -> Secrets:
     file = layout.secrets / "secrets.json"
     stored: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
     values = {name: stored.get(name) or create() for name, create in _makers().items()}
-    if stored.get(PREVIOUS):
-        values[PREVIOUS] = stored[PREVIOUS]
+    # Further publishers, and the vault's previous keys.
+    values |= {
+        name: value for name, value in stored.items() if name.startswith("kafka.") or (name == PREVIOUS and value)
+    }
     if values != stored:
         _save(layout, values)
     write(layout.operator_key_file, values["operator.key"])
     write(layout.console_password_file, values["console.password"])
+    for user in (OPERATOR, PUBLISHER):
+        write(layout.kafka_password_file(user), values[f"kafka.{user}"])
     return Secrets(layout.secrets, values)
+
+
+def add_publishers(layout: Layout, publishers: Sequence[str]) -> None:
+    """Create the passwords of further publishers. Idempotent. Raises ValueError for a name that is not a publisher's."""
+    values = dict(ensure(layout).values)
+    for name in publishers:
+        if not PUBLISHER_NAME.fullmatch(name) or name in (ADMIN, CONTROLLER, OPERATOR, *SERVICES):
+            raise ValueError(
+                f"{name!r} cannot be a publisher: use 1 to 40 of a-z, 0-9 and `-`, and no name of Tailor's own."
+            )
+        values.setdefault(f"kafka.{name}", _token())
+    _save(layout, values)
 
 
 def renew_vault_key(layout: Layout) -> None:
@@ -128,6 +173,7 @@ def write(path: Path, text: str) -> None:
 def _makers() -> dict[str, Callable[[], str]]:
     makers: dict[str, Callable[[], str]] = {f"s3.{name}": _token for name in (ADMIN, *ACCESS)}
     makers |= {f"database.{name}": _token for name in (ADMIN, *WITH_DATABASE)}
+    makers |= {f"kafka.{name}": _token for name in (ADMIN, CONTROLLER, *KAFKA_USERS)}
     makers |= {f"store.{name}": _token for name in STORE_TOKENS}
     makers |= {f"{name}.key": _key for name in ("quarantine", "vault", "ingestion.digest", "inference.digest")}
     makers["operator.key"] = lambda: f"tlr_{_token()}"

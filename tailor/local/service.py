@@ -1,12 +1,12 @@
 """A service as a process, and its readiness checks."""
 
-import http
 import http.client
 import json
 import os
 import sys
 import urllib.error
 import urllib.request
+from typing import NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -40,10 +40,11 @@ def service(name: str, module: str, plan: Plan, needs: tuple[str, ...]) -> Compo
 
 def _check(addresses: dict[str, str]) -> str | None:
     """None if the service is ready, else what it is waiting for ("" if unknown)."""
-    if "rpc" in addresses and _is_serving(addresses["rpc"]):
+    readiness = _get_readiness(addresses["status"])
+    # A service that answers calls may still wait for the broker.
+    if readiness.is_ready and ("rpc" not in addresses or _is_serving(addresses["rpc"])):
         return None
-    status, detail = _get_readiness(addresses["status"])
-    return None if "rpc" not in addresses and status == http.HTTPStatus.OK else detail
+    return readiness.waits_for
 
 
 def _is_serving(address: str) -> bool:
@@ -55,15 +56,19 @@ def _is_serving(address: str) -> bool:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def _get_readiness(status_address: str) -> tuple[int, str]:
-    """The HTTP status of /readyz, and what it says the service is waiting for; 0 and "" if there is no answer."""
+class Readiness(NamedTuple):
+    """What /readyz says; a service that does not answer is not ready, and waits for "" (unknown)."""
+
+    is_ready: bool
+    waits_for: str
+
+
+def _get_readiness(status_address: str) -> Readiness:
     try:
-        status, body = _get(f"{status_address}/readyz")
-        return status, str(json.loads(body)["waiting_for"] or "")
-    except (OSError, http.client.HTTPException):
-        return 0, ""
-    except (ValueError, KeyError, TypeError):
-        return status, ""
+        body = json.loads(_get(f"{status_address}/readyz")[1])
+        return Readiness(bool(body["ready"]), str(body["waiting_for"] or ""))
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return Readiness(is_ready=False, waits_for="")
 
 
 def _get(url: str) -> tuple[int, bytes]:

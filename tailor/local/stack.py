@@ -10,12 +10,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tailor.errors import DeadlineExceeded, FailedPrecondition, Reason, Unavailable
+from tailor.events.access import OPERATOR, PUBLISHER
 from tailor.local import processes
 from tailor.local.layout import ROOT, SERVICES, Layout
+from tailor.local.own_stores import OwnStores, choose_stores, load_own_stores
 from tailor.local.setpriv import find_setpriv
 from tailor.local.state import StackSnapshot, load, save
+from tailor.settings import KafkaSettings
 
 DEFAULT_STATE_DIR = Path(".tailor")
 START_SECONDS = 30.0
@@ -24,18 +28,17 @@ POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class KafkaAccess:
-    """How a publisher reaches the broker."""
-
-    bootstrap_servers: str
-    security_protocol: str
-
-
-@dataclass(frozen=True)
 class Connection:
-    """The addresses of a stack's parts, and the files with its credentials."""
+    """The addresses of a stack's parts, and the files with its credentials.
 
-    publisher: KafkaAccess
+    `publisher` may write the topics that outsiders write; `reader` may read every topic outside the raw zone. Both are the same at the
+    embedded broker, which asks nobody.
+    """
+
+    publisher: KafkaSettings
+    reader: KafkaSettings
+    publisher_password_file: Path
+    own: OwnStores
     s3_endpoint: str
     service_addresses: Mapping[str, str]
     console_url: str
@@ -88,15 +91,21 @@ def up(
     only: Sequence[str] = (),
     services: Mapping[str, str] | None = None,
     python_path: Sequence[Path] = (),
+    own_stores: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Stack:
     """Start the stack of a directory unless it runs already. Returns before it is ready.
 
     `only` names the components to run; empty means all. `services` maps service names to modules, by default `services.<name>`.
-    Raises FailedPrecondition(NOT_INSTALLED) without setpriv, Unavailable(STACK_ENDED) if the supervisor ends at once.
+    `own_stores` has the tables `kafka`, `s3` and `database` of `[stores]`, over those of the settings file.
+    Raises FailedPrecondition(NOT_INSTALLED) without setpriv, Unavailable(STACK_ENDED) if the supervisor ends at once, and
+    InvalidArgument(INVALID_SETTINGS_FILE) for own stores that are described wrongly.
     """
     find_setpriv()
     layout = Layout(state_dir.resolve())
     layout.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_running(layout):
+        choose_stores(layout, own_stores or {})
+        load_own_stores(layout)
     deadline = time.monotonic() + START_SECONDS
     started = False
     while not _is_running(layout):
@@ -138,9 +147,21 @@ def connection(state_dir: Path = DEFAULT_STATE_DIR) -> Connection:
     """The addresses of the stack of a directory. Raises Unavailable(STACK_ENDED) if it does not run."""
     layout = Layout(state_dir.resolve())
     ports = Stack(layout).snapshot().ports
+    from tailor.local import secrets
+    from tailor.local.store_access import StoreAccess, kafka_settings
+
+    stores = StoreAccess(ports, secrets.ensure(layout), load_own_stores(layout))
+    publisher, reader = (
+        # Commands are short: they need no remedy for a broker that forgets.
+        kafka_settings(stores.kafka(user)).model_copy(update={"kafka_client_module": "kafka"})
+        for user in (PUBLISHER, OPERATOR)
+    )
     return Connection(
-        publisher=KafkaAccess(ports.address("broker"), "PLAINTEXT"),
-        s3_endpoint=ports.address("s3"),
+        publisher=publisher,
+        reader=reader,
+        publisher_password_file=layout.kafka_password_file(PUBLISHER),
+        own=stores.own,
+        s3_endpoint=stores.s3_endpoint,
         service_addresses={name: ports.address(f"{name}-rpc") for name in SERVICES if name != "console"},
         console_url=f"http://{ports.address('console-http')}",
         inference_url=f"http://{ports.address('inference-http')}",

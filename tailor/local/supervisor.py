@@ -1,6 +1,7 @@
 """Owns every process of a stack: starts the stores, then the services, restarts processes that end, and stops all in reverse."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -12,7 +13,9 @@ from tailor.local.broker import broker
 from tailor.local.component import Component
 from tailor.local.database import database
 from tailor.local.environment import Plan
+from tailor.local.external import External, ExternalRunner, external_broker, external_database, external_store
 from tailor.local.layout import BROKER, DATABASE, STORE, STORES, Layout
+from tailor.local.own_stores import load_own_stores
 from tailor.local.ports import Ports, reserve
 from tailor.local.runner import ComponentRunner
 from tailor.local.service import service
@@ -20,13 +23,24 @@ from tailor.local.state import ComponentState, StackSnapshot, load, save
 from tailor.local.store import store
 
 
-def components(plan: Plan, services: Mapping[str, str], only: tuple[str, ...]) -> list[Component]:
+def components(plan: Plan, services: Mapping[str, str], only: tuple[str, ...]) -> list[Component | External]:
     """The components to run, stores first. `services` maps names to modules; an empty `only` means all."""
-    factories: dict[str, Callable[[], Component]] = {
+    own, access = plan.own, plan.stores
+    factories: dict[str, Callable[[], Component | External]] = {
         BROKER: lambda: broker(plan.layout, plan.ports),
         STORE: lambda: store(plan.layout, plan.ports, plan.secrets),
         DATABASE: lambda: database(plan.layout, plan.ports, plan.secrets),
     }
+    if own.kafka is not None:
+        kafka = own.kafka
+        factories[BROKER] = lambda: external_broker(access, kafka)
+    if own.s3 is not None:
+        s3 = own.s3
+        factories[STORE] = lambda: external_store(access, s3)
+    if own.database is not None:
+        server = own.database
+        has_administrator = bool(server.admin_password.get_secret_value())
+        factories[DATABASE] = lambda: external_database(access, server.address, has_administrator=has_administrator)
     stores = tuple(name for name in STORES if not only or name in only)
     chosen = {name: module for name, module in services.items() if not only or name in only}
     return [
@@ -38,14 +52,19 @@ def components(plan: Plan, services: Mapping[str, str], only: tuple[str, ...]) -
 class StackSupervisor:
     """Runs the components of one state directory until SIGTERM or SIGINT."""
 
-    def __init__(self, layout: Layout, ports: Ports, parts: list[Component]) -> None:
+    def __init__(self, layout: Layout, ports: Ports, parts: list[Component | External]) -> None:
         self._layout = layout
-        self._runners: dict[str, ComponentRunner] = {}
+        self._runners: dict[str, ComponentRunner | ExternalRunner] = {}
         for part in parts:
-            needs = {name: self._runners[name].ready for name in part.needs}
-            self._runners[part.name] = ComponentRunner(part, layout, needs, self._publish)
+            self._runners[part.name] = self._runner(part)
         states = {name: runner.state for name, runner in self._runners.items()}
         self._snapshot = StackSnapshot(processes.identify(os.getpid()), ports.base, states)
+
+    def _runner(self, part: Component | External) -> ComponentRunner | ExternalRunner:
+        if isinstance(part, External):
+            return ExternalRunner(part, self._publish)
+        needs = {name: self._runners[name].ready for name in part.needs}
+        return ComponentRunner(part, self._layout, needs, self._publish)
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, then stop every component. An unexpected error also stops them, and is raised."""
@@ -83,7 +102,9 @@ def supervise(
     """Run a stack. Blocks until it is stopped. The caller must hold the stack's lock."""
     previous = load(layout.stack_file)
     reservation = reserve(layout.root, None if previous is None else previous.port_base)
-    plan = Plan(layout, reservation.ports, secrets.ensure(layout), python_path)
+    created = secrets.ensure(layout)
+    secrets.write(layout.stores_file, json.dumps(created.store_credentials(), indent=1))
+    plan = Plan(layout, reservation.ports, created, python_path, load_own_stores(layout))
     parts = components(plan, services, only)
     asyncio.run(StackSupervisor(layout, reservation.ports, parts).run())
     reservation.close()

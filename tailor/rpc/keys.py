@@ -8,6 +8,7 @@ from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.channel import service_channel, wire_errors
 from tailor.rpc.identity import Trust
 from tailor.settings import ServiceSettings
+from tailor.wire import enum_name
 
 TIMEOUT_SECONDS = 3
 
@@ -31,7 +32,7 @@ def to_caller(key: registry_pb2.Key) -> Caller:
     return Caller(
         kind="key",
         name=key.name,
-        role=common_pb2.Role.Name(key.role),
+        role=enum_name(common_pb2.Role, key.role),
         specialists=frozenset(key.specialists),
         key_id=key.key_id,
         methods=frozenset(key.methods),

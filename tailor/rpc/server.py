@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_status import rpc_status
 
 from tailor.errors import InvalidArgument, Reason, TailorError
+from tailor.limits import check_limits
 from tailor.logging import get_logger, place
 from tailor.rpc.auth import Authenticator, Caller, set_caller
 from tailor.rpc.health import NamedHealth
@@ -162,13 +163,15 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
 
 
 def _parse(deserialize: Parse, data: bytes) -> Any:
-    """Parse a request. Raises InvalidArgument (MALFORMED_REQUEST)."""
+    """Parse a request. Raises InvalidArgument: MALFORMED_REQUEST, or FIELD_TOO_LONG by `tailor/limits.py`."""
     try:
-        return deserialize(data)
+        request = deserialize(data)
     except DecodeError:
         raise InvalidArgument(
             Reason.MALFORMED_REQUEST, "The request is not a valid protobuf message of this method."
         ) from None
+    check_limits(request)
+    return request
 
 
 def _parse_all(deserialize: Parse, stream: Iterable[bytes]) -> Iterator[Any]:

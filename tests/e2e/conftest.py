@@ -18,6 +18,7 @@ from tailor.local import stack
 from tailor.local.stack import Connection, Stack
 from tailor.rpc.channel import open_channel
 from tests.models import make_tiny_base
+from tests.real.kinds import StoreKind
 from tests.waiting import wait_until
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class Installation:
 
     stack: Stack
     connection: Connection
+    kind: StoreKind
 
     @property
     def root(self) -> Path:
@@ -66,6 +68,10 @@ class Installation:
     def registry(self) -> RegistryServiceStub:
         """The registry's stub, as the operator."""
         return RegistryServiceStub(self.channel("registry"))
+
+    def restart_own_store(self, component: str) -> bool:
+        """Kill a store that is not embedded, and start it again. False for an embedded one."""
+        return self.kind.restart(self.root.with_name("own"), component)
 
     def pid(self, component: str) -> int:
         """The pid of a component."""
@@ -95,7 +101,7 @@ def ask_until(ask: Callable[[], T | None], description: str, seconds: float = 24
 
 
 @pytest.fixture(scope="session")
-def installation() -> Iterator[Installation]:
+def installation(store_kind: StoreKind) -> Iterator[Installation]:
     """The running stack that all tests share; stopped and removed at the end."""
     with tempfile.TemporaryDirectory(prefix="tailor-e2e-", ignore_cleanup_errors=True) as directory:
         root = Path(directory).resolve()
@@ -105,9 +111,10 @@ def installation() -> Iterator[Installation]:
         state.mkdir(mode=0o700)
         recipes = shutil.copytree(FOLDER, root / "recipes")
         (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=recipes), encoding="utf-8")
-        running = stack.up(state)
-        try:
-            running.wait_ready(240)
-            yield Installation(running, stack.connection(state))
-        finally:
-            stack.down(state)
+        with store_kind.run(root / "own") as tables:
+            running = stack.up(state, own_stores=tables)
+            try:
+                running.wait_ready(240)
+                yield Installation(running, stack.connection(state), store_kind)
+            finally:
+                stack.down(state)

@@ -135,7 +135,9 @@ def leaks(installation: Installation, vault: Vault) -> Leaks:
     targets = {value: (kind, _normal(value)) for value, kind in (gold_values() | dict.fromkeys(TYPED, "TYPED")).items()}
     places: list[str] = []
     hits: list[tuple[str, str]] = []
-    for place, text in all_places(plan_of(installation.stack), Connections(Endpoints(installation.root)).kafka()):
+    for place, text in all_places(
+        plan_of(installation.stack), Connections(Endpoints(installation.root)).kafka_reader()
+    ):
         places.append(place)
         searched = _normal(text)
         hits += [(value, place) for value, (_, normal) in targets.items() if normal in searched]

@@ -12,11 +12,11 @@ from pyarrow import parquet
 
 from tailor.events.table import tail
 from tailor.events.topics import load_topics
-from tailor.local.database import SUPERUSER
 from tailor.local.environment import Plan
 from tailor.local.layout import SERVICES, WITH_DATABASE
 from tailor.local.secrets import ADMIN
-from tailor.settings import KafkaSettings, ServiceSettings
+from tailor.local.store_access import s3_settings
+from tailor.settings import KafkaSettings
 from tailor.storage.buckets import BUCKETS, QUARANTINE
 from tailor.storage.s3 import S3Store
 
@@ -34,12 +34,7 @@ def all_places(plan: Plan, kafka: KafkaSettings) -> Iterator[Place]:
 
 def buckets(plan: Plan) -> Iterator[Place]:
     """Every object except those in quarantine. Parquet is shown as rows; model weights are left out."""
-    key = plan.secrets.s3(ADMIN)
-    store = S3Store.from_settings(
-        ServiceSettings(
-            s3_endpoint=plan.ports.address("s3"), s3_access_key=key.access_key, s3_secret_key=key.secret_key
-        )
-    )
+    store = S3Store.from_settings(s3_settings(plan.stores.s3(ADMIN)))
     for bucket in BUCKETS:
         if bucket == QUARANTINE:
             continue
@@ -62,13 +57,8 @@ def topics(kafka: KafkaSettings) -> Iterator[Place]:
 def databases(plan: Plan) -> Iterator[Place]:
     """Every row of every table of every service."""
     for name in WITH_DATABASE:
-        connection = psycopg.connect(
-            host="127.0.0.1",
-            port=plan.ports["database"],
-            user=SUPERUSER,
-            password=plan.secrets.database_password(ADMIN),
-            dbname=name,
-        )
+        url = plan.stores.database_url(ADMIN).replace("+psycopg", "")
+        connection = psycopg.connect(url.rpartition("/")[0] + f"/{name}")
         with connection:
             tables = connection.execute(
                 "SELECT table_schema, table_name FROM information_schema.tables "

@@ -27,6 +27,7 @@ max_tokens = 24
 # As in the sample: documents that the quiz of knowledge rows misses would get more rows in the second demo's dataset.
 [rows]
 knowledge = false
+held_out_percent = 40
 [evaluation]
 max_rows = 12
 max_answers = 6
@@ -35,7 +36,7 @@ max_suite_items = 4
 min_rows = 1
 beat = ["base"]
 [gate.primary]
-metric = "perplexity"
+metric = "log_likelihood"
 min_gain = {gain}
 """
 
@@ -69,7 +70,12 @@ def _state(directory: Path) -> Path:
     base = make_tiny_base(directory / "tiny-base", texts)
     state = directory / "state"
     state.mkdir(mode=0o700)
-    (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=FOLDER), encoding="utf-8")
+    recipes = shutil.copytree(FOLDER, directory / "recipes")
+    # Learns enough that a few held-out rows leave no doubt.
+    tiny = (recipes / "tiny.toml").read_text(encoding="utf-8")
+    learning = tiny.replace("learning_rate = 2e-3", "learning_rate = 1e-2").replace("max_steps = 8", "max_steps = 24")
+    (recipes / "tiny.toml").write_text(learning, encoding="utf-8")
+    (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=recipes), encoding="utf-8")
     return state
 
 
@@ -92,39 +98,22 @@ def _printed_commands(output: str) -> dict[str, list[str]]:
     return {"override" if "--override" in line else line[1]: line[1:] for line in lines}
 
 
-def test_the_demo_runs_without_a_network_and_a_second_run_trains_nothing(tmp_path: Path) -> None:
-    prefix, state, sample = _cut_off(), _state(tmp_path), _sample(tmp_path, 0.5)
+def test_a_demo_without_a_network_is_refused_then_promoted_by_its_own_commands_and_repeats_nothing(
+    tmp_path: Path,
+) -> None:
+    prefix, state, sample = _cut_off(), _state(tmp_path), _sample(tmp_path, 1e9)
     status, output, first = _demo(prefix, state, sample)
-    assert status == 0, output
+    assert status == 1, output
+    assert "log_likelihood gains" in output
+    assert "GATE_NOT_MET" in output
+    assert (first["promoted"], first["verdict"]["decision"]) == (False, "refused")
     rejected = first["documents_rejected"]
     assert first["documents_published"] == first["documents_anonymized"] + sum(rejected.values())
     assert rejected == {"CORRUPT": 1, "EMPTY": 1}
-    assert first["promoted"] is True
-    (perplexity,) = (item for item in first["evaluation"]["metrics"] if item["metric"] == "perplexity")
-    assert perplexity["gains"]["base"]["low"] > 0
     assert first["run"]["steps"] > 0
-    assert len(first["answers"]) == 3
-    assert all(answer["draft_id"].startswith("drf_") for answer in first["answers"])
-    assert all(answer["examples"] and answer["few_shot"] for answer in first["answers"])
     assert first["new"] == [f"{first['documents_published']} documents", "the dataset", "the adapter"]
-    status, output, second = _demo(prefix, state, sample)
-    assert status == 0, output
-    assert "nothing is new" in output
-    assert (second["run"], second["adapter"], second["dataset"]) == (first["run"], first["adapter"], first["dataset"])
-    assert (second["documents_published"], second["documents_unchanged"]) == (0, first["documents_published"])
-    assert second["new"] == []
-
-
-def test_a_refused_demo_prints_commands_that_lead_to_a_promotion(tmp_path: Path) -> None:
-    state, sample = _state(tmp_path), _sample(tmp_path, 1e9)
-    status, output, report = _demo([], state, sample)
-    assert status == 1, output
-    assert "perplexity gains" in output
-    assert "GATE_NOT_MET" in output
-    assert report["promoted"] is False
-    assert report["verdict"]["decision"] == "refused"
     commands = _printed_commands(output)
-    (sample / "specialist.toml").write_text(SPECIALIST.format(gain=0.5), encoding="utf-8")
+    (sample / "specialist.toml").write_text(SPECIALIST.format(gain=0.01), encoding="utf-8")
     try:
         for name in ("up", "adapters", "specialist", "promote"):
             status, output = _tailor([], *commands[name])
@@ -132,3 +121,15 @@ def test_a_refused_demo_prints_commands_that_lead_to_a_promotion(tmp_path: Path)
         assert "is served by" in output
     finally:
         _tailor([], "--state-dir", str(state), "down")
+    status, output, second = _demo(prefix, state, sample)
+    assert status == 0, output
+    assert "nothing is new" in output
+    assert (second["run"], second["adapter"], second["dataset"]) == (first["run"], first["adapter"], first["dataset"])
+    assert (second["documents_published"], second["documents_unchanged"]) == (0, first["documents_published"])
+    assert second["new"] == []
+    assert second["promoted"] is True
+    (likelihood,) = (item for item in second["evaluation"]["metrics"] if item["metric"] == "log_likelihood")
+    assert likelihood["gains"]["base"]["low"] > 0
+    assert len(second["answers"]) == 3
+    assert all(answer["draft_id"].startswith("drf_") for answer in second["answers"])
+    assert all(answer["examples"] and answer["few_shot"] for answer in second["answers"])

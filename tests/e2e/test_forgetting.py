@@ -23,7 +23,7 @@ from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.producer import KafkaRecordProducer
 from tailor.cli.records import Record
 from tailor.local.secrets import ADMIN
-from tailor.settings import ServiceSettings
+from tailor.local.store_access import s3_settings
 from tailor.storage.buckets import QUARANTINE
 from tailor.storage.s3 import S3Store
 from tests.conftest import plan_of
@@ -92,7 +92,7 @@ def _texts() -> list[str]:
 
 def _publish(installation: Installation, number: int, text: str) -> None:
     content = {"document_id": f"own-id-{number}", "text": text, "labels": {"source": SOURCE}}
-    producer = KafkaRecordProducer(Connections(Endpoints(installation.root)).kafka())
+    producer = KafkaRecordProducer(Connections(Endpoints(installation.root)).kafka_publisher())
     headers = {"content-type": "application/json"}
     producer.send(Record("document.submitted.v1", f"own-id-{number}", json.dumps(content).encode(), headers))()
     producer.close()
@@ -187,12 +187,7 @@ def test_the_receipt_is_signed_when_the_service_is_back_and_nothing_remains(
     assert _holding(installation, MARKER) == []
     assert _holding(installation, "own-id-0") == []
     plan = plan_of(installation.stack)
-    key = plan.secrets.s3(ADMIN)
-    store = S3Store.from_settings(
-        ServiceSettings(
-            s3_endpoint=plan.ports.address("s3"), s3_access_key=key.access_key, s3_secret_key=key.secret_key
-        )
-    )
+    store = S3Store.from_settings(s3_settings(plan.stores.s3(ADMIN)))
     assert store.list_keys(QUARANTINE, f"documents/{erasure.document_ids[0]}/") == []
     assert not store.exists("models", f"adapters/{story.adapter}/manifest.json")
     assert not store.exists("datasets", f"{story.dataset}/manifest.json")

@@ -81,6 +81,7 @@ class Training:
         worker = Stores(plan_of(installation.stack)).environment("training")
         self.store = S3Store.from_settings(
             ServiceSettings(
+                s3_region=worker.get("TAILOR_S3_REGION", "us-east-1"),
                 s3_endpoint=worker["TAILOR_S3_ENDPOINT"],
                 s3_access_key=worker["TAILOR_WORKER_S3_ACCESS_KEY"],
                 s3_secret_key=worker["TAILOR_WORKER_S3_SECRET_KEY"],

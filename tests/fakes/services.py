@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
-from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2, operations_pb2, operations_pb2_grpc
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
@@ -37,6 +37,7 @@ from tailor.errors import (
     Unavailable,
 )
 from tailor.rpc.status import to_status
+from tests.evaluations import make_definitions, make_estimate, make_evaluated, make_figures
 
 ADAPTER = "ab" * 32
 REFUSED_ADAPTER = "abababaf" * 8
@@ -290,6 +291,21 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             adapter=models_pb2.AdapterTrained(digest=ADAPTER, run_id="run_1"),
             dataset=models_pb2.DatasetBuilt(digest=DATASET),
             documents=[document],
+            evaluation=make_evaluated(
+                ADAPTER,
+                "engagement-reports",
+                make_figures("rougeL", base=0.2, candidate=0.3),
+                rows_too_long=2,
+                definitions=make_definitions(1, 4),
+                goals=[
+                    models_pb2.Goal(
+                        metric="rougeL",
+                        goal=0.28,
+                        estimate=make_estimate(0.3),
+                        state=models_pb2.GOAL_STATE_REACHED,
+                    )
+                ],
+            ),
         )
 
     def Erase(self, request: Any, context: Any) -> Any:
@@ -726,12 +742,57 @@ class FakeIngestion(ingestion_pb2_grpc.IngestionServiceServicer):
     def __init__(self) -> None:
         self.headers: list[ingestion_pb2.DocumentHeader] = []
         self.files: list[bytes] = []
+        self.submissions: dict[str, list[ingestion_pb2.Submission]] = {}
 
     def SubmitDocument(self, request_iterator: Any, context: Any) -> Any:
         parts = list(request_iterator)
         self.headers.append(parts[0].header)
         self.files.append(b"".join(part.chunk for part in parts[1:]))
         return ingestion_pb2.SubmitDocumentResponse(document_id="doc_9", rejection_reason="DUPLICATE")
+
+    def GetSubmission(self, request: Any, context: Any) -> Any:
+        if request.external_id not in self.submissions:
+            context.abort(grpc.StatusCode.NOT_FOUND, "Nothing was published under this id.")
+        return ingestion_pb2.GetSubmissionResponse(submissions=self.submissions[request.external_id])
+
+
+class FakeEvents(operations_pb2_grpc.EventServiceServicer):
+    """One dead letter and one unsent event. Stores what an operator does about them."""
+
+    def __init__(self) -> None:
+        self.replayed: list[operations_pb2.ReplayDeadLetterRequest] = []
+        self.skipped: list[operations_pb2.SkipEventRequest] = []
+        self.faults: list[operations_pb2.Fault] = []
+
+    def GetEventStatus(self, request: Any, context: Any) -> Any:
+        return operations_pb2.GetEventStatusResponse(faults=self.faults)
+
+    def ListDeadLetters(self, request: Any, context: Any) -> Any:
+        letter = operations_pb2.DeadLetter(
+            topic="dataset.built.v1",
+            partition=0,
+            offset=7,
+            reason="INCOMPLETE_EVENT",
+            message="The event lacks kind.",
+            state=operations_pb2.DEAD_LETTER_STATE_DEAD,
+        )
+        unsent = operations_pb2.DeadLetter(
+            topic="run.failed.v1",
+            partition=-1,
+            offset=-1,
+            event_id="evt_9",
+            reason="EVENT_TOO_LARGE",
+            state=operations_pb2.DEAD_LETTER_STATE_UNSENT,
+        )
+        return operations_pb2.ListDeadLettersResponse(dead_letters=[unsent, letter])
+
+    def ReplayDeadLetter(self, request: Any, context: Any) -> Any:
+        self.replayed.append(request)
+        return operations_pb2.ReplayDeadLetterResponse()
+
+    def SkipEvent(self, request: Any, context: Any) -> Any:
+        self.skipped.append(request)
+        return operations_pb2.SkipEventResponse()
 
 
 class FakeProducer:

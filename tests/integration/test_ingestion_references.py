@@ -19,14 +19,15 @@ BUCKET = "papers"
 @pytest.fixture(scope="module")
 def settings(stores: Stores) -> Settings:
     """Ingestion's settings, with a key for references that may read the bucket."""
-    key, own = stores.plan.secrets.s3(ADMIN), stores.settings("ingestion", Settings)
-    client = Minio(own.s3_endpoint, key.access_key, key.secret_key, secure=False, region=own.s3_region)
+    key, own = stores.s3(ADMIN), stores.settings("ingestion", Settings)
+    secret_key = key.s3_secret_key.get_secret_value()
+    client = Minio(own.s3_endpoint, key.s3_access_key, secret_key, secure=False, region=own.s3_region)
     client.make_bucket(BUCKET)
     store = S3Store(client)
     store.put(BUCKET, "2026/memo 7.md", b"# Memo", "text/markdown")
     store.put(BUCKET, "long", b"x" * 3_000_000)
     return own.model_copy(
-        update={"fetch_s3_access_key": key.access_key, "fetch_s3_secret_key": SecretStr(key.secret_key)}
+        update={"fetch_s3_access_key": key.s3_access_key, "fetch_s3_secret_key": SecretStr(secret_key)}
     )
 
 

@@ -1,10 +1,8 @@
 """Tombstones through ingestion and registry as processes: a document is erased once and does not come back."""
 
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import kafka
@@ -14,10 +12,10 @@ from tailor.api.events.v1 import documents_pb2
 from tailor.cli.records import to_tombstone
 from tailor.events.envelope import decode
 from tailor.events.table import tail
-from tailor.local import stack
 from tailor.local.layout import STORES
-from tailor.settings import ServiceSettings
-from tests.conftest import Stores, plan_of
+from tailor.settings import KafkaSettings
+from tests.conftest import Stores, plan_of, run_stack
+from tests.real.kinds import StoreKind
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -30,27 +28,21 @@ MESSAGES = {
 
 
 @pytest.fixture(scope="module")
-def settings() -> Iterator[ServiceSettings]:
-    with tempfile.TemporaryDirectory(prefix="tailor-tombstone-", ignore_cleanup_errors=True) as directory:
-        root = Path(directory).resolve()
-        running = stack.up(root, only=(*STORES, "ingestion", "registry"))
-        try:
-            running.wait_ready(120)
-            yield Stores(plan_of(running)).settings("ingestion", ServiceSettings)
-        finally:
-            stack.down(root)
+def running(store_kind: StoreKind) -> Iterator[Stores]:
+    with run_stack(store_kind, "tailor-tombstone-", only=(*STORES, "ingestion", "registry")) as started:
+        yield Stores(plan_of(started))
 
 
 class Messages:
     """The messages published so far, in the order in which they were read."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: KafkaSettings) -> None:
         self.messages: list[Any] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(settings,), daemon=True)
         self._thread.start()
 
-    def _read(self, settings: ServiceSettings) -> None:
+    def _read(self, settings: KafkaSettings) -> None:
         for event in tail(settings, list(MESSAGES), self._stop, from_beginning=True):
             self.messages.append(decode(event, MESSAGES[event.topic]))
 
@@ -69,7 +61,7 @@ class Messages:
         self._thread.join(10)
 
 
-def publish(settings: ServiceSettings, value: bytes | None, document_id: str) -> None:
+def publish(settings: KafkaSettings, value: bytes | None, document_id: str) -> None:
     producer: Any = kafka.KafkaProducer(**settings.kafka_arguments())
     record = to_tombstone(document_id)
     headers = [(name, text.encode()) for name, text in record.headers.items()] if value is None else []
@@ -79,9 +71,9 @@ def publish(settings: ServiceSettings, value: bytes | None, document_id: str) ->
 
 
 def test_a_tombstone_erases_a_document_once_and_for_all(
-    settings: ServiceSettings,
+    running: Stores,
 ) -> None:
-    messages = Messages(settings)
+    messages, settings = Messages(running.reader), running.publisher
     text = b'{"document_id": "memo-7", "text": "The operating rhythm continues."}'
     publish(settings, text, "memo-7")
     ingested = messages.next(documents_pb2.DocumentIngested)

@@ -151,7 +151,7 @@ def _descendants(pid: int) -> list[processes.ProcessRef]:
 
 
 def test_every_topic_exists_and_carries_events(stores: Path) -> None:
-    bootstrap = stack.connection(stores).publisher.bootstrap_servers
+    bootstrap = stack.connection(stores).publisher.kafka_bootstrap_servers
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     described = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics(list(load_topics()))}
     admin.close()
@@ -246,7 +246,7 @@ def test_two_stacks_run_side_by_side(stores: Path, tmp_path: Path) -> None:
 
 
 def test_killed_stores_come_back_with_their_data(stores: Path) -> None:
-    bootstrap = stack.connection(stores).publisher.bootstrap_servers
+    bootstrap = stack.connection(stores).publisher.kafka_bootstrap_servers
     _s3(stores, "ingestion").put_object("quarantine", "kept", io.BytesIO(b"raw"), 3)
     with _sql(stores, "registry", "registry") as connection:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS id")

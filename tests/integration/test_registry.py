@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,7 +19,7 @@ from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
 from services.registry.domain import APPROVAL, FactKind, Gate, Grounds, KeyTerms, PrimaryMetric, Specialist
-from services.registry.handlers import deletions, evaluation_plans, judgements, keys, promotions, specialists
+from services.registry.handlers import deletions, evaluation_plans, judgements, keys, pins, promotions, specialists
 from services.registry.ports import Begin
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
@@ -149,6 +150,31 @@ def test_an_update_of_an_old_revision_is_refused(world: World) -> None:
     assert [(change.field, change.before, change.after) for change in changes] == [("description", '""', '"new"')]
     with pytest.raises(Aborted):
         specialists.update_specialist(world.begin, replace(created, description="other"))
+
+
+def newest(world: World, topic: str) -> Any:
+    """The last message of a topic."""
+    return world.published(topic)[-1]
+
+
+def test_what_was_published_last_is_listed_for_deleted_specialists_too(world: World) -> None:
+    created, _ = specialists.create_specialist(world.begin, SPECIALIST)
+    specialists.update_specialist(world.begin, replace(created, description="new"))
+    world.adapter("good")
+    world.evaluate("good", 0.2)
+    (listed,) = world.queries.revisions("", 10)
+    served = newest(world, "specialist.serving.v1").generation
+    changed = newest(world, "specialist.changed.v1").revision
+    assert (
+        (listed.name, listed.revision, listed.generation)
+        == (SPECIALIST.name, changed, served)
+        == (SPECIALIST.name, 2, 1)
+    )
+    assert list(world.queries.revisions(SPECIALIST.name, 10)) == []
+    deletions.delete_specialist(world.begin, SPECIALIST.name, GROUNDS)
+    (listed,) = world.queries.revisions("", 10)
+    assert listed.revision == newest(world, "specialist.changed.v1").revision == 3
+    assert listed.generation == newest(world, "specialist.serving.v1").generation == 2
 
 
 def test_an_evaluation_that_passes_the_gate_promotes_once(world: World) -> None:
@@ -630,3 +656,26 @@ def test_an_approval_of_an_adapter_measured_against_another_incumbent_is_refused
     with pytest.raises(FailedPrecondition, match="tailor evaluate second") as raised:
         promotions.approve(world.begin, "second", GROUNDS)
     assert raised.value.reason == Reason.INCUMBENT_MOVED
+
+
+def test_the_leaderboard_ranks_adapters_with_the_base_and_keeps_pins_at_the_top(world: World) -> None:
+    created, _ = specialists.create_specialist(world.begin, SPECIALIST)
+    for digest, rouge in (("poor", 0.05), ("good", 0.3)):
+        world.adapter(digest)
+        world.evaluate(digest, rouge)
+    world.adapter("new")
+
+    def ranked() -> list[tuple[int, str]]:
+        board = world.queries.leaderboard(created, "")
+        assert (board.metric, board.not_evaluated, board.left_out) == ("rougeL", 1, 0)
+        return [(entry.rank, entry.adapter_digest or entry.model) for entry in board.entries]
+
+    assert ranked() == [(1, "good"), (2, "base"), (3, "poor")]
+    for entry in ("poor", "base", "poor"):
+        pins.pin_entry(world.begin, NAME, entry, pinned=True)
+    assert ranked() == [(2, "base"), (3, "poor"), (1, "good")]
+    pins.pin_entry(world.begin, NAME, "base", pinned=False)
+    assert ranked() == [(3, "poor"), (1, "good"), (2, "base")]
+    with pytest.raises(NotFound) as raised:
+        pins.pin_entry(world.begin, NAME, "f" * 64, pinned=True)
+    assert raised.value.reason == Reason.UNKNOWN_ENTRY

@@ -17,7 +17,7 @@ from services.registry.domain import RETIRE, Erasure, ErasureRequest, Gate, Prim
 from services.registry.handlers import erasures, promotions, specialists
 from services.registry.queries import Queries
 from tailor.api.events.v1 import documents_pb2, models_pb2
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -121,6 +121,24 @@ def test_a_receipt_is_signed_after_the_last_answer_and_pending_services_are_name
     assert body["services"]["ingestion"] == {"objects": 4}
     assert body["services"]["registry"] == {"entries": 1, "submissions": 1, "scores": 0}
     assert world.forget(erasure, "ingestion").receipt == done.receipt
+
+
+def test_a_receipt_counts_only_the_services_that_the_list_of_topics_names(world: World) -> None:
+    erasure = world.erase(DOCUMENTS[0])
+    for service, document_id in (
+        ("anonymization-2", DOCUMENTS[0]),
+        ("registry", DOCUMENTS[0]),
+        ("ingestion", DOCUMENTS[3]),
+    ):
+        forged = documents_pb2.DocumentForgotten(
+            erasure_id=erasure.erasure_id, document_id=document_id, service=service, counts={"objects": 9}
+        )
+        with pytest.raises(PermissionDenied):
+            world.receive("document.forgotten.v1", forged)
+    world.forget(erasure, "ingestion")
+    receipt = world.forget(erasure, "anonymization").receipt
+    assert receipt is not None
+    assert set(json.loads(receipt.body)["services"]) == {"anonymization", "ingestion", "registry"}
 
 
 def test_a_row_that_comes_from_no_document_is_erased_like_a_document(world: World) -> None:

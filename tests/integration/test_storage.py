@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tailor.errors import FailedPrecondition, NotFound, PermissionDenied, Unavailable
-from tailor.local.secrets import WORKER
 from tailor.settings import ServiceSettings
 from tailor.storage.buckets import ACCESS, BUCKETS, CORPUS, DATASETS, MODELS, QUARANTINE, split_scope
 from tailor.storage.ref import Ref
@@ -17,12 +16,7 @@ pytestmark = pytest.mark.integration
 
 
 def _store(stores: Stores, service: str) -> S3Store:
-    if service == WORKER:
-        key = stores.plan.secrets.s3(WORKER)
-        endpoint = stores.plan.ports.address("s3")
-        settings = ServiceSettings(s3_endpoint=endpoint, s3_access_key=key.access_key, s3_secret_key=key.secret_key)
-        return S3Store.from_settings(settings)
-    return S3Store.from_settings(stores.settings(service, ServiceSettings))
+    return S3Store.from_settings(stores.s3(service))
 
 
 def test_reads_back_verified_bytes(stores: Stores, tmp_path: Path) -> None:

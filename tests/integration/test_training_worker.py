@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,12 +46,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_base(tmp_path_factory.mktemp("tiny"), texts, vocabulary=400)
 
 
-@pytest.fixture
-def house(tiny: Path, tmp_path: Path) -> House:
-    store = FileStore(tmp_path / "store")
-    *_, base = StoredBases(store, tmp_path / "scratch").add("tiny", f"path:{tiny}")
+@pytest.fixture(scope="module")
+def built(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> House:
+    """The house that each test gets a copy of."""
+    folder = tmp_path_factory.mktemp("house")
+    store = FileStore(folder / "store")
+    *_, base = StoredBases(store, folder / "scratch").add("tiny", f"path:{tiny}")
     assert isinstance(base, Base)
     return House(store, store_dataset(store, train=rows(), held_out=rows(30)[24:]), base)
+
+
+@pytest.fixture
+def house(built: House, tmp_path: Path) -> House:
+    return replace(built, store=FileStore(shutil.copytree(built.store.root, tmp_path / "store")))
 
 
 def job(house: House, chosen: Recipe, epoch: int = 1, parent: Ref | None = None) -> Job:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from services.anonymization.domain import DocumentOutcome, Ingested, Passed, Unreadable
+from services.anonymization.domain import UNREADABLE, DocumentOutcome, Ingested, Passed, Unreadable
 from services.anonymization.ports import AuditLog, Ledger
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
@@ -121,7 +121,7 @@ def _load(text: str) -> DocumentOutcome:
         **{**row, "labels": Labels(*row["labels"]), "text": Ref(**row["text"]), "spans": _load_spans(row)}
     )
     if content["type"] == "Unreadable":
-        return Unreadable(ingested, content["hint"], content["time_ms"])
+        return Unreadable(ingested, content["hint"], content["time_ms"], content.get("reason", UNREADABLE))
     return Passed(
         ingested,
         Ref(**content["text"]),

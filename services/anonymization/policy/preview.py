@@ -6,7 +6,8 @@ from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized
 from services.anonymization.policy.pattern_check import parse_checked_policy
 from services.anonymization.ports import Issuer, Previewer, ReviewedTerms
-from services.anonymization.recognise.analyzer import Analyzer, paragraphs
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.paragraphs import paragraphs
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.vault import MAX_ATTEMPTS, SqlVault
@@ -32,7 +33,7 @@ class Preview(Previewer):
             texts = [text, *(paragraph for _, paragraph in paragraphs(text))]
             analyzer = analyzer.with_policy(parse_checked_policy(policy, texts))
         surrogates = self._surrogates.with_issuer(_ReadOnlyIssuer(self._vault))
-        return TextAnonymizer(analyzer, surrogates, self._terms).anonymize((text,), labels)
+        return TextAnonymizer(analyzer, surrogates, terms=self._terms).anonymize((text,), labels)
 
 
 class _ReadOnlyIssuer(Issuer):

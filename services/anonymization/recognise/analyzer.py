@@ -1,169 +1,162 @@
-"""Presidio's analyzer with our recognisers, paragraph by paragraph; a paragraph that was seen before is not analysed again."""
+"""All detectors over a text, paragraph by paragraph; a paragraph that was seen before is not analysed again."""
 
 import hashlib
 import hmac
-import re
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 
-import spacy
 import spellchecker
-from presidio_analyzer import AnalyzerEngine, EntityRecognizer, RecognizerRegistry, RecognizerResult
-from presidio_analyzer.nlp_engine import NerModelConfiguration, NlpArtifacts, SpacyNlpEngine
+from presidio_analyzer import EntityRecognizer
+from presidio_analyzer.nlp_engine import NerModelConfiguration
 from spacy.lang.en.stop_words import STOP_WORDS
 from spacy.lookups import Lookups
-from spacy.tokens import Doc
 
-from services.anonymization.domain import ENTITY_TYPES, Finding, Policy
+from services.anonymization.domain import Analysis, Disagreement, Finding, Policy
+from services.anonymization.recognise import budget
+from services.anonymization.recognise.detectors.definition import Detector, DetectorKind
+from services.anonymization.recognise.detectors.engines import DetectorEngine, MakeRecognisers
+from services.anonymization.recognise.detectors.model_digest import check_model
+from services.anonymization.recognise.detectors.rules import rule_recognisers, with_patterns
+from services.anonymization.recognise.detectors.spacy_entities import NamesEngine, SpacyEntities
+from services.anonymization.recognise.detectors.votes import CERTAIN, Ballot, combine
 from services.anonymization.recognise.lexicon import Lexicon
-from services.anonymization.recognise.recognisers.addresses import AddressRecogniser
-from services.anonymization.recognise.recognisers.labelled import LabelRecogniser
-from services.anonymization.recognise.recognisers.language_model import ModelEntities
+from services.anonymization.recognise.overlaps import Stretches
+from services.anonymization.recognise.paragraphs import batches, paragraphs
 from services.anonymization.recognise.recognisers.layout import LayoutRecogniser
-from services.anonymization.recognise.recognisers.organisations import OrganisationRecogniser
-from services.anonymization.recognise.recognisers.patterns import PatternRecogniser
-from services.anonymization.recognise.recognisers.people import PersonRecogniser
-from services.anonymization.recognise.recognisers.phones import PhoneRecogniser
-from services.anonymization.recognise.recognisers.secrets import SecretRecogniser
+from services.anonymization.recognise.technical import technicality
+from services.anonymization.recognise.tokens import starts_sentence, tokenise
+from services.anonymization.recognise.truecase import Truecaser
+from services.anonymization.recognise.word_votes import NAMES, WordVotes
 from tailor.errors import FailedPrecondition, Reason
 
-TYPES = list(ENTITY_TYPES)
-# Components that take most of the model's time and do not help to find names.
-SKIPPED = ["tagger", "parser", "attribute_ruler", "lemmatizer"]
-PARAGRAPH_END = re.compile(r"(?m:^#[^\n]*\n+)|\n[ \t]*\n+|(?<=\n)(?=#)|(?<=\n)(?=[ \t]*(?:[-*•]|\d+[.)])[ \t])")
-MAX_PARAGRAPH_CHARS = 20_000
-# A paragraph without a capital letter, a digit or an @ contains nothing personal.
-TELLING = re.compile(r"[^\W_a-z]|@")
-BATCH = 64
+# The share of capital letters in a text that is written in capitals.
+SHOUTED = 0.6
 CACHE_SIZE = 20_000
-# The name of the only recogniser that depends on the policy.
-PATTERNS = "patterns"
-# Entities of the model that are never personal.
-IGNORED = [
-    "CARDINAL", "ORDINAL", "QUANTITY", "PERCENT", "MONEY", "TIME", "PRODUCT", "EVENT", "LAW", "LANGUAGE",
-    "WORK_OF_ART", "FAC",
-]  # fmt: skip
+SMALL_CACHE_SIZE = 64
 DEFAULT_REGIONS = ("GB", "US", "DE", "FR")
+# Entities of a model that are never personal.
+IGNORED = ["CARDINAL", "ORDINAL", "QUANTITY", "PERCENT", "MONEY", "TIME"]
+# Found by models only.
+MODEL_TYPES = ("LOCATION", "NRP", "DATE_TIME")
+NO_MAKERS: Mapping[DetectorKind, MakeRecognisers] = {}
 
-
-class NamesEngine(SpacyNlpEngine):  # type: ignore[misc]
-    """Presidio's spaCy engine with only the entity recogniser. It never downloads a model; without one, it finds no names."""
-
-    def load(self) -> None:
-        """Load each language's installed model; if none is named, only the language's tokenisation rules."""
-        self.nlp = {
-            code: spacy.load(name, exclude=SKIPPED) if name else spacy.blank(code)
-            for code, name in ((model["lang_code"], model["model_name"]) for model in self.models)
-        }
-
-    def _doc_to_nlp_artifact(self, doc: Doc, language: str) -> NlpArtifacts:
-        """Only the entities. Lemmas and keywords are not used, and take as long as the model."""
-        return NlpArtifacts(doc.ents, doc, [], [], self, language, scores=[])
-
-
-class PresidioRecogniser(EntityRecognizer):  # type: ignore[misc]
-    """Gives one of our recognisers Presidio's interface."""
-
-    def __init__(self, name: str, language: str, find: Callable[[str], list[Finding]]) -> None:
-        self._find = find
-        super().__init__(supported_entities=TYPES, name=name, supported_language=language)
-
-    def load(self) -> None:
-        """Presidio requires this method; our recognisers load nothing."""
-
-    def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts) -> list[RecognizerResult]:
-        del entities, nlp_artifacts
-        return [
-            RecognizerResult(finding.entity_type, finding.start, finding.end, finding.score)
-            for finding in self._find(text)
-        ]
+# What each detector found in one paragraph, in the order of the detectors; None if a detector was not asked.
+Found = tuple[tuple[Finding, ...] | None, ...]
 
 
 class Analyzer:
-    """Finds personal values in a text. Thread-safe."""
+    """Finds personal values in the texts of one language. Thread-safe."""
 
-    def __init__(self, engine: AnalyzerEngine, lexicon: Lexicon, policy: Policy, cache_size: int = CACHE_SIZE) -> None:
+    def __init__(
+        self, engines: Sequence[DetectorEngine], lexicon: Lexicon, policy: Policy, cache_size: int = CACHE_SIZE
+    ) -> None:
         self.lexicon = lexicon
         self.policy = policy
-        self._engine = engine
+        self._engines = tuple(engines)
         # Findings by paragraph. The keys are keyed hashes, so that the cache holds no text.
         self._key = secrets.token_bytes(32)
-        self._cache: OrderedDict[bytes, tuple[Finding, ...]] = OrderedDict()
+        self._cache: OrderedDict[bytes, Found] = OrderedDict()
         self._cache_size = cache_size
         self._lock = threading.Lock()
-        self._language = lexicon.language
-        self._model_entities = ModelEntities(lexicon)
         self._layout = LayoutRecogniser(lexicon)
-        self._is_rest_kept = all(policy.keeps(kind) for kind in ("LOCATION", "NRP", "DATE_TIME"))
-        self._no_artifacts = engine.nlp_engine.process_text("", self._language)
+        self._word_votes = WordVotes(lexicon)
+        self._truecaser = Truecaser(lexicon)
+        self._is_rest_kept = all(policy.keeps(kind) for kind in MODEL_TYPES)
 
     @classmethod
     def load(
-        cls, model: str, policy: Policy, language: str = "en", phone_regions: Iterable[str] = DEFAULT_REGIONS
+        cls,
+        detectors: Iterable[Detector],
+        policy: Policy,
+        language: str = "en",
+        phone_regions: Iterable[str] = DEFAULT_REGIONS,
+        makers: Mapping[DetectorKind, MakeRecognisers] = NO_MAKERS,
     ) -> "Analyzer":
-        """Load the language model and the word lists; takes seconds. `model` may be empty for German.
+        """Load the models and word lists of the detectors that read the language; takes seconds.
 
-        Raises FailedPrecondition (INVALID_MODEL) if an English model has no dictionary.
+        `makers` make the recognisers of kinds that need heavy libraries. Raises FailedPrecondition (INVALID_MODEL) if an English model has
+        no dictionary or a model is not installed.
         """
-        ignored = NerModelConfiguration(labels_to_ignore=IGNORED)
-        names = NamesEngine(models=[{"lang_code": language, "model_name": model}], ner_model_configuration=ignored)
-        names.load()
-        dictionary = _read_dictionary(names.get_nlp(language)) if language == "en" else _spellings(language)
+        readers = [detector for detector in detectors if detector.reads(language)]
+        models = {detector.name: _load_model(detector, language) for detector in readers}
+        dictionary = _read_dictionary(models, language)
         lexicon = Lexicon.load(dictionary, language)
-        recognisers = _recognisers(lexicon, policy, phone_regions)
-        registry = RecognizerRegistry(recognizers=recognisers, supported_languages=[language])
-        engine = AnalyzerEngine(registry=registry, nlp_engine=names, supported_languages=[language])
-        return cls(engine, lexicon, policy)
+        engines = []
+        for detector in readers:
+            recognisers: Sequence[EntityRecognizer]
+            match detector.kind:
+                case DetectorKind.RULES:
+                    recognisers = rule_recognisers(lexicon, policy, phone_regions)
+                case DetectorKind.SPACY:
+                    recognisers = [SpacyEntities(detector, language, lexicon)]
+                case kind:
+                    recognisers = makers[kind](detector, language)
+            engines.append(DetectorEngine(detector, language, recognisers, models[detector.name]))
+        return cls(engines, lexicon, policy)
 
-    def with_policy(self, policy: Policy, cache_size: int = BATCH) -> "Analyzer":
-        """The same model, lexicon and lock with another policy and a small cache. With `cache_size=0`, no word is remembered."""
-        recognisers = [
-            *(recogniser for recogniser in self._engine.registry.recognizers if recogniser.name != PATTERNS),
-            PresidioRecogniser(PATTERNS, self._language, PatternRecogniser(policy.codes, policy.deny).find),
-        ]
-        registry = RecognizerRegistry(recognizers=recognisers, supported_languages=[self._language])
-        model = self._engine.nlp_engine
-        engine = AnalyzerEngine(registry=registry, nlp_engine=model, supported_languages=[self._language])
-        other = Analyzer(engine, self.lexicon, policy, cache_size)
+    def with_policy(self, policy: Policy, cache_size: int = SMALL_CACHE_SIZE) -> "Analyzer":
+        """The same models, lexicon and lock with another policy and a small cache. With `cache_size=0`, no word is remembered."""
+        other = Analyzer(
+            [self._for_policy(engine, policy) for engine in self._engines], self.lexicon, policy, cache_size
+        )
         other._lock = self._lock
         return other
 
+    def apart(self, policy: Policy, cache_size: int = SMALL_CACHE_SIZE) -> "Analyzer":
+        """Like `with_policy`, but with models and a lock of its own, so that long documents do not hold it up. Takes seconds."""
+        engines = [
+            DetectorEngine(
+                engine.detector,
+                self.lexicon.language,
+                self._for_policy(engine, policy).recognisers,
+                _load_model(engine.detector, self.lexicon.language),
+            )
+            for engine in self._engines
+        ]
+        return Analyzer(engines, self.lexicon, policy, cache_size)
+
+    def _for_policy(self, engine: DetectorEngine, policy: Policy) -> DetectorEngine:
+        if engine.detector.kind is not DetectorKind.RULES:
+            return engine
+        return engine.with_recognisers(with_patterns(engine.recognisers, self.lexicon, policy))
+
     def find(self, text: str) -> list[Finding]:
         """All findings in the text, overlapping ones included, without what the policy allows or keeps."""
-        places = list(paragraphs(text))
+        return list(self.analyze(text).findings)
+
+    def analyze(self, text: str) -> Analysis:
+        """All findings, overlapping ones included, and where the detectors disagree; without what the policy allows or keeps.
+
+        Raises DeadlineExceeded (TEXT_TOO_SLOW) when the current `budget.limit` is spent.
+        """
         findings: list[Finding] = []
-        for first in range(0, len(places), BATCH):
-            batch = places[first : first + BATCH]
+        disagreements: list[Disagreement] = []
+        technical = technicality(text)
+        for batch in batches(paragraphs(text)):
+            budget.check()
             # Lock for each batch, so that a long document does not hold up short texts.
-            with self._lock, self._memory():
-                findings_by_paragraph = self._find_batch([paragraph for _, paragraph in batch])
-            for (start, _), paragraph_findings in zip(batch, findings_by_paragraph, strict=True):
-                findings += [finding.shift(start) for finding in paragraph_findings]
-        findings += self._drop_allowed(text, self._layout.find(text))
-        return sorted(findings, key=lambda finding: finding.start)
+            with self._lock:
+                found = self._find_batch([paragraph for _, paragraph in batch])
+            for (start, paragraph), by_detector in zip(batch, found, strict=True):
+                analysis = combine(self._ballots(paragraph, by_detector, technical))
+                findings += [finding.shift(start) for finding in analysis.findings]
+                disagreements += [stretch.shift(start) for stretch in analysis.disagreements]
+        findings += self._doubt_technical(text, self._layout.find(text), technical)
+        allowed = Stretches(self.policy.find_allowed(text))
+        return Analysis(
+            tuple(sorted(self._drop_allowed(allowed, findings), key=lambda finding: finding.start)),
+            tuple(stretch for stretch in disagreements if self._matters(allowed, stretch)),
+        )
 
-    def _memory(self) -> AbstractContextManager[Any]:
-        """Without a cache, a memory zone: spaCy remembers every other word that it reads for ever."""
-        if self._cache_size:
-            return nullcontext()
-        zone: AbstractContextManager[Any] = self._engine.nlp_engine.get_nlp(self._language).memory_zone()
-        return zone
-
-    def _find_batch(self, texts: list[str]) -> list[tuple[Finding, ...]]:
+    def _find_batch(self, texts: list[str]) -> list[Found]:
         digests = [hmac.digest(self._key, text.encode(), hashlib.sha256) for text in texts]
         known = {digest: self._cache[digest] for digest in digests if digest in self._cache}
         new = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
-        telling = {digest: text for digest, text in new.items() if TELLING.search(text)}
-        findings = {digest: list(self._apply_rules(text)) for digest, text in telling.items()}
-        for_model = {digest: text for digest, text in telling.items() if self._needs_model(text, findings[digest])}
-        results = self._engine.nlp_engine.process_batch(list(for_model.values()), self._language, batch_size=BATCH)
-        for (digest, text), (_, artifacts) in zip(for_model.items(), results, strict=True):
-            findings[digest] += self._drop_allowed(text, self._model_entities.find(text, artifacts.entities))
-        known |= dict.fromkeys(new, ()) | {digest: tuple(of_text) for digest, of_text in findings.items()}
+        known |= dict(zip(new, self._ask_twice(list(new.values())), strict=True))
         for digest in digests:
             self._cache[digest] = known[digest]
             self._cache.move_to_end(digest)
@@ -171,67 +164,115 @@ class Analyzer:
             self._cache.popitem(last=False)
         return [known[digest] for digest in digests]
 
-    def _needs_model(self, text: str, findings: list[Finding]) -> bool:
-        """False if no answer of the model would be accepted. The model takes most of the time."""
-        return not self._is_rest_kept or self._model_entities.may_find(text, findings)
+    def _ask_twice(self, texts: list[str]) -> list[Found]:
+        """Ask the detectors about every text, and about the second reading of texts in small letters or capitals."""
+        rewritten = {
+            place: second
+            for place, text in enumerate(texts)
+            if technicality(text) < 1 and (second := self._truecaser.rewrite(text)) is not None
+        }
+        found = self._ask_detectors([*texts, *rewritten.values()])
+        for place, second in zip(rewritten, found[len(texts) :], strict=True):
+            # A model that reads capitals takes every word for a name; it is asked about the second reading only.
+            shouts = sum(map(str.isupper, texts[place])) > SHOUTED * sum(map(str.isalpha, texts[place]))
+            found[place] = tuple(
+                after if shouts and engine.has_model else _join(before, after)
+                for engine, before, after in zip(self._engines, found[place], second, strict=True)
+            )
+        return found[: len(texts)]
 
-    def _apply_rules(self, text: str) -> Iterator[Finding]:
-        """The findings of all recognisers that need no language model."""
-        results: list[Any] = self._engine.analyze(
-            text=text, language=self._language, entities=TYPES, nlp_artifacts=self._no_artifacts
+    def _ask_detectors(self, texts: list[str]) -> list[Found]:
+        """Ask the rules about every text, and the models, which take most of the time, about those with a name left."""
+        found: list[list[tuple[Finding, ...] | None]] = [[] for _ in texts]
+        with ExitStack() as zones:
+            if not self._cache_size:
+                for engine in self._engines:
+                    zones.enter_context(engine.memory_zone())
+            for engine in self._engines:
+                asked = [
+                    place
+                    for place, text in enumerate(texts)
+                    if engine.detector.kind is DetectorKind.RULES or self._may_name(text, found[place])
+                ]
+                answers = dict(zip(asked, engine.find([texts[place] for place in asked]), strict=True))
+                for place, of_text in enumerate(found):
+                    of_text.append(tuple(answers[place]) if place in answers else None)
+        return [tuple(of_text) for of_text in found]
+
+    def _may_name(self, text: str, found: Iterable[tuple[Finding, ...] | None]) -> bool:
+        """True if a word that no certain finding covers may be a name."""
+        if not self._is_rest_kept or self.lexicon.capitalises_nouns:
+            return True
+        certain = Stretches(
+            (finding.start, finding.end) for findings in found for finding in findings or () if finding.score >= CERTAIN
         )
-        findings = [Finding(result.start, result.end, result.entity_type, result.score) for result in results]
-        return self._drop_allowed(text, findings)
+        tokens = tokenise(text)
+        return any(
+            token.is_capitalised
+            and not self.lexicon.has("never", token.bare)
+            and not (starts_sentence(tokens, place) and self.lexicon.is_plain(token.bare))
+            and not certain.overlap(token.start, token.end)
+            for place, token in enumerate(tokens)
+        )
 
-    def _drop_allowed(self, text: str, findings: Iterable[Finding]) -> Iterator[Finding]:
-        """The findings that the policy neither keeps by type nor allows by its words."""
-        allowed = self.policy.find_allowed(text)
+    def _ballots(self, text: str, found: Found, technical: float) -> list[Ballot]:
+        return [
+            Ballot(engine.detector, tuple(self._doubt_technical(text, findings, technical)))
+            for engine, findings in zip(self._engines, found, strict=True)
+            if findings is not None
+        ]
+
+    def _doubt_technical(self, text: str, findings: Iterable[Finding], technical: float) -> Iterator[Finding]:
+        """The findings with the scores that names without a certain sign have in a technical text or paragraph."""
         for finding in findings:
-            if not self.policy.keeps(finding.entity_type) and not any(
-                finding.start < end and start < finding.end for start, end in allowed
-            ):
+            if technical == 0 or finding.score >= CERTAIN or finding.entity_type not in NAMES:
+                yield finding
+                continue
+            doubt = self._word_votes.doubt_technical(text[finding.start : finding.end], finding.entity_type, technical)
+            yield replace(finding, score=max(0.0, finding.score - doubt))
+
+    def _drop_allowed(self, allowed: Stretches, findings: Iterable[Finding]) -> Iterator[Finding]:
+        """The findings that the policy neither keeps by type nor allows by its words."""
+        keeps = {kind: self.policy.keeps(kind) for kind in {finding.entity_type for finding in findings}}
+        for finding in findings:
+            if not keeps[finding.entity_type] and not allowed.overlap(finding.start, finding.end):
                 yield finding
 
-
-def paragraphs(text: str) -> Iterator[tuple[int, str]]:
-    """The text's paragraphs, headings and list items with their offsets. Very long ones are cut at a line or sentence end."""
-    start = 0
-    for end in [*(match.end() for match in PARAGRAPH_END.finditer(text)), len(text)]:
-        while end - start > MAX_PARAGRAPH_CHARS:
-            limit = start + MAX_PARAGRAPH_CHARS
-            cut = next((place + 1 for mark in ("\n", ". ") if (place := text.rfind(mark, start, limit)) > start), limit)
-            yield start, text[start:cut]
-            start = cut
-        if end > start:
-            yield start, text[start:end]
-            start = end
+    def _matters(self, allowed: Stretches, stretch: Disagreement) -> bool:
+        return not self.policy.keeps(stretch.entity_type) and not allowed.overlap(stretch.start, stretch.end)
 
 
-def _read_dictionary(model: Any) -> set[str]:
-    """English words in their dictionary form, from the tables of the model's lemmatizer."""
-    tables = Lookups().from_disk(model.path / "lemmatizer" / "lookups")
-    if not tables.has_table("lemma_index"):
-        raise FailedPrecondition(
-            Reason.INVALID_MODEL, "The language model has no dictionary (lemmatizer lookups); choose another model."
-        )
-    listed = (words for name in ("lemma_index", "lemma_exc") for words in tables.get_table(name).values())
-    dictionary: set[str] = set(STOP_WORDS).union(*listed)
-    return dictionary
+def _join(first: tuple[Finding, ...] | None, second: tuple[Finding, ...] | None) -> tuple[Finding, ...] | None:
+    """What a detector found in both readings of a paragraph, in order."""
+    if first is None or second is None:
+        return first if second is None else second
+    return tuple(sorted({*first, *second}, key=lambda finding: (finding.start, finding.end)))
 
 
-def _spellings(language: str) -> set[str]:
-    """The words of a language without a model, in lower case."""
-    return set(spellchecker.SpellChecker(language=language, distance=1).word_frequency.words())
+def _load_model(detector: Detector, language: str) -> NamesEngine:
+    name = detector.model if detector.kind is DetectorKind.SPACY else ""
+    if name:
+        check_model(detector.name, name, detector.sha256)
+    ignored = NerModelConfiguration(labels_to_ignore=IGNORED)
+    engine = NamesEngine(models=[{"lang_code": language, "model_name": name}], ner_model_configuration=ignored)
+    engine.load()
+    return engine
 
 
-def _recognisers(lexicon: Lexicon, policy: Policy, phone_regions: Iterable[str]) -> list[PresidioRecogniser]:
-    finders: dict[str, Callable[[str], list[Finding]]] = {
-        PATTERNS: PatternRecogniser(policy.codes, policy.deny).find,
-        "labelled": LabelRecogniser().find,
-        "phones": PhoneRecogniser(phone_regions).find,
-        "secrets": SecretRecogniser().find,
-        "addresses": AddressRecogniser(lexicon).find,
-        "people": PersonRecogniser(lexicon).find,
-        "organisations": OrganisationRecogniser(lexicon).find,
-    }
-    return [PresidioRecogniser(name, lexicon.language, find) for name, find in finders.items()]
+def _read_dictionary(models: Mapping[str, NamesEngine], language: str) -> set[str]:
+    """The words of the language in lower case: for English those of a model's lemmatizer, otherwise those of the spelling checker."""
+    if language != "en":
+        return set(spellchecker.SpellChecker(language=language, distance=1).word_frequency.words())
+    for engine in models.values():
+        tables = Lookups()
+        folder = getattr(engine.get_nlp(language), "_path", None)
+        if folder is None:
+            continue
+        tables = tables.from_disk(folder / "lemmatizer" / "lookups")
+        if tables.has_table("lemma_index"):
+            listed = (words for name in ("lemma_index", "lemma_exc") for words in tables.get_table(name).values())
+            dictionary: set[str] = set(STOP_WORDS).union(*listed)
+            return dictionary
+    raise FailedPrecondition(
+        Reason.INVALID_MODEL, "No English model has a dictionary (lemmatizer lookups); choose another model."
+    )

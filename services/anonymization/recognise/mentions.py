@@ -1,12 +1,14 @@
 """A value that was found once is found at all its mentions in the document, shortened ones included."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from services.anonymization.domain import Finding, merge
 from services.anonymization.recognise.lexicon import Lexicon, fold
+from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.tokens import Token, tokenise
 
+FIRST_WORD = re.compile(r"\w+")
 SHORTEST_NAME = 3
 NOT_ALONE = ("never", "particles", "departments", "not_names", "places", "titles", "titles_male", "titles_female")
 
@@ -20,11 +22,9 @@ class Mentions:
     def complete(self, text: str, findings: Iterable[Finding], allowed: Iterable[tuple[int, int]]) -> list[Finding]:
         """Findings at every mention, without overlaps. Stretches that the policy allows stay untouched."""
         known = merge(findings, text)
-        stretches = list(allowed)
+        stretches = Stretches(allowed)
         repeated = [
-            mention
-            for mention in self._find_mentions(text, known)
-            if not any(mention.start < end and start < mention.end for start, end in stretches)
+            mention for mention in self._find_mentions(text, known) if not stretches.overlap(mention.start, mention.end)
         ]
         return merge([*known, *repeated], text)
 
@@ -36,19 +36,24 @@ class Mentions:
             kind = words.get(token.bare) or words.get(token.bare.lower()) or handles.get(token.text.lower())
             if kind is not None:
                 findings.append(Finding(token.start, token.bare_end, kind, 0.3))
-        if phrases:
-            form = re.compile(
-                "|".join(
-                    rf"(?<!\w){re.escape(phrase).replace(chr(92) + ' ', chr(92) + 's+')}(?!\w)"
-                    for phrase in sorted(phrases, key=len, reverse=True)
-                )
-            )
-            spaced = {" ".join(phrase.split()): kind for phrase, kind in phrases.items()}
-            findings += [
-                Finding(match.start(), match.end(), spaced[" ".join(match[0].split())], 0.95)
-                for match in form.finditer(text)
-            ]
+        findings += self._find_phrases(text, phrases)
         return findings
+
+    def _find_phrases(self, text: str, phrases: dict[str, str]) -> Iterator[Finding]:
+        """The phrases with any space between their words. Many cost no more than few: they are looked up by their first word."""
+        by_word: dict[str, list[tuple[int, re.Pattern[str], str]]] = {}
+        for phrase in sorted(phrases, key=len, reverse=True):
+            first = FIRST_WORD.search(phrase)
+            if first is not None:
+                form = re.escape(phrase).replace(r"\ ", r"\s+").replace("\\\n", r"\s+")
+                compiled = re.compile(rf"(?<!\w){form}(?!\w)")
+                by_word.setdefault(first[0], []).append((first.start(), compiled, phrases[phrase]))
+        for word in FIRST_WORD.finditer(text) if by_word else ():
+            for before, form, kind in by_word.get(word[0], ()):
+                match = form.match(text, word.start() - before) if word.start() >= before else None
+                if match is not None:
+                    yield Finding(match.start(), match.end(), kind, 0.95)
+                    break
 
     def _words(self, text: str, known: list[Finding]) -> tuple[dict[str, str], dict[str, str]]:
         words: dict[str, str] = {}
@@ -60,13 +65,13 @@ class Mentions:
                 for token in tokenise(value):
                     if self._names_alone(token, lower):
                         words.setdefault(token.bare, "PERSON")
-                        if not self._lexicon.is_plain(token.bare) and len(token.bare) > SHORTEST_NAME:
+                        if len(token.bare) > SHORTEST_NAME and self._is_mainly_name(token.bare):
                             # Chats write names in small letters, forms in capitals.
                             words.setdefault(token.bare.lower(), "PERSON")
             elif finding.entity_type == "CLIENT":
                 phrases.update(dict.fromkeys(self._short_forms(value), "CLIENT"))
                 head = tokenise(value)[0]
-                if len(tokenise(value)) > 1 and self._stands_alone(head, lower):
+                if self._stands_alone(head, lower):
                     words.setdefault(head.bare, "CLIENT")
             if len(value) > SHORTEST_NAME and (" " in value or finding.entity_type not in ("PERSON", "CLIENT")):
                 phrases.setdefault(value, finding.entity_type)
@@ -106,6 +111,11 @@ class Mentions:
             return False
         noun = self._lexicon.capitalises_nouns and not self._lexicon.is_surname(word)
         return not (self._lexicon.is_plain(word) and (noun or word.lower() in lower))
+
+    def _is_mainly_name(self, word: str) -> bool:
+        """True if the word in small letters is unlikely to mean anything but the name. The dictionary has well-known names, too."""
+        known = self._lexicon.is_surname(word) and self._lexicon.is_common_given(word)
+        return known or not self._lexicon.is_plain(word)
 
     def _stands_alone(self, token: Token, lower: set[str]) -> bool:
         word = token.bare

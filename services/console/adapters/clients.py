@@ -8,6 +8,7 @@ import grpc
 
 from services.console.adapters.health import HealthClient
 from services.console.adapters.review import ReviewClient
+from services.console.adapters.submissions import submission_finder
 from services.console.domain import Judgement, KeyTerms, Page, Question, Role, RowQuery, Visitor
 from services.console.ports import (
     AnswerSource,
@@ -379,6 +380,7 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         get_evaluation=get_evaluation,
         compare_evaluations=compare_evaluations,
         count_near_duplicates=count_near_duplicates,
+        get_submission=submission_finder(channels["ingestion"]),
         is_healthy=HealthClient(channels).is_healthy,
     )
     return services, list(channels.values())

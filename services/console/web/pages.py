@@ -5,7 +5,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
-from services.console import handlers
+from services.console import browsing, handlers
 from services.console.domain import Permission
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.board import make_board
@@ -55,6 +55,20 @@ def rejected(request: Request, console: ConsoleOf) -> Response:
     """Rejected submissions with reason and hint."""
     answer = handlers.list_rejections(console.services)
     return console.renderer.page(request, "rejected.html", items=answer.value, failures=answer.failures)
+
+
+@router.get("/documents/own", dependencies=[Depends(needs(Permission.SUBMISSIONS))])
+def own_document(request: Request, console: ConsoleOf, visitor: SignedIn, id: str = "") -> Response:
+    """What became of a document, by its publisher's own id."""
+    own_id = id.strip()
+    answer = browsing.find_submissions(console.services, visitor, own_id) if own_id else None
+    return console.renderer.page(
+        request,
+        "own_document.html",
+        own_id=own_id,
+        submissions=answer.value if answer else (),
+        failures=answer.failures if answer else (),
+    )
 
 
 @router.get("/datasets", dependencies=[Depends(needs(Permission.DATASETS))])

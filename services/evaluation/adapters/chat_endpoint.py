@@ -10,14 +10,13 @@ from pydantic import SecretStr
 from services.evaluation.domain import Answer
 from services.evaluation.ports import ChatEndpoint
 from services.evaluation.settings import Settings
+from tailor.chat_completions import ChatCompletions
 from tailor.errors import FailedPrecondition, Reason, ResourceExhausted, TailorError, Unavailable
 from tailor.words import SamplingDefaults
 
 # Answers that are drawn are drawn the same way again, where the endpoint supports it.
 SEED = 1
 QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-# What newer or smaller endpoints do not take, and what they take instead.
-REPLACEMENTS = {"max_tokens": "max_completion_tokens", "temperature": "", "top_p": "", "seed": ""}
 REFUSALS = {
     401: (Reason.EXTERNAL_KEY_REFUSED, "refused the key"),
     402: (Reason.EXTERNAL_QUOTA, "has no quota left"),
@@ -32,52 +31,24 @@ class OpenAiEndpoint(ChatEndpoint):
     def __init__(
         self, label: str, base_url: str, model: str, *, api_key: str = "", timeout_seconds: float = 120
     ) -> None:
-        # The client refuses an empty key; an endpoint without keys ignores any.
-        self._client = openai.OpenAI(
-            base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout_seconds
-        )
+        self._chat = ChatCompletions(base_url, model, api_key=api_key, timeout_seconds=timeout_seconds)
         self._label = label
-        self._address = base_url
-        self._model = model
-        self._unsupported: frozenset[str] = frozenset()
 
     @property
     def address(self) -> str:
-        return self._address
+        return self._chat.address
 
     @property
     def model(self) -> str:
-        return self._model
+        return self._chat.model
 
     def complete(self, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
-        chat = [{"role": role, "content": content} for role, content in messages]
-        while True:
-            started = time.monotonic()
-            try:
-                reply = self._client.chat.completions.create(**self._request(chat, sampling))
-            except openai.BadRequestError as error:
-                if not self._give_up(error):
-                    raise self._refusal(400, Reason.EXTERNAL_REFUSED, "refused a request") from None
-            except openai.OpenAIError as error:
-                raise self._error(error) from None
-            else:
-                return _to_answer(reply, time.monotonic() - started)
-
-    def _request(self, chat: list[dict[str, str]], sampling: SamplingDefaults) -> dict[str, Any]:
-        options: dict[str, Any] = {"temperature": sampling.temperature}
-        if sampling.temperature:
-            options |= {"top_p": sampling.top_p, "seed": SEED}
-        if sampling.max_tokens:
-            options["max_tokens"] = sampling.max_tokens
-        kept = {REPLACEMENTS[name] if name in self._unsupported else name: value for name, value in options.items()}
-        return {"model": self._model, "messages": chat} | {name: value for name, value in kept.items() if name}
-
-    def _give_up(self, error: openai.BadRequestError) -> bool:
-        """Remember an option that the endpoint does not take; False if the error names none, or one that was given up already."""
-        options = {name for name in REPLACEMENTS if name in (error.param or "") or f"'{name}'" in error.message}
-        new_options = options - self._unsupported
-        self._unsupported |= new_options
-        return bool(new_options)
+        started = time.monotonic()
+        try:
+            reply = self._chat.create(messages, _options(sampling))
+        except openai.OpenAIError as error:
+            raise self._error(error) from None
+        return _to_answer(reply, time.monotonic() - started)
 
     def _error(self, error: openai.OpenAIError) -> TailorError:
         status = error.status_code if isinstance(error, openai.APIStatusError) else 0
@@ -97,6 +68,15 @@ class OpenAiEndpoint(ChatEndpoint):
 
     def _refusal(self, status: int, reason: Reason, what: str) -> FailedPrecondition:
         return FailedPrecondition(reason, f"The external model {self._label} {what} (status {status}).")
+
+
+def _options(sampling: SamplingDefaults) -> dict[str, Any]:
+    options: dict[str, Any] = {"temperature": sampling.temperature}
+    if sampling.temperature:
+        options |= {"top_p": sampling.top_p, "seed": SEED}
+    if sampling.max_tokens:
+        options["max_tokens"] = sampling.max_tokens
+    return options
 
 
 def external_endpoints(settings: Settings) -> dict[str, ChatEndpoint]:

@@ -11,12 +11,11 @@ from jsonschema import Draft202012Validator
 
 from services.evaluation.ports import JudgeModel
 from services.evaluation.settings import Settings
+from tailor.chat_completions import ChatCompletions
 from tailor.errors import FailedPrecondition, Reason, TailorError, Unavailable
 from tailor.retry import retry
 
 ATTEMPTS = 5
-# What newer or smaller endpoints do not take, and what they take instead.
-REPLACEMENTS = {"max_tokens": "max_completion_tokens", "temperature": "", "response_format": ""}
 FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n```\s*", re.DOTALL)
 MAX_ANSWER_CHARS = 200_000
 
@@ -25,16 +24,11 @@ class OpenAiJudge(JudgeModel):
     """Asks for structured output; from an endpoint that has none, only an answer that is the JSON object is taken. Thread-safe."""
 
     def __init__(self, base_url: str, api_key: str, model: str, *, timeout_seconds: float = 120) -> None:
-        # The client refuses an empty key; an endpoint without keys ignores any.
-        self._client = openai.OpenAI(
-            base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout_seconds
-        )
-        self._model = model
-        self._unsupported: frozenset[str] = frozenset()
+        self._chat = ChatCompletions(base_url, model, api_key=api_key, timeout_seconds=timeout_seconds)
 
     @property
     def name(self) -> str:
-        return self._model
+        return self._chat.model
 
     def ask(
         self, messages: Sequence[tuple[str, str]], schema: Mapping[str, Any], max_tokens: int
@@ -50,29 +44,15 @@ class OpenAiJudge(JudgeModel):
     def _complete(self, messages: Sequence[tuple[str, str]], schema: Mapping[str, Any], max_tokens: int) -> str:
         response_format = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
         options = {"max_tokens": max_tokens, "temperature": 0, "response_format": response_format}
-        chat = _with_schema(messages, schema)
-        while True:
-            try:
-                answer = self._client.chat.completions.create(**self._request(chat, options))
-                return (answer.choices[0].message.content or "") if answer.choices else ""
-            except openai.BadRequestError as error:
-                if not self._give_up(error):
-                    # This prompt is too long, or filtered: a counted failure.
-                    return ""
-            except openai.OpenAIError as error:
-                # The library's message may repeat the prompt or a part of the key.
-                raise to_error(error) from None
-
-    def _request(self, chat: list[dict[str, str]], options: dict[str, Any]) -> dict[str, Any]:
-        kept = {REPLACEMENTS[name] if name in self._unsupported else name: value for name, value in options.items()}
-        return {"model": self._model, "messages": chat} | {name: value for name, value in kept.items() if name}
-
-    def _give_up(self, error: openai.BadRequestError) -> bool:
-        """Remember an option that the endpoint does not take; False if the error names none, or one that was given up already."""
-        options = {name for name in REPLACEMENTS if name in (error.param or "") or name in error.message}
-        new_options = options - self._unsupported
-        self._unsupported |= new_options
-        return bool(new_options)
+        try:
+            answer = self._chat.create(_with_schema(messages, schema), options)
+        except openai.BadRequestError:
+            # This prompt is too long, or filtered: a counted failure.
+            return ""
+        except openai.OpenAIError as error:
+            # The library's message may repeat the prompt or a part of the key.
+            raise to_error(error) from None
+        return (answer.choices[0].message.content or "") if answer.choices else ""
 
 
 def open_judge(settings: Settings) -> OpenAiJudge | None:
@@ -108,8 +88,7 @@ def to_error(error: openai.OpenAIError) -> TailorError:
     return Unavailable(Reason.JUDGE_UNAVAILABLE, f"The judge model does not answer ({status or type(error).__name__}).")
 
 
-def _with_schema(messages: Sequence[tuple[str, str]], schema: Mapping[str, Any]) -> list[dict[str, str]]:
+def _with_schema(messages: Sequence[tuple[str, str]], schema: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The chat with the schema at its end, for endpoints without structured output."""
     *earlier, (role, text) = messages
-    asked = f"{text}\n\nAnswer with a JSON object of this schema:\n{json.dumps(schema)}"
-    return [{"role": name, "content": content} for name, content in (*earlier, (role, asked))]
+    return [*earlier, (role, f"{text}\n\nAnswer with a JSON object of this schema:\n{json.dumps(schema)}")]

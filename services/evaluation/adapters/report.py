@@ -14,6 +14,7 @@ from services.evaluation.domain import (
     PARITY,
     Definition,
     Estimate,
+    Goal,
     HeldOutRow,
     MetricFigures,
     ModelCost,
@@ -21,7 +22,6 @@ from services.evaluation.domain import (
     ReportData,
     Score,
 )
-from services.evaluation.goals import list_goals
 from services.evaluation.ports import ReportStore
 from services.evaluation.statistics import METHOD
 from tailor.document_scores import MEDIA_TYPE, DocumentScore, read_scores, write_scores
@@ -127,6 +127,7 @@ def as_json(data: ReportData) -> bytes:
         "sampling": asdict(data.terms.sampling),
         "intervals": METHOD,
         "held_out_rows": data.held_out.total,
+        "rows_too_long": data.held_out.too_long,
         "metrics": [asdict(figures) for figures in data.metrics],
         "suites": [asdict(figures) for figures in data.suites],
         "suite_details": dict(data.suite_details),
@@ -134,7 +135,7 @@ def as_json(data: ReportData) -> bytes:
         "costs": [asdict(cost) for cost in data.costs],
         "not_measured": dict(data.not_measured),
         "notes": {model: dict(result.notes) for model, result in data.results.items() if result.notes},
-        "goals": [asdict(goal) for goal in list_goals(data.terms.metrics, data.metrics)],
+        "goals": [asdict(goal) for goal in data.goals],
         "definitions": [
             {"digest": entry.digest, "revision": entry.revision, "frozen_at": entry.frozen_at.isoformat()}
             for entry in data.definitions
@@ -200,6 +201,7 @@ def as_markdown(data: ReportData) -> str:
         f"Adapter `{evaluation.adapter.digest}`, dataset `{evaluation.adapter.dataset_digest}`, {len(data.held_out.rows)} of "
         f"{data.held_out.total} held-out rows, {len(data.held_out.answered)} of them answered, {_sampling(data.terms.sampling)}. "
         f"Definition of the specialist: revision {data.terms.revision}. Serving at the time: {served}.",
+        *_too_long(data.held_out.too_long),
         "",
         *_table("metric", models, [(_name(figures), figures.models) for figures in data.metrics]),
         "",
@@ -214,7 +216,7 @@ def as_markdown(data: ReportData) -> str:
         *_suites(data.suites, data.suite_seconds),
         *_left_out(data),
         "",
-        *_goals(data),
+        *_goals(data.goals),
         *_definitions(data.definitions),
         "",
         *_costs(data.costs),
@@ -227,6 +229,10 @@ def as_markdown(data: ReportData) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _too_long(rows: int) -> list[str]:
+    return ["", f"Left out: {rows} held-out rows that do not fit the context that inference serves."] if rows else []
+
+
 def _left_out(data: ReportData) -> list[str]:
     """What was not measured, and what is shown without counting in the gate."""
     shown = {figures.metric for figures in data.metrics}
@@ -236,8 +242,7 @@ def _left_out(data: ReportData) -> list[str]:
     ]
 
 
-def _goals(data: ReportData) -> list[str]:
-    goals = list_goals(data.terms.metrics, data.metrics)
+def _goals(goals: Sequence[Goal]) -> list[str]:
     rows = [
         f"| {goal.metric} | {'gain over base' if goal.is_gain else 'value'} | {goal.goal:g} | {describe(goal.estimate)} | {goal.state} |"
         for goal in goals

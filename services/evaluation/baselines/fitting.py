@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.evaluation.baselines.prompts import Messages
-from services.evaluation.domain import BASE, HeldOutRow, Score
+from services.evaluation.domain import BASE, TOO_LONG, HeldOutRow, Score
 from services.evaluation.ports import Models
-from tailor.errors import InvalidArgument, Reason
-
-TOO_LONG = (Reason.ROW_TOO_LONG, Reason.PROMPT_TOO_LONG)
+from tailor.errors import InvalidArgument
 
 
 @dataclass(frozen=True)

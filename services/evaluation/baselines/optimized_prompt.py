@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.evaluation.baselines.examples import is_erased
-from services.evaluation.baselines.fitting import TOO_LONG, FittedPrompt, PromptFitter
+from services.evaluation.baselines.fitting import FittedPrompt, PromptFitter
 from services.evaluation.baselines.prompts import with_instructions
 from services.evaluation.baselines.train_data import TrainData
-from services.evaluation.domain import BASE, PROMPT, Answer, HeldOutRow, OptimizedPrompt, Score, choose_rows
+from services.evaluation.domain import BASE, PROMPT, TOO_LONG, Answer, HeldOutRow, OptimizedPrompt, Score, choose_rows
 from services.evaluation.ports import EvaluatedModel, Models, PromptOptimizer, PromptStore, PromptTask, TrainSplit
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.logging import get_logger

@@ -7,7 +7,7 @@ from services.inference.adapters.journal import Journal
 from services.inference.domain import Draft, ServingReport
 from services.inference.settings import Settings
 from tailor.api.events.v1 import drafts_pb2, models_pb2
-from tailor.errors import Unavailable
+from tailor.errors import InvalidArgument, Unavailable
 from tailor.events.envelope import derive_id, new_id
 from tailor.events.producer import Producer
 from tailor.logging import get_logger
@@ -70,7 +70,12 @@ class DraftPublisher:
 
     def _relay(self) -> None:
         for position, value in self._journal.first(BATCH):
-            self._send(drafts_pb2.DraftCreated.FromString(value))
+            message = drafts_pb2.DraftCreated.FromString(value)
+            try:
+                self._send(message)
+            except InvalidArgument as error:
+                # The broker will never take it, and it must not hold up the others.
+                log.error("draft dropped", draft_id=message.draft_id, reason=error.reason, bytes=len(value))
             self._journal.remove(position)
 
     def _send(self, message: drafts_pb2.DraftCreated) -> None:

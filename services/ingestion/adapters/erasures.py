@@ -25,7 +25,9 @@ class DocumentEraser:
         with transaction(self._engine) as connection:
             previous = connection.scalar(select(DOCUMENTS.c.erasure_id).where(is_erased).with_for_update())
             connection.execute(update(DOCUMENTS).where(is_erased).values(cleared))
-            deletion = delete(SUBMISSIONS).where(SUBMISSIONS.c.document_id == erased.document_id)
+            hashes = select(DOCUMENTS.c.external_hash).where(is_erased).scalar_subquery()
+            is_of_document = SUBMISSIONS.c.document_id == erased.document_id
+            deletion = delete(SUBMISSIONS).where(is_of_document | (SUBMISSIONS.c.external_hash == hashes))
             submissions = connection.execute(deletion).rowcount
         keys = self._store.list_keys(QUARANTINE, f"documents/{erased.document_id}/")
         for key in keys:

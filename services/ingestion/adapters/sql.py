@@ -1,7 +1,7 @@
 """The catalogue in PostgreSQL: row locks order versions, and an outbox publishes outcomes."""
 
 import json
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,10 +13,13 @@ from services.ingestion.domain import (
     Acceptance,
     DocumentKind,
     File,
+    LaterRejection,
     Outcome,
     ParsedSubmission,
+    Receipt,
     Rejection,
     RejectionReason,
+    SubmissionRecord,
     keyed_digest,
 )
 from services.ingestion.ports import Catalogue
@@ -45,49 +48,68 @@ class SqlCatalogue(Catalogue):
         with transaction(self._engine) as connection:
             self._outbox.add(connection, *from_outcome(outcome))
 
-    def reject(self, key: str, external_id: str | None, rejection: Rejection) -> Outcome:
+    def reject(self, receipt: Receipt, external_id: str | None, rejection: Rejection) -> Outcome:
         if external_id is not None:
             self._introduce(external_id, "")
         with transaction(self._engine) as connection:
             if external_id is not None:
                 rejection = replace(rejection, document_id=self._lock(connection, external_id).document_id)
-            return self._store(connection, key, rejection)
+            return self._store(connection, receipt, rejection)
 
     def accept(self, submission: ParsedSubmission, store: Callable[[str, int], Ref]) -> Outcome:
         external_id, content = submission.submission.external_id, submission.submission.content
-        key, name = submission.receipt.key, content.name if isinstance(content, File) else ""
+        receipt, name = submission.receipt, content.name if isinstance(content, File) else ""
         self._introduce(external_id, name)
         with transaction(self._engine) as connection:
             document = self._lock(connection, external_id)
             # With the row locked, a concurrent redelivery that came first has stored its outcome by now.
-            known = self._find(connection, key)
+            known = self._find(connection, receipt.key)
             if known is not None:
                 return known
             if document.erasure_id or document.document_id in self._erased:
-                return self._store(connection, key, submission.reject_erased(document.document_id))
+                return self._store(connection, receipt, submission.reject_erased(document.document_id))
             duplicate_of = self._current_holder(connection, submission.digest)
             if duplicate_of is not None:
-                return self._store(connection, key, submission.reject_duplicate(document.document_id, duplicate_of))
+                return self._store(connection, receipt, submission.reject_duplicate(document.document_id, duplicate_of))
             sequence = document.sequence + 1
             outcome = submission.accept(document.document_id, sequence, store(document.document_id, sequence))
             change = update(DOCUMENTS).where(DOCUMENTS.c.document_id == document.document_id)
             names = {} if document.external_id else {"external_id": external_id, "file_name": name}
             connection.execute(change.values(digest=submission.digest, sequence=sequence, **names))
-            return self._store(connection, key, outcome)
+            return self._store(connection, receipt, outcome)
 
     def resolve(self, external_id: str) -> str | None:
         query = select(DOCUMENTS.c.document_id).where(DOCUMENTS.c.external_hash == self._hash(external_id))
         with transaction(self._engine) as connection:
             return connection.execute(query).scalar()
 
-    def release(self, document_id: str, submission_id: str) -> None:
+    def release(self, document_id: str, submission_id: str, later: LaterRejection) -> None:
         is_submission = (SUBMISSIONS.c.document_id == document_id) & (SUBMISSIONS.c.submission_id == submission_id)
         with transaction(self._engine) as connection:
             stored = connection.execute(select(SUBMISSIONS.c.outcome).where(is_submission)).scalar()
             outcome = None if stored is None else _load(stored)
             if isinstance(outcome, Acceptance):
+                columns = {"later_reason": later.reason, "later_hint": later.hint}
+                connection.execute(update(SUBMISSIONS).where(is_submission).values(columns))
                 is_current = (DOCUMENTS.c.document_id == document_id) & (DOCUMENTS.c.sequence == outcome.sequence)
                 connection.execute(update(DOCUMENTS).where(is_current).values(digest=None))
+
+    def find_submissions(self, external_id: str, limit: int) -> Sequence[SubmissionRecord]:
+        external_hash = self._hash(external_id)
+        document = select(DOCUMENTS.c.document_id).where(DOCUMENTS.c.external_hash == external_hash).scalar_subquery()
+        columns = SUBMISSIONS.c
+        query = select(columns.outcome, columns.publisher, columns.later_reason, columns.later_hint)
+        query = query.where((columns.external_hash == external_hash) | (columns.document_id == document))
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query.order_by(columns.create_time.desc()).limit(limit)).all()
+        return [
+            SubmissionRecord(
+                _load(row.outcome),
+                row.publisher,
+                LaterRejection(row.later_reason, row.later_hint) if row.later_reason else None,
+            )
+            for row in rows
+        ]
 
     def _introduce(self, external_id: str, file_name: str) -> None:
         """Give the document its id in a separate transaction, so that objects stored under the id are found again after a crash."""
@@ -112,18 +134,20 @@ class SqlCatalogue(Catalogue):
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": int(digest[:15], 16)})
         return connection.execute(select(DOCUMENTS.c.document_id).where(DOCUMENTS.c.digest == digest)).scalar()
 
-    def _store(self, connection: Connection, key: str, outcome: Outcome) -> Outcome:
+    def _store(self, connection: Connection, receipt: Receipt, outcome: Outcome) -> Outcome:
         row = {
-            "key": key,
+            "key": receipt.key,
             "submission_id": outcome.submission_id,
             "document_id": outcome.document_id,
             "outcome": _dump(outcome),
+            "external_hash": self._hash(receipt.claimed_id) if receipt.claimed_id else None,
+            "publisher": receipt.publisher,
         }
         inserted = (
             insert(SUBMISSIONS).values(row).on_conflict_do_nothing(index_elements=["key"]).returning(SUBMISSIONS.c.key)
         )
         if connection.execute(inserted).scalar() is None:
-            return self._find(connection, key) or outcome
+            return self._find(connection, receipt.key) or outcome
         self._outbox.add(connection, *from_outcome(outcome))
         return outcome
 

@@ -30,6 +30,13 @@ SUBMISSIONS = Table(
     Column("submission_id", String(64), nullable=False),
     Column("document_id", String(64), nullable=False, index=True),
     Column("outcome", Text, nullable=False),
+    # The keyed hash of the publisher's id, also if the submission is malformed; none if no id could be read.
+    Column("external_hash", String(64), index=True),
+    # The key that submitted it; empty for an event.
+    Column("publisher", String(64), nullable=False, server_default=""),
+    # Why anonymization rejected the version; empty if it did not.
+    Column("later_reason", String(64), nullable=False, server_default=""),
+    Column("later_hint", Text, nullable=False, server_default=""),
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 OUTBOX = outbox_table(METADATA)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from services.registry.domain import Erasure, ErasureRequest, ForgottenBy, Taint
 from services.registry.handlers.facts import taint_adapters
 from services.registry.ports import Begin, Erasures, Sign
-from tailor.errors import InvalidArgument, NotFound, Reason
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 
 # `txt_` is a row that comes from no document: an imported one, or an example of a synthesis.
 DOCUMENT_ID = re.compile(r"(doc|txt)_[0-9a-f]{32}")
@@ -79,13 +79,20 @@ def list_erasures(begin: Begin, before: int | None, limit: int) -> list[tuple[in
         return [(position, _find(tx.erasures, erasure_id)) for position, erasure_id in entries]
 
 
-def record_answer(begin: Begin, sign: Sign, answer: ForgottenBy) -> None:
+def record_answer(begin: Begin, sign: Sign, asked: Collection[str], answer: ForgottenBy) -> None:
     """Store that a service has forgotten a document, and sign the receipt after the last answer. Idempotent.
 
-    The datasets that it names had rows of the document, even if the registry never saw their sources."""
+    `asked` names the services that are asked to forget. The datasets that an answer names had rows of the document, even if the registry
+    never saw their sources. Raises PermissionDenied for the answer of another service, or about another document: a receipt names only what
+    the registry asked for."""
     with begin() as tx:
         tx.erasures.lock()
-        _find(tx.erasures, answer.erasure_id)
+        erasure = _find(tx.erasures, answer.erasure_id)
+        if answer.service not in asked or answer.document_id not in erasure.document_ids:
+            raise PermissionDenied(
+                Reason.BEYOND_THE_REGISTRY,
+                f"{answer.erasure_id} did not ask this service to forget this document; the answer does not count.",
+            )
         tx.erasures.save_answer(answer)
         for digest in answer.datasets:
             tx.lineage.save_documents(digest, [answer.document_id])

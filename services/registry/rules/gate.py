@@ -12,7 +12,7 @@ from services.registry.domain import (
     PrimaryMetric,
     Verdict,
 )
-from services.registry.rules.power import LOG_LIKELIHOOD, WIN_RATE, say_what_decides
+from services.registry.rules.power import LOG_LIKELIHOOD, WIN_RATE, say_what_decides, widen
 from services.registry.rules.suites import check_suites
 
 BASE, FEW_SHOT, INCUMBENT, CANDIDATE = "base", "few_shot", "incumbent", "candidate"
@@ -95,7 +95,8 @@ def _check_gain(evaluation: Evaluation, figures: MetricIntervals, model: str, li
 
 
 def _check_guards(gate: Gate, evaluation: Evaluation) -> Iterator[Finding]:
-    for guard in _list_guards(gate, evaluation):
+    guards = _list_guards(gate, evaluation)
+    for guard in guards:
         figures = evaluation.metrics.get(guard.metric)
         model = INCUMBENT if evaluation.has_other_incumbent else BASE
         gain = figures.gains.get(model) if figures else None
@@ -105,20 +106,26 @@ def _check_guards(gate: Gate, evaluation: Evaluation) -> Iterator[Finding]:
             # A judge model that does not agree with the experts is left out of the gate.
             yield Decision.PASSED, f"the guard {guard.metric} does not count: {evaluation.not_measured[guard.metric]}"
         else:
-            yield from _check_guard(evaluation, guard, model, gain)
+            yield from _check_guard(evaluation, guard, model, gain, len(guards))
 
 
-def _check_guard(evaluation: Evaluation, guard: GuardMetric, model: str, gain: Interval) -> Iterator[Finding]:
+def _check_guard(
+    evaluation: Evaluation, guard: GuardMetric, model: str, gain: Interval, guards: int
+) -> Iterator[Finding]:
     if gain.low >= -guard.margin - ROUNDING:
         return
     told = f"the guard {guard.metric} gains {describe(gain)} over {model}"
-    if gain.high < -guard.margin:
+    # Any of the guards can refuse, so each must be more certain. All of them must pass, for which 95 % each is enough.
+    joint = widen(gain, guards)
+    if joint.high < -guard.margin:
         yield (
             Decision.REFUSED,
             f"{told}; the gate allows a loss of {guard.margin:g}. Read the rows that lost in the report, then change recipe or rows",
         )
         return
-    decides = say_what_decides(evaluation, gain, -guard.margin)
+    if gain.high < -guard.margin:
+        told += f", which {guards} guards together do not make certain (up to {joint.high:+.3f})"
+    decides = say_what_decides(evaluation, gain if gain.value > -guard.margin else joint, -guard.margin)
     yield Decision.UNDECIDED, f"{told}; the gate allows a loss of {guard.margin:g}: {decides}"
 
 

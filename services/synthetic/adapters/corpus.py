@@ -52,6 +52,7 @@ from services.synthetic.corpus import (
     Member,
     SegmentKey,
     SegmentResult,
+    StoredSegment,
 )
 from services.synthetic.domain import KeptDraft, Kind, Specialist
 from tailor.datasets import DatasetFile, LeftOutCount, parse_quiz
@@ -304,6 +305,12 @@ class SqlCorpus(BuildCorpus):
     def sides(self, document_ids: Sequence[str]) -> dict[str, bool]:
         golden = dict.fromkeys(self.golden(document_ids), True)
         return read_sides(self._connection, self._specialist.name, document_ids) | golden
+
+    def stored_segments(self) -> dict[int, StoredSegment]:
+        table = tables.segments.c
+        query = select(table.number, table.inputs, table.file_keys).where(table.specialist == self._specialist.name)
+        rows = self._connection.execute(query)
+        return {row.number: StoredSegment(row.inputs, tuple(row.file_keys)) for row in rows}
 
     def segment_result(self, segment: int) -> SegmentResult | None:
         table = tables.segments

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy
 
 from services.synthetic.building.segments import Context, HeldOutGrams, RawSegment, WrittenRows, draw, write_rows
+from services.synthetic.building.split import HELD_OUT_LIMIT
 from services.synthetic.building.workers import Workers
 from services.synthetic.corpus import BuildCorpus
 from services.synthetic.domain import Row, Specialist, is_held_out, is_text_id
@@ -17,7 +18,9 @@ IMPORT = "import:"
 # Rows of one file, on average.
 FILE_ROWS = 4096
 PAGE = 500
-ACROSS_SPLIT, HELD_OUT_LIMIT = "across_split", "max_held_out_rows"
+ACROSS_SPLIT = "across_split"
+# Of the held-out rows, this part belongs to extra rows if there are as many.
+HELD_OUT_PART = 10
 
 
 @dataclass(frozen=True)

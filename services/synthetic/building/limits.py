@@ -23,12 +23,15 @@ class SeenAnswers:
 
     def add(self, answers: Keys) -> Mask:
         """True for each answer that is the first of its kind; 0 always is."""
-        first = numpy.zeros(len(answers), numpy.bool_)
-        first[numpy.unique(answers, return_index=True)[1]] = True
+        # Sorted, because looking up neighbours one after another is several times as fast.
+        keys, places = numpy.unique(answers, return_index=True)
+        is_new = keys != 0
         for run in self._runs:
-            first &= ~_contains(run, answers)
-        self._merge(numpy.unique(answers[first & (answers != 0)]))
-        return numpy.asarray(first | (answers == 0))
+            is_new &= ~_contains(run, keys)
+        self._merge(keys[is_new])
+        first = numpy.asarray(answers == 0)
+        first[places[is_new]] = True
+        return first
 
     def _merge(self, run: Keys) -> None:
         while self._runs and len(self._runs[-1]) <= 2 * len(run):

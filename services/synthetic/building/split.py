@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy
 
@@ -11,6 +12,7 @@ from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import Context, RawSegment, count_letters, make_segment
 from services.synthetic.building.workers import Workers
 from services.synthetic.corpus import Assignment, BuildCorpus, Member
+from services.synthetic.domain import Kind
 from services.synthetic.selection import LinkedDocuments, group_components
 from tailor.datasets import LeftOutCount
 from tailor.words import Filters, RowPolicy
@@ -20,7 +22,9 @@ CHUNK = 64
 MAX_AHEAD = 3
 # A passage or 13-gram in as many documents is boilerplate, if the specialist's filters do not set another number.
 BOILERPLATE_DOCUMENTS = 10
-OVERLAP = "overlap"
+OVERLAP, REPEATED, HELD_OUT_LIMIT = "overlap", "repeated", "max_held_out_rows"
+# Of the wanted held-out rows: enough to look for no more, and too few to leave it at that.
+ENOUGH, TOO_FEW = 0.9, 0.5
 
 
 def boilerplate_documents(filters: Filters) -> int:
@@ -61,18 +65,31 @@ class Splitter:
         )
 
     def _fill(self, candidates: Sequence[LinkedDocuments], policy: RowPolicy) -> Iterator[tuple[str, dict[str, int]]]:
-        """The components that are held out, with the rows of their documents, until there are enough held-out rows."""
-        total = self.corpus.held_out_rows()
-        for start in range(0, len(candidates), CHUNK):
-            if total >= policy.max_held_out_rows:
-                return
-            part = candidates[start : start + CHUNK]
+        """The components that are held out, with the rows of their documents: each one whose rows all fit, until there are enough.
+
+        If too few rows fit, the smallest of the other components is held out too, and the build leaves out the rows beyond the limit.
+        """
+        total, limit = self.corpus.held_out_rows(), policy.max_held_out_rows
+        smallest: _Counted | None = None
+        for component in self._count(candidates if total < ENOUGH * limit else ()):
+            if total + component.rows <= limit:
+                total += component.rows
+                yield component.component_id, component.counts
+                if total >= ENOUGH * limit:
+                    return
+            elif smallest is None or component.rows < smallest.rows:
+                smallest = component
+        if smallest is not None and total < TOO_FEW * limit:
+            yield smallest.component_id, smallest.counts
+
+    def _count(self, components: Sequence[LinkedDocuments]) -> Iterator["_Counted"]:
+        """The components with the rows of their documents, some at a time."""
+        for start in range(0, len(components), CHUNK):
+            part = components[start : start + CHUNK]
             rows = self._count_rows([document_id for component in part for document_id in component.new])
             for component in part:
-                if total < policy.max_held_out_rows:
-                    counts = {document_id: rows.get(document_id, 0) for document_id in component.new}
-                    total += sum(counts.values())
-                    yield component.component_id, counts
+                counts = {document_id: rows.get(document_id, 0) for document_id in component.new}
+                yield _Counted(component.component_id, counts)
 
     def _count_rows(self, document_ids: Sequence[str]) -> dict[str, int]:
         counts: dict[str, int] = {}
@@ -93,6 +110,18 @@ class Splitter:
             yield result()
 
 
+@dataclass(frozen=True)
+class _Counted:
+    """A component with the rows of its documents."""
+
+    component_id: str
+    counts: dict[str, int]
+
+    @cached_property
+    def rows(self) -> int:
+        return sum(self.counts.values())
+
+
 def _assignments(component: LinkedDocuments, rows: dict[str, int] | None, golden: Collection[str]) -> list[Assignment]:
     """Golden documents are held out, with all new documents that are near-duplicates of them. They do not count towards a limit."""
     side = rows is not None if component.known_side is None else component.known_side
@@ -103,18 +132,28 @@ def _assignments(component: LinkedDocuments, rows: dict[str, int] | None, golden
 
 @dataclass
 class HeldOut:
-    """The held-out rows, each answer once."""
+    """The held-out rows, each answer once. `counted_rows` are those that count towards the specialist's limit."""
 
     raws: list[RawSegment] = field(default_factory=list)
     kept: list[Mask] = field(default_factory=list)
     left_out: list[dict[str, LeftOutCount]] = field(default_factory=list)
     boilerplate_rows: int = 0
+    counted_rows: int = 0
     _seen: SeenAnswers = field(default_factory=SeenAnswers)
 
-    def add(self, raw: RawSegment) -> None:
+    def add(self, context: Context, raw: RawSegment, room: int) -> None:
+        """Add the first rows with new answers, until all have `room`. The rows of golden documents are always added, and take no room."""
+        first = self._seen.add(raw.answers)
+        is_golden = numpy.array(
+            [task == Kind.TEST for task in context.files.read_column(raw.data, "task")], numpy.bool_
+        )
+        taken = self.counted_rows + numpy.cumsum(first & ~is_golden)
+        kept = first & (is_golden | (taken <= room))
+        self.counted_rows += int((kept & ~is_golden).sum())
         self.raws.append(raw)
-        self.kept.append(self._seen.add(raw.answers))
-        self.left_out.append(dict(raw.left_out))
+        self.kept.append(kept)
+        limited = {HELD_OUT_LIMIT: count_removed(raw, first, kept)}
+        self.left_out.append({**raw.left_out, **count_repeated(raw, first), **limited})
 
     def answers(self, context: Context) -> Iterator[str]:
         """The answers of all kept rows."""
@@ -141,8 +180,15 @@ class HeldOut:
             self.kept[number] = kept & ~removed
 
 
+def count_repeated(raw: RawSegment, first: Mask) -> dict[str, LeftOutCount]:
+    """The rows that repeat the answer of another, which teaches their text. `first` marks the others."""
+    rows = int((~first).sum())
+    documents = set(range(len(raw.ids))) & (set(raw.documents.tolist()) - set(raw.documents[first].tolist()))
+    return {REPEATED: LeftOutCount(len(documents), rows, 0)} if rows else {}
+
+
 def count_removed(raw: RawSegment, before: Mask, after: Mask) -> LeftOutCount:
     """The rows that were removed, the characters that no other row teaches, and the documents without any rows left."""
     characters = count_letters(raw.places, before) - count_letters(raw.places, after)
-    documents = len(set(raw.documents[before].tolist()) - set(raw.documents[after].tolist()))
-    return LeftOutCount(documents, int((before & ~after).sum()), characters)
+    documents = (set(raw.documents[before].tolist()) - set(raw.documents[after].tolist())) & set(range(len(raw.ids)))
+    return LeftOutCount(len(documents), int((before & ~after).sum()), characters)

@@ -23,9 +23,9 @@ from services.synthetic.building.segments import (
     make_segment,
     write_segment,
 )
-from services.synthetic.building.split import count_removed
+from services.synthetic.building.split import count_removed, count_repeated
 from services.synthetic.building.workers import Workers
-from services.synthetic.corpus import BuildCorpus, ExtraCount, Member, SegmentKey, SegmentResult
+from services.synthetic.corpus import BuildCorpus, ExtraCount, Member, SegmentKey, SegmentResult, StoredSegment
 from services.synthetic.datasets import PARQUET, file_of
 from services.synthetic.domain import fingerprint
 from tailor.datasets import DatasetFile, LeftOutCount
@@ -35,7 +35,6 @@ from tailor.storage.protocol import ObjectStore
 
 log = get_logger(__name__)
 
-REPEATED = "repeated"
 MAX_AHEAD = 3
 # Files of a segment that wait on disk: its rows and its quiz.
 SPILLED = (".rows", ".quiz")
@@ -152,18 +151,14 @@ class TrainRows:
 
     def _find_reusable(self, keys: Sequence[SegmentKey]) -> set[int]:
         """The numbers of stored segments with equal inputs whose files still exist."""
-        results = (self.corpus.segment_result(key.number) for key in keys)
-        equal = [
-            _without_answers(result)
-            for key, result in zip(keys, results, strict=True)
-            if result is not None and result.inputs == self._inputs(key)
-        ]
+        stored = self.corpus.stored_segments()
+        equal = [key.number for key in keys if key.number in stored and stored[key.number].inputs == self._inputs(key)]
         with ThreadPoolExecutor(READERS) as pool:
-            exist = list(pool.map(self._exists, equal))
-        return {result.number for result, is_there in zip(equal, exist, strict=True) if is_there}
+            exist = list(pool.map(lambda number: self._exists(stored[number]), equal))
+        return {number for number, is_there in zip(equal, exist, strict=True) if is_there}
 
-    def _exists(self, result: SegmentResult) -> bool:
-        return all(self.store.exists(DATASETS, key) for key in result.keys)
+    def _exists(self, segment: StoredSegment) -> bool:
+        return all(self.store.exists(DATASETS, key) for key in segment.keys)
 
     def _inputs(self, key: SegmentKey) -> str:
         return fingerprint(SEGMENT_VERSION, self.inputs, key.number, key.digest)
@@ -204,7 +199,7 @@ class TrainRows:
         self, key: SegmentKey, members: Sequence[Member], raw: RawSegment, kept: RowChoice
     ) -> Callable[[], SegmentResult]:
         written = self.workers.submit(write_segment, raw, kept.mask.tolist(), self.held_out, self.quiz_below)
-        rest = replace(raw, data=b"", quiz=b"", left_out={**raw.left_out, **_count_repeated(raw, kept)})
+        rest = replace(raw, data=b"", quiz=b"", left_out={**raw.left_out, **count_repeated(raw, kept.first)})
         digests = {member.document.document_id: member.document.digest for member in members}
         return lambda: self._store(key, digests, rest, kept, written())
 
@@ -281,13 +276,6 @@ def _count_extra(raw: RawSegment, kept: Mask) -> ExtraCount:
     """The kept rows that missed documents got in addition."""
     chosen = raw.is_extra & kept
     return ExtraCount(len(set(raw.documents[chosen].tolist())), int(chosen.sum()))
-
-
-def _count_repeated(raw: RawSegment, kept: RowChoice) -> dict[str, LeftOutCount]:
-    """The rows that repeat the answer of another, which teaches their text."""
-    rows = int((~kept.first).sum())
-    documents = set(range(len(raw.ids))) & (set(raw.documents.tolist()) - set(raw.documents[kept.first].tolist()))
-    return {REPEATED: LeftOutCount(len(documents), rows, 0)} if rows else {}
 
 
 def _mark_taught(raws: Sequence[RawSegment], kept: Sequence[Mask]) -> list[Mask]:

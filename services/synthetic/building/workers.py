@@ -83,6 +83,8 @@ def _start(context: Context) -> None:
     global _context  # noqa: PLW0603 - the state of a worker process
     _context = context
     os.nice(5)
+    # There are as many workers as cores that a build may use: threads of the tokenizer would only take turns.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # Rows are many objects without cycles: collecting while they are made takes a tenth of the time.
     gc.freeze()
     gc.disable()

@@ -8,6 +8,7 @@ from services.synthetic.domain import (
     Conversation,
     Document,
     DocumentRows,
+    Grounding,
     Kind,
     LeftOutText,
     QuizRow,
@@ -19,6 +20,7 @@ from services.synthetic.domain import (
 )
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.budget import CountedDraft, Draft, keep_fitting, make_budget
+from services.synthetic.rows.grounding import unsupported
 from services.synthetic.rows.knowledge_rows import (
     ANSWER,
     KNOWLEDGE,
@@ -53,7 +55,9 @@ from services.synthetic.rows.report_rows import (
     whole_draft,
     whole_part,
 )
-from services.synthetic.rows.sections import has_words, read_source
+from services.synthetic.rows.sections import read_source
+from services.synthetic.rows.structure import has_words
+from services.synthetic.rows.tables import is_table
 from services.synthetic.rows.templates import draw
 
 # The answers of one document have at most this number of times its characters.
@@ -233,7 +237,7 @@ def _choose_wanted(
 
 
 def _is_teachable(part: DocumentPart, refusals: Refusals) -> bool:
-    if has_words(part.text):
+    if has_words(part.text) or is_table(part.pieces):
         return True
     refusals.add("no_words", part.places, 1)
     return False
@@ -254,9 +258,11 @@ def _finish(
     skip: Sequence[Range] = (),
     extra: Sequence[CountedDraft] = (),
 ) -> DocumentRows:
-    """Rows of the drafts that are long enough, not alike, within the bounds and drawn; those in addition; and the account."""
+    """Rows of the drafts that are long enough, not alike, within the bounds, drawn and grounded; those in addition; and the account."""
     different = _drop_repeats(_drop_short(specialist, drafts, refusals))
-    chosen = list(_draw(specialist, _limit_characters(text, different, refusals), refusals))
+    drawn = _draw(specialist, _limit_characters(text, different, refusals), refusals)
+    chosen = list(_drop_unsupported(document, drawn, refusals))
+    extra = list(_drop_unsupported(document, extra, refusals))
     added = (replace(_row(document, specialist, item), lineage=EXTRA) for item in extra)
     rows = (*(_row(document, specialist, item) for item in chosen), *added)
     refusals.add("task" if specialist.rows.tasks else "too_little_text", [(0, len(text.text))])
@@ -270,6 +276,18 @@ def _drop_short(specialist: Specialist, drafts: Iterable[CountedDraft], refusals
             yield item
         else:
             refusals.add("short_answer", item.draft.places, 1)
+
+
+def _drop_unsupported(document: Document, drafts: Iterable[CountedDraft], refusals: Refusals) -> Iterator[CountedDraft]:
+    """Without answers that have a value or name that their prompt lacks, although the prompt should have them all."""
+    for item in drafts:
+        *messages, _ = item.draft.messages
+        is_open = item.draft.grounding is Grounding.YES and item.draft.places
+        prompt = "\n\n".join(content for _, content in messages) if is_open else ""
+        if is_open and unsupported(item.draft.answer, prompt, document.language):
+            refusals.add("unsupported", item.draft.places, 1)
+        else:
+            yield item
 
 
 def _drop_repeats(drafts: Iterable[CountedDraft]) -> list[CountedDraft]:

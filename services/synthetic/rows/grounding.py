@@ -1,9 +1,14 @@
 """Whether a prompt supports an answer: the figures, dates, amounts, codes, citations and names of the answer stand in the prompt."""
 
+from functools import lru_cache
+
 from services.synthetic.rows.facts import find_values, stands_in
 from services.synthetic.rows.sentences import find_sentences
 from services.synthetic.rows.structure import normalize
 from services.synthetic.rows.templates import base_language
+
+# The rows of a document repeat its sentences.
+MAX_CACHED_SENTENCES = 8_192
 
 
 def unsupported(answer: str, prompt: str, language: str = "") -> list[str]:
@@ -14,5 +19,10 @@ def unsupported(answer: str, prompt: str, language: str = "") -> list[str]:
     known = normalize(prompt)
     lines = [normalize(line) for line in answer.split("\n")]
     sentences = [line[start:end] for line in lines for start, end in find_sentences(line, 0, len(line))]
-    values = (value for text in sentences for value in find_values(text, base_language(language)))
+    values = (value for text in sentences for value in _values(text, base_language(language)))
     return [value for value in dict.fromkeys(values) if not stands_in(value, known)]
+
+
+@lru_cache(MAX_CACHED_SENTENCES)
+def _values(sentence: str, language: str) -> tuple[str, ...]:
+    return tuple(find_values(sentence, language))

@@ -14,6 +14,7 @@ from services.synthetic.rows.pieces import BlockKind, Piece, Sentence, join_piec
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.sections import Section
 from services.synthetic.rows.structure import count_words
+from services.synthetic.rows.tables import ask_table, find_head, is_figures, split_table
 from services.synthetic.rows.templates import draw
 
 ANSWER, KNOWLEDGE = "answer", "knowledge"
@@ -37,15 +38,16 @@ _MAX_TOPIC, _MIN_TOPIC, _MIN_PHRASE, _MOST_TOPICS = 60, 4, 7, 8
 
 @dataclass(frozen=True)
 class Chunk:
-    """A passage about which questions are asked: at most 300 words of a section."""
+    """A passage about which questions are asked: at most 300 words of a section. Rows of a long table have its header as `head`."""
 
     heading: str
     pieces: tuple[Piece, ...]
+    head: Piece | None = None
 
     @cached_property
     def text(self) -> str:
         """The passage as it is read."""
-        return join_pieces(self.pieces)
+        return join_pieces(self.pieces if self.head is None else (self.head, *self.pieces))
 
     @cached_property
     def sentences(self) -> tuple[Sentence, ...]:
@@ -54,8 +56,15 @@ class Chunk:
         return tuple(sentence for piece in pieces for sentence in piece.sentences)
 
     @cached_property
+    def is_figures(self) -> bool:
+        """True if it is a table of figures."""
+        return is_figures(self.pieces)
+
+    @cached_property
     def topics(self) -> tuple[str, ...]:
-        """Names and words after articles in an order drawn by hash; if there are none, rare long words."""
+        """Names and words after articles in an order drawn by hash; if there are none, rare long words. Figures have none."""
+        if self.is_figures:
+            return ()
         language = self.pieces[0].reading.language
         names = (topic for sentence in self.sentences for topic in _topics(sentence, language))
         topics = dict.fromkeys(itertools.islice(names, _MOST_TOPICS))
@@ -79,7 +88,7 @@ class Chunk:
 
 def answer_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[Draft]:
     """One question about each passage, which is in the prompt."""
-    return [draft for chunk in chunks for draft in _question(prompts, chunk, ANSWER, "answer", 0)]
+    return [draft for chunk in chunks for draft in _answers(prompts, chunk)]
 
 
 def knowledge_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[Draft]:
@@ -91,7 +100,8 @@ def knowledge_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[Draft]:
             if draw(2, "question", chunk.text) == 0:
                 drafts += _question(prompts, chunk, KNOWLEDGE, "answer", 1)
             drafts += _question(prompts, chunk, KNOWLEDGE, "extract", 2)
-            drafts += [*_summary(prompts, chunk), *_key_facts(prompts, chunk)]
+            if not chunk.is_figures:
+                drafts += [*_summary(prompts, chunk), *_key_facts(prompts, chunk)]
             if draw(2, "where", chunk.text) == 0:
                 drafts += _where(prompts, chunk)
             drafts += _refusal(prompts, chunk, number)
@@ -111,13 +121,20 @@ def extra_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> Iterator[Draft]:
 
 
 def find_chunks(sections: Sequence[Section], budget: RowBudget) -> list[Chunk]:
-    """Passages of whole blocks. A block that is too long by itself is taught by the rows that split it."""
+    """Passages of whole blocks, and of rows of long tables. Another block that is too long is taught by the rows that split it."""
     limit = budget.characters(_PASSAGE_SHARE)
     chunks: list[Chunk] = []
     for section in sections:
         pieces: list[Piece] = []
         count = 0
         for piece in section.body:
+            head = find_head(piece)
+            if head is not None and (piece.words > _MAX_WORDS or len(piece.text) > limit):
+                chunks.append(Chunk(section.heading, tuple(pieces)))
+                pieces, count = [], 0
+                parts = split_table(piece, _MAX_WORDS, limit - len(head.text) - 2)
+                chunks += (Chunk(section.heading, (part,), head) for part in parts)
+                continue
             if pieces and count + piece.words > _MAX_WORDS:
                 chunks.append(Chunk(section.heading, tuple(pieces)))
                 pieces, count = [], 0
@@ -125,6 +142,21 @@ def find_chunks(sections: Sequence[Section], budget: RowBudget) -> list[Chunk]:
             count += piece.words
         chunks.append(Chunk(section.heading, tuple(pieces)))
     return [chunk for chunk in chunks if len(chunk.text) <= limit and count_words(chunk.text) >= _MIN_WORDS]
+
+
+def _answers(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
+    """A question about a subject of the passage; in a table of figures, about its rows and columns."""
+    yield from _question(prompts, chunk, ANSWER, "answer", 0)
+    if not chunk.is_figures:
+        return
+    for piece in chunk.pieces:
+        head = chunk.head or find_head(piece)
+        if head is not None:
+            rows = piece.sentences if chunk.head is not None else piece.sentences[2:]
+            for question in ask_table(head.text.split("\n")[0], rows, chunk.text):
+                request = prompts.ask("answer", ANSWER, piece.start, question.topic, topic=question.topic)
+                prompt = prompts.assemble(request, passage=chunk.text)
+                yield Draft(ANSWER, (("user", prompt), ("assistant", question.answer)), question.places)
 
 
 def _question(prompts: Prompts, chunk: Chunk, task: str, view: str, number: int) -> Iterator[Draft]:

@@ -113,6 +113,10 @@ class Piece:
             places = _halve(self.reading.text, line.start, line.end)
         return tuple(self._with((Line(start, end, line.number),)) for start, end in places)
 
+    def part(self, start: int, end: int) -> "Piece":
+        """The lines [start, end)."""
+        return self._with(self.lines[start:end])
+
     def _with(self, lines: Sequence[Line]) -> "Piece":
         return Piece(self.reading, self.kind, self.block, tuple(lines))
 

@@ -47,9 +47,11 @@ class Prompts:
 
     def mend(self, prompt: str, runs: Iterable[ValueRun], answer: str) -> str:
         """The prompt with facts for every value and name of the answer that it does not have yet."""
-        facts = list_facts(runs, normalize(prompt), len(answer))
-        items = "\n".join(f"- {fact}" for fact in facts)
-        return self.assemble(prompt, facts=items)
+        return self.add_facts(prompt, list_facts(runs, normalize(prompt), len(answer)))
+
+    def add_facts(self, prompt: str, facts: Sequence[str]) -> str:
+        """The prompt with a list of facts."""
+        return self.assemble(prompt, facts="\n".join(f"- {fact}" for fact in facts))
 
     def outline(self, part: DocumentPart) -> str:
         """The headings, or those around the part if all of them take too much room."""

@@ -7,6 +7,7 @@ from services.synthetic.rows.parts import Compose, DocumentPart
 from services.synthetic.rows.pieces import join_pieces
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.sections import Section, SourceText
+from services.synthetic.rows.tables import is_figures, list_records
 from tailor.words import OwnTask
 
 REPORT, SECTION, BOARD_SUMMARY = "report", "section", "board_summary"
@@ -131,5 +132,9 @@ def _request(prompts: Prompts, part: DocumentPart, task: str = REPORT) -> str:
 
 
 def _write(task: str, prompts: Prompts, part: DocumentPart, prompt: str) -> Draft:
-    request = prompts.mend(prompt, part.runs, part.text)
+    if is_figures(part.pieces):
+        # Figures repeat, so a list of values would not say where each belongs.
+        request = prompts.add_facts(prompt, list_records(part.pieces))
+    else:
+        request = prompts.mend(prompt, part.runs, part.text)
     return Draft(task, (("user", request), ("assistant", part.text)), part.places)

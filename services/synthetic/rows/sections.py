@@ -9,7 +9,8 @@ from functools import cached_property
 from services.synthetic.domain import Document, Range, Text
 from services.synthetic.rows.blocks import read_blocks
 from services.synthetic.rows.pieces import BlockKind, Piece, Reading
-from services.synthetic.rows.structure import BOLD_LINE, HEADER, HEADING, normalize
+from services.synthetic.rows.structure import BOLD_LINE, HEADER, HEADING, has_words, normalize
+from services.synthetic.rows.tables import read_cells
 from services.synthetic.rows.templates import base_language
 from tailor.words import SpanKind
 
@@ -74,7 +75,7 @@ class SourceText:
         plain = (
             _MARKUP.sub(" ", piece.text) for piece in self.pieces if piece.kind in (BlockKind.PROSE, BlockKind.ITEM)
         )
-        opening = next(filter(has_words, plain), self.pieces[0].text if self.pieces else "")
+        opening = next(filter(has_words, plain), _opening(self.pieces[0]) if self.pieces else "")
         return " ".join(opening.split()[:NAME_WORDS])[:NAME_CHARS].rstrip(".,;: ") + " …"
 
     def before(self, place: int, characters: int) -> str:
@@ -89,6 +90,11 @@ class SourceText:
                     return tail or longer[len(longer) - characters :].partition(" ")[2]
                 tail = longer
         return tail
+
+
+def _opening(piece: Piece) -> str:
+    """The first line of a table without its marks, or the text."""
+    return ", ".join(read_cells(piece.text.split("\n")[0])) if piece.kind is BlockKind.TABLE else piece.text
 
 
 def read_source(document: Document, text: Text, skip: Sequence[Range] = ()) -> SourceText:
@@ -196,9 +202,3 @@ def _title(sections: Sequence[Section]) -> str:
     subject = next((field[2] for field in fields if field is not None and field[1].lower() in _SUBJECTS), "")
     top = (section.heading for section in sections if section.title is not None and section.title.text.startswith("# "))
     return subject or next(top, "")
-
-
-def has_words(text: str) -> bool:
-    """True if letters are more than a tenth of what is not blank."""
-    letters = sum(map(str.isalpha, text))
-    return letters > 2 and letters * 10 > len("".join(text.split()))

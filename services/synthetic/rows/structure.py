@@ -21,3 +21,9 @@ def count_words(text: str) -> int:
     """The number of words; in a text without blanks, two characters count as a word."""
     count = len(text.split())
     return len(text) // 2 if not text.isascii() and len(text) > 20 * count else count
+
+
+def has_words(text: str) -> bool:
+    """True if letters are more than a tenth of what is not blank."""
+    letters = sum(map(str.isalpha, text))
+    return letters > 2 and letters * 10 > len("".join(text.split()))

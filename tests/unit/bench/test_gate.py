@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 from bench.gate import headline, make_judge
 from bench.gate_adapters import LOOP_WORDS, loop
@@ -30,7 +31,7 @@ def test_a_trial_draws_whole_documents_without_replacement() -> None:
 
 
 def test_the_real_code_tells_better_worse_and_broken_models_apart() -> None:
-    judge = make_judge(["line of sight"], ROWS)
+    judge = make_judge(["line of sight"], ROWS, make_model("few_shot", -2.8))
     base, good = make_model("base", -3.0), make_model("good-1", -2.0)
     everything = range(len(ROWS))
     assert judge.run(TrialComparison("better", good, base, None), everything).decision is Decision.PASSED
@@ -38,11 +39,13 @@ def test_the_real_code_tells_better_worse_and_broken_models_apart() -> None:
     assert worse.decision is Decision.REFUSED and "over incumbent" in worse.reasons[0]
     half = judge.run(TrialComparison("half_scale", make_model("half", -2.0, parity=0.4), base, None), everything)
     assert half.decision is Decision.REFUSED and "parity" in half.reasons[0]
+    prompted = replace(judge, few_shot=make_model("few_shot", -2.0))
+    assert prompted.run(TrialComparison("better", good, base, None), everything).decision is not Decision.PASSED
 
 
-def test_pairs_of_seeds_are_ordered() -> None:
-    models = [make_model(f"good-{seed}", -2.0) for seed in range(3)]
-    assert len(list(pair_seeds(models, models[0]))) == 6
+def test_pairs_of_seeds_are_ordered_without_those_that_set_the_limit() -> None:
+    models = [make_model(f"good-{seed}", -2.0) for seed in (1, 2, 3)]
+    assert len(list(pair_seeds(models, models[0]))) == 4
 
 
 def test_the_headline_counts_refusals_by_a_guard_apart_from_those_by_the_primary_metric() -> None:
@@ -54,7 +57,7 @@ def test_the_headline_counts_refusals_by_a_guard_apart_from_those_by_the_primary
     }
     figures = headline(tallies)
     assert (figures["aa_refused"], figures["aa_not_better"], figures["aa_passed"]) == (0.05, 0.15, 0.0)
-    assert (figures["degraded_passed"], figures["better_passed"]) == (0.1, 0.95)
+    assert (figures["degraded_passed"], figures["degraded_first_passed"], figures["better_passed"]) == (0.1, 1.0, 0.95)
     assert figures["undecided"]["aa"] == 0.85
 
 

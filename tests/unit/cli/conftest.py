@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tailor.api.anonymization.v1 import anonymization_pb2_grpc, review_pb2_grpc
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
+from tailor.api.events.v1 import operations_pb2_grpc
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc
 from tailor.api.registry.v1 import registry_pb2_grpc
@@ -24,6 +25,7 @@ from tests.fakes.review import FakeReview
 from tests.fakes.services import (
     FakeAnonymization,
     FakeEvaluation,
+    FakeEvents,
     FakeInference,
     FakeIngestion,
     FakeRegistry,
@@ -47,6 +49,7 @@ class Services:
     anonymization: FakeAnonymization = field(default_factory=FakeAnonymization)
     review: FakeReview = field(default_factory=FakeReview)
     synthesis: FakeSynthesis = field(default_factory=FakeSynthesis)
+    events: FakeEvents = field(default_factory=FakeEvents)  # training's
     addresses: dict[str, str] = field(default_factory=dict)
 
 
@@ -80,9 +83,13 @@ def services() -> Iterator[Services]:
         anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server(servicer, server)
         review_pb2_grpc.add_ReviewServiceServicer_to_server(fakes.review, server)
 
+    def add_training(servicer: FakeTraining, server: grpc.Server) -> None:
+        training_pb2_grpc.add_TrainingServiceServicer_to_server(servicer, server)
+        operations_pb2_grpc.add_EventServiceServicer_to_server(fakes.events, server)
+
     adders: dict[str, Callable[[Any, grpc.Server], None]] = {
         "registry": registry_pb2_grpc.add_RegistryServiceServicer_to_server,
-        "training": training_pb2_grpc.add_TrainingServiceServicer_to_server,
+        "training": add_training,
         "synthetic": add_synthetic,
         "evaluation": evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
         "inference": inference_pb2_grpc.add_InferenceServiceServicer_to_server,

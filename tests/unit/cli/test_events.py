@@ -5,10 +5,12 @@ from types import SimpleNamespace
 import pytest
 from google.protobuf import json_format
 
+from tailor.api.events.v1 import operations_pb2
+from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.cli.events import Zone, find_topic, message_type, to_line
 from tailor.errors import InvalidArgument
 from tailor.events.topics import load_topics
-from tests.unit.cli.conftest import Tailor
+from tests.unit.cli.conftest import Services, Tailor
 
 TOPICS = load_topics()
 
@@ -62,3 +64,67 @@ def test_the_command_refuses_an_unknown_topic(tailor: Tailor) -> None:
 
     assert refused.code == 1
     assert refused.err.startswith("error: UNKNOWN_TOPIC:")
+
+
+EVENT = "dataset.built.v1/0/7"
+
+
+def test_lists_dead_letters_and_unsent_events_and_names_the_services_that_do_not_answer(tailor: Tailor) -> None:
+    shown = tailor("events", "dead")
+    assert shown.code == 0
+    assert "INCOMPLETE_EVENT" in shown.out and "evt_9" in shown.out
+    document = tailor("events", "dead", "--json").document
+    assert [letter["service"] for letter in document["dead_letters"]] == ["training", "training"]
+    # The other fakes have no EventService, like services of an earlier release.
+    assert "registry" in document["no_answer"] and "training" not in document["no_answer"]
+
+
+def test_replays_a_dead_letter_or_an_unsent_event(tailor: Tailor, services: Services) -> None:
+    assert tailor("events", "replay", "training", EVENT).code == 0
+    assert tailor("events", "replay", "training", "evt_9").code == 0
+    first, second = services.events.replayed
+    assert (first.topic, first.partition, first.offset, first.event_id) == ("dataset.built.v1", 0, 7, "")
+    assert (second.topic, second.event_id) == ("", "evt_9")
+
+
+def test_skips_an_event_only_with_a_reason(tailor: Tailor, services: Services) -> None:
+    assert tailor("events", "skip", "training", EVENT).code != 0
+    assert services.events.skipped == []
+    assert tailor("events", "skip", "training", EVENT, "--reason", "poison").code == 0
+    (skipped,) = services.events.skipped
+    assert (skipped.topic, skipped.offset, skipped.reason) == ("dataset.built.v1", 7, "poison")
+
+
+@pytest.mark.parametrize("event", ["dataset.built.v1", "dataset.built.v1/0", "dataset.built.v1/a/7", "a/1/2/3"])
+def test_refuses_what_is_no_event(tailor: Tailor, event: str) -> None:
+    assert tailor("events", "skip", "training", event, "--reason", "x").err.startswith("error: INVALID_ARGUMENT")
+
+
+def test_refuses_a_service_that_does_not_exist(tailor: Tailor) -> None:
+    assert tailor("events", "dead", "--service", "trainer").err.startswith("error: UNKNOWN_SERVICE")
+
+
+def test_status_is_not_ready_while_a_part_of_a_service_waits(tailor: Tailor, services: Services) -> None:
+    services.events.faults = [
+        operations_pb2.Fault(part="kafka", reason="KAFKA_RIGHT_MISSING", message="READ on topic x.", waits=True)
+    ]
+    document = tailor("status", "--json").document
+    (training,) = (part for part in document["components"] if part["name"] == "training")
+    assert "KAFKA_RIGHT_MISSING" in training["detail"] or training["state"] != "serving"
+    assert not document["ready"]
+
+
+def test_shows_what_became_of_a_document_by_its_publishers_own_id(tailor: Tailor, services: Services) -> None:
+    services.ingestion.submissions["memo-7"] = [
+        ingestion_pb2.Submission(
+            submission_id="sub_2",
+            document_id="doc_2",
+            rejection_stage="ingestion",
+            rejection_reason="MALFORMED",
+            hint="`text` must be a text.",
+        )
+    ]
+    shown = tailor("documents", "show", "memo-7")
+    assert shown.code == 0 and "MALFORMED" in shown.out
+    assert tailor("documents", "show", "memo-7", "--json").document["submissions"][0]["submission_id"] == "sub_2"
+    assert tailor("documents", "show", "memo-8").code == 1

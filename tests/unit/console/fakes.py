@@ -32,12 +32,13 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2
+from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import Aborted, NotFound, Reason, TailorError, Unavailable
 from tailor.wire import from_datetime
-from tests.evaluations import make_estimate, make_evaluated, make_figures
+from tests.evaluations import make_definitions, make_estimate, make_evaluated, make_figures
 from tests.unit.console.review_fakes import FakePassageReview
 
 T = TypeVar("T")
@@ -148,6 +149,17 @@ def evaluated(**incumbent: float) -> models_pb2.AdapterEvaluated:
         incumbent_generation=1 if incumbent else 0,
         rows=48,
         held_out_rows=60,
+        rows_too_long=2,
+        definitions=make_definitions(1, 4),
+        goals=[
+            models_pb2.Goal(
+                metric="bleu",
+                goal=5,
+                is_gain=True,
+                estimate=make_estimate(6.5),
+                state=models_pb2.GOAL_STATE_REACHED,
+            )
+        ],
         create_time=STAMP,
     )
 
@@ -661,7 +673,9 @@ class FakeEvaluation:
             second_value=0.5,
             gain=0.3,
         )
-        whole = evaluation_pb2.GroupComparison(rows=48, first_mean=0.2, second_mean=0.4, gain=make_estimate(0.2))
+        whole = evaluation_pb2.GroupComparison(
+            rows=48, first=make_estimate(0.2), second=make_estimate(0.4), gain=make_estimate(0.2)
+        )
         return evaluation_pb2.CompareEvaluationsResponse(
             metric="rougeL", metrics=["rougeL", "bleu"], groups=[whole], rows=[row], only_first=3
         )
@@ -836,11 +850,19 @@ class World:
         )
     )
     unhealthy: set[str] = field(default_factory=set)
+    submissions: dict[str, list[ingestion_pb2.Submission]] = field(default_factory=dict)
+    asked_submissions: list[tuple[str, str]] = field(default_factory=list)
 
     def count_near_duplicates(self, specialist: str) -> synthetic_pb2.CountNearDuplicatesResponse:
         if self.near is None:
             raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
         return self.near
+
+    def get_submission(self, external_id: str, key_id: str) -> ingestion_pb2.GetSubmissionResponse:
+        self.asked_submissions.append((external_id, key_id))
+        if external_id not in self.submissions:
+            raise NotFound(Reason.UNKNOWN_DOCUMENT, "Nothing was published under this id.")
+        return ingestion_pb2.GetSubmissionResponse(submissions=self.submissions[external_id])
 
     def services(self) -> Services:
         return Services(
@@ -857,6 +879,7 @@ class World:
             compare_evaluations=self.evaluation.compare,
             count_near_duplicates=self.count_near_duplicates,
             is_healthy=lambda service: service not in self.unhealthy,
+            get_submission=self.get_submission,
         )
 
     def browser(self, base_url: str = "http://testserver") -> TestClient:

@@ -14,6 +14,7 @@ from tailor.api.anonymization.v1 import review_pb2
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.inference.v1 import inference_pb2
+from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
@@ -38,7 +39,9 @@ INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].method
 SYNTHESIS = synthesis_pb2.DESCRIPTOR.services_by_name["SynthesisService"].methods_by_name
 SYNTHETIC = synthetic_pb2.DESCRIPTOR.services_by_name["SyntheticService"].methods_by_name
 REVIEW = review_pb2.DESCRIPTOR.services_by_name["ReviewService"].methods_by_name
+INGESTION = ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"].methods_by_name
 METHODS: dict[Permission, list[MethodDescriptor]] = {
+    Permission.SUBMISSIONS: [INGESTION["GetSubmission"]],
     Permission.FLOW: [REGISTRY["GetFlow"]],
     Permission.DOCUMENTS: [REGISTRY["ListDocuments"]],
     Permission.DATASETS: [
@@ -105,6 +108,7 @@ def test_each_role_can_open_its_own_pages_only(role: Role) -> None:
     browser = World().signed_in(role)
     paths = {
         "/documents": Permission.DOCUMENTS,
+        "/documents/own": Permission.SUBMISSIONS,
         "/audit": Permission.AUDIT,
         "/datasets": Permission.DATASETS,
         "/syntheses": Permission.SYNTHESES,

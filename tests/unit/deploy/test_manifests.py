@@ -1,5 +1,6 @@
 """The Kubernetes manifests: every combination builds and validates, and keeps the rules of the house."""
 
+import json
 import shutil
 import subprocess
 from functools import cache
@@ -140,6 +141,46 @@ def test_a_service_reaches_only_the_stores_that_it_has_credentials_for(tree: Pat
     documents = render(tree, overlay)
     assert clients(documents, f"object-store{suffix}") & set(SERVICES) == {name for name in SERVICES if ACCESS[name]}
     assert clients(documents, f"database{suffix}") & set(SERVICES) == set(WITH_DATABASE)
+
+
+def test_the_dev_brokers_settings_are_those_of_compose(tree: Path) -> None:
+    (kafka,) = (each for each in workloads(tree, "dev") if each["metadata"]["name"] == "kafka")
+    environment = {entry["name"]: entry["value"] for entry in kafka["spec"]["template"]["spec"]["containers"][0]["env"]}
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]["kafka"][
+        "environment"
+    ]
+    different = {name for name in compose if compose[name] != environment.get(name)}
+    assert different <= {"KAFKA_ADVERTISED_LISTENERS", "KAFKA_LOG_DIRS", "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS"}
+
+
+def test_publishers_reach_their_listener_only_and_the_console_reaches_none(tree: Path) -> None:
+    documents = render(tree, "dev")
+    assert clients(documents, "broker-clients") == {*SERVICES, "init-topics"} - {"console"}
+    assert clients(render(tree, "prod"), "broker") == {*SERVICES} - {"console"}
+    (policy,) = (each for each in documents if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == "broker")
+    services, publishers = policy["spec"]["ingress"]
+    assert [port["port"] for port in services["ports"]] == [19092]
+    assert [port["port"] for port in publishers["ports"]] == [9092]
+    assert "tailor/client" not in json.dumps(policy)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_replicas_with_stable_names_are_static_members_of_their_groups(tree: Path, overlay: str) -> None:
+    folder = tree / "overlays" / f"stable-{overlay}"
+    folder.mkdir(exist_ok=True)
+    kustomization = {"resources": [f"../{overlay}"], "components": ["../../components/stable-members"]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    documents = render(tree, folder.name)
+    for document in documents:
+        kubernetes_validate.validate(document, SCHEMAS, strict=True)
+    sets = {each["metadata"]["name"]: each for each in documents if each["kind"] == "StatefulSet"}
+    assert {"ingestion", "anonymization", "registry"} == set(sets) & set(SERVICES)
+    for name in ("ingestion", "anonymization", "registry"):
+        environment = sets[name]["spec"]["template"]["spec"]["containers"][0]["env"]
+        member = next(entry for entry in environment if entry["name"] == "TAILOR_KAFKA_GROUP_INSTANCE_ID")
+        assert member["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    replicas = {name: sets[name]["spec"]["replicas"] for name in ("ingestion", "anonymization", "registry")}
+    assert set(replicas.values()) == ({2} if overlay == "prod" else {1})
 
 
 def test_training_may_make_jobs_in_its_namespace_and_nothing_more(tree: Path) -> None:

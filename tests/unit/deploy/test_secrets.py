@@ -4,10 +4,12 @@ import hashlib
 import stat
 from pathlib import Path
 
+import pytest
 from pydantic import SecretStr
 
 from deploy.init.credentials import load_credentials
 from deploy.make_secrets import make
+from tailor.events.access import OPERATOR, PUBLISHER
 from tailor.keys import decode_keys
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
 from tailor.local.secrets import drop_previous_vault_keys, renew_vault_key
@@ -66,13 +68,38 @@ def test_a_new_vault_key_precedes_the_old_ones_until_they_are_dropped(tmp_path: 
 
 def test_stores_get_the_credentials_that_services_use(tmp_path: Path) -> None:
     folder = make(tmp_path)
-    for service, credentials in load_credentials(folder / "stores.json").items():
+    stored = load_credentials(folder / "stores.json")
+    for service, credentials in stored.items():
+        if service in (OPERATOR, PUBLISHER):
+            continue
         holder, prefix = ("training", "WORKER_") if service == "training-worker" else (service, "")
         settings = read_env(folder / f"{holder}.env")
         if ACCESS[service]:
             assert settings[f"TAILOR_{prefix}S3_SECRET_KEY"] == credentials.s3_secret_key
         if credentials.database_password:
             assert f":{credentials.database_password}@" in settings["TAILOR_DATABASE_URL"]
+        if credentials.kafka_password:
+            assert settings["TAILOR_KAFKA_SASL_PASSWORD"] == credentials.kafka_password
+    assert not stored["console"].kafka_password
+
+
+def test_publishers_and_operators_get_users_of_kafka_and_nothing_else(tmp_path: Path) -> None:
+    folder = make(tmp_path, ["erp"])
+    stored = load_credentials(folder / "stores.json")
+    for user in (PUBLISHER, OPERATOR, "erp"):
+        settings = read_env(folder / f"kafka-{user}.env")
+        assert settings["TAILOR_KAFKA_SASL_USERNAME"] == f"tailor-{user}"
+        assert settings["TAILOR_KAFKA_SASL_PASSWORD"] == stored[user].kafka_password
+        assert not (stored[user].s3_secret_key or stored[user].database_password)
+    with pytest.raises(ValueError, match="cannot be a publisher"):
+        make(tmp_path, ["registry"])
+
+
+def test_the_brokers_own_passwords_are_in_its_file_only(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    admin = read_env(folder / "init-topics.env")["TAILOR_KAFKA_SASL_PASSWORD"]
+    holders = {path.name for path in folder.glob("*.env") if admin in path.read_text(encoding="utf-8")}
+    assert holders == {"kafka.env", "init-topics.env"}
 
 
 def test_the_registry_gets_only_a_digest_of_the_first_operators_key(tmp_path: Path) -> None:

@@ -1,20 +1,33 @@
-"""The init program for topics, with a fake broker."""
+"""The init program for topics, users and rules, with a fake broker."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
-from deploy.init.topics import Settings, apply, topic_configs
+from deploy.init.topics import Settings, apply
+from deploy.make_secrets import make
+from tailor.errors import FailedPrecondition, Reason
+from tailor.events.access import OPERATOR, PUBLISHER, KafkaNames, apply_rules, check_names, rules, users
+from tailor.events.provision import TopicPlan, apply_topics, grow_topics, topic_configs
 from tailor.events.topics import load_topics
 
 TOPICS = load_topics()
+ONE = TopicPlan(1, 1)
+NAMES = KafkaNames()
 
 
 class FakeAdmin:
-    """The administration of a broker in memory."""
+    """The administration of a broker in memory. `refused` are topics whose configuration it refuses."""
 
     def __init__(self) -> None:
         self.topics: dict[str, dict[str, Any]] = {}
+        self.acls: set[Any] = set()
+        self.passwords: dict[str, str] = {}
+        self.refused: set[str] = set()
 
     def describe_topics(self) -> list[dict[str, Any]]:
         return [{"name": name, "partitions": [{}] * entry["partitions"]} for name, entry in self.topics.items()]
@@ -28,14 +41,43 @@ class FakeAdmin:
                 "configs": dict(entry["configs"]),
             }
 
-    def alter_configs(self, config_resources: list[Any]) -> None:
+    def alter_configs(self, config_resources: list[Any]) -> dict[str, dict[str, str]]:
+        results = {}
         for resource in config_resources:
-            self.topics[resource.name]["configs"] |= resource.configs
+            results[resource.name] = "POLICY_VIOLATION" if resource.name in self.refused else "OK"
+            if resource.name not in self.refused:
+                self.topics[resource.name]["configs"] |= resource.configs
+        return {"topic": results}
+
+    def create_partitions(self, topic_partitions: dict[str, int]) -> None:
+        for name, count in topic_partitions.items():
+            self.topics[name]["partitions"] = count
+
+    def describe_acls(self, acl_filter: Any) -> tuple[list[Any], None]:
+        assert acl_filter.principal is None
+        return list(self.acls), None
+
+    def create_acls(self, acls: list[Any]) -> dict[str, list[Any]]:
+        self.acls |= set(acls)
+        return {"succeeded": acls, "failed": []}
+
+    def delete_acls(self, acl_filters: list[Any]) -> None:
+        self.acls -= set(acl_filters)
+
+    def alter_user_scram_credentials(self, alterations: list[Any]) -> dict[str, str | None]:
+        self.passwords |= {each.user: each.mechanism.name for each in alterations}
+        return {each.user: None for each in alterations}
+
+
+def acl(principal: str, topic: str) -> Any:
+    """A rule that lets somebody read a topic."""
+    pattern = ResourcePattern(ResourceType.TOPIC, topic)
+    return ACL(principal, "*", ACLOperation.READ, ACLPermissionType.ALLOW, pattern)
 
 
 def test_creates_every_topic_as_the_list_says() -> None:
     admin = FakeAdmin()
-    apply(admin, TOPICS.values(), 3)
+    apply_topics(admin, TOPICS.values(), TopicPlan())
     assert set(admin.topics) == set(TOPICS)
     for name, topic in TOPICS.items():
         created = admin.topics[name]
@@ -45,38 +87,141 @@ def test_creates_every_topic_as_the_list_says() -> None:
             assert created["configs"]["cleanup.policy"] == "compact"
             assert "retention.ms" not in created["configs"]
         else:
-            assert created["configs"]["retention.ms"] == str(topic.retention_hours * 3_600_000)
+            assert created["configs"]["retention.ms"] == str((topic.kept_hours or 0) * 3_600_000)
+            assert created["configs"]["message.timestamp.type"] == "LogAppendTime"
 
 
 def test_a_second_run_only_updates_the_configuration() -> None:
     admin = FakeAdmin()
-    apply(admin, TOPICS.values(), 1)
+    apply_topics(admin, TOPICS.values(), ONE)
     admin.topics["draft.created.v1"]["configs"] = {"retention.ms": "1", "compression.type": "zstd"}
-    lines = apply(admin, TOPICS.values(), 1)
+    lines = apply_topics(admin, TOPICS.values(), ONE)
     assert all(line.startswith("configured") for line in lines)
     configs = admin.topics["draft.created.v1"]["configs"]
     assert configs["retention.ms"] == str(720 * 3_600_000)
     assert configs["compression.type"] == "zstd", "other settings of the operator stay"
 
 
-def test_refuses_to_change_the_number_of_partitions() -> None:
+def test_a_configuration_that_the_broker_refuses_is_an_error() -> None:
     admin = FakeAdmin()
-    apply(admin, TOPICS.values(), 1)
-    admin.topics["draft.created.v1"]["partitions"] = 2
-    with pytest.raises(ValueError, match=r"draft\.created\.v1 has 2 partitions"):
-        apply(admin, TOPICS.values(), 1)
+    apply_topics(admin, TOPICS.values(), ONE)
+    admin.refused = {"draft.created.v1"}
+    with pytest.raises(FailedPrecondition, match=r"draft\.created\.v1: POLICY_VIOLATION") as caught:
+        apply_topics(admin, TOPICS.values(), ONE)
+    assert caught.value.reason is Reason.TOPIC_NOT_CONFIGURED
+
+
+def test_partitions_grow_only_by_the_command_and_never_shrink() -> None:
+    admin = FakeAdmin()
+    apply_topics(admin, TOPICS.values(), ONE)
+    larger = replace(ONE, partitions={"draft.created.v1": 12})
+    with pytest.raises(FailedPrecondition, match=r"draft\.created\.v1 has 6 partitions, but 12 are set.*--grow"):
+        apply_topics(admin, TOPICS.values(), larger)
+    assert grow_topics(admin, TOPICS.values(), larger) == ["draft.created.v1: 6 partitions became 12"]
+    assert grow_topics(admin, TOPICS.values(), larger) == []
+    apply_topics(admin, TOPICS.values(), larger)
+    with pytest.raises(FailedPrecondition, match=r"draft\.created\.v1 has 12 partitions, but 6 are set"):
+        apply_topics(admin, TOPICS.values(), ONE)
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (TopicPlan(1, 2), "TAILOR_KAFKA_MIN_INSYNC_REPLICAS"),
+        (TopicPlan(partitions={"no.such.v1": 3}), r"no\.such\.v1"),
+        (TopicPlan(partitions={"specialist.serving.v1": 3}), "compacted"),
+        (TopicPlan(partitions={"draft.created.v1": 2}), "too few"),
+    ],
+)
+def test_a_plan_that_would_lose_or_stop_events_is_refused(plan: TopicPlan, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        apply_topics(FakeAdmin(), TOPICS.values(), plan)
 
 
 def test_raw_text_does_not_outlive_its_retention_in_an_open_segment() -> None:
     for topic in TOPICS.values():
         if topic.raw_zone:
-            configs = topic_configs(topic, 1)
+            configs = topic_configs(topic, ONE)
             assert int(configs["segment.ms"]) * 4 <= int(configs["retention.ms"])
+
+
+def test_a_publisher_writes_the_two_topics_of_outsiders_and_nothing_else() -> None:
+    allowed = [(rule.operation, rule.resource) for rule in rules(TOPICS.values(), NAMES) if rule.user == PUBLISHER]
+    assert allowed == [("WRITE", "deliverable.published.v1"), ("WRITE", "document.submitted.v1")]
+
+
+def test_only_ingestion_may_read_the_raw_zone() -> None:
+    raw = {topic.name for topic in TOPICS.values() if topic.raw_zone}
+    readers = {rule.user for rule in rules(TOPICS.values(), NAMES) if rule.operation == "READ" and rule.resource in raw}
+    assert readers == {"ingestion"}
+
+
+def test_everybody_joins_their_own_group_and_the_operator_joins_none() -> None:
+    groups = [(rule.user, rule.resource) for rule in rules(TOPICS.values(), NAMES) if rule.kind == "GROUP"]
+    assert all(user == group for user, group in groups)
+    assert OPERATOR not in dict(groups)
+    assert len(groups) == 6 or len(groups) == 7
+
+
+def test_a_prefix_stands_before_every_topic_and_group() -> None:
+    prefixed = rules(TOPICS.values(), KafkaNames(topic_prefix="acme.", group_prefix="acme-"))
+    assert all(rule.resource.startswith("acme." if rule.kind == "TOPIC" else "acme-") for rule in prefixed)
+
+
+def test_rules_that_are_no_longer_listed_go_and_those_of_others_stay() -> None:
+    admin = FakeAdmin()
+    apply_rules(admin, TOPICS.values(), NAMES)
+    listed = set(admin.acls)
+    obsolete, foreign = acl("User:tailor-publisher", "document.submitted.v1"), acl("User:payroll", "salaries")
+    similar = acl("User:tailor-x/y", "salaries")
+    admin.acls |= {obsolete, foreign, similar}
+    lines = apply_rules(admin, TOPICS.values(), NAMES)
+    assert admin.acls == listed | {foreign, similar}
+    assert len(lines) == 1 and "tailor-publisher" in lines[0]
+    assert apply_rules(admin, TOPICS.values(), NAMES) == []
+
+
+def test_principals_of_certificates_have_their_own_form() -> None:
+    names = KafkaNames("User:CN=tailor-{name},O=Example", publishers=("erp", "hr"))
+    assert names.principal_of("ingestion") == "User:CN=tailor-ingestion,O=Example"
+    assert names.is_own("User:CN=tailor-erp,O=Example")
+    assert not names.is_own("User:CN=tailor-erp,O=Elsewhere")
+    assert {"erp", "hr"} < set(users(TOPICS.values(), names))
+
+
+@pytest.mark.parametrize("principal", ["User:{name}", "User:tailor", "tailor-{name}"])
+def test_a_form_that_could_be_anybodys_is_refused(principal: str) -> None:
+    with pytest.raises(ValueError, match="TAILOR_KAFKA_PRINCIPAL"):
+        check_names(KafkaNames(principal))
+
+
+def test_the_program_creates_topics_users_and_rules(tmp_path: Path) -> None:
+    admin, folder = FakeAdmin(), make(tmp_path, ["erp"])
+    settings = Settings(
+        kafka_replication_factor=1,
+        kafka_min_insync_replicas=1,
+        kafka_publishers=["publisher", "erp"],
+        stores_file=folder / "stores.json",
+    )
+    first = list(apply(admin, settings))
+    assert set(admin.topics) == set(TOPICS)
+    assert "tailor-erp" in admin.passwords and "tailor-ingestion" in admin.passwords
+    assert "allowed erp to WRITE topic document.submitted.v1" in first
+    password = json.loads((folder / "stores.json").read_text(encoding="utf-8"))["erp"]["kafka_password"]
+    assert not any(password in line for line in first)
+    assert not any(line.startswith(("created", "allowed", "took")) for line in apply(admin, settings))
+
+
+def test_a_broker_without_an_authorizer_gets_topics_only(tmp_path: Path) -> None:
+    admin = FakeAdmin()
+    list(apply(admin, Settings(kafka_access="none", stores_file=tmp_path / "missing")))
+    assert admin.topics and not admin.acls and not admin.passwords
 
 
 def test_reads_the_same_kafka_settings_as_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILOR_KAFKA_BOOTSTRAP_SERVERS", "kafka:19092")
-    monkeypatch.setenv("TAILOR_KAFKA_REPLICATION_FACTOR", "3")
+    monkeypatch.setenv("TAILOR_KAFKA_PARTITIONS", '{"draft.created.v1": 12}')
     settings = Settings()
     assert settings.kafka_arguments()["bootstrap_servers"] == ["kafka:19092"]
-    assert settings.kafka_replication_factor == 3
+    assert (settings.plan().replication_factor, settings.plan().min_insync_replicas) == (3, 2)
+    assert settings.plan().partitions == {"draft.created.v1": 12}

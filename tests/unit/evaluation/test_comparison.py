@@ -43,7 +43,7 @@ def test_groups_are_all_rows_then_tasks_with_intervals() -> None:
     assert (whole.rows, answers.task, answers.rows, reports.task, reports.rows) == (4, "answer", 2, "report", 2)
     assert whole.gain.value == pytest.approx(0.15)
     assert whole.gain.low < 0.15 < whole.gain.high
-    assert whole.second_mean - whole.first_mean == pytest.approx(0.15)
+    assert whole.second.value - whole.first.value == pytest.approx(0.15)
 
 
 def test_filters_choose_rows_but_not_groups() -> None:

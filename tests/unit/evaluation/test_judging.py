@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.evaluation import wire
 from services.evaluation.domain import EvaluationResult, RankedPair
 from services.evaluation.goals import list_goals
 from tailor.storage.ref import Ref
@@ -126,6 +127,8 @@ def test_metrics_and_gate_are_frozen_and_a_change_is_shown() -> None:
     assert "frozen on 2026-03-02 at revision 4" in page
     assert "revision 1 of 2026-03-01" in page
     assert second.specialist_revision == 4
+    assert [entry.revision for entry in wire.from_result(second).definitions] == [1, 4]
+    assert wire.to_result(wire.from_result(second), second.evaluation).definitions == second.definitions
 
 
 def test_goals_are_reached_missed_or_open_by_the_whole_interval() -> None:
@@ -135,6 +138,7 @@ def test_goals_are_reached_missed_or_open_by_the_whole_interval() -> None:
     assert states == {False: "reached", True: "missed"}
     page = worker.reports.markdown(result.report)
     assert "| rougeL | value | 0.9 |" in page
+    assert wire.to_result(wire.from_result(result), result.evaluation).goals == result.goals
 
 
 def test_lower_is_better_goals_are_reached_from_above() -> None:

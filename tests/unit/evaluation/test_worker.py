@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.evaluation import handlers
+from services.evaluation import handlers, wire
 from services.evaluation.domain import (
     EvaluationResult,
     EvaluationState,
@@ -25,6 +25,7 @@ from tests.unit.evaluation.fakes import (
     MemoryHeldOutRows,
     make_adapter,
     make_pair,
+    make_row,
     make_terms,
     make_worker,
     silence,
@@ -294,6 +295,53 @@ def test_without_metrics_the_built_in_ones_are_measured() -> None:
     without_terms = evaluate(make_worker(specialists=Specialists({"reports": replace(terms, house_terms=())})))
     assert "terms" not in {figures.metric for figures in without_terms.metrics}
     assert not without_terms.not_measured.keys() - {"fabrication"}
+
+
+def forget_rows(worker: Any, *numbers: int) -> None:
+    """These rows of the worker no longer fit the context of any model."""
+    generate, score = worker.models.generate, worker.models.score
+
+    def check(messages: Any) -> None:
+        if any(messages[-1][1] == f"Write {number}." for number in numbers):
+            raise InvalidArgument(Reason.ROW_TOO_LONG, "Too long.")
+
+    def checked_generate(model: str, messages: Any, sampling: Any) -> Any:
+        check(messages)
+        return generate(model, messages, sampling)
+
+    def checked_score(model: str, messages: Any, completion: str) -> Any:
+        check(messages)
+        return score(model, messages, completion)
+
+    worker.models.generate, worker.models.score = checked_generate, checked_score
+
+
+def test_rows_that_do_not_fit_the_context_are_left_out_of_every_model_and_counted() -> None:
+    worker = make_worker(rows=MemoryHeldOutRows([make_row(number) for number in range(10)]))
+    forget_rows(worker, 3, 7)
+    result = evaluate(worker)
+    assert (result.rows, result.rows_too_long, result.held_out_rows) == (8, 2, 10)
+    assert {estimate.rows for figures in result.metrics for estimate in figures.models.values()} == {8}
+    assert "Left out: 2 held-out rows" in worker.reports.markdown(result.report)
+    assert wire.from_result(result).rows_too_long == 2
+
+
+def test_an_evaluation_fails_if_too_many_rows_do_not_fit_the_context() -> None:
+    worker = make_worker()
+    forget_rows(worker, 2)
+    queue(worker)
+    assert worker.evaluate_next(RUNNING)
+    assert find(worker).reason == "HELD_OUT_ROWS_TOO_LONG"
+
+
+def test_the_base_is_asked_again_after_rows_did_not_fit() -> None:
+    worker = make_worker(rows=MemoryHeldOutRows([make_row(number) for number in range(10)]))
+    generate, score = worker.models.generate, worker.models.score
+    forget_rows(worker, 3)
+    evaluate(worker)
+    worker.models.generate, worker.models.score = generate, score
+    result = evaluate(worker, "evl_2", "ad2")
+    assert (result.rows, result.rows_too_long) == (10, 0)
 
 
 class Stranger(BaseModel):

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from google.protobuf.message import Message
 
 from services.inference.adapters.events import DRAFTS, DraftPublisher
 from services.inference.adapters.journal import Journal
 from services.inference.domain import Draft, ServedModel
 from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import ResourceExhausted, Unavailable
+from tailor.events.clients import too_large
 from tailor.events.memory import MemoryProducer
 from tests.waiting import wait_until
 
@@ -130,3 +132,22 @@ def test_names_a_broken_journal_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "drafts.sqlite").write_bytes(b"no journal at all " * 100)
     with pytest.raises(Unavailable, match="TAILOR_DATA_DIR"):
         Journal(tmp_path / "drafts.sqlite", 10)
+
+
+class FullProducer(MemoryProducer):
+    """Takes no event of `drf_1`, ever."""
+
+    def send(self, topic: str, key: str, message: Message, event_id: str) -> None:
+        if key == "drf_1":
+            raise too_large(topic)
+        super().send(topic, key, message, event_id)
+
+
+def test_a_draft_that_can_never_be_published_holds_up_no_other(tmp_path: Path) -> None:
+    producer = FullProducer()
+    drafts = events(tmp_path / "drafts.sqlite", producer)
+    drafts.publish(draft(1))
+    drafts.publish(draft(2))
+    with running(drafts):
+        pass
+    assert [message.draft_id for message in stated(producer)] == ["drf_2"]

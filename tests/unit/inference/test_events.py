@@ -153,3 +153,12 @@ def test_the_definition_of_a_deleted_specialist_is_forgotten() -> None:
     message.deleted = True
     SpecialistConsumer(definitions).apply(Event(SPECIALISTS, "reports", message.SerializeToString()))
     assert definitions.draft_labels("reports") is None
+
+
+def test_an_older_definition_is_ignored() -> None:
+    definitions = Definitions()
+    consumer = SpecialistConsumer(definitions)
+    for revision, private in ((7, True), (6, False)):
+        message = models_pb2.SpecialistChanged(name="reports", revision=revision, private_prompts=private)
+        consumer.apply(Event(SPECIALISTS, "reports", message.SerializeToString()))
+    assert definitions.prompt_labels(served("reports", 1, "a")) is not None

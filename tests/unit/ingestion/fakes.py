@@ -1,6 +1,6 @@
 """In-memory fakes of ingestion's ports."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +8,7 @@ from services.ingestion.domain import (
     Acceptance,
     File,
     FileReference,
+    LaterRejection,
     Outcome,
     ParsedSubmission,
     ParsedText,
@@ -15,6 +16,7 @@ from services.ingestion.domain import (
     Rejected,
     Rejection,
     RejectionReason,
+    SubmissionRecord,
 )
 from services.ingestion.formats.read import read
 from services.ingestion.handlers import Intake
@@ -74,6 +76,8 @@ class MemoryCatalogue(Catalogue):
         self.outcomes: dict[str, Outcome] = {}
         self.published: list[Outcome] = []
         self.documents: dict[str, tuple[int, str]] = {}
+        self.receipts: dict[str, Receipt] = {}
+        self.later: dict[str, LaterRejection] = {}
 
     def find(self, key: str) -> Outcome | None:
         return self.outcomes.get(key)
@@ -81,31 +85,42 @@ class MemoryCatalogue(Catalogue):
     def republish(self, outcome: Outcome) -> None:
         self.published.append(outcome)
 
-    def reject(self, key: str, external_id: str | None, rejection: Rejection) -> Outcome:
+    def reject(self, receipt: Receipt, external_id: str | None, rejection: Rejection) -> Outcome:
         if external_id is not None:
             rejection = replace(rejection, document_id=f"doc_{external_id}")
-        return self._store(key, rejection)
+        return self._store(receipt, rejection)
 
     def accept(self, submission: ParsedSubmission, store: Callable[[str, int], Ref]) -> Outcome:
-        key, document_id = submission.receipt.key, f"doc_{submission.submission.external_id}"
+        receipt, document_id = submission.receipt, f"doc_{submission.submission.external_id}"
         holder = next((name for name, (_, digest) in self.documents.items() if digest == submission.digest), None)
         if holder is not None:
-            return self._store(key, submission.reject_duplicate(document_id, holder))
+            return self._store(receipt, submission.reject_duplicate(document_id, holder))
         sequence = self.documents.get(document_id, (0, ""))[0] + 1
         self.documents[document_id] = (sequence, submission.digest)
-        return self._store(key, submission.accept(document_id, sequence, store(document_id, sequence)))
+        return self._store(receipt, submission.accept(document_id, sequence, store(document_id, sequence)))
 
     def resolve(self, external_id: str) -> str | None:
         return f"doc_{external_id}" if f"doc_{external_id}" in self.documents else None
 
-    def release(self, document_id: str, submission_id: str) -> None:
-        outcome = next(known for known in self.outcomes.values() if known.submission_id == submission_id)
-        sequence, _ = self.documents[document_id]
-        if isinstance(outcome, Acceptance) and outcome.sequence == sequence:
-            self.documents[document_id] = (sequence, "")
+    def release(self, document_id: str, submission_id: str, later: LaterRejection) -> None:
+        outcome = next((known for known in self.outcomes.values() if known.submission_id == submission_id), None)
+        sequence, _ = self.documents.get(document_id, (0, ""))
+        if isinstance(outcome, Acceptance):
+            self.later[submission_id] = later
+            if outcome.sequence == sequence:
+                self.documents[document_id] = (sequence, "")
 
-    def _store(self, key: str, outcome: Outcome) -> Outcome:
-        self.outcomes[key] = outcome
+    def find_submissions(self, external_id: str, limit: int) -> Sequence[SubmissionRecord]:
+        records = [
+            SubmissionRecord(self.outcomes[key], receipt.publisher, self.later.get(receipt.submission_id))
+            for key, receipt in self.receipts.items()
+            if receipt.claimed_id == external_id
+        ]
+        return records[::-1][:limit]
+
+    def _store(self, receipt: Receipt, outcome: Outcome) -> Outcome:
+        self.receipts[receipt.key] = receipt
+        self.outcomes[receipt.key] = outcome
         self.published.append(outcome)
         return outcome
 

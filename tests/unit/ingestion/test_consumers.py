@@ -21,7 +21,7 @@ from services.ingestion.domain import (
     text_digest,
 )
 from services.ingestion.schema import PUBLISHED, SCHEMAS, SUBMITTED
-from services.ingestion.wire import REJECTED, from_outcome, to_external_id, to_receipt, to_submission
+from services.ingestion.wire import REJECTED, from_outcome, to_claimed_id, to_external_id, to_receipt, to_submission
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.envelope import Event
 from tailor.events.topics import load_topics
@@ -336,3 +336,38 @@ def test_the_examples_of_the_documentation_behave_as_described() -> None:
         with pytest.raises(Rejected) as caught:
             to_submission(Event(SUBMITTED, "", event.encode()))
         assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("event", "claimed_id"),
+    [
+        (Event(SUBMITTED, "key-1", b"{broken", {}), "key-1"),
+        (Event(SUBMITTED, "", b"{broken", {"document-id": "memo-7"}), "memo-7"),
+        (json_event({"document_id": "bad-3", "text": 42}), "bad-3"),
+        (Event(SUBMITTED, "", b"[1]", {}), ""),
+        (Event(SUBMITTED, "", b'{"document_id": 7}', {}), ""),
+        (Event(SUBMITTED, "x" * 600, b'{"document_id": "NUL\\u0000"}', {}), ""),
+    ],
+)
+def test_a_malformed_event_is_found_by_whatever_id_it_names(event: Event, claimed_id: str) -> None:
+    assert to_claimed_id(event) == claimed_id
+    intake, catalogue, _ = make_intake()
+    make_handlers(intake, MemoryErasures())[SUBMITTED](event)
+    assert len(catalogue.find_submissions(claimed_id, 10)) == 1
+
+
+def test_a_rejection_by_anonymization_is_part_of_what_a_publisher_sees() -> None:
+    intake, catalogue, _ = make_intake()
+    handlers = make_handlers(intake, MemoryErasures())
+    handlers[SUBMITTED](json_event({"document_id": "memo-7", "text": "A memo."}))
+    (accepted,) = catalogue.published
+    message = documents_pb2.DocumentRejected(
+        document_id=accepted.document_id,
+        submission_id=accepted.submission_id,
+        stage=documents_pb2.STAGE_ANONYMIZATION,
+        reason=documents_pb2.REJECTION_REASON_UNREADABLE,
+        hint="Publish it again.",
+    )
+    handlers[REJECTED](Event(REJECTED, accepted.document_id, message.SerializeToString()))
+    (record,) = catalogue.find_submissions("memo-7", 10)
+    assert record.later is not None and record.later.reason == "UNREADABLE"

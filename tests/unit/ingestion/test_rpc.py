@@ -1,4 +1,4 @@
-"""SubmitDocument."""
+"""SubmitDocument and GetSubmission."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -8,7 +8,7 @@ import pytest
 from services.ingestion.rpc import IngestionServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
-from tailor.errors import InvalidArgument, ResourceExhausted
+from tailor.errors import InvalidArgument, NotFound, ResourceExhausted
 from tailor.rpc.auth import Caller, set_caller
 from tests.unit.ingestion.fakes import make_intake
 
@@ -51,3 +51,43 @@ def test_rejects_invalid_streams() -> None:
             servicer.SubmitDocument(parts, CONTEXT)
     with pytest.raises(ResourceExhausted):
         servicer.SubmitDocument(stream(b"12345", b"67890"), CONTEXT)
+
+
+def submission(servicer: IngestionServicer, external_id: str = "memo-7", key_id: str = "") -> ingestion_pb2.Submission:
+    request = ingestion_pb2.GetSubmissionRequest(external_id=external_id, key_id=key_id)
+    return servicer.GetSubmission(request, CONTEXT).submissions[0]
+
+
+def test_a_publisher_finds_its_document_by_its_own_id() -> None:
+    intake, _, _ = make_intake()
+    servicer = IngestionServicer(intake)
+    accepted = servicer.SubmitDocument(stream(b"# Memo"), CONTEXT)
+    found = submission(servicer)
+    assert (found.submission_id, found.document_id) == (accepted.submission_id, accepted.document_id)
+    assert (found.version, found.rejection_reason) == (1, "")
+    servicer.SubmitDocument(stream(b"# Memo", request_id="r-2"), CONTEXT)
+    assert (submission(servicer).rejection_stage, submission(servicer).rejection_reason) == ("ingestion", "DUPLICATE")
+
+
+def test_a_publisher_sees_only_its_own_submissions_and_an_operator_all() -> None:
+    intake, _, _ = make_intake()
+    servicer = IngestionServicer(intake)
+    servicer.SubmitDocument(stream(b"# Memo"), CONTEXT)
+    set_caller(Caller("key", "ben", "ROLE_ENGINEER", key_id="key_2"))
+    with pytest.raises(NotFound):
+        submission(servicer)
+    set_caller(Caller("key", "olga", "ROLE_OPERATOR", key_id="key_3"))
+    assert submission(servicer).version == 1
+    set_caller(Caller("service", "console"))
+    assert submission(servicer).version == 1
+    assert submission(servicer, key_id="key_1").version == 1
+    with pytest.raises(NotFound):
+        submission(servicer, key_id="key_2")
+
+
+def test_an_unknown_or_invalid_id_is_refused() -> None:
+    servicer = IngestionServicer(make_intake()[0])
+    with pytest.raises(NotFound, match="topic's name"):
+        submission(servicer, "memo-8")
+    with pytest.raises(InvalidArgument):
+        submission(servicer, "")

@@ -115,6 +115,20 @@ def test_a_guard_that_may_be_lost_is_undecided() -> None:
     assert "allows a loss of 0.02" in verdict.reasons[0]
 
 
+def test_the_more_guards_can_refuse_the_more_certain_each_must_be() -> None:
+    names = ("rougeL", "bleu", "terms", "fabrication", "repetition")
+    many = replace(GATE, guards=tuple(GuardMetric(name, 0.0) for name in names))
+    equal = dict(evaluation().metrics) | {name: figures(name, base=gain(0.0, 0.0)) for name in names}
+    lost = evaluation(metrics=equal | {"rougeL": figures("rougeL", base=gain(-0.11, 0.1))})
+    verdict = decide(many, lost)
+    assert verdict.decision is Decision.UNDECIDED
+    assert "which 5 guards together do not make certain (up to +0.021)" in verdict.reasons[0]
+    assert "about 36 rows would decide" in verdict.reasons[0]
+    assert decide(replace(many, guards=many.guards[:1]), lost).decision is Decision.REFUSED
+    certain = evaluation(metrics=equal | {"rougeL": figures("rougeL", base=gain(-0.15, 0.1))})
+    assert decide(many, certain).decision is Decision.REFUSED
+
+
 def test_an_equal_guard_without_a_margin_passes() -> None:
     strict = replace(GATE, guards=(GuardMetric("rougeL", 0.0),))
     assert decide(strict, with_gain("rougeL", base=gain(0.0, 0.0))).decision is Decision.PASSED

@@ -24,6 +24,7 @@ from services.synthetic.corpus import (
     SegmentResult,
     Sketch,
     StoredFile,
+    StoredSegment,
     TextSketch,
 )
 from services.synthetic.domain import (
@@ -429,6 +430,10 @@ class MemoryCorpus(BuildCorpus):
 
     def sides(self, document_ids: Sequence[str]) -> dict[str, bool]:
         return self.repository.sides(self.specialist.name, document_ids)
+
+    def stored_segments(self) -> dict[int, StoredSegment]:
+        mine = ((number, r) for (name, number), r in self.repository.segments.items() if name == self.specialist.name)
+        return {number: StoredSegment(result.inputs, tuple(result.keys)) for number, result in mine}
 
     def segment_result(self, segment: int) -> SegmentResult | None:
         return self.repository.segments.get((self.specialist.name, segment))

@@ -140,6 +140,17 @@ def manual() -> str:
     )
 
 
+FIGURES = "\n".join(
+    [
+        "| Date | Opening | Closing | Volume | Id |",
+        "| --- | --- | --- | --- | --- |",
+        *(
+            f"| 2025-{number // 28 + 1:02d}-{number % 28 + 1:02d} | {number % 7}.50 | {number % 9}.25 | {number * 37} | {number % 5} |"
+            for number in range(140)
+        ),
+    ]
+)
+
 ALL = {
     "report of 200 words": ("en", report("en", 200)),
     "report of 300 words": ("en", report("en", 300)),
@@ -150,6 +161,7 @@ ALL = {
     "mail": ("en", MAIL),
     "minutes": ("en", MINUTES),
     "sheet": ("en", SHEET),
+    "table of figures": ("en", FIGURES),
     "page with only a title": ("en", HTML),
     "hard line breaks": ("en", HARD_BREAKS),
     "note": ("en", NOTE),

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 from kafka.errors import CommitFailedError
+from kafka.structs import MemberState
 
-from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.errors import InvalidArgument, Reason, Unavailable
 from tailor.events.consumer import DEAD_LETTERS, MAX_ATTEMPTS, MAX_DEAD_LETTERS_IN_A_ROW, Consumer, Handler, Rebalances
 from tailor.events.envelope import Event, decode
+from tailor.events.gaps import Gap, reject_gap
 from tailor.events.memory import MemoryProducer
 from tailor.settings import KafkaSettings
 
@@ -110,30 +112,41 @@ def test_a_stop_between_two_attempts_leaves_the_event_uncommitted() -> None:
     assert not _consumer(handler, MemoryProducer()).handle(_event(), stop)
 
 
-def test_an_aborted_join_is_overdue_until_partitions_are_assigned() -> None:
-    rebalances = Rebalances(patience_seconds=0.0)
-    assert rebalances.is_overdue
-    rebalances.on_partitions_assigned([])
-    assert not rebalances.is_overdue
-    rebalances.on_partitions_revoked([])
-    assert rebalances.is_overdue
-    assert not Rebalances().is_overdue
-
-
 class Member:
-    """A client with two partitions whose group refuses the commit of `refused`."""
+    """A client with two partitions whose group refuses the commit of `refused`. Its partitions begin at `oldest`."""
 
     def __init__(self, refused: tuple[TopicPartition, int]) -> None:
         self.refused = refused
         self.sought: dict[TopicPartition, int] = {}
-        self.committed: list[tuple[int, int]] = []
+        self.commits: list[tuple[int, int]] = []
+        self.position: int | None = 10
+        self.first, self.oldest = 10, 0
+        self.paused_partitions: set[TopicPartition] = set()
+        self.polls = 0
 
     def poll(self, timeout_ms: int) -> Mapping[TopicPartition, list[Any]]:
-        """Offsets 10 to 12 of each partition, alternating in time."""
+        """Three offsets of each partition, alternating in time; nothing while they are paused."""
+        self.polls += 1
+        if self.paused_partitions:
+            return {}
         return {
-            TopicPartition(TOPIC, number): [_record(number, offset, 2 * offset + number) for offset in (10, 11, 12)]
+            TopicPartition(TOPIC, number): [
+                _record(number, self.first + step, 2 * (self.first + step) + number) for step in range(3)
+            ]
             for number in (0, 1)
         }
+
+    def group_metadata(self) -> Any:
+        return SimpleNamespace(state=MemberState.STABLE)
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        self.paused_partitions |= set(partitions)
+
+    def paused(self) -> set[TopicPartition]:
+        return set(self.paused_partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        self.paused_partitions -= set(partitions)
 
     def assignment(self) -> set[TopicPartition]:
         return {TopicPartition(TOPIC, number) for number in (0, 1)}
@@ -142,7 +155,13 @@ class Member:
         ((partition, commit),) = offsets.items()
         if (partition, commit.offset) == self.refused:
             raise CommitFailedError
-        self.committed.append((partition.partition, commit.offset))
+        self.commits.append((partition.partition, commit.offset))
+
+    def beginning_offsets(self, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return dict.fromkeys(partitions, self.oldest)
+
+    def committed(self, partition: TopicPartition) -> int | None:
+        return self.position
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.sought[partition] = offset
@@ -156,10 +175,103 @@ def _record(partition: int, offset: int, timestamp: int) -> Any:
 def test_reads_the_rest_of_a_batch_again_after_a_rebalance() -> None:
     handled: list[tuple[int, int]] = []
     member, joined = Member((TopicPartition(TOPIC, 1), 12)), Rebalances()
-    joined.on_partitions_assigned([])
     consumer = _consumer(lambda event: handled.append((event.partition, event.offset)), MemoryProducer())
     with ThreadPoolExecutor(1) as pool:
         consumer.poll_once(member, pool, threading.Event(), joined)
     assert handled == [(0, 10), (1, 10), (0, 11), (1, 11)]
-    assert member.committed == [(0, 11), (1, 11), (0, 12)]
+    assert member.commits == [(0, 11), (1, 11), (0, 12)]
     assert member.sought == {TopicPartition(TOPIC, 0): 12, TopicPartition(TOPIC, 1): 11}
+
+
+def test_a_partition_that_moved_away_is_neither_committed_nor_read_from_an_old_place() -> None:
+    handled: list[tuple[int, int]] = []
+    moved, rebalances = TopicPartition(TOPIC, 1), Rebalances()
+
+    def handler(event: Event) -> None:
+        handled.append((event.partition, event.offset))
+        if event.partition == moved.partition:
+            rebalances.on_partitions_revoked({moved})
+
+    member = Member((TopicPartition(TOPIC, 0), 0))
+    with ThreadPoolExecutor(1) as pool:
+        _consumer(handler, MemoryProducer()).poll_once(member, pool, threading.Event(), rebalances)
+    assert handled == [(0, 10), (1, 10)]
+    assert member.commits == [(0, 11)]
+    assert member.sought == {TopicPartition(TOPIC, 0): 11}
+
+
+def test_a_long_batch_is_interrupted_for_polls_and_goes_on_where_it_was() -> None:
+    handled: list[tuple[int, int]] = []
+    member = Member((TopicPartition(TOPIC, 0), 0))
+    topics: dict[str, Handler] = {TOPIC: lambda event: handled.append((event.partition, event.offset))}
+    consumer = Consumer(
+        KafkaSettings(), service="training", topics=topics, producer=MemoryProducer(), batch_seconds=0.0
+    )
+    with ThreadPoolExecutor(1) as pool:
+        consumer.poll_once(member, pool, threading.Event(), Rebalances())
+    assert handled == [(0, 10), (1, 10), (0, 11), (1, 11), (0, 12), (1, 12)]
+    assert member.polls > 1
+    assert member.sought == {} and not member.paused_partitions
+
+
+def _poll(consumer: Consumer, member: Member, rebalances: Rebalances | None = None) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        consumer.poll_once(member, pool, threading.Event(), rebalances or Rebalances())
+
+
+def _expired(producer: MemoryProducer) -> list[tuple[str, int, int, int]]:
+    letters: list[Any] = producer.messages(DEAD_LETTERS)
+    return sorted((letter.reason, letter.partition, letter.offset, letter.count) for letter in letters)
+
+
+def test_events_that_expired_before_they_were_read_are_counted_and_stated_once() -> None:
+    producer, member = MemoryProducer(), Member((TopicPartition(TOPIC, 1), -1))
+    member.position, member.oldest = 4, 10
+    consumer = _consumer(lambda event: None, producer)
+    _poll(consumer, member)
+    _poll(consumer, member)
+    assert _expired(producer) == [("EVENT_EXPIRED", 0, 4, 6), ("EVENT_EXPIRED", 1, 4, 6)]
+    assert sorted(member.commits[:2]) == [(0, 10), (1, 10)]
+
+
+def test_events_that_expire_while_the_consumer_is_busy_are_stated_too() -> None:
+    producer, member = MemoryProducer(), Member((TopicPartition(TOPIC, 1), -1))
+    consumer = _consumer(lambda event: None, producer)
+    _poll(consumer, member)
+    assert _expired(producer) == []
+    member.first, member.oldest = 20, 18
+    _poll(consumer, member)
+    assert _expired(producer) == [("EVENT_EXPIRED", 0, 13, 5), ("EVENT_EXPIRED", 1, 13, 5)]
+
+
+def test_a_new_group_and_offsets_that_compaction_took_are_no_gap() -> None:
+    producer, member = MemoryProducer(), Member((TopicPartition(TOPIC, 1), -1))
+    member.position, member.oldest = None, 10
+    consumer = _consumer(lambda event: None, producer)
+    _poll(consumer, member)
+    member.first = 50
+    _poll(consumer, member)
+    assert _expired(producer) == []
+
+
+def test_what_another_member_handled_meanwhile_is_no_gap() -> None:
+    producer, member, rebalances = MemoryProducer(), Member((TopicPartition(TOPIC, 1), -1)), Rebalances()
+    consumer = _consumer(lambda event: None, producer)
+    _poll(consumer, member, rebalances)
+    rebalances.on_partitions_revoked(member.assignment())
+    member.first = member.position = member.oldest = 30
+    _poll(consumer, member, rebalances)
+    assert _expired(producer) == []
+
+
+def test_a_gap_in_topics_of_documents_is_one_rejection_that_stands_for_all_of_them() -> None:
+    producer = MemoryProducer()
+    state = reject_gap(producer, "ingestion", documents_pb2.STAGE_INGESTION, ["document.submitted.v1"])
+    for gap in (Gap("document.submitted.v1", 2, 5, 12), Gap("document.submitted.v1", 2, 5, 12), Gap(TOPIC, 0, 1, 2)):
+        state(gap)
+    (rejected,) = producer.messages("document.rejected.v1")
+    assert isinstance(rejected, documents_pb2.DocumentRejected)
+    assert rejected.reason == documents_pb2.REJECTION_REASON_EXPIRED
+    assert (rejected.expired.partition, rejected.expired.first_offset, rejected.expired.count) == (2, 5, 7)
+    assert "offsets 5 to 11" in rejected.hint
+    assert _expired(producer) == [("EVENT_EXPIRED", 0, 1, 1)]

@@ -1,5 +1,8 @@
 """Knowing erased documents, and confirming that they were forgotten."""
 
+import threading
+import time
+
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.envelope import Event
 from tailor.events.erased import ERASED, FORGOTTEN, Erased, ErasedDocuments, Forgotten, forgetting
@@ -23,6 +26,20 @@ def test_a_document_is_erased_until_its_erasure_is_lifted() -> None:
     assert "doc_1" in documents and "doc_2" not in documents
     documents.apply(erased("doc_1", lifted=True))
     assert "doc_1" not in documents
+
+
+def test_a_lift_that_is_on_its_way_is_waited_for_and_an_erased_document_only_once() -> None:
+    documents = ErasedDocuments(patience_seconds=20.0)
+    documents.apply(erased("doc_1"))
+    late = threading.Timer(0.2, documents.apply, [erased("doc_1", lifted=True)])
+    late.start()
+    assert "doc_1" not in documents
+    late.join()
+    patient = ErasedDocuments(patience_seconds=0.3)
+    patient.apply(erased("doc_2"))
+    started = time.monotonic()
+    assert "doc_2" in patient and "doc_2" in patient
+    assert 0.3 <= time.monotonic() - started < 0.6
 
 
 def test_a_service_forgets_and_confirms_with_counts_even_twice() -> None:

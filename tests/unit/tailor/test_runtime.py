@@ -86,3 +86,16 @@ def test_a_failing_thread_ends_the_process_with_an_error_but_a_stopped_one_does_
     runtime.spawn("work", raise_(error))
     assert runtime.stop.wait(5)
     assert runtime.run_until_stopped() == status
+
+
+def test_a_part_that_waits_makes_the_process_not_ready_but_keeps_it_serving() -> None:
+    runtime = Runtime("test")
+    runtime.ready()
+    runtime.faults.notice("topic x", Unavailable(Reason.MISSPELT_TOPIC, "Nobody reads it."))
+    assert runtime.status()["ready"]
+    runtime.faults.report("kafka", Unavailable(Reason.KAFKA_UNAVAILABLE, "The broker is away."))
+    status = runtime.status()
+    assert status["serving"] and not status["ready"]
+    assert status["waiting_for"] == "kafka: KAFKA_UNAVAILABLE. The broker is away."
+    runtime.faults.clear("kafka")
+    assert runtime.status()["ready"]

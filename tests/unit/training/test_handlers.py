@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from services.training import handlers, reporting
+from services.training.consumers import SPECIALISTS, Consumers
 from services.training.domain import DATASET_ERASED, Failure, LogLine, Run, RunState
 from services.training.ports import WatchCursor
+from tailor.api.events.v1 import models_pb2
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
+from tailor.events.envelope import Event
 from tests.unit.training.fakes import RATES, START, House, built, progress, trained, wanted
 
 
@@ -240,3 +243,23 @@ def test_the_runs_of_a_deleted_specialist_are_cancelled_and_no_others(house: Hou
         handlers.cancel_runs_of(house.runs, run.key.specialist, run.create_time, house.now())
     assert house.only_run().state is RunState.CANCELLED
     assert house.runs.published == [("run.failed.v1", "CANCELLED")]
+
+
+def test_a_run_of_a_deleted_specialist_is_neither_made_nor_resumed_until_it_is_created_again(house: House) -> None:
+    run_id = queue_run(house).run_id
+    consumers = Consumers(house.ports)
+    consumers.on_specialist(specialist_event(deleted=True))
+    assert house.only_run().state is RunState.CANCELLED
+    for request in (wanted(), wanted(recipe="lora")):
+        with pytest.raises(FailedPrecondition) as refused:
+            handlers.create_run(house.ports, request)
+        assert refused.value.reason == "SPECIALIST_DELETED"
+    consumers.on_specialist(specialist_event(deleted=False))
+    assert handlers.create_run(house.ports, wanted()).run_id == run_id
+    assert house.only_run().state is RunState.QUEUED
+
+
+def specialist_event(*, deleted: bool) -> Event:
+    message = models_pb2.SpecialistChanged(name="reports", deleted=deleted)
+    message.update_time.FromDatetime(START + timedelta(days=1))
+    return Event(SPECIALISTS, "reports", message.SerializeToString())

@@ -9,7 +9,7 @@ from services.anonymization.recognise.tokens import Token, is_heading, is_space,
 
 CLIENT = "CLIENT"
 LONGEST = 6
-JOINING = ("du", "de", "des", "la", "und", "et", "l", "d", "y", "für")
+JOINING = ("and", "du", "de", "des", "la", "und", "et", "l", "d", "y", "für")
 # The end of `Inc.` and `Sp. z o.o.`
 DOTTED = re.compile(
     r"\.? z o\.o\.|(?<=Inc)\.|(?<=Corp)\.|(?<=Co)\.|(?<=\.\w)\.|,? & Co\.?(?: (?:KGaA|KG|OHG))?|(?<= e\.V)\."
@@ -43,7 +43,9 @@ class OrganisationRecogniser:
         return findings
 
     def _by_form(self, tokens: Sequence[Token], index: int) -> tuple[int, int, float] | None:
-        if tokens[index].text not in self._forms or not (is_space(tokens[index].gap) or tokens[index].gap == ", "):
+        if tokens[index].text not in self._forms or not (
+            is_space(tokens[index].gap) or tokens[index].gap in (", ", ") ")
+        ):
             return None
         last = index
         if tokens[index].text == "Sp" and not (index + 2 < len(tokens) and tokens[index + 1].text == "z"):
@@ -148,6 +150,12 @@ class OrganisationRecogniser:
             return None
         first = self._back(tokens, index)
         last = index
+        words = [token.bare for token in tokens[first : index + 1] if token.is_capitalised]
+        if not any(
+            self._lexicon.has("kinds_last", word) or self._lexicon.is_surname(word) or not self._lexicon.is_plain(word)
+            for word in words
+        ):
+            return None
         while (
             last + 1 < len(tokens)
             and tokens[last].bare == tokens[last].text
@@ -178,7 +186,11 @@ class OrganisationRecogniser:
         for place in range(index - 1, max(-1, index - 1 - LONGEST), -1):
             token, gap = tokens[place], tokens[place + 1].gap
             legal = place == index - 1 and gap == ", " and tokens[index].text in self._forms
-            if not (is_space(gap) or legal or gap in (" & ", " + ") or gap.endswith("'")):
+            # `Breweries (Holdings) Limited`
+            inserted = tokens[index].text in self._forms and (
+                (gap == ") " and place == index - 1) or (gap == " (" and place == index - 2)
+            )
+            if not (is_space(gap) or legal or inserted or gap in (" & ", " + ", "' ", "’ ") or gap.endswith("'")):
                 break
             if token.is_capitalised and not self._lexicon.has("never", token.bare):
                 first = place
@@ -192,6 +204,10 @@ class OrganisationRecogniser:
         """True for `de` within a name, and for the `of` after a kind, as in `University of Leeds`."""
         if tokens[place].text == "of":
             return place > 0 and self._lexicon.has("kinds_last", tokens[place - 1].bare)
+        if tokens[place].text == "and":
+            # `Securities and Exchange Commission`, not `Smith and the Commission`
+            before = tokens[place - 1] if place else None
+            return before is not None and before.is_capitalised and self._lexicon.is_plain(before.bare)
         return tokens[place].text in JOINING
 
     def _is_own(self, tokens: Sequence[Token], first: int, index: int) -> bool:

@@ -9,6 +9,8 @@ from services.anonymization.recognise.tokens import Token, is_heading, is_space,
 
 PERSON = "PERSON"
 LONGEST = 5
+SHORTEST_UNKNOWN = 4
+UNKNOWN_SCORE = 0.32
 NOT_FAMILY = ("place_nouns", "kinds_last", "kinds_first", "products")
 ORDINAL = re.compile(r",? (?:Jr|Sr|II|III|IV)\b\.?")
 
@@ -50,7 +52,7 @@ class PersonRecogniser:
             return self._after_initial(tokens, index)
         name = self._by_given(tokens, index) or self._by_comma(tokens, index)
         if name is None and not heading:
-            name = self._by_strangeness(tokens, index) or self._single(tokens, index)
+            name = self._by_strangeness(tokens, index) or self._single(tokens, index) or self._by_unknown(tokens, index)
         return name
 
     def _after_title(self, tokens: Sequence[Token], index: int) -> tuple[int, float, int] | None:
@@ -164,6 +166,30 @@ class PersonRecogniser:
         unfit = self._lexicon.has("products", token.bare) or self._lexicon.capitalises_nouns
         return (index, 0.35, index) if strange and not unfit and not self._is_after_place(tokens, index) else None
 
+    def _by_unknown(self, tokens: Sequence[Token], index: int) -> tuple[int, float, int] | None:
+        """A capitalised word of a sentence that is in no list and no dictionary: most often a surname. The least certain of all rules."""
+        token = tokens[index]
+        following = tokens[index + 1] if index + 1 < len(tokens) else None
+        word = token.bare
+        if self._lexicon.capitalises_nouns or len(word) < SHORTEST_UNKNOWN or not word.isalpha() or word.isupper():
+            return None
+        lists = (*NOT_FAMILY, "streets", "buildings", "places", "person_labels", "titles", "companies", "kinds_of")
+        if not self._is_part(token) or self._lexicon.has_any(lists, word) or self._lexicon.is_plain(word):
+            return None
+        if not word[1:].islower() or self._is_after_place(tokens, index) or following is None:
+            return None
+        # In a sentence: small letters follow, and the word is not one of several capitalised ones.
+        if not following.text[0].islower() or not (is_space(following.gap) or following.gap in (", ", "'s ")):
+            return None
+        if (
+            index
+            and is_space(token.gap)
+            and tokens[index - 1].is_capitalised
+            and not starts_sentence(tokens, index - 1)
+        ):
+            return None
+        return (index, UNKNOWN_SCORE, index)
+
     def _is_spoken_of(self, tokens: Sequence[Token], index: int) -> bool:
         """True after a greeting and before a verb whose subject is a person."""
         if index and is_space(tokens[index].gap) and self._lexicon.has("before_name", tokens[index - 1].text):
@@ -177,7 +203,20 @@ class PersonRecogniser:
         )
 
     def _is_after_place(self, tokens: Sequence[Token], index: int) -> bool:
-        return index > 0 and tokens[index - 1].text.lower() in ("in", "at", "near", "im", "nach", "the")
+        return index > 0 and tokens[index - 1].text.lower() in (
+            "in",
+            "at",
+            "near",
+            "im",
+            "nach",
+            "the",
+            "from",
+            "to",
+            "of",
+            "via",
+            "around",
+            "outside",
+        )
 
     def _run(self, tokens: Sequence[Token], first: int, titled: bool = False) -> int | None:
         """The last token of the run of name-like words that begins at `first`, or None."""
@@ -198,6 +237,9 @@ class PersonRecogniser:
             joined = is_space(token.gap) or (tokens[place - 1].is_initial and token.gap in (". ", "."))
             quoted = token.gap in (" “", ' "', " ‘", "” ", '" ', "’ ") and self._lexicon.given(token.bare) is not None
             particle = self._lexicon.has("particles", token.text)
+            # `ROSALIND THORNYCROFT Claimant`
+            if len(tokens[first].text) > 1 and tokens[first].text.isupper() and not (particle or token.text.isupper()):
+                return
             if self._is_noun_after_article(tokens[place - 1], token):
                 return
             joined = joined or quoted or tokens[place - 1].gap in (" “", ' "', " ‘")

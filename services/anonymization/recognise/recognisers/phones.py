@@ -24,6 +24,21 @@ LABELLED = re.compile(
     + NO_WORD
     + EXTENSION
 )
+# A number without a country code, between 7 and 12 digits in groups, by the words around it.
+LOCAL = r"\(?\d{2,5}\)?(?:[ .–-]{0,2}\(?\d{1,8}\)?){1,5}(?:[ ]?x\d{1,5})?(?![\w-])"
+BEFORE = re.compile(
+    r"(?i:\b(?:call(?:ed|ing)?(?: (?:me|us|him|her|them|back))?|phone[ds]?|tel|telephone|mobile|cell|fax|ring|reach"
+    r"(?:ed)?(?: (?:me|us|him|her))?|text|contact(?: (?:me|us|him|her))?"
+    r"|messages?|whatsapp|registered|numbers?|answering)(?: (?:on|at|to|is|via|no\.?|number))?[:\s]{1,3})(?P<number>"
+    + LOCAL
+    + ")"
+)
+AFTER = re.compile(
+    r"(?<![\w.,/-])(?P<number>"
+    + LOCAL
+    + r")(?=[ ]?[-–(]?[ ]?\(?(?i:office|fax|mobile|cell|home|work|desk|phone|tel|direct)\b)"
+)
+MIN_LOCAL_DIGITS, MAX_LOCAL_DIGITS = 7, 13
 DATE_LIKE = re.compile(r"\d{1,2}([./-])\d{1,2}\1\d{2,4}(?!\d)")
 
 
@@ -47,6 +62,12 @@ class PhoneRecogniser:
             for match in NATIONAL.finditer(text)
             if not DATE_LIKE.match(match[0]) and self._is_valid(match[0])
         ]
+        findings += [
+            Finding(match.start("number"), match.end("number"), PHONE, 0.8)
+            for form in (BEFORE, AFTER)
+            for match in form.finditer(text)
+            if _is_local(match["number"])
+        ]
         return findings + [
             Finding(match.start("number"), match.end(), PHONE, 0.85) for match in LABELLED.finditer(text)
         ]
@@ -62,3 +83,9 @@ class PhoneRecogniser:
             if shaped or phonenumbers.is_valid_number(number):
                 return True
         return False
+
+
+def _is_local(value: str) -> bool:
+    """True for a number of the length of a phone number that is not a date or an amount of years."""
+    count = sum(map(str.isdigit, value.split("x", maxsplit=1)[0]))
+    return MIN_LOCAL_DIGITS <= count <= MAX_LOCAL_DIGITS and not DATE_LIKE.fullmatch(value)

@@ -1,5 +1,6 @@
 """Keys, passwords, connection strings and user names, and links that contain a person or a token."""
 
+import base64
 import re
 
 from services.anonymization.domain import Finding
@@ -53,6 +54,20 @@ PLACEHOLDER = re.compile(
 )
 
 
+# Mail addresses and numbers in disguise.
+BASE64 = re.compile(r"(?<![\w+/=])(?:[A-Za-z0-9+/]{4}){4,200}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?(?![\w+/=])")
+PERCENT = re.compile(r"[\w.+-]{1,64}%40[\w-]+(?:\.[\w-]+)+")
+SPELLED_MAIL = re.compile(
+    r"(?<![\w.])[\w.+-]{2,64}(?: (?:AT|at) | ?[\[({]at[\])}] ?)[\w-]{2,63}(?:(?: (?:DOT|dot) | ?[\[({]dot[\])}] ?)[\w-]{2,63}){1,3}(?!\w)"
+)
+DIGIT_WORD = (
+    r"(?:zero|oh|o|one|two|three|four|five|six|seven|eight|nine|double|triple|null|eins|zwei|zwo|drei|vier|fünf"
+    r"|sechs|sieben|acht|neun)"
+)
+SPELLED_NUMBER = re.compile(rf"(?i:(?<!\w){DIGIT_WORD}(?:[ ,-]{{1,2}}{DIGIT_WORD}){{6,15}}(?!\w))")
+SPACED_DIGITS = re.compile(r"(?<![\d.,] )(?<![\w.,])\+?\d(?: \d){8,15}(?! ?\d)(?!\w)")
+
+
 class SecretRecogniser:
     """Finds secrets, user names and personal links in a paragraph."""
 
@@ -71,11 +86,32 @@ class SecretRecogniser:
             for match in URL.finditer(text)
             if PERSONAL_URL.search(match[0])
         ]
+        findings += [
+            Finding(match.start(), match.end(), SECRET, 0.99)
+            for match in BASE64.finditer(text)
+            if _hides_mail(match[0])
+        ]
+        for form, kind, score in (
+            (PERCENT, SECRET, 0.99),
+            (SPELLED_MAIL, "EMAIL_ADDRESS", 0.99),
+            (SPELLED_NUMBER, SECRET, 0.9),
+            (SPACED_DIGITS, "PHONE_NUMBER", 0.9),
+        ):
+            findings += [Finding(match.start(), match.end(), kind, score) for match in form.finditer(text)]
         for form in (USER, HANDLE, LOGGED):
             findings += [
                 Finding(match.start("value"), match.end("value"), "USERNAME", 0.9) for match in form.finditer(text)
             ]
         return findings
+
+
+def _hides_mail(value: str) -> bool:
+    """True if the value is a mail address, or text with one, in base64."""
+    try:
+        plain = base64.b64decode(value, validate=True).decode("utf-8")
+    except ValueError:
+        return False
+    return plain.isprintable() and re.search(r"[\w.+-]@[\w-]+\.\w", plain) is not None
 
 
 def _is_secret(match: re.Match[str]) -> bool:

@@ -328,8 +328,8 @@ class GroupComparison(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
-    FIRST_MEAN_FIELD_NUMBER: _builtins.int
-    SECOND_MEAN_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
     GAIN_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """The task; empty for all."""
@@ -337,13 +337,17 @@ class GroupComparison(_message.Message):
     """The language; empty for all."""
     rows: _builtins.int
     """Rows of the group that both were measured on."""
-    first_mean: _builtins.float
-    """Mean value of the first model over the rows."""
-    second_mean: _builtins.float
-    """Mean value of the second model over the rows."""
+    @_builtins.property
+    def first(self) -> _models_pb2.Estimate:
+        """Mean value of the first model over the rows, with its interval; not finite with one document."""
+
+    @_builtins.property
+    def second(self) -> _models_pb2.Estimate:
+        """Mean value of the second model over the rows, with its interval."""
+
     @_builtins.property
     def gain(self) -> _models_pb2.Estimate:
-        """Paired mean gain of the second model over the first with its interval; not finite with one document."""
+        """Paired mean gain of the second model over the first, with its interval."""
 
     def __init__(
         self,
@@ -351,13 +355,13 @@ class GroupComparison(_message.Message):
         task: _builtins.str = ...,
         language: _builtins.str = ...,
         rows: _builtins.int = ...,
-        first_mean: _builtins.float = ...,
-        second_mean: _builtins.float = ...,
+        first: _models_pb2.Estimate | None = ...,
+        second: _models_pb2.Estimate | None = ...,
         gain: _models_pb2.Estimate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gain", b"gain"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "gain", b"gain", "second", b"second"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_mean", b"first_mean", "gain", b"gain", "language", b"language", "rows", b"rows", "second_mean", b"second_mean", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "gain", b"gain", "language", b"language", "rows", b"rows", "second", b"second", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -79,6 +79,8 @@ class _RejectionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rejec
     """The referenced file does not exist, or its host did not answer after several attempts."""
     REJECTION_REASON_UNKNOWN_DOCUMENT: _RejectionReason.ValueType  # 13
     """A tombstone names a document that was never published."""
+    REJECTION_REASON_EXPIRED: _RejectionReason.ValueType  # 18
+    """The events expired before the service read them. The documents are to be published again; `expired` says where they were."""
     REJECTION_REASON_ERASED: _RejectionReason.ValueType  # 30
     """The document is erased. It can be published again after the erasure is lifted."""
 
@@ -113,6 +115,8 @@ REJECTION_REASON_UNREACHABLE: RejectionReason.ValueType  # 12
 """The referenced file does not exist, or its host did not answer after several attempts."""
 REJECTION_REASON_UNKNOWN_DOCUMENT: RejectionReason.ValueType  # 13
 """A tombstone names a document that was never published."""
+REJECTION_REASON_EXPIRED: RejectionReason.ValueType  # 18
+"""The events expired before the service read them. The documents are to be published again; `expired` says where they were."""
 REJECTION_REASON_ERASED: RejectionReason.ValueType  # 30
 """The document is erased. It can be published again after the erasure is lifted."""
 Global___RejectionReason: _TypeAlias = RejectionReason  # noqa: Y015
@@ -296,6 +300,40 @@ class DocumentAnonymized(_message.Message):
 Global___DocumentAnonymized: _TypeAlias = DocumentAnonymized  # noqa: Y015
 
 @_typing.final
+class ExpiredEvents(_message.Message):
+    """ExpiredEvents is a range of events that expired before they were read. Nobody knows any more which documents they were."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    FIRST_OFFSET_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    """Topic of the events."""
+    partition: _builtins.int
+    """Partition of the events."""
+    first_offset: _builtins.int
+    """Offset of the first event."""
+    count: _builtins.int
+    """Number of offsets in the range."""
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        first_offset: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first_offset", b"first_offset", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpiredEvents: _TypeAlias = ExpiredEvents  # noqa: Y015
+
+@_typing.final
 class DocumentRejected(_message.Message):
     """DocumentRejected: a document goes no further."""
 
@@ -310,6 +348,7 @@ class DocumentRejected(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """Opaque id of the document. A malformed submission gets a separate id."""
     submission_id: _builtins.str
@@ -332,6 +371,10 @@ class DocumentRejected(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the document was stopped."""
 
+    @_builtins.property
+    def expired(self) -> Global___ExpiredEvents:
+        """For EXPIRED: the events that it stands for; the ids of document and submission are made for them."""
+
     def __init__(
         self,
         *,
@@ -344,10 +387,11 @@ class DocumentRejected(_message.Message):
         labels: _common_pb2.Labels | None = ...,
         format: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        expired: Global___ExpiredEvents | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "labels", b"labels"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expired", b"expired", "labels", b"labels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document_id", b"document_id", "duplicate_of", b"duplicate_of", "format", b"format", "hint", b"hint", "labels", b"labels", "reason", b"reason", "stage", b"stage", "submission_id", b"submission_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document_id", b"document_id", "duplicate_of", b"duplicate_of", "expired", b"expired", "format", b"format", "hint", b"hint", "labels", b"labels", "reason", b"reason", "stage", b"stage", "submission_id", b"submission_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

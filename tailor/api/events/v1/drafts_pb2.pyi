@@ -204,6 +204,7 @@ class EventDeadLettered(_message.Message):
     CONSUMER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Topic of the event."""
     partition: _builtins.int
@@ -214,6 +215,8 @@ class EventDeadLettered(_message.Message):
     """Service that could not handle it."""
     reason: _builtins.str
     """UPPER_SNAKE reason."""
+    count: _builtins.int
+    """For EXPIRED: the number of offsets from `offset` on that it stands for. Otherwise 0."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was dead-lettered."""
@@ -227,10 +230,11 @@ class EventDeadLettered(_message.Message):
         consumer: _builtins.str = ...,
         reason: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "create_time", b"create_time", "offset", b"offset", "partition", b"partition", "reason", b"reason", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "count", b"count", "create_time", b"create_time", "offset", b"offset", "partition", b"partition", "reason", b"reason", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

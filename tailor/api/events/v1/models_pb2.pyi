@@ -69,6 +69,34 @@ ADAPTER_KIND_REWARD: AdapterKind.ValueType  # 2
 """Scores answers; never serves."""
 Global___AdapterKind: _TypeAlias = AdapterKind  # noqa: Y015
 
+class _GoalState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GoalStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GoalState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GOAL_STATE_UNSPECIFIED: _GoalState.ValueType  # 0
+    """Not set."""
+    GOAL_STATE_REACHED: _GoalState.ValueType  # 1
+    """The whole interval reaches the goal."""
+    GOAL_STATE_MISSED: _GoalState.ValueType  # 2
+    """The whole interval misses the goal."""
+    GOAL_STATE_OPEN: _GoalState.ValueType  # 3
+    """The goal is within the interval."""
+
+class GoalState(_GoalState, metaclass=_GoalStateEnumTypeWrapper):
+    """GoalState says whether a goal is reached."""
+
+GOAL_STATE_UNSPECIFIED: GoalState.ValueType  # 0
+"""Not set."""
+GOAL_STATE_REACHED: GoalState.ValueType  # 1
+"""The whole interval reaches the goal."""
+GOAL_STATE_MISSED: GoalState.ValueType  # 2
+"""The whole interval misses the goal."""
+GOAL_STATE_OPEN: GoalState.ValueType  # 3
+"""The goal is within the interval."""
+Global___GoalState: _TypeAlias = GoalState  # noqa: Y015
+
 class _OnErasure:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -669,6 +697,78 @@ class ModelCost(_message.Message):
 Global___ModelCost: _TypeAlias = ModelCost  # noqa: Y015
 
 @_typing.final
+class MetricDefinitions(_message.Message):
+    """MetricDefinitions are the metrics and the gate of a specialist as they were frozen when it was first evaluated by them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    FREEZE_TIME_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Revision of the specialist's definition that set them."""
+    digest: _builtins.str
+    """SHA-256 of the metrics and the gate."""
+    @_builtins.property
+    def freeze_time(self) -> _timestamp_pb2.Timestamp:
+        """When they were frozen."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        freeze_time: _timestamp_pb2.Timestamp | None = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["freeze_time", b"freeze_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "freeze_time", b"freeze_time", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetricDefinitions: _TypeAlias = MetricDefinitions  # noqa: Y015
+
+@_typing.final
+class Goal(_message.Message):
+    """Goal is a value or a gain that a specialist wants of a metric, and what was measured."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    GOAL_FIELD_NUMBER: _builtins.int
+    IS_GAIN_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """Name of the metric."""
+    goal: _builtins.float
+    """The wanted value, or the wanted gain over the base, in the metric's unit."""
+    is_gain: _builtins.bool
+    """True if the goal is a gain over the base."""
+    state: Global___GoalState.ValueType
+    """Whether it is reached."""
+    @_builtins.property
+    def estimate(self) -> Global___Estimate:
+        """What was measured."""
+
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        goal: _builtins.float = ...,
+        is_gain: _builtins.bool = ...,
+        estimate: Global___Estimate | None = ...,
+        state: Global___GoalState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "goal", b"goal", "is_gain", b"is_gain", "metric", b"metric", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Goal: _TypeAlias = Goal  # noqa: Y015
+
+@_typing.final
 class AdapterEvaluated(_message.Message):
     """AdapterEvaluated: a candidate was evaluated."""
 
@@ -710,6 +810,9 @@ class AdapterEvaluated(_message.Message):
     SPECIALIST_REVISION_FIELD_NUMBER: _builtins.int
     NOT_MEASURED_FIELD_NUMBER: _builtins.int
     HELD_OUT_ROWS_FIELD_NUMBER: _builtins.int
+    ROWS_TOO_LONG_FIELD_NUMBER: _builtins.int
+    DEFINITIONS_FIELD_NUMBER: _builtins.int
+    GOALS_FIELD_NUMBER: _builtins.int
     evaluation_id: _builtins.str
     """Id of the evaluation."""
     adapter_digest: _builtins.str
@@ -728,6 +831,8 @@ class AdapterEvaluated(_message.Message):
     """Revision of the specialist's definition whose metrics and gate were measured."""
     held_out_rows: _builtins.int
     """Held-out rows of the datasets, of which `rows` were evaluated."""
+    rows_too_long: _builtins.int
+    """Chosen held-out rows that were left out, because they do not fit the context that inference serves."""
     @_builtins.property
     def report(self) -> _common_pb2.ObjectRef:
         """The report (JSON; Markdown and plots next to it) in the reports bucket."""
@@ -756,6 +861,16 @@ class AdapterEvaluated(_message.Message):
     def not_measured(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Metrics, suites and models that were not measured, with the reason, by name."""
 
+    @_builtins.property
+    def definitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricDefinitions]:
+        """Metrics and gates by which the specialist was evaluated, the oldest first, and last the one of this evaluation. Figures of different
+        ones cannot be compared.
+        """
+
+    @_builtins.property
+    def goals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Goal]:
+        """The specialist's goals, in the order of its metrics."""
+
     def __init__(
         self,
         *,
@@ -775,10 +890,13 @@ class AdapterEvaluated(_message.Message):
         specialist_revision: _builtins.int = ...,
         not_measured: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         held_out_rows: _builtins.int = ...,
+        rows_too_long: _builtins.int = ...,
+        definitions: _abc.Iterable[Global___MetricDefinitions] | None = ...,
+        goals: _abc.Iterable[Global___Goal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document_scores", b"document_scores", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "costs", b"costs", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "document_scores", b"document_scores", "evaluation_id", b"evaluation_id", "held_out_rows", b"held_out_rows", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "metrics", b"metrics", "not_measured", b"not_measured", "report", b"report", "rows", b"rows", "specialist", b"specialist", "specialist_revision", b"specialist_revision", "suites", b"suites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "costs", b"costs", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "definitions", b"definitions", "document_scores", b"document_scores", "evaluation_id", b"evaluation_id", "goals", b"goals", "held_out_rows", b"held_out_rows", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "metrics", b"metrics", "not_measured", b"not_measured", "report", b"report", "rows", b"rows", "rows_too_long", b"rows_too_long", "specialist", b"specialist", "specialist_revision", b"specialist_revision", "suites", b"suites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

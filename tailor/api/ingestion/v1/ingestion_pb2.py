@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tailor/api/ingestion/v1/ingestion.proto\x12\x17tailor.api.ingestion.v1\x1a!tailor/api/common/v1/common.proto\"\xb6\x01\n\x0e\x44ocumentHeader\x12\x13\n\x0b\x65xternal_id\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12(\n\x04kind\x18\x03 \x01(\x0e\x32\x1a.tailor.api.common.v1.Kind\x12,\n\x06labels\x18\x04 \x01(\x0b\x32\x1c.tailor.api.common.v1.Labels\x12\x10\n\x08\x64raft_id\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"k\n\x15SubmitDocumentRequest\x12\x39\n\x06header\x18\x01 \x01(\x0b\x32\'.tailor.api.ingestion.v1.DocumentHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"^\n\x16SubmitDocumentResponse\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x15\n\rsubmission_id\x18\x02 \x01(\t\x12\x18\n\x10rejection_reason\x18\x03 \x01(\t2\x91\x01\n\x10IngestionService\x12}\n\x0eSubmitDocument\x12..tailor.api.ingestion.v1.SubmitDocumentRequest\x1a/.tailor.api.ingestion.v1.SubmitDocumentResponse\"\x08\x8a\xb5\x18\x04\n\x02\x03\x04(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tailor/api/ingestion/v1/ingestion.proto\x12\x17tailor.api.ingestion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"\xb6\x01\n\x0e\x44ocumentHeader\x12\x13\n\x0b\x65xternal_id\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12(\n\x04kind\x18\x03 \x01(\x0e\x32\x1a.tailor.api.common.v1.Kind\x12,\n\x06labels\x18\x04 \x01(\x0b\x32\x1c.tailor.api.common.v1.Labels\x12\x10\n\x08\x64raft_id\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"k\n\x15SubmitDocumentRequest\x12\x39\n\x06header\x18\x01 \x01(\x0b\x32\'.tailor.api.ingestion.v1.DocumentHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"^\n\x16SubmitDocumentResponse\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x15\n\rsubmission_id\x18\x02 \x01(\t\x12\x18\n\x10rejection_reason\x18\x03 \x01(\t\";\n\x14GetSubmissionRequest\x12\x13\n\x0b\x65xternal_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\"Q\n\x15GetSubmissionResponse\x12\x38\n\x0bsubmissions\x18\x01 \x03(\x0b\x32#.tailor.api.ingestion.v1.Submission\"\x8f\x02\n\nSubmission\x12\x15\n\rsubmission_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x17\n\x0frejection_stage\x18\x04 \x01(\t\x12\x18\n\x10rejection_reason\x18\x05 \x01(\t\x12\x0c\n\x04hint\x18\x06 \x01(\t\x12\x14\n\x0c\x64uplicate_of\x18\x07 \x01(\t\x12,\n\x06labels\x18\x08 \x01(\x0b\x32\x1c.tailor.api.common.v1.Labels\x12\x0e\n\x06\x66ormat\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x95\x02\n\x10IngestionService\x12}\n\x0eSubmitDocument\x12..tailor.api.ingestion.v1.SubmitDocumentRequest\x1a/.tailor.api.ingestion.v1.SubmitDocumentResponse\"\x08\x8a\xb5\x18\x04\n\x02\x03\x04(\x01\x12\x81\x01\n\rGetSubmission\x12-.tailor.api.ingestion.v1.GetSubmissionRequest\x1a..tailor.api.ingestion.v1.GetSubmissionResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,12 +35,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INGESTIONSERVICE'].methods_by_name['SubmitDocument']._loaded_options = None
   _globals['_INGESTIONSERVICE'].methods_by_name['SubmitDocument']._serialized_options = b'\212\265\030\004\n\002\003\004'
-  _globals['_DOCUMENTHEADER']._serialized_start=104
-  _globals['_DOCUMENTHEADER']._serialized_end=286
-  _globals['_SUBMITDOCUMENTREQUEST']._serialized_start=288
-  _globals['_SUBMITDOCUMENTREQUEST']._serialized_end=395
-  _globals['_SUBMITDOCUMENTRESPONSE']._serialized_start=397
-  _globals['_SUBMITDOCUMENTRESPONSE']._serialized_end=491
-  _globals['_INGESTIONSERVICE']._serialized_start=494
-  _globals['_INGESTIONSERVICE']._serialized_end=639
+  _globals['_INGESTIONSERVICE'].methods_by_name['GetSubmission']._loaded_options = None
+  _globals['_INGESTIONSERVICE'].methods_by_name['GetSubmission']._serialized_options = b'\212\265\030\r\n\002\003\004\022\007console'
+  _globals['_DOCUMENTHEADER']._serialized_start=137
+  _globals['_DOCUMENTHEADER']._serialized_end=319
+  _globals['_SUBMITDOCUMENTREQUEST']._serialized_start=321
+  _globals['_SUBMITDOCUMENTREQUEST']._serialized_end=428
+  _globals['_SUBMITDOCUMENTRESPONSE']._serialized_start=430
+  _globals['_SUBMITDOCUMENTRESPONSE']._serialized_end=524
+  _globals['_GETSUBMISSIONREQUEST']._serialized_start=526
+  _globals['_GETSUBMISSIONREQUEST']._serialized_end=585
+  _globals['_GETSUBMISSIONRESPONSE']._serialized_start=587
+  _globals['_GETSUBMISSIONRESPONSE']._serialized_end=668
+  _globals['_SUBMISSION']._serialized_start=671
+  _globals['_SUBMISSION']._serialized_end=942
+  _globals['_INGESTIONSERVICE']._serialized_start=945
+  _globals['_INGESTIONSERVICE']._serialized_end=1222
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,11 @@
 isort:skip_file
 Ingestion turns every published document into clean text, once."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from tailor.api.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -120,3 +123,115 @@ class SubmitDocumentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitDocumentResponse: _TypeAlias = SubmitDocumentResponse  # noqa: Y015
+
+@_typing.final
+class GetSubmissionRequest(_message.Message):
+    """GetSubmissionRequest names a document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    external_id: _builtins.str
+    """The publisher's own id of the document."""
+    key_id: _builtins.str
+    """Only from the console: the key of the engineer who asks. Empty for an operator."""
+    def __init__(
+        self,
+        *,
+        external_id: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id", "key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSubmissionRequest: _TypeAlias = GetSubmissionRequest  # noqa: Y015
+
+@_typing.final
+class GetSubmissionResponse(_message.Message):
+    """GetSubmissionResponse has the last submissions of the document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBMISSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def submissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Submission]:
+        """The newest first, at most 20."""
+
+    def __init__(
+        self,
+        *,
+        submissions: _abc.Iterable[Global___Submission] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["submissions", b"submissions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSubmissionResponse: _TypeAlias = GetSubmissionResponse  # noqa: Y015
+
+@_typing.final
+class Submission(_message.Message):
+    """Submission is one publication of a document and what became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBMISSION_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REJECTION_STAGE_FIELD_NUMBER: _builtins.int
+    REJECTION_REASON_FIELD_NUMBER: _builtins.int
+    HINT_FIELD_NUMBER: _builtins.int
+    DUPLICATE_OF_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    submission_id: _builtins.str
+    """Opaque id of the submission."""
+    document_id: _builtins.str
+    """Opaque id of the document. A malformed submission has a separate one."""
+    version: _builtins.int
+    """Version that the submission created. 0 if it was rejected by ingestion."""
+    rejection_stage: _builtins.str
+    """Service that rejected it: `ingestion` or `anonymization`. Empty if it was not rejected."""
+    rejection_reason: _builtins.str
+    """Reason of the rejection, such as DUPLICATE."""
+    hint: _builtins.str
+    """What is wrong and what to do."""
+    duplicate_of: _builtins.str
+    """For a duplicate: the document that has the same text."""
+    format: _builtins.str
+    """Format that the document was published in, if it is known."""
+    @_builtins.property
+    def labels(self) -> _common_pb2.Labels:
+        """Labels from the publisher, if they could be read."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When ingestion decided."""
+
+    def __init__(
+        self,
+        *,
+        submission_id: _builtins.str = ...,
+        document_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        rejection_stage: _builtins.str = ...,
+        rejection_reason: _builtins.str = ...,
+        hint: _builtins.str = ...,
+        duplicate_of: _builtins.str = ...,
+        labels: _common_pb2.Labels | None = ...,
+        format: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "labels", b"labels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document_id", b"document_id", "duplicate_of", b"duplicate_of", "format", b"format", "hint", b"hint", "labels", b"labels", "rejection_reason", b"rejection_reason", "rejection_stage", b"rejection_stage", "submission_id", b"submission_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Submission: _TypeAlias = Submission  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class IngestionServiceStub:
-    """IngestionService accepts documents that are too large for a Kafka event.
+    """IngestionService accepts documents that are too large for a Kafka event, and tells publishers what became of theirs.
     """
 
     def __init__(self, channel):
@@ -40,15 +40,29 @@ class IngestionServiceStub:
                 request_serializer=tailor_dot_api_dot_ingestion_dot_v1_dot_ingestion__pb2.SubmitDocumentRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_ingestion_dot_v1_dot_ingestion__pb2.SubmitDocumentResponse.FromString,
                 _registered_method=True)
+        self.GetSubmission = channel.unary_unary(
+                '/tailor.api.ingestion.v1.IngestionService/GetSubmission',
+                request_serializer=tailor_dot_api_dot_ingestion_dot_v1_dot_ingestion__pb2.GetSubmissionRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_ingestion_dot_v1_dot_ingestion__pb2.GetSubmissionResponse.FromString,
+                _registered_method=True)
 
 
 class IngestionServiceServicer:
-    """IngestionService accepts documents that are too large for a Kafka event.
+    """IngestionService accepts documents that are too large for a Kafka event, and tells publishers what became of theirs.
     """
 
     def SubmitDocument(self, request_iterator, context):
         """SubmitDocument receives one file as a stream: the header first, then the bytes in chunks of at most 1 MiB.
         Returns INVALID_ARGUMENT for a missing or invalid header, and RESOURCE_EXHAUSTED for a file over the size limit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSubmission(self, request, context):
+        """GetSubmission returns what became of a document, by its publisher's own id, which only ingestion knows. An id has to be known exactly:
+        nothing lists ids. An engineer's key does not see what another key submitted; events of Kafka topics name no key.
+        Returns NOT_FOUND if nothing was published under the id, or ingestion has not read the event yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +76,11 @@ def add_IngestionServiceServicer_to_server(servicer, server):
                     request_deserializer=tailor_dot_api_dot_ingestion_dot_v1_dot_ingestion__pb2.SubmitDocumentRequest.FromString,
                     response_serializer=tailor_dot_api_dot_ingestion_dot_v1_dot_ingestion__pb2.SubmitDocumentResponse.SerializeToString,
             ),
+            'GetSubmission': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSubmission,
+                    request_deserializer=tailor_dot_api_dot_ingestion_dot_v1_dot_ingestion__pb2.GetSubmissionRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_ingestion_dot_v1_dot_ingestion__pb2.GetSubmissionResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'tailor.api.ingestion.v1.IngestionService', rpc_method_handlers)
@@ -71,7 +90,7 @@ def add_IngestionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IngestionService:
-    """IngestionService accepts documents that are too large for a Kafka event.
+    """IngestionService accepts documents that are too large for a Kafka event, and tells publishers what became of theirs.
     """
 
     @staticmethod
@@ -91,6 +110,33 @@ class IngestionService:
             '/tailor.api.ingestion.v1.IngestionService/SubmitDocument',
             tailor_dot_api_dot_ingestion_dot_v1_dot_ingestion__pb2.SubmitDocumentRequest.SerializeToString,
             tailor_dot_api_dot_ingestion_dot_v1_dot_ingestion__pb2.SubmitDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSubmission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.ingestion.v1.IngestionService/GetSubmission',
+            tailor_dot_api_dot_ingestion_dot_v1_dot_ingestion__pb2.GetSubmissionRequest.SerializeToString,
+            tailor_dot_api_dot_ingestion_dot_v1_dot_ingestion__pb2.GetSubmissionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class IngestionServiceStub:
-    """IngestionService accepts documents that are too large for a Kafka event."""
+    """IngestionService accepts documents that are too large for a Kafka event, and tells publishers what became of theirs."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,19 +37,29 @@ class IngestionServiceStub:
     """SubmitDocument receives one file as a stream: the header first, then the bytes in chunks of at most 1 MiB.
     Returns INVALID_ARGUMENT for a missing or invalid header, and RESOURCE_EXHAUSTED for a file over the size limit.
     """
+    GetSubmission: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.GetSubmissionRequest, _ingestion_pb2.GetSubmissionResponse]
+    """GetSubmission returns what became of a document, by its publisher's own id, which only ingestion knows. An id has to be known exactly:
+    nothing lists ids. An engineer's key does not see what another key submitted; events of Kafka topics name no key.
+    Returns NOT_FOUND if nothing was published under the id, or ingestion has not read the event yet.
+    """
 
 @_typing.type_check_only
 class IngestionServiceAsyncStub(IngestionServiceStub):
-    """IngestionService accepts documents that are too large for a Kafka event."""
+    """IngestionService accepts documents that are too large for a Kafka event, and tells publishers what became of theirs."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitDocument: _aio.StreamUnaryMultiCallable[_ingestion_pb2.SubmitDocumentRequest, _ingestion_pb2.SubmitDocumentResponse]  # type: ignore[assignment]
     """SubmitDocument receives one file as a stream: the header first, then the bytes in chunks of at most 1 MiB.
     Returns INVALID_ARGUMENT for a missing or invalid header, and RESOURCE_EXHAUSTED for a file over the size limit.
     """
+    GetSubmission: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.GetSubmissionRequest, _ingestion_pb2.GetSubmissionResponse]  # type: ignore[assignment]
+    """GetSubmission returns what became of a document, by its publisher's own id, which only ingestion knows. An id has to be known exactly:
+    nothing lists ids. An engineer's key does not see what another key submitted; events of Kafka topics name no key.
+    Returns NOT_FOUND if nothing was published under the id, or ingestion has not read the event yet.
+    """
 
 class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """IngestionService accepts documents that are too large for a Kafka event."""
+    """IngestionService accepts documents that are too large for a Kafka event, and tells publishers what became of theirs."""
 
     @_abc_1.abstractmethod
     def SubmitDocument(
@@ -59,6 +69,17 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingestion_pb2.SubmitDocumentResponse, _abc.Awaitable[_ingestion_pb2.SubmitDocumentResponse]]:
         """SubmitDocument receives one file as a stream: the header first, then the bytes in chunks of at most 1 MiB.
         Returns INVALID_ARGUMENT for a missing or invalid header, and RESOURCE_EXHAUSTED for a file over the size limit.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSubmission(
+        self,
+        request: _ingestion_pb2.GetSubmissionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingestion_pb2.GetSubmissionResponse, _abc.Awaitable[_ingestion_pb2.GetSubmissionResponse]]:
+        """GetSubmission returns what became of a document, by its publisher's own id, which only ingestion knows. An id has to be known exactly:
+        nothing lists ids. An engineer's key does not see what another key submitted; events of Kafka topics name no key.
+        Returns NOT_FOUND if nothing was published under the id, or ingestion has not read the event yet.
         """
 
 def add_IngestionServiceServicer_to_server(servicer: IngestionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -61,6 +61,11 @@ class RegistryServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListSpecialistsRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListSpecialistsResponse.FromString,
                 _registered_method=True)
+        self.ListRevisions = channel.unary_unary(
+                '/tailor.api.registry.v1.RegistryService/ListRevisions',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListRevisionsRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListRevisionsResponse.FromString,
+                _registered_method=True)
         self.ListDocuments = channel.unary_unary(
                 '/tailor.api.registry.v1.RegistryService/ListDocuments',
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentsRequest.SerializeToString,
@@ -246,6 +251,14 @@ class RegistryServiceServicer:
 
     def ListSpecialists(self, request, context):
         """ListSpecialists lists definitions by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRevisions(self, request, context):
+        """ListRevisions lists what was published last of every specialist, also of deleted ones. Services compare events with it: an event beyond
+        it is not the registry's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -495,6 +508,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ListSpecialists,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListSpecialistsRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListSpecialistsResponse.SerializeToString,
+            ),
+            'ListRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRevisions,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListRevisionsRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListRevisionsResponse.SerializeToString,
             ),
             'ListDocuments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDocuments,
@@ -778,6 +796,33 @@ class RegistryService:
             '/tailor.api.registry.v1.RegistryService/ListSpecialists',
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListSpecialistsRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListSpecialistsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.RegistryService/ListRevisions',
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListRevisionsRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListRevisionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

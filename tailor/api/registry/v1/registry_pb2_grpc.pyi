@@ -51,6 +51,10 @@ class RegistryServiceStub:
     """GetSpecialist returns a definition and what serves it. Fails with NOT_FOUND for an unknown name."""
     ListSpecialists: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListSpecialistsRequest, _registry_pb2.ListSpecialistsResponse]
     """ListSpecialists lists definitions by name."""
+    ListRevisions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListRevisionsRequest, _registry_pb2.ListRevisionsResponse]
+    """ListRevisions lists what was published last of every specialist, also of deleted ones. Services compare events with it: an event beyond
+    it is not the registry's.
+    """
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentsRequest, _registry_pb2.ListDocumentsResponse]
     """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects."""
     ListDocumentScores: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentScoresRequest, _registry_pb2.ListDocumentScoresResponse]
@@ -158,6 +162,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """GetSpecialist returns a definition and what serves it. Fails with NOT_FOUND for an unknown name."""
     ListSpecialists: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListSpecialistsRequest, _registry_pb2.ListSpecialistsResponse]  # type: ignore[assignment]
     """ListSpecialists lists definitions by name."""
+    ListRevisions: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListRevisionsRequest, _registry_pb2.ListRevisionsResponse]  # type: ignore[assignment]
+    """ListRevisions lists what was published last of every specialist, also of deleted ones. Services compare events with it: an event beyond
+    it is not the registry's.
+    """
     ListDocuments: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentsRequest, _registry_pb2.ListDocumentsResponse]  # type: ignore[assignment]
     """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects."""
     ListDocumentScores: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentScoresRequest, _registry_pb2.ListDocumentScoresResponse]  # type: ignore[assignment]
@@ -292,6 +300,16 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListSpecialistsResponse, _abc.Awaitable[_registry_pb2.ListSpecialistsResponse]]:
         """ListSpecialists lists definitions by name."""
+
+    @_abc_1.abstractmethod
+    def ListRevisions(
+        self,
+        request: _registry_pb2.ListRevisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListRevisionsResponse, _abc.Awaitable[_registry_pb2.ListRevisionsResponse]]:
+        """ListRevisions lists what was published last of every specialist, also of deleted ones. Services compare events with it: an event beyond
+        it is not the registry's.
+        """
 
     @_abc_1.abstractmethod
     def ListDocuments(

@@ -1,0 +1,60 @@
+"""Chat completions of any OpenAI-style endpoint."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import openai
+
+# What newer or smaller endpoints do not take, and what they take instead.
+REPLACEMENTS = {
+    "max_tokens": "max_completion_tokens",
+    "temperature": "",
+    "top_p": "",
+    "seed": "",
+    "response_format": "",
+}
+
+
+class ChatCompletions:
+    """One model behind one endpoint. Thread-safe.
+
+    Makes one attempt per call, and repeats it without an option that the endpoint refuses by name. Later calls leave that option out.
+    """
+
+    def __init__(self, base_url: str, model: str, *, api_key: str = "", timeout_seconds: float = 120) -> None:
+        # The client refuses an empty key; an endpoint without keys ignores any.
+        self._client = openai.OpenAI(
+            base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout_seconds
+        )
+        self._unsupported: frozenset[str] = frozenset()
+        self.address = base_url
+        self.model = model
+
+    def create(self, messages: Sequence[tuple[str, str]], options: Mapping[str, Any]) -> Any:
+        """The endpoint's reply to a chat of (role, content). Blocks.
+
+        Raises openai.OpenAIError. Its message may repeat the prompt or a part of the key, so it must not be shown or logged.
+        """
+        chat = [{"role": role, "content": content} for role, content in messages]
+        while True:
+            try:
+                return self._client.chat.completions.create(**self._request(chat, options))
+            except openai.BadRequestError as error:
+                if not self._give_up(error):
+                    raise
+
+    def _request(self, chat: list[dict[str, str]], options: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {REPLACEMENTS[name] if name in self._unsupported else name: value for name, value in options.items()}
+        return {"model": self.model, "messages": chat} | {name: value for name, value in kept.items() if name}
+
+    def _give_up(self, error: openai.BadRequestError) -> bool:
+        """Remember an option that the endpoint does not take; False if the error names none, or one that was given up already."""
+        options = {name for name in REPLACEMENTS if name in (error.param or "") or _is_named(name, error.message)}
+        new_options = options - self._unsupported
+        self._unsupported |= new_options
+        return bool(new_options)
+
+
+def _is_named(option: str, message: str) -> bool:
+    """True if a message names the option. Plain words, such as `seed`, must be quoted."""
+    return f"'{option}'" in message or ("_" in option and option in message)

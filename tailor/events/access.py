@@ -1,0 +1,208 @@
+"""Who may do what at the broker: users and their rules, made from `proto/topics.yaml`.
+
+- A publisher writes the two topics that outsiders write, and does nothing else.
+- A service writes what it produces, reads what it consumes, and joins its own consumer group.
+- The operator reads every topic outside the raw zone, for `tailor events`; it joins no group.
+
+Only ingestion reads the topics of the raw zone.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from tailor.errors import FailedPrecondition, Reason
+from tailor.events.topics import Topic
+
+PUBLISHER = "publisher"
+OPERATOR = "operator"
+NAME = "{name}"
+READ_BACK_SECONDS = 15.0
+READ_BACK_PAUSE_SECONDS = 0.2
+
+Operation = Literal["READ", "WRITE", "DELETE"]
+Kind = Literal["TOPIC", "GROUP"]
+
+
+@dataclass(frozen=True, order=True)
+class AccessRule:
+    """One thing that a user may do. Kafka lets who may read or write a topic or group describe it too."""
+
+    user: str
+    operation: Operation
+    kind: Kind
+    resource: str
+
+
+@dataclass(frozen=True)
+class KafkaNames:
+    """The names of an installation at its broker.
+
+    `principal` is the form of its users' principals, in which `{name}` stands for the user: `User:tailor-{name}` with passwords, or
+    `User:CN=tailor-{name},O=Example` with client certificates. `publishers` are the users outside.
+    """
+
+    principal: str = "User:tailor-{name}"
+    topic_prefix: str = ""
+    group_prefix: str = ""
+    publishers: tuple[str, ...] = (PUBLISHER,)
+
+    def principal_of(self, user: str) -> str:
+        """The principal of a user."""
+        return self.principal.replace(NAME, user)
+
+    def username_of(self, user: str) -> str:
+        """The name under which a user signs in with a password."""
+        return self.principal_of(user).removeprefix("User:")
+
+    def is_own(self, principal: str) -> bool:
+        """True for a principal that has this installation's form."""
+        before, _, after = self.principal.partition(NAME)
+        return re.fullmatch(f"{re.escape(before)}[A-Za-z0-9_-]+{re.escape(after)}", principal) is not None
+
+
+class AccessAdmin(Protocol):
+    """The methods of `kafka.KafkaAdminClient` that users and rules need."""
+
+    def describe_acls(self, acl_filter: Any) -> Any:
+        """The rules that match, and an error."""
+        ...
+
+    def create_acls(self, acls: list[Any]) -> dict[str, list[Any]]:
+        """Create rules. Returns those that succeeded, and errors of those that failed."""
+        ...
+
+    def delete_acls(self, acl_filters: list[Any]) -> Any:
+        """Delete the rules that match; returns each filter with what it matched and an error."""
+        ...
+
+    def alter_user_scram_credentials(self, alterations: list[Any]) -> Mapping[str, str | None]:
+        """Create users, or change their passwords. Returns an error, or None, for each user."""
+        ...
+
+
+def check_names(names: KafkaNames) -> None:
+    """Raise ValueError unless the form of principals names this installation's users and nobody else's."""
+    before, mark, _ = names.principal.partition(NAME)
+    if not mark or not before.startswith("User:") or before == "User:":
+        raise ValueError(
+            f"TAILOR_KAFKA_PRINCIPAL is {names.principal!r}; it must begin with `User:`, a prefix of this installation, and "
+            "`{name}`, as in `User:tailor-{name}`. Rules of other principals are not changed."
+        )
+    if not names.publishers:
+        raise ValueError("TAILOR_KAFKA_PUBLISHERS names nobody; then no document could be published.")
+
+
+def users(topics: Iterable[Topic], names: KafkaNames) -> list[str]:
+    """Every user of an installation."""
+    return sorted({rule.user for rule in rules(topics, names)})
+
+
+def rules(topics: Iterable[Topic], names: KafkaNames) -> list[AccessRule]:
+    """Every rule of an installation, sorted."""
+    wanted: set[AccessRule] = set()
+    for topic in topics:
+        name = names.topic_prefix + topic.name
+        for producer in topic.producers:
+            writers = names.publishers if producer == PUBLISHER else (producer,)
+            wanted |= {AccessRule(writer, "WRITE", "TOPIC", name) for writer in writers}
+        wanted |= {AccessRule(consumer, "READ", "TOPIC", name) for consumer in topic.consumers}
+        if topic.unread_retention_hours:
+            # Its consumer deletes what it has handled.
+            wanted |= {AccessRule(consumer, "DELETE", "TOPIC", name) for consumer in topic.consumers}
+        # The group of a service has its name.
+        groups = [consumer for consumer, delivery in topic.consumers.items() if delivery in ("shared", "both")]
+        wanted |= {AccessRule(consumer, "READ", "GROUP", names.group_prefix + consumer) for consumer in groups}
+        if not topic.raw_zone:
+            wanted.add(AccessRule(OPERATOR, "READ", "TOPIC", name))
+    return sorted(wanted)
+
+
+def apply_rules(admin: AccessAdmin, topics: Iterable[Topic], names: KafkaNames) -> list[str]:
+    """Bring the broker's rules for this installation's users to what is listed, read them back, and return one line per change.
+
+    Rules of these users that are not listed are deleted; rules of others are not changed. Idempotent. Raises FailedPrecondition if the
+    broker keeps other rules than it was given, or has no authorizer.
+    """
+    check_names(names)
+    wanted = {_to_acl(rule, names): rule for rule in rules(topics, names)}
+    present = _own_acls(admin, names)
+    missing, obsolete = [acl for acl in wanted if acl not in present], present - wanted.keys()
+    if missing:
+        failed = admin.create_acls(missing)["failed"]
+        if failed:
+            raise _refused(
+                f"{len(failed)} of {len(missing)} rules ({', '.join(sorted({_text(error) for error in failed}))})"
+            )
+    if obsolete:
+        admin.delete_acls(list(obsolete))
+    deadline = time.monotonic() + READ_BACK_SECONDS
+    while _own_acls(admin, names) != wanted.keys():
+        # The controller has taken the rules; this broker learns of them in a moment.
+        if time.monotonic() > deadline:
+            raise _refused("rules: it keeps others than it was given")
+        time.sleep(READ_BACK_PAUSE_SECONDS)
+    return [f"allowed {describe(wanted[acl])}" for acl in missing] + sorted(f"took away {acl}" for acl in obsolete)
+
+
+def apply_users(
+    admin: AccessAdmin, passwords: Mapping[str, str], mechanism: str, username: Callable[[str], str]
+) -> None:
+    """Create the users, or set their passwords (SCRAM). Idempotent. Raises FailedPrecondition if the broker refuses."""
+    from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
+
+    kind = ScramMechanism[mechanism.replace("-", "_")]
+    upsertions = [
+        UserScramCredentialUpsertion(username(user), kind, password) for user, password in sorted(passwords.items())
+    ]
+    failed = {user: error for user, error in admin.alter_user_scram_credentials(upsertions).items() if error}
+    if failed:
+        raise _refused("; ".join(f"user {user}: {error}" for user, error in sorted(failed.items())))
+
+
+def describe(rule: AccessRule) -> str:
+    """A rule in words."""
+    return f"{rule.user} to {rule.operation} {rule.kind.lower()} {rule.resource}"
+
+
+def _own_acls(admin: AccessAdmin, names: KafkaNames) -> set[Any]:
+    from kafka.admin import (
+        ACLFilter,
+        ACLOperation,
+        ACLPermissionType,
+        ACLResourcePatternType,
+        ResourcePatternFilter,
+        ResourceType,
+    )
+
+    everything = ACLFilter(
+        principal=None,
+        host=None,
+        operation=ACLOperation.ANY,
+        permission_type=ACLPermissionType.ANY,
+        resource_pattern=ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY),
+    )
+    acls, _ = admin.describe_acls(everything)
+    return {acl for acl in acls if names.is_own(acl.principal)}
+
+
+def _to_acl(rule: AccessRule, names: KafkaNames) -> Any:
+    from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+
+    return ACL(
+        principal=names.principal_of(rule.user),
+        host="*",
+        operation=ACLOperation[rule.operation],
+        permission_type=ACLPermissionType.ALLOW,
+        resource_pattern=ResourcePattern(ResourceType[rule.kind], rule.resource),
+    )
+
+
+def _refused(what: str) -> FailedPrecondition:
+    return FailedPrecondition(Reason.ACCESS_NOT_GRANTED, f"The broker refuses {what}.")
+
+
+def _text(error: Any) -> str:
+    return str(getattr(error, "__name__", error))

@@ -1,0 +1,149 @@
+"""Events that expired before their consumer read them. Kafka skips them without a word; here they are counted and published.
+
+A gap is the range between the position of the group and the oldest event that a partition still has. Offsets that are missing between two
+events, as in a compacted topic or one with transactions, do not count.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tailor import wire
+from tailor.api.events.v1 import documents_pb2, drafts_pb2
+from tailor.errors import Reason
+from tailor.events.envelope import derive_id
+from tailor.events.producer import Producer
+from tailor.logging import get_logger
+from tailor.telemetry import EVENTS_EXPIRED
+
+log = get_logger(__name__)
+
+REJECTED = "document.rejected.v1"
+DEAD_LETTERS = "event.dead_lettered.v1"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The offsets [first, end) of a partition, which expired."""
+
+    topic: str
+    partition: int
+    first: int
+    end: int
+
+    @property
+    def count(self) -> int:
+        """The number of offsets."""
+        return self.end - self.first
+
+
+PublishGap = Callable[[Gap], None]
+
+
+class GapFinder:
+    """Compares positions with what the partitions still have. For one consumer's thread. `prefix` is that of the topics' names."""
+
+    def __init__(self, publish: PublishGap, prefix: str = "") -> None:
+        self._publish = publish
+        self._prefix = prefix
+        self._positions: dict[Any, int] = {}
+
+    def reset(self) -> None:
+        """Forget everything, for a new client."""
+        self._positions.clear()
+
+    def forget(self, partitions: Iterable[Any]) -> None:
+        """Forget partitions that moved away: another member moves their positions now."""
+        for partition in partitions:
+            self._positions.pop(partition, None)
+
+    def advance(self, partition: Any, position: int) -> None:
+        """Note that everything before `position` was handled."""
+        self._positions[partition] = position
+
+    def follow(self, client: Any, assignment: Iterable[Any], batches: Mapping[Any, Sequence[Any]]) -> Mapping[Any, int]:
+        """Look for gaps in partitions that are new to this member, and before a batch that does not follow on what was handled.
+
+        Returns the new positions of partitions with a gap, which the caller commits.
+        """
+        new = [partition for partition in assignment if partition not in self._positions]
+        jumped = [
+            partition
+            for partition, records in batches.items()
+            if records[0].offset > self._positions.get(partition, records[0].offset)
+        ]
+        if not new and not jumped:
+            return {}
+        starts = client.beginning_offsets(new + jumped)
+        for partition in new:
+            self._positions[partition] = self._committed(client, partition, starts[partition])
+        return self._find(starts)
+
+    def _committed(self, client: Any, partition: Any, start: int) -> int:
+        position = client.committed(partition)
+        if position is None and start > 0:
+            # A new group, or one whose offsets expired with it: nobody knows what it had read.
+            log.warning("no committed offset", topic=partition.topic, partition=partition.partition, oldest=start)
+        return start if position is None else int(position)
+
+    def _find(self, starts: Mapping[Any, int]) -> Mapping[Any, int]:
+        found = {}
+        for partition, start in starts.items():
+            position = self._positions[partition]
+            if start > position:
+                gap = Gap(partition.topic.removeprefix(self._prefix), partition.partition, position, start)
+                log.error("events expired", topic=gap.topic, partition=gap.partition, first=gap.first, count=gap.count)
+                EVENTS_EXPIRED.labels(gap.topic).inc(gap.count)
+                self._publish(gap)
+                self._positions[partition] = found[partition] = start
+        return found
+
+
+def dead_letter_gap(producer: Producer, service: str) -> PublishGap:
+    """Publish a gap as one dead letter with a count. Idempotent."""
+
+    def publish(gap: Gap) -> None:
+        letter = drafts_pb2.EventDeadLettered(
+            topic=gap.topic,
+            partition=gap.partition,
+            offset=gap.first,
+            consumer=service,
+            reason=Reason.EVENT_EXPIRED,
+            create_time=wire.now(),
+            count=gap.count,
+        )
+        event_id = derive_id("ded", service, gap.topic, gap.partition, gap.first, gap.end)
+        producer.send(DEAD_LETTERS, gap.topic, letter, event_id)
+
+    return publish
+
+
+def reject_gap(
+    producer: Producer, service: str, stage: "documents_pb2.Stage.ValueType", topics: Iterable[str]
+) -> PublishGap:
+    """Publish a gap in topics of documents as a rejection that stands for all of them, and any other gap as a dead letter. Idempotent."""
+    document_topics, dead_letter = frozenset(topics), dead_letter_gap(producer, service)
+
+    def publish(gap: Gap) -> None:
+        if gap.topic not in document_topics:
+            dead_letter(gap)
+            return
+        parts = ("expired", service, gap.topic, gap.partition, gap.first, gap.end)
+        document_id = derive_id("doc", *parts)
+        rejection = documents_pb2.DocumentRejected(
+            document_id=document_id,
+            submission_id=derive_id("sub", *parts),
+            stage=stage,
+            reason=documents_pb2.REJECTION_REASON_EXPIRED,
+            hint=(
+                f"{gap.count} events of {gap.topic}, partition {gap.partition}, offsets {gap.first} to {gap.end - 1}, expired before "
+                f"{service} read them. Publish these documents again."
+            ),
+            create_time=wire.now(),
+            expired=documents_pb2.ExpiredEvents(
+                topic=gap.topic, partition=gap.partition, first_offset=gap.first, count=gap.count
+            ),
+        )
+        producer.send(REJECTED, document_id, rejection, derive_id("evt", REJECTED, *parts))
+
+    return publish

@@ -1,0 +1,148 @@
+"""The EventService of every service: what does not work, dead letters, replay, skip. An operator needs no Kafka credentials for it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from tailor.api.events.v1 import operations_pb2, operations_pb2_grpc
+from tailor.errors import InvalidArgument, NotFound, Reason, Unavailable
+from tailor.events.consumer import Handler
+from tailor.events.dead_letters import EventPlace, Letter, LetterState, SqlDeadLetters
+from tailor.events.envelope import Event
+from tailor.events.faults import Faults
+from tailor.events.outbox import Outbox, UnsentEvent
+from tailor.events.watch import LogWatch
+from tailor.rpc.auth import current_caller
+from tailor.wire import from_datetime
+
+Context = grpc.ServicerContext
+ReadEvent = Callable[[EventPlace], Event]
+
+DEFAULT_PAGE, MAX_PAGE = 100, 500
+MAX_REASON = 500
+STATES = {
+    LetterState.DEAD: operations_pb2.DEAD_LETTER_STATE_DEAD,
+    LetterState.REPLAYED: operations_pb2.DEAD_LETTER_STATE_REPLAYED,
+    LetterState.SKIPPED: operations_pb2.DEAD_LETTER_STATE_SKIPPED,
+}
+
+
+@dataclass
+class EventParts:
+    """The parts of a service that the calls reach. The runtime adds them as it makes them."""
+
+    faults: Faults
+    watch: LogWatch | None = None
+    letters: SqlDeadLetters | None = None
+    outbox: Outbox | None = None
+    read: ReadEvent | None = None
+    handlers: Mapping[str, Handler] = field(default_factory=dict)
+
+
+class EventServicer(operations_pb2_grpc.EventServiceServicer):
+    """Translates calls. A service without a database has no dead letters."""
+
+    def __init__(self, parts: EventParts) -> None:
+        self._parts = parts
+
+    def GetEventStatus(
+        self, request: operations_pb2.GetEventStatusRequest, context: Context
+    ) -> operations_pb2.GetEventStatusResponse:
+        backlogs = self._parts.watch.backlogs() if self._parts.watch else ()
+        return operations_pb2.GetEventStatusResponse(
+            faults=[
+                operations_pb2.Fault(part=fault.part, reason=fault.reason, message=fault.message, waits=fault.waits)
+                for fault in self._parts.faults.all()
+            ],
+            backlogs=[
+                operations_pb2.Backlog(topic=item.topic, events=item.events, retention_used=item.retention_used)
+                for item in backlogs
+            ],
+        )
+
+    def ListDeadLetters(
+        self, request: operations_pb2.ListDeadLettersRequest, context: Context
+    ) -> operations_pb2.ListDeadLettersResponse:
+        size = min(request.page_size if request.page_size > 0 else DEFAULT_PAGE, MAX_PAGE)
+        start = _position(request.page_token)
+        outbox, letters = self._parts.outbox, self._parts.letters
+        unsent = [_unsent(item) for item in outbox.unsent(MAX_PAGE)] if outbox and start == 0 else []
+        kept = letters.list(size + 1, start, include_closed=request.include_closed) if letters else []
+        return operations_pb2.ListDeadLettersResponse(
+            dead_letters=[*unsent, *map(from_letter, kept[:size])],
+            next_page_token=str(start + size) if len(kept) > size else "",
+        )
+
+    def ReplayDeadLetter(
+        self, request: operations_pb2.ReplayDeadLetterRequest, context: Context
+    ) -> operations_pb2.ReplayDeadLetterResponse:
+        if request.event_id:
+            if self._parts.outbox is None:
+                raise NotFound(Reason.UNKNOWN_EVENT, "This service has no outbox.")
+            self._parts.outbox.resend(request.event_id)
+            return operations_pb2.ReplayDeadLetterResponse()
+        letters, place = self._letters(), self._place(request)
+        letters.find(place)
+        if self._parts.read is None:
+            raise Unavailable(Reason.NOT_CAUGHT_UP, "The service does not consume yet. Retry in a moment.")
+        self._parts.handlers[place.topic](self._parts.read(place))
+        letter = letters.mark_replayed(place, current_caller().key_id)
+        return operations_pb2.ReplayDeadLetterResponse(dead_letter=from_letter(letter))
+
+    def SkipEvent(self, request: operations_pb2.SkipEventRequest, context: Context) -> operations_pb2.SkipEventResponse:
+        reason = request.reason.strip()
+        if not 0 < len(reason) <= MAX_REASON or "\0" in reason:
+            problem = f"must have 1 to {MAX_REASON} characters"
+            raise InvalidArgument(Reason.INVALID_REASON, f"`reason` {problem}.", field_violations={"reason": problem})
+        letter = self._letters().skip(self._place(request), reason, current_caller().key_id)
+        return operations_pb2.SkipEventResponse(dead_letter=from_letter(letter))
+
+    def _letters(self) -> SqlDeadLetters:
+        if self._parts.letters is None:
+            raise NotFound(Reason.UNKNOWN_EVENT, "This service keeps no dead letters.")
+        return self._parts.letters
+
+    def _place(self, request: Any) -> EventPlace:
+        """The event that a request names. Raises NotFound (UNKNOWN_TOPIC) for a topic that the service does not consume."""
+        if request.topic not in self._parts.handlers:
+            known = ", ".join(sorted(self._parts.handlers)) or "none yet"
+            raise NotFound(Reason.UNKNOWN_TOPIC, f"This service consumes no topic of that name. Its topics: {known}.")
+        if request.partition < 0 or request.offset < 0:
+            raise InvalidArgument(Reason.INVALID_ARGUMENT, "`partition` and `offset` must not be negative.")
+        return EventPlace(request.topic, request.partition, request.offset)
+
+
+def from_letter(letter: Letter) -> operations_pb2.DeadLetter:
+    return operations_pb2.DeadLetter(
+        topic=letter.place.topic,
+        partition=letter.place.partition,
+        offset=letter.place.offset,
+        reason=letter.reason,
+        message=letter.message,
+        state=STATES[letter.state],
+        note=letter.note,
+        key_id=letter.key_id,
+        create_time=from_datetime(letter.time),
+    )
+
+
+def _unsent(item: UnsentEvent) -> operations_pb2.DeadLetter:
+    return operations_pb2.DeadLetter(
+        topic=item.topic,
+        partition=-1,
+        offset=-1,
+        event_id=item.event_id,
+        reason=item.reason,
+        message="The broker does not take the event. Raise the topic's `max.message.bytes`, then replay it.",
+        state=operations_pb2.DEAD_LETTER_STATE_UNSENT,
+        create_time=from_datetime(item.time),
+        size_bytes=item.size_bytes,
+    )
+
+
+def _position(token: str) -> int:
+    if token and not (token.isascii() and token.isdecimal() and len(token) <= 9):
+        raise InvalidArgument(Reason.INVALID_PAGE_TOKEN, "`page_token` is not one of this call.")
+    return int(token or 0)

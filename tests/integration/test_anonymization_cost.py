@@ -1,0 +1,70 @@
+"""The cost of a text grows in proportion to its length, whatever it consists of, and a prompt does not wait for it."""
+
+import threading
+import time
+
+import pytest
+
+from services.anonymization.anonymizer import TextAnonymizer
+from services.anonymization.policy.policy_file import load_policy
+from services.anonymization.recognise import budget
+from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.detectors.definition import load_detectors
+from services.anonymization.surrogates.surrogates import Surrogates
+from tailor.errors import DeadlineExceeded
+from tests.unit.anonymization.fakes import MemoryVault
+
+pytestmark = pytest.mark.integration
+
+SHORT, TIMES = 20_000, 4
+# Four times the text may cost a little more than four times the time; growth by the square would be sixteen times.
+MOST_GROWTH = 7.0
+
+
+@pytest.fixture(scope="module")
+def analyzer() -> Analyzer:
+    return Analyzer.load(load_detectors(), load_policy()).with_policy(load_policy(), cache_size=0)
+
+
+def seconds(anonymizer: TextAnonymizer, text: str) -> float:
+    start = time.process_time()
+    anonymizer.anonymize((text,))
+    return time.process_time() - start
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["Aa ", "Aa Bb, ", "please ask Ngozi Okafor about invoice {}.\n\n", "Mr Aa{} of Aa{} Ltd, 12 Mill Road, Leeds. "],
+)
+def test_the_cost_grows_in_proportion_to_the_length(analyzer: Analyzer, unit: str) -> None:
+    anonymizer = TextAnonymizer(analyzer, Surrogates(MemoryVault(), analyzer.lexicon, b"s" * 32))
+
+    def text(length: int) -> str:
+        parts = [unit.replace("{}", str(number)) for number in range(length // len(unit))]
+        return "".join(parts)
+
+    seconds(anonymizer, text(SHORT // 4))
+    short = min(seconds(anonymizer, text(SHORT)) for _ in range(2))
+    assert seconds(anonymizer, text(SHORT * TIMES)) < MOST_GROWTH * max(short, 0.05)
+
+
+def test_a_text_that_takes_too_long_is_rejected(analyzer: Analyzer) -> None:
+    anonymizer = TextAnonymizer(analyzer, Surrogates(MemoryVault(), analyzer.lexicon, b"s" * 32), seconds_per_text=0.05)
+    with pytest.raises(DeadlineExceeded) as refused:
+        anonymizer.anonymize(("Ngozi Okafor signs. " * 20_000,))
+    assert refused.value.reason == "TEXT_TOO_SLOW"
+
+
+def test_prompts_have_a_lock_of_their_own(analyzer: Analyzer) -> None:
+    apart = analyzer.apart(analyzer.policy, cache_size=0)
+    with analyzer._lock:
+        answers: list[object] = []
+        reader = threading.Thread(target=lambda: answers.append(apart.find("Ask Ms Ngozi Okafor.")))
+        reader.start()
+        reader.join(60)
+        assert answers and answers[0]
+
+
+def test_work_for_a_caller_who_has_gone_ends(analyzer: Analyzer) -> None:
+    with budget.limit(100, lambda: True), pytest.raises(DeadlineExceeded):
+        analyzer.find("Ngozi Okafor signs.")

@@ -1,0 +1,72 @@
+"""An odd event is stored, or rejected as invalid, by the handlers that work on PostgreSQL. It never crashes a process."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from services.registry.adapters.tables import metadata
+from services.registry.bootstrap import MIGRATIONS
+from tailor.api.events.v1 import documents_pb2
+from tailor.cli.events import message_type
+from tailor.errors import InvalidArgument, Reason, TailorError
+from tailor.events.envelope import Event
+from tailor.events.topics import load_topics
+from tailor.sql import transaction
+from tests.conftest import migrated
+from tests.integration.test_registry import World
+from tests.odd_messages import odd_messages
+
+pytestmark = pytest.mark.integration
+
+EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+TOPICS = sorted(topic.name for topic in load_topics().values() if "registry" in topic.consumers)
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield World(engine)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+@EXAMPLES
+@given(data=st.data())
+def test_no_event_crashes_the_registry(world: World, topic: str, data: Any) -> None:
+    message = data.draw(odd_messages(message_type(load_topics()[topic].schema)))
+    try:
+        world.consumers.topics()[topic](Event(topic, "key", message.SerializeToString()))
+    except TailorError:
+        return
+
+
+def test_a_reason_of_a_newer_release_is_carried_through(world: World) -> None:
+    message = documents_pb2.DocumentRejected(document_id="doc_1", submission_id="sub_1")
+    message.reason, message.stage = 999, 77  # type: ignore[assignment]
+    world.consumers.document_rejected(Event("document.rejected.v1", "doc_1", message.SerializeToString()))
+    assert world.queries.flow(None).rejected == {"UNKNOWN_999": 1}
+
+
+def test_a_value_that_does_not_fit_its_column_is_invalid(world: World) -> None:
+    table = next(iter(metadata.sorted_tables))
+    with pytest.raises(InvalidArgument) as caught, transaction(world.engine) as connection:
+        connection.execute(text("SELECT CAST(:value AS integer)"), {"value": f"no number in {table.name}"})
+    assert caught.value.reason == Reason.INVALID_VALUE
+
+
+def test_events_that_expired_count_as_rejected_one_by_one(world: World) -> None:
+    for number, count in enumerate((7, -3, 0)):
+        message = documents_pb2.DocumentRejected(
+            document_id=f"doc_{number}",
+            submission_id=f"sub_{number}",
+            stage=documents_pb2.STAGE_INGESTION,
+            reason=documents_pb2.REJECTION_REASON_EXPIRED,
+            expired=documents_pb2.ExpiredEvents(topic="document.submitted.v1", first_offset=3, count=count),
+        )
+        event = Event("document.rejected.v1", message.document_id, message.SerializeToString())
+        world.consumers.document_rejected(event)
+        world.consumers.document_rejected(event)
+    assert world.queries.flow(None).rejected == {"EXPIRED": 9}

@@ -1,0 +1,47 @@
+"""`make test-real`: fetch Apache Kafka and MinIO, and run the tests of the stores on them.
+
+The same tests run on the embedded stores in `make test`. PostgreSQL is not fetched: the embedded stack's is the real server, from a wheel.
+"""
+
+import subprocess
+import sys
+import time
+
+from tests.real.fetch import Missing, fetch, folder
+
+# Events, storage, outbox, topics and their access; then the flow end to end, erasure, access and training's survival.
+TESTS = (
+    "tests/integration/test_events.py",
+    "tests/integration/test_event_flow.py",
+    "tests/integration/test_kafka_connect.py",
+    "tests/integration/test_kafka_access.py",
+    "tests/integration/test_kafka_cluster.py",
+    "tests/integration/test_outbox.py",
+    "tests/integration/test_own_stores.py",
+    "tests/integration/test_storage.py",
+    "tests/integration/test_ingestion_tombstone.py",
+    "tests/e2e/test_access.py",
+    "tests/e2e/test_flow.py",
+    "tests/e2e/test_forgetting.py",
+    "tests/e2e/test_own_stores.py",
+    "tests/e2e/test_training_survival.py",
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit status of pytest, or 2 if a program is missing."""
+    try:
+        fetch(folder())
+    except Missing as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    started = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "--stores=real", "--numprocesses=2", "--dist=loadscope"]
+    command += ["--no-loadscope-reorder", "--durations=10", *(arguments or TESTS)]
+    status = subprocess.run(command, check=False).returncode
+    sys.stderr.write(f"On Apache Kafka and MinIO: {time.monotonic() - started:.0f} s.\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
