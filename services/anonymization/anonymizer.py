@@ -17,12 +17,13 @@ from services.anonymization.domain import (
     count,
     merge,
 )
-from services.anonymization.ports import Anonymizer
+from services.anonymization.ports import Anonymizer, ReviewedTerms
 from services.anonymization.recognise import budget
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.disguises import PlainText, undo
 from services.anonymization.recognise.mentions import Mentions
 from services.anonymization.recognise.overlaps import Stretches
+from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates import coarse
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.replacement import apply
@@ -44,10 +45,15 @@ class TextAnonymizer(Anonymizer):
     """Applies the analyzer's policy. Thread-safe."""
 
     def __init__(
-        self, analyzer: Analyzer, surrogates: Surrogates, seconds_per_text: float = DEFAULT_SECONDS_PER_TEXT
+        self,
+        analyzer: Analyzer,
+        surrogates: Surrogates,
+        seconds_per_text: float = DEFAULT_SECONDS_PER_TEXT,
+        terms: ReviewedTerms = NO_TERMS,
     ) -> None:
         self._analyzer = analyzer
         self._surrogates = surrogates
+        self._terms = terms
         self._mentions = Mentions(analyzer.lexicon)
         self._seconds_per_text = seconds_per_text
 
@@ -94,14 +100,15 @@ class TextAnonymizer(Anonymizer):
     def _complete(self, whole: str, found: Iterable[Finding], labels: Labels) -> list[Finding]:
         """The findings and their other mentions that the policy does not keep in documents with these labels."""
         kept_types = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
-        allowed = self._policy.find_allowed(whole)
-        stretches = Stretches(allowed)
-        findings = [finding for finding in found if self._policy.action(finding.entity_type, labels) is not Action.KEEP]
-        figures = [
-            figure
-            for figure in coarse.find(whole, FIGURES - kept_types)
-            if not stretches.overlap(figure.start, figure.end)
+        # Not in the analyzer, whose cache of paragraphs does not notice when a review decides about another term.
+        personal, never = self._terms.search(whole)
+        allowed = [*self._policy.find_allowed(whole), *never]
+        findings = [
+            finding
+            for finding in (*_outside(found, never), *personal)
+            if self._policy.action(finding.entity_type, labels) is not Action.KEEP
         ]
+        figures = _outside(coarse.find(whole, FIGURES - kept_types), allowed)
         # Figures have no other mentions: the same amount or date elsewhere may mean something else.
         return merge([*self._mentions.complete(whole, findings, allowed), *figures], whole)
 
@@ -137,6 +144,12 @@ class TextAnonymizer(Anonymizer):
     def _title_before(self, whole: str, start: int) -> str:
         match = TITLE_BEFORE.search(whole, max(0, start - 20), start)
         return match[1] if match and self._analyzer.lexicon.is_title(match[1]) else ""
+
+
+def _outside(findings: Iterable[Finding], places: Iterable[tuple[int, int]]) -> list[Finding]:
+    """The findings that overlap none of the places."""
+    stretches = Stretches(places)
+    return [finding for finding in findings if not stretches.overlap(finding.start, finding.end)]
 
 
 def _at_given(stretch: T, plain: PlainText) -> T:

@@ -17,6 +17,7 @@ from services.anonymization.prompts import EphemeralPromptAnonymizer
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.detectors.definition import DEFAULT as DEFAULT_DETECTORS
 from services.anonymization.recognise.detectors.definition import load_detectors
+from services.anonymization.review_bootstrap import build_review
 from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.settings import Settings
 from services.anonymization.surrogates.surrogates import Surrogates
@@ -44,24 +45,34 @@ def build(runtime: Runtime, settings: Settings) -> None:
     vault = SqlVault(engine, *settings.vault_keys)
     subjects = SubjectIndex(engine, vault, analyzer.lexicon)
     surrogates = Surrogates(vault, analyzer.lexicon, vault.secret(DRAW), subjects.suppressed)
-    anonymizer = TextAnonymizer(analyzer, surrogates, settings.seconds_per_text)
+    review = build_review(engine, vault, analyzer.lexicon)
+    anonymizer = TextAnonymizer(analyzer, surrogates, settings.seconds_per_text, review.terms)
+    audit = SqlAuditLog(engine)
     servicer = AnonymizationServicer(
         anonymizer=anonymizer,
-        prompts=EphemeralPromptAnonymizer(analyzer),
-        previewer=Preview(analyzer, surrogates, vault),
+        prompts=EphemeralPromptAnonymizer(analyzer, review.terms),
+        previewer=Preview(analyzer, surrogates, vault, review.terms),
         vault=vault,
         subjects=subjects,
         true_values=TrueValueFinder(engine, vault, analyzer),
-        audit=SqlAuditLog(engine),
+        audit=audit,
     )
-    runtime.rpc(settings, [(add_AnonymizationServiceServicer_to_server, servicer)])
     store = S3Store.from_settings(settings)
     quarantine, corpus = StoredTexts(store, decode_key(settings.quarantine_key)), StoredCorpus(store)
     ledger, publish, language_of = SqlLedger(engine), KafkaOutcomes(producer), LanguageDetector()
-    forget = partial(handlers.forget, quarantine=quarantine, corpus=corpus, subjects=subjects, ledger=ledger)
+    reviews = review.servicer(settings, policy, ledger, corpus, audit)
+    runtime.rpc(settings, [(add_AnonymizationServiceServicer_to_server, servicer), reviews])
+    forget = partial(
+        handlers.forget,
+        quarantine=quarantine,
+        corpus=corpus,
+        subjects=subjects,
+        ledger=ledger,
+        recorder=review.recorder,
+    )
     pass_document = partial(
         handlers.pass_document, quarantine=quarantine, corpus=corpus, subjects=subjects, ledger=ledger,
-        publisher=publish, anonymizer=anonymizer, language_of=language_of
+        publisher=publish, anonymizer=anonymizer, recorder=review.recorder, language_of=language_of
     )  # fmt: skip
     ingested = on_ingested(pass_document, quarantine, runtime.erased_documents(settings, LIFT_SECONDS))
     topics = {INGESTED: ingested, ERASED: forgetting("anonymization", forget, producer)}

@@ -39,6 +39,7 @@ from services.anonymization.ports import (
     PromptAnonymizer,
     QuarantinedTexts,
     Revealer,
+    ReviewRecorder,
     Subjects,
     TrueValues,
 )
@@ -65,6 +66,7 @@ def pass_document(
     ledger: Ledger,
     publisher: OutcomePublisher,
     anonymizer: Anonymizer,
+    recorder: ReviewRecorder,
     language_of: Callable[[str], str],
     now_ms: Callable[[], int] = _now_ms,
 ) -> DocumentOutcome:
@@ -88,6 +90,7 @@ def pass_document(
                     corpus=corpus,
                     subjects=subjects,
                     anonymizer=anonymizer,
+                    recorder=recorder,
                     language_of=language_of,
                     now_ms=now_ms,
                 )
@@ -106,6 +109,7 @@ def _anonymize_document(
     corpus: Corpus,
     subjects: Subjects,
     anonymizer: Anonymizer,
+    recorder: ReviewRecorder,
     language_of: Callable[[str], str],
     now_ms: Callable[[], int],
 ) -> Passed:
@@ -113,7 +117,8 @@ def _anonymize_document(
     clean = text.with_parts(result.texts)
     # Index subjects before writing the text, so that anything in the corpus can be found by data subject.
     subjects.keep(ingested.document_id, result.values)
-    ref = corpus.write(clean)
+    ref, language = corpus.write(clean), language_of(clean.text)
+    recorder.record(ingested, clean, result, language)
     return Passed(
         ingested,
         ref,
@@ -121,7 +126,7 @@ def _anonymize_document(
         result.findings,
         result.policy_digest,
         now_ms(),
-        language_of(clean.text),
+        language,
         move_spans(ingested.spans, result.changes[-1]),
     )
 
@@ -193,7 +198,13 @@ def reidentify(vault: Revealer, audit: AuditLog, *, caller: str, entity_type: st
 
 
 def forget(
-    erased: Erased, *, quarantine: QuarantinedTexts, corpus: Corpus, subjects: Subjects, ledger: Ledger
+    erased: Erased,
+    *,
+    quarantine: QuarantinedTexts,
+    corpus: Corpus,
+    subjects: Subjects,
+    recorder: ReviewRecorder,
+    ledger: Ledger,
 ) -> Forgotten:
     """Delete an erased document's texts on both sides of the barrier, then everything recorded about it. Idempotent."""
     objects = quarantine.delete_all(erased.document_id)
@@ -201,12 +212,14 @@ def forget(
     for ref in texts:
         corpus.delete(ref)
     entries = subjects.forget(erased.document_id)
+    passages = recorder.forget(erased.document_id)
     versions = ledger.forget(erased.document_id)
     counts = {
         "quarantine_objects": objects,
         "corpus_objects": len(texts),
         "versions": versions,
         "vault_entries": entries,
+        "review_passages": passages,
     }
     return Forgotten(counts)
 

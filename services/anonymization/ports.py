@@ -9,6 +9,7 @@ from services.anonymization.domain import (
     AnonymizedPrompt,
     DocumentOutcome,
     DocumentText,
+    Finding,
     Ingested,
     Resolved,
     TrueValue,
@@ -97,6 +98,10 @@ class Corpus(Protocol):
         """Store a text under the digest of its bytes."""
         ...
 
+    def read(self, ref: Ref) -> DocumentText:
+        """A stored text. Raises NotFound if it no longer exists."""
+        ...
+
     def delete(self, ref: Ref) -> None:
         """Remove a text. Idempotent."""
         ...
@@ -122,6 +127,31 @@ class Subjects(Protocol):
 
     def lift(self, subject: str) -> bool:
         """End a suppression; False if there was none. Raises InvalidArgument (INVALID_SUBJECT) if the subject names nobody."""
+        ...
+
+
+class ReviewedTerms(Protocol):
+    """What people decided in reviews about texts, for all documents that pass from then on. Thread-safe."""
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all decisions; empty if there are none. It changes with every new one."""
+        ...
+
+    def search(self, text: str) -> tuple[list[Finding], list[tuple[int, int]]]:
+        """The terms that are always personal, wherever the text has them, and the [start, end) stretches that never are."""
+        ...
+
+
+class ReviewRecorder(Protocol):
+    """Records what a review needs of every document: how many passages it has, and where values were replaced. No text."""
+
+    def record(self, ingested: Ingested, clean: DocumentText, result: Anonymized, language: str) -> None:
+        """Record a version that passed; older ones are no longer sampled. Idempotent."""
+        ...
+
+    def forget(self, document_id: str) -> int:
+        """Remove a document's passages, marks and combinations, and return the number of passages that were in the queue."""
         ...
 
 

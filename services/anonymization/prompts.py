@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized, AnonymizedPrompt
-from services.anonymization.ports import Issuer, PromptAnonymizer
+from services.anonymization.ports import Issuer, PromptAnonymizer, ReviewedTerms
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.lexicon import Lexicon, fold
 from services.anonymization.recognise.tokens import tokenise
+from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates.forms import NAME_WORDS, normal
 from services.anonymization.surrogates.surrogates import MAX_CANDIDATES, Surrogates
 from tailor.errors import Reason, ResourceExhausted
@@ -64,10 +65,11 @@ class PromptIssuer(Issuer):
 class EphemeralPromptAnonymizer(PromptAnonymizer):
     """Draws new surrogates for every call, and stores nothing. Thread-safe."""
 
-    def __init__(self, analyzer: Analyzer) -> None:
+    def __init__(self, analyzer: Analyzer, terms: ReviewedTerms = NO_TERMS) -> None:
         # Models and a lock of their own: a prompt does not wait for a document.
         self._analyzer = analyzer.apart(analyzer.policy.reversible(), cache_size=0)
         self._surrogates = Surrogates(PromptIssuer(analyzer.lexicon, ""), analyzer.lexicon, b"")
+        self._terms = terms
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]) -> AnonymizedPrompt:
         """Raises ResourceExhausted (NO_SURROGATE_LEFT) if no distinct surrogates are found."""
@@ -75,7 +77,7 @@ class EphemeralPromptAnonymizer(PromptAnonymizer):
             for _ in range(MAX_DRAWS):
                 issuer = PromptIssuer(self._analyzer.lexicon, "\n".join(beside))
                 surrogates = self._surrogates.with_issuer(issuer, secrets.token_bytes(KEY_BYTES))
-                result = TextAnonymizer(self._analyzer, surrogates).anonymize(texts, labels)
+                result = TextAnonymizer(self._analyzer, surrogates, terms=self._terms).anonymize(texts, labels)
                 pairs = _pairs(texts, result, issuer.words())
                 if pairs is not None and not any(contains(text, name) for text in (*texts, *beside) for name in pairs):
                     return AnonymizedPrompt(result.texts, pairs)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
+from services.anonymization.review.domain import ResidualBound, ResidualLimit
 from tailor.keys import decode_key, decode_keys
 from tailor.settings import ServiceSettings
 
@@ -25,6 +26,16 @@ class Settings(ServiceSettings):
     seconds_per_text: Annotated[float, Field(gt=0, le=3_600)] = 300.0
     # Phone numbers without a country code are recognised for these regions (ISO 3166).
     phone_regions: tuple[str, ...] = ("GB", "US", "DE", "FR")
+
+    # The largest share of passages, 0 to 1, in which something may be left; beyond it, nothing trains. Without one, nothing is refused.
+    max_residual: float | None = Field(None, ge=0, le=1)
+    # What is compared with it: the upper end of the estimate's interval, or the estimate itself.
+    max_residual_bound: ResidualBound = ResidualBound.UPPER
+
+    @property
+    def residual_limit(self) -> ResidualLimit | None:
+        """The limit, or None if nothing is refused."""
+        return None if self.max_residual is None else ResidualLimit(self.max_residual, self.max_residual_bound)
 
     @property
     def vault_keys(self) -> tuple[bytes, list[bytes]]:

@@ -19,7 +19,9 @@ MAX_NAME_CHARS = 64
 MAX_REASON_CHARS = 1_000
 MAX_KEY_DAYS = 3_650
 MAX_FILTER_CHARS = 200
+MAX_MARKS = 50
 SPLITS = ("train", "held_out")
+PASSAGE_ID = re.compile(r"psg_[0-9a-f]{32}")
 
 
 class Role(StrEnum):
@@ -55,10 +57,19 @@ class Permission(StrEnum):
     ERASURES = "erasures"
     SYNTHESES = "syntheses"
     REVIEW_SAMPLES = "review samples"
+    REVIEW = "review"
+    RESIDUAL = "residual"
     SUBMISSIONS = "submissions"
 
 
-_READER = {Permission.FLOW, Permission.DOCUMENTS, Permission.AUDIT, Permission.TRACE, Permission.TRACE_DOCUMENTS}
+_READER = {
+    Permission.FLOW,
+    Permission.DOCUMENTS,
+    Permission.AUDIT,
+    Permission.TRACE,
+    Permission.TRACE_DOCUMENTS,
+    Permission.RESIDUAL,
+}
 _ENGINEER = _READER | {
     Permission.DATASETS,
     Permission.RUNS,
@@ -86,8 +97,9 @@ ADMITTED: Mapping[Role, frozenset[Permission]] = {
         }
     ),
     Role.ENGINEER: frozenset(_ENGINEER),
-    Role.OPERATOR: frozenset(Permission),
-    Role.DATA_PROTECTION: frozenset(_READER | {Permission.ERASURES}),
+    # Only data protection reads passages that may still hold personal data.
+    Role.OPERATOR: frozenset(Permission) - {Permission.REVIEW},
+    Role.DATA_PROTECTION: frozenset(_READER | {Permission.ERASURES, Permission.REVIEW}),
 }
 
 
@@ -242,3 +254,39 @@ class KeyTerms:
             violations["days"] = f"must be 0 to {MAX_KEY_DAYS:,}"
         if violations:
             raise InvalidArgument(Reason.INVALID_KEY, "The key cannot be created.", field_violations=violations)
+
+
+@dataclass(frozen=True)
+class PassageDecision:
+    """A reviewer's decision about a passage: (start, end, type) of each value left, or, without a type, of a stretch that is not personal.
+
+    Raises InvalidArgument with a violation per invalid field."""
+
+    passage_id: str
+    marks: tuple[tuple[int, int, str], ...] = ()
+    skip: bool = False
+
+    def __post_init__(self) -> None:
+        violations = {}
+        if not PASSAGE_ID.fullmatch(self.passage_id):
+            violations["passage_id"] = "must be `psg_` and 32 hexadecimal digits"
+        if len(self.marks) > MAX_MARKS:
+            violations["marks"] = f"must be at most {MAX_MARKS}"
+        if any(not 0 <= start < end for start, end, _ in self.marks):
+            violations["marks"] = "must end after they start"
+        if violations:
+            raise InvalidArgument(Reason.INVALID_MARKS, "The decision is invalid.", field_violations=violations)
+
+
+@dataclass(frozen=True)
+class PassagePiece:
+    """A word, a punctuation mark or the space between them, at [start, end) of a passage's text in code points.
+
+    `kind` is `context`, `replaced` or `word`; `entity_type` is the type that some detectors see in it.
+    """
+
+    start: int
+    end: int
+    text: str
+    kind: str
+    entity_type: str = ""

@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from services.console.domain import Judgement, KeyTerms, Page, Question, RowQuery, Visitor
+from services.console.domain import Judgement, KeyTerms, Page, PassageDecision, Question, RowQuery, Visitor
+from tailor.api.anonymization.v1.review_pb2 import (
+    DrawSampleResponse,
+    GetResidualReportResponse,
+    NextPassageResponse,
+    RareCombination,
+    ReviewPassage,
+    SignedStatement,
+)
 from tailor.api.evaluation.v1.evaluation_pb2 import (
     CompareEvaluationsRequest,
     CompareEvaluationsResponse,
@@ -154,6 +162,28 @@ class SynthesisReader(Protocol):
     def review_sample(self, synthesis_id: str, row_id: str, *, accept: bool) -> None: ...
 
 
+class PassageReview(Protocol):
+    """What the barrier left. `reviewer` is the visitor's key; empty for one who signed in by password."""
+
+    def draw_sample(self, size: int, reviewer: str, *, replace: bool) -> DrawSampleResponse: ...
+    def next_passage(self, kind: str, reviewer: str) -> NextPassageResponse:
+        """A passage of a kind, `sample` or `disagreement`; of any if it is empty."""
+        ...
+
+    def decide(self, decision: PassageDecision, reviewer: str) -> None: ...
+    def undo(self, reviewer: str) -> str:
+        """Take back the reviewer's last decision; returns the passage's id. Raises NotFound."""
+        ...
+
+    def get_passage(self, document_id: str, number: int) -> ReviewPassage:
+        """Raises NotFound."""
+        ...
+
+    def get_report(self) -> GetResidualReportResponse: ...
+    def list_rare_combinations(self, token: str) -> Page[RareCombination]: ...
+    def sign_statement(self, reviewer: str) -> SignedStatement: ...
+
+
 class AnswerSource(Protocol):
     """Answers and their drafts."""
 
@@ -174,6 +204,7 @@ class Services:
     inference: AnswerSource
     syntheses: SynthesisReader
     rows: RowSource
+    review: PassageReview
     get_evaluation: Callable[[str], GetEvaluationResponse]  # by adapter digest
     compare_evaluations: Callable[[CompareEvaluationsRequest], CompareEvaluationsResponse]
     count_near_duplicates: Callable[[str], CountNearDuplicatesResponse]  # by specialist; empty for all

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.barrier import RowAnonymizer
+from services.synthetic.adapters.barrier import ResidualLimits, RowAnonymizer
 from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.erasures import SqlHoldings
@@ -56,14 +56,14 @@ def build(runtime: Runtime, settings: Settings) -> None:
     store, outbox = S3Store.from_settings(settings), runtime.outbox(engine, tables.outbox, producer)
     erased = runtime.erased_documents(settings, LIFT_SECONDS)
     app = make_app(settings, engine, outbox, store, RegistryDocuments(registry), erased=erased)
-    app = replace(app, list_missed=RegistryScores(registry))
+    anonymization = runtime.channel(settings, "anonymization", settings.anonymization_address)
+    app = replace(app, list_missed=RegistryScores(registry), check_residual=ResidualLimits(anonymization))
     imports, import_files = SqlImports(engine), ParquetImportFiles(store)
     import_eraser = ImportEraser(imports, import_files, erased)
     consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine), import_eraser.forget)
     browser = RowBrowser(SqlDatasetFinder(engine), store, ParquetRowReader(store), app.erased)
     servicer = SyntheticServicer(app, app.preparer, settings.near_duplicate_threshold, browser)
-    barrier = RowAnonymizer(runtime.channel(settings, "anonymization", settings.anonymization_address))
-    importer = ImportServicer(ImportCommands(imports, import_files, barrier, erased))
+    importer = ImportServicer(ImportCommands(imports, import_files, RowAnonymizer(anonymization), erased))
     syntheses = build_syntheses(
         runtime, settings, engine, store, specialists=app.specialists, sides=app.repository.sides
     )

@@ -27,7 +27,16 @@ from services.synthetic.domain import (
 )
 from services.synthetic.filters import rejecting_filter
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
-from services.synthetic.ports import ExtraRows, ListDocuments, ListMissed, Repository, RowFiles, RowMaker, Tokenizers
+from services.synthetic.ports import (
+    CheckResidual,
+    ExtraRows,
+    ListDocuments,
+    ListMissed,
+    Repository,
+    RowFiles,
+    RowMaker,
+    Tokenizers,
+)
 from services.synthetic.preference_datasets import PreferenceDatasets, save_texts
 from services.synthetic.rows.preference_rows import PairLimits
 from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, TailorError
@@ -62,6 +71,7 @@ class Synthetic:
     preparer: DocumentPreparer
     list_documents: ListDocuments
     list_missed: ListMissed = lambda specialist: ()
+    check_residual: CheckResidual = lambda selection: None
     limits: BuildLimits = field(default_factory=BuildLimits)
     pair_limits: PairLimits = field(default_factory=PairLimits)
     extra_rows: Sequence[ExtraRows] = ()
@@ -206,9 +216,13 @@ def run_exclusively(app: Synthetic, specialist: str, work: Callable[[], T]) -> T
 
 
 def build(app: Synthetic, specialist: Specialist, kind: DatasetKind) -> BuildResult:
-    """Build from everything known now. The caller must hold the build lock."""
+    """Build from everything known now. The caller must hold the build lock.
+
+    Raises FailedPrecondition (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH) if too much may be left in the specialist's documents.
+    """
     last = app.repository.last_build(specialist.name, kind)
     try:
+        app.check_residual(specialist.selection)
         make = _make_documents if kind is DatasetKind.SFT else _make_pairs
         dataset, files, fingerprint = make(app, specialist, last)
     except TailorError as error:

@@ -40,6 +40,10 @@ ListDocuments = Callable[[str, int], Iterable[DocumentPage]]
 # InvalidArgument if the barrier refuses them, Unavailable while it does not answer.
 AnonymizeRow = Callable[[str, Sequence[str], Labels], CleanTexts]
 
+# Raises FailedPrecondition (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH) if the installation limits what the barrier may leave and the selected
+# documents do not meet it, Unavailable while the barrier does not answer. Blocks.
+CheckResidual = Callable[[Selection], None]
+
 # Pages of the ids of documents of which the last evaluation missed or contradicted a quiz question, by the specialist's name. Raises
 # Unavailable while the registry does not answer.
 ListMissed = Callable[[str], Iterable[Sequence[str]]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from tailor.api.anonymization.v1 import anonymization_pb2_grpc
+from tailor.api.anonymization.v1 import anonymization_pb2_grpc, review_pb2_grpc
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.events.v1 import operations_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc
@@ -97,6 +97,11 @@ class Connections:
     def anonymization(self) -> anonymization_pb2_grpc.AnonymizationServiceStub:
         """The barrier."""
         return anonymization_pb2_grpc.AnonymizationServiceStub(self.channel("anonymization"))
+
+    @property
+    def review(self) -> review_pb2_grpc.ReviewServiceStub:
+        """What the barrier left, which anonymization keeps."""
+        return review_pb2_grpc.ReviewServiceStub(self.channel("anonymization"))
 
     @property
     def training(self) -> training_pb2_grpc.TrainingServiceStub:

@@ -16,6 +16,8 @@ from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.recognise.mentions import Mentions
+from services.anonymization.review.domain import ReviewTerm
+from services.anonymization.review.terms import HashedTerms
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftBucket
@@ -61,6 +63,20 @@ def measure(analyzer: Analyzer, golds: list[Gold]) -> dict[str, Any]:
         findings = mentions.complete(gold.text, analyzer.find(gold.text), analyzer.policy.find_allowed(gold.text))
         tally.add(gold, [(finding.start, finding.end) for finding in findings])
     return tally.figures()
+
+
+def test_what_a_review_decided_counts_before_the_recognisers(analyzer: Analyzer) -> None:
+    text = "The old wombat signed it. Vanterpool Logistics BV pays."
+    vault = MemoryVault()
+    before = make_anonymizer(analyzer, vault).anonymize((text,)).texts[0]
+    assert "wombat" in before and "Vanterpool" not in before
+    table: list[ReviewTerm] = []
+    terms = HashedTerms(b"key", lambda: str(len(table)), lambda: table)
+    anonymizer = TextAnonymizer(analyzer, Surrogates(vault, analyzer.lexicon, b"s" * 32), terms=terms)
+    assert anonymizer.anonymize((text,)).texts[0] == before
+    table += [ReviewTerm(terms.hash("wombat"), "PERSON", 1), ReviewTerm(terms.hash("Vanterpool Logistics BV"), "", 3)]
+    after = anonymizer.anonymize((text,)).texts[0]
+    assert "wombat" not in after and "Vanterpool Logistics BV pays" in after
 
 
 def test_every_mention_of_a_person_has_the_same_surrogate(analyzer: Analyzer) -> None:

@@ -59,5 +59,8 @@ class StoredCorpus(Corpus):
         data = text.encode()
         return self._store.put(CORPUS, f"documents/{hashlib.sha256(data).hexdigest()}", data, "application/json")
 
+    def read(self, ref: Ref) -> DocumentText:
+        return DocumentText.decode(self._store.get(ref))
+
     def delete(self, ref: Ref) -> None:
         self._store.delete(CORPUS, ref.key)

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized
 from services.anonymization.policy.pattern_check import parse_checked_policy
-from services.anonymization.ports import Issuer, Previewer
+from services.anonymization.ports import Issuer, Previewer, ReviewedTerms
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.paragraphs import paragraphs
+from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.vault import MAX_ATTEMPTS, SqlVault
 from tailor.errors import Reason, ResourceExhausted
@@ -17,10 +18,13 @@ from tailor.words import Labels
 class Preview(Previewer):
     """The dry run. Thread-safe."""
 
-    def __init__(self, analyzer: Analyzer, surrogates: Surrogates, vault: SqlVault) -> None:
+    def __init__(
+        self, analyzer: Analyzer, surrogates: Surrogates, vault: SqlVault, terms: ReviewedTerms = NO_TERMS
+    ) -> None:
         self._analyzer = analyzer
         self._surrogates = surrogates
         self._vault = vault
+        self._terms = terms
 
     def preview(self, text: str, policy: str, labels: Labels) -> Anonymized:
         analyzer = self._analyzer
@@ -29,7 +33,7 @@ class Preview(Previewer):
             texts = [text, *(paragraph for _, paragraph in paragraphs(text))]
             analyzer = analyzer.with_policy(parse_checked_policy(policy, texts))
         surrogates = self._surrogates.with_issuer(_ReadOnlyIssuer(self._vault))
-        return TextAnonymizer(analyzer, surrogates).anonymize((text,), labels)
+        return TextAnonymizer(analyzer, surrogates, terms=self._terms).anonymize((text,), labels)
 
 
 class _ReadOnlyIssuer(Issuer):

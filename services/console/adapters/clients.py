@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.console.adapters.health import HealthClient
+from services.console.adapters.review import ReviewClient
 from services.console.adapters.submissions import submission_finder
 from services.console.domain import Judgement, KeyTerms, Page, Question, Role, RowQuery, Visitor
 from services.console.ports import (
@@ -37,7 +38,6 @@ from tailor.rpc.keys import RegistryKeys
 
 T_co = TypeVar("T_co", covariant=True)
 
-HEALTH_SECONDS = 1.5
 READ_SECONDS = 4
 COUNT_SECONDS = 15
 WRITE_SECONDS = 30  # anonymization processes a judgement's comment first
@@ -321,21 +321,6 @@ class InferenceClient(AnswerSource):
         return call("inference", self._stub.GetDraft, inference_pb2.GetDraftRequest(draft_id=draft_id))
 
 
-class HealthClient:
-    """Health of the services, by the gRPC health protocol."""
-
-    def __init__(self, channels: dict[str, grpc.Channel]) -> None:
-        self._stubs = {name: health_pb2_grpc.HealthStub(channel) for name, channel in channels.items()}
-
-    def is_healthy(self, service: str) -> bool:
-        """True if the service answers and serves."""
-        try:
-            answer = self._stubs[service].Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_SECONDS)
-        except grpc.RpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-
 def to_visitor(caller: Caller, secret_sha256: str) -> Visitor:
     """The holder of an API key.
 
@@ -391,6 +376,7 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         inference=InferenceClient(channels["inference"]),
         syntheses=SynthesisClient(channels["synthetic"]),
         rows=RowClient(channels["synthetic"]),
+        review=ReviewClient(channels["anonymization"]),
         get_evaluation=get_evaluation,
         compare_evaluations=compare_evaluations,
         count_near_duplicates=count_near_duplicates,

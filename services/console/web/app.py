@@ -13,7 +13,19 @@ from starlette.types import ASGIApp
 
 from services.console.ports import Services
 from services.console.settings import Settings
-from services.console.web import actions, audit, comparisons, keys, login, operations, pages, rows, runs, syntheses
+from services.console.web import (
+    actions,
+    audit,
+    comparisons,
+    keys,
+    login,
+    operations,
+    pages,
+    review,
+    rows,
+    runs,
+    syntheses,
+)
 from services.console.web.access import Console, check_csrf, console_of, session_of
 from services.console.web.guard import Guard
 from services.console.web.render import Renderer
@@ -37,7 +49,7 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
     )
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     # Before the pages, whose `/evaluations/{digest}` would match `/evaluations/compare` too.
-    for module in (login, comparisons, pages, rows, runs, audit, keys, syntheses, actions, operations):
+    for module in (login, comparisons, pages, rows, runs, audit, keys, review, syntheses, actions, operations):
         app.include_router(module.router)
     app.add_exception_handler(TailorError, _on_tailor_error)
     app.add_exception_handler(HTTPException, _on_http_error)

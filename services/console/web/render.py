@@ -18,6 +18,7 @@ from markupsafe import Markup
 from services.console import rules
 from services.console.domain import Permission, Visitor
 from services.console.web.sessions import BrowserSession
+from tailor.api.anonymization.v1 import review_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.wire import to_datetime
 from tailor.word_diff import Piece, diff_words
@@ -51,6 +52,8 @@ NAVIGATION = (
     ("/specialists", "Specialists", Permission.SPECIALISTS),
     ("/ask", "Ask", Permission.ASK),
     ("/drafts", "Drafts", Permission.TRACE),
+    ("/review", "Review", Permission.REVIEW),
+    ("/residual", "Residual", Permission.RESIDUAL),
     ("/erasures", "Erasures", Permission.ERASURES),
     ("/keys", "Keys", Permission.KEYS),
 )
@@ -142,6 +145,18 @@ def interval(estimate: models_pb2.Estimate, sign: str = "") -> str:
     return f"{estimate.value:{sign}.3f} ({estimate.low:{sign}.3f} to {estimate.high:{sign}.3f})"
 
 
+def residual(estimate: review_pb2.ResidualEstimate) -> str:
+    """What was left: `20 of 400 left: 5.0 % [3.1, 7.6]`."""
+    if not estimate.HasField("any"):
+        return f"none of {estimate.drawn} reviewed"
+    return f"{estimate.any.left} of {estimate.reviewed} left: {residual_share(estimate.any)}"
+
+
+def residual_share(value: review_pb2.ResidualShare) -> str:
+    """A share of passages with its 95 % interval, in percent."""
+    return f"{100 * value.share:.1f} % [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+
+
 def certainty(estimate: models_pb2.Estimate) -> str:
     """`up` or `down` if the whole interval of a gain is on one side of zero, else `muted`."""
     return "up" if estimate.low > 0 else "down" if estimate.high < 0 else "muted"
@@ -188,6 +203,8 @@ FILTERS = (
         metric,
         ordered,
         interval,
+        residual,
+        residual_share,
         certainty,
         diff,
         markdown,

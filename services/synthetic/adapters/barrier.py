@@ -1,14 +1,14 @@
-"""The barrier for texts that come from no document: imported rows, and examples of syntheses."""
+"""The barrier: for texts that come from no document, and for what it says of the documents that passed."""
 
 from collections.abc import Sequence
 
 import grpc
 
 from services.synthetic.domain import CleanTexts
-from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
+from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc, review_pb2, review_pb2_grpc
 from tailor.rpc.channel import wire_errors
 from tailor.wire import from_labels
-from tailor.words import Labels
+from tailor.words import Labels, Selection
 
 TIMEOUT_SECONDS = 30
 
@@ -24,3 +24,15 @@ class RowAnonymizer:
         with wire_errors("anonymization"):
             response = self._stub.AnonymizeRow(request, timeout=TIMEOUT_SECONDS)
         return CleanTexts(tuple(response.texts), response.surrogates)
+
+
+class ResidualLimits:
+    """A `ports.CheckResidual`. Blocks for at most TIMEOUT_SECONDS. Thread-safe."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = review_pb2_grpc.ReviewServiceStub(channel)
+
+    def __call__(self, selection: Selection) -> None:
+        request = review_pb2.CheckResidualRequest(sources=selection.sources)
+        with wire_errors("anonymization"):
+            self._stub.CheckResidual(request, timeout=TIMEOUT_SECONDS)

@@ -23,6 +23,7 @@ from services.anonymization.ports import (
     Ledger,
     QuarantinedTexts,
     Revealer,
+    ReviewRecorder,
     Subjects,
     TrueValues,
 )
@@ -84,8 +85,26 @@ class MemoryCorpus(Corpus):
         self.texts.append(text)
         return Ref("s3://corpus/documents/cd", "cd", len(text.encode()))
 
+    def read(self, ref: Ref) -> DocumentText:
+        if ref in self.deleted or not self.texts:
+            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.")
+        return self.texts[-1]
+
     def delete(self, ref: Ref) -> None:
         self.deleted.append(ref)
+
+
+class MemoryRecorder(ReviewRecorder):
+    """Remembers what was recorded of each document."""
+
+    def __init__(self) -> None:
+        self.recorded: dict[str, tuple[DocumentText, Anonymized, str]] = {}
+
+    def record(self, ingested: Ingested, clean: DocumentText, result: Anonymized, language: str) -> None:
+        self.recorded[ingested.document_id] = (clean, result, language)
+
+    def forget(self, document_id: str) -> int:
+        return int(self.recorded.pop(document_id, None) is not None)
 
 
 class MemoryLedger(Ledger):

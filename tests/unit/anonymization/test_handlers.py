@@ -24,6 +24,7 @@ from tests.unit.anonymization.fakes import (
     MemoryCorpus,
     MemoryLedger,
     MemoryQuarantine,
+    MemoryRecorder,
     MemorySubjects,
     MemoryTrueValues,
     MemoryVault,
@@ -39,6 +40,7 @@ class World:
         self.corpus = MemoryCorpus()
         self.subjects = MemorySubjects()
         self.ledger = MemoryLedger()
+        self.recorder = MemoryRecorder()
         self.producer = MemoryProducer("anonymization")
         self.anonymizer = OneNameAnonymizer()
 
@@ -51,13 +53,19 @@ class World:
             ledger=self.ledger,
             publisher=KafkaOutcomes(self.producer),
             anonymizer=self.anonymizer,
+            recorder=self.recorder,
             language_of=lambda text: "en",
             now_ms=lambda: 1,
         )
 
     def forget(self, erased: Erased) -> Forgotten:
         return handlers.forget(
-            erased, quarantine=self.quarantine, corpus=self.corpus, subjects=self.subjects, ledger=self.ledger
+            erased,
+            quarantine=self.quarantine,
+            corpus=self.corpus,
+            subjects=self.subjects,
+            recorder=self.recorder,
+            ledger=self.ledger,
         )
 
     def consume(self, value: bytes | None, erased: tuple[str, ...] = ()) -> None:
@@ -76,6 +84,16 @@ def test_a_document_passes_with_its_findings_and_leaves_quarantine() -> None:
     assert message.language == "en"
     assert message.labels.department == "risk" and message.version.sequence == 1
     assert "Okafor" not in str(message)
+
+
+def test_a_document_that_passes_is_recorded_for_reviews_before_its_outcome() -> None:
+    world = World()
+    world.pass_document()
+    clean, result, language = world.recorder.recorded["doc_1"]
+    assert clean == world.corpus.texts[0] and language == "en"
+    assert [change.replacement for change in result.changes[1]] == ["Ward"]
+    world.pass_document()
+    assert world.forget(Erased("doc_1", "ers_1")).counts["review_passages"] == 1
 
 
 def test_a_documents_labels_choose_among_the_policys_rules() -> None:

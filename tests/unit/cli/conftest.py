@@ -11,7 +11,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from tailor.api.anonymization.v1 import anonymization_pb2_grpc
+from tailor.api.anonymization.v1 import anonymization_pb2_grpc, review_pb2_grpc
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.events.v1 import operations_pb2_grpc
 from tailor.api.inference.v1 import inference_pb2_grpc
@@ -21,6 +21,7 @@ from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthe
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.main import app
+from tests.fakes.review import FakeReview
 from tests.fakes.services import (
     FakeAnonymization,
     FakeEvaluation,
@@ -46,6 +47,7 @@ class Services:
     inference: FakeInference = field(default_factory=FakeInference)
     ingestion: FakeIngestion = field(default_factory=FakeIngestion)
     anonymization: FakeAnonymization = field(default_factory=FakeAnonymization)
+    review: FakeReview = field(default_factory=FakeReview)
     synthesis: FakeSynthesis = field(default_factory=FakeSynthesis)
     events: FakeEvents = field(default_factory=FakeEvents)  # training's
     addresses: dict[str, str] = field(default_factory=dict)
@@ -77,6 +79,10 @@ def services() -> Iterator[Services]:
         imports_pb2_grpc.add_ImportServiceServicer_to_server(servicer.imports, server)
         synthesis_pb2_grpc.add_SynthesisServiceServicer_to_server(fakes.synthesis, server)
 
+    def add_anonymization(servicer: FakeAnonymization, server: grpc.Server) -> None:
+        anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server(servicer, server)
+        review_pb2_grpc.add_ReviewServiceServicer_to_server(fakes.review, server)
+
     def add_training(servicer: FakeTraining, server: grpc.Server) -> None:
         training_pb2_grpc.add_TrainingServiceServicer_to_server(servicer, server)
         operations_pb2_grpc.add_EventServiceServicer_to_server(fakes.events, server)
@@ -88,7 +94,7 @@ def services() -> Iterator[Services]:
         "evaluation": evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
         "inference": inference_pb2_grpc.add_InferenceServiceServicer_to_server,
         "ingestion": ingestion_pb2_grpc.add_IngestionServiceServicer_to_server,
-        "anonymization": anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server,
+        "anonymization": add_anonymization,
     }
     with ExitStack() as stack:
         for name, add in adders.items():

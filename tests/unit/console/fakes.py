@@ -39,6 +39,7 @@ from tailor.api.training.v1 import training_pb2
 from tailor.errors import Aborted, NotFound, Reason, TailorError, Unavailable
 from tailor.wire import from_datetime
 from tests.evaluations import make_definitions, make_estimate, make_evaluated, make_figures
+from tests.unit.console.review_fakes import FakePassageReview
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -842,6 +843,7 @@ class World:
     inference: FakeInference = field(default_factory=FakeInference)
     syntheses: FakeSyntheses = field(default_factory=FakeSyntheses)
     rows: FakeRows = field(default_factory=FakeRows)
+    review: FakePassageReview = field(default_factory=FakePassageReview)
     near: synthetic_pb2.CountNearDuplicatesResponse | None = field(
         default_factory=lambda: synthetic_pb2.CountNearDuplicatesResponse(
             documents=100, compared=100, near_duplicates=7, groups=3, threshold=0.8
@@ -872,6 +874,7 @@ class World:
             inference=self.inference,
             syntheses=self.syntheses,
             rows=self.rows,
+            review=self.review,
             get_evaluation=self.evaluation.get,
             compare_evaluations=self.evaluation.compare,
             count_near_duplicates=self.count_near_duplicates,

@@ -10,6 +10,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from services.console.domain import ADMITTED, Judgement, Permission, Question, Role
 from services.console.web.streams import Streams
+from tailor.api.anonymization.v1 import review_pb2
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.inference.v1 import inference_pb2
@@ -37,6 +38,7 @@ EVALUATION = evaluation_pb2.DESCRIPTOR.services_by_name["EvaluationService"].met
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].methods_by_name
 SYNTHESIS = synthesis_pb2.DESCRIPTOR.services_by_name["SynthesisService"].methods_by_name
 SYNTHETIC = synthetic_pb2.DESCRIPTOR.services_by_name["SyntheticService"].methods_by_name
+REVIEW = review_pb2.DESCRIPTOR.services_by_name["ReviewService"].methods_by_name
 INGESTION = ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"].methods_by_name
 METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.SUBMISSIONS: [INGESTION["GetSubmission"]],
@@ -72,6 +74,11 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.ERASURES: [REGISTRY["ListErasures"]],
     Permission.SYNTHESES: [SYNTHESIS[name] for name in ("ListSyntheses", "GetSynthesis", "ListSamples")],
     Permission.REVIEW_SAMPLES: [SYNTHESIS["ReviewSamples"]],
+    Permission.REVIEW: [
+        REVIEW[name]
+        for name in ("DrawSample", "NextPassage", "DecidePassage", "UndoDecision", "GetPassage", "SignStatement")
+    ],
+    Permission.RESIDUAL: [REVIEW["GetResidualReport"], REVIEW["ListRareCombinations"]],
     Permission.AUDIT: [REGISTRY["GetAudit"], REGISTRY["ListDecisions"], SYNTHETIC["CountNearDuplicates"]],
 }
 PROMOTION = {"specialist": NAME, "adapter_digest": ADAPTER, "expected_generation": "1"}
@@ -114,6 +121,8 @@ def test_each_role_can_open_its_own_pages_only(role: Role) -> None:
         "/drafts": Permission.TRACE,
         "/keys": Permission.KEYS,
         "/erasures": Permission.ERASURES,
+        "/review": Permission.REVIEW,
+        "/residual": Permission.RESIDUAL,
         "/api/flow": Permission.FLOW,
     }
     for path, action in paths.items():

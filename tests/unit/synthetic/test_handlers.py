@@ -129,6 +129,22 @@ def test_refuses_too_few_rows_and_does_not_retry_every_second() -> None:
     assert app.repository.published == []
 
 
+def test_builds_nothing_from_documents_in_which_too_much_may_be_left() -> None:
+    asked = []
+
+    def refuse(selection: Selection) -> None:
+        asked.append(selection)
+        raise FailedPrecondition(Reason.RESIDUAL_TOO_HIGH, "5.0 % [3.1, 7.6] of the passages; improve the policy.")
+
+    specialist = replace(SPECIALIST, policy=BuildPolicy(1), selection=Selection(("wiki",)))
+    app = filled(specialists={"reports": specialist}, check_residual=refuse)
+    with pytest.raises(FailedPrecondition, match="RESIDUAL_TOO_HIGH"):
+        handlers.build_dataset(app, "reports", "")
+    assert asked == [Selection(("wiki",))]
+    # Not retried every second, but by the next document or `tailor build`.
+    assert handlers.tick(app) == [] and len(asked) == 1 and app.repository.published == []
+
+
 def test_the_tick_builds_a_due_dataset_once() -> None:
     app = filled(specialists={"reports": replace(SPECIALIST, policy=BuildPolicy(50, quiet_seconds=5))})
     assert handlers.tick(app) == []

@@ -195,7 +195,7 @@ Global___DocumentIngested: _TypeAlias = DocumentIngested  # noqa: Y015
 
 @_typing.final
 class DocumentAnonymized(_message.Message):
-    """DocumentAnonymized: a document has passed the barrier. From here on, its text contains no personal data."""
+    """DocumentAnonymized: a document has passed the barrier. Its text contains surrogates or masks for the personal values that were found."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -63,7 +63,8 @@ class SyntheticServiceServicer:
 
     def BuildDataset(self, request, context):
         """BuildDataset builds a specialist's dataset at once, from documents or from judgements. If nothing is new, it returns the existing
-        dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows.
+        dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows, or if the installation limits what the
+        barrier may leave and the documents do not meet it (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

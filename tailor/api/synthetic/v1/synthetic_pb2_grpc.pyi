@@ -35,7 +35,8 @@ class SyntheticServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SyntheticServiceAsyncStub: ...
     BuildDataset: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.BuildDatasetRequest, _synthetic_pb2.BuildDatasetResponse]
     """BuildDataset builds a specialist's dataset at once, from documents or from judgements. If nothing is new, it returns the existing
-    dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows.
+    dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows, or if the installation limits what the
+    barrier may leave and the documents do not meet it (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH).
     """
     CountNearDuplicates: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.CountNearDuplicatesRequest, _synthetic_pb2.CountNearDuplicatesResponse]
     """CountNearDuplicates compares new documents for up to a few seconds, and counts near-duplicates among all that are compared.
@@ -55,7 +56,8 @@ class SyntheticServiceAsyncStub(SyntheticServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     BuildDataset: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.BuildDatasetRequest, _synthetic_pb2.BuildDatasetResponse]  # type: ignore[assignment]
     """BuildDataset builds a specialist's dataset at once, from documents or from judgements. If nothing is new, it returns the existing
-    dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows.
+    dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows, or if the installation limits what the
+    barrier may leave and the documents do not meet it (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH).
     """
     CountNearDuplicates: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.CountNearDuplicatesRequest, _synthetic_pb2.CountNearDuplicatesResponse]  # type: ignore[assignment]
     """CountNearDuplicates compares new documents for up to a few seconds, and counts near-duplicates among all that are compared.
@@ -78,7 +80,8 @@ class SyntheticServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_synthetic_pb2.BuildDatasetResponse, _abc.Awaitable[_synthetic_pb2.BuildDatasetResponse]]:
         """BuildDataset builds a specialist's dataset at once, from documents or from judgements. If nothing is new, it returns the existing
-        dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows.
+        dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows, or if the installation limits what the
+        barrier may leave and the documents do not meet it (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH).
         """
 
     @_abc_1.abstractmethod

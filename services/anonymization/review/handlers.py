@@ -1,0 +1,236 @@
+"""What data protection does in a review: one function per command. Texts of passages are never logged."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from services.anonymization.domain import Passed
+from services.anonymization.ports import AuditLog, Corpus, Ledger
+from services.anonymization.review.domain import (
+    CONTEXT_CHARS,
+    MAX_TERM_CHARS,
+    PassageKind,
+    PassageMark,
+    PassageStretch,
+    PassageView,
+    QueueCounts,
+    QueuedPassage,
+    RareCombination,
+    ResidualLimit,
+    ReviewTerm,
+    SampleDraw,
+    StretchKind,
+    check_marks,
+    check_sample,
+    count_passages,
+    join_parts,
+    nothing_reviewed,
+    passage_bounds,
+    term_words,
+)
+from services.anonymization.review.estimates import ResidualEstimate, check_limit, estimate, results_of
+from services.anonymization.review.ports import HashTerm, ReviewedDocuments, ReviewQueue, TypesOf
+from services.anonymization.review.sampling import DrawnSample, draw_sample
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
+from tailor.events.envelope import new_id
+
+# Seeds fit a signed integer of 64 bits, and are easy to write down.
+SEEDS = 2**31
+AUDITED = "REVIEW"
+
+
+@dataclass(frozen=True)
+class Review:
+    """The collaborators of the handlers. Without a limit, nothing is refused."""
+
+    documents: ReviewedDocuments
+    queue: ReviewQueue
+    ledger: Ledger
+    corpus: Corpus
+    audit: AuditLog
+    types_of: TypesOf
+    hash_term: HashTerm
+    limit: ResidualLimit | None = None
+    draw_seed: Callable[[], int] = lambda: secrets.randbelow(SEEDS - 1) + 1
+
+
+@dataclass(frozen=True)
+class ResidualReport:
+    """What is known of a corpus. `refusal` says why the limit is not met; it is empty if it is met or not set."""
+
+    draw: SampleDraw | None
+    passages_now: int
+    overall: ResidualEstimate
+    strata: tuple[ResidualEstimate, ...]
+    waiting: QueueCounts
+    rare_combinations: int
+    limit: ResidualLimit | None = None
+    refusal: str = ""
+
+
+def start_sample(
+    review: Review, reviewer: str, *, size: int, min_per_stratum: int, seed: int, replace: bool
+) -> tuple[str, DrawnSample]:
+    """Draw a sample and queue it; returns its id too. Recorded before it is drawn.
+
+    Raises InvalidArgument (INVALID_SAMPLE), FailedPrecondition (SAMPLE_UNFINISHED, NO_PASSAGES).
+    """
+    check_sample(size, min_per_stratum)
+    waiting = review.queue.count().sample
+    if waiting and not replace:
+        raise FailedPrecondition(
+            Reason.SAMPLE_UNFINISHED,
+            f"{waiting} passages of the last sample wait for review. Review them, or give `--replace`: the estimate then starts again.",
+        )
+    seed = seed or review.draw_seed()
+    review.audit.record(reviewer, AUDITED, "", f"draws a sample of {size} passages")
+    drawn = draw_sample(review.documents.all(), size, min_per_stratum, seed)
+    if not drawn.passages:
+        raise FailedPrecondition(Reason.NO_PASSAGES, "No document has passed the barrier yet. Publish some first.")
+    sample_id = new_id("smp")
+    review.queue.start_sample(sample_id, seed, drawn)
+    return sample_id, drawn
+
+
+def next_passage(review: Review, reviewer: str, kind: PassageKind | None) -> PassageView | None:
+    """The reviewer's next passage; None if nothing waits. Passages whose document is gone are removed."""
+    while (queued := review.queue.reserve(reviewer, kind)) is not None:
+        try:
+            return view_passage(review, queued)
+        except NotFound:
+            review.queue.drop(queued.passage_id)
+    return None
+
+
+def get_passage(review: Review, document_id: str, number: int) -> PassageView:
+    """A passage of a document's newest version. Raises NotFound (UNKNOWN_PASSAGE)."""
+    document = review.documents.find(document_id)
+    if document is None or not 0 <= number < document.passages:
+        raise _unknown_passage()
+    queued = QueuedPassage(
+        "", PassageKind.SAMPLE, document_id, document.sequence, number, document.source, document.language
+    )
+    return view_passage(review, queued)
+
+
+def view_passage(review: Review, queued: QueuedPassage) -> PassageView:
+    """Read a passage with its context from the corpus. Raises NotFound (UNKNOWN_PASSAGE) if the text no longer exists."""
+    outcome = review.ledger.find(queued.document_id, queued.sequence)
+    if not isinstance(outcome, Passed):
+        raise _unknown_passage()
+    text = join_parts(review.corpus.read(outcome.text).parts)
+    start, end = passage_bounds(text, queued.number, count_passages(text))
+    first, last = max(0, start - CONTEXT_CHARS), min(len(text), end + CONTEXT_CHARS)
+    document = review.documents.find(queued.document_id)
+    known = document.replaced if document is not None and document.sequence == queued.sequence else None
+    stretches = [*(PassageStretch(*place) for place in known or ()), *queued.stretches]
+    return PassageView(
+        queued,
+        text[first:last],
+        start - first,
+        end - first,
+        tuple(_shift(item, first, last) for item in stretches if item.start < last and item.end > first),
+        known is not None,
+        review.types_of(outcome.ingested.labels),
+    )
+
+
+def decide_passage(review: Review, reviewer: str, passage_id: str, marks: Sequence[PassageMark], *, skip: bool) -> None:
+    """Record what a passage still contains; with `skip`, only put it at the end of the queue.
+
+    From then on, marked texts are personal in every document, and those marked without a type are not.
+    Raises NotFound (UNKNOWN_PASSAGE), FailedPrecondition (ALREADY_REVIEWED), InvalidArgument (INVALID_MARKS).
+    """
+    queued = review.queue.find(passage_id)
+    if queued is None:
+        raise _already_reviewed() if review.queue.is_decided(passage_id) else _unknown_passage()
+    if skip:
+        review.queue.skip(passage_id)
+        return
+    view = view_passage(review, queued)
+    check_marks(view, marks)
+    terms = [(mark, _term(review, view.text[mark.start : mark.end], mark.entity_type)) for mark in marks]
+    if not review.queue.decide(queued, reviewer, terms):
+        raise _already_reviewed()
+
+
+def undo_decision(review: Review, reviewer: str) -> str:
+    """Take back the reviewer's last decision; returns the passage's id. Raises NotFound (NOTHING_TO_UNDO)."""
+    passage_id = review.queue.undo(reviewer)
+    if passage_id is None:
+        raise NotFound(Reason.NOTHING_TO_UNDO, "You have no decision in this sample that can be taken back.")
+    return passage_id
+
+
+def drop_term(review: Review, reviewer: str, term: str) -> None:
+    """Forget what was decided about a text. Raises InvalidArgument (INVALID_TERM), NotFound (UNKNOWN_TERM)."""
+    if len(term) > MAX_TERM_CHARS or not term_words(term):
+        raise InvalidArgument(
+            Reason.INVALID_TERM, f"Give the text as it was marked, at most {MAX_TERM_CHARS} characters."
+        )
+    review.audit.record(reviewer, AUDITED, "", "drops a reviewed term")
+    if not review.queue.drop_term(review.hash_term(term)):
+        raise NotFound(Reason.UNKNOWN_TERM, "No review decided about this text.")
+
+
+def get_report(review: Review, sources: Sequence[str]) -> ResidualReport:
+    """What is known of the sources' documents, of all if none is named."""
+    draw = review.queue.newest_sample()
+    results = results_of(draw, sources) if draw else []
+    refusal = ""
+    if review.limit is not None:
+        try:
+            check_limit(review.limit, draw, sources)
+        except TailorError as error:
+            refusal = error.message
+    return ResidualReport(
+        draw,
+        review.documents.count_passages(sources),
+        estimate(results),
+        tuple(estimate([result], result.stratum.source, result.stratum.language) for result in results),
+        review.queue.count(),
+        review.documents.count_rare(),
+        review.limit,
+        refusal,
+    )
+
+
+def check_residual(review: Review, sources: Sequence[str]) -> None:
+    """Raises FailedPrecondition (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH) if a limit is set and the sources' documents do not meet it."""
+    if review.limit is not None:
+        check_limit(review.limit, review.queue.newest_sample(), sources)
+
+
+def report_for_statement(review: Review, reviewer: str, sources: Sequence[str]) -> ResidualReport:
+    """The report that a statement signs; recorded. Raises FailedPrecondition (NOTHING_REVIEWED)."""
+    report = get_report(review, sources)
+    if report.overall.any is None:
+        raise nothing_reviewed()
+    review.audit.record(reviewer, AUDITED, "", "signs a residual statement")
+    return report
+
+
+def list_rare_combinations(review: Review, offset: int, limit: int) -> list[RareCombination]:
+    """Combinations of quasi-identifiers that fewer than five documents share, rarest first."""
+    return review.documents.list_rare(offset, limit)
+
+
+def _term(review: Review, value: str, entity_type: str) -> ReviewTerm:
+    return ReviewTerm(review.hash_term(value), entity_type, len(term_words(value)))
+
+
+def _shift(item: PassageStretch, first: int, last: int) -> PassageStretch:
+    """The part of a stretch within [first, last), at its place after `first`."""
+    kind = item.kind if item.kind is StretchKind.DISAGREEMENT else StretchKind.REPLACED
+    return PassageStretch(max(item.start, first) - first, min(item.end, last) - first, kind, item.entity_type)
+
+
+def _unknown_passage() -> NotFound:
+    return NotFound(Reason.UNKNOWN_PASSAGE, "There is no such passage; its document was published again or erased.")
+
+
+def _already_reviewed() -> FailedPrecondition:
+    return FailedPrecondition(
+        Reason.ALREADY_REVIEWED,
+        "This passage was reviewed already. Take the next one; your own last decision can be undone.",
+    )

@@ -1,0 +1,74 @@
+"""Recording what a review needs when a document passes."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from services.anonymization.domain import Anonymized, DocumentText, Ingested
+from services.anonymization.ports import ReviewedTerms, ReviewRecorder
+from services.anonymization.review.domain import (
+    MAX_DOCUMENT_DISAGREEMENTS,
+    PassageKind,
+    PassageStretch,
+    QueuedPassage,
+    ReviewedDocument,
+    count_passages,
+    join_parts,
+    passage_at,
+    replaced_stretches,
+    standing_disagreements,
+)
+from services.anonymization.review.ports import QuasiIdentifiers, ReviewedDocuments
+from services.anonymization.review.quasi_identifiers import combine
+from tailor.events.envelope import derive_id
+
+
+class DocumentRecorder(ReviewRecorder):
+    """Counts passages, places disagreements and combines quasi-identifiers. `key` hashes the values of combinations. Thread-safe."""
+
+    def __init__(
+        self, documents: ReviewedDocuments, terms: ReviewedTerms, quasi_identifiers: QuasiIdentifiers, key: bytes
+    ) -> None:
+        self._documents = documents
+        self._terms = terms
+        self._quasi_identifiers = quasi_identifiers
+        self._key = key
+
+    def record(self, ingested: Ingested, clean: DocumentText, result: Anonymized, language: str) -> None:
+        text = join_parts(clean.parts)
+        passages, replaced = count_passages(text), replaced_stretches(clean.parts, result.changes)
+        places = tuple((item.start, item.end) for item in replaced)
+        document = ReviewedDocument(
+            ingested.document_id, ingested.sequence, ingested.labels.source, language, passages, places
+        )
+        standing = standing_disagreements(clean.parts, result.changes, result.disagreements)
+        found = self._quasi_identifiers(text, replaced)
+        self._documents.keep(
+            document,
+            self._terms.digest,
+            _queue(document, text, standing),
+            combine(text, found, passages, self._key),
+        )
+
+    def forget(self, document_id: str) -> int:
+        return self._documents.forget(document_id)
+
+
+def _queue(document: ReviewedDocument, text: str, standing: Sequence[PassageStretch]) -> list[QueuedPassage]:
+    """The passages with the most disagreements."""
+    by_number: dict[int, list[PassageStretch]] = defaultdict(list)
+    for item in standing:
+        by_number[passage_at(text, item.start, document.passages)].append(item)
+    numbers = sorted(by_number, key=lambda number: (-len(by_number[number]), number))[:MAX_DOCUMENT_DISAGREEMENTS]
+    return [
+        QueuedPassage(
+            derive_id("psg", document.document_id, document.sequence, number),
+            PassageKind.DISAGREEMENT,
+            document.document_id,
+            document.sequence,
+            number,
+            document.source,
+            document.language,
+            tuple(by_number[number]),
+        )
+        for number in numbers
+    ]
