@@ -31,7 +31,7 @@ def test_every_file_becomes_a_document_or_a_rejection(tmp_path: Path) -> None:
     contents = {
         "gates.md": f"# Gates\n\n{STORY}".encode(),
         "copy.md": f"# Gates\n\n{STORY}".encode(),
-        "rules.txt": b"-- 1 --\n" * 20,
+        "digits.txt": b"1 2\n" * 20,
         "empty.txt": b"",
         "image.png": b"\x89PNG\r\n\x1a\n\0\0",
     }
@@ -40,10 +40,10 @@ def test_every_file_becomes_a_document_or_a_rejection(tmp_path: Path) -> None:
     outcomes = {item.path.name: item for item in rows_folder.read_folder([tmp_path], WordCounter())}
     reasons = {name: item.reason for name, item in outcomes.items() if isinstance(item, RejectedFile)}
     assert reasons == {"gates.md": "DUPLICATE", "empty.txt": "EMPTY", "image.png": "UNSUPPORTED_FORMAT"}
-    gates, rules = outcomes["copy.md"], outcomes["rules.txt"]
-    assert isinstance(gates, FolderDocument) and isinstance(rules, FolderDocument)
+    gates, digits = outcomes["copy.md"], outcomes["digits.txt"]
+    assert isinstance(gates, FolderDocument) and isinstance(digits, FolderDocument)
     assert gates.rows > 0 and rows_folder.coverage([gates]) == 1.0 and gates.word_coverage >= 0.98
-    assert rows_folder.coverage([rules]) == 0.0 and [item.reason for item in rules.left_out] == ["no_words"]
+    assert rows_folder.coverage([digits]) == 0.0 and [item.reason for item in digits.left_out] == ["no_words"]
 
 
 def test_the_report_has_coverage_by_format_and_says_what_is_left_out_and_why() -> None:
