@@ -15,7 +15,7 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True)
-class Budget:
+class TimeBudget:
     """The moment (of `time.monotonic`) at which work on a text ends, and whether its caller has gone."""
 
     ends_at: float
@@ -29,15 +29,15 @@ class Budget:
             )
 
 
-_current: ContextVar[Budget | None] = ContextVar("budget", default=None)
+_current: ContextVar[TimeBudget | None] = ContextVar("budget", default=None)
 
 
 @contextmanager
 def limit(seconds: float, is_cancelled: Callable[[], bool] = _never) -> Iterator[None]:
     """Limit the work on a text in this thread to `seconds`. An outer limit still holds, and so does its cancellation."""
-    outer = _current.get() or Budget(math.inf)
+    outer = _current.get() or TimeBudget(math.inf)
     ends_at = min(time.monotonic() + seconds, outer.ends_at)
-    token = _current.set(Budget(ends_at, lambda: is_cancelled() or outer.is_cancelled()))
+    token = _current.set(TimeBudget(ends_at, lambda: is_cancelled() or outer.is_cancelled()))
     try:
         yield
     finally:

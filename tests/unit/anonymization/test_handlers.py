@@ -260,7 +260,7 @@ def test_reidentification_is_audited_before_it_is_answered() -> None:
     assert audit.calls == [("key_1", "IBAN", "GB00", purpose), ("key_1", "IBAN", "GB99", purpose)]
 
 
-def test_the_rest_of_a_losing_finding_stays_personal_if_it_has_digits_or_is_a_person() -> None:
+def test_the_rest_of_a_losing_finding_stays_personal_if_it_has_digits_or_words_of_a_name() -> None:
     text = "Sarah Jenkins London +44 7700900415 Annual Report"
     number = text.index("+")
     findings = [
@@ -276,6 +276,7 @@ def test_the_rest_of_a_losing_finding_stays_personal_if_it_has_digits_or_is_a_pe
         ("ADDRESS", "London"),
         ("PHONE_NUMBER", "+44"),
         ("NATIONAL_ID", "7700900415"),
+        ("CLIENT", "Annual Report"),
     ]
 
 
