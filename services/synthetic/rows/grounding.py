@@ -17,9 +17,11 @@ def unsupported(answer: str, prompt: str, language: str = "") -> list[str]:
     Numbers are compared as they are written, without the signs and units around them; names word for word. White space does not count.
     """
     known = normalize(prompt)
-    lines = [normalize(line) for line in answer.split("\n")]
-    sentences = [line[start:end] for line in lines for start, end in find_sentences(line, 0, len(line))]
-    values = (value for text in sentences for value in _values(text, base_language(language)))
+    # What stands in the prompt as a whole has nothing that the prompt lacks.
+    lines = (line for line in map(normalize, answer.split("\n")) if line and not stands_in(line, known))
+    sentences = (line[start:end] for line in lines for start, end in find_sentences(line, 0, len(line)))
+    other = (text for text in sentences if not stands_in(text, known))
+    values = (value for text in other for value in _values(text, base_language(language)))
     return [value for value in dict.fromkeys(values) if not stands_in(value, known)]
 
 
