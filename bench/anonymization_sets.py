@@ -147,6 +147,7 @@ def numbers(seed: int = REPORTED_SEED) -> list[Gold]:
                 golds.append(_value(f"numbers/{kind}/{locale}/{number}", carrier, kind, str(make())))
     for region in PHONE_REGIONS:
         example = phonenumbers.example_number_for_type(region, phonenumbers.PhoneNumberType.MOBILE)
+        assert example is not None
         written = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
         golds.append(_value(f"numbers/PHONE_NUMBER/{region}", "Call {} after six.", "PHONE_NUMBER", written))
     return golds

@@ -21,6 +21,7 @@ from tests.unit.anonymization.fakes import (
     MemoryCorpus,
     MemoryLedger,
     MemoryQuarantine,
+    MemoryRecorder,
     MemorySubjects,
     OneNameAnonymizer,
 )
@@ -65,6 +66,7 @@ def anonymized(
         publisher=KafkaOutcomes(producer),
         anonymizer=OneNameAnonymizer(),
         language_of=lambda _: "en",
+        recorder=MemoryRecorder(),
     )
     (passed,) = producer.messages("document.anonymized.v1")
     assert isinstance(passed, documents_pb2.DocumentAnonymized)

@@ -49,8 +49,8 @@ class Mentions:
                 compiled = re.compile(rf"(?<!\w){form}(?!\w)")
                 by_word.setdefault(first[0], []).append((first.start(), compiled, phrases[phrase]))
         for word in FIRST_WORD.finditer(text) if by_word else ():
-            for before, form, kind in by_word.get(word[0], ()):
-                match = form.match(text, word.start() - before) if word.start() >= before else None
+            for before, pattern, kind in by_word.get(word[0], ()):
+                match = pattern.match(text, word.start() - before) if word.start() >= before else None
                 if match is not None:
                     yield Finding(match.start(), match.end(), kind, 0.95)
                     break

@@ -17,7 +17,7 @@ def unsupported(answer: str, prompt: str, language: str = "") -> list[str]:
     Numbers are compared as they are written, without the signs and units around them; names word for word. White space does not count.
     """
     known = normalize(prompt)
-    # What stands in the prompt as a whole has nothing that the prompt lacks.
+    # A line that the prompt contains has nothing that the prompt lacks.
     lines = (line for line in map(normalize, answer.split("\n")) if line and not stands_in(line, known))
     sentences = (line[start:end] for line in lines for start, end in find_sentences(line, 0, len(line)))
     other = (text for text in sentences if not stands_in(text, known))

@@ -1,4 +1,4 @@
-"""What a document holds beside its text: metadata, comments, deleted text and pictures' descriptions do not reach the text; split runs are joined."""
+"""Hidden contents of documents: metadata, comments, deleted text and pictures' descriptions do not reach the text; split runs are joined."""
 
 import io
 import zipfile
