@@ -104,7 +104,7 @@ def _describe_definitions(evaluation: models_pb2.AdapterEvaluated) -> Iterator[s
 
 def _describe_goal(goal: models_pb2.Goal) -> str:
     wanted = f"gain over base of {goal.goal:g}" if goal.is_gain else f"{goal.goal:g}"
-    state = short_enum(models_pb2.GoalState.Name(goal.state), "GOAL_STATE_")
+    state = short_enum(models_pb2.GoalState, goal.state, "GOAL_STATE_")
     return f"goal: {goal.metric} {wanted}; {state}: {describe(goal.estimate, '+' if goal.is_gain else '')}"
 
 
