@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tailor.local.layout import SERVICES
 from tailor.rpc.identity import Identity
 from tailor.rpc.methods import all_methods
 from tests.e2e.conftest import Installation, ask_until
@@ -21,16 +23,39 @@ from tests.e2e.conftest import Installation, ask_until
 pytestmark = pytest.mark.e2e
 
 
-# A company implements MetricService itself; the installation only calls it.
-METHODS = [method for method in all_methods() if method.containing_service.name != "MetricService"]
-LIST = next(method for method in METHODS if method.full_name.endswith("InferenceService.ListSpecialists"))
+# A company implements these itself; the installation only calls them.
+FOREIGN = ("DetectorService", "MetricService")
+# Every service but the console, which has no gRPC, serves EventService.
+ALL = [service for service in SERVICES if service != "console"]
 
 
-def _code(installation: Installation, method: MethodDescriptor, token: str | None) -> grpc.StatusCode:
-    service = method.containing_service.full_name.split(".")[2]
+@dataclass(frozen=True)
+class ServedMethod:
+    """A method at one service that serves it."""
+
+    service: str
+    method: MethodDescriptor
+
+    def __str__(self) -> str:
+        return f"{self.service}:{self.method.full_name}"
+
+
+def _served(method: MethodDescriptor) -> list[ServedMethod]:
+    owner = method.containing_service.full_name.split(".")[2]
+    return [ServedMethod(service, method) for service in (ALL if owner == "events" else [owner])]
+
+
+METHODS = [
+    served for method in all_methods() if method.containing_service.name not in FOREIGN for served in _served(method)
+]
+LIST = next(served for served in METHODS if served.method.full_name.endswith("InferenceService.ListSpecialists"))
+
+
+def _code(installation: Installation, served: ServedMethod, token: str | None) -> grpc.StatusCode:
+    method = served.method
     path = f"/{method.containing_service.full_name}/{method.name}"
     metadata = [] if token is None else [("authorization", f"Bearer {token}")]
-    with grpc.insecure_channel(installation.connection.service_addresses[service]) as channel:
+    with grpc.insecure_channel(installation.connection.service_addresses[served.service]) as channel:
         kind = "stream" if method.client_streaming else "unary"
         answer = "stream" if method.server_streaming else "unary"
         call = getattr(channel, f"{kind}_{answer}")(path, None, None)
@@ -73,41 +98,40 @@ def foreign_tokens(installation: Installation) -> dict[str, list[str]]:
     assert isinstance(key, Ed25519PrivateKey)
     console, stranger = Identity("console", key), Identity("console", Ed25519PrivateKey.generate())
     now = int(time.time())
-    services = {method.full_name.split(".")[2] for method in METHODS}
     return {
         service: [
             console.token("somewhere-else"),
             stranger.token(service),
             jwt.encode({"iss": "console", "aud": service, "iat": now - 300, "exp": now - 240}, key, algorithm="EdDSA"),
         ]
-        for service in services
+        for service in ALL
     }
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+@pytest.mark.parametrize("served", METHODS, ids=str)
 def test_no_method_answers_without_a_valid_credential(
-    installation: Installation, method: MethodDescriptor, dead_keys: list[str], foreign_tokens: dict[str, list[str]]
+    installation: Installation, served: ServedMethod, dead_keys: list[str], foreign_tokens: dict[str, list[str]]
 ) -> None:
-    foreign = foreign_tokens[method.full_name.split(".")[2]]
+    foreign = foreign_tokens[served.service]
     for token in (None, "", "nonsense", "tlr_unknown", "a.b.c", *dead_keys, *foreign):
-        assert _code(installation, method, token) is grpc.StatusCode.UNAUTHENTICATED
+        assert _code(installation, served, token) is grpc.StatusCode.UNAUTHENTICATED
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+@pytest.mark.parametrize("served", METHODS, ids=str)
 def test_a_callers_key_opens_only_the_callers_methods(
-    installation: Installation, method: MethodDescriptor, caller_key: str
+    installation: Installation, served: ServedMethod, caller_key: str
 ) -> None:
-    access = method.GetOptions().Extensions[common_pb2.access]
-    refused = _code(installation, method, caller_key) is grpc.StatusCode.PERMISSION_DENIED
+    access = served.method.GetOptions().Extensions[common_pb2.access]
+    refused = _code(installation, served, caller_key) is grpc.StatusCode.PERMISSION_DENIED
     assert refused != (common_pb2.ROLE_CALLER in access.roles or access.any_authenticated)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+@pytest.mark.parametrize("served", METHODS, ids=str)
 def test_a_key_with_methods_opens_only_those(
-    installation: Installation, method: MethodDescriptor, limited_key: str
+    installation: Installation, served: ServedMethod, limited_key: str
 ) -> None:
-    refused = _code(installation, method, limited_key) is grpc.StatusCode.PERMISSION_DENIED
-    assert refused != (method.full_name == "tailor.api.inference.v1.InferenceService.ListSpecialists")
+    refused = _code(installation, served, limited_key) is grpc.StatusCode.PERMISSION_DENIED
+    assert refused != (served.method.full_name == "tailor.api.inference.v1.InferenceService.ListSpecialists")
 
 
 @pytest.fixture(scope="module")
