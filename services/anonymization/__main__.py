@@ -5,17 +5,26 @@ import sys
 from pathlib import Path
 
 from services.anonymization.recognise.detectors.definition import DEFAULT, NEED_TORCH, load_detectors
+from tailor.errors import InvalidArgument
+
+
+def _needs_torch() -> bool:
+    """True if a detector loads torch. A wrong detectors file is reported when the service is built."""
+    try:
+        detectors = load_detectors(Path(os.environ.get("TAILOR_DETECTORS_FILE") or DEFAULT))
+    except InvalidArgument:
+        return False
+    return any(detector.kind in NEED_TORCH for detector in detectors)
+
 
 # Presidio and spaCy import torch, transformers and scikit-learn if they are installed: 600 MB and many seconds that finding names
 # does not need. None in sys.modules makes such an import fail with ImportError, which both libraries expect.
-if not any(
-    detector.kind in NEED_TORCH for detector in load_detectors(Path(os.environ.get("TAILOR_DETECTORS_FILE") or DEFAULT))
-):
+if not _needs_torch():
     sys.modules.update(dict.fromkeys(("torch", "transformers", "sklearn")))  # type: ignore[arg-type]
 
-from services.anonymization.bootstrap import build
-from services.anonymization.settings import Settings
-from tailor.runtime import main
+from services.anonymization.bootstrap import build  # noqa: E402
+from services.anonymization.settings import Settings  # noqa: E402
+from tailor.runtime import main  # noqa: E402
 
 if __name__ == "__main__":
     main("anonymization", Settings, build)

@@ -113,9 +113,8 @@ MILITARY = re.compile(
     r"|DPO),?[ ]A[AEP][ ]\d{5}(?:-\d{4})?"
 )
 CORNER = re.compile(
-    rf"\b(?:the )?(?i:corner of) (?P<first>{NUMBER} )?{CAP}(?:[ ](?:{CAP}|{SMALL})){{0,4}}?(?:[ ]{NUMBER})?[ ]and[ ]"
-    rf"(?:{NUMBER} )?{CAP}(?:[ ](?:{CAP}|{SMALL}(?=[ ]{CAP}))){{0,4}}"
-    rf"(?:[ ]{NUMBER}(?!\w))?"
+    rf"\b(?:the )?(?i:corner of) (?:{NUMBER} )?{CAP}(?:[ ](?:{CAP}|{SMALL})){{0,4}}?(?:[ ]{NUMBER})?[ ]and[ ]"
+    rf"(?:{NUMBER} )?{CAP}(?:[ ](?:{CAP}|{SMALL}(?=[ ]{CAP}))){{0,4}}(?:[ ]{NUMBER}(?!\w))?"
 )
 FOREIGN = re.compile(
     rf"(?<!\w)(?:{NUMBER},?[ ])?(?:(?:{CAP}[ -])?(?P<compound>[^\W\d_a-z][\w'’-]*?{AFTER_NAME})|(?:{BEFORE_NAME})[ ]"
