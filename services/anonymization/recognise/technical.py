@@ -1,7 +1,6 @@
 """Telling technical text (manuals, logs, code, commands) from prose, because its capitalised words name programs and not people."""
 
 import re
-from functools import lru_cache
 
 # What prose does not have: options, paths, variables, identifiers, calls, assignments, versions, prompts of a shell.
 MARKS = re.compile(
@@ -22,7 +21,6 @@ FULL_DENSITY = 0.08
 MOST_CHARS = 200_000
 
 
-@lru_cache(maxsize=16)
 def technicality(text: str) -> float:
     """How technical a text is, from 0 (prose) to 1 (a manual, a log, a programme)."""
     sample = text[:MOST_CHARS]
