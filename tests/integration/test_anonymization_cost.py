@@ -1,4 +1,4 @@
-"""The cost of a text grows in proportion to its length, whatever it consists of, and a prompt does not wait for it."""
+"""The cost of a text grows in proportion to its length, and a prompt does not wait for it."""
 
 import threading
 import time

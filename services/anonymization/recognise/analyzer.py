@@ -44,7 +44,7 @@ IGNORED = ["CARDINAL", "ORDINAL", "QUANTITY", "PERCENT", "MONEY", "TIME"]
 MODEL_TYPES = ("LOCATION", "NRP", "DATE_TIME")
 NO_MAKERS: Mapping[DetectorKind, MakeRecognisers] = {}
 
-# What each detector found in one paragraph, in the order of the detectors; None if a detector was not asked.
+# The findings of each detector in one paragraph, in the order of the detectors; None if a detector was not asked.
 Found = tuple[tuple[Finding, ...] | None, ...]
 
 
@@ -107,7 +107,7 @@ class Analyzer:
         return other
 
     def apart(self, policy: Policy, cache_size: int = SMALL_CACHE_SIZE) -> "Analyzer":
-        """Like `with_policy`, but with models and a lock of its own, so that long documents do not hold it up. Takes seconds."""
+        """Like `with_policy`, but with separate models and a separate lock, so that long documents do not hold it up. Takes seconds."""
         engines = [
             DetectorEngine(
                 engine.detector,
@@ -243,7 +243,7 @@ class Analyzer:
 
 
 def _join(first: tuple[Finding, ...] | None, second: tuple[Finding, ...] | None) -> tuple[Finding, ...] | None:
-    """What a detector found in both readings of a paragraph, in order."""
+    """The findings of a detector in both readings of a paragraph, in order."""
     if first is None or second is None:
         return first if second is None else second
     return tuple(sorted({*first, *second}, key=lambda finding: (finding.start, finding.end)))

@@ -87,7 +87,7 @@ class Truecaser:
                     yield title.start, title.end, title.text.title()
 
     def _is_title_or_company(self, tokens: Sequence[Token], index: int) -> bool:
-        """True for the `ms` of `ms. Okafor`, and for a well-known company whose name is no ordinary word."""
+        """True for the `ms` of `ms. Okafor`, and for a well-known company whose name is not an ordinary word."""
         word = tokens[index].bare
         if self._lexicon.has("companies", word):
             return not self._lexicon.is_plain(word)

@@ -30,7 +30,7 @@ def _pieces(text: str, changes: Sequence[Change]) -> Iterator[tuple[int, int, Se
 def _apply(text: str, offset: int, changes: Sequence[Change]) -> str:
     if not changes:
         return text
-    # Each change is a type of its own, because the engine has one replacement for each type.
+    # Each change has its own type, because the engine has one replacement for each type.
     results = [
         RecognizerResult(str(place), change.start - offset, change.end - offset, 1.0)
         for place, change in enumerate(changes)
