@@ -10,7 +10,7 @@ from bench.generated import Gold
 
 Place = tuple[int, int]
 MAX_MISSES = 8
-# True names in manuals are not false alarms: the people and the foundation that signed them, and addresses.
+# True names in manuals do not count as false alarms: the people and the foundation that signed them, and addresses.
 SIGNED = re.compile(
     r"(?im)^.*(?:written by|authors?\b|maintain|copyright|report(?:ing)? bugs|contributed by|thanks to|@|foundation|\(c\)|©).*$"
 )

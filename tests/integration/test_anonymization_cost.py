@@ -1,4 +1,4 @@
-"""The cost of a text grows in proportion to its length, of any content, and a prompt does not wait for it."""
+"""The cost of a text grows in proportion to its length, and a prompt does not wait for it."""
 
 import threading
 import time

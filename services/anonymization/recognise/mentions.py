@@ -1,7 +1,8 @@
 """A value that was found once is found at all its mentions in the document, shortened ones included."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from services.anonymization.domain import Finding, merge
 from services.anonymization.recognise.lexicon import Lexicon, fold
@@ -9,6 +10,7 @@ from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.tokens import Token, tokenise
 
 FIRST_WORD = re.compile(r"\w+")
+SPACE = re.compile(r"\s+")
 SHORTEST_NAME = 3
 NOT_ALONE = ("never", "particles", "departments", "not_names", "places", "titles", "titles_male", "titles_female")
 
@@ -21,12 +23,28 @@ class Mentions:
 
     def complete(self, text: str, findings: Iterable[Finding], allowed: Iterable[tuple[int, int]]) -> list[Finding]:
         """Findings at every mention, without overlaps. Stretches that the policy allows stay untouched."""
-        known = merge(findings, text)
+        known = self._agree(merge(findings, text), text)
         stretches = Stretches(allowed)
         repeated = [
             mention for mention in self._find_mentions(text, known) if not stretches.overlap(mention.start, mention.end)
         ]
         return merge([*known, *repeated], text)
+
+    def _agree(self, known: list[Finding], text: str) -> list[Finding]:
+        """The findings; a single word that a model takes for an organisation is a person if it belongs to a person's full name."""
+        names = {
+            token.bare
+            for finding in known
+            if finding.entity_type == "PERSON"
+            for token in tokenise(text[finding.start : finding.end])
+            if token.is_capitalised and not token.is_initial
+        }
+        return [
+            replace(finding, entity_type="PERSON")
+            if finding.entity_type == "CLIENT" and text[finding.start : finding.end] in names
+            else finding
+            for finding in known
+        ]
 
     def _find_mentions(self, text: str, known: list[Finding]) -> list[Finding]:
         words, phrases = self._words(text, known)
@@ -41,18 +59,17 @@ class Mentions:
 
     def _find_phrases(self, text: str, phrases: dict[str, str]) -> Iterator[Finding]:
         """The phrases with any space between their words. Many cost no more than few: they are looked up by their first word."""
-        by_word: dict[str, list[tuple[int, re.Pattern[str], str]]] = {}
+        by_word: dict[str, list[tuple[int, list[str], str]]] = {}
         for phrase in sorted(phrases, key=len, reverse=True):
             first = FIRST_WORD.search(phrase)
             if first is not None:
-                form = re.escape(phrase).replace(r"\ ", r"\s+").replace("\\\n", r"\s+")
-                compiled = re.compile(rf"(?<!\w){form}(?!\w)")
-                by_word.setdefault(first[0], []).append((first.start(), compiled, phrases[phrase]))
+                by_word.setdefault(first[0], []).append((first.start(), phrase.split(), phrases[phrase]))
         for word in FIRST_WORD.finditer(text) if by_word else ():
-            for before, pattern, kind in by_word.get(word[0], ()):
-                match = pattern.match(text, word.start() - before) if word.start() >= before else None
-                if match is not None:
-                    yield Finding(match.start(), match.end(), kind, 0.95)
+            for before, parts, kind in by_word.get(word[0], ()):
+                start = word.start() - before
+                end = _match(text, start, parts) if start >= 0 else None
+                if end is not None:
+                    yield Finding(start, end, kind, 0.95)
                     break
 
     def _words(self, text: str, known: list[Finding]) -> tuple[dict[str, str], dict[str, str]]:
@@ -135,3 +152,25 @@ class Mentions:
         """Beginnings of a name, such as `Meridian Biologics` for `Meridian Biologics Distribution Ltd`."""
         tokens = tokenise(value)
         return [value[: tokens[place].end] for place in range(1, len(tokens) - 1) if tokens[place].is_capitalised]
+
+
+def _match(text: str, start: int, parts: Sequence[str]) -> int | None:
+    """The end of the words at `start`, with any space between them, if no longer word surrounds them."""
+    end = start
+    for place, part in enumerate(parts):
+        if place:
+            space = SPACE.match(text, end)
+            if space is None:
+                return None
+            end = space.end()
+        if not text.startswith(part, end):
+            return None
+        end += len(part)
+    first, last = parts[0][0], parts[-1][-1]
+    inside = start > 0 and _is_word(first) and _is_word(text[start - 1])
+    goes_on = end < len(text) and _is_word(last) and _is_word(text[end])
+    return None if inside or goes_on else end
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"

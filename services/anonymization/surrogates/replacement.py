@@ -9,7 +9,7 @@ from services.anonymization.domain import Change
 
 # The engine copies its text for every change; pieces keep the cost of a long text linear.
 MAX_PIECE_CHARS = 4_000
-ENGINE = AnonymizerEngine()
+ENGINE = AnonymizerEngine()  # type: ignore[no-untyped-call]
 
 
 def apply(text: str, changes: Sequence[Change]) -> str:
@@ -30,7 +30,7 @@ def _pieces(text: str, changes: Sequence[Change]) -> Iterator[tuple[int, int, Se
 def _apply(text: str, offset: int, changes: Sequence[Change]) -> str:
     if not changes:
         return text
-    # Each change gets a separate type, because the engine has one replacement for each type.
+    # Each change has its own type, because the engine has one replacement for each type.
     results = [
         RecognizerResult(str(place), change.start - offset, change.end - offset, 1.0)
         for place, change in enumerate(changes)

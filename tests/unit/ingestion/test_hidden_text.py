@@ -1,4 +1,4 @@
-"""Hidden contents of documents: metadata, comments, deleted text and pictures' descriptions do not reach the text; split runs are joined."""
+"""Metadata, comments, deleted text and pictures' descriptions of a document do not reach its text; split runs are joined."""
 
 import io
 import zipfile
