@@ -14,6 +14,7 @@ PROTOS := $(shell find proto -name '*.proto' | sort)
 KEEP ?=
 GPU_PYTHON ?=
 DOCUMENTS ?=
+TESTS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-real test-fast test-client check fmt proto sample up down images check-images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
@@ -31,8 +32,8 @@ test: install ## Run every test, three files at a time
 	@echo "Every test: 20 to 30 minutes on two cores."
 	$(BIN)/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --durations=10
 
-test-real: install ## The tests of events, stores, flow, erasure, access and training's survival, on Apache Kafka and MinIO
-	$(BIN)/python -m tests.real
+test-real: install ## The tests of events, stores, flow, erasure, access and training's survival, on Apache Kafka and MinIO (TESTS="FILES" for some)
+	$(BIN)/python -m tests.real $(TESTS)
 
 test-fast: install ## The tests that need no store and no model
 	$(BIN)/pytest tests/unit tests/contract -m 'not integration and not slow and not e2e'

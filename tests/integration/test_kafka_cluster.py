@@ -261,7 +261,7 @@ def test_services_sign_in_with_certificates_and_with_tokens(
 
 
 def _may_write(settings: KafkaSettings, topic: str) -> None:
-    producer = kafka.KafkaProducer(max_block_ms=5000, bootstrap_timeout_ms=5000, **settings.kafka_arguments())
+    producer = kafka.KafkaProducer(**settings.kafka_arguments() | {"max_block_ms": 5000, "bootstrap_timeout_ms": 5000})
     try:
         producer.send(topic, key=b"key", value=b"value").get(10)
     finally:
