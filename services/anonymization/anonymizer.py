@@ -19,10 +19,11 @@ from services.anonymization.domain import (
 )
 from services.anonymization.ports import Anonymizer
 from services.anonymization.recognise import budget
-from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.disguises import PlainText, undo
+from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.mentions import Mentions
 from services.anonymization.recognise.overlaps import Stretches
+from services.anonymization.recognise.text_analyzer import TextAnalyzer
 from services.anonymization.surrogates import coarse
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.replacement import apply
@@ -44,11 +45,10 @@ class TextAnonymizer(Anonymizer):
     """Applies the analyzer's policy. Thread-safe."""
 
     def __init__(
-        self, analyzer: Analyzer, surrogates: Surrogates, seconds_per_text: float = DEFAULT_SECONDS_PER_TEXT
+        self, analyzer: TextAnalyzer, surrogates: Surrogates, seconds_per_text: float = DEFAULT_SECONDS_PER_TEXT
     ) -> None:
         self._analyzer = analyzer
         self._surrogates = surrogates
-        self._mentions = Mentions(analyzer.lexicon)
         self._seconds_per_text = seconds_per_text
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
@@ -61,16 +61,23 @@ class TextAnonymizer(Anonymizer):
         plain = undo(given)
         whole = plain.text
         analysis = self._analyzer.analyze(whole)
-        findings = self._complete(whole, analysis.findings, labels)
+        lexicon = self._analyzer.lexicon_of(section.reader for section in analysis.sections)
+        findings = self._complete(whole, analysis.findings, labels, Mentions(lexicon))
         people = People.of(
             whole[finding.start : finding.end] for finding in findings if finding.entity_type == "PERSON"
         )
         values = ((finding.entity_type, whole[finding.start : finding.end]) for finding in findings)
         surrogates = self._surrogates.for_document(whole, values)
-        changes = [
-            self._change(whole, finding, self._policy.action(finding.entity_type, labels), surrogates, people)
-            for finding in findings
+        by_section = [
+            (section.end, surrogates.in_language(section.language, self._analyzer.lexicon_of((section.reader,))))
+            for section in analysis.sections
         ]
+        changes = [
+            self._change(
+                whole, finding, self._policy.action(finding.entity_type, labels), _at(by_section, finding.start, surrogates), people
+            )
+            for finding in findings
+        ]  # fmt: skip
         changes = [_at_given(change, plain) for change in changes]
         disagreements = [_at_given(stretch, plain) for stretch in analysis.disagreements]
         changes_by_text, disagreements_by_text, start = [], [], 0
@@ -85,13 +92,14 @@ class TextAnonymizer(Anonymizer):
             frozenset(surrogates.issued),
             self._policy.digest,
             tuple(disagreements_by_text),
+            tuple(sorted({section.language for section in analysis.sections if section.rules_only})),
         )
 
     @property
     def _policy(self) -> Policy:
         return self._analyzer.policy
 
-    def _complete(self, whole: str, found: Iterable[Finding], labels: Labels) -> list[Finding]:
+    def _complete(self, whole: str, found: Iterable[Finding], labels: Labels, mentions: Mentions) -> list[Finding]:
         """The findings and their other mentions that the policy does not keep in documents with these labels."""
         kept_types = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
         allowed = self._policy.find_allowed(whole)
@@ -103,7 +111,7 @@ class TextAnonymizer(Anonymizer):
             if not stretches.overlap(figure.start, figure.end)
         ]
         # Figures have no other mentions: the same amount or date elsewhere may mean something else.
-        return merge([*self._mentions.complete(whole, findings, allowed), *figures], whole)
+        return merge([*mentions.complete(whole, findings, allowed), *figures], whole)
 
     def _change(self, whole: str, finding: Finding, action: Action, surrogates: Surrogates, people: People) -> Change:
         value = whole[finding.start : finding.end]
@@ -124,7 +132,7 @@ class TextAnonymizer(Anonymizer):
         value = whole[finding.start : finding.end]
         match finding.entity_type:
             case "PERSON":
-                return surrogates.person(value, self._title_before(whole, finding.start), people)
+                return surrogates.person(value, self._title_before(whole, finding.start, surrogates.lexicon), people)
             case "CLIENT":
                 return surrogates.client(value)
             case "EMAIL_ADDRESS":
@@ -134,15 +142,20 @@ class TextAnonymizer(Anonymizer):
             case kind:
                 return surrogates.other(kind, value)
 
-    def _title_before(self, whole: str, start: int) -> str:
+    def _title_before(self, whole: str, start: int, lexicon: Lexicon) -> str:
         match = TITLE_BEFORE.search(whole, max(0, start - 20), start)
-        return match[1] if match and self._analyzer.lexicon.is_title(match[1]) else ""
+        return match[1] if match and lexicon.is_title(match[1]) else ""
 
 
 def _at_given(stretch: T, plain: PlainText) -> T:
     """The stretch at its place in the text as it was given."""
     start, end = plain.place(stretch.start, stretch.end)
     return replace(stretch, start=start, end=end)
+
+
+def _at(by_section: Iterable[tuple[int, Surrogates]], start: int, default: Surrogates) -> Surrogates:
+    """The surrogates of the section at a place."""
+    return next((surrogates for end, surrogates in by_section if start < end), default)
 
 
 def _within(stretches: Sequence[T], start: int, end: int) -> tuple[T, ...]:

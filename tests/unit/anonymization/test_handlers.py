@@ -28,6 +28,7 @@ from tests.unit.anonymization.fakes import (
     MemoryTrueValues,
     MemoryVault,
     OneNameAnonymizer,
+    UncoveredAnonymizer,
 )
 
 TEXT = DocumentText("Ms Okafor decides.", "Ask Okafor.")
@@ -76,6 +77,25 @@ def test_a_document_passes_with_its_findings_and_leaves_quarantine() -> None:
     assert message.language == "en"
     assert message.labels.department == "risk" and message.version.sequence == 1
     assert "Okafor" not in str(message)
+
+
+def test_a_document_in_a_language_that_is_not_covered_is_rejected_with_the_hint() -> None:
+    world = World()
+    world.anonymizer = UncoveredAnonymizer()
+    outcome = world.pass_document()
+    assert isinstance(outcome, Unreadable) and world.corpus.texts == []
+    message = world.producer.messages(REJECTED)[0]
+    assert isinstance(message, documents_pb2.DocumentRejected)
+    assert message.reason == documents_pb2.REJECTION_REASON_LANGUAGE_NOT_COVERED and "`sv`" in message.hint
+
+
+def test_a_document_says_which_languages_were_masked_by_rules_only() -> None:
+    world = World()
+    world.anonymizer = UncoveredAnonymizer(is_held=False)
+    world.pass_document()
+    message = world.producer.messages(ANONYMIZED)[0]
+    assert isinstance(message, documents_pb2.DocumentAnonymized)
+    assert message.rules_only_languages == ["sv"]
 
 
 def test_a_documents_labels_choose_among_the_policys_rules() -> None:
