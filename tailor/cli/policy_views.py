@@ -85,7 +85,7 @@ def replay_table(replays: Sequence[replay_pb2.Replay]) -> Table:
     rows = [
         (
             replay.replay_id,
-            short_enum(replay_pb2.ReplayState.Name(replay.state), "REPLAY_STATE_"),
+            short_enum(replay_pb2.ReplayState, replay.state, "REPLAY_STATE_"),
             replay.documents,
             sum(replay.outcomes.values()),
             sum(replay.outcomes[name] for name in SENT if name in replay.outcomes),

@@ -49,7 +49,7 @@ class Replica:
         self.policies = SqlPolicies(engine, KEYS)
         self.announcer = Announcements()
         self.built: list[Policy] = []
-        settings = Settings(quarantine_key=KEY, vault_key=KEY, policy_file=file)  # type: ignore[arg-type]
+        settings = Settings(quarantine_key=KEY, vault_key=KEY, policy_file=file)
         install_from_settings(self.policies, settings, detectors)
         self.current = CurrentPolicy(self.policies, self.build, self.announcer, detectors)
         self.servicer = PolicyServicer(self.current, self.policies, SqlLedger(engine))

@@ -58,8 +58,8 @@ class SqlReplays(Replays):
             documents = select(literal(replay_id), DOCUMENTS.c.document_id, number).where(chosen)
             columns = ["replay_id", "document_id", "number"]
             connection.execute(insert(REPLAY_DOCUMENTS).from_select(columns, documents))
-            row = connection.execute(select(REPLAYS).where(REPLAYS.c.replay_id == replay_id)).one()
-            return _to_replay(row, _count(connection, replay_id))
+            started = connection.execute(select(REPLAYS).where(REPLAYS.c.replay_id == replay_id)).one()
+            return _to_replay(started, _count(connection, replay_id))
 
     def find(self, replay_id: str) -> Replay | None:
         with transaction(self._engine) as connection:
