@@ -32,7 +32,7 @@ TIMEOUT = "TIMEOUT"
 
 NO_LABELS = Labels()
 
-# What a text says about a person in the special categories of GDPR Art. 9, and the convictions and offences of Art. 10.
+# Facts about a person in the special categories of GDPR Art. 9, and the convictions and offences of Art. 10.
 SPECIAL_CATEGORIES = (
     "RELIGION", "POLITICAL_OPINION", "TRADE_UNION", "HEALTH", "SEXUAL_ORIENTATION", "ETHNIC_ORIGIN", "BIOMETRIC_DATA", "GENETIC_DATA",
     "CRIMINAL_RECORD",

@@ -36,7 +36,7 @@ def moment(time: Timestamp) -> str:
 
 
 def print_decisions(console: Console, answer: policy_pb2.CheckPolicyResponse) -> None:
-    """What a policy decides."""
+    """The decisions of a policy."""
     console.print(f"policy {short(answer.policy_digest)} is valid", highlight=False)
     rows = [
         (decision.entity_type, decision.action, _rule(decision.rule, dict(decision.labels)))

@@ -1,4 +1,4 @@
-"""What a policy decides, and where two policies differ."""
+"""The decisions of a policy, and where two policies differ."""
 
 from collections.abc import Iterable, Iterator
 from itertools import product

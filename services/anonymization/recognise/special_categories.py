@@ -1,4 +1,4 @@
-"""What a text says about a person in the special categories of GDPR Art. 9 and 10: belief, opinion, union, health, orientation, origin.
+"""Facts about a person in the special categories of GDPR Art. 9 and 10: belief, opinion, union, health, orientation, origin.
 
 A word list alone would mask "Catholic schools" and "the diabetes market". So a listed word counts only in a sentence about a person: with a
 pronoun, a role, a kinship word, a title or a given name near it, and without a following word that makes it a thing. Labels such as
@@ -35,7 +35,7 @@ SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n\s*\n|[|\t]|\n(?=[-*•#])")
 LABELLED = (
     r"(?im)(?:^|(?<=[|;,(]))[ \t>*_-]*(?P<label>{labels})[ \t*_]*(?::|\||=)[ \t*_]*(?P<value>[^\n|;,.()]{{2,60}})"
 )
-# What stands after a label if nothing is known.
+# Words after a label if nothing is known.
 NO_VALUE = frozenset({"n/a", "na", "none", "unknown", "-", "yes", "no", "tbd", "nil"})
 
 

@@ -40,7 +40,7 @@ WAITING = ("", ReplayOutcome.NEEDS_OWNER, ReplayOutcome.CHANGED, ReplayOutcome.U
 class SqlCatalogue(Catalogue):
     """Safe for several replicas at once. `erased` holds the ids of erased documents.
 
-    `barrier` tells the policy and detectors under which documents pass now, as a digest: the same text under another one is no duplicate.
+    `barrier` is the digest of the policy and detectors under which documents pass now: the same text under another one is not a duplicate.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class PolicyApplied(_message.Message):
     detectors_digest: _builtins.str
     """SHA-256 of what finds values: recognisers, models and their settings."""
     barrier_digest: _builtins.str
-    """SHA-256 of both. The same text under another one is no duplicate."""
+    """SHA-256 of both. The same text under another one is not a duplicate."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was installed."""
