@@ -47,8 +47,9 @@ FAKE_SERVICE = """
 
     class Ready(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            body = json.dumps({"waiting_for": "the gate" if gate.exists() else ""}).encode()
-            self.send_response(503 if gate.exists() else 200)
+            closed = gate.exists()
+            body = json.dumps({"ready": not closed, "waiting_for": "the gate" if closed else None}).encode()
+            self.send_response(503 if closed else 200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
