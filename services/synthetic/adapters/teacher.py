@@ -7,6 +7,7 @@ import openai
 from services.synthetic.settings import Settings
 from services.synthetic.synthesis.domain import Completion, Messages, TokenCount
 from services.synthetic.synthesis.ports import ChatModel, LostAnswer
+from tailor.chat_completions import ChatCompletions
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, ResourceExhausted, TailorError, Unavailable
 
 # A gateway's own answers: the model behind it may have answered, and billed, all the same.
@@ -21,20 +22,13 @@ FOR_EVERY_PROMPT = {
 QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 # Errors of the HTTP library before a request is sent, by name: which library it is depends on the client's version.
 NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
-# What newer or smaller endpoints do not take, and what they take instead.
-REPLACEMENTS = {"max_tokens": "max_completion_tokens", "temperature": "", "response_format": ""}
 
 
 class OpenAiModel(ChatModel):
     """Makes one attempt per call; the caller retries. Thread-safe."""
 
     def __init__(self, base_url: str, api_key: str, model: str, *, timeout_seconds: float = 120) -> None:
-        # The client refuses an empty key; an endpoint without keys ignores any.
-        self._client = openai.OpenAI(
-            base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout_seconds
-        )
-        self._model = model
-        self._unsupported: frozenset[str] = frozenset()
+        self._chat = ChatCompletions(base_url, model, api_key=api_key, timeout_seconds=timeout_seconds)
 
     @classmethod
     def teacher(cls, settings: Settings) -> "OpenAiModel | None":
@@ -54,7 +48,7 @@ class OpenAiModel(ChatModel):
 
     @property
     def model(self) -> str:
-        return self._model
+        return self._chat.model
 
     def complete(
         self, messages: Messages, *, max_tokens: int, temperature: float, schema: dict[str, object]
@@ -64,29 +58,13 @@ class OpenAiModel(ChatModel):
             "temperature": temperature,
             "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
         }
-        chat = [{"role": role, "content": content} for role, content in messages]
-        while True:
-            try:
-                return _to_completion(self._client.chat.completions.create(**self._request(chat, options)))
-            except openai.BadRequestError as error:
-                if not self._give_up(error):
-                    raise InvalidArgument(
-                        Reason.TEACHER_REFUSED, "The teacher refused this prompt (status 400)."
-                    ) from None
-            except openai.OpenAIError as error:
-                # The library's message may repeat the prompt or a part of the key.
-                raise to_error(error) from None
-
-    def _request(self, chat: list[dict[str, str]], options: dict[str, Any]) -> dict[str, Any]:
-        kept = {REPLACEMENTS[name] if name in self._unsupported else name: value for name, value in options.items()}
-        return {"model": self._model, "messages": chat} | {name: value for name, value in kept.items() if name}
-
-    def _give_up(self, error: openai.BadRequestError) -> bool:
-        """Remember an option that the endpoint does not take; False if the error names none, or one that was given up already."""
-        options = {name for name in REPLACEMENTS if name in (error.param or "") or f"'{name}'" in error.message}
-        new_options = options - self._unsupported
-        self._unsupported |= new_options
-        return bool(new_options)
+        try:
+            return _to_completion(self._chat.create(messages, options))
+        except openai.BadRequestError:
+            raise InvalidArgument(Reason.TEACHER_REFUSED, "The teacher refused this prompt (status 400).") from None
+        except openai.OpenAIError as error:
+            # The library's message may repeat the prompt or a part of the key.
+            raise to_error(error) from None
 
 
 def _to_completion(answer: Any) -> Completion:
