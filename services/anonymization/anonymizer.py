@@ -1,7 +1,7 @@
 """Find personal values, find their other mentions, replace them."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -63,10 +63,10 @@ class TextAnonymizer(Anonymizer):
             return self._anonymize(texts, labels)
 
     def _anonymize(self, texts: tuple[str, ...], labels: Labels) -> Anonymized:
-        given = SEPARATOR.join(texts)
-        plain = undo(given)
-        whole = plain.text
-        analysis = self._analyzer.analyze(whole)
+        plains = [undo(text) for text in texts]
+        places = _join([plain.text for plain in plains])
+        whole = SEPARATOR.join(plain.text for plain in plains)
+        analysis = self._analyzer.analyze(whole, [end for _, end in places])
         findings = self._complete(whole, analysis.findings, labels)
         people = People.of(
             whole[finding.start : finding.end] for finding in findings if finding.entity_type == "PERSON"
@@ -77,13 +77,10 @@ class TextAnonymizer(Anonymizer):
             self._change(whole, finding, self._policy.action(finding.entity_type, labels), surrogates, people)
             for finding in findings
         ]
-        changes = [_at_given(change, plain) for change in changes]
-        disagreements = [_at_given(stretch, plain) for stretch in analysis.disagreements]
-        changes_by_text, disagreements_by_text, start = [], [], 0
-        for text in texts:
-            changes_by_text.append(_within(changes, start, start + len(text)))
-            disagreements_by_text.append(_within(disagreements, start, start + len(text)))
-            start += len(text) + len(SEPARATOR)
+        changes_by_text, disagreements_by_text = [], []
+        for plain, (start, end) in zip(plains, places, strict=True):
+            changes_by_text.append(_at_given(_within(changes, start, end), plain))
+            disagreements_by_text.append(_at_given(_within(analysis.disagreements, start, end), plain))
         return Anonymized(
             tuple(map(apply, texts, changes_by_text)),
             count(findings),
@@ -152,16 +149,25 @@ def _outside(findings: Iterable[Finding], places: Iterable[tuple[int, int]]) -> 
     return [finding for finding in findings if not stretches.overlap(finding.start, finding.end)]
 
 
-def _at_given(stretch: T, plain: PlainText) -> T:
-    """The stretch at its place in the text as it was given."""
-    start, end = plain.place(stretch.start, stretch.end)
-    return replace(stretch, start=start, end=end)
+def _join(texts: Iterable[str]) -> list[tuple[int, int]]:
+    """The place [start, end) of each text in all of them, joined by SEPARATOR."""
+    places, start = [], 0
+    for text in texts:
+        places.append((start, start + len(text)))
+        start += len(text) + len(SEPARATOR)
+    return places
 
 
-def _within(stretches: Sequence[T], start: int, end: int) -> tuple[T, ...]:
+def _within(stretches: Iterable[T], start: int, end: int) -> list[T]:
     """The stretches in one of the texts, at their places in it. One that spans two texts is in both."""
-    return tuple(
+    return [
         replace(stretch, start=max(stretch.start, start) - start, end=min(stretch.end, end) - start)
         for stretch in stretches
-        if stretch.start < end and stretch.end > start
-    )
+        if stretch.start < end and stretch.end > start and start < end
+    ]
+
+
+def _at_given(stretches: Iterable[T], plain: PlainText) -> tuple[T, ...]:
+    """The stretches of a plain text at their places in the text as it was given."""
+    placed = ((stretch, *plain.place(stretch.start, stretch.end)) for stretch in stretches)
+    return tuple(replace(stretch, start=start, end=end) for stretch, start, end in placed)

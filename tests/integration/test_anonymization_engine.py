@@ -92,6 +92,17 @@ def test_every_mention_of_a_person_has_the_same_surrogate(analyzer: Analyzer) ->
     assert result.findings["PERSON"] == 5 and result.findings["EMAIL_ADDRESS"] == 1
 
 
+@pytest.mark.parametrize("name", ["Wilhelmina Okonkwo-Barnes", "Tamsin Quarrendon", "Casimir Olszewska"])
+@pytest.mark.parametrize("answer", ["`retention.ms` --pin NO_MODEL_READY", "| max_tokens=32 |\n\n```sh\nrun --all /etc/x.conf\n```"])
+def test_code_in_an_answer_hides_no_name_in_its_prompt_and_in_the_answer(
+    analyzer: Analyzer, name: str, answer: str
+) -> None:
+    anonymizer = make_anonymizer(analyzer, MemoryVault())
+    texts = anonymizer.anonymize((f"Write memo 1 for {name}.", f"{name}: {answer}")).texts
+    assert not any(name in text for text in texts)
+    assert anonymizer.anonymize((f"Write to {name}. {answer}",)).texts[0].count(name) == 0
+
+
 def test_spans_move_with_the_surrogates_of_their_text(analyzer: Analyzer) -> None:
     prompt = "Ask Ms Ngozi Okafor of Vanterpool Logistics BV, please."
     text = "# Position\n\nNgozi Okafor signed for Vanterpool Logistics BV.\n\n# Remedy\n\nMs Okafor acts by then.\n"

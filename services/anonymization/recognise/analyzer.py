@@ -27,7 +27,7 @@ from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.paragraphs import batches, paragraphs
 from services.anonymization.recognise.recognisers.layout import LayoutRecogniser
-from services.anonymization.recognise.technical import technicality
+from services.anonymization.recognise.technical import Technicality, technicality
 from services.anonymization.recognise.tokens import starts_sentence, tokenise
 from services.anonymization.recognise.truecase import Truecaser
 from services.anonymization.recognise.word_votes import NAMES, WordVotes
@@ -128,24 +128,26 @@ class Analyzer:
         """All findings in the text, overlapping ones included, without what the policy allows or keeps."""
         return list(self.analyze(text).findings)
 
-    def analyze(self, text: str) -> Analysis:
+    def analyze(self, text: str, ends: Sequence[int] = ()) -> Analysis:
         """All findings, overlapping ones included, and where the detectors disagree; without what the policy allows or keeps.
 
+        If `text` consists of several texts, `ends` are their ends: code in an answer makes no name in its prompt less likely.
         Raises DeadlineExceeded (TEXT_TOO_SLOW) when the current `budget.limit` is spent.
         """
         findings: list[Finding] = []
         disagreements: list[Disagreement] = []
-        technical = technicality(text)
+        technical = Technicality(text, ends)
         for batch in batches(paragraphs(text)):
             budget.check()
             # Lock for each batch, so that a long document does not hold up short texts.
             with self._lock:
                 found = self._find_batch([paragraph for _, paragraph in batch])
             for (start, paragraph), by_detector in zip(batch, found, strict=True):
-                analysis = combine(self._ballots(paragraph, by_detector, technical))
+                analysis = combine(self._ballots(paragraph, by_detector, technical.at(start)))
                 findings += [finding.shift(start) for finding in analysis.findings]
                 disagreements += [stretch.shift(start) for stretch in analysis.disagreements]
-        findings += self._doubt_technical(text, self._layout.find(text), technical)
+        for finding in self._layout.find(text):
+            findings += self._doubt_technical(text, [finding], technical.at(finding.start))
         allowed = Stretches(self.policy.find_allowed(text))
         return Analysis(
             tuple(sorted(self._drop_allowed(allowed, findings), key=lambda finding: finding.start)),

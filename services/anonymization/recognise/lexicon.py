@@ -97,8 +97,11 @@ class Lexicon:
         return known.get(fold(word)) or (known.get(fold(word.split("-", maxsplit=1)[0])) if "-" in word else None)
 
     def is_surname(self, word: str) -> bool:
-        """True for a surname of any locale."""
-        return fold(word) in self._names.surnames
+        """True for a surname of any locale, and for a double name of such surnames."""
+        plain = fold(word)
+        return plain in self._names.surnames or (
+            "-" in plain and all(part in self._names.surnames for part in plain.split("-"))
+        )
 
     def given_names(self, locale: str, gender: str) -> tuple[str, ...]:
         """A locale's given names; British ones if it has none of that gender."""

@@ -1,6 +1,9 @@
 """Telling technical text (manuals, logs, code, commands) from prose, because its capitalised words name programs and not people."""
 
 import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
 
 # What prose does not have: options, paths, variables, identifiers, calls, assignments, versions, prompts of a shell.
 MARKS = re.compile(
@@ -30,3 +33,16 @@ def technicality(text: str) -> float:
     if len(SECTION.findall(sample)) >= 3:
         return 1.0
     return min(1.0, len(MARKS.findall(sample)) / words / FULL_DENSITY)
+
+
+class Technicality:
+    """How technical each of several joined texts is."""
+
+    def __init__(self, text: str, ends: Sequence[int]) -> None:
+        """`ends` are the ends of the texts in `text`; without any, it is one."""
+        self._ends = [end for end in ends if end < len(text)]
+        self._values = [technicality(text[start:end]) for start, end in pairwise((0, *self._ends, len(text)))]
+
+    def at(self, place: int) -> float:
+        """The technicality of the text that contains a place, from 0 to 1."""
+        return self._values[bisect_right(self._ends, place)]

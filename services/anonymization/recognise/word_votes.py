@@ -86,8 +86,19 @@ class WordVotes:
         if technicality == 0 or kind not in NAMES:
             return 0.0
         words = [token.bare for token in tokenise(value) if token.is_capitalised and not token.is_initial]
-        is_full_name = kind == "PERSON" and len(words) > 1 and all(map(self._is_name, words))
-        return 0.0 if is_full_name else TECHNICAL_DOUBT * technicality
+        return 0.0 if kind == "PERSON" and self._is_full_name(words) else TECHNICAL_DOUBT * technicality
+
+    def _is_full_name(self, words: Sequence[str]) -> bool:
+        """True for known names, and for a known given name before words that mean nothing else."""
+        if len(words) < 2:
+            return False
+        if all(map(self._is_name, words)):
+            return True
+        others = words if not self._lexicon.is_common_given(words[0]) else words[1:]
+        return self._lexicon.given(words[0]) is not None and not any(
+            self._lexicon.is_plain(word) or self._lexicon.has_any((*ORDINARY, "places", "products"), word)
+            for word in others
+        )
 
     def _is_name(self, word: str) -> bool:
         known = self._lexicon.is_surname(word) or self._lexicon.given(word) is not None
