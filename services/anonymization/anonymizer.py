@@ -169,5 +169,5 @@ def _within(stretches: Iterable[T], start: int, end: int) -> list[T]:
 
 def _at_given(stretches: Iterable[T], plain: PlainText) -> tuple[T, ...]:
     """The stretches of a plain text at their places in the text as it was given."""
-    placed = ((stretch, *plain.place(stretch.start, stretch.end)) for stretch in stretches)
-    return tuple(replace(stretch, start=start, end=end) for stretch, start, end in placed)
+    placed = ((stretch, plain.place(stretch.start, stretch.end)) for stretch in stretches)
+    return tuple(replace(stretch, start=start, end=end) for stretch, (start, end) in placed)

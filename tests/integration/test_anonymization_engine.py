@@ -93,7 +93,9 @@ def test_every_mention_of_a_person_has_the_same_surrogate(analyzer: Analyzer) ->
 
 
 @pytest.mark.parametrize("name", ["Wilhelmina Okonkwo-Barnes", "Tamsin Quarrendon", "Casimir Olszewska"])
-@pytest.mark.parametrize("answer", ["`retention.ms` --pin NO_MODEL_READY", "| max_tokens=32 |\n\n```sh\nrun --all /etc/x.conf\n```"])
+@pytest.mark.parametrize(
+    "answer", ["`retention.ms` --pin NO_MODEL_READY", "| max_tokens=32 |\n\n```sh\nrun --all /etc/x.conf\n```"]
+)
 def test_code_in_an_answer_hides_no_name_in_its_prompt_and_in_the_answer(
     analyzer: Analyzer, name: str, answer: str
 ) -> None:

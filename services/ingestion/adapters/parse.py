@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Self, cast
 
 from services.ingestion.adapters.worker import UNCONFINED, read_frame, write_frame
@@ -32,6 +33,11 @@ BYTES_PER_CPU_SECOND = 20 * 1024
 BYTES_PER_CHAR = 4
 ANSWER_BYTES = 64 * 1024
 GRACE_SECONDS = 1.0
+# A child that had less than this share of its wall time on a processor was held up by the machine, not by its file.
+STARVED_SHARE = 0.1
+# The places of two fields in /proc/PID/stat, counted after the name.
+USER_TICKS, SYSTEM_TICKS = 11, 12
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class ParserProcess:
     def __init__(self, limits: ParseLimits, folder: str) -> None:
         self._limits = limits
         self._files = 0
+        # True if the last file exceeded its wall time although the machine gave the child little processor time.
+        self.was_starved = False
         # Of our environment, the child gets only the places of code: no secrets. One thread, because it may not start others.
         environment = {
             "PATH": os.environ.get("PATH", ""),
@@ -85,8 +93,10 @@ class ParserProcess:
         """
         self._files += 1
         expired = threading.Event()
+        started_at = self._used_seconds()
 
         def kill() -> None:
+            self.was_starved = self._used_seconds() - started_at < STARVED_SHARE * self._limits.wall_seconds
             expired.set()
             self._process.kill()
 
@@ -109,6 +119,14 @@ class ParserProcess:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
+
+    def _used_seconds(self) -> float:
+        """The processor time of the child so far; 0 if it has ended."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[USER_TICKS]) + int(fields[SYSTEM_TICKS])) / TICKS_PER_SECOND
 
     def _end(self) -> int:
         if self._process.poll() is None:
@@ -194,15 +212,20 @@ class ParserPool(Parser):
         return cls(limits, settings.parse_workers)
 
     def parse(self, file: File) -> ParsedText:
-        """Parse a file in a free child, and wait for one if necessary. Raises like `ParserProcess.parse`."""
+        """Parse a file in a free child, and wait for one if necessary. Raises like `ParserProcess.parse`.
+
+        A child that got hardly any processor time says nothing about its file, which is parsed a second time.
+        """
         worker = self._slots.get()
         try:
             worker = self._fit(worker)
             try:
                 return worker.parse(file)
             except Rejected:
-                worker = self._fit(worker)
-                raise
+                was_starved, worker = worker.was_starved, self._fit(worker)
+                if not was_starved:
+                    raise
+            return worker.parse(file)
         finally:
             self._slots.put(worker)
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,25 @@ def test_replaces_a_child_that_exceeds_its_wall_time() -> None:
             assert caught.value.reason == RejectionReason.TIMEOUT
     finally:
         parsers.close()
+
+
+def test_a_file_whose_child_got_no_processor_time_is_parsed_again() -> None:
+    parsers = ParserPool(ParseLimits(wall_seconds=8, cpu_seconds=20, memory_bytes=MEMORY), 1)
+    try:
+        before = children()
+        parsers.parse(File(b"warm", "a.txt"))
+        (child,) = children() - before
+        os.kill(child, signal.SIGSTOP)
+        assert parsers.parse(File(b"# Late", "a.md")).text == "# Late\n"
+        assert child not in children()
+    finally:
+        parsers.close()
+
+
+def children() -> set[int]:
+    """The processes that this one has started."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(process) for task in tasks for process in task.read_text().split()}
 
 
 def test_a_child_that_runs_out_of_memory_rejects_one_document() -> None:
