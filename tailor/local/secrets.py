@@ -1,10 +1,12 @@
 """Every secret of a stack: created once, in files that only their owner can read."""
 
 import base64
+import fcntl
 import hashlib
 import json
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,9 +115,17 @@ class Secrets:
 
 
 def ensure(layout: Layout) -> Secrets:
-    """Read the secrets and create the missing ones. Idempotent."""
+    """Read the secrets and create the missing ones. Idempotent; commands that run at the same time create them once."""
     layout.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
     layout.secrets.chmod(0o700)
+    lock_file = layout.secrets / ".lock"
+    lock_file.touch(mode=0o600)
+    with lock_file.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _ensure(layout)
+
+
+def _ensure(layout: Layout) -> Secrets:
     _ensure_identities(layout.secrets)
     file = layout.secrets / "secrets.json"
     stored: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
@@ -162,12 +172,16 @@ def _save(layout: Layout, values: dict[str, str]) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, atomically."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.unlink(missing_ok=True)
-    partial.touch(mode=0o600)
-    partial.write_text(text)
-    partial.replace(path)
+    """Write a file that only its owner can read, atomically, also if another process writes it at the same time."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    partial = Path(name)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink()
+        raise
 
 
 def _makers() -> dict[str, Callable[[], str]]:

@@ -153,9 +153,10 @@ def test_a_schema_reaches_the_engine_and_one_given_up_is_an_error(opened: Runnin
 def test_a_cancel_stops_the_generation_and_is_published(opened: RunningServer) -> None:
     request = inference_pb2.StreamGenerateRequest(request=REQUEST)
     request.request.sampling.max_tokens = 60
+    opened.world.engine.gate.clear()
+    opened.world.engine.ungated = 1
     call: Any = opened.stub().StreamGenerate(request, timeout=20)
     next(call)
-    opened.world.engine.gate.clear()
     call.cancel()
     wait_for_drafts(opened.world, 1)
     assert opened.world.engine.streams[0].cancelled.is_set()

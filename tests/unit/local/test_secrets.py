@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,14 @@ def test_are_created_once(secrets: Secrets) -> None:
     files = {file.name: file.read_bytes() for file in secrets.directory.iterdir()}
     assert ensure(Layout(secrets.directory.parent)) == secrets
     assert {file.name: file.read_bytes() for file in secrets.directory.iterdir()} == files
+
+
+def test_commands_at_the_same_time_agree(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: ensure(layout).values, range(24)))
+    assert all(values == found[0] for values in found)
+    assert not list(layout.secrets.glob(".operator.key.*"))
 
 
 def test_creates_missing_secrets_and_keeps_the_others(secrets: Secrets) -> None:
