@@ -56,26 +56,29 @@ class LocalAsker(SuiteAsker):
         before = [self._encode(self._render(prompt)) for prompt, _ in pairs]
         after = [self._encode(completion + self._tokenizer.eos_token) for _, completion in pairs]
         whole = [first + second for first, second in zip(before, after, strict=True)]
-        # The common beginning is computed once. Its last token is left to each row, because it predicts the next one.
-        shared = max(0, min(_common(whole), *map(len, before)) - 1)
-        found = self._predictions(whole, shared)
+        # The common beginning is computed once. A token that predicts the next one is left to each row.
+        shared = max(0, min(_common(whole) - 1, min(map(len, whole)) - 2))
+        of_all, of_each = self._predictions(whole, shared)
         for number, (first, row) in enumerate(zip(before, whole, strict=True)):
             start, end = len(first) - shared - 1, len(row) - shared - 1
-            yield Score(float(found[number, start:end].sum()), end - start)
+            in_common = float(of_all[len(first) - 1 :].sum())
+            yield Score(in_common + float(of_each[number, max(0, start) : end].sum()), len(row) - len(first))
 
-    def _predictions(self, rows: Sequence[list[int]], shared: int) -> Any:
-        """The log-probability of each token after the shared ones and the next, (rows, tokens)."""
-        cache = None
+    def _predictions(self, rows: Sequence[list[int]], shared: int) -> tuple[Any, Any]:
+        """Log-probabilities: of the tokens 1 to `shared`, which all rows have, (tokens); and of each row's later ones, (rows, tokens)."""
+        cache, of_all = None, torch.zeros(0)
         if shared:
-            cache = self._model(torch.tensor([rows[0][:shared]]), use_cache=True).past_key_values
+            begin = torch.tensor([rows[0][: shared + 1]])
+            output = self._model(begin[:, :-1], use_cache=True)
+            of_all = _chosen(output.logits, begin[:, 1:])[0]
+            cache = output.past_key_values
             cache.batch_repeat_interleave(len(rows))
         rest = [row[shared:] for row in rows]
         width = max(map(len, rest))
         # Padded on the right, where causal attention of the tokens before does not look.
         tokens = torch.tensor([row + [self._tokenizer.pad_token_id] * (width - len(row)) for row in rest])
-        logits = self._model(tokens, past_key_values=cache, use_cache=True).logits.float()
-        chosen = logits[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
-        return chosen - logits[:, :-1].logsumexp(-1)
+        logits = self._model(tokens[:, :-1], past_key_values=cache, use_cache=True).logits
+        return of_all, _chosen(logits, tokens[:, 1:])
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -96,3 +99,9 @@ class LocalAsker(SuiteAsker):
 def _common(rows: Sequence[Sequence[int]]) -> int:
     """The number of tokens with which all rows begin."""
     return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rows, strict=False)))
+
+
+def _chosen(logits: Any, tokens: Any) -> Any:
+    """The log-probability of each token, by the logits (rows, tokens, vocabulary) before it."""
+    logits = logits.float()
+    return logits.gather(2, tokens[..., None])[..., 0] - logits.logsumexp(-1)
