@@ -28,6 +28,10 @@ from tests.real.kinds import EmbeddedStores, RealStores, StoreKind
 
 S = TypeVar("S", bound=ServiceSettings)
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There are more test processes than cores: with several threads each, torch's would mostly wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @dataclass(frozen=True)
 class Stores:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import torch
 
 from bench import training_house
 from bench.training_house import recipe
@@ -135,8 +134,6 @@ class Renamed(SuiteAsker):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    # Two threads on cores that other tests use are slower than one.
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("suites")
     behind, past = ([plant(*pair) for pair in pairs.items()] for pairs in (BEHIND, PAST))
     clean = behind_the_barrier([f"{secret.answer()}." for secret in behind])
