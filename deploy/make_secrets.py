@@ -148,7 +148,8 @@ def main() -> None:
         drop_previous_vault_keys(layout)
     folder = make(arguments.folder, arguments.publisher)
     sys.stdout.write(
-        f"{folder}: the first operator's API key is in operator.key, the console's password in console.password\n"
+        f"{folder}: the first operator's API key is in operator.key, data protection's in protection.key, "
+        "the console's password in console.password\n"
     )
 
 

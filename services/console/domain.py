@@ -34,6 +34,10 @@ class Role(StrEnum):
     DATA_PROTECTION = "data protection"
 
 
+# The roles that the registry lets the console give to new keys. Operators and data protection create their own with the command line.
+GIVEN_ROLES = (Role.CALLER, Role.EXPERT, Role.ENGINEER)
+
+
 class Permission(StrEnum):
     """A permission that a role can have."""
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.console.domain import BASE, Judgement, KeyTerms, Page, Permission, Question, Visitor
+from services.console.domain import BASE, GIVEN_ROLES, Judgement, KeyTerms, Page, Permission, Question, Visitor
 from services.console.ports import CloseableStream, NewKey, Services
 from services.console.rules import sort_queue
 from tailor.api.evaluation.v1.evaluation_pb2 import GetEvaluationResponse
@@ -371,6 +371,12 @@ def create_key(services: Services, visitor: Visitor, terms: KeyTerms) -> NewKey:
             Reason.INVALID_KEY,
             "Your key is limited to some specialists, so a new key must be too.",
             field_violations={"specialists": "must name at least one of your own"},
+        )
+    if terms.role not in GIVEN_ROLES:
+        raise InvalidArgument(
+            Reason.INVALID_KEY,
+            "The console does not give this role; `tailor keys create` does, with a key that has it.",
+            field_violations={"role": f"must be one of {', '.join(GIVEN_ROLES)}"},
         )
     for specialist in terms.specialists:
         visitor.require_specialist(specialist)

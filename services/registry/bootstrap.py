@@ -33,8 +33,12 @@ def build(runtime: Runtime, settings: Settings) -> None:
     engine = runtime.database(settings, MIGRATIONS)
     producer = runtime.producer(settings)
     begin = transactions(engine, runtime.outbox(engine, outbox_rows, producer))
-    if settings.bootstrap_operator_key_sha256:
-        keys.install_operator_key(begin, settings.bootstrap_operator_key_sha256)
+    for digest, name, role in (
+        (settings.bootstrap_operator_key_sha256, "bootstrap operator", keys.OPERATOR),
+        (settings.bootstrap_protection_key_sha256, "bootstrap data protection", keys.DATA_PROTECTION),
+    ):
+        if digest:
+            keys.install_key(begin, digest, name, role)
     anonymize = AnonymizationClient(runtime.channel(settings, "anonymization", settings.anonymization_address))
     request_evaluation = EvaluationClient(runtime.channel(settings, "evaluation", settings.evaluation_address))
     servicer = RegistryServicer(begin, Queries(engine), anonymize, tuple(load_topics()[ERASED].consumers))

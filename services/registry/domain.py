@@ -389,7 +389,10 @@ class Canary:
 
 @dataclass(frozen=True)
 class ApiKey:
-    """An API key without its secret. No specialists or methods means all that the role may use; 0 calls per minute means no limit."""
+    """An API key without its secret. No specialists or methods means all that the role may use; 0 calls per minute means no limit.
+
+    `created_by` is the id of a key, the name of a service, `installation`, or empty if it was not recorded.
+    """
 
     key_id: str
     name: str
@@ -400,6 +403,7 @@ class ApiKey:
     revoked: bool = False
     methods: tuple[str, ...] = ()
     calls_per_minute: int = 0
+    created_by: str = ""
 
     def is_valid(self, now: datetime) -> bool:
         """True if the key is neither revoked nor expired."""

@@ -323,8 +323,10 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             calls_per_minute=request.calls_per_minute,
             expire_time=to_datetime(request.expire_time) if request.HasField("expire_time") else None,
         )
+        caller = current_caller()
+        keys.check_role(terms.role, caller.role)
         _check_own_limits(terms)
-        key, secret = keys.create_key(self._begin, terms, current_caller().may_use)
+        key, secret = keys.create_key(self._begin, terms, caller.may_use, caller.key_id or caller.name)
         return registry_pb2.CreateKeyResponse(key=wire.from_key(key), secret=secret)
 
     def ListKeys(self, request: registry_pb2.ListKeysRequest, context: Context) -> registry_pb2.ListKeysResponse:
@@ -450,6 +452,8 @@ def _check_own_limits(terms: KeyTerms) -> None:
 
 
 def _may_manage(key: ApiKey) -> bool:
-    """True for a key that allows no more specialists than the caller's own."""
+    """True for a key that allows no more specialists than the caller's own; data protection manages the keys of its role only."""
     caller = current_caller()
+    if caller.role == keys.DATA_PROTECTION and key.role != keys.DATA_PROTECTION:
+        return False
     return not caller.specialists or (bool(key.specialists) and all(map(caller.may_use, key.specialists)))

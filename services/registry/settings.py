@@ -8,3 +8,5 @@ class Settings(ServiceSettings):
 
     # SHA-256 of the installation's first operator key. The registry never sees the secret before its first use.
     bootstrap_operator_key_sha256: str = ""
+    # The same of data protection's first key: only data protection gives that role to further keys.
+    bootstrap_protection_key_sha256: str = ""

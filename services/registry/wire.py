@@ -384,6 +384,7 @@ def from_key(key: ApiKey) -> registry_pb2.Key:
         expire_time=from_datetime(key.expire_time),
         methods=key.methods,
         calls_per_minute=key.calls_per_minute,
+        created_by=key.created_by,
     )
 
 

@@ -71,7 +71,7 @@ def reidentify(
 ) -> None:
     """Show the true value behind a surrogate. Every call is recorded in the audit log.
 
-    Needs a key with the role data-protection. An operator creates one with `tailor keys create NAME --role data-protection`.
+    Needs a key with the role data-protection. The embedded stack's first is in `.tailor/secrets/protection.key`.
     """
     session = session_of(context)
     request = anonymization_pb2.ReidentifyRequest(entity_type=entity_type, surrogate=surrogate, purpose=purpose)

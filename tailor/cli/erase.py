@@ -54,7 +54,7 @@ def erase(
 ) -> None:
     """Erase documents, or all documents about a person, from every service.
 
-    Needs a key with the role data-protection. An operator creates one with `tailor keys create NAME --role data-protection`.
+    Needs a key with the role data-protection. The embedded stack's first is in `.tailor/secrets/protection.key`.
     """
     session = session_of(context)
     if sum(map(bool, (document, subject, lift, lift_subject))) != 1:

@@ -73,7 +73,7 @@ def list_keys(context: typer.Context) -> None:
     session = session_of(context)
     registry = session.connections.registry
     items = list(pages("registry", registry.ListKeys, registry_pb2.ListKeysRequest(), "keys"))
-    columns = ("key", "name", "role", "specialists", "methods", "calls per minute", "state", "expires")
+    columns = ("key", "name", "role", "specialists", "methods", "calls per minute", "state", "expires", "created by")
     rows = [
         (
             key.key_id,
@@ -84,6 +84,7 @@ def list_keys(context: typer.Context) -> None:
             key.calls_per_minute or "no limit",
             "revoked" if key.revoked else "",
             key.expire_time.ToJsonString() if key.HasField("expire_time") else "never",
+            key.created_by or "unknown",
         )
         for key in items
     ]

@@ -68,6 +68,11 @@ class Layout:
         return self.secrets / "operator.key"
 
     @property
+    def protection_key_file(self) -> Path:
+        """The first API key of data protection."""
+        return self.secrets / "protection.key"
+
+    @property
     def console_password_file(self) -> Path:
         """The console's login password."""
         return self.secrets / "console.password"

@@ -4,6 +4,7 @@ import base64
 import fcntl
 import hashlib
 import json
+import os
 import re
 import secrets
 import tempfile
@@ -93,6 +94,11 @@ class Secrets:
         """The digest of the first operator's key, which is all that the registry receives."""
         return hashlib.sha256(self.values["operator.key"].encode()).hexdigest()
 
+    @property
+    def protection_key_sha256(self) -> str:
+        """The digest of data protection's first key."""
+        return hashlib.sha256(self.values["protection.key"].encode()).hexdigest()
+
     def service_settings(self, service: str) -> dict[str, str]:
         """The secret settings of one service, apart from its credentials for the stores.
 
@@ -106,7 +112,10 @@ class Secrets:
                 "VAULT_KEY": values["vault.key"],
                 "VAULT_PREVIOUS_KEYS": values.get(PREVIOUS, ""),
             },
-            "registry": {"BOOTSTRAP_OPERATOR_KEY_SHA256": self.operator_key_sha256},
+            "registry": {
+                "BOOTSTRAP_OPERATOR_KEY_SHA256": self.operator_key_sha256,
+                "BOOTSTRAP_PROTECTION_KEY_SHA256": self.protection_key_sha256,
+            },
             "training": {"WORKER_S3_ACCESS_KEY": worker.access_key, "WORKER_S3_SECRET_KEY": worker.secret_key},
             "inference": {"DIGEST_KEY": values["inference.digest.key"]},
             "console": {"SESSION_SECRET": values["console.session"], "PASSWORD": values["console.password"]},
@@ -137,6 +146,7 @@ def _ensure(layout: Layout) -> Secrets:
     if values != stored:
         _save(layout, values)
     write(layout.operator_key_file, values["operator.key"])
+    write(layout.protection_key_file, values["protection.key"])
     write(layout.console_password_file, values["console.password"])
     for user in (OPERATOR, PUBLISHER):
         write(layout.kafka_password_file(user), values[f"kafka.{user}"])
@@ -176,7 +186,7 @@ def write(path: Path, text: str) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     partial = Path(name)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         partial.replace(path)
     except BaseException:
@@ -190,7 +200,7 @@ def _makers() -> dict[str, Callable[[], str]]:
     makers |= {f"kafka.{name}": _token for name in (ADMIN, CONTROLLER, *KAFKA_USERS)}
     makers |= {f"store.{name}": _token for name in STORE_TOKENS}
     makers |= {f"{name}.key": _key for name in ("quarantine", "vault", "ingestion.digest", "inference.digest")}
-    makers["operator.key"] = lambda: f"tlr_{_token()}"
+    makers |= dict.fromkeys(("operator.key", "protection.key"), lambda: f"tlr_{_token()}")
     makers["console.session"] = _token
     makers["console.password"] = lambda: secrets.token_urlsafe(12)
     return makers

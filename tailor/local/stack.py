@@ -44,6 +44,7 @@ class Connection:
     console_url: str
     inference_url: str
     operator_key_file: Path
+    protection_key_file: Path
     console_password_file: Path
 
 
@@ -166,6 +167,7 @@ def connection(state_dir: Path = DEFAULT_STATE_DIR) -> Connection:
         console_url=f"http://{ports.address('console-http')}",
         inference_url=f"http://{ports.address('inference-http')}",
         operator_key_file=layout.operator_key_file,
+        protection_key_file=layout.protection_key_file,
         console_password_file=layout.console_password_file,
     )
 

@@ -12,6 +12,8 @@ import grpc
 import pytest
 
 from services.training.recipe import FOLDER
+from tailor.api.common.v1 import common_pb2
+from tailor.api.registry.v1 import registry_pb2
 from tailor.api.registry.v1.registry_pb2_grpc import RegistryServiceStub
 from tailor.errors import TailorError
 from tailor.local import stack
@@ -58,6 +60,17 @@ class Installation:
     def operator_key(self) -> str:
         """The first operator's API key."""
         return self.connection.operator_key_file.read_text(encoding="utf-8").strip()
+
+    @property
+    def protection_key(self) -> str:
+        """The first API key of data protection, which alone gives that role."""
+        return self.connection.protection_key_file.read_text(encoding="utf-8").strip()
+
+    def new_key(self, role: common_pb2.Role, *specialists: str) -> str:
+        """The secret of a new API key."""
+        maker = self.protection_key if role == common_pb2.ROLE_DATA_PROTECTION else self.operator_key
+        request = registry_pb2.CreateKeyRequest(name="test", role=role, specialists=specialists)
+        return RegistryServiceStub(self.channel("registry", maker)).CreateKey(request, timeout=10).secret
 
     def channel(self, service: str, key: str | None = None) -> grpc.Channel:
         """A channel with an API key, by default the operator's."""

@@ -84,8 +84,7 @@ def publish_sample(installation: Installation, folder: Path) -> int:
 
 def judge(installation: Installation, specialist: str) -> registry_pb2.RecordJudgementResponse:
     """Judge two of the specialist's drafts with a comment that names a person."""
-    request = registry_pb2.CreateKeyRequest(name="expert", role=common_pb2.ROLE_EXPERT)
-    secret = installation.registry.CreateKey(request).secret
+    secret = installation.new_key(common_pb2.ROLE_EXPERT)
     address = installation.connection.service_addresses["inference"]
     with TailorClient(address, installation.operator_key) as client:
         drafts = [client.generate(specialist, f"Write memo {n} for {TYPED[0]}.", max_tokens=4).draft_id for n in (1, 2)]
@@ -108,8 +107,7 @@ class Vault:
     """The vault's re-identification, with a data protection key."""
 
     def __init__(self, installation: Installation) -> None:
-        request = registry_pb2.CreateKeyRequest(name="search", role=common_pb2.ROLE_DATA_PROTECTION)
-        secret = installation.registry.CreateKey(request).secret
+        secret = installation.new_key(common_pb2.ROLE_DATA_PROTECTION)
         self._stub = AnonymizationServiceStub(installation.channel("anonymization", secret))
 
     def is_anothers_stand_in(self, kind: str, value: str) -> bool:

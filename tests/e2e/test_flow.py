@@ -319,10 +319,7 @@ def test_objects_outside_a_keys_reach_are_answered_like_missing_ones(installatio
         draft=draft_id,
         imported=import_chat(installation),
     )
-    request = registry_pb2.CreateKeyRequest(
-        name="walk", role=common_pb2.Role.Value(f"ROLE_{role}"), specialists=["other-reports"]
-    )
-    secret = installation.registry.CreateKey(request).secret
+    secret = installation.new_key(common_pb2.Role.Value(f"ROLE_{role}"), "other-reports")
     outcomes = answers(installation, secret, names)
     assert outcomes == answers(installation, secret, Names())
     assert {outcome.partition(" ")[0] for outcome in outcomes.values()} <= {"NOT_FOUND", "PERMISSION_DENIED"}

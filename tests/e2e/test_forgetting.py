@@ -74,8 +74,7 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(installation: Installation) -> Iterator[Story]:
-    request = registry_pb2.CreateKeyRequest(name="officer", role=common_pb2.ROLE_DATA_PROTECTION)
-    secret = installation.registry.CreateKey(request, timeout=10).secret
+    secret = installation.new_key(common_pb2.ROLE_DATA_PROTECTION)
     yield Story(
         RegistryServiceStub(installation.channel("registry", secret)),
         anonymization_pb2_grpc.AnonymizationServiceStub(installation.channel("anonymization", secret)),

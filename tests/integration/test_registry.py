@@ -494,7 +494,7 @@ def test_a_comment_is_anonymised_by_the_policy_for_the_specialists_documents(wor
 
 def test_a_key_works_until_it_is_revoked_or_expires_and_is_stored_as_a_hash(world: World) -> None:
     terms = KeyTerms("erp", "ROLE_CALLER", methods=("a.B/C",), calls_per_minute=60)
-    key, secret = keys.create_key(world.begin, terms, lambda _: True)
+    key, secret = keys.create_key(world.begin, terms, lambda _: True, "key_1")
     digest = hashlib.sha256(secret.encode()).hexdigest()
     assert keys.verify_key(world.begin, digest) == key
     assert (key.methods, key.calls_per_minute) == (("a.B/C",), 60)
@@ -502,14 +502,14 @@ def test_a_key_works_until_it_is_revoked_or_expires_and_is_stored_as_a_hash(worl
     with pytest.raises(NotFound):
         keys.verify_key(world.begin, digest)
     expired = replace(terms, expire_time=datetime.now(UTC) - timedelta(seconds=1))
-    _, short = keys.create_key(world.begin, expired, lambda _: True)
+    _, short = keys.create_key(world.begin, expired, lambda _: True, "key_1")
     with pytest.raises(NotFound):
         keys.verify_key(world.begin, hashlib.sha256(short.encode()).hexdigest())
     with pytest.raises(NotFound):
-        keys.create_key(world.begin, replace(terms, specialists=("nobody",)), lambda _: True)
+        keys.create_key(world.begin, replace(terms, specialists=("nobody",)), lambda _: True, "key_1")
     for invalid in (replace(terms, name=" "), replace(terms, calls_per_minute=-1)):
         with pytest.raises(InvalidArgument):
-            keys.create_key(world.begin, invalid, lambda _: True)
+            keys.create_key(world.begin, invalid, lambda _: True, "key_1")
 
 
 def test_an_unavailable_broker_delays_the_outbox_and_loses_nothing(world: World) -> None:

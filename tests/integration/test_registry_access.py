@@ -25,7 +25,7 @@ from services.registry.rpc import RegistryServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
-from tailor.errors import InvalidArgument, PermissionDenied, TailorError, Unauthenticated
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied, TailorError, Unauthenticated
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -125,7 +125,7 @@ class World:
     def key(self, role: str, *specialists: str, **terms: Any) -> str:
         """The secret of a new key."""
         key_terms = KeyTerms("test", f"ROLE_{role}", specialists, **terms)
-        return keys.create_key(self.begin, key_terms, lambda _: True)[1]
+        return keys.create_key(self.begin, key_terms, lambda _: True, "key_1")[1]
 
     def stub(self, secret: str) -> Stub:
         return Stub(open_channel(f"127.0.0.1:{self.server.port}", lambda: secret))
@@ -310,7 +310,7 @@ def test_a_caller_cannot_see_drafts_of_other_keys(world: World) -> None:
 def test_an_operator_of_some_specialists_manages_only_keys_for_those(world: World) -> None:
     operator = world.stub(world.key("OPERATOR", OWN))
     wide = [
-        keys.create_key(world.begin, KeyTerms("wide", "ROLE_CALLER", names), lambda _: True)[0]
+        keys.create_key(world.begin, KeyTerms("wide", "ROLE_CALLER", names), lambda _: True, "key_1")[0]
         for names in ((), (OTHER,), (OWN, OTHER))
     ]
     with pytest.raises(InvalidArgument), wire_errors("registry"):
@@ -326,6 +326,41 @@ def test_an_operator_of_some_specialists_manages_only_keys_for_those(world: Worl
         assert key.key_id not in listed
         assert answer(partial(operator.RevokeKey, registry_pb2.RevokeKeyRequest(key_id=key.key_id))) == unknown
     assert operator.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=created.key_id)).key.revoked
+
+
+@pytest.mark.parametrize("giver", ["CALLER", "EXPERT", "ENGINEER", "OPERATOR", "DATA_PROTECTION"])
+def test_nobody_gives_a_role_above_their_own(world: World, giver: str) -> None:
+    stub, given = world.stub(world.key(giver)), set()
+    for role in ("CALLER", "EXPERT", "ENGINEER", "OPERATOR", "DATA_PROTECTION"):
+        request = registry_pb2.CreateKeyRequest(name="given", role=common_pb2.Role.Value(f"ROLE_{role}"))
+        found = answer(partial(stub.CreateKey, request))
+        if isinstance(found, tuple):
+            assert found[0] == "PERMISSION_DENIED"
+        else:
+            given.add(role)
+    expected = {"OPERATOR": {"CALLER", "EXPERT", "ENGINEER", "OPERATOR"}, "DATA_PROTECTION": {"DATA_PROTECTION"}}
+    assert given == expected.get(giver, set())
+
+
+def test_a_key_names_the_key_that_created_it(world: World) -> None:
+    first = world.stub(world.key("OPERATOR"))
+    request = registry_pb2.CreateKeyRequest(name="second", role=common_pb2.ROLE_OPERATOR)
+    second = first.CreateKey(request)
+    third = world.stub(second.secret).CreateKey(
+        registry_pb2.CreateKeyRequest(name="third", role=common_pb2.ROLE_CALLER)
+    )
+    assert third.key.created_by == second.key.key_id
+    listed = {key.key_id: key.created_by for key in first.ListKeys(registry_pb2.ListKeysRequest()).keys}
+    assert listed[third.key.key_id] == second.key.key_id and listed[second.key.key_id] == second.key.created_by != ""
+
+
+def test_data_protection_sees_and_revokes_its_own_keys_only(world: World) -> None:
+    stub = world.stub(world.key("DATA_PROTECTION"))
+    other = keys.create_key(world.begin, KeyTerms("erp", "ROLE_CALLER"), lambda _: True, "key_1")[0]
+    listed = stub.ListKeys(registry_pb2.ListKeysRequest()).keys
+    assert listed and {key.role for key in listed} == {common_pb2.ROLE_DATA_PROTECTION}
+    with pytest.raises(NotFound), wire_errors("registry"):
+        stub.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=other.key_id))
 
 
 def test_a_limited_key_creates_only_keys_within_its_limits(world: World) -> None:

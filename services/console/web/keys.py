@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from services.console import handlers
-from services.console.domain import MAX_NAME_CHARS, KeyTerms, Permission, Role, Visitor
+from services.console.domain import GIVEN_ROLES, MAX_NAME_CHARS, KeyTerms, Permission, Role, Visitor
 from services.console.ports import NewKey
 from services.console.rules import word
 from services.console.web.access import Console, ConsoleOf, SignedIn, needs
@@ -70,7 +70,7 @@ def _page(
         created=created,
         revoked=revoked,
         now=datetime.now(UTC),
-        roles=list(Role),
+        roles=GIVEN_ROLES,
         specialists=[item.specialist.name for item in known.value],
         failures=dict.fromkeys(answer.failures + known.failures),
     )

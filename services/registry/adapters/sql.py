@@ -267,6 +267,7 @@ class SqlKeys(Keys):
             "expire_time": key.expire_time,
             "methods": list(key.methods),
             "calls_per_minute": key.calls_per_minute,
+            "created_by": key.created_by,
         }
         statement = insert(tables.keys).values(row)
         changed = {"revoked": statement.excluded.revoked}
@@ -300,6 +301,7 @@ def to_key(row: Row) -> ApiKey:  # type: ignore[type-arg]
         revoked=row.revoked,
         methods=tuple(row.methods),
         calls_per_minute=row.calls_per_minute,
+        created_by=row.created_by,
     )
 
 

@@ -119,6 +119,7 @@ keys = Table(
     Column("expire_time", DateTime(timezone=True)),
     Column("methods", JSON, nullable=False),
     Column("calls_per_minute", BigInteger, nullable=False),
+    Column("created_by", String(64), nullable=False),
 )
 
 # The last report of each inference replica.

@@ -9,14 +9,38 @@ from datetime import UTC, datetime
 from services.registry.domain import ApiKey, KeyTerms
 from services.registry.handlers.specialists import lock_specialist, unknown_specialist
 from services.registry.ports import Begin
-from tailor.errors import InvalidArgument, NotFound, Reason
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
 
 KEY_PREFIX = "tlr_"
 MAX_NAME_CHARS = 64
 MAX_CALLS_PER_MINUTE = 1_000_000
+OPERATOR, DATA_PROTECTION = "ROLE_OPERATOR", "ROLE_DATA_PROTECTION"
+INSTALLATION = "installation"
+LESSER = frozenset({"ROLE_CALLER", "ROLE_EXPERT", "ROLE_ENGINEER"})
+# The roles that the holder of a role gives. Nobody gives more than they have: what data protection may do, operators may not.
+GIVES = {OPERATOR: LESSER | {OPERATOR}, DATA_PROTECTION: frozenset({DATA_PROTECTION})}
 
 
-def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool]) -> tuple[ApiKey, str]:
+def check_role(role: str, giver: str) -> None:
+    """Raises PermissionDenied (ROLE_NOT_YOURS_TO_GIVE) if the holder of a role, or a service (empty), may not give a role to a new key."""
+    if role in GIVES.get(giver, LESSER):
+        return
+    if role == DATA_PROTECTION:
+        raise PermissionDenied(
+            Reason.ROLE_NOT_YOURS_TO_GIVE,
+            "Only a key of data protection creates another. The installation's first is in `protection.key`, beside `operator.key`.",
+        )
+    raise PermissionDenied(
+        Reason.ROLE_NOT_YOURS_TO_GIVE,
+        "Operators give every role but data protection, data protection gives only its own, and the console gives caller, expert and "
+        "engineer.",
+    )
+
+
+def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool], created_by: str) -> tuple[ApiKey, str]:
     """Create a key and return it with its secret. Raises NotFound for a specialist that is unknown or that the creator may not use."""
     violations = {}
     if not terms.name.strip() or len(terms.name) > MAX_NAME_CHARS:
@@ -35,6 +59,7 @@ def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool]) ->
         expire_time=terms.expire_time,
         methods=terms.methods,
         calls_per_minute=terms.calls_per_minute,
+        created_by=created_by,
     )
     with begin() as tx:
         for specialist in terms.specialists:
@@ -42,6 +67,7 @@ def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool]) ->
                 raise unknown_specialist()
             lock_specialist(tx.specialists, specialist)
         tx.keys.save(key, hashlib.sha256(secret.encode()).hexdigest())
+    log.info("key created", key_id=key.key_id, role=key.role, created_by=created_by)
     return key, secret
 
 
@@ -67,10 +93,10 @@ def verify_key(begin: Begin, secret_sha256: str) -> ApiKey:
     return key
 
 
-def install_operator_key(begin: Begin, secret_sha256: str) -> None:
-    """Store the installation's first operator key, whose secret was created elsewhere. Idempotent."""
+def install_key(begin: Begin, secret_sha256: str, name: str, role: str) -> None:
+    """Store the installation's first key of a role, whose secret was created elsewhere. Idempotent."""
     with begin() as tx:
         if tx.keys.find_by_hash(secret_sha256) is None:
             key_id = f"key_{secret_sha256[:16]}"
-            key = ApiKey(key_id, "bootstrap operator", "ROLE_OPERATOR", (), datetime.now(UTC))
+            key = ApiKey(key_id, name, role, (), datetime.now(UTC), created_by=INSTALLATION)
             tx.keys.save(key, secret_sha256)

@@ -108,6 +108,16 @@ def test_invalid_terms_are_refused_with_their_field(terms: dict[str, object], fi
     assert set(caught.value.field_violations) == {field}
 
 
+@pytest.mark.parametrize("role", [Role.OPERATOR, Role.DATA_PROTECTION])
+def test_the_console_offers_and_gives_neither_operators_nor_data_protections_keys(role: Role) -> None:
+    world = World()
+    browser = world.signed_in(Role.OPERATOR)
+    assert f'<option value="{role.value}">' not in browser.get("/keys").text
+    answer = browser.post("/keys", data=FORM | {"role": role.value})
+    assert answer.status_code == 400 and "tailor keys create" in answer.text
+    assert not world.registry.created
+
+
 @pytest.mark.parametrize("change", [{"role": "king"}, {"days": "soon"}, {"name": ""}])
 def test_an_invalid_form_is_refused(change: dict[str, str]) -> None:
     world = World()

@@ -2587,6 +2587,7 @@ class Key(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     METHODS_FIELD_NUMBER: _builtins.int
     CALLS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Id, `key_` and 16 hexadecimal digits."""
     name: _builtins.str
@@ -2597,6 +2598,8 @@ class Key(_message.Message):
     """True once revoked."""
     calls_per_minute: _builtins.int
     """Calls per minute, counted separately by each replica; 0 for no limit."""
+    created_by: _builtins.str
+    """Who created it: the id of a key, the name of a service, or `installation`; empty for a key from before this was recorded."""
     @_builtins.property
     def specialists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Specialists that it may use; empty for all."""
@@ -2625,10 +2628,11 @@ class Key(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         methods: _abc.Iterable[_builtins.str] | None = ...,
         calls_per_minute: _builtins.int = ...,
+        created_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_per_minute", b"calls_per_minute", "create_time", b"create_time", "expire_time", b"expire_time", "key_id", b"key_id", "methods", b"methods", "name", b"name", "revoked", b"revoked", "role", b"role", "specialists", b"specialists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_per_minute", b"calls_per_minute", "create_time", b"create_time", "created_by", b"created_by", "expire_time", b"expire_time", "key_id", b"key_id", "methods", b"methods", "name", b"name", "revoked", b"revoked", "role", b"role", "specialists", b"specialists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

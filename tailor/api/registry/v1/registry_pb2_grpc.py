@@ -423,15 +423,17 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateKey(self, request, context):
-        """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Fails with
-        INVALID_ARGUMENT for an invalid role, method or rate, with NOT_FOUND for a specialist that is unknown or not the caller's own.
+        """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Operators give every
+        role but data protection, data protection gives only its own, and the console gives neither of the two. Fails with INVALID_ARGUMENT for
+        an invalid role, method or rate, with PERMISSION_DENIED for a role that the caller cannot give, and with NOT_FOUND for a specialist that
+        is unknown or not the caller's own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListKeys(self, request, context):
-        """ListKeys lists keys without their secrets.
+        """ListKeys lists keys without their secrets; to data protection, its own role's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

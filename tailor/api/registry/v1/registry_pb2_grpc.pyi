@@ -118,11 +118,13 @@ class RegistryServiceStub:
     RecordJudgement: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RecordJudgementRequest, _registry_pb2.RecordJudgementResponse]
     """RecordJudgement stores an expert's judgement, with its comment anonymised. Fails with NOT_FOUND for an unknown draft."""
     CreateKey: _grpc.UnaryUnaryMultiCallable[_registry_pb2.CreateKeyRequest, _registry_pb2.CreateKeyResponse]
-    """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Fails with
-    INVALID_ARGUMENT for an invalid role, method or rate, with NOT_FOUND for a specialist that is unknown or not the caller's own.
+    """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Operators give every
+    role but data protection, data protection gives only its own, and the console gives neither of the two. Fails with INVALID_ARGUMENT for
+    an invalid role, method or rate, with PERMISSION_DENIED for a role that the caller cannot give, and with NOT_FOUND for a specialist that
+    is unknown or not the caller's own.
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListKeysRequest, _registry_pb2.ListKeysResponse]
-    """ListKeys lists keys without their secrets."""
+    """ListKeys lists keys without their secrets; to data protection, its own role's."""
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RevokeKeyRequest, _registry_pb2.RevokeKeyResponse]
     """RevokeKey revokes a key; services refuse it within seconds. Fails with NOT_FOUND for an unknown id."""
     VerifyKey: _grpc.UnaryUnaryMultiCallable[_registry_pb2.VerifyKeyRequest, _registry_pb2.VerifyKeyResponse]
@@ -229,11 +231,13 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     RecordJudgement: _aio.UnaryUnaryMultiCallable[_registry_pb2.RecordJudgementRequest, _registry_pb2.RecordJudgementResponse]  # type: ignore[assignment]
     """RecordJudgement stores an expert's judgement, with its comment anonymised. Fails with NOT_FOUND for an unknown draft."""
     CreateKey: _aio.UnaryUnaryMultiCallable[_registry_pb2.CreateKeyRequest, _registry_pb2.CreateKeyResponse]  # type: ignore[assignment]
-    """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Fails with
-    INVALID_ARGUMENT for an invalid role, method or rate, with NOT_FOUND for a specialist that is unknown or not the caller's own.
+    """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Operators give every
+    role but data protection, data protection gives only its own, and the console gives neither of the two. Fails with INVALID_ARGUMENT for
+    an invalid role, method or rate, with PERMISSION_DENIED for a role that the caller cannot give, and with NOT_FOUND for a specialist that
+    is unknown or not the caller's own.
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListKeysRequest, _registry_pb2.ListKeysResponse]  # type: ignore[assignment]
-    """ListKeys lists keys without their secrets."""
+    """ListKeys lists keys without their secrets; to data protection, its own role's."""
     RevokeKey: _aio.UnaryUnaryMultiCallable[_registry_pb2.RevokeKeyRequest, _registry_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """RevokeKey revokes a key; services refuse it within seconds. Fails with NOT_FOUND for an unknown id."""
     VerifyKey: _aio.UnaryUnaryMultiCallable[_registry_pb2.VerifyKeyRequest, _registry_pb2.VerifyKeyResponse]  # type: ignore[assignment]
@@ -505,8 +509,10 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.CreateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.CreateKeyResponse, _abc.Awaitable[_registry_pb2.CreateKeyResponse]]:
-        """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Fails with
-        INVALID_ARGUMENT for an invalid role, method or rate, with NOT_FOUND for a specialist that is unknown or not the caller's own.
+        """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Operators give every
+        role but data protection, data protection gives only its own, and the console gives neither of the two. Fails with INVALID_ARGUMENT for
+        an invalid role, method or rate, with PERMISSION_DENIED for a role that the caller cannot give, and with NOT_FOUND for a specialist that
+        is unknown or not the caller's own.
         """
 
     @_abc_1.abstractmethod
@@ -515,7 +521,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ListKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListKeysResponse, _abc.Awaitable[_registry_pb2.ListKeysResponse]]:
-        """ListKeys lists keys without their secrets."""
+        """ListKeys lists keys without their secrets; to data protection, its own role's."""
 
     @_abc_1.abstractmethod
     def RevokeKey(
