@@ -66,7 +66,7 @@ class Installation:
         """The first API key of data protection, which alone gives that role."""
         return self.connection.protection_key_file.read_text(encoding="utf-8").strip()
 
-    def new_key(self, role: common_pb2.Role, *specialists: str) -> str:
+    def new_key(self, role: common_pb2.Role.ValueType, *specialists: str) -> str:
         """The secret of a new API key."""
         maker = self.protection_key if role == common_pb2.ROLE_DATA_PROTECTION else self.operator_key
         request = registry_pb2.CreateKeyRequest(name="test", role=role, specialists=specialists)
