@@ -47,6 +47,9 @@ log = get_logger(__name__)
 T = TypeVar("T")
 S = TypeVar("S", bound=ServiceSettings)
 
+# What adds a service to a server, and the service.
+Servicers = Sequence[tuple[Callable[[Any, grpc.Server], None], object]]
+
 GRACE_SECONDS = 8
 
 
@@ -238,7 +241,7 @@ class Runtime:
     def rpc(
         self,
         settings: ServiceSettings,
-        servicers: Sequence[tuple[Callable[[Any, grpc.Server], None], object]],
+        servicers: Servicers,
         authenticator: Authenticator | None = None,
         **options: Any,
     ) -> RpcServer:
@@ -276,6 +279,7 @@ def main(name: str, settings_type: type[S], build: Callable[[Runtime, S], None])
     """Run a service until SIGTERM or SIGINT. Never returns."""
     settings = settings_type()
     configure(name, settings.log_level)
+    refuse_unknown(settings_type, os.environ.get("TAILOR_OWNER_SETTINGS", ""))
     runtime = Runtime(name)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runtime.stop.set())
@@ -287,6 +291,14 @@ def main(name: str, settings_type: type[S], build: Callable[[Runtime, S], None])
     sys.stderr.flush()
     # Native threads of model libraries may never end; our own resources are closed by now.
     os._exit(status_code)
+
+
+def refuse_unknown(settings_type: type[ServiceSettings], given: str) -> None:
+    """End the process if the owner gave a setting that the service does not have. `given` has names, joined by commas."""
+    unknown = sorted(set(filter(None, given.split(","))) - set(settings_type.model_fields))
+    if unknown:
+        log.error("unknown settings", settings=unknown, known=sorted(settings_type.model_fields))
+        sys.exit(2)
 
 
 def _build(runtime: Runtime, settings: S, build: Callable[[Runtime, S], None]) -> None:

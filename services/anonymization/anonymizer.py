@@ -21,6 +21,7 @@ from services.anonymization.ports import Anonymizer, ReviewedTerms
 from services.anonymization.recognise import budget
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.disguises import PlainText, undo
+from services.anonymization.recognise.lists import NO_LISTS, TermLists
 from services.anonymization.recognise.mentions import Mentions
 from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.review.terms import NO_TERMS
@@ -37,7 +38,7 @@ log = get_logger(__name__)
 SEPARATOR = "\n\n"
 DEFAULT_SECONDS_PER_TEXT = 300.0
 TITLE_BEFORE = re.compile(r"([^\W\d_][\w-]*)\.?\s+$")
-FIGURES = {"DATE_TIME", "MONEY", "AGE"}
+FIGURES = {"DATE_TIME", "MONEY", "AGE", "POSTCODE"}
 T = TypeVar("T", Change, Disagreement)
 
 
@@ -50,8 +51,13 @@ class TextAnonymizer(Anonymizer):
         surrogates: Surrogates,
         seconds_per_text: float = DEFAULT_SECONDS_PER_TEXT,
         terms: ReviewedTerms = NO_TERMS,
+        *,
+        lists: TermLists = NO_LISTS,
+        detectors_digest: str = "",
     ) -> None:
+        self._detectors_digest = detectors_digest
         self._analyzer = analyzer
+        self._lists = lists
         self._surrogates = surrogates
         self._terms = terms
         self._mentions = Mentions(analyzer.lexicon)
@@ -88,6 +94,7 @@ class TextAnonymizer(Anonymizer):
             frozenset(surrogates.issued),
             self._policy.digest,
             tuple(disagreements_by_text),
+            self._detectors_digest,
         )
 
     @property
@@ -97,12 +104,13 @@ class TextAnonymizer(Anonymizer):
     def _complete(self, whole: str, found: Iterable[Finding], labels: Labels) -> list[Finding]:
         """The findings and their other mentions that the policy does not keep in documents with these labels."""
         kept_types = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
-        # Not in the analyzer, whose cache of paragraphs does not notice when a review decides about another term.
-        personal, never = self._terms.search(whole)
+        # Not in the analyzer, whose cache of paragraphs notices neither another decision of a review nor a changed file.
+        (personal, never), (listed, allowed_names) = self._terms.search(whole), self._lists.search(whole)
+        never = [*never, *allowed_names]
         allowed = [*self._policy.find_allowed(whole), *never]
         findings = [
             finding
-            for finding in (*_outside(found, never), *personal)
+            for finding in (*_outside([*found, *listed], never), *personal)
             if self._policy.action(finding.entity_type, labels) is not Action.KEEP
         ]
         figures = _outside(coarse.find(whole, FIGURES - kept_types), allowed)

@@ -1,10 +1,12 @@
 """Anonymization's values and rules: findings, the policy, texts and their outcomes. Imports no library."""
 
 import bisect
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from itertools import accumulate
 
@@ -30,14 +32,19 @@ TIMEOUT = "TIMEOUT"
 
 NO_LABELS = Labels()
 
+# Facts about a person in the special categories of GDPR Art. 9, and the convictions and offences of Art. 10.
+SPECIAL_CATEGORIES = (
+    "RELIGION", "POLITICAL_OPINION", "TRADE_UNION", "HEALTH", "SEXUAL_ORIENTATION", "ETHNIC_ORIGIN", "BIOMETRIC_DATA", "GENETIC_DATA",
+    "CRIMINAL_RECORD",
+)  # fmt: skip
 # The types that recognisers look for. A policy may add the company's own types in `[codes]` and `[deny]`.
 ENTITY_TYPES = (
     "PERSON", "CLIENT", "EMAIL_ADDRESS", "PHONE_NUMBER", "ADDRESS", "IBAN", "CREDIT_CARD", "DATE_OF_BIRTH",
     "EMPLOYEE_CODE", "PROJECT_CODE", "IP_ADDRESS", "NATIONAL_ID", "ACCOUNT_NUMBER", "USERNAME", "URL", "SECRET",
-    "COORDINATES", "VEHICLE", "LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE", "CASE_NUMBER", "POSTCODE",
+    "COORDINATES", "VEHICLE", "LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE", "CASE_NUMBER", "POSTCODE", *SPECIAL_CATEGORIES,
 )  # fmt: skip
-# Too short or too common for a surrogate that could be recognised in an answer.
-COARSE_ONLY = ("LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE")
+# Types without believable stand-ins: too short or too common for a surrogate that could be recognised in an answer.
+COARSE_ONLY = ("LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE", "POSTCODE", *SPECIAL_CATEGORIES)
 
 
 class Action(StrEnum):
@@ -110,7 +117,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Coarseness:
-    """How far the action `generalise` goes, by type."""
+    """How far the action `generalise` goes, by type. `age_years` 0 changes only ages of 90 and more."""
 
     date_time: str = "month"
     date_of_birth: str = "year"
@@ -129,6 +136,9 @@ class Policy:
     deny: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     allow_terms: tuple[str, ...] = ()
     allow_patterns: tuple[str, ...] = ()
+    # Files of the operator's lists folder with further names, which are read again when they change.
+    deny_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    allow_files: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
     coarseness: Coarseness = Coarseness()
 
@@ -150,7 +160,7 @@ class Policy:
         def reversible_action(kind: str, action: Action) -> Action:
             return action if action is Action.KEEP or kind in COARSE_ONLY else Action.SURROGATE
 
-        kinds = {*ENTITY_TYPES, *self.codes, *self.deny, *self.actions}
+        kinds = {*ENTITY_TYPES, *self.codes, *self.deny, *self.deny_files, *self.actions}
         actions = {kind: reversible_action(kind, self.actions.get(kind, Action.MASK)) for kind in kinds}
         rules = (
             replace(rule, actions={kind: reversible_action(kind, action) for kind, action in rule.actions.items()})
@@ -182,6 +192,54 @@ def _pieces(text: str) -> Iterator[tuple[int, str]]:
             start = cut
         yield start, text[start:end]
         start = end
+
+
+@dataclass(frozen=True)
+class InstalledPolicy:
+    """A policy that is or was in force. `installed_by` is an API key's id, or what installed it: `settings`, `default`, `detectors`."""
+
+    generation: int
+    policy_digest: str
+    detectors_digest: str
+    installed_by: str
+    create_time: datetime
+
+    @property
+    def barrier_digest(self) -> str:
+        """SHA-256 of policy and detectors. What passed under another one may hold what would be masked now."""
+        return hashlib.sha256(f"{self.policy_digest}\x1f{self.detectors_digest}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class PolicyDecision:
+    """The action on a type: of a rule, for documents with its labels; or of the table, with the rule -1."""
+
+    entity_type: str
+    action: Action
+    rule: int
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FindingCount:
+    """Stored documents with the same labels in which values of a type were found, and the number of these values."""
+
+    labels: Labels
+    entity_type: str
+    documents: int
+    values: int
+
+
+@dataclass(frozen=True)
+class PolicyDifference:
+    """A type that two policies treat differently in documents with these labels, and how many stored documents that concerns."""
+
+    entity_type: str
+    labels: Labels
+    before: Action
+    after: Action
+    documents: int
+    values: int
 
 
 @dataclass(frozen=True)
@@ -243,6 +301,7 @@ class Ingested:
     format: str
     draft_id: str
     spans: tuple[Span, ...] = ()
+    supersede_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -257,6 +316,7 @@ class Passed:
     time_ms: int
     language: str = ""
     spans: tuple[Span, ...] = ()
+    detectors_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -273,6 +333,24 @@ class Unreadable:
 
 
 DocumentOutcome = Passed | Unreadable
+
+
+@dataclass(frozen=True)
+class HeldDocument:
+    """What is held of a person's document: its labels and counts, and no text. A row that comes from no document has only its id."""
+
+    document_id: str
+    passed: Passed | None
+
+
+@dataclass(frozen=True)
+class HeldSubject:
+    """What is held about a person."""
+
+    entity_type: str
+    documents: tuple[HeldDocument, ...]
+    vault_entries: int
+    suppressed: bool
 
 
 @dataclass(frozen=True)
@@ -305,6 +383,7 @@ class Anonymized:
     values: frozenset[tuple[str, str]] = frozenset()
     policy_digest: str = ""
     disagreements: tuple[tuple[Disagreement, ...], ...] = ()
+    detectors_digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from services.anonymization.domain import (
     AnonymizedPrompt,
     DocumentOutcome,
     DocumentText,
+    HeldDocument,
+    HeldSubject,
     Ingested,
     Passed,
     Resolved,
@@ -128,6 +130,7 @@ def _anonymize_document(
         now_ms(),
         language,
         move_spans(ingested.spans, result.changes[-1]),
+        result.detectors_digest,
     )
 
 
@@ -224,11 +227,33 @@ def forget(
     return Forgotten(counts)
 
 
+def supersede(superseded: Erased, *, corpus: Corpus, ledger: Ledger) -> Forgotten:
+    """Delete the corpus texts of a document's versions before the one that a replay made. Idempotent."""
+    texts = ledger.texts_before(superseded.document_id, superseded.sequence)
+    for ref in texts:
+        corpus.delete(ref)
+    versions = ledger.forget(superseded.document_id, superseded.sequence)
+    return Forgotten({"corpus_objects": len(texts), "versions": versions})
+
+
 def resolve_subject(subjects: Subjects, audit: AuditLog, *, caller: str, subject: str, dry_run: bool) -> Resolved:
     """A person's documents. The call is recorded before it is answered, without the person. Raises InvalidArgument (INVALID_SUBJECT)."""
     _check_subject(subject)
     audit.record(caller, "SUBJECT", "", "looks for a subject's documents" if dry_run else "erases a subject")
     return subjects.resolve(subject, dry_run=dry_run)
+
+
+def describe_subject(subjects: Subjects, ledger: Ledger, audit: AuditLog, *, caller: str, subject: str) -> HeldSubject:
+    """What is held about a person: ids, labels and counts. The call is recorded before it is answered, without the person.
+
+    Raises InvalidArgument (INVALID_SUBJECT).
+    """
+    _check_subject(subject)
+    audit.record(caller, "SUBJECT", "", "exports what is held about a subject")
+    entity_type, resolved, suppressed = subjects.describe(subject)
+    newest = ledger.newest(resolved.document_ids) if resolved.document_ids else {}
+    documents = tuple(HeldDocument(document_id, newest.get(document_id)) for document_id in resolved.document_ids)
+    return HeldSubject(entity_type, documents, resolved.vault_entries, suppressed)
 
 
 def lift_subject(subjects: Subjects, audit: AuditLog, *, caller: str, subject: str) -> None:

@@ -9,6 +9,7 @@ from services.anonymization.domain import Anonymized, AnonymizedPrompt
 from services.anonymization.ports import Issuer, PromptAnonymizer, ReviewedTerms
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.lexicon import Lexicon, fold
+from services.anonymization.recognise.lists import NO_LISTS, TermLists
 from services.anonymization.recognise.tokens import tokenise
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates.forms import NAME_WORDS, normal
@@ -65,9 +66,18 @@ class PromptIssuer(Issuer):
 class EphemeralPromptAnonymizer(PromptAnonymizer):
     """Draws new surrogates for every call, and stores nothing. Thread-safe."""
 
-    def __init__(self, analyzer: Analyzer, terms: ReviewedTerms = NO_TERMS) -> None:
-        # Models and a lock of their own: a prompt does not wait for a document.
-        self._analyzer = analyzer.apart(analyzer.policy.reversible(), cache_size=0)
+    def __init__(
+        self,
+        analyzer: Analyzer,
+        terms: ReviewedTerms = NO_TERMS,
+        *,
+        lists: TermLists = NO_LISTS,
+        apart: Analyzer | None = None,
+    ) -> None:
+        """`apart` has models and a lock of their own, so that a prompt does not wait for a document; without it, they are loaded."""
+        self._lists = lists
+        policy = analyzer.policy.reversible()
+        self._analyzer = apart.with_policy(policy, cache_size=0) if apart else analyzer.apart(policy, cache_size=0)
         self._surrogates = Surrogates(PromptIssuer(analyzer.lexicon, ""), analyzer.lexicon, b"")
         self._terms = terms
 
@@ -77,7 +87,9 @@ class EphemeralPromptAnonymizer(PromptAnonymizer):
             for _ in range(MAX_DRAWS):
                 issuer = PromptIssuer(self._analyzer.lexicon, "\n".join(beside))
                 surrogates = self._surrogates.with_issuer(issuer, secrets.token_bytes(KEY_BYTES))
-                result = TextAnonymizer(self._analyzer, surrogates, terms=self._terms).anonymize(texts, labels)
+                result = TextAnonymizer(self._analyzer, surrogates, terms=self._terms, lists=self._lists).anonymize(
+                    texts, labels
+                )
                 pairs = _pairs(texts, result, issuer.words())
                 if pairs is not None and not any(contains(text, name) for text in (*texts, *beside) for name in pairs):
                     return AnonymizedPrompt(result.texts, pairs)

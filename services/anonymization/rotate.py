@@ -7,6 +7,7 @@ reports `"left": 0`. After that the old keys can be removed.
 import json
 import sys
 
+from services.anonymization.adapters.policies import rotate_policies
 from services.anonymization.settings import Settings
 from services.anonymization.vault.keyring import Keyring, rotate
 from tailor.errors import TailorError
@@ -18,7 +19,8 @@ def main() -> int:
     settings = Settings()
     engine = connect(settings.database_url.get_secret_value())
     try:
-        counts = rotate(engine, Keyring(*settings.vault_keys))
+        keys = Keyring(*settings.vault_keys)
+        counts = rotate(engine, keys) | {"policies": rotate_policies(engine, keys)}
     except TailorError as error:
         sys.stderr.write(f"error: {error.reason}: {error.message}\n")
         return 1

@@ -18,6 +18,8 @@ class Settings(ServiceSettings):
     # Earlier vault keys, newest first, comma-separated; needed until `rotate` reports that nothing is left.
     vault_previous_keys: SecretStr = SecretStr("")
     policy_file: Path | None = None
+    # The folder of the files of names that a policy may read.
+    lists_dir: Path | None = None
     # The documents' language.
     language: Literal["en", "de"] = "en"
     # Which detectors find personal values; otherwise recognise/detectors/default.toml.

@@ -40,6 +40,7 @@ def to_ingested(message: documents_pb2.DocumentIngested) -> Ingested:
         format=message.format,
         draft_id=message.draft_id,
         spans=tuple(span for span in spans if span is not None),
+        supersede_id=message.supersede_id,
     )
 
 
@@ -64,6 +65,8 @@ def to_event(outcome: DocumentOutcome) -> tuple[str, Message]:
             create_time=moment,
             language=outcome.language,
             spans=map(from_span, outcome.spans),
+            supersede_id=ingested.supersede_id,
+            detectors_digest=outcome.detectors_digest,
         )
     return REJECTED, documents_pb2.DocumentRejected(
         document_id=ingested.document_id,

@@ -66,9 +66,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     consumers = Consumers(artifacts, evaluations, worker.specialists)
     for topic, apply in consumers.tables().items():
         runtime.read_published(settings, topic, apply)
-    erase = forgetting(
-        runtime.name, partial(forget, evaluations, worker.results, reports, ObjectPrompts(store)), producer
-    )
+    forget_reports = partial(forget, evaluations, worker.results, reports, ObjectPrompts(store))
+    erase = forgetting(runtime.name, forget_reports, producer, supersede=forget_reports)
     runtime.consume(settings, {**consumers.topics(), ERASED: erase}, producer)
     runtime.spawn("worker", worker.run)
     runtime.ready()

@@ -48,7 +48,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     archive = RegistryArchive(runtime.channel(settings, "registry", settings.registry_address), store)
     publish_report = ReportPublisher(producer, settings.replica).publish
     runtime.read_published(settings, SERVING, ServingConsumer(models, publish_report, runtime.wait_for).apply)
-    forget = forgetting(runtime.name, partial(handlers.forget_erased, models), producer)
+    forget_models = partial(handlers.forget_erased, models)
+    forget = forgetting(runtime.name, forget_models, producer, supersede=forget_models)
     erased = TableReader(settings, ERASED, lambda event: runtime.wait_for(ERASED, lambda: forget(event)))
     runtime.spawn("erased", erased.run)
     admission = Admission(settings.max_concurrent, settings.max_queued)

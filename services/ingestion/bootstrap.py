@@ -2,26 +2,33 @@
 
 from pathlib import Path
 
+from services.ingestion.adapters.barrier import POLICY_APPLIED, CurrentBarrier
 from services.ingestion.adapters.breaker import CircuitBreaker
 from services.ingestion.adapters.erasures import DocumentEraser
 from services.ingestion.adapters.fetch import SchemeFetcher
+from services.ingestion.adapters.kept import KeptQuarantine
 from services.ingestion.adapters.parse import ParserPool
 from services.ingestion.adapters.quarantine import EncryptedQuarantine
+from services.ingestion.adapters.references import ReferenceCipher
 from services.ingestion.adapters.registry import RegistryErasures
+from services.ingestion.adapters.replays import SqlReplays
 from services.ingestion.adapters.sql import SqlCatalogue
 from services.ingestion.adapters.tables import OUTBOX
 from services.ingestion.consumers import make_handlers
 from services.ingestion.handlers import Intake
+from services.ingestion.replay_rpc import ReplayServicer
+from services.ingestion.replays import ReplayRunner
 from services.ingestion.rpc import IngestionServicer
 from services.ingestion.schema import PUBLISHED, SUBMITTED
 from services.ingestion.settings import Settings
 from tailor.api.events.v1 import documents_pb2
 from tailor.api.ingestion.v1.ingestion_pb2_grpc import add_IngestionServiceServicer_to_server
+from tailor.api.ingestion.v1.replay_pb2_grpc import add_ReplayServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
 from tailor.events.gaps import reject_gap
 from tailor.events.pressure import Backpressure
 from tailor.keys import decode_key
-from tailor.runtime import Runtime
+from tailor.runtime import Runtime, Servicers
 from tailor.storage.s3 import S3Store
 
 MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
@@ -35,10 +42,16 @@ def build(runtime: Runtime, settings: Settings) -> None:
     producer = runtime.producer(settings)
     outbox = runtime.outbox(engine, OUTBOX, producer)
     store, digest_key = S3Store.from_settings(settings), decode_key(settings.digest_key)
+    quarantine_key, barrier = decode_key(settings.quarantine_key), CurrentBarrier()
+    runtime.read_table(settings, POLICY_APPLIED, barrier.apply)
+    references, erased = ReferenceCipher(quarantine_key), runtime.erased_documents(settings)
+    catalogue = SqlCatalogue(engine, outbox, digest_key, erased, barrier=barrier, references=references)
+    inner = EncryptedQuarantine(store, quarantine_key)
+    quarantine = KeptQuarantine(inner, store, quarantine_key, settings.keep_text_days)
     intake = Intake(
         parser=parser,
-        quarantine=EncryptedQuarantine(store, decode_key(settings.quarantine_key)),
-        catalogue=SqlCatalogue(engine, outbox, digest_key, runtime.erased_documents(settings)),
+        quarantine=quarantine,
+        catalogue=catalogue,
         digest_key=digest_key,
         max_file_bytes=settings.max_file_bytes,
         max_chars=settings.max_chars,
@@ -47,8 +60,14 @@ def build(runtime: Runtime, settings: Settings) -> None:
     erasures = RegistryErasures(runtime.channel(settings, "registry", settings.registry_address))
     eraser = DocumentEraser(engine, store)
     forget = {ERASED: forgetting(runtime.name, eraser.forget, producer, eraser.lift)}
-    servicer = IngestionServicer(intake, Backpressure(runtime.events).admit)
-    runtime.rpc(settings, [(add_IngestionServiceServicer_to_server, servicer)])
+    replays = SqlReplays(engine, catalogue, references, digest_key)
+    servicers: Servicers = [
+        (add_IngestionServiceServicer_to_server, IngestionServicer(intake, Backpressure(runtime.events).admit)),
+        (add_ReplayServiceServicer_to_server, ReplayServicer(replays, barrier)),
+    ]
+    runtime.rpc(settings, servicers)
+    runtime.spawn("kept texts", quarantine.run)
+    runtime.spawn("replay", ReplayRunner(intake, replays, quarantine, settings.replay_documents_per_minute).run)
     expired = reject_gap(producer, runtime.name, documents_pb2.STAGE_INGESTION, (SUBMITTED, PUBLISHED))
     runtime.consume(settings, {**make_handlers(intake, erasures), **forget}, producer, expired)
     runtime.ready()

@@ -91,6 +91,11 @@ class FileReference:
     sha256: str = ""
     size_bytes: int | None = None
 
+    @property
+    def is_storable(self) -> bool:
+        """True unless the address may contain a secret: a query, such as a signature, or a user."""
+        return "?" not in self.uri and "@" not in self.uri.partition("://")[2].partition("/")[0]
+
 
 @dataclass(frozen=True)
 class ParsedText:
@@ -159,6 +164,8 @@ class Acceptance:
     draft_id: str
     time_ms: int
     spans: tuple[Span, ...] = ()
+    # Set if the same text passes the barrier again: what was derived from the earlier version is superseded under this id (`ers_`).
+    supersede_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -219,21 +226,27 @@ def make_rejection(
 
 @dataclass(frozen=True)
 class ParsedSubmission:
-    """A submission whose text is known; the catalogue decides whether it becomes a version."""
+    """A submission whose text is known; the catalogue decides whether it becomes a version.
+
+    `reference` is where a fetched file came from.
+    """
 
     receipt: Receipt
     submission: Submission
     parsed: ParsedText
     digest: str
     time_ms: int
+    reference: FileReference | None = None
 
-    def accept(self, document_id: str, sequence: int, text: Ref) -> Acceptance:
-        """The outcome if it becomes a version."""
+    def accept(
+        self, document_id: str, sequence: int, text: Ref, digest: str = "", supersede_id: str = ""
+    ) -> Acceptance:
+        """The outcome if it becomes a version. A version that supersedes another one with the same text has its own `digest`."""
         return Acceptance(
             submission_id=self.receipt.submission_id,
             document_id=document_id,
             sequence=sequence,
-            digest=self.digest,
+            digest=digest or self.digest,
             kind=self.submission.kind,
             labels=self.submission.labels,
             text=text,
@@ -242,6 +255,7 @@ class ParsedSubmission:
             draft_id=self.submission.draft_id,
             time_ms=self.time_ms,
             spans=self.parsed.spans,
+            supersede_id=supersede_id,
         )
 
     def reject_erased(self, document_id: str) -> Rejection:
@@ -374,3 +388,17 @@ def keyed_digest(key: bytes, purpose: str, data: bytes) -> str:
 def text_digest(key: bytes, parsed: ParsedText) -> str:
     """The digest of a version; equal for equal text, prompt and insights."""
     return keyed_digest(key, "text", encode_text(parsed))
+
+
+def replayed_digest(key: bytes, digest: str, document_id: str, sequence: int) -> str:
+    """The digest of a version that repeats an earlier text. It differs, because the barrier may make another text of it."""
+    return keyed_digest(key, "replayed", f"{digest}\x1f{document_id}\x1f{sequence}".encode())
+
+
+def decode_text(data: bytes, format: str, spans: tuple[Span, ...]) -> ParsedText:
+    """Read what `encode_text` wrote. Raises ValueError for anything else."""
+    content = json.loads(data)
+    insights = content.get("key_insights")
+    if insights is not None:
+        insights = {str(kind): tuple(entries) for kind, entries in insights.items()}
+    return ParsedText(content["text"], format, content["prompt"], spans, insights)

@@ -71,10 +71,17 @@ def ingest(intake: Intake, receipt: Receipt, submission: Submission | Rejected) 
         rejection = make_rejection(receipt, rejected, submission.labels, intake.now_ms())
         return catalogue.reject(receipt, submission.external_id, rejection)
     digest = text_digest(intake.digest_key, parsed)
-    version = ParsedSubmission(receipt, replace(submission, content=content), parsed, digest, intake.now_ms())
+    reference = submission.content if isinstance(submission.content, FileReference) else None
+    submission = replace(submission, content=content)
+    version = ParsedSubmission(receipt, submission, parsed, digest, intake.now_ms(), reference)
     return catalogue.accept(
         version, lambda document_id, sequence: intake.quarantine.write(document_id, sequence, parsed)
     )
+
+
+def fetch_again(intake: Intake, reference: FileReference, kind: DocumentKind) -> ParsedText:
+    """The text of a file that was published by reference, read like the first time. Blocks. Raises Rejected."""
+    return add_sections(_parse(intake, _resolve(intake, reference), kind))
 
 
 def withdraw(

@@ -1,5 +1,6 @@
 """Ingestion's settings, read from `TAILOR_<FIELD>`."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from tailor.keys import decode_key
 from tailor.settings import ServiceSettings
 from tailor.storage.buckets import BUCKETS
+from tailor.storage.policies import MAX_KEPT_DAYS
 
 HTTPS_PORT = 443
 HOST = re.compile(
@@ -25,6 +27,10 @@ class Settings(ServiceSettings):
     quarantine_key: SecretStr
     max_file_bytes: int = 20 * 1024 * 1024
     max_chars: int = 6_000_000
+    # Days for which a document's newest text stays encrypted in quarantine, so that a new policy can be applied to it. 0: not at all.
+    keep_text_days: int = Field(0, ge=0, le=MAX_KEPT_DAYS)
+    # How many documents a replay sends through the barrier per minute, so that new documents do not wait behind it.
+    replay_documents_per_minute: int = Field(600, ge=1, le=100_000)
     parse_workers: int = 2
     parse_seconds: float = 60.0
     parse_cpu_seconds: int = 45
@@ -91,4 +97,7 @@ def _host(part: str) -> tuple[str, int]:
 
 
 def _parts(value: str) -> list[str]:
+    """The parts of a list: separated by commas, or in JSON as a settings file gives it."""
+    if value.startswith("["):
+        return [str(part).strip() for part in json.loads(value)]
     return [part.strip() for part in value.split(",") if part.strip()]

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import time
 from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import Message
@@ -29,6 +30,7 @@ from services.ingestion.domain import (
     malformed,
 )
 from services.ingestion.golden import is_golden, to_golden
+from services.ingestion.replay_domain import DOCUMENTS_PER_ERASURE
 from services.ingestion.schema import PUBLISHED, PublishedDocument, read_published
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
@@ -46,6 +48,16 @@ CONTENT_FIELDS = ("text", "content_base64", "uri", "prompt", "answer", "referenc
 def make_receipt(*parts: object) -> Receipt:
     """The receipt of the submission that the parts identify."""
     return Receipt(derive_id("key", *parts), derive_id("sub", *parts), derive_id("doc", *parts))
+
+
+def supersede_id(replay_id: str, number: int) -> str:
+    """The erasure under which the n-th document of a replay supersedes its earlier versions; a batch of documents shares one."""
+    return derive_id("ers", "replay", replay_id, (number - 1) // DOCUMENTS_PER_ERASURE)
+
+
+def own_supersede_id(barrier: str) -> str:
+    """The same for a document that its owner publishes again without a replay: what is published within a minute shares one."""
+    return derive_id("ers", "published again", barrier, int(time.time()) // 60)
 
 
 def to_receipt(event: Event, digest_key: bytes) -> Receipt:
@@ -218,6 +230,7 @@ def _from_acceptance(outcome: Acceptance) -> Message:
         draft_id=outcome.draft_id,
         create_time=_timestamp(outcome.time_ms),
         spans=map(from_span, outcome.spans),
+        supersede_id=outcome.supersede_id,
     )
 
 

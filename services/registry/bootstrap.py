@@ -11,17 +11,19 @@ from services.registry.consumers import Consumers
 from services.registry.domain import ErasureReceipt
 from services.registry.handlers import keys
 from services.registry.handlers.canaries import CanaryWatcher
+from services.registry.lineage_rpc import LineageServicer
 from services.registry.ports import Begin, Sign
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
 from services.registry.settings import Settings
+from tailor.api.registry.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
 from tailor.api.registry.v1.registry_pb2_grpc import add_RegistryServiceServicer_to_server
 from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
 from tailor.rpc.auth import Authenticator, Caller, VerifyKey
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.keys import to_caller
-from tailor.runtime import Runtime
+from tailor.runtime import Runtime, Servicers
 from tailor.storage.s3 import S3Store
 
 NAME = "registry"
@@ -41,13 +43,18 @@ def build(runtime: Runtime, settings: Settings) -> None:
             keys.install_key(begin, digest, name, role)
     anonymize = AnonymizationClient(runtime.channel(settings, "anonymization", settings.anonymization_address))
     request_evaluation = EvaluationClient(runtime.channel(settings, "evaluation", settings.evaluation_address))
-    servicer = RegistryServicer(begin, Queries(engine), anonymize, tuple(load_topics()[ERASED].consumers))
+    awaits = tuple(load_topics()[ERASED].consumers)
+    servicer = RegistryServicer(begin, Queries(engine), anonymize, awaits)
     authenticator = Authenticator(NAME, Trust.load(settings.trust_file), key_verifier(begin))
-    runtime.rpc(settings, [(add_RegistryServiceServicer_to_server, servicer)], authenticator)
+    servicers: Servicers = [
+        (add_RegistryServiceServicer_to_server, servicer),
+        (add_LineageServiceServicer_to_server, LineageServicer(begin)),
+    ]
+    runtime.rpc(settings, servicers, authenticator)
     runtime.spawn("canaries", CanaryWatcher(begin, request_evaluation).run)
     sign = signer(Identity.load(NAME, settings.identity_key_file))
     datasets = StoredDatasetDocuments(S3Store.from_settings(settings))
-    runtime.consume(settings, Consumers(begin, datasets, request_evaluation, sign).topics(), producer)
+    runtime.consume(settings, Consumers(begin, datasets, request_evaluation, sign, awaits).topics(), producer)
     runtime.ready()
 
 

@@ -1,6 +1,6 @@
 """The topics that the registry reads, and the handler that each event goes to. Decodes and translates; decides nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from services.registry import wire
 from services.registry.domain import Fact, FactKind
@@ -18,8 +18,15 @@ class Consumers:
     """One method per topic."""
 
     def __init__(
-        self, begin: Begin, datasets: DatasetDocuments, request_evaluation: RequestEvaluation, sign: Sign
+        self,
+        begin: Begin,
+        datasets: DatasetDocuments,
+        request_evaluation: RequestEvaluation,
+        sign: Sign,
+        awaits: Collection[str] = (),
     ) -> None:
+        """`awaits` names the services that confirm what they forgot."""
+        self._awaits = awaits
         self._begin = begin
         self._datasets = datasets
         self._request_evaluation = request_evaluation
@@ -48,7 +55,8 @@ class Consumers:
         facts.record_document_state(self._begin, wire.ingested_state(decode(event, documents_pb2.DocumentIngested)))
 
     def document_anonymized(self, event: Event) -> None:
-        facts.record_document_state(self._begin, wire.anonymized_state(decode(event, documents_pb2.DocumentAnonymized)))
+        state = wire.anonymized_state(decode(event, documents_pb2.DocumentAnonymized))
+        facts.record_document_state(self._begin, state, self._awaits)
 
     def document_rejected(self, event: Event) -> None:
         facts.record_document_state(self._begin, wire.rejected_state(decode(event, documents_pb2.DocumentRejected)))

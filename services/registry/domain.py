@@ -142,6 +142,9 @@ class DocumentState:
     language: str = ""
     char_count: int = 0
     stage: str = ""
+    digest: str = ""
+    text_sha256: str = ""
+    supersede_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -475,6 +478,16 @@ class Erasure:
     waiting_for: tuple[str, ...] = ()
     lifted: tuple[str, ...] = ()
     receipt: ErasureReceipt | None = None
+
+
+@dataclass(frozen=True)
+class Learner:
+    """An adapter that learned from a document, directly or through an adapter that did."""
+
+    adapter: Adapter
+    serving: bool
+    tainted: bool
+    retired: bool
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,10 @@ class CatalogueFacts(Protocol):
     """Facts of other services. Saving one again replaces it."""
 
     def save(self, fact: Fact) -> None: ...
+    def find_document(self, document_id: str) -> DocumentState | None:
+        """The newest version of a document in the catalogue."""
+        ...
+
     def save_document_state(self, state: DocumentState) -> None:
         """Store a submission's state. `ingested` never replaces a later state."""
         ...
@@ -199,8 +203,22 @@ class Erasures(Protocol):
         ...
 
     def save(self, erasure: Erasure) -> None: ...
-    def publish(self, erasure_id: str, document_id: str, datasets: Sequence[str], taints: Sequence[Taint]) -> None:
-        """Publish that a document is erased."""
+    def publish(
+        self,
+        erasure_id: str,
+        document_id: str,
+        datasets: Sequence[str],
+        taints: Sequence[Taint],
+        superseded_by: tuple[int, str] | None = None,
+    ) -> None:
+        """Publish that a document is erased; with the sequence and digest of a version, that it is superseded by that."""
+        ...
+
+    def add_superseded(self, erasure: Erasure) -> None:
+        """Store an erasure under which documents are superseded, or add its documents to the stored one.
+
+        It waits for answers about them, and has no receipt until then.
+        """
         ...
 
     def find_by_document(self, document_ids: Sequence[str]) -> Mapping[str, str]:
@@ -244,6 +262,14 @@ class Lineage(Protocol):
 
     def find_datasets(self, document_ids: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         """Sorted digests of the datasets with rows of each document."""
+        ...
+
+    def save_superseded(self, datasets: Collection[str], erasure_id: str) -> None:
+        """Record that datasets have rows of a superseded version. The first erasure of a dataset stays."""
+        ...
+
+    def find_superseding(self, dataset_digest: str) -> str:
+        """The erasure under which a dataset was superseded; empty if none."""
         ...
 
     def find_erased(self, dataset_digest: str) -> Mapping[str, str]:

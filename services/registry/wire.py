@@ -405,6 +405,9 @@ def anonymized_state(message: documents_pb2.DocumentAnonymized) -> DocumentState
         format=message.format,
         language=message.language,
         char_count=message.char_count,
+        digest=message.version.digest,
+        text_sha256=message.text.sha256,
+        supersede_id=message.supersede_id,
     )
 
 
@@ -440,8 +443,14 @@ def from_erasure(erasure: Erasure) -> registry_pb2.Erasure:
 
 
 def from_erased(
-    erasure_id: str, document_id: str, datasets: Sequence[str], taints: Sequence[Taint]
+    erasure_id: str,
+    document_id: str,
+    datasets: Sequence[str],
+    taints: Sequence[Taint],
+    superseded_by: tuple[int, str] | None = None,
 ) -> documents_pb2.DocumentErased:
+    """`superseded_by` is the sequence and digest of the version of a document that stays."""
+    version = common_pb2.Version(sequence=superseded_by[0], digest=superseded_by[1]) if superseded_by else None
     return documents_pb2.DocumentErased(
         document_id=document_id,
         erasure_id=erasure_id,
@@ -449,6 +458,7 @@ def from_erased(
         adapter_digests=[taint.adapter_digest for taint in taints],
         retired_adapter_digests=[taint.adapter_digest for taint in taints if taint.retired],
         create_time=now(),
+        superseded_by=version,
     )
 
 

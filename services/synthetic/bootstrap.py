@@ -74,7 +74,10 @@ def build(runtime: Runtime, settings: Settings) -> None:
     )
     runtime.rpc(settings, servicers)
     runtime.read_published(settings, SPECIALISTS, consumers.specialist)
-    topics = {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}
+    topics = {
+        **consumers.topics(),
+        ERASED: forgetting(runtime.name, eraser.forget, producer, supersede=eraser.supersede),
+    }
     runtime.consume(settings, topics, producer)
     runtime.spawn("preparer", app.preparer.run)
     runtime.spawn("scheduler", lambda stop: _schedule(app, stop))

@@ -171,6 +171,17 @@ class Holdings(Protocol):
         """
         ...
 
+    def held_version(self, document_id: str) -> tuple[int, str] | None:
+        """Sequence and digest of the version that is held; None if the document is not."""
+        ...
+
+    def forget_derived(self, document_id: str) -> list[str]:
+        """Drop the stored rows of a document's segment, and what a teacher wrote from it; the document stays.
+
+        Returns the keys of files that no dataset has.
+        """
+        ...
+
     def datasets(self, specialist: str) -> list[Dataset]:
         """Every dataset of a specialist."""
         ...

@@ -46,7 +46,9 @@ def build(runtime: Runtime, settings: Settings) -> None:
     consumers = Consumers(ports, runtime.erased_documents(settings), record)
     runtime.read_published(settings, SPECIALISTS, consumers.on_specialist)
     runtime.consume(
-        settings, {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer)}, producer
+        settings,
+        {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer, supersede=eraser.forget)},
+        producer,
     )
     runtime.spawn("preparer", Preparer(ports).run)
     supervisor = Supervisor(runs, launcher, settings.limits(), _now)

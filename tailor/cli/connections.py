@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from tailor.api.anonymization.v1 import anonymization_pb2_grpc, review_pb2_grpc
+from tailor.api.anonymization.v1 import anonymization_pb2_grpc, policy_pb2_grpc, review_pb2_grpc, subject_pb2_grpc
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.events.v1 import operations_pb2_grpc
-from tailor.api.ingestion.v1 import ingestion_pb2_grpc
-from tailor.api.registry.v1 import registry_pb2_grpc
+from tailor.api.ingestion.v1 import ingestion_pb2_grpc, replay_pb2_grpc
+from tailor.api.registry.v1 import lineage_pb2_grpc, registry_pb2_grpc
 from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.client import TailorClient, Tls
@@ -102,6 +102,26 @@ class Connections:
     def review(self) -> review_pb2_grpc.ReviewServiceStub:
         """What the barrier left, which anonymization keeps."""
         return review_pb2_grpc.ReviewServiceStub(self.channel("anonymization"))
+
+    @property
+    def policies(self) -> policy_pb2_grpc.PolicyServiceStub:
+        """What is anonymised, and how."""
+        return policy_pb2_grpc.PolicyServiceStub(self.channel("anonymization"))
+
+    @property
+    def subjects(self) -> subject_pb2_grpc.SubjectServiceStub:
+        """What is held about people."""
+        return subject_pb2_grpc.SubjectServiceStub(self.channel("anonymization"))
+
+    @property
+    def replays(self) -> replay_pb2_grpc.ReplayServiceStub:
+        """Replays of what passed the barrier."""
+        return replay_pb2_grpc.ReplayServiceStub(self.channel("ingestion"))
+
+    @property
+    def lineage(self) -> lineage_pb2_grpc.LineageServiceStub:
+        """Which datasets and adapters learned from documents."""
+        return lineage_pb2_grpc.LineageServiceStub(self.channel("registry"))
 
     @property
     def training(self) -> training_pb2_grpc.TrainingServiceStub:

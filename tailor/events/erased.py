@@ -1,4 +1,4 @@
-"""Erased documents. Each replica knows them all before it handles anything, and each service confirms that it forgot them.
+"""Erased and superseded documents. Each replica knows them all before it handles anything, and each service confirms that it forgot them.
 
 `document.erased.v1` is read twice: as a table by every replica, to know what is erased (`ErasedDocuments`), and by one member of the
 consumer group, to forget the document and to answer with `document.forgotten.v1` (`forgetting`).
@@ -24,13 +24,17 @@ FORGOTTEN = "document.forgotten.v1"
 
 @dataclass(frozen=True)
 class Erased:
-    """A document to forget, and the digests of what was derived from it. The weights of `retired` adapters are deleted."""
+    """A document to forget, and the digests of what was derived from it. The weights of `retired` adapters are deleted.
+
+    A superseded document stays: only what was derived from versions before `sequence` is forgotten.
+    """
 
     document_id: str
     erasure_id: str
     datasets: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
+    sequence: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,21 +74,28 @@ class ErasedDocuments:
             return not lifted
 
     def apply(self, event: Event) -> None:
-        """Add an erased document, or remove one whose erasure was lifted."""
+        """Add an erased document, or remove one whose erasure was lifted. A superseded document is not erased."""
         message = decode(event, documents_pb2.DocumentErased)
         with self._changed:
             self._waited_at.pop(message.document_id, None)
-            if message.lifted:
+            if message.lifted or message.HasField("superseded_by"):
                 self._erasures.pop(message.document_id, None)
             else:
                 self._erasures[message.document_id] = message.erasure_id
             self._changed.notify_all()
 
 
-def forgetting(service: str, forget: Forget, producer: Producer, lift: Callable[[str], None] | None = None) -> Handler:
+def forgetting(
+    service: str,
+    forget: Forget,
+    producer: Producer,
+    lift: Callable[[str], None] | None = None,
+    supersede: Forget | None = None,
+) -> Handler:
     """Make the handler that forgets a document and confirms it, even if the service held nothing of it. Idempotent.
 
-    `lift` receives the id of a document whose erasure was lifted.
+    `lift` receives the id of a document whose erasure was lifted. `supersede` forgets what was derived from earlier versions of a
+    document that stays; without it, the service derives nothing and confirms at once.
     """
 
     def handle(event: Event) -> None:
@@ -99,12 +110,18 @@ def forgetting(service: str, forget: Forget, producer: Producer, lift: Callable[
             tuple(message.dataset_digests),
             tuple(message.adapter_digests),
             tuple(message.retired_adapter_digests),
+            message.superseded_by.sequence,
         )
-        answer = to_message(service, erased, forget(erased))
+        act = (supersede or _derives_nothing) if message.HasField("superseded_by") else forget
+        answer = to_message(service, erased, act(erased))
         event_id = derive_id("evt", FORGOTTEN, service, erased.erasure_id, erased.document_id)
         producer.send(FORGOTTEN, erased.document_id, answer, event_id)
 
     return handle
+
+
+def _derives_nothing(_: Erased) -> Forgotten:
+    return Forgotten()
 
 
 def to_message(service: str, erased: Erased, forgotten: Forgotten) -> documents_pb2.DocumentForgotten:

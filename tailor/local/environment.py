@@ -1,16 +1,13 @@
 """The environment of each service: its own settings and credentials, and nothing else."""
 
-import json
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from tailor.errors import InvalidArgument, Reason
 from tailor.local.layout import COMPONENT_MARK, ROOT, STATE_DIR_MARK, WITH_DATABASE, Layout
 from tailor.local.own_stores import OwnStores
+from tailor.local.owner_settings import owner_settings
 from tailor.local.ports import Ports
 from tailor.local.secrets import KAFKA_USERS, WORKER, Secrets
 from tailor.local.store_access import StoreAccess
@@ -74,7 +71,7 @@ def service_environment(service: str, plan: Plan, inherited: Mapping[str, str]) 
         | _credentials(service, secrets, plan.stores)
         | _service_settings(service, layout, ports, secrets)
         | _hub(service, inherited)
-        | _owner_settings(service, layout.settings_file)
+        | owner_settings(service, layout.settings_file)
     )
 
 
@@ -102,22 +99,6 @@ def _threads(service: str) -> int:
     if service == "training":
         return min(cores, 8)
     return max(1, min(cores // 2, 4)) if service in ("inference", "anonymization") else 1
-
-
-def _owner_settings(service: str, settings_file: Path) -> dict[str, str]:
-    """The service's table in the owner's settings file. Raises InvalidArgument if the file is not TOML."""
-    if not settings_file.exists():
-        return {}
-    try:
-        table = tomllib.loads(settings_file.read_text(encoding="utf-8")).get(service, {})
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidArgument(Reason.INVALID_SETTINGS_FILE, f"{settings_file} is not TOML: {error}.") from None
-    return {f"TAILOR_{name.upper()}": _text(value) for name, value in table.items()}
-
-
-def _text(value: Any) -> str:
-    """A setting's value in an environment variable; tables and lists are JSON."""
-    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
 def _hub(service: str, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -23,6 +23,13 @@ BUCKET_ACTIONS: dict[Right, tuple[str, ...]] = {
 
 # Days until the object store deletes an object by itself. Anonymization empties quarantine much earlier.
 EXPIRY_DAYS = {QUARANTINE: 7, DRAFTS: 30}
+# Ingestion deletes the texts that it keeps for replays (TAILOR_KEEP_TEXT_DAYS) itself; behind that, the longest time allowed and a day.
+MAX_KEPT_DAYS = 365
+# The rules of a bucket: days by the prefix of keys.
+EXPIRY_RULES = {
+    QUARANTINE: {"documents/": EXPIRY_DAYS[QUARANTINE], "kept/": MAX_KEPT_DAYS + 1},
+    DRAFTS: {"": EXPIRY_DAYS[DRAFTS]},
+}
 
 
 def policy_document(service: str) -> dict[str, Any]:

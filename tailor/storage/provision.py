@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from tailor.storage.buckets import ACCESS, BUCKETS
-from tailor.storage.policies import EXPIRY_DAYS, policy_document
+from tailor.storage.policies import EXPIRY_RULES, policy_document
 
 
 class BucketStore(Protocol):
@@ -44,8 +44,8 @@ def apply_buckets(store: BucketStore) -> None:
     for bucket in BUCKETS:
         if not store.bucket_exists(bucket):
             store.make_bucket(bucket)
-        if bucket in EXPIRY_DAYS:
-            store.set_bucket_lifecycle(bucket, _expiry(EXPIRY_DAYS[bucket]))
+        if bucket in EXPIRY_RULES:
+            store.set_bucket_lifecycle(bucket, _expiry(EXPIRY_RULES[bucket]))
 
 
 def apply_keys(admin: BucketAdmin, keys: Mapping[str, tuple[str, str]]) -> None:
@@ -62,13 +62,20 @@ def apply_keys(admin: BucketAdmin, keys: Mapping[str, tuple[str, str]]) -> None:
         admin.policy_set(f"tailor-{service}", user=access_key)
 
 
-def _expiry(days: int) -> Any:
+def _expiry(days_by_prefix: Mapping[str, int]) -> Any:
     from minio.commonconfig import ENABLED, Filter
     from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 
-    return LifecycleConfig(
-        [Rule(status=ENABLED, rule_filter=Filter(prefix=""), rule_id="expire", expiration=Expiration(days=days))]
-    )
+    rules = [
+        Rule(
+            status=ENABLED,
+            rule_filter=Filter(prefix=prefix),
+            rule_id=f"expire-{prefix.rstrip('/')}".rstrip("-"),
+            expiration=Expiration(days=days),
+        )
+        for prefix, days in days_by_prefix.items()
+    ]
+    return LifecycleConfig(rules)
 
 
 def open_admin(endpoint: str, access_key: str, secret_key: str, *, region: str, secure: bool) -> tuple[Any, Any]:

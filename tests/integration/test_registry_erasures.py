@@ -16,6 +16,7 @@ from services.registry.consumers import Consumers
 from services.registry.domain import RETIRE, Erasure, ErasureRequest, Gate, PrimaryMetric, Specialist
 from services.registry.handlers import erasures, promotions, specialists
 from services.registry.queries import Queries
+from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from tailor.events.envelope import Event
@@ -47,7 +48,9 @@ class World:
         self.queries = Queries(engine)
         identity = Identity("registry", Ed25519PrivateKey.generate())
         self.store = MemoryStore()
-        consumers = Consumers(self.begin, StoredDatasetDocuments(self.store), request_evaluation, signer(identity))
+        consumers = Consumers(
+            self.begin, StoredDatasetDocuments(self.store), request_evaluation, signer(identity), AWAITS
+        )
         self.topics = consumers.topics()
 
     def receive(self, topic: str, message: object) -> None:
@@ -271,3 +274,48 @@ def test_erasures_are_listed_newest_first(world: World) -> None:
     page = erasures.list_erasures(world.begin, None, 2)
     assert [erasure.erasure_id for _, erasure in page] == ["ers_2", "ers_1"]
     assert [erasure.erasure_id for _, erasure in erasures.list_erasures(world.begin, page[-1][0], 2)] == ["ers_0"]
+
+
+def anonymized(
+    document_id: str, sequence: int, sha256: str, supersede_id: str = ""
+) -> documents_pb2.DocumentAnonymized:
+    return documents_pb2.DocumentAnonymized(
+        document_id=document_id,
+        submission_id=f"sub_{document_id}_{sequence}",
+        version=common_pb2.Version(sequence=sequence, digest=f"digest-{sequence}"),
+        text=common_pb2.ObjectRef(uri=f"s3://corpus/documents/{sha256}", sha256=sha256, size_bytes=9),
+        supersede_id=supersede_id,
+    )
+
+
+def test_a_replayed_version_supersedes_datasets_and_taints_adapters_but_the_document_stays(world: World) -> None:
+    document_id, erasure_id = DOCUMENTS[0], "ers_" + "7" * 32
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.receive("document.anonymized.v1", anonymized(document_id, 1, "aa"))
+    world.train("ad1", "ds1", [document_id])
+    world.receive("document.anonymized.v1", anonymized(document_id, 2, "bb", erasure_id))
+    world.receive("document.anonymized.v1", anonymized(document_id, 2, "bb", erasure_id))
+    (event,) = world.published("document.erased.v1")
+    assert (event.superseded_by.sequence, event.superseded_by.digest) == (2, "digest-2")
+    assert list(event.dataset_digests) == ["ds1"] and list(event.adapter_digests) == ["ad1"]
+    erasure = erasures.get_erasure(world.begin, erasure_id)
+    assert erasure.reason == "policy-replay" and erasure.document_ids == (document_id,)
+    with world.begin() as tx:
+        assert not tx.erasures.is_erased(document_id) and tx.facts.find_document(document_id) is not None
+    assert erasures.list_learners(world.begin, [document_id])[1][0].tainted
+    for service in AWAITS:
+        erasure = world.forget(erasure, service)
+    assert erasure.receipt is not None and "policy-replay" in erasure.receipt.body
+    # A second document of the same batch: the receipt is signed again after its answers.
+    world.receive("document.anonymized.v1", anonymized(DOCUMENTS[1], 1, "cc"))
+    world.receive("document.anonymized.v1", anonymized(DOCUMENTS[1], 2, "dd", erasure_id))
+    assert erasures.get_erasure(world.begin, erasure_id).receipt is None
+    # An adapter that was trained on the old dataset and arrives late is tainted too.
+    world.train("ad2", "ds1", [document_id])
+    assert [learner.tainted for learner in erasures.list_learners(world.begin, [document_id])[1]] == [True, True]
+
+
+def test_a_replay_that_changes_nothing_supersedes_nothing(world: World) -> None:
+    world.receive("document.anonymized.v1", anonymized(DOCUMENTS[0], 1, "aa"))
+    world.receive("document.anonymized.v1", anonymized(DOCUMENTS[0], 2, "aa", "ers_" + "7" * 32))
+    assert world.published("document.erased.v1") == []

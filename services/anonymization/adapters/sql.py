@@ -4,6 +4,7 @@ A change of the tables needs a migration in `migrations/versions/`.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple
 from typing import Any
 
@@ -20,10 +21,11 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    text,
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from services.anonymization.domain import UNREADABLE, DocumentOutcome, Ingested, Passed, Unreadable
+from services.anonymization.domain import UNREADABLE, DocumentOutcome, FindingCount, Ingested, Passed, Unreadable
 from services.anonymization.ports import AuditLog, Ledger
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
@@ -51,6 +53,26 @@ AUDIT = Table(
 )
 
 
+# Both read the newest version of every document that passed.
+COUNT_FINDINGS = text("""
+WITH newest AS (
+  SELECT DISTINCT ON (document_id) outcome::jsonb AS outcome FROM processed
+  WHERE outcome::jsonb ->> 'type' = 'Passed' ORDER BY document_id, sequence DESC
+)
+SELECT outcome -> 'ingested' -> 'labels' AS labels, found.key AS entity_type,
+  count(*) AS documents, sum(found.value::bigint)::bigint AS found
+FROM newest, jsonb_each_text(outcome -> 'findings') AS found GROUP BY 1, 2
+""")
+COUNT_OUTDATED = text("""
+WITH newest AS (
+  SELECT DISTINCT ON (document_id) outcome::jsonb AS outcome FROM processed
+  WHERE outcome::jsonb ->> 'type' = 'Passed' ORDER BY document_id, sequence DESC
+)
+SELECT count(*) FROM newest
+WHERE outcome ->> 'policy_digest' <> :policy OR coalesce(outcome ->> 'detectors_digest', '') <> :detectors
+""")
+
+
 class SqlLedger(Ledger):
     """The outcomes as JSON, one row per version."""
 
@@ -74,6 +96,26 @@ class SqlLedger(Ledger):
             ).scalar()
         return outcome if recorded is not None else self.find(ingested.document_id, ingested.sequence) or outcome
 
+    def newest(self, document_ids: Sequence[str]) -> Mapping[str, Passed]:
+        query = (
+            select(PROCESSED.c.outcome)
+            .where(PROCESSED.c.document_id.in_(document_ids))
+            .order_by(PROCESSED.c.document_id, PROCESSED.c.sequence)
+        )
+        with transaction(self._engine) as connection:
+            outcomes = [_load(outcome) for outcome in connection.scalars(query)]
+        return {outcome.ingested.document_id: outcome for outcome in outcomes if isinstance(outcome, Passed)}
+
+    def count_findings(self) -> Sequence[FindingCount]:
+        with transaction(self._engine) as connection:
+            rows = connection.execute(COUNT_FINDINGS).all()
+        return [FindingCount(Labels(*row.labels), row.entity_type, row.documents, row.found) for row in rows]
+
+    def count_outdated(self, policy_digest: str, detectors_digest: str) -> int:
+        parameters = {"policy": policy_digest, "detectors": detectors_digest}
+        with transaction(self._engine) as connection:
+            return connection.scalar(COUNT_OUTDATED, parameters) or 0
+
     def texts_of(self, document_id: str) -> list[Ref]:
         outcomes = select(PROCESSED.c.outcome).where(PROCESSED.c.document_id == document_id)
         texts = []
@@ -87,9 +129,21 @@ class SqlLedger(Ledger):
                         texts.append(outcome.text)
         return texts
 
-    def forget(self, document_id: str) -> int:
+    def texts_before(self, document_id: str, sequence: int) -> list[Ref]:
+        is_own = PROCESSED.c.document_id == document_id
+        is_old = is_own & (PROCESSED.c.sequence < sequence)
         with transaction(self._engine) as connection:
-            return connection.execute(delete(PROCESSED).where(PROCESSED.c.document_id == document_id)).rowcount
+            old = map(_load, connection.scalars(select(PROCESSED.c.outcome).where(is_old)).all())
+            refs = {outcome.text for outcome in old if isinstance(outcome, Passed)}
+            others = {ref: select(func.count()).where(~is_old, PROCESSED.c.outcome.contains(ref.uri)) for ref in refs}
+            return [ref for ref, query in others.items() if not connection.scalar(query)]
+
+    def forget(self, document_id: str, before: int | None = None) -> int:
+        query = delete(PROCESSED).where(PROCESSED.c.document_id == document_id)
+        if before is not None:
+            query = query.where(PROCESSED.c.sequence < before)
+        with transaction(self._engine) as connection:
+            return connection.execute(query).rowcount
 
 
 class SqlAuditLog(AuditLog):
@@ -131,6 +185,7 @@ def _load(text: str) -> DocumentOutcome:
         content["time_ms"],
         content.get("language", ""),
         _load_spans(content),
+        content.get("detectors_digest", ""),
     )
 
 

@@ -3,22 +3,24 @@
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
-from services.anonymization.domain import ENTITY_TYPES, Action, Coarseness, Policy, Rule
+from services.anonymization.domain import COARSE_ONLY, ENTITY_TYPES, Action, Coarseness, Policy, Rule
 from tailor.errors import InvalidArgument, Reason
 
 DEFAULT = Path(__file__).with_name("default.toml")
-GENERALISED = ("DATE_TIME", "DATE_OF_BIRTH", "ADDRESS", "MONEY", "AGE")
-# Types without believable stand-ins.
-NOT_DRAWN = ("DATE_TIME", "LOCATION", "NRP", "MONEY", "AGE")
+NAMED = Path(__file__).with_name("named")
+CITATIONS = Path(__file__).with_name("citations.toml")
+GENERALISED = ("DATE_TIME", "DATE_OF_BIRTH", "ADDRESS", "MONEY", "AGE", "POSTCODE")
 OWN_TYPE = re.compile(r"[A-Z][A-Z0-9_]{1,39}")
 LONGEST_SHOWN = 40
+MIN_AGE_YEARS, MAX_AGE_YEARS = 2, 50
 
 
 def _pattern(value: str) -> str:
@@ -37,8 +39,21 @@ def _bands(value: tuple[int, ...]) -> tuple[int, ...]:
     return value
 
 
+def _age(value: Any) -> int:
+    """The span of years; 0 for the policy that changes only the ages of 90 and more."""
+    if value == "90+":
+        return 0
+    if isinstance(value, int) and not isinstance(value, bool) and MIN_AGE_YEARS <= value <= MAX_AGE_YEARS:
+        return value
+    raise ValueError(f'must be a whole number from {MIN_AGE_YEARS} to {MAX_AGE_YEARS}, or "90+"')
+
+
 RegularExpression = Annotated[str, AfterValidator(_pattern)]
 Term = Annotated[str, Field(min_length=2, max_length=200)]
+# A path within the lists folder of the installation.
+ListPath = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}){0,4}$")
+]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
 Slugs = Annotated[
     frozenset[Slug], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(min_length=1)
@@ -76,57 +91,104 @@ class GeneraliseTable(PolicyTable):
     DATE_OF_BIRTH: Literal["month", "year"] = "year"
     ADDRESS: Literal["town", "postcode-area"] = "town"
     MONEY: Annotated[tuple[int, ...], AfterValidator(_bands)] = Coarseness.money_bands
-    AGE: Annotated[int, Field(ge=2, le=50)] = Coarseness.age_years
+    AGE: Annotated[int, BeforeValidator(_age)] = Coarseness.age_years
+
+
+class ListFile(PolicyTable):
+    """A file of names, one per line, within the lists folder."""
+
+    file: ListPath
+
+
+def _entry_kind(entry: Any) -> str:
+    return "@file" if isinstance(entry, (dict, ListFile)) else "@term"
+
+
+ListEntry = Annotated[Annotated[Term, Tag("@term")] | Annotated[ListFile, Tag("@file")], Discriminator(_entry_kind)]
 
 
 class AllowTable(PolicyTable):
     """Texts that are never personal."""
 
-    terms: tuple[Term, ...] = ()
+    terms: tuple[ListEntry, ...] = ()
     patterns: tuple[RegularExpression, ...] = ()
+    citations: tuple[Literal["eu", "uk", "us", "standards"], ...] = ()
 
 
 class PolicyFile(PolicyTable):
-    """The whole file."""
+    """The whole file, joined with the policy that it extends."""
 
     types: dict[str, Action]
     rules: tuple[RuleTable, ...] = ()
     generalise: GeneraliseTable = GeneraliseTable()
     codes: dict[str, tuple[RegularExpression, ...]] = {}
-    deny: dict[str, tuple[Term, ...]] = {}
+    deny: dict[str, tuple[ListEntry, ...]] = {}
     allow: AllowTable = AllowTable()
 
     def to_policy(self, digest: str) -> Policy:
         coarse = self.generalise
+        files = {kind: _files_of(entries) for kind, entries in self.deny.items()}
         return Policy(
             digest=digest,
             actions=self.types,
             codes=self.codes,
-            deny=self.deny,
-            allow_terms=self.allow.terms,
-            allow_patterns=self.allow.patterns,
+            deny={kind: _terms_of(entries) for kind, entries in self.deny.items()},
+            allow_terms=_terms_of(self.allow.terms),
+            allow_patterns=(*self.allow.patterns, *_citation_patterns(self.allow.citations)),
+            deny_files={kind: paths for kind, paths in files.items() if paths},
+            allow_files=_files_of(self.allow.terms),
             rules=tuple(table.to_rule() for table in self.rules),
             coarseness=Coarseness(coarse.DATE_TIME, coarse.DATE_OF_BIRTH, coarse.ADDRESS, coarse.MONEY, coarse.AGE),
         )
 
 
+def _terms_of(entries: Sequence[str | ListFile]) -> tuple[str, ...]:
+    return tuple(entry for entry in entries if isinstance(entry, str))
+
+
+def _files_of(entries: Sequence[str | ListFile]) -> tuple[str, ...]:
+    return tuple(entry.file for entry in entries if isinstance(entry, ListFile))
+
+
+@cache
+def read_citations() -> Mapping[str, tuple[str, ...]]:
+    """The patterns for citations of laws, by their law's origin."""
+    tables = tomllib.loads(CITATIONS.read_text(encoding="utf-8"))
+    return {name: tuple(entry["pattern"] for entry in table["patterns"]) for name, table in tables.items()}
+
+
+def _citation_patterns(origins: Sequence[str]) -> tuple[str, ...]:
+    return tuple(pattern for origin in dict.fromkeys(origins) for pattern in read_citations()[origin])
+
+
+def policy_names() -> list[str]:
+    """The names of the policies that come with the service."""
+    return ["default", *sorted(path.stem for path in NAMED.glob("*.toml"))]
+
+
+def named_policy(name: str) -> bytes:
+    """The TOML of a policy that comes with the service. Raises InvalidArgument (INVALID_POLICY) for an unknown name."""
+    if name not in policy_names():
+        raise _rejection({"extends": f"is unknown; known policies are {', '.join(policy_names())}"})
+    return (DEFAULT if name == "default" else NAMED / f"{name}.toml").read_bytes()
+
+
 def load_policy(path: Path = DEFAULT) -> Policy:
     """Read a policy from a TOML file. Raises InvalidArgument (INVALID_POLICY) if the file cannot be read, and like `parse_policy`."""
+    return parse_policy(read_policy_file(path))
+
+
+def read_policy_file(path: Path) -> bytes:
+    """The bytes of a policy file. Raises InvalidArgument (INVALID_POLICY) if the file cannot be read."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError:
         raise InvalidArgument(Reason.INVALID_POLICY, "TAILOR_POLICY_FILE must name a readable TOML file.") from None
-    return parse_policy(data)
 
 
 def parse_policy(data: bytes) -> Policy:
     """Read a policy in TOML. Raises InvalidArgument (INVALID_POLICY) with a violation for every wrong field, saying what would be right."""
-    try:
-        content = tomllib.loads(data.decode())
-    except tomllib.TOMLDecodeError as error:
-        raise _rejection({"policy": f"is not TOML: {error}"}) from None
-    except UnicodeDecodeError:
-        raise _rejection({"policy": "is not UTF-8"}) from None
+    content, digest = _read_tables(data)
     try:
         file = PolicyFile.model_validate(content)
     except ValidationError as error:
@@ -134,7 +196,32 @@ def parse_policy(data: bytes) -> Policy:
     problems = dict(_problems(file))
     if problems:
         raise _rejection(problems)
-    return file.to_policy(hashlib.sha256(data).hexdigest())
+    return file.to_policy(digest)
+
+
+def _read_tables(data: bytes) -> tuple[dict[str, Any], str]:
+    """The tables of a file, joined with those of the policy that it extends, and their digest."""
+    try:
+        content = tomllib.loads(data.decode())
+    except tomllib.TOMLDecodeError as error:
+        raise _rejection({"policy": f"is not TOML: {error}"}) from None
+    except UnicodeDecodeError:
+        raise _rejection({"policy": "is not UTF-8"}) from None
+    digest = hashlib.sha256(data).hexdigest()
+    name = content.pop("extends", None)
+    if name is None:
+        return content, digest
+    parent, parent_digest = _read_tables(named_policy(str(name)))
+    return _extend(parent, content), hashlib.sha256(f"{parent_digest}{digest}".encode()).hexdigest()
+
+
+def _extend(parent: Any, own: Any) -> Any:
+    """The own tables over the parent's. Own actions and bands win; lists of names, patterns and rules are joined, the own ones first."""
+    if isinstance(parent, dict) and isinstance(own, dict):
+        return parent | {key: _extend(parent[key], value) if key in parent else value for key, value in own.items()}
+    if isinstance(parent, list) and isinstance(own, list) and not all(isinstance(entry, int) for entry in own):
+        return [*own, *(entry for entry in parent if entry not in own)]
+    return own
 
 
 def _rejection(problems: dict[str, str]) -> InvalidArgument:
@@ -167,7 +254,9 @@ def _violations(content: dict[str, Any], failure: ValidationError) -> dict[str, 
 
 def _violation(error: Any) -> tuple[str, str]:
     """A field and its problem. The field's value is not repeated, because it may be somebody's name."""
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:LONGEST_SHOWN]}" for part in error["loc"])
+    # Pydantic also names what an entry of a list was read as.
+    parts = [part for part in error["loc"] if not str(part).startswith("@")]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:LONGEST_SHOWN]}" for part in parts)
     match error["type"]:
         case "extra_forbidden":
             reason = f"is unknown; known fields are {', '.join(_known_fields(error['loc']))}"
@@ -198,7 +287,7 @@ def _known_fields(place: tuple[Any, ...]) -> list[str]:
 def _problems(file: PolicyFile) -> Iterator[tuple[str, str]]:
     """Problems of well-formed fields."""
     known = {*ENTITY_TYPES, *file.codes, *file.deny}
-    for table, types in [("codes", file.codes), ("deny", file.deny)]:
+    for table, types in [("codes", [*file.codes]), ("deny", [*file.deny])]:
         for kind in types:
             if not OWN_TYPE.fullmatch(kind):
                 yield f"{table}.{kind[:LONGEST_SHOWN]}", "must be a type in capitals, such as CONTRACT_CODE"
@@ -219,7 +308,7 @@ def _wrong_actions(place: str, actions: dict[str, Action], known: set[str]) -> I
             )
         elif action is Action.GENERALISE and kind not in GENERALISED:
             yield field, f"cannot be generalised (only {', '.join(GENERALISED)} can); use surrogate, mask or keep"
-        elif action is Action.SURROGATE and kind in NOT_DRAWN:
+        elif action is Action.SURROGATE and kind in COARSE_ONLY:
             others = "generalise, mask or keep" if kind in GENERALISED else "mask or keep"
             yield field, f"has no surrogates; use {others}"
 
@@ -252,14 +341,16 @@ def _rule_problems(file: PolicyFile) -> Iterator[tuple[str, str]]:
 def _list_problems(file: PolicyFile) -> Iterator[tuple[str, str]]:
     """List entries that contradict each other or have no effect."""
     policy = file.to_policy("")
-    allowed = {term.casefold() for term in file.allow.terms}
+    allowed = {term.casefold() for term in policy.allow_terms}
     seen: dict[str, str] = {}
-    for kind, terms in file.deny.items():
-        for place, term in enumerate(terms):
+    for kind, entries in file.deny.items():
+        for place, term in enumerate(entries):
+            if isinstance(term, ListFile):
+                continue
             field = f"deny.{kind[:LONGEST_SHOWN]}[{place}]"
             if term.casefold() in allowed:
                 yield field, "is also in allow.terms; keep one of the two"
-            elif any(re.fullmatch(pattern, term) for pattern in file.allow.patterns):
+            elif any(re.fullmatch(pattern, term) for pattern in policy.allow_patterns):
                 yield (
                     field,
                     "has no effect: one of allow.patterns matches it; narrow that pattern or remove the name",
@@ -267,9 +358,13 @@ def _list_problems(file: PolicyFile) -> Iterator[tuple[str, str]]:
             elif term.casefold() in seen:
                 yield field, f"is also in {seen[term.casefold()]}; keep one of the two"
             seen.setdefault(term.casefold(), field)
-    for table, entries in [("codes", file.codes), ("deny", file.deny)]:
-        for kind, values in entries.items():
-            if values and policy.keeps(kind):
+    filled = {
+        "codes": [kind for kind, values in file.codes.items() if values],
+        "deny": [kind for kind, values in file.deny.items() if values],
+    }
+    for table, kinds in filled.items():
+        for kind in kinds:
+            if policy.keeps(kind):
                 yield (
                     f"{table}.{kind[:LONGEST_SHOWN]}",
                     f"has no effect: {kind[:LONGEST_SHOWN]} is kept; give the type another action",

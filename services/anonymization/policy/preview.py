@@ -1,12 +1,14 @@
 """Showing what a policy does: the real anonymizer over a vault that is only read."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized
 from services.anonymization.policy.pattern_check import parse_checked_policy
 from services.anonymization.ports import Issuer, Previewer, ReviewedTerms
 from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.lists import TermLists
 from services.anonymization.recognise.paragraphs import paragraphs
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates.surrogates import Surrogates
@@ -19,8 +21,16 @@ class Preview(Previewer):
     """The dry run. Thread-safe."""
 
     def __init__(
-        self, analyzer: Analyzer, surrogates: Surrogates, vault: SqlVault, terms: ReviewedTerms = NO_TERMS
+        self,
+        analyzer: Analyzer,
+        surrogates: Surrogates,
+        vault: SqlVault,
+        terms: ReviewedTerms = NO_TERMS,
+        *,
+        lists_dir: Path | None = None,
     ) -> None:
+        """Previews read the files of names that a policy has from `lists_dir`."""
+        self._lists_dir = lists_dir
         self._analyzer = analyzer
         self._surrogates = surrogates
         self._vault = vault
@@ -33,7 +43,8 @@ class Preview(Previewer):
             texts = [text, *(paragraph for _, paragraph in paragraphs(text))]
             analyzer = analyzer.with_policy(parse_checked_policy(policy, texts))
         surrogates = self._surrogates.with_issuer(_ReadOnlyIssuer(self._vault))
-        return TextAnonymizer(analyzer, surrogates, terms=self._terms).anonymize((text,), labels)
+        lists = TermLists(self._lists_dir, analyzer.policy)
+        return TextAnonymizer(analyzer, surrogates, terms=self._terms, lists=lists).anonymize((text,), labels)
 
 
 class _ReadOnlyIssuer(Issuer):

@@ -1,8 +1,8 @@
-"""Finding dates, amounts of money and ages by their form, and generalising them and addresses."""
+"""Finding dates, amounts of money, ages and postcodes by their form, and generalising them and addresses."""
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from services.anonymization.domain import Coarseness, Finding
 from services.anonymization.surrogates import dates
@@ -22,6 +22,52 @@ AGE = re.compile(
 UK_POSTCODE = re.compile(r"\b(?P<area>[A-Z]{1,2})\d[A-Z\d]?\s*\d[A-Z]{2}\b", re.IGNORECASE)
 US_POSTCODE = re.compile(r"\b[A-Z]{2}\s+(?P<area>\d{3})\d{2}(?:-\d{4})?\b")
 POSTCODE = re.compile(r"\b(?P<area>\d{2})\d{2,3}\b(?=\s+[^\W\d])")
+# Postcodes on their own. A letter after the digit stands in few British districts, so that "E2E 4GB" does not count.
+BRITISH_AREAS = (
+    "AB|AL|B|BA|BB|BD|BH|BL|BN|BR|BS|BT|CA|CB|CF|CH|CM|CO|CR|CT|CV|CW|DA|DD|DE|DG|DH|DL|DN|DT|DY|E|EC|EH|EN|EX|FK|FY|G|GL|GU|GY|HA|HD"
+    "|HG|HP|HR|HS|HU|HX|IG|IM|IP|IV|JE|KA|KT|KW|KY|L|LA|LD|LE|LL|LN|LS|LU|M|ME|MK|ML|N|NE|NG|NN|NP|NR|NW|OL|OX|PA|PE|PH|PL|PO|PR|RG|RH"
+    "|RM|S|SA|SE|SG|SK|SL|SM|SN|SO|SP|SR|SS|ST|SW|SY|TA|TD|TF|TN|TQ|TR|TS|TW|UB|W|WA|WC|WD|WF|WN|WR|WS|WV|YO|ZE"
+)
+STATES = (
+    "A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|PA|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]"
+)
+POSTCODE_WORDS = (
+    "zip(?:[ -]?code)?|post(?:al)?[ -]?code|plz|postleitzahl|code postal|código postal|cap|kod pocztowy|postcode"
+)
+POSTCODES = (
+    re.compile(
+        rf"\b(?:(?:{BRITISH_AREAS})\d{{1,2}}|(?:E1|N1|W1|SE1|SW1|NW1|EC[1-4]|WC[12])[A-HJKMNPRSTUVWXY])"
+        r" \d[ABD-HJLNP-UW-Z]{2}\b"
+    ),
+    re.compile(rf"\b(?:{STATES})\s(?P<code>\d{{5}}(?:-\d{{4}})?)\b"),
+    re.compile(rf"\b(?i:{POSTCODE_WORDS}):?\s+(?P<code>\d{{2,5}}(?:-\d{{3,4}})?)\b"),
+    re.compile(r"(?<!\w)(?:D|DE|F|A|CH|I|E|PL|B|L)-(?P<code>\d{2}-\d{3}|\d{4,5})(?=\s+[^\W\d])"),
+)
+CODE_START = re.compile(r"[A-Z]+(?=\d)|\d{2,3}")
+# Areas of the first three digits with 20,000 people or fewer in the 2000 census, which Safe Harbor changes to 000
+# (45 CFR 164.514(b)(2)(i)(B); HHS, "Guidance Regarding Methods for De-identification", 2012).
+SMALL_ZIP_AREAS = frozenset(
+    (
+        "036",
+        "059",
+        "063",
+        "102",
+        "203",
+        "556",
+        "692",
+        "790",
+        "821",
+        "823",
+        "830",
+        "831",
+        "878",
+        "879",
+        "884",
+        "890",
+        "893",
+    )
+)
+OLDEST_PLAIN_AGE = 89
 # Without a digit, a phrase such as "last week" is already coarse.
 TELLING_DATE = re.compile(r"\d")
 SCORE = 0.6
@@ -29,7 +75,7 @@ OLDEST = 120
 
 
 def find(text: str, wanted: set[str]) -> Iterator[Finding]:
-    """Findings of the wanted types among DATE_TIME, MONEY and AGE."""
+    """Findings of the wanted types among DATE_TIME, MONEY, AGE and POSTCODE."""
     if "DATE_TIME" in wanted:
         for form in (*dates.FORMS[:-1], dates.UNDATED):
             yield from (Finding(match.start(), match.end(), "DATE_TIME", SCORE) for match in form.finditer(text))
@@ -40,28 +86,32 @@ def find(text: str, wanted: set[str]) -> Iterator[Finding]:
             name = match.lastgroup or "aged"
             if int(match[name]) <= OLDEST:
                 yield Finding(match.start(name), match.end(name), "AGE", SCORE)
+    if "POSTCODE" in wanted:
+        for form in POSTCODES:
+            group = "code" if "code" in form.groupindex else 0
+            yield from (Finding(*match.span(group), "POSTCODE", SCORE) for match in form.finditer(text))
 
 
 def generalise(entity_type: str, value: str, how: Coarseness) -> str | None:
     """A coarser value that is still true, or None if the value is not understood."""
-    match entity_type:
-        case "DATE_TIME":
-            return _date(value, how.date_time) or (None if TELLING_DATE.search(value) else value)
-        case "DATE_OF_BIRTH":
-            return _date(value, how.date_of_birth)
-        case "ADDRESS":
-            return _town(value) if how.address == "town" else _postcode_area(value)
-        case "MONEY":
-            return _band(value, how.money_bands)
-        case "AGE":
-            return _years(value, how.age_years)
-        case _:
-            return None
+    coarser: dict[str, Callable[[], str | None]] = {
+        "DATE_TIME": lambda: _date(value, how.date_time) or (None if TELLING_DATE.search(value) else value),
+        "DATE_OF_BIRTH": lambda: _date(value, how.date_of_birth),
+        "ADDRESS": lambda: _town(value) if how.address == "town" else _postcode_area(value),
+        "POSTCODE": lambda: _postcode_start(value),
+        "MONEY": lambda: _band(value, how.money_bands),
+        "AGE": lambda: _years(value, how.age_years),
+    }
+    return coarser[entity_type]() if entity_type in coarser else None
 
 
 def _years(value: str, span: int) -> str | None:
     if not re.fullmatch(r"\d{1,3}", value):
         return None
+    if int(value) > OLDEST_PLAIN_AGE:
+        return f"{OLDEST_PLAIN_AGE + 1}+"
+    if not span:
+        return value
     first = int(value) // span * span
     return f"{first}-{first + span - 1}"
 
@@ -72,6 +122,16 @@ def _date(value: str, extent: str) -> str | None:
         return date.coarser(extent)
     month = dates.MONTH.search(value) if extent == "month" else None
     return month[0] if month else None
+
+
+def _postcode_start(value: str) -> str | None:
+    """The area of a British postcode, or the first digits of another: three of five and more digits, otherwise two."""
+    match = CODE_START.match(value)
+    if match is None:
+        return None
+    digits = sum(letter.isdigit() for letter in value)
+    start = match[0] if match[0].isalpha() else value[: 3 if digits >= 5 and "-" not in value[:3] else 2]
+    return "000" if start in SMALL_ZIP_AREAS else start
 
 
 def _postcode_area(value: str) -> str | None:

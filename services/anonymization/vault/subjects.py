@@ -55,6 +55,14 @@ class SubjectIndex(Subjects):
         self._tables.suppress(subject_hash, entity_type, surrogate)
         return Resolved(tuple(documents), sum(self._vault.destroy(*entry) for entry in entries))
 
+    def describe(self, subject: str) -> tuple[str, Resolved, bool]:
+        entity_type, form = self._form(subject)
+        return (
+            entity_type,
+            self.resolve(subject, dry_run=True),
+            self._hash(entity_type, form) in self._tables.suppressed(),
+        )
+
     def lift(self, subject: str) -> bool:
         return self._tables.lift(self._hash(*self._form(subject)))
 

@@ -21,7 +21,13 @@ class DocumentEraser:
     def forget(self, erased: Erased) -> Forgotten:
         """Clear the publisher's id and the file name, delete the submissions and the objects in quarantine. Idempotent."""
         is_erased = DOCUMENTS.c.document_id == erased.document_id
-        cleared: dict[str, Any] = {"external_id": "", "file_name": "", "digest": None, "erasure_id": erased.erasure_id}
+        cleared: dict[str, Any] = {
+            "external_id": "",
+            "file_name": "",
+            "digest": None,
+            "reference": b"",
+            "erasure_id": erased.erasure_id,
+        }
         with transaction(self._engine) as connection:
             previous = connection.scalar(select(DOCUMENTS.c.erasure_id).where(is_erased).with_for_update())
             connection.execute(update(DOCUMENTS).where(is_erased).values(cleared))
@@ -29,7 +35,8 @@ class DocumentEraser:
             is_of_document = SUBMISSIONS.c.document_id == erased.document_id
             deletion = delete(SUBMISSIONS).where(is_of_document | (SUBMISSIONS.c.external_hash == hashes))
             submissions = connection.execute(deletion).rowcount
-        keys = self._store.list_keys(QUARANTINE, f"documents/{erased.document_id}/")
+        folders = (f"documents/{erased.document_id}/", f"kept/{erased.document_id}/")
+        keys = [key for folder in folders for key in self._store.list_keys(QUARANTINE, folder)]
         for key in keys:
             self._store.delete(QUARANTINE, key)
         return Forgotten({"entries": int(previous == ""), "submissions": submissions, "objects": len(keys)})

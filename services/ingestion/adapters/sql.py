@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.ingestion.adapters.tables import DOCUMENTS, SUBMISSIONS
+from services.ingestion.adapters.references import ReferenceCipher
+from services.ingestion.adapters.tables import DOCUMENTS, REPLAY_DOCUMENTS, REPLAYS, SUBMISSIONS
 from services.ingestion.domain import (
     Acceptance,
     DocumentKind,
@@ -21,20 +22,39 @@ from services.ingestion.domain import (
     RejectionReason,
     SubmissionRecord,
     keyed_digest,
+    replayed_digest,
 )
 from services.ingestion.ports import Catalogue
-from services.ingestion.wire import from_outcome
+from services.ingestion.replay_domain import ReplayOutcome
+from services.ingestion.wire import from_outcome, own_supersede_id, supersede_id
 from tailor.events.envelope import new_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
 from tailor.words import Labels, Span, SpanKind
 
+# Outcomes of a replay's document that its owner can still change by publishing it.
+WAITING = ("", ReplayOutcome.NEEDS_OWNER, ReplayOutcome.CHANGED, ReplayOutcome.UNREACHABLE, ReplayOutcome.UNREADABLE)
+
 
 class SqlCatalogue(Catalogue):
-    """Safe for several replicas at once. `erased` holds the ids of erased documents."""
+    """Safe for several replicas at once. `erased` holds the ids of erased documents.
 
-    def __init__(self, engine: Engine, outbox: Outbox, digest_key: bytes, erased: Container[str] = frozenset()) -> None:
+    `barrier` is the digest of the policy and detectors under which documents pass now: the same text under another one is not a duplicate.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        outbox: Outbox,
+        digest_key: bytes,
+        erased: Container[str] = frozenset(),
+        *,
+        barrier: Callable[[], str] = lambda: "",
+        references: ReferenceCipher | None = None,
+    ) -> None:
+        self._barrier = barrier
+        self._references = references
         self._engine = engine
         self._outbox = outbox
         self._digest_key = digest_key
@@ -54,7 +74,7 @@ class SqlCatalogue(Catalogue):
         with transaction(self._engine) as connection:
             if external_id is not None:
                 rejection = replace(rejection, document_id=self._lock(connection, external_id).document_id)
-            return self._store(connection, receipt, rejection)
+            return self.store(connection, receipt, rejection)
 
     def accept(self, submission: ParsedSubmission, store: Callable[[str, int], Ref]) -> Outcome:
         external_id, content = submission.submission.external_id, submission.submission.content
@@ -67,16 +87,53 @@ class SqlCatalogue(Catalogue):
             if known is not None:
                 return known
             if document.erasure_id or document.document_id in self._erased:
-                return self._store(connection, receipt, submission.reject_erased(document.document_id))
+                return self.store(connection, receipt, submission.reject_erased(document.document_id))
+            barrier = self._barrier()
             duplicate_of = self._current_holder(connection, submission.digest)
-            if duplicate_of is not None:
-                return self._store(connection, receipt, submission.reject_duplicate(document.document_id, duplicate_of))
+            is_own = duplicate_of == document.document_id
+            is_outdated = is_own and barrier not in ("", document.barrier)
+            may_supersede = duplicate_of is None or is_own
+            supersedes = may_supersede and self._superseding(connection, document, barrier, is_outdated=is_outdated)
+            if duplicate_of is not None and not supersedes:
+                return self.store(connection, receipt, submission.reject_duplicate(document.document_id, duplicate_of))
             sequence = document.sequence + 1
-            outcome = submission.accept(document.document_id, sequence, store(document.document_id, sequence))
-            change = update(DOCUMENTS).where(DOCUMENTS.c.document_id == document.document_id)
+            digest = submission.digest
+            if is_own:
+                digest = replayed_digest(self._digest_key, digest, document.document_id, sequence)
+            text_ref = store(document.document_id, sequence)
+            outcome = submission.accept(document.document_id, sequence, text_ref, digest, supersedes or "")
             names = {} if document.external_id else {"external_id": external_id, "file_name": name}
-            connection.execute(change.values(digest=submission.digest, sequence=sequence, **names))
-            return self._store(connection, receipt, outcome)
+            self._update(connection, document, submission, names | {"sequence": sequence, "barrier": barrier})
+            return self.store(connection, receipt, outcome)
+
+    def _update(
+        self, connection: Connection, document: Row[Any], submission: ParsedSubmission, values: dict[str, Any]
+    ) -> None:
+        """Make the submission the document's newest version."""
+        reference = b""
+        if self._references is not None:
+            reference = self._references.seal(document.document_id, submission.reference)
+        change = update(DOCUMENTS).where(DOCUMENTS.c.document_id == document.document_id)
+        connection.execute(change.values(digest=submission.digest, reference=reference, **values))
+
+    def _superseding(self, connection: Connection, document: Row[Any], barrier: str, *, is_outdated: bool) -> str:
+        """The erasure under which a new version supersedes what was derived from the earlier ones; empty if it does not.
+
+        It does if a replay waits for the document, or if the same text passed under another policy or other detectors.
+        """
+        table, replays = REPLAY_DOCUMENTS.c, REPLAYS.c
+        query = (
+            select(table.replay_id, table.number)
+            .join(REPLAYS, replays.replay_id == table.replay_id)
+            .where(table.document_id == document.document_id, table.outcome.in_(WAITING), replays.barrier == barrier)
+            .order_by(replays.position.desc())
+        )
+        waiting = connection.execute(query.limit(1)).one_or_none() if document.sequence else None
+        if waiting is None:
+            return own_supersede_id(barrier) if is_outdated else ""
+        is_waiting = (table.replay_id == waiting.replay_id) & (table.document_id == document.document_id)
+        connection.execute(update(REPLAY_DOCUMENTS).where(is_waiting).values(outcome=ReplayOutcome.CURRENT))
+        return supersede_id(waiting.replay_id, waiting.number)
 
     def resolve(self, external_id: str) -> str | None:
         query = select(DOCUMENTS.c.document_id).where(DOCUMENTS.c.external_hash == self._hash(external_id))
@@ -87,7 +144,7 @@ class SqlCatalogue(Catalogue):
         is_submission = (SUBMISSIONS.c.document_id == document_id) & (SUBMISSIONS.c.submission_id == submission_id)
         with transaction(self._engine) as connection:
             stored = connection.execute(select(SUBMISSIONS.c.outcome).where(is_submission)).scalar()
-            outcome = None if stored is None else _load(stored)
+            outcome = None if stored is None else load_outcome(stored)
             if isinstance(outcome, Acceptance):
                 columns = {"later_reason": later.reason, "later_hint": later.hint}
                 connection.execute(update(SUBMISSIONS).where(is_submission).values(columns))
@@ -104,7 +161,7 @@ class SqlCatalogue(Catalogue):
             rows = connection.execute(query.order_by(columns.create_time.desc()).limit(limit)).all()
         return [
             SubmissionRecord(
-                _load(row.outcome),
+                load_outcome(row.outcome),
                 row.publisher,
                 LaterRejection(row.later_reason, row.later_hint) if row.later_reason else None,
             )
@@ -134,7 +191,8 @@ class SqlCatalogue(Catalogue):
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": int(digest[:15], 16)})
         return connection.execute(select(DOCUMENTS.c.document_id).where(DOCUMENTS.c.digest == digest)).scalar()
 
-    def _store(self, connection: Connection, receipt: Receipt, outcome: Outcome) -> Outcome:
+    def store(self, connection: Connection, receipt: Receipt, outcome: Outcome) -> Outcome:
+        """Store and publish an outcome within a transaction; returns the one that is stored already, if there is one."""
         row = {
             "key": receipt.key,
             "submission_id": outcome.submission_id,
@@ -153,14 +211,15 @@ class SqlCatalogue(Catalogue):
 
     def _find(self, connection: Connection, key: str) -> Outcome | None:
         stored = connection.execute(select(SUBMISSIONS.c.outcome).where(SUBMISSIONS.c.key == key)).scalar()
-        return None if stored is None else _load(stored)
+        return None if stored is None else load_outcome(stored)
 
 
 def _dump(outcome: Outcome) -> str:
     return json.dumps(asdict(outcome), sort_keys=True)
 
 
-def _load(stored: str) -> Outcome:
+def load_outcome(stored: str) -> Outcome:
+    """Read a stored outcome."""
     content = json.loads(stored)
     content["labels"] = Labels(**content["labels"])
     if "reason" in content:

@@ -3,7 +3,7 @@
 A change needs a migration in `migrations/versions/`.
 """
 
-from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, Text, func
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary, MetaData, String, Table, Text, func
 
 from tailor.events.outbox import outbox_table
 
@@ -19,6 +19,10 @@ DOCUMENTS = Table(
     # Unique: a text is current in at most one document.
     Column("digest", String(64), unique=True),
     Column("sequence", BigInteger, nullable=False, server_default="0"),
+    # The policy and detectors under which the newest version passes the barrier; empty if it predates them.
+    Column("barrier", String(64), nullable=False, server_default=""),
+    # Where the newest version was fetched from, encrypted; empty if it was not, or if its address may contain a secret.
+    Column("reference", LargeBinary, nullable=False, server_default=""),
     # Set while the document is erased, and rejects it until the erasure is lifted; otherwise empty.
     Column("erasure_id", String(64), nullable=False, server_default=""),
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
@@ -38,5 +42,26 @@ SUBMISSIONS = Table(
     Column("later_reason", String(64), nullable=False, server_default=""),
     Column("later_hint", Text, nullable=False, server_default=""),
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+REPLAYS = Table(
+    "replays",
+    METADATA,
+    Column("replay_id", String(64), primary_key=True),
+    Column("position", BigInteger, Identity(), nullable=False),
+    Column("barrier", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("requested_by", String(128), nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Column("end_time", DateTime(timezone=True)),
+)
+# The documents of a replay in the order in which they are sent. `outcome` is empty until there is one.
+REPLAY_DOCUMENTS = Table(
+    "replay_documents",
+    METADATA,
+    Column("replay_id", String(64), primary_key=True),
+    Column("document_id", String(64), primary_key=True, index=True),
+    Column("number", BigInteger, nullable=False),
+    Column("outcome", String(16), nullable=False, server_default=""),
+    Index("ix_replay_documents_outcome", "replay_id", "outcome", "number"),
 )
 OUTBOX = outbox_table(METADATA)

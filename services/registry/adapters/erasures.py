@@ -1,7 +1,7 @@
 """Erasures in PostgreSQL: erased documents, the services' answers, and the adapters tainted by them."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from sqlalchemy import ARRAY, Connection, Row, String, any_, cast, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -52,17 +52,37 @@ class SqlErasures(Erasures):
             {"erasure_id": erasure.erasure_id, "document_id": document_id, "lifted": False}
             for document_id in erasure.document_ids
         ]
-        self._connection.execute(insert(tables.erased_documents), documents)
+        if documents:
+            self._connection.execute(insert(tables.erased_documents), documents)
 
-    def publish(self, erasure_id: str, document_id: str, datasets: Sequence[str], taints: Sequence[Taint]) -> None:
-        message = wire.from_erased(erasure_id, document_id, datasets, taints)
+    def add_superseded(self, erasure: Erasure) -> None:
+        if self.find(erasure.erasure_id) is None:
+            self.save(replace(erasure, document_ids=()))
+        unsigned = {"receipt": None, "signature": None, "public_key": None}
+        table = tables.erasures
+        self._connection.execute(update(table).where(table.c.erasure_id == erasure.erasure_id).values(unsigned))
+        documents = [
+            {"erasure_id": erasure.erasure_id, "document_id": document_id, "lifted": False, "superseded": True}
+            for document_id in erasure.document_ids
+        ]
+        self._connection.execute(insert(tables.erased_documents).on_conflict_do_nothing(), documents)
+
+    def publish(
+        self,
+        erasure_id: str,
+        document_id: str,
+        datasets: Sequence[str],
+        taints: Sequence[Taint],
+        superseded_by: tuple[int, str] | None = None,
+    ) -> None:
+        message = wire.from_erased(erasure_id, document_id, datasets, taints, superseded_by)
         event_id = derive_id("evt", ERASED, erasure_id, document_id, *datasets)
         self._outbox.add(self._connection, ERASED, document_id, message, event_id)
 
     def find_by_document(self, document_ids: Sequence[str]) -> Mapping[str, str]:
         table = tables.erased_documents
         query = select(table.c.document_id, table.c.erasure_id).where(
-            table.c.document_id.in_(document_ids), ~table.c.lifted
+            table.c.document_id.in_(document_ids), ~table.c.lifted, ~table.c.superseded
         )
         return dict(self._connection.execute(query).all())
 
@@ -172,12 +192,21 @@ class SqlLineage(Lineage):
             digests[document_id].append(digest)
         return {document_id: tuple(values) for document_id, values in digests.items()}
 
+    def save_superseded(self, datasets: Collection[str], erasure_id: str) -> None:
+        rows = [{"digest": digest, "erasure_id": erasure_id} for digest in sorted(datasets)]
+        if rows:
+            self._connection.execute(insert(tables.superseded_datasets).on_conflict_do_nothing(), rows)
+
+    def find_superseding(self, dataset_digest: str) -> str:
+        table = tables.superseded_datasets
+        return self._connection.scalar(select(table.c.erasure_id).where(table.c.digest == dataset_digest)) or ""
+
     def find_erased(self, dataset_digest: str) -> Mapping[str, str]:
         documents, erased = tables.dataset_documents, tables.erased_documents
         query = (
             select(erased.c.document_id, erased.c.erasure_id)
             .join(documents, documents.c.document_id == erased.c.document_id)
-            .where(documents.c.digest == dataset_digest, ~erased.c.lifted)
+            .where(documents.c.digest == dataset_digest, ~erased.c.lifted, ~erased.c.superseded)
             .order_by(erased.c.document_id)
         )
         return dict(self._connection.execute(query).all())

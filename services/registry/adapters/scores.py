@@ -29,7 +29,9 @@ class SqlDocumentScores(DocumentScores):
         counts = [func.unnest(cast([getattr(score, name) for score in scores], ARRAY(Integer))) for name in COUNTS]
         labelled = [column.label(name) for column, name in zip(counts, COUNTS, strict=True)]
         new = select(ids.label("document_id"), *labelled).subquery()
-        is_erased = select(erased.c.document_id).where(erased.c.document_id == new.c.document_id, ~erased.c.lifted)
+        is_erased = select(erased.c.document_id).where(
+            erased.c.document_id == new.c.document_id, ~erased.c.lifted, ~erased.c.superseded
+        )
         rows = select(
             literal(adapter.specialist),
             new.c.document_id,

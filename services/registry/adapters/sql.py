@@ -29,7 +29,7 @@ from services.registry.domain import (
     Verdict,
 )
 from services.registry.ports import CatalogueFacts, Evaluations, Judgements, Keys, Servings, Specialists, Transaction
-from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
@@ -128,6 +128,11 @@ class SqlFacts(CatalogueFacts):
     def find_draft(self, draft_id: str) -> Draft | None:
         payload = self._find(FactKind.DRAFT, draft_id)
         return None if payload is None else wire.to_draft(drafts_pb2.DraftCreated.FromString(payload))
+
+    def find_document(self, document_id: str) -> DocumentState | None:
+        query = select(tables.documents.c.payload).where(tables.documents.c.document_id == document_id)
+        payload = self._connection.scalar(query)
+        return None if payload is None else wire.anonymized_state(documents_pb2.DocumentAnonymized.FromString(payload))
 
     def save_document_state(self, state: DocumentState) -> None:
         if state.state == "anonymized":

@@ -189,6 +189,16 @@ erased_documents = Table(
     Column("erasure_id", String(64), primary_key=True),
     Column("document_id", String(64), primary_key=True, index=True),
     Column("lifted", Boolean, nullable=False),
+    # True for a document that stays: what was derived from its earlier versions is forgotten.
+    Column("superseded", Boolean, nullable=False, server_default="false"),
+)
+
+# Datasets with rows of versions that a replay superseded. Adapters that were trained on one are tainted when they arrive.
+superseded_datasets = Table(
+    "superseded_datasets",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("erasure_id", String(64), nullable=False),
 )
 
 forgotten = Table(

@@ -5,9 +5,9 @@ import re
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
-from services.registry.domain import Erasure, ErasureRequest, ForgottenBy, Taint
+from services.registry.domain import Adapter, Erasure, ErasureRequest, ForgottenBy, Learner, Taint
 from services.registry.handlers.facts import taint_adapters
-from services.registry.ports import Begin, Erasures, Sign
+from services.registry.ports import Begin, Erasures, Sign, Transaction
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 
 # `txt_` is a row that comes from no document: an imported one, or an example of a synthesis.
@@ -66,6 +66,25 @@ def lift_erasure(begin: Begin, document_id: str) -> Erasure:
         return _find(tx.erasures, erasure_id)
 
 
+def list_learners(begin: Begin, document_ids: Sequence[str]) -> tuple[Sequence[str], Sequence[Learner]]:
+    """The datasets with rows of the documents, and the adapters trained on them or on such adapters, both sorted by digest.
+
+    Raises InvalidArgument (INVALID_ERASURE) for malformed or too many ids.
+    """
+    _check(ErasureRequest("", document_ids, "access"))
+    with begin() as tx:
+        datasets = {digest for digests in tx.lineage.find_datasets(document_ids).values() for digest in digests}
+        adapters = tx.lineage.find_descendants(datasets, set()) if datasets else []
+        learners = [_learner(tx, adapter) for adapter in adapters]
+    return sorted(datasets), sorted(learners, key=lambda learner: learner.adapter.digest)
+
+
+def _learner(tx: Transaction, adapter: Adapter) -> Learner:
+    taint = tx.lineage.find_taint(adapter.digest)
+    serving = tx.servings.current(adapter.specialist).adapter_digest == adapter.digest
+    return Learner(adapter, serving, taint is not None, taint is not None and taint.retired)
+
+
 def get_erasure(begin: Begin, erasure_id: str) -> Erasure:
     """Raises NotFound for an unknown id."""
     with begin() as tx:
@@ -96,6 +115,7 @@ def record_answer(begin: Begin, sign: Sign, asked: Collection[str], answer: Forg
         tx.erasures.save_answer(answer)
         for digest in answer.datasets:
             tx.lineage.save_documents(digest, [answer.document_id])
+        tx.lineage.save_superseded(answer.datasets, answer.erasure_id)
         taint_adapters(tx, answer.datasets, answer.erasure_id)
         erasure = _find(tx.erasures, answer.erasure_id)
         if erasure.receipt is None and not erasure.waiting_for:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from services.registry.domain import (
     RETIRE,
@@ -9,7 +10,9 @@ from services.registry.domain import (
     Call,
     DocumentState,
     Draft,
+    Erasure,
     Fact,
+    ForgottenBy,
     Replica,
     ScoredAdapter,
     Taint,
@@ -24,6 +27,9 @@ from tailor.storage.ref import Ref
 
 log = get_logger(__name__)
 
+REGISTRY = "registry"
+REPLAY = "policy-replay"
+
 
 def record_fact(begin: Begin, fact: Fact) -> None:
     """Store a fact."""
@@ -31,12 +37,34 @@ def record_fact(begin: Begin, fact: Fact) -> None:
         tx.facts.save(fact)
 
 
-def record_document_state(begin: Begin, state: DocumentState) -> None:
-    """Store a submission's state. A late one of an erased document counts as erased and stores no content."""
+def record_document_state(begin: Begin, state: DocumentState, awaits: Collection[str] = ()) -> None:
+    """Store a submission's state. A late one of an erased document counts as erased and stores no content.
+
+    If a replay made the version and changed the text, what was derived from the earlier version is superseded; `awaits` names the
+    services that must answer.
+    """
     with begin() as tx:
+        if state.supersede_id:
+            # Taken before the shared lock of `is_erased`, which could not be raised to it.
+            tx.erasures.lock()
         if state.state != "rejected" and tx.erasures.is_erased(state.document_id):
             state = DocumentState(state.submission_id, state.document_id, "erased")
+        known = tx.facts.find_document(state.document_id) if state.supersede_id else None
         tx.facts.save_document_state(state)
+        if known is not None and known.sequence < state.sequence and known.text_sha256 != state.text_sha256:
+            _supersede(tx, state, awaits)
+
+
+def _supersede(tx: Transaction, state: DocumentState, awaits: Collection[str]) -> None:
+    """Have every service forget what was derived from the versions before this one, as an erasure does; the document stays."""
+    document_id, erasure_id = state.document_id, state.supersede_id
+    datasets = tx.lineage.find_datasets([document_id])[document_id]
+    taints = taint_adapters(tx, set(datasets), erasure_id)
+    services = tuple(sorted({*awaits, REGISTRY}))
+    tx.erasures.add_superseded(Erasure(erasure_id, (document_id,), REPLAY, datetime.now(UTC), services))
+    tx.lineage.save_superseded(datasets, erasure_id)
+    tx.erasures.publish(erasure_id, document_id, datasets, taints, (state.sequence, state.digest))
+    tx.erasures.save_answer(ForgottenBy(erasure_id, document_id, REGISTRY, {}, datasets))
 
 
 def record_dataset(begin: Begin, datasets: DatasetDocuments, fact: Fact, digest: str, manifest: Ref) -> None:
@@ -105,8 +133,9 @@ def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
 
 
 def _find_erasure(tx: Transaction, dataset_digest: str) -> str:
-    """An erasure of one of a dataset's documents; empty if none is erased."""
-    return min(tx.lineage.find_erased(dataset_digest).values(), default="")
+    """An erasure of one of a dataset's documents, or the one that superseded it; empty if there is none."""
+    erased = min(tx.lineage.find_erased(dataset_digest).values(), default="")
+    return erased or tx.lineage.find_superseding(dataset_digest)
 
 
 def record_replica(begin: Begin, replica: Replica) -> None:

@@ -9,7 +9,7 @@ from services.synthetic.adapters.conditions import is_one_of
 from services.synthetic.adapters.files import unlisted_keys
 from services.synthetic.adapters.sketches import STORING, drop_memberships, drop_orphans
 from services.synthetic.adapters.sql import to_stored_dataset
-from services.synthetic.adapters.synthesis_rows import forget_seed
+from services.synthetic.adapters.synthesis_rows import forget_seed, forget_seed_rows
 from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
 from services.synthetic.domain import Dataset
 from services.synthetic.ports import Holdings
@@ -43,6 +43,22 @@ class SqlHoldings(Holdings):
             statement = delete(segments).where(segments.c.number == segment).returning(segments.c.file_keys)
             keys = {key for row in connection.scalars(statement) for key in row}
             return count, unlisted_keys(connection, sorted(keys))
+
+    def held_version(self, document_id: str) -> tuple[int, str] | None:
+        table = tables.documents.c
+        query = select(table.sequence, table.digest).where(table.document_id == document_id)
+        with transaction(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else (row.sequence, row.digest)
+
+    def forget_derived(self, document_id: str) -> list[str]:
+        segment, segments = self.segment_of(document_id), tables.segments
+        with transaction(self._engine) as connection:
+            connection.execute(STORING)
+            forget_seed_rows(connection, document_id)
+            statement = delete(segments).where(segments.c.number == segment).returning(segments.c.file_keys)
+            keys = {key for row in connection.scalars(statement) for key in row}
+            return unlisted_keys(connection, sorted(keys))
 
     def datasets(self, specialist: str) -> list[Dataset]:
         table = tables.datasets

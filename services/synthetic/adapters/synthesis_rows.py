@@ -115,6 +115,11 @@ def forget_seed(connection: Connection, document_id: str) -> int:
     )
     connection.execute(seeds, {"id": document_id})
     connection.execute(EMPTY_EXAMPLE, {"id": document_id, "wanted": json.dumps([{"document_id": document_id}])})
+    return forget_seed_rows(connection, document_id)
+
+
+def forget_seed_rows(connection: Connection, document_id: str) -> int:
+    """Delete the answers and rows that were written from a document or example; returns the number of rows."""
     connection.execute(delete(synthesis_answers).where(synthesis_answers.c.document_ids.contains([document_id])))
     return connection.execute(
         delete(synthesis_rows).where(synthesis_rows.c.document_ids.contains([document_id]))

@@ -93,7 +93,7 @@ PERSON = "Okafor"
         "rules[0].types": "is missing",
         "generalise.DATE_TIME": "must be 'month' or 'year'",
         "generalise.MONEY": "must be whole amounts above 0 in ascending order, such as [1000, 10000]",
-        "generalise.AGE": "must be greater than or equal to 2",
+        "generalise.AGE": 'must be a whole number from 2 to 50, or "90+"',
         "codes.CONTRACT[0]": "is not a regular expression: missing ), unterminated subpattern at character 0",
         "codes.CONTRACT[1]": "matches the empty text; it must match at least one character",
         "deny.PERSON": "must be a valid list",

@@ -11,16 +11,17 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from tailor.api.anonymization.v1 import anonymization_pb2_grpc, review_pb2_grpc
+from tailor.api.anonymization.v1 import anonymization_pb2_grpc, policy_pb2_grpc, review_pb2_grpc, subject_pb2_grpc
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.events.v1 import operations_pb2_grpc
 from tailor.api.inference.v1 import inference_pb2_grpc
-from tailor.api.ingestion.v1 import ingestion_pb2_grpc
-from tailor.api.registry.v1 import registry_pb2_grpc
+from tailor.api.ingestion.v1 import ingestion_pb2_grpc, replay_pb2_grpc
+from tailor.api.registry.v1 import lineage_pb2_grpc, registry_pb2_grpc
 from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.main import app
+from tests.fakes.policies import FakeLineage, FakePolicies, FakeReplays, FakeSubjects
 from tests.fakes.review import FakeReview
 from tests.fakes.services import (
     FakeAnonymization,
@@ -50,6 +51,10 @@ class Services:
     review: FakeReview = field(default_factory=FakeReview)
     synthesis: FakeSynthesis = field(default_factory=FakeSynthesis)
     events: FakeEvents = field(default_factory=FakeEvents)  # training's
+    policies: FakePolicies = field(default_factory=FakePolicies)
+    subjects: FakeSubjects = field(default_factory=FakeSubjects)
+    replays: FakeReplays = field(default_factory=FakeReplays)
+    lineage: FakeLineage = field(default_factory=FakeLineage)
     addresses: dict[str, str] = field(default_factory=dict)
 
 
@@ -79,21 +84,31 @@ def services() -> Iterator[Services]:
         imports_pb2_grpc.add_ImportServiceServicer_to_server(servicer.imports, server)
         synthesis_pb2_grpc.add_SynthesisServiceServicer_to_server(fakes.synthesis, server)
 
-    def add_anonymization(servicer: FakeAnonymization, server: grpc.Server) -> None:
-        anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server(servicer, server)
-        review_pb2_grpc.add_ReviewServiceServicer_to_server(fakes.review, server)
-
     def add_training(servicer: FakeTraining, server: grpc.Server) -> None:
         training_pb2_grpc.add_TrainingServiceServicer_to_server(servicer, server)
         operations_pb2_grpc.add_EventServiceServicer_to_server(fakes.events, server)
 
+    def add_anonymization(servicer: FakeAnonymization, server: grpc.Server) -> None:
+        anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server(servicer, server)
+        policy_pb2_grpc.add_PolicyServiceServicer_to_server(fakes.policies, server)
+        subject_pb2_grpc.add_SubjectServiceServicer_to_server(fakes.subjects, server)
+        review_pb2_grpc.add_ReviewServiceServicer_to_server(fakes.review, server)
+
+    def add_ingestion(servicer: FakeIngestion, server: grpc.Server) -> None:
+        ingestion_pb2_grpc.add_IngestionServiceServicer_to_server(servicer, server)
+        replay_pb2_grpc.add_ReplayServiceServicer_to_server(fakes.replays, server)
+
+    def add_registry(servicer: FakeRegistry, server: grpc.Server) -> None:
+        registry_pb2_grpc.add_RegistryServiceServicer_to_server(servicer, server)
+        lineage_pb2_grpc.add_LineageServiceServicer_to_server(fakes.lineage, server)
+
     adders: dict[str, Callable[[Any, grpc.Server], None]] = {
-        "registry": registry_pb2_grpc.add_RegistryServiceServicer_to_server,
+        "registry": add_registry,
         "training": add_training,
         "synthetic": add_synthetic,
         "evaluation": evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
         "inference": inference_pb2_grpc.add_InferenceServiceServicer_to_server,
-        "ingestion": ingestion_pb2_grpc.add_IngestionServiceServicer_to_server,
+        "ingestion": add_ingestion,
         "anonymization": add_anonymization,
     }
     with ExitStack() as stack:

@@ -17,7 +17,7 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.buckets: list[str] = []
-        self.expiry_days: dict[str, int] = {}
+        self.expiry_days: dict[str, dict[str, int]] = {}
 
     def bucket_exists(self, bucket_name: str) -> bool:
         return bucket_name in self.buckets
@@ -27,8 +27,7 @@ class FakeStore:
         self.buckets.append(bucket_name)
 
     def set_bucket_lifecycle(self, bucket_name: str, config: Any) -> None:
-        (rule,) = config.rules
-        self.expiry_days[bucket_name] = rule.expiration.days
+        self.expiry_days[bucket_name] = {rule.rule_filter.prefix: rule.expiration.days for rule in config.rules}
 
 
 class FakeAdmin:
@@ -98,6 +97,7 @@ def test_creates_every_bucket_once_with_its_rules() -> None:
     apply_buckets(store)
     assert store.buckets == list(BUCKETS)
     assert set(store.expiry_days) == {QUARANTINE, DRAFTS}
+    assert store.expiry_days[QUARANTINE] == {"documents/": 7, "kept/": 366} and store.expiry_days[DRAFTS] == {"": 30}
 
 
 def test_every_service_with_buckets_gets_a_key_with_its_own_policy() -> None:

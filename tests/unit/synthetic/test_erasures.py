@@ -10,7 +10,15 @@ from services.synthetic.handlers import build_dataset, on_document
 from services.synthetic.ports import Holdings
 from tailor.events.erased import Erased, Forgotten
 from tailor.words import DatasetKind, RowPolicy
-from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, ListedRows, MemoryRepository, make_app, put_document
+from tests.unit.synthetic.fakes import (
+    SPECIALIST,
+    FakeSynthetic,
+    ListedRows,
+    MemoryRepository,
+    make_app,
+    put_document,
+    report,
+)
 
 REPLAY = RowPolicy(replay_percent=50, replay=("chat",))
 
@@ -36,6 +44,17 @@ class MemoryHoldings(Holdings):
         listed = self.repository.listed_keys()
         count = int(self.repository.documents.pop(document_id, None) is not None)
         return count, [key for key in files if key not in listed]
+
+    def held_version(self, document_id: str) -> tuple[int, str] | None:
+        known = self.repository.documents.get(document_id)
+        return None if known is None else (known[2].sequence, known[2].digest)
+
+    def forget_derived(self, document_id: str) -> list[str]:
+        segment = self.segment_of(document_id)
+        dropped = [key for key in self.repository.segments if key[1] == segment]
+        files = [name for key in dropped for name in self.repository.segments.pop(key).keys]
+        listed = self.repository.listed_keys()
+        return [key for key in files if key not in listed]
 
     def datasets(self, specialist: str) -> list[Dataset]:
         return [dataset for (name, _), dataset in self.repository.datasets.items() if specialist == name]
@@ -155,3 +174,34 @@ def test_erasing_a_text_supersedes_the_datasets_with_its_rows_only() -> None:
     (new,) = app.repository.datasets.values()
     assert forgotten.datasets == (old.digest,) and forgotten.counts["imported_rows"] == 1
     assert "txt_1" not in app.documents(new.digest) and "txt_2" in app.documents(new.digest)
+
+
+def supersede(app: FakeSynthetic, repository: MemoryRepository, document_id: str, sequence: int) -> Forgotten:
+    return DatasetEraser(app, MemoryHoldings(repository), lambda _: 0).supersede(
+        Erased(document_id, "ers_1", sequence=sequence)
+    )
+
+
+def test_a_superseded_version_leaves_its_datasets_and_the_new_one_enters_them() -> None:
+    app, repository, old = build()
+    document_id = min(app.documents(old.digest))
+    masked = put_document(app.store, int(document_id.removeprefix("doc_")), text=report("masked"))
+    on_document(app, replace(masked, sequence=2, digest="replayed"))
+    forgotten = supersede(app, repository, document_id, 2)
+    assert forgotten.datasets == (old.digest,) and (SPECIALIST.name, old.digest) not in repository.datasets
+    (new,) = {digest for name, digest in repository.datasets if name == SPECIALIST.name}
+    assert document_id in app.documents(new) and new != old.digest
+    assert supersede(app, repository, document_id, 2).datasets == ()
+    assert (SPECIALIST.name, new) in repository.datasets
+    # A version with the same text changes no row, so nothing is lost.
+    on_document(app, replace(masked, sequence=3, digest="again"))
+    supersede(app, repository, document_id, 2)
+    assert {digest for name, digest in repository.datasets if name == SPECIALIST.name} != set()
+
+
+def test_a_superseded_version_is_dropped_if_the_new_one_has_not_arrived() -> None:
+    app, repository, old = build()
+    document_id = min(app.documents(old.digest))
+    assert supersede(app, repository, document_id, 2).datasets == (old.digest,)
+    (new,) = {digest for name, digest in repository.datasets if name == SPECIALIST.name}
+    assert document_id not in app.documents(new) and document_id not in repository.documents

@@ -15,6 +15,7 @@ from services.anonymization.recognise.recognisers.references import ReferenceRec
 from services.anonymization.recognise.recognisers.secrets import SecretRecogniser
 from services.anonymization.recognise.recognisers.short_names import ShortNameRecogniser
 from services.anonymization.recognise.recognisers.world_addresses import WorldAddressRecogniser
+from services.anonymization.recognise.special_categories import SpecialCategoryRecogniser
 
 # The name of the only recogniser that depends on the policy.
 PATTERNS = "patterns"
@@ -33,6 +34,7 @@ def rule_recognisers(lexicon: Lexicon, policy: Policy, phone_regions: Iterable[s
         "world addresses": WorldAddressRecogniser(lexicon).find,
         "people": PersonRecogniser(lexicon).find,
         "organisations": OrganisationRecogniser(lexicon).find,
+        "special categories": SpecialCategoryRecogniser(lexicon.language, lexicon.is_common_given).find,
     }
     return [RuleRecogniser(name, lexicon.language, find) for name, find in finders.items()]
 

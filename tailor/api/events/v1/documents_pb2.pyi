@@ -138,6 +138,7 @@ class DocumentIngested(_message.Message):
     DRAFT_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SPANS_FIELD_NUMBER: _builtins.int
+    SUPERSEDE_ID_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """Opaque id of the document, `doc_` and 32 hexadecimal digits."""
     submission_id: _builtins.str
@@ -150,6 +151,10 @@ class DocumentIngested(_message.Message):
     """Length of the clean text in characters."""
     draft_id: _builtins.str
     """For a deliverable: the draft that it was made from. Otherwise empty."""
+    supersede_id: _builtins.str
+    """Set if the same text was sent through the barrier again, under a new policy or new detectors: the erasure (`ers_`) under which what was derived
+    from the earlier version is superseded.
+    """
     @_builtins.property
     def version(self) -> _common_pb2.Version:
         """Version that this submission created."""
@@ -184,10 +189,11 @@ class DocumentIngested(_message.Message):
         draft_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         spans: _abc.Iterable[_common_pb2.Span] | None = ...,
+        supersede_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "labels", b"labels", "text", b"text", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "document_id", b"document_id", "draft_id", b"draft_id", "format", b"format", "kind", b"kind", "labels", b"labels", "spans", b"spans", "submission_id", b"submission_id", "text", b"text", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "document_id", b"document_id", "draft_id", b"draft_id", "format", b"format", "kind", b"kind", "labels", b"labels", "spans", b"spans", "submission_id", b"submission_id", "supersede_id", b"supersede_id", "text", b"text", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -233,6 +239,8 @@ class DocumentAnonymized(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     SPANS_FIELD_NUMBER: _builtins.int
+    SUPERSEDE_ID_FIELD_NUMBER: _builtins.int
+    DETECTORS_DIGEST_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """Opaque id of the document."""
     submission_id: _builtins.str
@@ -249,6 +257,10 @@ class DocumentAnonymized(_message.Message):
     """For a deliverable: the draft that it was made from. Otherwise empty."""
     language: _builtins.str
     """Language of the text as a two-letter code (ISO 639-1). Empty if it is unknown."""
+    supersede_id: _builtins.str
+    """As in DocumentIngested: the erasure under which what was derived from the earlier version is superseded; otherwise empty."""
+    detectors_digest: _builtins.str
+    """SHA-256 of what found the values: recognisers, models and their settings."""
     @_builtins.property
     def version(self) -> _common_pb2.Version:
         """Version of the document."""
@@ -290,10 +302,12 @@ class DocumentAnonymized(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         language: _builtins.str = ...,
         spans: _abc.Iterable[_common_pb2.Span] | None = ...,
+        supersede_id: _builtins.str = ...,
+        detectors_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "labels", b"labels", "text", b"text", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "document_id", b"document_id", "draft_id", b"draft_id", "findings", b"findings", "format", b"format", "kind", b"kind", "labels", b"labels", "language", b"language", "policy_digest", b"policy_digest", "spans", b"spans", "submission_id", b"submission_id", "text", b"text", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "detectors_digest", b"detectors_digest", "document_id", b"document_id", "draft_id", b"draft_id", "findings", b"findings", "format", b"format", "kind", b"kind", "labels", b"labels", "language", b"language", "policy_digest", b"policy_digest", "spans", b"spans", "submission_id", b"submission_id", "supersede_id", b"supersede_id", "text", b"text", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -399,7 +413,7 @@ Global___DocumentRejected: _TypeAlias = DocumentRejected  # noqa: Y015
 
 @_typing.final
 class DocumentErased(_message.Message):
-    """DocumentErased: a document is erased, or its erasure is lifted. The topic is compacted; the last event of a document counts."""
+    """DocumentErased: a document is erased or superseded, or its erasure is lifted. The topic is compacted; the last event of a document counts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -410,6 +424,7 @@ class DocumentErased(_message.Message):
     DATASET_DIGESTS_FIELD_NUMBER: _builtins.int
     ADAPTER_DIGESTS_FIELD_NUMBER: _builtins.int
     RETIRED_ADAPTER_DIGESTS_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """Opaque id of the document."""
     erasure_id: _builtins.str
@@ -432,6 +447,12 @@ class DocumentErased(_message.Message):
     def retired_adapter_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Adapters among them that are retired: they no longer serve, and their weights are deleted."""
 
+    @_builtins.property
+    def superseded_by(self) -> _common_pb2.Version:
+        """Set if the document is not erased but superseded: its text passed the barrier again under a new policy. What was derived from versions before
+        this one is forgotten; the document stays.
+        """
+
     def __init__(
         self,
         *,
@@ -442,10 +463,11 @@ class DocumentErased(_message.Message):
         dataset_digests: _abc.Iterable[_builtins.str] | None = ...,
         adapter_digests: _abc.Iterable[_builtins.str] | None = ...,
         retired_adapter_digests: _abc.Iterable[_builtins.str] | None = ...,
+        superseded_by: _common_pb2.Version | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "superseded_by", b"superseded_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digests", b"adapter_digests", "create_time", b"create_time", "dataset_digests", b"dataset_digests", "document_id", b"document_id", "erasure_id", b"erasure_id", "lifted", b"lifted", "retired_adapter_digests", b"retired_adapter_digests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digests", b"adapter_digests", "create_time", b"create_time", "dataset_digests", b"dataset_digests", "document_id", b"document_id", "erasure_id", b"erasure_id", "lifted", b"lifted", "retired_adapter_digests", b"retired_adapter_digests", "superseded_by", b"superseded_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,156 @@
+"""The policy in force. It changes while the service runs, for all replicas at once: the database says which one is in force."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from services.anonymization.domain import (
+    NO_LABELS,
+    Anonymized,
+    AnonymizedPrompt,
+    InstalledPolicy,
+    Policy,
+    TrueValue,
+)
+from services.anonymization.policy.policy_file import DEFAULT, parse_policy, read_policy_file
+from services.anonymization.ports import (
+    Anonymizer,
+    Policies,
+    PolicyAnnouncer,
+    Previewer,
+    PromptAnonymizer,
+    TrueValues,
+)
+from services.anonymization.settings import Settings
+from tailor.errors import TailorError
+from tailor.logging import get_logger
+from tailor.words import Labels
+
+log = get_logger(__name__)
+
+LOOK_SECONDS = 1.0
+BY_SETTINGS, BY_DEFAULT, BY_DETECTORS = "settings", "default", "detectors"
+
+
+@dataclass(frozen=True)
+class PolicyParts:
+    """Everything that applies one policy."""
+
+    anonymizer: Anonymizer
+    prompts: PromptAnonymizer
+    previewer: Previewer
+    true_values: TrueValues
+
+
+class CurrentPolicy(Anonymizer, Previewer, TrueValues):
+    """Applies the policy in force. Thread-safe.
+
+    Documents, rows and typed texts ask the database first, so that nothing passes under a policy that was replaced before it arrived.
+    Prompts, which must not wait for the database, follow within `LOOK_SECONDS`.
+    """
+
+    def __init__(
+        self, policies: Policies, build: Callable[[Policy], PolicyParts], announcer: PolicyAnnouncer, detectors: str
+    ) -> None:
+        """Apply what is in force. Raises InvalidArgument (INVALID_POLICY) if this release cannot read it."""
+        self._policies = policies
+        self._build = build
+        self._announcer = announcer
+        self._detectors = detectors
+        self._lock = threading.Lock()
+        self._installed, source = policies.newest()
+        self.policy = parse_policy(source)
+        self._parts = build(self.policy)
+        announcer.announce(self._installed)
+
+    @property
+    def installed(self) -> InstalledPolicy:
+        """What is in force, as of the last look."""
+        return self._installed
+
+    @property
+    def prompts(self) -> PromptAnonymizer:
+        """Anonymises prompts under the policy in force at each call."""
+        return _CurrentPrompts(self)
+
+    def install(self, source: bytes, caller: str) -> tuple[InstalledPolicy, bool]:
+        """Put a policy in force for all replicas. Returns it, and whether it was not in force before.
+
+        Raises InvalidArgument (INVALID_POLICY), and then nothing has changed.
+        """
+        policy = parse_policy(source)
+        self._build(policy)
+        current = self.look()
+        if current.policy_digest == policy.digest and current.detectors_digest == self._detectors:
+            self._announcer.announce(current)
+            return current, False
+        self._policies.install(source, policy.digest, self._detectors, caller)
+        return self.look(), True
+
+    def look(self) -> InstalledPolicy:
+        """Apply the policy in force if it is another one, and return it."""
+        with self._lock:
+            if self._policies.newest_generation() != self._installed.generation:
+                installed, source = self._policies.newest()
+                self.policy = parse_policy(source)
+                self._parts = self._build(self.policy)
+                self._installed = installed
+                self._announcer.announce(installed)
+                log.info("policy applied", generation=installed.generation, digest=installed.policy_digest)
+            return self._installed
+
+    @property
+    def parts(self) -> PolicyParts:
+        """What applies the policy in force, as of the last look."""
+        return self._parts
+
+    def follow(self, stop: threading.Event) -> None:
+        """Look again and again until `stop` is set. A policy that cannot be applied, or a lost database, is logged."""
+        while not stop.wait(LOOK_SECONDS):
+            try:
+                self.look()
+            except TailorError as error:
+                log.warning("policy not looked up", reason=error.reason)
+
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
+        self.look()
+        return self._parts.anonymizer.anonymize(texts, labels)
+
+    def preview(self, text: str, policy: str, labels: Labels) -> Anonymized:
+        return self._parts.previewer.preview(text, policy, labels)
+
+    def find(self, texts: Sequence[str]) -> frozenset[TrueValue]:
+        return self._parts.true_values.find(texts)
+
+    def occurring(self, values: frozenset[TrueValue], document_ids: Sequence[str]) -> frozenset[TrueValue]:
+        return self._parts.true_values.occurring(values, document_ids)
+
+
+class _CurrentPrompts(PromptAnonymizer):
+    def __init__(self, current: CurrentPolicy) -> None:
+        self._current = current
+
+    def anonymize(self, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]) -> AnonymizedPrompt:
+        return self._current.parts.prompts.anonymize(texts, labels, beside)
+
+
+def install_from_settings(policies: Policies, settings: Settings, detectors: str) -> None:
+    """At the start, put the policy of the settings in force if its file changed since it was last seen, or if nothing is in force.
+
+    So the last change counts, whether it was a file or `ApplyPolicy`. New detectors are recorded too.
+    Raises InvalidArgument (INVALID_POLICY).
+    """
+    source = read_policy_file(settings.policy_file or DEFAULT)
+    policy = parse_policy(source)
+    with policies.lock():
+        known = policies.find_newest()
+        if settings.policy_file is not None and policies.newest_file() != policy.digest:
+            policies.install(source, policy.digest, detectors, BY_SETTINGS, is_file=True)
+        elif known is None or (settings.policy_file is None and _is_older_default(known, policy)):
+            policies.install(source, policy.digest, detectors, BY_DEFAULT)
+        elif known.detectors_digest != detectors:
+            policies.install(policies.newest()[1], known.policy_digest, detectors, BY_DETECTORS)
+
+
+def _is_older_default(known: InstalledPolicy, policy: Policy) -> bool:
+    return known.installed_by == BY_DEFAULT and known.policy_digest != policy.digest

@@ -1,0 +1,202 @@
+"""Replays in PostgreSQL."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, and_, func, insert, literal, select, text, update
+
+from services.ingestion.adapters.references import ReferenceCipher
+from services.ingestion.adapters.sql import SqlCatalogue, load_outcome
+from services.ingestion.adapters.tables import DOCUMENTS, REPLAY_DOCUMENTS, REPLAYS, SUBMISSIONS
+from services.ingestion.domain import Acceptance, ParsedText, replayed_digest
+from services.ingestion.ports import Replays
+from services.ingestion.replay_domain import Replay, ReplayDocument, ReplayOutcome, ReplayState
+from services.ingestion.wire import make_receipt, supersede_id
+from tailor.errors import FailedPrecondition, Reason
+from tailor.sql import transaction
+from tailor.storage.ref import Ref
+
+LOCK = 7_461_302
+
+
+class SqlReplays(Replays):
+    """Over ingestion's catalogue."""
+
+    def __init__(self, engine: Engine, catalogue: SqlCatalogue, references: ReferenceCipher, digest_key: bytes) -> None:
+        self._engine = engine
+        self._catalogue = catalogue
+        self._references = references
+        self._digest_key = digest_key
+
+    def start(self, replay_id: str, barrier: str, caller: str, *, all_documents: bool) -> Replay:
+        with transaction(self._engine) as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            known = self._find(connection, replay_id)
+            if known is not None:
+                return known
+            is_running = REPLAYS.c.state == ReplayState.RUNNING
+            running = connection.scalar(select(REPLAYS.c.replay_id).where(is_running))
+            if running is not None:
+                raise FailedPrecondition(
+                    Reason.REPLAY_RUNNING, f"{running} is running. Wait until it ends, or cancel it."
+                )
+            row = {
+                "replay_id": replay_id,
+                "barrier": barrier,
+                "state": ReplayState.RUNNING,
+                "requested_by": caller[:128],
+                "create_time": datetime.now(UTC),
+            }
+            connection.execute(insert(REPLAYS).values(row))
+            chosen = and_(DOCUMENTS.c.digest.is_not(None), DOCUMENTS.c.erasure_id == "")
+            if not all_documents:
+                chosen = and_(chosen, DOCUMENTS.c.barrier != barrier)
+            number = func.row_number().over(order_by=(DOCUMENTS.c.create_time, DOCUMENTS.c.document_id))
+            documents = select(literal(replay_id), DOCUMENTS.c.document_id, number).where(chosen)
+            columns = ["replay_id", "document_id", "number"]
+            connection.execute(insert(REPLAY_DOCUMENTS).from_select(columns, documents))
+            started = connection.execute(select(REPLAYS).where(REPLAYS.c.replay_id == replay_id)).one()
+            return _to_replay(started, _count(connection, replay_id))
+
+    def find(self, replay_id: str) -> Replay | None:
+        with transaction(self._engine) as connection:
+            return self._find(connection, replay_id)
+
+    def list(self, before: int | None, limit: int) -> Sequence[tuple[int, Replay]]:
+        query = select(REPLAYS).order_by(REPLAYS.c.position.desc()).limit(limit)
+        if before is not None:
+            query = query.where(REPLAYS.c.position < before)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query).all()
+            return [(row.position, _to_replay(row, _count(connection, row.replay_id))) for row in rows]
+
+    def cancel(self, replay_id: str) -> None:
+        self._end(replay_id, ReplayState.CANCELLED)
+
+    def documents(self, replay_id: str, outcome: str, after: int, limit: int) -> Sequence[tuple[int, str, str]]:
+        table = REPLAY_DOCUMENTS.c
+        query = select(table.number, table.document_id, table.outcome).where(
+            table.replay_id == replay_id, table.number > after
+        )
+        if outcome:
+            query = query.where(table.outcome == outcome)
+        with transaction(self._engine) as connection:
+            return [tuple(row) for row in connection.execute(query.order_by(table.number).limit(limit))]
+
+    @contextmanager
+    def exclusive(self) -> Iterator[bool]:
+        # The database releases the lock if the process is killed.
+        with transaction(self._engine) as connection:
+            yield bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK + 1}))
+
+    def next_document(self) -> ReplayDocument | None:
+        is_running = REPLAYS.c.state == ReplayState.RUNNING
+        with transaction(self._engine) as connection:
+            replay = connection.execute(select(REPLAYS).where(is_running)).one_or_none()
+            if replay is None:
+                return None
+            table = REPLAY_DOCUMENTS.c
+            query = (
+                select(DOCUMENTS, table.number)
+                .join(REPLAY_DOCUMENTS, table.document_id == DOCUMENTS.c.document_id)
+                .where(table.replay_id == replay.replay_id, table.outcome == "")
+                .order_by(table.number)
+                .limit(1)
+            )
+            row = connection.execute(query).one_or_none()
+            document = None if row is None else self._to_document(connection, replay, row)
+        if document is None:
+            self._end(replay.replay_id, ReplayState.DONE)
+        return document
+
+    def record(self, document: ReplayDocument, outcome: ReplayOutcome) -> None:
+        is_own = DOCUMENTS.c.document_id == document.document_id
+        with transaction(self._engine) as connection:
+            erasure_id = connection.scalar(select(DOCUMENTS.c.erasure_id).where(is_own))
+            self._record(connection, document, ReplayOutcome.ERASED if erasure_id else outcome)
+
+    def send(
+        self, document: ReplayDocument, parsed: ParsedText, outcome: ReplayOutcome, store: Callable[[str, int], Ref]
+    ) -> ReplayOutcome:
+        with transaction(self._engine) as connection:
+            query = select(DOCUMENTS).where(DOCUMENTS.c.document_id == document.document_id).with_for_update()
+            row = connection.execute(query).one()
+            known = document.acceptance
+            if row.erasure_id or known is None or row.digest is None:
+                outcome = ReplayOutcome.ERASED
+            elif row.sequence != known.sequence or row.digest != document.digest:
+                outcome = ReplayOutcome.CURRENT
+            else:
+                acceptance = self._accept(document, known, parsed, store)
+                changed = {"sequence": acceptance.sequence, "barrier": document.barrier}
+                is_own = DOCUMENTS.c.document_id == document.document_id
+                connection.execute(update(DOCUMENTS).where(is_own).values(changed))
+                receipt = make_receipt("replay", document.replay_id, document.document_id)
+                self._catalogue.store(connection, receipt, acceptance)
+            self._record(connection, document, outcome)
+        return outcome
+
+    def _accept(
+        self, document: ReplayDocument, known: Acceptance, parsed: ParsedText, store: Callable[[str, int], Ref]
+    ) -> Acceptance:
+        sequence = known.sequence + 1
+        receipt = make_receipt("replay", document.replay_id, document.document_id)
+        return Acceptance(
+            submission_id=receipt.submission_id,
+            document_id=document.document_id,
+            sequence=sequence,
+            digest=replayed_digest(self._digest_key, document.digest, document.document_id, sequence),
+            kind=known.kind,
+            labels=known.labels,
+            text=store(document.document_id, sequence),
+            format=known.format,
+            char_count=parsed.chars,
+            draft_id=known.draft_id,
+            time_ms=int(time.time() * 1000),
+            spans=parsed.spans,
+            supersede_id=supersede_id(document.replay_id, document.number),
+        )
+
+    def _to_document(self, connection: Connection, replay: Row[Any], row: Row[Any]) -> ReplayDocument:
+        outcomes = connection.scalars(select(SUBMISSIONS.c.outcome).where(SUBMISSIONS.c.document_id == row.document_id))
+        versions = (load_outcome(outcome) for outcome in outcomes)
+        newest = next((v for v in versions if isinstance(v, Acceptance) and v.sequence == row.sequence), None)
+        reference = self._references.open(row.document_id, bytes(row.reference))
+        return ReplayDocument(
+            replay.replay_id, row.document_id, row.number, row.digest or "", replay.barrier, newest, reference
+        )
+
+    def _record(self, connection: Connection, document: ReplayDocument, outcome: ReplayOutcome) -> None:
+        table = REPLAY_DOCUMENTS.c
+        is_own = and_(table.replay_id == document.replay_id, table.document_id == document.document_id)
+        connection.execute(update(REPLAY_DOCUMENTS).where(is_own, table.outcome == "").values(outcome=outcome))
+
+    def _end(self, replay_id: str, state: ReplayState) -> None:
+        is_own = and_(REPLAYS.c.replay_id == replay_id, REPLAYS.c.state == ReplayState.RUNNING)
+        with transaction(self._engine) as connection:
+            connection.execute(update(REPLAYS).where(is_own).values(state=state, end_time=datetime.now(UTC)))
+
+    def _find(self, connection: Connection, replay_id: str) -> Replay | None:
+        row = connection.execute(select(REPLAYS).where(REPLAYS.c.replay_id == replay_id)).one_or_none()
+        return None if row is None else _to_replay(row, _count(connection, replay_id))
+
+
+def _count(connection: Connection, replay_id: str) -> dict[str, int]:
+    table = REPLAY_DOCUMENTS.c
+    query = select(table.outcome, func.count()).where(table.replay_id == replay_id).group_by(table.outcome)
+    return dict(connection.execute(query).all())
+
+
+def _to_replay(row: Row[Any], counts: dict[str, int]) -> Replay:
+    return Replay(
+        replay_id=row.replay_id,
+        barrier=row.barrier,
+        state=ReplayState(row.state),
+        create_time=row.create_time,
+        end_time=row.end_time,
+        documents=sum(counts.values()),
+        outcomes={outcome: count for outcome, count in counts.items() if outcome},
+    )

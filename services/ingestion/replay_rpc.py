@@ -1,0 +1,119 @@
+"""The gRPC methods that start and follow replays."""
+
+from collections.abc import Callable
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.ingestion.ports import Replays
+from services.ingestion.replay_domain import DOCUMENTS_PER_ERASURE, Replay
+from services.ingestion.wire import supersede_id
+from tailor.api.ingestion.v1 import replay_pb2, replay_pb2_grpc
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.events.envelope import derive_id
+from tailor.rpc.auth import current_caller
+
+MAX_REQUEST_ID = 128
+PAGE, MAX_PAGE = 50, 200
+DOCUMENTS_PAGE, MAX_DOCUMENTS_PAGE = 200, 1_000
+MAX_ERASURES = 100
+
+
+class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
+    """Translates calls. `barrier` tells the digest under which documents pass now."""
+
+    def __init__(self, replays: Replays, barrier: Callable[[], str]) -> None:
+        self._replays = replays
+        self._barrier = barrier
+
+    def StartReplay(
+        self, request: replay_pb2.StartReplayRequest, context: grpc.ServicerContext
+    ) -> replay_pb2.StartReplayResponse:
+        del context
+        if not 0 < len(request.request_id) <= MAX_REQUEST_ID:
+            raise InvalidArgument(Reason.NO_REQUEST_ID, f"`request_id` must have 1 to {MAX_REQUEST_ID} characters.")
+        barrier = self._barrier()
+        if not barrier:
+            raise FailedPrecondition(
+                Reason.NO_POLICY, "Anonymization has not published its policy yet. Start it, and try again."
+            )
+        caller = current_caller()
+        name = caller.key_id or caller.name
+        replay_id = derive_id("rpl", name, request.request_id)
+        replay = self._replays.start(replay_id, barrier, name, all_documents=request.all_documents)
+        return replay_pb2.StartReplayResponse(replay=_from_replay(replay))
+
+    def GetReplay(
+        self, request: replay_pb2.GetReplayRequest, context: grpc.ServicerContext
+    ) -> replay_pb2.GetReplayResponse:
+        del context
+        return replay_pb2.GetReplayResponse(replay=_from_replay(self._find(request.replay_id)))
+
+    def ListReplays(
+        self, request: replay_pb2.ListReplaysRequest, context: grpc.ServicerContext
+    ) -> replay_pb2.ListReplaysResponse:
+        del context
+        size = min(request.page_size if request.page_size > 0 else PAGE, MAX_PAGE)
+        found = self._replays.list(_position(request.page_token), size + 1)
+        token = str(found[size - 1][0]) if len(found) > size else ""
+        replays = [_from_replay(replay) for _, replay in found[:size]]
+        return replay_pb2.ListReplaysResponse(replays=replays, next_page_token=token)
+
+    def CancelReplay(
+        self, request: replay_pb2.CancelReplayRequest, context: grpc.ServicerContext
+    ) -> replay_pb2.CancelReplayResponse:
+        del context
+        self._find(request.replay_id)
+        self._replays.cancel(request.replay_id)
+        return replay_pb2.CancelReplayResponse(replay=_from_replay(self._find(request.replay_id)))
+
+    def ListReplayDocuments(
+        self, request: replay_pb2.ListReplayDocumentsRequest, context: grpc.ServicerContext
+    ) -> replay_pb2.ListReplayDocumentsResponse:
+        del context
+        self._find(request.replay_id)
+        size = min(request.page_size if request.page_size > 0 else DOCUMENTS_PAGE, MAX_DOCUMENTS_PAGE)
+        after = _position(request.page_token) or 0
+        found = self._replays.documents(request.replay_id, request.outcome, after, size + 1)
+        token = str(found[size - 1][0]) if len(found) > size else ""
+        documents = [
+            replay_pb2.ReplayDocument(document_id=document_id, outcome=outcome)
+            for _, document_id, outcome in found[:size]
+        ]
+        return replay_pb2.ListReplayDocumentsResponse(documents=documents, next_page_token=token)
+
+    def _find(self, replay_id: str) -> Replay:
+        replay = self._replays.find(replay_id)
+        if replay is None:
+            raise NotFound(
+                Reason.UNKNOWN_REPLAY, "This replay does not exist. `tailor policy replays` lists the known ones."
+            )
+        return replay
+
+
+def _position(token: str) -> int | None:
+    if token and not token.isdecimal():
+        raise InvalidArgument(
+            Reason.INVALID_PAGE_TOKEN,
+            "The page token is invalid.",
+            field_violations={"page_token": "must be the `next_page_token` of the previous page"},
+        )
+    return int(token) if token else None
+
+
+def _from_replay(replay: Replay) -> replay_pb2.Replay:
+    batches = min(-(-replay.documents // DOCUMENTS_PER_ERASURE), MAX_ERASURES)
+    message = replay_pb2.Replay(
+        replay_id=replay.replay_id,
+        barrier_digest=replay.barrier,
+        state=replay_pb2.ReplayState.Value(f"REPLAY_STATE_{replay.state}"),
+        documents=replay.documents,
+        outcomes=replay.outcomes,
+        erasure_ids=[supersede_id(replay.replay_id, 1 + batch * DOCUMENTS_PER_ERASURE) for batch in range(batches)],
+    )
+    created = Timestamp()
+    created.FromDatetime(replay.create_time)
+    message.create_time.CopyFrom(created)
+    if replay.end_time is not None:
+        message.end_time.FromDatetime(replay.end_time)
+    return message
