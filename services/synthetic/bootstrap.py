@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Container
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -36,10 +37,11 @@ from services.synthetic.ports import ListDocuments
 from services.synthetic.rows.passages import passages
 from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.settings import Settings
+from services.synthetic.superseding import DatasetSuperseder
 from services.synthetic.synthesis_bootstrap import build_syntheses
 from tailor.api.synthetic.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
-from tailor.events.erased import ERASED, LIFT_SECONDS, forgetting
+from tailor.events.erased import ERASED, LIFT_SECONDS, confirm_forgotten, forgetting
 from tailor.events.outbox import Outbox
 from tailor.runtime import Runtime
 from tailor.storage.protocol import ObjectStore
@@ -74,11 +76,10 @@ def build(runtime: Runtime, settings: Settings) -> None:
     )
     runtime.rpc(settings, servicers)
     runtime.read_published(settings, SPECIALISTS, consumers.specialist)
-    topics = {
-        **consumers.topics(),
-        ERASED: forgetting(runtime.name, eraser.forget, producer, supersede=eraser.supersede),
-    }
-    runtime.consume(settings, topics, producer)
+    superseder = DatasetSuperseder(eraser, partial(confirm_forgotten, runtime.name, producer))
+    forget = forgetting(runtime.name, eraser.forget, producer, supersede=superseder.remember)
+    runtime.consume(settings, {**consumers.topics(), ERASED: forget}, producer)
+    runtime.spawn("superseder", superseder.run)
     runtime.spawn("preparer", app.preparer.run)
     runtime.spawn("scheduler", lambda stop: _schedule(app, stop))
     syntheses.start(runtime)

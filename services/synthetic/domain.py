@@ -44,6 +44,16 @@ class Document:
 
 
 @dataclass(frozen=True)
+class SupersededVersion:
+    """A document of which the versions before `sequence` are superseded, and the segment that they were in, if they were prepared."""
+
+    document_id: str
+    erasure_id: str
+    sequence: int
+    segment: int | None
+
+
+@dataclass(frozen=True)
 class DocumentPage:
     """Documents from the registry. What changes after the listing began is listed since `cursor`."""
 

@@ -1,6 +1,6 @@
-"""Erases documents, and the datasets with their rows, which a new dataset supersedes. Also what was derived from a superseded version."""
+"""Erases documents, and the datasets with their rows, which a new dataset supersedes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.synthetic.corpus import ALL_SEGMENTS
@@ -15,6 +15,9 @@ from tailor.words import DatasetKind
 
 log = get_logger(__name__)
 
+# The digests of the versions that datasets may keep, by document; "" if they may keep none.
+Current = Mapping[str, str]
+
 
 @dataclass(frozen=True)
 class DatasetEraser:
@@ -26,73 +29,73 @@ class DatasetEraser:
 
     def forget(self, erased: Erased) -> Forgotten:
         """Drop the document or text, rebuild the datasets with its rows without it, then delete the old bytes. Idempotent."""
-        is_text = is_text_id(erased.document_id)
-        rows = self.forget_import_row(erased.document_id) if is_text else 0
-        segment = ALL_SEGMENTS if is_text else self.holdings.segment_of(erased.document_id)
-        entries, keys = self.holdings.forget_document(erased.document_id)
-        digests, files = self._supersede_all(erased.document_id, segment, self._delete(keys))
-        return Forgotten(
-            {"documents": entries, "imported_rows": rows, "datasets": len(digests), "objects": files}, digests
-        )
+        document_id = erased.document_id
+        is_text = is_text_id(document_id)
+        rows = self.forget_import_row(document_id) if is_text else 0
+        segment = ALL_SEGMENTS if is_text else self.holdings.segment_of(document_id)
+        entries, keys = self.holdings.forget_document(document_id)
+        files = self.delete(keys)
+        digests, objects = self.replace_datasets({document_id: ""}, None if segment is None else {segment})
+        named = tuple(sorted(digests[document_id]))
+        counts = {"documents": entries, "imported_rows": rows, "datasets": len(named), "objects": files + objects}
+        return Forgotten(counts, named)
 
-    def supersede(self, superseded: Erased) -> Forgotten:
-        """Rebuild the datasets with rows of versions before the superseding one, then delete the old bytes. Idempotent.
+    def replace_datasets(self, current: Current, segments: Collection[int] | None) -> tuple[dict[str, set[str]], int]:
+        """Rebuild and delete every dataset that has a version other than the current one of a document.
 
-        The document stays. If its new version has not arrived yet, the old one is dropped, and the datasets are built without it.
+        Returns the digests of the deleted datasets by document, and the number of deleted objects. Blocks. Idempotent.
         """
-        document_id = superseded.document_id
-        segment, held = self.holdings.segment_of(document_id), self.holdings.held_version(document_id)
-        if held is not None and held[0] < superseded.sequence:
-            held, (_, keys) = None, self.holdings.forget_document(document_id)
-        else:
-            keys = self.holdings.forget_derived(document_id)
-        current = "" if held is None else held[1]
-        digests, files = self._supersede_all(document_id, segment, self._delete(keys), current)
-        return Forgotten({"datasets": len(digests), "objects": files}, digests)
-
-    def _supersede_all(
-        self, document_id: str, segment: int | None, files: int, current: str = ""
-    ) -> tuple[tuple[str, ...], int]:
-        """Digests of the datasets that were superseded, and the number of deleted objects, `files` included."""
+        named: dict[str, set[str]] = {document_id: set() for document_id in current}
         datasets: list[Dataset] = []
         for name in sorted({*self.holdings.specialists(), *self.app.specialists}):
-            datasets += self._supersede(name, document_id, segment, current)
-        files += self._delete_bytes(datasets)
+            datasets += self._replace(name, current, segments, named)
+        objects = self._delete_bytes(datasets)
         for dataset in datasets:
             self.holdings.drop_dataset(dataset)
-        return tuple(sorted({dataset.digest for dataset in datasets})), files
+        deleted = {dataset.digest for dataset in datasets}
+        return {document_id: digests & deleted for document_id, digests in named.items()}, objects
 
-    def _supersede(self, name: str, document_id: str, segment: int | None, current: str) -> list[Dataset]:
-        """The specialist's datasets with rows of the document, after a new one was built if possible.
+    def _replace(
+        self, name: str, current: Current, segments: Collection[int] | None, named: dict[str, set[str]]
+    ) -> list[Dataset]:
+        """The specialist's datasets with an old version, after a new one was built if possible. Adds them to `named`."""
 
-        Datasets that have the document's version with the digest `current` stay.
-        """
-
-        def supersede() -> list[Dataset]:
-            datasets = self._find(name, document_id, segment, current)
-            rebuilt = [
+        def replace() -> list[Dataset]:
+            datasets = self._find(name, current, segments, named)
+            rebuilt = {
                 self._rebuild(name, kind)
                 for kind, digest in self.holdings.newest_digests(name).items()
                 if digest in {dataset.digest for dataset in datasets}
-            ]
-            # A version with the same text gives the same dataset again, which is not an old one.
-            kept = set(rebuilt) if current else set()
+            }
+            # If nothing else changed, a version that stays gives the same dataset again.
+            kept = rebuilt if any(current.values()) else set()
             return [dataset for dataset in datasets if dataset.digest not in kept]
 
-        return run_exclusively(self.app, name, supersede)
+        return run_exclusively(self.app, name, replace)
 
-    def _find(self, name: str, document_id: str, segment: int | None, current: str) -> list[Dataset]:
-        """The datasets whose sources name the document; datasets share files, and each file is read once."""
-        names: dict[str, bool] = {}
+    def _find(
+        self, name: str, current: Current, segments: Collection[int] | None, named: dict[str, set[str]]
+    ) -> list[Dataset]:
+        """The datasets whose sources name an old version; datasets share files, and each file is read once."""
+        old: dict[str, frozenset[str]] = {}
         digests: set[str] = set()
-        for digest, key in self.holdings.source_files(name, segment):
-            if key not in names:
-                sources = self._read_sources(key)
-                names[key] = document_id in sources and (not current or sources[document_id] != current)
-            if names[key]:
+        for digest, key in self.holdings.source_files(name, segments):
+            if key not in old:
+                old[key] = self._old_documents(key, current)
+            for document_id in old[key]:
+                named[document_id].add(digest)
                 digests.add(digest)
         datasets = (self.holdings.dataset(name, digest) for digest in sorted(digests))
         return [dataset for dataset in datasets if dataset is not None]
+
+    def _old_documents(self, key: str, current: Current) -> frozenset[str]:
+        """The documents of which a sources file has another version than the current one."""
+        sources = self._read_sources(key)
+        return frozenset(
+            document_id
+            for document_id in current.keys() & sources.keys()
+            if not current[document_id] or sources[document_id] != current[document_id]
+        )
 
     def _read_sources(self, key: str) -> dict[str, str]:
         """The documents of a sources file with the digests of their versions; none if an earlier attempt deleted it."""
@@ -122,9 +125,10 @@ class DatasetEraser:
         if not digests:
             return 0
         # Manifests are deleted last.
-        return self._delete([*self.holdings.unshared_files(digests), *(f"{key}/manifest.json" for key in digests)])
+        return self.delete([*self.holdings.unshared_files(digests), *(f"{key}/manifest.json" for key in digests)])
 
-    def _delete(self, keys: Sequence[str]) -> int:
+    def delete(self, keys: Sequence[str]) -> int:
+        """Delete objects of the bucket; returns the number of those that existed."""
         objects = [key for key in keys if self.app.store.exists(DATASETS, key)]
         for key in objects:
             self.app.store.delete(DATASETS, key)

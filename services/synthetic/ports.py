@@ -1,6 +1,6 @@
 """Interfaces of synthetic to the world around it. Every method of a database raises Unavailable while it does not answer."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from services.synthetic.domain import (
     RowNeeds,
     RowOrigin,
     Specialist,
+    SupersededVersion,
     Text,
 )
 from services.synthetic.views import RowFilter, StoredDataset, StoredRow
@@ -171,8 +172,8 @@ class Holdings(Protocol):
         """
         ...
 
-    def held_version(self, document_id: str) -> tuple[int, str] | None:
-        """Sequence and digest of the version that is held; None if the document is not."""
+    def held_versions(self, document_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """Sequence and digest of the version that is held, by document; without documents that are not."""
         ...
 
     def forget_derived(self, document_id: str) -> list[str]:
@@ -186,8 +187,28 @@ class Holdings(Protocol):
         """Every dataset of a specialist."""
         ...
 
-    def source_files(self, specialist: str, segment: int | None) -> list[tuple[str, str]]:
-        """(dataset, key) of the specialist's sources files that may name a document of the segment; None for any segment."""
+    def keep_superseded(self, version: SupersededVersion) -> None:
+        """Remember a version whose datasets are to be superseded. A known one stays as it is."""
+        ...
+
+    def superseded(self, limit: int) -> list[SupersededVersion]:
+        """The remembered versions, oldest first."""
+        ...
+
+    def superseded_ages(self) -> tuple[float, float] | None:
+        """The seconds since the oldest and since the newest remembered version became known; None if there is none."""
+        ...
+
+    def drop_superseded(self, versions: Sequence[SupersededVersion]) -> None:
+        """Forget remembered versions."""
+        ...
+
+    def superseding(self) -> AbstractContextManager[bool]:
+        """Hold the lock of the thread that supersedes datasets; yields False at once if another replica holds it."""
+        ...
+
+    def source_files(self, specialist: str, segments: Collection[int] | None) -> list[tuple[str, str]]:
+        """(dataset, key) of the specialist's sources files that may name a document of the segments; None for any segment."""
         ...
 
     def dataset(self, specialist: str, digest: str) -> Dataset | None: ...

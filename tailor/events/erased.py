@@ -46,6 +46,8 @@ class Forgotten:
 
 
 Forget = Callable[[Erased], Forgotten]
+# Returns None if the service confirms later, with `confirm_forgotten`.
+Supersede = Callable[[Erased], Forgotten | None]
 
 
 class ErasedDocuments:
@@ -90,7 +92,7 @@ def forgetting(
     forget: Forget,
     producer: Producer,
     lift: Callable[[str], None] | None = None,
-    supersede: Forget | None = None,
+    supersede: Supersede | None = None,
 ) -> Handler:
     """Make the handler that forgets a document and confirms it, even if the service held nothing of it. Idempotent.
 
@@ -113,11 +115,18 @@ def forgetting(
             message.superseded_by.sequence,
         )
         act = (supersede or _derives_nothing) if message.HasField("superseded_by") else forget
-        answer = to_message(service, erased, act(erased))
-        event_id = derive_id("evt", FORGOTTEN, service, erased.erasure_id, erased.document_id)
-        producer.send(FORGOTTEN, erased.document_id, answer, event_id)
+        forgotten = act(erased)
+        if forgotten is not None:
+            confirm_forgotten(service, producer, erased, forgotten)
 
     return handle
+
+
+def confirm_forgotten(service: str, producer: Producer, erased: Erased, forgotten: Forgotten) -> None:
+    """Publish that a service has forgotten a document. Blocks until the broker has it. A repeated call publishes the same event."""
+    answer = to_message(service, erased, forgotten)
+    event_id = derive_id("evt", FORGOTTEN, service, erased.erasure_id, erased.document_id)
+    producer.send(FORGOTTEN, erased.document_id, answer, event_id)
 
 
 def _derives_nothing(_: Erased) -> Forgotten:

@@ -1,17 +1,21 @@
 """Erasing documents and datasets in PostgreSQL."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 
-from sqlalchemy import Engine, delete, func, or_, select, update
+from sqlalchemy import Engine, delete, func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.conditions import is_one_of
+from services.synthetic.adapters.conditions import age_of, is_one_of
 from services.synthetic.adapters.files import unlisted_keys
+from services.synthetic.adapters.locks import session_lock
 from services.synthetic.adapters.sketches import STORING, drop_memberships, drop_orphans
 from services.synthetic.adapters.sql import to_stored_dataset
 from services.synthetic.adapters.synthesis_rows import forget_seed, forget_seed_rows
 from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
-from services.synthetic.domain import Dataset
+from services.synthetic.domain import Dataset, SupersededVersion
 from services.synthetic.ports import Holdings
 from tailor.sql import transaction
 from tailor.words import DatasetKind
@@ -44,12 +48,12 @@ class SqlHoldings(Holdings):
             keys = {key for row in connection.scalars(statement) for key in row}
             return count, unlisted_keys(connection, sorted(keys))
 
-    def held_version(self, document_id: str) -> tuple[int, str] | None:
+    def held_versions(self, document_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
         table = tables.documents.c
-        query = select(table.sequence, table.digest).where(table.document_id == document_id)
+        query = select(table.document_id, table.sequence, table.digest)
         with transaction(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else (row.sequence, row.digest)
+            rows = connection.execute(query.where(is_one_of(table.document_id, document_ids))).all()
+        return {row.document_id: (row.sequence, row.digest) for row in rows}
 
     def forget_derived(self, document_id: str) -> list[str]:
         segment, segments = self.segment_of(document_id), tables.segments
@@ -72,11 +76,38 @@ class SqlHoldings(Holdings):
             row = connection.execute(query).one_or_none()
         return None if row is None else to_stored_dataset(row)
 
-    def source_files(self, specialist: str, segment: int | None) -> list[tuple[str, str]]:
+    def keep_superseded(self, version: SupersededVersion) -> None:
+        with transaction(self._engine) as connection:
+            connection.execute(insert(tables.superseded).values(asdict(version)).on_conflict_do_nothing())
+
+    def superseded(self, limit: int) -> list[SupersededVersion]:
+        table = tables.superseded.c
+        columns = (table.document_id, table.erasure_id, table.sequence, table.segment)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(select(*columns).order_by(table.kept_at).limit(limit)).all()
+        return [SupersededVersion(*row) for row in rows]
+
+    def superseded_ages(self) -> tuple[float, float] | None:
+        kept_at = tables.superseded.c.kept_at
+        query = select(age_of(func.min(kept_at)), age_of(func.max(kept_at)))
+        with transaction(self._engine) as connection:
+            oldest, newest = connection.execute(query).one()
+        return None if oldest is None else (float(oldest), float(newest))
+
+    def drop_superseded(self, versions: Sequence[SupersededVersion]) -> None:
+        table = tables.superseded
+        keys = [(version.document_id, version.erasure_id) for version in versions]
+        with transaction(self._engine) as connection:
+            connection.execute(delete(table).where(tuple_(table.c.document_id, table.c.erasure_id).in_(keys)))
+
+    def superseding(self) -> AbstractContextManager[bool]:
+        return session_lock(self._engine, "superseding datasets")
+
+    def source_files(self, specialist: str, segments: Collection[int] | None) -> list[tuple[str, str]]:
         table = tables.dataset_files.c
         query = select(table.digest, table.key).where(table.specialist == specialist, table.is_sources)
-        if segment is not None:
-            query = query.where(or_(table.segment == segment, table.segment == ALL_SEGMENTS))
+        if segments is not None:
+            query = query.where(table.segment.in_({*segments, ALL_SEGMENTS}))
         with transaction(self._engine) as connection:
             return [(digest, key) for digest, key in connection.execute(query.order_by(table.digest, table.key))]
 

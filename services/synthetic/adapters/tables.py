@@ -134,6 +134,17 @@ dataset_files = Table(
     Column("is_sources", Boolean, nullable=False),
 )
 
+# Versions of documents whose datasets are still to be superseded.
+superseded = Table(
+    "superseded",
+    metadata,
+    Column("document_id", String(64), primary_key=True),
+    Column("erasure_id", String(64), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("segment", Integer),
+    Column("kept_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp(), index=True),
+)
+
 # The train rows of segments as the last build of a specialist made them.
 segments = Table(
     "segments",

@@ -1,13 +1,15 @@
 """Erased documents, and the datasets that are superseded."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
-from services.synthetic.domain import Dataset, DocumentPage, Row
+from services.synthetic.domain import Dataset, DocumentPage, Row, SupersededVersion
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.handlers import build_dataset, on_document
 from services.synthetic.ports import Holdings
+from services.synthetic.superseding import LONGEST_WAIT_SECONDS, QUIET_SECONDS, DatasetSuperseder
 from tailor.events.erased import Erased, Forgotten
 from tailor.words import DatasetKind, RowPolicy
 from tests.unit.synthetic.fakes import (
@@ -28,6 +30,9 @@ class MemoryHoldings(Holdings):
 
     def __init__(self, repository: MemoryRepository) -> None:
         self.repository = repository
+        self.versions: dict[tuple[str, str], SupersededVersion] = {}
+        # The seconds since the oldest and the newest superseded version became known.
+        self.ages = (QUIET_SECONDS, QUIET_SECONDS)
 
     def segment_of(self, document_id: str) -> int | None:
         arrival = self.repository.arrivals.get(document_id)
@@ -45,9 +50,25 @@ class MemoryHoldings(Holdings):
         count = int(self.repository.documents.pop(document_id, None) is not None)
         return count, [key for key in files if key not in listed]
 
-    def held_version(self, document_id: str) -> tuple[int, str] | None:
-        known = self.repository.documents.get(document_id)
-        return None if known is None else (known[2].sequence, known[2].digest)
+    def held_versions(self, document_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
+        known = self.repository.documents
+        return {key: (known[key][2].sequence, known[key][2].digest) for key in document_ids if key in known}
+
+    def keep_superseded(self, version: SupersededVersion) -> None:
+        self.versions.setdefault((version.document_id, version.erasure_id), version)
+
+    def superseded(self, limit: int) -> list[SupersededVersion]:
+        return [*self.versions.values()][:limit]
+
+    def superseded_ages(self) -> tuple[float, float] | None:
+        return self.ages if self.versions else None
+
+    def drop_superseded(self, versions: Sequence[SupersededVersion]) -> None:
+        for version in versions:
+            del self.versions[version.document_id, version.erasure_id]
+
+    def superseding(self) -> AbstractContextManager[bool]:
+        return nullcontext(True)
 
     def forget_derived(self, document_id: str) -> list[str]:
         segment = self.segment_of(document_id)
@@ -62,13 +83,12 @@ class MemoryHoldings(Holdings):
     def dataset(self, specialist: str, digest: str) -> Dataset | None:
         return self.repository.datasets.get((specialist, digest))
 
-    def source_files(self, specialist: str, segment: int | None) -> list[tuple[str, str]]:
-        segments = {segment, ALL_SEGMENTS}
+    def source_files(self, specialist: str, segments: Collection[int] | None) -> list[tuple[str, str]]:
         return [
             (digest, stored.file.ref.key)
             for (name, digest), files in self.repository.files.items()
             for stored in files
-            if name == specialist and stored.is_sources and (segment is None or stored.segment in segments)
+            if name == specialist and stored.is_sources and (segments is None or stored.segment in {*segments, ALL_SEGMENTS})
         ]
 
     def unshared_files(self, digests: Sequence[str]) -> list[str]:
@@ -176,32 +196,79 @@ def test_erasing_a_text_supersedes_the_datasets_with_its_rows_only() -> None:
     assert "txt_1" not in app.documents(new.digest) and "txt_2" in app.documents(new.digest)
 
 
-def supersede(app: FakeSynthetic, repository: MemoryRepository, document_id: str, sequence: int) -> Forgotten:
-    return DatasetEraser(app, MemoryHoldings(repository), lambda _: 0).supersede(
-        Erased(document_id, "ers_1", sequence=sequence)
-    )
+def supersede(app: FakeSynthetic, repository: MemoryRepository, *versions: tuple[str, int]) -> dict[str, Forgotten]:
+    """What is confirmed, by document."""
+    confirmed: dict[str, Forgotten] = {}
+    superseder = make_superseder(app, MemoryHoldings(repository), confirmed)
+    for document_id, sequence in versions:
+        superseder.remember(Erased(document_id, "ers_1", sequence=sequence))
+    assert not confirmed and superseder.replace_if_due() and not superseder.replace_if_due()
+    return confirmed
+
+
+def make_superseder(
+    app: FakeSynthetic, holdings: MemoryHoldings, confirmed: dict[str, Forgotten]
+) -> DatasetSuperseder:
+    def confirm(erased: Erased, forgotten: Forgotten) -> None:
+        confirmed[erased.document_id] = forgotten
+
+    return DatasetSuperseder(DatasetEraser(app, holdings, lambda _: 0), confirm)
+
+
+def mask(app: FakeSynthetic, document_id: str, sequence: int = 2, digest: str = "replayed") -> None:
+    number = int(document_id.removeprefix("doc_"))
+    masked = put_document(app.store, number, text=report(f"masked{number}"))
+    on_document(app, replace(masked, sequence=sequence, digest=digest))
 
 
 def test_a_superseded_version_leaves_its_datasets_and_the_new_one_enters_them() -> None:
     app, repository, old = build()
     document_id = min(app.documents(old.digest))
-    masked = put_document(app.store, int(document_id.removeprefix("doc_")), text=report("masked"))
-    on_document(app, replace(masked, sequence=2, digest="replayed"))
-    forgotten = supersede(app, repository, document_id, 2)
-    assert forgotten.datasets == (old.digest,) and (SPECIALIST.name, old.digest) not in repository.datasets
+    mask(app, document_id)
+    assert supersede(app, repository, (document_id, 2))[document_id].datasets == (old.digest,)
+    assert (SPECIALIST.name, old.digest) not in repository.datasets
     (new,) = {digest for name, digest in repository.datasets if name == SPECIALIST.name}
     assert document_id in app.documents(new) and new != old.digest
-    assert supersede(app, repository, document_id, 2).datasets == ()
+    assert supersede(app, repository, (document_id, 2))[document_id].datasets == ()
     assert (SPECIALIST.name, new) in repository.datasets
     # A version with the same text changes no row, so nothing is lost.
-    on_document(app, replace(masked, sequence=3, digest="again"))
-    supersede(app, repository, document_id, 2)
+    mask(app, document_id, 3, "again")
+    supersede(app, repository, (document_id, 2))
     assert {digest for name, digest in repository.datasets if name == SPECIALIST.name} != set()
 
 
 def test_a_superseded_version_is_dropped_if_the_new_one_has_not_arrived() -> None:
     app, repository, old = build()
     document_id = min(app.documents(old.digest))
-    assert supersede(app, repository, document_id, 2).datasets == (old.digest,)
+    assert supersede(app, repository, (document_id, 2))[document_id].datasets == (old.digest,)
     (new,) = {digest for name, digest in repository.datasets if name == SPECIALIST.name}
     assert document_id not in app.documents(new) and document_id not in repository.documents
+
+
+def test_many_superseded_versions_give_one_new_dataset() -> None:
+    app, repository, old = build()
+    replayed = sorted(app.documents(old.digest))[:5]
+    for document_id in replayed[:4]:
+        mask(app, document_id)
+    untouched = f"doc_{77:032d}"
+    confirmed = supersede(app, repository, *((document_id, 2) for document_id in (*replayed, untouched)))
+    assert {key: forgotten.datasets for key, forgotten in confirmed.items()} == {
+        **dict.fromkeys(replayed, (old.digest,)),
+        untouched: (),
+    }
+    (new,) = {digest for name, digest in repository.datasets if name == SPECIALIST.name}
+    assert repository.published == [old.digest, new]
+    assert {*replayed[:4]} <= app.documents(new) and replayed[4] not in app.documents(new)
+
+
+def test_superseded_versions_wait_until_no_more_arrive_but_not_for_ever() -> None:
+    app, repository, old = build()
+    document_id, holdings = min(app.documents(old.digest)), MemoryHoldings(repository)
+    confirmed: dict[str, Forgotten] = {}
+    superseder = make_superseder(app, holdings, confirmed)
+    assert not superseder.replace_if_due()
+    superseder.remember(Erased(document_id, "ers_1", sequence=2))
+    holdings.ages = (LONGEST_WAIT_SECONDS - 1, QUIET_SECONDS - 1)
+    assert not superseder.replace_if_due() and old.digest in {digest for _, digest in repository.datasets}
+    holdings.ages = (LONGEST_WAIT_SECONDS, 0.0)
+    assert superseder.replace_if_due() and document_id in confirmed
