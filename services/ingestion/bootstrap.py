@@ -1,5 +1,6 @@
 """Builds the service: the one place that chooses its real adapters and connects them to handlers, topics and gRPC."""
 
+from functools import partial
 from pathlib import Path
 
 from services.ingestion.adapters.barrier import POLICY_APPLIED, CurrentBarrier
@@ -12,7 +13,7 @@ from services.ingestion.adapters.quarantine import EncryptedQuarantine
 from services.ingestion.adapters.references import ReferenceCipher
 from services.ingestion.adapters.registry import RegistryErasures
 from services.ingestion.adapters.replays import SqlReplays
-from services.ingestion.adapters.sql import SqlCatalogue
+from services.ingestion.adapters.sql import SqlCatalogue, adopt_barrier
 from services.ingestion.adapters.tables import OUTBOX
 from services.ingestion.consumers import make_handlers
 from services.ingestion.handlers import Intake
@@ -42,7 +43,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     producer = runtime.producer(settings)
     outbox = runtime.outbox(engine, OUTBOX, producer)
     store, digest_key = S3Store.from_settings(settings), decode_key(settings.digest_key)
-    quarantine_key, barrier = decode_key(settings.quarantine_key), CurrentBarrier()
+    quarantine_key = decode_key(settings.quarantine_key)
+    barrier = CurrentBarrier(adopt=partial(adopt_barrier, engine))
     runtime.read_table(settings, POLICY_APPLIED, barrier.apply)
     references, erased = ReferenceCipher(quarantine_key), runtime.erased_documents(settings)
     catalogue = SqlCatalogue(engine, outbox, digest_key, erased, barrier=barrier, references=references)

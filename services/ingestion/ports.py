@@ -55,6 +55,18 @@ class QuarantineWriter(Protocol):
         ...
 
 
+class Barrier(Protocol):
+    """The policy and detectors under which documents pass the barrier now."""
+
+    def __call__(self) -> str:
+        """Their digest; empty while it is not known."""
+        ...
+
+    def wait_for(self, digest: str, seconds: float) -> bool:
+        """Block until documents pass under this digest; False if they do not after this time."""
+        ...
+
+
 class KeptTexts(Protocol):
     """The newest text of each document, encrypted, for as long as the operator keeps texts."""
 

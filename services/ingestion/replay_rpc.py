@@ -1,15 +1,13 @@
 """The gRPC methods that start and follow replays."""
 
-from collections.abc import Callable
-
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.ingestion.ports import Replays
+from services.ingestion.ports import Barrier, Replays
 from services.ingestion.replay_domain import DOCUMENTS_PER_ERASURE, Replay
 from services.ingestion.wire import supersede_id
 from tailor.api.ingestion.v1 import replay_pb2, replay_pb2_grpc
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.events.envelope import derive_id
 from tailor.rpc.auth import current_caller
 
@@ -17,12 +15,14 @@ MAX_REQUEST_ID = 128
 PAGE, MAX_PAGE = 50, 200
 DOCUMENTS_PAGE, MAX_DOCUMENTS_PAGE = 200, 1_000
 MAX_ERASURES = 100
+# How long a call waits for a policy that was applied a moment ago.
+POLICY_SECONDS = 10.0
 
 
 class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
-    """Translates calls. `barrier` tells the digest under which documents pass now."""
+    """Translates calls. `barrier` tells the policy and detectors under which documents pass now."""
 
-    def __init__(self, replays: Replays, barrier: Callable[[], str]) -> None:
+    def __init__(self, replays: Replays, barrier: Barrier) -> None:
         self._replays = replays
         self._barrier = barrier
 
@@ -32,10 +32,16 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
         del context
         if not 0 < len(request.request_id) <= MAX_REQUEST_ID:
             raise InvalidArgument(Reason.NO_REQUEST_ID, f"`request_id` must have 1 to {MAX_REQUEST_ID} characters.")
-        barrier = self._barrier()
+        barrier = request.barrier_digest or self._barrier()
         if not barrier:
             raise FailedPrecondition(
                 Reason.NO_POLICY, "Anonymization has not published its policy yet. Start it, and try again."
+            )
+        if not self._barrier.wait_for(barrier, POLICY_SECONDS):
+            raise Unavailable(
+                Reason.NOT_CAUGHT_UP,
+                "Ingestion does not know the policy of `barrier_digest`, or another one is in force. "
+                "`tailor policy list` shows which. Try again.",
             )
         caller = current_caller()
         name = caller.key_id or caller.name

@@ -80,7 +80,7 @@ def apply(
     answer = unary("anonymization", session.connections.policies.ApplyPolicy, request, CHECK_SECONDS)
     document = to_dict(answer)
     if replay:
-        document["replay"] = to_dict(_start(session, all_documents=False))
+        document["replay"] = to_dict(_start(session, answer.policy.barrier_digest, all_documents=False))
     session.output.emit(document, lambda console: policy_views.print_applied(console, answer, is_replayed=replay))
 
 
@@ -122,7 +122,11 @@ def replay(
     needs its owner to publish it again.
     """
     session = session_of(context)
-    started = _start(session, all_documents=all_documents)
+    policies = session.connections.policies
+    request = policy_pb2.ListPoliciesRequest(page_size=1)
+    in_force = unary("anonymization", policies.ListPolicies, request).policies
+    digest = in_force[0].barrier_digest if in_force else ""
+    started = _start(session, digest, all_documents=all_documents)
     if wait:
         started = _wait(session, started)
     _emit(session, started)
@@ -180,8 +184,10 @@ def _read(path: Path) -> str:
         ) from None
 
 
-def _start(session: CommandSession, *, all_documents: bool) -> replay_pb2.Replay:
-    request = replay_pb2.StartReplayRequest(request_id=new_id("req"), all_documents=all_documents)
+def _start(session: CommandSession, barrier_digest: str, *, all_documents: bool) -> replay_pb2.Replay:
+    request = replay_pb2.StartReplayRequest(
+        request_id=new_id("req"), all_documents=all_documents, barrier_digest=barrier_digest
+    )
     return unary("ingestion", session.connections.replays.StartReplay, request).replay
 
 
@@ -199,5 +205,8 @@ def _wait(session: CommandSession, replay: replay_pb2.Replay) -> replay_pb2.Repl
 
 def _emit(session: CommandSession, replay: replay_pb2.Replay) -> None:
     learners = policy_views.find_learners(session.connections, replay)
-    document = to_dict(replay) | {"adapters": [to_dict(learner) for learner in learners]}
+    document = to_dict(replay) | {
+        "adapters": [to_dict(learner) for learner in learners.superseded],
+        "unchecked_adapters": [to_dict(learner) for learner in learners.unchecked],
+    }
     session.output.emit(document, lambda console: policy_views.print_replay(console, replay, learners))

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -96,17 +97,32 @@ def replay_table(replays: Sequence[replay_pb2.Replay]) -> Table:
     return table("", columns, rows)
 
 
-def print_replay(console: Console, replay: replay_pb2.Replay, learners: Sequence[lineage_pb2.Learner]) -> None:
+@dataclass(frozen=True)
+class ReplayLearners:
+    """Adapters that learned from documents of a replay.
+
+    `superseded` learned from a text that is another one now; `unchecked` from a document that only its owner can publish again.
+    """
+
+    superseded: Sequence[lineage_pb2.Learner] = ()
+    unchecked: Sequence[lineage_pb2.Learner] = ()
+
+
+def print_replay(console: Console, replay: replay_pb2.Replay, learners: ReplayLearners) -> None:
     """One replay: its outcomes, and which adapters learned from texts that were masked otherwise."""
     console.print(replay_table([replay]))
     rows = [(name, count, ADVICE.get(name, "")) for name, count in sorted(replay.outcomes.items())]
     if rows:
         console.print(table("", ("outcome", "documents", ""), rows))
-    if learners:
-        console.print(learner_table(learners))
+    for title, found in [
+        ("adapters that learned from what would be masked now", learners.superseded),
+        ("adapters that learned from documents whose owners must publish them again", learners.unchecked),
+    ]:
+        if found:
+            console.print(learner_table(title, found))
 
 
-def learner_table(learners: Sequence[lineage_pb2.Learner]) -> Table:
+def learner_table(title: str, learners: Sequence[lineage_pb2.Learner]) -> Table:
     """Adapters that learned from documents."""
     rows = [
         (
@@ -118,17 +134,25 @@ def learner_table(learners: Sequence[lineage_pb2.Learner]) -> Table:
         )
         for item in learners
     ]
-    return table("adapters that learned", ("adapter", "specialist", "serves", "state", "dataset"), rows)
+    return table(title, ("adapter", "specialist", "serves", "state", "dataset"), rows)
 
 
-def find_learners(connections: Connections, replay: replay_pb2.Replay) -> list[lineage_pb2.Learner]:
+def find_learners(connections: Connections, replay: replay_pb2.Replay) -> ReplayLearners:
     """The adapters that learned from the documents of a replay; none if the key's role may not ask."""
     request = replay_pb2.ListReplayDocumentsRequest(replay_id=replay.replay_id, page_size=MAX_IDS)
-    found = pages("ingestion", connections.replays.ListReplayDocuments, request, "documents")
+    documents = list(pages("ingestion", connections.replays.ListReplayDocuments, request, "documents"))
+    unchecked = [document.document_id for document in documents if document.outcome in ADVICE]
+    checked = [document.document_id for document in documents if document.outcome not in ADVICE]
     try:
-        return list_learners(connections, (document.document_id for document in found))
+        learners = list_learners(connections, iter(checked))
+        others = list_learners(connections, iter(unchecked))
     except PermissionDenied:
-        return []
+        return ReplayLearners()
+    # An adapter that learned only from the new version is not marked.
+    superseded = {learner.adapter_digest: learner for learner in learners if learner.tainted or learner.retired}
+    return ReplayLearners(
+        list(superseded.values()), [learner for learner in others if learner.adapter_digest not in superseded]
+    )
 
 
 def list_learners(connections: Connections, document_ids: Iterator[str]) -> list[lineage_pb2.Learner]:

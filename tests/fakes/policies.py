@@ -53,12 +53,18 @@ class FakePolicies(policy_pb2_grpc.PolicyServiceServicer):
 
     def ApplyPolicy(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
-        installed = policy_pb2.InstalledPolicy(generation=2, policy_digest="cd" * 32, installed_by="key_1")
+        installed = policy_pb2.InstalledPolicy(
+            generation=2, policy_digest="cd" * 32, installed_by="key_1", barrier_digest="ba" * 32
+        )
         return policy_pb2.ApplyPolicyResponse(policy=installed, changed=True, outdated_documents=40)
 
     def ListPolicies(self, request: Any, context: Any) -> Any:
         installed = policy_pb2.InstalledPolicy(
-            generation=2, policy_digest="cd" * 32, detectors_digest="ef" * 32, installed_by="key_1"
+            generation=2,
+            policy_digest="cd" * 32,
+            detectors_digest="ef" * 32,
+            installed_by="key_1",
+            barrier_digest="ba" * 32,
         )
         return policy_pb2.ListPoliciesResponse(policies=[installed])
 
@@ -112,12 +118,19 @@ class FakeReplays(replay_pb2_grpc.ReplayServiceServicer):
 
 
 class FakeLineage(lineage_pb2_grpc.LineageServiceServicer):
+    """One adapter learned from the earlier version of the first document, one from its newest, and one from the second document."""
+
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
 
     def ListLearners(self, request: Any, context: Any) -> Any:
         self.asked.append(list(request.document_ids))
-        learner = lineage_pb2.Learner(
-            adapter_digest="ad" * 32, specialist="reports", dataset_digest="da" * 32, serving=True, tainted=True
-        )
-        return lineage_pb2.ListLearnersResponse(dataset_digests=["da" * 32], learners=[learner])
+        first, second = (document_id in request.document_ids for document_id in DOCUMENTS)
+        adapters = [("ad", True)] * first + [("ae", False)] * first + [("af", False)] * second
+        learners = [
+            lineage_pb2.Learner(
+                adapter_digest=digits * 32, specialist="reports", dataset_digest="da" * 32, serving=True, tainted=tainted
+            )
+            for digits, tainted in adapters
+        ]
+        return lineage_pb2.ListLearnersResponse(dataset_digests=["da" * 32], learners=learners)

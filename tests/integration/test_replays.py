@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,21 +14,24 @@ from services.ingestion.adapters.kept import DAY_SECONDS, KeptQuarantine
 from services.ingestion.adapters.quarantine import EncryptedQuarantine
 from services.ingestion.adapters.references import ReferenceCipher
 from services.ingestion.adapters.replays import SqlReplays
-from services.ingestion.adapters.sql import SqlCatalogue
+from services.ingestion.adapters.sql import SqlCatalogue, adopt_barrier
 from services.ingestion.adapters.tables import OUTBOX
 from services.ingestion.bootstrap import MIGRATIONS
 from services.ingestion.domain import Acceptance, File, Outcome, Rejection, RejectionReason
 from services.ingestion.handlers import Intake, ingest
+from services.ingestion.replay_rpc import ReplayServicer
 from services.ingestion.replay_domain import Replay, ReplayOutcome, ReplayState
 from services.ingestion.replays import ReplayRunner, replay_document
 from services.ingestion.schema import SUBMITTED
 from services.ingestion.wire import INGESTED, to_receipt, to_submission
 from tailor.api.events.v1 import policies_pb2
+from tailor.api.ingestion.v1 import replay_pb2
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
+from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.memory import MemoryStore
 from tests.conftest import migrated
 from tests.unit.ingestion.fakes import DIGEST_KEY, DirectParser, MemoryFetcher
@@ -39,15 +43,18 @@ URI = "s3://reports/memo-9.txt"
 
 
 class House:
-    """Ingestion with a barrier whose policy changes by `apply_policy`. `keep_days` is the operator's setting."""
+    """Ingestion with a barrier whose policy changes by `apply_policy`. `keep_days` is the operator's setting.
 
-    def __init__(self, engine: Engine, keep_days: int = 0) -> None:
+    `is_known` is False if anonymization has not published its policy yet.
+    """
+
+    def __init__(self, engine: Engine, keep_days: int = 0, *, is_known: bool = True) -> None:
         self.engine = engine
         self.now = 1_000.0 * DAY_SECONDS
         self.store = MemoryStore()
         self.producer = MemoryProducer("ingestion")
         self.outbox = Outbox(engine, OUTBOX, self.producer)
-        self.barrier = CurrentBarrier()
+        self.barrier = CurrentBarrier(adopt=partial(adopt_barrier, engine))
         self.fetcher = MemoryFetcher({URI: File(b"By reference.", "memo-9.txt")})
         references = ReferenceCipher(KEY)
         catalogue = SqlCatalogue(engine, self.outbox, DIGEST_KEY, barrier=self.barrier, references=references)
@@ -56,7 +63,8 @@ class House:
         self.intake = Intake(DirectParser(), self.quarantine, catalogue, DIGEST_KEY, 2**20, 10**6, self.fetcher)
         self.replays = SqlReplays(engine, catalogue, references, DIGEST_KEY)
         self.offset = 0
-        self.apply_policy(1)
+        if is_known:
+            self.apply_policy(1)
 
     def apply_policy(self, generation: int) -> None:
         message = policies_pb2.PolicyApplied(generation=generation, barrier_digest=f"barrier-{generation}")
@@ -148,6 +156,29 @@ def test_without_a_replay_the_same_text_under_another_policy_is_no_duplicate_eit
     assert isinstance(elsewhere, Rejection) and elsewhere.reason is RejectionReason.DUPLICATE
     changed = house.publish("memo-8", "Changed words.")
     assert isinstance(changed, Acceptance) and changed.supersede_id == ""
+
+
+def test_what_was_accepted_before_the_policy_was_known_is_a_duplicate_until_it_changes(engine: Engine) -> None:
+    house = House(engine, is_known=False)
+    house.publish("memo-7", "Words.")
+    assert isinstance(house.publish("memo-7", "Words."), Rejection)
+    house.apply_policy(1)
+    assert isinstance(house.publish("memo-7", "Words."), Rejection) and house.start().documents == 0
+    house.apply_policy(2)
+    assert isinstance(house.publish("memo-7", "Words."), Acceptance)
+
+
+def test_a_replay_waits_for_the_policy_that_was_applied(engine: Engine) -> None:
+    house = House(engine)
+    house.publish("memo-7", "Words.")
+    servicer = ReplayServicer(house.replays, house.barrier)
+    set_caller(Caller("key", "ada", "ROLE_OPERATOR", key_id="key_7"))
+    timer = threading.Timer(0.3, house.apply_policy, [2])
+    timer.start()
+    request = replay_pb2.StartReplayRequest(request_id="one", barrier_digest="barrier-2")
+    replay = servicer.StartReplay(request, None).replay  # type: ignore[arg-type]
+    assert (replay.documents, replay.barrier_digest) == (1, "barrier-2")
+    timer.join()
 
 
 def test_a_document_is_fetched_again_by_its_reference(engine: Engine) -> None:

@@ -91,7 +91,7 @@ class SqlCatalogue(Catalogue):
             barrier = self._barrier()
             duplicate_of = self._current_holder(connection, submission.digest)
             is_own = duplicate_of == document.document_id
-            is_outdated = is_own and barrier not in ("", document.barrier)
+            is_outdated = is_own and bool(barrier) and document.barrier not in ("", barrier)
             may_supersede = duplicate_of is None or is_own
             supersedes = may_supersede and self._superseding(connection, document, barrier, is_outdated=is_outdated)
             if duplicate_of is not None and not supersedes:
@@ -212,6 +212,13 @@ class SqlCatalogue(Catalogue):
     def _find(self, connection: Connection, key: str) -> Outcome | None:
         stored = connection.execute(select(SUBMISSIONS.c.outcome).where(SUBMISSIONS.c.key == key)).scalar()
         return None if stored is None else load_outcome(stored)
+
+
+def adopt_barrier(engine: Engine, barrier: str) -> None:
+    """Record the policy and detectors of what was accepted before they were known."""
+    is_new = (DOCUMENTS.c.barrier == "") & DOCUMENTS.c.digest.is_not(None)
+    with transaction(engine) as connection:
+        connection.execute(update(DOCUMENTS).where(is_new).values(barrier=barrier))
 
 
 def _dump(outcome: Outcome) -> str:

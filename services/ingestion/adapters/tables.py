@@ -19,7 +19,8 @@ DOCUMENTS = Table(
     # Unique: a text is current in at most one document.
     Column("digest", String(64), unique=True),
     Column("sequence", BigInteger, nullable=False, server_default="0"),
-    # The policy and detectors under which the newest version passes the barrier; empty if it predates them.
+    # The policy and detectors under which the newest version passes the barrier: empty if they were not known yet when it was accepted,
+    # "unknown" if nobody recorded them then.
     Column("barrier", String(64), nullable=False, server_default=""),
     # Where the newest version was fetched from, encrypted; empty if it was not, or if its address may contain a secret.
     Column("reference", LargeBinary, nullable=False, server_default=""),

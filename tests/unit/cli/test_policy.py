@@ -55,15 +55,19 @@ def test_applies_a_policy_and_names_what_a_replay_would_reach(tailor: Tailor, se
     assert "in force, generation 2" in shown.out and "40 documents passed under another policy" in shown.out
     assert not services.replays.started
     assert tailor("policy", "apply", str(own), "--replay").code == 0
-    assert [request.all_documents for request in services.replays.started] == [False]
+    assert [(request.all_documents, request.barrier_digest) for request in services.replays.started] == [
+        (False, "ba" * 32)
+    ]
     assert "key_1" in tailor("policy", "list").out
 
 
 def test_waits_for_a_replay_and_says_which_adapters_learned(tailor: Tailor, services: Services) -> None:
     shown = tailor("policy", "replay", "--wait", "--all", "--json").document
     assert services.replays.started[0].all_documents and shown["outcomes"] == {"KEPT": 1, "NEEDS_OWNER": 1}
-    assert services.lineage.asked == [DOCUMENTS]
-    assert [adapter["specialist"] for adapter in shown["adapters"]] == ["reports"] and shown["adapters"][0]["tainted"]
+    assert services.replays.started[0].barrier_digest == "ba" * 32
+    assert services.lineage.asked == [DOCUMENTS[:1], DOCUMENTS[1:]]
+    assert [adapter["adapter_digest"][:2] for adapter in shown["adapters"]] == ["ad"] and shown["adapters"][0]["tainted"]
+    assert [adapter["adapter_digest"][:2] for adapter in shown["unchecked_adapters"]] == ["af"]
 
 
 def test_lists_replays_and_documents_that_need_their_owner(tailor: Tailor, services: Services) -> None:
@@ -99,7 +103,7 @@ def test_exports_what_is_held_about_a_person_to_a_private_file(
     content = json.loads(path.read_text())
     assert [document["document_id"] for document in content["documents"]] == DOCUMENTS
     assert content["documents"][0]["findings"] == {"PERSON": 2} and content["datasets"] == ["da" * 32]
-    assert [adapter["specialist"] for adapter in content["adapters"]] == ["reports"]
+    assert [adapter["adapter_digest"][:2] for adapter in content["adapters"]] == ["ad", "ae", "af"]
     assert "Jenkins" not in shown.out + shown.err + path.read_text() and services.subjects.subjects == ["Sarah Jenkins"]
 
 

@@ -68,7 +68,8 @@ class ReplayServiceServicer:
 
     def StartReplay(self, request, context):
         """StartReplay begins to send every document that passed under another policy or other detectors than those in force through the barrier again.
-        It returns at once. Idempotent by `request_id`. FAILED_PRECONDITION (REPLAY_RUNNING) while another replay runs.
+        It returns at once, or once the policy of `barrier_digest` has reached ingestion. Idempotent by `request_id`. FAILED_PRECONDITION
+        (REPLAY_RUNNING) while another replay runs. UNAVAILABLE (NOT_CAUGHT_UP) if another policy is in force, or none has reached ingestion yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,8 @@ class ReplayServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ReplayServiceAsyncStub: ...
     StartReplay: _grpc.UnaryUnaryMultiCallable[_replay_pb2.StartReplayRequest, _replay_pb2.StartReplayResponse]
     """StartReplay begins to send every document that passed under another policy or other detectors than those in force through the barrier again.
-    It returns at once. Idempotent by `request_id`. FAILED_PRECONDITION (REPLAY_RUNNING) while another replay runs.
+    It returns at once, or once the policy of `barrier_digest` has reached ingestion. Idempotent by `request_id`. FAILED_PRECONDITION
+    (REPLAY_RUNNING) while another replay runs. UNAVAILABLE (NOT_CAUGHT_UP) if another policy is in force, or none has reached ingestion yet.
     """
     GetReplay: _grpc.UnaryUnaryMultiCallable[_replay_pb2.GetReplayRequest, _replay_pb2.GetReplayResponse]
     """GetReplay returns a replay with its progress. NOT_FOUND (UNKNOWN_REPLAY)."""
@@ -53,7 +54,8 @@ class ReplayServiceAsyncStub(ReplayServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartReplay: _aio.UnaryUnaryMultiCallable[_replay_pb2.StartReplayRequest, _replay_pb2.StartReplayResponse]  # type: ignore[assignment]
     """StartReplay begins to send every document that passed under another policy or other detectors than those in force through the barrier again.
-    It returns at once. Idempotent by `request_id`. FAILED_PRECONDITION (REPLAY_RUNNING) while another replay runs.
+    It returns at once, or once the policy of `barrier_digest` has reached ingestion. Idempotent by `request_id`. FAILED_PRECONDITION
+    (REPLAY_RUNNING) while another replay runs. UNAVAILABLE (NOT_CAUGHT_UP) if another policy is in force, or none has reached ingestion yet.
     """
     GetReplay: _aio.UnaryUnaryMultiCallable[_replay_pb2.GetReplayRequest, _replay_pb2.GetReplayResponse]  # type: ignore[assignment]
     """GetReplay returns a replay with its progress. NOT_FOUND (UNKNOWN_REPLAY)."""
@@ -74,7 +76,8 @@ class ReplayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_replay_pb2.StartReplayResponse, _abc.Awaitable[_replay_pb2.StartReplayResponse]]:
         """StartReplay begins to send every document that passed under another policy or other detectors than those in force through the barrier again.
-        It returns at once. Idempotent by `request_id`. FAILED_PRECONDITION (REPLAY_RUNNING) while another replay runs.
+        It returns at once, or once the policy of `barrier_digest` has reached ingestion. Idempotent by `request_id`. FAILED_PRECONDITION
+        (REPLAY_RUNNING) while another replay runs. UNAVAILABLE (NOT_CAUGHT_UP) if another policy is in force, or none has reached ingestion yet.
         """
 
     @_abc_1.abstractmethod

@@ -8,8 +8,9 @@ down_revision = "0018"
 
 
 def upgrade() -> None:
-    """Add the columns and the tables."""
-    op.add_column("documents", sa.Column("barrier", sa.String(64), nullable=False, server_default=""))
+    """Add the columns and the tables. What is there passed under a policy and detectors that nobody recorded."""
+    op.add_column("documents", sa.Column("barrier", sa.String(64), nullable=False, server_default="unknown"))
+    op.alter_column("documents", "barrier", server_default="")
     op.add_column("documents", sa.Column("reference", sa.LargeBinary, nullable=False, server_default=""))
     op.create_table(
         "replays",
