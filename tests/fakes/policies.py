@@ -129,7 +129,11 @@ class FakeLineage(lineage_pb2_grpc.LineageServiceServicer):
         adapters = [("ad", True)] * first + [("ae", False)] * first + [("af", False)] * second
         learners = [
             lineage_pb2.Learner(
-                adapter_digest=digits * 32, specialist="reports", dataset_digest="da" * 32, serving=True, tainted=tainted
+                adapter_digest=digits * 32,
+                specialist="reports",
+                dataset_digest="da" * 32,
+                serving=True,
+                tainted=tainted,
             )
             for digits, tainted in adapters
         ]

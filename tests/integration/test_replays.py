@@ -19,8 +19,8 @@ from services.ingestion.adapters.tables import OUTBOX
 from services.ingestion.bootstrap import MIGRATIONS
 from services.ingestion.domain import Acceptance, File, Outcome, Rejection, RejectionReason
 from services.ingestion.handlers import Intake, ingest
-from services.ingestion.replay_rpc import ReplayServicer
 from services.ingestion.replay_domain import Replay, ReplayOutcome, ReplayState
+from services.ingestion.replay_rpc import ReplayServicer
 from services.ingestion.replays import ReplayRunner, replay_document
 from services.ingestion.schema import SUBMITTED
 from services.ingestion.wire import INGESTED, to_receipt, to_submission

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     DateTime,
     Engine,
     Identity,
@@ -18,8 +19,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     delete,
     func,
+    literal_column,
     select,
     text,
 )
@@ -52,6 +55,9 @@ AUDIT = Table(
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
+
+# The corpus text of a version that passed; has an index.
+TEXT_URI: ColumnElement[str] = literal_column("(outcome::jsonb #>> '{text,uri}')", String)
 
 # Both read the newest version of every document that passed.
 COUNT_FINDINGS = text("""
@@ -135,8 +141,8 @@ class SqlLedger(Ledger):
         with transaction(self._engine) as connection:
             old = map(_load, connection.scalars(select(PROCESSED.c.outcome).where(is_old)).all())
             refs = {outcome.text for outcome in old if isinstance(outcome, Passed)}
-            others = {ref: select(func.count()).where(~is_old, PROCESSED.c.outcome.contains(ref.uri)) for ref in refs}
-            return [ref for ref, query in others.items() if not connection.scalar(query)]
+            others = select(func.count()).select_from(PROCESSED).where(~is_old, bindparam("uri") == TEXT_URI)
+            return [ref for ref in refs if not connection.scalar(others, {"uri": ref.uri})]
 
     def forget(self, document_id: str, before: int | None = None) -> int:
         query = delete(PROCESSED).where(PROCESSED.c.document_id == document_id)

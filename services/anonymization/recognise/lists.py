@@ -7,7 +7,7 @@ import csv
 import io
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,27 @@ class Name:
         return all(is_space(gap) or gap.strip() == sign for gap, sign in zip(gaps, self.signs, strict=True))
 
 
+class NameIndex:
+    """Names by their words, so that a text is searched in the same time however many names begin with "The"."""
+
+    def __init__(self, names: Iterable[Name]) -> None:
+        self._by_words: dict[tuple[str, ...], list[Name]] = {}
+        lengths: dict[str, set[int]] = {}
+        # An allowed name wins over a denied one.
+        for name in sorted(names, key=lambda name: name.entity_type):
+            self._by_words.setdefault(name.words, []).append(name)
+            lengths.setdefault(name.words[0], set()).add(len(name.words))
+        self._lengths = {word: sorted(counts, reverse=True) for word, counts in lengths.items()}
+
+    def find(self, tokens: Sequence[Token], folded: Sequence[str], place: int) -> Name | None:
+        """The longest name that stands at a place of a text."""
+        for length in self._lengths.get(folded[place], ()):
+            for name in self._by_words.get(tuple(folded[place : place + length]), ()):
+                if name.matches(tokens, folded, place):
+                    return name
+        return None
+
+
 @dataclass(frozen=True)
 class FileState:
     """The last content of a file that could be read, and the file's time and size then."""
@@ -64,7 +85,7 @@ class TermLists:
         self._clock = clock
         self._lock = threading.Lock()
         self._states: dict[str, FileState] = {}
-        self._by_word: Mapping[str, tuple[Name, ...]] = {}
+        self._names = NameIndex(())
         self._looked = clock()
         problems = dict(filter(None, map(self._load, self._files)))
         if problems:
@@ -81,13 +102,13 @@ class TermLists:
         if not self._files:
             return [], []
         self._look()
-        by_word, tokens = self._by_word, tokenise(text)
+        index, tokens = self._names, tokenise(text)
         folded = [fold(token.text) for token in tokens]
         denied: list[Finding] = []
         allowed: list[tuple[int, int]] = []
         place = 0
         while place < len(tokens):
-            name = next((name for name in by_word.get(folded[place], ()) if name.matches(tokens, folded, place)), None)
+            name = index.find(tokens, folded, place)
             if name is not None:
                 start, end = tokens[place].start, tokens[place + len(name.words) - 1].bare_end
                 if name.entity_type == ALLOWED:
@@ -138,15 +159,7 @@ class TermLists:
         return None
 
     def _index(self) -> None:
-        by_word: dict[str, list[Name]] = {}
-        for state in self._states.values():
-            for name in state.names:
-                by_word.setdefault(name.words[0], []).append(name)
-        # The longest first; an allowed name wins over a denied one of the same length.
-        self._by_word = {
-            word: tuple(sorted(names, key=lambda name: (-len(name.words), name.entity_type)))
-            for word, names in by_word.items()
-        }
+        self._names = NameIndex(name for state in self._states.values() for name in state.names)
 
 
 def _files(policy: Policy) -> Iterator[tuple[str, tuple[str, str]]]:

@@ -63,12 +63,13 @@ class Term:
 class SpecialWords:
     """One language's lists. `things` are words that make the term before them a thing and no statement about a person.
 
-    `stops` are words that end the statement after an opener.
+    `stops` are words that end the statement after an opener. `also_names` are terms that are people's names as well.
     """
 
     cues: frozenset[str]
     things: frozenset[str]
     stops: frozenset[str]
+    also_names: frozenset[str]
     terms: Mapping[str, tuple[Term, ...]]
     labels: Mapping[str, tuple[str, ...]]
 
@@ -91,8 +92,8 @@ class SpecialWords:
         cues = content["person"]
         # The longest term first, so that "type 2 diabetes" is not found as "diabetes".
         ordered = {key: tuple(sorted(found, key=lambda term: -len(term.words))) for key, found in terms.items()}
-        persons, things, stops = (frozenset(map(fold, cues.get(name, ()))) for name in ("cues", "things", "stops"))
-        return cls(persons, things, stops, ordered, labels)
+        sets = (frozenset(map(fold, cues.get(name, ()))) for name in ("cues", "things", "stops", "also_names"))
+        return cls(*sets, ordered, labels)
 
     @cached_property
     def label_forms(self) -> Mapping[str, re.Pattern[str]]:
@@ -102,6 +103,19 @@ class SpecialWords:
             for kind, labels in self.labels.items()
             if labels
         }
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A text and its words."""
+
+    text: str
+    tokens: Sequence[Token]
+
+    @cached_property
+    def folded(self) -> Sequence[str]:
+        """The words, folded."""
+        return [fold(token.text) for token in self.tokens]
 
 
 class SpecialCategoryRecogniser:
@@ -124,44 +138,47 @@ class SpecialCategoryRecogniser:
                     yield Finding(start, start + len(value), kind, LABEL_SCORE)
 
     def _find(self, words: SpecialWords, text: str) -> Iterator[Finding]:
-        tokens = tokenise(text)
-        folded = [fold(token.text) for token in tokens]
-        place = 0
+        paragraph = Paragraph(text, tokenise(text))
+        tokens, place = paragraph.tokens, 0
         while place < len(tokens):
-            term = _longest_term(words, folded, place)
+            term = _longest_term(words, paragraph.folded, place)
             end = place + len(term.words) if term else place + 1
             start = place
             if term and term.kind == "openers":
                 start, end = end, _end_of_statement(words, tokens, end)
-            if term and self._is_statement(words, text, term, start, end):
+            if term and self._is_statement(words, paragraph, term, start, end):
                 yield Finding(tokens[start].start, tokens[end - 1].bare_end, term.entity_type, SCORE)
             place = max(end, place + 1)
 
-    def _is_statement(self, words: SpecialWords, text: str, term: Term, start: int, end: int) -> bool:
+    def _is_statement(self, words: SpecialWords, paragraph: Paragraph, term: Term, start: int, end: int) -> bool:
         """True if the words from start to end say something about a person."""
-        tokens = tokenise(text)
-        is_phrase = start < end and _is_phrase(tokens[start:end]) and not self._is_part_of_name(tokens, start, end)
-        return is_phrase and (term.kind == "certain" or self._is_about_person(words, text, start, end))
+        tokens = paragraph.tokens
+        is_phrase = (
+            start < end and _is_phrase(tokens[start:end]) and not self._is_part_of_name(words, tokens, start, end)
+        )
+        return is_phrase and (term.kind == "certain" or self._is_about_person(words, paragraph, start, end))
 
-    def _is_about_person(self, words: SpecialWords, text: str, start: int, end: int) -> bool:
+    def _is_about_person(self, words: SpecialWords, paragraph: Paragraph, start: int, end: int) -> bool:
         """True if the sentence of the words from start to end is about a person, and the word after them makes it no thing."""
-        tokens = tokenise(text)
-        if end < len(tokens) and is_space(tokens[end].gap) and fold(tokens[end].text) in words.things:
+        tokens, folded = paragraph.tokens, paragraph.folded
+        if end < len(tokens) and is_space(tokens[end].gap) and folded[end] in words.things:
             return False
         near = (*range(max(0, start - WORDS_BEFORE), start), *range(end, min(len(tokens), end + WORDS_AFTER)))
         return any(
-            (fold(tokens[index].text) in words.cues or self._is_name(tokens[index]))
-            and not _has_sentence_end(text, tokens[index], tokens[start])
+            (folded[index] in words.cues or self._is_name(tokens[index]))
+            and not _has_sentence_end(paragraph.text, tokens[index], tokens[start])
             for index in near
         )
 
-    def _is_part_of_name(self, tokens: Sequence[Token], start: int, end: int) -> bool:
+    def _is_part_of_name(self, words: SpecialWords, tokens: Sequence[Token], start: int, end: int) -> bool:
         """True for the "Christian" of Christian Berger and the "Jain" of Ravi Jain."""
         if end - start > 1 or not tokens[start].is_capitalised:
             return False
         is_first = end < len(tokens) and is_space(tokens[end].gap) and tokens[end].is_capitalised
-        is_last = start > 0 and is_space(tokens[start].gap) and self._is_name(tokens[start - 1])
-        return is_last or (is_first and self._is_name(tokens[start]))
+        is_last = start > 0 and is_space(tokens[start].gap) and tokens[start - 1].is_capitalised
+        if fold(tokens[start].text) in words.also_names:
+            return is_first or is_last
+        return (is_last and self._is_name(tokens[start - 1])) or (is_first and self._is_name(tokens[start]))
 
     def _is_name(self, token: Token) -> bool:
         return token.is_capitalised and self._is_given_name(token.bare)

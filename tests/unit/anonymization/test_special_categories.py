@@ -45,6 +45,7 @@ def test_finds_statements_about_a_person(text: str, found: list[tuple[str, str]]
         "Cancer is treated in three wards.",
         "The fingerprint of the key is printed below.",
         "Christian Berger signed, and Ravi Jain agreed with him.",
+        "Thanks to Anna, Christian Clauss and Arpit Jain for their work on it.",
         "Religion: none",
         "The union of both sets is empty.",
         "The alarm was disabled by the manager.",

@@ -66,7 +66,9 @@ def test_waits_for_a_replay_and_says_which_adapters_learned(tailor: Tailor, serv
     assert services.replays.started[0].all_documents and shown["outcomes"] == {"KEPT": 1, "NEEDS_OWNER": 1}
     assert services.replays.started[0].barrier_digest == "ba" * 32
     assert services.lineage.asked == [DOCUMENTS[:1], DOCUMENTS[1:]]
-    assert [adapter["adapter_digest"][:2] for adapter in shown["adapters"]] == ["ad"] and shown["adapters"][0]["tainted"]
+    assert [adapter["adapter_digest"][:2] for adapter in shown["adapters"]] == ["ad"] and shown["adapters"][0][
+        "tainted"
+    ]
     assert [adapter["adapter_digest"][:2] for adapter in shown["unchecked_adapters"]] == ["af"]
 
 

@@ -88,7 +88,9 @@ class MemoryHoldings(Holdings):
             (digest, stored.file.ref.key)
             for (name, digest), files in self.repository.files.items()
             for stored in files
-            if name == specialist and stored.is_sources and (segments is None or stored.segment in {*segments, ALL_SEGMENTS})
+            if name == specialist
+            and stored.is_sources
+            and (segments is None or stored.segment in {*segments, ALL_SEGMENTS})
         ]
 
     def unshared_files(self, digests: Sequence[str]) -> list[str]:
@@ -206,9 +208,7 @@ def supersede(app: FakeSynthetic, repository: MemoryRepository, *versions: tuple
     return confirmed
 
 
-def make_superseder(
-    app: FakeSynthetic, holdings: MemoryHoldings, confirmed: dict[str, Forgotten]
-) -> DatasetSuperseder:
+def make_superseder(app: FakeSynthetic, holdings: MemoryHoldings, confirmed: dict[str, Forgotten]) -> DatasetSuperseder:
     def confirm(erased: Erased, forgotten: Forgotten) -> None:
         confirmed[erased.document_id] = forgotten
 

@@ -1,4 +1,4 @@
-"""The policies that are and were in force."""
+"""The policies that are and were in force, and which versions share a corpus text."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0172"
 
 
 def upgrade() -> None:
-    """Create the table."""
+    """Create the table and the index."""
     op.create_table(
         "policies",
         sa.Column("generation", sa.BigInteger, sa.Identity(), primary_key=True),
@@ -20,3 +20,4 @@ def upgrade() -> None:
         sa.Column("ciphertext", sa.LargeBinary, nullable=False),
         sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
     )
+    op.create_index("ix_processed_text", "processed", [sa.text("((outcome::jsonb #>> '{text,uri}'))")])
