@@ -47,6 +47,28 @@ def test_every_named_policy_is_valid_and_decides_every_type(name: str) -> None:
     assert re.search(r"\d{3}", (NAMED / f"{name}.toml").read_text(encoding="utf-8")) if name != "default" else True
 
 
+def test_each_provision_of_a_law_stands_beside_what_follows_from_it() -> None:
+    hipaa, article_9, ccpa = (
+        (NAMED / f"{name}.toml").read_text(encoding="utf-8") for name in ("hipaa-safe-harbor", "gdpr-article-9", "ccpa")
+    )
+    assert {letter for letter in "ABCDEFGHIJKLMNOPQR" if f"({letter})" in hipaa} == set("ABCDEFGHIJKLMNOPQR")
+    for words in (
+        "racial or ethnic origin",
+        "political opinions",
+        "religious or philosophical beliefs",
+        "trade union membership",
+        "genetic data",
+        "biometric data",
+        "data concerning health",
+        "sex life or sexual orientation",
+        "criminal convictions and offences",
+    ):
+        assert words in article_9
+    assert {part for part in "ABCDEFGI" if f"(v)(1)({part})" in ccpa} == set("ABCEFGI") and "(ae)(2)" in ccpa
+    for text in (hipaa, article_9, ccpa):
+        assert "https://" in text
+
+
 def test_special_categories_are_masked_by_default() -> None:
     assert {load_policy().action(kind) for kind in SPECIAL_CATEGORIES} == {Action.MASK}
 
