@@ -75,9 +75,17 @@ class House:
         return b"\n".join(self.objects("corpus").values()).decode()
 
     def kill(self, service: str) -> None:
-        process = self.stack.snapshot().components[service].process
-        assert process is not None
-        os.kill(process.pid, signal.SIGKILL)
+        """Kill a service and wait until another process of it is ready."""
+        killed = self.stack.snapshot().components[service].process
+        assert killed is not None
+        os.kill(killed.pid, signal.SIGKILL)
+
+        def is_back() -> bool:
+            component = self.stack.snapshot().components[service]
+            process = component.process
+            return component.state == "ready" and process is not None and process.pid != killed.pid
+
+        wait_until(is_back, SECONDS, f"{service} after kill -9")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +106,6 @@ def test_a_stricter_policy_reaches_what_passed_though_ingestion_is_killed(house:
     applied = house.run("policy", "apply", str(policy), "--replay")
     assert applied["changed"] and applied["outdated_documents"] == DOCUMENTS
     house.kill("ingestion")
-    house.stack.wait_ready(SECONDS)
 
     def done() -> bool:
         (replay,) = house.run("policy", "replays")["replays"]

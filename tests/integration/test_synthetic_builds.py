@@ -23,6 +23,7 @@ from services.synthetic.building.workers import start_workers
 from services.synthetic.domain import BuildPolicy, Dataset
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.near_duplicates import preparer as preparer_module
+from services.synthetic.superseding import DatasetSuperseder
 from services.synthetic.views import RowFilter, RowPosition
 from tailor.dataset_quiz import read_quiz
 from tailor.datasets import Figures, LeftOutCount
@@ -259,6 +260,30 @@ def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_file
     assert len(segments - listed) == 2, "The segment's 13-grams belong to no dataset."
     assert stored == listed | segments | {f"{new.digest}/manifest.json"}
     assert not any(eraser.forget(Erased(erased, "ers_1")).counts.values())
+
+
+def test_versions_that_a_replay_superseded_leave_their_datasets_together(engine: Engine) -> None:
+    world, confirmed = World(engine), dict[str, tuple[str, ...]]()
+    world.fill(count=40)
+    old = handlers.build_dataset(world.app, "reports", "").dataset
+    replayed, late = [f"doc_{number:032d}" for number in (3, 7)], f"doc_{11:032d}"
+    for number in (3, 7):
+        masked = put_document(world.store, number, text=distinct(number + 500))
+        handlers.on_document(world.app, replace(masked, sequence=2, digest=f"replayed-{number}"))
+    eraser = DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0)
+    superseder = DatasetSuperseder(eraser, lambda erased, said: confirmed.update({erased.document_id: said.datasets}))
+    assert not superseder.replace_if_due()
+    for document_id in (*replayed, late, late):
+        superseder.remember(Erased(document_id, "ers_1", sequence=2))
+    assert not superseder.replace_if_due() and count_of(engine, "superseded") == 3
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE superseded SET kept_at = kept_at - interval '1 minute'"))
+    assert superseder.replace_if_due() and confirmed == dict.fromkeys([*replayed, late], (old.digest,))
+    (new,) = SqlHoldings(engine).datasets("reports")
+    assert {*replayed} <= world.documents(new.digest) and late not in world.documents(new.digest)
+    assert len(world.published()) == 2 and count_of(engine, "superseded") == 0
+    assert not world.store.exists("datasets", f"{old.digest}/manifest.json")
+    assert SqlHoldings(engine).held_versions([late, *replayed]).keys() == {*replayed}
 
 
 def kill_when(process: Any, is_time: Callable[[], bool]) -> None:
