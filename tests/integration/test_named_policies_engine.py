@@ -11,7 +11,7 @@ from tests.unit.anonymization.fakes import MemoryVault
 
 pytestmark = pytest.mark.integration
 
-# The identifiers of 45 CFR 164.514(b)(2)(i) with a text that has each; (Q), photographs, is no text.
+# The identifiers of 45 CFR 164.514(b)(2)(i) with a text that has each; (Q) names photographs, which are not text.
 IDENTIFIERS = {
     "A names": ("Patient Sarah Jenkins was seen by Dr Ngozi Okafor.", ("Jenkins", "Okafor")),
     "B geography": ("She lives at 12 Oak Street, Dallas, TX 75201.", ("Oak Street", "Dallas", "75201")),
@@ -46,7 +46,7 @@ STATEMENTS = {
     "genetic data": ("Her BRCA1 mutation is known.", "BRCA1"),
     "biometric data": ("We took his fingerprints at the gate.", "fingerprints"),
     "health": ("The employee was diagnosed with multiple sclerosis.", "sclerosis"),
-    "sexual orientation": ("Tom told us that he is openly gay.", "gay"),
+    "sexual orientation": ("Tom said that he is openly gay.", "gay"),
     "criminal record": ("He pleaded guilty in 2019.", "pleaded guilty"),
 }
 
