@@ -3,7 +3,7 @@
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.anonymization.domain import Action, Anonymized, Change, DocumentOutcome, Ingested, Passed
+from services.anonymization.domain import UNREADABLE, Action, Anonymized, Change, DocumentOutcome, Ingested, Passed
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
@@ -68,6 +68,8 @@ def to_event(outcome: DocumentOutcome) -> tuple[str, Message]:
             supersede_id=ingested.supersede_id,
             detectors_digest=outcome.detectors_digest,
         )
+    # A text that could not be read says nothing about the earlier version, which stays.
+    is_refused = bool(ingested.supersede_id) and outcome.reason != UNREADABLE
     return REJECTED, documents_pb2.DocumentRejected(
         document_id=ingested.document_id,
         submission_id=ingested.submission_id,
@@ -77,6 +79,8 @@ def to_event(outcome: DocumentOutcome) -> tuple[str, Message]:
         labels=from_labels(ingested.labels),
         format=ingested.format,
         create_time=moment,
+        supersede_id=ingested.supersede_id if is_refused else "",
+        version=common_pb2.Version(sequence=ingested.sequence, digest=ingested.digest) if is_refused else None,
     )
 
 

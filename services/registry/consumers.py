@@ -59,7 +59,8 @@ class Consumers:
         facts.record_document_state(self._begin, state, self._awaits)
 
     def document_rejected(self, event: Event) -> None:
-        facts.record_document_state(self._begin, wire.rejected_state(decode(event, documents_pb2.DocumentRejected)))
+        state = wire.rejected_state(decode(event, documents_pb2.DocumentRejected))
+        facts.record_document_state(self._begin, state, self._awaits)
 
     def document_forgotten(self, event: Event) -> None:
         answer = wire.to_answer(decode(event, documents_pb2.DocumentForgotten))

@@ -76,6 +76,10 @@ class CatalogueFacts(Protocol):
         """The newest version of a document in the catalogue."""
         ...
 
+    def drop_document(self, document_id: str) -> None:
+        """Remove a document from the catalogue. The states of its submissions stay."""
+        ...
+
     def save_document_state(self, state: DocumentState) -> None:
         """Store a submission's state. `ingested` never replaces a later state."""
         ...

@@ -421,6 +421,9 @@ def rejected_state(message: documents_pb2.DocumentRejected) -> DocumentState:
         reason=enum_name(documents_pb2.RejectionReason, message.reason, "REJECTION_REASON_"),
         format=message.format,
         stage=enum_name(documents_pb2.Stage, message.stage, "STAGE_").lower(),
+        sequence=message.version.sequence,
+        digest=message.version.digest,
+        supersede_id=message.supersede_id,
     )
 
 

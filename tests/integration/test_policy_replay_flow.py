@@ -6,7 +6,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,17 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 SERVICES = ("ingestion", "anonymization", "synthetic", "registry")
 NOT_STARTED = ["evaluation", "inference", "training"]
 DOCUMENTS = 12
-STRICT = 'extends = "default"\n[types]\nCONTRACT = "mask"\n[codes]\nCONTRACT = [\'\\bK-\\d{4}\\b\']\n'
+SETTINGS = """
+[ingestion]
+keep_text_days = 5
+replay_documents_per_minute = 120
+[anonymization]
+policy_file = "policy.toml"
+lists_dir = "lists"
+"""
+FIRST = 'extends = "default"\n[deny]\nCLIENT = [{ file = "clients.txt" }]\n'
+STRICT = FIRST + "[types]\nCONTRACT = 'mask'\n[codes]\nCONTRACT = ['\\bK-\\d{4}\\b']\n"
+MEMO = "# Memo {0}\n\nNgozi Okafor signed contract K-70{0:02} in March, and the quiet lantern pays."
 SECONDS = 240
 
 
@@ -35,9 +45,11 @@ class House:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        (root / "settings.toml").write_text(
-            "[ingestion]\nkeep_text_days = 5\nreplay_documents_per_minute = 120\n", encoding="utf-8"
-        )
+        (root / "settings.toml").write_text(SETTINGS, encoding="utf-8")
+        (root / "policy.toml").write_text(FIRST, encoding="utf-8")
+        (root / "lists").mkdir()
+        self.clients = root / "lists" / "clients.txt"
+        self.clients.write_text("quiet lantern\n", encoding="utf-8")
         self.stack = stack.up(root, only=(*STORES, *SERVICES))
         snapshot = self.stack.wait_ready(SECONDS)
         plan = Plan(Layout(root), snapshot.ports, secrets.ensure(Layout(root)))
@@ -50,12 +62,11 @@ class House:
         assert result.exit_code == 0, result.stderr
         return json.loads(result.stdout)
 
-    def publish(self, count: int) -> None:
+    def publish(self, texts: Mapping[str, str]) -> None:
         producer: Any = kafka.KafkaProducer(bootstrap_servers=self.broker)
-        for number in range(count):
-            text = f"# Memo {number}\n\nNgozi Okafor signed contract K-{7000 + number} for the plant in March."
-            headers = [("document-id", f"memo-{number}".encode()), ("file-name", b"memo.md")]
-            producer.send("document.submitted.v1", key=b"memo", value=text.encode(), headers=headers)
+        for name, text in texts.items():
+            headers = [("document-id", name.encode()), ("file-name", b"memo.md")]
+            producer.send("document.submitted.v1", key=name.encode(), value=text.encode(), headers=headers)
         producer.flush()
         producer.close()
 
@@ -100,8 +111,10 @@ def house() -> Iterator[House]:
 
 
 def test_a_stricter_policy_reaches_what_passed_though_ingestion_is_killed(house: House, tmp_path: Path) -> None:
-    house.publish(DOCUMENTS)
+    house.publish({f"memo-{number}": MEMO.format(number) for number in range(DOCUMENTS)})
     wait_until(lambda: house.corpus().count("K-70") == DOCUMENTS, SECONDS, "the documents to pass")
+    assert house.run("policy", "list")["policies"][0]["installed_by"] == "settings"
+    assert "quiet lantern" not in house.corpus()
     policy = tmp_path / "strict.toml"
     policy.write_text(STRICT, encoding="utf-8")
     applied = house.run("policy", "apply", str(policy), "--replay")
@@ -134,3 +147,30 @@ def test_what_is_held_about_a_person_is_exported(house: House, tmp_path: Path) -
     held = json.loads(path.read_text(encoding="utf-8"))
     assert len(held["documents"]) == DOCUMENTS and held["adapters"] == []
     assert held["documents"][0]["findings"]["CONTRACT"] == 1
+
+
+def test_a_list_of_names_is_read_again_while_the_service_runs(house: House) -> None:
+    house.publish({"note-1": "# Note\n\nThe amber walrus and the tin harbour wait for the first delivery."})
+    wait_until(lambda: "amber walrus" in house.corpus(), SECONDS, "the first note to pass")
+    house.clients.write_text("quiet lantern\ntin harbour\n", encoding="utf-8")
+    time.sleep(2)
+    house.publish({"note-2": "# Note\n\nThe grey walrus and the tin harbour wait for the second delivery."})
+    wait_until(lambda: "grey walrus" in house.corpus(), SECONDS, "the second note to pass")
+    assert house.corpus().count("tin harbour") == 1
+    assert house.run("policy", "replay", "--all", "--wait")["outcomes"] == {"KEPT": DOCUMENTS + 2}
+    wait_until(lambda: "tin harbour" not in house.corpus(), SECONDS, "the new name to leave what passed")
+
+
+def test_the_record_and_the_differences_come_from_the_running_services(house: House, tmp_path: Path) -> None:
+    path = tmp_path / "record.md"
+    house.run("policy", "record", "--out", str(path))
+    record = path.read_text(encoding="utf-8")
+    assert "| CONTRACT | mask |" in record and "| HEALTH | mask |" in record and "| document.ingested.v1 |" in record
+    assert house.run("policy", "check", "hipaa-safe-harbor")["list_files"] == []
+    assert house.run("policy", "check")["list_files"] == ["clients.txt"]
+    memo = tmp_path / "memo.md"
+    memo.write_text("She was diagnosed with epilepsy. See contract K-7001.", encoding="utf-8")
+    answer = house.run("policy", "diff", "hipaa-safe-harbor", "--text", str(memo))
+    assert "[HEALTH]" in answer["text_before"]["text"] and "epilepsy" in answer["text_after"]["text"]
+    contracts = [item for item in answer["differences"] if item["entity_type"] == "HEALTH"]
+    assert contracts and contracts[0]["before"] == "mask" and contracts[0]["after"] == "keep"

@@ -319,3 +319,23 @@ def test_a_replay_that_changes_nothing_supersedes_nothing(world: World) -> None:
     world.receive("document.anonymized.v1", anonymized(DOCUMENTS[0], 1, "aa"))
     world.receive("document.anonymized.v1", anonymized(DOCUMENTS[0], 2, "aa", "ers_" + "7" * 32))
     assert world.published("document.erased.v1") == []
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_replayed_text_that_the_barrier_refuses_leaves_catalogue_and_datasets(
+    world: World, *, is_refused: bool
+) -> None:
+    document_id, erasure_id = DOCUMENTS[0], "ers_" + "8" * 32
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.receive("document.anonymized.v1", anonymized(document_id, 1, "aa"))
+    world.train("ad1", "ds1", [document_id])
+    rejected = documents_pb2.DocumentRejected(document_id=document_id, submission_id="sub_2")
+    if is_refused:
+        rejected.supersede_id = erasure_id
+        rejected.version.sequence = 2
+    world.receive("document.rejected.v1", rejected)
+    with world.begin() as tx:
+        assert (tx.facts.find_document(document_id) is None) == is_refused
+    events = world.published("document.erased.v1")
+    assert [(event.superseded_by.sequence, [*event.dataset_digests]) for event in events] == [(2, ["ds1"])] * is_refused
+    assert [learner.tainted for learner in erasures.list_learners(world.begin, [document_id])[1]] == [is_refused]

@@ -134,6 +134,10 @@ class SqlFacts(CatalogueFacts):
         payload = self._connection.scalar(query)
         return None if payload is None else wire.anonymized_state(documents_pb2.DocumentAnonymized.FromString(payload))
 
+    def drop_document(self, document_id: str) -> None:
+        table = tables.documents
+        self._connection.execute(delete(table).where(table.c.document_id == document_id))
+
     def save_document_state(self, state: DocumentState) -> None:
         if state.state == "anonymized":
             self._save_document(state)

@@ -41,7 +41,7 @@ def record_document_state(begin: Begin, state: DocumentState, awaits: Collection
     """Store a submission's state. A late one of an erased document counts as erased and stores no content.
 
     If a replay made the version and changed the text, what was derived from the earlier version is superseded; `awaits` names the
-    services that must answer.
+    services that must answer. If the barrier refused it, the document leaves the catalogue too.
     """
     with begin() as tx:
         if state.supersede_id:
@@ -53,6 +53,8 @@ def record_document_state(begin: Begin, state: DocumentState, awaits: Collection
         tx.facts.save_document_state(state)
         if known is not None and known.sequence < state.sequence and known.text_sha256 != state.text_sha256:
             _supersede(tx, state, awaits)
+            if state.state == "rejected":
+                tx.facts.drop_document(state.document_id)
 
 
 def _supersede(tx: Transaction, state: DocumentState, awaits: Collection[str]) -> None:

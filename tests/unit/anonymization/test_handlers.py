@@ -229,6 +229,16 @@ def test_the_same_outcome_gives_the_same_bytes() -> None:
     assert first == second
 
 
+@pytest.mark.parametrize(("reason", "sequence"), [("TIMEOUT", INGESTED.sequence), ("UNREADABLE", 0)])
+def test_a_replayed_text_that_the_barrier_refuses_names_the_version_and_its_erasure(reason: str, sequence: int) -> None:
+    replayed = replace(INGESTED, supersede_id="ers_1")
+    _, message = to_event(Unreadable(replayed, "hint", 1, reason))
+    assert isinstance(message, documents_pb2.DocumentRejected)
+    assert (message.supersede_id, message.version.sequence) == ("ers_1" if sequence else "", sequence)
+    _, plain = to_event(Unreadable(INGESTED, "hint", 1, reason))
+    assert isinstance(plain, documents_pb2.DocumentRejected) and not plain.HasField("version")
+
+
 def test_a_typed_text_has_a_length_limit() -> None:
     assert anonymize_text(OneNameAnonymizer(), "Okafor").texts == ("Ward",)
     with pytest.raises(InvalidArgument):

@@ -363,6 +363,8 @@ class DocumentRejected(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRED_FIELD_NUMBER: _builtins.int
+    SUPERSEDE_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """Opaque id of the document. A malformed submission gets a separate id."""
     submission_id: _builtins.str
@@ -377,6 +379,8 @@ class DocumentRejected(_message.Message):
     """For a duplicate: the document that has the same text."""
     format: _builtins.str
     """Format that the document was published in, if it is known."""
+    supersede_id: _builtins.str
+    """Set if the barrier refuses a text that was sent through it again: the erasure under which the earlier versions are superseded by none."""
     @_builtins.property
     def labels(self) -> _common_pb2.Labels:
         """Labels from the publisher, if they could be read."""
@@ -388,6 +392,10 @@ class DocumentRejected(_message.Message):
     @_builtins.property
     def expired(self) -> Global___ExpiredEvents:
         """For EXPIRED: the events that it stands for; the ids of document and submission are made for them."""
+
+    @_builtins.property
+    def version(self) -> _common_pb2.Version:
+        """Version that was refused; set with `supersede_id`."""
 
     def __init__(
         self,
@@ -402,10 +410,12 @@ class DocumentRejected(_message.Message):
         format: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expired: Global___ExpiredEvents | None = ...,
+        supersede_id: _builtins.str = ...,
+        version: _common_pb2.Version | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expired", b"expired", "labels", b"labels"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expired", b"expired", "labels", b"labels", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document_id", b"document_id", "duplicate_of", b"duplicate_of", "expired", b"expired", "format", b"format", "hint", b"hint", "labels", b"labels", "reason", b"reason", "stage", b"stage", "submission_id", b"submission_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document_id", b"document_id", "duplicate_of", b"duplicate_of", "expired", b"expired", "format", b"format", "hint", b"hint", "labels", b"labels", "reason", b"reason", "stage", b"stage", "submission_id", b"submission_id", "supersede_id", b"supersede_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -450,7 +460,7 @@ class DocumentErased(_message.Message):
     @_builtins.property
     def superseded_by(self) -> _common_pb2.Version:
         """Set if the document is not erased but superseded: its text passed the barrier again under a new policy. What was derived from versions before
-        this one is forgotten; the document stays.
+        this one is forgotten; the document stays, unless the barrier refused this version.
         """
 
     def __init__(
