@@ -106,7 +106,7 @@ class SpecialWords:
 
 
 @dataclass(frozen=True)
-class Paragraph:
+class ParagraphWords:
     """A text and its words."""
 
     text: str
@@ -138,7 +138,7 @@ class SpecialCategoryRecogniser:
                     yield Finding(start, start + len(value), kind, LABEL_SCORE)
 
     def _find(self, words: SpecialWords, text: str) -> Iterator[Finding]:
-        paragraph = Paragraph(text, tokenise(text))
+        paragraph = ParagraphWords(text, tokenise(text))
         tokens, place = paragraph.tokens, 0
         while place < len(tokens):
             term = _longest_term(words, paragraph.folded, place)
@@ -150,7 +150,7 @@ class SpecialCategoryRecogniser:
                 yield Finding(tokens[start].start, tokens[end - 1].bare_end, term.entity_type, SCORE)
             place = max(end, place + 1)
 
-    def _is_statement(self, words: SpecialWords, paragraph: Paragraph, term: Term, start: int, end: int) -> bool:
+    def _is_statement(self, words: SpecialWords, paragraph: ParagraphWords, term: Term, start: int, end: int) -> bool:
         """True if the words from start to end say something about a person."""
         tokens = paragraph.tokens
         is_phrase = (
@@ -158,7 +158,7 @@ class SpecialCategoryRecogniser:
         )
         return is_phrase and (term.kind == "certain" or self._is_about_person(words, paragraph, start, end))
 
-    def _is_about_person(self, words: SpecialWords, paragraph: Paragraph, start: int, end: int) -> bool:
+    def _is_about_person(self, words: SpecialWords, paragraph: ParagraphWords, start: int, end: int) -> bool:
         """True if the sentence of the words from start to end is about a person, and the word after them makes it no thing."""
         tokens, folded = paragraph.tokens, paragraph.folded
         if end < len(tokens) and is_space(tokens[end].gap) and folded[end] in words.things:
