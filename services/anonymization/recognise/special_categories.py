@@ -92,8 +92,10 @@ class SpecialWords:
         cues = content["person"]
         # The longest term first, so that "type 2 diabetes" is not found as "diabetes".
         ordered = {key: tuple(sorted(found, key=lambda term: -len(term.words))) for key, found in terms.items()}
-        sets = (frozenset(map(fold, cues.get(name, ()))) for name in ("cues", "things", "stops", "also_names"))
-        return cls(*sets, ordered, labels)
+        persons, things, stops, also_names = (
+            frozenset(map(fold, cues.get(name, ()))) for name in ("cues", "things", "stops", "also_names")
+        )
+        return cls(persons, things, stops, also_names, ordered, labels)
 
     @cached_property
     def label_forms(self) -> Mapping[str, re.Pattern[str]]:
