@@ -45,8 +45,8 @@ def export(
 ) -> None:
     """Write what is held about a person to a file: documents, counts by type, and adapters that learned.
 
-    The file has no text and no name. Every call is recorded in the audit log. Needs a key with the role data-protection. An operator
-    creates one with `tailor keys create NAME --role data-protection`.
+    The file has no text and no name. Every call is recorded in the audit log. Needs a key with the role data-protection. The
+    embedded stack's first is in `.tailor/secrets/protection.key`.
     """
     session = session_of(context)
     if out.exists():

@@ -141,7 +141,7 @@ def test_a_stricter_policy_reaches_what_passed_though_ingestion_is_killed(house:
 
 
 def test_what_is_held_about_a_person_is_exported(house: House, tmp_path: Path) -> None:
-    key = house.run("keys", "create", "dpo", "--role", "data-protection")["secret"]
+    key = Layout(house.root).protection_key_file.read_text(encoding="utf-8").strip()
     path = tmp_path / "held.json"
     house.run("subject", "export", "Ngozi Okafor", "--out", str(path), key=key)
     held = json.loads(path.read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0371"
-down_revision = "0344"
+down_revision = "0361"
 
 
 def upgrade() -> None:
