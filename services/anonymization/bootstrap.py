@@ -6,7 +6,6 @@ from pathlib import Path
 from services.anonymization import handlers
 from services.anonymization.adapters.detectors import MAKERS
 from services.anonymization.adapters.kafka import KafkaOutcomes
-from services.anonymization.adapters.language import LanguageDetector
 from services.anonymization.adapters.objects import StoredCorpus, StoredTexts
 from services.anonymization.adapters.sql import SqlAuditLog, SqlLedger
 from services.anonymization.anonymizer import TextAnonymizer
@@ -14,9 +13,10 @@ from services.anonymization.consumers import INGESTED, on_ingested
 from services.anonymization.policy.policy_file import DEFAULT, load_policy
 from services.anonymization.policy.preview import Preview
 from services.anonymization.prompts import EphemeralPromptAnonymizer
-from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.detectors.definition import DEFAULT as DEFAULT_DETECTORS
 from services.anonymization.recognise.detectors.definition import load_detectors
+from services.anonymization.recognise.languages.detection import LanguageDetector
+from services.anonymization.recognise.languages.loading import load_section_analyzer
 from services.anonymization.review_bootstrap import build_review
 from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.settings import Settings
@@ -40,7 +40,11 @@ def build(runtime: Runtime, settings: Settings) -> None:
     """Load the language model, connect to the stores, then serve and consume."""
     policy = load_policy(settings.policy_file or DEFAULT)
     detectors = load_detectors(settings.detectors_file or DEFAULT_DETECTORS)
-    analyzer = Analyzer.load(detectors, policy, settings.language, settings.phone_regions, MAKERS)
+    language_of = LanguageDetector()
+    analyzer = load_section_analyzer(
+        detectors, policy, language_of, languages=settings.languages, phone_regions=settings.phone_regions, makers=MAKERS,
+        is_held=settings.uncovered_languages == "hold",
+    )  # fmt: skip
     engine, producer = runtime.database(settings, MIGRATIONS), runtime.producer(settings)
     vault = SqlVault(engine, *settings.vault_keys)
     subjects = SubjectIndex(engine, vault, analyzer.lexicon)
@@ -59,7 +63,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     )
     store = S3Store.from_settings(settings)
     quarantine, corpus = StoredTexts(store, decode_key(settings.quarantine_key)), StoredCorpus(store)
-    ledger, publish, language_of = SqlLedger(engine), KafkaOutcomes(producer), LanguageDetector()
+    ledger, publish = SqlLedger(engine), KafkaOutcomes(producer)
     reviews = review.servicer(settings, policy, ledger, corpus, audit)
     runtime.rpc(settings, [(add_AnonymizationServiceServicer_to_server, servicer), reviews])
     forget = partial(

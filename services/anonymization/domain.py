@@ -27,6 +27,9 @@ LONGEST_PIECE = 1_000
 # Reasons of rejection, as in documents.proto.
 UNREADABLE = "UNREADABLE"
 TIMEOUT = "TIMEOUT"
+LANGUAGE_NOT_COVERED = "LANGUAGE_NOT_COVERED"
+# The language of a section that is read by rules only: no words of any language.
+NO_LANGUAGE = "xx"
 
 NO_LABELS = Labels()
 
@@ -85,11 +88,30 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A stretch [start, end) of a text in one language, as a two-letter code (ISO 639-1). With `rules_only`, no detector covers it."""
+
+    start: int
+    end: int
+    language: str
+    rules_only: bool = False
+
+    @property
+    def reader(self) -> str:
+        """The language whose detectors read the section."""
+        return NO_LANGUAGE if self.rules_only else self.language
+
+
+@dataclass(frozen=True)
 class Analysis:
-    """What the detectors found in a text, in order: overlapping findings, and the stretches on which they disagree."""
+    """What the detectors found in a text, in order: overlapping findings, and the stretches on which they disagree.
+
+    `sections` are the text's languages; empty if it was read in one language without asking.
+    """
 
     findings: tuple[Finding, ...] = ()
     disagreements: tuple[Disagreement, ...] = ()
+    sections: tuple[Section, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -257,13 +279,15 @@ class Passed:
     time_ms: int
     language: str = ""
     spans: tuple[Span, ...] = ()
+    rules_only_languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Unreadable:
     """A document that goes no further. `reason` is the name of a reason of rejection in documents.proto.
 
-    Its quarantined bytes are missing or do not verify (UNREADABLE), or finding its values took too long (TIMEOUT).
+    Its quarantined bytes are missing or do not verify (UNREADABLE), finding its values took too long (TIMEOUT), or no detector covers one
+    of its languages (LANGUAGE_NOT_COVERED).
     """
 
     ingested: Ingested
@@ -296,7 +320,7 @@ class Anonymized:
     """Anonymised texts, the number of values found by type, and the changes in each text, in order.
 
     `values` are the (type, surrogate) pairs that the texts now contain: full names and the words of names. `disagreements` are, like the
-    changes, at their places in each text as it was given.
+    changes, at their places in each text as it was given. `rules_only_languages` are those that no detector covers.
     """
 
     texts: tuple[str, ...]
@@ -305,6 +329,7 @@ class Anonymized:
     values: frozenset[tuple[str, str]] = frozenset()
     policy_digest: str = ""
     disagreements: tuple[tuple[Disagreement, ...], ...] = ()
+    rules_only_languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

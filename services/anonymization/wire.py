@@ -64,6 +64,7 @@ def to_event(outcome: DocumentOutcome) -> tuple[str, Message]:
             create_time=moment,
             language=outcome.language,
             spans=map(from_span, outcome.spans),
+            rules_only_languages=outcome.rules_only_languages,
         )
     return REJECTED, documents_pb2.DocumentRejected(
         document_id=ingested.document_id,
@@ -93,4 +94,5 @@ def from_preview(preview: Anonymized) -> anonymization_pb2.PreviewAnonymizationR
         findings=preview.findings,
         changes=map(from_change, preview.changes[0]),
         policy_digest=preview.policy_digest,
+        rules_only_languages=preview.rules_only_languages,
     )

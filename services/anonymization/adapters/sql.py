@@ -131,6 +131,7 @@ def _load(text: str) -> DocumentOutcome:
         content["time_ms"],
         content.get("language", ""),
         _load_spans(content),
+        tuple(content.get("rules_only_languages", ())),
     )
 
 

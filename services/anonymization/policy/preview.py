@@ -6,8 +6,8 @@ from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized
 from services.anonymization.policy.pattern_check import parse_checked_policy
 from services.anonymization.ports import Issuer, Previewer, ReviewedTerms
-from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.paragraphs import paragraphs
+from services.anonymization.recognise.text_analyzer import TextAnalyzer
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.vault import MAX_ATTEMPTS, SqlVault
@@ -19,7 +19,7 @@ class Preview(Previewer):
     """The dry run. Thread-safe."""
 
     def __init__(
-        self, analyzer: Analyzer, surrogates: Surrogates, vault: SqlVault, terms: ReviewedTerms = NO_TERMS
+        self, analyzer: TextAnalyzer, surrogates: Surrogates, vault: SqlVault, terms: ReviewedTerms = NO_TERMS
     ) -> None:
         self._analyzer = analyzer
         self._surrogates = surrogates

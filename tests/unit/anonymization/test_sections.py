@@ -1,0 +1,150 @@
+"""Telling the language of each section, and reading each section with the detectors of its language."""
+
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+from services.anonymization.domain import Analysis, Finding, Policy, Section
+from services.anonymization.recognise.languages.detection import LanguageDetector
+from services.anonymization.recognise.languages.section_analyzer import SectionAnalyzer
+from services.anonymization.recognise.languages.sections import SectionDetector
+from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.settings import LANGUAGES
+from tailor.errors import InvalidArgument
+
+SECTIONS = SectionDetector(LanguageDetector(), LANGUAGES)
+POLICY = Policy("digest", {})
+LETTERS = {
+    "en": "Hi Tom,\n\ncould you send the invoice?",
+    "de": "Sehr geehrter Herr Müller,\n\nanbei erhalten Sie den unterschriebenen Vertrag zurück.",
+    "fr": "Bonjour Marie,\n\nmerci pour votre retour rapide.",
+    "es": "Hola Juan:\n\nadjunto le envío la factura de marzo.",
+    "it": "Ciao Luca,\n\nti mando il contratto firmato.",
+    "nl": "Beste Jan,\n\nhierbij stuur ik de factuur van maart.",
+    "pl": "Cześć Kasia,\n\nprzesyłam fakturę za marzec w załączniku.",
+    "pt": "Olá João,\n\nsegue em anexo a fatura de março.",
+}
+UNCOVERED = {
+    "sv": "Hej Anna, här kommer fakturan för mars månad, och vi har bifogat kontraktet som du bad om. Det är viktigt att du svarar.",
+    "da": "Kære Anna, her kommer fakturaen for marts, og vi har vedlagt kontrakten som du bad om. Det er vigtigt at du svarer inden fredag.",
+    "cs": "Dobrý den, v příloze zasílám podepsanou smlouvu. Prosím o potvrzení, že ji máte. Děkuji a přeji hezký den.",
+    "hu": "Tisztelt Anna, mellékelten küldöm az aláírt szerződést és a számlát. Kérem, hogy erősítse meg, ha megkapta.",
+    "ru": "Уважаемая Анна Ивановна, направляем вам договор.",
+    "el": "Αγαπητή Άννα, σας στέλνω το συμβόλαιο που ζητήσατε.",
+    "zh": "尊敬的王先生，请查收附件中的合同和发票，谢谢您的合作。",
+}
+
+
+class OneWord:
+    """Finds the name of its language, once."""
+
+    def __init__(self, language: str) -> None:
+        self.policy = POLICY
+        self.language = language
+
+    @property
+    def lexicon(self) -> Lexicon:
+        return Lexicon.load(frozenset(), self.language)
+
+    def lexicon_of(self, languages: Iterable[str]) -> Lexicon:
+        del languages
+        return self.lexicon
+
+    def lexicon_for(self, text: str) -> Lexicon:
+        del text
+        return self.lexicon
+
+    def find(self, text: str) -> list[Finding]:
+        return list(self.analyze(text).findings)
+
+    def with_policy(self, policy: Policy, cache_size: int = 0) -> "OneWord":
+        del policy, cache_size
+        return self
+
+    def apart(self, policy: Policy, cache_size: int = 0) -> "OneWord":
+        return self.with_policy(policy, cache_size)
+
+    def accepting_all(self) -> "OneWord":
+        return self
+
+    def analyze(self, text: str, ends: Sequence[int] = ()) -> Analysis:
+        del ends
+        start = text.find(self.language)
+        return Analysis((Finding(start, start + 2, "PERSON", 1.0),) if start >= 0 else ())
+
+
+class Told:
+    """Tells two sections: four characters of English, then the rest in another language."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+
+    def sections(self, text: str) -> list[Section]:
+        return [Section(0, 4, "en"), Section(4, len(text), self.language)]
+
+
+@pytest.mark.parametrize(("language", "text"), LETTERS.items())
+def test_tells_the_language_of_a_short_letter(language: str, text: str) -> None:
+    assert [section.language for section in SECTIONS.sections(text)] == [language]
+
+
+@pytest.mark.parametrize(("language", "text"), UNCOVERED.items())
+def test_tells_that_a_language_is_not_covered(language: str, text: str) -> None:
+    assert [section.language for section in SECTIONS.sections(text)] == [language]
+
+
+@pytest.mark.parametrize("text", ["", "Anna Kowalska\nPeter Schmidt\nGianni Rossi\nYuki Tanaka\nAhmed Hassan", "```\nfor i in x: f(i)\n```", "| 1 | 2 |"])  # fmt: skip
+def test_a_text_that_does_not_tell_is_in_the_first_language(text: str) -> None:
+    assert {section.language for section in SECTIONS.sections(text)} <= {"en"}
+
+
+def test_short_paragraphs_have_the_language_of_the_one_before() -> None:
+    text = "The contract was signed by both parties.\n\nDer Vertrag wurde von beiden Parteien unterschrieben.\n\nPeter Schmidt\n\nBerlin"
+    sections = SECTIONS.sections(text)
+    assert [section.language for section in sections] == ["en", "de"]
+    assert text[sections[1].start : sections[1].end].endswith("Peter Schmidt\n\nBerlin")
+
+
+def test_a_short_beginning_has_the_language_of_what_follows() -> None:
+    assert [s.language for s in SECTIONS.sections("Paris\n\nLe contrat a été signé par les deux parties.")] == ["fr"]
+
+
+def test_sections_cover_the_whole_text() -> None:
+    text = "\n\n".join(LETTERS.values())
+    sections = SECTIONS.sections(text)
+    assert [section.start for section in sections][1:] == [section.end for section in sections][:-1]
+    assert (sections[0].start, sections[-1].end) == (0, len(text))
+    assert [section.language for section in sections] == list(LETTERS)
+
+
+def test_each_section_is_read_in_its_language() -> None:
+    analyzer = SectionAnalyzer(OneWord, Told("fr"), LANGUAGES, POLICY)
+    analysis = analyzer.analyze("en, fr, en")
+    assert [(finding.start, finding.end) for finding in analysis.findings] == [(0, 2), (4, 6)]
+    assert [section.language for section in analysis.sections] == ["en", "fr"]
+
+
+def test_a_language_that_is_not_covered_holds_the_text() -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        SectionAnalyzer(OneWord, Told("sv"), LANGUAGES, POLICY).analyze("en, sv")
+    assert refused.value.reason == "LANGUAGE_NOT_COVERED"
+    assert "`sv`" in refused.value.message and "TAILOR_UNCOVERED_LANGUAGES" in refused.value.message
+
+
+def test_a_language_that_is_not_covered_may_pass_by_rules_only() -> None:
+    analyzer = SectionAnalyzer(OneWord, Told("sv"), LANGUAGES, POLICY, is_held=False)
+    analysis = analyzer.analyze("en, xx")
+    assert [(finding.start, finding.end) for finding in analysis.findings] == [(0, 2), (4, 6)]
+    assert analysis.sections == (Section(0, 4, "en"), Section(4, 6, "sv", rules_only=True))
+
+
+def test_a_text_that_is_only_searched_is_not_refused() -> None:
+    analyzer = SectionAnalyzer(OneWord, Told("sv"), LANGUAGES, POLICY).accepting_all()
+    assert analyzer.analyze("en, sv").sections[1].rules_only
+
+
+def test_languages_share_names_and_mix_words() -> None:
+    analyzer = SectionAnalyzer(OneWord, Told("fr"), LANGUAGES, POLICY)
+    mixed = analyzer.lexicon_of(["en", "fr"])
+    assert mixed.has("closings", "cordialement") and mixed.has("closings", "regards") and mixed.is_surname("Dubois")
+    assert analyzer.lexicon_of(["fr"]).language == "fr" and analyzer.lexicon.language == "en"
