@@ -1,5 +1,6 @@
 """Telling the language of each section, and reading each section with the detectors of its language."""
 
+import time
 from collections.abc import Iterable, Sequence
 
 import pytest
@@ -32,7 +33,31 @@ UNCOVERED = {
     "ru": "Уважаемая Анна Ивановна, направляем вам договор.",
     "el": "Αγαπητή Άννα, σας στέλνω το συμβόλαιο που ζητήσατε.",
     "zh": "尊敬的王先生，请查收附件中的合同和发票，谢谢您的合作。",
+    # Languages whose function words nobody listed.
+    "sw": "Tafadhali pokea mkataba uliosainiwa pamoja na ankara ya mwezi wa Machi. Tunaomba uthibitishe kwamba umepokea nyaraka hizi kabla ya"
+    " siku ya Ijumaa ili tuweze kuendelea na kazi.",
+    "vi": "Kính gửi bà Anna, tôi xin gửi kèm theo hợp đồng đã ký và hóa đơn của tháng ba. Xin vui lòng xác nhận rằng bà đã nhận được các tài"
+    " liệu này trước thứ sáu.",
+    "cy": "Annwyl Anna, dyma'r anfoneb ar gyfer mis Mawrth, ac rydym wedi atodi'r contract y gofynnoch amdano. Mae'n bwysig eich bod yn ateb"
+    " cyn dydd Gwener er mwyn i ni allu parhau â'r gwaith.",
 }
+# Paragraphs of which each is too short to tell.
+SHORT_LINES = {
+    "sv": "Hej Anna,\n\nTack för ditt mail.\n\nVi ses på fredag då.\n\nJag tar med kontraktet.\n\nHälsningar\nErik",
+    "zh": "王先生您好\n\n请查收合同\n\n发票已经寄出\n\n谢谢合作\n\n再见",
+}
+A_FEW_WORDS = (
+    "ok", "Danke!", "Summarise", "Hej, vad heter du?", "Mikä tämä on?", "Привет!", "谢谢您", "Q3 revenue?", "Anna Kowalska", "+46 8 123 456",
+    "SELECT * FROM t", "Translate to Swedish: Hej Anna, tack för ditt mail.", "a", "…", "\n\n",
+)  # fmt: skip
+ODD_TEXTS = (
+    "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore et dolore magna aliqua. Ut enim ad"
+    " minim veniam, quis nostrud exercitation ullamco laboris nisi ut aliquip ex ea commodo consequat.",
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi omega one two three",
+    "awk sed grep cut sort uniq head tail tee cat tac nl wc tr join paste split csplit comm diff patch make gcc ld ar nm strip objdump gdb",
+    "latte mocha espresso cappuccino macchiato ristretto americano cortado affogato lungo doppio breve galao bica carajillo melange freddo",
+    "Lindqvist, Erik\nJohansson, Åsa\nAndersson, Björn\nNyström, Märta\nHämäläinen, Väinö\nØstergård, Søren\nDvořák, Jiří\nKovács, Gábor",
+)
 
 
 class OneWord:
@@ -91,6 +116,23 @@ def test_tells_the_language_of_a_short_letter(language: str, text: str) -> None:
 @pytest.mark.parametrize(("language", "text"), UNCOVERED.items())
 def test_tells_that_a_language_is_not_covered(language: str, text: str) -> None:
     assert [section.language for section in SECTIONS.sections(text)] == [language]
+
+
+@pytest.mark.parametrize(("language", "text"), SHORT_LINES.items())
+def test_short_paragraphs_that_suggest_an_uncovered_language_are_told_together(language: str, text: str) -> None:
+    assert [section.language for section in SECTIONS.sections(text)] == [language]
+
+
+@pytest.mark.parametrize("text", (*A_FEW_WORDS, *ODD_TEXTS))
+def test_a_few_words_lists_and_fillers_are_never_held(text: str) -> None:
+    assert {section.language for section in SECTIONS.sections(text)} <= set(LANGUAGES)
+
+
+@pytest.mark.parametrize("text", ["x" * 1_000_000, "中" * 1_000_000, "word " * 200_000, "`" * 1_000_000], ids=len)
+def test_a_text_of_any_kind_is_told_in_seconds(text: str) -> None:
+    start = time.process_time()
+    assert SECTIONS.sections(text)
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("text", ["", "Anna Kowalska\nPeter Schmidt\nGianni Rossi\nYuki Tanaka\nAhmed Hassan", "```\nfor i in x: f(i)\n```", "| 1 | 2 |"])  # fmt: skip

@@ -1,4 +1,7 @@
-"""Telling the language of each section of a text: by its function words, otherwise by a model of letters; short paragraphs inherit."""
+"""Telling the language of each section of a text: by its function words, otherwise by a model of letters; short paragraphs inherit.
+
+What tells too little is never held: it has the language of the paragraph before it, or the first one of the installation.
+"""
 
 import re
 from collections import Counter
@@ -6,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
 from itertools import groupby
+from typing import NamedTuple
 
 from services.anonymization.domain import Section
 from services.anonymization.recognise.languages.definition import CODES, Language, load_language
@@ -21,7 +25,7 @@ WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 LETTER = re.compile(r"[^\W\d_]")
 LATIN = re.compile(r"[A-Za-zªºÀ-ɏḀ-ỿﬀ-ﬆ]")
 # Code, mail addresses, links and paths, whose words have no language.
-NO_PROSE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\S*[@/\\_=<>{}]\S*", re.DOTALL)
+NO_PROSE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|(?<!\S)\S*[@/\\_=<>{}]\S*", re.DOTALL)
 MAX_CHARS = 4_000
 # Weight of function words that tells a language by itself, its lead over the next covered one, and its share of all words.
 LEAST_WEIGHT, LEAD, LEAST_SHARE = 1.5, 1.6, 0.04
@@ -32,8 +36,19 @@ UNCOVERED_WEIGHT, UNCOVERED_SHARE, ALIKE = 2.0, 0.1, 0.7
 LEAST_FOREIGN_LETTERS = 16
 LEAST_MODEL_LETTERS = 60
 UNKNOWN_SCRIPT = "und"
+# Prose in a language whose function words nobody listed: many words, mostly in small letters, next to none of them a function word of a
+# covered language. Latin is quoted in texts of all languages, and fills templates.
+LEAST_PROSE_WORDS, LEAST_SMALL_SHARE, MOST_COVERED_SHARE = 25, 0.7, 0.15
+NEVER_HELD = ("", "la", "eo", "vo", "zxx")
 # Norwegian as spaCy calls it.
 SAME = {"no": "nb", "nn": "nb"}
+
+
+class Guess(NamedTuple):
+    """What a paragraph tells: its language, or, if that is too little, whether it looks like one that no rules cover."""
+
+    language: str = ""
+    is_suspect: bool = False
 
 
 class SectionDetector:
@@ -46,53 +61,72 @@ class SectionDetector:
     def sections(self, text: str) -> list[Section]:
         """The sections in order, without gaps. A text that tells nothing is in the first covered language."""
         pieces = list(paragraphs(text))
-        told = [self._tell(piece) for _, piece in pieces]
-        if not any(told) and pieces:
-            told[0] = self._tell_whole(text)
-        languages = _inherit(told, self._covered[0])
+        languages = _inherit(self._tell_all([piece for _, piece in pieces]), self._covered[0])
         starts = (start for start, _ in pieces)
         ends = (start + len(piece) for start, piece in pieces)
-        rows = zip(starts, ends, languages, strict=True)
         sections = []
-        for language, group in groupby(rows, key=lambda row: row[2]):
+        for language, group in groupby(zip(starts, ends, languages, strict=True), key=lambda row: row[2]):
             places = list(group)
             sections.append(Section(places[0][0], places[-1][1], language))
         return sections
 
-    def _tell(self, piece: str) -> str:
-        """The language of one paragraph; empty if it does not tell."""
-        prose = NO_PROSE.sub(" ", piece[:MAX_CHARS])
-        foreign = len(LETTER.findall(prose)) - len(LATIN.findall(prose))
-        if foreign >= LEAST_FOREIGN_LETTERS and foreign * 2 > len(LETTER.findall(prose)):
-            return self._detect(prose) or UNKNOWN_SCRIPT
+    def _tell_all(self, pieces: Sequence[str]) -> list[str]:
+        """The language of each paragraph; empty if it has that of the one before."""
+        guesses = [self._tell(_prose(piece)) for piece in pieces]
+        told = [guess.language for guess in guesses]
+        # Short paragraphs that look like a language without rules are told together, so that a letter of short lines is held.
+        suspects = [place for place, guess in enumerate(guesses) if guess.is_suspect]
+        language = self._tell(_join([pieces[place] for place in suspects])).language if suspects else ""
+        if language not in self._covered:
+            for place in suspects:
+                told[place] = language
+        if pieces and not any(told):
+            told[0] = self._tell_whole(_join(pieces))
+        return told
+
+    def _tell(self, prose: str) -> Guess:
+        letters = len(LETTER.findall(prose))
+        foreign = letters - len(LATIN.findall(prose))
+        if foreign * 2 > letters:
+            is_enough = foreign >= LEAST_FOREIGN_LETTERS
+            return Guess(self._detect(prose) or UNKNOWN_SCRIPT) if is_enough else Guess(is_suspect=True)
         weights, words = weigh(prose)
         ranked = weights.most_common()
         if not ranked:
-            return ""
+            return Guess(self._tell_unlisted(prose, 0.0, words))
         language, weight = ranked[0]
+        covered = max(weights[name] for name in self._covered)
         if language not in self._covered:
-            uncovered = self._tell_uncovered(prose, weights, words)
-            return uncovered or self._agree(prose, ranked)
+            uncovered = self._tell_uncovered(prose, weights, words) or self._tell_unlisted(prose, covered, words)
+            agreed = uncovered or self._agree(prose, ranked)
+            return Guess(agreed, is_suspect=not agreed)
         second = next((other for name, other in ranked[1:] if name in self._covered), 0.0)
         is_enough = (weight >= LEAST_WEIGHT and weight >= LEAST_SHARE * words) or (
             weight >= SHORT_WEIGHT and weight >= SHORT_SHARE * words
         )
-        if is_enough and weight >= LEAD * second:
-            return language
-        return self._agree(prose, ranked)
+        unlisted = self._tell_unlisted(prose, covered, words)
+        if is_enough and weight >= LEAD * second and not unlisted:
+            return Guess(language)
+        return Guess(unlisted or self._agree(prose, ranked))
 
     def _tell_uncovered(self, prose: str, weights: Counter[str], words: int) -> str:
         """The language that no rules cover, if function words and the model of letters agree on it."""
         best = max(weights.values())
-        if (
-            best < UNCOVERED_WEIGHT
-            or best < UNCOVERED_SHARE * words
-            or len(LETTER.findall(prose)) < LEAST_MODEL_LETTERS
-        ):
+        is_enough = best >= UNCOVERED_WEIGHT and best >= UNCOVERED_SHARE * words
+        if not is_enough or len(LETTER.findall(prose)) < LEAST_MODEL_LETTERS:
             return ""
         code = self._detect(prose)
         detected = SAME.get(code, code)
         return detected if detected not in self._covered and weights[detected] >= ALIKE * best else ""
+
+    def _tell_unlisted(self, prose: str, covered: float, words: int) -> str:
+        """The language of prose without function words that are known; empty if it is in a covered language or no prose."""
+        if words < LEAST_PROSE_WORDS or covered > MOST_COVERED_SHARE * words:
+            return ""
+        if sum(map(str.islower, WORD.findall(prose))) < LEAST_SMALL_SHARE * words:
+            return ""
+        code = self._detect(prose)
+        return "" if code in NEVER_HELD or code in self._covered else SAME.get(code, code)
 
     def _agree(self, prose: str, ranked: Sequence[tuple[str, float]]) -> str:
         """The covered language that the model of letters finds in a longer paragraph, if the function words allow it."""
@@ -102,13 +136,27 @@ class SectionDetector:
         detected = self._detect(prose)
         return detected if detected in self._covered and detected in likely else ""
 
-    def _tell_whole(self, text: str) -> str:
-        """The covered language of a text whose paragraphs tell nothing each: a list, a form, one line."""
-        weights, _ = weigh(NO_PROSE.sub(" ", text[: 2 * MAX_CHARS]))
-        ranked = [(name, weight) for name, weight in weights.most_common() if name in self._covered]
-        if ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]):
-            return ranked[0][0]
-        return ""
+    def _tell_whole(self, prose: str) -> str:
+        """The language of a text whose paragraphs tell nothing each: a list, a form, one line."""
+        told = self._tell(prose).language
+        if told:
+            return told
+        ranked = [(name, weight) for name, weight in weigh(prose)[0].most_common() if name in self._covered]
+        return ranked[0][0] if ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]) else ""
+
+
+def _prose(piece: str) -> str:
+    """A paragraph without what has no language."""
+    return NO_PROSE.sub(" ", piece[:MAX_CHARS])
+
+
+def _join(pieces: Sequence[str]) -> str:
+    """The prose of several paragraphs, as much as tells a language."""
+    prose, place = "", 0
+    while len(prose) < MAX_CHARS and place < len(pieces):
+        prose += _prose(pieces[place]) + "\n"
+        place += 1
+    return prose
 
 
 def _inherit(told: Sequence[str], default: str) -> Iterator[str]:
