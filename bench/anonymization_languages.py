@@ -48,7 +48,7 @@ ACCENT = re.compile(r"\\\((?P<accent>['`^:~,])(?P<letter>\w)")
 ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", ":": "\u0308", "~": "\u0303", ",": "\u0327"}
 MARKUP = re.compile(r"\\f[BIRP]|\\-|\\&|\\ |\\\(.{2}|\\\*\W|^\.\w+ ?|<\.UE>", re.MULTILINE)
 MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\w")
-# What stands before an address and names nobody.
+# Words before an address that name nobody.
 NO_PERSON = re.compile(r"\b(?:[^\W\d_a-zß-öø-ÿ]{4,}|Team|Debian|L10n|Projekt|Project|List|Header)\b")
 LONGEST_PARAGRAPH = 600
 

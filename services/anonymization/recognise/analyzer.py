@@ -126,12 +126,12 @@ class Analyzer:
         return engine.with_recognisers(with_patterns(engine.recognisers, self.lexicon, policy))
 
     def lexicon_of(self, languages: Iterable[str]) -> Lexicon:
-        """The one lexicon, whatever the languages."""
+        """The one lexicon, for all languages."""
         del languages
         return self.lexicon
 
     def lexicon_for(self, text: str) -> Lexicon:
-        """The one lexicon, whatever the text."""
+        """The one lexicon, for all texts."""
         del text
         return self.lexicon
 

@@ -44,7 +44,7 @@ class TextAnalyzer(Protocol):
         ...
 
     def apart(self, policy: Policy, cache_size: int = SMALL_CACHE_SIZE) -> "TextAnalyzer":
-        """Like `with_policy`, but with models and a lock of its own. Takes seconds."""
+        """Like `with_policy`, but with separate models and a separate lock. Takes seconds."""
         ...
 
     def accepting_all(self) -> "TextAnalyzer":

@@ -56,6 +56,8 @@ ODD_TEXTS = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi omega one two three",
     "awk sed grep cut sort uniq head tail tee cat tac nl wc tr join paste split csplit comm diff patch make gcc ld ar nm strip objdump gdb",
     "latte mocha espresso cappuccino macchiato ristretto americano cortado affogato lungo doppio breve galao bica carajillo melange freddo",
+    "  [ Ondřej Nový ]\n\n  * Drop unused Python 2 version\n\n  [ Ondřej Nový ]\n\n  * Repack source to exclude pre-build html documentation\n\n  [ Ondřej Nový ]",
+    "* VAT (Идентификационен номер по ДДС, Bulgarian VAT number)\n* BIC (ISO 9362 Business identifier codes)",
     "Lindqvist, Erik\nJohansson, Åsa\nAndersson, Björn\nNyström, Märta\nHämäläinen, Väinö\nØstergård, Søren\nDvořák, Jiří\nKovács, Gábor",
 )
 

@@ -96,9 +96,9 @@ class SectionAnalyzer(TextAnalyzer):
         if self._is_held:
             raise InvalidArgument(
                 Reason.LANGUAGE_NOT_COVERED,
-                f"A passage from character {section.start} to {section.end} is in the language `{section.language}`, which no detector of"
-                " this installation covers. Add a detector for it and its code to TAILOR_LANGUAGES, or let it pass masked by rules only"
-                " (TAILOR_UNCOVERED_LANGUAGES=rules); then publish the document again.",
+                f"A passage from character {section.start} to {section.end} is in the language `{section.language}` (`und`: unknown),"
+                " which no detector of this installation covers. Add a detector for it and its code to TAILOR_LANGUAGES, or let it pass"
+                " masked by rules only (TAILOR_UNCOVERED_LANGUAGES=rules); then publish or send the text again.",
             )
         return replace(section, rules_only=True)
 

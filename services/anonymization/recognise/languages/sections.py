@@ -1,6 +1,6 @@
-"""Telling the language of each section of a text: by its function words, otherwise by a model of letters; short paragraphs inherit.
+"""Detecting the language of each section of a text: by function words, otherwise by a model of letters; short paragraphs inherit.
 
-What tells too little is never held: it has the language of the paragraph before it, or the first one of the installation.
+A text that is too short to tell is never held: it has the language of the paragraph before it, or the first one of the installation.
 """
 
 import re
@@ -24,6 +24,8 @@ LISTED = (
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 LETTER = re.compile(r"[^\W\d_]")
 LATIN = re.compile(r"[A-Za-zªºÀ-ɏḀ-ỿﬀ-ﬆ]")
+# Characters that say as much as two Latin letters: kana, Hangul, Chinese.
+SYLLABLE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 # Code, mail addresses, links and paths, whose words have no language.
 NO_PROSE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|(?<!\S)\S*[@/\\_=<>{}]\S*", re.DOTALL)
 MAX_CHARS = 4_000
@@ -31,8 +33,9 @@ MAX_CHARS = 4_000
 LEAST_WEIGHT, LEAD, LEAST_SHARE = 1.5, 1.6, 0.04
 # A few words of which one is of one language only, such as a greeting.
 SHORT_WEIGHT, SHORT_SHARE = 1.0, 0.2
-# What it takes to say that a text is in a language that no rules cover, and the share of the best weight that a sister language may have.
-UNCOVERED_WEIGHT, UNCOVERED_SHARE, ALIKE = 2.0, 0.1, 0.7
+# The least weight, share and number of function words (a name is often one of them) of a language that no rules cover, and the share of the
+# best weight that a sister language may have.
+UNCOVERED_WEIGHT, UNCOVERED_SHARE, UNCOVERED_WORDS, ALIKE = 2.0, 0.1, 3, 0.7
 LEAST_FOREIGN_LETTERS = 16
 LEAST_MODEL_LETTERS = 60
 UNKNOWN_SCRIPT = "und"
@@ -45,7 +48,7 @@ SAME = {"no": "nb", "nn": "nb"}
 
 
 class Guess(NamedTuple):
-    """What a paragraph tells: its language, or, if that is too little, whether it looks like one that no rules cover."""
+    """The language of a paragraph, or, if it is too short to tell, whether it looks like one that no rules cover."""
 
     language: str = ""
     is_suspect: bool = False
@@ -73,21 +76,21 @@ class SectionDetector:
     def _tell_all(self, pieces: Sequence[str]) -> list[str]:
         """The language of each paragraph; empty if it has that of the one before."""
         guesses = [self._tell(_prose(piece)) for piece in pieces]
-        told = [guess.language for guess in guesses]
-        # Short paragraphs that look like a language without rules are told together, so that a letter of short lines is held.
+        languages = [guess.language for guess in guesses]
+        # Short paragraphs that look like a language without rules are read together, so that a letter of short lines is held.
         suspects = [place for place, guess in enumerate(guesses) if guess.is_suspect]
         language = self._tell(_join([pieces[place] for place in suspects])).language if suspects else ""
         if language not in self._covered:
             for place in suspects:
-                told[place] = language
-        if pieces and not any(told):
-            told[0] = self._tell_whole(_join(pieces))
-        return told
+                languages[place] = language
+        if pieces and not any(languages):
+            languages[0] = self._tell_whole(_join(pieces))
+        return languages
 
     def _tell(self, prose: str) -> Guess:
-        letters = len(LETTER.findall(prose))
-        foreign = letters - len(LATIN.findall(prose))
-        if foreign * 2 > letters:
+        latin = len(LATIN.findall(prose))
+        foreign = len(LETTER.findall(prose)) - latin
+        if foreign + len(SYLLABLE.findall(prose)) > 2 * latin:
             is_enough = foreign >= LEAST_FOREIGN_LETTERS
             return Guess(self._detect(prose) or UNKNOWN_SCRIPT) if is_enough else Guess(is_suspect=True)
         weights, words = weigh(prose)
@@ -117,7 +120,11 @@ class SectionDetector:
             return ""
         code = self._detect(prose)
         detected = SAME.get(code, code)
-        return detected if detected not in self._covered and weights[detected] >= ALIKE * best else ""
+        if detected in self._covered or weights[detected] < ALIKE * best:
+            return ""
+        by_word = _function_words()
+        different = sum(detected in by_word.get(word, ()) for word in set(WORD.findall(prose.lower())))
+        return detected if different >= UNCOVERED_WORDS else ""
 
     def _tell_unlisted(self, prose: str, covered: float, words: int) -> str:
         """The language of prose without function words that are known; empty if it is in a covered language or no prose."""
@@ -138,9 +145,9 @@ class SectionDetector:
 
     def _tell_whole(self, prose: str) -> str:
         """The language of a text whose paragraphs tell nothing each: a list, a form, one line."""
-        told = self._tell(prose).language
-        if told:
-            return told
+        language = self._tell(prose).language
+        if language:
+            return language
         ranked = [(name, weight) for name, weight in weigh(prose)[0].most_common() if name in self._covered]
         return ranked[0][0] if ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]) else ""
 
@@ -159,10 +166,10 @@ def _join(pieces: Sequence[str]) -> str:
     return prose
 
 
-def _inherit(told: Sequence[str], default: str) -> Iterator[str]:
-    """The languages with those of the paragraphs before in the place of empty ones; the first ones have that of the first told."""
-    last = next(filter(None, told), default)
-    for language in told:
+def _inherit(languages: Sequence[str], default: str) -> Iterator[str]:
+    """The languages; an empty one becomes that of the paragraph before, and at the beginning that of the first paragraph with one."""
+    last = next(filter(None, languages), default)
+    for language in languages:
         last = language or last
         yield last
 
