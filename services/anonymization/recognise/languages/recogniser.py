@@ -35,6 +35,10 @@ AND = ("y", "e", "et", "und", "en", "i", "u")
 BARE = re.compile(r"(?<![\w.,/:+-])\d{9,11}(?![\w]|[.,/-]\d)")
 # Several initials without spaces, which are one word otherwise.
 INITIALS = re.compile(r"(?<![\w.])(?:[^\W\d_a-zß-öø-ÿ]\.-?){2,4}[ ]?(?P<family>[^\W\d_a-zß-öø-ÿ][^\W\d_]+)")
+# Firms named after two families, of which the second name begins in small letters: `Tammerijn & van Spreuwel`.
+SMALL = r"(?:van|von|der|den|de|het|ten|ter|zu|dos|da|do)"
+FAMILY = r"[^\W\d_a-zß-öø-ÿ][^\W\d_]+"
+FAMILIES = re.compile(rf"(?<!\w)(?:{SMALL} )*{FAMILY}(?: {FAMILY})? & (?:{SMALL} )+{FAMILY}(?: {FAMILY})?")
 QUOTED = ('"', "„", "«", "“")
 
 
@@ -62,6 +66,7 @@ class LanguageRecogniser:
             *self._find_surnames(tokens),
             *self._find_firms(tokens),
             *self._find_initials(text),
+            *(Finding(match.start(), match.end(), CLIENT, 0.7) for match in FAMILIES.finditer(text)),
         ]
         if any(map(str.isdigit, text)):
             finders: Iterable[Callable[[str], Iterator[Finding]]] = (

@@ -16,7 +16,7 @@ NUMBER = r"(?:n[°ºr.]{0,2}[ ]?)?\d{1,5}[ ]?[A-Za-z]?(?![\w])(?:[ ]?(?:bis|ter|
 REST = (
     r"(?:,?[ ]?(?:\d{1,2}[°ºª.]{1,2}[ ]?(?:[A-Za-zçãéºª]{1,12}\.?)?"
     r"|(?i:piso|puerta|esc\.|apto?\.?|appt?\.?|appartamento|apartamento|appartement|bus|lok\.|m\.|int\.|interno|scala|piano|étage|bât\.|lote|Whg\.)"
-    r"[ ]?[\w.ºª]{1,6}|[A-Z]\b)){0,3}"
+    r"[ ]?[\w.ºª]{1,6}(?!\w)|[A-Z]\b)){0,3}"
 )
 BREAK = r"(?:[ ]*,[ ]*|[ ]*\n[ \t]*|[ ]+[-–][ ]+|[ ]+)"
 TOWN = rf"{CAP}(?:[ '’-](?:{SMALL}[ ])?(?:{CAP}|{SMALL}[ ]{CAP})){{0,3}}(?:[ ]\([A-Z]{{2}}\)|,?[ ][A-Z]{{2}}(?!\w))?"
