@@ -3,7 +3,10 @@
 Two sets. `generated`: our templates with Faker's values of the language's country; the rules were tuned on `TUNING_SEED` and are reported on
 `REPORTING_SEED`. `credits`: the authors and translators of manual pages as Debian ships them in the language, in the sentences that the translators
 wrote; what counts as a name is what stands before a mail address in angle brackets. People who are named without an address count as false
-alarms, so that precision is a lower bound. Text and names are by other hands. The set needs the packages `manpages-*`; without them it is left out.
+alarms, so that precision is a lower bound. Text and names are by other hands. The set needs translated pages; without them it is left out.
+
+`held` counts pages of manuals, by the folder of their language, in which a passage is told to be in a language that no rules cover. Pages of
+covered languages must not be held; pages of other languages must, unless they are left in English.
 """
 
 import gzip
@@ -12,7 +15,7 @@ import random
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -23,13 +26,17 @@ from stdnum.nl import bsn
 from stdnum.pl import pesel
 from stdnum.pt import nif
 
+from bench.anonymization_page import write_section
 from bench.generated import MAKERS, SLOT, TYPES, Cast, Gold, nir, steuer_id
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.recognise.languages.definition import load_language
 from services.anonymization.recognise.languages.detection import LanguageDetector
 from services.anonymization.recognise.languages.loading import load_section_analyzer
+from services.anonymization.recognise.languages.sections import SectionDetector
 from services.anonymization.recognise.mentions import Mentions
+from services.anonymization.review.estimates import clopper_pearson
+from services.anonymization.settings import LANGUAGES as COVERED
 
 TEMPLATES = Path(__file__).with_name("data") / "languages.txt"
 MANUALS = Path("/usr/share/man")
@@ -40,6 +47,10 @@ FOLDERS = {"pt": ("pt", "pt_BR")}
 TUNING_SEED, REPORTING_SEED = 11_000, 977_000
 DRAWS = 12
 MAX_PAGES = 400
+# Pages of each language that are drawn for `held`, their least length, and how much of one is read.
+HELD_PAGES, LEAST_PAGE, MOST_OF_PAGE = 60, 300, 20_000
+RESAMPLES = 1_000
+SECTION = "anonymization-languages"
 NAMED = re.compile(
     r"(?P<name>[^\W\d_a-zß-öø-ÿ][\w'’.-]*(?: (?:van|von|de|der|den|da|dos|[^\W\d_a-zß-öø-ÿ][\w'’.-]*)){1,3}) ?(?P<mail><[\w.+-]+@[\w.-]+\w>)"
 )
@@ -52,7 +63,12 @@ MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\w")
 NO_PERSON = re.compile(r"\b(?:[^\W\d_a-zß-öø-ÿ]{4,}|Team|Debian|L10n|Projekt|Project|List|Header)\b")
 LONGEST_PARAGRAPH = 600
 
+# A folder of translated pages: `sv`, `pt_BR`.
+LANGUAGE_FOLDER = re.compile(r"[a-z]{2}(?:_[A-Z]{2})?")
+
 Place = tuple[int, int]
+# Of a text: letters found rightly, letters found, letters to find.
+Counts = tuple[int, int, int]
 Find = Callable[[str], list[Place]]
 
 
@@ -199,25 +215,60 @@ def measure(
 
 
 def score(golds: Iterable[Gold], find: Find) -> dict[str, Any]:
-    """Precision, recall and F2 over characters other than spaces, recall by type, and the number of texts."""
-    hit = reported = true = texts = 0
+    """Precision, recall and F2 over letters and digits, the 95 % interval of F2 over texts, recall by type, and the number of texts and values."""
+    counts: list[Counts] = []
     by_type, of_type = Counter[str](), Counter[str]()
+    values = 0
     for gold in golds:
         marked = _letters(gold.text, find(gold.text))
         wanted = _letters(gold.text, ((start, end) for start, end, _ in gold.spans))
-        hit, reported, true, texts = hit + len(marked & wanted), reported + len(marked), true + len(wanted), texts + 1
+        counts.append((len(marked & wanted), len(marked), len(wanted)))
+        values += len(gold.spans)
         for start, end, kind in gold.spans:
             letters = _letters(gold.text, [(start, end)])
             by_type[kind] += len(letters & marked)
             of_type[kind] += len(letters)
-    precision, recall = hit / max(1, reported), hit / max(1, true)
+    precision, recall, f2 = _f2(counts)
     return {
-        "texts": texts,
+        "texts": len(counts),
+        "values": values,
         "precision": round(precision, 4),
         "recall": round(recall, 4),
-        "f2": round(5 * precision * recall / max(1e-9, 4 * precision + recall), 4),
+        "f2": round(f2, 4),
+        "f2_interval": _interval(counts),
         "recall_by_type": {kind: round(by_type[kind] / total, 4) for kind, total in sorted(of_type.items())},
     }
+
+
+def _f2(counts: Iterable[Counts]) -> tuple[float, float, float]:
+    """Precision, recall and F2 over texts."""
+    hit, reported, true = (sum(column) for column in zip(*counts, strict=True))
+    precision, recall = hit / max(1, reported), hit / max(1, true)
+    return precision, recall, 5 * precision * recall / max(1e-9, 4 * precision + recall)
+
+
+def _interval(counts: Sequence[Counts]) -> tuple[float, float]:
+    """The 95 % interval of F2 by a bootstrap over texts (Efron, Annals of Statistics 7, 1979)."""
+    chance = random.Random(len(counts))
+    draws = sorted(_f2(chance.choices(counts, k=len(counts)))[2] for _ in range(RESAMPLES))
+    return round(draws[RESAMPLES // 40], 4), round(draws[-1 - RESAMPLES // 40], 4)
+
+
+def held(detector: SectionDetector) -> dict[str, tuple[int, int]]:
+    """By language, the pages of manuals that would be held, and all pages."""
+    folders = {folder.name: folder for folder in sorted(MANUALS.iterdir()) if LANGUAGE_FOLDER.fullmatch(folder.name)}
+    counts = {"en": _count_held(detector, [MANUALS / f"man{number}" for number in range(1, 9)])}
+    for language in sorted({name[:2] for name in folders}):
+        counts[language] = _count_held(detector, [folders[name] for name in folders if name[:2] == language])
+    return {language: count for language, count in counts.items() if count[1]}
+
+
+def _count_held(detector: SectionDetector, folders: Iterable[Path]) -> tuple[int, int]:
+    files = sorted(file for folder in folders for file in folder.rglob("*.gz"))
+    random.Random(1).shuffle(files)
+    pages = [_plain_text(gzip.decompress(file.read_bytes()).decode(errors="replace")) for file in files[:HELD_PAGES]]
+    pages = [page[:MOST_OF_PAGE] for page in pages if len(page) >= LEAST_PAGE]
+    return sum(any(item.language not in COVERED for item in detector.sections(page)) for page in pages), len(pages)
 
 
 def _letters(text: str, places: Iterable[Place]) -> set[int]:
@@ -226,20 +277,43 @@ def _letters(text: str, places: Iterable[Place]) -> set[int]:
 
 def render(figures: dict[str, dict[str, dict[str, Any]]]) -> str:
     """The table as Markdown."""
-    rows = ["| language | set | texts | precision | recall | F2 |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| language | set | texts | values | precision | recall | F2 | people | companies | addresses |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
     for language, sets in figures.items():
         for name, values in sets.items():
-            shown = " | ".join(f"{values[key]:.3f}" for key in ("precision", "recall", "f2"))
-            rows.append(f"| {language} | {name} | {values['texts']} | {shown} |")
+            low, high = values["f2_interval"]
+            by_type = values["recall_by_type"]
+            shown = [
+                f"{values['precision']:.3f}",
+                f"{values['recall']:.3f}",
+                f"{values['f2']:.3f} [{low:.3f}, {high:.3f}]",
+            ]
+            shown += [f"{by_type[kind]:.3f}" if kind in by_type else "-" for kind in ("PERSON", "CLIENT", "ADDRESS")]
+            rows.append(f"| {language} | {name} | {values['texts']} | {values['values']} | {' | '.join(shown)} |")
+    return "\n".join(rows)
+
+
+def render_held(counts: dict[str, tuple[int, int]]) -> str:
+    """How many pages of each language are held, as Markdown: covered languages first."""
+    rows = ["| language of the pages | covered | held | of pages | share |", "|---|---|---|---|---|"]
+    for language in sorted(counts, key=lambda name: (name not in COVERED, name)):
+        of_language, pages = counts[language]
+        low, high = clopper_pearson(of_language, pages)
+        share = f"{of_language / pages:.3f} [{low:.3f}, {high:.3f}]"
+        rows.append(f"| {language} | {'yes' if language in COVERED else 'no'} | {of_language} | {pages} | {share} |")
     return "\n".join(rows)
 
 
 def main() -> None:
-    """Measure with the reporting seed, print the table, and write the report."""
-    figures = measure(barrier())
-    print(render(figures))
+    """Measure with the reporting seed, print the tables, and write the report and the page's section."""
+    figures, counts = measure(barrier()), held(SectionDetector(LanguageDetector(), COVERED))
+    tables = f"{render(figures)}\n\n{render_held(counts)}"
+    print(tables)
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    REPORT.write_text(json.dumps({"sets": figures, "held": counts}, indent=2) + "\n", encoding="utf-8")
+    write_section(tables, SECTION)
 
 
 if __name__ == "__main__":
