@@ -24,7 +24,7 @@ LISTED = (
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 LETTER = re.compile(r"[^\W\d_]")
 LATIN = re.compile(r"[A-Za-zªºÀ-ɏḀ-ỿﬀ-ﬆ]")
-# Characters that say as much as two Latin letters: kana, Hangul, Chinese.
+# Characters that say more than a Latin letter: kana, Hangul, Chinese.
 SYLLABLE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 # Code, mail addresses, links and paths, whose words have no language.
 NO_PROSE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|(?<!\S)\S*[@/\\_=<>{}]\S*", re.DOTALL)
@@ -90,7 +90,7 @@ class SectionDetector:
     def _tell(self, prose: str) -> Guess:
         latin = len(LATIN.findall(prose))
         foreign = len(LETTER.findall(prose)) - latin
-        if foreign + len(SYLLABLE.findall(prose)) > 2 * latin:
+        if foreign + 3 * len(SYLLABLE.findall(prose)) > 2 * latin:
             is_enough = foreign >= LEAST_FOREIGN_LETTERS
             return Guess(self._detect(prose) or UNKNOWN_SCRIPT) if is_enough else Guess(is_suspect=True)
         weights, words = weigh(prose)
