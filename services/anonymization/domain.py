@@ -28,8 +28,6 @@ LONGEST_PIECE = 1_000
 UNREADABLE = "UNREADABLE"
 TIMEOUT = "TIMEOUT"
 LANGUAGE_NOT_COVERED = "LANGUAGE_NOT_COVERED"
-# The language of a section that is read by rules only: no words of any language.
-NO_LANGUAGE = "xx"
 
 NO_LABELS = Labels()
 
@@ -85,33 +83,6 @@ class Disagreement:
     def shift(self, by: int) -> "Disagreement":
         """The same disagreement at its place in a longer text."""
         return Disagreement(self.start + by, self.end + by, self.entity_type, self.detectors)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A stretch [start, end) of a text in one language, as a two-letter code (ISO 639-1). With `rules_only`, no detector covers it."""
-
-    start: int
-    end: int
-    language: str
-    rules_only: bool = False
-
-    @property
-    def reader(self) -> str:
-        """The language whose detectors read the section."""
-        return NO_LANGUAGE if self.rules_only else self.language
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """What the detectors found in a text, in order: overlapping findings, and the stretches on which they disagree.
-
-    `sections` are the text's languages; empty if it was read in one language without asking.
-    """
-
-    findings: tuple[Finding, ...] = ()
-    disagreements: tuple[Disagreement, ...] = ()
-    sections: tuple[Section, ...] = ()
 
 
 @dataclass(frozen=True)

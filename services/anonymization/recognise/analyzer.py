@@ -14,8 +14,9 @@ from presidio_analyzer.nlp_engine import NerModelConfiguration
 from spacy.lang.en.stop_words import STOP_WORDS
 from spacy.lookups import Lookups
 
-from services.anonymization.domain import Analysis, Disagreement, Finding, Policy
+from services.anonymization.domain import Disagreement, Finding, Policy
 from services.anonymization.recognise import budget
+from services.anonymization.recognise.analysis import Analysis
 from services.anonymization.recognise.detectors.definition import Detector, DetectorKind
 from services.anonymization.recognise.detectors.engines import DetectorEngine, MakeRecognisers
 from services.anonymization.recognise.detectors.model_digest import check_model

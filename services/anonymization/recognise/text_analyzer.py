@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from services.anonymization.domain import Analysis, Finding, Policy
+from services.anonymization.domain import Finding, Policy
+from services.anonymization.recognise.analysis import Analysis
 from services.anonymization.recognise.lexicon import Lexicon
 
 SMALL_CACHE_SIZE = 64

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from services.anonymization.domain import Analysis, Finding, Policy, Section
+from services.anonymization.domain import Finding, Policy
+from services.anonymization.recognise.analysis import Analysis, Section
 from services.anonymization.recognise.languages.detection import LanguageDetector
 from services.anonymization.recognise.languages.section_analyzer import SectionAnalyzer
 from services.anonymization.recognise.languages.sections import SectionDetector

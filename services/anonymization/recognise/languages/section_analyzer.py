@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from services.anonymization.domain import Analysis, Disagreement, Finding, Policy, Section
+from services.anonymization.domain import Disagreement, Finding, Policy
+from services.anonymization.recognise.analysis import Analysis, Section
 from services.anonymization.recognise.languages.lexicons import MixedLexicon
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.text_analyzer import SMALL_CACHE_SIZE, TextAnalyzer

@@ -11,7 +11,7 @@ from importlib import import_module
 from itertools import groupby
 from typing import NamedTuple
 
-from services.anonymization.domain import Section
+from services.anonymization.recognise.analysis import Section
 from services.anonymization.recognise.languages.definition import CODES, Language, load_language
 from services.anonymization.recognise.paragraphs import paragraphs
 
