@@ -9,7 +9,7 @@ NO_LANGUAGE = "xx"
 
 
 @dataclass(frozen=True)
-class Section:
+class LanguageSection:
     """A stretch [start, end) of a text in one language, as a two-letter code (ISO 639-1). With `rules_only`, no detector covers it."""
 
     start: int
@@ -32,4 +32,4 @@ class Analysis:
 
     findings: tuple[Finding, ...] = ()
     disagreements: tuple[Disagreement, ...] = ()
-    sections: tuple[Section, ...] = ()
+    sections: tuple[LanguageSection, ...] = ()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from services.anonymization.domain import Finding, Policy
-from services.anonymization.recognise.analysis import Analysis, Section
+from services.anonymization.recognise.analysis import Analysis, LanguageSection
 from services.anonymization.recognise.languages.detection import LanguageDetector
 from services.anonymization.recognise.languages.section_analyzer import SectionAnalyzer
 from services.anonymization.recognise.languages.sections import SectionDetector
@@ -107,8 +107,8 @@ class Told:
     def __init__(self, language: str) -> None:
         self.language = language
 
-    def sections(self, text: str) -> list[Section]:
-        return [Section(0, 4, "en"), Section(4, len(text), self.language)]
+    def sections(self, text: str) -> list[LanguageSection]:
+        return [LanguageSection(0, 4, "en"), LanguageSection(4, len(text), self.language)]
 
 
 @pytest.mark.parametrize(("language", "text"), LETTERS.items())
@@ -180,7 +180,7 @@ def test_a_language_that_is_not_covered_may_pass_by_rules_only() -> None:
     analyzer = SectionAnalyzer(OneWord, Told("sv"), LANGUAGES, POLICY, is_held=False)
     analysis = analyzer.analyze("en, xx")
     assert [(finding.start, finding.end) for finding in analysis.findings] == [(0, 2), (4, 6)]
-    assert analysis.sections == (Section(0, 4, "en"), Section(4, 6, "sv", rules_only=True))
+    assert analysis.sections == (LanguageSection(0, 4, "en"), LanguageSection(4, 6, "sv", rules_only=True))
 
 
 def test_a_text_that_is_only_searched_is_not_refused() -> None:

@@ -25,7 +25,7 @@ class NumberForm:
 
 
 @dataclass(frozen=True)
-class Language:
+class LanguageDefinition:
     """One data file. `words` extend the lists of words.toml, `months` are in every form that is written, twelve names each."""
 
     code: str
@@ -49,7 +49,7 @@ class Language:
 
 
 @cache
-def load_language(code: str) -> Language | None:
+def load_language(code: str) -> LanguageDefinition | None:
     """The language of a two-letter code (ISO 639-1), or None if it has no data file. The files are checked by a test."""
     path = DATA / f"{code}.toml"
     if code not in CODES or not path.is_file():
@@ -60,7 +60,7 @@ def load_language(code: str) -> Language | None:
     numbers = tuple(map(_number_form, table.pop("numbers", ())))
     months = tuple(map(tuple, table.pop("months")))
     rest: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
-    return Language(code=code, months=months, words=words, labels=labels, numbers=numbers, **rest)
+    return LanguageDefinition(code=code, months=months, words=words, labels=labels, numbers=numbers, **rest)
 
 
 def _number_form(table: Mapping[str, Any]) -> NumberForm:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import phonenumbers
 
 from services.anonymization.domain import Finding
-from services.anonymization.recognise.languages.definition import Language, NumberForm
+from services.anonymization.recognise.languages.definition import LanguageDefinition, NumberForm
 from services.anonymization.recognise.languages.streets import StreetForms
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.tokens import Token, is_space, starts_sentence, tokenise
@@ -45,7 +45,7 @@ QUOTED = ('"', "„", "«", "“")
 class LanguageRecogniser:
     """Finds in a paragraph of one language what its words announce: people, companies, numbers, dates of birth, streets, phones."""
 
-    def __init__(self, language: Language, lexicon: Lexicon) -> None:
+    def __init__(self, language: LanguageDefinition, lexicon: Lexicon) -> None:
         self._language = language
         self._lexicon = lexicon
         self._roles = frozenset(word.lower() for word in language.roles)
@@ -254,7 +254,7 @@ def _labelled(words: Sequence[str]) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?i:(?:{labels})(?!\w){JOIN}){VALUE}")
 
 
-def _born(language: Language) -> re.Pattern[str] | None:
+def _born(language: LanguageDefinition) -> re.Pattern[str] | None:
     """A date within some words after one for a birth, or a date before it."""
     if not language.born:
         return None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from services.anonymization.domain import Disagreement, Finding, Policy
-from services.anonymization.recognise.analysis import Analysis, Section
+from services.anonymization.recognise.analysis import Analysis, LanguageSection
 from services.anonymization.recognise.languages.lexicons import MixedLexicon
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.text_analyzer import SMALL_CACHE_SIZE, TextAnalyzer
@@ -16,7 +16,7 @@ from tailor.errors import InvalidArgument, Reason
 class Sections(Protocol):
     """Tells the languages of a text, such as `sections.SectionDetector`."""
 
-    def sections(self, text: str) -> list[Section]:
+    def sections(self, text: str) -> list[LanguageSection]:
         """The sections in order, without gaps."""
         ...
 
@@ -91,7 +91,7 @@ class SectionAnalyzer(TextAnalyzer):
     def _derive(self, load: Callable[[str], TextAnalyzer], policy: Policy) -> "SectionAnalyzer":
         return SectionAnalyzer(load, self._sections, self._languages, policy, self._is_held)
 
-    def _admit(self, section: Section) -> Section:
+    def _admit(self, section: LanguageSection) -> LanguageSection:
         if section.language in self._languages:
             return section
         if self._is_held:

@@ -11,8 +11,8 @@ from importlib import import_module
 from itertools import groupby
 from typing import NamedTuple
 
-from services.anonymization.recognise.analysis import Section
-from services.anonymization.recognise.languages.definition import CODES, Language, load_language
+from services.anonymization.recognise.analysis import LanguageSection
+from services.anonymization.recognise.languages.definition import CODES, LanguageDefinition, load_language
 from services.anonymization.recognise.paragraphs import paragraphs
 
 # Languages in Latin script whose function words spaCy lists: enough to tell what no rules cover.
@@ -61,7 +61,7 @@ class SectionDetector:
         self._detect = detect
         self._covered = tuple(covered)
 
-    def sections(self, text: str) -> list[Section]:
+    def sections(self, text: str) -> list[LanguageSection]:
         """The sections in order, without gaps. A text that tells nothing is in the first covered language."""
         pieces = list(paragraphs(text))
         languages = _inherit(self._tell_all([piece for _, piece in pieces]), self._covered[0])
@@ -70,7 +70,7 @@ class SectionDetector:
         sections = []
         for language, group in groupby(zip(starts, ends, languages, strict=True), key=lambda row: row[2]):
             places = list(group)
-            sections.append(Section(places[0][0], places[-1][1], language))
+            sections.append(LanguageSection(places[0][0], places[-1][1], language))
         return sections
 
     def _tell_all(self, pieces: Sequence[str]) -> list[str]:
@@ -186,7 +186,7 @@ def weigh(prose: str) -> tuple[Counter[str], int]:
     return weights, len(words)
 
 
-def _own_words(language: Language) -> set[str]:
+def _own_words(language: LanguageDefinition) -> set[str]:
     """The words of letters and forms that the language's data has, without those that are names elsewhere."""
     lists = (
         *language.greetings,

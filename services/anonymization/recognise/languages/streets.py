@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from services.anonymization.recognise.languages.definition import Language
+from services.anonymization.recognise.languages.definition import LanguageDefinition
 
 SMALL_LETTERS = "a-zß-öø-ÿāăąćĉċčďđēĕėęěĝğġģĥħĩīĭįıĵķĺļľŀłńņňŋōŏőœŕŗřśŝşšţťŧũūŭůűųŵŷźżž"
 CAP = rf"[^\W\d_{SMALL_LETTERS}][\w'’.-]*"
@@ -25,7 +25,7 @@ TOWN = rf"{CAP}(?:[ '’-](?:{SMALL}[ ])?(?:{CAP}|{SMALL}[ ]{CAP})){{0,3}}(?:[ ]
 class StreetForms:
     """The patterns of one language."""
 
-    def __init__(self, language: Language) -> None:
+    def __init__(self, language: LanguageDefinition) -> None:
         self._forms = tuple(_forms(language))
 
     def find(self, text: str) -> Iterator[tuple[int, int]]:
@@ -35,7 +35,7 @@ class StreetForms:
                 yield match.start(), match.start() + len(match[0].rstrip(" .,'’-\n"))
 
 
-def _forms(language: Language) -> Iterator[re.Pattern[str]]:
+def _forms(language: LanguageDefinition) -> Iterator[re.Pattern[str]]:
     code = language.postcode
     if not code:
         return
