@@ -45,6 +45,7 @@ test-client: ## The tests of the client and the command line, with nothing else 
 bench-anonymization: install ## Quality and speed of the barrier, beside plain Presidio
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .tailor/bench/packages presidio-evaluator==0.3.2
 	PYTHONPATH=.tailor/bench/packages $(BIN)/python -m bench.anonymization
+	$(BIN)/python -m bench.anonymization_languages
 
 bench-inference: install ## Speed of inference beside others, load, rollouts and a killed replica (20 minutes)
 	$(BIN)/python -m bench.inference

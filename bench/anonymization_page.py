@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- anonymization -->", "<!-- /anonymization -->"
+SECTION = "anonymization"
 COLUMNS = ("precision", "recall", "f2", "mention_recall", "people_safe")
 # What the figures are to reach; a set that does not is named with what it misses.
 LEAST_F2, LEAST_OWN_F2, LEAST_SMALL_RECALL, MOST_ALARMS, LEAST_REPLICA_RATIO = 0.90, 0.97, 0.80, 3.0, 1.5
@@ -73,9 +73,10 @@ def _weakest(recall_by_type: dict[str, float]) -> str:
     return f"most is missed of {kind} (recall {recall_by_type[kind]:.3f})"
 
 
-def write_section(table: str) -> None:
-    """Replace this bench's part of docs/benchmarks.md."""
+def write_section(table: str, section: str = SECTION) -> None:
+    """Replace a bench's part of docs/benchmarks.md."""
+    begin, end = f"<!-- {section} -->", f"<!-- /{section} -->"
     page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}", encoding="utf-8")
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    PAGE.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}", encoding="utf-8")

@@ -17,7 +17,7 @@ from bench.rows_corpus import BASE, SPECIALIST
 from bench.rows_measure import furnish
 from bench.rows_real import LIMITS
 from bench.rows_texts import Paper
-from services.anonymization.adapters.language import LanguageDetector
+from services.anonymization.recognise.languages.detection import LanguageDetector
 from services.ingestion.adapters.parse import ParserPool
 from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason, add_sections
 from services.synthetic.adapters.tokenizers import StoredTokenizers

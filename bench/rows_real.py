@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.rows_texts import Paper
-from services.anonymization.adapters.language import LanguageDetector
+from services.anonymization.recognise.languages.detection import LanguageDetector
 from services.ingestion.adapters.parse import ParseLimits, ParserPool
 from services.ingestion.domain import File, Rejected, add_sections
 

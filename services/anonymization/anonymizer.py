@@ -1,6 +1,7 @@
 """Find personal values, find their other mentions, replace them."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
@@ -19,11 +20,12 @@ from services.anonymization.domain import (
 )
 from services.anonymization.ports import Anonymizer, ReviewedTerms
 from services.anonymization.recognise import budget
-from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.disguises import PlainText, undo
+from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.lists import NO_LISTS, TermLists
 from services.anonymization.recognise.mentions import Mentions
 from services.anonymization.recognise.overlaps import Stretches
+from services.anonymization.recognise.text_analyzer import TextAnalyzer
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates import coarse
 from services.anonymization.surrogates.people import People
@@ -47,7 +49,7 @@ class TextAnonymizer(Anonymizer):
 
     def __init__(
         self,
-        analyzer: Analyzer,
+        analyzer: TextAnalyzer,
         surrogates: Surrogates,
         seconds_per_text: float = DEFAULT_SECONDS_PER_TEXT,
         terms: ReviewedTerms = NO_TERMS,
@@ -60,7 +62,6 @@ class TextAnonymizer(Anonymizer):
         self._lists = lists
         self._surrogates = surrogates
         self._terms = terms
-        self._mentions = Mentions(analyzer.lexicon)
         self._seconds_per_text = seconds_per_text
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
@@ -73,14 +74,24 @@ class TextAnonymizer(Anonymizer):
         places = _join([plain.text for plain in plains])
         whole = SEPARATOR.join(plain.text for plain in plains)
         analysis = self._analyzer.analyze(whole, [end for _, end in places])
-        findings = self._complete(whole, analysis.findings, labels)
+        lexicon = self._analyzer.lexicon_of(section.reader for section in analysis.sections)
+        findings = self._complete(whole, analysis.findings, labels, Mentions(lexicon))
         people = People.of(
             whole[finding.start : finding.end] for finding in findings if finding.entity_type == "PERSON"
         )
         values = ((finding.entity_type, whole[finding.start : finding.end]) for finding in findings)
         surrogates = self._surrogates.for_document(whole, values)
+        ends = [section.end for section in analysis.sections]
+        # The last one is for a text that was read in one language without asking.
+        by_section = [
+            *(
+                surrogates.in_language(section.language, self._analyzer.lexicon_of((section.reader,)))
+                for section in analysis.sections
+            ),
+            surrogates,
+        ]
         changes = [
-            self._change(whole, finding, self._policy.action(finding.entity_type, labels), surrogates, people)
+            self._change(whole, finding, labels, by_section[bisect_right(ends, finding.start)], people)
             for finding in findings
         ]
         changes_by_text, disagreements_by_text = [], []
@@ -95,13 +106,14 @@ class TextAnonymizer(Anonymizer):
             self._policy.digest,
             tuple(disagreements_by_text),
             self._detectors_digest,
+            tuple(sorted({section.language for section in analysis.sections if section.rules_only})),
         )
 
     @property
     def _policy(self) -> Policy:
         return self._analyzer.policy
 
-    def _complete(self, whole: str, found: Iterable[Finding], labels: Labels) -> list[Finding]:
+    def _complete(self, whole: str, found: Iterable[Finding], labels: Labels, mentions: Mentions) -> list[Finding]:
         """The findings and their other mentions that the policy does not keep in documents with these labels."""
         kept_types = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
         # Not in the analyzer, whose cache of paragraphs notices neither another decision of a review nor a changed file.
@@ -115,10 +127,10 @@ class TextAnonymizer(Anonymizer):
         ]
         figures = _outside(coarse.find(whole, FIGURES - kept_types), allowed)
         # Figures have no other mentions: the same amount or date elsewhere may mean something else.
-        return merge([*self._mentions.complete(whole, findings, allowed), *figures], whole)
+        return merge([*mentions.complete(whole, findings, allowed), *figures], whole)
 
-    def _change(self, whole: str, finding: Finding, action: Action, surrogates: Surrogates, people: People) -> Change:
-        value = whole[finding.start : finding.end]
+    def _change(self, whole: str, finding: Finding, labels: Labels, surrogates: Surrogates, people: People) -> Change:
+        value, action = whole[finding.start : finding.end], self._policy.action(finding.entity_type, labels)
         replacement = None
         if action is Action.SURROGATE:
             try:
@@ -136,7 +148,7 @@ class TextAnonymizer(Anonymizer):
         value = whole[finding.start : finding.end]
         match finding.entity_type:
             case "PERSON":
-                return surrogates.person(value, self._title_before(whole, finding.start), people)
+                return surrogates.person(value, self._title_before(whole, finding.start, surrogates.lexicon), people)
             case "CLIENT":
                 return surrogates.client(value)
             case "EMAIL_ADDRESS":
@@ -146,9 +158,9 @@ class TextAnonymizer(Anonymizer):
             case kind:
                 return surrogates.other(kind, value)
 
-    def _title_before(self, whole: str, start: int) -> str:
+    def _title_before(self, whole: str, start: int, lexicon: Lexicon) -> str:
         match = TITLE_BEFORE.search(whole, max(0, start - 20), start)
-        return match[1] if match and self._analyzer.lexicon.is_title(match[1]) else ""
+        return match[1] if match and lexicon.is_title(match[1]) else ""
 
 
 def _outside(findings: Iterable[Finding], places: Iterable[tuple[int, int]]) -> list[Finding]:

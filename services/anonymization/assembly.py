@@ -10,8 +10,9 @@ from services.anonymization.policy.installed import PolicyParts
 from services.anonymization.policy.preview import Preview
 from services.anonymization.ports import ReviewedTerms
 from services.anonymization.prompts import EphemeralPromptAnonymizer
-from services.anonymization.recognise.analyzer import CACHE_SIZE, Analyzer
+from services.anonymization.recognise.analyzer import CACHE_SIZE
 from services.anonymization.recognise.lists import TermLists
+from services.anonymization.recognise.text_analyzer import TextAnalyzer
 from services.anonymization.settings import Settings
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.true_values import TrueValueFinder
@@ -19,7 +20,7 @@ from services.anonymization.vault.vault import SqlVault
 
 
 def make_parts(
-    analyzer: Analyzer,
+    analyzer: TextAnalyzer,
     surrogates: Surrogates,
     vault: SqlVault,
     *,

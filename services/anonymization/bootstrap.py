@@ -6,7 +6,6 @@ from pathlib import Path
 from services.anonymization import handlers
 from services.anonymization.adapters.detectors import MAKERS
 from services.anonymization.adapters.kafka import KafkaOutcomes, KafkaPolicies
-from services.anonymization.adapters.language import LanguageDetector
 from services.anonymization.adapters.objects import StoredCorpus, StoredTexts
 from services.anonymization.adapters.policies import SqlPolicies
 from services.anonymization.adapters.sql import SqlAuditLog, SqlLedger
@@ -16,9 +15,10 @@ from services.anonymization.policy.detectors import detectors_digest
 from services.anonymization.policy.installed import CurrentPolicy, install_from_settings
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.policy_rpc import PolicyServicer, SubjectServicer
-from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.detectors.definition import DEFAULT as DEFAULT_DETECTORS
 from services.anonymization.recognise.detectors.definition import load_detectors
+from services.anonymization.recognise.languages.detection import LanguageDetector
+from services.anonymization.recognise.languages.loading import load_section_analyzer
 from services.anonymization.review_bootstrap import build_review
 from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.settings import Settings
@@ -47,7 +47,11 @@ def build(runtime: Runtime, settings: Settings) -> None:
     detectors = load_detectors(file)
     digest = detectors_digest(settings, [detector.model for detector in detectors], [file])
     install_from_settings(policies, settings, digest)
-    analyzer = Analyzer.load(detectors, load_policy(), settings.language, settings.phone_regions, MAKERS)
+    language_of = LanguageDetector()
+    analyzer = load_section_analyzer(
+        detectors, load_policy(), language_of, languages=settings.languages, phone_regions=settings.phone_regions, makers=MAKERS,
+        is_held=settings.uncovered_languages == "hold",
+    )  # fmt: skip
     vault = SqlVault(engine, *settings.vault_keys)
     subjects = SubjectIndex(engine, vault, analyzer.lexicon)
     surrogates = Surrogates(vault, analyzer.lexicon, vault.secret(DRAW), subjects.suppressed)
@@ -64,7 +68,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     )  # fmt: skip
     store = S3Store.from_settings(settings)
     quarantine, corpus = StoredTexts(store, decode_key(settings.quarantine_key)), StoredCorpus(store)
-    publish, language_of = KafkaOutcomes(producer), LanguageDetector()
+    publish = KafkaOutcomes(producer)
     servicers: Servicers = [
         (add_AnonymizationServiceServicer_to_server, servicer),
         (add_PolicyServiceServicer_to_server, PolicyServicer(current, policies, ledger)),

@@ -29,6 +29,7 @@ LONGEST_PIECE = 1_000
 # Reasons of rejection, as in documents.proto.
 UNREADABLE = "UNREADABLE"
 TIMEOUT = "TIMEOUT"
+LANGUAGE_NOT_COVERED = "LANGUAGE_NOT_COVERED"
 
 NO_LABELS = Labels()
 
@@ -89,14 +90,6 @@ class Disagreement:
     def shift(self, by: int) -> "Disagreement":
         """The same disagreement at its place in a longer text."""
         return Disagreement(self.start + by, self.end + by, self.entity_type, self.detectors)
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """What the detectors found in a text, in order: overlapping findings, and the stretches on which they disagree."""
-
-    findings: tuple[Finding, ...] = ()
-    disagreements: tuple[Disagreement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -317,13 +310,15 @@ class Passed:
     language: str = ""
     spans: tuple[Span, ...] = ()
     detectors_digest: str = ""
+    rules_only_languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Unreadable:
     """A document that goes no further. `reason` is the name of a reason of rejection in documents.proto.
 
-    Its quarantined bytes are missing or do not verify (UNREADABLE), or finding its values took too long (TIMEOUT).
+    Its quarantined bytes are missing or do not verify (UNREADABLE), finding its values took too long (TIMEOUT), or no detector covers one
+    of its languages (LANGUAGE_NOT_COVERED).
     """
 
     ingested: Ingested
@@ -374,7 +369,7 @@ class Anonymized:
     """Anonymised texts, the number of values found by type, and the changes in each text, in order.
 
     `values` are the (type, surrogate) pairs that the texts now contain: full names and the words of names. `disagreements` are, like the
-    changes, at their places in each text as it was given.
+    changes, at their places in each text as it was given. `rules_only_languages` are those that no detector covers.
     """
 
     texts: tuple[str, ...]
@@ -384,6 +379,7 @@ class Anonymized:
     policy_digest: str = ""
     disagreements: tuple[tuple[Disagreement, ...], ...] = ()
     detectors_digest: str = ""
+    rules_only_languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

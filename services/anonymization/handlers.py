@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from services.anonymization.domain import (
+    LANGUAGE_NOT_COVERED,
     MAX_CHARS,
     MAX_POLICY_CHARS,
     MAX_PREVIEW_CHARS,
@@ -98,6 +99,10 @@ def pass_document(
                 )
             except DeadlineExceeded:
                 outcome = Unreadable(ingested, TOO_SLOW, now_ms(), TIMEOUT)
+            except InvalidArgument as error:
+                if error.reason != Reason.LANGUAGE_NOT_COVERED:
+                    raise
+                outcome = Unreadable(ingested, error.message, now_ms(), LANGUAGE_NOT_COVERED)
         outcome = ledger.record(outcome)
     publisher.publish(outcome)
     quarantine.delete(ingested.text)
@@ -131,6 +136,7 @@ def _anonymize_document(
         language,
         move_spans(ingested.spans, result.changes[-1]),
         result.detectors_digest,
+        result.rules_only_languages,
     )
 
 

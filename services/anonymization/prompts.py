@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized, AnonymizedPrompt
 from services.anonymization.ports import Issuer, PromptAnonymizer, ReviewedTerms
-from services.anonymization.recognise.analyzer import Analyzer
+from services.anonymization.recognise.languages.dictionaries import forget_words
 from services.anonymization.recognise.lexicon import Lexicon, fold
 from services.anonymization.recognise.lists import NO_LISTS, TermLists
+from services.anonymization.recognise.text_analyzer import TextAnalyzer
 from services.anonymization.recognise.tokens import tokenise
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates.forms import NAME_WORDS, normal
@@ -68,11 +69,11 @@ class EphemeralPromptAnonymizer(PromptAnonymizer):
 
     def __init__(
         self,
-        analyzer: Analyzer,
+        analyzer: TextAnalyzer,
         terms: ReviewedTerms = NO_TERMS,
         *,
         lists: TermLists = NO_LISTS,
-        apart: Analyzer | None = None,
+        apart: TextAnalyzer | None = None,
     ) -> None:
         """`apart` has models and a lock of their own, so that a prompt does not wait for a document; without it, they are loaded."""
         self._lists = lists
@@ -84,8 +85,9 @@ class EphemeralPromptAnonymizer(PromptAnonymizer):
     def anonymize(self, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]) -> AnonymizedPrompt:
         """Raises ResourceExhausted (NO_SURROGATE_LEFT) if no distinct surrogates are found."""
         try:
+            lexicon = self._analyzer.lexicon_for("\n\n".join((*texts, *beside)))
             for _ in range(MAX_DRAWS):
-                issuer = PromptIssuer(self._analyzer.lexicon, "\n".join(beside))
+                issuer = PromptIssuer(lexicon, "\n".join(beside))
                 surrogates = self._surrogates.with_issuer(issuer, secrets.token_bytes(KEY_BYTES))
                 result = TextAnonymizer(self._analyzer, surrogates, terms=self._terms, lists=self._lists).anonymize(
                     texts, labels
@@ -143,4 +145,5 @@ def _clear_caches() -> None:
     """Remove what Python and the lexicon have cached of the texts they saw last."""
     tokenise.cache_clear()
     fold.cache_clear()
+    forget_words()
     re.purge()

@@ -67,6 +67,7 @@ def from_report(report: ResidualReport) -> review_pb2.GetResidualReportResponse:
         strata=map(_from_estimate, report.strata),
         waiting=from_counts(report.waiting),
         rare_combinations=report.rare_combinations,
+        rules_only_documents=report.rules_only_documents,
     )
     if report.draw is not None:
         moment = Timestamp()

@@ -52,7 +52,10 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         with _while_awaited(context):
             result = handlers.anonymize_text(self._anonymizer, request.text, to_labels(request.labels))
         return anonymization_pb2.AnonymizeResponse(
-            text=result.texts[0], findings=result.findings, policy_digest=result.policy_digest
+            text=result.texts[0],
+            findings=result.findings,
+            policy_digest=result.policy_digest,
+            rules_only_languages=result.rules_only_languages,
         )
 
     def AnonymizeRow(

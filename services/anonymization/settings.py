@@ -9,6 +9,10 @@ from services.anonymization.review.domain import ResidualBound, ResidualLimit
 from tailor.keys import decode_key, decode_keys
 from tailor.settings import ServiceSettings
 
+# Those with rules and word lists in recognise/languages/data.
+LANGUAGES = ("en", "de", "fr", "es", "it", "nl", "pl", "pt")
+LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
+
 
 class Settings(ServiceSettings):
     """Read from `TAILOR_<FIELD>`. Keys are 32 bytes in base64. The vault's key comes from outside and is never stored."""
@@ -20,8 +24,10 @@ class Settings(ServiceSettings):
     policy_file: Path | None = None
     # The folder of the files of names that a policy may read.
     lists_dir: Path | None = None
-    # The documents' language.
-    language: Literal["en", "de"] = "en"
+    # The languages of the documents (ISO 639-1). The first one is that of texts too short to tell.
+    languages: Annotated[tuple[LanguageCode, ...], Field(min_length=1, max_length=40)] = LANGUAGES
+    # What happens to a document with a passage in another language: `hold` rejects it, `rules` masks the passage by rules only.
+    uncovered_languages: Literal["hold", "rules"] = "hold"
     # Which detectors find personal values; otherwise recognise/detectors/default.toml.
     detectors_file: Path | None = None
     # A text whose values are not found within this time is rejected.

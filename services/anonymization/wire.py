@@ -67,6 +67,7 @@ def to_event(outcome: DocumentOutcome) -> tuple[str, Message]:
             spans=map(from_span, outcome.spans),
             supersede_id=ingested.supersede_id,
             detectors_digest=outcome.detectors_digest,
+            rules_only_languages=outcome.rules_only_languages,
         )
     # A text that could not be read says nothing about the earlier version, which stays.
     is_refused = bool(ingested.supersede_id) and outcome.reason != UNREADABLE
@@ -100,4 +101,5 @@ def from_preview(preview: Anonymized) -> anonymization_pb2.PreviewAnonymizationR
         findings=preview.findings,
         changes=map(from_change, preview.changes[0]),
         policy_digest=preview.policy_digest,
+        rules_only_languages=preview.rules_only_languages,
     )

@@ -98,4 +98,8 @@ def _show(console: Console, before: str, answer: anonymization_pb2.PreviewAnonym
     }
     rows = [(kind, answer.findings[kind], actions.get(kind, "")) for kind in sorted(answer.findings)]
     console.print(f"\nfindings under policy {short(answer.policy_digest)}")
+    if answer.rules_only_languages:
+        console.print(
+            f"masked by rules only, because no detector covers them: {', '.join(answer.rules_only_languages)}"
+        )
     console.print(table("", ("type", "found", "action"), rows))

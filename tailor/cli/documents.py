@@ -168,6 +168,7 @@ def _row(item: registry_pb2.CatalogueDocument) -> tuple[object, ...]:
         state = f"rejected: {reason}. {rejected.hint}"
         return (rejected.document_id, "", "", rejected.format, "", rejected.labels.source, "", state)
     passed = item.anonymized
+    uncovered = ", ".join(passed.rules_only_languages)
     return (
         passed.document_id,
         passed.version.sequence,
@@ -176,5 +177,5 @@ def _row(item: registry_pb2.CatalogueDocument) -> tuple[object, ...]:
         passed.char_count,
         passed.labels.source,
         sum(passed.findings.values()),
-        "anonymised",
+        f"anonymised; {uncovered} by rules only" if uncovered else "anonymised",
     )

@@ -47,6 +47,9 @@ def render_report(console: Console, report: pb.GetResidualReportResponse) -> Non
         console.print(table("", columns, _rows(report)))
     if report.HasField("limit"):
         console.print("The limit is met." if report.limit.met else f"Nothing trains: {report.limit.message}")
+    if report.rules_only_documents:
+        counts = ", ".join(f"{count} in {name}" for name, count in sorted(report.rules_only_documents.items()))
+        console.print(f"Documents with passages that no detector covers, masked by rules only: {counts}.")
     console.print(
         f"{report.waiting.sample} passages of the sample and {report.waiting.disagreement} disagreements wait."
     )

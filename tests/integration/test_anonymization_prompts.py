@@ -88,12 +88,14 @@ def test_prompts_cannot_be_linked_by_their_surrogates(anonymizer: EphemeralPromp
 
 def test_a_prompt_leaves_no_word_in_the_process(analyzer: Analyzer, anonymizer: EphemeralPromptAnonymizer) -> None:
     anonymizer.anonymize(("We spoke to Mr Zzyqvarx Quombleton in Kraznograd.",), NO_LABELS, ())
+    for_prompts = anonymizer._analyzer
+    assert isinstance(for_prompts, Analyzer)
     words, words_of_prompts = (
         next(engine for engine in of._engines if engine.has_model)._model.get_nlp("en").vocab.strings
-        for of in (analyzer, anonymizer._analyzer)
+        for of in (analyzer, for_prompts)
     )
     assert "Quombleton" not in words and "Quombleton" not in words_of_prompts
-    assert anonymizer._analyzer._cache == {}
+    assert for_prompts._cache == {}
     assert tokenise.cache_info().currsize == fold.cache_info().currsize == 0
     analyzer.find("We spoke to Mr Zzyqvarx Vombleton in Kraznograd.")
     assert "Vombleton" in words

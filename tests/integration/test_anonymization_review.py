@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.review import handlers
 from services.anonymization.review.domain import PassageKind, PassageMark, PassageView, ResidualBound, ResidualLimit
 from services.anonymization.review.handlers import Review
+from services.anonymization.review.statement import statement_body
 from services.anonymization.review_bootstrap import ReviewParts, build_review, types_of
 from services.anonymization.review_rpc import ReviewServicer
 from services.anonymization.vault.vault import SqlVault
@@ -79,7 +81,16 @@ class World:
             self.parts.terms.hash,
         )
 
-    def publish(self, number: int, body: str, *, source: str = "wiki", sequence: int = 1, doubt: str = "") -> Ingested:
+    def publish(
+        self,
+        number: int,
+        body: str,
+        *,
+        source: str = "wiki",
+        sequence: int = 1,
+        doubt: str = "",
+        rules_only: tuple[str, ...] = (),
+    ) -> Ingested:
         """A document that passes: Okafor becomes Ward, everything else is left."""
         ingested = replace(INGESTED, document_id=f"doc_{number}", sequence=sequence, labels=Labels(source))
         changes = tuple(
@@ -91,7 +102,9 @@ class World:
             for match in (re.finditer(doubt, body) if doubt else ())
         )
         clean = DocumentText(body.replace("Okafor", "Ward"))
-        result = Anonymized((clean.text,), {}, (changes,), disagreements=(disagreements,))
+        result = Anonymized(
+            (clean.text,), {}, (changes,), disagreements=(disagreements,), rules_only_languages=rules_only
+        )
         ref = self.corpus.write(clean)
         self.parts.recorder.record(ingested, clean, result, "en")
         self.ledger.record(Passed(ingested, ref, len(clean.text), {}, "p", 1, "en"))
@@ -162,6 +175,23 @@ def test_estimates_are_by_source_and_language_and_weighted_overall(world: World)
     mail = next(item.stratum for item in report.strata if item.stratum.source == "mail")
     assert report.overall.any is not None
     assert report.overall.any.share == pytest.approx(mail.passages / report.overall.stratum.passages)
+
+
+def test_documents_that_were_masked_by_rules_only_are_counted_by_language(world: World) -> None:
+    world.publish(1, FILLER, rules_only=("sv",))
+    world.publish(2, FILLER, rules_only=("fi", "sv"))
+    world.publish(3, FILLER, source="mail", rules_only=("fi",))
+    world.publish(4, FILLER)
+    assert handlers.get_report(world.review, ()).rules_only_documents == {"fi": 2, "sv": 2}
+    assert handlers.get_report(world.review, ("wiki",)).rules_only_documents == {"fi": 1, "sv": 2}
+    found = world.parts.documents.find("doc_2")
+    assert found is not None and found.rules_only_languages == ("fi", "sv")
+    world.publish(2, FILLER, sequence=2)
+    assert handlers.get_report(world.review, ("wiki",)).rules_only_documents == {"sv": 1}
+    world.sample(4)
+    world.mark_all()
+    body = statement_body(handlers.get_report(world.review, ()), (), "p", datetime.now(UTC))
+    assert json.loads(body)["documents_masked_by_rules_only"] == {"fi": 1, "sv": 1}
 
 
 def test_a_reviewer_sees_surrogates_apart_from_what_was_left(world: World) -> None:

@@ -192,6 +192,7 @@ def _load(text: str) -> DocumentOutcome:
         content.get("language", ""),
         _load_spans(content),
         content.get("detectors_digest", ""),
+        tuple(content.get("rules_only_languages", ())),
     )
 
 

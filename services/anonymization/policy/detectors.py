@@ -24,6 +24,7 @@ OTHER_SETTINGS = frozenset(
         "lists_dir",
         "max_residual",
         "max_residual_bound",
+        "uncovered_languages",
     )
 )
 
@@ -47,7 +48,7 @@ def detectors_digest(settings: Settings, models: Iterable[str], files: Iterable[
 
 
 def _own_settings(settings: Settings) -> dict[str, object]:
-    """The settings that only anonymization has: its language, model and regions."""
+    """The settings that only anonymization has: its languages and regions."""
     shared = {name for base in Settings.__mro__[1:] for name in getattr(base, "model_fields", {})}
     own = set(Settings.model_fields) - shared - OTHER_SETTINGS
     return {name: getattr(settings, name) for name in sorted(own)}

@@ -7,9 +7,9 @@ from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized
 from services.anonymization.policy.pattern_check import parse_checked_policy
 from services.anonymization.ports import Issuer, Previewer, ReviewedTerms
-from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.lists import TermLists
 from services.anonymization.recognise.paragraphs import paragraphs
+from services.anonymization.recognise.text_analyzer import TextAnalyzer
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.vault import MAX_ATTEMPTS, SqlVault
@@ -22,7 +22,7 @@ class Preview(Previewer):
 
     def __init__(
         self,
-        analyzer: Analyzer,
+        analyzer: TextAnalyzer,
         surrogates: Surrogates,
         vault: SqlVault,
         terms: ReviewedTerms = NO_TERMS,

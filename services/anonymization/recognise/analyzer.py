@@ -5,29 +5,32 @@ import hmac
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-import spellchecker
 from presidio_analyzer import EntityRecognizer
 from presidio_analyzer.nlp_engine import NerModelConfiguration
 from spacy.lang.en.stop_words import STOP_WORDS
 from spacy.lookups import Lookups
 
-from services.anonymization.domain import Analysis, Disagreement, Finding, Policy
+from services.anonymization.domain import Disagreement, Finding, Policy
 from services.anonymization.recognise import budget
+from services.anonymization.recognise.analysis import Analysis
 from services.anonymization.recognise.detectors.definition import Detector, DetectorKind
 from services.anonymization.recognise.detectors.engines import DetectorEngine, MakeRecognisers
 from services.anonymization.recognise.detectors.model_digest import check_model
 from services.anonymization.recognise.detectors.rules import rule_recognisers, with_patterns
 from services.anonymization.recognise.detectors.spacy_entities import NamesEngine, SpacyEntities
 from services.anonymization.recognise.detectors.votes import CERTAIN, Ballot, combine
+from services.anonymization.recognise.languages.dictionaries import read_dictionary
+from services.anonymization.recognise.languages.lexicons import load_lexicon
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.paragraphs import batches, paragraphs
 from services.anonymization.recognise.recognisers.layout import LayoutRecogniser
 from services.anonymization.recognise.technical import Technicality, technicality
+from services.anonymization.recognise.text_analyzer import SMALL_CACHE_SIZE
 from services.anonymization.recognise.tokens import starts_sentence, tokenise
 from services.anonymization.recognise.truecase import Truecaser
 from services.anonymization.recognise.word_votes import NAMES, WordVotes
@@ -36,7 +39,6 @@ from tailor.errors import FailedPrecondition, Reason
 # The share of capital letters in a text that is written in capitals.
 SHOUTED = 0.6
 CACHE_SIZE = 20_000
-SMALL_CACHE_SIZE = 64
 DEFAULT_REGIONS = ("GB", "US", "DE", "FR")
 # Entities of a model that are never personal.
 IGNORED = ["CARDINAL", "ORDINAL", "QUANTITY", "PERCENT", "MONEY", "TIME"]
@@ -84,7 +86,7 @@ class Analyzer:
         readers = [detector for detector in detectors if detector.reads(language)]
         models = {detector.name: _load_model(detector, language) for detector in readers}
         dictionary = _read_dictionary(models, language)
-        lexicon = Lexicon.load(dictionary, language)
+        lexicon = load_lexicon(dictionary, language)
         engines = []
         for detector in readers:
             recognisers: Sequence[EntityRecognizer]
@@ -123,6 +125,20 @@ class Analyzer:
         if engine.detector.kind is not DetectorKind.RULES:
             return engine
         return engine.with_recognisers(with_patterns(engine.recognisers, self.lexicon, policy))
+
+    def lexicon_of(self, languages: Iterable[str]) -> Lexicon:
+        """The one lexicon, for all languages."""
+        del languages
+        return self.lexicon
+
+    def lexicon_for(self, text: str) -> Lexicon:
+        """The one lexicon, for all texts."""
+        del text
+        return self.lexicon
+
+    def accepting_all(self) -> "Analyzer":
+        """The analyzer itself: it reads every text in its one language."""
+        return self
 
     def find(self, text: str) -> list[Finding]:
         """All findings in the text, overlapping ones included, without what the policy allows or keeps."""
@@ -261,10 +277,10 @@ def _load_model(detector: Detector, language: str) -> NamesEngine:
     return engine
 
 
-def _read_dictionary(models: Mapping[str, NamesEngine], language: str) -> set[str]:
-    """The words of the language in lower case: for English those of a model's lemmatizer, otherwise those of the spelling checker."""
+def _read_dictionary(models: Mapping[str, NamesEngine], language: str) -> Container[str]:
+    """The words of the language in lower case: for English those of a model's lemmatizer."""
     if language != "en":
-        return set(spellchecker.SpellChecker(language=language, distance=1).word_frequency.words())
+        return read_dictionary(language)
     for engine in models.values():
         tables = Lookups()
         folder = getattr(engine.get_nlp(language), "_path", None)

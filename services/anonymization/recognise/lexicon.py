@@ -4,14 +4,16 @@ import importlib
 import pkgutil
 import tomllib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import faker.providers.person
+
+from services.anonymization.recognise.languages.definition import load_language
 
 WORDS_FILE = Path(__file__).with_name("words.toml")
 UNDECOMPOSED = str.maketrans({"ł": "l", "ø": "o", "ı": "i", "đ": "d", "æ": "ae", "œ": "oe"})
@@ -38,13 +40,15 @@ class Given:
 
 @dataclass(frozen=True)
 class Names:
-    """Faker's names: folded given names and surnames, and pools of both by locale."""
+    """Faker's names: folded given names and surnames, and pools of both by locale. All languages share them."""
 
     given: dict[str, Given]
     common: set[str]
     surnames: dict[str, str]
     given_pools: dict[tuple[str, str], tuple[str, ...]]
     family_pools: dict[str, tuple[str, ...]]
+    # Folded given names and surnames that a locale uses, whether or not they may be drawn.
+    by_locale: dict[str, set[str]]
 
 
 @lru_cache(maxsize=50_000)
@@ -58,7 +62,7 @@ class Lexicon:
     """The words of one language. Loading takes a second."""
 
     def __init__(
-        self, words: Mapping[str, Iterable[str]], names: Names, dictionary: frozenset[str], language: str = "en"
+        self, words: Mapping[str, Iterable[str]], names: Names, dictionary: Container[str], language: str = "en"
     ) -> None:
         self.lists = {name: frozenset(fold(item) for item in items) for name, items in words.items()}
         self.legal_forms = frozenset(words["legal_forms"])
@@ -67,17 +71,20 @@ class Lexicon:
         self._dictionary = dictionary
 
     @classmethod
-    def load(cls, dictionary: Iterable[str], language: str = "en") -> "Lexicon":
+    def load(cls, dictionary: Container[str], language: str = "en") -> "Lexicon":
         """Read the lists. `dictionary` contains the language's words in lower case."""
         words = tomllib.loads(WORDS_FILE.read_text(encoding="utf-8"))
         tables = {name: words.pop(name) for name in [name for name, value in words.items() if isinstance(value, dict)]}
         for name, items in tables.get(language, {}).items():
             words[name] = [*words[name], *items]
-        names = _names(words["latin_locales"], frozenset(words["ambiguous"]))
+        own = load_language(language)
+        for name, listed in own.words.items() if own else ():
+            words[name] = [*words[name], *listed]
+        names = _names(tuple(words["latin_locales"]), frozenset(words["ambiguous"]))
         for name in words["given_more"]:
             names.given.setdefault(fold(name), Given("", "en_GB"))
             names.common.add(fold(name))
-        return cls(words, names, frozenset(dictionary), language)
+        return cls(words, names, dictionary, language)
 
     @property
     def capitalises_nouns(self) -> bool:
@@ -104,9 +111,14 @@ class Lexicon:
         )
 
     def given_names(self, locale: str, gender: str) -> tuple[str, ...]:
-        """A locale's given names; British ones if it has none of that gender."""
+        """A locale's given names, of both genders if it does not tell which; British ones if it has none."""
         pools = self._names.given_pools
-        return pools.get((locale, gender)) or pools["en_GB", gender or "f"]
+        pool = pools.get((locale, gender)) or (*pools.get((locale, "f"), ()), *pools.get((locale, "m"), ()))
+        return pool or pools["en_GB", gender or "f"]
+
+    def uses(self, locale: str, word: str) -> bool:
+        """True if the word is a name in a locale."""
+        return fold(word) in self._names.by_locale.get(locale, ())
 
     def surname_locale(self, word: str) -> str:
         """A locale that uses the surname; British if none is known."""
@@ -130,7 +142,8 @@ class Lexicon:
                 for link in LINKS
                 if word[:place].endswith(link)
             )
-        return any(
+        # The lists of other languages have all forms of a word.
+        return self.language == "en" and any(
             word.endswith(ending) and word.removesuffix(ending) + stem in self._dictionary
             for ending, stem in INFLECTIONS
         )
@@ -158,16 +171,21 @@ class Lexicon:
         return (title[:1].isupper() or title == "mec") and self.has_title(title)
 
 
-def _names(latin: list[str], avoided: frozenset[str]) -> Names:
-    names = Names({}, set(), {}, {}, {})
+@cache
+def _names(latin: tuple[str, ...], avoided: frozenset[str]) -> Names:
+    names = Names({}, set(), {}, {}, {}, {})
     available = [module.name for module in pkgutil.iter_modules(faker.providers.person.__path__)]
     first = [locale for locale in (*latin, *chain(*NEIGHBOURS)) if locale in available]
     ordered = dict.fromkeys([*first, *sorted(available)])
     for locale in ordered:
         provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
-        home = locale if locale in latin else next((group[0] for group in NEIGHBOURS if locale in group), "en_GB")
+        own = load_language(locale[:2])
+        gendered = own.gendered_endings if own else ()
+        country = own.locale if own else "en_GB"
+        home = locale if locale in latin else next((group[0] for group in NEIGHBOURS if locale in group), country)
         for attribute, gender in (("first_names_female", "f"), ("first_names_male", "m"), ("first_names", "")):
             pool = _values(provider, attribute)
+            names.by_locale.setdefault(locale, set()).update(map(fold, pool))
             names.given_pools[locale, gender] = tuple(name for name in pool if _is_usable(name, avoided))
             for name in pool:
                 names.given.setdefault(fold(name), Given(gender, home))
@@ -178,7 +196,12 @@ def _names(latin: list[str], avoided: frozenset[str]) -> Names:
             for attribute in ("last_names", "last_names_male", "last_names_female")
             for name in _values(provider, attribute)
         ]
-        names.family_pools[locale] = tuple(dict.fromkeys(name for name in families if _is_usable(name, avoided)))
+        # Polish names are split otherwise, and would be too many for other languages.
+        own_families = [*families, *_values(provider, "unisex_last_names"), *_values(provider, "male_last_names")]
+        names.by_locale[locale].update(map(fold, own_families))
+        # A surname whose ending tells a gender does not fit everybody.
+        neutral = (name for name in own_families if not name.endswith(gendered) and _is_usable(name, avoided))
+        names.family_pools[locale] = tuple(dict.fromkeys(neutral))
         for name in families:
             names.surnames.setdefault(fold(name), home)
     for locales in NEIGHBOURS:

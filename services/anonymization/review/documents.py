@@ -1,6 +1,7 @@
 """The newest version of every document, and rare combinations of quasi-identifiers, in PostgreSQL."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -68,7 +69,10 @@ class SqlReviewedDocuments(ReviewedDocuments):
         if row is None:
             return None
         replaced = None if row.replaced is None else tuple((start, end) for start, end in json.loads(row.replaced))
-        return ReviewedDocument(row.document_id, row.sequence, row.source, row.language, row.passages, replaced)
+        languages = tuple(filter(None, row.rules_only_languages.split(",")))
+        return ReviewedDocument(
+            row.document_id, row.sequence, row.source, row.language, row.passages, replaced, languages
+        )
 
     def count_passages(self, sources: Sequence[str]) -> int:
         query = select(func.coalesce(func.sum(DOCUMENTS.c.passages), 0))
@@ -76,6 +80,16 @@ class SqlReviewedDocuments(ReviewedDocuments):
             query = query.where(DOCUMENTS.c.source.in_(sources))
         with transaction(self._engine) as connection:
             return int(connection.execute(query).scalar_one())
+
+    def count_rules_only(self, sources: Sequence[str]) -> dict[str, int]:
+        query = select(DOCUMENTS.c.rules_only_languages, func.count()).where(DOCUMENTS.c.rules_only_languages != "")
+        if sources:
+            query = query.where(DOCUMENTS.c.source.in_(sources))
+        counts = Counter[str]()
+        with transaction(self._engine) as connection:
+            for languages, documents in connection.execute(query.group_by(DOCUMENTS.c.rules_only_languages)):
+                counts.update(dict.fromkeys(languages.split(","), documents))
+        return dict(sorted(counts.items()))
 
     def outdated(self, terms_digest: str) -> Iterator[str]:
         query = select(DOCUMENTS.c.document_id).where(DOCUMENTS.c.terms_digest != terms_digest)
@@ -133,6 +147,7 @@ def _upsert(connection: Connection, document: ReviewedDocument, terms_digest: st
         "passages": document.passages,
         "replaced": None if document.replaced is None else json.dumps(document.replaced),
         "terms_digest": terms_digest,
+        "rules_only_languages": ",".join(document.rules_only_languages),
     }
     statement = insert(DOCUMENTS).values(row)
     statement = statement.on_conflict_do_update(

@@ -84,7 +84,8 @@ class PassageMark:
 class ReviewedDocument:
     """The newest version of a document, as a review needs it.
 
-    `replaced` are the [start, end) stretches that the barrier replaced; None if it passed before they were recorded.
+    `replaced` are the [start, end) stretches that the barrier replaced; None if it passed before they were recorded. `rules_only_languages`
+    are those of its passages that no detector covers.
     """
 
     document_id: str
@@ -93,6 +94,7 @@ class ReviewedDocument:
     language: str
     passages: int
     replaced: tuple[tuple[int, int], ...] | None = None
+    rules_only_languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """What data protection does in a review: one function per command. Texts of passages are never logged."""
 
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from services.anonymization.domain import Passed
 from services.anonymization.ports import AuditLog, Corpus, Ledger
@@ -56,7 +56,10 @@ class Review:
 
 @dataclass(frozen=True)
 class ResidualReport:
-    """What is known of a corpus. `refusal` says why the limit is not met; it is empty if it is met or not set."""
+    """What is known of a corpus. `refusal` says why the limit is not met; it is empty if it is met or not set.
+
+    `rules_only_documents` are, by language, the documents with passages that no detector covers and that were masked by rules only.
+    """
 
     draw: SampleDraw | None
     passages_now: int
@@ -66,6 +69,7 @@ class ResidualReport:
     rare_combinations: int
     limit: ResidualLimit | None = None
     refusal: str = ""
+    rules_only_documents: Mapping[str, int] = field(default_factory=dict)
 
 
 def start_sample(
@@ -192,6 +196,7 @@ def get_report(review: Review, sources: Sequence[str]) -> ResidualReport:
         review.documents.count_rare(),
         review.limit,
         refusal,
+        review.documents.count_rules_only(sources),
     )
 
 

@@ -51,6 +51,10 @@ class ReviewedDocuments(Protocol):
         """The passages of the sources' documents, of all if none is named."""
         ...
 
+    def count_rules_only(self, sources: Sequence[str]) -> dict[str, int]:
+        """By language, the sources' documents with passages that were masked by rules only; of all documents if no source is named."""
+        ...
+
     def outdated(self, terms_digest: str) -> Iterator[str]:
         """Ids of the documents that passed under other decisions of reviews. Streams."""
         ...

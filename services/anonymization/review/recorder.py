@@ -38,7 +38,13 @@ class DocumentRecorder(ReviewRecorder):
         passages, replaced = count_passages(text), replaced_stretches(clean.parts, result.changes)
         places = tuple((item.start, item.end) for item in replaced)
         document = ReviewedDocument(
-            ingested.document_id, ingested.sequence, ingested.labels.source, language, passages, places
+            ingested.document_id,
+            ingested.sequence,
+            ingested.labels.source,
+            language,
+            passages,
+            places,
+            result.rules_only_languages,
         )
         standing = standing_disagreements(clean.parts, result.changes, result.disagreements)
         found = self._quasi_identifiers(text, replaced)

@@ -33,6 +33,7 @@ def statement_body(report: ResidualReport, sources: tuple[str, ...], policy_dige
         if limit is None
         else {"max_residual": limit.max_residual, "bound": limit.bound.value, "met": not report.refusal},
         "rare_combinations": {"fewer_documents_than": RARE_BELOW, "count": report.rare_combinations},
+        "documents_masked_by_rules_only": dict(report.rules_only_documents),
         "policy_digest": policy_digest,
     }
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)

@@ -16,6 +16,8 @@ DOCUMENTS = Table(
     Column("replaced", Text),
     # What reviews had decided when the document passed.
     Column("terms_digest", String(64), nullable=False, server_default=""),
+    # Languages of passages that were masked by rules only, comma-separated.
+    Column("rules_only_languages", Text, nullable=False, server_default=""),
 )
 SAMPLES = Table(
     "review_samples",

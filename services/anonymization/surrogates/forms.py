@@ -35,10 +35,10 @@ def true_forms(entity_type: str, surrogate: str) -> set[tuple[str, str]]:
     return {(kind, word) for kind in NAME_WORDS for word in words}
 
 
-def write_like(entity_type: str, surrogate: str, value: str) -> str:
-    """Spell a surrogate in normal form like the value: separators, country code, order of a date, capitals."""
+def write_like(entity_type: str, surrogate: str, value: str, language: str = "") -> str:
+    """Spell a surrogate in normal form like the value: separators, country code, order of a date, month names, capitals."""
     if entity_type == "DATE_OF_BIRTH":
-        date, other = dates.read(value), dates.read(surrogate)
+        date, other = dates.read(value, language), dates.read(surrogate)
         if date and date.whole and other and other.whole:
             return date.rewrite(other.whole)
     if entity_type == "IP_ADDRESS":

@@ -30,6 +30,10 @@ from services.anonymization.surrogates.forms import (
 from services.anonymization.surrogates.people import People
 from tailor.errors import Reason, ResourceExhausted
 
+# The locale of a language's names, towns and streets. Others have British ones.
+HOMES = {
+    "en": "en_GB", "de": "de_DE", "fr": "fr_FR", "es": "es_ES", "it": "it_IT", "nl": "nl_NL", "pl": "pl_PL", "pt": "pt_PT",
+}  # fmt: skip
 LOCAL_POOL_ATTEMPTS = 12
 SINGLE_ATTEMPTS = 40
 MAX_CANDIDATES = 2_000
@@ -76,6 +80,7 @@ class Surrogates:
     ) -> None:
         self.issued: set[tuple[str, str]] = set()
         self._issuer = issuer
+        self._language = lexicon.language
         self._lexicon = lexicon
         self._key = key
         self._suppressed = suppressed
@@ -91,6 +96,23 @@ class Surrogates:
         other._issuer = issuer
         other._key = key or self._key
         return other
+
+    def in_language(self, language: str, lexicon: Lexicon) -> "Surrogates":
+        """The same surrogates for a section in a language: names, towns and streets of its country unless the value has another's form.
+
+        `issued` is shared.
+        """
+        if language == self._language and lexicon is self._lexicon:
+            return self
+        section = copy(self)
+        section._language = language
+        section._lexicon = lexicon
+        return section
+
+    @property
+    def lexicon(self) -> Lexicon:
+        """The words of the section's language."""
+        return self._lexicon
 
     def for_document(self, text: str, values: Iterable[tuple[str, str]]) -> "Surrogates":
         """Surrogates for one document, with an empty `issued`. Reads who is suppressed now.
@@ -145,7 +167,7 @@ class Surrogates:
 
     def address(self, value: str) -> str:
         """A street address in the same country; on two lines if the true one has several."""
-        locale, key, plain = address_locale(value), normal("ADDRESS", value), " ".join(value.split())
+        locale, key, plain = address_locale(value, self._home), normal("ADDRESS", value), " ".join(value.split())
         has_town = any(character.isdigit() for character in value[-9:])
         issued = self._issue("ADDRESS", key, plain, lambda n: self._address(locale, "ADDRESS" + key, n, has_town))
         issued = issued.upper() if value.isupper() else issued
@@ -162,7 +184,7 @@ class Surrogates:
             chance = self._chance(entity_type, key, attempt)
             return normal(entity_type, draw(chance, key, attempt) if draw else code(chance, plain, attempt))
 
-        return write_like(entity_type, self._issue(entity_type, key, plain, propose), value)
+        return write_like(entity_type, self._issue(entity_type, key, plain, propose), value, self._language)
 
     def _issue(self, entity_type: str, key: str, value: str, propose: Callable[[int], str]) -> str:
         candidates = (
@@ -241,23 +263,32 @@ class Surrogates:
     def _given(self, word: str, title: str) -> str:
         known = self._lexicon.given(word)
         gender = known.gender if known else ""
+        # Most names that the British list has are in use everywhere.
+        is_foreign = known and known.locale != "en_GB" and not self._lexicon.uses(self._home, word)
+        locale = known.locale if known and is_foreign else self._home
         if self._lexicon.has("titles_male", title):
             gender = "m"
         elif self._lexicon.has("titles_female", title):
             gender = "f"
-        pool = self._lexicon.given_names(known.locale if known else "en_GB", gender)
-        wide = [name for locale in WIDE_GIVEN_LOCALES for name in self._lexicon.given_names(locale, gender)]
+        pool = self._lexicon.given_names(locale, gender)
+        wide = [name for other in (locale, *WIDE_GIVEN_LOCALES) for name in self._lexicon.given_names(other, gender)]
         return self._issue_word(GIVEN, word, pool, wide)
 
     def _family(self, word: str) -> str:
-        pool = self._lexicon.family_names(self._lexicon.surname_locale(word))
+        is_foreign = self._lexicon.is_surname(word) and not self._lexicon.uses(self._home, word)
+        pool = self._lexicon.family_names(self._lexicon.surname_locale(word) if is_foreign else self._home)
         return self._issue_word(FAMILY, word, pool, self._wide_families())
 
     def _own_word(self, word: str) -> str:
-        return self._issue_word(WORD, word, self._lexicon.family_names("en_GB"), self._wide_families())
+        return self._issue_word(WORD, word, self._lexicon.family_names(self._home), self._wide_families())
 
     def _wide_families(self) -> list[str]:
-        return [name for locale in WIDE_FAMILY_LOCALES for name in self._lexicon.family_names(locale)]
+        locales = dict.fromkeys((self._home, *WIDE_FAMILY_LOCALES))
+        return [name for locale in locales for name in self._lexicon.family_names(locale)]
+
+    @property
+    def _home(self) -> str:
+        return HOMES.get(self._language, "en_GB")
 
     def _issue_word(self, kind: str, word: str, pool: tuple[str, ...], wide: list[str]) -> str:
         key = fold(word)
@@ -321,17 +352,33 @@ class Surrogates:
         return random.Random(seed)  # noqa: S311 - the seed is keyed; the draw need not be cryptographic
 
 
-def address_locale(value: str) -> str:
-    """The locale whose form a street address has."""
-    if re.search(r"\b[A-Z]{2} \d{5}\b", value):
-        return "en_US"
-    if re.search(r"\b[A-Z]\d[\dW] [A-Z\d]{4}\b", value):
-        return "en_IE"
-    french = r"\b(?:rue|avenue|quai|chemin|boulevard|place|impasse|allée|route)\b"
-    if re.search(french, value) and re.search(r"\b\d{5}\b", value):
-        return "fr_FR"
-    is_british = re.search(r"[A-Z]\d[A-Z\d]? \d[A-Z]{2}\b", value) is not None
-    return "de_DE" if re.search(r"\b\d{4,5} [^\W\d]", value) and not is_british else "en_GB"
+# What only one country's addresses have, in the order in which it is looked for.
+ADDRESS_FORMS = (
+    ("en_US", r"\b[A-Z]{2} \d{5}\b"),
+    ("en_IE", r"\b[A-Z]\d[\dW] [A-Z\d]{4}\b"),
+    ("en_GB", r"[A-Z]\d[A-Z\d]? \d[A-Z]{2}\b"),
+    ("nl_NL", r"\b\d{4} ?[A-Z]{2}\b"),
+    ("pt_PT", r"\b\d{4}-\d{3}\b"),
+    ("pl_PL", r"\b\d{2}-\d{3}\b|\b(?:ul|al|os)\. "),
+    ("fr_FR", r"(?i)\b(?:rue|quai|chemin|boulevard|impasse|allée)\b(?s:.)*\b\d{5}\b"),
+    ("it_IT", r"(?i)\b(?:via|viale|piazza|corso|vicolo)\b(?s:.)*\b\d{5}\b"),
+    ("es_ES", r"(?i)\b(?:calle|avenida|plaza|paseo|c/)(?s:.)*\b\d{5}\b"),
+    ("de_DE", r"(?i)(?:straße|strasse|str\.|weg|platz|gasse|allee) \d"),
+)
+FRENCH_STREET = re.compile(r"\b(?:avenue|place|route)\b")
+CODE_BEFORE_TOWN = re.compile(r"\b\d{4,5} [^\W\d]")
+
+
+def address_locale(value: str, home: str = "en_GB") -> str:
+    """The locale whose form a street address has; if the form does not tell, that of the text's language."""
+    for locale, form in ADDRESS_FORMS:
+        if re.search(form, value):
+            return locale
+    if home != "en_GB":
+        return home
+    if not CODE_BEFORE_TOWN.search(value):
+        return home
+    return "fr_FR" if FRENCH_STREET.search(value) else "de_DE"
 
 
 def ascii_word(word: str) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from services.anonymization.domain import (
     NO_LABELS,
@@ -214,6 +215,19 @@ class OneNameAnonymizer(Anonymizer):
         )
         changed = tuple(text.replace("Okafor", "Ward") for text in texts)
         return Anonymized(changed, {"PERSON": sum(map(len, changes))}, changes, policy_digest="policy")
+
+
+class UncoveredAnonymizer(OneNameAnonymizer):
+    """Meets Swedish, which no detector covers."""
+
+    def __init__(self, is_held: bool = True) -> None:
+        super().__init__()
+        self.is_held = is_held
+
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
+        if self.is_held:
+            raise InvalidArgument(Reason.LANGUAGE_NOT_COVERED, "A passage is in the language `sv`.")
+        return replace(super().anonymize(texts, labels), rules_only_languages=("sv",))
 
 
 class MemoryTrueValues(TrueValues):

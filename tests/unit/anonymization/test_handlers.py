@@ -29,6 +29,7 @@ from tests.unit.anonymization.fakes import (
     MemoryTrueValues,
     MemoryVault,
     OneNameAnonymizer,
+    UncoveredAnonymizer,
 )
 
 TEXT = DocumentText("Ms Okafor decides.", "Ask Okafor.")
@@ -94,6 +95,25 @@ def test_a_document_that_passes_is_recorded_for_reviews_before_its_outcome() -> 
     assert [change.replacement for change in result.changes[1]] == ["Ward"]
     world.pass_document()
     assert world.forget(Erased("doc_1", "ers_1")).counts["review_passages"] == 1
+
+
+def test_a_document_in_a_language_that_is_not_covered_is_rejected_with_the_hint() -> None:
+    world = World()
+    world.anonymizer = UncoveredAnonymizer()
+    outcome = world.pass_document()
+    assert isinstance(outcome, Unreadable) and world.corpus.texts == []
+    message = world.producer.messages(REJECTED)[0]
+    assert isinstance(message, documents_pb2.DocumentRejected)
+    assert message.reason == documents_pb2.REJECTION_REASON_LANGUAGE_NOT_COVERED and "`sv`" in message.hint
+
+
+def test_a_document_says_which_languages_were_masked_by_rules_only() -> None:
+    world = World()
+    world.anonymizer = UncoveredAnonymizer(is_held=False)
+    world.pass_document()
+    message = world.producer.messages(ANONYMIZED)[0]
+    assert isinstance(message, documents_pb2.DocumentAnonymized)
+    assert message.rules_only_languages == ["sv"]
 
 
 def test_a_documents_labels_choose_among_the_policys_rules() -> None:

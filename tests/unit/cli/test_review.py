@@ -63,6 +63,12 @@ def test_reports_why_nothing_trains(tailor: Tailor, services: Services) -> None:
     assert "The limit is met." in tailor("review", "report").out
 
 
+def test_reports_documents_that_were_masked_by_rules_only(tailor: Tailor, services: Services) -> None:
+    assert "rules only" not in tailor("review", "report").out
+    services.review.report = report(rules_only_documents={"sv": 3, "fi": 1})
+    assert "masked by rules only: 1 in fi, 3 in sv." in tailor("review", "report").out
+
+
 def test_says_that_nothing_is_known_without_a_sample(tailor: Tailor, services: Services) -> None:
     services.review.report = review_pb2.GetResidualReportResponse()
     assert "nobody knows what is left" in tailor("review", "report").out

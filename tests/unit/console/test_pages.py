@@ -164,6 +164,14 @@ def test_documents_are_paged() -> None:
     assert "CORRUPT" in browser.get("/documents/rejected").text
 
 
+def test_a_document_says_which_languages_were_masked_by_rules_only() -> None:
+    world = World()
+    page = f"/documents/doc_{1:032x}"
+    assert "rules only" not in world.signed_in().get(page).text
+    world.registry.documents = [catalogued(rules_only_languages=["fi", "sv"])]
+    assert "masked by rules only: fi, sv" in world.signed_in().get(page).text
+
+
 def test_every_value_from_services_is_escaped() -> None:
     world = World()
     world.registry.specialists = [specialist(description=HOSTILE)]

@@ -105,6 +105,13 @@ def test_the_report_claims_what_was_measured_and_no_more() -> None:
     assert "nobody knows what is left" in world.signed_in(Role.ENGINEER).get("/residual").text
 
 
+def test_the_report_names_documents_that_were_masked_by_rules_only() -> None:
+    world = World()
+    assert "rules only" not in world.signed_in().get("/residual").text
+    world.review.report = report(rules_only_documents={"sv": 3, "fi": 1})
+    assert "masked by rules only: 1 in fi, 3 in sv." in world.signed_in().get("/residual").text
+
+
 def test_the_report_says_why_nothing_trains() -> None:
     world = World()
     message = "The upper bound is over the limit of 5.0 %."

@@ -89,9 +89,9 @@ def test_an_absolute_path_stays_as_it_is(tmp_path: Path, read: Read) -> None:  #
 
 
 def test_lists_numbers_and_switches_reach_the_service_with_their_types(read: Read) -> None:  # type: ignore[type-arg]
-    text = '[anonymization]\nphone_regions = ["GB", "PL"]\nlanguage = "de"\nrpc_reflection = true\n'
+    text = '[anonymization]\nphone_regions = ["GB", "PL"]\nlanguages = ["de"]\nrpc_reflection = true\n'
     settings = read("anonymization", AnonymizationSettings, text)
-    assert (settings.phone_regions, settings.language, settings.rpc_reflection) == (("GB", "PL"), "de", True)
+    assert (settings.phone_regions, settings.languages, settings.rpc_reflection) == (("GB", "PL"), ("de",), True)
     text = '[ingestion]\nkeep_text_days = 30\nfetch_seconds = 2.5\nfetch_hosts = ["files.example.com", "b.example.com:8443"]\n'
     other = read("ingestion", IngestionSettings, text)
     assert (other.keep_text_days, other.fetch_seconds) == (30, 2.5)

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from services.anonymization.domain import Policy
 from services.anonymization.recognise.detectors.engines import Find, RuleRecogniser
+from services.anonymization.recognise.languages.definition import load_language
+from services.anonymization.recognise.languages.recogniser import LanguageRecogniser
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.recognisers.addresses import AddressRecogniser
 from services.anonymization.recognise.recognisers.labelled import LabelRecogniser
@@ -23,10 +25,11 @@ PATTERNS = "patterns"
 
 def rule_recognisers(lexicon: Lexicon, policy: Policy, phone_regions: Iterable[str]) -> list[RuleRecogniser]:
     """The recognisers of a language."""
+    language = load_language(lexicon.language)
     finders: dict[str, Find] = {
         PATTERNS: PatternRecogniser(policy.codes, policy.deny).find,
         "labelled": LabelRecogniser().find,
-        "phones": PhoneRecogniser(phone_regions).find,
+        "phones": PhoneRecogniser((*phone_regions, *(language.phone_regions if language else ()))).find,
         "secrets": SecretRecogniser().find,
         "addresses": AddressRecogniser(lexicon).find,
         "short names": ShortNameRecogniser(lexicon).find,
@@ -36,6 +39,8 @@ def rule_recognisers(lexicon: Lexicon, policy: Policy, phone_regions: Iterable[s
         "organisations": OrganisationRecogniser(lexicon).find,
         "special categories": SpecialCategoryRecogniser(lexicon.language, lexicon.is_common_given).find,
     }
+    if language is not None and language.greetings:
+        finders["language"] = LanguageRecogniser(language, lexicon).find
     return [RuleRecogniser(name, lexicon.language, find) for name, find in finders.items()]
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 
-from services.anonymization.domain import Analysis, Disagreement, Finding
+from services.anonymization.domain import Disagreement, Finding
+from services.anonymization.recognise.analysis import Analysis
 from services.anonymization.recognise.detectors.definition import Detector
 
 # From this score on, a single detector is certain: a checksum, a title before a name, a word from the policy.

@@ -29,7 +29,10 @@ GREETED = re.compile(
 )
 NOT_GREETED = ("never", "not_names", "departments", "nobody", "places", "person_labels")
 COLUMNS = {
-    "DATE_OF_BIRTH": re.compile(r"(?i)\b(?:d\.?o\.?b|date of birth|birth ?date|born|geburtsdatum|geb\.?(?: ?am)?|geboren)\b"),
+    "DATE_OF_BIRTH": re.compile(
+        r"(?i)\b(?:d\.?o\.?b|date of birth|birth ?date|born|geburtsdatum|geb\.?(?: ?am)?|geboren"
+        r"|date de naissance|fecha de nacimiento|data di nascita|geboortedatum|data urodzenia|data de nascimento)\b"
+    ),
     "NATIONAL_ID": re.compile(
         r"(?i)\b(?:ssn|social security|ni(?:no| no| number)|national insurance|nhs|passport|licen[cs]e|tax id"
         r"|steuer-?id|national id|mrn|patient id)"
@@ -42,7 +45,9 @@ COLUMNS = {
         r"(?i)^(?:(?:full|first|last|given|family|middle|employee|staff|customer|patient|tenant|contact|driver"
         r"|client|account|pupil|student|member|guest) ?name|names?|surname|forename|vorname|nachname|employee"
         r"|driver|tenant|patient|attendee|participant|mitarbeiter|guest|passenger|owner|assignee|contact|who"
-        r"|action owner|responsible|author|approver|manager|supervisor|engineer|technician)s?$"
+        r"|action owner|responsible|author|approver|manager|supervisor|engineer|technician"
+        r"|nom|prénom|nom et prénom|nombre|apellido|nombre y apellidos|nome|cognome|nome e cognome|naam|voornaam|achternaam|imię|nazwisko"
+        r"|imię i nazwisko|nome completo|apelido|sobrenome|medewerker|empleado|dipendente|pracownik|salarié|funcionário)s?$"
     ),
 }  # fmt: skip
 
@@ -198,7 +203,7 @@ class LayoutRecogniser:
         """Up to four words that fill the line after `Kind regards,`."""
         lines = [line for line in LINE.finditer(text) if line[0].strip()]
         for before, line in pairwise(lines):
-            words = before[0].strip(" ,.!-–>*_").lower()
+            words = fold(before[0].strip(" ,.!-–>*_"))
             closes = len(words) <= 40 and any(
                 words == closing or words.endswith(f" {closing}") for closing in self._closing_words
             )
@@ -207,7 +212,7 @@ class LayoutRecogniser:
 
     @property
     def _closing_words(self) -> frozenset[str]:
-        return self._lexicon.lists["closings"] | {"grüßen", "gruß", "grüße"}
+        return self._lexicon.lists["closings"]
 
     def _signature(self, line: re.Match[str]) -> Finding | None:
         value = re.split(r"[,|(<–]| - ", line[0].strip(" >*_"))[0]

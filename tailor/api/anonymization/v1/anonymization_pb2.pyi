@@ -105,6 +105,7 @@ class AnonymizeResponse(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
     POLICY_DIGEST_FIELD_NUMBER: _builtins.int
+    RULES_ONLY_LANGUAGES_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The text with surrogates."""
     policy_digest: _builtins.str
@@ -113,16 +114,21 @@ class AnonymizeResponse(_message.Message):
     def findings(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Number of values found, by type."""
 
+    @_builtins.property
+    def rules_only_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Languages of passages that no detector covers and that were masked by rules only (ISO 639-1); expect personal values in them."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         findings: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         policy_digest: _builtins.str = ...,
+        rules_only_languages: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "policy_digest", b"policy_digest", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "policy_digest", b"policy_digest", "rules_only_languages", b"rules_only_languages", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -382,6 +388,7 @@ class PreviewAnonymizationResponse(_message.Message):
     FINDINGS_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     POLICY_DIGEST_FIELD_NUMBER: _builtins.int
+    RULES_ONLY_LANGUAGES_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The anonymised text."""
     policy_digest: _builtins.str
@@ -394,6 +401,10 @@ class PreviewAnonymizationResponse(_message.Message):
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
         """Every replaced value, in order."""
 
+    @_builtins.property
+    def rules_only_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Languages of passages that no detector covers and that were masked by rules only (ISO 639-1); expect personal values in them."""
+
     def __init__(
         self,
         *,
@@ -401,10 +412,11 @@ class PreviewAnonymizationResponse(_message.Message):
         findings: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         changes: _abc.Iterable[Global___Change] | None = ...,
         policy_digest: _builtins.str = ...,
+        rules_only_languages: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "findings", b"findings", "policy_digest", b"policy_digest", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "findings", b"findings", "policy_digest", b"policy_digest", "rules_only_languages", b"rules_only_languages", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -749,12 +749,33 @@ class GetResidualReportResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class RulesOnlyDocumentsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SAMPLE_FIELD_NUMBER: _builtins.int
     OVERALL_FIELD_NUMBER: _builtins.int
     STRATA_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     RARE_COMBINATIONS_FIELD_NUMBER: _builtins.int
+    RULES_ONLY_DOCUMENTS_FIELD_NUMBER: _builtins.int
     rare_combinations: _builtins.int
     """Combinations of quasi-identifiers that fewer than five documents share."""
     @_builtins.property
@@ -777,6 +798,10 @@ class GetResidualReportResponse(_message.Message):
     def waiting(self) -> Global___QueueCounts:
         """What waits for review."""
 
+    @_builtins.property
+    def rules_only_documents(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """By language (ISO 639-1), the documents with passages that no detector covers and that were masked by rules only."""
+
     def __init__(
         self,
         *,
@@ -786,10 +811,11 @@ class GetResidualReportResponse(_message.Message):
         limit: Global___ResidualLimit | None = ...,
         waiting: Global___QueueCounts | None = ...,
         rare_combinations: _builtins.int = ...,
+        rules_only_documents: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "overall", b"overall", "sample", b"sample", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "overall", b"overall", "rare_combinations", b"rare_combinations", "sample", b"sample", "strata", b"strata", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "overall", b"overall", "rare_combinations", b"rare_combinations", "rules_only_documents", b"rules_only_documents", "sample", b"sample", "strata", b"strata", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

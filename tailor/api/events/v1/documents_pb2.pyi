@@ -79,6 +79,8 @@ class _RejectionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rejec
     """The referenced file does not exist, or its host did not answer after several attempts."""
     REJECTION_REASON_UNKNOWN_DOCUMENT: _RejectionReason.ValueType  # 13
     """A tombstone names a document that was never published."""
+    REJECTION_REASON_LANGUAGE_NOT_COVERED: _RejectionReason.ValueType  # 14
+    """A passage is in a language that no detector of the installation covers. The hint names the language."""
     REJECTION_REASON_EXPIRED: _RejectionReason.ValueType  # 18
     """The events expired before the service read them. The documents are to be published again; `expired` says where they were."""
     REJECTION_REASON_ERASED: _RejectionReason.ValueType  # 30
@@ -115,6 +117,8 @@ REJECTION_REASON_UNREACHABLE: RejectionReason.ValueType  # 12
 """The referenced file does not exist, or its host did not answer after several attempts."""
 REJECTION_REASON_UNKNOWN_DOCUMENT: RejectionReason.ValueType  # 13
 """A tombstone names a document that was never published."""
+REJECTION_REASON_LANGUAGE_NOT_COVERED: RejectionReason.ValueType  # 14
+"""A passage is in a language that no detector of the installation covers. The hint names the language."""
 REJECTION_REASON_EXPIRED: RejectionReason.ValueType  # 18
 """The events expired before the service read them. The documents are to be published again; `expired` says where they were."""
 REJECTION_REASON_ERASED: RejectionReason.ValueType  # 30
@@ -241,6 +245,7 @@ class DocumentAnonymized(_message.Message):
     SPANS_FIELD_NUMBER: _builtins.int
     SUPERSEDE_ID_FIELD_NUMBER: _builtins.int
     DETECTORS_DIGEST_FIELD_NUMBER: _builtins.int
+    RULES_ONLY_LANGUAGES_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """Opaque id of the document."""
     submission_id: _builtins.str
@@ -285,6 +290,10 @@ class DocumentAnonymized(_message.Message):
     def spans(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Span]:
         """Pages, sections and other parts of the anonymised text (for an example, of its answer), ordered by start. At most 500."""
 
+    @_builtins.property
+    def rules_only_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Languages of passages that no detector covers and that were masked by rules only (ISO 639-1); expect personal values in them."""
+
     def __init__(
         self,
         *,
@@ -304,10 +313,11 @@ class DocumentAnonymized(_message.Message):
         spans: _abc.Iterable[_common_pb2.Span] | None = ...,
         supersede_id: _builtins.str = ...,
         detectors_digest: _builtins.str = ...,
+        rules_only_languages: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "labels", b"labels", "text", b"text", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "detectors_digest", b"detectors_digest", "document_id", b"document_id", "draft_id", b"draft_id", "findings", b"findings", "format", b"format", "kind", b"kind", "labels", b"labels", "language", b"language", "policy_digest", b"policy_digest", "spans", b"spans", "submission_id", b"submission_id", "supersede_id", b"supersede_id", "text", b"text", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "detectors_digest", b"detectors_digest", "document_id", b"document_id", "draft_id", b"draft_id", "findings", b"findings", "format", b"format", "kind", b"kind", "labels", b"labels", "language", b"language", "policy_digest", b"policy_digest", "rules_only_languages", b"rules_only_languages", "spans", b"spans", "submission_id", b"submission_id", "supersede_id", b"supersede_id", "text", b"text", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.anonymization.adapters.language import LanguageDetector
+from services.anonymization.recognise.languages.detection import LanguageDetector
 
 DETECT = LanguageDetector()
 

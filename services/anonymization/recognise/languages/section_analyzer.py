@@ -1,0 +1,110 @@
+"""Reading a text section by section, each with the detectors of its language."""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from services.anonymization.domain import Disagreement, Finding, Policy
+from services.anonymization.recognise.analysis import Analysis, LanguageSection
+from services.anonymization.recognise.languages.lexicons import MixedLexicon
+from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.recognise.text_analyzer import SMALL_CACHE_SIZE, TextAnalyzer
+from tailor.errors import InvalidArgument, Reason
+
+
+class Sections(Protocol):
+    """Tells the languages of a text, such as `sections.SectionDetector`."""
+
+    def sections(self, text: str) -> list[LanguageSection]:
+        """The sections in order, without gaps."""
+        ...
+
+
+class SectionAnalyzer(TextAnalyzer):
+    """Loads the detectors of a language when a text in it first comes. Thread-safe.
+
+    `languages` are admitted. With `is_held`, a text in another language is refused; otherwise that section is read by rules only.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], TextAnalyzer],
+        sections: Sections,
+        languages: tuple[str, ...],
+        policy: Policy,
+        is_held: bool = True,
+    ) -> None:
+        self.policy = policy
+        self._load = load
+        self._sections = sections
+        self._languages = languages
+        self._is_held = is_held
+        self._analyzers: dict[str, TextAnalyzer] = {}
+        self._mixed: dict[tuple[str, ...], Lexicon] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def lexicon(self) -> Lexicon:
+        return self._analyzer(self._languages[0]).lexicon
+
+    def lexicon_of(self, languages: Iterable[str]) -> Lexicon:
+        codes = tuple(dict.fromkeys(languages))
+        if len(codes) < 2:
+            return self._analyzer(codes[0]).lexicon if codes else self.lexicon
+        if codes not in self._mixed:
+            self._mixed[codes] = MixedLexicon([self._analyzer(code).lexicon for code in codes])
+        return self._mixed[codes]
+
+    def lexicon_for(self, text: str) -> Lexicon:
+        sections = self._sections.sections(text)
+        return self.lexicon_of(section.language for section in sections if section.language in self._languages)
+
+    def find(self, text: str) -> list[Finding]:
+        return list(self.analyze(text).findings)
+
+    def analyze(self, text: str, ends: Sequence[int] = ()) -> Analysis:
+        sections = tuple(map(self._admit, self._sections.sections(text)))
+        findings: list[Finding] = []
+        disagreements: list[Disagreement] = []
+        for section in sections:
+            ends_within = [end - section.start for end in ends if section.start < end < section.end]
+            analysis = self._analyzer(section.reader).analyze(text[section.start : section.end], ends_within)
+            findings += [finding.shift(section.start) for finding in analysis.findings]
+            disagreements += [stretch.shift(section.start) for stretch in analysis.disagreements]
+        return Analysis(tuple(findings), tuple(disagreements), sections)
+
+    def with_policy(self, policy: Policy, cache_size: int = SMALL_CACHE_SIZE) -> "SectionAnalyzer":
+        return self._derive(lambda code: self._analyzer(code).with_policy(policy, cache_size), policy)
+
+    def apart(self, policy: Policy, cache_size: int = SMALL_CACHE_SIZE) -> "SectionAnalyzer":
+        analyzer = self._derive(lambda code: self._analyzer(code).apart(policy, cache_size), policy)
+        # The first text does not wait for the models.
+        analyzer.lexicon_of(self._languages[:1])
+        return analyzer
+
+    def accepting_all(self) -> "SectionAnalyzer":
+        analyzer = self._derive(self._analyzer, self.policy)
+        analyzer._is_held = False
+        return analyzer
+
+    def _derive(self, load: Callable[[str], TextAnalyzer], policy: Policy) -> "SectionAnalyzer":
+        return SectionAnalyzer(load, self._sections, self._languages, policy, self._is_held)
+
+    def _admit(self, section: LanguageSection) -> LanguageSection:
+        if section.language in self._languages:
+            return section
+        if self._is_held:
+            raise InvalidArgument(
+                Reason.LANGUAGE_NOT_COVERED,
+                f"A passage from character {section.start} to {section.end} is in the language `{section.language}` (`und`: unknown),"
+                " which no detector of this installation covers. Add a detector for it and its code to TAILOR_LANGUAGES, or let it pass"
+                " masked by rules only (TAILOR_UNCOVERED_LANGUAGES=rules); then publish or send the text again.",
+            )
+        return replace(section, rules_only=True)
+
+    def _analyzer(self, code: str) -> TextAnalyzer:
+        with self._lock:
+            if code not in self._analyzers:
+                self._analyzers[code] = self._load(code)
+            return self._analyzers[code]
