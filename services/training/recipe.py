@@ -291,7 +291,12 @@ def load_recipe(name: str, folder: Path = FOLDER) -> Recipe:
 
 
 def load_stages(name: str, folder: Path = FOLDER) -> tuple[NamedRecipe, ...]:
-    """Load a recipe: its stages in order, or the recipe itself if it has none. Raises InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE)."""
+    """Load a recipe: its stages in order, or the recipe itself if it has none. Raises InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE).
+
+    Names with commas between them are the stages of a recipe without a file.
+    """
+    if "," in name:
+        return tuple(NamedRecipe(stage, _load_stage(stage, folder)) for stage in name.split(","))
     table = _read(name, folder)
     if "stages" not in table:
         return (NamedRecipe(name, _validate(table)),)

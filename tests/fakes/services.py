@@ -574,7 +574,12 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
             dataset = models_pb2.DatasetBuilt(digest=DATASET, kind=request.kind, train_rows=26, held_out_rows=2)
             return synthetic_pb2.BuildDatasetResponse(dataset=dataset, created=True, pairs=pairs)
         dataset = models_pb2.DatasetBuilt(
-            digest=DATASET, specialist=request.specialist, train_rows=200, held_out_rows=20, base="tiny", recipe="lora"
+            digest=DATASET,
+            specialist=request.specialist,
+            train_rows=200,
+            held_out_rows=20,
+            base="tiny",
+            programme=[models_pb2.ProgrammeStage(stage="sft", recipe="lora")],
         )
         return synthetic_pb2.BuildDatasetResponse(
             dataset=dataset, created=self.created, near_duplicates=4, left_out=self.left_out

@@ -1,6 +1,7 @@
 """Drafts and experts' judgements of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from services.registry.domain import Draft, Judgement
@@ -42,6 +43,8 @@ def record_judgement(
         create_time=datetime.now(UTC),
     )
     with begin() as tx:
+        progress = tx.judgements.measure_round(specialist, ranking) if specialist else None
+        judgement = replace(judgement, round=progress)
         tx.judgements.save(judgement)
     return judgement
 
