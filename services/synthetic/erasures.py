@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from services.synthetic.corpus import ALL_SEGMENTS
 from services.synthetic.domain import Dataset, is_text_id
@@ -25,27 +26,47 @@ class DatasetEraser:
     forget_import_row: Callable[[str], int]
 
     def forget(self, erased: Erased) -> Forgotten:
-        """Drop the document or text, rebuild the datasets with its rows without it, then delete the old bytes. Idempotent."""
+        """Drop the document or text, rebuild the datasets with its rows without it, then delete the old bytes. Idempotent.
+
+        The same happens to the drafts of retired adapters and to the datasets with pairs of them. Those are not among the datasets of the
+        answer, because they have no rows of the document.
+        """
         is_text = is_text_id(erased.document_id)
         rows = self.forget_import_row(erased.document_id) if is_text else 0
         segment = ALL_SEGMENTS if is_text else self.holdings.segment_of(erased.document_id)
         entries, keys = self.holdings.forget_document(erased.document_id)
-        files = self._delete(keys)
+        drafts, texts = self.holdings.forget_drafts(erased.retired)
+        files = self._delete([*keys, *texts])
         datasets: list[Dataset] = []
+        ranked: list[Dataset] = []
         for name in sorted({*self.holdings.specialists(), *self.app.specialists}):
-            datasets += self._supersede(name, erased.document_id, segment)
-        files += self._delete_bytes(datasets)
-        for dataset in datasets:
+            ranked += self._supersede(name, partial(self._find_ranked, name, erased.retired))
+            datasets += self._supersede(name, partial(self._find, name, erased.document_id, segment))
+        files += self._delete_bytes([*datasets, *ranked])
+        for dataset in {dataset.digest: dataset for dataset in (*datasets, *ranked)}.values():
             self.holdings.drop_dataset(dataset)
         digests = tuple(sorted({dataset.digest for dataset in datasets}))
-        counts = {"documents": entries, "imported_rows": rows, "datasets": len(digests), "objects": files}
+        counts = {
+            "documents": entries,
+            "imported_rows": rows,
+            "drafts": drafts,
+            "datasets": len(digests),
+            "ranked_datasets": len({dataset.digest for dataset in ranked} - {*digests}),
+            "objects": files,
+        }
         return Forgotten(counts, digests)
 
-    def _supersede(self, name: str, document_id: str, segment: int | None) -> list[Dataset]:
-        """The specialist's datasets with rows of the document, after a new one was built if possible."""
+    def _find_ranked(self, name: str, adapters: Sequence[str]) -> list[Dataset]:
+        """The specialist's datasets with pairs of the adapters' drafts."""
+        return [
+            dataset for dataset in self.holdings.datasets(name) if not {*adapters}.isdisjoint(dataset.draft_adapters)
+        ]
+
+    def _supersede(self, name: str, find: Callable[[], list[Dataset]]) -> list[Dataset]:
+        """The specialist's datasets that are found, after a new one was built if possible."""
 
         def supersede() -> list[Dataset]:
-            datasets = self._find(name, document_id, segment)
+            datasets = find()
             for kind, digest in self.holdings.newest_digests(name).items():
                 if digest in {dataset.digest for dataset in datasets}:
                     self._rebuild(name, kind)

@@ -147,6 +147,33 @@ def test_no_dataset_has_pairs_of_an_erased_deliverable() -> None:
     assert not app.store.exists("datasets", f"{old.digest}/manifest.json")
 
 
+def test_rankings_of_a_retired_adapters_drafts_are_dropped_and_the_dataset_is_superseded() -> None:
+    app, repository = world()
+    for number in range(40, 80):
+        for side, answer in (("good", "Brief."), ("bad", "Far too long.")):
+            kept = draft(app, f"drf_{number}_{side}", number, f"{answer} {number}")
+            handlers.on_draft(app, replace(kept, adapter_digest="b"))
+        handlers.on_judgement(app, judge(number))
+    old = handlers.build_dataset(app, "reports", "", PREFERENCE).dataset
+    assert old.draft_adapters == ("a", "b")
+    erased = Erased("doc_1", "ers_1", adapters=("a",), retired=("a",))
+    eraser = DatasetEraser(app, MemoryHoldings(repository), lambda _: 0)
+    forgotten = eraser.forget(erased)
+    (new,) = repository.datasets.values()
+    assert (new.draft_adapters, new.pairs.pairs) == (("b",), 40)
+    assert (forgotten.counts["drafts"], forgotten.counts["ranked_datasets"], forgotten.datasets) == (80, 1, ())
+    assert not app.store.exists("datasets", f"{old.digest}/manifest.json")
+    assert len([key for bucket, key in app.store.objects if bucket == "datasets" and key.startswith("judged/")]) == 80
+    assert not any(eraser.forget(erased).counts.values())
+
+
+def test_marked_adapters_keep_the_rankings_of_their_drafts() -> None:
+    app, repository = world()
+    old = handlers.build_dataset(app, "reports", "", PREFERENCE).dataset
+    DatasetEraser(app, MemoryHoldings(repository), lambda _: 0).forget(Erased("doc_1", "ers_1", adapters=("a",)))
+    assert list(repository.datasets.values()) == [old]
+
+
 def test_a_deliverable_answers_its_drafts_prompt_in_the_dataset_of_documents() -> None:
     app, _ = world(replace(LEARNS, system_prompt="House style."))
     for number in range(20):

@@ -20,7 +20,7 @@ from tailor.events.erased import Erased
 from tailor.storage.memory import MemoryStore
 from tailor.wire import from_ref
 from tests.unit.training.chains import write_recipes
-from tests.unit.training.fakes import MANIFEST, RATES, House, adapter, built_as, trained, wanted
+from tests.unit.training.fakes import BASE, MANIFEST, RATES, House, adapter, built_as, trained, wanted
 
 ERASED = Erased("doc_1", "ers_1", ("d1",), ("a1",), ("a1",))
 
@@ -118,6 +118,18 @@ def test_run_with_an_erased_preference_dataset_ends(tmp_path: Path) -> None:
     queue_run_for_dataset(house.ports, built_as("p1", "sft"))
     eraser(house, MemoryStore(), tmp_path).forget(Erased("doc_1", "ers_1", ("p1",)))
     assert (house.only_run().state, house.only_run().reason) == (RunState.CANCELLED, DATASET_ERASED)
+
+
+def test_adapters_on_a_base_with_a_merged_tainted_adapter_are_no_longer_built_on(tmp_path: Path) -> None:
+    house = House()
+    house.bases.bases["tiny"] = replace(BASE, adapter_digest="a0")
+    run_id = create_run(house.ports, wanted()).run_id
+    house.supervisor.tick()
+    report_trained(house.runs, run_id, 1, trained("a1"), rates=RATES, now=house.now())
+    create_run(house.ports, wanted(dataset_digest="d2"))
+    eraser(house, MemoryStore(), tmp_path).forget(Erased("doc_1", "ers_1", (), ("a0",)))
+    assert not house.runs.adapters
+    assert [run.state for run in house.runs.runs.values()] == [RunState.SUCCEEDED, RunState.CANCELLED]
 
 
 def test_only_runs_whose_parent_learned_from_an_erased_document_end(tmp_path: Path) -> None:
