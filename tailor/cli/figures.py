@@ -117,7 +117,7 @@ def _models(evaluation: models_pb2.AdapterEvaluated) -> list[str]:
 def describe_gate(gate: models_pb2.Gate) -> Iterator[str]:
     """The gate's conditions, a line each."""
     primary = gate.primary
-    name = primary.metric or "log_likelihood, or win_rate after learning from preferences"
+    name = primary.metric or "win_rate after new rankings, else log_likelihood,"
     beat = " and ".join(gate.beat or ("base", "few_shot"))
     yield (
         f"gate: {name} must certainly gain more than {primary.min_gain:g} over {beat}, "

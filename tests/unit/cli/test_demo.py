@@ -403,7 +403,7 @@ def test_the_sample_defines_a_specialist_with_all_house_terms() -> None:
     assert list(definition.house_terms) == [term for term in terms if term]
     assert definition.gate.min_rows == 8
     assert (definition.keep_drafts, [*definition.stages]) == (True, ["sft", "dpo"])
-    assert definition.gate.primary.metric == "log_likelihood" and definition.gate.primary.min_gain > 0
+    assert not definition.gate.primary.metric and definition.gate.primary.min_gain > 0
     assert tomllib.loads((SAMPLE / "specialist.toml").read_text())["recipe"] == "lora"
 
 
