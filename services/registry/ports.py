@@ -104,7 +104,10 @@ class Judgements(Protocol):
 
     def find(self, judgement_id: str) -> Judgement | None: ...
     def measure_round(self, specialist: Specialist, ranking: Sequence[str]) -> RoundProgress | None:
-        """Progress towards the specialist's next round with a new ranking; None if its programme does not learn from rankings."""
+        """Progress towards the specialist's next round with a new ranking, which may be empty.
+
+        None if its programme does not learn from rankings.
+        """
         ...
 
     def save(self, judgement: Judgement) -> None:

@@ -372,6 +372,9 @@ def test_runs_of_the_first_schema_are_carried_over(database_url: str) -> None:
     assert (run.epoch, run.current.method, run.current.dataset) == (2, "sft", Ref(**ref))
     assert house.runs.workers() == [StartedWorker("running", 2)]
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a1"
+    with house.runs.unit() as unit:
+        (newest,) = unit.newest_datasets("reports")
+    assert (newest.kind, newest.manifest, newest.number) == ("sft", Ref(**ref), 1)
     house.supervisor.tick()
     engine.dispose()
 
