@@ -87,8 +87,8 @@ def _violations(message: Message, path: str) -> Iterator[tuple[str, str]]:
         entries = _entries(field, value)
         if limit is not None and len(entries) > limit.entries and field.is_repeated:
             yield name, f"must have at most {limit.entries:,} entries"
-        elif _is_map(field) and field.message_type.full_name in LIMITS:
-            yield from _map_violations(name, value, LIMITS[field.message_type.full_name])
+        elif entry_limits := _map_limits(field):
+            yield from _map_violations(name, value, entry_limits)
         elif limit is not None and any(isinstance(entry, str) and len(entry) > limit.chars for entry in entries):
             yield name, f"must have at most {limit.chars:,} characters"
         else:
@@ -101,6 +101,10 @@ def _map_violations(name: str, value: Mapping[str, str], limits: Mapping[str, Li
     for part, texts in (("key", value.keys()), ("value", value.values())):
         if any(len(text) > limits[part].chars for text in texts):
             yield name, f"must have a {part} of at most {limits[part].chars:,} characters"
+
+
+def _map_limits(field: Any) -> Mapping[str, Limit]:
+    return LIMITS.get(field.message_type.full_name, {}) if _is_map(field) else {}
 
 
 def _is_map(field: Any) -> bool:

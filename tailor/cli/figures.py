@@ -74,7 +74,8 @@ def figures_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
         )
         for item in evaluation.metrics
     ]
-    return table(f"evaluation on {evaluation.rows} held-out rows, 95 % intervals", columns, rows)
+    pairs = f", {evaluation.pairs} of them ranked pairs" if evaluation.pairs else ""
+    return table(f"evaluation on {evaluation.rows} held-out rows{pairs}, 95 % intervals", columns, rows)
 
 
 def print_definition(console: Console, evaluation: models_pb2.AdapterEvaluated) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -226,7 +227,7 @@ def tainted(world: World, *digests: str) -> list[str]:
         return [digest for digest in digests if tx.lineage.find_taint(digest)]
 
 
-def receive_adapter(world: World, digest: str, dataset: str, **origins: str) -> None:
+def receive_adapter(world: World, digest: str, dataset: str, **origins: Any) -> None:
     world.receive(
         "adapter.trained.v1",
         models_pb2.AdapterTrained(
