@@ -421,6 +421,42 @@ def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_co
     assert definition.round.prompts >= 9 and not definition.round.missing_prompts
 
 
+def test_new_documents_make_a_run_of_all_stages_that_keeps_what_experts_taught(
+    installation: Installation, tmp_path: Path
+) -> None:
+    training, before = Training(installation), _flow(installation)
+    (ranked,) = [run for run in training.runs(NAME) if run.preference_dataset_digest]
+    for number in range(12):
+        text = f"# Harbour {number}\n\nCrane {number} of the harbour keeps the evidence pack of quay {number}, says the ledger of spring.\n"
+        (tmp_path / f"{number}.md").write_text(text, encoding="utf-8")
+    labels = replace(Description(), source="wiki", department="risk", confidentiality="internal")
+    publish_all(_connections(installation), collect([tmp_path], labels))
+    _accounted(installation, before.anonymized + sum(before.rejected.values()) + 12)
+    synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
+    built = synthetic.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist=NAME), timeout=120)
+    assert built.created
+
+    def started() -> list[training_pb2.Run]:
+        return [run for run in training.runs(NAME) if run.dataset_digest == built.dataset.digest]
+
+    (run,) = ask_until(started, "a run on the new documents", 60)
+    run = training.wait_for_end(run.run_id)
+    assert run.state == training_pb2.RUN_STATE_SUCCEEDED, run.message
+    assert [stage.method for stage in run.stages] == ["sft", "dpo"]
+    assert (run.preference_dataset_digest, run.round) == (ranked.preference_dataset_digest, 1)
+
+    def evaluated() -> list[registry_pb2.CatalogueAdapter]:
+        found = [item for item in _adapters(installation) if item.adapter.digest == run.adapter_digest]
+        return [item for item in found if item.HasField("evaluation")]
+
+    (item,) = ask_until(evaluated, "the evaluation of the new adapter", 240)
+    assert item.evaluation.pairs >= 1 and item.evaluation.rows > item.evaluation.pairs
+    assert "win_rate" in {metric.metric for metric in item.evaluation.metrics}
+    assert item.evaluation.preference_dataset_digest == ranked.preference_dataset_digest
+    states = {item.adapter.digest: item.state for item in _adapters(installation)}
+    assert states[run.stages[0].adapter_digest] == registry_pb2.ADAPTER_STATE_INTERMEDIATE
+
+
 def _rank(expert: Expert, adapter: str) -> set[str]:
     """Prefer the shorter of two answers until there are 8 rows to train on and 1 to hold out. Returns the judgements' ids."""
     judged: set[str] = set()
