@@ -10,6 +10,7 @@ from services.training.domain import Run, RunState
 from services.training.erasures import Eraser
 from services.training.programme import queue_run_for_dataset
 from services.training.recipe import load_stages
+from tailor.errors import InvalidArgument
 from tailor.events.erased import Erased
 from tailor.programmes import ProgrammeStage
 from tailor.storage.memory import MemoryStore
@@ -179,6 +180,10 @@ def test_recipe_of_another_method_than_its_stage_is_refused(house: House) -> Non
 
 def test_recipes_with_commas_are_stages(house: House, tmp_path: Path) -> None:
     assert [stage.name for stage in load_stages("tiny,dpo", tmp_path)] == ["tiny", "dpo"]
+    with pytest.raises(InvalidArgument, match="at most 8 stages"):
+        load_stages(",".join(["tiny"] * 9), tmp_path)
+    with pytest.raises(InvalidArgument, match="has stages itself"):
+        load_stages("tiny,polish", tmp_path)
     by_name = handlers.create_run(house.ports, wanted(recipe="tiny,dpo", preference_dataset_digest="p1"))
     assert (
         handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="p1")).run_id
