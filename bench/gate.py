@@ -30,6 +30,7 @@ from services.evaluation.domain import SpecialistTerms
 from services.evaluation.figures import BUILT_IN
 from services.registry import wire as registry_wire
 from services.registry.domain import Decision, Gate, GuardMetric
+from services.registry.rules.power import LOG_LIKELIHOOD
 from tailor.api.events.v1 import models_pb2
 from tailor.words import MetricDefinition
 
@@ -92,7 +93,7 @@ def make_judge(house_terms: Sequence[str], rows: Sequence[Any], few_shot: Measur
     gate = replace(read_gate(), guards=GUARDS)
     metrics = tuple(MetricDefinition(name, name) for name in BUILT_IN)
     terms = SpecialistTerms("engagement-reports", 1, tuple(house_terms), metrics=metrics)
-    wanted = [gate.primary.metric, *(guard.metric for guard in gate.guards)]
+    wanted = [gate.primary.metric or LOG_LIKELIHOOD, *(guard.metric for guard in gate.guards)]
     return Judge(with_metrics(terms, wanted), gate, rows, few_shot)
 
 

@@ -20,6 +20,7 @@ MAX_MESSAGES = 2  # per reason; further raise sites say the same in other words
 
 # Reasons that the code passes on with a message built elsewhere, or that stand for a canonical code without a closer reason.
 EXPLAINED = {
+    Reason.SUPERSEDED: "The run RUN takes its place: it learns from newer datasets of the specialist.",
     Reason.BEYOND_THE_REGISTRY: "An event claims more than the registry has published, or an answer was not asked for. Find out who may write that topic; only its producer should.",
     Reason.WRONG_PARTITIONS: "A topic has another number of partitions than is set. The message says whether to grow it or to change TAILOR_KAFKA_PARTITIONS.",
     Reason.ABORTED: "A concurrent change won. Read again and retry.",

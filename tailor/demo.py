@@ -358,7 +358,7 @@ def find_run(connections: Connections, dataset: models_pb2.DatasetBuilt, now: Te
             specialist=dataset.specialist,
             dataset_digest=dataset.digest,
             base=dataset.base,
-            recipe=dataset.recipe,
+            recipe=dataset.programme[0].recipe,
             request_id=new_id("req"),
         )
         return wait_out_errors(lambda: unary("training", connections.training.CreateRun, request).run, now)

@@ -30,11 +30,13 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "description": Limit(4_000),
         "base": SHORT,
         "recipe": SHORT,
-        "preference_recipe": SHORT,
+        "stages": Limit(64, 10),
+        "recipes": Limit(0, 10),
         "house_terms": Limit(100, 1_000),
         "system_prompt": TEXT,
         "metrics": Limit(0, 50),
     },
+    f"{EVENTS}.SpecialistChanged.RecipesEntry": {"key": SLUG, "value": SLUG},
     f"{EVENTS}.Selection": {
         "sources": Limit(64, 1_000),
         "departments": Limit(64, 1_000),
@@ -85,6 +87,8 @@ def _violations(message: Message, path: str) -> Iterator[tuple[str, str]]:
         entries = _entries(field, value)
         if limit is not None and len(entries) > limit.entries and field.is_repeated:
             yield name, f"must have at most {limit.entries:,} entries"
+        elif entry_limits := _map_limits(field):
+            yield from _map_violations(name, value, entry_limits)
         elif limit is not None and any(isinstance(entry, str) and len(entry) > limit.chars for entry in entries):
             yield name, f"must have at most {limit.chars:,} characters"
         else:
@@ -93,7 +97,21 @@ def _violations(message: Message, path: str) -> Iterator[tuple[str, str]]:
                     yield from _violations(entry, f"{name}.")
 
 
+def _map_violations(name: str, value: Mapping[str, str], limits: Mapping[str, Limit]) -> Iterator[tuple[str, str]]:
+    for part, texts in (("key", value.keys()), ("value", value.values())):
+        if any(len(text) > limits[part].chars for text in texts):
+            yield name, f"must have a {part} of at most {limits[part].chars:,} characters"
+
+
+def _map_limits(field: Any) -> Mapping[str, Limit]:
+    return LIMITS.get(field.message_type.full_name, {}) if _is_map(field) else {}
+
+
+def _is_map(field: Any) -> bool:
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
+
+
 def _entries(field: Any, value: Any) -> list[Any]:
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+    if _is_map(field):
         return list(value.values())
     return list(value) if field.is_repeated else [value]

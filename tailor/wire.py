@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import InvalidArgument, Reason
+from tailor.programmes import Programme, resolve_programme
 from tailor.storage.ref import Ref
 from tailor.words import (
     Criterion,
@@ -158,6 +159,11 @@ def to_filters(message: models_pb2.Filters) -> Filters:
 
 def from_filters(filters: Filters) -> models_pb2.Filters:
     return models_pb2.Filters(**asdict(filters))
+
+
+def to_programme(message: models_pb2.SpecialistChanged) -> Programme:
+    """A definition's stages with their recipes."""
+    return resolve_programme(message.stages, message.recipe, message.recipes)
 
 
 def to_row_policy(message: models_pb2.RowPolicy) -> RowPolicy:

@@ -10,7 +10,7 @@ from services.console.domain import BASE, GIVEN_ROLES, Judgement, KeyTerms, Page
 from services.console.ports import CloseableStream, NewKey, Services
 from services.console.rules import sort_queue
 from tailor.api.evaluation.v1.evaluation_pb2 import GetEvaluationResponse
-from tailor.api.events.v1.drafts_pb2 import DraftCreated
+from tailor.api.events.v1.drafts_pb2 import DraftCreated, JudgementRecorded
 from tailor.api.events.v1.models_pb2 import DatasetBuilt, SpecialistServing
 from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecialist, StreamGenerateResponse
 from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
@@ -255,12 +255,17 @@ def list_served(services: Services, visitor: Visitor) -> ServiceAnswer[tuple[Ser
     return ServiceAnswer(visible, answer.failure)
 
 
-def list_learning(services: Services, visitor: Visitor) -> ServiceAnswer[frozenset[str] | None]:
-    """The visitor's specialists that store draft text, so that rankings become rows; None if the registry does not answer."""
+def list_learning(services: Services, visitor: Visitor) -> ServiceAnswer[dict[str, str] | None]:
+    """The visitor's specialists that store draft text, so that rankings become rows; None if the registry does not answer.
+
+    Each has the sentence of what its next round lacks, which is empty if its programme does not learn from rankings.
+    """
     answer = list_specialists(services, visitor)
     if answer.failure:
         return ServiceAnswer(None, answer.failure)
-    return ServiceAnswer(frozenset(item.specialist.name for item in answer.value if item.specialist.keep_drafts))
+    return ServiceAnswer(
+        {item.specialist.name: item.round.sentence for item in answer.value if item.specialist.keep_drafts}
+    )
 
 
 def ask(services: Services, visitor: Visitor, question: Question) -> CloseableStream[StreamGenerateResponse]:
@@ -297,8 +302,8 @@ def get_draft_text(services: Services, visitor: Visitor, draft: DraftCreated) ->
     return call("inference", lambda: services.inference.get_draft(draft.draft_id), None)
 
 
-def record_judgement(services: Services, visitor: Visitor, judgement: Judgement) -> str:
-    """Record a judgement and return its id. The same judgement by the same visitor is recorded once."""
+def record_judgement(services: Services, visitor: Visitor, judgement: Judgement) -> JudgementRecorded:
+    """Record a judgement. The same judgement by the same visitor is recorded once."""
     for draft_id in judgement.ranking if visitor.specialists else ():
         trace_draft(services, visitor, draft_id)
     content = "\n".join([visitor.key_id or visitor.name, repr(judgement)])

@@ -21,6 +21,7 @@ from tailor.api.evaluation.v1.evaluation_pb2 import (
     CompareEvaluationsResponse,
     GetEvaluationResponse,
 )
+from tailor.api.events.v1.drafts_pb2 import JudgementRecorded
 from tailor.api.events.v1.models_pb2 import DatasetBuilt, SpecialistChanged, SpecialistServing
 from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecialist, StreamGenerateResponse
 from tailor.api.ingestion.v1.ingestion_pb2 import GetSubmissionResponse
@@ -95,8 +96,8 @@ class Decisions(Protocol):
     def roll_back(self, specialist: str, expected_generation: int) -> SpecialistServing: ...
     def start_canary(self, specialist: str, adapter_digest: str, expected_generation: int) -> SpecialistServing: ...
     def stop_canary(self, specialist: str, expected_generation: int) -> SpecialistServing: ...
-    def record_judgement(self, judgement: Judgement, request_id: str) -> str:
-        """Returns the judgement's id. Idempotent by request id."""
+    def record_judgement(self, judgement: Judgement, request_id: str) -> JudgementRecorded:
+        """Returns the judgement as recorded, with the progress towards the next round. Idempotent by request id."""
         ...
 
 

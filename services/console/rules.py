@@ -10,7 +10,15 @@ from google.protobuf.message import Message
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.wire import enum_name, to_datetime, to_evaluation_policy, to_row_policy, to_sampling
+from tailor.programmes import ProgrammeStage, describe_programme
+from tailor.wire import (
+    enum_name,
+    to_datetime,
+    to_evaluation_policy,
+    to_programme,
+    to_row_policy,
+    to_sampling,
+)
 from tailor.words import RowPolicy
 
 # Anonymization is the only service that rejects with this reason; submissions with any other are rejected by ingestion.
@@ -84,7 +92,7 @@ def list_gate(gate: models_pb2.Gate) -> tuple[tuple[str, str], ...]:
     """Name and limit of every condition of a gate."""
     primary = gate.primary
     limits = (
-        ("decides", primary.metric or "log_likelihood, or win_rate after learning from preferences"),
+        ("decides", primary.metric or "win_rate after new rankings, else log_likelihood"),
         ("gain", f"certainly above {primary.min_gain:g} over {' and '.join(gate.beat or BEAT)}"),
         ("gain", f"certainly above {primary.min_gain_over_incumbent:g} over what serves"),
         *((f"{guard.metric} loses", f"certainly at most {guard.margin:g}") for guard in gate.guards),
@@ -95,6 +103,13 @@ def list_gate(gate: models_pb2.Gate) -> tuple[tuple[str, str], ...]:
         ("memorised", f"at most {gate.max_memorised}"),
     )
     return tuple((name, limit) for name, limit in limits if limit)
+
+
+def programme(message: models_pb2.SpecialistChanged | models_pb2.DatasetBuilt) -> str:
+    """The stages of a specialist's programme, or of the programme for which a dataset was built, with their recipes."""
+    if isinstance(message, models_pb2.SpecialistChanged):
+        return describe_programme(to_programme(message))
+    return describe_programme([ProgrammeStage(stage.stage, stage.recipe) for stage in message.programme])
 
 
 def key_state(key: registry_pb2.Key, now: datetime) -> str:

@@ -44,7 +44,11 @@ class EvaluationState(StrEnum):
 
 @dataclass(frozen=True)
 class Adapter:
-    """A trained adapter, as announced by its event."""
+    """A trained adapter, as announced by its event.
+
+    `sft_dataset` and `preference_dataset` are the digests of what it and the stages before it learned from; empty for none. The next
+    stage of its run starts from an `intermediate` one.
+    """
 
     digest: str
     specialist: str
@@ -52,6 +56,9 @@ class Adapter:
     base: str
     manifest: Ref
     parent_digest: str = ""
+    sft_dataset: str = ""
+    preference_dataset: str = ""
+    intermediate: bool = False
 
     @property
     def model(self) -> str:
@@ -323,7 +330,12 @@ class HeldOutSet:
 
     @property
     def has_pairs(self) -> bool:
-        return any(row.rejected is not None for row in self.rows)
+        return self.pairs > 0
+
+    @property
+    def pairs(self) -> int:
+        """The number of rows that are pairs."""
+        return sum(row.rejected is not None for row in self.rows)
 
     def add_documents(self, documents: "HeldOutSet") -> "HeldOutSet":
         """These pairs with documents' rows. The pairs are then only scored, because the documents' rows have written references."""
@@ -376,7 +388,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The result of a successful evaluation. `not_measured` has the reason by metric or suite; `definitions` are as in `ReportData`."""
+    """The result of a successful evaluation. `not_measured` has the reason by metric or suite; `definitions` are as in `ReportData`.
+
+    `preferences` and `incumbent_preferences` are the preference datasets that the adapters learned from; `pairs` counts evaluated pairs.
+    """
 
     evaluation: Evaluation
     rows: int
@@ -393,6 +408,9 @@ class EvaluationResult:
     created_at: datetime | None = None
     definitions: tuple[Definition, ...] = ()
     goals: tuple[Goal, ...] = ()
+    preferences: str = ""
+    incumbent_preferences: str = ""
+    pairs: int = 0
 
 
 @dataclass(frozen=True)
@@ -436,6 +454,7 @@ class ReportData:
             not_measured=self.not_measured,
             definitions=tuple(self.definitions),
             goals=self.goals,
+            pairs=self.held_out.pairs,
         )
 
 

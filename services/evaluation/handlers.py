@@ -8,9 +8,10 @@ from tailor.storage.ref import Ref
 
 
 def queue_evaluation(artifacts: Artifacts, evaluations: Evaluations, adapter: Adapter, evaluation_id: str) -> None:
-    """Store a trained adapter and queue its evaluation. Idempotent."""
+    """Store a trained adapter and queue its evaluation, unless the next stage of its run starts from it. Idempotent."""
     artifacts.add_adapter(adapter)
-    evaluations.queue(evaluation_id, adapter)
+    if not adapter.intermediate:
+        evaluations.queue(evaluation_id, adapter)
 
 
 def evaluate_again(

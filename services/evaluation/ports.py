@@ -70,7 +70,7 @@ class Evaluations(Protocol):
         ...
 
     def trained_on(self, datasets: Sequence[str]) -> list[str]:
-        """The ids, in order, of evaluations of adapters that were trained on any of the datasets."""
+        """The ids, in order, of evaluations of adapters that learned from any of the datasets, or may have been measured on its pairs."""
         ...
 
     def result(self, evaluation_id: str) -> EvaluationResult | None:

@@ -50,6 +50,9 @@ def to_adapter(message: models_pb2.AdapterTrained) -> Adapter:
         base=message.base,
         manifest=to_ref(message.manifest),
         parent_digest=message.parent_digest,
+        sft_dataset=message.sft_dataset_digest,
+        preference_dataset=message.preference_dataset_digest,
+        intermediate=message.intermediate,
     )
 
 
@@ -96,6 +99,9 @@ def from_result(result: EvaluationResult) -> models_pb2.AdapterEvaluated:
         rows_too_long=result.rows_too_long,
         definitions=map(_from_definition, result.definitions),
         goals=map(_from_goal, result.goals),
+        preference_dataset_digest=result.preferences,
+        incumbent_preference_dataset_digest=result.incumbent_preferences,
+        pairs=result.pairs,
     )
     if incumbent is not None:
         message.incumbent_digest = incumbent.adapter_digest
@@ -125,6 +131,9 @@ def to_result(message: models_pb2.AdapterEvaluated, evaluation: Evaluation) -> E
         rows_too_long=message.rows_too_long,
         definitions=tuple(map(_to_definition, message.definitions)),
         goals=tuple(map(_to_goal, message.goals)),
+        preferences=message.preference_dataset_digest,
+        incumbent_preferences=message.incumbent_preference_dataset_digest,
+        pairs=message.pairs,
     )
 
 

@@ -38,7 +38,7 @@ from services.evaluation.ports import (
     ReportStore,
 )
 from services.evaluation.suites.runner import SuiteRunner
-from tailor.errors import FailedPrecondition, Reason, TailorError, Unavailable
+from tailor.errors import FailedPrecondition, NotFound, Reason, TailorError, Unavailable
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
 
@@ -195,7 +195,13 @@ class EvaluationWorker:
     def _store(self, data: ReportData) -> EvaluationResult:
         evaluation_id = data.evaluation.evaluation_id
         scores = self.reports.write_scores(evaluation_id, data.document_scores) if data.document_scores else None
-        return replace(data.to_result(self.reports.write(data)), document_scores=scores)
+        incumbent = self.artifacts.adapter(data.incumbent.adapter_digest) if data.incumbent else None
+        return replace(
+            data.to_result(self.reports.write(data)),
+            document_scores=scores,
+            preferences=self._preferences(data.evaluation.adapter),
+            incumbent_preferences=self._preferences(incumbent) if incumbent else "",
+        )
 
     def _suites(self, adapter: Adapter) -> tuple[MetricFigures, ...]:
         """Parity, if the trainer stored probe scores."""
@@ -203,23 +209,44 @@ class EvaluationWorker:
         return () if loaded.parity is None else (fixed_value(PARITY, loaded.parity, lower_is_better=True),)
 
     def _held_out(self, adapter: Adapter, terms: SpecialistTerms) -> HeldOutSet:
-        """The rows of the adapter's dataset. For pairs, also those of the documents that an earlier stage learned from."""
-        held_out = self._read_rows(adapter, terms)
+        """The held-out rows of documents and the held-out pairs, as far as there are any of both.
+
+        They are those of the datasets that the adapter, or an earlier stage, learned from. Without pairs among them, those of the
+        specialist's newest ranked drafts, so that an adapter that experts' rankings did not reach is measured on them too.
+        """
+        held_out = self._read_rows(adapter.dataset_digest, terms)
         if held_out is None:
             raise Unavailable(Reason.UNKNOWN_DATASET, "The adapter's dataset has not been announced yet.")
         if held_out.has_pairs:
-            earlier = (self._read_rows(ancestor, terms) for ancestor in self._ancestors(adapter))
+            known = (adapter.sft_dataset, *(ancestor.dataset_digest for ancestor in self._ancestors(adapter)))
+            earlier = (self._read_rows(digest, terms) for digest in known)
             documents = next((rows for rows in earlier if rows and rows.rows and not rows.has_pairs), None)
             held_out = held_out.add_documents(documents) if documents else held_out
+        elif held_out.rows:
+            pairs = self._read_pairs(adapter, terms)
+            held_out = pairs.add_documents(held_out) if pairs and pairs.has_pairs else held_out
         if not held_out.rows:
             raise FailedPrecondition(Reason.NO_HELD_OUT_ROWS, "The dataset has no held-out rows.")
         self._check_not_erased(held_out)
         return held_out
 
-    def _read_rows(self, adapter: Adapter, terms: SpecialistTerms) -> HeldOutSet | None:
-        manifest = self.artifacts.dataset(adapter.dataset_digest)
+    def _read_rows(self, digest: str, terms: SpecialistTerms) -> HeldOutSet | None:
+        manifest = self.artifacts.dataset(digest) if digest else None
         policy = terms.policy
         return None if manifest is None else self.rows.held_out(manifest, policy.max_rows, policy.max_answers)
+
+    def _read_pairs(self, adapter: Adapter, terms: SpecialistTerms) -> HeldOutSet | None:
+        """The pairs of an adapter whose last stage learned from documents; None if there are none, or an erasure deleted them."""
+        newest = self.artifacts.newest_ranked(adapter.specialist)
+        try:
+            return self._read_rows(self._preferences(adapter) or (newest[0] if newest else ""), terms)
+        except NotFound:
+            return None
+
+    def _preferences(self, adapter: Adapter) -> str:
+        """The preference dataset that the adapter, or one below it, learned from; empty if there is none."""
+        chain = (adapter, *self._ancestors(adapter))
+        return next((each.preference_dataset for each in chain if each.preference_dataset), "")
 
     def _ancestors(self, adapter: Adapter) -> Iterator[Adapter]:
         """The adapters that training started from, as far as they are known."""

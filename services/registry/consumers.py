@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from services.registry import wire
-from services.registry.domain import Fact, FactKind
+from services.registry.domain import CataloguedDataset, Fact, FactKind
 from services.registry.handlers import canaries, erasures, facts, promotions
 from services.registry.ports import Begin, DatasetDocuments, RequestEvaluation, Sign
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
@@ -70,7 +70,8 @@ class Consumers:
         message = decode(event, models_pb2.DatasetBuilt)
         fact_id = f"{message.digest}/{message.specialist}"
         fact = Fact(FactKind.DATASET, fact_id, message.specialist, event.value or b"")
-        facts.record_dataset(self._begin, self._datasets, fact, message.digest, to_ref(message.manifest))
+        dataset = CataloguedDataset(message.digest, to_ref(message.manifest), tuple(message.draft_adapter_digests))
+        facts.record_dataset(self._begin, self._datasets, fact, dataset)
 
     def run_progressed(self, event: Event) -> None:
         message = decode(event, models_pb2.RunProgressed)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
+from tailor.programmes import Programme, resolve_programme
+from tailor.rounds import RoundProgress
 from tailor.storage.ref import Ref
 from tailor.words import EvaluationPolicy, Filters, Labels, MetricDefinition, RowPolicy, SamplingDefaults, Selection
 
@@ -39,18 +41,19 @@ class Fact:
 
 @dataclass(frozen=True)
 class RebuildPolicy:
-    """When a dataset is due."""
+    """When a dataset is due, and the ranked prompts that a round needs; 0 means as many as are expected to hold out enough."""
 
     min_new_items: int = 0
     quiet_seconds: int = 0
     min_interval_seconds: int = 0
+    min_ranked_prompts: int = 0
 
 
 @dataclass(frozen=True)
 class PrimaryMetric:
     """The metric that decides, and the gains that the lower end of its interval must exceed, in its unit.
 
-    Without a metric it is the log-likelihood of the references, or the win rate after a run that learned from preferences."""
+    Without a metric it is the win rate if the candidate learned from new rankings, else the log-likelihood of the references."""
 
     metric: str = ""
     min_gain: float = 0.0
@@ -94,7 +97,7 @@ class CanaryPolicy:
 
 @dataclass(frozen=True)
 class Specialist:
-    """A named purpose."""
+    """A named purpose. `recipe` is that of the stage `sft`, `recipes` are those of the other `stages`; no stages mean only `sft`."""
 
     name: str
     base: str
@@ -106,7 +109,8 @@ class Specialist:
     house_terms: tuple[str, ...] = ()
     system_prompt: str = ""
     use_teacher: bool = False
-    preference_recipe: str = ""
+    stages: tuple[str, ...] = ()
+    recipes: Mapping[str, str] = field(default_factory=dict)
     keep_drafts: bool = False
     private_prompts: bool = False
     on_erasure: str = MARK
@@ -121,9 +125,23 @@ class Specialist:
     update_time: datetime | None = None
     deleted: bool = False
 
+    @property
+    def programme(self) -> Programme:
+        """Its stages with their recipes."""
+        return resolve_programme(self.stages, self.recipe, self.recipes)
+
     def same_definition(self, other: "Specialist") -> bool:
         """True if only the revision and time differ."""
         return replace(self, revision=0, update_time=None) == replace(other, revision=0, update_time=None)
+
+
+@dataclass(frozen=True)
+class CataloguedDataset:
+    """A dataset that exists, and the adapters whose drafts are among its pairs."""
+
+    digest: str
+    manifest: Ref
+    draft_adapters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,7 +167,10 @@ class DocumentState:
 
 @dataclass(frozen=True)
 class Adapter:
-    """The facts about an adapter that a promotion checks."""
+    """The facts about an adapter that a promotion checks, and what it came from.
+
+    `reward_digest` scored its answers, `base_adapter_digest` was merged into its base; both may be empty.
+    """
 
     digest: str
     kind: str
@@ -158,6 +179,8 @@ class Adapter:
     dataset_digest: str
     base: str
     parent_digest: str = ""
+    reward_digest: str = ""
+    base_adapter_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,7 +204,10 @@ class MetricIntervals:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A candidate's figures by metric and by suite's measure. `held_out_rows` counts the rows that could be evaluated."""
+    """A candidate's figures by metric and by suite's measure. `held_out_rows` counts the rows that could be evaluated.
+
+    `preferences` and `incumbent_preferences` are the datasets of judgements that the two adapters learned from; empty if they did not.
+    """
 
     evaluation_id: str
     adapter_digest: str
@@ -193,7 +219,14 @@ class Evaluation:
     incumbent_digest: str = ""
     held_out_rows: int = 0
     not_measured: Mapping[str, str] = field(default_factory=dict)
+    preferences: str = ""
+    incumbent_preferences: str = ""
     payload: bytes = b""
+
+    @property
+    def has_new_rankings(self) -> bool:
+        """True if the candidate learned from judgements, and the adapter that served from others or from none."""
+        return bool(self.preferences) and self.preferences != self.incumbent_preferences
 
     @property
     def has_other_incumbent(self) -> bool:
@@ -243,6 +276,7 @@ class AdapterState(Enum):
     OVERRIDDEN = "overridden"
     REPLACED = "replaced"
     RETIRED = "retired"
+    INTERMEDIATE = "intermediate"
 
 
 class Approval(Enum):
@@ -427,18 +461,24 @@ class KeyTerms:
 
 @dataclass(frozen=True)
 class Draft:
-    """What tracing and judging need to know of a draft."""
+    """What tracing and judging need to know of a draft. `has_text` is False if its text is not stored, or not yet."""
 
     draft_id: str
     specialist: str
     adapter_digest: str
     dataset_digest: str
     key_id: str
+    prompt_digest: str = ""
+    answer_digest: str = ""
+    has_text: bool = False
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """An expert's ranking, marks (accuracy, style, usefulness; 0 means no mark) and anonymised comment."""
+    """An expert's ranking, marks (accuracy, style, usefulness; 0 means no mark) and anonymised comment.
+
+    `round` is the progress towards the next round with this judgement; None if the programme does not learn from rankings.
+    """
 
     judgement_id: str
     specialist: str
@@ -446,6 +486,7 @@ class Judgement:
     rubric: tuple[int, int, int]
     comment: str
     create_time: datetime
+    round: RoundProgress | None = None
 
 
 @dataclass(frozen=True)
@@ -503,7 +544,7 @@ class ForgottenBy:
 
 @dataclass(frozen=True)
 class Taint:
-    """An adapter trained on an erased document. A retired adapter never serves again."""
+    """An adapter trained on an erased document, or on what came from it. A retired adapter never serves again."""
 
     adapter_digest: str
     specialist: str

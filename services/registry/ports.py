@@ -35,6 +35,7 @@ from services.registry.domain import (
 )
 from tailor.datasets import DatasetManifest
 from tailor.document_scores import DocumentScore
+from tailor.rounds import RoundProgress
 from tailor.storage.ref import Ref
 from tailor.words import Labels
 
@@ -110,6 +111,13 @@ class Judgements(Protocol):
     """Experts' judgements."""
 
     def find(self, judgement_id: str) -> Judgement | None: ...
+    def measure_round(self, specialist: Specialist, ranking: Sequence[str]) -> RoundProgress | None:
+        """Progress towards the specialist's next round with a new ranking, which may be empty.
+
+        None if its programme does not learn from rankings.
+        """
+        ...
+
     def save(self, judgement: Judgement) -> None:
         """Store a judgement and publish it, once."""
         ...
@@ -280,8 +288,23 @@ class Lineage(Protocol):
         """The documents of a dataset that are erased now, with their erasure ids."""
         ...
 
+    def save_draft_adapters(self, dataset_digest: str, adapters: Collection[str]) -> None:
+        """Add adapters whose drafts are among a dataset's pairs. Idempotent."""
+        ...
+
     def find_descendants(self, datasets: Collection[str], adapters: Collection[str]) -> Sequence[Adapter]:
-        """The named adapters, those trained on the datasets, and all trained on top of them."""
+        """The named adapters, those trained on the datasets, and all that came from them.
+
+        An adapter comes from its parent, its reward adapter, the adapter merged into its base, and those whose drafts it learned from.
+        """
+        ...
+
+    def find_origin_taints(self, adapter: Adapter) -> Sequence[Taint]:
+        """The taints of what an adapter comes from, as `find_descendants` has it."""
+        ...
+
+    def find_draft_taints(self, dataset_digest: str) -> Sequence[Taint]:
+        """The taints of the adapters whose drafts are among a dataset's pairs."""
         ...
 
     def save_taint(self, taint: Taint) -> None:

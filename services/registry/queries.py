@@ -15,6 +15,7 @@ from services.registry.adapters.audit import AuditQueries
 from services.registry.adapters.canaries import find_newest_canary
 from services.registry.adapters.leaderboard import make_leaderboard
 from services.registry.adapters.operators import find_override, list_decisions, list_pins, list_waiting
+from services.registry.adapters.rankings import read_round
 from services.registry.adapters.records import read_records, to_facts
 from services.registry.adapters.scores import ScoreQueries
 from services.registry.adapters.sql import to_key
@@ -51,12 +52,18 @@ class Queries(AuditQueries, ScoreQueries):
         with transaction(self._engine) as connection:
             payloads = connection.scalars(query).all()
         definitions = [models_pb2.SpecialistChanged.FromString(payload) for payload in payloads]
-        return [
-            registry_pb2.GetSpecialistResponse(
-                specialist=definition, serving=self.serving(definition.name), canary=self.canary(definition.name)
-            )
-            for definition in definitions
-        ]
+        return [self.specialist(definition) for definition in definitions]
+
+    def specialist(self, definition: models_pb2.SpecialistChanged) -> registry_pb2.GetSpecialistResponse:
+        """A specialist with what serves it, its newest canary, and its progress towards the next round."""
+        with transaction(self._engine) as connection:
+            progress = read_round(connection, wire.to_specialist(definition))
+        return registry_pb2.GetSpecialistResponse(
+            specialist=definition,
+            serving=self.serving(definition.name),
+            canary=self.canary(definition.name),
+            round=wire.from_round(progress) if progress else None,
+        )
 
     def revisions(self, after: str, limit: int) -> list[registry_pb2.SpecialistRevision]:
         """What was published last of each specialist by name, deleted ones included."""
@@ -261,7 +268,7 @@ class Queries(AuditQueries, ScoreQueries):
         return drafts_pb2.DraftCreated.FromString(self.fact(FactKind.DRAFT, draft_id) or b"")
 
     def trace(self, draft_id: str) -> registry_pb2.TraceResponse:
-        """A draft with its adapter, dataset and evaluation; without documents, which not every role may see."""
+        """A draft with its adapter, datasets and evaluation; without documents, which not every role may see."""
         response = registry_pb2.TraceResponse(draft=self.draft(draft_id))
         adapter = self.fact(FactKind.ADAPTER, response.draft.adapter_digest)
         if adapter is not None:
@@ -275,11 +282,17 @@ class Queries(AuditQueries, ScoreQueries):
                 response.evaluation.CopyFrom(entry.evaluation)
                 response.decision = entry.decision
                 response.reasons.extend(entry.reasons)
-            dataset_id = dataset_fact_id(entry.adapter.dataset_digest, entry.adapter.specialist)
-            dataset = self.fact(FactKind.DATASET, dataset_id)
-            if dataset is not None:
-                response.dataset.ParseFromString(dataset)
+            self._add_datasets(response, entry.adapter)
         return response
+
+    def _add_datasets(self, response: registry_pb2.TraceResponse, adapter: models_pb2.AdapterTrained) -> None:
+        """Add the dataset of documents that an adapter learned from, or else that of its stage, and the one of judgements."""
+        preferences = adapter.preference_dataset_digest
+        documents = adapter.sft_dataset_digest or ("" if preferences else adapter.dataset_digest)
+        for message, digest in ((response.dataset, documents), (response.preference_dataset, preferences)):
+            payload = self.fact(FactKind.DATASET, dataset_fact_id(digest, adapter.specialist)) if digest else None
+            if payload is not None:
+                message.ParseFromString(payload)
 
     def _override(self, draft: drafts_pb2.DraftCreated) -> OperatorDecision | None:
         """The override by which a draft's adapter served when it answered."""

@@ -87,12 +87,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def GetSpecialist(
         self, request: registry_pb2.GetSpecialistRequest, context: Context
     ) -> registry_pb2.GetSpecialistResponse:
-        specialist = self._specialist(request.name)
-        return registry_pb2.GetSpecialistResponse(
-            specialist=wire.from_specialist(specialist),
-            serving=self._queries.serving(specialist.name),
-            canary=self._queries.canary(specialist.name),
-        )
+        return self._queries.specialist(wire.from_specialist(self._specialist(request.name)))
 
     def ListSpecialists(
         self, request: registry_pb2.ListSpecialistsRequest, context: Context

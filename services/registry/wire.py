@@ -42,6 +42,7 @@ from services.registry.domain import (
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tailor.rounds import RoundProgress
 from tailor.storage.ref import Ref
 from tailor.wire import (
     enum_name,
@@ -93,12 +94,15 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         recipe=message.recipe,
         description=message.description,
         selection=to_selection(message.selection),
-        rebuild=RebuildPolicy(rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds),
+        rebuild=RebuildPolicy(
+            rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds, rebuild.min_ranked_prompts
+        ),
         gate=to_gate(message.gate),
         house_terms=tuple(message.house_terms),
         system_prompt=message.system_prompt,
         use_teacher=message.use_teacher,
-        preference_recipe=message.preference_recipe,
+        stages=tuple(message.stages),
+        recipes=dict(message.recipes),
         keep_drafts=message.keep_drafts,
         private_prompts=message.private_prompts,
         filters=to_filters(message.filters),
@@ -129,7 +133,8 @@ def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
         house_terms=specialist.house_terms,
         system_prompt=specialist.system_prompt,
         use_teacher=specialist.use_teacher,
-        preference_recipe=specialist.preference_recipe,
+        stages=specialist.stages,
+        recipes=specialist.recipes,
         keep_drafts=specialist.keep_drafts,
         private_prompts=specialist.private_prompts,
         filters=from_filters(specialist.filters),
@@ -283,6 +288,8 @@ def to_adapter(message: models_pb2.AdapterTrained) -> Adapter:
         dataset_digest=message.dataset_digest,
         base=message.base,
         parent_digest=message.parent_digest,
+        reward_digest=message.reward_adapter_digest,
+        base_adapter_digest=message.base_adapter_digest,
     )
 
 
@@ -298,6 +305,8 @@ def to_evaluation(message: models_pb2.AdapterEvaluated) -> Evaluation:
         incumbent_digest=message.incumbent_digest,
         held_out_rows=message.held_out_rows,
         not_measured=dict(message.not_measured),
+        preferences=message.preference_dataset_digest,
+        incumbent_preferences=message.incumbent_preference_dataset_digest,
         payload=message.SerializeToString(deterministic=True),
     )
 
@@ -331,7 +340,16 @@ def from_rollout(entry: ReplicaRollout) -> registry_pb2.ReplicaState:
 
 
 def to_draft(message: drafts_pb2.DraftCreated) -> Draft:
-    return Draft(message.draft_id, message.specialist, message.adapter_digest, message.dataset_digest, message.key_id)
+    return Draft(
+        draft_id=message.draft_id,
+        specialist=message.specialist,
+        adapter_digest=message.adapter_digest,
+        dataset_digest=message.dataset_digest,
+        key_id=message.key_id,
+        prompt_digest=message.prompt_digest,
+        answer_digest=message.answer_digest,
+        has_text=message.HasField("text"),
+    )
 
 
 def to_call(message: drafts_pb2.DraftCreated) -> Call | None:
@@ -370,6 +388,18 @@ def from_judgement(judgement: Judgement) -> drafts_pb2.JudgementRecorded:
         rubric=drafts_pb2.Rubric(accuracy=accuracy, style=style, usefulness=usefulness),
         comment=judgement.comment,
         create_time=from_datetime(judgement.create_time),
+        round=from_round(judgement.round) if judgement.round else None,
+    )
+
+
+def from_round(progress: RoundProgress) -> drafts_pb2.RoundProgress:
+    return drafts_pb2.RoundProgress(
+        prompts=progress.prompts,
+        held_out_prompts=progress.held_out,
+        needed_prompts=progress.needed,
+        needed_held_out_prompts=progress.needed_held_out,
+        missing_prompts=progress.missing,
+        sentence=progress.sentence,
     )
 
 

@@ -302,7 +302,7 @@ class _Build:
             digest=digest,
             specialist=specialist.name,
             base=specialist.base,
-            recipe=specialist.recipe,
+            programme=specialist.programme,
             manifest=manifest,
             train_rows=tally.rows[TRAIN],
             held_out_rows=tally.rows[HELD_OUT],

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from tailor.datasets import Figures, ImportCount, LeftOutCount, QuizKind
+from tailor.programmes import Programme, learns_from_rankings, resolve_programme
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Filters, Labels, RowPolicy, Selection, Span
 
@@ -85,16 +86,20 @@ class PairCounts:
 
 @dataclass(frozen=True)
 class BuildPolicy:
-    """When a dataset is rebuilt. With `min_new_items` 0 it is built on command only."""
+    """When a dataset is rebuilt. With `min_new_items` 0 it is built on command only.
+
+    `min_ranked_prompts` is what a round needs; 0 means as many as are expected to hold out enough.
+    """
 
     min_new_items: int = 0
     quiet_seconds: int = 0
     min_interval_seconds: int = 0
+    min_ranked_prompts: int = 0
 
 
 @dataclass(frozen=True)
 class Specialist:
-    """A specialist as the registry defines it."""
+    """A specialist as the registry defines it. `recipe` is that of the stage `sft`, `recipes` are those of other stages."""
 
     name: str
     revision: int
@@ -106,13 +111,19 @@ class Specialist:
     use_teacher: bool = False
     filters: Filters = field(default_factory=Filters)
     rows: RowPolicy = field(default_factory=RowPolicy)
-    preference_recipe: str = ""
+    stages: tuple[str, ...] = ()
+    recipes: Mapping[str, str] = field(default_factory=dict)
     keep_drafts: bool = False
+
+    @property
+    def programme(self) -> Programme:
+        """Its stages with their recipes."""
+        return resolve_programme(self.stages, self.recipe, self.recipes)
 
     @property
     def learns_preferences(self) -> bool:
         """True if its policy builds preference datasets too."""
-        return self.keep_drafts or bool(self.preference_recipe)
+        return self.keep_drafts or learns_from_rankings(self.programme)
 
 
 @dataclass(frozen=True)
@@ -321,15 +332,15 @@ class BuildLimits:
 class Dataset:
     """A stored dataset.
 
-    `near_duplicates`, `figures` and `intake_seconds` belong to kind sft; `judgements`, `pairs` and `ranked_adapter` to kind preference.
-    `ranked_adapter` is the adapter of the draft that was ranked last. `intake_seconds` is the time that preparing the documents took when
+    `near_duplicates`, `figures` and `intake_seconds` belong to kind sft; `judgements`, `pairs` and `draft_adapters` to kind preference.
+    `draft_adapters` are the adapters of the drafts behind its pairs. `intake_seconds` is the time that preparing the documents took when
     they arrived.
     """
 
     digest: str
     specialist: str
     base: str
-    recipe: str
+    programme: Programme
     manifest: Ref
     train_rows: int
     held_out_rows: int
@@ -342,7 +353,7 @@ class Dataset:
     kind: DatasetKind = DatasetKind.SFT
     judgements: int = 0
     pairs: PairCounts = PairCounts()
-    ranked_adapter: str = ""
+    draft_adapters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -379,21 +390,19 @@ class LastBuild:
 
 @dataclass(frozen=True)
 class PairEvidence:
-    """Everything that preference datasets are made from: the specialist's judgements, its saved drafts by id, and deliverables of drafts.
-
-    `ranked_adapter` is the adapter of the draft that was ranked last.
-    """
+    """What preference datasets are made from: the specialist's judgements, its saved drafts by id, and deliverables of drafts."""
 
     judgements: tuple[Judgement, ...]
     drafts: Mapping[str, KeptDraft]
     deliverables: tuple[Document, ...]
-    ranked_adapter: str = ""
 
-
-def find_ranked_adapter(newest_first: Iterable[Judgement], drafts: Mapping[str, KeptDraft]) -> str:
-    """The adapter of the stored draft that was ranked last; empty if there is none."""
-    rankings = (judgement.ranking for judgement in newest_first if len(judgement.ranking) > 1)
-    return next((drafts[key].adapter_digest for ranking in rankings for key in ranking if key in drafts), "")
+    def list_adapters(self, rows: Iterable[PairRow]) -> tuple[str, ...]:
+        """The adapters whose drafts were judged for the rows, or finished to their documents, sorted; without the base."""
+        wanted = {key for row in rows for key in (*row.judgement_ids, *row.document_ids)}
+        ranked = (key for judgement in self.judgements if judgement.judgement_id in wanted for key in judgement.ranking)
+        finished = (document.draft_id for document in self.deliverables if document.document_id in wanted)
+        drafts = (self.drafts[key] for key in {*ranked, *finished} if key in self.drafts)
+        return tuple(sorted({draft.adapter_digest for draft in drafts} - {""}))
 
 
 def text_id(*parts: object) -> str:
@@ -419,8 +428,3 @@ def is_due(policy: BuildPolicy, progress: BuildProgress) -> bool:
         return False
     has_rested = progress.seconds_since_build is None or progress.seconds_since_build >= policy.min_interval_seconds
     return has_rested and progress.seconds_since_new >= policy.quiet_seconds
-
-
-def is_held_out(component_id: str, percent: int) -> bool:
-    """The side of a component in the split: a fixed hash of its id."""
-    return int(fingerprint("split", component_id)[:8], 16) % 100 < percent

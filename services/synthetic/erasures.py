@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from services.synthetic.corpus import ALL_SEGMENTS
 from services.synthetic.domain import Dataset, is_text_id
@@ -28,17 +29,49 @@ class DatasetEraser:
     forget_import_row: Callable[[str], int]
 
     def forget(self, erased: Erased) -> Forgotten:
-        """Drop the document or text, rebuild the datasets with its rows without it, then delete the old bytes. Idempotent."""
+        """Drop the document or text, rebuild the datasets with its rows without it, then delete the old bytes. Idempotent.
+
+        The same happens to the drafts of retired adapters and to the datasets with pairs of them. Those are not among the datasets of the
+        answer, because they have no rows of the document.
+        """
         document_id = erased.document_id
         is_text = is_text_id(document_id)
         rows = self.forget_import_row(document_id) if is_text else 0
         segment = ALL_SEGMENTS if is_text else self.holdings.segment_of(document_id)
         entries, keys = self.holdings.forget_document(document_id)
-        files = self.delete(keys)
+        drafts, texts = self.holdings.forget_drafts(erased.retired)
+        files = self.delete([*keys, *texts])
+        ranked, ranked_objects = self._replace_ranked(erased.retired)
         digests, objects = self.replace_datasets({document_id: ""}, None if segment is None else {segment})
         named = tuple(sorted(digests[document_id]))
-        counts = {"documents": entries, "imported_rows": rows, "datasets": len(named), "objects": files + objects}
+        counts = {
+            "documents": entries,
+            "imported_rows": rows,
+            "drafts": drafts,
+            "datasets": len(named),
+            "ranked_datasets": len(ranked - {*named}),
+            "objects": files + ranked_objects + objects,
+        }
         return Forgotten(counts, named)
+
+    def _replace_ranked(self, adapters: Sequence[str]) -> tuple[set[str], int]:
+        """Rebuild and delete the datasets with pairs of the adapters' drafts. Returns their digests and the number of deleted objects."""
+        datasets: list[Dataset] = []
+        for name in sorted({*self.holdings.specialists(), *self.app.specialists}) if adapters else ():
+            datasets += run_exclusively(self.app, name, partial(self._supersede_ranked, name, adapters))
+        objects = self._delete_bytes(datasets)
+        for dataset in datasets:
+            self.holdings.drop_dataset(dataset)
+        return {dataset.digest for dataset in datasets}, objects
+
+    def _supersede_ranked(self, name: str, adapters: Sequence[str]) -> list[Dataset]:
+        datasets = [
+            dataset for dataset in self.holdings.datasets(name) if not {*adapters}.isdisjoint(dataset.draft_adapters)
+        ]
+        for kind, digest in self.holdings.newest_digests(name).items():
+            if digest in {dataset.digest for dataset in datasets}:
+                self._rebuild(name, kind)
+        return datasets
 
     def replace_datasets(self, current: Current, segments: Collection[int] | None) -> tuple[dict[str, set[str]], int]:
         """Rebuild and delete every dataset that has a version other than the current one of a document.

@@ -183,6 +183,10 @@ class Holdings(Protocol):
         """
         ...
 
+    def forget_drafts(self, adapters: Sequence[str]) -> tuple[int, list[str]]:
+        """Drop the drafts of adapters. Returns their number, and the keys of saved texts that no other draft has."""
+        ...
+
     def datasets(self, specialist: str) -> list[Dataset]:
         """Every dataset of a specialist."""
         ...

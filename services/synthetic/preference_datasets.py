@@ -19,6 +19,7 @@ from services.synthetic.rows.preference_rows import Evidence, PairLimits, Pairs,
 from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest, IdFiles, SplitFiles
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.logging import get_logger
+from tailor.rounds import measure_progress
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
 from tailor.words import DatasetKind
@@ -50,7 +51,7 @@ class PreferenceDatasets:
         if last.dataset is not None and last.fingerprint == current:
             return last.dataset, (), current
         pairs = make_pairs(specialist, self._read(specialist, evidence), limits, counter)
-        _require_enough(pairs, limits)
+        _require_enough(specialist, pairs, limits)
         return *self._write(specialist, evidence, pairs, limits, last), current
 
     def _read(self, specialist: Specialist, evidence: PairEvidence) -> Evidence:
@@ -91,7 +92,7 @@ class PreferenceDatasets:
             digest=digest,
             specialist=specialist.name,
             base=specialist.base,
-            recipe=specialist.preference_recipe,
+            programme=specialist.programme,
             manifest=ref,
             train_rows=len(pairs.train),
             held_out_rows=len(pairs.held_out),
@@ -100,7 +101,7 @@ class PreferenceDatasets:
             kind=DatasetKind.PREFERENCE,
             judgements=len(judgements),
             pairs=pairs.counts,
-            ranked_adapter=evidence.ranked_adapter,
+            draft_adapters=evidence.list_adapters(rows),
         )
         return dataset, _stored_files(manifest)
 
@@ -161,9 +162,17 @@ def save_texts(drafts: KeptDrafts, store: ObjectStore, draft_ids: Sequence[str])
         drafts.keep_draft(replace(draft, text=ref, saved=True))
 
 
-def _require_enough(pairs: Pairs, limits: PairLimits) -> None:
+def _require_enough(specialist: Specialist, pairs: Pairs, limits: PairLimits) -> None:
+    """Refuse a dataset whose adapter could not pass the gate: too few rows, or too few of them held out."""
     train, held_out, counts = len(pairs.train), len(pairs.held_out), pairs.counts
-    if train >= limits.min_train_rows and held_out >= limits.min_held_out_rows:
+    prompts = {row.prompt_digest for row in pairs.held_out}
+    progress = measure_progress(
+        len(prompts | {row.prompt_digest for row in pairs.train}),
+        len(prompts),
+        min_ranked_prompts=specialist.policy.min_ranked_prompts,
+        percent=limits.held_out_percent,
+    )
+    if train >= limits.min_train_rows and held_out >= limits.min_held_out_rows and not progress.missing:
         return
     unused = {
         "with different prompts or without stored texts": counts.unmatched,
@@ -176,7 +185,8 @@ def _require_enough(pairs: Pairs, limits: PairLimits) -> None:
     raise FailedPrecondition(
         Reason.TOO_FEW_ROWS,
         f"{counts.judgements} rankings and {counts.deliverables} deliverables of stored drafts give {train} train pairs and {held_out} "
-        f"held-out pairs; at least {limits.min_train_rows} and {limits.min_held_out_rows} are needed. Unused pairs: {why or 'none'}. "
+        f"held-out pairs; at least {limits.min_train_rows} and {limits.min_held_out_rows} are needed. {progress.sentence} "
+        f"Unused pairs: {why or 'none'}. "
         "Rank more drafts of one prompt, and of more prompts, while the specialist's `keep_drafts` is on.",
         judgements=str(counts.judgements),
         pairs=str(counts.pairs),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from services.synthetic.corpus import Link
-from services.synthetic.domain import is_held_out
+from tailor.rounds import is_held_out
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.datasets import Figures, LeftOutCount
 from tailor.errors import InvalidArgument, Reason
+from tailor.programmes import ProgrammeStage
 from tailor.wire import (
     from_datetime,
     from_ref,
@@ -92,12 +93,15 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         base=message.base,
         recipe=message.recipe,
         selection=to_selection(message.selection),
-        policy=BuildPolicy(rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds),
+        policy=BuildPolicy(
+            rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds, rebuild.min_ranked_prompts
+        ),
         system_prompt=message.system_prompt,
         use_teacher=message.use_teacher,
         filters=to_filters(message.filters),
         rows=to_row_policy(message.rows),
-        preference_recipe=message.preference_recipe,
+        stages=tuple(message.stages),
+        recipes=dict(message.recipes),
         keep_drafts=message.keep_drafts,
     )
 
@@ -126,11 +130,11 @@ def from_dataset(dataset: Dataset) -> models_pb2.DatasetBuilt:
         train_rows=dataset.train_rows,
         held_out_rows=dataset.held_out_rows,
         base=dataset.base,
-        recipe=dataset.recipe,
+        programme=[models_pb2.ProgrammeStage(stage=stage.stage, recipe=stage.recipe) for stage in dataset.programme],
         documents=dataset.documents,
         judgements=dataset.judgements,
         figures=_from_figures(dataset.figures) if dataset.kind is DatasetKind.SFT else None,
-        ranked_adapter_digest=dataset.ranked_adapter,
+        draft_adapter_digests=dataset.draft_adapters,
         create_time=from_datetime(dataset.created_at),
     )
 
@@ -151,7 +155,7 @@ def to_dataset(
         digest=message.digest,
         specialist=message.specialist,
         base=message.base,
-        recipe=message.recipe,
+        programme=tuple(ProgrammeStage(stage.stage, stage.recipe) for stage in message.programme),
         manifest=to_ref(message.manifest),
         train_rows=message.train_rows,
         held_out_rows=message.held_out_rows,
@@ -164,7 +168,7 @@ def to_dataset(
         left_out=left_out,
         kind=to_dataset_kind(message.kind),
         judgements=message.judgements,
-        ranked_adapter=message.ranked_adapter_digest,
+        draft_adapters=tuple(message.draft_adapter_digests),
         pairs=pairs,
         created_at=to_datetime(message.create_time) if message.HasField("create_time") else None,
     )

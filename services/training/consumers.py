@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Container, Mapping
 
-from services.training import handlers, wire
+from services.training import handlers, programme, wire
 from services.training.handlers import TrainingPorts
 from tailor.api.events.v1 import models_pb2
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode
-from tailor.logging import get_logger
 from tailor.wire import to_datetime
-
-log = get_logger(__name__)
 
 SPECIALISTS = "specialist.changed.v1"
 
@@ -47,9 +44,6 @@ class Consumers:
             handlers.cancel_runs_of(self._ports.runs, message.name, to_datetime(message.update_time), self._ports.now())
 
     def on_dataset_built(self, event: Event) -> None:
-        """Train on the dataset, unless one of its documents has been erased."""
+        """Run the specialist's programme, unless one of the dataset's documents has been erased."""
         built = wire.to_built_dataset(decode(event, models_pb2.DatasetBuilt))
-        if handlers.has_erased_document(self._ports.datasets, built.manifest, self._erased):
-            log.info("dataset skipped: one of its documents is erased", dataset=built.digest)
-        else:
-            handlers.queue_run_for_dataset(self._ports, built)
+        programme.queue_run_for_dataset(self._ports, built, self._erased)

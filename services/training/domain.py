@@ -94,7 +94,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class StageResult:
-    """The adapter that a stage produced, the epoch of its worker, and what training it took. `kind` is `policy` or `reward`."""
+    """The adapter that a stage produced, the epoch of its worker, and what training it took. `kind` is `policy` or `reward`.
+
+    Epoch 0 means that an earlier run trained it.
+    """
 
     digest: str
     kind: str
@@ -135,11 +138,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of a recipe.
+    """One execution of a recipe, or of a specialist's programme.
 
-    `failures` counts the workers lost since the run last reached a new furthest step. `worked_seconds` is the time of workers that have
-    ended; `heard_since` and `heard_last` are the first and last reports of the current one. `base_digest` is empty until the run is
-    planned. `needs_plan` is set again when the run gets another dataset.
+    `is_programme` runs follow from datasets; a new dataset supersedes them. `round` is the number of the specialist's preference datasets
+    so far if the run learns from the newest one, else 0. `base_adapter` is the adapter that was merged into its base. `failures` counts the
+    workers lost since the run last reached a new furthest step. `worked_seconds` is the time of workers that have ended; `heard_since` and
+    `heard_last` are the first and last reports of the current one. `base_digest` is empty until the run is planned. `needs_plan` is set
+    again when the run gets another dataset.
     """
 
     run_id: str
@@ -151,6 +156,8 @@ class Run:
     parent: Ref | None = None
     priority: int = 0
     stage: int = 0
+    is_programme: bool = False
+    round: int = 0
     reason: str = ""
     message: str = ""
     epoch: int = 0
@@ -165,6 +172,7 @@ class Run:
     start_time: datetime | None = None
     end_time: datetime | None = None
     base_digest: str = ""
+    base_adapter: str = ""
     needs_plan: bool = True
     worked_seconds: float = 0.0
     heard_since: datetime | None = None
@@ -176,6 +184,26 @@ class Run:
     def current(self) -> Stage:
         """The stage that runs or waits now; the last stage once the run has ended."""
         return self.stages[self.stage]
+
+    @property
+    def worked_stages(self) -> tuple[Stage, ...]:
+        """Its stages without those whose adapter an earlier run had trained."""
+        return tuple(stage for stage in self.stages if stage.result is None or stage.result.epoch)
+
+    @property
+    def continues(self) -> bool:
+        """True if another stage starts from the current one's adapter as soon as that is complete."""
+        return self.stage + 1 < len(self.stages) and self.stages[self.stage + 1].dataset is not None
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if no worker was started yet."""
+        return self.state is RunState.QUEUED and self.epoch == 0
+
+    def dataset_of(self, kind: str) -> str:
+        """Digest of the dataset of a kind that the current stage or an earlier one learns from; empty if there is none."""
+        datasets = (stage.dataset for stage in self.stages[: self.stage + 1] if stage.learns_from == kind)
+        return next((dataset.sha256 for dataset in datasets if dataset), "")
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -213,7 +241,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Base:
-    """A base in the models bucket. `digest` is the SHA-256 of its manifest."""
+    """A base in the models bucket. `digest` is the SHA-256 of its manifest, `adapter_digest` names the adapter that was merged into it."""
 
     name: str
     digest: str
@@ -221,6 +249,23 @@ class Base:
     parameters: int
     size_bytes: int
     manifest: Ref
+    adapter_digest: str = ""
+
+
+@dataclass(frozen=True)
+class NewestDataset:
+    """A specialist's newest dataset of a kind. `number` counts its datasets of that kind from 1."""
+
+    specialist: str
+    kind: str
+    manifest: Ref
+    create_time: datetime
+    number: int = 1
+
+    @property
+    def digest(self) -> str:
+        """The dataset's name."""
+        return self.manifest.sha256
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Eraser:
         runs = [run for run in every if _uses(run, erased.datasets, adapters)]
         with self.runs.unit() as unit:
             unit.drop_adapters(adapters)
+            unit.drop_datasets(erased.datasets)
         ended = [self._end(run) for run in runs]
         if any(self._may_work(run) for run in ended):
             raise Unavailable(Reason.WORKER_ENDING, "The worker of a run on an erased document has not ended yet.")
@@ -93,12 +94,15 @@ class Eraser:
 
 
 def _tainted_adapters(runs: Iterable[Run], erased: Erased) -> set[str]:
-    """Digests of adapters that learned from the datasets, directly or through an adapter that did. Expects the oldest run first."""
+    """Digests of adapters that learned from the datasets, directly or through an adapter that did. Expects the oldest run first.
+
+    The adapter may be a parent, a reward adapter, or merged into the base.
+    """
     tainted = set(erased.adapters)
     for run in runs:
         for stage in run.stages:
             learned = stage.dataset is not None and stage.dataset.sha256 in erased.datasets
-            if stage.result is not None and (learned or not tainted.isdisjoint(_origins(stage))):
+            if stage.result is not None and (learned or not tainted.isdisjoint({run.base_adapter, *_origins(stage)})):
                 tainted.add(stage.result.digest)
     return tainted
 
@@ -106,7 +110,7 @@ def _tainted_adapters(runs: Iterable[Run], erased: Erased) -> set[str]:
 def _uses(run: Run, datasets: Iterable[str], adapters: set[str]) -> bool:
     """True if a stage learns from one of the datasets, or starts from or is scored by one of the adapters."""
     sources = {run.key.dataset_digest, run.key.preference_dataset_digest, *run.datasets}
-    origins = {run.key.parent_digest, *(digest for stage in run.stages for digest in _origins(stage))}
+    origins = {run.key.parent_digest, run.base_adapter, *(digest for stage in run.stages for digest in _origins(stage))}
     return not sources.isdisjoint(datasets) or not origins.isdisjoint(adapters)
 
 

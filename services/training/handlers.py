@@ -2,13 +2,13 @@
 
 import re
 import threading
-from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from services.training.domain import POLICY, PREFERENCE, REWARD, Adapter, Base, Dataset, Failure, Run
-from services.training.new_run import RunRequest, RunSources, check_parent, make_run, make_unusable_run
+from services.training.domain import REWARD, Adapter, Base, Failure, Run
+from services.training.new_run import RunRequest, RunSources, check_parent, make_run
 from services.training.plans import Plan, Rates, add_price
 from services.training.ports import (
     AdapterStore,
@@ -21,7 +21,7 @@ from services.training.ports import (
     RunUpdate,
     WatchCursor,
 )
-from services.training.transitions import assign_plan, assign_rankings, cancel, fail, newest_result, resume
+from services.training.transitions import assign_plan, cancel, newest_result, resume
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
@@ -53,74 +53,6 @@ class TrainingPorts:
     deleted: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True)
-class BuiltDataset:
-    """A dataset as its event describes it. `ranked_adapter` is the adapter whose drafts were ranked last."""
-
-    digest: str
-    specialist: str
-    kind: str
-    manifest: Ref
-    base: str
-    recipe: str
-    ranked_adapter: str = ""
-
-
-def has_erased_document(datasets: DatasetStore, manifest: Ref, erased: Container[str]) -> bool:
-    """True if a document behind the dataset's rows is erased, or the dataset was deleted, which only an erasure does. Blocks."""
-    try:
-        return any(document_id in erased for ids in datasets.document_ids(manifest) for document_id in ids)
-    except NotFound:
-        return True
-
-
-def queue_run_for_dataset(ports: TrainingPorts, built: BuiltDataset) -> Run | None:
-    """Queue the run of the specialist's recipe on a new dataset. Idempotent.
-
-    A preference dataset goes to the runs that wait for one. If there are none and the specialist has a recipe for preferences, it makes a
-    run that continues the adapter whose drafts were ranked last, else the newest policy. A dataset that cannot be trained on makes a
-    failed run, so that its reason can be looked up.
-    """
-    request = RunRequest(built.specialist, built.digest, built.base, built.recipe)
-    if built.kind == PREFERENCE:
-        waiting = _assign_rankings(ports.runs, built)
-        if waiting is not None or not built.recipe:
-            return waiting
-        parent = ports.runs.newest_adapter(built.specialist, built.base, POLICY, preferred=built.ranked_adapter)
-        request = replace(request, parent_digest=parent)
-    dataset = Dataset(built.manifest, built.kind, built.specialist)
-    try:
-        sources = RunSources(dataset, parent=_find_parent(ports.adapters, request))
-        run = make_run(request, sources, ports.recipes, ports.now())
-    except TailorError as error:
-        if error.retryable:
-            raise
-        run = make_unusable_run(request, dataset, ports.now())
-        return _insert(ports.runs, fail(run, Failure(error.reason, error.message), ports.now()))
-    return _insert(ports.runs, run)
-
-
-def _assign_rankings(runs: Runs, built: BuiltDataset) -> Run | None:
-    """Give the dataset to every run of the specialist that waits for one.
-
-    Returns a run that has it or was made from it, if there is one.
-    """
-    with runs.unit() as unit:
-        learning = unit.learning_from(built.specialist, built.digest)
-        for run in unit.active():
-            if run.key.specialist == built.specialist and run.lacks_rankings:
-                learning.append(assign_rankings(run, built.manifest))
-                unit.save(learning[-1])
-    return next((run for run in learning if _is_answer(run, built)), None)
-
-
-def _is_answer(run: Run, built: BuiltDataset) -> bool:
-    """True if the run is the specialist's own or was given the dataset; False if somebody named the dataset for another run."""
-    if run.key.dataset_digest == built.digest:
-        return (run.recipe, run.key.base) == (built.recipe, built.base)
-    return run.key.preference_dataset_digest != built.digest
-
-
 def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
     """Queue a run, or return the existing one. A cancelled or failed run resumes where it stopped, under the same id.
 
@@ -146,14 +78,14 @@ def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
         raise FailedPrecondition(Reason(failure.reason), failure.message, nearest_recipe=plan.nearest_recipe)
     if existing is not None:
         return _resume(ports.runs, run.run_id, plan, base)
-    return _insert(ports.runs, assign_plan(run, plan, base.digest))
+    return insert_run(ports.runs, assign_plan(run, plan, base))
 
 
 def _resume(runs: Runs, run_id: str, plan: Plan, base: Base) -> Run:
     with runs.unit() as unit:
         run = lock_run(unit, run_id)
         if run.can_resume:
-            run = assign_plan(resume(run), plan, base.digest)
+            run = assign_plan(resume(run), plan, base)
             unit.save(run)
     return run
 
@@ -209,7 +141,7 @@ def _find_parent(adapters: AdapterStore, request: RunRequest) -> Adapter | None:
 
 def make_plan(ports: TrainingPorts, run: Run, base: Base) -> Plan:
     """The run's forecast with its price. Raises what the planner and the stores raise. Never call it within a transaction."""
-    plan = ports.planner.plan(PlanRequest(run.key.specialist, base, run.stages, run.parent))
+    plan = ports.planner.plan(PlanRequest(run.key.specialist, base, run.worked_stages, run.parent))
     datasets = [ports.datasets.find(digest) for digest in run.datasets]
     return add_price(
         plan,
@@ -241,7 +173,8 @@ def find_reward(ports: TrainingPorts, run: Run) -> Ref:
     return trained or ports.adapters.find(digest).manifest
 
 
-def _insert(runs: Runs, run: Run) -> Run:
+def insert_run(runs: Runs, run: Run) -> Run:
+    """Store a new run, and publish its failure if it has failed. Returns the existing one with the same key instead, if there is one."""
     with runs.unit() as unit:
         if unit.add(run):
             if run.state.ended:

@@ -66,7 +66,8 @@ def make_run(request: RunRequest, sources: RunSources, recipes: Path, now: datet
 def make_unusable_run(request: RunRequest, dataset: Dataset, now: datetime) -> Run:
     """A run that is going to fail, so that its reason can be looked up: the request cannot work."""
     stage = Stage(request.recipe, "", "{}", dataset.kind, dataset.manifest)
-    return _run(request, f"unusable:{request.recipe}", (stage,), None, now)
+    # The column of the recipe's digest has 128 characters.
+    return _run(request, f"unusable:{request.recipe}"[:128], (stage,), None, now)
 
 
 def _run(request: RunRequest, recipe_digest: str, stages: tuple[Stage, ...], parent: Ref | None, now: datetime) -> Run:

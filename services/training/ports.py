@@ -13,6 +13,7 @@ from services.training.domain import (
     Failure,
     Job,
     LogLine,
+    NewestDataset,
     Progress,
     Run,
     Stage,
@@ -88,6 +89,22 @@ class RunUnit(Protocol):
         """The specialist's runs with a stage that learns from the dataset, oldest first."""
         ...
 
+    def save_newest(self, dataset: NewestDataset) -> None:
+        """Record a dataset as the newest of its kind, and count it, unless a newer one is recorded. Idempotent."""
+        ...
+
+    def newest_datasets(self, specialist: str) -> list[NewestDataset]:
+        """The specialist's newest dataset of each kind, without those that were dropped."""
+        ...
+
+    def drop_datasets(self, digests: Iterable[str]) -> None:
+        """These datasets are no longer the newest of their kind; none is until the next one. The count goes on."""
+        ...
+
+    def has_adapter(self, digest: str) -> bool:
+        """True if later stages and runs may build on the adapter."""
+        ...
+
     def add_report(self, run: Run, progress: Progress) -> None:
         """Store a report for watchers."""
         ...
@@ -148,8 +165,8 @@ class Runs(Protocol):
         """Workers that may still be alive."""
         ...
 
-    def newest_adapter(self, specialist: str, base: str, kind: str, preferred: str = "") -> str:
-        """Digest of the specialist's adapter on the base to build on: `preferred` if it exists, else the newest. Empty if there is none."""
+    def newest_adapter(self, specialist: str, base: str, kind: str) -> str:
+        """Digest of the specialist's newest adapter on the base to build on. Empty if there is none."""
         ...
 
 

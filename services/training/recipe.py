@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parent / "recipes"
 GENERATING = ("rloo", "grpo")
 # Methods that learn from rows of prompt, chosen and rejected; the generating ones only take their prompts.
 FROM_PREFERENCES = ("dpo", "reward", *GENERATING)
+MAX_STAGES = 8
 # The fields of `[adapter]` in which a stage and the adapter that it continues must agree.
 SHAPE = ("r", "alpha", "target_modules", "use_rslora", "use_dora")
 
@@ -291,7 +292,18 @@ def load_recipe(name: str, folder: Path = FOLDER) -> Recipe:
 
 
 def load_stages(name: str, folder: Path = FOLDER) -> tuple[NamedRecipe, ...]:
-    """Load a recipe: its stages in order, or the recipe itself if it has none. Raises InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE)."""
+    """Load a recipe: its stages in order, or the recipe itself if it has none. Raises InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE).
+
+    Names with commas between them are the stages of a recipe without a file, at most 8.
+    """
+    if "," in name:
+        if name.count(",") >= MAX_STAGES:
+            raise InvalidArgument(
+                Reason.INVALID_RECIPE,
+                f"A run may have at most {MAX_STAGES} stages. Name fewer recipes.",
+                field_violations={"recipe": f"names more than {MAX_STAGES} recipes"},
+            )
+        return tuple(NamedRecipe(stage, _load_stage(stage, folder)) for stage in name.split(","))
     table = _read(name, folder)
     if "stages" not in table:
         return (NamedRecipe(name, _validate(table)),)

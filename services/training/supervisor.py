@@ -87,7 +87,7 @@ class Preparer:
             missing = Failure(Reason.WAITS_FOR_BASE, "Its base is not in the models bucket yet.")
             return keep_waiting(run, missing, self._ports.now() + RECHECK_INTERVAL)
         plan = make_plan(self._ports, run, base)
-        planned = assign_plan(run, plan, base.digest)
+        planned = assign_plan(run, plan, base)
         return planned if plan.fits else fail(planned, explain_misfit(plan), self._ports.now())
 
     def _with_reward(self, run: Run) -> Run:

@@ -9,6 +9,7 @@ from services.training.domain import (
     POLICY,
     PREFERENCE,
     REWARD,
+    Base,
     Failure,
     Progress,
     Run,
@@ -146,15 +147,22 @@ def cancel(run: Run, now: datetime) -> Run:
     return replace(ended, reason="CANCELLED", message="Cancelled by an operator or engineer.")
 
 
+def supersede(run: Run, successor: str, now: datetime) -> Run:
+    """End a waiting run, because a run on newer datasets takes its place."""
+    message = f"The run {successor} takes its place: it learns from newer datasets of the specialist."
+    return replace(cancel(run, now), reason=Reason.SUPERSEDED, message=message)
+
+
 def resume(run: Run) -> Run:
     """Queue a cancelled or failed run again, at its stage and from its checkpoint."""
     queued = replace(run, state=RunState.QUEUED, end_time=None, failures=0, not_before=None)
     return replace(queued, needs_plan=True, reason="", message="")
 
 
-def assign_plan(run: Run, plan: Plan, base_digest: str) -> Run:
-    """The run with its forecast."""
-    return _clear_waiting(replace(run, plan=plan, base_digest=base_digest, needs_plan=False))
+def assign_plan(run: Run, plan: Plan, base: Base) -> Run:
+    """The run with its forecast on a base."""
+    planned = replace(run, plan=plan, base_digest=base.digest, base_adapter=base.adapter_digest, needs_plan=False)
+    return _clear_waiting(planned)
 
 
 def assign_rankings(run: Run, dataset: Ref) -> Run:
@@ -169,6 +177,12 @@ def assign_rankings(run: Run, dataset: Ref) -> Run:
 def assign_reward(run: Run, reward: Ref) -> Run:
     """The current stage scores its answers with this reward adapter."""
     return _clear_waiting(_replace_stage(run, replace(run.current, reward=reward)))
+
+
+def reuse_stage(run: Run, result: StageResult) -> Run:
+    """Take an earlier run's adapter as the result of the current stage, and go on with the next stage."""
+    run = _replace_stage(run, replace(run.current, result=replace(result, epoch=0)))
+    return _clear_waiting(_queue_next_stage(run))
 
 
 def finish_stage(run: Run, trained: TrainedAdapter, now: datetime) -> Run:
@@ -217,7 +231,7 @@ def newest_result(stages: Iterable[Stage], kind: str) -> Ref | None:
 
 def report_cost(run: Run, price: Price) -> Run:
     """The run that ended, with a report of what it took compared with its plan."""
-    results = [stage.result for stage in run.stages if stage.result is not None]
+    results = [stage.result for stage in run.worked_stages if stage.result is not None]
     tokens = sum(result.tokens for result in results)
     memory = max((result.memory_bytes for result in results), default=0)
     plan = run.plan

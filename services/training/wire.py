@@ -4,14 +4,27 @@ import math
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from services.training.domain import Base, Failure, LogLine, Progress, Run, RunState, Stage, TrainedAdapter
-from services.training.handlers import BuiltDataset
+from services.training.domain import (
+    POLICY,
+    PREFERENCE,
+    SFT,
+    Base,
+    Failure,
+    LogLine,
+    Progress,
+    Run,
+    RunState,
+    Stage,
+    TrainedAdapter,
+)
 from services.training.new_run import RunRequest
 from services.training.plans import Plan, Price, RunReport
+from services.training.programme import BuiltDataset
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2
+from tailor.programmes import ProgrammeStage
 from tailor.storage.ref import Ref
-from tailor.wire import from_datetime, from_ref
+from tailor.wire import from_datetime, from_ref, to_datetime
 
 STATES = {
     RunState.QUEUED: training_pb2.RUN_STATE_QUEUED,
@@ -45,8 +58,8 @@ def to_built_dataset(message: models_pb2.DatasetBuilt) -> BuiltDataset:
         kind=KINDS.get(message.kind, "unspecified"),
         manifest=Ref(message.manifest.uri, message.manifest.sha256, message.manifest.size_bytes),
         base=message.base,
-        recipe=message.recipe,
-        ranked_adapter=message.ranked_adapter_digest,
+        programme=tuple(ProgrammeStage(stage.stage, stage.recipe) for stage in message.programme),
+        create_time=to_datetime(message.create_time),
     )
 
 
@@ -129,6 +142,11 @@ def from_trained(run: Run, trained: TrainedAdapter, now: datetime) -> models_pb2
     )
     message.dataset_digest = stage.dataset.sha256 if stage.dataset else ""
     message.parent_digest = stage.parent.sha256 if stage.parent else ""
+    message.sft_dataset_digest, message.preference_dataset_digest = run.dataset_of(SFT), run.dataset_of(PREFERENCE)
+    message.reward_adapter_digest = stage.reward.sha256 if stage.reward else ""
+    message.round = run.round if message.preference_dataset_digest else 0
+    message.intermediate = stage.kind == POLICY and run.continues
+    message.base_adapter_digest = run.base_adapter
     message.create_time.FromDatetime(now)
     return message
 
@@ -158,6 +176,7 @@ def from_run(run: Run) -> training_pb2.Run:
         stage=run.stage,
         plan=from_plan(run.plan) if run.plan else None,
         report=from_report(run.report) if run.report else None,
+        round=run.round,
     )
 
 

@@ -43,7 +43,7 @@ def adapters(
     items = first(limit, list_adapters(session.connections.registry, specialist))
 
     def render(console: Console) -> None:
-        columns = ("adapter", "specialist", "dataset", "loss", "state", "serves")
+        columns = ("adapter", "specialist", "documents", "rankings", "round", "loss", "state", "serves")
         console.print(table("", columns, [_row(item) for item in items]))
         for item in items:
             print_adapter(console, item)
@@ -139,7 +139,9 @@ def _row(item: registry_pb2.CatalogueAdapter) -> tuple[object, ...]:
     return (
         short(adapter.digest),
         adapter.specialist,
-        short(adapter.dataset_digest),
+        short(adapter.sft_dataset_digest or ("" if adapter.preference_dataset_digest else adapter.dataset_digest)),
+        short(adapter.preference_dataset_digest),
+        adapter.round or "",
         f"{adapter.first_loss:.2f} to {adapter.last_loss:.2f}",
         state_of(item.state),
         _where(item) + (" tainted" if item.tainted else ""),

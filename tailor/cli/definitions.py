@@ -19,6 +19,10 @@ THRESHOLDS = (
     "`[[gate.thresholds]]` is no longer read: write `[gate.primary]` with `metric` and `min_gain` for the metric that decides, and a "
     "`[[gate.guards]]` with `metric` and `margin` for each that must not be lost."
 )
+PREFERENCE_RECIPE = (
+    '`preference_recipe` is no longer read: write `stages = ["sft", "dpo"]`, and under `[recipes]` the recipe of a stage if it is not the '
+    "one of its name."
+)
 METRIC_FIELDS = {"name", "kind", "parameters_json"}
 # What the registry sets. Without a revision, a file can be applied again.
 NOT_IN_FILES = ("revision", "update_time", "deleted")
@@ -98,6 +102,8 @@ def _to_message_fields(document: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(document)
     if isinstance(fields.get("gate"), dict) and "thresholds" in fields["gate"]:
         raise ValueError(THRESHOLDS)
+    if "preference_recipe" in fields:
+        raise ValueError(PREFERENCE_RECIPE)
     for name, prefix in ENUMS.items():
         value = fields.get(name)
         if isinstance(value, str) and not value.startswith(prefix):

@@ -74,7 +74,8 @@ def figures_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
         )
         for item in evaluation.metrics
     ]
-    return table(f"evaluation on {evaluation.rows} held-out rows, 95 % intervals", columns, rows)
+    pairs = f", {evaluation.pairs} of them ranked pairs" if evaluation.pairs else ""
+    return table(f"evaluation on {evaluation.rows} held-out rows{pairs}, 95 % intervals", columns, rows)
 
 
 def print_definition(console: Console, evaluation: models_pb2.AdapterEvaluated) -> None:
@@ -117,7 +118,7 @@ def _models(evaluation: models_pb2.AdapterEvaluated) -> list[str]:
 def describe_gate(gate: models_pb2.Gate) -> Iterator[str]:
     """The gate's conditions, a line each."""
     primary = gate.primary
-    name = primary.metric or "log_likelihood, or win_rate after learning from preferences"
+    name = primary.metric or "win_rate after new rankings, else log_likelihood,"
     beat = " and ".join(gate.beat or ("base", "few_shot"))
     yield (
         f"gate: {name} must certainly gain more than {primary.min_gain:g} over {beat}, "

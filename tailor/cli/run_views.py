@@ -58,7 +58,8 @@ def emit_run(
 
     def render(console: Console) -> None:
         console.print(f"[bold]{run.run_id}[/] of {run.specialist} on dataset {short(run.dataset_digest)}")
-        console.print(f"{run.base}, recipe {run.recipe}: {state_of(run)}, worker {run.epoch}")
+        round_ = f", round {run.round}" if run.round else ""
+        console.print(f"{run.base}, recipe {run.recipe}{round_}: {state_of(run)}, worker {run.epoch}")
         console.print(describe(run))
         if run.stages:
             columns = ("stage", "recipe", "dataset", "parent", "adapter")

@@ -14,6 +14,8 @@ from tailor.cli.run_views import FAILED, describe, describe_line, emit_plan, emi
 from tailor.cli.session import CommandSession, session_of
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.events.envelope import new_id
+from tailor.programmes import list_recipes
+from tailor.wire import to_programme
 
 app = typer.Typer(name="runs", help="Plan, create, watch, show and cancel training runs.", no_args_is_help=True)
 
@@ -165,7 +167,7 @@ def _complete(
         "specialist": specialist,
         "dataset_digest": dataset_digest(registry, dataset),
         "base": base or definition.base,
-        "recipe": recipe or definition.recipe,
+        "recipe": recipe or (list_recipes(to_programme(definition)) if preferences else definition.recipe),
         "parent_digest": adapter_digest(registry, parent) if parent else "",
         "preference_dataset_digest": dataset_digest(registry, preferences) if preferences else "",
     }

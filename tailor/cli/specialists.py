@@ -19,7 +19,8 @@ from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
 from tailor.cli.specialist_changes import delete, diff, update
 from tailor.events.envelope import new_id
-from tailor.wire import from_evaluation_policy, to_evaluation_policy, to_row_policy, to_sampling
+from tailor.programmes import describe_programme, list_recipes
+from tailor.wire import from_evaluation_policy, to_evaluation_policy, to_programme, to_row_policy, to_sampling
 from tailor.words import RowPolicy, SamplingDefaults
 
 # Fields that every specialist's summary of rows shows.
@@ -56,8 +57,11 @@ def list_specialists(context: typer.Context) -> None:
     registry = session.connections.registry
     request = registry_pb2.ListSpecialistsRequest()
     items = list(pages("registry", registry.ListSpecialists, request, "specialists"))
-    rows = [(item.specialist.name, item.specialist.base, item.specialist.recipe, *_serving(item)) for item in items]
-    columns = ("name", "base", "recipe", "serves", "generation")
+    rows = [
+        (item.specialist.name, item.specialist.base, list_recipes(to_programme(item.specialist)), *_serving(item))
+        for item in items
+    ]
+    columns = ("name", "base", "programme", "serves", "generation")
     session.output.emit({"specialists": [to_dict(item) for item in items]}, shows(table("", columns, rows)))
 
 
@@ -155,11 +159,14 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     specialist = answer.specialist
     adapter, generation = _serving(answer)
     console.print(f"[bold]{specialist.name}[/] revision {specialist.revision}: {specialist.description}")
-    console.print(f"base {specialist.base}, recipe {specialist.recipe}, {len(specialist.house_terms)} house terms")
+    console.print(f"base {specialist.base}, {len(specialist.house_terms)} house terms")
+    console.print(f"programme: {describe_programme(to_programme(specialist))}", highlight=False)
+    if answer.HasField("round"):
+        console.print(f"next round: {answer.round.sentence}", highlight=False)
     override = ", by an override of the gate" if answer.serving.decision.overridden else ""
     console.print(f"served by {adapter}, generation {generation}{override}{_canary(answer.serving.decision)}")
     texts = "stored, anonymised, for 30 days" if specialist.keep_drafts else "not stored"
-    console.print(f"draft texts: {texts}; recipe for preferences: {specialist.preference_recipe or 'none'}")
+    console.print(f"draft texts: {texts}")
     private = (
         "surrogates replace personal data, separately for each call"
         if specialist.private_prompts

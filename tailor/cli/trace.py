@@ -17,7 +17,7 @@ app = typer.Typer()
 
 @app.command()
 def trace(context: typer.Context, draft: Annotated[str, typer.Argument(help="The draft's id.")]) -> None:
-    """Show the adapter, run, dataset and documents behind a draft."""
+    """Show the adapter, run, datasets, reward adapter and documents behind a draft."""
     session = session_of(context)
     answer = unary("registry", session.connections.registry.Trace, registry_pb2.TraceRequest(draft_id=draft))
     session.output.emit(to_dict(answer), lambda console: _print(console, answer))
@@ -37,6 +37,12 @@ def _print(console: Console, answer: registry_pb2.TraceResponse) -> None:
         f"run      {adapter.run_id}, {adapter.steps} steps, loss {adapter.first_loss:.2f} to {adapter.last_loss:.2f}"
     )
     console.print(f"dataset  {dataset.digest}, {dataset.train_rows} rows", highlight=False)
+    if answer.HasField("preference_dataset"):
+        pairs = answer.preference_dataset
+        learned = f"{pairs.train_rows} pairs of {pairs.judgements} judgements"
+        console.print(f"rankings {pairs.digest}, {learned}, round {adapter.round}", highlight=False)
+    if adapter.reward_adapter_digest:
+        console.print(f"reward   {adapter.reward_adapter_digest}", highlight=False)
     console.print(f"state    {state_of(answer.state)}")
     if answer.HasField("operator_decision"):
         console.print(f"decision {describe_decision(answer.operator_decision)}", highlight=False)

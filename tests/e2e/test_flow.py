@@ -11,7 +11,6 @@ from pathlib import Path
 import grpc
 import pytest
 
-from services.synthetic.domain import is_held_out
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import drafts_pb2, models_pb2
@@ -27,6 +26,7 @@ from tailor.cli.submissions import Description, FileSubmission, collect
 from tailor.client import TailorClient
 from tailor.errors import InvalidArgument, NotFound, Unauthenticated
 from tailor.local import processes
+from tailor.rounds import is_held_out
 from tailor.wire import to_ref
 from tests.e2e import gold
 from tests.e2e.conftest import SAMPLE, Installation, ask_until
@@ -41,7 +41,9 @@ SPECIALIST = models_pb2.SpecialistChanged(
     name=NAME,
     base="tiny",
     recipe="tiny",
-    preference_recipe="tiny-dpo",
+    stages=["sft", "dpo"],
+    recipes={"dpo": "tiny-dpo"},
+    rebuild=models_pb2.RebuildPolicy(min_ranked_prompts=8),
     keep_drafts=True,
     house_terms=["control envelope", "friction ledger", "evidence pack"],
     sampling=models_pb2.SamplingDefaults(max_tokens=24),
@@ -394,13 +396,15 @@ def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_co
     dataset = ask_until(build, "a preference dataset", 60)
     assert dataset.train_rows >= 8 and dataset.held_out_rows >= 1
     assert len(judged & Datasets(installation).judgement_ids(to_ref(dataset.manifest))) >= 8
-    assert dataset.ranked_adapter_digest == compared.adapter.digest
+    assert [*dataset.draft_adapter_digests] == [compared.adapter.digest]
     training = Training(installation)
 
     def started() -> list[training_pb2.Run]:
-        return [run for run in training.runs(NAME) if run.dataset_digest == dataset.digest]
+        return [run for run in training.runs(NAME) if run.preference_dataset_digest == dataset.digest]
 
     (run,) = ask_until(started, "a run on the preferences", 60)
+    assert (run.dataset_digest, run.round) == (compared.adapter.dataset_digest, 1)
+    assert run.stages[0].adapter_digest == compared.adapter.digest
     run = training.wait_for_end(run.run_id)
     assert run.state == training_pb2.RUN_STATE_SUCCEEDED, run.message
     manifest = training.manifest(run.adapter_digest)
@@ -412,6 +416,45 @@ def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_co
 
     (adapter,) = ask_until(catalogued, "the adapter in the catalogue", 30)
     assert adapter.last_loss < adapter.first_loss
+    assert (adapter.sft_dataset_digest, adapter.preference_dataset_digest) == (run.dataset_digest, dataset.digest)
+    definition = installation.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=NAME), timeout=20)
+    assert definition.round.prompts >= 9 and not definition.round.missing_prompts
+
+
+def test_new_documents_make_a_run_of_all_stages_that_keeps_what_experts_taught(
+    installation: Installation, tmp_path: Path
+) -> None:
+    training, before = Training(installation), _flow(installation)
+    (ranked,) = [run for run in training.runs(NAME) if run.preference_dataset_digest]
+    for number in range(12):
+        text = f"# Harbour {number}\n\nCrane {number} of the harbour keeps the evidence pack of quay {number}, says the ledger of spring.\n"
+        (tmp_path / f"{number}.md").write_text(text, encoding="utf-8")
+    labels = replace(Description(), source="wiki", department="risk", confidentiality="internal")
+    publish_all(_connections(installation), collect([tmp_path], labels))
+    _accounted(installation, before.anonymized + sum(before.rejected.values()) + 12)
+    synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
+    built = synthetic.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist=NAME), timeout=120)
+    assert built.created
+
+    def started() -> list[training_pb2.Run]:
+        return [run for run in training.runs(NAME) if run.dataset_digest == built.dataset.digest]
+
+    (run,) = ask_until(started, "a run on the new documents", 60)
+    run = training.wait_for_end(run.run_id)
+    assert run.state == training_pb2.RUN_STATE_SUCCEEDED, run.message
+    assert [stage.method for stage in run.stages] == ["sft", "dpo"]
+    assert (run.preference_dataset_digest, run.round) == (ranked.preference_dataset_digest, 1)
+
+    def evaluated() -> list[registry_pb2.CatalogueAdapter]:
+        found = [item for item in _adapters(installation) if item.adapter.digest == run.adapter_digest]
+        return [item for item in found if item.HasField("evaluation")]
+
+    (item,) = ask_until(evaluated, "the evaluation of the new adapter", 240)
+    assert item.evaluation.pairs >= 1 and item.evaluation.rows > item.evaluation.pairs
+    assert "win_rate" in {metric.metric for metric in item.evaluation.metrics}
+    assert item.evaluation.preference_dataset_digest == ranked.preference_dataset_digest
+    states = {item.adapter.digest: item.state for item in _adapters(installation)}
+    assert states[run.stages[0].adapter_digest] == registry_pb2.ADAPTER_STATE_INTERMEDIATE
 
 
 def _rank(expert: Expert, adapter: str) -> set[str]:

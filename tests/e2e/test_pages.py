@@ -33,7 +33,7 @@ name = "{SPECIALIST}"
 base = "tiny"
 recipe = "tiny"
 keep_drafts = true
-preference_recipe = "dpo"
+stages = ["sft", "dpo"]
 [sampling]
 max_tokens = 24
 [evaluation]

@@ -21,7 +21,7 @@ from tailor.datasets import TRAIN
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.ref import Ref
 from tests.e2e.conftest import Installation, ask_until
-from tests.e2e.training import PREFERENCE, SFT, Datasets, Training, paused_training
+from tests.e2e.training import PREFERENCE, Datasets, Training, paused_training
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -128,7 +128,7 @@ def story(installation: Installation) -> Iterator[Story]:
     specialist = models_pb2.SpecialistChanged(
         name=NAME,
         base="tiny",
-        recipe="killed-chain",
+        recipe="tiny",
         selection=models_pb2.Selection(sources=["nowhere"]),
         sampling=models_pb2.SamplingDefaults(max_tokens=24),
         evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6, max_suite_items=4),
@@ -166,13 +166,9 @@ def _first_steps(steps: list[tuple[int, int]]) -> dict[int, int]:
     return {epoch: min(step for other, step in steps if other == epoch) for epoch, _ in steps}
 
 
-def test_a_dataset_starts_a_run_that_publishes_its_first_stage_and_then_waits_for_rankings(
-    installation: Installation, story: Story
-) -> None:
-    story.datasets.publish(NAME, story.rows, SFT, "killed-chain")
-    (run,) = ask_until(lambda: story.training.runs(NAME), "a run", 60)
-    story.chain = run.run_id
-    waiting = story.training.wait_for_reason(run.run_id, "WAITS_FOR_RANKINGS")
+def test_a_run_publishes_its_first_stage_and_then_waits_for_rankings(installation: Installation, story: Story) -> None:
+    story.chain = story.training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-chain")
+    waiting = story.training.wait_for_reason(story.chain, "WAITS_FOR_RANKINGS")
     assert (waiting.state, waiting.stage) == (training_pb2.RUN_STATE_QUEUED, 1)
     assert [stage.method for stage in waiting.stages] == ["sft", "reward", "rloo"]
     adapter = waiting.stages[0].adapter_digest

@@ -47,16 +47,20 @@ class Datasets:
         judgements = DatasetManifest.parse(self.store.get(manifest)).judgements
         return {judgement_id for ids in read_ids(self.store, judgements, "judgement_id") for judgement_id in ids}
 
-    def publish(self, specialist: str, manifest: Ref, kind: models_pb2.DatasetKind.ValueType, recipe: str = "") -> None:
-        """Publish that the dataset was built."""
+    def publish(self, specialist: str, manifest: Ref, kind: models_pb2.DatasetKind.ValueType, *recipes: str) -> None:
+        """Publish that the dataset was built. The recipes are those of a programme of sft and dpo."""
         message = models_pb2.DatasetBuilt(
             digest=manifest.sha256,
             specialist=specialist,
             kind=kind,
             manifest=common_pb2.ObjectRef(uri=manifest.uri, sha256=manifest.sha256, size_bytes=manifest.size_bytes),
             base="tiny",
-            recipe=recipe,
+            programme=[
+                models_pb2.ProgrammeStage(stage=stage, recipe=recipe)
+                for stage, recipe in zip(("sft", "dpo"), recipes, strict=False)
+            ],
         )
+        message.create_time.GetCurrentTime()
         producer = KafkaProducer.from_settings(self._settings, "synthetic")
         producer.send("dataset.built.v1", specialist, message, derive_id("evt", "dataset.built.v1", manifest.sha256))
         producer.close()

@@ -73,6 +73,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.unreached = 0  # the number of answers that still say that the replica does not serve
         self.canaries: list[registry_pb2.StartCanaryRequest] = []
         self.canary: registry_pb2.Canary | None = None
+        self.round: drafts_pb2.RoundProgress | None = None
         self.refusal = ""  # why the replica refuses to serve
         self.role_is_admitted = True
         self.keys: list[registry_pb2.Key] = []
@@ -116,7 +117,9 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         state = registry_pb2.ReplicaState(replica="inference-0", serving=not self.unreached, reason=self.refusal)
         self.unreached = max(0, self.unreached - 1)
         serving = registry_pb2.Serving(decision=decision, finished=state.serving, rollout=[state])
-        return registry_pb2.GetSpecialistResponse(specialist=self.specialist, serving=serving, canary=self.canary)
+        return registry_pb2.GetSpecialistResponse(
+            specialist=self.specialist, serving=serving, canary=self.canary, round=self.round
+        )
 
     def UpdateSpecialist(self, request: Any, context: Any) -> Any:
         if request.specialist.revision != self.specialist.revision:
@@ -288,8 +291,15 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         document = documents_pb2.DocumentAnonymized(document_id="doc_1")
         return registry_pb2.TraceResponse(
             draft=draft,
-            adapter=models_pb2.AdapterTrained(digest=ADAPTER, run_id="run_1"),
+            adapter=models_pb2.AdapterTrained(
+                digest=ADAPTER,
+                run_id="run_1",
+                reward_adapter_digest="e" * 64,
+                preference_dataset_digest="f" * 64,
+                round=2,
+            ),
             dataset=models_pb2.DatasetBuilt(digest=DATASET),
+            preference_dataset=models_pb2.DatasetBuilt(digest="f" * 64, train_rows=70, judgements=80),
             documents=[document],
             evaluation=make_evaluated(
                 ADAPTER,
@@ -574,7 +584,12 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
             dataset = models_pb2.DatasetBuilt(digest=DATASET, kind=request.kind, train_rows=26, held_out_rows=2)
             return synthetic_pb2.BuildDatasetResponse(dataset=dataset, created=True, pairs=pairs)
         dataset = models_pb2.DatasetBuilt(
-            digest=DATASET, specialist=request.specialist, train_rows=200, held_out_rows=20, base="tiny", recipe="lora"
+            digest=DATASET,
+            specialist=request.specialist,
+            train_rows=200,
+            held_out_rows=20,
+            base="tiny",
+            programme=[models_pb2.ProgrammeStage(stage="sft", recipe="lora")],
         )
         return synthetic_pb2.BuildDatasetResponse(
             dataset=dataset, created=self.created, near_duplicates=4, left_out=self.left_out

@@ -282,7 +282,7 @@ def test_clients_send_commands_and_raise_refusals(services: Services) -> None:
     assert (caught.value.reason, caught.value.message) == ("GENERATION_MOVED", "Reload and retry.")
     assert services.decisions.start_canary("s", "a", 3).generation == 4
     assert services.decisions.stop_canary("s", 4).generation == 5
-    assert services.decisions.record_judgement(Judgement(("a", "b"), style=5), "id") == "jdg_a_b_5"
+    assert services.decisions.record_judgement(Judgement(("a", "b"), style=5), "id").judgement_id == "jdg_a_b_5"
     visitor = services.keys.verify_key("known")
     assert (visitor.role, visitor.specialists, visitor.key_sha256) == (Role.DATA_PROTECTION, frozenset({"s"}), "known")
     with pytest.raises(NotFound):

@@ -32,6 +32,7 @@ from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect, migrate
+from tailor.storage.ref import Ref
 from tests.unit.evaluation.fakes import MANIFEST, make_adapter, make_worker
 
 pytestmark = pytest.mark.integration
@@ -193,6 +194,18 @@ def test_the_newest_ranked_dataset_belongs_to_its_specialist(engine: Engine) -> 
     assert newest is not None
     assert newest[0] == "pairs2"
     assert world.artifacts.newest_ranked("memos") is None
+
+
+def test_an_erased_dataset_of_either_kind_finds_its_evaluations(engine: Engine) -> None:
+    world = World(engine)
+    world.artifacts.add_dataset("pairs", Ref("s3://datasets/pairs/manifest.json", "p", 1), "reports")
+    tuned = replace(make_adapter("ad1"), dataset_digest="p1", sft_dataset="d1", preference_dataset="p1")
+    world.artifacts.add_adapter(tuned)
+    assert world.artifacts.adapter("ad1") == tuned
+    world.evaluations.queue("evl_1", tuned)
+    for digest in ("d1", "p1", "pairs"):
+        assert world.evaluations.trained_on([digest]) == ["evl_1"]
+    assert world.evaluations.trained_on(["d2"]) == []
 
 
 def test_agreements_are_kept_by_their_key(engine: Engine) -> None:

@@ -11,7 +11,7 @@ import pytest
 from services.training.adapters.mlflow_evaluations import MlflowEvaluations
 from services.training.adapters.mlflow_mirror import MlflowMirror
 from services.training.domain import Progress, Run, RunState
-from services.training.handlers import queue_run_for_dataset
+from services.training.programme import queue_run_for_dataset
 from tailor.wire import from_datetime
 from tests.evaluations import make_evaluated, make_figures
 from tests.unit.training.fakes import START, House, MemoryRuns, built

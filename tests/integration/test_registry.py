@@ -473,6 +473,65 @@ def test_a_judgement_has_an_anonymised_comment_and_is_published_once(world: Worl
     assert len(world.published("judgement.recorded.v1")) == 1
 
 
+def receive_draft(world: World, prompt: int, answer: str) -> str:
+    draft = drafts_pb2.DraftCreated(
+        draft_id=f"drf_{prompt}_{answer}", specialist=NAME, prompt_digest=f"p{prompt}", answer_digest=answer
+    )
+    draft.text.uri = f"s3://drafts/texts/{draft.draft_id}.json"
+    world.receive("draft.created.v1", draft)
+    return draft.draft_id
+
+
+def test_a_judgement_and_the_specialist_say_what_the_next_round_lacks(world: World) -> None:
+    specialists.create_specialist(world.begin, replace(SPECIALIST, stages=("sft", "dpo")))
+    for number in range(3):
+        judgement = judgements.record_judgement(
+            world.begin,
+            FakeAnonymizer(),
+            judgement_id=f"jdg_{number}",
+            ranking=(receive_draft(world, number, "a"), receive_draft(world, number, "b")),
+            rubric=(0, 0, 0),
+            comment="",
+            may_use=lambda _: True,
+        )
+    sentence = "3 ranked prompts; a round needs 42: 39 to go."
+    assert judgement.round is not None and judgement.round.sentence == sentence
+    published = world.published("judgement.recorded.v1")[-1]
+    assert isinstance(published, drafts_pb2.JudgementRecorded)
+    assert (published.round.sentence, published.round.missing_prompts) == (sentence, 39)
+    (entry,) = world.queries.specialists("", 10)
+    assert entry.round.sentence == sentence
+    assert world.queries.specialist(entry.specialist).round.prompts == 3
+
+
+def test_a_draft_is_traced_to_both_datasets_the_reward_adapter_and_the_round(world: World) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    for digest in ("d1", "p1"):
+        dataset = built(world.store, digest, NAME, ["doc_1"])
+        world.consumers.dataset_built(Event("dataset.built.v1", NAME, dataset.SerializeToString(), {}))
+    adapter = models_pb2.AdapterTrained(
+        digest="good",
+        kind=models_pb2.ADAPTER_KIND_POLICY,
+        specialist=NAME,
+        dataset_digest="p1",
+        sft_dataset_digest="d1",
+        preference_dataset_digest="p1",
+        reward_adapter_digest="r1",
+        round=2,
+    )
+    world.receive("adapter.trained.v1", adapter)
+    part = models_pb2.AdapterTrained(
+        digest="part", kind=models_pb2.ADAPTER_KIND_POLICY, specialist=NAME, dataset_digest="d1", intermediate=True
+    )
+    world.receive("adapter.trained.v1", part)
+    world.receive("draft.created.v1", drafts_pb2.DraftCreated(draft_id="drf_1", specialist=NAME, adapter_digest="good"))
+    trace = world.queries.trace("drf_1")
+    assert (trace.dataset.digest, trace.preference_dataset.digest) == ("d1", "p1")
+    assert (trace.adapter.reward_adapter_digest, trace.adapter.round) == ("r1", 2)
+    assert world.entry("part").state == registry_pb2.ADAPTER_STATE_INTERMEDIATE
+    assert "tailor evaluate part" in world.entry("part").advice
+
+
 def test_a_comment_is_anonymised_by_the_policy_for_the_specialists_documents(world: World) -> None:
     anonymize = FakeAnonymizer()
     selections = (Selection(departments=("people",)), Selection(("wiki", "mail"), ("people",), ("restricted",)))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -222,6 +223,59 @@ def test_an_adapter_trained_later_on_an_erased_document_does_not_pass_the_gate(w
     assert world.serving() == ""
     entry = world.queries.catalogue_adapter(models_pb2.AdapterTrained(digest="late", specialist=NAME))
     assert entry.tainted and "retired" in entry.reasons[0]
+
+
+def tainted(world: World, *digests: str) -> list[str]:
+    with world.begin() as tx:
+        return [digest for digest in digests if tx.lineage.find_taint(digest)]
+
+
+def receive_adapter(world: World, digest: str, dataset: str, **origins: Any) -> None:
+    world.receive(
+        "adapter.trained.v1",
+        models_pb2.AdapterTrained(
+            digest=digest,
+            kind=models_pb2.ADAPTER_KIND_POLICY,
+            specialist=NAME,
+            dataset_digest=dataset,
+            base="tiny",
+            **origins,
+        ),
+    )
+
+
+def receive_pairs(world: World, dataset: str, *draft_adapters: str) -> None:
+    message = built(world.store, dataset, NAME, [])
+    message.kind = models_pb2.DATASET_KIND_PREFERENCE
+    message.draft_adapter_digests.extend(draft_adapters)
+    world.receive("dataset.built.v1", message)
+
+
+@pytest.mark.parametrize("erased_first", [False, True])
+def test_taint_follows_reward_adapters_merged_bases_and_drafts_that_were_ranked(
+    world: World, erased_first: bool
+) -> None:
+    specialists.create_specialist(world.begin, SPECIALIST)
+    world.receive("dataset.built.v1", built(world.store, "d1", NAME, DOCUMENTS[:1]))
+    if erased_first:
+        world.erase(DOCUMENTS[0])
+    receive_adapter(world, "sft", "d1")
+    receive_pairs(world, "p1", "other")
+    receive_adapter(world, "reward", "p1", parent_digest="sft")
+    receive_adapter(world, "scored", "p1", reward_adapter_digest="reward")
+    receive_adapter(world, "merged", "p1", base_adapter_digest="sft")
+    receive_pairs(world, "p2", "other", "merged")
+    receive_adapter(world, "ranked", "p2")
+    receive_adapter(world, "clean", "p1")
+    # Its dataset is announced later than the adapter itself.
+    receive_adapter(world, "early", "p3")
+    receive_pairs(world, "p3", "ranked")
+    if not erased_first:
+        world.erase(DOCUMENTS[0])
+    names = ("sft", "reward", "scored", "merged", "ranked", "early", "clean")
+    assert tainted(world, *names) == [name for name in names if name != "clean"]
+    newest = world.published("document.erased.v1")[-1]
+    assert "ranked" in newest.adapter_digests or erased_first
 
 
 def test_a_dataset_recorded_after_the_erasure_is_forgotten_by_every_service(world: World) -> None:

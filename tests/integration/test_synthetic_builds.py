@@ -28,6 +28,7 @@ from services.synthetic.views import RowFilter, RowPosition
 from tailor.dataset_quiz import read_quiz
 from tailor.datasets import Figures, LeftOutCount
 from tailor.events.erased import Erased
+from tailor.programmes import ProgrammeStage
 from tailor.sql import connect, migrate
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -441,7 +442,7 @@ def test_the_event_of_a_large_dataset_is_small() -> None:
         digest="d" * 64,
         specialist="s" * 63,
         base="b" * 63,
-        recipe="r" * 63,
+        programme=tuple(ProgrammeStage(stage, "r" * 63) for stage in ("sft", "reward", "rloo")),
         manifest=Ref(f"s3://datasets/{'d' * 64}/manifest.json", "d" * 64, 10**9),
         train_rows=2**31 - 1,
         held_out_rows=2**31 - 1,

@@ -128,7 +128,7 @@ def test_builds_once_and_reports_when_nothing_is_new(engine: Engine) -> None:
     assert handlers.tick(world.app) == []
     (message,) = world.published()
     assert message.digest == message.manifest.sha256 == first.dataset.digest
-    assert (message.base, message.recipe, message.kind) == (
+    assert (message.base, message.programme[0].recipe, message.kind) == (
         "smollm2-135m-instruct",
         "lora",
         models_pb2.DATASET_KIND_SFT,
@@ -363,7 +363,9 @@ def judged(number: int, *ranking: str) -> Event:
 
 def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: Engine) -> None:
     world = World(engine)
-    world.app.specialists["reports"] = replace(SPECIALIST, keep_drafts=True, preference_recipe="dpo")
+    world.app.specialists["reports"] = replace(
+        SPECIALIST, keep_drafts=True, stages=("sft", "dpo"), policy=replace(SPECIALIST.policy, min_ranked_prompts=8)
+    )
     consumers = Consumers(world.app)
     for number in range(40):
         # In both orders, and twice.
@@ -383,8 +385,9 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
     by_kind = {event.kind: event for event in world.published()}
     assert set(by_kind) == {models_pb2.DATASET_KIND_SFT, models_pb2.DATASET_KIND_PREFERENCE}
     published = by_kind[models_pb2.DATASET_KIND_PREFERENCE]
-    assert (published.recipe, published.judgements, published.documents) == ("dpo", 40, 0)
-    assert published.ranked_adapter_digest == "adapter39"
+    assert [stage.recipe for stage in published.programme] == ["lora", "dpo"]
+    assert (published.judgements, published.documents) == (40, 0)
+    assert published.draft_adapter_digests == sorted(f"adapter{number}" for number in range(40))
     assert world.repository.answer("none") is None and built.dataset.digest == published.digest
     rows = read_pairs(world.store, published.digest)
     assert len(rows["train"]) + len(rows["held_out"]) == 40 and rows["held_out"]

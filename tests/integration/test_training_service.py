@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +44,7 @@ from tests.unit.training.fakes import (
     ONE,
     PLAN,
     RATES,
+    START,
     FakeAdapters,
     FakeBases,
     FakeDatasets,
@@ -96,18 +97,24 @@ class House:
     def publish(
         self,
         specialist: str = "reports",
-        recipe: str = "tiny",
         digest: str = "d1",
-        kind: models_pb2.DatasetKind.ValueType = models_pb2.DATASET_KIND_SFT,
+        *,
+        recipes: tuple[str, ...] = ("tiny",),
+        minutes: int = 0,
     ) -> None:
+        kind = models_pb2.DATASET_KIND_PREFERENCE if digest.startswith("p") else models_pb2.DATASET_KIND_SFT
         message = models_pb2.DatasetBuilt(
             digest=digest,
             specialist=specialist,
             kind=kind,
             manifest=common_pb2.ObjectRef(uri=f"s3://datasets/{digest}/manifest.json", sha256=digest, size_bytes=9),
             base="tiny",
-            recipe=recipe,
+            programme=[
+                models_pb2.ProgrammeStage(stage=stage, recipe=recipe)
+                for stage, recipe in zip(("sft", "dpo"), recipes, strict=False)
+            ],
         )
+        message.create_time.FromDatetime(START + timedelta(minutes=minutes))
         event = Event("dataset.built.v1", specialist, message.SerializeToString())
         self.consumers.topics()["dataset.built.v1"](event)
 
@@ -278,8 +285,6 @@ def test_chain_runs_through_the_database_and_gRPC(house: House, tmp_path: Path) 
     assert [event.kind == reward for event in published] == [False, True, False]
     assert published[0].metrics["held_out_loss"] == 1.5
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a2"
-    assert house.runs.newest_adapter("reports", "tiny", "policy", preferred="a1") == "a1"
-    assert house.runs.newest_adapter("reports", "tiny", "policy", preferred="r1") == "a2"
     with house.runs.unit() as unit:
         unit.drop_adapters(["a2"])
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a1"
@@ -288,11 +293,39 @@ def test_chain_runs_through_the_database_and_gRPC(house: House, tmp_path: Path) 
 
 def test_redelivered_rankings_are_not_assigned_again(house: House, tmp_path: Path) -> None:
     house.use_recipes(write_recipes(tmp_path))
-    house.publish(recipe="polish")
+    asked = pb.CreateRunRequest(specialist="reports", dataset_digest="d1", base="tiny", recipe="polish")
+    house.servicer.CreateRun(asked, call())
     for _ in range(2):
-        house.publish(recipe="dpo", digest="p1", kind=models_pb2.DATASET_KIND_PREFERENCE)
+        house.publish(digest="p1")
     (run,) = house.servicer.ListRuns(pb.ListRunsRequest(), call()).runs
     assert (run.recipe, run.preference_dataset_digest) == ("polish", "p1")
+
+
+def test_datasets_of_both_kinds_make_one_run_of_the_programme_and_supersede_the_waiting_one(
+    house: House, tmp_path: Path
+) -> None:
+    house.use_recipes(write_recipes(tmp_path))
+    programme = ("tiny", "dpo")
+    house.publish(digest="d1", recipes=programme)
+    for _ in range(2):
+        house.publish(digest="p1", recipes=programme, minutes=1)
+    # A redelivery, in the wrong order.
+    house.publish(digest="d1", recipes=programme)
+    runs = {run.recipe: run for run in house.servicer.ListRuns(pb.ListRunsRequest(), call()).runs}
+    assert runs.keys() == {"tiny", "tiny,dpo"}
+    assert (runs["tiny"].state, runs["tiny"].reason) == (pb.RUN_STATE_CANCELLED, "SUPERSEDED")
+    both = runs["tiny,dpo"]
+    assert (both.dataset_digest, both.preference_dataset_digest, both.round) == ("d1", "p1", 1)
+    with house.runs.unit() as unit:
+        unit.drop_datasets(["p1"])
+        assert [dataset.digest for dataset in unit.newest_datasets("reports")] == ["d1"]
+    house.publish(digest="p2", recipes=programme, minutes=2)
+    with house.runs.unit() as unit:
+        assert [(dataset.digest, dataset.number) for dataset in unit.newest_datasets("reports")] == [
+            ("p2", 2),
+            ("d1", 1),
+        ]
+        assert not unit.has_adapter("a1")
 
 
 def test_plan_is_stored_for_its_run(house: House) -> None:
@@ -339,6 +372,9 @@ def test_runs_of_the_first_schema_are_carried_over(database_url: str) -> None:
     assert (run.epoch, run.current.method, run.current.dataset) == (2, "sft", Ref(**ref))
     assert house.runs.workers() == [StartedWorker("running", 2)]
     assert house.runs.newest_adapter("reports", "tiny", "policy") == "a1"
+    with house.runs.unit() as unit:
+        (newest,) = unit.newest_datasets("reports")
+    assert (newest.kind, newest.manifest, newest.number) == ("sft", Ref(**ref), 1)
     house.supervisor.tick()
     engine.dispose()
 

@@ -198,12 +198,12 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
         request = registry_pb2.PinEntryRequest(specialist=specialist, entry=entry, pinned=pinned)
         call("registry", self._stub.PinEntry, request, WRITE_SECONDS)
 
-    def record_judgement(self, judgement: Judgement, request_id: str) -> str:
+    def record_judgement(self, judgement: Judgement, request_id: str) -> drafts_pb2.JudgementRecorded:
         rubric = drafts_pb2.Rubric(accuracy=judgement.accuracy, style=judgement.style, usefulness=judgement.usefulness)
         request = registry_pb2.RecordJudgementRequest(
             ranking=judgement.ranking, rubric=rubric, comment=judgement.comment, request_id=request_id
         )
-        return call("registry", self._stub.RecordJudgement, request, WRITE_SECONDS).judgement.judgement_id
+        return call("registry", self._stub.RecordJudgement, request, WRITE_SECONDS).judgement
 
     def list_keys(self, token: str) -> Page[registry_pb2.Key]:
         request = registry_pb2.ListKeysRequest(page_token=token, page_size=LIST_SIZE)

@@ -53,9 +53,9 @@ def ask(console: ConsoleOf, visitor: SignedIn, body: QuestionBody) -> Response:
 def judge(console: ConsoleOf, visitor: SignedIn, body: JudgementBody) -> Response:
     """Record which draft is better."""
     judgement = Judgement(tuple(body.ranking), body.accuracy, body.style, body.usefulness, body.comment.strip())
-    judgement_id = handlers.record_judgement(console.services, visitor, judgement)
-    log.info("judged", judgement_id=judgement_id, key_id=visitor.key_id)
-    return JSONResponse({"judgement_id": judgement_id})
+    recorded = handlers.record_judgement(console.services, visitor, judgement)
+    log.info("judged", judgement_id=recorded.judgement_id, key_id=visitor.key_id)
+    return JSONResponse({"judgement_id": recorded.judgement_id, "round": recorded.round.sentence})
 
 
 @router.post("/promote", dependencies=[Depends(needs(Permission.PROMOTE))])

@@ -1,4 +1,4 @@
-"""The form of a specialist's gate, metrics, evaluation, sampling and promotion, as text fields."""
+"""The form of a specialist's programme, gate, metrics, evaluation, sampling and promotion, as text fields."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -34,6 +34,7 @@ COUNTS = (
     ("min_judge_agreement", float),
     ("max_suite_items", int),
 )
+REBUILD = (("min_ranked_prompts", int),)
 PRIMARY = (("min_gain", float), ("min_gain_over_incumbent", float))
 
 
@@ -42,6 +43,9 @@ class DefinitionForm(BaseModel):
 
     revision: int = 0
     promotion: str = "automatic"
+    stages: str = ""
+    recipes: str = ""
+    min_ranked_prompts: str = ""
     temperature: str = ""
     top_p: str = ""
     repetition_penalty: str = ""
@@ -77,10 +81,13 @@ def to_form(definition: models_pb2.SpecialistChanged) -> DefinitionForm:
         **_show_numbers(gate.primary, PRIMARY),
         **_show_numbers(gate, LIMITS),
         **_show_numbers(policy, COUNTS),
+        **_show_numbers(definition.rebuild, REBUILD),
     }
     return DefinitionForm(
         revision=definition.revision,
         promotion="approval" if definition.promotion == APPROVAL else "automatic",
+        stages=", ".join(definition.stages),
+        recipes="\n".join(f"{stage} {recipe}" for stage, recipe in sorted(definition.recipes.items())),
         primary_metric=gate.primary.metric,
         beat=", ".join(gate.beat),
         guards="\n".join(f"{guard.metric} {guard.margin}" for guard in gate.guards),
@@ -99,10 +106,15 @@ def to_definition(form: DefinitionForm, current: models_pb2.SpecialistChanged) -
     reader = _Reader(form)
     definition = models_pb2.SpecialistChanged()
     definition.CopyFrom(current)
-    for field in ("gate", "sampling", "metrics", "evaluation"):
+    for field in ("gate", "sampling", "metrics", "evaluation", "stages", "recipes"):
         definition.ClearField(field)
+    if definition.rebuild.min_ranked_prompts:
+        definition.rebuild.ClearField("min_ranked_prompts")
     definition.revision = form.revision
     definition.promotion = APPROVAL if form.promotion == "approval" else AUTOMATIC
+    definition.stages.extend(_words(form.stages))
+    definition.recipes.update(reader.lines("recipes", _read_recipe))
+    reader.fill(definition.rebuild, REBUILD)
     reader.fill(definition.sampling, SAMPLING)
     _fill_gate(definition.gate, form, reader)
     _fill_evaluation(definition.evaluation, form, reader)
@@ -170,6 +182,13 @@ def _read_guard(line: str) -> models_pb2.Guard:
         return models_pb2.Guard(metric=metric.strip(), margin=float(margin))
     except ValueError:
         raise ValueError("must be a metric and a margin, such as `rougeL 0.02`") from None
+
+
+def _read_recipe(line: str) -> tuple[str, str]:
+    words = line.split()
+    if len(words) != 2:
+        raise ValueError("must be a stage and its recipe, such as `dpo gentle`")
+    return words[0], words[1]
 
 
 def _read_criterion(line: str) -> models_pb2.Criterion:

@@ -216,6 +216,7 @@ FILTERS = (
         rules.word_of_verdict,
         rules.list_models,
         rules.list_gate,
+        rules.programme,
         rules.key_state,
         rules.list_filters,
         rules.list_row_limits,

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Engine, Select, Table, delete, select, text, update
+from sqlalchemy import Engine, Select, Table, delete, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.evaluation import wire
@@ -55,6 +55,8 @@ class SqlArtifacts(Artifacts):
             "dataset_digest": adapter.dataset_digest,
             "base": adapter.base,
             "parent_digest": adapter.parent_digest,
+            "sft_dataset": adapter.sft_dataset,
+            "preference_dataset": adapter.preference_dataset,
             **_ref_columns(adapter.manifest),
         }
         _add(self._engine, tables.adapters, row)
@@ -86,8 +88,12 @@ class SqlEvaluations(Evaluations):
         return None if row is None else _evaluation(row)
 
     def trained_on(self, datasets: Sequence[str]) -> list[str]:
+        adapters, ranked = tables.adapters.c, tables.datasets
+        learned = (adapters.dataset_digest, adapters.sft_dataset, adapters.preference_dataset)
+        measured_for = select(ranked.c.ranked_for).where(ranked.c.digest.in_(datasets), ranked.c.ranked_for != "")
+        affected = or_(*(column.in_(datasets) for column in learned), adapters.specialist.in_(measured_for))
         with transaction(self._engine) as connection:
-            rows = connection.execute(_evaluations().where(tables.adapters.c.dataset_digest.in_(datasets)))
+            rows = connection.execute(_evaluations().where(affected))
             return sorted(row.evaluation_id for row in rows)
 
     def result(self, evaluation_id: str) -> EvaluationResult | None:
@@ -222,7 +228,16 @@ def _ref(row: Any) -> Ref:
 
 
 def _adapter(row: Any) -> Adapter:
-    return Adapter(row.digest, row.specialist, row.dataset_digest, row.base, _ref(row), row.parent_digest)
+    return Adapter(
+        digest=row.digest,
+        specialist=row.specialist,
+        dataset_digest=row.dataset_digest,
+        base=row.base,
+        manifest=_ref(row),
+        parent_digest=row.parent_digest,
+        sft_dataset=row.sft_dataset,
+        preference_dataset=row.preference_dataset,
+    )
 
 
 def _evaluation(row: Any) -> Evaluation:

@@ -48,6 +48,8 @@ adapters = Table(
     Column("sha256", String(64), nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("parent_digest", String(64), nullable=False, server_default=""),
+    Column("sft_dataset", String(64), nullable=False, server_default=""),
+    Column("preference_dataset", String(64), nullable=False, server_default=""),
 )
 
 evaluations = Table(

@@ -211,17 +211,37 @@ class SqlLineage(Lineage):
         )
         return dict(self._connection.execute(query).all())
 
+    def save_draft_adapters(self, dataset_digest: str, adapters: Collection[str]) -> None:
+        rows = [{"digest": dataset_digest, "adapter_digest": adapter} for adapter in adapters]
+        if rows:
+            self._connection.execute(insert(tables.dataset_adapters).on_conflict_do_nothing(), rows)
+
     def find_descendants(self, datasets: Collection[str], adapters: Collection[str]) -> Sequence[Adapter]:
-        table, facts = tables.adapters, tables.facts
+        table, facts, drafts = tables.adapters, tables.facts, tables.dataset_adapters
         trained = table.c.dataset_digest == any_(cast([*datasets], ARRAY(String)))
         named = table.c.digest == any_(cast([*adapters], ARRAY(String)))
         tree = select(table.c.digest).where(or_(trained, named)).cte("tree", recursive=True)
-        tree = tree.union(select(table.c.digest).join(tree, table.c.parent_digest == tree.c.digest))
+        learned = select(drafts.c.digest).where(drafts.c.adapter_digest == tree.c.digest).correlate(tree)
+        origins = (table.c.parent_digest, table.c.reward_digest, table.c.base_adapter_digest)
+        comes_from = or_(*(origin == tree.c.digest for origin in origins), table.c.dataset_digest.in_(learned))
+        tree = tree.union(select(table.c.digest).join(tree, comes_from))
         query = select(facts.c.payload).join(tree, facts.c.fact_id == tree.c.digest)
         payloads = self._connection.scalars(
             query.where(facts.c.kind == FactKind.ADAPTER.value).order_by(facts.c.fact_id)
         )
         return [wire.to_adapter(models_pb2.AdapterTrained.FromString(payload)) for payload in payloads]
+
+    def find_origin_taints(self, adapter: Adapter) -> Sequence[Taint]:
+        origins = {adapter.parent_digest, adapter.reward_digest, adapter.base_adapter_digest} - {""}
+        query = select(tables.taints).where(tables.taints.c.adapter_digest.in_(origins))
+        direct = [_to_taint(row) for row in self._connection.execute(query.order_by(tables.taints.c.adapter_digest))]
+        return [*direct, *self.find_draft_taints(adapter.dataset_digest)]
+
+    def find_draft_taints(self, dataset_digest: str) -> Sequence[Taint]:
+        taints, drafts = tables.taints, tables.dataset_adapters
+        query = select(taints).join(drafts, drafts.c.adapter_digest == taints.c.adapter_digest)
+        query = query.where(drafts.c.digest == dataset_digest).order_by(taints.c.adapter_digest)
+        return [_to_taint(row) for row in self._connection.execute(query)]
 
     def save_taint(self, taint: Taint) -> None:
         table = tables.taints

@@ -55,5 +55,6 @@ def to_facts(
         withdrawn=records.canary_outcome == Outcome.BACK.value,
         served_before=records.served,
         approval=records.approval,
+        intermediate=adapter.intermediate,
         decision=Decision(records.evaluation.decision) if records.evaluation is not None else None,
     )

@@ -12,6 +12,7 @@ from services.registry.adapters import tables
 from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures, SqlLineage
 from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions, SqlPins
+from services.registry.adapters.rankings import read_round
 from services.registry.adapters.scores import SqlDocumentScores
 from services.registry.domain import (
     Adapter,
@@ -32,6 +33,7 @@ from services.registry.ports import CatalogueFacts, Evaluations, Judgements, Key
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
+from tailor.rounds import RoundProgress
 from tailor.sql import transaction
 
 # Replica names come and go; forget those that have not reported for this many days.
@@ -115,6 +117,8 @@ class SqlFacts(CatalogueFacts):
             "digest": adapter.digest,
             "dataset_digest": adapter.dataset_digest,
             "parent_digest": adapter.parent_digest,
+            "reward_digest": adapter.reward_digest,
+            "base_adapter_digest": adapter.base_adapter_digest,
         }
         upsert(self._connection, tables.adapters, row, ["digest"])
 
@@ -246,6 +250,9 @@ class SqlJudgements(Judgements):
         table = tables.judgements
         payload = self._connection.scalar(select(table.c.payload).where(table.c.judgement_id == judgement_id))
         return None if payload is None else wire.to_judgement(drafts_pb2.JudgementRecorded.FromString(payload))
+
+    def measure_round(self, specialist: Specialist, ranking: Sequence[str]) -> RoundProgress | None:
+        return read_round(self._connection, specialist, [ranking])
 
     def save(self, judgement: Judgement) -> None:
         message = wire.from_judgement(judgement)

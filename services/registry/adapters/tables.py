@@ -256,13 +256,23 @@ document_scores = Table(
     Column("evaluate_time", DateTime(timezone=True), nullable=False),
 )
 
-# The dataset and the parent of each adapter.
+# Origins of each adapter: dataset, parent, reward adapter, and the adapter that was merged into its base.
 adapters = Table(
     "adapters",
     metadata,
     Column("digest", String(64), primary_key=True),
     Column("dataset_digest", String(64), nullable=False, index=True),
     Column("parent_digest", String(64), nullable=False, index=True),
+    Column("reward_digest", String(64), nullable=False, index=True, server_default=""),
+    Column("base_adapter_digest", String(64), nullable=False, index=True, server_default=""),
+)
+
+# Adapters whose drafts are among the pairs of a dataset.
+dataset_adapters = Table(
+    "dataset_adapters",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("adapter_digest", String(64), primary_key=True, index=True),
 )
 
 # Adapters that passed the gate of a specialist whose promotions need approval.

@@ -8,6 +8,7 @@ from services.registry.domain import (
     RETIRE,
     Adapter,
     Call,
+    CataloguedDataset,
     DocumentState,
     Draft,
     Erasure,
@@ -69,16 +70,21 @@ def _supersede(tx: Transaction, state: DocumentState, awaits: Collection[str]) -
     tx.erasures.save_answer(ForgottenBy(erasure_id, document_id, REGISTRY, {}, datasets))
 
 
-def record_dataset(begin: Begin, datasets: DatasetDocuments, fact: Fact, digest: str, manifest: Ref) -> None:
-    """Store a dataset and the ids of its documents. Blocks.
+def record_dataset(begin: Begin, datasets: DatasetDocuments, fact: Fact, dataset: CataloguedDataset) -> None:
+    """Store a dataset, the ids of its documents, and the adapters whose drafts are among its pairs. Blocks.
 
-    If one of them has been erased, taint the adapters trained on the dataset, and have every service forget it. A dataset that was deleted
-    is stored without its documents; synthetic's answers to erasures name it. Raises what `DatasetDocuments` raises, except NotFound.
+    If a document has been erased, taint the adapters trained on the dataset, and have every service forget it. If the adapter of a draft
+    is tainted, taint them too. A deleted dataset is stored without its documents; synthetic's answers to erasures name it. Raises what
+    `DatasetDocuments` raises, except NotFound.
     """
-    content = _record_documents(begin, datasets, digest, manifest)
+    digest = dataset.digest
+    content = _record_documents(begin, datasets, digest, dataset.manifest)
     with begin() as tx:
         tx.erasures.lock()
         tx.facts.save(fact)
+        tx.lineage.save_draft_adapters(digest, dataset.draft_adapters)
+        for taint in tx.lineage.find_draft_taints(digest):
+            taint_adapters(tx, {digest}, taint.erasure_id)
         if content is not None:
             tx.lineage.save_dataset(digest, content)
         for document_id, erasure_id in tx.lineage.find_erased(digest).items():
@@ -124,12 +130,12 @@ def _publish_again(tx: Transaction, erasure_id: str, document_id: str) -> None:
 
 
 def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
-    """Store an adapter. Taint it if a document of its dataset has been erased, or its parent is tainted."""
+    """Store an adapter. Taint it if a document of its dataset has been erased, or something that it comes from is tainted."""
     with begin() as tx:
         tx.erasures.lock()
         tx.facts.save_adapter(adapter, payload)
-        parent = tx.lineage.find_taint(adapter.parent_digest) if adapter.parent_digest else None
-        erasure_id = parent.erasure_id if parent else _find_erasure(tx, adapter.dataset_digest)
+        taints = tx.lineage.find_origin_taints(adapter)
+        erasure_id = taints[0].erasure_id if taints else _find_erasure(tx, adapter.dataset_digest)
         if erasure_id:
             taint_adapters(tx, set(), erasure_id, {adapter.digest})
 
@@ -165,7 +171,7 @@ def record_dead_letter(begin: Begin, event_id: str, topic: str) -> None:
 def taint_adapters(
     tx: Transaction, datasets: Collection[str], erasure_id: str, adapters: Collection[str] = frozenset()
 ) -> Sequence[Taint]:
-    """Taint the named adapters, those trained on the datasets, and all trained on top of them. Retired ones stop serving."""
+    """Taint the named adapters, those trained on the datasets, and all that came from them. Retired ones stop serving."""
     taints = []
     for adapter in tx.lineage.find_descendants(datasets, adapters):
         specialist = tx.specialists.lock(adapter.specialist)

@@ -1,6 +1,7 @@
 """Drafts and experts' judgements of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from services.registry.domain import Draft, Judgement
@@ -27,11 +28,11 @@ def record_judgement(
     with begin() as tx:
         known = tx.judgements.find(judgement_id)
         drafts = [_find_draft(tx.facts, draft_id, may_use) for draft_id in ranking]
-    if known is not None:
-        return known
-    name = find_common_specialist(drafts)
+    name = known.specialist if known else find_common_specialist(drafts)
     with begin() as tx:
         specialist = tx.specialists.find(name)
+        if known is not None:
+            return replace(known, round=tx.judgements.measure_round(specialist, ()) if specialist else None)
     selection = specialist.selection if specialist else Selection()
     judgement = Judgement(
         judgement_id=judgement_id,
@@ -42,6 +43,8 @@ def record_judgement(
         create_time=datetime.now(UTC),
     )
     with begin() as tx:
+        progress = tx.judgements.measure_round(specialist, ranking) if specialist else None
+        judgement = replace(judgement, round=progress)
         tx.judgements.save(judgement)
     return judgement
 

@@ -12,6 +12,7 @@ from services.registry.rules.measuring import (
     find_metric_violations,
     find_sampling_violations,
 )
+from services.registry.rules.programmes import find_programme_violations
 from services.registry.rules.rows import find_row_violations
 from tailor.errors import InvalidArgument, Reason
 
@@ -30,15 +31,13 @@ def check_specialist(specialist: Specialist) -> None:
     for name in ("base", "recipe"):
         if not SLUG.match(getattr(specialist, name)):
             violations[name] = "must be a slug of a-z, 0-9 and '-'"
-    if specialist.preference_recipe and not SLUG.match(specialist.preference_recipe):
-        violations["preference_recipe"] = "must be empty, or a slug of a-z, 0-9 and '-'"
     if len(specialist.house_terms) > MAX_HOUSE_TERMS:
         violations["house_terms"] = f"must have at most {MAX_HOUSE_TERMS} terms"
     violations |= find_gate_violations(specialist) | _check_rebuild(specialist.rebuild)
     violations |= find_filter_violations(specialist.filters) | find_row_violations(specialist.rows)
     violations |= find_sampling_violations(specialist.sampling) | find_metric_violations(specialist.metrics)
     violations |= find_evaluation_violations(specialist.evaluation)
-    violations |= find_policy_violations(specialist.canary or CanaryPolicy())
+    violations |= find_policy_violations(specialist.canary or CanaryPolicy()) | find_programme_violations(specialist)
     if violations:
         raise InvalidArgument(
             Reason.INVALID_SPECIALIST, "The specialist's definition is invalid.", field_violations=violations

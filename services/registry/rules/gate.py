@@ -25,6 +25,8 @@ PROMPTED = {
 }
 # Nats per token of the documents' references that a run on preferences may lose, if the gate names neither metric nor guards.
 PREFERENCE_MARGIN = 0.1
+# Share of the held-out pairs that a candidate may lose to an adapter that learned from rankings, if the gate does not guard the win rate.
+PAIRS_MARGIN = 0.1
 # Tolerance for binary fractions: a value that equals a limit counts as equal.
 ROUNDING = 1e-9
 # A sentence and the decision that it leads to.
@@ -45,17 +47,26 @@ def decide(gate: Gate, evaluation: Evaluation) -> Verdict:
 
 
 def find_primary(gate: Gate, evaluation: Evaluation) -> PrimaryMetric:
-    """The metric that decides. By default the win rate where held-out pairs were measured, else the log-likelihood."""
+    """The metric that decides. By default the win rate if the candidate learned from new rankings, else the log-likelihood.
+
+    Without new rankings nothing can be won on the pairs: what is new stands in the documents, and the pairs are guarded.
+    """
     if gate.primary.metric:
         return gate.primary
-    name = WIN_RATE if WIN_RATE in evaluation.metrics else LOG_LIKELIHOOD
+    name = WIN_RATE if WIN_RATE in evaluation.metrics and evaluation.has_new_rankings else LOG_LIKELIHOOD
     return PrimaryMetric(name, gate.primary.min_gain, gate.primary.min_gain_over_incumbent)
 
 
 def _list_guards(gate: Gate, evaluation: Evaluation) -> tuple[GuardMetric, ...]:
+    """The gate's guards, and by default those of what was learned before: the documents, and what experts taught."""
+    primary = find_primary(gate, evaluation).metric
     by_default = not gate.primary.metric and not gate.guards
-    if by_default and WIN_RATE in evaluation.metrics and LOG_LIKELIHOOD in evaluation.metrics:
+    if by_default and primary == WIN_RATE and LOG_LIKELIHOOD in evaluation.metrics:
         return (GuardMetric(LOG_LIKELIHOOD, PREFERENCE_MARGIN),)
+    named = {primary, *(guard.metric for guard in gate.guards)}
+    taught = evaluation.has_other_incumbent and evaluation.incumbent_preferences
+    if taught and WIN_RATE in evaluation.metrics and WIN_RATE not in named:
+        return (*gate.guards, GuardMetric(WIN_RATE, PAIRS_MARGIN))
     return gate.guards
 
 

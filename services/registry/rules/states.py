@@ -9,7 +9,11 @@ SHORT_DIGEST = 12
 
 @dataclass(frozen=True)
 class AdapterFacts:
-    """What is known of an adapter. `withdrawn` means that its newest canary was; `decision` is the verdict on its newest evaluation."""
+    """What is known of an adapter.
+
+    `intermediate` means that its run's next stage starts from it, `withdrawn` that its newest canary was withdrawn. `decision` is the
+    verdict on its newest evaluation.
+    """
 
     is_reward: bool = False
     retired: bool = False
@@ -19,6 +23,7 @@ class AdapterFacts:
     withdrawn: bool = False
     served_before: bool = False
     approval: Approval | None = None
+    intermediate: bool = False
     decision: Decision | None = None
 
 
@@ -30,6 +35,7 @@ def decide_state(facts: AdapterFacts) -> AdapterState:
         (facts.retired, AdapterState.RETIRED),
         (facts.serving, served),
         (facts.canary, AdapterState.CANARY),
+        (facts.intermediate and facts.decision is None, AdapterState.INTERMEDIATE),
         (facts.decision in (None, Decision.STALE), AdapterState.EVALUATING),
         (facts.decision is Decision.UNDECIDED, AdapterState.UNDECIDED),
         (facts.decision is Decision.REFUSED, AdapterState.REFUSED),
@@ -65,6 +71,7 @@ def advise(state: AdapterState, specialist: str, adapter_digest: str) -> str:
         AdapterState.WITHDRAWN: (
             f"`tailor canary show {specialist}` shows why; `tailor promote {specialist} {adapter}` makes it serve"
         ),
+        AdapterState.INTERMEDIATE: f"`tailor evaluate {adapter}` evaluates it all the same",
         AdapterState.OVERRIDDEN: f"`tailor rollback {specialist}` makes the previous adapter serve again",
     }
     return advice.get(state, "")

@@ -18,6 +18,7 @@ from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
 from services.synthetic.domain import Dataset, SupersededVersion
 from services.synthetic.ports import Holdings
 from tailor.sql import transaction
+from tailor.storage.ref import Ref
 from tailor.words import DatasetKind
 
 
@@ -63,6 +64,15 @@ class SqlHoldings(Holdings):
             statement = delete(segments).where(segments.c.number == segment).returning(segments.c.file_keys)
             keys = {key for row in connection.scalars(statement) for key in row}
             return unlisted_keys(connection, sorted(keys))
+
+    def forget_drafts(self, adapters: Sequence[str]) -> tuple[int, list[str]]:
+        table = tables.drafts
+        statement = delete(table).where(is_one_of(table.c.adapter_digest, adapters))
+        with transaction(self._engine) as connection:
+            forgotten = connection.execute(statement.returning(table.c.text_uri, table.c.saved)).all()
+            uris = {row.text_uri for row in forgotten if row.saved}
+            shared = set(connection.scalars(select(table.c.text_uri).where(is_one_of(table.c.text_uri, sorted(uris)))))
+            return len(forgotten), sorted(Ref(uri, "", 0).key for uri in uris - shared)
 
     def datasets(self, specialist: str) -> list[Dataset]:
         table = tables.datasets

@@ -44,7 +44,6 @@ from services.synthetic.domain import (
     PairCounts,
     PairEvidence,
     Specialist,
-    find_ranked_adapter,
     fingerprint,
 )
 from services.synthetic.ports import Repository
@@ -167,9 +166,7 @@ class SqlRepository(SqlDrafts, Repository):
             saved = {row.draft_id: to_draft(row) for row in connection.execute(select(drafts).where(*is_saved))}
             ordered = select(documents).select_from(join).where(*is_finished).order_by(documents.c.document_id)
             deliverables = tuple(map(to_document, connection.execute(ordered)))
-        newest_first = map(to_judgement, sorted(rows, key=lambda row: -row.position))
-        ranked = find_ranked_adapter(newest_first, saved)
-        return PairEvidence(tuple(map(to_judgement, rows)), saved, deliverables, ranked)
+        return PairEvidence(tuple(map(to_judgement, rows)), saved, deliverables)
 
     def sides(self, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
         with transaction(self._engine) as connection:

@@ -10,9 +10,10 @@ from services.synthetic.building.segments import Context, HeldOutGrams, RawSegme
 from services.synthetic.building.split import HELD_OUT_LIMIT
 from services.synthetic.building.workers import Workers
 from services.synthetic.corpus import BuildCorpus
-from services.synthetic.domain import Row, Specialist, is_held_out, is_text_id
+from services.synthetic.domain import Row, Specialist, is_text_id
 from services.synthetic.ports import ExtraRows
 from tailor.datasets import LeftOutCount
+from tailor.rounds import is_held_out
 
 IMPORT = "import:"
 # Rows of one file, on average.

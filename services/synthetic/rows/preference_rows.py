@@ -13,9 +13,9 @@ from services.synthetic.domain import (
     PairRow,
     Specialist,
     fingerprint,
-    is_held_out,
 )
 from services.synthetic.ports import TokenCounter
+from tailor.rounds import is_held_out
 
 RANKING = "ranking"
 DELIVERABLE = "deliverable"

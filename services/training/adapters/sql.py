@@ -7,18 +7,19 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, Row, Select, delete, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Engine, Row, Select, and_, delete, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from services.training import wire
-from services.training.adapters.tables import adapters, plans, reports, run_logs, runs, workers
-from services.training.domain import LogLine, Progress, Run, RunState, StartedWorker, TrainedAdapter
+from services.training.adapters.tables import adapters, newest_datasets, plans, reports, run_logs, runs, workers
+from services.training.domain import LogLine, NewestDataset, Progress, Run, RunState, StartedWorker, TrainedAdapter
 from services.training.plans import Plan
 from services.training.ports import RunEvents, Runs, RunUnit, RunUpdate, WatchCursor
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
+from tailor.storage.ref import Ref
 
 ACTIVE = (RunState.QUEUED.value, RunState.RUNNING.value)
 KEPT_LINES = 2000
@@ -95,11 +96,11 @@ class SqlRuns(Runs):
             rows = connection.execute(select(workers).order_by(workers.c.run_id, workers.c.epoch)).all()
         return [StartedWorker(row.run_id, row.epoch, row.stop_time) for row in rows]
 
-    def newest_adapter(self, specialist: str, base: str, kind: str, preferred: str = "") -> str:
+    def newest_adapter(self, specialist: str, base: str, kind: str) -> str:
         query = select(adapters.c.digest).where(
             adapters.c.specialist == specialist, adapters.c.base == base, adapters.c.kind == kind
         )
-        query = query.order_by((adapters.c.digest == preferred).desc(), adapters.c.position.desc()).limit(1)
+        query = query.order_by(adapters.c.position.desc()).limit(1)
         with transaction(self._engine) as connection:
             return connection.execute(query).scalar_one_or_none() or ""
 
@@ -135,6 +136,40 @@ class SqlUnit(RunUnit):
         learns = or_(runs.c.dataset_digest == dataset_digest, runs.c.rankings_digest == dataset_digest)
         query = select(runs).where(runs.c.specialist == specialist, learns)
         return [to_run(row) for row in self._connection.execute(query.order_by(runs.c.create_time, runs.c.run_id))]
+
+    def save_newest(self, dataset: NewestDataset) -> None:
+        table, ref = newest_datasets, dataset.manifest
+        values = {
+            "specialist": dataset.specialist,
+            "kind": dataset.kind,
+            "digest": ref.sha256,
+            "uri": ref.uri,
+            "size_bytes": ref.size_bytes,
+            "create_time": dataset.create_time,
+        }
+        statement = upsert(table).values(**values, number=1)
+        changed = {**values, "number": table.c.number + 1}
+        newer = and_(table.c.create_time <= dataset.create_time, table.c.digest != ref.sha256)
+        key = ["specialist", "kind"]
+        self._connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed, where=newer))
+
+    def newest_datasets(self, specialist: str) -> list[NewestDataset]:
+        table = newest_datasets
+        query = select(table).where(table.c.specialist == specialist, table.c.digest != "").order_by(table.c.kind)
+        return [
+            NewestDataset(
+                row.specialist, row.kind, Ref(row.uri, row.digest, row.size_bytes), row.create_time, row.number
+            )
+            for row in self._connection.execute(query)
+        ]
+
+    def drop_datasets(self, digests: Iterable[str]) -> None:
+        table = newest_datasets
+        self._connection.execute(update(table).where(table.c.digest.in_(list(digests))).values(digest=""))
+
+    def has_adapter(self, digest: str) -> bool:
+        query = select(adapters.c.digest).where(adapters.c.digest == digest)
+        return self._connection.execute(query).one_or_none() is not None
 
     def add_report(self, run: Run, progress: Progress) -> None:
         message = wire.from_progress(run, progress).SerializeToString()

@@ -93,4 +93,17 @@ adapters = Table(
     Column("kind", String(16), nullable=False),
 )
 
+# The newest dataset of each kind; `digest` is empty after it was dropped. `number` counts the datasets of the kind.
+newest_datasets = Table(
+    "newest_datasets",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("uri", String(512), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Column("number", Integer, nullable=False),
+)
+
 outbox = outbox_table(metadata)

@@ -136,6 +136,7 @@ def _to_base(name: str, manifest: bytes) -> Base:
         parameters=described["parameters"],
         size_bytes=sum(file["size_bytes"] for file in described["files"]),
         manifest=Ref(f"s3://{MODELS}/{_manifest_key(name)}", digest, len(manifest)),
+        adapter_digest=described.get("adapter_digest", ""),
     )
 
 

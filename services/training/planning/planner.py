@@ -128,7 +128,7 @@ class StoredPlanner(Planner):
             and run.base_digest == request.base.digest
             and run.plan is not None
             and run.plan.device == forecast["device"]
-            and _signature(run.stages) == _signature(request.stages)
+            and _signature(run.worked_stages) == _signature(request.stages)
         ]
         reports = [run.report for run in similar if run.report is not None and run.report.tokens][:MEASURED_RUNS]
         # At least a tenth of a run's time counts as work, even if the forecast of the rest was too high.

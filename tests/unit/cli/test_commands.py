@@ -298,6 +298,8 @@ def test_traces_a_draft(tailor: Tailor) -> None:
 
     assert ADAPTER in shown
     assert DATASET in shown
+    assert f"rankings {'f' * 64}, 70 pairs of 80 judgements, round 2" in shown
+    assert f"reward   {'e' * 64}" in shown
     assert "doc_1" in shown
     assert "left out: 2 held-out rows" in shown
     assert "revision 4, frozen on 2026-01-02" in shown

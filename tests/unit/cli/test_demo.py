@@ -33,7 +33,16 @@ from tests.unit.cli.conftest import Services
 
 NAME = "engagement-reports"
 NEW_DATASET = synthetic_pb2.BuildDatasetResponse(
-    dataset=models_pb2.DatasetBuilt(digest=DATASET, specialist=NAME, base="tiny", recipe="lora"), created=True
+    dataset=models_pb2.DatasetBuilt(
+        digest=DATASET,
+        specialist=NAME,
+        base="tiny",
+        programme=[
+            models_pb2.ProgrammeStage(stage="sft", recipe="lora"),
+            models_pb2.ProgrammeStage(stage="dpo", recipe="dpo"),
+        ],
+    ),
+    created=True,
 )
 
 DEFINITION = models_pb2.SpecialistChanged(
@@ -393,8 +402,8 @@ def test_the_sample_defines_a_specialist_with_all_house_terms() -> None:
 
     assert list(definition.house_terms) == [term for term in terms if term]
     assert definition.gate.min_rows == 8
-    assert (definition.keep_drafts, definition.preference_recipe) == (True, "dpo")
-    assert definition.gate.primary.metric == "log_likelihood" and definition.gate.primary.min_gain > 0
+    assert (definition.keep_drafts, [*definition.stages]) == (True, ["sft", "dpo"])
+    assert not definition.gate.primary.metric and definition.gate.primary.min_gain > 0
     assert tomllib.loads((SAMPLE / "specialist.toml").read_text())["recipe"] == "lora"
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tailor.api.events.v1 import models_pb2
+from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tests.unit.cli.conftest import Services, Tailor
 
 DEFINITION = """\
@@ -84,6 +84,32 @@ def test_update_keeps_to_the_revision_in_the_file(tailor: Tailor, tmp_path: Path
 
     assert result.code != 0
     assert "Current revision is 1. Reload and retry." in result.err
+
+
+def test_takes_a_programme_from_toml_and_shows_it_with_what_the_next_round_lacks(
+    tailor: Tailor, services: Services, tmp_path: Path
+) -> None:
+    file = tmp_path / "s.toml"
+    programme = 'stages = ["sft", "reward", "rloo"]\n[recipes]\nrloo = "gentle"\n'
+    file.write_text(DEFINITION.replace('recipe = "lora"\n', f'recipe = "lora"\n{programme}'))
+    tailor("specialist", "update", str(file))
+    assert dict(services.registry.specialist.recipes) == {"rloo": "gentle"}
+    services.registry.round = drafts_pb2.RoundProgress(sentence="9 ranked prompts; a round needs 42: 33 to go.")
+
+    shown = tailor("specialist", "show", "engagement-reports").out
+
+    assert "programme: sft (lora), reward, rloo (gentle)" in shown
+    assert "next round: 9 ranked prompts; a round needs 42: 33 to go." in shown
+
+
+def test_says_what_takes_the_place_of_the_recipe_for_preferences(tailor: Tailor, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(f'preference_recipe = "dpo"\n{DEFINITION}')
+
+    refused = tailor("specialist", "create", str(file))
+
+    assert refused.code != 0
+    assert 'write `stages = ["sft", "dpo"]`' in refused.err
 
 
 def test_shows_a_specialist_without_limits(tailor: Tailor) -> None:

@@ -200,7 +200,7 @@ def dataset(**changes: Any) -> models_pb2.DatasetBuilt:
         train_rows=432,
         held_out_rows=48,
         base=BASE,
-        recipe="sft-lora",
+        programme=[models_pb2.ProgrammeStage(stage="sft", recipe="sft-lora")],
         documents=118,
         figures=models_pb2.DatasetFigures(coverage=0.934, grounded=0.99, characters=424_912),
         create_time=STAMP,
@@ -594,9 +594,10 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
     def pin_entry(self, specialist: str, entry: str, *, pinned: bool) -> None:
         self.operator_decisions.append(("pin" if pinned else "unpin", specialist, entry))
 
-    def record_judgement(self, judgement: Judgement, request_id: str) -> str:
+    def record_judgement(self, judgement: Judgement, request_id: str) -> drafts_pb2.JudgementRecorded:
         self._answer(self.judgements)[request_id] = judgement
-        return "jdg_" + "4" * 32
+        progress = drafts_pb2.RoundProgress(sentence="9 ranked prompts; a round needs 42: 33 to go.")
+        return drafts_pb2.JudgementRecorded(judgement_id="jdg_" + "4" * 32, round=progress)
 
     def list_keys(self, token: str) -> Page[registry_pb2.Key]:
         return self._page(self.keys, token)

@@ -250,6 +250,7 @@ def test_expert_ranks_two_drafts_once() -> None:
     for _ in range(2):
         answer = browser.post("/api/judgements", json=sent)
         assert answer.json()["judgement_id"].startswith("jdg_")
+        assert answer.json()["round"] == "9 ranked prompts; a round needs 42: 33 to go."
     assert list(world.registry.judgements.values()) == [Judgement((DRAFT, BASE_DRAFT), 4, 5, 0, "good")]
 
 

@@ -33,6 +33,9 @@ WHOLE = models_pb2.SpecialistChanged(
         models_pb2.MetricDefinition(name="house", kind="terms", parameters_json='{"terms": ["a"]}'),
         models_pb2.MetricDefinition(name="rougeL", kind="rougeL"),
     ],
+    stages=["sft", "dpo"],
+    recipes={"dpo": "gentle"},
+    rebuild=models_pb2.RebuildPolicy(min_new_items=3, min_ranked_prompts=8),
     evaluation=models_pb2.EvaluationPolicy(
         max_rows=50,
         few_shot=0,
@@ -58,6 +61,8 @@ def test_a_form_that_nobody_changed_is_the_same_definition() -> None:
         ("min_rows", "many"),
         ("temperature", "warm"),
         ("guards", "rougeL"),
+        ("recipes", "dpo"),
+        ("min_ranked_prompts", "few"),
         ("criteria", "tone"),
         ("metrics", "house terms {x"),
         ("metrics", "a b c"),

@@ -177,7 +177,7 @@ def test_every_value_from_services_is_escaped() -> None:
     world.registry.specialists = [specialist(description=HOSTILE)]
     world.registry.documents = [catalogued(format=HOSTILE, findings={HOSTILE: 1}), rejection(hint=HOSTILE)]
     world.registry.adapters = [adapter(reasons=[HOSTILE], decision=registry_pb2.DECISION_REFUSED)]
-    world.registry.datasets = [dataset(recipe=HOSTILE)]
+    world.registry.datasets = [dataset(programme=[models_pb2.ProgrammeStage(stage=HOSTILE, recipe=HOSTILE)])]
     message = synthetic_pb2.RowMessage(role=HOSTILE, content=HOSTILE)
     world.rows.pages = [[row(1, task=HOSTILE, document_ids=[HOSTILE], messages=[message], lineage={HOSTILE: HOSTILE})]]
     world.training.runs = [run("failed", reason="BAD", message=HOSTILE)]
@@ -367,6 +367,27 @@ def test_two_answers_are_compared_by_default_and_experts_see_whether_the_special
     assert re.findall(r'<option value="(draw|base)"', text) == ["draw", "base"]
     assert attribute in text and "become a row of its next preference dataset" in text
     assert "data-kept" not in world.signed_in(Role.CALLER).get("/ask").text
+
+
+def test_ranking_and_specialists_pages_say_what_the_next_round_lacks() -> None:
+    sentence = "9 ranked prompts; a round needs 42: 33 to go."
+    world = World()
+    entry = specialist(keep_drafts=True, stages=["sft", "dpo"])
+    entry.round.sentence = sentence
+    world.registry.specialists = [entry]
+    expert = world.signed_in(Role.EXPERT)
+    assert f'data-round="{sentence}"' in expert.get("/ask").text
+    assert sentence in world.signed_in().get("/specialists").text
+
+
+def test_a_draft_names_both_datasets_the_reward_adapter_and_the_round() -> None:
+    world = World()
+    trace = world.registry.traces[DRAFT]
+    trace.adapter.round, trace.adapter.reward_adapter_digest = 2, "e" * 64
+    trace.preference_dataset.CopyFrom(dataset(digest="f" * 64, documents=0, judgements=80))
+    text = world.signed_in().get(f"/drafts/{DRAFT}").text
+    assert "<dt>Round</dt><dd>2</dd>" in text and "Reward adapter" in text and "e" * 12 in text
+    assert "<h2>Rankings</h2>" in text and "<dt>Judgements</dt><dd>80</dd>" in text
 
 
 def test_learning_is_not_mentioned_without_the_registry() -> None:

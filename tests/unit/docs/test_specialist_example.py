@@ -22,7 +22,7 @@ def list_missing(table: Mapping[str, Any], message: Descriptor, prefix: str = ""
         value = table.get(field.name)
         if value is None:
             yield prefix + field.name
-        elif field.message_type is not None:
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
             first = value[0] if isinstance(value, list) else value
             yield from list_missing(first, field.message_type, f"{prefix}{field.name}.")
 

@@ -9,6 +9,7 @@ import pytest
 from services.evaluation import statistics
 from services.evaluation.domain import Estimate, HeldOutRow
 from services.evaluation.measurement import Measurement, Sums, mean_of, ratio
+from tailor.rounds import MIN_HELD_OUT
 
 TRIALS = 150
 
@@ -52,6 +53,14 @@ def test_a_gain_is_paired_and_positive_if_better() -> None:
 def test_a_gain_is_measured_on_the_rows_that_both_have() -> None:
     gain = statistics.estimate_gain(mean_of([1.0, None, 3.0, 5.0]), mean_of([0.0, 1.0, None, 4.0]), [0, 1, 2, 3])
     assert (gain.value, gain.rows) == (1.0, 2)
+
+
+def test_five_held_out_pairs_can_bear_one_that_goes_the_other_way_and_four_cannot() -> None:
+    def gain(pairs: int) -> Estimate:
+        won = mean_of([1.0] * (pairs - 1) + [0.0])
+        return statistics.estimate_gain(won, mean_of([0.0] * pairs), list(range(pairs)))
+
+    assert gain(MIN_HELD_OUT).low > 0 >= gain(MIN_HELD_OUT - 1).low
 
 
 def test_one_document_has_no_interval_and_no_rows_have_no_value() -> None:

@@ -410,6 +410,67 @@ def test_a_run_on_pairs_is_measured_on_its_pairs_and_on_the_documents_of_an_earl
     assert worker.models.calls.count("adapter:ad1") == 4
 
 
+def add_pairs(worker: Any, digest: str, ranked_for: str = "", count: int = 6) -> None:
+    manifest = Ref(f"s3://datasets/{digest}/manifest.json", "1" * 64, 10)
+    worker.artifacts.add_dataset(digest, manifest, ranked_for)
+    worker.rows.by_manifest[manifest.uri] = [make_pair(number) for number in range(count)]
+
+
+def test_a_run_on_documents_is_measured_on_the_specialists_held_out_pairs_too() -> None:
+    worker = make_worker()
+    add_pairs(worker, "pairs", "reports")
+    result = evaluate(worker)
+    figures = {figures.metric: figures for figures in result.metrics}
+    assert (figures["win_rate"].gains["base"].rows, figures["rougeL"].gains["base"].rows) == (6, 4)
+    assert (result.rows, result.pairs, result.preferences) == (10, 6, "")
+    message = wire.from_result(result)
+    assert wire.to_result(message, result.evaluation).pairs == 6
+
+
+def test_pairs_of_another_specialist_or_deleted_ones_are_not_measured() -> None:
+    worker = make_worker()
+    add_pairs(worker, "pairs", "memos")
+    assert evaluate(worker).pairs == 0
+
+    def gone(manifest: Ref, max_rows: int, max_answers: int) -> Any:
+        if "pairs" in manifest.uri:
+            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.")
+        return held_out(manifest, max_rows, max_answers)
+
+    worker = make_worker()
+    add_pairs(worker, "pairs", "reports")
+    held_out, worker.rows.held_out = worker.rows.held_out, gone
+    assert evaluate(worker).pairs == 0
+
+
+def test_an_evaluation_names_what_candidate_and_incumbent_learned_from_experts() -> None:
+    worker = make_worker(specialists=make_specialists(make_serving("ad0")))
+    add_pairs(worker, "p1", "reports")
+    add_pairs(worker, "p2", "reports")
+    worker.artifacts.add_adapter(replace(make_adapter("ad0"), preference_dataset="p1"))
+    tuned = replace(
+        make_adapter("ad1"),
+        dataset_digest="p2",
+        sft_dataset=make_adapter("ad1").dataset_digest,
+        preference_dataset="p2",
+    )
+    handlers.queue_evaluation(worker.artifacts, worker.evaluations, tuned, "evl_1")
+    assert worker.evaluate_next(RUNNING)
+    result = worker.evaluations.result("evl_1")
+    assert (result.preferences, result.incumbent_preferences, result.pairs, result.rows) == ("p2", "p1", 6, 10)
+    message = wire.from_result(result)
+    assert (message.preference_dataset_digest, message.incumbent_preference_dataset_digest) == ("p2", "p1")
+
+
+def test_an_adapter_that_the_next_stage_starts_from_is_evaluated_only_on_request() -> None:
+    worker = make_worker()
+    part = replace(make_adapter("ad1"), intermediate=True)
+    handlers.queue_evaluation(worker.artifacts, worker.evaluations, part, "evl_1")
+    assert not worker.evaluate_next(RUNNING)
+    again(worker, "ad1", "evl_2")
+    assert worker.evaluate_next(RUNNING)
+
+
 def test_a_run_on_pairs_alone_answers_its_pairs() -> None:
     worker = make_worker()
     worker.rows.rows = [make_pair(number) for number in range(3)]

@@ -115,6 +115,6 @@ def test_a_table_of_no_service_is_refused_by_name(tmp_path: Path, text: str, pro
 
 
 def test_a_setting_that_the_service_does_not_have_ends_it() -> None:
-    refuse_unknown(AnonymizationSettings, "language,policy_file")
+    refuse_unknown(AnonymizationSettings, "languages,policy_file")
     with pytest.raises(SystemExit):
         refuse_unknown(AnonymizationSettings, "polcy_file")

@@ -49,12 +49,6 @@ def test_another_filter_is_another_definition() -> None:
 
 
 def test_keeps_options_for_prompts_and_drafts_over_the_wire() -> None:
-    definition = replace(specialist(Filters()), keep_drafts=True, private_prompts=True, preference_recipe="dpo")
+    definition = replace(specialist(Filters()), keep_drafts=True, private_prompts=True, stages=("sft", "dpo"))
     check_specialist(definition)
     assert wire.to_specialist(wire.from_specialist(definition)) == definition
-
-
-def test_refuses_an_invalid_preference_recipe() -> None:
-    with pytest.raises(InvalidArgument) as refused:
-        check_specialist(replace(specialist(Filters()), preference_recipe="../dpo"))
-    assert list(refused.value.field_violations) == ["preference_recipe"]

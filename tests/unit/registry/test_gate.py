@@ -186,11 +186,41 @@ def test_an_adapter_that_does_not_beat_prompting_is_refused_and_the_reason_says_
 
 def test_pairs_decide_by_default_and_documents_guard() -> None:
     gate = replace(GATE, primary=PrimaryMetric(), guards=())
-    won = with_gain("win_rate", base=gain(0.2, 0.1))
+    won = replace(with_gain("win_rate", base=gain(0.2, 0.1)), preferences="p1")
     assert decide(gate, won).decision is Decision.PASSED
     lost = replace(won, metrics={**won.metrics, "log_likelihood": figures("log_likelihood", base=gain(-1.0, 0.1))})
     assert "guard log_likelihood" in decide(gate, lost).reasons[0]
     assert decide(gate, evaluation()).decision is Decision.PASSED
+
+
+DEFAULT = replace(GATE, primary=PrimaryMetric(), guards=())
+
+
+def with_rankings(win_rate: Interval, *, new: str = "p1", old: str = "p1") -> Evaluation:
+    """A candidate and an incumbent that learned from rankings; the win rate's gain is over the incumbent."""
+    known = with_gain("win_rate", base=gain(0.3, 0.1), incumbent=win_rate)
+    return replace(known, preferences=new, incumbent_preferences=old, incumbent_digest="ad0")
+
+
+def test_new_documents_with_the_same_rankings_are_decided_by_the_documents() -> None:
+    verdict = decide(DEFAULT, with_rankings(gain(0.0, 0.05)))
+    assert verdict.decision is Decision.PASSED
+    assert verdict.reasons[0].startswith("log_likelihood gains")
+    assert decide(DEFAULT, with_rankings(gain(0.0, 0.05), new="p2")).decision is Decision.UNDECIDED
+
+
+@pytest.mark.parametrize("gate", [DEFAULT, GATE])
+def test_a_round_that_would_lose_what_experts_taught_is_refused(gate: Gate) -> None:
+    verdict = decide(gate, with_rankings(gain(-0.4, 0.1)))
+    assert verdict.decision is Decision.REFUSED
+    assert "the guard win_rate gains -0.400" in verdict.reasons[0]
+    never_ranked = decide(gate, with_rankings(gain(-0.4, 0.1), new="", old=""))
+    assert never_ranked.decision is Decision.PASSED
+
+
+def test_a_guard_of_the_gate_takes_the_place_of_the_default_one() -> None:
+    gate = replace(GATE, guards=(GuardMetric("win_rate", 0.6),))
+    assert decide(gate, with_rankings(gain(-0.4, 0.1))).decision is Decision.PASSED
 
 
 def test_a_judge_without_agreement_does_not_count() -> None:

@@ -20,6 +20,8 @@ DIGEST = "3f2a" * 16
     [
         (AdapterFacts(), AdapterState.EVALUATING),
         (AdapterFacts(is_reward=True), AdapterState.REWARD),
+        (AdapterFacts(intermediate=True), AdapterState.INTERMEDIATE),
+        (AdapterFacts(intermediate=True, decision=Decision.REFUSED), AdapterState.REFUSED),
         (AdapterFacts(decision=Decision.STALE), AdapterState.EVALUATING),
         (AdapterFacts(decision=Decision.REFUSED), AdapterState.REFUSED),
         (AdapterFacts(decision=Decision.UNDECIDED), AdapterState.UNDECIDED),

@@ -42,7 +42,6 @@ from services.synthetic.domain import (
     RowOrigin,
     Specialist,
     Text,
-    find_ranked_adapter,
     fingerprint,
 )
 from services.synthetic.filters import text_parts
@@ -173,14 +172,13 @@ class MemoryRepository(Repository):
         return LastBuild(self.position, str(build.get("fingerprint", "")), dataset)
 
     def pair_evidence(self, specialist: Specialist) -> PairEvidence:
-        positions = [(p, j) for p, _, j in self.judgements.values() if j.specialist == specialist.name]
-        newest_first = [j for _, j in sorted(positions, key=lambda entry: -entry[0])]
-        judgements = tuple(sorted(newest_first, key=lambda judgement: judgement.judgement_id))
+        own = [j for _, _, j in self.judgements.values() if j.specialist == specialist.name]
+        judgements = tuple(sorted(own, key=lambda judgement: judgement.judgement_id))
         drafts = {k: d for k, d in self.drafts.items() if d.saved and d.specialist == specialist.name}
         chosen = [d for _, _, d in self.documents.values() if specialist.selection.admits(d.labels)]
         finished = (d for d in chosen if d.kind is Kind.DELIVERABLE and d.draft_id in drafts)
         ordered = tuple(sorted(finished, key=lambda document: document.document_id))
-        return PairEvidence(judgements, drafts, ordered, find_ranked_adapter(newest_first, drafts))
+        return PairEvidence(judgements, drafts, ordered)
 
     def sides(self, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
         known = {key: self.assignments.get((specialist, key)) for key in document_ids}

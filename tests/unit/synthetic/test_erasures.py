@@ -77,6 +77,12 @@ class MemoryHoldings(Holdings):
         listed = self.repository.listed_keys()
         return [key for key in files if key not in listed]
 
+    def forget_drafts(self, adapters: Sequence[str]) -> tuple[int, list[str]]:
+        drafts = self.repository.drafts
+        gone = [drafts.pop(key) for key, draft in list(drafts.items()) if draft.adapter_digest in adapters]
+        shared = {draft.text for draft in drafts.values()}
+        return len(gone), sorted({draft.text.key for draft in gone if draft.saved and draft.text not in shared})
+
     def datasets(self, specialist: str) -> list[Dataset]:
         return [dataset for (name, _), dataset in self.repository.datasets.items() if specialist == name]
 
@@ -163,7 +169,14 @@ def test_keeps_datasets_without_rows_of_the_document() -> None:
     app, repository, old = build()
     on_document(app, put_document(app.store, 99))
     forgotten = forget(app, repository, f"doc_{99:032d}")
-    assert dict(forgotten.counts) == {"documents": 1, "imported_rows": 0, "datasets": 0, "objects": 0}
+    assert dict(forgotten.counts) == {
+        "documents": 1,
+        "imported_rows": 0,
+        "drafts": 0,
+        "datasets": 0,
+        "ranked_datasets": 0,
+        "objects": 0,
+    }
     assert list(repository.datasets.values()) == [old]
 
 

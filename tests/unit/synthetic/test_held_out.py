@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from services.synthetic import handlers
-from services.synthetic.domain import Dataset, is_held_out
+from services.synthetic.domain import Dataset
+from tailor.rounds import is_held_out
 from tailor.words import RowPolicy
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, ListedRows, make_app, put_document
 from tests.unit.synthetic.test_building import row, sentence

@@ -19,12 +19,13 @@ from services.synthetic.rows.preference_rows import PairLimits
 from tailor.datasets import DatasetManifest
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.events.erased import Erased
+from tailor.programmes import list_recipes
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, RowPolicy
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, MemoryRepository, make_app, put_document
 from tests.unit.synthetic.test_erasures import MemoryHoldings
 
-LEARNS = replace(SPECIALIST, keep_drafts=True, preference_recipe="dpo", policy=BuildPolicy(1))
+LEARNS = replace(SPECIALIST, keep_drafts=True, stages=("sft", "dpo"), policy=BuildPolicy(1, min_ranked_prompts=8))
 PREFERENCE = DatasetKind.PREFERENCE
 
 
@@ -59,7 +60,8 @@ def test_rankings_make_a_preference_dataset_due_but_none_of_documents() -> None:
     app, repository = world()
     (result,) = handlers.tick(app)
     dataset = result.dataset
-    assert (dataset.kind, dataset.recipe, dataset.pairs.pairs) == (PREFERENCE, "dpo", 40)
+    assert (dataset.kind, list_recipes(dataset.programme), dataset.pairs.pairs) == (PREFERENCE, "lora,dpo", 40)
+    assert dataset.draft_adapters == ("a",)
     assert dataset.train_rows + dataset.held_out_rows == 40 and dataset.held_out_rows > 0
     assert (dataset.judgements, dataset.documents) == (40, 0)
     manifest = DatasetManifest.parse(app.store.read("datasets", f"{dataset.digest}/manifest.json"))
@@ -71,7 +73,8 @@ def test_rankings_make_a_preference_dataset_due_but_none_of_documents() -> None:
 
 
 @pytest.mark.parametrize(
-    "specialist", [replace(LEARNS, keep_drafts=False, preference_recipe=""), replace(LEARNS, policy=BuildPolicy())]
+    "specialist",
+    [replace(LEARNS, keep_drafts=False, stages=()), replace(LEARNS, policy=BuildPolicy(min_ranked_prompts=8))],
 )
 def test_without_opt_in_or_policy_builds_on_command_only(specialist: Specialist) -> None:
     app, _ = world(specialist)
@@ -119,6 +122,16 @@ def test_refuses_too_few_pairs_and_reports_the_counts() -> None:
     assert handlers.tick(app) == [] and repository.published == []
 
 
+def test_refuses_what_could_not_pass_and_says_how_many_prompts_are_missing() -> None:
+    app, repository = world(replace(LEARNS, policy=BuildPolicy(1)), prompts=40)
+    with pytest.raises(FailedPrecondition, match="40 ranked prompts; a round needs 42: 2 to go"):
+        handlers.build_dataset(app, "reports", "", PREFERENCE)
+    assert handlers.tick(app) == [] and repository.published == []
+    enough, _ = world(replace(LEARNS, policy=BuildPolicy(1)), prompts=60)
+    (result,) = handlers.tick(enough)
+    assert result.dataset.held_out_rows >= 5
+
+
 def test_no_dataset_has_pairs_of_an_erased_deliverable() -> None:
     app, repository = world()
     sources = [deliver(app, number) for number in range(40)]
@@ -132,6 +145,33 @@ def test_no_dataset_has_pairs_of_an_erased_deliverable() -> None:
     assert new.digest != old.digest and app.documents(new.digest) == before - {erased}
     assert forgotten.datasets == (old.digest,) and forgotten.counts["datasets"] == 1
     assert not app.store.exists("datasets", f"{old.digest}/manifest.json")
+
+
+def test_rankings_of_a_retired_adapters_drafts_are_dropped_and_the_dataset_is_superseded() -> None:
+    app, repository = world()
+    for number in range(40, 80):
+        for side, answer in (("good", "Brief."), ("bad", "Far too long.")):
+            kept = draft(app, f"drf_{number}_{side}", number, f"{answer} {number}")
+            handlers.on_draft(app, replace(kept, adapter_digest="b"))
+        handlers.on_judgement(app, judge(number))
+    old = handlers.build_dataset(app, "reports", "", PREFERENCE).dataset
+    assert old.draft_adapters == ("a", "b")
+    erased = Erased("doc_1", "ers_1", adapters=("a",), retired=("a",))
+    eraser = DatasetEraser(app, MemoryHoldings(repository), lambda _: 0)
+    forgotten = eraser.forget(erased)
+    (new,) = repository.datasets.values()
+    assert (new.draft_adapters, new.pairs.pairs) == (("b",), 40)
+    assert (forgotten.counts["drafts"], forgotten.counts["ranked_datasets"], forgotten.datasets) == (80, 1, ())
+    assert not app.store.exists("datasets", f"{old.digest}/manifest.json")
+    assert len([key for bucket, key in app.store.objects if bucket == "datasets" and key.startswith("judged/")]) == 80
+    assert not any(eraser.forget(erased).counts.values())
+
+
+def test_marked_adapters_keep_the_rankings_of_their_drafts() -> None:
+    app, repository = world()
+    old = handlers.build_dataset(app, "reports", "", PREFERENCE).dataset
+    DatasetEraser(app, MemoryHoldings(repository), lambda _: 0).forget(Erased("doc_1", "ers_1", adapters=("a",)))
+    assert list(repository.datasets.values()) == [old]
 
 
 def test_a_deliverable_answers_its_drafts_prompt_in_the_dataset_of_documents() -> None:

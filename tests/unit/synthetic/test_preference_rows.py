@@ -11,9 +11,9 @@ from services.synthetic.domain import (
     Judgement,
     Kind,
     Specialist,
-    is_held_out,
 )
 from services.synthetic.rows.preference_rows import Evidence, PairLimits, Pairs, make_pairs
+from tailor.rounds import is_held_out
 from tailor.storage.ref import Ref
 from tailor.words import Filters, Labels
 from tests.unit.synthetic.fakes import WordCounter

@@ -51,6 +51,11 @@ def test_every_text_of_a_specialist_is_bounded() -> None:
     assert unbounded == []
 
 
+@pytest.mark.parametrize("recipes", [{"dpo": "x" * 65}, {"y" * 65: "gentle"}, {str(n): "gentle" for n in range(11)}])
+def test_the_recipes_of_stages_are_bounded(recipes: dict[str, str]) -> None:
+    assert list(violations(models_pb2.SpecialistChanged(name="reports", recipes=recipes))) == ["specialist.recipes"]
+
+
 def test_names_each_field_that_is_too_long() -> None:
     specialist = models_pb2.SpecialistChanged(name="reports", description="x" * 15_000_000, system_prompt="y" * 20_001)
     specialist.selection.sources.extend(str(number) for number in range(100_000))

@@ -15,12 +15,13 @@ from services.training.domain import (
     Failure,
     Job,
     LogLine,
+    NewestDataset,
     Progress,
     Run,
     StartedWorker,
     TrainedAdapter,
 )
-from services.training.handlers import BuiltDataset, TrainingPorts
+from services.training.handlers import TrainingPorts
 from services.training.new_run import RunRequest
 from services.training.plans import Plan, Rates
 from services.training.ports import (
@@ -36,11 +37,13 @@ from services.training.ports import (
     RunUpdate,
     WatchCursor,
 )
+from services.training.programme import BuiltDataset
 from services.training.queue import Limits
 from services.training.recipe import FOLDER, AdapterRecipe
 from services.training.supervisor import Preparer, Supervisor
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import NotFound, Reason, TailorError, Unavailable
+from tailor.programmes import ProgrammeStage
 from tailor.storage.ref import Ref
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -87,6 +90,8 @@ class MemoryRuns(Runs, RunUnit, RunEvents):
         self.plans: dict[str, Plan] = {}
         self.started_workers: dict[tuple[str, int], StartedWorker] = {}
         self.adapters: dict[str, tuple[str, str, str]] = {}
+        self.newest: dict[tuple[str, str], NewestDataset] = {}
+        self.dropped: set[str] = set()
 
     @contextmanager
     def unit(self) -> Iterator["MemoryRuns"]:
@@ -145,9 +150,27 @@ class MemoryRuns(Runs, RunUnit, RunEvents):
         for digest in digests:
             self.adapters.pop(digest, None)
 
-    def newest_adapter(self, specialist: str, base: str, kind: str, preferred: str = "") -> str:
+    def newest_adapter(self, specialist: str, base: str, kind: str) -> str:
         digests = [digest for digest, key in self.adapters.items() if key == (specialist, base, kind)]
-        return preferred if preferred in digests else digests[-1] if digests else ""
+        return digests[-1] if digests else ""
+
+    def has_adapter(self, digest: str) -> bool:
+        return digest in self.adapters
+
+    def save_newest(self, dataset: NewestDataset) -> None:
+        key = (dataset.specialist, dataset.kind)
+        known = self.newest.get(key)
+        if known is None:
+            self.newest[key] = dataset
+        elif known.digest != dataset.digest and known.create_time <= dataset.create_time:
+            self.newest[key] = replace(dataset, number=known.number + 1)
+
+    def newest_datasets(self, specialist: str) -> list[NewestDataset]:
+        newest = [dataset for (name, _), dataset in self.newest.items() if name == specialist]
+        return [dataset for dataset in newest if dataset.digest not in self.dropped]
+
+    def drop_datasets(self, digests: Iterable[str]) -> None:
+        self.dropped.update(digests)
 
     def learning_from(self, specialist: str, dataset_digest: str) -> list[Run]:
         runs = [run for run in self.runs.values() if run.key.specialist == specialist]
@@ -340,8 +363,18 @@ def wanted(**changes: Any) -> RunRequest:
     return replace(RunRequest("reports", "d1", "tiny", "tiny"), **changes)
 
 
-def built(**changes: Any) -> BuiltDataset:
-    return replace(BuiltDataset("d1", "reports", "sft", MANIFEST, "tiny", "tiny"), **changes)
+def built(recipe: str = "tiny", **changes: Any) -> BuiltDataset:
+    """A dataset of documents; `recipe` is that of the only stage of the programme."""
+    programme = (ProgrammeStage("sft", recipe),)
+    return replace(BuiltDataset("d1", "reports", "sft", MANIFEST, "tiny", programme, START), **changes)
+
+
+def built_as(digest: str, *stages: str, minutes: int = 0) -> BuiltDataset:
+    """A dataset, of preferences if its digest begins with `p`, with a programme of stages whose recipes have their names; sft has `tiny`."""
+    programme = tuple(ProgrammeStage(stage, "tiny" if stage == "sft" else stage) for stage in stages)
+    kind = "preference" if digest.startswith("p") else "sft"
+    moment = START + timedelta(minutes=minutes)
+    return built(digest=digest, kind=kind, manifest=dataset_ref(digest), programme=programme, create_time=moment)
 
 
 def progress(step: int = 1, **changes: Any) -> Progress:

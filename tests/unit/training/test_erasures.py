@@ -9,7 +9,8 @@ import pytest
 from services.training.consumers import Consumers
 from services.training.domain import DATASET_ERASED, RunState
 from services.training.erasures import Eraser
-from services.training.handlers import create_run, queue_run_for_dataset
+from services.training.handlers import create_run
+from services.training.programme import queue_run_for_dataset
 from services.training.recipe import load_recipe
 from services.training.reporting import report_trained
 from tailor.api.events.v1 import models_pb2
@@ -19,7 +20,7 @@ from tailor.events.erased import Erased
 from tailor.storage.memory import MemoryStore
 from tailor.wire import from_ref
 from tests.unit.training.chains import write_recipes
-from tests.unit.training.fakes import MANIFEST, RATES, House, adapter, built, dataset_ref, trained, wanted
+from tests.unit.training.fakes import BASE, MANIFEST, RATES, House, adapter, built_as, trained, wanted
 
 ERASED = Erased("doc_1", "ers_1", ("d1",), ("a1",), ("a1",))
 
@@ -71,7 +72,11 @@ def test_retired_adapter_loses_its_files_except_shared_ones(tmp_path: Path) -> N
 def test_dataset_with_an_erased_document_is_not_trained_on() -> None:
     house = House()
     built = models_pb2.DatasetBuilt(
-        digest="d1", specialist="reports", kind=models_pb2.DATASET_KIND_SFT, base="tiny", recipe="tiny"
+        digest="d1",
+        specialist="reports",
+        kind=models_pb2.DATASET_KIND_SFT,
+        base="tiny",
+        programme=[models_pb2.ProgrammeStage(stage="sft", recipe="tiny")],
     )
     built.manifest.CopyFrom(from_ref(MANIFEST))
     event = Event("dataset.built.v1", "reports", built.SerializeToString())
@@ -110,10 +115,21 @@ def test_adapters_from_an_erased_dataset_are_no_longer_built_on(tmp_path: Path, 
 def test_run_with_an_erased_preference_dataset_ends(tmp_path: Path) -> None:
     house = House(write_recipes(tmp_path))
     create_run(house.ports, wanted(recipe="polish"))
-    rankings = built(digest="p1", kind="preference", recipe="", manifest=dataset_ref("p1"))
-    queue_run_for_dataset(house.ports, rankings)
+    queue_run_for_dataset(house.ports, built_as("p1", "sft"))
     eraser(house, MemoryStore(), tmp_path).forget(Erased("doc_1", "ers_1", ("p1",)))
     assert (house.only_run().state, house.only_run().reason) == (RunState.CANCELLED, DATASET_ERASED)
+
+
+def test_adapters_on_a_base_with_a_merged_tainted_adapter_are_no_longer_built_on(tmp_path: Path) -> None:
+    house = House()
+    house.bases.bases["tiny"] = replace(BASE, adapter_digest="a0")
+    run_id = create_run(house.ports, wanted()).run_id
+    house.supervisor.tick()
+    report_trained(house.runs, run_id, 1, trained("a1"), rates=RATES, now=house.now())
+    create_run(house.ports, wanted(dataset_digest="d2"))
+    eraser(house, MemoryStore(), tmp_path).forget(Erased("doc_1", "ers_1", (), ("a0",)))
+    assert not house.runs.adapters
+    assert [run.state for run in house.runs.runs.values()] == [RunState.SUCCEEDED, RunState.CANCELLED]
 
 
 def test_only_runs_whose_parent_learned_from_an_erased_document_end(tmp_path: Path) -> None:

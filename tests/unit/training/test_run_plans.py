@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.training import handlers, reporting, wire
+from services.training import handlers, programme, reporting, wire
 from services.training.domain import Run, RunState
 from services.training.plans import Plan
 from services.training.ports import Planner, PlanRequest
@@ -53,7 +53,7 @@ def test_run_that_does_not_fit_is_rejected_with_the_nearest_recipe() -> None:
 def test_datasets_run_that_does_not_fit_fails_once_and_starts_no_worker() -> None:
     house = House()
     house.planner.answer = TOO_BIG
-    handlers.queue_run_for_dataset(house.ports, built())
+    programme.queue_run_for_dataset(house.ports, built())
     for _ in range(3):
         house.supervisor.tick()
     run = house.only_run()
@@ -67,7 +67,7 @@ def test_datasets_run_that_does_not_fit_fails_once_and_starts_no_worker() -> Non
 def test_run_waits_while_it_cannot_be_planned_and_fails_if_it_never_can() -> None:
     house = House()
     house.planner.error = Unavailable(Reason.OBJECT_STORE_UNAVAILABLE, "The store is away.")
-    handlers.queue_run_for_dataset(house.ports, built())
+    programme.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "OBJECT_STORE_UNAVAILABLE")
     house.supervisor.tick()
@@ -101,7 +101,7 @@ class CancellingPlanner(Planner):
 
 def test_run_cancelled_during_planning_stays_cancelled() -> None:
     house = House()
-    handlers.queue_run_for_dataset(house.ports, built())
+    programme.queue_run_for_dataset(house.ports, built())
     Preparer(replace(house.ports, planner=CancellingPlanner(house))).tick()
     house.supervisor.tick()
     assert house.only_run().state is RunState.CANCELLED

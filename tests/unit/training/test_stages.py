@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from services.training import handlers, reporting
-from services.training.domain import POLICY, REWARD, RunState
+from services.training.domain import REWARD, RunState
+from services.training.programme import queue_run_for_dataset
 from services.training.spec import from_json, to_json
 from services.training.transitions import MAX_ATTEMPTS
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from tests.unit.training.chains import write_recipes
-from tests.unit.training.fakes import RATES, House, adapter, built, dataset_ref, progress, trained, wanted
+from tests.unit.training.fakes import RATES, House, adapter, built_as, progress, trained, wanted
 
 
 @pytest.fixture
@@ -134,11 +135,8 @@ def test_new_rankings_go_to_every_waiting_run(house: House) -> None:
     house.supervisor.tick()
     finish(house, "a1")
     assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "WAITS_FOR_RANKINGS")
-    rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"))
     for _ in range(2):
-        given = handlers.queue_run_for_dataset(house.ports, rankings)
-        assert given is not None
-        assert given.run_id == house.only_run().run_id
+        assert queue_run_for_dataset(house.ports, built_as("p1", "sft")) is None
     house.supervisor.tick()
     run = house.only_run()
     assert (run.state, run.preferences, run.current.recipe) == (RunState.RUNNING, "p1", "reward")
@@ -147,61 +145,8 @@ def test_new_rankings_go_to_every_waiting_run(house: House) -> None:
 
 def test_rankings_of_another_specialist_are_not_assigned(house: House) -> None:
     handlers.create_run(house.ports, wanted(recipe="polish"))
-    rankings = built(digest="p1", kind="preference", recipe="", specialist="memos", manifest=dataset_ref("p1"))
-    assert handlers.queue_run_for_dataset(house.ports, rankings) is None
+    assert queue_run_for_dataset(house.ports, replace(built_as("p1", "sft"), specialist="memos")) is None
     assert house.only_run().lacks_rankings
-
-
-def test_rankings_that_no_run_waits_for_make_a_run_on_the_newest_policy(house: House) -> None:
-    house.runs.adapters = {"a0": ("reports", "tiny", POLICY), "r0": ("reports", "tiny", REWARD)}
-    rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"))
-    first = handlers.queue_run_for_dataset(house.ports, rankings)
-    assert first is not None
-    assert (first.key.parent_digest, first.current.parent and first.current.parent.sha256) == ("a0", "a0")
-    house.supervisor.tick()
-    finish(house, "a1")
-    # A redelivery: the newest policy is now the run's own.
-    again = handlers.queue_run_for_dataset(house.ports, rankings)
-    assert again is not None
-    assert again.run_id == first.run_id
-
-
-def test_rankings_continue_the_ranked_adapter_even_if_there_is_a_newer_one(house: House) -> None:
-    house.runs.adapters = dict.fromkeys(("a0", "a1"), ("reports", "tiny", POLICY))
-    rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"), ranked_adapter="a0")
-    run = handlers.queue_run_for_dataset(house.ports, rankings)
-    assert run is not None and run.key.parent_digest == "a0"
-
-
-def test_rankings_of_a_deleted_adapter_continue_the_newest(house: House) -> None:
-    house.runs.adapters = {"a1": ("reports", "tiny", POLICY)}
-    house.adapters.adapters["a1"] = adapter("a1")
-    rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"), ranked_adapter="a0")
-    run = handlers.queue_run_for_dataset(house.ports, rankings)
-    assert run is not None and run.key.parent_digest == "a1"
-
-
-def test_manual_run_on_the_rankings_does_not_replace_the_specialists_own(house: House) -> None:
-    handlers.create_run(house.ports, wanted(recipe="polish", preference_dataset_digest="p1"))
-    handlers.create_run(house.ports, wanted(recipe="reward", dataset_digest="p1"))
-    rankings = built(digest="p1", kind="preference", recipe="dpo", manifest=dataset_ref("p1"))
-    own = handlers.queue_run_for_dataset(house.ports, rankings)
-    assert own is not None
-    assert own.recipe == "dpo"
-    assert len(house.runs.runs) == 3
-
-
-def test_rankings_without_any_policy_start_from_the_base(house: House) -> None:
-    rankings = built(digest="p1", kind="preference", recipe="ruled", manifest=dataset_ref("p1"))
-    run = handlers.queue_run_for_dataset(house.ports, rankings)
-    assert run is not None
-    assert (run.key.parent_digest, run.current.parent) == ("", None)
-
-
-def test_rankings_without_a_recipe_make_no_run(house: House) -> None:
-    rankings = built(digest="p1", kind="preference", recipe="", manifest=dataset_ref("p1"))
-    assert handlers.queue_run_for_dataset(house.ports, rankings) is None
-    assert not house.runs.runs
 
 
 def test_learned_reward_is_the_specialists_newest_if_the_run_makes_none(house: House) -> None:
@@ -213,17 +158,12 @@ def test_learned_reward_is_the_specialists_newest_if_the_run_makes_none(house: H
     assert job.stage.reward == house.adapters.adapters["r0"].manifest
 
 
-def test_run_without_any_reward_adapter_is_rejected_or_fails_once(house: House) -> None:
+def test_run_without_any_reward_adapter_is_rejected(house: House) -> None:
     with pytest.raises(FailedPrecondition) as refused:
         handlers.create_run(house.ports, wanted(dataset_digest="p1", recipe="rloo"))
     assert refused.value.reason == "NO_REWARD_ADAPTER"
     with pytest.raises(FailedPrecondition):
         handlers.plan_run(house.ports, wanted(dataset_digest="p1", recipe="rloo"))
-    handlers.queue_run_for_dataset(house.ports, built(digest="p1", kind="preference", recipe="rloo"))
-    for _ in range(2):
-        house.supervisor.tick()
-    assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "NO_REWARD_ADAPTER")
-    assert house.runs.topics() == ["run.failed.v1"]
 
 
 def test_reward_stage_after_its_use_is_rejected(house: House) -> None:
@@ -243,13 +183,6 @@ def test_run_learns_only_from_datasets_of_its_specialist(house: House) -> None:
         with pytest.raises(InvalidArgument, match="was built for the specialist") as refused:
             handlers.create_run(house.ports, wanted(**other))
         assert refused.value.reason == "WRONG_SPECIALIST"
-
-
-def test_dataset_of_the_wrong_kind_fails_once_with_the_reason(house: House) -> None:
-    for _ in range(2):
-        handlers.queue_run_for_dataset(house.ports, built(recipe="dpo"))
-    assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, "WRONG_DATASET_KIND")
-    assert house.runs.topics() == ["run.failed.v1"]
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,12 @@ function numberOf(text) {
   return text === "" ? null : Number(text);
 }
 
+// What the specialist's next round lacks, next to what the ranking is for.
+function showRound(sentence) {
+  const place = $("#round");
+  if (place) place.textContent = sentence || "";
+}
+
 function followQuestions(form) {
   const judging = $("#judge");
   let drafts = {};
@@ -171,6 +177,7 @@ function followQuestions(form) {
     $('[data-side="right"] h2').textContent = twice ? `${model}, second answer` : model;
     const storesText = form.elements.model.selectedOptions[0].dataset.kept;
     showUse(twice ? { yes: "learns", no: "unkept" }[storesText] : "base");
+    showRound(form.elements.model.selectedOptions[0].dataset.round);
     const [left, right] = await Promise.all([
       askOne($('[data-side="left"]'), { ...question, model: twice ? model : "base" }, abort.signal),
       askOne($('[data-side="right"]'), { ...question, model }, abort.signal),
@@ -197,8 +204,13 @@ function followQuestions(form) {
     const status = $("#judged");
     const recorded = answer !== null && answer.ok;
     status.className = recorded ? "up" : "down";
-    status.textContent = recorded ? `Recorded as ${(await answer.json()).judgement_id}. Thank you.`
+    const saved = recorded ? await answer.json() : null;
+    status.textContent = recorded ? `Recorded as ${saved.judgement_id}. Thank you.`
       : answer ? await refusal(answer) : "The connection was lost. Try again.";
+    if (recorded && saved.round) {
+      form.elements.model.selectedOptions[0].dataset.round = saved.round;
+      showRound(saved.round);
+    }
     $("button", judging).disabled = recorded;
   });
 }

@@ -145,6 +145,50 @@ class Rubric(_message.Message):
 Global___Rubric: _TypeAlias = Rubric  # noqa: Y015
 
 @_typing.final
+class RoundProgress(_message.Message):
+    """RoundProgress says how many ranked prompts the next round of a specialist's programme lacks. A prompt counts if experts ranked two different
+    stored drafts of it, and did not tie.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_PROMPTS_FIELD_NUMBER: _builtins.int
+    NEEDED_PROMPTS_FIELD_NUMBER: _builtins.int
+    NEEDED_HELD_OUT_PROMPTS_FIELD_NUMBER: _builtins.int
+    MISSING_PROMPTS_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    prompts: _builtins.int
+    """Ranked prompts."""
+    held_out_prompts: _builtins.int
+    """Those of them that are held out."""
+    needed_prompts: _builtins.int
+    """Ranked prompts that a round needs."""
+    needed_held_out_prompts: _builtins.int
+    """Held-out ones that a round needs."""
+    missing_prompts: _builtins.int
+    """Prompts still to rank; an estimate if only held-out ones are missing. 0 if there are enough."""
+    sentence: _builtins.str
+    """The same in one sentence."""
+    def __init__(
+        self,
+        *,
+        prompts: _builtins.int = ...,
+        held_out_prompts: _builtins.int = ...,
+        needed_prompts: _builtins.int = ...,
+        needed_held_out_prompts: _builtins.int = ...,
+        missing_prompts: _builtins.int = ...,
+        sentence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_out_prompts", b"held_out_prompts", "missing_prompts", b"missing_prompts", "needed_held_out_prompts", b"needed_held_out_prompts", "needed_prompts", b"needed_prompts", "prompts", b"prompts", "sentence", b"sentence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoundProgress: _TypeAlias = RoundProgress  # noqa: Y015
+
+@_typing.final
 class JudgementRecorded(_message.Message):
     """JudgementRecorded: an expert ranked or marked drafts. Comments are anonymised."""
 
@@ -156,6 +200,7 @@ class JudgementRecorded(_message.Message):
     RUBRIC_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
     judgement_id: _builtins.str
     """Id of the judgement."""
     specialist: _builtins.str
@@ -174,6 +219,10 @@ class JudgementRecorded(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was recorded."""
 
+    @_builtins.property
+    def round(self) -> Global___RoundProgress:
+        """What the next round lacks with this judgement; absent if the specialist's programme does not learn from rankings."""
+
     def __init__(
         self,
         *,
@@ -183,10 +232,11 @@ class JudgementRecorded(_message.Message):
         rubric: Global___Rubric | None = ...,
         comment: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        round: Global___RoundProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "rubric", b"rubric"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "round", b"round", "rubric", b"rubric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "judgement_id", b"judgement_id", "ranking", b"ranking", "rubric", b"rubric", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "judgement_id", b"judgement_id", "ranking", b"ranking", "round", b"round", "rubric", b"rubric", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -180,6 +180,32 @@ class DatasetFigures(_message.Message):
 Global___DatasetFigures: _TypeAlias = DatasetFigures  # noqa: Y015
 
 @_typing.final
+class ProgrammeStage(_message.Message):
+    """ProgrammeStage is one stage of a specialist's programme."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """Method: `sft`, `dpo`, `reward`, `rloo` or `grpo`."""
+    recipe: _builtins.str
+    """Name of its recipe."""
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        recipe: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recipe", b"recipe", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProgrammeStage: _TypeAlias = ProgrammeStage  # noqa: Y015
+
+@_typing.final
 class DatasetBuilt(_message.Message):
     """DatasetBuilt: an immutable dataset exists. The ids of its documents and judgements are in files that its manifest names."""
 
@@ -192,12 +218,12 @@ class DatasetBuilt(_message.Message):
     TRAIN_ROWS_FIELD_NUMBER: _builtins.int
     HELD_OUT_ROWS_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
-    RECIPE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
-    RANKED_ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     JUDGEMENTS_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
+    PROGRAMME_FIELD_NUMBER: _builtins.int
+    DRAFT_ADAPTER_DIGESTS_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the manifest: the dataset's name."""
     specialist: _builtins.str
@@ -210,10 +236,6 @@ class DatasetBuilt(_message.Message):
     """Rows held out."""
     base: _builtins.str
     """Base that the specialist names."""
-    recipe: _builtins.str
-    """Recipe that the specialist names for datasets of this kind."""
-    ranked_adapter_digest: _builtins.str
-    """Adapter whose drafts were ranked last, from which preference training continues; empty if no drafts were ranked, or for document rows."""
     documents: _builtins.int
     """Documents from which rows were made."""
     judgements: _builtins.int
@@ -230,6 +252,14 @@ class DatasetBuilt(_message.Message):
     def figures(self) -> Global___DatasetFigures:
         """Its measures; absent for datasets of judgements."""
 
+    @_builtins.property
+    def programme(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProgrammeStage]:
+        """Programme of the specialist, which is run on this dataset and the newest one of the other kind."""
+
+    @_builtins.property
+    def draft_adapter_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Adapters whose drafts are among its pairs, sorted; empty for datasets of documents."""
+
     def __init__(
         self,
         *,
@@ -240,16 +270,16 @@ class DatasetBuilt(_message.Message):
         train_rows: _builtins.int = ...,
         held_out_rows: _builtins.int = ...,
         base: _builtins.str = ...,
-        recipe: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
-        ranked_adapter_digest: _builtins.str = ...,
         documents: _builtins.int = ...,
         judgements: _builtins.int = ...,
         figures: Global___DatasetFigures | None = ...,
+        programme: _abc.Iterable[Global___ProgrammeStage] | None = ...,
+        draft_adapter_digests: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "figures", b"figures", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "digest", b"digest", "documents", b"documents", "figures", b"figures", "held_out_rows", b"held_out_rows", "judgements", b"judgements", "kind", b"kind", "manifest", b"manifest", "ranked_adapter_digest", b"ranked_adapter_digest", "recipe", b"recipe", "specialist", b"specialist", "train_rows", b"train_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "digest", b"digest", "documents", b"documents", "draft_adapter_digests", b"draft_adapter_digests", "figures", b"figures", "held_out_rows", b"held_out_rows", "judgements", b"judgements", "kind", b"kind", "manifest", b"manifest", "programme", b"programme", "specialist", b"specialist", "train_rows", b"train_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -449,6 +479,12 @@ class AdapterTrained(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     ROWS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    SFT_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    PREFERENCE_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    REWARD_ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    INTERMEDIATE_FIELD_NUMBER: _builtins.int
+    BASE_ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the adapter's manifest: the adapter's name."""
     kind: Global___AdapterKind.ValueType
@@ -485,6 +521,18 @@ class AdapterTrained(_message.Message):
     """Stage of the run that trained it, from 0."""
     rows_left_out: _builtins.int
     """Rows of the dataset that it was not trained on, because they are longer than the recipe or the base allows."""
+    sft_dataset_digest: _builtins.str
+    """Dataset of documents that its run learned from, in this stage or an earlier one; empty if there is none."""
+    preference_dataset_digest: _builtins.str
+    """Dataset of judgements that it learned from, in this stage or an earlier one; empty if there is none."""
+    reward_adapter_digest: _builtins.str
+    """Reward adapter that scored its answers; empty if there is none."""
+    round: _builtins.int
+    """Round of the programme: number of the specialist's datasets of judgements so far. 0 if it learned from none, or for other runs."""
+    intermediate: _builtins.bool
+    """True if the next stage of its run starts from it, so that it is not a candidate."""
+    base_adapter_digest: _builtins.str
+    """Adapter that was merged into its base; empty for other bases."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` next to the weights in the models bucket."""
@@ -521,10 +569,16 @@ class AdapterTrained(_message.Message):
         memory_bytes: _builtins.int = ...,
         stage: _builtins.int = ...,
         rows_left_out: _builtins.int = ...,
+        sft_dataset_digest: _builtins.str = ...,
+        preference_dataset_digest: _builtins.str = ...,
+        reward_adapter_digest: _builtins.str = ...,
+        round: _builtins.int = ...,
+        intermediate: _builtins.bool = ...,
+        base_adapter_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_digest", b"base_digest", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_adapter_digest", b"base_adapter_digest", "base_digest", b"base_digest", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "intermediate", b"intermediate", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "reward_adapter_digest", b"reward_adapter_digest", "round", b"round", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "sft_dataset_digest", b"sft_dataset_digest", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -813,6 +867,9 @@ class AdapterEvaluated(_message.Message):
     ROWS_TOO_LONG_FIELD_NUMBER: _builtins.int
     DEFINITIONS_FIELD_NUMBER: _builtins.int
     GOALS_FIELD_NUMBER: _builtins.int
+    PREFERENCE_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    INCUMBENT_PREFERENCE_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
     evaluation_id: _builtins.str
     """Id of the evaluation."""
     adapter_digest: _builtins.str
@@ -833,6 +890,12 @@ class AdapterEvaluated(_message.Message):
     """Held-out rows of the datasets, of which `rows` were evaluated."""
     rows_too_long: _builtins.int
     """Chosen held-out rows that were left out, because they do not fit the context that inference serves."""
+    preference_dataset_digest: _builtins.str
+    """Dataset of judgements that the candidate, or an adapter below it, learned from; empty if there is none."""
+    incumbent_preference_dataset_digest: _builtins.str
+    """The same of the adapter that served at the time."""
+    pairs: _builtins.int
+    """Number of held-out pairs among the evaluated rows."""
     @_builtins.property
     def report(self) -> _common_pb2.ObjectRef:
         """The report (JSON; Markdown and plots next to it) in the reports bucket."""
@@ -893,10 +956,13 @@ class AdapterEvaluated(_message.Message):
         rows_too_long: _builtins.int = ...,
         definitions: _abc.Iterable[Global___MetricDefinitions] | None = ...,
         goals: _abc.Iterable[Global___Goal] | None = ...,
+        preference_dataset_digest: _builtins.str = ...,
+        incumbent_preference_dataset_digest: _builtins.str = ...,
+        pairs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document_scores", b"document_scores", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "costs", b"costs", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "definitions", b"definitions", "document_scores", b"document_scores", "evaluation_id", b"evaluation_id", "goals", b"goals", "held_out_rows", b"held_out_rows", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "metrics", b"metrics", "not_measured", b"not_measured", "report", b"report", "rows", b"rows", "rows_too_long", b"rows_too_long", "specialist", b"specialist", "specialist_revision", b"specialist_revision", "suites", b"suites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "costs", b"costs", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "definitions", b"definitions", "document_scores", b"document_scores", "evaluation_id", b"evaluation_id", "goals", b"goals", "held_out_rows", b"held_out_rows", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "incumbent_preference_dataset_digest", b"incumbent_preference_dataset_digest", "metrics", b"metrics", "not_measured", b"not_measured", "pairs", b"pairs", "preference_dataset_digest", b"preference_dataset_digest", "report", b"report", "rows", b"rows", "rows_too_long", b"rows_too_long", "specialist", b"specialist", "specialist_revision", b"specialist_revision", "suites", b"suites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -947,22 +1013,26 @@ class RebuildPolicy(_message.Message):
     MIN_NEW_ITEMS_FIELD_NUMBER: _builtins.int
     QUIET_SECONDS_FIELD_NUMBER: _builtins.int
     MIN_INTERVAL_SECONDS_FIELD_NUMBER: _builtins.int
+    MIN_RANKED_PROMPTS_FIELD_NUMBER: _builtins.int
     min_new_items: _builtins.int
     """New documents or judgements that make it due; 0 builds only on command."""
     quiet_seconds: _builtins.int
     """Seconds without new items before it is built."""
     min_interval_seconds: _builtins.int
     """Minimum seconds between two builds."""
+    min_ranked_prompts: _builtins.int
+    """Ranked prompts that a round needs, one of them held out. If 0, as many as are expected to give five held out, at least 32."""
     def __init__(
         self,
         *,
         min_new_items: _builtins.int = ...,
         quiet_seconds: _builtins.int = ...,
         min_interval_seconds: _builtins.int = ...,
+        min_ranked_prompts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_interval_seconds", b"min_interval_seconds", "min_new_items", b"min_new_items", "quiet_seconds", b"quiet_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_interval_seconds", b"min_interval_seconds", "min_new_items", b"min_new_items", "min_ranked_prompts", b"min_ranked_prompts", "quiet_seconds", b"quiet_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -978,8 +1048,8 @@ class PrimaryMetric(_message.Message):
     MIN_GAIN_FIELD_NUMBER: _builtins.int
     MIN_GAIN_OVER_INCUMBENT_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
-    """Name of the metric. If empty, the log-likelihood of the held-out references, or the win rate on held-out pairs after a run that learned
-    from preferences.
+    """Name of the metric. If empty, the win rate on held-out pairs for a candidate that learned from judgements from which the serving adapter
+    did not, else the log-likelihood of the held-out references.
     """
     min_gain: _builtins.float
     """Minimum gain over each model of `Gate.beat`, in the metric's unit."""
@@ -1486,6 +1556,26 @@ class SpecialistChanged(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class RecipesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
@@ -1500,7 +1590,6 @@ class SpecialistChanged(_message.Message):
     USE_TEACHER_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
     ON_ERASURE_FIELD_NUMBER: _builtins.int
-    PREFERENCE_RECIPE_FIELD_NUMBER: _builtins.int
     KEEP_DRAFTS_FIELD_NUMBER: _builtins.int
     PRIVATE_PROMPTS_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
@@ -1510,6 +1599,8 @@ class SpecialistChanged(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     EVALUATION_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    RECIPES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that callers use, a slug of at most 63 characters."""
     revision: _builtins.int
@@ -1519,15 +1610,13 @@ class SpecialistChanged(_message.Message):
     base: _builtins.str
     """Name of its base."""
     recipe: _builtins.str
-    """Name of its recipe."""
+    """Name of the recipe of the stage `sft`."""
     system_prompt: _builtins.str
     """System prompt of its rows and its answers."""
     use_teacher: _builtins.bool
     """True if a teacher model may make rows from its documents."""
     on_erasure: Global___OnErasure.ValueType
     """What happens to its adapters that were trained on an erased document."""
-    preference_recipe: _builtins.str
-    """Name of the recipe for its preference datasets; empty if they are built only on command, or wait for a run with stages."""
     keep_drafts: _builtins.bool
     """True to store the text of its drafts, anonymised, for 30 days, so that judgements become rows."""
     private_prompts: _builtins.bool
@@ -1580,6 +1669,14 @@ class SpecialistChanged(_message.Message):
     def evaluation(self) -> Global___EvaluationPolicy:
         """How its candidates are evaluated."""
 
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Stages of its programme: `sft` (if empty); `sft`, `dpo`; or `sft`, `reward` and `rloo` or `grpo`."""
+
+    @_builtins.property
+    def recipes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Recipes of the other stages, by stage. By default, a stage has the recipe that is named like it."""
+
     def __init__(
         self,
         *,
@@ -1597,7 +1694,6 @@ class SpecialistChanged(_message.Message):
         use_teacher: _builtins.bool = ...,
         filters: Global___Filters | None = ...,
         on_erasure: Global___OnErasure.ValueType = ...,
-        preference_recipe: _builtins.str = ...,
         keep_drafts: _builtins.bool = ...,
         private_prompts: _builtins.bool = ...,
         canary: Global___CanaryPolicy | None = ...,
@@ -1607,10 +1703,12 @@ class SpecialistChanged(_message.Message):
         metrics: _abc.Iterable[Global___MetricDefinition] | None = ...,
         evaluation: Global___EvaluationPolicy | None = ...,
         deleted: _builtins.bool = ...,
+        stages: _abc.Iterable[_builtins.str] | None = ...,
+        recipes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "rebuild", b"rebuild", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "metrics", b"metrics", "name", b"name", "on_erasure", b"on_erasure", "preference_recipe", b"preference_recipe", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "metrics", b"metrics", "name", b"name", "on_erasure", b"on_erasure", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "recipes", b"recipes", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "stages", b"stages", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

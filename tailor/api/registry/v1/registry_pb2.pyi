@@ -90,6 +90,8 @@ class _AdapterStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AdapterS
     """It served before, and another adapter or the base serves now."""
     ADAPTER_STATE_RETIRED: _AdapterState.ValueType  # 13
     """It was trained on a document that has been erased, and never serves again."""
+    ADAPTER_STATE_INTERMEDIATE: _AdapterState.ValueType  # 14
+    """The next stage of its run starts from it. It is evaluated only on request."""
 
 class AdapterState(_AdapterState, metaclass=_AdapterStateEnumTypeWrapper):
     """AdapterState is what an adapter is now, as one word; every page and command uses it."""
@@ -122,6 +124,8 @@ ADAPTER_STATE_REPLACED: AdapterState.ValueType  # 12
 """It served before, and another adapter or the base serves now."""
 ADAPTER_STATE_RETIRED: AdapterState.ValueType  # 13
 """It was trained on a document that has been erased, and never serves again."""
+ADAPTER_STATE_INTERMEDIATE: AdapterState.ValueType  # 14
+"""The next stage of its run starts from it. It is evaluated only on request."""
 Global___AdapterState: _TypeAlias = AdapterState  # noqa: Y015
 
 class _OperatorDecisionKind:
@@ -497,6 +501,7 @@ class GetSpecialistResponse(_message.Message):
     SPECIALIST_FIELD_NUMBER: _builtins.int
     SERVING_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def specialist(self) -> _models_pb2.SpecialistChanged:
         """The specialist."""
@@ -509,16 +514,21 @@ class GetSpecialistResponse(_message.Message):
     def canary(self) -> Global___Canary:
         """Its newest canary, running or ended; absent before the first."""
 
+    @_builtins.property
+    def round(self) -> _drafts_pb2.RoundProgress:
+        """What the next round of its programme lacks; absent if the programme does not learn from rankings."""
+
     def __init__(
         self,
         *,
         specialist: _models_pb2.SpecialistChanged | None = ...,
         serving: Global___Serving | None = ...,
         canary: Global___Canary | None = ...,
+        round: _drafts_pb2.RoundProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "serving", b"serving", "specialist", b"specialist"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "round", b"round", "serving", b"serving", "specialist", b"specialist"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "serving", b"serving", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "round", b"round", "serving", b"serving", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2457,6 +2467,7 @@ class TraceResponse(_message.Message):
     REASONS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     OPERATOR_DECISION_FIELD_NUMBER: _builtins.int
+    PREFERENCE_DATASET_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     """The gate's decision on that evaluation."""
     state: Global___AdapterState.ValueType
@@ -2471,7 +2482,7 @@ class TraceResponse(_message.Message):
 
     @_builtins.property
     def dataset(self) -> _models_pb2.DatasetBuilt:
-        """Dataset of that adapter; absent for the base."""
+        """Dataset of documents of that adapter; absent for the base."""
 
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[_documents_pb2.DocumentAnonymized]:
@@ -2489,6 +2500,10 @@ class TraceResponse(_message.Message):
     def operator_decision(self) -> Global___OperatorDecision:
         """The operator's decision by which the adapter served when it answered; absent if the gate let it serve."""
 
+    @_builtins.property
+    def preference_dataset(self) -> _models_pb2.DatasetBuilt:
+        """Dataset of judgements of that adapter; absent if it learned from none."""
+
     def __init__(
         self,
         *,
@@ -2501,10 +2516,11 @@ class TraceResponse(_message.Message):
         reasons: _abc.Iterable[_builtins.str] | None = ...,
         state: Global___AdapterState.ValueType = ...,
         operator_decision: Global___OperatorDecision | None = ...,
+        preference_dataset: _models_pb2.DatasetBuilt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "draft", b"draft", "evaluation", b"evaluation", "operator_decision", b"operator_decision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "draft", b"draft", "evaluation", b"evaluation", "operator_decision", b"operator_decision", "preference_dataset", b"preference_dataset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "decision", b"decision", "documents", b"documents", "draft", b"draft", "evaluation", b"evaluation", "operator_decision", b"operator_decision", "reasons", b"reasons", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "dataset", b"dataset", "decision", b"decision", "documents", b"documents", "draft", b"draft", "evaluation", b"evaluation", "operator_decision", b"operator_decision", "preference_dataset", b"preference_dataset", "reasons", b"reasons", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

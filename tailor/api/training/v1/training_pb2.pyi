@@ -87,6 +87,7 @@ class Run(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id, `run_` and 32 hexadecimal digits."""
     specialist: _builtins.str
@@ -96,7 +97,7 @@ class Run(_message.Message):
     base: _builtins.str
     """Name of its base."""
     recipe: _builtins.str
-    """Name of its recipe."""
+    """Name of its recipe, or the names of its stages' recipes with commas."""
     state: Global___RunState.ValueType
     """Its state."""
     reason: _builtins.str
@@ -119,6 +120,8 @@ class Run(_message.Message):
     """Queued runs with a higher priority start first."""
     stage: _builtins.int
     """Stage that runs or waits now, counted from 0."""
+    round: _builtins.int
+    """Round of the specialist's programme: number of its datasets of judgements so far. 0 if it learns from none, or for other runs."""
     @_builtins.property
     def progress(self) -> _models_pb2.RunProgressed:
         """Latest progress; absent before the first report."""
@@ -173,10 +176,11 @@ class Run(_message.Message):
         stage: _builtins.int = ...,
         plan: Global___RunPlan | None = ...,
         report: Global___RunReport | None = ...,
+        round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "plan", b"plan", "progress", b"progress", "report", b"report", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "end_time", b"end_time", "epoch", b"epoch", "first_loss", b"first_loss", "message", b"message", "parent_digest", b"parent_digest", "plan", b"plan", "preference_dataset_digest", b"preference_dataset_digest", "priority", b"priority", "progress", b"progress", "reason", b"reason", "recipe", b"recipe", "recipe_digest", b"recipe_digest", "report", b"report", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "stages", b"stages", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "end_time", b"end_time", "epoch", b"epoch", "first_loss", b"first_loss", "message", b"message", "parent_digest", b"parent_digest", "plan", b"plan", "preference_dataset_digest", b"preference_dataset_digest", "priority", b"priority", "progress", b"progress", "reason", b"reason", "recipe", b"recipe", "recipe_digest", b"recipe_digest", "report", b"report", "round", b"round", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "stages", b"stages", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -423,7 +427,7 @@ class PlanRunRequest(_message.Message):
     base: _builtins.str
     """Name of a base in the models bucket."""
     recipe: _builtins.str
-    """Name of a recipe of the installation."""
+    """Name of a recipe of the installation, or names of single recipes in order, with commas."""
     parent_digest: _builtins.str
     """Adapter to start from; empty for the base itself."""
     preference_dataset_digest: _builtins.str
@@ -491,7 +495,7 @@ class CreateRunRequest(_message.Message):
     base: _builtins.str
     """Name of a base in the models bucket."""
     recipe: _builtins.str
-    """Name of a recipe of the installation."""
+    """Name of a recipe of the installation, or names of single recipes in order, with commas."""
     request_id: _builtins.str
     """Chosen by the caller; a repeated request with the same id returns the same answer."""
     parent_digest: _builtins.str
@@ -915,6 +919,7 @@ class Base(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, a slug."""
     digest: _builtins.str
@@ -925,6 +930,8 @@ class Base(_message.Message):
     """Number of parameters."""
     size_bytes: _builtins.int
     """Total bytes of its files."""
+    adapter_digest: _builtins.str
+    """Adapter that was merged into it; empty for other bases."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` in the models bucket."""
@@ -938,10 +945,11 @@ class Base(_message.Message):
         parameters: _builtins.int = ...,
         size_bytes: _builtins.int = ...,
         manifest: _common_pb2.ObjectRef | None = ...,
+        adapter_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "licence", b"licence", "manifest", b"manifest", "name", b"name", "parameters", b"parameters", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "digest", b"digest", "licence", b"licence", "manifest", b"manifest", "name", b"name", "parameters", b"parameters", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

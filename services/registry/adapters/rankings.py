@@ -1,0 +1,38 @@
+"""Experts' rankings and the drafts in them, from PostgreSQL."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from sqlalchemy import ARRAY, Connection, String, any_, cast, select
+
+from services.registry import wire
+from services.registry.adapters import tables
+from services.registry.domain import Draft, FactKind, Specialist
+from services.registry.rules.programmes import measure_round
+from tailor.api.events.v1 import drafts_pb2
+from tailor.rounds import RoundProgress
+
+
+def list_rankings(connection: Connection, specialist: str) -> Sequence[tuple[str, ...]]:
+    """Draft ids of each judgement of a specialist, from best to worst."""
+    table = tables.judgements
+    payloads = connection.scalars(select(table.c.payload).where(table.c.specialist == specialist))
+    return [tuple(drafts_pb2.JudgementRecorded.FromString(payload).ranking) for payload in payloads]
+
+
+def find_drafts(connection: Connection, draft_ids: Collection[str]) -> Mapping[str, Draft]:
+    """The catalogued ones of these drafts, by id."""
+    table = tables.facts
+    # One array as the only parameter, because a statement has at most 65,535 parameters.
+    wanted = table.c.fact_id == any_(cast([*draft_ids], ARRAY(String)))
+    payloads = connection.scalars(select(table.c.payload).where(table.c.kind == FactKind.DRAFT.value, wanted))
+    drafts = (wire.to_draft(drafts_pb2.DraftCreated.FromString(payload)) for payload in payloads)
+    return {draft.draft_id: draft for draft in drafts}
+
+
+def read_round(
+    connection: Connection, specialist: Specialist, new: Sequence[Sequence[str]] = ()
+) -> RoundProgress | None:
+    """Progress towards the specialist's next round, with new rankings that are not stored yet."""
+    rankings = [*list_rankings(connection, specialist.name), *new]
+    drafts = find_drafts(connection, {key for ranking in rankings for key in ranking})
+    return measure_round(specialist, rankings, drafts)

@@ -1,0 +1,56 @@
+"""Which programmes a specialist may have, and how far its experts are from the next round. Training runs the programme."""
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from services.registry.domain import Draft, Specialist
+from tailor.programmes import PROGRAMMES, SFT, learns_from_rankings
+from tailor.rounds import RoundProgress, is_held_out, measure_progress
+
+SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def find_programme_violations(specialist: Specialist) -> dict[str, str]:
+    """Violations by field; empty for a valid programme."""
+    violations = {}
+    if specialist.stages and specialist.stages not in PROGRAMMES:
+        known = ", ".join(str([*programme]) for programme in PROGRAMMES)
+        violations["stages"] = f"must be one of {known}"
+    for stage, recipe in sorted(specialist.recipes.items()):
+        if stage == SFT:
+            violations[f"recipes.{stage}"] = "must be set as `recipe`"
+        elif stage not in specialist.stages:
+            violations[f"recipes.{stage}"] = "must be one of `stages`"
+        elif not SLUG.fullmatch(recipe):
+            violations[f"recipes.{stage}"] = "must be a slug of a-z, 0-9 and '-'"
+    if specialist.rebuild.min_ranked_prompts < 0:
+        violations["rebuild.min_ranked_prompts"] = "must be 0 (as many as hold out enough) or more"
+    return violations
+
+
+def measure_round(
+    specialist: Specialist, rankings: Iterable[Sequence[str]], drafts: Mapping[str, Draft]
+) -> RoundProgress | None:
+    """Progress towards the next round by the rankings so far; None if the programme does not learn from rankings."""
+    if not learns_from_rankings(specialist.programme):
+        return None
+    prompts = find_ranked_prompts(specialist.name, rankings, drafts)
+    percent = specialist.rows.held_out_percent
+    held_out = sum(is_held_out(prompt, percent) for prompt in prompts)
+    minimum = specialist.rebuild.min_ranked_prompts
+    return measure_progress(len(prompts), held_out, min_ranked_prompts=minimum, percent=percent)
+
+
+def find_ranked_prompts(name: str, rankings: Iterable[Sequence[str]], drafts: Mapping[str, Draft]) -> set[str]:
+    """Prompts with two different stored drafts of the specialist of which most experts preferred the same one, by digest."""
+    votes: Counter[tuple[str, str, str]] = Counter()
+    usable = {key: draft for key, draft in drafts.items() if draft.has_text and draft.specialist == name}
+    for ranking in rankings:
+        known = [usable[key] for key in ranking if key in usable]
+        for better, worse in itertools.combinations(known, 2):
+            if better.prompt_digest == worse.prompt_digest and better.answer_digest != worse.answer_digest:
+                first, second = sorted((better.answer_digest, worse.answer_digest))
+                votes[better.prompt_digest, first, second] += 1 if better.answer_digest == first else -1
+    return {prompt for (prompt, _, _), lead in votes.items() if lead}
