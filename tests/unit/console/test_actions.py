@@ -81,7 +81,7 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.RESIDUAL: [REVIEW["GetResidualReport"], REVIEW["ListRareCombinations"]],
     Permission.AUDIT: [REGISTRY["GetAudit"], REGISTRY["ListDecisions"], SYNTHETIC["CountNearDuplicates"]],
 }
-# What data protection does by the command line alone: the console lists all keys, and gives nobody that role.
+# What data protection does by the command line only: the console lists all keys, and gives nobody that role.
 BY_COMMAND_LINE = {Permission.KEYS: {Role.DATA_PROTECTION}, Permission.MANAGE_KEYS: {Role.DATA_PROTECTION}}
 PROMOTION = {"specialist": NAME, "adapter_digest": ADAPTER, "expected_generation": "1"}
 
