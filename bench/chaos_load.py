@@ -88,7 +88,7 @@ class Load:
         request = registry_pb2.CreateSpecialistRequest(specialist=SPECIALIST)
         self._repeat("create the specialist", lambda: unary("registry", self._registry.CreateSpecialist, request))
         for number in range(FIRST_DOCUMENTS):
-            self._send(self._document(number, "chaos"))
+            self._send(self.add_document(number, "chaos"))
         self._wait(lambda: self._count_passed() >= FIRST_DOCUMENTS)
         self._train_once(0)
         if self.history.unfinished or not self._is_served():
@@ -125,6 +125,15 @@ class Load:
         except FailedPrecondition as error:
             return int(error.metadata.get("pairs", "0"))
 
+    def add_document(self, number: int, source: str) -> SentDocument:
+        """Write down a document that is going to be sent, under a marker of its own."""
+        used = {known.marker for known in self.history.documents.values()}
+        while (marker := "".join(self._random.sample(WORDS, 3))) in used:
+            pass
+        document = SentDocument(f"{source}-{number}", marker)
+        self.history.documents[document.external_id] = document
+        return document
+
     # What runs in threads.
 
     def _publish(self) -> None:
@@ -140,7 +149,7 @@ class Load:
                 for _ in range(number % 2 + 1):
                     self._send(document, Random(f"{document.marker} {number}"))
             else:
-                self._send(self._document(number, "chaos" if number % 4 == 0 else "elsewhere"))
+                self._send(self.add_document(number, "chaos" if number % 4 == 0 else "elsewhere"))
 
     def _call(self) -> None:
         random = Random(f"{self._seed} calls")
@@ -180,12 +189,6 @@ class Load:
                         self._points.mark(reader.topic(record))
 
     # One of each.
-
-    def _document(self, number: int, source: str) -> SentDocument:
-        marker = "".join(self._random.sample(WORDS, 3))
-        document = SentDocument(f"{source}-{number}", marker)
-        self.history.documents[document.external_id] = document
-        return document
 
     def _send(self, document: SentDocument, random: Random | None = None) -> None:
         random = random or self._random

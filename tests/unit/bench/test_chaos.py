@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,8 @@ from bench.chaos_check import (
     check,
 )
 from bench.chaos_faults import ACTIONS, COMPONENTS, POINTS, WORKER, Points, cut_connections, plan_faults
+from bench.chaos_load import Load
+from tailor.cli.connections import Connections, Endpoints
 
 SPECIALIST, ADAPTER = "chaos-reports", "a1" * 32
 FIRST_OF_SEED_1 = [
@@ -60,6 +63,13 @@ def test_a_point_is_waited_for_until_it_is_passed_again() -> None:
     points = Points()
     points.mark("call.sent")
     assert not points.wait("call.sent", 0.01)
+
+
+def test_no_two_documents_have_the_same_marker() -> None:
+    load = Load(Connections(Endpoints(Path())), [], Points(), seed=1)
+    # Three of forty words meet twice among as many documents.
+    markers = [load.add_document(number, "chaos").marker for number in range(600)]
+    assert len(set(markers)) == 600
 
 
 def _history() -> History:
