@@ -126,7 +126,7 @@ class Load:
             return int(error.metadata.get("pairs", "0"))
 
     def add_document(self, number: int, source: str) -> SentDocument:
-        """Write down a document that is going to be sent, under a marker of its own."""
+        """Write down a document that is going to be sent, with a marker that no other has."""
         used = {known.marker for known in self.history.documents.values()}
         while (marker := "".join(self._random.sample(WORDS, 3))) in used:
             pass
