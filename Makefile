@@ -12,12 +12,15 @@ CLIENT_VENV ?= .venv-client
 CLIENT_TESTS := --confcutdir tests/unit --ignore tests/unit/client/test_examples.py tests/unit/client tests/unit/cli
 PROTOS := $(shell find proto -name '*.proto' | sort)
 KEEP ?=
+FAULTS ?= 200
+SEED ?= 1
+BROKERS ?= 1
 GPU_PYTHON ?=
 DOCUMENTS ?=
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-real test-fast test-client check fmt proto sample up down images check-images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
+.PHONY: help install demo test test-real chaos test-fast test-client check fmt proto sample up down images check-images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -34,6 +37,9 @@ test: install ## Run every test, three files at a time
 
 test-real: install ## The tests of events, stores, flow, erasure, access and training's survival, on Apache Kafka and MinIO (TESTS="FILES" for some)
 	$(BIN)/python -m tests.real $(TESTS)
+
+chaos: install ## Kill, pause and cut services and stores while everything goes on, and count what is lost or doubled (an hour; FAULTS=20 SEED=1 for a short run, BROKERS=3)
+	$(BIN)/python -m bench.chaos --faults $(FAULTS) --seed $(SEED) --brokers $(BROKERS)
 
 test-fast: install ## The tests that need no store and no model
 	$(BIN)/pytest tests/unit tests/contract -m 'not integration and not slow and not e2e'

@@ -1,7 +1,8 @@
 """The two kinds of stores that tests run on: the embedded ones, or Apache Kafka and MinIO. PostgreSQL is the same server for both."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,13 +45,17 @@ class EmbeddedStores(StoreKind):
 
 
 class RealStores(StoreKind):
-    """Apache Kafka with users and rules, and MinIO with keys. What Tailor needs there, `tailor up` makes as their administrator."""
+    """Apache Kafka with users and rules, and MinIO with keys. What Tailor needs there, `tailor up` makes as their administrator.
+
+    With three brokers, topics have three copies, two of which must confirm.
+    """
 
     name = "real"
 
-    def __init__(self, programs: Programs) -> None:
+    def __init__(self, programs: Programs, brokers: int = 1) -> None:
         self._programs = programs
-        self._servers: dict[tuple[Path, str], tuple[Server, str]] = {}
+        self._brokers = brokers
+        self._servers: dict[Path, Mapping[str, Sequence[OwnServer]]] = {}
 
     @contextmanager
     def run(self, directory: Path) -> Iterator[Tables]:
@@ -58,11 +63,13 @@ class RealStores(StoreKind):
         init = read_env(directory / "secrets" / "init-topics.env")
         key = read_env(directory / "secrets" / "minio.env")
         with (
-            run_kafka(self._programs, directory / "kafka", secrets) as kafka,
+            run_kafka(self._programs, directory / "kafka", secrets, brokers=self._brokers) as kafka,
             run_minio(self._programs, directory / "minio", key["MINIO_ROOT_USER"], key["MINIO_ROOT_PASSWORD"]) as minio,
         ):
-            self._servers[directory, BROKER] = (kafka.brokers[0].server, kafka.brokers[0].internal)
-            self._servers[directory, STORE] = (minio.server, minio.endpoint)
+            self._servers[directory] = {
+                BROKER: [OwnServer(broker.server, port_of(broker.internal)) for broker in kafka.brokers],
+                STORE: [OwnServer(minio.server, port_of(minio.endpoint))],
+            }
             yield {
                 "kafka": {
                     "bootstrap_servers": kafka.internal,
@@ -71,8 +78,8 @@ class RealStores(StoreKind):
                     "admin_username": init["TAILOR_KAFKA_SASL_USERNAME"],
                     "admin_password": init["TAILOR_KAFKA_SASL_PASSWORD"],
                     "admin_mechanism": init["TAILOR_KAFKA_SASL_MECHANISM"],
-                    "replication_factor": 1,
-                    "min_insync_replicas": 1,
+                    "replication_factor": self._brokers,
+                    "min_insync_replicas": self._brokers // 2 + 1,
                 },
                 "s3": {
                     "endpoint": minio.endpoint,
@@ -81,14 +88,35 @@ class RealStores(StoreKind):
                 },
             }
 
+    def servers(self, directory: Path) -> Mapping[str, Sequence["OwnServer"]]:
+        """The servers of a stack that runs on stores of this kind, by component."""
+        return self._servers[directory]
+
     def restart(self, directory: Path, component: str) -> bool:
-        if (directory, component) not in self._servers:
+        if component not in self._servers.get(directory, {}):
             return False
-        server, address = self._servers[directory, component]
-        server.kill()
-        server.start()
-        wait_for_port(int(address.rpartition(":")[2]), START_SECONDS)
+        for own in self._servers[directory][component]:
+            own.server.kill()
+            own.start()
         return True
+
+
+@dataclass(frozen=True)
+class OwnServer:
+    """A server that no stack runs, and its port."""
+
+    server: Server
+    port: int
+
+    def start(self) -> None:
+        """Start it, and block until it listens."""
+        self.server.start()
+        wait_for_port(self.port, START_SECONDS)
+
+
+def port_of(address: str) -> int:
+    """The port of HOST:PORT."""
+    return int(address.rpartition(":")[2])
 
 
 def read_env(path: Path) -> dict[str, str]:
