@@ -148,9 +148,14 @@ class Policy:
         return all(action is Action.KEEP for action in (self.actions.get(entity_type, Action.MASK), *rules))
 
     def reversible(self) -> "Policy":
-        """The policy for prompts, whose values are restored: they get surrogates instead of masks or coarser values if their type may."""
+        """The policy for prompts, whose values are restored: they get surrogates instead of masks or coarser values if their type may.
+
+        Special categories stay: they have no surrogates, an answer without them would miss the point, and whom they are about is replaced.
+        """
 
         def reversible_action(kind: str, action: Action) -> Action:
+            if kind in SPECIAL_CATEGORIES:
+                return Action.KEEP
             return action if action is Action.KEEP or kind in COARSE_ONLY else Action.SURROGATE
 
         kinds = {*ENTITY_TYPES, *self.codes, *self.deny, *self.deny_files, *self.actions}

@@ -73,7 +73,7 @@ def test_a_rotated_vault_gives_the_same_surrogates_and_values_with_only_the_new_
     between = SqlVault(engine, NEW, [OLD])
     assert issue(between, 40).items() >= issued.items()
     assert between.reveal("IBAN", issued["value 3"]) == "value 3"
-    assert rotate(engine, Keyring(NEW, [OLD]), batch=7) == {"entries": 30, "secrets": 3, "left": 0}
+    assert rotate(engine, Keyring(NEW, [OLD]), batch=7) == {"entries": 30, "secrets": 3, "policies": 0, "left": 0}
     assert rotate(engine, Keyring(NEW, [OLD])) == {"entries": 0, "secrets": 0, "left": 0}
     new = SqlVault(engine, NEW)
     assert issue(new, 40).items() >= issued.items()
@@ -136,7 +136,7 @@ def test_a_killed_rotation_loses_nothing_and_can_be_continued(engine: Engine, da
     assert set(half) == {new.current_id, Keyring(OLD).current_id} and sum(half.values()) == count
     assert _values(engine, NEW, [OLD]) == {f"value {n}" for n in range(count)}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == {"entries": half[Keyring(OLD).current_id], "secrets": 3, "left": 0}
+    assert json.loads(done.stdout) == {"entries": half[Keyring(OLD).current_id], "secrets": 3, "policies": 0, "left": 0}
     assert _values(engine, NEW, []) == {f"value {n}" for n in range(count)}
 
 

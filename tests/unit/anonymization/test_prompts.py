@@ -80,6 +80,7 @@ def test_the_policy_for_prompts_replaces_masks_by_surrogates_and_keeps_the_rest(
     assert policy.action("PERSON", LABELS) is Action.SURROGATE
     assert policy.action("AGE", LABELS) is Action.GENERALISE
     assert policy.action("URL", LABELS) is Action.KEEP
+    assert policy.action("HEALTH") is Action.KEEP
 
 
 def test_finds_only_whole_words() -> None:
