@@ -10,7 +10,7 @@ from bench.anonymization_measures import Tally
 from bench.generated import Gold, generate
 from bench.gold import read_sample, read_snippets
 from services.anonymization.anonymizer import TextAnonymizer
-from services.anonymization.domain import move_spans
+from services.anonymization.domain import SPECIAL_CATEGORIES, move_spans
 from services.anonymization.handlers import anonymize_text
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
@@ -60,7 +60,9 @@ def make_anonymizer(analyzer: Analyzer, vault: MemoryVault) -> TextAnonymizer:
 def measure(analyzer: Analyzer, golds: list[Gold]) -> dict[str, Any]:
     mentions, tally = Mentions(analyzer.lexicon), Tally()
     for gold in golds:
-        findings = mentions.complete(gold.text, analyzer.find(gold.text), analyzer.policy.find_allowed(gold.text))
+        # The lists were marked before special categories were found. `test_named_policies_engine.py` measures those.
+        found = [finding for finding in analyzer.find(gold.text) if finding.entity_type not in SPECIAL_CATEGORIES]
+        findings = mentions.complete(gold.text, found, analyzer.policy.find_allowed(gold.text))
         tally.add(gold, [(finding.start, finding.end) for finding in findings])
     return tally.figures()
 
