@@ -21,7 +21,7 @@ from tailor.datasets import TRAIN
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.ref import Ref
 from tests.e2e.conftest import Installation, ask_until
-from tests.e2e.training import PREFERENCE, Datasets, Training, paused_training
+from tests.e2e.training import PREFERENCE, SFT, Datasets, Training, paused_training
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -167,6 +167,8 @@ def _first_steps(steps: list[tuple[int, int]]) -> dict[int, int]:
 
 
 def test_a_run_publishes_its_first_stage_and_then_waits_for_rankings(installation: Installation, story: Story) -> None:
+    # Without a programme it starts no run, but the registry knows it, without which nothing is evaluated.
+    story.datasets.publish(NAME, story.rows, SFT)
     story.chain = story.training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-chain")
     waiting = story.training.wait_for_reason(story.chain, "WAITS_FOR_RANKINGS")
     assert (waiting.state, waiting.stage) == (training_pb2.RUN_STATE_QUEUED, 1)

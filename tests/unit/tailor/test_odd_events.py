@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from services.evaluation.consumers import Consumers as EvaluationConsumers
 from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, SpecialistConsumer
 from services.inference.definitions import Definitions
+from services.ingestion.adapters.barrier import POLICY_APPLIED, CurrentBarrier
 from services.ingestion.consumers import make_handlers
 from services.synthetic.consumers import Consumers as SyntheticConsumers
 from services.training.consumers import Consumers as TrainingConsumers
@@ -37,7 +38,7 @@ EXAMPLES = settings(max_examples=15, deadline=None, suppress_health_check=list(H
 
 def ingestion() -> Handlers:
     handlers = make_handlers(make_intake()[0], MemoryErasures())
-    return {"document.rejected.v1": handlers["document.rejected.v1"]}
+    return {"document.rejected.v1": handlers["document.rejected.v1"], POLICY_APPLIED: CurrentBarrier().apply}
 
 
 def anonymization() -> Handlers:
