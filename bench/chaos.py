@@ -23,10 +23,10 @@ from typing import Any
 import psycopg
 
 from bench.chaos_broker import describe_embedded_broker, measure_embedded_broker
-from bench.chaos_check import History, Verdict, check
-from bench.chaos_faults import COMPONENTS, Fault, Points, Striker, plan_faults
+from bench.chaos_check import ChaosVerdict, History, check
+from bench.chaos_faults import COMPONENTS, Points, Strike, Striker, plan_faults
 from bench.chaos_found import find, leave_out_forgotten
-from bench.chaos_load import SPECIALIST, Load
+from bench.chaos_load import SPECIALIST, Traffic
 from bench.report import ROOT, keep
 from services.training.recipe import FOLDER
 from tailor.cli.connections import Connections, Endpoints
@@ -67,7 +67,7 @@ max_steps = 4
 class Struck:
     """A fault as it happened: whether its point was passed in time, whether the component had a process, and when, in seconds."""
 
-    fault: Fault
+    fault: Strike
     at_point: bool
     struck: bool
     seconds: float
@@ -139,7 +139,7 @@ def open_stand(kind: EmbeddedStores | RealStores, root: Path) -> Iterator[Stand]
     texts = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "source").rglob("*.md"))]
     base = make_tiny_base(root / "tiny-base", texts)
     recipes = Path(shutil.copytree(FOLDER, root / "recipes"))
-    (recipes / f"{SPECIALIST.preference_recipe}.toml").write_text(PREFERENCES, encoding="utf-8")
+    (recipes / f"{SPECIALIST.recipes['dpo']}.toml").write_text(PREFERENCES, encoding="utf-8")
     state = root / "state"
     state.mkdir(mode=0o700)
     (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=recipes), encoding="utf-8")
@@ -157,11 +157,11 @@ def open_stand(kind: EmbeddedStores | RealStores, root: Path) -> Iterator[Stand]
             stack.down(state)
 
 
-def run(stand: Stand, plan: Sequence[Fault], seed: int) -> tuple[History, list[Struck], Verdict, int]:
+def run(stand: Stand, plan: Sequence[Strike], seed: int) -> tuple[History, list[Struck], ChaosVerdict, int]:
     """Strike by plan while the load goes on, let it settle, and check. Also returns what the embedded broker forgot of the raw topic."""
     root = stand.running.layout.root
     connections, points, striker = Connections(Endpoints(root)), Points(), Striker(root, stand.servers)
-    load = Load(connections, stand.paragraphs, points, seed)
+    load = Traffic(connections, stand.paragraphs, points, seed)
     load.prepare()
     load.start()
     struck = strike_all(striker, points, plan)
@@ -175,7 +175,7 @@ def run(stand: Stand, plan: Sequence[Fault], seed: int) -> tuple[History, list[S
     return load.history, struck, settle(stand, connections, striker, load.history, pairs), forgotten
 
 
-def strike_all(striker: Striker, points: Points, plan: Sequence[Fault]) -> list[Struck]:
+def strike_all(striker: Striker, points: Points, plan: Sequence[Strike]) -> list[Struck]:
     """Strike the faults in their order, each at its point or after POINT_SECONDS."""
     started, struck = time.monotonic(), []
     for fault in plan:
@@ -193,14 +193,14 @@ def strike_all(striker: Striker, points: Points, plan: Sequence[Fault]) -> list[
     return struck
 
 
-def settle(stand: Stand, connections: Connections, striker: Striker, history: History, pairs: int) -> Verdict:
+def settle(stand: Stand, connections: Connections, striker: Striker, history: History, pairs: int) -> ChaosVerdict:
     """Look until nothing is missing or stuck, at most SETTLE_SECONDS. Returns the last verdict."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         try:
             verdict = check(history, find(connections, stand.running, history, striker.not_ready(), pairs))
         except (TailorError, psycopg.Error, OSError) as error:
-            verdict = Verdict(stuck=[f"nothing can be found: {error}"])
+            verdict = ChaosVerdict(stuck=[f"nothing can be found: {error}"])
         # What happened twice, was answered wrongly or never confirmed stays so.
         may_come = verdict.lost or len(verdict.stuck) > len(history.unfinished)
         if not may_come or time.monotonic() > deadline:
@@ -208,7 +208,7 @@ def settle(stand: Stand, connections: Connections, striker: Striker, history: Hi
         time.sleep(LOOK_SECONDS)
 
 
-def count(history: History, struck: Sequence[Struck], verdict: Verdict) -> dict[str, Any]:
+def count(history: History, struck: Sequence[Struck], verdict: ChaosVerdict) -> dict[str, Any]:
     """The figures of a history."""
     faults = [item for item in struck if item.struck]
     documents, calls = history.documents.values(), history.calls

@@ -37,7 +37,7 @@ class SentRanking:
 
 
 @dataclass(frozen=True)
-class Call:
+class ChaosCall:
     """One call and its answer. `error` is a typed error's code and reason; `fault` says why an answer or an error cannot be right.
 
     Calls with the same `question` and adapter take the likeliest tokens, so their answers are equal.
@@ -59,12 +59,12 @@ class History:
 
     documents: dict[str, SentDocument] = field(default_factory=dict)
     rankings: list[SentRanking] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
+    calls: list[ChaosCall] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Submission:
+class FoundSubmission:
     """One submission as its publisher finds it; `rejected` is the reason, or empty."""
 
     submission_id: str
@@ -107,7 +107,7 @@ class DraftFact:
 class Found:
     """The state after a history. The facts of the log are sets, because a fact may be published again: two different facts are a fault."""
 
-    submissions: Mapping[str, Sequence[Submission]] = field(default_factory=dict)
+    submissions: Mapping[str, Sequence[FoundSubmission]] = field(default_factory=dict)
     passed: Mapping[str, Set[str]] = field(default_factory=dict)
     rejected: Mapping[str, Set[str]] = field(default_factory=dict)
     catalogue: Sequence[str] = ()
@@ -129,7 +129,7 @@ class Found:
 
 
 @dataclass
-class Verdict:
+class ChaosVerdict:
     """A sentence for every fault. An effect that happened twice counts as `twice`, an event that was only handled twice does not."""
 
     lost: list[str] = field(default_factory=list)
@@ -143,9 +143,9 @@ class Verdict:
         return not (self.lost or self.twice or self.wrong_answers or self.stuck)
 
 
-def check(history: History, found: Found) -> Verdict:
+def check(history: History, found: Found) -> ChaosVerdict:
     """Compare what was sent with what is found."""
-    verdict = Verdict()
+    verdict = ChaosVerdict()
     erased = _check_erasures(found, verdict)
     for document in history.documents.values():
         if document.withdrawn:
@@ -162,7 +162,7 @@ def check(history: History, found: Found) -> Verdict:
     return verdict
 
 
-def _check_document(document: SentDocument, found: Found, verdict: Verdict) -> None:
+def _check_document(document: SentDocument, found: Found, verdict: ChaosVerdict) -> None:
     """Every record is one submission, and every submission passed or was rejected, once."""
     name, submissions = document.external_id, found.submissions.get(document.external_id, ())
     if len(submissions) < document.acknowledged:
@@ -185,7 +185,7 @@ def _check_document(document: SentDocument, found: Found, verdict: Verdict) -> N
             verdict.lost.append(f"{name} passed and its text is in no store")
 
 
-def _check_withdrawn(document: SentDocument, found: Found, erased: Mapping[str, int], verdict: Verdict) -> None:
+def _check_withdrawn(document: SentDocument, found: Found, erased: Mapping[str, int], verdict: ChaosVerdict) -> None:
     """A tombstone erased the document once, nothing of it is left, and it does not come back."""
     name, submissions = document.external_id, found.submissions.get(document.external_id, ())
     if document.marker in found.held:
@@ -202,7 +202,7 @@ def _check_withdrawn(document: SentDocument, found: Found, erased: Mapping[str, 
             (verdict.twice if document_id in erased else verdict.lost).append(fault)
 
 
-def _check_erasures(found: Found, verdict: Verdict) -> Mapping[str, int]:
+def _check_erasures(found: Found, verdict: ChaosVerdict) -> Mapping[str, int]:
     """How often each document was erased. An erasure ends with a receipt."""
     for erasure in found.erasures:
         if not erasure.has_receipt:
@@ -210,7 +210,7 @@ def _check_erasures(found: Found, verdict: Verdict) -> Mapping[str, int]:
     return Counter(chain.from_iterable(erasure.document_ids for erasure in found.erasures))
 
 
-def _check_outcomes(found: Found, erased: Mapping[str, int], verdict: Verdict) -> None:
+def _check_outcomes(found: Found, erased: Mapping[str, int], verdict: ChaosVerdict) -> None:
     """One outcome per submission in the log, and as many in the registry's counts; those of erased documents may be counted as erased."""
     for submission_id in found.passed.keys() | found.rejected.keys():
         outcomes = [*found.passed.get(submission_id, ()), *found.rejected.get(submission_id, ())]
@@ -232,7 +232,7 @@ def _document_of(outcome: str) -> str:
     return outcome.partition(" ")[0]
 
 
-def _check_rankings(history: History, found: Found, verdict: Verdict) -> None:
+def _check_rankings(history: History, found: Found, verdict: ChaosVerdict) -> None:
     """One judgement per ranking, in the answer and in the log, and one pair of its two drafts, whose texts differ and were stored."""
     expected: set[str] = set()
     for ranking in history.rankings:
@@ -251,7 +251,7 @@ def _check_rankings(history: History, found: Found, verdict: Verdict) -> None:
         verdict.twice.append(f"{found.pairs} pairs of {len(history.rankings)} rankings")
 
 
-def _check_runs(found: Found, verdict: Verdict) -> None:
+def _check_runs(found: Found, verdict: ChaosVerdict) -> None:
     """One run of one thing to train; it ends with one adapter, which is evaluated, or with a reason. One adapter per generation."""
     for key, count in Counter(run.key for run in found.runs).items():
         if count > 1:
@@ -275,7 +275,7 @@ def _check_runs(found: Found, verdict: Verdict) -> None:
     verdict.stuck += [f"adapter {digest[:12]} is not evaluated" for digest in found.not_evaluated]
 
 
-def _check_calls(history: History, found: Found, verdict: Verdict) -> None:
+def _check_calls(history: History, found: Found, verdict: ChaosVerdict) -> None:
     """Answers are right, as far as a caller can tell; a draft is known once, with the model that the answer named."""
     verdict.wrong_answers += [f"{call.question}: {call.fault}" for call in history.calls if call.fault]
     verdict.wrong_answers += _find_different_answers(history.calls)
@@ -294,7 +294,7 @@ def _check_calls(history: History, found: Found, verdict: Verdict) -> None:
             verdict.wrong_answers.append(f"{call.draft_id}: generation {call.generation} was never its adapter")
 
 
-def _find_different_answers(calls: Sequence[Call]) -> Iterator[str]:
+def _find_different_answers(calls: Sequence[ChaosCall]) -> Iterator[str]:
     answers: dict[tuple[str, str], set[str]] = defaultdict(set)
     for call in calls:
         if call.answer:

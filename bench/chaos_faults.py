@@ -59,7 +59,7 @@ PIDFD_GETFD = 438
 
 
 @dataclass(frozen=True)
-class Fault:
+class Strike:
     """One fault. It strikes `delay` seconds after the point is passed and lasts `seconds`; a killed process is restarted after them, if
     no supervisor restarts it before. `waits` is true if the next fault waits until the component is ready again."""
 
@@ -72,18 +72,18 @@ class Fault:
     waits: bool
 
 
-def plan_faults(seed: int, count: int, components: Sequence[str] = COMPONENTS) -> list[Fault]:
+def plan_faults(seed: int, count: int, components: Sequence[str] = COMPONENTS) -> list[Strike]:
     """The faults of a seed. A shorter plan is the beginning of a longer one. Points, components and actions take turns."""
     return list(islice(_faults(Random(seed), components), count))
 
 
-def _faults(random: Random, components: Sequence[str]) -> Iterator[Fault]:
+def _faults(random: Random, components: Sequence[str]) -> Iterator[Strike]:
     points, targets, actions = (_deal(random, deck) for deck in (POINTS, components, ACTIONS))
     number = 0
     while True:
         number += 1
         point, component, action = next(points), next(targets), next(actions)
-        yield Fault(
+        yield Strike(
             number=number,
             point=TRAINING_POINT if component == WORKER else point,
             component=component,
@@ -127,7 +127,7 @@ class Striker:
         self._root = root
         self._servers = servers
 
-    def strike(self, fault: Fault) -> bool:
+    def strike(self, fault: Strike) -> bool:
         """Strike, and block until the fault is over. False if the component had no process."""
         if fault.component in self._servers:
             servers = self._servers[fault.component]
@@ -170,7 +170,7 @@ class Striker:
         return [state.process.pid] if state is not None and state.process is not None else list(pids)
 
 
-def _strike_server(fault: Fault, own: OwnServer) -> bool:
+def _strike_server(fault: Strike, own: OwnServer) -> bool:
     process = own.server.process
     if process is None or process.poll() is not None:
         return False
@@ -183,7 +183,7 @@ def _strike_server(fault: Fault, own: OwnServer) -> bool:
     return True
 
 
-def _hold(fault: Fault, pids: Sequence[int]) -> None:
+def _hold(fault: Strike, pids: Sequence[int]) -> None:
     if fault.action == PAUSE:
         try:
             _send(pids, signal.SIGSTOP)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bench.chaos_check import DraftFact, Found, FoundErasure, FoundRun, History, Submission
+from bench.chaos_check import DraftFact, Found, FoundErasure, FoundRun, FoundSubmission, History
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
@@ -98,13 +98,13 @@ def _draft(event: Any) -> DraftFact:
     return DraftFact(event.specialist, event.generation, event.adapter_digest, event.answer_digest)
 
 
-def _submissions(connections: Connections, external_id: str) -> list[Submission]:
+def _submissions(connections: Connections, external_id: str) -> list[FoundSubmission]:
     request = ingestion_pb2.GetSubmissionRequest(external_id=external_id)
     try:
         answer = unary("ingestion", connections.ingestion.GetSubmission, request)
     except NotFound:
         return []
-    return [Submission(item.submission_id, item.document_id, item.rejection_reason) for item in answer.submissions]
+    return [FoundSubmission(item.submission_id, item.document_id, item.rejection_reason) for item in answer.submissions]
 
 
 def _read_catalogue(connections: Connections, found: Found) -> None:

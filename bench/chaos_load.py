@@ -13,7 +13,7 @@ from itertools import count
 from random import Random
 from typing import TypeVar
 
-from bench.chaos_check import Call, History, SentDocument, SentRanking
+from bench.chaos_check import ChaosCall, History, SentDocument, SentRanking
 from bench.chaos_faults import Points
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2
@@ -36,7 +36,8 @@ SPECIALIST = models_pb2.SpecialistChanged(
     name="chaos-reports",
     base="tiny",
     recipe="tiny",
-    preference_recipe="tiny-dpo",
+    stages=["sft", "dpo"],
+    recipes={"dpo": "tiny-dpo"},
     keep_drafts=True,
     selection=models_pb2.Selection(sources=["chaos"]),
     sampling=models_pb2.SamplingDefaults(max_tokens=16),
@@ -64,7 +65,7 @@ RUN_SECONDS = 240.0
 TEXT_SECONDS = 40.0
 
 
-class Load:
+class Traffic:
     """The load of one history. Its content follows from the seed; how much of it there is, from time."""
 
     def __init__(self, connections: Connections, paragraphs: Sequence[str], points: Points, seed: int) -> None:
@@ -154,7 +155,7 @@ class Load:
     def _call(self) -> None:
         random = Random(f"{self._seed} calls")
         with self._connections.client() as client:
-            calls: list[Callable[[], Call]] = [
+            calls: list[Callable[[], ChaosCall]] = [
                 lambda: self._generate(client, "base", random.choice(PROMPTS)),
                 lambda: self._generate(client, SPECIALIST.name, random.choice(PROMPTS)),
                 lambda: self._stream(client, random.choice(PROMPTS)),
@@ -227,15 +228,17 @@ class Load:
                     failed.close()
             raise
 
-    def _generate(self, client: TailorClient, model: str, prompt: str) -> Call:
-        call = Call(f"generate {model}: {prompt}")
+    def _generate(self, client: TailorClient, model: str, prompt: str) -> ChaosCall:
+        call = ChaosCall(f"generate {model}: {prompt}")
         return _answer(call, lambda: client.generate(model, prompt, temperature=0, timeout_seconds=CALL_SECONDS))
 
-    def _sample(self, client: TailorClient, prompt: str, seed: int) -> Call:
+    def _sample(self, client: TailorClient, prompt: str, seed: int) -> ChaosCall:
         options: Options = {"temperature": 1.5, "seed": seed, "timeout_seconds": CALL_SECONDS}
-        return _answer(Call(f"sample {seed}: {prompt}"), lambda: client.generate(SPECIALIST.name, prompt, **options))
+        return _answer(
+            ChaosCall(f"sample {seed}: {prompt}"), lambda: client.generate(SPECIALIST.name, prompt, **options)
+        )
 
-    def _stream(self, client: TailorClient, prompt: str) -> Call:
+    def _stream(self, client: TailorClient, prompt: str) -> ChaosCall:
         def ask() -> Answer:
             pieces = list(client.stream(SPECIALIST.name, prompt, temperature=0, timeout_seconds=CALL_SECONDS))
             last = pieces[-1]
@@ -244,19 +247,21 @@ class Load:
             return Answer(text, last.draft_id, last.finish_reason, last.usage, last.provenance)
 
         # The same question as without a stream.
-        return _answer(Call(f"generate {SPECIALIST.name}: {prompt}"), ask)
+        return _answer(ChaosCall(f"generate {SPECIALIST.name}: {prompt}"), ask)
 
-    def _anonymize(self) -> Call:
+    def _anonymize(self) -> ChaosCall:
         request = anonymization_pb2.AnonymizeRequest(text=f"Send the ledger to {MAIL} on Monday.")
         anonymize = self._connections.anonymization.Anonymize
-        call, text = _attempt(Call("anonymize"), lambda: unary("anonymization", anonymize, request, CALL_SECONDS).text)
+        call, text = _attempt(
+            ChaosCall("anonymize"), lambda: unary("anonymization", anonymize, request, CALL_SECONDS).text
+        )
         passes = text is not None and (MAIL in text or "ledger" not in text)
         return replace(call, fault="personal data came back, or the text did not") if passes else call
 
-    def _look_up(self) -> Call:
+    def _look_up(self) -> ChaosCall:
         request = registry_pb2.GetSpecialistRequest(name=SPECIALIST.name)
         call, response = _attempt(
-            Call("look up"), lambda: unary("registry", self._registry.GetSpecialist, request, CALL_SECONDS)
+            ChaosCall("look up"), lambda: unary("registry", self._registry.GetSpecialist, request, CALL_SECONDS)
         )
         is_wrong = response is not None and response.specialist.selection != SPECIALIST.selection
         return replace(call, fault="another definition came back") if is_wrong else call
@@ -358,7 +363,7 @@ class Load:
                 time.sleep(RETRY_SECONDS if error.retryable else WAIT_SECONDS)
 
 
-def _answer(call: Call, ask: Callable[[], Answer]) -> Call:
+def _answer(call: ChaosCall, ask: Callable[[], Answer]) -> ChaosCall:
     call, answer = _attempt(call, ask)
     if answer is None:
         return call
@@ -374,7 +379,7 @@ def _answer(call: Call, ask: Callable[[], Answer]) -> Call:
     )
 
 
-def _attempt(call: Call, ask: Callable[[], T]) -> tuple[Call, T | None]:
+def _attempt(call: ChaosCall, ask: Callable[[], T]) -> tuple[ChaosCall, T | None]:
     """The call with its typed error, or its answer. An error that says the valid request was wrong, or has no type, is a fault."""
     try:
         return call, ask()

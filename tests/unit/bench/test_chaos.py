@@ -12,20 +12,20 @@ import pytest
 
 from bench.chaos import Struck, count, render
 from bench.chaos_check import (
-    Call,
+    ChaosCall,
+    ChaosVerdict,
     DraftFact,
     Found,
     FoundErasure,
     FoundRun,
+    FoundSubmission,
     History,
     SentDocument,
     SentRanking,
-    Submission,
-    Verdict,
     check,
 )
 from bench.chaos_faults import ACTIONS, COMPONENTS, POINTS, WORKER, Points, cut_connections, plan_faults
-from bench.chaos_load import Load
+from bench.chaos_load import Traffic
 from tailor.cli.connections import Connections, Endpoints
 
 SPECIALIST, ADAPTER = "chaos-reports", "a1" * 32
@@ -66,7 +66,7 @@ def test_a_point_is_waited_for_until_it_is_passed_again() -> None:
 
 
 def test_no_two_documents_have_the_same_marker() -> None:
-    load = Load(Connections(Endpoints(Path())), [], Points(), seed=1)
+    load = Traffic(Connections(Endpoints(Path())), [], Points(), seed=1)
     # Three of forty words meet twice among as many documents.
     markers = [load.add_document(number, "chaos").marker for number in range(600)]
     assert len(set(markers)) == 600
@@ -80,9 +80,13 @@ def _history() -> History:
         },
         rankings=[SentRanking("ranking-1", frozenset({"jdg_1"}), ("drf_1", "drf_2"))],
         calls=[
-            Call("generate: Write.", "A memo.", draft_id="drf_1", specialist=SPECIALIST, generation=1, adapter=ADAPTER),
-            Call("generate: Write.", "A memo.", draft_id="drf_2", specialist=SPECIALIST, generation=1, adapter=ADAPTER),
-            Call("generate: Write.", error="UNAVAILABLE UNAVAILABLE"),
+            ChaosCall(
+                "generate: Write.", "A memo.", draft_id="drf_1", specialist=SPECIALIST, generation=1, adapter=ADAPTER
+            ),
+            ChaosCall(
+                "generate: Write.", "A memo.", draft_id="drf_2", specialist=SPECIALIST, generation=1, adapter=ADAPTER
+            ),
+            ChaosCall("generate: Write.", error="UNAVAILABLE UNAVAILABLE"),
         ],
     )
 
@@ -91,8 +95,8 @@ def _found() -> Found:
     fact = DraftFact(SPECIALIST, 1, ADAPTER, "digest")
     return Found(
         submissions={
-            "memo-1": [Submission("sub_1", "doc_1"), Submission("sub_2", "doc_1", "DUPLICATE")],
-            "memo-2": [Submission("sub_4", "doc_2", "ERASED")],
+            "memo-1": [FoundSubmission("sub_1", "doc_1"), FoundSubmission("sub_2", "doc_1", "DUPLICATE")],
+            "memo-2": [FoundSubmission("sub_4", "doc_2", "ERASED")],
         },
         passed={"sub_1": {"doc_1 passed as version 1"}, "sub_3": {"doc_2 passed as version 1"}},
         rejected={"sub_2": {"doc_1 DUPLICATE"}, "sub_4": {"doc_2 ERASED"}},
@@ -113,7 +117,7 @@ def _found() -> Found:
 
 
 def test_a_history_in_which_everything_happened_once_has_no_fault() -> None:
-    assert check(_history(), _found()) == Verdict()
+    assert check(_history(), _found()) == ChaosVerdict()
 
 
 def _forget_submission(history: History, found: Found) -> None:
@@ -138,7 +142,7 @@ def _miscount(history: History, found: Found) -> None:
 
 
 def _ignore_tombstone(history: History, found: Found) -> None:
-    found.submissions = {**found.submissions, "memo-2": [Submission("sub_4", "doc_2")]}
+    found.submissions = {**found.submissions, "memo-2": [FoundSubmission("sub_4", "doc_2")]}
     found.rejected = {"sub_2": {"doc_1 DUPLICATE"}}
     found.counted_rejected = 1
 
@@ -214,7 +218,7 @@ def _pass_as_two_versions(history: History, found: Found) -> None:
 def _make_two_documents(history: History, found: Found) -> None:
     found.submissions = {
         **found.submissions,
-        "memo-1": [Submission("sub_1", "doc_1"), Submission("sub_2", "doc_9", "DUPLICATE")],
+        "memo-1": [FoundSubmission("sub_1", "doc_1"), FoundSubmission("sub_2", "doc_9", "DUPLICATE")],
     }
 
 
@@ -279,11 +283,11 @@ TWICE = [
 
 
 def _answer_differently(history: History, found: Found) -> None:
-    history.calls.append(Call("generate: Write.", "A mail.", specialist=SPECIALIST, generation=1, adapter=ADAPTER))
+    history.calls.append(ChaosCall("generate: Write.", "A mail.", specialist=SPECIALIST, generation=1, adapter=ADAPTER))
 
 
 def _answer_with_a_fault(history: History, found: Found) -> None:
-    history.calls.append(Call("anonymize", fault="personal data came back, or the text did not"))
+    history.calls.append(ChaosCall("anonymize", fault="personal data came back, or the text did not"))
 
 
 def _answer_of_another_model(history: History, found: Found) -> None:
@@ -347,7 +351,7 @@ def test_handling_twice_is_no_fault() -> None:
 def test_the_figures_count_only_faults_that_struck() -> None:
     plan = plan_faults(1, 3)
     struck = [Struck(fault, True, fault.number != 2, 1.0) for fault in plan]
-    figures = count(_history(), struck, Verdict(lost=["memo-1"]))
+    figures = count(_history(), struck, ChaosVerdict(lost=["memo-1"]))
     assert (figures["kills"], figures["lost"], figures["twice"], figures["without_a_process"]) == (2, 1, 0, 1)
     embedded = {"broker": "noida-db 1", "kills": 3, "acknowledged": 90, "forgotten": 4}
     section = render(
@@ -374,9 +378,9 @@ def test_a_cut_breaks_the_connections_of_another_process() -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
             assert client.stdout is not None
             assert client.stdout.readline() == "connected\n"
-            server.accept()
-            assert cut_connections(client.pid) == 1
-            assert client.stdout.readline() == "b''\n"
+            with server.accept()[0]:
+                assert cut_connections(client.pid) == 1
+                assert client.stdout.readline() == "b''\n"
 
 
 def test_a_cut_of_a_process_that_has_ended_breaks_nothing() -> None:
