@@ -107,6 +107,13 @@ def test_code_in_an_answer_hides_no_name_in_its_prompt_and_in_the_answer(
     assert anonymizer.anonymize((f"Write to {name}. {answer}",)).texts[0].count(name) == 0
 
 
+def test_a_verb_that_is_written_like_a_name_in_the_answer_stays_in_the_prompt(analyzer: Analyzer) -> None:
+    prompt, answer = "Write a memo for Wilhelmina Okonkwo-Barnes.", "I asked Anna Write. Write said that it is done."
+    texts = make_anonymizer(analyzer, MemoryVault()).anonymize((prompt, answer)).texts
+    assert texts[0].startswith("Write a memo for ") and "Okonkwo" not in texts[0]
+    assert "Write" not in texts[1] and "Anna" not in texts[1]
+
+
 def test_spans_move_with_the_surrogates_of_their_text(analyzer: Analyzer) -> None:
     prompt = "Ask Ms Ngozi Okafor of Vanterpool Logistics BV, please."
     text = "# Position\n\nNgozi Okafor signed for Vanterpool Logistics BV.\n\n# Remedy\n\nMs Okafor acts by then.\n"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from services.anonymization.domain import Finding, merge
 from services.anonymization.recognise.lexicon import Lexicon, fold
 from services.anonymization.recognise.overlaps import Stretches
-from services.anonymization.recognise.tokens import Token, tokenise
+from services.anonymization.recognise.tokens import Token, is_space, starts_sentence, tokenise
 
 FIRST_WORD = re.compile(r"\w+")
 SPACE = re.compile(r"\s+")
@@ -50,9 +50,10 @@ class Mentions:
         words, phrases = self._words(text, known)
         findings = []
         handles = self._handles(text, known)
-        for token in tokenise(text):
+        tokens = tokenise(text)
+        for place, token in enumerate(tokens):
             kind = words.get(token.bare) or words.get(token.bare.lower()) or handles.get(token.text.lower())
-            if kind is not None:
+            if kind is not None and not self._asks(tokens, place):
                 findings.append(Finding(token.start, token.bare_end, kind, 0.3))
         findings += self._find_phrases(text, phrases)
         return findings
@@ -93,6 +94,20 @@ class Mentions:
             if len(value) > SHORTEST_NAME and (" " in value or finding.entity_type not in ("PERSON", "CLIENT")):
                 phrases.setdefault(value, finding.entity_type)
         return words, phrases
+
+    def _asks(self, tokens: Sequence[Token], place: int) -> bool:
+        """True for a verb that asks for something, such as `Write a memo`, although the text has somebody whose name is written like it."""
+        word = tokens[place].bare
+        if place + 1 == len(tokens) or not starts_sentence(tokens, place) or not self._lexicon.is_plain(word):
+            return False
+        following = tokens[place + 1]
+        return (
+            is_space(following.gap)
+            and self._lexicon.has("objects", following.text)
+            and not following.is_capitalised
+            and not self._lexicon.is_surname(word)
+            and self._lexicon.given(word) is None
+        )
 
     def _handles(self, text: str, known: list[Finding]) -> dict[str, str]:
         """User names built from a person's name: `sjenkins`, `sarah.jenkins`, `jenkins_s`."""
