@@ -50,15 +50,17 @@ def _check_losses(evaluation: Evaluation, suite: str, names: list[str], limit: f
     """The largest loss of a suite's measures against the base."""
     if limit is None:
         return
-    losses = {name: -gain.value for name in names if (gain := evaluation.suites[name].gains.get(BASE))}
-    if not losses:
+    gains = {name: gain for name in names if (gain := evaluation.suites[name].gains.get(BASE))}
+    if not gains:
         yield _not_measured(evaluation, suite)
         return
-    worst = max(losses, key=lambda name: losses[name])
-    if not losses[worst] <= limit + ROUNDING:
+    worst = min(gains, key=lambda name: gains[name].value)
+    gain = gains[worst]
+    if not -gain.value <= limit + ROUNDING:
         yield (
             Decision.REFUSED,
-            f"{worst} loses {losses[worst]:.3f} against the base; the gate allows {limit:g}. "
+            f"{worst} loses {-gain.value:.3f} (95 %: {-gain.high:.3f} to {-gain.low:.3f}, {gain.rows} items) against the base; "
+            f"the gate allows {limit:g}. "
             "Train for fewer steps or at a lower rate, or mix in general rows with `rows.replay`",
         )
 

@@ -158,7 +158,7 @@ def test_a_limit_of_a_suite_counts_only_if_it_is_set() -> None:
     assert decide(GATE, forgotten).decision is Decision.PASSED
     assert decide(replace(GATE, max_forgetting=0.4), forgotten).decision is Decision.PASSED
     limited = replace(GATE, max_forgetting=0.2)
-    assert "forgetting.loss loses 0.300" in decide(limited, forgotten).reasons[0]
+    assert "forgetting.loss loses 0.300 (95 %: " in decide(limited, forgotten).reasons[0]
     assert "the suite forgetting was not measured" in decide(limited, evaluation()).reasons[0]
 
 
