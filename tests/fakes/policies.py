@@ -7,7 +7,7 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import replay_pb2, replay_pb2_grpc
 from tailor.api.registry.v1 import lineage_pb2, lineage_pb2_grpc
 from tailor.errors import InvalidArgument, Reason
-from tests.fakes.services import refuse
+from tests.fakes.serving import refuse
 
 DOCUMENTS = [f"doc_{number:032x}" for number in range(2)]
 

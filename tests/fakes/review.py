@@ -4,7 +4,7 @@ from typing import Any
 
 from tailor.api.anonymization.v1 import review_pb2, review_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
-from tests.fakes.services import refuse
+from tests.fakes.serving import refuse
 
 TEXT = "Before it. Ms Ward asked gregor herrmann about [PERSON]. After it."
 PASSAGE = "psg_" + "6" * 32

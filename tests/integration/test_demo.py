@@ -23,15 +23,12 @@ from tailor.cli.main import app
 from tailor.cli.reader import Start, TopicReader
 from tailor.local import stack
 from tailor.local.layout import BROKER
-from tests.fakes.services import (
-    ADAPTER,
-    REFUSED_ADAPTER,
-    FakeEvaluation,
-    FakeInference,
-    FakeRegistry,
-    FakeSynthetic,
-    FakeTraining,
-)
+from tests.fakes.evaluation import FakeEvaluation
+from tests.fakes.inference import FakeInference
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.serving import ADAPTER, REFUSED_ADAPTER
+from tests.fakes.synthetic import FakeSynthetic
+from tests.fakes.training import FakeTraining
 
 pytestmark = pytest.mark.integration
 

@@ -21,20 +21,17 @@ from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthe
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.main import app
+from tests.fakes.anonymization import FakeAnonymization
+from tests.fakes.evaluation import FakeEvaluation
+from tests.fakes.events import FakeEvents
+from tests.fakes.inference import FakeInference
+from tests.fakes.ingestion import FakeIngestion
 from tests.fakes.policies import FakeLineage, FakePolicies, FakeReplays, FakeSubjects
+from tests.fakes.registry import FakeRegistry
 from tests.fakes.review import FakeReview
-from tests.fakes.services import (
-    FakeAnonymization,
-    FakeEvaluation,
-    FakeEvents,
-    FakeInference,
-    FakeIngestion,
-    FakeRegistry,
-    FakeSynthesis,
-    FakeSynthetic,
-    FakeTraining,
-    serving,
-)
+from tests.fakes.serving import serving
+from tests.fakes.synthetic import FakeSynthesis, FakeSynthetic
+from tests.fakes.training import FakeTraining
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tests.evaluations import make_evaluated, make_figures
-from tests.fakes.services import ADAPTER, REFUSED_ADAPTER
+from tests.fakes.serving import ADAPTER, REFUSED_ADAPTER
 from tests.unit.cli.conftest import Services, Tailor
 
 NAME = "engagement-reports"

@@ -4,7 +4,7 @@ import pytest
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tests.fakes.services import ADAPTER
+from tests.fakes.serving import ADAPTER
 from tests.unit.cli.conftest import Services, Tailor
 
 

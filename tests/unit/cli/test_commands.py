@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tailor.api.training.v1 import training_pb2
-from tests.fakes.services import ADAPTER, DATASET
+from tests.fakes.serving import ADAPTER, DATASET
 from tests.unit.cli.conftest import Services, Tailor
 
 

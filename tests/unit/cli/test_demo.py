@@ -28,7 +28,7 @@ from tailor.cli.story import Story, wait_for, wait_out_errors
 from tailor.cli.submissions import Description, collect
 from tailor.errors import AlreadyExists, DeadlineExceeded, FailedPrecondition, NotFound, Reason, Unavailable
 from tests.evaluations import make_evaluated, make_figures
-from tests.fakes.services import ADAPTER, DATASET, REFUSED_ADAPTER
+from tests.fakes.serving import ADAPTER, DATASET, REFUSED_ADAPTER
 from tests.unit.cli.conftest import Services
 
 NAME = "engagement-reports"

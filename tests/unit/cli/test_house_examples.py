@@ -3,7 +3,7 @@
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.cli.connections import Connections
 from tailor.cli.house_examples import choose_examples, find_words, list_train_rows, similarity
-from tests.fakes.services import DATASET
+from tests.fakes.serving import DATASET
 from tests.unit.cli.conftest import Services
 
 

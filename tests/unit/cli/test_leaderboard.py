@@ -2,7 +2,7 @@
 
 from tailor.api.registry.v1 import registry_pb2
 from tests.evaluations import make_estimate
-from tests.fakes.services import ADAPTER
+from tests.fakes.serving import ADAPTER
 from tests.unit.cli.conftest import Services, Tailor
 
 NAME = "engagement-reports"

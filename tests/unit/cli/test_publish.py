@@ -11,7 +11,7 @@ from tailor.cli.publish import send_all
 from tailor.cli.records import MAX_VALUE_BYTES, to_record, to_reference, to_tombstone
 from tailor.cli.submissions import Description, collect, refer
 from tailor.errors import InvalidArgument
-from tests.fakes.services import FakeProducer
+from tests.fakes.ingestion import FakeProducer
 from tests.unit.cli.conftest import Services, Tailor
 
 SAMPLE = Path(__file__).parents[3] / "deploy" / "sample"

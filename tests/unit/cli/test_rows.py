@@ -2,7 +2,7 @@
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
-from tests.fakes.services import DATASET
+from tests.fakes.serving import DATASET
 from tests.unit.cli.conftest import Services, Tailor
 
 

@@ -10,7 +10,8 @@ import pytest
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.client import AsyncTailorClient, Message, Provenance, Usage
 from tailor.errors import InvalidArgument, NotFound, Unavailable
-from tests.fakes.services import ADAPTER, FakeInference, serving
+from tests.fakes.inference import FakeInference
+from tests.fakes.serving import ADAPTER, serving
 
 T = TypeVar("T")
 Ask = Callable[[AsyncTailorClient], Awaitable[T]]

@@ -13,7 +13,8 @@ import pytest
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.client import AsyncTailorClient, Message, Provenance, TailorClient, Tls, Usage
 from tailor.errors import InvalidArgument, NotFound, Unauthenticated, Unavailable
-from tests.fakes.services import ADAPTER, FakeInference, serving
+from tests.fakes.inference import FakeInference
+from tests.fakes.serving import ADAPTER, serving
 from tests.unit.ingestion.tls import make_authority
 from tests.waiting import wait_until
 

@@ -19,7 +19,7 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import InvalidArgument, Reason, ResourceExhausted
-from tests.unit.console.fakes import (
+from tests.unit.console.messages import (
     ADAPTER,
     BASE_DRAFT,
     DRAFT,
@@ -27,10 +27,10 @@ from tests.unit.console.fakes import (
     RUN,
     SYNTHESIS_ID,
     ListStream,
-    World,
     edit,
     specialist,
 )
+from tests.unit.console.world import World
 
 REGISTRY = registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].methods_by_name
 TRAINING = training_pb2.DESCRIPTOR.services_by_name["TrainingService"].methods_by_name

@@ -10,7 +10,8 @@ from services.console.web.charts import BASELINE, TOP, WIDTH, histogram
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse
-from tests.unit.console.fakes import DATASET, NAME, RUN, World, specialist
+from tests.unit.console.messages import DATASET, NAME, RUN, specialist
+from tests.unit.console.world import World
 
 
 def test_shows_counts_lengths_personal_data_rejections_and_the_estimate() -> None:

@@ -8,7 +8,8 @@ from services.console.domain import KeyTerms, Role
 from services.console.ports import NewKey
 from services.console.rules import key_state
 from tailor.errors import InvalidArgument
-from tests.unit.console.fakes import KEY, NAME, NEW_KEY, NOW, SECRET, STAMP, World, api_key, later
+from tests.unit.console.messages import KEY, NAME, NEW_KEY, NOW, SECRET, STAMP, api_key, later
+from tests.unit.console.world import World
 
 FORM: dict[str, str | list[str]] = {"name": " batch ", "role": "caller"}
 

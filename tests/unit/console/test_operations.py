@@ -8,7 +8,8 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.errors import Aborted, InvalidArgument, Reason
 from tests.evaluations import make_estimate
-from tests.unit.console.fakes import ADAPTER, KEY, NAME, STAMP, World, adapter, edit, specialist
+from tests.unit.console.messages import ADAPTER, KEY, NAME, STAMP, adapter, edit, specialist
+from tests.unit.console.world import World
 
 REFUSED = adapter(
     decision=registry_pb2.DECISION_REFUSED,

@@ -2,7 +2,7 @@
 
 from services.console.domain import Role
 from tailor.api.ingestion.v1 import ingestion_pb2
-from tests.unit.console.fakes import World
+from tests.unit.console.world import World
 
 ACCEPTED = ingestion_pb2.Submission(submission_id="sub_1", document_id="doc_1", version=2, format="md")
 MALFORMED = ingestion_pb2.Submission(

@@ -10,7 +10,10 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.errors import InvalidArgument, Reason
-from tests.unit.console.fakes import (
+from tests.unit.console.fake_models import text as draft_text
+from tests.unit.console.fake_registry import FakeRegistry
+from tests.unit.console.fake_rows import row
+from tests.unit.console.messages import (
     ADAPTER,
     BASE_DRAFT,
     DATASET,
@@ -18,11 +21,8 @@ from tests.unit.console.fakes import (
     KEY,
     NAME,
     OLD_ADAPTER,
-    PASSWORD,
     RUN,
     STAMP,
-    FakeRegistry,
-    World,
     adapter,
     api_key,
     catalogued,
@@ -32,14 +32,12 @@ from tests.unit.console.fakes import (
     edit,
     evaluated,
     rejection,
-    row,
     run,
     serving,
-    sign_in,
     specialist,
     trained,
 )
-from tests.unit.console.fakes import text as draft_text
+from tests.unit.console.world import PASSWORD, World, sign_in
 
 PAGES = [
     "/",

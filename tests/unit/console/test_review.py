@@ -9,7 +9,8 @@ from services.console.domain import Role
 from services.console.review import split_passage, type_keys
 from tailor.api.anonymization.v1 import review_pb2
 from tests.fakes.review import PASSAGE, TEXT, passage, report
-from tests.unit.console.fakes import KEY, World
+from tests.unit.console.messages import KEY
+from tests.unit.console.world import World
 
 NAME = TEXT.index("gregor")
 

@@ -8,7 +8,9 @@ from services.console.domain import Role, RowQuery
 from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.errors import InvalidArgument
-from tests.unit.console.fakes import DATASET, NAME, World, dataset, row, specialist
+from tests.unit.console.fake_rows import row
+from tests.unit.console.messages import DATASET, NAME, dataset, specialist
+from tests.unit.console.world import World
 
 DOCUMENT = f"doc_{1:032x}"
 PATH = f"/datasets/{DATASET}"

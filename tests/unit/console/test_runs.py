@@ -12,7 +12,7 @@ from services.console.web.render import amount, percent, size
 from services.console.web.runs import run_event
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2
-from tests.unit.console.fakes import (
+from tests.unit.console.messages import (
     ADAPTER,
     DATASET,
     DRAFT,
@@ -22,7 +22,6 @@ from tests.unit.console.fakes import (
     PREFERENCES,
     RUN,
     STAMP,
-    World,
     adapter,
     later,
     log_line,
@@ -34,6 +33,7 @@ from tests.unit.console.fakes import (
     trained,
     update,
 )
+from tests.unit.console.world import World
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 

@@ -9,7 +9,7 @@ from services.console.web import actions, audit, keys, login, pages, runs
 from services.console.web.login import local_path
 from services.console.web.sessions import COOKIE, BrowserSession, Doorkeeper, SessionCodec, Throttle
 from tailor.errors import NotFound, Reason, ResourceExhausted, Unauthenticated
-from tests.unit.console.fakes import PASSWORD, World, csrf, sign_in
+from tests.unit.console.world import PASSWORD, World, csrf, sign_in
 
 OPEN = {"/login", "/logout"}
 

@@ -4,7 +4,9 @@ import pytest
 
 from services.console.domain import Role
 from tailor.api.synthetic.v1 import synthesis_pb2
-from tests.unit.console.fakes import NAME, SYNTHESIS_ID, World, edit, sample, synthesis
+from tests.unit.console.fake_rows import sample, synthesis
+from tests.unit.console.messages import NAME, SYNTHESIS_ID, edit
+from tests.unit.console.world import World
 
 PAGE = f"/syntheses/{SYNTHESIS_ID}"
 
