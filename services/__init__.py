@@ -1,4 +1,4 @@
-"""The services. Each is a package of its own that knows no other service."""
+"""The services. No service imports another."""
 
 import gc
 

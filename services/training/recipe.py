@@ -83,10 +83,17 @@ class LimitRecipe(Part):
 
 
 class DpoRecipe(Part):
-    """Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290). A larger `beta` stays closer to the reference."""
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290). A larger `beta` stays closer to the reference.
+
+    `nll` weighs the negative log-likelihood per token of the chosen answers, in nats (Pang et al. 2024, arXiv:2404.19733): without it, both
+    answers of a pair may become less likely. `length_weight` weighs the tokens beyond the length of the pair's shorter answer, so that an
+    answer is not preferred for being long (Liu et al. 2024, arXiv:2409.06411): 1 counts them like the others, 0 not at all.
+    """
 
     beta: float = Field(0.1, gt=0.0, le=10.0)
     loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
+    nll: float = Field(0.0, ge=0.0, le=10.0)
+    length_weight: float = Field(1.0, ge=0.0, le=1.0)
 
 
 class RolloutRecipe(Part):

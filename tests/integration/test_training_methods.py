@@ -156,6 +156,26 @@ def test_dpo_starts_at_its_reference_and_leaves_it(place: Place, parent: StoredA
     assert asked(result.model, place) != pytest.approx(before, abs=1e-3)
 
 
+def test_dpo_can_keep_chosen_answers_likely(place: Place, parent: StoredAdapter) -> None:
+    _, plain = place.trained(preferring("dpo"), parent)
+    _, half = place.trained(preferring("dpo", dpo={"nll": 0.5}), parent)
+    _, whole = place.trained(preferring("dpo", dpo={"nll": 1.0}), parent)
+    added = whole[0].loss - plain[0].loss
+    assert added > 0
+    assert half[0].loss - plain[0].loss == pytest.approx(added / 2, abs=1e-5)
+
+
+def test_dpo_learns_no_preference_for_length_if_what_a_longer_answer_has_more_does_not_count(
+    place: Place, parent: StoredAdapter
+) -> None:
+    # The chosen answers differ from the rejected ones only by their length.
+    _, counted = place.trained(preferring("dpo"), parent)
+    _, left_out = place.trained(preferring("dpo", dpo={"length_weight": 0.0}), parent)
+    assert counted[0].loss == left_out[0].loss == pytest.approx(0.6931472, abs=1e-6)
+    assert counted[-1].loss < 0.65
+    assert left_out[-1].loss == pytest.approx(0.693, abs=0.02)
+
+
 @pytest.mark.parametrize("method", ["sft", "dpo", "reward"])
 def test_resumed_training_equals_uninterrupted_training_bit_for_bit(
     place: Place, parent: StoredAdapter, method: str

@@ -8,6 +8,7 @@ from services.training.methods.base import Prepared, StageContext, trainer_optio
 from services.training.methods.held_out import answer_log_probabilities
 from services.training.methods.pairs import Pair
 from services.training.methods.rows import Encoded
+from services.training.recipe import DpoRecipe
 
 REFERENCE = "ref"  # trl's name for the frozen copy of the adapter that training starts from
 
@@ -75,13 +76,23 @@ def _build_trainer(policy: Any, context: StageContext, train: Sequence[Pair], st
         model=policy,
         args=DPOConfig(
             **trainer_options(recipe, steps, context.folder, processes=context.processes, micro_batch=size),
-            beta=recipe.dpo.beta,
-            loss_type=[recipe.dpo.loss],
+            **_loss_options(recipe.dpo),
             max_length=None,
         ),
         train_dataset=Dataset.from_dict(_to_columns(train)),
         processing_class=context.tokenizer,
     )
+
+
+def _loss_options(dpo: DpoRecipe) -> dict[str, Any]:
+    """trl's options of the loss. Its loss `sft` is the mean negative log-likelihood of the chosen answers' tokens."""
+    weights = {dpo.loss: 1.0} | ({"sft": dpo.nll} if dpo.nll else {})
+    return {
+        "beta": dpo.beta,
+        "loss_type": [*weights],
+        "loss_weights": [*weights.values()],
+        "ld_alpha": dpo.length_weight if dpo.length_weight < 1.0 else None,
+    }
 
 
 def _to_columns(train: Sequence[Pair]) -> dict[str, list[list[int]]]:
