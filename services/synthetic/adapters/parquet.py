@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any
 
+import numpy
 import pyarrow
 import pyarrow.parquet
+from pyarrow import compute
 
 from services.synthetic.domain import PairRow, QuizRow, Row
 from services.synthetic.ports import RowFiles, RowTable
@@ -88,8 +90,8 @@ class ArrowRows(RowTable):
 
     def answers(self) -> Iterator[tuple[tuple[str, ...], str]]:
         for batch in self.table.select(["document_ids", "messages"]).to_batches(max_chunksize=256):
-            for ids, messages in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                yield tuple(ids), "\n".join(part["content"] for part in messages if part["role"] == "assistant")
+            ids, messages = batch.columns
+            yield from zip(map(tuple, ids.to_pylist()), _answers(messages), strict=True)
 
     def column(self, name: str) -> list[Any]:
         return list(self.table.column(name).to_pylist())
@@ -214,6 +216,16 @@ def _lists(
     ends = itertools.accumulate(map(len, lists), initial=0)
     values = pyarrow.StructArray.from_arrays(parts, fields=fields)
     return pyarrow.ListArray.from_arrays(pyarrow.array(ends, pyarrow.int32()), values, type=kind)
+
+
+def _answers(messages: pyarrow.ListArray) -> Iterator[str]:
+    """What the assistant says in each chat. Only its messages become Python objects."""
+    said = messages.flatten()
+    is_answer = compute.equal(said.field("role"), "assistant")
+    contents = iter(said.field("content").filter(is_answer).to_pylist())
+    chats = numpy.repeat(numpy.arange(len(messages)), messages.value_lengths().to_numpy())
+    counts = numpy.bincount(chats[is_answer.to_numpy(zero_copy_only=False)], minlength=len(messages))
+    return ("\n".join(itertools.islice(contents, count)) for count in counts.tolist())
 
 
 def _pair_record(row: PairRow) -> dict[str, object]:

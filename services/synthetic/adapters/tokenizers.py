@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from services.synthetic.adapters.chat_template import TemplateTokens, measure_template
-from services.synthetic.adapters.word_counts import WordCounts, splits_at_blanks
+from services.synthetic.adapters.word_counts import WordCounts, find_word_rule
 from services.synthetic.ports import TokenCounter, Tokenizers
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.storage.buckets import MODELS
@@ -57,7 +57,8 @@ class BaseTokenCounter(TokenCounter):
     @cached_property
     def _words(self) -> WordCounts | None:
         """Counts by word: the rows of a document repeat its words many times. None if this tokenizer's tokens can join two words."""
-        return WordCounts(self._encode) if splits_at_blanks(self.tokenizer) else None
+        rule = find_word_rule(self.tokenizer)
+        return None if rule is None else WordCounts(self._encode, rule)
 
     def _encode(self, texts: Sequence[str]) -> list[int]:
         encode = getattr(self.tokenizer, "encode_batch_fast", self.tokenizer.encode_batch)

@@ -9,8 +9,6 @@ from typing import Any
 MAX_WORDS = 200_000
 # Sentences of the last few documents, whose rows repeat them.
 MAX_SENTENCES = 5_000
-# A word with the blanks before it. Line breaks stay inside, because tokens such as `.\n` exist.
-WORD = re.compile(r"\s*\S+(?:[^\S ]\s*\S*)*|\s+")
 # Ends and beginnings of words: every kind of sign that tokenizers tell apart.
 # fmt: off
 SIGNS = (
@@ -18,6 +16,39 @@ SIGNS = (
 )
 # fmt: on
 GAPS = (" ", "  ", "   ", " \n", " \t")
+LINE_GAPS = ("\n", "\n\n", "\n\n\n", "\n ", "\n\t", "\n \n")
+# Stands for a cut while a text is split.
+CUT = "\0"
+
+
+@dataclass(frozen=True)
+class WordRule:
+    """Cuts texts into words, each with the blanks before it, and into sentences, which are whole words.
+
+    A sentence ends between the two signs of each of the `ends`. `gaps` are those before which the words are cut.
+    """
+
+    word: re.Pattern[str]
+    ends: tuple[str, ...]
+    gaps: tuple[str, ...]
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text or sentence."""
+        return self.word.findall(text)
+
+    def sentences(self, text: str) -> list[str]:
+        """The sentences of a text."""
+        if CUT in text:
+            return [text]
+        for last, first in self.ends:
+            text = text.replace(last + first, f"{last}{CUT}{first}")
+        return text.split(CUT)
+
+
+# For tokenizers whose tokens hold line breaks with what is before them, such as `.\n`: line breaks stay inside of words.
+AT_BLANKS = WordRule(re.compile(r"\s*\S+(?:[^\S ]\s*\S*)*|\s+"), (". ", "- "), GAPS)
+# Gives far fewer different words.
+AT_LINES = WordRule(re.compile(r"\s*\S+(?:[^\S \n]\s*\S*)*|\s+"), (". ", "- ", ".\n"), GAPS + LINE_GAPS)
 
 
 @dataclass
@@ -25,12 +56,13 @@ class WordCounts:
     """Remembers the tokens of words and sentences. `encode` counts those of texts. Thread-safe: threads at worst count a text twice."""
 
     encode: Callable[[Sequence[str]], list[int]]
+    rule: WordRule = AT_BLANKS
     _known: dict[str, int] = field(default_factory=dict, repr=False)
     _sentences: dict[str, int] = field(default_factory=dict, repr=False)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """The tokens of each text; equal to those that `encode` counts."""
-        sentences = list(map(split_sentences, texts))
+        sentences = list(map(self.rule.sentences, texts))
         known = self._learn_sentences(set(itertools.chain.from_iterable(sentences)))
         return [sum(map(known.__getitem__, parts)) for parts in sentences]
 
@@ -44,7 +76,7 @@ class WordCounts:
         return known
 
     def _count(self, texts: Sequence[str]) -> list[int]:
-        words = [WORD.findall(text) for text in texts]
+        words = list(map(self.rule.words, texts))
         known = self._learn(set(itertools.chain.from_iterable(words)))
         return [sum(map(known.__getitem__, parts)) for parts in words]
 
@@ -58,25 +90,18 @@ class WordCounts:
         return known
 
 
-def split_sentences(text: str) -> list[str]:
-    """The text, cut between every full stop or dash and a blank: a word ends there, so the words of the parts are those of the text."""
-    return [part for sentence in _split(text, ".") for part in _split(sentence, "-")]
+def find_word_rule(tokenizer: Any) -> WordRule | None:
+    """The rule by which the tokens of words add up to those of their text; None if the tokenizer may join any two words."""
+    if tokenizer.pre_tokenizer is None or any(set(" \n") & set(token.content.strip()) for token in _added(tokenizer)):
+        return None
+    return next((rule for rule in (AT_LINES, AT_BLANKS) if _adds_up(tokenizer, rule)), None)
 
 
-def _split(text: str, sign: str) -> list[str]:
-    first, *rest = text.split(f"{sign} ")
-    if not rest:
-        return [text]
-    return [f"{first}{sign}", *(f" {part}{sign}" for part in rest[:-1]), f" {rest[-1]}"]
-
-
-def splits_at_blanks(tokenizer: Any) -> bool:
-    """True if the tokenizer begins a new token at every blank after a word."""
-    if tokenizer.pre_tokenizer is None or any(" " in token.content.strip() for token in _added(tokenizer)):
-        return False
-    text = "".join(f"{end}{gap}{sign}" for end, gap, sign in itertools.product(SIGNS, GAPS, SIGNS))
+def _adds_up(tokenizer: Any, rule: WordRule) -> bool:
+    """True if the tokenizer begins a new token at every word of a text that has all gaps between all signs."""
+    text = "".join(f"{end}{gap}{sign}" for end, gap, sign in itertools.product(SIGNS, rule.gaps, SIGNS))
     starts = {start for _, (start, _) in tokenizer.pre_tokenizer.pre_tokenize_str(text)}
-    parts = WORD.findall(text)
+    parts = rule.words(text)
     encodings = tokenizer.encode_batch(parts, add_special_tokens=False)
     is_sum = sum(map(len, encodings)) == len(tokenizer.encode(text, add_special_tokens=False))
     return is_sum and starts.issuperset(itertools.accumulate(map(len, parts[:-1])))

@@ -1,7 +1,7 @@
 """Values and names in a sentence, and the list of facts that a prompt is given so that it supports an answer."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ NAMES_STAND_OUT = frozenset({"en", "fr", "es", "it", "pt", "nl", "da", "sv", "no
 CLAUSE_SHARE = 0.45
 MAX_CLAUSE_WORDS = 9
 MAX_CACHED_WORDS = 1 << 16
+# Those of the last documents.
+MAX_CACHED_SENTENCES = 2_048
 _OPENING, _CLOSING = "\"'“”„«»‘’‹›([{*_#>`~¿¡-–—", "\"'“”„«»‘’‹›)]}*_`~.,;:!?…"
 _CITATION = re.compile(r"\[\d+(?:\s?[,–-]\s?\d+)*\]")
 _EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -60,15 +62,11 @@ class _Word(NamedTuple):
 
 
 class _Words(NamedTuple):
-    """The words of a sentence with single spaces."""
+    """The words of a sentence with single spaces. `runs` has the last word of the run that begins at each value and capitalised word."""
 
     raw: Sequence[str]
     read: Sequence[_Word]
-
-    @property
-    def starts(self) -> list[int]:
-        """The places of values and capitalised words, with which runs begin."""
-        return [place for place, word in enumerate(self.read) if word.is_value or word.is_capital]
+    runs: Mapping[int, int]
 
     def opens(self, place: int) -> bool:
         """True if the word stands at the beginning of a sentence or cell."""
@@ -91,12 +89,11 @@ def find_runs(sentence: str, language: str, number: int = 0) -> tuple[ValueRun, 
     """The values and names of a sentence with single spaces, in order. `number` is the sentence's."""
     if _EAST_ASIAN.search(sentence):
         return tuple(ValueRun(match[0], match[0], number) for match in _EAST_ASIAN_VALUE.finditer(sentence))
-    words, links = _words(sentence), _links(language)
+    words = _words(sentence, language in NAMES_STAND_OUT)
     runs: list[ValueRun] = []
     free = 0
-    for first in words.starts:
+    for first, last in words.runs.items():
         if first >= free:
-            last = _run_end(words.read, first, links)
             if _is_telling(words, first, last, language):
                 last = _with_unit(words.read, last)
                 runs.append(ValueRun(words.text(first, last), _clause(words, first, last), number))
@@ -135,20 +132,15 @@ def find_values(sentence: str, language: str) -> list[str]:
     """The smallest parts of runs that a source must have: numbers without signs, codes, and names without a sentence's first word."""
     if _EAST_ASIAN.search(sentence):
         return [run.text for run in find_runs(sentence, language)]
-    words, links = _words(sentence), _links(language)
+    words = _words(sentence, language in NAMES_STAND_OUT)
     values: list[str] = []
     free = 0
-    for first in words.starts:
+    for first, last in words.runs.items():
         if first >= free:
-            last = _run_end(words.read, first, links)
             if _is_telling(words, first, last, language):
                 values += _values(words, first, last, language)
             free = last + 1
     return values
-
-
-def _links(language: str) -> frozenset[str]:
-    return NAME_LINKS if language in NAMES_STAND_OUT else FEW_LINKS
 
 
 def _values(words: _Words, first: int, last: int, language: str) -> list[str]:
@@ -192,9 +184,22 @@ def _without_repeats(runs: Sequence[ValueRun], facts: Sequence[str]) -> list[tup
     return chosen
 
 
-def _words(sentence: str) -> _Words:
+@lru_cache(maxsize=MAX_CACHED_SENTENCES)
+def _words(sentence: str, names_stand_out: bool) -> _Words:
+    """Cached, because a sentence is read for the facts of a prompt, for its check and for the quiz."""
     raw = sentence.split(" ")
-    return _Words(raw, list(map(_read_word, raw)))
+    read = list(map(_read_word, raw))
+    return _Words(raw, read, _find_ends(read, NAME_LINKS if names_stand_out else FEW_LINKS))
+
+
+def _find_ends(words: Sequence[_Word], links: frozenset[str]) -> dict[int, int]:
+    """The place of the last word of the run that begins at each value and capitalised word, in order."""
+    ends: dict[int, int] = {}
+    starts = [place for place, word in enumerate(words) if word.is_value or word.is_capital or word.core in MONTHS]
+    for place in reversed(starts):
+        following = _next_of_run(words, place, links)
+        ends[place] = place if following is None else ends.get(following, following)
+    return {place: ends[place] for place in starts if words[place].is_value or words[place].is_capital}
 
 
 @lru_cache(maxsize=MAX_CACHED_WORDS)
@@ -217,14 +222,6 @@ def _read_word(word: str) -> _Word:
         ends_start=not core or word[-1:] == ":",
         is_list_mark=_LIST_MARK.fullmatch(word) is not None,
     )
-
-
-def _run_end(words: Sequence[_Word], place: int, links: frozenset[str]) -> int:
-    """The last word of the run that begins at a value or capitalised word."""
-    last = place
-    while (following := _next_of_run(words, last, links)) is not None:
-        last = following
-    return last
 
 
 def _next_of_run(words: Sequence[_Word], last: int, links: frozenset[str]) -> int | None:

@@ -19,10 +19,14 @@ def unsupported(answer: str, prompt: str, language: str = "") -> list[str]:
     known = normalize(prompt)
     # A line that the prompt contains has nothing that the prompt lacks.
     lines = (line for line in map(normalize, answer.split("\n")) if line and not stands_in(line, known))
-    sentences = (line[start:end] for line in lines for start, end in find_sentences(line, 0, len(line)))
-    other = (text for text in sentences if not stands_in(text, known))
+    other = (text for line in lines for text in _sentences(line) if not stands_in(text, known))
     values = (value for text in other for value in _values(text, base_language(language)))
     return [value for value in dict.fromkeys(values) if not stands_in(value, known)]
+
+
+@lru_cache(MAX_CACHED_SENTENCES)
+def _sentences(line: str) -> tuple[str, ...]:
+    return tuple(line[start:end] for start, end in find_sentences(line, 0, len(line)))
 
 
 @lru_cache(MAX_CACHED_SENTENCES)

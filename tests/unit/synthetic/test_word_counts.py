@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from services.synthetic.adapters import word_counts
-from services.synthetic.adapters.word_counts import WordCounts, splits_at_blanks
+from services.synthetic.adapters.word_counts import GAPS, LINE_GAPS, SIGNS, AT_BLANKS, AT_LINES, WordCounts, WordRule, find_word_rule
 
 TEXTS = ["Keys: 12 of 1,234.\n\n- Anna's  desk\n  (2nd floor)", "", "  \n", "a", " 中文 とかな 😀\tn\u0303 \n\nend. "]
 
@@ -33,22 +33,27 @@ GPT_2 = pre_tokenizers.ByteLevel(False)
 LLAMA_3 = split_by(r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
-@pytest.mark.parametrize("pre_tokenizer", [GPT_2, LLAMA_3])
-def test_counts_of_words_add_up_to_those_of_the_text(pre_tokenizer: pre_tokenizers.PreTokenizer) -> None:
+@pytest.mark.parametrize(("pre_tokenizer", "rule"), [(GPT_2, AT_LINES), (LLAMA_3, AT_BLANKS)])
+def test_counts_of_words_add_up_to_those_of_the_text(
+    pre_tokenizer: pre_tokenizers.PreTokenizer, rule: WordRule
+) -> None:
     tokenizer = byte_level(pre_tokenizer)
-    assert splits_at_blanks(tokenizer)
+    assert find_word_rule(tokenizer) == rule
 
     def encode(texts: Sequence[str]) -> list[int]:
         return [len(encoding) for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
-    counts = WordCounts(encode)
+    counts = WordCounts(encode, rule)
     assert counts.count(TEXTS) == encode(TEXTS)
+    draw = random.Random(7)
+    texts = ["".join(draw.choices([*SIGNS, *GAPS, *LINE_GAPS, "\r\n", "\0"], k=12)) for _ in range(3_000)]
+    assert counts.count(texts) == encode(texts)
     assert counts.count(TEXTS) == encode(TEXTS)
 
 
 @pytest.mark.parametrize("pre_tokenizer", [pre_tokenizers.ByteLevel(False, use_regex=False), split_by(r"[.!?]"), None])
 def test_tokens_that_can_join_two_words_are_counted_by_text(pre_tokenizer: pre_tokenizers.PreTokenizer | None) -> None:
-    assert not splits_at_blanks(byte_level(pre_tokenizer))
+    assert find_word_rule(byte_level(pre_tokenizer)) is None
 
 
 def test_a_full_memory_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,14 +74,15 @@ def test_counts_a_repeated_word_once() -> None:
     assert sorted(asked) == [" and", " to", "to"]
 
 
-def test_sentences_have_the_words_of_their_text() -> None:
+@pytest.mark.parametrize("rule", [AT_BLANKS, AT_LINES])
+def test_sentences_have_the_words_of_their_text(rule: WordRule) -> None:
     draw = random.Random(3)
-    signs = [". ", ".", "- ", "-", " ", "a", "b", "\n", "\t", "\u00a0", "\u3000", "?", ".. ", "x. Y", "\u2028"]
+    signs = [". ", ".", ".\n", "\0", "- ", "-", " ", "a", "b", "\n", "\t", "\u00a0", "\u3000", "?", ".. ", "x. Y", "\u2028"]
     for _ in range(5_000):
         text = "".join(draw.choices(signs, k=draw.randint(0, 14)))
-        parts = word_counts.split_sentences(text)
-        words = [word for part in parts for word in word_counts.WORD.findall(part)]
-        assert words == word_counts.WORD.findall(text)
+        parts = rule.sentences(text)
+        words = [word for part in parts for word in rule.words(part)]
+        assert words == rule.words(text)
         assert "".join(parts) == text
 
 
