@@ -1,11 +1,11 @@
 """Documents, specialists, rows and datasets, and the rule for when a dataset is due."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from json.encoder import encode_basestring_ascii
 
 from tailor.datasets import Figures, ImportCount, LeftOutCount, QuizKind
 from tailor.programmes import Programme, learns_from_rankings, resolve_programme
@@ -417,7 +417,9 @@ def is_text_id(document_id: str) -> bool:
 
 def fingerprint(*parts: object) -> str:
     """SHA-256 of the parts, hexadecimal."""
-    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
+    # As `json.dumps` writes a list, in half of its time.
+    text = ", ".join(map(encode_basestring_ascii, map(str, parts)))
+    return hashlib.sha256(f"[{text}]".encode()).hexdigest()
 
 
 def is_due(policy: BuildPolicy, progress: BuildProgress) -> bool:

@@ -28,25 +28,27 @@ MAX_KNOWN_WORDS, MAX_KNOWN_LINES = 100_000, 5_000
 CHUNK = 256
 
 
+class _Values(dict[str, int]):
+    """The values of words."""
+
+    def __missing__(self, word: str) -> int:
+        data = word.encode()
+        value = self[word] = zlib.crc32(data) << 32 | zlib.crc32(data, 15)
+        return value
+
+
 class _Lines(dict[str, bytes]):
     """The values of the words of a line or sentence, 8 bytes each."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._known: dict[str, int] = {}
+        self._known = _Values()
 
     def __missing__(self, line: str) -> bytes:
         if len(self._known) > MAX_KNOWN_WORDS:
-            self._known = {}
-        values = array("Q", [self._value(word) for word in BETWEEN.split(line.lower()) if word])
-        value = self[line] = values.tobytes()
-        return value
-
-    def _value(self, word: str) -> int:
-        value = self._known.get(word)
-        if value is None:
-            data = word.encode()
-            value = self._known[word] = zlib.crc32(data) << 32 | zlib.crc32(data, 15)
+            self._known.clear()
+        words = filter(None, BETWEEN.split(line.lower()))
+        value = self[line] = array("Q", map(self._known.__getitem__, words)).tobytes()
         return value
 
 

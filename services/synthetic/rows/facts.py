@@ -1,5 +1,6 @@
 """Values and names in a sentence, and the list of facts that a prompt is given so that it supports an answer."""
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -62,9 +63,13 @@ class _Word(NamedTuple):
 
 
 class _Words(NamedTuple):
-    """The words of a sentence with single spaces. `runs` has the last word of the run that begins at each value and capitalised word."""
+    """The words of a sentence with single spaces, and where each begins.
 
-    raw: Sequence[str]
+    `runs` has the last word of the run that begins at each value and capitalised word.
+    """
+
+    sentence: str
+    places: Sequence[int]
     read: Sequence[_Word]
     runs: Mapping[int, int]
 
@@ -76,10 +81,8 @@ class _Words(NamedTuple):
 
     def text(self, first: int, last: int) -> str:
         """The text from the core of one word to that of another."""
-        end = self.read[last]
-        after = len(self.raw[last]) - end.lead - len(end.core)
-        joined = " ".join(self.raw[first : last + 1])
-        return joined[self.read[first].lead : len(joined) - after]
+        start, end = self.read[first], self.read[last]
+        return self.sentence[self.places[first] + start.lead : self.places[last] + end.lead + len(end.core)]
 
 
 _NUMBER = re.compile(r"[^\W_]*\d(?:[\w.,:/-]*\w)?")
@@ -120,9 +123,7 @@ def stands_in(text: str, known: str) -> bool:
     """True if a text stands in another word for word: not as the end of a longer word, nor as a part of a longer number."""
     place = known.find(text)
     while place >= 0:
-        after = known[place + len(text) : place + len(text) + 2]
-        is_cut = text[-1].isdigit() and (after[:1].isdigit() or (after[:1] in (".", ",") and after[1:].isdigit()))
-        if not is_cut and not _is_inside(text, known, place):
+        if not _is_inside(text, known, place) and not (text[-1].isdigit() and _goes_on(known, place + len(text))):
             return True
         place = known.find(text, place + 1)
     return False
@@ -147,30 +148,36 @@ def _values(words: _Words, first: int, last: int, language: str) -> list[str]:
     """The numbers and codes of a run one by one, and the names between them."""
     values: list[str] = []
     name: list[int] = []
-    for place in range(first, last + 1):
-        word = words.read[place]
+    for place, word in enumerate(words.read[first : last + 1], first):
         if word.is_value:
-            values += _name(words, name, language)
+            if name:
+                values += _name(words, name, language)
+                name = []
             is_code = word.core.isalnum() and not word.core.isdigit()
             values += [word.core] if is_code else _NUMBER.findall(word.core)
-            name = []
         elif not words.opens(place) and word.core not in MONTHS:
             name.append(place)
-    return values + _name(words, name, language)
+    return values + _name(words, name, language) if name else values
 
 
 def _name(words: _Words, places: Sequence[int], language: str) -> list[str]:
     """The name at these places; a single word is one only if names stand out in the language."""
-    is_name = len(places) > 1 or (places and language in NAMES_STAND_OUT)
+    is_name = len(places) > 1 or language in NAMES_STAND_OUT
     return [words.text(places[0], places[-1])] if is_name else []
 
 
 def _is_inside(text: str, known: str, place: int) -> bool:
     """True if the text at a place is the end of a longer word or number."""
-    before = known[max(0, place - 2) : place]
     if text[0].isdigit():
+        before = known[max(0, place - 2) : place]
         return before[-1:].isdigit() or (before[-1:] in (".", ",") and before[:1].isdigit())
-    return text[0].isalpha() and before[-1:].isalpha()
+    return place > 0 and text[0].isalpha() and known[place - 1].isalpha()
+
+
+def _goes_on(known: str, end: int) -> bool:
+    """True if the number that ends there is a part of a longer one."""
+    after = known[end : end + 2]
+    return after[:1].isdigit() or (after[:1] in (".", ",") and after[1:].isdigit())
 
 
 def _without_repeats(runs: Sequence[ValueRun], facts: Sequence[str]) -> list[tuple[ValueRun, str]]:
@@ -189,7 +196,8 @@ def _words(sentence: str, names_stand_out: bool) -> _Words:
     """Cached, because a sentence is read for the facts of a prompt, for its check and for the quiz."""
     raw = sentence.split(" ")
     read = list(map(_read_word, raw))
-    return _Words(raw, read, _find_ends(read, NAME_LINKS if names_stand_out else FEW_LINKS))
+    places = list(itertools.accumulate((len(word) + 1 for word in raw), initial=0))
+    return _Words(sentence, places, read, _find_ends(read, NAME_LINKS if names_stand_out else FEW_LINKS))
 
 
 def _find_ends(words: Sequence[_Word], links: frozenset[str]) -> dict[int, int]:

@@ -16,12 +16,15 @@ def unsupported(answer: str, prompt: str, language: str = "") -> list[str]:
 
     Numbers are compared as they are written, without the signs and units around them; names word for word. White space does not count.
     """
-    known = normalize(prompt)
-    # A line that the prompt contains has nothing that the prompt lacks.
-    lines = (line for line in map(normalize, answer.split("\n")) if line and not stands_in(line, known))
-    other = (text for line in lines for text in _sentences(line) if not stands_in(text, known))
-    values = (value for text in other for value in _values(text, base_language(language)))
-    return [value for value in dict.fromkeys(values) if not stands_in(value, known)]
+    # A line or sentence that the prompt contains has nothing that the prompt lacks.
+    lines = [line for line in answer.split("\n") if line and not stands_in(line, prompt)]
+    if not lines:
+        return []
+    known, language = normalize(prompt), base_language(language)
+    plain = (line for line in map(normalize, lines) if line and not stands_in(line, known))
+    other = (text for line in plain for text in _sentences(line) if not stands_in(text, known))
+    values = dict.fromkeys(value for text in other for value in _values(text, language))
+    return [value for value in values if not stands_in(value, known)]
 
 
 @lru_cache(MAX_CACHED_SENTENCES)

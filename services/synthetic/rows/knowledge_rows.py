@@ -212,9 +212,11 @@ def _key_facts(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
 
 def _refusal(prompts: Prompts, chunk: Chunk, number: int) -> Iterator[Draft]:
     """A question that the passage does not answer; for one passage in three, at least one for each document."""
-    subjects = [] if prompts.templates is None else prompts.templates.absent
-    subjects = [subject for subject in subjects if subject.lower() not in chunk.text.lower()]
-    if subjects and number % 3 == 0:
+    if prompts.templates is None or number % 3:
+        return
+    text = chunk.text.lower()
+    subjects = [subject for subject in prompts.templates.absent if subject.lower() not in text]
+    if subjects:
         topic = subjects[draw(len(subjects), "refusal", chunk.text)]
         request = prompts.ask("answer", "refusal", chunk.pieces[0].start, topic=topic)
         answer = prompts.ask("refusal", chunk.pieces[0].start, topic=topic)
