@@ -103,9 +103,9 @@ def count_in_train(table: RowTable, checker: Checker) -> GramCounts:
     answers = enumerate(table.answers())
     while chunk := list(itertools.islice(answers, CHUNK)):
         hashes, owners = checker.hash_grams([answer for _, (_, answer) in chunk])
-        ends = numpy.searchsorted(owners, numpy.arange(1, len(chunk)))
-        for (number, (ids, _)), part in zip(chunk, numpy.split(hashes, ends), strict=True):
-            documents.setdefault(ids[0] if ids else f"row {number}", []).append(part)
+        bounds = itertools.pairwise(numpy.searchsorted(owners, numpy.arange(len(chunk) + 1)).tolist())
+        for (number, (ids, _)), (start, end) in zip(chunk, bounds, strict=True):
+            documents.setdefault(ids[0] if ids else f"row {number}", []).append(hashes[start:end])
     return count_grams(documents.values())
 
 

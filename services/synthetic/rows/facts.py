@@ -13,7 +13,7 @@ NAMES_STAND_OUT = frozenset({"en", "fr", "es", "it", "pt", "nl", "da", "sv", "no
 # Most characters of facts for each character of the answer, if the facts are clauses; beyond that they are bare values.
 CLAUSE_SHARE = 0.45
 MAX_CLAUSE_WORDS = 9
-MAX_CACHED_WORDS = 1 << 16
+MAX_CACHED_WORDS = 1 << 15
 # Those of the last documents.
 MAX_CACHED_SENTENCES = 2_048
 _OPENING, _CLOSING = "\"'“”„«»‘’‹›([{*_#>`~¿¡-–—", "\"'“”„«»‘’‹›)]}*_`~.,;:!?…"

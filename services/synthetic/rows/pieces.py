@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from typing import NamedTuple
 
 from services.synthetic.domain import Range
 from services.synthetic.rows.facts import ValueRun, find_runs
@@ -25,8 +26,7 @@ class BlockKind(StrEnum):
     CODE = "code"
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line for reading, [start, end): several lines of the file if a paragraph is broken hard. `number` is its start in the file."""
 
     start: int
@@ -34,8 +34,7 @@ class Line:
     number: int
 
 
-@dataclass(frozen=True)
-class Sentence:
+class Sentence(NamedTuple):
     """A sentence, or a table's row, at [start, end), as it is read; with the values and names in it."""
 
     start: int
