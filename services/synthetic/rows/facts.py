@@ -95,10 +95,11 @@ def find_runs(sentence: str, language: str, number: int = 0) -> tuple[ValueRun, 
     words = _words(sentence, language in NAMES_STAND_OUT)
     runs: list[ValueRun] = []
     free = 0
-    for first, last in words.runs.items():
+    for first, end in words.runs.items():
         if first >= free:
-            if _is_telling(words, first, last, language):
-                last = _with_unit(words.read, last)
+            last = end
+            if _is_telling(words, first, end, language):
+                last = _with_unit(words.read, end)
                 runs.append(ValueRun(words.text(first, last), _clause(words, first, last), number))
             free = last + 1
     return tuple(runs)

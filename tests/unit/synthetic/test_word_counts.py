@@ -7,7 +7,16 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from services.synthetic.adapters import word_counts
-from services.synthetic.adapters.word_counts import GAPS, LINE_GAPS, SIGNS, AT_BLANKS, AT_LINES, WordCounts, WordRule, find_word_rule
+from services.synthetic.adapters.word_counts import (
+    AT_BLANKS,
+    AT_LINES,
+    GAPS,
+    LINE_GAPS,
+    SIGNS,
+    WordCounts,
+    WordRule,
+    find_word_rule,
+)
 
 TEXTS = ["Keys: 12 of 1,234.\n\n- Anna's  desk\n  (2nd floor)", "", "  \n", "a", " 中文 とかな 😀\tn\u0303 \n\nend. "]
 
@@ -77,7 +86,25 @@ def test_counts_a_repeated_word_once() -> None:
 @pytest.mark.parametrize("rule", [AT_BLANKS, AT_LINES])
 def test_sentences_have_the_words_of_their_text(rule: WordRule) -> None:
     draw = random.Random(3)
-    signs = [". ", ".", ".\n", "\0", "- ", "-", " ", "a", "b", "\n", "\t", "\u00a0", "\u3000", "?", ".. ", "x. Y", "\u2028"]
+    signs = [
+        ". ",
+        ".",
+        ".\n",
+        "\0",
+        "- ",
+        "-",
+        " ",
+        "a",
+        "b",
+        "\n",
+        "\t",
+        "\u00a0",
+        "\u3000",
+        "?",
+        ".. ",
+        "x. Y",
+        "\u2028",
+    ]
     for _ in range(5_000):
         text = "".join(draw.choices(signs, k=draw.randint(0, 14)))
         parts = rule.sentences(text)
