@@ -30,7 +30,7 @@ class WordRule:
     """
 
     word: re.Pattern[str]
-    ends: tuple[str, ...]
+    ends: tuple[tuple[str, str], ...]
     gaps: tuple[str, ...]
 
     def words(self, text: str) -> list[str]:
@@ -47,9 +47,11 @@ class WordRule:
 
 
 # For tokenizers whose tokens hold line breaks with what is before them, such as `.\n`: line breaks stay inside of words.
-AT_BLANKS = WordRule(re.compile(r"\s*\S+(?:[^\S ]\s*\S*)*|\s+"), (". ", "- "), GAPS)
+AT_BLANKS = WordRule(re.compile(r"\s*\S+(?:[^\S ]\s*\S*)*|\s+"), ((".", " "), ("-", " ")), GAPS)
 # Gives far fewer different words.
-AT_LINES = WordRule(re.compile(r"\s*\S+(?:[^\S \n]\s*\S*)*|\s+"), (". ", "- ", ".\n", ":\n"), GAPS + LINE_GAPS)
+AT_LINES = WordRule(
+    re.compile(r"\s*\S+(?:[^\S \n]\s*\S*)*|\s+"), ((".", " "), ("-", " "), (".", "\n"), (":", "\n")), GAPS + LINE_GAPS
+)
 
 
 @dataclass
