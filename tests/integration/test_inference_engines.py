@@ -426,6 +426,17 @@ def test_refuses_a_pickle_next_to_or_instead_of_the_weights(lab: Lab, tmp_path: 
     assert refused(lab, publish_adapter(lab.store, instead, lab.base.digest), "refused") == "NOT_SAFETENSORS"
 
 
+def enlarged(lab: Lab, folder: Path, magnitude: float) -> Path:
+    """An adapter whose numbers are all of this size."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = copied(lab, folder) / "adapter_model.safetensors"
+    tensors = {name: torch.full_like(tensor, magnitude) for name, tensor in load_file(weights).items()}
+    save_file(tensors, weights)
+    return folder
+
+
 def test_refuses_a_weight_that_is_no_number_and_files_too_large_for_the_base(lab: Lab, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
@@ -437,6 +448,29 @@ def test_refuses_a_weight_that_is_no_number_and_files_too_large_for_the_base(lab
     assert refused(lab, publish_adapter(lab.store, folder, lab.base.digest), "refused") == "NOT_FINITE"
     (folder / "README.md").write_bytes(b" " * (2**20 + 1))
     assert refused(lab, publish_adapter(lab.store, folder, lab.base.digest), "refused") == "TOO_LARGE"
+
+
+@pytest.mark.parametrize("magnitude", [1e4, 1e16, 1e30, 3e38])
+def test_refuses_numbers_that_would_overflow_in_the_layers(lab: Lab, tmp_path: Path, magnitude: float) -> None:
+    adapter = publish_adapter(lab.store, enlarged(lab, tmp_path / "large", magnitude), lab.base.digest)
+    assert refused(lab, adapter, "refused") == "WEIGHTS_TOO_LARGE"
+
+
+def test_an_adapter_that_overflows_is_an_error_and_leaves_every_other_answer_as_it_was(
+    lab: Lab, plain: InferenceEngine, tmp_path: Path
+) -> None:
+    """Loaded without the library's checks, as if they had missed it."""
+    with AdapterCache(plain, lab.library(), 2).using(lab.adapters[0]) as good:
+        before = [text(plain), text(plain, good), plain.score(CHAT, "It holds.", "").log_probability]
+        plain.load("large", enlarged(lab, tmp_path / "large", 1e30))
+        for _ in range(2):
+            with pytest.raises(FailedPrecondition) as overflow:
+                text(plain, "large")
+            assert overflow.value.reason == "LOGITS_NOT_FINITE"
+            with pytest.raises(FailedPrecondition):
+                plain.score(CHAT, "It holds.", "large")
+            assert [text(plain), text(plain, good), plain.score(CHAT, "It holds.", "").log_probability] == before
+        plain.unload("large")
 
 
 def test_refuses_an_extra_module(lab: Lab, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import math
 import os
 import threading
 from collections.abc import Coroutine, Sequence
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 from services.inference.domain import ChatMessage, Sampling, Score
 from services.inference.engines.chat import ChatTemplate
+from services.inference.engines.finite import not_finite
 from services.inference.engines.grammar import Grammars
 from services.inference.engines.vllm_stream import VllmStream, engine_failed
 from services.inference.ports import InferenceEngine
@@ -152,7 +154,10 @@ class VllmEngine(InferenceEngine):
         with self._scoring:
             positions = self._wait(self._prompt_logprobs(tokens, adapter, parameters))
         scored = zip(positions[prompt_length:], answer, strict=True)
-        return Score(sum(float(position[token].logprob) for position, token in scored), len(answer))
+        total = sum(float(position[token].logprob) for position, token in scored)
+        if not math.isfinite(total):
+            raise not_finite()
+        return Score(total, len(answer))
 
     def watch(self, stop: threading.Event) -> None:
         """Block until `stop` is set. Raises Unavailable (ENGINE_DEAD) if the engine dies; the process must then be restarted."""
