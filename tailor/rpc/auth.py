@@ -151,25 +151,35 @@ class Authenticator:
     def _verify(self, digest: str, *, is_known: bool) -> Caller:
         """Ask the registry, or wait for its answer to the same question. Raises Unavailable (REGISTRY_BUSY) at MAX_QUESTIONS."""
         with self._lock:
-            asked = self._questions.get(digest)
-            if asked is None:
+            question = self._questions.get(digest)
+            is_asked = question is not None
+            if question is None:
                 if not is_known and len(self._questions) >= MAX_QUESTIONS:
                     raise Unavailable(
                         Reason.REGISTRY_BUSY, "Too many unknown keys are being looked up. Retry.", retry_after_seconds=1
                     )
                 question = self._questions[digest] = Future()
-        if asked is not None:
-            return asked.result()
         try:
-            question.set_result(self._verify_key(digest))
+            return question.result() if is_asked else self._settle(question, digest)
+        finally:
+            # An exception that refers to this frame, which refers to the exception, would keep the call until garbage is collected.
+            del question
+
+    def _settle(self, question: "Future[Caller]", digest: str) -> Caller:
+        """Ask the registry, and answer those that wait for it."""
+        try:
+            caller = self._verify_key(digest)
+            question.set_result(caller)
         except TailorError as error:
             question.set_exception(error)
+            raise
         finally:
             with self._lock:
                 del self._questions[digest]
             if not question.done():
                 question.set_exception(Unavailable(Reason.UNAVAILABLE, "The registry could not be asked. Retry."))
-        return question.result()
+            del question
+        return caller
 
 
 def _is_signed_token(token: str) -> bool:

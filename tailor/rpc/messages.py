@@ -36,23 +36,28 @@ class MessageWaits:
 
         Raises InvalidArgument (MALFORMED_REQUEST) if there is none, grpc.RpcError if the call was cancelled.
         """
-        for message in self.each(messages, context):
-            return message
-        raise InvalidArgument(Reason.MALFORMED_REQUEST, "The call has no message.")
+        try:
+            return self._next(messages, context)
+        except StopIteration:
+            raise InvalidArgument(Reason.MALFORMED_REQUEST, "The call has no message.") from None
 
     def each(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         """Every message of a call. Raises grpc.RpcError if the call was cancelled."""
         while True:
-            with self._lock:
-                self._since[context] = time.monotonic()
             try:
-                message = next(messages)
+                message = self._next(messages, context)
             except StopIteration:
                 return
-            finally:
-                with self._lock:
-                    self._since.pop(context, None)
             yield message
+
+    def _next(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        with self._lock:
+            self._since[context] = time.monotonic()
+        try:
+            return next(messages)
+        finally:
+            with self._lock:
+                del self._since[context]
 
     def end_late(self) -> None:
         """Cancel the calls that have waited too long."""

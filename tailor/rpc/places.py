@@ -1,7 +1,6 @@
 """How many calls may be open at once, by who holds them."""
 
 import threading
-from collections import Counter
 
 from tailor.errors import Reason, ResourceExhausted
 
@@ -14,19 +13,18 @@ class Places:
     def __init__(self, per_holder: int, total: int) -> None:
         self._per_holder = per_holder
         self._total = total
-        self._open: Counter[str] = Counter()
+        self._open: dict[str, int] = {}
         self._count = 0
         self._lock = threading.Lock()
 
     def take(self, holder: str) -> None:
         """Count one more call. Raises ResourceExhausted (TOO_MANY_CALLS) if the holder, or all together, have too many open."""
         with self._lock:
-            if self._open[holder] < self._per_holder and self._count < self._total:
-                self._open[holder] += 1
+            held = self._open.get(holder, 0)
+            if held < self._per_holder and self._count < self._total:
+                self._open[holder] = held + 1
                 self._count += 1
                 return
-            if not self._open[holder]:
-                del self._open[holder]
         raise ResourceExhausted(
             Reason.TOO_MANY_CALLS,
             f"At most {self._per_holder} calls may be open at once. Wait for the answers of some.",
@@ -37,6 +35,6 @@ class Places:
         """Give back what `take` counted."""
         with self._lock:
             self._count -= 1
-            self._open[holder] -= 1
-            if not self._open[holder]:
-                del self._open[holder]
+            held = self._open.pop(holder) - 1
+            if held:
+                self._open[holder] = held

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,8 @@ THREADS_PER_WORKER = 4
 # While more than half of the threads wait for messages, a call whose message takes longer ends.
 CROWDED_SECONDS = 1.0
 HANDSHAKE_SECONDS = 10
+# Calls of one connection that gRPC itself admits.
+MAX_STREAMS = 1_000
 
 # The messages of a call, as they come, and its context to its answer or answers.
 Answer = Callable[[Iterator[bytes], grpc.ServicerContext], Any]
@@ -100,8 +102,8 @@ def _options(settings: ServiceSettings, calls: int) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         # A watched run may send nothing for minutes, and the watcher pings every 30 s.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        # gRPC's clients do not queue calls over this limit, they see some of them fail: it is a wall behind the limit per caller.
-        ("grpc.max_concurrent_streams", calls),
+        # gRPC's clients do not queue calls over this limit, they see some of them fail: it is a wall far behind the limit per caller.
+        ("grpc.max_concurrent_streams", max(MAX_STREAMS, 2 * calls)),
         ("grpc.max_allowed_incoming_connections", settings.rpc_max_connections),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
         ("grpc.max_connection_idle_ms", int(settings.rpc_connection_idle_seconds * 1000)),
@@ -152,20 +154,25 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         self._places = places
         self._waits = waits
         self._visitors = visitors
+        self._handlers: dict[str, Any] = {}
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        handler = continuation(handler_call_details)
         method = handler_call_details.method
+        handler = self._handlers.get(method)
         if handler is None:
-            return None
+            inner = continuation(handler_call_details)
+            # Unknown methods are not kept.
+            handler = None if inner is None else self._handlers.setdefault(method, self._wrap(method, inner))
+        return handler
+
+    def _wrap(self, method: str, handler: Any) -> Any:
         if method.startswith(open_calls.SERVICES):
             return self._visitors.wrap(handler)
-        token = _bearer(handler_call_details.invocation_metadata)
         answer = self._answer(handler)
         if handler.response_streaming:
-            stream = self._wrap_stream(answer, _descriptor(method), token)
+            stream = self._wrap_stream(answer, _descriptor(method))
             return grpc.stream_stream_rpc_method_handler(stream, None, handler.response_serializer)
-        single = self._wrap_single(answer, _descriptor(method), token)
+        single = self._wrap_single(answer, _descriptor(method))
         return grpc.stream_unary_rpc_method_handler(single, None, handler.response_serializer)
 
     def _answer(self, handler: Any) -> Answer:
@@ -176,36 +183,38 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             return lambda messages, context: inner(map(parse_message, self._waits.each(messages, context)), context)
         return lambda messages, context: inner(parse_message(self._waits.first(messages, context)), context)
 
-    @contextmanager
-    def _admit(self, descriptor: MethodDescriptor, token: str) -> Iterator[Caller]:
-        """Identify the caller, and count the call while it is open."""
+    def _admit(self, descriptor: MethodDescriptor, token: str) -> tuple[Caller, str]:
+        """Identify the caller, and count the call. Returns the caller, and the holder of the place to free when the call ends."""
         caller = self._authenticator.authenticate(token)
         self._authenticator.admit(caller, descriptor)
         holder = caller.key_id or caller.name
         self._places.take(holder)
-        try:
-            set_caller(caller)
-            yield caller
-        finally:
-            self._places.free(holder)
+        set_caller(caller)
+        return caller, holder
 
-    def _wrap_single(self, answer: Answer, descriptor: MethodDescriptor, token: str) -> Any:
+    def _wrap_single(self, answer: Answer, descriptor: MethodDescriptor) -> Any:
         def behaviour(messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
-            with _Call(descriptor, context), self._admit(descriptor, token):
-                return answer(messages, context)
+            with _Call(descriptor, context):
+                _, holder = self._admit(descriptor, _bearer(context.invocation_metadata()))
+                try:
+                    return answer(messages, context)
+                finally:
+                    self._places.free(holder)
 
         return behaviour
 
-    def _wrap_stream(self, answer: Answer, descriptor: MethodDescriptor, token: str) -> Any:
+    def _wrap_stream(self, answer: Answer, descriptor: MethodDescriptor) -> Any:
         def behaviour(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
-            with (
-                _Call(descriptor, context),
-                self._admit(descriptor, token) as caller,
-                closing(answer(messages, context)) as answers,
-            ):
-                for message in answers:
-                    self._authenticator.still_admits(caller, token)
-                    yield message
+            with _Call(descriptor, context):
+                token = _bearer(context.invocation_metadata())
+                caller, holder = self._admit(descriptor, token)
+                try:
+                    with closing(answer(messages, context)) as answers:
+                        for message in answers:
+                            self._authenticator.still_admits(caller, token)
+                            yield message
+                finally:
+                    self._places.free(holder)
 
         return behaviour
 

@@ -1,5 +1,6 @@
 """Half-open calls, whose message never comes, and connections without calls: what a stranger, or one key, can hold of a server."""
 
+import gc
 import hashlib
 import socket
 import threading
@@ -159,6 +160,22 @@ def test_the_limit_of_one_caller_is_a_setting() -> None:
 def test_a_call_whose_message_does_not_come_is_cancelled() -> None:
     with _serving(rpc_message_seconds=0.5) as address, _half_open(address, METHOD, 2, "tlr_one") as calls:
         wait_until(lambda: _codes(calls) == ["CANCELLED", "CANCELLED"], 10)
+
+
+@pytest.mark.parametrize("key", ["", "tlr_unknown"])
+def test_nothing_of_a_refused_call_waits_for_garbage_collection(address: str, key: str) -> None:
+    """gRPC counts a call for its connection until its message is read, or nothing refers to the call."""
+    with _connect(address) as channel:
+        call = channel.unary_unary(METHOD, None, None)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(50):
+                with pytest.raises(grpc.RpcError):
+                    call(b"", timeout=20, metadata=_bearer(key))
+            wait_until(lambda: sum(type(kept).__name__ == "_RPCState" for kept in gc.get_objects()) < 10)
+        finally:
+            gc.enable()
 
 
 def test_a_call_without_a_message_is_the_callers_mistake(address: str) -> None:
