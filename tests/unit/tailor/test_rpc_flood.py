@@ -162,7 +162,7 @@ def test_a_call_whose_message_does_not_come_is_cancelled() -> None:
         wait_until(lambda: _codes(calls) == ["CANCELLED", "CANCELLED"], 10)
 
 
-@pytest.mark.parametrize("key", ["", "tlr_unknown"])
+@pytest.mark.parametrize("key", ["", "tlr_unknown_{}", "nonsense"])
 def test_nothing_of_a_refused_call_waits_for_garbage_collection(address: str, key: str) -> None:
     """gRPC counts a call for its connection until its message is read, or nothing refers to the call."""
     with _connect(address) as channel:
@@ -170,9 +170,9 @@ def test_nothing_of_a_refused_call_waits_for_garbage_collection(address: str, ke
         gc.collect()
         gc.disable()
         try:
-            for _ in range(50):
+            for number in range(50):
                 with pytest.raises(grpc.RpcError):
-                    call(b"", timeout=20, metadata=_bearer(key))
+                    call(b"", timeout=20, metadata=_bearer(key.format(number)))
             wait_until(lambda: sum(type(kept).__name__ == "_RPCState" for kept in gc.get_objects()) < 10)
         finally:
             gc.enable()
