@@ -283,7 +283,7 @@ def main(name: str, settings_type: type[S], build: Callable[[Runtime, S], None])
     runtime = Runtime(name)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runtime.stop.set())
-    status = _status_server(settings.status_host, settings.status_port, runtime)
+    status = serve_status(settings.status_host, settings.status_port, runtime)
     builder = threading.Thread(target=_build, args=(runtime, settings, build), name="build", daemon=True)
     builder.start()
     status_code = runtime.run_until_stopped()
@@ -314,7 +314,9 @@ def _build(runtime: Runtime, settings: S, build: Callable[[Runtime, S], None]) -
         raise
 
 
-def _status_server(host: str, port: int, runtime: Runtime) -> ThreadingHTTPServer:
+def serve_status(host: str, port: int, runtime: Runtime) -> ThreadingHTTPServer:
+    """Serve health and metrics in a thread, to everybody who reaches the port, and nothing else."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/livez":

@@ -102,6 +102,14 @@ class ServiceSettings(KafkaSettings):
     rpc_port: int = 50051
     rpc_max_message_bytes: int = 16 * 1024 * 1024
     rpc_reflection: bool = False
+    # A call whose next message takes longer is cancelled. A message of the largest size needs a line of 7 Mbit/s.
+    rpc_message_seconds: float = Field(20.0, gt=0, le=3600)
+    # Calls that one key or service may have open at once; 0 means three quarters of what this server takes.
+    rpc_max_calls_per_caller: int = Field(0, ge=0)
+    # Connections beyond this number are refused; one without calls is closed, and an old one is replaced while its calls go on.
+    rpc_max_connections: int = Field(1000, ge=1)
+    rpc_connection_idle_seconds: float = Field(300.0, ge=1, le=86_400)
+    rpc_connection_age_seconds: float = Field(3600.0, ge=1, le=86_400)
     status_host: str = "127.0.0.1"
     status_port: int = 9101
 

@@ -1,6 +1,7 @@
 """Certificates that the parts of the object store use to authenticate each other and to refuse everybody else."""
 
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from cryptography import x509
@@ -13,16 +14,15 @@ from tailor.local.secrets import write
 VALID = timedelta(days=3650)
 
 
-def ensure_certificates(directory: Path) -> None:
-    """Create `ca.pem`, `store.pem` and `store.key` unless they exist. The authority's private key is not stored."""
-    if (directory / "ca.pem").exists():
-        return
+def renew_certificates(directory: Path) -> None:
+    """Create `ca.pem`, `store.pem` and `store.key`. The authority's private key is not stored."""
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("tailor-store-ca", authority_key.public_key()).add_extension(
         x509.BasicConstraints(ca=True, path_length=0), critical=True
     )
     leaf = _certificate("tailor-store", key.public_key()).add_extension(
-        x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False
+        x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]),
+        critical=False,
     )
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

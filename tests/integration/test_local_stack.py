@@ -4,7 +4,6 @@ import io
 import os
 import re
 import signal
-import socket
 import textwrap
 import time
 from collections.abc import Iterator
@@ -189,15 +188,6 @@ def test_a_reader_cannot_write(stores: Path) -> None:
         inference.put_object("models", "m", io.BytesIO(b"others"), 6)
     with pytest.raises(S3Error, match="AccessDenied"):
         inference.remove_object("models", "m")
-
-
-def test_the_stores_internal_ports_serve_nobody_else(stores: Path) -> None:
-    snapshot = stack.status(stores)
-    assert snapshot is not None
-    _s3(stores, "ingestion").put_object("quarantine", "inner", io.BytesIO(b"raw"), 3)
-    with socket.create_connection(("127.0.0.1", snapshot.ports["filer"]), timeout=5) as filer:
-        filer.sendall(b"GET /buckets/quarantine/inner HTTP/1.0\r\n\r\n")
-        assert b" 401 " in filer.recv(200)
 
 
 def test_everything_listens_only_on_the_loopback_address(stores: Path) -> None:

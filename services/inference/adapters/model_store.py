@@ -23,12 +23,15 @@ IGNORED_ENDINGS = (".md", "LICENSE", "NOTICE")
 
 @dataclass(frozen=True)
 class StoredBase:
-    """A base on disk. The digest is its manifest's SHA-256; `shapes` are (out, in) of its adaptable layers by module."""
+    """A base on disk. The digest is its manifest's SHA-256; `shapes` are (out, in) of its adaptable layers by module, and `norm` is the
+    largest Frobenius norm among them.
+    """
 
     name: str
     digest: str
     folder: Path
     shapes: weights.Shapes
+    norm: float
 
 
 def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
@@ -48,9 +51,10 @@ def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
         raise refuse(Reason.UNSAFE_FILE, "A base may have safetensors, JSON and tokenizer files only.")
     folder = cache / "bases" / digest
     download(store, files, folder)
-    parts = [weights.read_header(folder / file.path) for file in files if file.path.endswith(".safetensors")]
-    headers = {tensor: entry for part in parts for tensor, entry in part.items()}
-    return StoredBase(name, digest, folder, weights.linear_shapes(headers))
+    parts = {file.path: weights.read_header(folder / file.path) for file in files if file.path.endswith(".safetensors")}
+    headers = {tensor: entry for part in parts.values() for tensor, entry in part.items()}
+    norm = max((weights.largest_norm(folder / path, part) for path, part in parts.items()), default=0.0)
+    return StoredBase(name, digest, folder, weights.linear_shapes(headers), norm)
 
 
 class VerifiedLibrary(AdapterLibrary):
@@ -74,6 +78,7 @@ class VerifiedLibrary(AdapterLibrary):
         header = weights.read_header(folder / WEIGHTS)
         weights.check_weights(header, lora, self._base.shapes)
         weights.check_numbers(folder / WEIGHTS, header)
+        weights.check_magnitudes(folder / WEIGHTS, header, lora, self._base.norm)
         return folder
 
     def probes(self, adapter: AdapterRef) -> list[Probe]:

@@ -1,6 +1,7 @@
 """Reads an adapter's manifest and configuration, and refuses unsafe ones, before anything is loaded."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,10 +53,11 @@ class ManifestFile:
 
 @dataclass(frozen=True)
 class Lora:
-    """Rank and targets of an adapter. Targets are names of layers or whole paths, as peft writes them."""
+    """Rank and targets of an adapter. Targets are names of layers or whole paths, as peft writes them. B A is added times `scaling`."""
 
     rank: int
     targets: frozenset[str]
+    scaling: float
 
     def reaches(self, module: str) -> bool:
         """True if the adapter targets the module."""
@@ -186,7 +188,9 @@ def check_config(data: bytes, max_rank: int) -> Lora:
     _check_numbers(config)
     if not isinstance(targets, list) or not targets or not {layer_name(str(target)) for target in targets} <= TARGETS:
         raise refuse(Reason.UNSUPPORTED_TARGET, f"Adapters may target {', '.join(sorted(TARGETS))} only.")
-    return Lora(rank, frozenset(map(str, targets)))
+    # Rank-stabilised LoRA: Kalajdzievski 2023.
+    scaling = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    return Lora(rank, frozenset(map(str, targets)), scaling)
 
 
 def _check_numbers(config: Mapping[str, Any]) -> None:

@@ -17,6 +17,9 @@ TENSOR = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_(?P<si
 DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 # The exponent's bits by type: all of them are set in infinities and NaN only (IEEE 754).
 EXPONENTS = {"F32": 0x7F800000, "BF16": 0x7F80, "F16": 0x7C00}
+# How many times as large as the base's largest layer an adapter may make anything: each of a layer's two matrices, and their product,
+# scaled. Trained adapters stay below 1. 100 stays finite: an MLP multiplies three layers, 1e6 times the base's own numbers.
+MAX_TIMES_BASE = 100.0
 
 Shapes = Mapping[str, Sequence[int]]
 Header = dict[str, dict[str, Any]]
@@ -106,3 +109,53 @@ def _are_finite(data: bytes, kind: str) -> bool:
 
     bits = numpy.frombuffer(data, dtype=f"<u{DTYPE_BYTES[kind]}")
     return not bool(((bits & EXPONENTS[kind]) == EXPONENTS[kind]).any())
+
+
+def largest_norm(path: Path, header: Header) -> float:
+    """The largest Frobenius norm among a base's adaptable layers, each estimated from its first CHUNK_BYTES; 0 if none can be read."""
+    layers = [f"{name}.weight" for name in linear_shapes(header)]
+    return max((_norm(path, header[name], CHUNK_BYTES) for name in layers), default=0.0)
+
+
+def check_magnitudes(path: Path, header: Header, lora: Lora, base_norm: float) -> None:
+    """Raise FailedPrecondition (WEIGHTS_TOO_LARGE) if a matrix, or what it adds to its layer, is over MAX_TIMES_BASE times `base_norm`.
+
+    Larger numbers, although finite, overflow on their way through the layers and spoil what other answers read from the same memory.
+    The weights must have passed `check_weights` and `check_numbers`.
+    """
+    norms = {name: _norm(path, entry) for name, entry in header.items()}
+    for name, norm in norms.items():
+        if ".lora_A." in name:
+            up = lora.scaling * norms[name.replace(".lora_A.", ".lora_B.")]
+            if max(norm, up, norm * up) > MAX_TIMES_BASE * base_norm:
+                raise refuse(
+                    Reason.WEIGHTS_TOO_LARGE,
+                    f"The weights of a layer are over {MAX_TIMES_BASE:g} times as large as the base's. The run has diverged.",
+                )
+
+
+def _norm(path: Path, entry: Mapping[str, Any], sample_bytes: int | None = None) -> float:
+    """The Frobenius norm of a tensor, estimated from its first bytes if `sample_bytes` are given; 0 for types that are not read."""
+    begin, end = entry["data_offsets"]
+    if entry["dtype"] not in DTYPE_BYTES or begin == end:
+        return 0.0
+    last = end if sample_bytes is None else min(end, begin + sample_bytes)
+    squares = 0.0
+    with path.open("rb") as file:
+        start = PREFIX_BYTES + struct.unpack("<Q", file.read(PREFIX_BYTES))[0]
+        file.seek(start + begin)
+        for position in range(begin, last, CHUNK_BYTES):
+            squares += _sum_of_squares(file.read(min(CHUNK_BYTES, last - position)), entry["dtype"])
+    return math.sqrt(squares * (end - begin) / (last - begin))
+
+
+def _sum_of_squares(data: bytes, kind: str) -> float:
+    import numpy
+
+    if kind == "BF16":
+        # The upper half of a 32-bit float.
+        numbers = (numpy.frombuffer(data, dtype="<u2").astype("<u4") << 16).view("<f4")
+    else:
+        numbers = numpy.frombuffer(data, dtype=f"<f{DTYPE_BYTES[kind]}")
+    wide = numbers.astype(numpy.float64)
+    return float(wide @ wide)

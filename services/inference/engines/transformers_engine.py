@@ -22,6 +22,7 @@ from services.inference.domain import (
 )
 from services.inference.engines.chat import ChatTemplate
 from services.inference.engines.decoding import Detokenizer
+from services.inference.engines.finite import not_finite
 from services.inference.engines.grammar import Grammar, Grammars
 from services.inference.ports import InferenceEngine, Stream
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
@@ -98,15 +99,21 @@ class TransformersEngine(InferenceEngine):
                 input_ids=torch.tensor([tokens[:-1]]), use_cache=False
             )  # logits (1, n - 1, vocabulary)
             logits = output.logits[0, prompt_length - 1 :]  # (answer, vocabulary)
+        check_logits(logits)
         chosen = torch.log_softmax(logits.float(), dim=-1).gather(1, torch.tensor(answer).unsqueeze(1))  # (answer, 1)
         return Score(float(chosen.double().sum()), len(answer))
 
     def step(self, tokens: Sequence[int], cache: Any, adapter: str) -> tuple[torch.Tensor, Any]:
-        """Read tokens after those in the cache. Returns the logits of the next token (vocabulary,) and the new cache."""
+        """Read tokens after those in the cache. Returns the logits of the next token (vocabulary,) and the new cache.
+
+        Raises FailedPrecondition (LOGITS_NOT_FINITE).
+        """
         with self._lock, torch.inference_mode():
             self._activate(adapter)
             output = self._model(input_ids=torch.tensor([list(tokens)]), past_key_values=cache, use_cache=True)
-        return output.logits[0, -1].float(), output.past_key_values
+        logits = output.logits[0, -1].float()
+        check_logits(logits)
+        return logits, output.past_key_values
 
     def is_end(self, token: int) -> bool:
         """True for a token that ends the turn."""
@@ -210,6 +217,12 @@ class _Sampler:
             self._grammar.advance(token)
         self._seen.append(token)
         return token
+
+
+def check_logits(logits: torch.Tensor) -> None:
+    """Raise FailedPrecondition (LOGITS_NOT_FINITE) if a logit is infinite or NaN: a token drawn from them would mean nothing."""
+    if not bool(torch.isfinite(logits).all()):
+        raise not_finite()
 
 
 def penalise(logits: torch.Tensor, seen: Sequence[int], penalty: float) -> torch.Tensor:

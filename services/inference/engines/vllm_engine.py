@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import math
 import os
 import threading
 from collections.abc import Coroutine, Sequence
@@ -11,7 +12,9 @@ from typing import Any, TypeVar
 
 from services.inference.domain import ChatMessage, Sampling, Score
 from services.inference.engines.chat import ChatTemplate
+from services.inference.engines.finite import not_finite
 from services.inference.engines.grammar import Grammars
+from services.inference.engines.vllm_overflow import OVERFLOW, end_overflows
 from services.inference.engines.vllm_stream import VllmStream, engine_failed
 from services.inference.ports import InferenceEngine
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
@@ -38,6 +41,7 @@ def prepare_environment(kv_cache_gib: int, threads: int) -> None:
             "TRANSFORMERS_OFFLINE": "1",
             "VLLM_LOGGING_LEVEL": "ERROR",
             "VLLM_CONFIGURE_LOGGING": "1",
+            "VLLM_COMPUTE_NANS_IN_LOGITS": "1",
             "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib),
             "OMP_NUM_THREADS": str(threads),
             # A thread bound to a core that another process uses makes all threads wait: a third of the tokens/s, measured.
@@ -152,7 +156,10 @@ class VllmEngine(InferenceEngine):
         with self._scoring:
             positions = self._wait(self._prompt_logprobs(tokens, adapter, parameters))
         scored = zip(positions[prompt_length:], answer, strict=True)
-        return Score(sum(float(position[token].logprob) for position, token in scored), len(answer))
+        total = sum(float(position[token].logprob) for position, token in scored)
+        if not math.isfinite(total):
+            raise not_finite()
+        return Score(total, len(answer))
 
     def watch(self, stop: threading.Event) -> None:
         """Block until `stop` is set. Raises Unavailable (ENGINE_DEAD) if the engine dies; the process must then be restarted."""
@@ -167,6 +174,8 @@ class VllmEngine(InferenceEngine):
     async def _prompt_logprobs(self, tokens: tuple[int, ...], adapter: str, parameters: Any) -> list[Any]:
         positions: list[Any] = []
         async for output in self._outputs(tokens, adapter, parameters):
+            if output.outputs[0].stop_reason == OVERFLOW:
+                raise not_finite()
             positions = list(output.prompt_logprobs)
         return positions
 
@@ -225,7 +234,9 @@ async def _start(arguments: dict[str, Any]) -> Any:
         structured_outputs_config=StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True),
         **arguments,
     )
-    return AsyncLLM.from_engine_args(settings)
+    engine = AsyncLLM.from_engine_args(settings)
+    end_overflows(engine)
+    return engine
 
 
 async def _stop(engine: Any) -> None:

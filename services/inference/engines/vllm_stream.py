@@ -6,7 +6,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from services.inference.domain import CANCELLED, LikelyToken, Piece, Sampling, TokenLogProbability
+from services.inference.engines.finite import not_finite
 from services.inference.engines.grammar import schema_given_up
+from services.inference.engines.vllm_overflow import OVERFLOW
 from services.inference.ports import Stream
 from tailor.errors import Reason, TailorError, Unavailable
 
@@ -50,6 +52,9 @@ class VllmStream(Stream):
         tokens = 0
         async for output in self._outputs:
             part = output.outputs[0]
+            if part.stop_reason == OVERFLOW:
+                self._pieces.put(not_finite())
+                return
             if part.finish_reason == FAILED:
                 self._pieces.put(schema_given_up() if self._sampling.schema else engine_failed())
                 return

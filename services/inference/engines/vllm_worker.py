@@ -16,6 +16,7 @@ from vllm.platforms import current_platform
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 from services.inference.engines.lora_rows import plan
+from services.inference.engines.vllm_overflow import clear_new_blocks
 
 PR_SET_PDEATHSIG = 1
 WRAPPER = f"{__name__}.GroupedLora"
@@ -61,10 +62,11 @@ def die_with_parent() -> None:
 
 
 class TailorWorker(CPUWorker):  # type: ignore[misc]
-    """A CPU worker that applies adapters through GroupedLora."""
+    """A CPU worker that applies adapters through GroupedLora. It runs in the process of vLLM's scheduler."""
 
     def load_model(self, **kwargs: Any) -> None:
         """Load the base with its LoRA layers."""
         die_with_parent()
+        clear_new_blocks()
         type(current_platform).get_punica_wrapper = classmethod(lambda _: WRAPPER)
         super().load_model(**kwargs)

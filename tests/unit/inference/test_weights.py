@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from services.inference.adapters.verify import check_config
+from services.inference.adapters.verify import Lora, check_config
 from services.inference.adapters.weights import (
+    MAX_TIMES_BASE,
+    check_magnitudes,
     check_numbers,
     check_weights,
+    largest_norm,
     linear_shapes,
     max_weight_bytes,
     read_header,
@@ -127,6 +130,47 @@ def test_refuses_weights_that_are_no_numbers(tmp_path: Path, dtype: str, numbers
     with pytest.raises(FailedPrecondition) as caught:
         check_numbers(path, read_header(path))
     assert reason(caught) == "NOT_FINITE"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "scaling", "admitted"),
+    [
+        (1.0, 49.0, 1.0, True),
+        (1.0, 49.0, 2.0, False),
+        (MAX_TIMES_BASE, 0.0, 1.0, False),
+        (0.0, MAX_TIMES_BASE, 1.0, False),
+        (8.0, 8.0, 1.0, False),
+        (1e-3, 1e-3, 1.0, True),
+        (3e38, 3e38, 1.0, False),
+    ],
+)
+def test_bounds_both_matrices_and_their_scaled_product_by_the_base(
+    tmp_path: Path, a: float, b: float, scaling: float, admitted: bool
+) -> None:
+    # Two numbers of the same size have a norm of about 1.4 times that size.
+    header = json.dumps({A: entry([1, 2], 0), B: entry([2, 1], 8)}).encode()
+    path = written(tmp_path, header, struct.pack("<4f", a, a, b, b))
+    lora = Lora(1, frozenset({"q_proj"}), scaling)
+    if admitted:
+        check_magnitudes(path, read_header(path), lora, base_norm=1.0)
+        return
+    with pytest.raises(FailedPrecondition) as caught:
+        check_magnitudes(path, read_header(path), lora, base_norm=1.0)
+    assert reason(caught) == "WEIGHTS_TOO_LARGE"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "numbers"),
+    [("F32", struct.pack("<2f", 3.0, -4.0)), ("F16", struct.pack("<2e", 3.0, -4.0)), ("BF16", b"\x40\x40\x80\xc0")],
+)
+def test_measures_a_bases_largest_layer_in_every_type(tmp_path: Path, dtype: str, numbers: bytes) -> None:
+    large = struct.pack("<2f", 1e3, 1e3)
+    header = {
+        "model.layers.0.self_attn.q_proj.weight": entry([1, 2], 0, dtype),
+        "model.embed_tokens.weight": entry([1, 2], len(numbers)),
+    }
+    path = written(tmp_path, json.dumps(header).encode(), numbers + large)
+    assert largest_norm(path, read_header(path)) == pytest.approx(5.0)
 
 
 def test_no_adapter_is_larger_than_its_base_and_rank_allow() -> None:

@@ -1,5 +1,6 @@
 """The life of a service process."""
 
+import http.client
 import threading
 from collections.abc import Callable
 
@@ -7,7 +8,7 @@ import pytest
 
 from tailor.errors import Reason, Unavailable
 from tailor.retry import Stopped
-from tailor.runtime import Runtime
+from tailor.runtime import Runtime, serve_status
 
 
 class FakeServer:
@@ -99,3 +100,17 @@ def test_a_part_that_waits_makes_the_process_not_ready_but_keeps_it_serving() ->
     assert status["waiting_for"] == "kafka: KAFKA_UNAVAILABLE. The broker is away."
     runtime.faults.clear("kafka")
     assert runtime.status()["ready"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE"])
+def test_the_status_port_serves_health_and_metrics_and_nothing_else(method: str) -> None:
+    server = serve_status("127.0.0.1", 0, Runtime("test"))
+    statuses = {}
+    for path in ("/livez", "/readyz", "/metrics", "/", "/debug/pprof/", "/readyz/..", "/metrics?x"):
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+        connection.request(method, path, headers={"Origin": "https://evil.example"})
+        statuses[path] = connection.getresponse().status
+        connection.close()
+    server.shutdown()
+    health = {"/livez": 200, "/readyz": 503, "/metrics": 200} if method == "GET" else {}
+    assert statuses == {path: health.get(path, 404 if method == "GET" else 501) for path in statuses}

@@ -1,0 +1,166 @@
+"""A stranger on the machine, such as another account or a web page, at every port of the embedded stores."""
+
+import http.client
+import io
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import grpc
+import psycopg
+import pytest
+from minio import Minio
+
+from tailor.local import processes, stack
+from tailor.local.layout import STORES, Layout
+from tailor.local.ports import STORE_PORTS
+from tailor.local.secrets import ADMIN, ensure
+from tailor.storage.buckets import BUCKETS
+
+pytestmark = pytest.mark.integration
+
+# SeaweedFS's own paths, by which its ports delete, write, grow, read and describe.
+PATHS = (
+    "/",
+    "/ui/index.html",
+    "/status",
+    "/stats/counter",
+    "/stats/disk",
+    "/debug/pprof/",
+    "/cluster/status",
+    "/dir/status",
+    "/dir/assign?collection=corpus",
+    "/dir/assign?collection=corpus&count=1&writableVolumeCount=1",
+    "/dir/lookup?volumeId=1&collection=corpus",
+    "/dir/lookup?fileId=1,01637037d6&read=yes",
+    "/vol/status",
+    "/vol/grow?collection=corpus&count=1",
+    "/vol/vacuum?garbageThreshold=0.00001",
+    "/vol/volumes",
+    "/col/delete?collection=corpus",
+    "/submit",
+    "/1,01637037d6",
+    "/buckets/",
+    "/buckets/corpus/letter",
+    "/corpus",
+    "/corpus/letter",
+)
+FOREIGN = {"Origin": "https://evil.example", "Host": "evil.example", "Sec-Fetch-Site": "cross-site"}
+# The S3 gateway's health has no content. The embedded broker, which asks nobody, is not asked here.
+HEALTH = {("s3", "/status")}
+SILENT = ("broker", "database")
+
+
+@pytest.fixture(scope="module")
+def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    directory = tmp_path_factory.mktemp("strangers") / ".tailor"
+    stack.up(directory, only=STORES).wait_ready(90)
+    yield directory
+    stack.down(directory)
+
+
+@pytest.fixture(scope="module")
+def ports(state_dir: Path) -> Mapping[str, int]:
+    """Every port on which a process of the stack listens, by name."""
+    snapshot = stack.Stack(Layout(state_dir.resolve())).snapshot()
+    names = {snapshot.ports[name]: name for name in STORE_PORTS}
+    found = {names.get(port, "broker's control"): port for port in _listening(state_dir.resolve())}
+    # The broker's own commands use a port that it chooses, with a token from its folder.
+    assert set(found) == {*STORE_PORTS, "broker's control"}
+    return found
+
+
+def _listening(state_dir: Path) -> set[int]:
+    sockets = set()
+    for pid in processes.find_marked(state_dir):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                sockets.add(str(descriptor.readlink()))
+    lines = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()]
+    return {
+        int(fields[1].rpartition(":")[2], 16)
+        for fields in lines
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets
+    }
+
+
+def _client(state_dir: Path) -> Minio:
+    key = ensure(Layout(state_dir)).s3(ADMIN)
+    endpoint = stack.connection(state_dir).s3_endpoint
+    return Minio(endpoint, access_key=key.access_key, secret_key=key.secret_key, secure=False, region="us-east-1")
+
+
+def _ask(connection: http.client.HTTPConnection, method: str, path: str) -> int:
+    """The status of the answer; 0 if there is none."""
+    try:
+        connection.request(method, path, body=b"x" if method in {"POST", "PUT"} else None, headers=FOREIGN)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def _without_certificate() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE"])
+def test_no_port_serves_a_stranger(state_dir: Path, ports: Mapping[str, int], method: str) -> None:
+    client = _client(state_dir)
+    for bucket in BUCKETS:
+        client.put_object(bucket, "letter", io.BytesIO(b"raw"), 3)
+    served, context = [], _without_certificate()
+    for name in sorted(set(ports) - set(SILENT)):
+        for path in PATHS:
+            plain = http.client.HTTPConnection("127.0.0.1", ports[name], timeout=10)
+            encrypted = http.client.HTTPSConnection("127.0.0.1", ports[name], timeout=10, context=context)
+            for kind, connection in (("http", plain), ("https", encrypted)):
+                status = _ask(connection, method, path)
+                if 0 < status < 400 and (name, path) not in HEALTH:
+                    served.append((name, kind, path, status))
+    assert served == []
+    for bucket in BUCKETS:
+        assert [item.object_name for item in client.list_objects(bucket)] == ["letter"]
+        assert client.get_object(bucket, "letter").read() == b"raw"
+
+
+@pytest.mark.parametrize("part", ["master", "volume", "filer", "s3"])
+def test_no_grpc_port_of_the_store_answers_without_its_certificate(ports: Mapping[str, int], part: str) -> None:
+    address = f"127.0.0.1:{ports[f'{part}-grpc']}"
+    service = {"master": "Seaweed", "volume": "VolumeServer", "filer": "SeaweedFiler", "s3": "SeaweedS3"}[part]
+    method = f"/{part if part != 's3' else 'messaging'}_pb.{service}/Ping"
+    for channel in (grpc.insecure_channel(address), grpc.secure_channel(address, grpc.ssl_channel_credentials())):
+        with channel, pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary(method, None, None)(b"", timeout=5)
+        assert refused.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+@pytest.mark.parametrize("user", ["postgres", "registry", "root"])
+def test_the_database_asks_for_a_password(ports: Mapping[str, int], user: str) -> None:
+    with pytest.raises(psycopg.OperationalError, match=r"password|no pg_hba\.conf entry"):
+        psycopg.connect(host="127.0.0.1", port=ports["database"], user=user, dbname="postgres", connect_timeout=5)
+
+
+def test_a_certificate_of_another_stack_opens_nothing(tmp_path: Path, ports: Mapping[str, int]) -> None:
+    from tailor.local.certificates import renew_certificates
+
+    renew_certificates(tmp_path)
+    context = _without_certificate()
+    context.load_cert_chain(tmp_path / "store.pem", tmp_path / "store.key")
+    for name in ("master", "volume", "filer"):
+        connection = http.client.HTTPSConnection("127.0.0.1", ports[name], timeout=10, context=context)
+        assert _ask(connection, "GET", "/dir/assign?collection=corpus") == 0
+
+
+def test_the_stores_certificate_opens_its_own_ports(state_dir: Path, ports: Mapping[str, int]) -> None:
+    """The tests above would pass for a store that answers nobody."""
+    folder = Layout(state_dir.resolve()).data("store")
+    context = _without_certificate()
+    context.load_cert_chain(folder / "store.pem", folder / "store.key")
+    connection = http.client.HTTPSConnection("127.0.0.1", ports["master"], timeout=10, context=context)
+    assert _ask(connection, "GET", "/dir/status") == 200
+    assert (folder / "store.key").stat().st_mode & 0o077 == 0
