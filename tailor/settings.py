@@ -102,6 +102,10 @@ class ServiceSettings(KafkaSettings):
     rpc_port: int = 50051
     rpc_max_message_bytes: int = 16 * 1024 * 1024
     rpc_reflection: bool = False
+    # What running calls have to end once the process is asked to: as long as the longest answer, and less than the process manager waits.
+    stop_grace_seconds: float = Field(8.0, ge=0, le=3600)
+    # Connections are closed after about this time, so that callers look up the addresses again and find new replicas; 0 for never.
+    rpc_max_connection_age_seconds: int = Field(0, ge=0, le=86_400)
     status_host: str = "127.0.0.1"
     status_port: int = 9101
 

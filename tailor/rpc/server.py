@@ -56,6 +56,7 @@ class RpcServer:
             ("grpc.so_reuseport", 0),
             # A watched run may send nothing for minutes, and the watcher pings every 30 s.
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            *_connection_age(settings),
         ]
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=max_workers, thread_name_prefix=f"{name}-rpc"),
@@ -84,6 +85,12 @@ class RpcServer:
     def set_known(self, name: str, known: bool) -> None:
         """Add or remove a name that is served here, such as a specialist's."""
         self._health.set_known(name, known)
+
+
+def _connection_age(settings: ServiceSettings) -> list[tuple[str, int]]:
+    """Without a grace: calls that run on a connection that has reached its age end there, however long they take."""
+    age = settings.rpc_max_connection_age_seconds
+    return [("grpc.max_connection_age_ms", age * 1000)] if age else []
 
 
 def _bind(server: grpc.Server, settings: ServiceSettings) -> int:

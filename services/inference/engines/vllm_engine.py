@@ -4,7 +4,7 @@ import asyncio
 import importlib
 import os
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -154,10 +154,17 @@ class VllmEngine(InferenceEngine):
         scored = zip(positions[prompt_length:], answer, strict=True)
         return Score(sum(float(position[token].logprob) for position, token in scored), len(answer))
 
-    def watch(self, stop: threading.Event) -> None:
-        """Block until `stop` is set. Raises Unavailable (ENGINE_DEAD) if the engine dies; the process must then be restarted."""
+    def watch(self, stop: threading.Event, beat: Callable[[], None]) -> None:
+        """Block until `stop` is set. Raises Unavailable (ENGINE_DEAD) if the engine dies; the process must then be restarted.
+
+        The engine's steps run in its event loop: a step that hangs, for example in a driver, ends the beats.
+        """
+        answer = self._run(asyncio.sleep(0))
         while not stop.wait(WATCH_SECONDS):
             self._raise_if_dead()
+            if answer.done():
+                beat()
+                answer = self._run(asyncio.sleep(0))
 
     def close(self) -> None:
         self._wait(_stop(self._engine))

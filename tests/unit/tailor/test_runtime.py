@@ -40,6 +40,48 @@ def test_serves_from_ready_until_stopped_and_closes_in_reverse_order() -> None:
     assert closed == ["producer", "database"]
 
 
+def test_running_calls_have_the_grace_to_end_while_threads_go_on() -> None:
+    runtime = Runtime("test", grace_seconds=60.0)
+    call_ended, seen = threading.Event(), list[tuple[float, bool]]()
+
+    class BusyServer(FakeServer):
+        """One call is running; it ends when the test says so."""
+
+        def stop(self, grace: float) -> None:
+            if not call_ended.is_set():
+                call_ended.wait(5)
+            seen.append((grace, runtime.stop.is_set()))
+
+    runtime.serve(BusyServer())
+    runtime.ready()
+    runtime.end()
+    runtime.end()
+    assert not runtime.status()["serving"]
+    assert not runtime.stop.wait(0.05)
+    call_ended.set()
+    assert runtime.stop.wait(5)
+    assert runtime.run_until_stopped() == 0
+    assert seen[0] == (60.0, False)
+
+
+def test_servers_share_one_grace() -> None:
+    runtime = Runtime("test", grace_seconds=60.0)
+    both = threading.Barrier(2)
+
+    class PatientServer(FakeServer):
+        """Ends only together with the other one."""
+
+        def stop(self, grace: float) -> None:
+            if not runtime.stop.is_set():
+                both.wait(5)
+
+    for _ in range(2):
+        runtime.serve(PatientServer())
+    runtime.end()
+    assert runtime.stop.wait(5)
+    assert not both.broken
+
+
 def test_status_names_what_the_service_waits_for() -> None:
     runtime = Runtime("test")
     seen: list[object] = []
