@@ -204,7 +204,13 @@ def _container(job: Job, options: JobOptions) -> dict[str, Any]:
         "command": ["python", "-m", *_program(job, options)],
         "env": _environment(job, options),
         "resources": {
-            "requests": {"cpu": resources.cpu, "memory": resources.memory, **gpus},
+            # The scheduler does not look at the size of an emptyDir, only at this.
+            "requests": {
+                "cpu": resources.cpu,
+                "memory": resources.memory,
+                "ephemeral-storage": resources.scratch,
+                **gpus,
+            },
             "limits": {"cpu": resources.cpu_limit, "memory": resources.memory_limit, **gpus},
         },
         "securityContext": {

@@ -128,8 +128,9 @@ def test_inference_is_scaled_by_metrics_that_it_has() -> None:
     metrics = scalers("autoscaling-queue")["inference"]["spec"]["metrics"]
     assert {metric["pods"]["metric"]["name"] for metric in metrics} == known
     running = next(each for each in metrics if each["pods"]["metric"]["name"] == "tailor_answers_running")
-    places = InferenceSettings.model_fields["max_concurrent"].default
-    assert int(running["pods"]["target"]["averageValue"]) < places
+    for size in ("size-135m", "size-8b"):
+        places = int(environment_of(render(size), "inference")["TAILOR_MAX_CONCURRENT"])
+        assert int(running["pods"]["target"]["averageValue"]) < places
 
 
 def test_misspelt_field_of_a_custom_resource_fails() -> None:

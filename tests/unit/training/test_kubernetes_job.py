@@ -103,6 +103,12 @@ def test_one_gpu_is_one_plain_worker_on_a_tainted_node(job: Job) -> None:
     assert manifest["spec"]["suspend"] is False
 
 
+def test_worker_asks_for_the_disk_of_its_scratch(job: Job) -> None:
+    manifest = render_job(job, replace(PLAIN, resources=Resources(scratch="48Gi")))
+    assert container_of(manifest)["resources"]["requests"]["ephemeral-storage"] == "48Gi"
+    assert {"name": "scratch", "emptyDir": {"sizeLimit": "48Gi"}} in pod_of(manifest)["volumes"]
+
+
 def test_several_gpus_of_one_node_have_one_process_each(job: Job) -> None:
     command = container_of(render_job(job, FORMS["four gpus"]))["command"]
     assert command[:3] == ["python", "-m", "services.training.launchers.torchrun"]
@@ -173,7 +179,12 @@ def test_settings_reach_the_job(job: Job) -> None:
     manifest = render_job(job, JobOptions.from_settings(settings))
     kubernetes_validate.validate(manifest, "1.37", strict=True)
     assert manifest["spec"]["completions"] == 3
-    assert container_of(manifest)["resources"]["requests"] == {"cpu": "4", "memory": "100Gi", "nvidia.com/gpu": "2"}
+    assert container_of(manifest)["resources"]["requests"] == {
+        "cpu": "4",
+        "memory": "100Gi",
+        "ephemeral-storage": "200Gi",
+        "nvidia.com/gpu": "2",
+    }
     assert {"name": "TAILOR_PARALLELISM", "value": "shard"} in container_of(manifest)["env"]
     wanted = pod_of(manifest)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert [each["key"] for each in wanted["nodeSelectorTerms"][0]["matchExpressions"]] == ["tailor/pool", "zone"]
