@@ -46,7 +46,7 @@ def to_error(error: Any) -> TailorError:
     message = _message(error.body) or str(error.reason)
     over_quota = explain_quota(message)
     if over_quota:
-        return ResourceExhausted(over_quota.reason, over_quota.message)
+        return ResourceExhausted(Reason.WAITS_FOR_QUOTA, over_quota.message)
     if error.status == BUSY:
         return ResourceExhausted(Reason.KUBERNETES_BUSY, f"The Kubernetes API is busy: {message}")
     if error.status in NOT_ALLOWED:

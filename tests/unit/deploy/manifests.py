@@ -25,15 +25,22 @@ Document = dict[str, Any]
 @cache
 def render(*components: str, overlay: str = "prod", base: str = "") -> tuple[Document, ...]:
     """The valid documents of an overlay with components on top, or only of a folder. Skips the test without kubectl and kustomize."""
+    resource = f"../../{base}" if base else f"../{overlay}"
+    return build({"resources": [resource], "components": [f"../../components/{name}" for name in components]})
+
+
+def build(kustomization: Mapping[str, Any]) -> tuple[Document, ...]:
+    """The valid documents of a kustomization whose paths are those of a folder under `k8s/overlays`."""
     if shutil.which("kubectl") is None and shutil.which("kustomize") is None:
         pytest.skip("neither kubectl nor kustomize is installed (apt-get install kubectl)")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
-        relative = os.path.relpath(K8S, folder)
-        kustomization = {
-            "resources": [f"{relative}/{base or f'overlays/{overlay}'}"],
-            "components": [f"{relative}/components/{component}" for component in components],
+        here = os.path.relpath(K8S / "overlays" / "ours", folder)
+        paths = {
+            kind: [os.path.normpath(f"{here}/{path}") for path in kustomization.get(kind, [])]
+            for kind in ("resources", "components")
         }
+        kustomization = {**kustomization, **paths}
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
         command = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
         built = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)

@@ -72,7 +72,11 @@ def test_callers_find_new_replicas_and_services_stay_with_one() -> None:
     assert "publishNotReadyAddresses" not in replicas
     assert replicas["selector"] == services["inference"]["spec"]["selector"]
     assert {port["targetPort"] for port in replicas["ports"]} == {"rpc", "http"}
-    assert services["inference"]["spec"]["sessionAffinity"] == "ClientIP"
+    sticky = services["inference-sticky"]["spec"]
+    assert (sticky["sessionAffinity"], sticky["selector"]) == ("ClientIP", replicas["selector"])
+    settings = next(each for name, each in named(render(), "ConfigMap").items() if "settings" in name)["data"]
+    assert settings["TAILOR_INFERENCE_ADDRESS"] == "inference-sticky:50051"
+    assert "sessionAffinity" not in services["inference"]["spec"]
     ages = {environment_of(render(), name)["TAILOR_RPC_MAX_CONNECTION_AGE_SECONDS"] for name in SERVICES}
     assert ages == {"300"}
 

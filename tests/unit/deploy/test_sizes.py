@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import yaml
 
 from deploy.sizes import Serving, ServingLoad, Training, load_recipe, main, plan_serving, plan_training
 from services.inference.settings import Settings as InferenceSettings
 from services.training.planning.base_shape import read_shape
 from services.training.planning.forecast import Shape
-from tests.unit.deploy.manifests import container_of, environment_of, named, pod_of, render
+from tests.unit.deploy.manifests import K8S, build, container_of, environment_of, named, pod_of, render
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
 SMOLLM2_135M = {
@@ -186,3 +187,12 @@ def test_sizes_of_another_base_can_be_printed(tmp_path: Path, capsys: pytest.Cap
     printed = capsys.readouterr().out
     assert "8.03 billion parameters; 8192 tokens for 16 answers; rows of 4096 tokens" in printed
     assert re.search(r"^training: gpu 58\.\d GB$", printed, re.MULTILINE)
+
+
+def test_overlay_in_the_documentation_changes_the_base_of_both_services() -> None:
+    page = (K8S.parent / "docs" / "kubernetes" / "sizes.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    documents = build(yaml.safe_load(example))
+    settings = next(each for key, each in named(documents, "ConfigMap").items() if "settings" in key)["data"]
+    assert settings["TAILOR_BASE"] == settings["TAILOR_DEFAULT_BASE"] == "ours-7b"
+    assert settings["TAILOR_DEFAULT_BASE_SOURCE"] == "hub:OWNER/NAME"

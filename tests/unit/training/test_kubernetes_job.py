@@ -149,7 +149,11 @@ def test_worker_calls_a_service_with_tls_by_the_files_of_its_secret(job: Job) ->
         environment = container_of(render_job(job, JobOptions.from_settings(settings)))["env"]
         return {entry["name"]: entry["value"] for entry in environment if entry["name"].startswith("TAILOR_TLS_")}
 
-    files = {"tls_ca_file": "/tls/ca.pem", "tls_certificate_file": "/tls/tls.crt", "tls_key_file": "/tls/tls.key"}
+    files: dict[str, Any] = {
+        "tls_ca_file": "/tls/ca.pem",
+        "tls_certificate_file": "/tls/tls.crt",
+        "tls_key_file": "/tls/tls.key",
+    }
     assert tls(Settings()) == {}
     assert tls(Settings(**files)) == {"TAILOR_TLS_CA_FILE": "/identity/ca.pem"}
     assert tls(Settings(**files, tls_client_ca_file="/tls/clients.pem")) == {
