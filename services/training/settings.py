@@ -97,6 +97,14 @@ class Settings(ServiceSettings):
         decode_labels(value)
         return value
 
+    @field_validator("kubernetes_environment")
+    @classmethod
+    def _check_environment(cls, value: str) -> str:
+        own = sorted(name for name in decode_labels(value) if name.startswith("TAILOR_"))
+        if own:
+            raise ValueError(f"names {', '.join(own)}, which the service sets for its workers")
+        return value
+
     @field_validator("kubernetes_tolerations")
     @classmethod
     def _check_tolerations(cls, value: str) -> str:

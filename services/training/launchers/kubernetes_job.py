@@ -66,17 +66,6 @@ class JobOptions:
     @classmethod
     def from_settings(cls, settings: Settings) -> "JobOptions":
         """The options that the settings describe."""
-        environment = {
-            "TAILOR_S3_ENDPOINT": settings.s3_endpoint,
-            "TAILOR_S3_SECURE": str(settings.s3_secure).lower(),
-            "TAILOR_S3_REGION": settings.s3_region,
-            "TAILOR_TRAINING_ADDRESS": settings.training_address,
-            "TAILOR_LOG_LEVEL": settings.log_level,
-            "TAILOR_PARALLELISM": settings.parallelism,
-            "HF_HUB_OFFLINE": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            **_tls_environment(settings),
-        }
         resources = Resources(
             gpus=settings.kubernetes_gpus,
             cpu=settings.kubernetes_cpu,
@@ -90,8 +79,7 @@ class JobOptions:
             namespace=settings.kubernetes_namespace,
             image=settings.kubernetes_image,
             secret=settings.kubernetes_worker_secret,
-            # Tailor's own variables cannot be changed by further ones.
-            environment={**decode_labels(settings.kubernetes_environment), **environment},
+            environment=_worker_environment(settings),
             resources=resources,
             nodes=settings.kubernetes_nodes,
             queue=settings.kubernetes_queue,
@@ -105,6 +93,22 @@ class JobOptions:
             annotations=decode_labels(settings.kubernetes_annotations),
             user_id=settings.kubernetes_user_id,
         )
+
+
+def _worker_environment(settings: Settings) -> dict[str, str]:
+    """The variables that are the same for every run. Further ones cannot change Tailor's own."""
+    return {
+        **decode_labels(settings.kubernetes_environment),
+        "TAILOR_S3_ENDPOINT": settings.s3_endpoint,
+        "TAILOR_S3_SECURE": str(settings.s3_secure).lower(),
+        "TAILOR_S3_REGION": settings.s3_region,
+        "TAILOR_TRAINING_ADDRESS": settings.training_address,
+        "TAILOR_LOG_LEVEL": settings.log_level,
+        "TAILOR_PARALLELISM": settings.parallelism,
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        **_tls_environment(settings),
+    }
 
 
 def _tls_environment(settings: Settings) -> dict[str, str]:

@@ -114,7 +114,7 @@ def test_taints_labels_annotations_runtime_class_and_variables_reach_the_pod(job
         kubernetes_runtime_class="nvidia",
         kubernetes_labels="team=research,app.kubernetes.io/name=other",
         kubernetes_annotations="cluster-autoscaler.kubernetes.io/safe-to-evict=false",
-        kubernetes_environment="NCCL_SOCKET_IFNAME=eth0,TAILOR_TRAINING_ADDRESS=elsewhere",
+        kubernetes_environment="NCCL_SOCKET_IFNAME=eth0,HF_HUB_OFFLINE=0",
     )
     manifest = render_job(job, JobOptions.from_settings(settings))
     kubernetes_validate.validate(manifest, "1.37", strict=True)
@@ -130,13 +130,18 @@ def test_taints_labels_annotations_runtime_class_and_variables_reach_the_pod(job
     assert metadata["labels"]["app.kubernetes.io/name"] == "training-worker"
     variables = {entry["name"]: entry.get("value") for entry in container_of(manifest)["env"]}
     assert variables["NCCL_SOCKET_IFNAME"] == "eth0"
-    assert variables["TAILOR_TRAINING_ADDRESS"] == settings.training_address
+    assert variables["HF_HUB_OFFLINE"] == "1"
 
 
 @pytest.mark.parametrize("text", ["spot", "spot=true", "spot=true:Never", "=true:NoSchedule"])
 def test_misspelt_taint_is_refused_with_the_form(text: str) -> None:
     with pytest.raises(ValidationError, match="KEY=VALUE:EFFECT"):
         Settings(kubernetes_tolerations=text)
+
+
+def test_variable_that_the_service_sets_for_its_workers_is_refused() -> None:
+    with pytest.raises(ValidationError, match="TAILOR_S3_ACCESS_KEY, which the service sets"):
+        Settings(kubernetes_environment="TAILOR_S3_ACCESS_KEY=other")
 
 
 def test_worker_has_no_user_where_the_cluster_gives_one(job: Job) -> None:
