@@ -33,6 +33,7 @@ from tailor.events.raw_topics import RawTopics
 from tailor.events.table import TableReader, read_event
 from tailor.events.topics import load_topics
 from tailor.events.watch import LogWatch
+from tailor.heartbeats import Heartbeats
 from tailor.logging import configure, get_logger, place
 from tailor.retry import Stopped, retry
 from tailor.rpc.auth import Authenticator
@@ -50,6 +51,7 @@ S = TypeVar("S", bound=ServiceSettings)
 # What adds a service to a server, and the service.
 Servicers = Sequence[tuple[Callable[[Any, grpc.Server], None], object]]
 
+# What threads have to end, and running calls too unless a service's settings give them longer.
 GRACE_SECONDS = 8
 
 
@@ -70,12 +72,19 @@ class Server(Protocol):
 
 
 class Runtime:
-    """The life of one service process. `stop` is set when the process must end. `faults` are the parts that do not work now."""
+    """The life of one service process. `stop` is set when its threads must end. `faults` are the parts that do not work now.
 
-    def __init__(self, name: str) -> None:
+    `heartbeats` are the parts that must show that they go on; `/livez` fails while one is silent. `grace_seconds` is what running calls
+    have to end, between `end` and `stop`.
+    """
+
+    def __init__(self, name: str, grace_seconds: float = GRACE_SECONDS) -> None:
         self.name = name
         self.stop = threading.Event()
         self.faults = Faults()
+        self.heartbeats = Heartbeats()
+        self._grace_seconds = grace_seconds
+        self._ending = threading.Event()
         self.events = EventParts(self.faults)
         self._waiting_for: str | None = "start"
         self._ready = False
@@ -138,7 +147,8 @@ class Runtime:
 
     def status(self) -> dict[str, object]:
         """The answer of `/readyz`. `serving` means that calls are accepted, `ready` that every part works too."""
-        serving, faults = self._ready and not self.stop.is_set(), self.faults.all()
+        is_ending = self._ending.is_set() or self.stop.is_set()
+        serving, faults = self._ready and not is_ending, self.faults.all()
         waiting = [f"{fault.part}: {fault.reason}. {fault.message}" for fault in faults if fault.waits]
         return {
             "service": self.name,
@@ -197,6 +207,7 @@ class Runtime:
             faults=self.faults,
             letters=self.events.letters,
             publish_gap=publish_gap,
+            heartbeats=self.heartbeats,
         )
         self.spawn("consumer", consumer.run)
         kept = [topic for topic in load_topics().values() if topic.name in handlers and topic.unread_retention_hours]
@@ -259,15 +270,37 @@ class Runtime:
     def run_until_stopped(self) -> int:
         """Block until `stop` is set, then stop everything in order. Returns the exit status."""
         self.stop.wait()
-        for server in self._servers:
-            server.set_serving(False)
-            server.stop(GRACE_SECONDS)
+        self._stop_servers(GRACE_SECONDS)
         for thread in self._threads:
             thread.join(GRACE_SECONDS)
         for close in reversed(self._closers):
             close()
         log.info("stopped")
         return 1 if self._failed.is_set() else 0
+
+    def end(self) -> None:
+        """Accept no more calls, let running ones end within the grace, then set `stop`. Returns at once; a repeated call has no effect.
+
+        Meanwhile every thread goes on, so that an answer that ends late is still recorded and published.
+        """
+        if not self._ending.is_set():
+            self._ending.set()
+            threading.Thread(target=self._drain, name="end", daemon=True).start()
+
+    def _drain(self) -> None:
+        log.info("ending", grace_seconds=self._grace_seconds)
+        self._stop_servers(self._grace_seconds)
+        self.stop.set()
+
+    def _stop_servers(self, grace: float) -> None:
+        """Stop all servers at the same time. Blocks for up to `grace` seconds."""
+        for server in self._servers:
+            server.set_serving(False)
+        stopping = [threading.Thread(target=server.stop, args=(grace,), daemon=True) for server in self._servers]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
 
     def fail(self) -> None:
         """Stop the process with exit status 1, so that it is started again. Returns at once."""
@@ -280,10 +313,10 @@ def main(name: str, settings_type: type[S], build: Callable[[Runtime, S], None])
     settings = settings_type()
     configure(name, settings.log_level)
     refuse_unknown(settings_type, os.environ.get("TAILOR_OWNER_SETTINGS", ""))
-    runtime = Runtime(name)
+    runtime = Runtime(name, settings.stop_grace_seconds)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: runtime.stop.set())
-    status = serve_status(settings.status_host, settings.status_port, runtime)
+        signal.signal(number, lambda *_: runtime.end())
+    status = open_status_server(settings.status_host, settings.status_port, runtime)
     builder = threading.Thread(target=_build, args=(runtime, settings, build), name="build", daemon=True)
     builder.start()
     status_code = runtime.run_until_stopped()
@@ -314,13 +347,15 @@ def _build(runtime: Runtime, settings: S, build: Callable[[Runtime, S], None]) -
         raise
 
 
-def serve_status(host: str, port: int, runtime: Runtime) -> ThreadingHTTPServer:
-    """Serve health and metrics in a thread, to everybody who reaches the port, and nothing else."""
+def open_status_server(host: str, port: int, runtime: Runtime) -> ThreadingHTTPServer:
+    """Serve `/livez`, `/readyz` and `/metrics` in a thread, to everybody who reaches the port, and nothing else. Port 0 takes a free one."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/livez":
-                self._answer(200, "application/json", b"{}")
+                silent = runtime.heartbeats.silent()
+                body = json.dumps({"silent": silent}).encode()
+                self._answer(503 if silent else 200, "application/json", body)
             elif self.path == "/readyz":
                 status = runtime.status()
                 # The code decides who gets calls, and a service answers calls while the broker is away.

@@ -102,6 +102,8 @@ class ServiceSettings(KafkaSettings):
     rpc_port: int = 50051
     rpc_max_message_bytes: int = 16 * 1024 * 1024
     rpc_reflection: bool = False
+    # What running calls have to end once the process is asked to: as long as the longest answer, and less than the process manager waits.
+    stop_grace_seconds: float = Field(8.0, ge=0, le=3600)
     # A call whose next message takes longer is cancelled. A message of the largest size needs a line of 7 Mbit/s.
     rpc_message_seconds: float = Field(20.0, gt=0, le=3600)
     # Calls that one key or service may have open at once; 0 means three quarters of what this server takes.

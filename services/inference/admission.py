@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tailor.errors import Aborted, Reason, ResourceExhausted
+from tailor.telemetry import ANSWERS_RUNNING, ANSWERS_WAITING
 
 WAKE_SECONDS = 0.25
 SECONDS_PER_PLACE = 0.5
@@ -32,6 +33,7 @@ class Admission:
         finally:
             with self._condition:
                 self._running -= 1
+                self._count()
                 self._condition.notify_all()
 
     def _enter(self, cancelled: Callable[[], bool]) -> None:
@@ -39,6 +41,7 @@ class Admission:
         with self._condition:
             if self._running < self._max_concurrent and not self._queue:
                 self._running += 1
+                self._count()
                 return
             if len(self._queue) >= self._max_queued:
                 wait = max(1.0, SECONDS_PER_PLACE * len(self._queue))
@@ -46,6 +49,7 @@ class Admission:
                     Reason.QUEUE_FULL, "Too many calls are waiting. Retry.", retry_after_seconds=wait
                 )
             self._queue.append(ticket)
+            self._count()
             try:
                 while self._queue[0] is not ticket or self._running >= self._max_concurrent:
                     self._condition.wait(WAKE_SECONDS)
@@ -54,7 +58,12 @@ class Admission:
                 self._running += 1
             finally:
                 self._queue.remove(ticket)
+                self._count()
                 self._condition.notify_all()
+
+    def _count(self) -> None:
+        ANSWERS_RUNNING.set(self._running)
+        ANSWERS_WAITING.set(len(self._queue))
 
 
 def caller_gone() -> Aborted:

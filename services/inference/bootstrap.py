@@ -24,6 +24,9 @@ from tailor.events.table import TableReader
 from tailor.runtime import Runtime
 from tailor.storage.s3 import S3Store
 
+# An engine that answers nothing for this long hangs. Loading an adapter, and compiling a kernel at the first call, take less.
+ENGINE_SECONDS = 300.0
+
 
 def build(runtime: Runtime, settings: Settings) -> None:
     """Accept calls, load the base and everything that serves, then let the calls through."""
@@ -35,7 +38,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     base = runtime.wait_for(f"base {settings.base}", partial(fetch_base, store, settings.base, settings.model_cache))
     engine = make_engine(base.folder)
     runtime.on_stop(engine.close)
-    runtime.spawn("engine", engine.watch)
+    beat = partial(runtime.heartbeats.beat, "engine", ENGINE_SECONDS)
+    runtime.spawn("engine", partial(engine.watch, beat=beat))
     library = VerifiedLibrary(store, base, settings.model_cache, settings.max_lora_rank)
     cache = AdapterCache(engine, library, settings.max_loras)
     models = ModelServer(settings.base, engine, cache, table, choose_compute(settings.compute_lock))

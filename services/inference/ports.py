@@ -83,8 +83,8 @@ class InferenceEngine(Protocol):
         """Score the tokens from `prompt_length` on. Raises InvalidArgument for unknown tokens and for more than fit the context."""
         ...
 
-    def watch(self, stop: threading.Event) -> None:
-        """Block until `stop` is set. Raises Unavailable if the engine dies."""
+    def watch(self, stop: threading.Event, beat: Callable[[], None]) -> None:
+        """Block until `stop` is set. Call `beat` again and again while the engine answers. Raises Unavailable if the engine dies."""
         ...
 
     def close(self) -> None:

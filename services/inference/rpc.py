@@ -1,7 +1,6 @@
 """The gRPC methods of inference: each translates its request, calls a handler, and translates the answer."""
 
 from collections.abc import Iterator
-from functools import partial
 
 import grpc
 
@@ -125,10 +124,11 @@ def open_servers(runtime: Runtime, settings: Settings, gate: ReadinessGate) -> R
     servicers = [(inference_pb2_grpc.add_InferenceServiceServicer_to_server, InferenceServicer(gate))]
     server = runtime.rpc(settings, servicers, keys, max_workers=settings.call_threads)
     if settings.http_port:
-        from services.inference.adapters.http import Address, create_app, serve
+        from services.inference.adapters.http import Address, HttpServer, create_app
 
-        app = create_app(gate, keys, settings.call_threads)
-        runtime.spawn("http", partial(serve, app, Address.from_settings(settings)))
+        http = HttpServer(create_app(gate, keys, settings.call_threads), Address.from_settings(settings))
+        runtime.serve(http)
+        runtime.spawn("http", http.run)
     return server
 
 

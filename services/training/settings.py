@@ -1,5 +1,6 @@
 """Settings of the training service and of its workers, read from `TAILOR_<FIELD>`."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,9 @@ from services.training.plans import Rates
 from services.training.queue import Limits
 from services.training.recipe import FOLDER
 from tailor.settings import ServiceSettings
+
+# A taint as `kubectl taint` writes it.
+TAINT = re.compile(r"(?P<key>[\w./-]+)(?:=(?P<value>[\w.-]*))?:(?P<effect>NoSchedule|PreferNoSchedule|NoExecute)")
 
 
 class Settings(ServiceSettings):
@@ -65,6 +69,16 @@ class Settings(ServiceSettings):
     kubernetes_node_labels: str = Field(
         "", description="Labels that a worker's nodes must have: KEY=VALUE, comma-separated."
     )
+    kubernetes_tolerations: str = Field(
+        "", description="Further taints that are tolerated: KEY=VALUE:EFFECT or KEY:EFFECT, comma-separated."
+    )
+    kubernetes_runtime_class: str = Field("", description="RuntimeClass of the workers, such as nvidia.")
+    kubernetes_labels: str = Field("", description="Further labels of Jobs and pods: KEY=VALUE, comma-separated.")
+    kubernetes_annotations: str = Field("", description="Further annotations of pods: KEY=VALUE, comma-separated.")
+    kubernetes_environment: str = Field(
+        "", description="Further variables of the workers, such as NCCL's: NAME=VALUE, comma-separated."
+    )
+    kubernetes_user_id: int = Field(10001, ge=0, description="User of the workers; 0 leaves it to the cluster.")
     kubernetes_priority_class: str = Field("", description="PriorityClass of the workers.")
     kubernetes_pull_secret: str = Field("", description="Secret that the image is pulled with.")
     kubernetes_deadline_seconds: int = Field(
@@ -77,10 +91,24 @@ class Settings(ServiceSettings):
     kubernetes_shared_memory: str = Field("8Gi", description="Size of /dev/shm; counts as memory.")
     kubernetes_scratch: str = Field("200Gi", description="Disk for the base, the dataset and checkpoints.")
 
-    @field_validator("kubernetes_node_labels")
+    @field_validator("kubernetes_node_labels", "kubernetes_labels", "kubernetes_annotations", "kubernetes_environment")
     @classmethod
     def _check_labels(cls, value: str) -> str:
         decode_labels(value)
+        return value
+
+    @field_validator("kubernetes_environment")
+    @classmethod
+    def _check_environment(cls, value: str) -> str:
+        own = sorted(name for name in decode_labels(value) if name.startswith("TAILOR_"))
+        if own:
+            raise ValueError(f"names {', '.join(own)}, which the service sets for its workers")
+        return value
+
+    @field_validator("kubernetes_tolerations")
+    @classmethod
+    def _check_tolerations(cls, value: str) -> str:
+        decode_tolerations(value)
         return value
 
     def limits(self) -> Limits:
@@ -104,6 +132,24 @@ def decode_labels(value: str) -> dict[str, str]:
     if not all(key and equals for key, equals, _ in pairs):
         raise ValueError("write labels as KEY=VALUE, separated by commas")
     return {key: label for key, _, label in pairs}
+
+
+def decode_tolerations(value: str) -> tuple[dict[str, str], ...]:
+    """Parse comma-separated taints as kubectl writes them. Raises ValueError if one has no such form."""
+    taints = [TAINT.fullmatch(part.strip()) for part in value.split(",") if part.strip()]
+    if not all(taints):
+        raise ValueError(
+            "write taints as KEY=VALUE:EFFECT or KEY:EFFECT, separated by commas; EFFECT is NoSchedule, PreferNoSchedule or NoExecute"
+        )
+    return tuple(
+        {
+            "key": taint["key"],
+            "effect": taint["effect"],
+            **({"operator": "Exists"} if taint["value"] is None else {"operator": "Equal", "value": taint["value"]}),
+        }
+        for taint in taints
+        if taint is not None
+    )
 
 
 class WorkerSettings(ServiceSettings):

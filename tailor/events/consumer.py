@@ -43,6 +43,7 @@ from tailor.events.envelope import Event, derive_id
 from tailor.events.faults import Faults
 from tailor.events.gaps import GapFinder, PublishGap, dead_letter_gap
 from tailor.events.producer import Producer
+from tailor.heartbeats import Heartbeats
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
 from tailor.settings import KafkaSettings
@@ -66,6 +67,8 @@ CLOSE_MS = 2_000
 FINISH_SECONDS = 20.0
 # Then a batch is interrupted for a poll, so that other members wait for an event and not for all of a batch.
 BATCH_SECONDS = 2.0
+# A client that has not polled for this long hangs in its library. Polls continue during long handlers, and a lost broker ends the session.
+SILENT_SECONDS = 300.0
 # Limits of one fetch; a member holds up to two besides the event at work.
 MAX_POLL_RECORDS = 20
 FETCH_MAX_BYTES = 8 * 1024 * 1024
@@ -86,9 +89,11 @@ class Consumer:
         faults: Faults | None = None,
         letters: DeadLetters | None = None,
         publish_gap: PublishGap | None = None,
+        heartbeats: Heartbeats | None = None,
     ) -> None:
         self._settings = settings
         self._service = service
+        self._heartbeats = heartbeats or Heartbeats()
         self._handlers = dict(topics)
         self._producer = producer
         self._sleep = sleep
@@ -139,6 +144,7 @@ class Consumer:
                 while not (stop.is_set() or self._has_other_topics(client)):
                     self.poll_once(client, pool, stop, rebalances)
         finally:
+            self._heartbeats.end(PART)
             client.close(autocommit=False, timeout_ms=CLOSE_MS)
 
     def _has_other_topics(self, client: Any) -> bool:
@@ -150,6 +156,7 @@ class Consumer:
 
     def poll_once(self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event, rebalances: "Rebalances") -> None:
         """Poll, then handle and commit what arrived, one event after the other."""
+        self._heartbeats.beat(PART, SILENT_SECONDS)
         with broker_errors(self._settings, right="READ", group=self._group):
             batches = client.poll(timeout_ms=_poll_ms(client))
             self._gaps.forget(rebalances.revoked)
@@ -180,6 +187,7 @@ class Consumer:
         self, client: Any, pool: ThreadPoolExecutor, stop: threading.Event, rebalances: "Rebalances", record: Any
     ) -> bool:
         """Returns False if the event was not handled, or its offset could not be committed."""
+        self._heartbeats.beat(PART, SILENT_SECONDS)
         event = to_event(record, self._settings.kafka_topic_prefix)
         if stop.is_set() or not self._wait(client, pool.submit(self.handle, event, stop), stop):
             return False
@@ -191,6 +199,7 @@ class Consumer:
         wait([future], timeout=FINISH_SECONDS)
 
         def is_done() -> bool:
+            self._heartbeats.beat(PART, SILENT_SECONDS)
             wait([future], timeout=IDLE_SECONDS)
             # During a join, a commit would be refused.
             return future.done() and (_is_member(client) or stop.is_set())

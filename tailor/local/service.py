@@ -35,6 +35,8 @@ def service(name: str, module: str, plan: Plan, needs: tuple[str, ...]) -> Compo
         needs=needs,
         prepare=lambda: scratch.mkdir(parents=True, exist_ok=True),
         recheck_seconds=3.0,
+        # Its calls have 8 s to end (TAILOR_STOP_GRACE_SECONDS), then its threads as long.
+        stop_seconds=20.0,
     )
 
 

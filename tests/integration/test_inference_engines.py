@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from tests.evaluations import make_evaluated, make_figures
 from tests.integration.listening import open_to_others
 from tests.models import make_tiny_base, widen
 from tests.unit.inference.fakes import KEY, make_world
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -614,6 +616,26 @@ def check_equal_log_probabilities(engine: InferenceEngine, plain: InferenceEngin
         assert ours.top[1].log_probability == pytest.approx(theirs.top[1].log_probability, abs=0.1)
 
 
+def check_beats_end_while_a_step_hangs(engine: Any) -> None:
+    """The engine beats while its loop runs; it does not while the loop, in which its steps run, is held."""
+    stop, beats, released = threading.Event(), list[float](), threading.Event()
+    watch = threading.Thread(target=engine.watch, args=(stop, lambda: beats.append(time.monotonic())))
+    watch.start()
+    try:
+        wait_until(lambda: len(beats) >= 2)
+        engine._loop.call_soon_threadsafe(released.wait, 20)
+        time.sleep(1.5)
+        before = len(beats)
+        time.sleep(2.5)
+        assert len(beats) <= before + 1
+        released.set()
+        wait_until(lambda: len(beats) >= before + 3)
+    finally:
+        released.set()
+        stop.set()
+        watch.join(10)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vllm is not installed; the transformers engine serves here"
@@ -663,5 +685,6 @@ def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch
         assert right < 0.05
         assert off == pytest.approx(0.5, abs=0.05)
         assert another > 0.1
+        check_beats_end_while_a_step_hangs(engine)
     finally:
         engine.close()

@@ -34,7 +34,7 @@ log = get_logger(__name__)
 REASONS = {404: Reason.NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED, 408: Reason.TOO_SLOW, 413: Reason.TOO_LARGE}
 METHODS = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].methods_by_name
 DISCONNECT_SECONDS = 0.5
-STOP_SECONDS = 5
+CANCEL_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -144,30 +144,50 @@ def _handle_errors(app: FastAPI) -> None:
         return JSONResponse(wire.error(Reason.INTERNAL, message, 500), 500)
 
 
-def serve(app: FastAPI, address: Address, stop: threading.Event) -> None:
-    """Serve until `stop` is set."""
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=address.host,
-            port=address.port,
-            ssl_certfile=address.certificate,
-            ssl_keyfile=address.key,
-            ssl_ca_certs=str(address.client_ca) if address.client_ca else None,
-            ssl_cert_reqs=ssl.CERT_REQUIRED if address.client_ca else ssl.CERT_NONE,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=STOP_SECONDS,
+class HttpServer:
+    """Serves the app in a thread that the runtime spawns with `run`."""
+
+    def __init__(self, app: FastAPI, address: Address) -> None:
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                host=address.host,
+                port=address.port,
+                ssl_certfile=address.certificate,
+                ssl_keyfile=address.key,
+                ssl_ca_certs=str(address.client_ca) if address.client_ca else None,
+                ssl_cert_reqs=ssl.CERT_REQUIRED if address.client_ca else ssl.CERT_NONE,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+            )
         )
-    )
+        self._ended = threading.Event()
 
-    def stop_server() -> None:
-        stop.wait()
-        server.should_exit = True
+    def run(self, stop: threading.Event) -> None:
+        """Serve until stopped. Blocks."""
 
-    threading.Thread(target=stop_server, name="http-stop", daemon=True).start()
-    server.run()
+        def stop_server() -> None:
+            stop.wait()
+            self.stop(0.0)
+
+        threading.Thread(target=stop_server, name="http-stop", daemon=True).start()
+        try:
+            self._server.run()
+        finally:
+            self._ended.set()
+
+    def start(self) -> None:
+        """Does nothing: the server starts in `run`."""
+
+    def stop(self, grace: float) -> None:
+        """Accept no more requests. Blocks for up to `grace` seconds until the running ones have ended, then cancels them."""
+        self._server.config.timeout_graceful_shutdown = max(1, round(grace))
+        self._server.should_exit = True
+        self._ended.wait(grace + CANCEL_SECONDS)
+
+    def set_serving(self, serving: bool) -> None:
+        """Does nothing: over HTTP, the status port shows the health."""
 
 
 async def _unless_gone(request: Request, cancellation: Cancellation, work: Callable[[], Awaitable[T]]) -> T:

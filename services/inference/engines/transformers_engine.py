@@ -1,7 +1,7 @@
 """The engine on transformers and peft, for machines without a wheel of vLLM. Concurrent streams alternate, token by token."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +134,9 @@ class TransformersEngine(InferenceEngine):
         likely = {index: LikelyToken(self._chat.token(index), float(known[index])) for index in (token, *best)}
         return (TokenLogProbability(likely[token], tuple(likely[index] for index in best)),)
 
-    def watch(self, stop: threading.Event) -> None:
-        """Block until `stop` is set; this engine cannot die before its process."""
+    def watch(self, stop: threading.Event, beat: Callable[[], None]) -> None:
+        """Block until `stop` is set; this engine cannot die before its process, and promises no beat."""
+        del beat
         stop.wait()
 
     def close(self) -> None:

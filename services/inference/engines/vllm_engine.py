@@ -5,7 +5,7 @@ import importlib
 import math
 import os
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -161,10 +161,17 @@ class VllmEngine(InferenceEngine):
             raise not_finite()
         return Score(total, len(answer))
 
-    def watch(self, stop: threading.Event) -> None:
-        """Block until `stop` is set. Raises Unavailable (ENGINE_DEAD) if the engine dies; the process must then be restarted."""
+    def watch(self, stop: threading.Event, beat: Callable[[], None]) -> None:
+        """Block until `stop` is set. Raises Unavailable (ENGINE_DEAD) if the engine dies; the process must then be restarted.
+
+        The engine's steps run in its event loop: a step that hangs, for example in a driver, ends the beats.
+        """
+        answer = self._run(asyncio.sleep(0))
         while not stop.wait(WATCH_SECONDS):
             self._raise_if_dead()
+            if answer.done():
+                beat()
+                answer = self._run(asyncio.sleep(0))
 
     def close(self) -> None:
         self._wait(_stop(self._engine))

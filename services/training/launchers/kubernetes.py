@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from services.training.domain import Failure, Job
@@ -22,6 +23,11 @@ from services.training.settings import Settings
 
 CONFLICT, MISSING = 409, 404
 CHECK_SECONDS = 1.0
+# Events about Jobs whose pods could not be created.
+REFUSED_PODS = "involvedObject.kind=Job,reason=FailedCreate"
+# Kueue 0.15 or newer serves this version of Workloads, and labels each with its Job's uid.
+WORKLOADS = {"group": "kueue.x-k8s.io", "version": "v1beta2", "plural": "workloads"}
+JOB_UID_LABEL = "kueue.x-k8s.io/job-uid"
 # The pod's grace period, plus the time to delete it and to receive that event.
 ENDS_WITHIN = timedelta(seconds=GRACE_SECONDS + 30)
 
@@ -31,19 +37,24 @@ def _now() -> datetime:
 
 
 class KubernetesLauncher(Launcher):
-    """Creates, watches and deletes Jobs. `batch` and `core` are clients of the kubernetes package.
+    """Creates, watches and deletes Jobs. `batch`, `core` and `custom` are clients of the kubernetes package.
 
     `watch` must run in a thread. Until it has seen the cluster, and while the API is unreachable, every question about a worker raises
-    Unavailable.
+    Unavailable. Events and, with a queue, Kueue's Workloads only explain why a worker waits: without them, it is known that it waits.
     """
 
-    def __init__(self, batch: Any, core: Any, options: JobOptions, now: Callable[[], datetime] = _now) -> None:
+    def __init__(
+        self, batch: Any, core: Any, custom: Any, options: JobOptions, now: Callable[[], datetime] = _now
+    ) -> None:
         self._batch = batch
         self._options = options
         self._now = now
-        selector = f"{LABEL}={WORKER}"
-        self._jobs = ResourceView(batch.list_namespaced_job, options.namespace, selector)
-        self._pods = ResourceView(core.list_namespaced_pod, options.namespace, selector)
+        place, workers = options.namespace, f"{LABEL}={WORKER}"
+        self._jobs = ResourceView(batch.list_namespaced_job, place, label_selector=workers)
+        self._pods = ResourceView(core.list_namespaced_pod, place, label_selector=workers)
+        self._events = ResourceView(core.list_namespaced_event, place, field_selector=REFUSED_PODS)
+        list_workloads = partial(custom.list_namespaced_custom_object, **WORKLOADS)
+        self._workloads = ResourceView(list_workloads, place, label_selector=JOB_UID_LABEL)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "KubernetesLauncher":
@@ -51,16 +62,19 @@ class KubernetesLauncher(Launcher):
         from kubernetes import client, config
 
         config.load_incluster_config()
-        return cls(client.BatchV1Api(), client.CoreV1Api(), JobOptions.from_settings(settings))
+        return cls(
+            client.BatchV1Api(), client.CoreV1Api(), client.CustomObjectsApi(), JobOptions.from_settings(settings)
+        )
 
     @property
     def ends_within(self) -> timedelta:
         return ENDS_WITHIN
 
     def watch(self, stop: threading.Event) -> None:
-        """Follow Jobs and their pods until stopped. Blocks."""
+        """Follow Jobs, their pods, and what explains their waiting, until stopped. Blocks."""
         # Daemon threads: a watch ends only when the API ends it, and stopping does not wait for that.
-        threads = [threading.Thread(target=view.run, args=(stop,), daemon=True) for view in (self._jobs, self._pods)]
+        views = [self._jobs, self._pods, self._events, *([self._workloads] if self._options.queue else [])]
+        threads = [threading.Thread(target=view.run, args=(stop,), daemon=True) for view in views]
         for thread in threads:
             thread.start()
         while not stop.wait(CHECK_SECONDS):
@@ -80,9 +94,9 @@ class KubernetesLauncher(Launcher):
         return None if job is None else status.exit_code(job, pods)
 
     def waits(self, run_id: str, epoch: int) -> Failure | None:
-        """Why the worker is not placed yet, as reported by Kueue, the scheduler or the node."""
+        """Why the worker is not placed yet, as reported by Kueue, the Job controller, the scheduler or the node."""
         job, pods = self._find(run_id, epoch)
-        return None if job is None else status.waits(job, pods)
+        return None if job is None else status.waits(job, pods, self._events.known(), self._find_workload(job))
 
     def refusal(self, run_id: str, epoch: int) -> Failure | None:
         """Why every worker would fail: no image, no Secret, or the deadline is over."""
@@ -101,6 +115,11 @@ class KubernetesLauncher(Launcher):
 
     def stop_all(self) -> None:
         """Does nothing: Jobs continue without this service."""
+
+    def _find_workload(self, job: dict[str, Any]) -> dict[str, Any] | None:
+        uid = job["metadata"].get("uid", "")
+        matching = (item for item in self._workloads.known() if item["metadata"]["labels"].get(JOB_UID_LABEL) == uid)
+        return next(matching, None)
 
     def _find(self, run_id: str, epoch: int) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
         name = job_name(run_id, epoch)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from services.training.launchers.kubernetes_reasons import explain_quota
 from tailor.errors import FailedPrecondition, Reason, ResourceExhausted, TailorError, Unavailable
 from tailor.logging import get_logger
 
@@ -43,6 +44,9 @@ def call(method: Callable[..., Any], *, accepted: int = 0, **arguments: Any) -> 
 def to_error(error: Any) -> TailorError:
     """An ApiException as a TailorError."""
     message = _message(error.body) or str(error.reason)
+    over_quota = explain_quota(message)
+    if over_quota:
+        return ResourceExhausted(Reason.WAITS_FOR_QUOTA, over_quota.message)
     if error.status == BUSY:
         return ResourceExhausted(Reason.KUBERNETES_BUSY, f"The Kubernetes API is busy: {message}")
     if error.status in NOT_ALLOWED:
@@ -71,11 +75,12 @@ def _message(body: Any) -> str:
 
 
 class ResourceView:
-    """The objects of one kind with a label, by name: listed once, then followed by a watch. Thread-safe."""
+    """The selected objects of one kind, by name: listed once, then followed by a watch. Thread-safe."""
 
-    def __init__(self, list_objects: Callable[..., Any], namespace: str, selector: str) -> None:
+    def __init__(self, list_objects: Callable[..., Any], namespace: str, **selectors: str) -> None:
+        """`selectors` are the API's: `label_selector`, `field_selector`."""
         self._list_objects = list_objects
-        self._scope = {"namespace": namespace, "label_selector": selector}
+        self._scope = {"namespace": namespace, **selectors}
         self._objects: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
         self._lost: tuple[Reason, str] | None = (Reason.KUBERNETES_UNAVAILABLE, "The cluster has not been read yet.")
@@ -99,10 +104,17 @@ class ResourceView:
                 self._lose(error)
                 stop.wait(RETRY_SECONDS)
 
-    def _lose(self, error: TailorError) -> None:
-        log.warning("cluster not readable", reason=error.reason, message=error.message)
+    def known(self) -> list[dict[str, Any]]:
+        """The current objects; none if they are not known. For what only makes a message more precise."""
         with self._lock:
-            self._lost = (error.reason, error.message)
+            return [] if self._lost is not None else list(self._objects.values())
+
+    def _lose(self, error: TailorError) -> None:
+        lost = (error.reason, error.message)
+        with self._lock:
+            is_new, self._lost = self._lost != lost, lost
+        if is_new:
+            log.warning("cluster not readable", reason=error.reason, message=error.message)
 
     def _list(self) -> str:
         response = call(partial(self._list_objects, **self._scope), _preload_content=False)

@@ -1,11 +1,11 @@
 """The Job manifest of one worker."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from services.training.domain import RETRIABLE_EXIT, Job
-from services.training.settings import Settings, decode_labels
+from services.training.settings import Settings, decode_labels, decode_tolerations
 from services.training.spec import to_json
 from tailor.errors import FailedPrecondition, Reason
 
@@ -16,6 +16,7 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 # The headless Service by which the pods of one Job find their first pod (k8s/components/training-jobs).
 SUBDOMAIN = "training-workers"
 RENDEZVOUS_PORT = 29500
+GPU_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 TTL_SECONDS = 3600
 GRACE_SECONDS = 120
 # The time that torchrun gives its processes to save before it kills them; within the grace period.
@@ -55,20 +56,16 @@ class JobOptions:
     priority_class: str = ""
     pull_secret: str = ""
     deadline_seconds: int = 0
+    tolerations: Sequence[Mapping[str, str]] = ()
+    runtime_class: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    # 0 leaves the user and the group to the cluster.
+    user_id: int = 10001
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "JobOptions":
         """The options that the settings describe."""
-        environment = {
-            "TAILOR_S3_ENDPOINT": settings.s3_endpoint,
-            "TAILOR_S3_SECURE": str(settings.s3_secure).lower(),
-            "TAILOR_S3_REGION": settings.s3_region,
-            "TAILOR_TRAINING_ADDRESS": settings.training_address,
-            "TAILOR_LOG_LEVEL": settings.log_level,
-            "TAILOR_PARALLELISM": settings.parallelism,
-            "HF_HUB_OFFLINE": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }
         resources = Resources(
             gpus=settings.kubernetes_gpus,
             cpu=settings.kubernetes_cpu,
@@ -82,7 +79,7 @@ class JobOptions:
             namespace=settings.kubernetes_namespace,
             image=settings.kubernetes_image,
             secret=settings.kubernetes_worker_secret,
-            environment=environment,
+            environment=_worker_environment(settings),
             resources=resources,
             nodes=settings.kubernetes_nodes,
             queue=settings.kubernetes_queue,
@@ -90,7 +87,41 @@ class JobOptions:
             priority_class=settings.kubernetes_priority_class,
             pull_secret=settings.kubernetes_pull_secret,
             deadline_seconds=settings.kubernetes_deadline_seconds,
+            tolerations=decode_tolerations(settings.kubernetes_tolerations),
+            runtime_class=settings.kubernetes_runtime_class,
+            labels=decode_labels(settings.kubernetes_labels),
+            annotations=decode_labels(settings.kubernetes_annotations),
+            user_id=settings.kubernetes_user_id,
         )
+
+
+def _worker_environment(settings: Settings) -> dict[str, str]:
+    """The variables that are the same for every run. Further ones cannot change Tailor's own."""
+    return {
+        **decode_labels(settings.kubernetes_environment),
+        "TAILOR_S3_ENDPOINT": settings.s3_endpoint,
+        "TAILOR_S3_SECURE": str(settings.s3_secure).lower(),
+        "TAILOR_S3_REGION": settings.s3_region,
+        "TAILOR_TRAINING_ADDRESS": settings.training_address,
+        "TAILOR_LOG_LEVEL": settings.log_level,
+        "TAILOR_PARALLELISM": settings.parallelism,
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        **_tls_environment(settings),
+    }
+
+
+def _tls_environment(settings: Settings) -> dict[str, str]:
+    """Where a worker finds what it needs to call the service by TLS: in its Secret, if the service has the like."""
+    files = {
+        "TAILOR_TLS_CA_FILE": (settings.tls_ca_file, "ca.pem"),
+        "TAILOR_TLS_CERTIFICATE_FILE": (
+            settings.tls_certificate_file if settings.tls_client_ca_file else None,
+            "tls.crt",
+        ),
+        "TAILOR_TLS_KEY_FILE": (settings.tls_key_file if settings.tls_client_ca_file else None, "tls.key"),
+    }
+    return {name: f"/identity/{key}" for name, (path, key) in files.items() if path is not None}
 
 
 def job_name(run_id: str, epoch: int) -> str:
@@ -104,7 +135,8 @@ def render_job(job: Job, options: JobOptions) -> dict[str, Any]:
     Kubernetes never restarts it: the service starts another one under a new epoch, so that no two workers share an epoch. Raises
     FailedPrecondition (RUN_TOO_LARGE) if the run does not fit into an environment variable.
     """
-    labels = {LABEL: WORKER, "app.kubernetes.io/part-of": "tailor"}
+    labels = {**options.labels, LABEL: WORKER, "app.kubernetes.io/part-of": "tailor"}
+    annotations = {"annotations": dict(options.annotations)} if options.annotations else {}
     queue = {QUEUE_LABEL: options.queue} if options.queue else {}
     deadline = {"activeDeadlineSeconds": options.deadline_seconds} if options.deadline_seconds else {}
     indexed = {"completionMode": "Indexed", "completions": options.nodes, "parallelism": options.nodes}
@@ -123,7 +155,7 @@ def render_job(job: Job, options: JobOptions) -> dict[str, Any]:
             "ttlSecondsAfterFinished": TTL_SECONDS,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules()},
-            "template": {"metadata": {"labels": labels}, "spec": _pod(job, options)},
+            "template": {"metadata": {"labels": labels, **annotations}, "spec": _pod(job, options)},
             **deadline,
             **(indexed if options.nodes > 1 else {}),
         },
@@ -153,9 +185,8 @@ def _pod(job: Job, options: JobOptions) -> dict[str, Any]:
         "imagePullSecrets": [{"name": options.pull_secret}] if options.pull_secret else [],
         "subdomain": SUBDOMAIN if options.nodes > 1 else "",
         "affinity": _affinity(job, options),
-        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-        if resources.gpus
-        else [],
+        "tolerations": [*([GPU_TOLERATION] if resources.gpus else []), *options.tolerations],
+        "runtimeClassName": options.runtime_class,
     }
     return {
         "restartPolicy": "Never",
@@ -164,8 +195,7 @@ def _pod(job: Job, options: JobOptions) -> dict[str, Any]:
         "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": 10001,
-            "fsGroup": 10001,
+            **({"runAsUser": options.user_id, "fsGroup": options.user_id} if options.user_id else {}),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(job, options)],
@@ -204,7 +234,13 @@ def _container(job: Job, options: JobOptions) -> dict[str, Any]:
         "command": ["python", "-m", *_program(job, options)],
         "env": _environment(job, options),
         "resources": {
-            "requests": {"cpu": resources.cpu, "memory": resources.memory, **gpus},
+            # The scheduler does not look at the size of an emptyDir, only at this.
+            "requests": {
+                "cpu": resources.cpu,
+                "memory": resources.memory,
+                "ephemeral-storage": resources.scratch,
+                **gpus,
+            },
             "limits": {"cpu": resources.cpu_limit, "memory": resources.memory_limit, **gpus},
         },
         "securityContext": {

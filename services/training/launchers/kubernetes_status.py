@@ -7,6 +7,7 @@ from typing import Any
 
 from services.training.domain import RETRIABLE_EXIT, Failure
 from services.training.launchers.kubernetes_job import DISRUPTED, QUEUE_LABEL
+from services.training.launchers.kubernetes_reasons import explain_admission, explain_missing_pods
 from tailor.errors import Reason
 
 UNKNOWN_EXIT = 1
@@ -38,17 +39,22 @@ def exit_code(job: Object, pods: Sequence[Object]) -> int | None:
     return next((int(code) for code in codes if code), UNKNOWN_EXIT)
 
 
-def waits(job: Object, pods: Sequence[Object]) -> Failure | None:
-    """What the worker waits for, in the words of the component that keeps it waiting; None if it runs or has ended."""
+def waits(job: Object, pods: Sequence[Object], events: Sequence[Object], workload: Object | None) -> Failure | None:
+    """What the worker waits for, as the component that keeps it waiting reports it; None if it runs or has ended.
+
+    `events` are those of Jobs whose pods could not be created, `workload` is the Job's in Kueue.
+    """
     if _condition(job, "Complete") or _condition(job, "Failed"):
         return None
     if job["spec"].get("suspend"):
         queue = job["metadata"].get("labels", {}).get(QUEUE_LABEL)
-        message = f"Kueue has not admitted its Job to the queue {queue!r}." if queue else "Its Job is suspended."
-        return Failure(Reason.WAITS_FOR_ADMISSION, message)
+        return (
+            explain_admission(queue, workload)
+            if queue
+            else Failure(Reason.WAITS_FOR_ADMISSION, "Its Job is suspended.")
+        )
     if len(pods) < job["spec"].get("parallelism", 1):
-        name = job["metadata"]["name"]
-        return Failure(Reason.WAITS_FOR_POD, f"Kubernetes has not created its pods. See `kubectl describe job {name}`.")
+        return explain_missing_pods(job, events)
     pending = [pod for pod in pods if pod.get("status", {}).get("phase", "Pending") == "Pending"]
     return _explain_pending(pending[0]) if pending else None
 

@@ -188,7 +188,14 @@ def test_training_may_make_jobs_in_its_namespace_and_nothing_more(tree: Path) ->
     assert not [each for each in documents if each["kind"].startswith("ClusterRole")]
     (role,) = (each for each in documents if each["kind"] == "Role")
     assert role["metadata"]["namespace"] == "tailor"
-    assert {resource for rule in role["rules"] for resource in rule["resources"]} == {"jobs", "pods"}
+    verbs = {resource: set(rule["verbs"]) for rule in role["rules"] for resource in rule["resources"]}
+    read_only = {"list", "watch"}
+    assert verbs == {
+        "jobs": {"create", "delete", *read_only},
+        "pods": read_only,
+        "events": read_only,
+        "workloads": read_only,
+    }
 
 
 def test_workers_on_several_nodes_find_and_reach_each_other_and_nobody_else_reaches_them(tree: Path) -> None:

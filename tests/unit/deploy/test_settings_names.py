@@ -53,3 +53,10 @@ def test_the_secrets_are_what_the_services_settings_take(
         assert name in fields(service)
         monkeypatch.setenv(name, value)
     importlib.import_module(f"services.{service}.settings").Settings()
+
+
+def test_every_setting_that_all_services_share_is_read_by_one() -> None:
+    shared = {line.partition("=")[0] for line in (ROOT / "k8s/base/common/settings.env").read_text().splitlines()}
+    for path in (ROOT / "k8s").rglob("settings.yaml"):
+        shared |= set(yaml.safe_load(path.read_text(encoding="utf-8"))["data"])
+    assert shared <= set().union(*(fields(service) for service in SERVICES))

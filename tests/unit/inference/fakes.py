@@ -129,7 +129,7 @@ class FakeEngine(InferenceEngine):
     def score(self, messages: Sequence[ChatMessage], completion: str, adapter: str) -> Score:
         return Score(-float(len(completion)), len(completion.split()) + 1)
 
-    def watch(self, stop: threading.Event) -> None:
+    def watch(self, stop: threading.Event, beat: Callable[[], None]) -> None:
         stop.wait()
 
     def close(self) -> None:

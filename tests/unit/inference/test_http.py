@@ -14,10 +14,11 @@ from typing import Any, Literal
 import httpx
 import openai
 import pytest
+from fastapi import FastAPI
 from pydantic import BaseModel
 
 from services.inference.adapters.body_limit import MAX_BODY_BYTES
-from services.inference.adapters.http import Address, create_app, serve
+from services.inference.adapters.http import Address, HttpServer, create_app
 from services.inference.handlers import ReadinessGate
 from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.synthesis.answers import parse_rows
@@ -62,7 +63,9 @@ def serving(
         port = free.getsockname()[1]
     stop = threading.Event()
     app = create_app(gate, Authenticator("inference", Trust({}), verify), 16)
-    thread = threading.Thread(target=serve, args=(app, Address("127.0.0.1", port, certificate, key, client_ca), stop))
+    thread = threading.Thread(
+        target=HttpServer(app, Address("127.0.0.1", port, certificate, key, client_ca)).run, args=(stop,)
+    )
     thread.start()
     wait_for_port(port)
     try:
@@ -388,3 +391,32 @@ def test_refuses_a_caller_without_the_required_certificate(tmp_path: Path) -> No
             assert asked.get(f"https://localhost:{port}/v1/models").status_code == 401
         with httpx.Client(verify=stranger) as asked, pytest.raises(httpx.HTTPError):
             asked.get(f"https://localhost:{port}/v1/models")
+
+
+def test_running_request_ends_within_the_grace_and_no_new_one_is_accepted() -> None:
+    begun, answer = threading.Event(), list[int]()
+    app = FastAPI()
+
+    @app.get("/slow")
+    async def slow() -> str:
+        begun.set()
+        await asyncio.sleep(1.5)
+        return "done"
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = HttpServer(app, Address("127.0.0.1", port))
+    thread = threading.Thread(target=server.run, args=(threading.Event(),))
+    thread.start()
+    wait_for_port(port)
+    url = f"http://127.0.0.1:{port}/slow"
+    caller = threading.Thread(target=lambda: answer.append(httpx.get(url, timeout=20).status_code))
+    caller.start()
+    assert begun.wait(5)
+    server.stop(20.0)
+    caller.join(5)
+    thread.join(5)
+    assert answer == [200]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url, timeout=5)

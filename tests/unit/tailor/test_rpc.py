@@ -1,6 +1,7 @@
 """The server's interceptor, over a real port."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -227,3 +228,27 @@ def test_health_is_open_and_not_serving_before_set_serving(address: str) -> None
     with grpc.insecure_channel(address) as channel:
         state = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5).status
     assert state == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_connection_that_reached_its_age_is_replaced_by_another(world: World) -> None:
+    world.identity("registry")
+    settings = ServiceSettings(rpc_port=0, rpc_connection_age_seconds=1)
+    authenticator = Authenticator("anonymization", Trust.load(world.directory / "trust.json"), _verify)
+    add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
+    server = RpcServer(settings, "anonymization", servicers=[(add, Servicer())], authenticator=authenticator)  # type: ignore[abstract]
+    server.start()
+    again, states = threading.Event(), list[grpc.ChannelConnectivity]()
+
+    def note(state: grpc.ChannelConnectivity) -> None:
+        states.append(state)
+        if states.count(grpc.ChannelConnectivity.READY) > 1:
+            again.set()
+
+    with open_channel(f"127.0.0.1:{server.port}", lambda: _token(world, "registry")) as channel:
+        channel.subscribe(note)
+        stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
+        request = anonymization_pb2.AnonymizeRequest(text="hello")
+        assert stub.Anonymize(request, timeout=5).text == "registry"
+        assert again.wait(10)
+        assert stub.Anonymize(request, timeout=5).text == "registry"
+    server.stop(0)

@@ -8,7 +8,7 @@ import pytest
 
 from tailor.errors import Reason, Unavailable
 from tailor.retry import Stopped
-from tailor.runtime import Runtime, serve_status
+from tailor.runtime import Runtime, open_status_server
 
 
 class FakeServer:
@@ -39,6 +39,48 @@ def test_serves_from_ready_until_stopped_and_closes_in_reverse_order() -> None:
     assert runtime.run_until_stopped() == 0
     assert server.history == ["start", "serving=True", "serving=False", "stop"]
     assert closed == ["producer", "database"]
+
+
+def test_running_calls_have_the_grace_to_end_while_threads_go_on() -> None:
+    runtime = Runtime("test", grace_seconds=60.0)
+    call_ended, seen = threading.Event(), list[tuple[float, bool]]()
+
+    class BusyServer(FakeServer):
+        """One call is running; it ends when the test says so."""
+
+        def stop(self, grace: float) -> None:
+            if not call_ended.is_set():
+                call_ended.wait(5)
+            seen.append((grace, runtime.stop.is_set()))
+
+    runtime.serve(BusyServer())
+    runtime.ready()
+    runtime.end()
+    runtime.end()
+    assert not runtime.status()["serving"]
+    assert not runtime.stop.wait(0.05)
+    call_ended.set()
+    assert runtime.stop.wait(5)
+    assert runtime.run_until_stopped() == 0
+    assert seen[0] == (60.0, False)
+
+
+def test_servers_share_one_grace() -> None:
+    runtime = Runtime("test", grace_seconds=60.0)
+    both = threading.Barrier(2)
+
+    class PatientServer(FakeServer):
+        """Ends only together with the other one."""
+
+        def stop(self, grace: float) -> None:
+            if not runtime.stop.is_set():
+                both.wait(5)
+
+    for _ in range(2):
+        runtime.serve(PatientServer())
+    runtime.end()
+    assert runtime.stop.wait(5)
+    assert not both.broken
 
 
 def test_status_names_what_the_service_waits_for() -> None:
@@ -104,7 +146,7 @@ def test_a_part_that_waits_makes_the_process_not_ready_but_keeps_it_serving() ->
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE"])
 def test_the_status_port_serves_health_and_metrics_and_nothing_else(method: str) -> None:
-    server = serve_status("127.0.0.1", 0, Runtime("test"))
+    server = open_status_server("127.0.0.1", 0, Runtime("test"))
     statuses = {}
     for path in ("/livez", "/readyz", "/metrics", "/", "/debug/pprof/", "/readyz/..", "/metrics?x"):
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)

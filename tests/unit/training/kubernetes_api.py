@@ -1,4 +1,4 @@
-"""An in-memory Kubernetes API over HTTP for the real client: Jobs and pods, with a controller that tests drive."""
+"""An in-memory Kubernetes API over HTTP for the real client: Jobs, pods, events and Kueue's Workloads, with controllers that tests drive."""
 
 import copy
 import json
@@ -31,9 +31,11 @@ class Cluster:
     """Jobs, their pods, and a history for watches. Every change is a new resource version."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, dict[str, Json]] = {"jobs": {}, "pods": {}}
+        self.objects: dict[str, dict[str, Json]] = {"jobs": {}, "pods": {}, "events": {}, "workloads": {}}
+        self.selectors: dict[str, dict[str, str]] = {}
         self.calls: list[tuple[str, str]] = []
         self.refuses: Refused | None = None
+        self.forbidden: set[str] = set()
         self.silent = False
         self.no_pods = False
         self.cuts = 0
@@ -54,7 +56,9 @@ class Cluster:
             name = job["metadata"]["name"]
             if name in self.objects["jobs"]:
                 raise Refused(409, f'jobs.batch "{name}" already exists')
-            self._put("jobs", copy.deepcopy(job), "ADDED")
+            stored = copy.deepcopy(job)
+            stored["metadata"]["uid"] = f"uid-of-{name}"
+            self._put("jobs", stored, "ADDED")
             if not job["spec"]["suspend"]:
                 self._make_pods(name)
             return self.objects["jobs"][name]
@@ -141,6 +145,47 @@ class Cluster:
         condition = {"type": kind, "status": "True", "reason": reason, "message": message}
         self._status(self.objects["jobs"][name], {"conditions": [condition]}, "jobs")
 
+    def refuse_pods(self, name: str, message: str, count: int = 1, seen: str = "2026-11-27T08:00:00Z") -> None:
+        """The Job controller's event about pods that could not be created (pkg/controller/controller_utils.go)."""
+        event = {
+            "metadata": {"name": f"{name}.{len(self.objects['events']):x}", "namespace": "tailor"},
+            "involvedObject": {"kind": "Job", "namespace": "tailor", "name": name, "apiVersion": "batch/v1"},
+            "reason": "FailedCreate",
+            "message": message,
+            "source": {"component": "job-controller"},
+            "firstTimestamp": "2026-11-27T07:00:00Z",
+            "lastTimestamp": seen,
+            "count": count,
+            "type": "Warning",
+            "eventTime": None,
+            "reportingComponent": "job-controller",
+            "reportingInstance": "",
+        }
+        with self.changed:
+            self._put("events", event, "ADDED")
+
+    def hold_back(self, name: str, *conditions: tuple[str, str, str, str], checks: tuple[Json, ...] = ()) -> None:
+        """Kueue's Workload of a Job, with its conditions (type, status, reason, message) and admission checks."""
+        status: Json = {
+            "conditions": [
+                {
+                    "type": kind,
+                    "status": value,
+                    "reason": reason,
+                    "message": message,
+                    "lastTransitionTime": "2026-11-27T08:00:00Z",
+                    "observedGeneration": 1,
+                }
+                for kind, value, reason, message in conditions
+            ]
+        }
+        if checks:
+            status["admissionChecks"] = list(checks)
+        labels = {"kueue.x-k8s.io/job-uid": self.objects["jobs"][name]["metadata"]["uid"]}
+        metadata = {"name": f"job-{name}-3f1c2", "namespace": "tailor", "labels": labels}
+        with self.changed:
+            self._put("workloads", {"metadata": metadata, "spec": {"active": True}, "status": status}, "ADDED")
+
     def lose_pods(self, name: str) -> None:
         """Delete the pods' objects."""
         with self.changed:
@@ -218,6 +263,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         kind = urlsplit(self.path).path.rpartition("/")[2]
+        self.cluster.selectors[kind] = {name: value for name, value in query.items() if name.endswith("Selector")}
         if query.get("watch") == "true" or query.get("watch") == "True":
             self._answer("watch", kind, lambda: self._watch(kind, int(query["resourceVersion"])))
         else:
@@ -239,6 +285,10 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if self.cluster.refuses is not None:
                 raise self.cluster.refuses
+            if kind in self.cluster.forbidden:
+                raise Refused(
+                    403, f'{kind} is forbidden: User "system:serviceaccount:tailor:training" cannot {verb} it'
+                )
             answer = work()
         except Refused as refused:
             self._send(refused.code, refused.body)
@@ -282,7 +332,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve() -> Iterator[tuple[Cluster, client.BatchV1Api, client.CoreV1Api]]:
+def serve() -> Iterator[tuple[Cluster, tuple[client.BatchV1Api, client.CoreV1Api, client.CustomObjectsApi]]]:
     """A cluster with real clients of its API."""
     cluster = Cluster()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"cluster": cluster}))
@@ -293,7 +343,7 @@ def serve() -> Iterator[tuple[Cluster, client.BatchV1Api, client.CoreV1Api]]:
     configuration.retries = False
     api = client.ApiClient(configuration)
     try:
-        yield cluster, client.BatchV1Api(api), client.CoreV1Api(api)
+        yield cluster, (client.BatchV1Api(api), client.CoreV1Api(api), client.CustomObjectsApi(api))
     finally:
         cluster.cut()
         server.shutdown()

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from services.training.domain import Job
 from services.training.launchers.kubernetes_job import JobOptions, Resources, render_job
-from services.training.settings import Settings
+from services.training.settings import Settings, decode_tolerations
 from services.training.spec import from_json
 from tailor.errors import FailedPrecondition
 
@@ -31,7 +31,12 @@ FORMS = {
         priority_class="tailor-training",
         pull_secret="registry",
         deadline_seconds=3600,
+        tolerations=decode_tolerations("cloud.google.com/gke-spot=true:NoSchedule, dedicated:NoExecute"),
+        runtime_class="nvidia",
+        labels={"team": "research"},
+        annotations={"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
     ),
+    "the cluster's user": replace(PLAIN, user_id=0),
 }
 # The volume types that the Pod Security profile `restricted` allows.
 RESTRICTED_VOLUMES = {
@@ -82,7 +87,7 @@ def test_every_form_passes_pod_security_restricted(job: Job, form: str) -> None:
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
     assert all(set(volume) - {"name"} <= RESTRICTED_VOLUMES for volume in pod["volumes"])
     assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] != 0
+    assert pod["securityContext"].get("runAsUser") != 0
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
@@ -101,6 +106,72 @@ def test_one_gpu_is_one_plain_worker_on_a_tainted_node(job: Job) -> None:
     assert {"mountPath": "/dev/shm", "name": "shared-memory"} in container["volumeMounts"]
     assert "completionMode" not in manifest["spec"]
     assert manifest["spec"]["suspend"] is False
+
+
+def test_taints_labels_annotations_runtime_class_and_variables_reach_the_pod(job: Job) -> None:
+    settings = Settings(
+        kubernetes_tolerations="cloud.google.com/gke-spot=true:NoSchedule, dedicated:NoExecute",
+        kubernetes_runtime_class="nvidia",
+        kubernetes_labels="team=research,app.kubernetes.io/name=other",
+        kubernetes_annotations="cluster-autoscaler.kubernetes.io/safe-to-evict=false",
+        kubernetes_environment="NCCL_SOCKET_IFNAME=eth0,HF_HUB_OFFLINE=0",
+    )
+    manifest = render_job(job, JobOptions.from_settings(settings))
+    kubernetes_validate.validate(manifest, "1.37", strict=True)
+    pod, metadata = pod_of(manifest), manifest["spec"]["template"]["metadata"]
+    assert pod["tolerations"][1:] == [
+        {"key": "cloud.google.com/gke-spot", "effect": "NoSchedule", "operator": "Equal", "value": "true"},
+        {"key": "dedicated", "effect": "NoExecute", "operator": "Exists"},
+    ]
+    assert pod["runtimeClassName"] == "nvidia"
+    assert metadata["annotations"] == {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+    # Tailor's own labels and variables stay.
+    assert metadata["labels"]["team"] == manifest["metadata"]["labels"]["team"] == "research"
+    assert metadata["labels"]["app.kubernetes.io/name"] == "training-worker"
+    variables = {entry["name"]: entry.get("value") for entry in container_of(manifest)["env"]}
+    assert variables["NCCL_SOCKET_IFNAME"] == "eth0"
+    assert variables["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.parametrize("text", ["spot", "spot=true", "spot=true:Never", "=true:NoSchedule"])
+def test_misspelt_taint_is_refused_with_the_form(text: str) -> None:
+    with pytest.raises(ValidationError, match="KEY=VALUE:EFFECT"):
+        Settings(kubernetes_tolerations=text)
+
+
+def test_variable_that_the_service_sets_for_its_workers_is_refused() -> None:
+    with pytest.raises(ValidationError, match="TAILOR_S3_ACCESS_KEY, which the service sets"):
+        Settings(kubernetes_environment="TAILOR_S3_ACCESS_KEY=other")
+
+
+def test_worker_has_no_user_where_the_cluster_gives_one(job: Job) -> None:
+    context = pod_of(render_job(job, JobOptions.from_settings(Settings(kubernetes_user_id=0))))["securityContext"]
+    assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_worker_calls_a_service_with_tls_by_the_files_of_its_secret(job: Job) -> None:
+    def tls(settings: Settings) -> dict[str, str]:
+        environment = container_of(render_job(job, JobOptions.from_settings(settings)))["env"]
+        return {entry["name"]: entry["value"] for entry in environment if entry["name"].startswith("TAILOR_TLS_")}
+
+    files: dict[str, Any] = {
+        "tls_ca_file": "/tls/ca.pem",
+        "tls_certificate_file": "/tls/tls.crt",
+        "tls_key_file": "/tls/tls.key",
+    }
+    assert tls(Settings()) == {}
+    assert tls(Settings(**files)) == {"TAILOR_TLS_CA_FILE": "/identity/ca.pem"}
+    assert tls(Settings(**files, tls_client_ca_file="/tls/clients.pem")) == {
+        "TAILOR_TLS_CA_FILE": "/identity/ca.pem",
+        "TAILOR_TLS_CERTIFICATE_FILE": "/identity/tls.crt",
+        "TAILOR_TLS_KEY_FILE": "/identity/tls.key",
+    }
+
+
+def test_worker_asks_for_the_disk_of_its_scratch(job: Job) -> None:
+    manifest = render_job(job, replace(PLAIN, resources=Resources(scratch="48Gi")))
+    assert container_of(manifest)["resources"]["requests"]["ephemeral-storage"] == "48Gi"
+    assert {"name": "scratch", "emptyDir": {"sizeLimit": "48Gi"}} in pod_of(manifest)["volumes"]
 
 
 def test_several_gpus_of_one_node_have_one_process_each(job: Job) -> None:
@@ -173,7 +244,12 @@ def test_settings_reach_the_job(job: Job) -> None:
     manifest = render_job(job, JobOptions.from_settings(settings))
     kubernetes_validate.validate(manifest, "1.37", strict=True)
     assert manifest["spec"]["completions"] == 3
-    assert container_of(manifest)["resources"]["requests"] == {"cpu": "4", "memory": "100Gi", "nvidia.com/gpu": "2"}
+    assert container_of(manifest)["resources"]["requests"] == {
+        "cpu": "4",
+        "memory": "100Gi",
+        "ephemeral-storage": "200Gi",
+        "nvidia.com/gpu": "2",
+    }
     assert {"name": "TAILOR_PARALLELISM", "value": "shard"} in container_of(manifest)["env"]
     wanted = pod_of(manifest)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert [each["key"] for each in wanted["nodeSelectorTerms"][0]["matchExpressions"]] == ["tailor/pool", "zone"]

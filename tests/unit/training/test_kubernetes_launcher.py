@@ -26,7 +26,7 @@ class Place:
     """A cluster, a launcher that watches it, and a clock that tests move."""
 
     cluster: Cluster
-    clients: tuple[Any, Any]
+    clients: tuple[Any, Any, Any]
     stop: threading.Event
     ahead: timedelta = timedelta()
 
@@ -38,9 +38,9 @@ class Place:
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    with serve() as (cluster, batch, core):
+    with serve() as (cluster, clients):
         stop = threading.Event()
-        yield Place(cluster, (batch, core), stop)
+        yield Place(cluster, clients, stop)
         stop.set()
 
 
@@ -164,6 +164,121 @@ def test_job_without_pods_names_the_command_that_explains_it(place: Place, job: 
     assert f"kubectl describe job {name_of(job)}" in waits_for(launcher, job, "WAITS_FOR_POD").message
 
 
+OVER_QUOTA = (
+    'pods "run-1-1-x7k2p" is forbidden: exceeded quota: tailor, requested: requests.nvidia.com/gpu=4, '
+    "used: requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8"
+)
+
+
+@pytest.mark.parametrize("folded", ["", "(combined from similar events): "], ids=["once", "often"])
+def test_job_over_the_quota_waits_with_what_is_requested_and_in_use(place: Place, job: Job, folded: str) -> None:
+    place.cluster.no_pods = True
+    launcher = started(place, job)
+    place.cluster.refuse_pods(name_of(job), f"{folded}Error creating: {OVER_QUOTA}")
+    message = waits_for(launcher, job, "WAITS_FOR_QUOTA").message
+    assert message == "Over the namespace's quota 'tailor': 4 requests.nvidia.com/gpu requested, 6 of 8 in use."
+
+
+def test_quota_of_several_resources_is_explained_for_each(place: Place, job: Job) -> None:
+    place.cluster.no_pods = True
+    launcher = started(place, job)
+    place.cluster.refuse_pods(
+        name_of(job),
+        'Error creating: pods "x" is forbidden: exceeded quota: tailor, requested: pods=1,requests.nvidia.com/gpu=1, '
+        "used: pods=64,requests.nvidia.com/gpu=8, limited: pods=64,requests.nvidia.com/gpu=8",
+    )
+    message = waits_for(launcher, job, "WAITS_FOR_QUOTA").message
+    assert message.endswith("1 pods requested, 64 of 64 in use; 1 requests.nvidia.com/gpu requested, 8 of 8 in use.")
+
+
+def test_job_with_a_missing_priority_class_names_it_and_the_setting(place: Place, job: Job) -> None:
+    place.cluster.no_pods = True
+    launcher = started(place, job)
+    cause = 'pods "run-1-1-" is forbidden: no PriorityClass with name tailor-training was found'
+    place.cluster.refuse_pods(name_of(job), f"Error creating: {cause}", count=3)
+    message = until(lambda: waits_for(launcher, job, "WAITS_FOR_POD").message, lambda text: "PriorityClass" in text)
+    assert message == (
+        "The PriorityClass 'tailor-training' does not exist. Create it, or change TAILOR_KUBERNETES_PRIORITY_CLASS."
+    )
+
+
+def test_newest_event_about_the_job_explains_it_in_the_words_of_the_api(place: Place, job: Job) -> None:
+    place.cluster.no_pods = True
+    launcher = started(place, job)
+    place.cluster.refuse_pods(name_of(job), f"Error creating: {OVER_QUOTA}", seen="2026-11-27T07:30:00Z")
+    place.cluster.refuse_pods("another-job-1", f"Error creating: {OVER_QUOTA}", seen="2026-11-27T09:00:00Z")
+    violation = 'violates PodSecurity "restricted:latest": runAsNonRoot != true'
+    place.cluster.refuse_pods(name_of(job), f'Error creating: pods "run-1-1-q" is forbidden: {violation}')
+    message = until(lambda: waits_for(launcher, job, "WAITS_FOR_POD").message, lambda text: "PodSecurity" in text)
+    assert message == f"Kubernetes refuses to create its pods: {violation}"
+
+
+def test_quota_of_jobs_is_explained_at_the_start(place: Place, job: Job) -> None:
+    over = "requested: count/jobs.batch=1, used: count/jobs.batch=32, limited: count/jobs.batch=32"
+    place.cluster.refuses = Refused(403, f'jobs.batch "run-1-1" is forbidden: exceeded quota: tailor, {over}')
+    with pytest.raises(ResourceExhausted) as refused:
+        KubernetesLauncher(*place.clients, OPTIONS).start(job)
+    assert refused.value.reason == "WAITS_FOR_QUOTA"
+    assert "1 count/jobs.batch requested, 32 of 32 in use" in refused.value.message
+
+
+QUEUED = replace(OPTIONS, queue="gpu-queue")
+NO_GPUS = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor h100, 2 more needed"
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [NO_GPUS, "LocalQueue gpu-queue doesn't exist", "ClusterQueue team is inactive"],
+    ids=["quota", "queue", "off"],
+)
+def test_job_that_kueue_holds_back_has_kueues_reason(place: Place, job: Job, cause: str) -> None:
+    launcher = started(place, job, QUEUED)
+    place.cluster.hold_back(name_of(job), ("QuotaReserved", "False", "Pending", cause))
+    message = until(lambda: waits_for(launcher, job, "WAITS_FOR_ADMISSION").message, lambda text: cause in text)
+    assert message == f"Kueue has not admitted its Job to the queue 'gpu-queue': {cause}."
+
+
+def test_job_that_kueue_evicted_says_why_and_what_it_waits_for(place: Place, job: Job) -> None:
+    launcher = started(place, job, QUEUED)
+    evicted = "Preempted to accommodate a workload (UID: 7, JobUID: 8) due to prioritization in the ClusterQueue"
+    place.cluster.hold_back(
+        name_of(job),
+        ("QuotaReserved", "False", "Pending", NO_GPUS),
+        ("Evicted", "True", "Preempted", evicted),
+        ("Admitted", "False", "NoReservation", "The workload has no reservation"),
+    )
+    message = until(lambda: waits_for(launcher, job, "WAITS_FOR_ADMISSION").message, lambda text: "evicted" in text)
+    assert message == f"Kueue evicted its Job from the queue 'gpu-queue' ({evicted}): {NO_GPUS}."
+
+
+def test_job_with_reserved_quota_names_the_admission_check_that_is_open(place: Place, job: Job) -> None:
+    launcher = started(place, job, QUEUED)
+    check = {"name": "nodes", "state": "Pending", "message": "Waiting for two nodes", "lastTransitionTime": "x"}
+    ready = {"name": "budget", "state": "Ready", "message": "", "lastTransitionTime": "x"}
+    reserved = ("QuotaReserved", "True", "QuotaReserved", "Quota reserved in ClusterQueue team")
+    place.cluster.hold_back(name_of(job), reserved, checks=(check, ready))
+    message = until(lambda: waits_for(launcher, job, "WAITS_FOR_ADMISSION").message, lambda text: "check" in text)
+    assert message.endswith("'gpu-queue': its admission check 'nodes' is Pending Waiting for two nodes.")
+
+
+def test_launcher_asks_only_for_events_of_refused_pods_and_for_workloads_of_jobs(place: Place, job: Job) -> None:
+    started(place, job, QUEUED)
+    wanted = {
+        "events": {"fieldSelector": "involvedObject.kind=Job,reason=FailedCreate"},
+        "workloads": {"labelSelector": "kueue.x-k8s.io/job-uid"},
+    }
+    until(lambda: {kind: place.cluster.selectors.get(kind) for kind in wanted}, lambda seen: seen == wanted)
+
+
+def test_workers_are_followed_where_events_and_workloads_may_not_be_read(place: Place, job: Job) -> None:
+    place.cluster.forbidden = {"events", "workloads"}
+    launcher = started(place, job, QUEUED)
+    message = waits_for(launcher, job, "WAITS_FOR_ADMISSION").message
+    assert message == "Kueue has not admitted its Job to the queue 'gpu-queue'."
+    place.cluster.admit(name_of(job))
+    waits_for(launcher, job, "WAITS_FOR_START")
+
+
 @pytest.mark.parametrize(
     ("reason", "waiting", "refused"),
     [
@@ -201,7 +316,7 @@ def test_stop_deletes_the_job_and_its_pods_and_is_idempotent(place: Place, job: 
     launcher = started(place, job)
     launcher.stop(job.run.run_id, 1)
     launcher.stop(job.run.run_id, 1)
-    assert place.cluster.objects == {"jobs": {}, "pods": {}}
+    assert not any(place.cluster.objects.values())
     until(lambda: launcher.waits(job.run.run_id, 1), lambda answer: answer is None)
     assert launcher.exit_code(job.run.run_id, 1) is None
 
@@ -276,7 +391,7 @@ def test_every_error_of_the_api_is_retryable_or_not_and_has_its_message(
 
 
 def test_role_allows_exactly_the_calls_of_the_launcher(place: Place, job: Job) -> None:
-    launcher = started(place, job)
+    launcher = started(place, job, QUEUED)
     launcher.stop(job.run.run_id, 1)
     role = next(each for each in yaml.safe_load_all(ROLE.read_text(encoding="utf-8")) if each["kind"] == "Role")
     allowed = {(verb, kind) for rule in role["rules"] for kind in rule["resources"] for verb in rule["verbs"]}
