@@ -20,7 +20,7 @@ DOCUMENTS ?=
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-real chaos test-fast test-client check fmt proto sample up down images check-images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
+.PHONY: help install demo test test-real chaos test-fast test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -88,6 +88,7 @@ check: install ## Format, lint, types, import contracts, English, generated code
 	$(BIN)/buf format --diff --exit-code proto
 	$(BIN)/python deploy/generate.py --check
 	$(BIN)/python -m deploy.errors_page --check
+	$(BIN)/python -m deploy.licences --check
 	$(BIN)/python deploy/sample/build.py --check
 	$(BIN)/pytest -q tests/unit/deploy
 
@@ -115,5 +116,9 @@ images: ## Build every service's image
 check-images: ## Build every image and start each one until it waits for its stores
 	$(BIN)/python -m deploy.check_images
 
-lock: install ## Resolve the locks in requirements/ (UPGRADE=1 takes the newest versions)
+sbom: install ## Write a bill of materials (CycloneDX 1.6) of every locked set into dist/sbom
+	$(BIN)/python -m deploy.sbom dist/sbom
+
+lock: install ## Resolve the locks in requirements/, and write the notices (UPGRADE=1 takes the newest versions)
 	$(BIN)/python -m deploy.lock $(if $(UPGRADE),--upgrade)
+	$(BIN)/python -m deploy.licences

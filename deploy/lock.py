@@ -141,7 +141,7 @@ def add_files(sets: Sets, listed: Files, locks: Mapping[str, list[Pin]], entries
     Raises:
         SystemExit: if pip would install a file that is not among them.
     """
-    wide = {pin.release for name, pins in locks.items() if sets.sets[name].get("any_platform") for pin in pins}
+    wide = {pin.release for name, pins in locks.items() if is_wide(sets, name) for pin in pins}
     for release, entry in entries.items():
         source_only = release.partition("==")[0] in sets.source_only
         entry["files"] = choose_files(
@@ -214,22 +214,29 @@ def may_hold(line: str, extras: set[str]) -> bool:
     return not names or bool(names & {canonicalize_name(extra) for extra in extras})
 
 
+def is_wide(sets: Sets, name: str) -> bool:
+    """Tell whether a lock is for every platform."""
+    return name == "pip" or bool(sets.sets[name].get("any_platform"))
+
+
 def write_lock(sets: Sets, name: str, pins: Iterable[Pin], listed: Files) -> None:
     """Write one lock, with the hashes of the files that its machines may install.
 
     Raises:
         SystemExit: if a release has no such file.
     """
-    definition = sets.sets.get(name, {"title": "The installer's own pip", "any_platform": True})
-    wide, lines = bool(definition.get("any_platform")), []
+    title, lines = sets.sets.get(name, {"title": "The installer's own pip"})["title"], []
     for pin in pins:
         files = choose_files(
-            listed[pin.release], sets.pythons, source_only=pin.name in sets.source_only, any_platform=wide
+            listed[pin.release],
+            sets.pythons,
+            source_only=pin.name in sets.source_only,
+            any_platform=is_wide(sets, name),
         )
         if not files:
             raise SystemExit(f"The index has no file of {pin.release} for the set {name}.")
         lines.append(replace(pin, hashes=tuple(sorted(files.values()))).line(" \\\n    "))
-    text = HEADER.format(title=definition["title"]) + "\n".join(sorted(lines)) + "\n"
+    text = HEADER.format(title=title) + "\n".join(sorted(lines)) + "\n"
     (REQUIREMENTS / f"{name}.txt").write_text(text, encoding="utf-8")
     print(f"requirements/{name}.txt: {len(lines)} packages")
 
@@ -244,13 +251,13 @@ def main() -> None:
     locks: dict[str, list[Pin]] = {}
     for name in sorted(names, key=lambda name: bool({"pins_of", "prefers"} & set(sets.sets[name]))):
         locks[name] = compile_set(sets, name, locks, upgrade=upgrade)
+    locks["pip"] = [Pin("pip", sets.pip)]
     entries = read_metadata(sets, locks)
-    pip = Pin("pip", sets.pip)
-    listed = list_files([pip, *(pin for pins in locks.values() for pin in pins)], sets.pythons[0])
+    listed = list_files((pin for pins in locks.values() for pin in pins), sets.pythons[0])
     add_files(sets, listed, locks, entries)
     locks["cpu"] = derive_cpu(sets, locks, entries)
     listed[f"torch=={sets.torch_cpu['version']}"] = sets.torch_cpu["files"]
-    for name, pins in {**locks, "pip": [pip]}.items():
+    for name, pins in locks.items():
         write_lock(sets, name, pins, listed)
     text = json.dumps(prune(entries, locks), indent=1, sort_keys=True)
     (REQUIREMENTS / "metadata.json").write_text(text + "\n", encoding="utf-8")
