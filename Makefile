@@ -78,11 +78,13 @@ bench-rows: install ## Rows of 100,000 generated and 1,200 real documents, and w
 folder-rows: install ## What the documents of a folder would teach, and what is left out and why (FOLDER=...)
 	$(BIN)/python -m bench.rows_folder $(FOLDER)
 
-check: install ## Format, lint, types, import contracts, English, generated code, manifests
+check: install ## Format, lint, types, import contracts, weaknesses, secrets, licences, English, generated code, manifests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive tailor services deploy bench
+	$(BIN)/python -m deploy.secret_scan
 	$(BIN)/python -m deploy.english
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto

@@ -128,7 +128,7 @@ def add_metadata(entries: dict[str, Entry], install: Mapping[str, Any], python: 
 
 
 def licence_of(metadata: Mapping[str, Any]) -> Entry:
-    """What a package's metadata says of its licence; some have the whole text in the field for its name."""
+    """The fields of a package's metadata that name its licence; some have the whole text in one."""
     lines = (metadata.get("license") or "").strip().splitlines()
     classifiers = [line for line in metadata.get("classifier", []) if line.startswith("License ::")]
     fields = {"expression": metadata.get("license_expression"), "text": lines[0][:80] if lines else ""}
