@@ -49,7 +49,7 @@ test-client: ## The tests of the client and the command line, with nothing else 
 	$(CLIENT_VENV)/bin/pytest $(CLIENT_TESTS)
 
 bench-anonymization: install ## Quality and speed of the barrier, beside plain Presidio
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .tailor/bench/packages presidio-evaluator==0.3.2
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .tailor/bench/packages --require-hashes --requirement bench/anonymization_packages.txt
 	PYTHONPATH=.tailor/bench/packages $(BIN)/python -m bench.anonymization
 	$(BIN)/python -m bench.anonymization_languages
 
