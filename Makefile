@@ -20,7 +20,7 @@ DOCUMENTS ?=
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-real chaos test-fast test-client check fmt proto sample up down images check-images lock bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
+.PHONY: help install demo test test-real chaos test-fast test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -49,7 +49,7 @@ test-client: ## The tests of the client and the command line, with nothing else 
 	$(CLIENT_VENV)/bin/pytest $(CLIENT_TESTS)
 
 bench-anonymization: install ## Quality and speed of the barrier, beside plain Presidio
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .tailor/bench/packages presidio-evaluator==0.3.2
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .tailor/bench/packages --require-hashes --requirement bench/anonymization_packages.txt
 	PYTHONPATH=.tailor/bench/packages $(BIN)/python -m bench.anonymization
 	$(BIN)/python -m bench.anonymization_languages
 
@@ -78,16 +78,19 @@ bench-rows: install ## Rows of 100,000 generated and 1,200 real documents, and w
 folder-rows: install ## What the documents of a folder would teach, and what is left out and why (FOLDER=...)
 	$(BIN)/python -m bench.rows_folder $(FOLDER)
 
-check: install ## Format, lint, types, import contracts, English, generated code, manifests
+check: install ## Format, lint, types, import contracts, weaknesses, secrets, licences, English, generated code, manifests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive tailor services deploy bench
+	$(BIN)/python -m deploy.secret_scan
 	$(BIN)/python -m deploy.english
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto
 	$(BIN)/python deploy/generate.py --check
 	$(BIN)/python -m deploy.errors_page --check
+	$(BIN)/python -m deploy.licences --check
 	$(BIN)/python deploy/sample/build.py --check
 	$(BIN)/pytest -q tests/unit/deploy
 
@@ -115,5 +118,9 @@ images: ## Build every service's image
 check-images: ## Build every image and start each one until it waits for its stores
 	$(BIN)/python -m deploy.check_images
 
-lock: install ## Resolve the locks in requirements/ (UPGRADE=1 takes the newest versions)
+sbom: install ## Write a bill of materials (CycloneDX 1.6) of every locked set into dist/sbom
+	$(BIN)/python -m deploy.sbom dist/sbom
+
+lock: install ## Resolve the locks in requirements/, and write the notices (UPGRADE=1 takes the newest versions)
 	$(BIN)/python -m deploy.lock $(if $(UPGRADE),--upgrade)
+	$(BIN)/python -m deploy.licences

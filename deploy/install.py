@@ -5,6 +5,7 @@ A failure is one sentence that names the remedy. Standard library only: this run
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -29,6 +31,12 @@ PIP_PROBE_SECONDS = 30
 TORCH_INDEX_SECONDS = 20
 DOWNLOAD = re.compile(r"^\s*(?:Downloading|Using cached) (\S+?)(?:\.metadata)? \((?P<size>[\d.]+) (?P<unit>[kMG]?B)\)")
 UNITS = {"B": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3}
+CONTINUATION = re.compile(r"\s*\\\n\s*")
+# What pip, then uv, write of a file that is not the lock's.
+TAMPERED = re.compile(
+    r"DO NOT MATCH THE HASHES.*?\n\s+(?P<pip>[\w.-]+==\S+)(?: from (?P<place>\S+))?|Hash mismatch for `(?P<uv>[^`]+)`",
+    re.DOTALL,
+)
 # A word of pip's output, and the sentence that names the remedy.
 REMEDIES = (
     (
@@ -80,7 +88,7 @@ class Progress:
             self.megabytes += float(download["size"]) * UNITS[download["unit"]]
         elif not line.startswith("Installing collected packages"):
             return
-        self.show(line.strip())
+        self.show(line.strip().partition(" (from ")[0])
 
     def show(self, doing: str) -> None:
         """Show the state."""
@@ -190,7 +198,7 @@ def pip_offers(python: Path, version: str) -> bool:
 def uv_offers(python: Path, version: str) -> bool:
     """Tell whether uv reaches PyTorch's own index of CPU builds."""
     install_uv(python)
-    command = [*uv_torch(python, version), "--dry-run"]
+    command = [*uv_torch(python), "--dry-run", f"torch=={version}"]
     environment = {**os.environ, "UV_HTTP_TIMEOUT": "5", "UV_HTTP_RETRIES": "0"}
     try:
         return (
@@ -203,29 +211,32 @@ def uv_offers(python: Path, version: str) -> bool:
         return False
 
 
-def uv_torch(python: Path, version: str) -> list[str]:
-    """The command by which uv installs the CPU build of torch."""
+def uv_torch(python: Path) -> list[str]:
+    """The command by which uv installs the CPU build of torch, apart from what to install."""
     uv = str(python.with_name("uv"))
-    options = ["--python", str(python), "--no-deps", "--torch-backend", "cpu", "--system-certs"]
-    return [uv, "pip", "install", *options, f"torch=={version}"]
+    return [uv, "pip", "install", "--python", str(python), "--no-deps", "--torch-backend", "cpu", "--system-certs"]
 
 
 def install_uv(python: Path) -> None:
     """Install uv at the version of the locks."""
-    (pin,) = (line for line in read_lock("cpu") if line.startswith("uv=="))
-    run_pip(python, [pin])
+    install_pins(python, pins_of("cpu", "uv"))
 
 
 def read_lock(name: str) -> list[str]:
-    """The pins of a set, what builds the others first."""
-    lines = (REQUIREMENTS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    pins = [line for line in lines if line and not line.startswith("#")]
+    """The pins of a set with their hashes, one a line, what builds the others first."""
+    text = (REQUIREMENTS / f"{name}.txt").read_text(encoding="utf-8")
+    pins = [line for line in CONTINUATION.sub(" ", text).splitlines() if line and not line.startswith("#")]
     return sorted(pins, key=lambda pin: (not pin.startswith("setuptools=="), pin))
+
+
+def pins_of(name: str, *packages: str) -> list[str]:
+    """The pins of some packages of a set."""
+    return [pin for pin in read_lock(name) if pin.partition("==")[0] in packages]
 
 
 def subset_pins(python: Path, name: str, extra: str, packages: list[str]) -> list[str]:
     """The pins of a set that one extra needs, by deploy/locks.py in the new environment."""
-    run_pip(python, [line for line in read_lock(name) if line.startswith(("packaging==", "setuptools=="))])
+    install_pins(python, pins_of(name, "packaging", "setuptools"))
     command = [str(python), "-m", "deploy.locks", name, extra, *packages]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -276,6 +287,25 @@ def chunks(pins: list[str]) -> Iterator[list[str]]:
         yield pins[start : start + CHUNK]
 
 
+@contextlib.contextmanager
+def requirements_file(pins: list[str]) -> Iterator[str]:
+    """A file with these pins: pip and uv take hashes from files only."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "pins.txt"
+        path.write_text("\n".join(pins) + "\n", encoding="utf-8")
+        yield str(path)
+
+
+def install_pins(python: Path, pins: list[str], progress: Progress | None = None) -> None:
+    """Install pins of a lock: of every index, only the files whose SHA-256 the lock has.
+
+    Raises:
+        InstallError: with the remedy for what pip reports.
+    """
+    with requirements_file(pins) as path:
+        run_pip(python, ["--require-hashes", "--requirement", path], progress)
+
+
 def run_pip(python: Path, arguments: list[str], progress: Progress | None = None) -> None:
     """Run `pip install --no-deps`; what is installed already stays.
 
@@ -299,7 +329,13 @@ def run_pip(python: Path, arguments: list[str], progress: Progress | None = None
 
 
 def remedy(text: str) -> str:
-    """The sentence for a failure of pip."""
+    """The sentence for a failure of pip or uv."""
+    if tampered := TAMPERED.search(text):
+        release, place = tampered["pip"] or tampered["uv"], (tampered["place"] or "The index").partition("#")[0]
+        return (
+            f"{place} gives a file of {release} that is not in the lock, and it was not installed: it was changed or rebuilt. "
+            "Name an index with the original in PIP_INDEX_URL, and report this one."
+        )
     for pattern, sentence in REMEDIES:
         if re.search(pattern, text):
             return sentence
@@ -320,7 +356,7 @@ def remove_strays(python: Path, sets: dict[str, Any], pins: list[str]) -> None:
     Packages that no lock has stay.
     """
     known = {pin.partition("==")[0] for name in sets["sets"] for pin in read_lock(name)}
-    wanted = dict(pin.partition(" ;")[0].split("==") for pin in pins)
+    wanted = dict(pin.partition(" ")[0].split("==") for pin in pins)
     listing = output([str(python), "-m", "pip", "list", "--format", "freeze"]).split()
     strays = [
         name
@@ -377,7 +413,7 @@ def install(arguments: argparse.Namespace, stream: TextIO, probes: Probes) -> No
     check_machine(sets, name)
     python = create_environment(venv)
     remove_broken(python)
-    run_pip(python, [f"pip=={sets['pip']}"])
+    install_pins(python, read_lock("pip"))
     choice = choose_or_take(sets, python, name, arguments, probes)
     pins = read_lock(choice.name)
     if arguments.extra:
@@ -389,10 +425,10 @@ def install(arguments: argparse.Namespace, stream: TextIO, probes: Probes) -> No
     if not arguments.extra and not sets["sets"][choice.name].get("any_platform"):
         remove_strays(python, sets, pins)
     if choice.torch_by_uv:
-        install_torch_by_uv(python, sets["torch_cpu"]["version"])
+        install_torch_by_uv(python)
     progress = Progress(len(pins), stream)
     for chunk in chunks(pins):
-        run_pip(python, chunk, progress)
+        install_pins(python, chunk, progress)
     progress.close()
     if not arguments.extra:
         run_pip(python, ["--editable", str(ROOT)])
@@ -454,13 +490,15 @@ def announce(definition: dict[str, Any], choice: Choice, extra: str, stream: Tex
     stream.flush()
 
 
-def install_torch_by_uv(python: Path, version: str) -> None:
+def install_torch_by_uv(python: Path) -> None:
     """Install the CPU build of torch from PyTorch's own index.
 
     Raises:
         InstallError: if uv fails.
     """
-    done = subprocess.run(uv_torch(python, version), capture_output=True, text=True, check=False)
+    with requirements_file(pins_of("cpu", "torch")) as path:
+        command = [*uv_torch(python), "--require-hashes", "--requirement", path]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise InstallError(remedy(done.stderr))
 

@@ -1,6 +1,7 @@
-"""Resolve the locks under `requirements/` with uv, and write the snapshot of their packages' metadata.
+"""Resolve the locks under `requirements/` with uv, with the hashes of their files, and write the snapshot of their packages' metadata.
 
-Nothing is installed. The present pins are kept where they still fit; `--upgrade` takes the newest versions.
+Packages come from the index of pip's own configuration. Nothing is installed. The present pins are kept where they still fit;
+`--upgrade` takes the newest versions.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,10 @@ from deploy.locks import (
     roots_of,
     to_metadata,
 )
+from deploy.wheels import choose_files, index_options, list_files
 
 Entry = dict[str, Any]
+Files = dict[str, dict[str, str]]  # file names and SHA-256 by release
 EXTRA_MARKER = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
 LINUX = "sys_platform == 'linux' and platform_machine == 'x86_64' and "
 HEADER = """\
@@ -67,7 +71,7 @@ def compile_set(sets: Sets, name: str, locks: Mapping[str, list[Pin]], *, upgrad
                 *(Path(sys.executable).parent / "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"),
                 *("--universal", "--fork-strategy", "fewest", "--python-version", sets.pythons[0]),
                 *("--overrides", "overrides.txt", "--excludes", "excludes.txt", "--constraints", "constraints.txt"),
-                *("--output-file", "out.txt"),
+                *("--output-file", "out.txt", *index_options()),
                 *(["--all-extras"] if "*" in extras else [part for extra in extras for part in ("--extra", extra)]),
                 *(argument for group in definition["groups"] for argument in ("--group", group)),
                 *("pyproject.toml", "packages.in"),
@@ -98,25 +102,59 @@ def read_metadata(sets: Sets, locks: Mapping[str, list[Pin]]) -> dict[str, Entry
         for python in sets.pythons:
             keys = [f"{pin.name}=={pin.version}" for pin in pins if pin.applies(environment(python))]
             unknown = [key for key in keys if key not in entries or python not in entries[key]["pythons"]]
-            for metadata in report(sets, unknown, python):
-                add_metadata(entries, metadata, python)
+            for install in report(sets, unknown, python):
+                add_metadata(entries, install, python)
     return entries
 
 
-def add_metadata(entries: dict[str, Entry], metadata: Mapping[str, Any], python: str) -> None:
+def add_metadata(entries: dict[str, Entry], install: Mapping[str, Any], python: str) -> None:
     """Add what the release for one Python says; releases of one version must agree."""
+    metadata = install["metadata"]
     key = f"{canonicalize_name(metadata['name'])}=={metadata['version']}"
     requires = sorted(metadata.get("requires_dist", []))
-    entry = {"requires_python": metadata.get("requires_python", ""), "requires": requires, "pythons": [python]}
+    entry = {
+        "requires_python": metadata.get("requires_python", ""),
+        "requires": requires,
+        "pythons": [python],
+        "licence": licence_of(metadata),
+        "chosen": [],
+    }
     known = entries.setdefault(key, entry)
+    known["chosen"].append(install["download_info"]["archive_info"]["hashes"]["sha256"])
     if known is not entry:
         known["pythons"].append(python)
     if known["requires"] != requires:
         raise SystemExit(f"The wheels of {key} differ in what they require; list them apart.")
 
 
+def licence_of(metadata: Mapping[str, Any]) -> Entry:
+    """The fields of a package's metadata that name its licence; some have the whole text in one."""
+    lines = (metadata.get("license") or "").strip().splitlines()
+    classifiers = [line for line in metadata.get("classifier", []) if line.startswith("License ::")]
+    fields = {"expression": metadata.get("license_expression"), "text": lines[0][:80] if lines else ""}
+    return {name: value for name, value in {**fields, "classifiers": sorted(classifiers)}.items() if value}
+
+
+def add_files(sets: Sets, listed: Files, locks: Mapping[str, list[Pin]], entries: dict[str, Entry]) -> None:
+    """Add the files of every release that some lock may install.
+
+    Raises:
+        SystemExit: if pip would install a file that is not among them.
+    """
+    wide = {pin.release for name, pins in locks.items() if is_wide(sets, name) for pin in pins}
+    for release, entry in entries.items():
+        source_only = release.partition("==")[0] in sets.source_only
+        entry["files"] = choose_files(
+            listed[release], sets.pythons, source_only=source_only, any_platform=release in wide
+        )
+        if unlisted := set(entry.pop("chosen")) - set(entry["files"].values()):
+            raise SystemExit(
+                f"pip takes a file of {release} that uv does not list ({unlisted}): compare their indexes."
+            )
+
+
 def report(sets: Sets, lines: list[str], python: str) -> list[Mapping[str, Any]]:
-    """The metadata of what pip would install from wheels on Linux on x86-64."""
+    """The files that pip would install on Linux on x86-64, with metadata and hash."""
     if not lines:
         return []
     tags = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)]
@@ -134,19 +172,19 @@ def report(sets: Sets, lines: list[str], python: str) -> list[Mapping[str, Any]]
             ],
             check=True,
         )
-        installs = json.loads(target.read_text(encoding="utf-8"))["install"]
-    return [entry["metadata"] for entry in installs]
+        installs: list[Mapping[str, Any]] = json.loads(target.read_text(encoding="utf-8"))["install"]
+    return installs
 
 
 def derive_cpu(sets: Sets, locks: dict[str, list[Pin]], entries: dict[str, Entry]) -> list[Pin]:
     """The pins of `cpu`: those of `cpu-index` with torch's CPU build, less what only its CUDA build requires.
 
-    Adds the metadata of the CPU build: that of the index's build without the requirements that sets.toml names.
+    Adds the metadata of the CPU build: that of the index's build without the requirements, and with the files, that sets.toml names.
     """
     version, without = sets.torch_cpu["version"], set(sets.torch_cpu["without"])
     release = entries[f"torch=={version.partition('+')[0]}"]
     requires = [line for line in release["requires"] if canonicalize_name(Requirement(line).name) not in without]
-    entries[f"torch=={version}"] = {**release, "requires": requires}
+    entries[f"torch=={version}"] = {**release, "requires": requires, "files": sets.torch_cpu["files"]}
     pins = [Pin("torch", version) if pin.name == "torch" else pin for pin in locks["cpu-index"]]
     metadata = {key: to_metadata(entry) for key, entry in entries.items()}
     reached: set[str] = set()
@@ -176,10 +214,30 @@ def may_hold(line: str, extras: set[str]) -> bool:
     return not names or bool(names & {canonicalize_name(extra) for extra in extras})
 
 
-def write_lock(name: str, title: str, pins: Iterable[Pin]) -> None:
-    """Write one lock."""
-    lines = sorted(str(pin) for pin in pins)
-    (REQUIREMENTS / f"{name}.txt").write_text(HEADER.format(title=title) + "\n".join(lines) + "\n", encoding="utf-8")
+def is_wide(sets: Sets, name: str) -> bool:
+    """Tell whether a lock is for every platform."""
+    return name == "pip" or bool(sets.sets[name].get("any_platform"))
+
+
+def write_lock(sets: Sets, name: str, pins: Iterable[Pin], listed: Files) -> None:
+    """Write one lock, with the hashes of the files that its machines may install.
+
+    Raises:
+        SystemExit: if a release has no such file.
+    """
+    title, lines = sets.sets.get(name, {"title": "The installer's own pip"})["title"], []
+    for pin in pins:
+        files = choose_files(
+            listed[pin.release],
+            sets.pythons,
+            source_only=pin.name in sets.source_only,
+            any_platform=is_wide(sets, name),
+        )
+        if not files:
+            raise SystemExit(f"The index has no file of {pin.release} for the set {name}.")
+        lines.append(replace(pin, hashes=tuple(sorted(files.values()))).line(" \\\n    "))
+    text = HEADER.format(title=title) + "\n".join(sorted(lines)) + "\n"
+    (REQUIREMENTS / f"{name}.txt").write_text(text, encoding="utf-8")
     print(f"requirements/{name}.txt: {len(lines)} packages")
 
 
@@ -193,10 +251,14 @@ def main() -> None:
     locks: dict[str, list[Pin]] = {}
     for name in sorted(names, key=lambda name: bool({"pins_of", "prefers"} & set(sets.sets[name]))):
         locks[name] = compile_set(sets, name, locks, upgrade=upgrade)
+    locks["pip"] = [Pin("pip", sets.pip)]
     entries = read_metadata(sets, locks)
+    listed = list_files((pin for pins in locks.values() for pin in pins), sets.pythons[0])
+    add_files(sets, listed, locks, entries)
     locks["cpu"] = derive_cpu(sets, locks, entries)
+    listed[f"torch=={sets.torch_cpu['version']}"] = sets.torch_cpu["files"]
     for name, pins in locks.items():
-        write_lock(name, sets.sets[name]["title"], pins)
+        write_lock(sets, name, pins, listed)
     text = json.dumps(prune(entries, locks), indent=1, sort_keys=True)
     (REQUIREMENTS / "metadata.json").write_text(text + "\n", encoding="utf-8")
 

@@ -1,13 +1,14 @@
 """The locked sets under `requirements/`: their pins, their packages' metadata, and what contradicts what.
 
-`python -m deploy.locks SET EXTRA [PACKAGE ...]` prints the pins that one service's image needs.
+`python -m deploy.locks SET EXTRA [PACKAGE ...]` prints the pins that one service's image needs, with their hashes.
 """
 
 import json
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ROOT / "requirements"
+CONTINUATION = re.compile(r"\s*\\\n\s*")
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,20 @@ class Pin:
     name: str
     version: str
     marker: Marker | None = None
+    # SHA-256 of every file that the lock may install.
+    hashes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.name}=={self.version}" + (f" ; {self.marker}" if self.marker else "")
+        return self.release + (f" ; {self.marker}" if self.marker else "")
+
+    @property
+    def release(self) -> str:
+        """Name and version, as the snapshot of metadata has them."""
+        return f"{self.name}=={self.version}"
+
+    def line(self, separator: str = " ") -> str:
+        """The line of a requirements file, with its hashes."""
+        return separator.join([str(self), *(f"--hash=sha256:{digest}" for digest in self.hashes)])
 
     def applies(self, environment: Mapping[str, str]) -> bool:
         """Tell whether the line installs its package in this environment."""
@@ -46,6 +59,10 @@ class Metadata:
     requires: tuple[str, ...]
     # The Python versions that have a wheel; a pure source distribution has them all.
     pythons: tuple[str, ...]
+    # File names and SHA-256 of all files that some lock may install.
+    files: Mapping[str, str] = field(default_factory=dict)
+    # The licence as the package gives it: `expression`, `text` (its first line) and `classifiers`.
+    licence: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def requirements(self) -> tuple[Requirement, ...]:
@@ -70,6 +87,7 @@ class Sets:
 
     pythons: tuple[str, ...]
     source_only: tuple[str, ...]
+    pip: str
     sets: Mapping[str, Mapping[str, Any]]
     torch_cpu: Mapping[str, Any]
     exemptions: tuple[Exemption, ...]
@@ -97,19 +115,28 @@ def load_sets(path: Path = REQUIREMENTS / "sets.toml") -> Sets:
         )
         for entry in data["exemptions"]
     )
-    return Sets(tuple(data["pythons"]), tuple(data["source_only"]), data["sets"], data["torch_cpu"], exemptions)
+    return Sets(
+        tuple(data["pythons"]),
+        tuple(data["source_only"]),
+        data["pip"],
+        data["sets"],
+        data["torch_cpu"],
+        exemptions,
+    )
 
 
 def parse_pin(line: str) -> Pin:
-    """Parse one line of a lock."""
-    requirement = Requirement(line)
+    """Parse one line of a lock, with its hashes if it has any."""
+    text, *hashes = line.split(" --hash=sha256:")
+    requirement = Requirement(text)
     version = str(requirement.specifier).removeprefix("==")
-    return Pin(canonicalize_name(requirement.name), version, requirement.marker)
+    return Pin(canonicalize_name(requirement.name), version, requirement.marker, tuple(map(str.strip, hashes)))
 
 
 def load_lock(name: str) -> list[Pin]:
     """Read the lock of a set."""
-    lines = (REQUIREMENTS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    text = (REQUIREMENTS / f"{name}.txt").read_text(encoding="utf-8")
+    lines = CONTINUATION.sub(" ", text).splitlines()
     return [parse_pin(line) for line in lines if line and not line.startswith("#")]
 
 
@@ -121,7 +148,13 @@ def load_metadata(path: Path = REQUIREMENTS / "metadata.json") -> dict[str, Meta
 
 def to_metadata(entry: Mapping[str, Any]) -> Metadata:
     """Build the metadata of one entry of the snapshot."""
-    return Metadata(entry["requires_python"], tuple(entry["requires"]), tuple(entry["pythons"]))
+    return Metadata(
+        entry["requires_python"],
+        tuple(entry["requires"]),
+        tuple(entry["pythons"]),
+        entry.get("files", {}),
+        entry.get("licence", {}),
+    )
 
 
 def environment(python: str) -> dict[str, str]:
@@ -260,4 +293,4 @@ def subset(name: str, extra: str, packages: Iterable[str]) -> list[Pin]:
 
 
 if __name__ == "__main__":
-    print("\n".join(str(pin) for pin in subset(sys.argv[1], sys.argv[2], sys.argv[3:])))
+    print("\n".join(pin.line() for pin in subset(sys.argv[1], sys.argv[2], sys.argv[3:])))

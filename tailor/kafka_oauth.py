@@ -65,7 +65,7 @@ class GrantedToken:
 
     def _ask(self) -> None:
         data = urllib.parse.urlencode(self._form).encode()
-        with urllib.request.urlopen(self._url, data, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - settings allow https only
+        with urllib.request.urlopen(self._url, data, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - settings allow https only  # nosec B310
             document = json.loads(answer.read(MAX_ANSWER_BYTES))
         token = document.get("access_token")
         if not isinstance(token, str) or not token:

@@ -54,7 +54,7 @@ def _open(url: str) -> Any:
     if token := os.environ.get("HF_TOKEN"):
         # A redirect may lead to another host, which must not get the token.
         request.add_unredirected_header("Authorization", f"Bearer {token}")
-    return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310 - only http and https
+    return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310 - only http and https  # nosec B310
 
 
 def _download(url: str, path: Path) -> Path:

@@ -15,13 +15,16 @@ from deploy.locks import (
     Lock,
     Metadata,
     Pin,
+    environment,
     load_lock,
     load_metadata,
     load_sets,
     lock_for,
+    parse_pin,
     roots_of,
     subset,
 )
+from deploy.wheels import choose_files, index_options, read_files
 from tailor.local.layout import SERVICES
 
 SETS = load_sets()
@@ -123,7 +126,8 @@ def test_the_snapshot_is_what_the_installed_packages_say() -> None:
 
 
 def test_the_snapshot_holds_the_pins_and_nothing_else() -> None:
-    locked = {f"{pin.name}=={pin.version}" for name in SETS.sets for pin in load_lock(name) if pin.name != "colorama"}
+    locks = [*SETS.sets, "pip"]
+    locked = {pin.release for name in locks for pin in load_lock(name) if pin.name != "colorama"}
     assert {key for key in METADATA if not key.startswith("colorama==")} == locked
 
 
@@ -161,6 +165,80 @@ def test_the_snapshot_has_no_requirement_of_an_extra_that_nothing_asks_for() -> 
 def test_no_lock_names_an_index() -> None:
     for path in REQUIREMENTS.glob("*.txt"):
         assert "://" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [*SETS.sets, "pip"])
+def test_every_pin_has_the_hashes_of_its_files_for_every_python_and_no_line_is_without(name: str) -> None:
+    wide = name == "pip" or bool(SETS.sets[name].get("any_platform"))
+    for pin in load_lock(name):
+        assert pin.hashes, f"{pin} has no hash"
+        assert all(len(digest) == 64 and set(digest) <= set("0123456789abcdef") for digest in pin.hashes)
+        files, source_only = METADATA[pin.release].files, pin.name in SETS.source_only
+        chosen = choose_files(files, SETS.pythons, source_only=source_only, any_platform=wide)
+        assert set(pin.hashes) == set(chosen.values()), pin
+        for python in SETS.pythons:
+            if pin.applies(environment(python)):
+                mine = choose_files(files, [python], source_only=source_only, any_platform=False)
+                assert any(file.endswith(("x86_64.whl", "-any.whl", ".tar.gz")) for file in mine), (pin, python)
+
+
+def test_the_lock_of_the_processor_has_arm64_files_where_a_release_has_them() -> None:
+    locked = {pin.name: pin for pin in load_lock("cpu")}
+    arm = {name: digest for name, digest in METADATA[locked["grpcio"].release].files.items() if "aarch64" in name}
+    assert {digest for name, digest in arm.items() if "manylinux" in name} <= set(locked["grpcio"].hashes)
+    assert arm
+
+
+def test_the_two_builds_of_torch_share_no_file() -> None:
+    (cpu,) = (pin for pin in load_lock("cpu") if pin.name == "torch")
+    for name in ("cpu-index", "cuda"):
+        (other,) = (pin for pin in load_lock(name) if pin.name == "torch")
+        assert not set(cpu.hashes) & set(other.hashes)
+    files = SETS.torch_cpu["files"]
+    assert set(cpu.hashes) == set(files.values())
+    assert all(file.startswith(f"torch-{cpu.version}-cp3") for file in files)
+
+
+def test_a_lock_is_read_over_continued_lines_and_written_in_one() -> None:
+    pin = parse_pin(f"a==1 ; python_version < '3.12' --hash=sha256:{'0' * 64} --hash=sha256:{'1' * 64}")
+    assert (pin.name, pin.version, len(pin.hashes)) == ("a", "1", 2)
+    assert parse_pin(pin.line()) == pin
+    assert str(pin) == 'a==1 ; python_version < "3.12"'
+
+
+def test_only_files_that_a_machine_of_the_lock_installs_are_chosen() -> None:
+    names = [
+        "a-1-cp311-cp311-manylinux_2_28_x86_64.whl",
+        "a-1-cp310-abi3-manylinux2014_aarch64.whl",
+        "a-1-py3-none-any.whl",
+        "a-1-cp311-cp311-musllinux_1_2_x86_64.whl",
+        "a-1-cp311-cp311-win_amd64.whl",
+        "a-1-cp313-cp313t-manylinux_2_28_x86_64.whl",
+        "a-1-cp314-cp314-manylinux_2_28_x86_64.whl",
+        "a-1-cp310-cp310-manylinux_2_28_x86_64.whl",
+        "a-1-cp311-cp311-manylinux_2_17_ppc64le.whl",
+        "a-1.tar.gz",
+    ]
+    files = dict.fromkeys(names, "digest")
+    linux = choose_files(files, ["3.11", "3.13"], source_only=False, any_platform=False)
+    assert list(linux) == names[:3]
+    wide = choose_files(files, ["3.11", "3.13"], source_only=False, any_platform=True)
+    assert list(wide) == [*names[:5], names[8]]
+    assert list(choose_files(files, ["3.11"], source_only=True, any_platform=False)) == ["a-1.tar.gz"]
+
+
+def test_an_index_without_hashes_is_refused_with_the_file() -> None:
+    listing = "[[packages]]\nname = 'a'\nversion = '1'\nwheels = [{url = 'https://index.example/a-1-py3-none-any.whl'HASHES}]\n"
+    with pytest.raises(SystemExit, match=r"no SHA-256 of a-1-py3-none-any\.whl.*PIP_INDEX_URL"):
+        read_files(listing.replace("HASHES", ""))
+    hashes = ", hashes = {sha256 = 'digest'}"
+    assert read_files(listing.replace("HASHES", hashes)) == {"a==1": {"a-1-py3-none-any.whl": "digest"}}
+
+
+def test_the_index_is_that_of_pips_own_configuration() -> None:
+    assert index_options("global.cert='/ca.crt'\n:env:.timeout='3'") == []
+    settings = "global.index-url='https://one.example/simple'\n:env:.index-url='https://two.example/simple'"
+    assert index_options(settings) == ["--default-index", "https://two.example/simple"]
 
 
 def test_a_marker_keeps_only_what_can_differ() -> None:
