@@ -348,7 +348,7 @@ def _build(runtime: Runtime, settings: S, build: Callable[[Runtime, S], None]) -
 
 
 def open_status_server(host: str, port: int, runtime: Runtime) -> ThreadingHTTPServer:
-    """Serve `/livez`, `/readyz` and `/metrics` in a thread, to everybody who reaches the port, and nothing else. Port 0 takes a free one."""
+    """Serve `/livez`, `/readyz` and `/metrics` in a thread, and nothing else. No credentials are asked for. Port 0 takes a free one."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
