@@ -36,7 +36,7 @@ class UnknownLicence(Exception):
 
 
 @dataclass(frozen=True)
-class Exemption:
+class LicenceException:
     """Packages that may have licences outside the allowed ones."""
 
     licences: frozenset[str]
@@ -45,24 +45,24 @@ class Exemption:
 
 
 @dataclass(frozen=True)
-class Rules:
+class LicenceRules:
     """`requirements/licences.toml`."""
 
     allowed: frozenset[str]
     names: Mapping[str, str]
     read: Mapping[str, str]
-    exceptions: tuple[Exemption, ...]
+    exceptions: tuple[LicenceException, ...]
 
 
-def load_rules(path: Path = REQUIREMENTS / "licences.toml") -> Rules:
+def load_rules(path: Path = REQUIREMENTS / "licences.toml") -> LicenceRules:
     """Read the rules."""
     data = tomllib.loads(path.read_text(encoding="utf-8"))
     read = {package: entry["licence"] for entry in data["read"] for package in entry["packages"]}
     exceptions = tuple(
-        Exemption(frozenset(entry["licences"]), frozenset(entry["packages"]), entry["reason"])
+        LicenceException(frozenset(entry["licences"]), frozenset(entry["packages"]), entry["reason"])
         for entry in data["exceptions"]
     )
-    return Rules(frozenset(data["allowed"]), data["names"], read, exceptions)
+    return LicenceRules(frozenset(data["allowed"]), data["names"], read, exceptions)
 
 
 @cache
@@ -80,7 +80,7 @@ def is_expression(text: str) -> bool:
     return bool(keys) and all(key in spdx().known_symbols or key.startswith("LicenseRef-") for key in keys)
 
 
-def licence_of(release: str, metadata: Metadata, rules: Rules) -> str:
+def licence_of(release: str, metadata: Metadata, rules: LicenceRules) -> str:
     """The SPDX expression of a package's licence.
 
     Raises:
@@ -101,7 +101,7 @@ def licence_of(release: str, metadata: Metadata, rules: Rules) -> str:
     )
 
 
-def is_allowed(name: str, expression: str, rules: Rules) -> bool:
+def is_allowed(name: str, expression: str, rules: LicenceRules) -> bool:
     """Tell whether a package may have this licence: every part of a sum, one of a choice."""
     extra = frozenset[str]().union(*(entry.licences for entry in rules.exceptions if name in entry.packages))
     return holds(spdx().parse(expression), rules.allowed | extra)
@@ -125,7 +125,7 @@ def sets_of(sets: Sets) -> dict[str, list[str]]:
     return members
 
 
-def render(sets: Sets, metadata: Mapping[str, Metadata], rules: Rules) -> str:
+def render(sets: Sets, metadata: Mapping[str, Metadata], rules: LicenceRules) -> str:
     """The text of THIRD-PARTY-NOTICES.md."""
     members = sets_of(sets)
     rows = [

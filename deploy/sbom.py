@@ -22,7 +22,7 @@ from packageurl import PackageURL
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from deploy.licences import Rules, licence_of, load_rules
+from deploy.licences import LicenceRules, licence_of, load_rules
 from deploy.locks import (
     ROOT,
     Metadata,
@@ -40,7 +40,7 @@ from deploy.locks import (
 Packages = Mapping[str, Metadata]
 
 
-def package_component(pin: Pin, metadata: Packages, rules: Rules) -> Component:
+def package_component(pin: Pin, metadata: Packages, rules: LicenceRules) -> Component:
     """The component of one pin, with its licence and the files that the lock allows."""
     known = metadata[pin.release]
     locator = PackageURL("pypi", None, pin.name, pin.version)
@@ -84,7 +84,7 @@ def contents_of(sets: Sets, name: str, extra: str = "", packages: Iterable[str] 
     return Contents(title, tuple(pins), frozenset(canonicalize_name(requirement.name) for requirement in roots))
 
 
-def build_bom(contents: Contents, metadata: Packages, rules: Rules, pythons: Iterable[str]) -> Bom:
+def build_bom(contents: Contents, metadata: Packages, rules: LicenceRules, pythons: Iterable[str]) -> Bom:
     """The bill of these contents: Tailor, the packages, and which requires which on some supported Python."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [contents.title, project["version"], *(pin.line() for pin in contents.pins)]

@@ -39,7 +39,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Rules:
+class KnownSecrets:
     """`deploy/known_secrets.toml`."""
 
     skipped: tuple[str, ...]
@@ -59,12 +59,12 @@ class Rules:
         return bool(covering)
 
 
-def load_rules(path: Path = KNOWN) -> Rules:
+def load_rules(path: Path = KNOWN) -> KnownSecrets:
     """Read the rules."""
     data = tomllib.loads(path.read_text(encoding="utf-8"))
     known = tuple(Known(tuple(entry["paths"]), re.compile(entry["line"]), entry["reason"]) for entry in data["known"])
     quiet = tuple((entry["path"], frozenset(entry["kinds"])) for entry in data["quiet"])
-    return Rules(tuple(entry["path"] for entry in data["skipped"]), quiet, known)
+    return KnownSecrets(tuple(entry["path"] for entry in data["skipped"]), quiet, known)
 
 
 def committed_files() -> list[str]:
@@ -73,7 +73,7 @@ def committed_files() -> list[str]:
     return done.stdout.splitlines()
 
 
-def find_secrets(paths: Iterable[str], rules: Rules, root: Path = ROOT) -> Iterator[tuple[str, int, str]]:
+def find_secrets(paths: Iterable[str], rules: KnownSecrets, root: Path = ROOT) -> Iterator[tuple[str, int, str]]:
     """Path, line and kind of each passage that looks like a secret and is not known."""
     with default_settings() as settings:
         settings.filters.pop(VERIFIES, None)

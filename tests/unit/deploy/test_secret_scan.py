@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from deploy.secret_scan import Rules, committed_files, find_secrets, load_rules, main
+from deploy.secret_scan import KnownSecrets, committed_files, find_secrets, load_rules, main
 
 # Put together here, so that this file has none.
 AWS = "AKIA" + "QYLPMN5HFIQR7XYZ"
 GITHUB = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
 KEY = "-----BEGIN " + "RSA PRIVATE KEY-----"
-NONE = Rules((), (), ())
+NONE = KnownSecrets((), (), ())
 
 
-def kinds(root: Path, name: str, text: str, rules: Rules = NONE) -> list[tuple[int, str]]:
+def kinds(root: Path, name: str, text: str, rules: KnownSecrets = NONE) -> list[tuple[int, str]]:
     """Line and kind of what is found in a file with this text."""
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_text(text, encoding="utf-8")
