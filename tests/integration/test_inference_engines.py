@@ -458,6 +458,15 @@ def test_refuses_numbers_that_would_overflow_in_the_layers(lab: Lab, tmp_path: P
     assert refused(lab, adapter, "refused") == "WEIGHTS_TOO_LARGE"
 
 
+def test_the_largest_numbers_that_are_admitted_stay_finite(lab: Lab, plain: InferenceEngine, tmp_path: Path) -> None:
+    adapter = publish_adapter(lab.store, enlarged(lab, tmp_path / "large", 0.45), lab.base.digest)
+    assert refused(
+        lab, publish_adapter(lab.store, enlarged(lab, tmp_path / "larger", 0.55), lab.base.digest), "refused"
+    )
+    with AdapterCache(plain, lab.library(), 2).using(adapter) as digest:
+        assert math.isfinite(plain.score(CHAT, "It holds.", digest).log_probability)
+
+
 def check_an_overflow_spoils_no_other_answer(engine: InferenceEngine, good: str, large: Path) -> None:
     """The adapter is loaded without the library's checks, as if they had missed it."""
 

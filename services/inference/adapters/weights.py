@@ -13,12 +13,15 @@ from tailor.errors import Reason
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 PREFIX_BYTES = 8
 CHUNK_BYTES = 4 * 1024 * 1024
+# Of each layer of a base: 65,000 numbers or more, whose norm is that of the layer within a few percent.
+SAMPLE_BYTES = 256 * 1024
 TENSOR = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_(?P<side>[AB])\.weight")
 DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 # The exponent's bits by type: all of them are set in infinities and NaN only (IEEE 754).
 EXPONENTS = {"F32": 0x7F800000, "BF16": 0x7F80, "F16": 0x7C00}
 # How many times as large as the base's largest layer an adapter may make anything: each of a layer's two matrices, and their product,
-# scaled. Trained adapters stay below 1. 100 stays finite: an MLP multiplies three layers, 1e6 times the base's own numbers.
+# scaled. Adapters trained on SmolLM2-135M have 0.01 to 0.04, an overtrained one 0.24. 100 stays finite: an MLP multiplies three layers,
+# which makes 1e6 times the base's own numbers.
 MAX_TIMES_BASE = 100.0
 
 Shapes = Mapping[str, Sequence[int]]
@@ -112,9 +115,9 @@ def _are_finite(data: bytes, kind: str) -> bool:
 
 
 def largest_norm(path: Path, header: Header) -> float:
-    """The largest Frobenius norm among a base's adaptable layers, each estimated from its first CHUNK_BYTES; 0 if none can be read."""
+    """The largest Frobenius norm among a base's adaptable layers, each estimated from its first SAMPLE_BYTES; 0 if none can be read."""
     layers = [f"{name}.weight" for name in linear_shapes(header)]
-    return max((_norm(path, header[name], CHUNK_BYTES) for name in layers), default=0.0)
+    return max((_norm(path, header[name], SAMPLE_BYTES) for name in layers), default=0.0)
 
 
 def check_magnitudes(path: Path, header: Header, lora: Lora, base_norm: float) -> None:
