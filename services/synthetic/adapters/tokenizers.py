@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from services.synthetic.adapters.chat_template import TemplateTokens, measure_template
-from services.synthetic.adapters.word_counts import WordCounts, find_word_rule
+from services.synthetic.adapters.word_counts import PartCounts, count_by_words, find_word_rule
 from services.synthetic.ports import TokenCounter, Tokenizers
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.storage.buckets import MODELS
@@ -55,10 +55,10 @@ class BaseTokenCounter(TokenCounter):
         return self._encode(texts) if self._words is None else self._words.count(texts)
 
     @cached_property
-    def _words(self) -> WordCounts | None:
+    def _words(self) -> PartCounts | None:
         """Counts by word: the rows of a document repeat its words many times. None if this tokenizer's tokens can join two words."""
         rule = find_word_rule(self.tokenizer)
-        return None if rule is None else WordCounts(self._encode, rule)
+        return None if rule is None else count_by_words(self._encode, rule)
 
     def _encode(self, texts: Sequence[str]) -> list[int]:
         encode = getattr(self.tokenizer, "encode_batch_fast", self.tokenizer.encode_batch)

@@ -3,13 +3,13 @@
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 # About 140 bytes each. What is forgotten costs 8 microseconds a word.
 MAX_WORDS = 60_000
-# Sentences of the last few documents, whose rows repeat them.
-MAX_SENTENCES = 5_000
+# Those of the last few documents, whose rows repeat them.
+MAX_SENTENCES, MAX_PARAGRAPHS = 5_000, 1_000
 # Ends and beginnings of words: every kind of sign that tokenizers tell apart.
 # fmt: off
 SIGNS = (
@@ -24,7 +24,7 @@ CUT = "\0"
 
 @dataclass(frozen=True)
 class WordRule:
-    """Cuts texts into words, each with the blanks before it, and into sentences, which are whole words.
+    """Cuts texts into words, each with the blanks before it, and into sentences and paragraphs, which are whole words.
 
     A sentence ends between the two signs of each of the `ends`. `gaps` are those before which the words are cut.
     """
@@ -32,13 +32,21 @@ class WordRule:
     word: re.Pattern[str]
     ends: tuple[tuple[str, str], ...]
     gaps: tuple[str, ...]
+    has_paragraphs: bool = False
+
+    def paragraphs(self, text: str) -> list[str]:
+        """The paragraphs of a text, each with the empty line before it; one if blanks stand before an empty line."""
+        first, *rest = text.split("\n\n") if self.has_paragraphs else [text]
+        if not rest or any(not part or part[-1].isspace() for part in (first, *rest[:-1])):
+            return [text]
+        return [first, *(f"\n\n{part}" for part in rest)]
 
     def words(self, text: str) -> list[str]:
-        """The words of a text or sentence."""
+        """The words of a sentence."""
         return self.word.findall(text)
 
     def sentences(self, text: str) -> list[str]:
-        """The sentences of a text."""
+        """The sentences of a paragraph."""
         if CUT in text:
             return [text]
         for last, first in self.ends:
@@ -50,47 +58,46 @@ class WordRule:
 AT_BLANKS = WordRule(re.compile(r"\s*\S+(?:[^\S ]\s*\S*)*|\s+"), ((".", " "), ("-", " ")), GAPS)
 # Gives far fewer different words.
 AT_LINES = WordRule(
-    re.compile(r"\s*\S+(?:[^\S \n]\s*\S*)*|\s+"), ((".", " "), ("-", " "), (".", "\n"), (":", "\n")), GAPS + LINE_GAPS
+    re.compile(r"\s*\S+(?:[^\S \n]\s*\S*)*|\s+"),
+    ((".", " "), ("-", " "), (".", "\n"), (":", "\n")),
+    GAPS + LINE_GAPS,
+    has_paragraphs=True,
 )
 
 
-@dataclass
-class WordCounts:
-    """Remembers the tokens of words and sentences. `encode` counts those of texts. Thread-safe: threads at worst count a text twice."""
+Counter = Callable[[Sequence[str]], list[int]]
 
-    encode: Callable[[Sequence[str]], list[int]]
-    rule: WordRule = AT_BLANKS
-    _known: dict[str, int] = field(default_factory=dict, repr=False)
-    _sentences: dict[str, int] = field(default_factory=dict, repr=False)
+
+class PartCounts:
+    """Counts the tokens of texts by those of their parts, and remembers the latter. Thread-safe: threads at worst count a part twice."""
+
+    def __init__(self, split: Callable[[str], list[str]], count_parts: Counter, limit: int) -> None:
+        self._split = split
+        self._count_parts = count_parts
+        self._limit = limit
+        self._known: dict[str, int] = {}
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """The tokens of each text; equal to those that `encode` counts."""
-        sentences = list(map(self.rule.sentences, texts))
-        known = self._learn_sentences(set(itertools.chain.from_iterable(sentences)))
-        return [sum(map(known.__getitem__, parts)) for parts in sentences]
+        """The tokens of each text."""
+        texts_parts = list(map(self._split, texts))
+        known = self._learn(set(itertools.chain.from_iterable(texts_parts)))
+        return [sum(map(known.__getitem__, parts)) for parts in texts_parts]
 
-    def _learn_sentences(self, sentences: set[str]) -> dict[str, int]:
-        """The counts of at least these sentences. A full memory is replaced, not emptied: another thread may be reading it."""
-        known = self._sentences
-        if len(known) + len(sentences) > MAX_SENTENCES:
-            known = self._sentences = {}
-        new = list(sentences.difference(known))
-        known.update(zip(new, self._count(new), strict=True))
-        return known
-
-    def _count(self, texts: Sequence[str]) -> list[int]:
-        words = list(map(self.rule.words, texts))
-        known = self._learn(set(itertools.chain.from_iterable(words)))
-        return [sum(map(known.__getitem__, parts)) for parts in words]
-
-    def _learn(self, words: set[str]) -> dict[str, int]:
-        """The counts of at least these words."""
+    def _learn(self, parts: set[str]) -> dict[str, int]:
+        """The counts of at least these parts. A full memory is replaced, not emptied: another thread may be reading it."""
         known = self._known
-        if len(known) + len(words) > MAX_WORDS:
+        if len(known) + len(parts) > self._limit:
             known = self._known = {}
-        new = list(words.difference(known))
-        known.update(zip(new, self.encode(new), strict=True))
+        new = list(parts.difference(known))
+        known.update(zip(new, self._count_parts(new), strict=True))
         return known
+
+
+def count_by_words(encode: Counter, rule: WordRule) -> PartCounts:
+    """Counts texts by their paragraphs, these by their sentences, and these by their words; `encode` counts those."""
+    sentences = PartCounts(rule.words, encode, MAX_WORDS)
+    paragraphs = PartCounts(rule.sentences, sentences.count, MAX_SENTENCES)
+    return PartCounts(rule.paragraphs, paragraphs.count, MAX_PARAGRAPHS)
 
 
 def find_word_rule(tokenizer: Any) -> WordRule | None:

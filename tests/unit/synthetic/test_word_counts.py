@@ -13,8 +13,8 @@ from services.synthetic.adapters.word_counts import (
     GAPS,
     LINE_GAPS,
     SIGNS,
-    WordCounts,
     WordRule,
+    count_by_words,
     find_word_rule,
 )
 
@@ -52,7 +52,7 @@ def test_counts_of_words_add_up_to_those_of_the_text(
     def encode(texts: Sequence[str]) -> list[int]:
         return [len(encoding) for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
-    counts = WordCounts(encode, rule)
+    counts = count_by_words(encode, rule)
     assert counts.count(TEXTS) == encode(TEXTS)
     draw = random.Random(7)
     texts = ["".join(draw.choices([*SIGNS, *GAPS, *LINE_GAPS, "\r\n", "\0"], k=12)) for _ in range(3_000)]
@@ -67,7 +67,7 @@ def test_tokens_that_can_join_two_words_are_counted_by_text(pre_tokenizer: pre_t
 
 def test_a_full_memory_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(word_counts, "MAX_WORDS", 3)
-    counts = WordCounts(lambda texts: [len(text) for text in texts])
+    counts = count_by_words(lambda texts: [len(text) for text in texts], AT_LINES)
     assert counts.count(["a bb ccc"]) == [8]
     assert counts.count(["d ee ccc", "a"]) == [8, 1]
 
@@ -79,7 +79,7 @@ def test_counts_a_repeated_word_once() -> None:
         asked.extend(texts)
         return [1] * len(texts)
 
-    assert WordCounts(encode).count(["to and to and to"]) == [5]
+    assert count_by_words(encode, AT_BLANKS).count(["to and to and to"]) == [5]
     assert sorted(asked) == [" and", " to", "to"]
 
 
@@ -107,15 +107,16 @@ def test_sentences_have_the_words_of_their_text(rule: WordRule) -> None:
     ]
     for _ in range(5_000):
         text = "".join(draw.choices(signs, k=draw.randint(0, 14)))
-        parts = rule.sentences(text)
+        parts = [sentence for paragraph in rule.paragraphs(text) for sentence in rule.sentences(paragraph)]
         words = [word for part in parts for word in rule.words(part)]
         assert words == rule.words(text)
         assert "".join(parts) == text
 
 
 def test_reads_the_words_of_a_repeated_sentence_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = WordCounts(lambda texts: [len(text) for text in texts])
+    counts = count_by_words(lambda texts: [len(text) for text in texts], AT_LINES)
     text = "The first sentence. The second one. The third"
     assert counts.count([text, f"Before. {text}. After"]) == [len(text), len(text) + 15]
     monkeypatch.setattr(word_counts, "MAX_SENTENCES", 2)
-    assert counts.count([text]) == [len(text)]
+    counts = count_by_words(lambda texts: [len(text) for text in texts], AT_LINES)
+    assert [counts.count([text]) for _ in range(2)] == [[len(text)], [len(text)]]
