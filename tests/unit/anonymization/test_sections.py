@@ -107,7 +107,7 @@ class Told:
     def __init__(self, language: str) -> None:
         self.language = language
 
-    def sections(self, text: str) -> list[LanguageSection]:
+    def sections(self, text: str, ends: Sequence[int] = ()) -> list[LanguageSection]:
         return [LanguageSection(0, 4, "en"), LanguageSection(4, len(text), self.language)]
 
 
@@ -148,6 +148,17 @@ def test_short_paragraphs_have_the_language_of_the_one_before() -> None:
     sections = SECTIONS.sections(text)
     assert [section.language for section in sections] == ["en", "de"]
     assert text[sections[1].start : sections[1].end].endswith("Peter Schmidt\n\nBerlin")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "languages"), [("Write a memo for Anna Kowalska.", ["en", "pt"]), ("Anna Kowalska", ["pt"])]
+)
+def test_a_prompt_has_the_language_of_its_answer_only_if_it_tells_nothing_itself(
+    prompt: str, languages: list[str]
+) -> None:
+    answer = "O contrato foi assinado por ambas as partes, e o pagamento deve ser feito em março."
+    text = f"{prompt}\n\n{answer}"
+    assert [section.language for section in SECTIONS.sections(text, [len(prompt), len(text)])] == languages
 
 
 def test_a_short_beginning_has_the_language_of_what_follows() -> None:

@@ -16,8 +16,8 @@ from tailor.errors import InvalidArgument, Reason
 class Sections(Protocol):
     """Tells the languages of a text, such as `sections.SectionDetector`."""
 
-    def sections(self, text: str) -> list[LanguageSection]:
-        """The sections in order, without gaps."""
+    def sections(self, text: str, ends: Sequence[int] = ()) -> list[LanguageSection]:
+        """The sections in order, without gaps. `ends` are the ends of the texts in `text`, if it consists of several."""
         ...
 
 
@@ -64,7 +64,7 @@ class SectionAnalyzer(TextAnalyzer):
         return list(self.analyze(text).findings)
 
     def analyze(self, text: str, ends: Sequence[int] = ()) -> Analysis:
-        sections = tuple(map(self._admit, self._sections.sections(text)))
+        sections = tuple(map(self._admit, self._sections.sections(text, ends)))
         findings: list[Finding] = []
         disagreements: list[Disagreement] = []
         for section in sections:

@@ -1,9 +1,11 @@
 """Detecting the language of each section of a text: by function words, otherwise by a model of letters; short paragraphs inherit.
 
 A text that is too short to tell is never held: it has the language of the paragraph before it, or the first one of the installation.
+Of several joined texts, each is asked by itself first: a prompt in English stays in English whatever its answer is written in.
 """
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -61,10 +63,14 @@ class SectionDetector:
         self._detect = detect
         self._covered = tuple(covered)
 
-    def sections(self, text: str) -> list[LanguageSection]:
-        """The sections in order, without gaps. A text that tells nothing is in the first covered language."""
+    def sections(self, text: str, ends: Sequence[int] = ()) -> list[LanguageSection]:
+        """The sections in order, without gaps. A text that tells nothing is in the first covered language.
+
+        If `text` consists of several texts, `ends` are their ends.
+        """
         pieces = list(paragraphs(text))
-        languages = _inherit(self._tell_all([piece for _, piece in pieces]), self._covered[0])
+        numbers = [bisect_right(ends, start) for start, _ in pieces]
+        languages = _inherit(self._tell_all([piece for _, piece in pieces], numbers), self._covered[0])
         starts = (start for start, _ in pieces)
         ends = (start + len(piece) for start, piece in pieces)
         sections = []
@@ -73,8 +79,8 @@ class SectionDetector:
             sections.append(LanguageSection(places[0][0], places[-1][1], language))
         return sections
 
-    def _tell_all(self, pieces: Sequence[str]) -> list[str]:
-        """The language of each paragraph; empty if it has that of the one before."""
+    def _tell_all(self, pieces: Sequence[str], texts: Sequence[int]) -> list[str]:
+        """The language of each paragraph; empty if it has that of the one before. `texts` are the numbers of the paragraphs' texts."""
         guesses = [self._tell(_prose(piece)) for piece in pieces]
         languages = [guess.language for guess in guesses]
         # Short paragraphs that look like a language without rules are read together, so that a letter of short lines is held.
@@ -83,8 +89,10 @@ class SectionDetector:
         if language not in self._covered:
             for place in suspects:
                 languages[place] = language
-        if pieces and not any(languages):
-            languages[0] = self._tell_whole(_join(pieces))
+        for _, group in groupby(range(len(pieces)), key=lambda place: texts[place]):
+            places = list(group)
+            if not any(languages[place] for place in places):
+                languages[places[0]] = self._tell_whole(_join([pieces[place] for place in places]))
         return languages
 
     def _tell(self, prose: str) -> Guess:
@@ -148,8 +156,11 @@ class SectionDetector:
         language = self._tell(prose).language
         if language:
             return language
-        ranked = [(name, weight) for name, weight in weigh(prose)[0].most_common() if name in self._covered]
-        return ranked[0][0] if ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]) else ""
+        weights = {name: weight for name, weight in weigh(prose)[0].items() if name in self._covered}
+        likely = [name for name, weight in weights.items() if weight == max(weights.values())]
+        # `Write a memo for` could be English or Portuguese by its function words.
+        first = self._covered[0]
+        return first if first in likely else likely[0] if len(likely) == 1 else ""
 
 
 def _prose(piece: str) -> str:
