@@ -1,7 +1,7 @@
 """Detecting the language of each section of a text: by function words, otherwise by a model of letters; short paragraphs inherit.
 
 A text that is too short to tell is never held: it has the language of the paragraph before it, or the first one of the installation.
-Of several joined texts, each is asked by itself first: a prompt in English stays in English whatever its answer is written in.
+Of several joined texts, each is asked by itself first: a prompt in English stays English, even if its answer is in another language.
 """
 
 import re
