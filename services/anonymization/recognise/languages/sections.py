@@ -71,12 +71,11 @@ class SectionDetector:
         pieces = list(paragraphs(text))
         numbers = [bisect_right(ends, start) for start, _ in pieces]
         languages = _inherit(self._tell_all([piece for _, piece in pieces], numbers), self._covered[0])
-        starts = (start for start, _ in pieces)
-        ends = (start + len(piece) for start, piece in pieces)
+        places = [(start, start + len(piece)) for start, piece in pieces]
         sections = []
-        for language, group in groupby(zip(starts, ends, languages, strict=True), key=lambda row: row[2]):
-            places = list(group)
-            sections.append(LanguageSection(places[0][0], places[-1][1], language))
+        for language, group in groupby(zip(places, languages, strict=True), key=lambda row: row[1]):
+            together = [place for place, _ in group]
+            sections.append(LanguageSection(together[0][0], together[-1][1], language))
         return sections
 
     def _tell_all(self, pieces: Sequence[str], texts: Sequence[int]) -> list[str]:
