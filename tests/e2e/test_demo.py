@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from services.training.recipe import FOLDER
-from tests.e2e.conftest import SAMPLE, SETTINGS
+from tests.e2e.conftest import SAMPLE, SETTINGS, copy_recipes
 from tests.models import make_tiny_base
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -70,11 +69,7 @@ def _state(directory: Path) -> Path:
     base = make_tiny_base(directory / "tiny-base", texts)
     state = directory / "state"
     state.mkdir(mode=0o700)
-    recipes = shutil.copytree(FOLDER, directory / "recipes")
-    # Learns enough that a few held-out rows leave no doubt.
-    tiny = (recipes / "tiny.toml").read_text(encoding="utf-8")
-    learning = tiny.replace("learning_rate = 2e-3", "learning_rate = 1e-2").replace("max_steps = 8", "max_steps = 24")
-    (recipes / "tiny.toml").write_text(learning, encoding="utf-8")
+    recipes = copy_recipes(directory / "recipes")
     (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=recipes), encoding="utf-8")
     return state
 
