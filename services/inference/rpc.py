@@ -124,9 +124,9 @@ def open_servers(runtime: Runtime, settings: Settings, gate: ReadinessGate) -> R
     servicers = [(inference_pb2_grpc.add_InferenceServiceServicer_to_server, InferenceServicer(gate))]
     server = runtime.rpc(settings, servicers, keys, max_workers=settings.call_threads)
     if settings.http_port:
-        from services.inference.adapters.http import Address, HttpServer, create_app
+        from services.inference.adapters.http import Address, UvicornServer, create_app
 
-        http = HttpServer(create_app(gate, keys, settings.call_threads), Address.from_settings(settings))
+        http = UvicornServer(create_app(gate, keys, settings.call_threads), Address.from_settings(settings))
         runtime.serve(http)
         runtime.spawn("http", http.run)
     return server

@@ -144,7 +144,7 @@ def _handle_errors(app: FastAPI) -> None:
         return JSONResponse(wire.error(Reason.INTERNAL, message, 500), 500)
 
 
-class HttpServer:
+class UvicornServer:
     """Serves the app in a thread that the runtime spawns with `run`."""
 
     def __init__(self, app: FastAPI, address: Address) -> None:

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from services.inference.adapters.body_limit import MAX_BODY_BYTES
-from services.inference.adapters.http import Address, HttpServer, create_app
+from services.inference.adapters.http import Address, UvicornServer, create_app
 from services.inference.handlers import ReadinessGate
 from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.synthesis.answers import parse_rows
@@ -64,7 +64,7 @@ def serving(
     stop = threading.Event()
     app = create_app(gate, Authenticator("inference", Trust({}), verify), 16)
     thread = threading.Thread(
-        target=HttpServer(app, Address("127.0.0.1", port, certificate, key, client_ca)).run, args=(stop,)
+        target=UvicornServer(app, Address("127.0.0.1", port, certificate, key, client_ca)).run, args=(stop,)
     )
     thread.start()
     wait_for_port(port)
@@ -406,7 +406,7 @@ def test_running_request_ends_within_the_grace_and_no_new_one_is_accepted() -> N
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = HttpServer(app, Address("127.0.0.1", port))
+    server = UvicornServer(app, Address("127.0.0.1", port))
     thread = threading.Thread(target=server.run, args=(threading.Event(),))
     thread.start()
     wait_for_port(port)
