@@ -18,7 +18,7 @@ from services.evaluation.judge.prompts import DEFAULT_CRITERIA, Request, Rules, 
 from services.evaluation.metrics import measure
 from services.evaluation.metrics.context import MetricContext
 from services.evaluation.ports import Models
-from services.inference.adapters.http import Address, HttpServer, create_app
+from services.inference.adapters.http import Address, UvicornServer, create_app
 from services.inference.domain import ChatMessage
 from services.inference.handlers import ReadinessGate
 from services.inference.ports import InferenceEngine
@@ -95,7 +95,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     app = create_app(gate, Authenticator("inference", Trust({}), verify), 16)
-    thread = threading.Thread(target=HttpServer(app, Address("127.0.0.1", port)).run, args=(stop,))
+    thread = threading.Thread(target=UvicornServer(app, Address("127.0.0.1", port)).run, args=(stop,))
     thread.start()
     wait_for_port(port)
     yield Api(f"http://127.0.0.1:{port}/v1", engine)

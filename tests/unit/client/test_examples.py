@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.inference.adapters.http import Address, HttpServer, create_app
+from services.inference.adapters.http import Address, UvicornServer, create_app
 from services.inference.domain import Sampling
 from services.inference.handlers import ReadinessGate
 from services.inference.ports import Stream
@@ -62,7 +62,7 @@ def addresses() -> Iterator[dict[str, str]]:
         port = free.getsockname()[1]
     stop = threading.Event()
     app = create_app(gate, authenticator, 16)
-    thread = threading.Thread(target=HttpServer(app, Address("127.0.0.1", port)).run, args=(stop,))
+    thread = threading.Thread(target=UvicornServer(app, Address("127.0.0.1", port)).run, args=(stop,))
     thread.start()
     wait_for_port(port)
     yield {
