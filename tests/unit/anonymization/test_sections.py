@@ -161,6 +161,15 @@ def test_a_prompt_has_the_language_of_its_answer_only_if_it_tells_nothing_itself
     assert [section.language for section in SECTIONS.sections(text, [len(prompt), len(text)])] == languages
 
 
+def test_a_short_message_that_could_be_in_several_languages_is_in_that_of_the_one_before() -> None:
+    first, second = (
+        "Umowa została podpisana przez obie strony i musi być zapłacona w marcu.",
+        "Anna Kowalska a Piotr Nowak",
+    )
+    text = f"{first}\n\n{second}"
+    assert [section.language for section in SECTIONS.sections(text, [len(first), len(text)])] == ["pl"]
+
+
 def test_a_short_beginning_has_the_language_of_what_follows() -> None:
     assert [s.language for s in SECTIONS.sections("Paris\n\nLe contrat a été signé par les deux parties.")] == ["fr"]
 

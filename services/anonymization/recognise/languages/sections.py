@@ -91,7 +91,8 @@ class SectionDetector:
         for _, group in groupby(range(len(pieces)), key=lambda place: texts[place]):
             places = list(group)
             if not any(languages[place] for place in places):
-                languages[places[0]] = self._tell_whole(_join([pieces[place] for place in places]))
+                before = next(filter(None, reversed(languages[: places[0]])), self._covered[0])
+                languages[places[0]] = self._tell_whole(_join([pieces[place] for place in places]), before)
         return languages
 
     def _tell(self, prose: str) -> Guess:
@@ -150,16 +151,15 @@ class SectionDetector:
         detected = self._detect(prose)
         return detected if detected in self._covered and detected in likely else ""
 
-    def _tell_whole(self, prose: str) -> str:
-        """The language of a text whose paragraphs tell nothing each: a list, a form, one line."""
+    def _tell_whole(self, prose: str, before: str) -> str:
+        """The language of a text whose paragraphs tell nothing each: a list, a form, one line. Of several likely ones it is `before`."""
         language = self._tell(prose).language
         if language:
             return language
         weights = {name: weight for name, weight in weigh(prose)[0].items() if name in self._covered}
         likely = [name for name, weight in weights.items() if weight == max(weights.values())]
         # `Write a memo for` could be English or Portuguese by its function words.
-        first = self._covered[0]
-        return first if first in likely else likely[0] if len(likely) == 1 else ""
+        return before if before in likely else likely[0] if len(likely) == 1 else ""
 
 
 def _prose(piece: str) -> str:
