@@ -85,7 +85,8 @@ def emit_plan(
     def render(console: Console) -> None:
         console.print(table("", ("", "plan"), [row[:2] for row in _figures(plan, None)]))
         _print_verdict(console, plan)
-        console.print(f"evaluation: {evaluation.sentence}", highlight=False)
+        for sentence in (evaluation.sentence, *evaluation.conditions):
+            console.print(f"evaluation: {sentence}", highlight=False, soft_wrap=True)
 
     session.output.emit({**to_dict(plan), "evaluation": to_dict(evaluation)}, render)
 

@@ -195,7 +195,10 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
 
     def PlanEvaluation(self, request: Any, context: Any) -> Any:
         sentence = f"with 20 of 20 held-out rows of {len(request.dataset_digests)} datasets a difference below 0.05 cannot be seen"
-        return registry_pb2.PlanEvaluationResponse(metric="log_likelihood", rows=20, sentence=sentence)
+        conditions = ["to pass, log_likelihood must gain more than about 0.100 over base"]
+        return registry_pb2.PlanEvaluationResponse(
+            metric="log_likelihood", rows=20, sentence=sentence, conditions=conditions
+        )
 
     def GetDataset(self, request: Any, context: Any) -> Any:
         if not DATASET.startswith(request.digest):

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from services.registry.handlers.specialists import unknown_specialist
 from services.registry.ports import Begin
-from services.registry.rules import power
+from services.registry.rules import plans
 
 
-def plan_evaluation(begin: Begin, name: str, documents: Sequence[int], pairs: Sequence[int]) -> power.EvaluationPlan:
+def plan_evaluation(begin: Begin, name: str, documents: Sequence[int], pairs: Sequence[int]) -> plans.EvaluationPlan:
     """Plan the evaluation of a run on datasets with these numbers of held-out rows. Raises NotFound for an unknown specialist."""
     with begin() as tx:
         specialist = tx.specialists.find(name)
         if specialist is None or specialist.deleted:
             raise unknown_specialist()
-        return power.plan_evaluation(specialist, sum(documents), sum(pairs), tx.evaluations.find_newest_of(name))
+        return plans.plan_evaluation(specialist, sum(documents), sum(pairs), tx.evaluations.find_newest_of(name))

@@ -99,9 +99,10 @@ def _check_gain(evaluation: Evaluation, figures: MetricIntervals, model: str, li
         if model in PROMPTED:
             remedy = f"An adapter that does not beat prompting is not promoted. {remedy}"
         return Decision.REFUSED, f"{told}; the gate requires more than {limit:g}. {remedy}"
+    decides = say_what_decides(evaluation, figures.metric, gain, limit)
     return (
         Decision.UNDECIDED,
-        f"{told}; the gate requires that the whole interval is above {limit:g}: {say_what_decides(evaluation, gain, limit)}",
+        f"{told}; the gate requires that the whole interval is above {limit:g}: {decides}",
     )
 
 
@@ -136,7 +137,7 @@ def _check_guard(
         return
     if gain.high < -guard.margin:
         told += f", which {guards} guards together do not make certain (up to {joint.high:+.3f})"
-    decides = say_what_decides(evaluation, gain if gain.value > -guard.margin else joint, -guard.margin)
+    decides = say_what_decides(evaluation, guard.metric, gain if gain.value > -guard.margin else joint, -guard.margin)
     yield Decision.UNDECIDED, f"{told}; the gate allows a loss of {guard.margin:g}: {decides}"
 
 

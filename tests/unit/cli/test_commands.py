@@ -154,6 +154,7 @@ def test_plans_a_run_without_queueing_it(tailor: Tailor, services: Services) -> 
         "annotation 60.00",
         "fits",
         "of 2 datasets",
+        "evaluation: to pass, log_likelihood must gain more than about 0.100 over base",
     ):
         assert text in planned.out
     assert not services.training.created

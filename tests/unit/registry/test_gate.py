@@ -68,12 +68,19 @@ def test_is_undecided_where_the_interval_holds_the_limit_and_says_how_many_rows_
     assert verdict.decision is Decision.UNDECIDED
     assert "with 24 rows a difference below 0.070 cannot be seen; about 75 rows would decide" in verdict.reasons[0]
     assert "but the dataset holds out 30. Publish more documents" in verdict.reasons[0]
+    assert "`rows.held_out_percent` or `rows.max_held_out_rows`, and `evaluation.max_rows`" in verdict.reasons[0]
 
 
 def test_names_the_setting_if_the_dataset_has_the_rows() -> None:
     undecided = replace(with_gain("log_likelihood", base=gain(0.09, 0.07)), held_out_rows=200)
     assert "Raise `evaluation.max_rows`" in decide(GATE, undecided).reasons[0]
-    assert "Raise `evaluation.max_answers`" in decide(GATE, replace(undecided, rows=150)).reasons[0]
+    guarded = replace(with_gain("rougeL", base=gain(0.0, 0.05)), held_out_rows=200, rows=150)
+    assert "Raise `evaluation.max_answers`" in decide(GATE, guarded).reasons[0]
+
+
+def test_a_metric_of_scores_is_not_helped_by_more_answers_although_pairs_were_evaluated_too() -> None:
+    with_pairs = replace(with_gain("log_likelihood", base=gain(0.09, 0.07)), held_out_rows=200, rows=150)
+    assert "Raise `evaluation.max_rows`" in decide(GATE, with_pairs).reasons[0]
 
 
 def test_a_gain_at_the_limit_needs_no_number_of_rows() -> None:

@@ -1504,6 +1504,8 @@ class PlanEvaluationResponse(_message.Message):
     VISIBLE_DIFFERENCE_FIELD_NUMBER: _builtins.int
     SPREAD_ROWS_FIELD_NUMBER: _builtins.int
     SENTENCE_FIELD_NUMBER: _builtins.int
+    NEEDED_ROWS_FIELD_NUMBER: _builtins.int
+    CONDITIONS_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
     """The metric that decides."""
     rows: _builtins.int
@@ -1516,6 +1518,12 @@ class PlanEvaluationResponse(_message.Message):
     """Rows of the specialist's newest evaluation, whose spread was used; 0 without one."""
     sentence: _builtins.str
     """The same in one sentence, and what to do."""
+    needed_rows: _builtins.int
+    """Rows with which gains like those of the newest evaluation would be certain; 0 if that is not known, or if no number would do."""
+    @_builtins.property
+    def conditions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """A sentence for each of the gate's conditions: the gain that it needs, or that these rows cannot decide it."""
+
     def __init__(
         self,
         *,
@@ -1525,10 +1533,12 @@ class PlanEvaluationResponse(_message.Message):
         visible_difference: _builtins.float = ...,
         spread_rows: _builtins.int = ...,
         sentence: _builtins.str = ...,
+        needed_rows: _builtins.int = ...,
+        conditions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_out_rows", b"held_out_rows", "metric", b"metric", "rows", b"rows", "sentence", b"sentence", "spread_rows", b"spread_rows", "visible_difference", b"visible_difference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "held_out_rows", b"held_out_rows", "metric", b"metric", "needed_rows", b"needed_rows", "rows", b"rows", "sentence", b"sentence", "spread_rows", b"spread_rows", "visible_difference", b"visible_difference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
