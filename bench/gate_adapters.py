@@ -28,7 +28,7 @@ from services.training.domain import Base
 from services.training.methods import loading, sft
 from tailor.datasets import TRAIN
 from tailor.storage.ref import Ref
-from tailor.words import Labels, RowPolicy
+from tailor.words import Labels, RowPolicy, SamplingDefaults
 from tests.datasets import store_dataset
 from tests.unit.training.stores import FileStore
 
@@ -65,11 +65,12 @@ VARIANTS = tuple(
 
 @dataclass(frozen=True)
 class GateHouse:
-    """The base, the rows that are learned from and held out, and the folder of what was trained and measured with these rows."""
+    """The base, the rows that are learned from and held out, the sample's sampling, and the folder of what was trained with rows and recipe."""
 
     house: House
     train: Sequence[MadeRow]
     held_out: Sequence[MadeRow]
+    sampling: SamplingDefaults
     results: Path
 
 
@@ -90,15 +91,15 @@ def prepare(root: Path, tokens: int = 0, held_out: int = 0) -> GateHouse:
     taught = [{"row_id": row.row_id, "messages": _messages(row), "row": row} for row in rows if not is_held_out(row)]
     train = [entry["row"] for entry in draw_rows(taught, counter, tokens or specialist["rows"]["max_train_tokens"])]
     house = House(root, store, base, folder, Ref("", "", 0), (), [], specialist["house_terms"])
-    results = root / digest_rows(train, kept)
+    results = root / digest_inputs(_recipe(Variant(GOOD, 0)).to_json(), train, kept)
     results.mkdir(exist_ok=True)
-    return GateHouse(house, train, kept, results)
+    return GateHouse(house, train, kept, SamplingDefaults(**specialist["sampling"]), results)
 
 
-def digest_rows(*parts: Sequence[MadeRow]) -> str:
-    """Tells apart the results of other rows."""
+def digest_inputs(recipe_json: str, *parts: Sequence[MadeRow]) -> str:
+    """Tells apart the results of another recipe and of other rows."""
     texts = [[row.messages for row in rows] for rows in parts]
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([recipe_json, texts]).encode()).hexdigest()[:16]
 
 
 def sample_rows(policy: RowPolicy, counter: TokenCounter) -> Iterator[MadeRow]:

@@ -29,9 +29,11 @@ from services.training.bases.files import load_tokenizer
 from services.training.methods import held_out, loading
 from services.training.methods.rows import encode
 from services.training.worker import probes
+from tailor.words import SamplingDefaults
 
-ANSWERED, NEW_TOKENS, BATCH = 24, 64, 8
-REPETITION_PENALTY = 1.05
+ANSWERED, MAX_NEW_TOKENS = 24, 64
+# All answers of a model in one batch: a step of decoding reads all weights however many answers it continues.
+BATCH = ANSWERED
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,15 @@ def measure_base(place: GateHouse) -> MeasuredModel:
 
 def measure_few_shot(place: GateHouse, count: int) -> MeasuredModel:
     """The scores of the base with this number of house examples in its prompt."""
-    stored = _path(place, FEW_SHOT)
-    if not stored.exists():
+    name = f"{FEW_SHOT}-{count}"
+    if not _path(place, name).exists():
         asked = loading.load_base(place.house.base_folder, recipe("lora")).eval()
         tokenizer, rows = load_tokenizer(place.house.base_folder), to_held_out(place.held_out)
         examples = choose_examples(LocalTrainRows(to_held_out(place.train)), rows, count)
         prompts = [with_examples(row, "", examples[row.row_id]) for row in rows]
         scores = [_score(asked, tokenizer, row, prompt) for row, prompt in zip(place.held_out, prompts, strict=True)]
-        _store(place, FEW_SHOT, ModelResult((None,) * len(rows), tuple(scores)), 0.0)
-    return _read(place, FEW_SHOT)
+        _store(place, name, ModelResult((None,) * len(rows), tuple(scores)), 0.0)
+    return _read(place, name)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def _ask(place: GateHouse, asked: Any) -> ModelResult:
     tokenizer = load_tokenizer(place.house.base_folder)
     scores = [_score(asked, tokenizer, row, row.messages[:-1]) for row in place.held_out]
     answered = list_answered(place.held_out)
-    texts = dict(zip(answered, _generate(asked, tokenizer, [place.held_out[n] for n in answered]), strict=True))
+    answers = _generate(asked, tokenizer, [place.held_out[n] for n in answered], place.sampling)
+    texts = dict(zip(answered, answers, strict=True))
     return ModelResult(tuple(texts.get(number) for number in range(len(place.held_out))), tuple(scores))
 
 
@@ -121,8 +124,13 @@ def _score(asked: Any, tokenizer: Any, row: MadeRow, prompt: Messages) -> Score:
     return Score(float(probabilities.sum()), len(probabilities))
 
 
-def _generate(asked: Any, tokenizer: Any, rows: Sequence[MadeRow]) -> list[Answer]:
-    """Greedy answers, in batches."""
+def count_new_tokens(sampling: SamplingDefaults) -> int:
+    """The most tokens of an answer: those that callers get, but few enough to be written on a processor."""
+    return min(sampling.max_tokens or MAX_NEW_TOKENS, MAX_NEW_TOKENS)
+
+
+def _generate(asked: Any, tokenizer: Any, rows: Sequence[MadeRow], sampling: SamplingDefaults) -> list[Answer]:
+    """Greedy answers with the specialist's penalty, in batches."""
     import torch
 
     # Packed attention is for training and scores.
@@ -144,10 +152,10 @@ def _generate(asked: Any, tokenizer: Any, rows: Sequence[MadeRow]) -> list[Answe
         with torch.no_grad():
             tokens = asked.generate(
                 **batch,
-                max_new_tokens=NEW_TOKENS,
+                max_new_tokens=count_new_tokens(sampling),
                 do_sample=False,
                 use_cache=True,
-                repetition_penalty=REPETITION_PENALTY,
+                repetition_penalty=sampling.repetition_penalty,
             )
         written = tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         answers += [Answer(text) for text in written]
@@ -155,7 +163,9 @@ def _generate(asked: Any, tokenizer: Any, rows: Sequence[MadeRow]) -> list[Answe
 
 
 def _path(place: GateHouse, name: str) -> Path:
-    return place.results / f"scores-{name}.json"
+    """Other settings of answers have results of their own."""
+    settings = f"{place.sampling.repetition_penalty:g}-{count_new_tokens(place.sampling)}-{ANSWERED}"
+    return place.results / f"scores-{name}-{settings}.json"
 
 
 def _store(place: GateHouse, name: str, result: ModelResult, parity: float) -> None:

@@ -5,11 +5,13 @@ from collections import Counter
 from dataclasses import replace
 
 from bench.gate import headline, make_judge
-from bench.gate_adapters import LOOP_WORDS, loop
-from bench.gate_measure import MeasuredModel
+from bench.gate_adapters import LOOP_WORDS, digest_inputs, loop
+from bench.gate_measure import MeasuredModel, count_new_tokens
 from bench.gate_trials import TrialComparison, TrialTally, draw_rows, pair_seeds
 from services.evaluation.domain import Answer, HeldOutRow, ModelResult, Score
 from services.registry.domain import Decision
+from services.synthetic.domain import Row as MadeRow
+from tailor.words import SamplingDefaults
 
 ROWS = [
     HeldOutRow(f"row_{number}", "section", (f"doc_{number // 2}",), (("user", "Write."),), f"line of sight {number}")
@@ -64,3 +66,16 @@ def test_the_headline_counts_refusals_by_a_guard_apart_from_those_by_the_primary
 def test_a_loop_repeats_the_first_words_up_to_the_length_of_the_answer() -> None:
     words = loop(" ".join(str(number) for number in range(20))).split()
     assert len(words) == 20 and words[:LOOP_WORDS] == words[LOOP_WORDS : 2 * LOOP_WORDS]
+
+
+def test_trainings_of_another_recipe_or_of_other_rows_are_not_used_again() -> None:
+    row = MadeRow("section", ("doc_1",), (("user", "Write."), ("assistant", "Done.")))
+    other = replace(row, messages=(("user", "Write."), ("assistant", "Not yet.")))
+    digests = {digest_inputs(recipe, [made], [row]) for recipe in ("{}", '{"seed": 1}') for made in (row, other)}
+    assert len(digests) == 4
+    assert digest_inputs("{}", [row]) == digest_inputs("{}", [row])
+
+
+def test_answers_are_as_long_as_callers_get_them_and_not_longer_than_the_bench_can_write() -> None:
+    lengths = [count_new_tokens(SamplingDefaults(max_tokens=tokens)) for tokens in (0, 24, 512)]
+    assert lengths == [64, 24, 64]
