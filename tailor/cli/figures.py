@@ -61,21 +61,20 @@ def describe_decision(decision: registry_pb2.OperatorDecision) -> str:
 
 
 def figures_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
-    """A row per metric: each model's value, and the candidate's gain over the adapter that served or else the base."""
-    models = [model for model in _models(evaluation) if model != "candidate"]
-    reference = "incumbent" if "incumbent" in models else "base"
-    columns = ("metric", *models, "candidate", f"gain over {reference}", "rows")
+    """A row per metric and suite's measure: the candidate's gain over each other model, each model's value, and the number of rows."""
+    models = _models(evaluation)
     rows = [
         (
             item.metric + (" (lower is better)" if item.lower_is_better else ""),
-            *(describe(item.models[model]) if model in item.models else "" for model in (*models, "candidate")),
-            describe(item.gains[reference], "+") if reference in item.gains else "",
-            item.models["candidate"].rows,
+            "\n".join(f"{model} {describe(item.gains[model], '+')}" for model in models if model in item.gains),
+            *(describe(item.models[model]) if model in item.models else "" for model in models),
+            item.models["candidate"].rows if "candidate" in item.models else "",
         )
-        for item in evaluation.metrics
+        for item in (*evaluation.metrics, *evaluation.suites)
     ]
     pairs = f", {evaluation.pairs} of them ranked pairs" if evaluation.pairs else ""
-    return table(f"evaluation on {evaluation.rows} held-out rows{pairs}, 95 % intervals", columns, rows)
+    title = f"evaluation on {evaluation.rows} held-out rows{pairs}, 95 % intervals"
+    return table(title, ("metric", "gain over", *models, "rows"), rows)
 
 
 def print_definition(console: Console, evaluation: models_pb2.AdapterEvaluated) -> None:
@@ -110,9 +109,9 @@ def _describe_goal(goal: models_pb2.Goal) -> str:
 
 
 def _models(evaluation: models_pb2.AdapterEvaluated) -> list[str]:
-    """The models of all metrics, the base first."""
+    """The models of all metrics: the base first, the adapter that served and the candidate last."""
     names = {model for item in evaluation.metrics for model in item.models}
-    return sorted(names, key=lambda name: (name != "base", name == "incumbent", name))
+    return sorted(names, key=lambda name: (name != "base", name == "candidate", name == "incumbent", name))
 
 
 def describe_gate(gate: models_pb2.Gate) -> Iterator[str]:

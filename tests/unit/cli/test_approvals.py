@@ -50,7 +50,9 @@ def test_adapters_print_what_to_do_on_a_line_that_can_be_copied(tailor: Tailor) 
 def test_approvals_show_the_figures_that_decide(tailor: Tailor, services: Services) -> None:
     services.registry.waiting = [waiting()]
     shown = tailor("approvals").out
-    assert "rougeL" in shown and "+0.130 (+0.125 to +0.135)" in shown
+    assert "rougeL" in shown and "base +0.130 (+0.125 to +0.135)" in shown
+    assert "few_shot +0.080 (+0.075 to +0.085)" in shown
+    assert "parity (lower is better)" in shown
     assert f"{ADAPTER[:12]} waiting for approval; newest verdict passed: rougeL gains +0.130 over base" in shown
 
 

@@ -10,6 +10,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.errors import InvalidArgument, Reason
+from tests.evaluations import make_evaluated, make_figures
 from tests.unit.console.fake_models import text as draft_text
 from tests.unit.console.fake_registry import FakeRegistry
 from tests.unit.console.fake_rows import row
@@ -416,4 +417,15 @@ def test_a_report_has_no_inline_style_and_its_tables_scroll_by_keyboard() -> Non
 def test_the_columns_that_decide_stand_next_to_the_metric() -> None:
     page = World().signed_in().get(f"/evaluations/{ADAPTER}").text
     head = page[page.index('<table class="scores">') :]
-    assert head.index("Gain over base") < head.index("Candidate") < head.index(">Base<") < head.index("Rows")
+    assert head.index("Gain over") < head.index("Candidate") < head.index(">Base<") < head.index("Rows")
+
+
+def test_the_gains_over_all_models_that_a_gate_wants_beaten_are_shown_with_intervals() -> None:
+    world = World()
+    figures = make_figures("rougeL", base=0.1, few_shot=0.24, incumbent=0.2, candidate=0.23)
+    world.evaluation.answers[ADAPTER].result.CopyFrom(make_evaluated(ADAPTER, "engagement-reports", figures))
+    page = world.signed_in().get(f"/evaluations/{ADAPTER}").text
+    row = page[page.index("<td>ROUGE-L") :]
+    cell = row[row.index('<td class="n">') : row.index("0.230")]
+    for model, tone, gain in (("base", "up", "+0.130"), ("few shot", "down", "-0.010"), ("incumbent", "up", "+0.030")):
+        assert f'{model} <span class="{tone}">{gain} (' in cell
