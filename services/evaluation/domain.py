@@ -304,7 +304,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What the answers of one model took. Without a price, `price_per_1000` is None."""
+    """What the answers of one model took, and how many were cut at the maximum of tokens. Without a price, `price_per_1000` is None."""
 
     model: str
     answers: int
@@ -314,6 +314,7 @@ class ModelCost:
     answer_tokens: float
     price_per_1000: float | None = None
     currency: str = ""
+    cut_answers: int = 0
 
 
 @dataclass(frozen=True)

@@ -134,4 +134,5 @@ def measure_cost(model: str, result: ModelResult) -> ModelCost:
         float(p95),
         sum(answer.prompt_tokens for answer in answers) / len(answers),
         sum(answer.tokens for answer in answers) / len(answers),
+        cut_answers=sum(not answer.finished for answer in answers),
     )

@@ -191,6 +191,7 @@ def to_cost(message: models_pb2.ModelCost) -> ModelCost:
         answer_tokens=message.answer_tokens,
         price_per_1000=message.price_per_1000 if message.HasField("price_per_1000") else None,
         currency=message.currency,
+        cut_answers=message.cut_answers,
     )
 
 

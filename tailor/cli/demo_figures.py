@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tailor import wire
 from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.cli.figures import decision_of
+from tailor.cli.figures import decision_of, list_cut_answers
 from tailor.cli.messages import to_dict
 from tailor.wire import enum_name
 
@@ -100,7 +100,8 @@ def describe_limits(definition: models_pb2.SpecialistChanged, evaluation: models
     if policy.max_suite_items:
         yield f"each suite asks at most {policy.max_suite_items} items (max_suite_items)"
     if definition.sampling.max_tokens:
-        yield f"answers are cut at {definition.sampling.max_tokens} tokens (sampling.max_tokens)"
+        cut = list_cut_answers(evaluation)
+        yield f"answers are cut at {definition.sampling.max_tokens} tokens (sampling.max_tokens){f': {cut}' if cut else ''}"
 
 
 def save(path: Path, figures: Figures) -> None:

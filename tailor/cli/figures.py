@@ -78,7 +78,7 @@ def figures_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
 
 
 def print_definition(console: Console, evaluation: models_pb2.AdapterEvaluated) -> None:
-    """Rows that were left out, the metrics and the gate that were measured, and the goals, a line each."""
+    """Rows that were left out, answers that were cut, the metrics and the gate that were measured, and the goals, a line each."""
     for line in (
         *_describe_rows(evaluation),
         *_describe_definitions(evaluation),
@@ -90,6 +90,14 @@ def print_definition(console: Console, evaluation: models_pb2.AdapterEvaluated) 
 def _describe_rows(evaluation: models_pb2.AdapterEvaluated) -> Iterator[str]:
     if evaluation.rows_too_long:
         yield f"left out: {evaluation.rows_too_long} held-out rows that do not fit the context that inference serves"
+    if cut := list_cut_answers(evaluation):
+        yield f"cut at the maximum of tokens: {cut}"
+
+
+def list_cut_answers(evaluation: models_pb2.AdapterEvaluated) -> str:
+    """How many answers of each model were cut at the maximum of tokens; empty if none were."""
+    cut = (cost for cost in evaluation.costs if cost.cut_answers)
+    return ", ".join(f"{cost.cut_answers} of {cost.answers} answers of {cost.model}" for cost in cut)
 
 
 def _describe_definitions(evaluation: models_pb2.AdapterEvaluated) -> Iterator[str]:

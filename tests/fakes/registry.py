@@ -266,6 +266,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
                 "engagement-reports",
                 make_figures("rougeL", base=0.2, candidate=0.3),
                 rows_too_long=2,
+                costs=[models_pb2.ModelCost(model="candidate", answers=16, cut_answers=3)],
                 definitions=make_definitions(1, 4),
                 goals=[
                     models_pb2.Goal(

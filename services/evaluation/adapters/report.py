@@ -311,13 +311,13 @@ def _suites(suites: Sequence[MetricFigures], seconds: Mapping[str, float]) -> li
 
 def _costs(costs: Sequence[ModelCost]) -> list[str]:
     lines = [
-        "| model | answers | median seconds | 95 % within | prompt tokens | answer tokens | price of 1,000 |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| model | answers | cut | median seconds | 95 % within | prompt tokens | answer tokens | price of 1,000 |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for cost in costs:
         price = "" if cost.price_per_1000 is None else f"{cost.price_per_1000:.2f} {cost.currency}"
         lines.append(
-            f"| {cost.model} | {cost.answers} | {cost.median_seconds:.2f} | {cost.p95_seconds:.2f} "
+            f"| {cost.model} | {cost.answers} | {cost.cut_answers} | {cost.median_seconds:.2f} | {cost.p95_seconds:.2f} "
             f"| {cost.prompt_tokens:.0f} | {cost.answer_tokens:.0f} | {price} |"
         )
     return lines

@@ -303,6 +303,7 @@ def test_traces_a_draft(tailor: Tailor) -> None:
     assert f"reward   {'e' * 64}" in shown
     assert "doc_1" in shown
     assert "left out: 2 held-out rows" in shown
+    assert "cut at the maximum of tokens: 3 of 16 answers of candidate" in shown
     assert "revision 4, frozen on 2026-01-02" in shown
     assert "figures by revision 1 of 2026-01-01 cannot be compared" in shown
     assert "goal: rougeL 0.28; reached: 0.300 (0.295 to 0.305)" in shown

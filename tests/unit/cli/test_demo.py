@@ -334,7 +334,7 @@ def test_prints_the_figures_for_people() -> None:
 def test_says_what_the_limits_of_the_evaluation_leave_out() -> None:
     definition = read_definition(SAMPLE / "specialist.toml")
     evaluation = make_evaluated("a", "reports", rows=26, held_out_rows=40)
-    evaluation.costs.add(model="candidate", answers=12)
+    evaluation.costs.add(model="candidate", answers=12, cut_answers=9)
 
     limits = "\n".join(demo_figures.describe_limits(definition, evaluation))
 
@@ -342,6 +342,7 @@ def test_says_what_the_limits_of_the_evaluation_leave_out() -> None:
     assert "12 of 26 rows are answered" in limits
     assert "1 of the usual 3 house examples" in limits
     assert "not run: knowledge" in limits
+    assert "answers are cut at 128 tokens (sampling.max_tokens): 9 of 12 answers of candidate" in limits
     assert list(demo_figures.describe_limits(models_pb2.SpecialistChanged(), make_evaluated("a", "reports"))) == []
 
 

@@ -122,6 +122,7 @@ def evaluated(**incumbent: float) -> models_pb2.AdapterEvaluated:
         rows=48,
         held_out_rows=60,
         rows_too_long=2,
+        costs=[models_pb2.ModelCost(model="candidate", answers=48, cut_answers=3)],
         definitions=make_definitions(1, 4),
         goals=[
             models_pb2.Goal(

@@ -202,6 +202,7 @@ def test_evaluation_shows_scores_gate_report_and_plot() -> None:
     browser = world.signed_in()
     text = browser.get(f"/evaluations/{ADAPTER}").text
     assert "Left out: 2 held-out rows" in text
+    assert "Cut at the maximum of tokens: 3 of 48 answers of candidate." in text
     assert "Metrics and gate: revision 4, frozen on 2026-01-02" in text
     assert "Changed since revision 1 of 2026-01-01" in text
     assert "Goal reached: BLEU gain over base of 5.000" in text

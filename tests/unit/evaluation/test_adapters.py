@@ -108,7 +108,7 @@ def make_report() -> ReportData:
         results=results,
         metrics=(MetricFigures("rougeL", False, models, gains), MetricFigures("perplexity", True, models, gains)),
         suites=(fixed_value("parity", 0.0123, lower_is_better=True),),
-        costs=(ModelCost("base", 1, 0.5, 0.6, 10.0, 3.0, 0.25, "EUR"),),
+        costs=(ModelCost("base", 2, 0.5, 0.6, 10.0, 3.0, 0.25, "EUR", 1),),
         not_measured={"judge": "no judge model"},
         counts={"rougeL": {"skipped": 1}, "perplexity": {}},
         row_values={"rougeL": {name: [0.25, None] for name in names}},
@@ -124,7 +124,7 @@ def test_a_report_shows_intervals_and_never_a_bare_value() -> None:
     assert "| rougeL | +0.1000 (-0.0500 to +0.2500) | +0.1000 (no interval) | 2 |" in markdown
     assert "2 of 7 held-out rows, 1 of them answered, greedy" in markdown
     assert "at most 0.0123 nats" in markdown and "Not measured: judge (no judge model)." in markdown
-    assert "| base | 1 | 0.50 | 0.60 | 10 | 3 | 0.25 EUR |" in markdown
+    assert "| base | 2 | 1 | 0.50 | 0.60 | 10 | 3 | 0.25 EUR |" in markdown
     assert "> answer of candidate" in markdown and "## Row row_002" not in markdown
 
 

@@ -15,10 +15,12 @@ from services.evaluation.baselines.choose import BaselineModels, PromptSearch
 from services.evaluation.baselines.costs import HourPrice, PricePerToken, Prices
 from services.evaluation.baselines.external import ExternalLimits
 from services.evaluation.baselines.few_shot import FewShotModel
-from services.evaluation.domain import Answer, HeldOutSet, Serving, Specialists
+from services.evaluation.domain import Answer, HeldOutSet, ModelResult, Serving, Specialists
+from services.evaluation.figures import measure_cost
 from services.evaluation.ports import ChatEndpoint
 from services.evaluation.served_models import ServedModels
 from services.evaluation.settings import Settings
+from services.evaluation.wire import from_cost, to_cost
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -141,6 +143,13 @@ def test_an_external_model_that_cannot_be_asked_is_left_out_with_the_reason(
     result = evaluate(with_baselines(external, external_models=("gpt",)))
     assert reason in result.not_measured["external:gpt"]
     assert "external:gpt" not in result.metrics[1].models
+
+
+def test_answers_that_were_cut_at_the_maximum_of_tokens_are_counted() -> None:
+    answers = (Answer("It ends"), Answer("It goes on and", finished=False), None)
+    cost = measure_cost("candidate", ModelResult(answers, (None, None, None)))
+    assert (cost.answers, cost.cut_answers) == (2, 1)
+    assert to_cost(from_cost(cost)) == cost
 
 
 def test_answers_have_prices_by_tokens_or_by_the_hour() -> None:

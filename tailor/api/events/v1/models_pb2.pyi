@@ -712,6 +712,7 @@ class ModelCost(_message.Message):
     ANSWER_TOKENS_FIELD_NUMBER: _builtins.int
     PRICE_PER_1000_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
+    CUT_ANSWERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model, as in `MetricFigures.models`."""
     answers: _builtins.int
@@ -728,6 +729,8 @@ class ModelCost(_message.Message):
     """Price of 1,000 such answers; absent if no price is set."""
     currency: _builtins.str
     """ISO 4217 code of the price's currency; empty without a price."""
+    cut_answers: _builtins.int
+    """Answers that were cut at the maximum of tokens (`sampling.max_tokens`, or the context)."""
     def __init__(
         self,
         *,
@@ -739,10 +742,11 @@ class ModelCost(_message.Message):
         answer_tokens: _builtins.float = ...,
         price_per_1000: _builtins.float | None = ...,
         currency: _builtins.str = ...,
+        cut_answers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_price_per_1000", b"_price_per_1000", "price_per_1000", b"price_per_1000"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price_per_1000", b"_price_per_1000", "answer_tokens", b"answer_tokens", "answers", b"answers", "currency", b"currency", "median_seconds", b"median_seconds", "model", b"model", "p95_seconds", b"p95_seconds", "price_per_1000", b"price_per_1000", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price_per_1000", b"_price_per_1000", "answer_tokens", b"answer_tokens", "answers", b"answers", "currency", b"currency", "cut_answers", b"cut_answers", "median_seconds", b"median_seconds", "model", b"model", "p95_seconds", b"p95_seconds", "price_per_1000", b"price_per_1000", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__price_per_1000: _TypeAlias = _typing.Literal["price_per_1000"]  # noqa: Y015
     _WhichOneofArgType__price_per_1000: _TypeAlias = _typing.Literal["_price_per_1000", b"_price_per_1000"]  # noqa: Y015
