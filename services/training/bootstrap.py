@@ -42,7 +42,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.rpc(settings, [(add_TrainingServiceServicer_to_server, TrainingServicer(ports))])
     eraser = Eraser(runs, launcher, store, settings.data_dir / "work", _now)
     uri = settings.mlflow_tracking_uri
-    record = MlflowEvaluations(uri).record if uri else None
+    record = MlflowEvaluations(uri, settings.console_url).record if uri else None
     consumers = Consumers(ports, runtime.erased_documents(settings), record)
     runtime.read_published(settings, SPECIALISTS, consumers.on_specialist)
     runtime.consume(

@@ -48,6 +48,11 @@ class Settings(ServiceSettings):
     price_per_judgement: float = Field(0.0, ge=0, description="Price per expert judgement.")
 
     mlflow_tracking_uri: str = Field("", description="MLflow tracking server that mirrors every run; empty for none.")
+    console_url: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="Address of the console, for links in MLflow; empty for paths only.",
+    )
 
     worker_identity_key_file: Path = Field(Path("worker-identity.pem"), description="Private key of the workers.")
     worker_s3_access_key: str = Field("", description="Object store access key of workers on this machine.")

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from services.training.adapters.mlflow_evaluations import MlflowEvaluations
 from services.training.adapters.mlflow_mirror import MlflowMirror
 from services.training.domain import Progress, Run, RunState
 from services.training.programme import queue_run_for_dataset
+from services.training.settings import Settings
 from tailor.wire import from_datetime
 from tests.evaluations import make_evaluated, make_figures
 from tests.unit.training.fakes import START, House, MemoryRuns, built
@@ -106,3 +108,12 @@ def test_an_evaluation_joins_the_run_of_its_adapter_with_intervals_and_links(uri
     assert "evaluation/rougeL/gain_over_base_low" not in metrics
     assert tags["tailor.report"] == "s3://reports/evl_a1/report.json"
     assert tags["tailor.console"] == "/evaluations/a1"
+    MlflowEvaluations(uri, "https://tailor.example/").record(evaluation)
+    (mirrored,) = client.search_runs([experiment.experiment_id])
+    assert mirrored.data.tags["tailor.console"] == "https://tailor.example/evaluations/a1"
+
+
+@pytest.mark.parametrize("address", ["tailor.example.com", "javascript:alert(1)", "https://tailor.example.com /x"])
+def test_an_address_of_the_console_that_makes_no_link_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError, match="console_url"):
+        Settings(console_url=address)

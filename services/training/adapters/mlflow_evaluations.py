@@ -16,14 +16,18 @@ BATCH = 1000  # the most metrics that MLflow accepts at once
 
 
 class MlflowEvaluations:
-    """Writes evaluations to the runs that `MlflowMirror` made. A repeated evaluation adds its values to the metrics' history."""
+    """Writes evaluations to the runs that `MlflowMirror` made. A repeated evaluation adds its values to the metrics' history.
 
-    def __init__(self, tracking_uri: str) -> None:
+    Links are below `console_url`; without it, they are paths.
+    """
+
+    def __init__(self, tracking_uri: str, console_url: str = "") -> None:
         # Do not send usage data to MLflow's makers.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._console_url = console_url.rstrip("/")
 
     def record(self, evaluation: models_pb2.AdapterEvaluated) -> None:
         """Write one evaluation. Blocks. Raises Unavailable while MLflow does not answer.
@@ -56,8 +60,8 @@ class MlflowEvaluations:
         self._client.set_tag(run_id, "tailor.evaluation", evaluation.evaluation_id)
         self._client.set_tag(run_id, "tailor.evaluation_rows", str(evaluation.rows))
         self._client.set_tag(run_id, "tailor.report", evaluation.report.uri)
-        # The page of the console, below the address that the installation gives it.
-        self._client.set_tag(run_id, "tailor.console", f"/evaluations/{evaluation.adapter_digest}")
+        page = f"{self._console_url}/evaluations/{evaluation.adapter_digest}"
+        self._client.set_tag(run_id, "tailor.console", page)
 
 
 def _to_metrics(evaluation: models_pb2.AdapterEvaluated) -> Iterator[Any]:
