@@ -110,7 +110,9 @@ def list_remedies(
     yield f"  {to_command(state_dir, 'up')}"
     yield "      starts the stack, if it does not run"
     yield f"  {to_command(state_dir, 'adapters', '--specialist', specialist)}"
-    yield "      shows what was measured, and each reason"
+    yield "      shows the state of each adapter, and each reason"
+    yield f"  {to_command(state_dir, 'evaluations', 'show', digest)}"
+    yield "      shows what was measured, with intervals"
     if figures["verdict"]["decision"] == "undecided":
         yield f"  Raise `rows.max_held_out_rows` and `evaluation.max_rows` in {file}: more rows decide. Then"
     else:

@@ -1,4 +1,4 @@
-"""`tailor evaluations`: compare what two models answered."""
+"""`tailor evaluations`: show what was measured of an adapter, and compare what two models answered."""
 
 from typing import Annotated
 
@@ -7,11 +7,12 @@ from rich.console import Console
 from rich.text import Text
 
 from tailor.api.evaluation.v1 import evaluation_pb2
-from tailor.api.registry.v1 import registry_pb2_grpc
+from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.cli.adapters import AdapterName
 from tailor.cli.calls import adapter_digest, unary
-from tailor.cli.figures import describe
-from tailor.cli.messages import to_dict
-from tailor.cli.output import table
+from tailor.cli.figures import costs_table, describe, figures_table, print_adapter, print_definition, state_of
+from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.output import short, table
 from tailor.cli.session import session_of
 from tailor.word_diff import Side, diff_words
 
@@ -26,7 +27,47 @@ ModelName = Annotated[
     ),
 ]
 
-app = typer.Typer(name="evaluations", help="Compare what evaluated models answered.", no_args_is_help=True)
+app = typer.Typer(name="evaluations", help="Show and compare evaluations.", no_args_is_help=True)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    adapter: AdapterName,
+    *,
+    report: Annotated[bool, typer.Option("--report", help="Also print the stored report, as Markdown.")] = False,
+) -> None:
+    """Show an adapter's newest evaluation: gains, scores and suites with 95 % intervals, costs of answers, goals and the verdict."""
+    session = session_of(context)
+    registry = session.connections.registry
+    digest = adapter_digest(registry, adapter)
+    item = unary("registry", registry.GetAdapter, registry_pb2.GetAdapterRequest(digest=digest)).adapter
+    answer = evaluation_pb2.GetEvaluationResponse()
+    if report or not item.HasField("evaluation"):
+        request = evaluation_pb2.GetEvaluationRequest(adapter_digest=digest)
+        answer = unary("evaluation", session.connections.evaluation.GetEvaluation, request)
+
+    def render(console: Console) -> None:
+        console.print(f"[bold]{short(digest)}[/] of {item.adapter.specialist}: {state_of(item.state)}", highlight=False)
+        if item.HasField("evaluation"):
+            console.print(figures_table(item.evaluation))
+            console.print(costs_table(item.evaluation))
+            print_definition(console, item.evaluation)
+            for name, reason in sorted(item.evaluation.not_measured.items()):
+                console.print(f"not measured: {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
+            print_adapter(console, item)
+        else:
+            console.print(_describe_progress(answer), highlight=False)
+        if answer.report_markdown:
+            console.print(answer.report_markdown, highlight=False, markup=False, soft_wrap=True)
+
+    session.output.emit({"adapter": to_dict(item), "evaluation": to_dict(answer)}, render)
+
+
+def _describe_progress(answer: evaluation_pb2.GetEvaluationResponse) -> str:
+    state = short_enum(evaluation_pb2.EvaluationState, answer.state, "EVALUATION_STATE_")
+    reason = f", {answer.reason}" if answer.reason else ""
+    return f"evaluation {state}{reason}: {answer.rows_done} of {answer.rows_total} rows measured"
 
 
 @app.command()

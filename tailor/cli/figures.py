@@ -77,6 +77,29 @@ def figures_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
     return table(title, ("metric", "gain over", *models, "rows"), rows)
 
 
+def costs_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
+    """A row per model: what its answers took, and the price of 1,000."""
+    columns = ("model", "answers", "median", "95 % within", "prompt tokens", "answer tokens", "per 1,000")
+    rows = [
+        (
+            cost.model,
+            cost.answers,
+            f"{cost.median_seconds:.2f} s",
+            f"{cost.p95_seconds:.2f} s",
+            f"{cost.prompt_tokens:.0f}",
+            f"{cost.answer_tokens:.0f}",
+            describe_price(cost),
+        )
+        for cost in evaluation.costs
+    ]
+    return table("answers", columns, rows)
+
+
+def describe_price(cost: models_pb2.ModelCost) -> str:
+    """The price of 1,000 answers with its currency; empty without one."""
+    return f"{cost.price_per_1000:.2f} {cost.currency}" if cost.HasField("price_per_1000") else ""
+
+
 def print_definition(console: Console, evaluation: models_pb2.AdapterEvaluated) -> None:
     """Rows that were left out, answers that were cut, the metrics and the gate that were measured, and the goals, a line each."""
     for line in (

@@ -5,11 +5,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.adapters import SpecialistName
 from tailor.cli.calls import adapter_digest, unary
-from tailor.cli.figures import describe, state_of
+from tailor.cli.figures import describe, describe_price, state_of
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, table
 from tailor.cli.session import session_of
@@ -74,11 +73,7 @@ def _row(entry: registry_pb2.LeaderboardEntry, metric: str) -> tuple[object, ...
         describe(entry.scores[metric]) if metric in entry.scores else "not measured",
         describe(entry.gains[metric], "+") if metric in entry.gains else "",
         f"{entry.cost.median_seconds:.2f} s" if entry.HasField("cost") else "",
-        _price(entry.cost),
+        describe_price(entry.cost),
         entry.rows,
         short(entry.dataset_digest),
     )
-
-
-def _price(cost: models_pb2.ModelCost) -> str:
-    return f"{cost.price_per_1000:.2f} {cost.currency}" if cost.HasField("price_per_1000") else ""

@@ -110,7 +110,7 @@ def test_a_demo_without_a_network_is_refused_then_promoted_by_its_own_commands_a
     commands = _printed_commands(output)
     (sample / "specialist.toml").write_text(SPECIALIST.format(gain=0.01), encoding="utf-8")
     try:
-        for name in ("up", "adapters", "specialist", "promote"):
+        for name in ("up", "adapters", "evaluations", "specialist", "promote"):
             status, output = _tailor([], *commands[name])
             assert status == 0, output
         assert "is served by" in output

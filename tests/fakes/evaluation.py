@@ -11,6 +11,7 @@ class FakeEvaluation(evaluation_pb2_grpc.EvaluationServiceServicer):
     def __init__(self) -> None:
         self.comparison = evaluation_pb2.CompareEvaluationsResponse()
         self.compared: list[evaluation_pb2.CompareEvaluationsRequest] = []
+        self.report = ""
 
     def CompareEvaluations(self, request: Any, context: Any) -> Any:
         self.compared.append(request)
@@ -21,4 +22,4 @@ class FakeEvaluation(evaluation_pb2_grpc.EvaluationServiceServicer):
 
     def GetEvaluation(self, request: Any, context: Any) -> Any:
         state = evaluation_pb2.EVALUATION_STATE_RUNNING
-        return evaluation_pb2.GetEvaluationResponse(state=state, rows_done=3, rows_total=8)
+        return evaluation_pb2.GetEvaluationResponse(state=state, rows_done=3, rows_total=8, report_markdown=self.report)

@@ -47,6 +47,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.decisions: list[registry_pb2.OperatorDecision] = []
         self.entries: list[registry_pb2.LeaderboardEntry] = []
         self.pins: list[tuple[str, bool]] = []
+        self.evaluated = models_pb2.AdapterEvaluated(rows=16)
 
     def _adapter(self, digest: str, decision: Any, reasons: list[str]) -> registry_pb2.CatalogueAdapter:
         adapter = models_pb2.AdapterTrained(digest=digest, specialist="engagement-reports", dataset_digest=DATASET)
@@ -59,7 +60,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         if item.state == registry_pb2.ADAPTER_STATE_REFUSED:
             item.advice = f"`tailor specialist update engagement-reports.toml`, then `tailor evaluate {digest[:12]}`"
         if decision != registry_pb2.DECISION_UNSPECIFIED:
-            item.evaluation.rows = 16
+            item.evaluation.CopyFrom(self.evaluated)
         return item
 
     def GetSpecialist(self, request: Any, context: Any) -> Any:

@@ -357,6 +357,7 @@ def test_remedies_are_commands_that_the_command_line_knows(decision: str, hint: 
     assert [command[1] for command in commands] == [
         "up",
         "adapters",
+        "evaluations",
         "specialist",
         "build",
         "evaluate",

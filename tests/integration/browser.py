@@ -1,0 +1,113 @@
+"""Chromium without a window, over the DevTools protocol on a pair of pipes: one page, its size, its errors and what a script returns."""
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+SECONDS = 60.0
+
+
+def find_browser() -> str | None:
+    """The program, or None if this machine has none."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+@dataclass
+class BrowserPage:
+    """The page of a browser. `errors` has what its console reported since the last `open`, refusals by the security policy among them."""
+
+    requests: int
+    answers: int
+    session: str = ""
+    errors: list[str] = field(default_factory=list)
+    _count: int = 0
+    _buffer: bytes = b""
+
+    def start(self) -> None:
+        """Open an empty page."""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def set_cookie(self, url: str, name: str, value: str) -> None:
+        self.call("Network.setCookie", url=url, name=name, value=value)
+
+    def open(self, url: str, width: int, height: int) -> None:
+        """Show an address in a window of this size. Blocks until it has loaded."""
+        self.errors.clear()
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.call("Page.navigate", url=url)
+        self._wait(lambda message: message.get("method") == "Page.loadEventFired")
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a script's expression."""
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"]["value"]
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Call a method of the protocol. Raises AssertionError for an error or after a minute."""
+        self._count += 1
+        number = self._count
+        message = {"id": number, "method": method, "params": parameters}
+        message |= {"sessionId": self.session} if self.session else {}
+        os.write(self.requests, json.dumps(message).encode() + b"\0")
+        answer = self._wait(lambda message: message.get("id") == number)
+        assert "error" not in answer, answer
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def _wait(self, is_wanted: Any) -> dict[str, Any]:
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            while b"\0" in self._buffer:
+                text, self._buffer = self._buffer.split(b"\0", 1)
+                message: dict[str, Any] = json.loads(text)
+                self._note(message)
+                if is_wanted(message):
+                    return message
+            if select.select([self.answers], [], [], 1.0)[0]:
+                self._buffer += os.read(self.answers, 1 << 20)
+        raise AssertionError("the browser does not answer")
+
+    def _note(self, message: dict[str, Any]) -> None:
+        details = message.get("params", {})
+        if message.get("method") == "Log.entryAdded" and details["entry"]["level"] in ("error", "warning"):
+            self.errors.append(f"{details['entry']['source']}: {details['entry']['text']}")
+        if message.get("method") == "Runtime.exceptionThrown":
+            self.errors.append(f"exception: {details['exceptionDetails']['text']}")
+
+
+@contextmanager
+def open_browser(program: str, folder: Path) -> Iterator[BrowserPage]:
+    """A browser with an empty profile in a folder; it is ended at the end."""
+    read_requests, requests = os.pipe()
+    answers, write_answers = os.pipe()
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
+    # The browser reads requests on descriptor 3 and writes answers to 4.
+    command = ["sh", "-c", f'exec "$0" "$@" 3<&{read_requests} 4>&{write_answers}', program]
+    process = subprocess.Popen(
+        [*command, *options, f"--user-data-dir={folder}"],
+        pass_fds=(read_requests, write_answers),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(read_requests)
+    os.close(write_answers)
+    try:
+        page = BrowserPage(requests, answers)
+        page.start()
+        yield page
+    finally:
+        process.kill()
+        process.wait()
+        os.close(requests)
+        os.close(answers)

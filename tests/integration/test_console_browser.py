@@ -1,0 +1,131 @@
+"""Pages in a browser: as wide as a laptop and as a telephone, and under the security policy that they are sent with."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from services.console.domain import Role
+from services.console.web.app import create_app
+from services.console.web.server import HttpServer
+from tailor.api.registry.v1 import registry_pb2
+from tailor.errors import Unavailable
+from tests.evaluations import make_evaluated, make_figures
+from tests.integration.browser import BrowserPage, find_browser, open_browser
+from tests.unit.console.messages import ADAPTER, NAME, adapter
+from tests.unit.console.world import World, settings, sign_in
+
+pytestmark = pytest.mark.integration
+
+SIZES = ((1366, 768), (390, 844))
+REPORT = "| metric | base | few_shot | candidate | rows |\n|---|---:|---:|---:|---:|\n" + "".join(
+    f"| metric_{number} | 0.1200 (0.1150 to 0.1250) | 0.1800 (0.1750 to 0.1850) | 0.2300 (0.2250 to 0.2350) | 48 |\n"
+    for number in range(8)
+)
+PATHS = (
+    f"/evaluations/{ADAPTER}",
+    f"/evaluations/compare?first={ADAPTER}:base&second={ADAPTER}",
+    f"/specialists/{NAME}/leaderboard",
+    "/approvals",
+    "/adapters",
+)
+# The right ends of the first metric's name and of its gains, in pixels.
+ENDS = "[...document.querySelector('table.scores tbody tr').children].slice(0, 2).map(cell => cell.getBoundingClientRect().right)"
+
+
+def make_world() -> World:
+    """An adapter that waits for approval, measured against all kinds of models."""
+    world = World()
+    models = {
+        "base": 0.12,
+        "few_shot": 0.18,
+        "prompt": 0.17,
+        "external:paid": 0.22,
+        "incumbent": 0.2,
+        "candidate": 0.23,
+    }
+    names = ("log_likelihood", "rougeL", "key_insights_f1.recommendations", "fabrication.names")
+    evaluation = make_evaluated(ADAPTER, NAME, *(make_figures(name, **models) for name in names))
+    world.registry.adapters = [
+        adapter(evaluation=evaluation, reasons=["rougeL gains +0.110 (95 %: +0.105 to +0.115, 16 rows) over base"])
+    ]
+    world.registry.adapters[0].state = registry_pb2.ADAPTER_STATE_WAITING_FOR_APPROVAL
+    answer = world.evaluation.answers[ADAPTER]
+    answer.result.CopyFrom(evaluation)
+    answer.report_markdown = REPORT
+    return world
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A console that listens on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = make_world()
+    world.key(Role.OPERATOR)
+    options = settings().model_copy(update={"http_host": "127.0.0.1", "http_port": port})
+    server, stop = HttpServer(options, create_app(options, world.services())), threading.Event()
+    thread = threading.Thread(target=server.run, args=(stop,))
+    thread.start()
+    try:
+        _wait_until_started(server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _wait_until_started(server: HttpServer) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return server.check_started()
+        except Unavailable:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def page(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserPage]:
+    """A browser that is signed in as an operator."""
+    program = find_browser()
+    if program is None:
+        pytest.skip("needs Chromium")
+    with httpx.Client(base_url=address) as client, open_browser(program, tmp_path_factory.mktemp("profile")) as browser:
+        sign_in(client, f"tlr_{Role.OPERATOR.value}_0")
+        for cookie in client.cookies.jar:
+            browser.set_cookie(address, cookie.name, cookie.value or "")
+        yield browser
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_a_page_fits_its_window_and_breaks_no_rule_of_its_policy(
+    page: BrowserPage, address: str, path: str, width: int, height: int
+) -> None:
+    page.open(f"{address}{path}", width, height)
+    assert page.evaluate("document.location.pathname") == path.partition("?")[0]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.errors == []
+
+
+@pytest.mark.parametrize("path", [PATHS[0], "/approvals"])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_columns_that_decide_are_seen_without_scrolling_to_the_side(
+    page: BrowserPage, address: str, path: str, width: int, height: int
+) -> None:
+    page.open(f"{address}{path}", width, height)
+    assert max(page.evaluate(ENDS)) <= width
+    gains = page.evaluate("document.querySelector('table.scores tbody td.n').innerText")
+    assert all(f"{model} +" in " ".join(gains.split()) for model in ("base", "few shot", "incumbent"))
+
+
+def test_the_browser_reports_what_the_policy_refuses(page: BrowserPage, address: str) -> None:
+    page.open(f"{address}{PATHS[0]}", 390, 844)
+    page.evaluate("document.body.setAttribute('style', 'color: red')")
+    page.evaluate("1")
+    assert any("Content Security Policy" in error for error in page.errors)
