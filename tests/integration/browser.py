@@ -4,7 +4,7 @@ import json
 import os
 import select
 import shutil
-import subprocess
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,8 +50,8 @@ class BrowserPage:
         self._wait(lambda message: message.get("method") == "Page.loadEventFired")
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a script's expression."""
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"]["value"]
+        """The value of a script's expression; None if it has none."""
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol. Raises AssertionError for an error or after a minute."""
@@ -92,14 +92,14 @@ def open_browser(program: str, folder: Path) -> Iterator[BrowserPage]:
     read_requests, requests = os.pipe()
     answers, write_answers = os.pipe()
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
-    # The browser reads requests on descriptor 3 and writes answers to 4.
-    command = ["sh", "-c", f'exec "$0" "$@" 3<&{read_requests} 4>&{write_answers}', program]
-    process = subprocess.Popen(
-        [*command, *options, f"--user-data-dir={folder}"],
-        pass_fds=(read_requests, write_answers),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    arguments = [program, *options, f"--user-data-dir={folder}"]
+    # The browser reads requests on descriptor 3 and writes answers to 4. Its processes are one group, so that all of them can be ended.
+    actions = [
+        *((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)),
+        (os.POSIX_SPAWN_DUP2, read_requests, 3),
+        (os.POSIX_SPAWN_DUP2, write_answers, 4),
+    ]
+    process = os.posix_spawn(program, arguments, os.environ, file_actions=actions, setpgroup=0)
     os.close(read_requests)
     os.close(write_answers)
     try:
@@ -107,7 +107,7 @@ def open_browser(program: str, folder: Path) -> Iterator[BrowserPage]:
         page.start()
         yield page
     finally:
-        process.kill()
-        process.wait()
+        os.killpg(process, signal.SIGKILL)
+        os.waitpid(process, 0)
         os.close(requests)
         os.close(answers)

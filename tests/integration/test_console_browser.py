@@ -53,6 +53,7 @@ def make_world() -> World:
         adapter(evaluation=evaluation, reasons=["rougeL gains +0.110 (95 %: +0.105 to +0.115, 16 rows) over base"])
     ]
     world.registry.adapters[0].state = registry_pb2.ADAPTER_STATE_WAITING_FOR_APPROVAL
+    world.registry.waiting = world.registry.adapters
     answer = world.evaluation.answers[ADAPTER]
     answer.result.CopyFrom(evaluation)
     answer.report_markdown = REPORT
