@@ -1,4 +1,4 @@
-"""The gate's hard limits. A suite is a fixed set, all of which is run, so its values are compared with the limits as they are."""
+"""The gate's hard limits. A suite is a fixed set of items, so its values are compared with the limits as they are."""
 
 from collections.abc import Iterator
 
