@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -39,7 +40,7 @@ ENDS = "[...document.querySelector('table.scores tbody tr').children].slice(0, 2
 def make_world() -> World:
     """An adapter that waits for approval, measured against all kinds of models."""
     world = World()
-    models = {
+    models: dict[str, Any] = {
         "base": 0.12,
         "few_shot": 0.18,
         "prompt": 0.17,

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
@@ -100,14 +101,14 @@ def settings() -> Settings:
     )
 
 
-def csrf(browser: TestClient, path: str = "/login") -> str:
+def csrf(browser: TestClient | httpx.Client, path: str = "/login") -> str:
     """The CSRF token of a page's forms."""
     match = re.search(r'data-csrf="([^"]+)"', browser.get(path).text)
     assert match
     return match.group(1)
 
 
-def sign_in(browser: TestClient, secret: str) -> None:
+def sign_in(browser: TestClient | httpx.Client, secret: str) -> None:
     """Sign in, and send the session's CSRF token with every later request."""
     answer = browser.post("/login", data={"secret": secret, "csrf": csrf(browser)})
     assert answer.status_code == 303, answer.text
