@@ -10,7 +10,7 @@ from services.evaluation.judge.agreement import MAX_PAIRS, measure_agreement
 from services.evaluation.judge.prompts import DEFAULT_CRITERIA, Rules
 from services.evaluation.judge.refused import RefusedJudge
 from services.evaluation.judge.remembering import RememberingJudge
-from services.evaluation.metrics import JUDGED
+from services.evaluation.metrics import ASKS_JUDGE, JUDGED
 from services.evaluation.ports import Agreements, Artifacts, HeldOutRows, JudgeModel
 from tailor.logging import get_logger
 from tailor.metric_kinds import JudgeParameters, parse_parameters
@@ -24,13 +24,14 @@ RUBRIC, AGREEMENT = "rubric", "agreement"
 
 @dataclass(frozen=True)
 class Judging:
-    """The judge model, and its agreement with the experts by metric."""
+    """The judge model, and its agreement with the experts by metric. `opinions` are the metrics that count only as far as it agrees."""
 
     judge: JudgeModel | None = None
     agreements: Mapping[str, Agreement] = field(default_factory=dict)
+    opinions: Container[str] = frozenset()
 
     def apply(self, figures: MeasuredFigures, minimum: float) -> MeasuredFigures:
-        """The figures with the agreement next to each judged score. A score whose agreement does not suffice is in `not_measured` too."""
+        """The figures with the agreement next to each score of the judge model. Opinions without enough are in `not_measured` too."""
         not_measured = dict(figures.not_measured)
         metrics: list[MetricFigures] = []
         for entry in figures.metrics:
@@ -42,7 +43,7 @@ class Judging:
                 shown = fixed_value(f"{entry.metric}.{AGREEMENT}", agreement.kappa)
                 candidate = replace(shown.models[CANDIDATE], rows=agreement.pairs)
                 metrics.append(replace(shown, models={CANDIDATE: candidate}))
-            if shortfall := agreement.shortfall(minimum):
+            if entry.metric in self.opinions and (shortfall := agreement.shortfall(minimum)):
                 not_measured[entry.metric] = shortfall
         return replace(figures, metrics=tuple(metrics), not_measured=not_measured)
 
@@ -65,10 +66,11 @@ class JudgeBench:
         if is_candidate(self.judge.name, adapter):
             return Judging(RefusedJudge(self.judge.name))
         judge = RememberingJudge(self.judge)
-        judged = [metric for metric in terms.metrics if metric.kind in JUDGED]
+        judged = [metric for metric in terms.metrics if metric.kind in ASKS_JUDGE]
         modes = {metric.name: _mode(metric) for metric in judged}
         by_mode = {mode: self._agreement(judge, adapter.specialist, terms, mode) for mode in set(modes.values())}
-        return Judging(judge, {name: by_mode[mode] for name, mode in modes.items()})
+        opinions = frozenset(metric.name for metric in judged if metric.kind in JUDGED)
+        return Judging(judge, {name: by_mode[mode] for name, mode in modes.items()}, opinions)
 
     def _agreement(self, judge: JudgeModel, specialist: str, terms: SpecialistTerms, mode: str) -> Agreement:
         ranked = self.artifacts.newest_ranked(specialist)
@@ -97,6 +99,6 @@ def is_candidate(judge_name: str, adapter: Adapter) -> bool:
 
 
 def _mode(metric: MetricDefinition) -> str:
-    """How the agreement is measured: as the metric judges. Pitches are told apart text by text, as by a rubric."""
+    """How the agreement is measured: as the metric judges. Pitches and key insights are read text by text, as by a rubric."""
     parameters = parse_parameters(metric.kind, metric.parameters_json)
     return parameters.mode if isinstance(parameters, JudgeParameters) else RUBRIC

@@ -17,6 +17,8 @@ from tailor.words import MetricDefinition
 
 # Kinds whose value is the judge model's opinion: they count only as far as it agrees with the experts.
 JUDGED = frozenset({"judge", "pitch"})
+# Kinds for which the judge model is asked. Key insights count in any case: their figures, dates and names are checked without it.
+ASKS_JUDGE = JUDGED | {"key_insights_f1"}
 
 
 class Metric(Protocol):

@@ -58,6 +58,20 @@ def test_a_judge_that_agrees_counts_and_its_agreement_stands_beside_the_score(me
     assert agreement.models["candidate"].rows == 20
 
 
+@pytest.mark.parametrize(("agreeing", "kappa"), [(True, 1.0), (False, -1.0)])
+def test_key_insights_show_the_agreement_and_count_in_any_case(agreeing: bool, kappa: float) -> None:
+    def read(question: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "findings" in schema["properties"]:
+            return {"findings": [part(question, "TEXT")]}
+        return reply(question, schema)
+
+    insights = MetricDefinition("insights", "key_insights_f1")
+    result, _ = evaluate(ScriptedJudge(read), insights, *pairs(20, agreeing=agreeing))
+    (agreement,) = [figures for figures in result.metrics if figures.metric == "insights.agreement"]
+    assert agreement.models["candidate"].value == kappa
+    assert "insights" in names(result) and "insights" not in result.not_measured
+
+
 def test_a_judge_that_contradicts_the_experts_is_shown_and_does_not_count() -> None:
     result, _ = evaluate(ScriptedJudge(reply), RUBRIC, *pairs(20, agreeing=False))
     assert "marks" in names(result)
