@@ -30,7 +30,7 @@ class StatusServer(ThreadingHTTPServer):
         super().__init__(*arguments)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Begin to serve a connection in a thread of its own."""
+        """Begin to serve a connection in a new thread."""
         request.settimeout(IDLE_SECONDS)
         with self._lock:
             if len(self._open) >= MAX_CONNECTIONS:
@@ -49,7 +49,7 @@ class StatusServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log a fault by its type and place. Nothing is said about connections that break or time out."""
+        """Log a fault by its type and place. Connections that break or time out are not logged."""
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, OSError):
             log.error("status request failed", error=type(error).__name__, at=place(error))

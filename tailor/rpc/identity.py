@@ -157,7 +157,7 @@ class Trust:
 
 
 def _is_valid_at(claims: Mapping[str, Any], now: float) -> bool:
-    """True if verified claims are valid now, and no longer than those of `Identity`, whatever their signer wished."""
+    """True if verified claims are valid now, and no longer than those of `Identity`, even if their signer wished."""
     issued, expiry = claims.get("iat"), claims.get("exp")
     if type(issued) is not int or type(expiry) is not int or len(claims["jti"]) > MAX_ID_CHARS:
         return False

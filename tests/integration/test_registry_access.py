@@ -73,7 +73,7 @@ class World:
             servicers=[
                 (
                     registry_pb2_grpc.add_RegistryServiceServicer_to_server,
-                    RegistryServicer(self.begin, Queries(engine), anonymize, ("training",)),
+                    RegistryServicer(self.begin, Queries(engine), anonymize, ("training",), lambda *_: None),
                 )
             ],
             authenticator=Authenticator(

@@ -7,9 +7,10 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from services.console.adapters.health import HealthClient
+from services.console.adapters.held import HeldCallClient
 from services.console.adapters.review import ReviewClient
 from services.console.adapters.submissions import submission_finder
-from services.console.domain import Judgement, KeyTerms, Page, Question, Role, RowQuery, Visitor
+from services.console.domain import HOLDING, Judgement, KeyTerms, Page, Question, Role, RowQuery, Visitor
 from services.console.ports import (
     AnswerSource,
     ApiKeys,
@@ -382,5 +383,6 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         count_near_duplicates=count_near_duplicates,
         get_submission=submission_finder(channels["ingestion"]),
         is_healthy=HealthClient(channels).is_healthy,
+        list_held_calls=HeldCallClient({name: channels[name] for name in HOLDING}).list,
     )
     return services, list(channels.values())

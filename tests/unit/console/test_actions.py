@@ -13,6 +13,7 @@ from services.console.web.streams import Streams
 from tailor.api.anonymization.v1 import review_pb2
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
+from tailor.api.held.v1 import held_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -40,6 +41,7 @@ INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].method
 SYNTHESIS = synthesis_pb2.DESCRIPTOR.services_by_name["SynthesisService"].methods_by_name
 SYNTHETIC = synthetic_pb2.DESCRIPTOR.services_by_name["SyntheticService"].methods_by_name
 REVIEW = review_pb2.DESCRIPTOR.services_by_name["ReviewService"].methods_by_name
+HELD = held_pb2.DESCRIPTOR.services_by_name["HeldCallService"].methods_by_name
 INGESTION = ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"].methods_by_name
 METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.SUBMISSIONS: [INGESTION["GetSubmission"]],
@@ -73,6 +75,7 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.KEYS: [REGISTRY["ListKeys"]],
     Permission.MANAGE_KEYS: [REGISTRY["CreateKey"], REGISTRY["RevokeKey"]],
     Permission.ERASURES: [REGISTRY["ListErasures"]],
+    Permission.HELD_CALLS: [HELD["ListHeldCalls"]],
     Permission.SYNTHESES: [SYNTHESIS[name] for name in ("ListSyntheses", "GetSynthesis", "ListSamples")],
     Permission.REVIEW_SAMPLES: [SYNTHESIS["ReviewSamples"]],
     Permission.REVIEW: [
@@ -124,6 +127,7 @@ def test_each_role_can_open_its_own_pages_only(role: Role) -> None:
         "/drafts": Permission.TRACE,
         "/keys": Permission.KEYS,
         "/erasures": Permission.ERASURES,
+        "/held": Permission.HELD_CALLS,
         "/review": Permission.REVIEW,
         "/residual": Permission.RESIDUAL,
         "/api/flow": Permission.FLOW,
