@@ -42,6 +42,7 @@ SEES_DOCUMENTS = {"ROLE_ENGINEER", "ROLE_OPERATOR", "ROLE_DATA_PROTECTION"}
 
 TRACED_DOCUMENTS = 100
 
+KEY_ID = re.compile(r"key_\w{1,32}")
 DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
 MATCH_REASONS = {
     FactKind.DATASET: (Reason.UNKNOWN_DATASET, Reason.AMBIGUOUS_DATASET, "dataset"),
@@ -328,7 +329,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         keys.check_terms(terms)
         if keys.needs_second_person(self._begin, terms.role):
             self._hold("CreateKey", request)
-        key, secret = keys.create_key(self._begin, terms, caller.may_use, caller.key_id or caller.name)
+        key, secret = keys.create_key(self._begin, terms, caller.may_use, _creator(request.created_by))
         return registry_pb2.CreateKeyResponse(key=wire.from_key(key), secret=secret)
 
     def ListKeys(self, request: registry_pb2.ListKeysRequest, context: Context) -> registry_pb2.ListKeysResponse:
@@ -339,7 +340,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.ListKeysResponse(keys=visible, next_page_token=token)
 
     def RevokeKey(self, request: registry_pb2.RevokeKeyRequest, context: Context) -> registry_pb2.RevokeKeyResponse:
-        key = keys.revoke_key(self._begin, request.key_id, _may_manage)
+        key = keys.revoke_key(self._begin, request.key_id, _may_manage, _creator(request.revoked_by))
         return registry_pb2.RevokeKeyResponse(key=wire.from_key(key))
 
     def VerifyKey(self, request: registry_pb2.VerifyKeyRequest, context: Context) -> registry_pb2.VerifyKeyResponse:
@@ -453,6 +454,16 @@ def _check_own_limits(terms: KeyTerms) -> None:
     if violations:
         message = "Your key is limited, so a new key must have the same or narrower limits."
         raise InvalidArgument(Reason.INVALID_KEY, message, field_violations=violations)
+
+
+def _creator(visitor: str) -> str:
+    """Who asks: a key, or a service, with the key of its visitor if it names one. Raises InvalidArgument for what is no key's id."""
+    caller = current_caller()
+    if caller.kind == "key" or not visitor:
+        return caller.key_id or caller.name
+    if not KEY_ID.fullmatch(visitor):
+        raise InvalidArgument(Reason.INVALID_REQUEST, "Name the visitor by the id of a key.")
+    return f"{caller.name}:{visitor}"
 
 
 def _may_manage(key: ApiKey) -> bool:

@@ -211,21 +211,23 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
         answer = call("registry", self._stub.ListKeys, request)
         return Page(tuple(answer.keys), answer.next_page_token)
 
-    def create_key(self, terms: KeyTerms) -> NewKey:
+    def create_key(self, terms: KeyTerms, created_by: str) -> NewKey:
         request = registry_pb2.CreateKeyRequest(
             name=terms.name,
             role=common_pb2.Role.Value(f"ROLE_{terms.role.name}"),
             specialists=terms.specialists,
             methods=terms.methods,
             calls_per_minute=terms.calls_per_minute,
+            created_by=created_by,
         )
         if terms.days:
             request.expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=terms.days))
         answer = call("registry", self._stub.CreateKey, request, WRITE_SECONDS)
         return NewKey(answer.key, answer.secret)
 
-    def revoke_key(self, key_id: str) -> None:
-        call("registry", self._stub.RevokeKey, registry_pb2.RevokeKeyRequest(key_id=key_id), WRITE_SECONDS)
+    def revoke_key(self, key_id: str, revoked_by: str) -> None:
+        request = registry_pb2.RevokeKeyRequest(key_id=key_id, revoked_by=revoked_by)
+        call("registry", self._stub.RevokeKey, request, WRITE_SECONDS)
 
     def verify_key(self, secret_sha256: str) -> Visitor:
         return to_visitor(self._keys.verify(secret_sha256), secret_sha256)

@@ -87,7 +87,7 @@ def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool], cr
     return key, secret
 
 
-def revoke_key(begin: Begin, key_id: str, may_manage: Callable[[ApiKey], bool]) -> ApiKey:
+def revoke_key(begin: Begin, key_id: str, may_manage: Callable[[ApiKey], bool], revoked_by: str) -> ApiKey:
     """Revoke a key; idempotent. Raises NotFound for a key that is unknown or that the caller may not manage."""
     with begin() as tx:
         key = tx.keys.find(key_id)
@@ -97,7 +97,8 @@ def revoke_key(begin: Begin, key_id: str, may_manage: Callable[[ApiKey], bool]) 
             )
         revoked = replace(key, revoked=True)
         tx.keys.save(revoked, "")
-        return revoked
+    log.info("key revoked", key_id=key_id, revoked_by=revoked_by)
+    return revoked
 
 
 def verify_key(begin: Begin, secret_sha256: str) -> ApiKey:

@@ -2615,7 +2615,9 @@ class Key(_message.Message):
     calls_per_minute: _builtins.int
     """Calls per minute, counted separately by each replica; 0 for no limit."""
     created_by: _builtins.str
-    """Who created it: the id of a key, the name of a service, or `installation`; empty for a key from before this was recorded."""
+    """Who created it: the id of a key, `console` for its operator by password, `console:` and the id of a key for who was signed in there, or
+    `installation`; empty for a key from before this was recorded.
+    """
     @_builtins.property
     def specialists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Specialists that it may use; empty for all."""
@@ -2667,6 +2669,7 @@ class CreateKeyRequest(_message.Message):
     METHODS_FIELD_NUMBER: _builtins.int
     CALLS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     HELD_CALL_ID_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its purpose, at most 64 characters."""
     role: _common_pb2.Role.ValueType
@@ -2675,6 +2678,8 @@ class CreateKeyRequest(_message.Message):
     """Calls per minute, counted separately by each replica; 0 for no limit."""
     held_call_id: _builtins.str
     """The approved held call that this call repeats; empty if none is needed."""
+    created_by: _builtins.str
+    """Id of the key that is signed in at the console, for which it makes this call. Ignored from other callers."""
     @_builtins.property
     def specialists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Specialists that it may use; empty for all."""
@@ -2699,10 +2704,11 @@ class CreateKeyRequest(_message.Message):
         methods: _abc.Iterable[_builtins.str] | None = ...,
         calls_per_minute: _builtins.int = ...,
         held_call_id: _builtins.str = ...,
+        created_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_per_minute", b"calls_per_minute", "expire_time", b"expire_time", "held_call_id", b"held_call_id", "methods", b"methods", "name", b"name", "role", b"role", "specialists", b"specialists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_per_minute", b"calls_per_minute", "created_by", b"created_by", "expire_time", b"expire_time", "held_call_id", b"held_call_id", "methods", b"methods", "name", b"name", "role", b"role", "specialists", b"specialists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2797,16 +2803,20 @@ class RevokeKeyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
+    REVOKED_BY_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Id of the key."""
+    revoked_by: _builtins.str
+    """Id of the key that is signed in at the console, for which it makes this call. Ignored from other callers."""
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
+        revoked_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "revoked_by", b"revoked_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
