@@ -31,7 +31,8 @@ def main() -> int:
     configure("fuzz", "CRITICAL")
     database = DirectoryBasedExampleDatabase(FOLDER / "examples")
     targets = [TARGETS[name] for name in arguments.target or TARGETS]
-    end, tried, found = time.monotonic() + arguments.seconds, dict.fromkeys(TARGETS, 0), set()
+    end, tried = time.monotonic() + arguments.seconds, dict.fromkeys(TARGETS, 0)
+    found: set[str] = set()
     for target in cycle(targets):
         if time.monotonic() >= end or found >= {each.name for each in targets}:
             break

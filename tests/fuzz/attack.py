@@ -17,13 +17,14 @@ DICTIONARY = (
     b"=", b".", b",", "\u202e\u200b\u00ad".encode(), b"\x80" * 9, b"\x7f",
 )  # fmt: skip
 MAX_EDITS = 6
+SHOWN_BYTES = 200
 
 
 @st.composite
 def inputs(draw: Any, seeds: Sequence[bytes]) -> bytes:
     """Anything, or a seed after some edits."""
     if draw(st.integers(0, 9)) == 0:
-        return draw(st.binary(max_size=400))
+        return bytes(draw(st.binary(max_size=400)))
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, MAX_EDITS))):
         start = draw(st.integers(0, len(data)))
@@ -43,7 +44,7 @@ class Found(Exception):
     """An input that ended in a foreign error, shrunk, with that error as its cause."""
 
     def __init__(self, target: str, data: bytes) -> None:
-        super().__init__(f"{target}: {data!r}")
+        super().__init__(f"{target}: {data[:SHOWN_BYTES]!r} ({len(data)} bytes)")
         self.data = data
 
 

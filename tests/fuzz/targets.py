@@ -95,8 +95,8 @@ def submission_seeds() -> list[bytes]:
 @cache
 def _messages() -> list[type[Message]]:
     """The messages of all topics but those of outsiders, whose values are JSON or files."""
-    schemas = sorted({topic.schema for topic in load_topics().values()})
-    return [message_type(schema) for schema in schemas if schema.startswith("tailor.")]
+    schemas = sorted({topic.schema for topic in load_topics().values()} - {"raw"})
+    return [message_type(schema) for schema in schemas]
 
 
 def read_event(data: bytes) -> object:
