@@ -93,10 +93,10 @@ def _check_gain(evaluation: Evaluation, figures: MetricIntervals, model: str, li
             f"{figures.metric} was not measured for {model}{reason}. Evaluate it, or remove it from the gate's `beat`",
         )
     told = f"{figures.metric} gains {describe(gain)} over {PROMPTED.get(model, model)}"
-    if not _is_finite(gain):
-        return Decision.REFUSED, f"{told}; that is no measurement. Read the rows of {model} in the report"
     if gain.low > limit + ROUNDING:
-        return Decision.PASSED, told
+        if _is_finite(gain):
+            return Decision.PASSED, told
+        return Decision.REFUSED, f"{told}; that is no measurement. Read the rows of {model} in the report"
     if gain.high <= limit + ROUNDING:
         remedy = "Train on more or better rows, or change the recipe"
         if model in PROMPTED:
@@ -126,10 +126,12 @@ def _check_guards(gate: Gate, evaluation: Evaluation) -> Iterator[Finding]:
 def _check_guard(
     evaluation: Evaluation, guard: GuardMetric, model: str, gain: Interval, guards: int
 ) -> Iterator[Finding]:
-    if not _is_finite(gain):
-        yield Decision.REFUSED, f"the guard {guard.metric} gains {describe(gain)} over {model}; that is no measurement"
-        return
     if gain.low >= -guard.margin - ROUNDING:
+        if not _is_finite(gain):
+            yield (
+                Decision.REFUSED,
+                f"the guard {guard.metric} gains {describe(gain)} over {model}; that is no measurement",
+            )
         return
     told = f"the guard {guard.metric} gains {describe(gain)} over {model}"
     # Any of the guards can refuse, so each must be more certain. All of them must pass, for which 95 % each is enough.
