@@ -1,5 +1,7 @@
 """Services' tokens: for one call, one service and one minute."""
 
+import base64
+import json
 import time
 from typing import Any
 
@@ -59,6 +61,17 @@ def test_a_token_that_its_signer_made_valid_for_long_is_refused(seconds: int) ->
 )
 def test_odd_claims_are_refused(claims: dict[str, Any]) -> None:
     _refuse(_trust(), _signed(**claims))
+
+
+@pytest.mark.parametrize("header", [{"crit": ["b64"], "b64": False}, {"alg": "none"}, {"alg": "HS256"}])
+def test_a_header_that_asks_for_another_way_of_verifying_is_refused(header: dict[str, Any]) -> None:
+    first, payload, signature = Identity("console", KEY).token("registry").split(".")
+    fields = json.loads(base64.urlsafe_b64decode(first + "==")) | header
+    changed = base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
+    _refuse(_trust(), f"{changed}.{payload}.{signature}")
+    # Also if the service's own key signs that header.
+    signed = base64.urlsafe_b64encode(KEY.sign(f"{changed}.{payload}".encode())).decode().rstrip("=")
+    _refuse(_trust(), f"{changed}.{payload}.{signed}")
 
 
 @pytest.mark.parametrize("step", [-5, -15, -3600, -86_400])
