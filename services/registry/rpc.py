@@ -457,7 +457,7 @@ def _check_own_limits(terms: KeyTerms) -> None:
 
 
 def _creator(visitor: str) -> str:
-    """Who asks: a key, or a service, with the key of its visitor if it names one. Raises InvalidArgument for what is no key's id."""
+    """Who asks: a key, or a service, with the key of its visitor if it names one. Raises InvalidArgument for a malformed id."""
     caller = current_caller()
     if caller.kind == "key" or not visitor:
         return caller.key_id or caller.name

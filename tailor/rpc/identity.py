@@ -145,7 +145,7 @@ class Trust:
 
 
 def _read(token: str) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-    """Header, claims and signature of a token, not verified; empty for what is no token, or asks for what is not understood here."""
+    """Header, claims and signature of a token, not verified; empty if it is not a token, or uses an extension of the format."""
     try:
         parts = PARSER.decode_complete(token, options={"verify_signature": False})
         claims = json.loads(parts["payload"])

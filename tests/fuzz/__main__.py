@@ -19,7 +19,7 @@ from tests.fuzz.attack import Found, attack
 from tests.fuzz.targets import TARGETS
 
 FOLDER = Path(".tailor") / "fuzz"
-BATCH, SLOW_BATCH = 400, 40
+BATCH, SLOW_BATCH = 200, 20
 
 
 def main() -> int:
