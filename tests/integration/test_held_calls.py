@@ -123,10 +123,8 @@ def test_a_held_call_expires_before_and_after_its_approval(world: World) -> None
     world.moment += LIFETIME + timedelta(seconds=1)
     _refused(Reason.HELD_CALL_CLOSED, lambda: world.approve(BEN, waiting))
     _refused(Reason.HELD_CALL_CLOSED, lambda: world.repeat(BEN, approved))
-    states = {
-        held.held_call_id: held.state
-        for held in world.servicer.ListHeldCalls(held_pb2.ListHeldCallsRequest(), None).held_calls
-    }  # type: ignore[arg-type]
+    listed = world.servicer.ListHeldCalls(held_pb2.ListHeldCallsRequest(), None)  # type: ignore[arg-type]
+    states = {held.held_call_id: held.state for held in listed.held_calls}
     assert states == dict.fromkeys((waiting, approved), held_pb2.HELD_CALL_STATE_EXPIRED)
     assert world.ask(ANNA) not in {waiting, ""}
 
