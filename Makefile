@@ -20,7 +20,7 @@ DOCUMENTS ?=
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-real chaos test-fast test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
+.PHONY: help install demo test test-real chaos test-fast fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ chaos: install ## Kill, pause and cut services and stores while everything goes 
 
 test-fast: install ## The tests that need no store and no model
 	$(BIN)/pytest tests/unit tests/contract -m 'not integration and not slow and not e2e'
+
+fuzz: install ## Random and mutated input for every reader of outside bytes (ten minutes; SECONDS=60 for less)
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600)
 
 test-client: ## The tests of the client and the command line, with nothing else installed
 	@PYTHON="$(PYTHON)" VENV="$(CLIENT_VENV)" SET=client-test sh deploy/install.sh

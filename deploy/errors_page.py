@@ -22,6 +22,7 @@ MAX_MESSAGES = 2  # per reason; further raise sites say the same in other words
 EXPLAINED = {
     Reason.SUPERSEDED: "The run RUN takes its place: it learns from newer datasets of the specialist.",
     Reason.BEYOND_THE_REGISTRY: "An event claims more than the registry has published, or an answer was not asked for. Find out who may write that topic; only its producer should.",
+    Reason.HELD_CALL_CLOSED: "The call that was held is not approved yet, or was declined, repeated, or has expired. Make it again without its id.",
     Reason.WRONG_PARTITIONS: "A topic has another number of partitions than is set. The message says whether to grow it or to change TAILOR_KAFKA_PARTITIONS.",
     Reason.ABORTED: "A concurrent change won. Read again and retry.",
     Reason.AMBIGUOUS_ADAPTER: "Several adapters begin with the given digits. Give more digits.",

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -42,6 +42,7 @@ from tailor.rpc.keys import authenticator as registry_authenticator
 from tailor.rpc.server import RpcServer
 from tailor.settings import KafkaSettings, ServiceSettings
 from tailor.sql import connect, migrate
+from tailor.status_server import StatusServer
 
 log = get_logger(__name__)
 
@@ -347,7 +348,7 @@ def _build(runtime: Runtime, settings: S, build: Callable[[Runtime, S], None]) -
         raise
 
 
-def open_status_server(host: str, port: int, runtime: Runtime) -> ThreadingHTTPServer:
+def open_status_server(host: str, port: int, runtime: Runtime) -> StatusServer:
     """Serve `/livez`, `/readyz` and `/metrics` in a thread, and nothing else. No credentials are asked for. Port 0 takes a free one."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -375,6 +376,6 @@ def open_status_server(host: str, port: int, runtime: Runtime) -> ThreadingHTTPS
         def log_message(self, format: str, *args: object) -> None:
             """Do not log probes."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    server = StatusServer((host, port), Handler)
     threading.Thread(target=server.serve_forever, name="status", daemon=True).start()
     return server

@@ -12,10 +12,13 @@ from services.anonymization.domain import (
     MAX_PREVIEW_CHARS,
     MAX_PROMPT_CHARS,
     MAX_PROMPT_TEXTS,
+    MAX_PURPOSE_CHARS,
     MAX_SEARCH_CHARS,
     MAX_SEARCH_IDS,
     MAX_SEARCH_TEXTS,
     MAX_SUBJECT_CHARS,
+    MAX_SURROGATE_CHARS,
+    MAX_TYPE_CHARS,
     MIN_PURPOSE_CHARS,
     NO_LABELS,
     TIMEOUT,
@@ -187,11 +190,8 @@ def preview_text(previewer: Previewer, text: str, policy: str, labels: Labels) -
     return previewer.preview(text, policy, labels)
 
 
-def reidentify(vault: Revealer, audit: AuditLog, *, caller: str, entity_type: str, surrogate: str, purpose: str) -> str:
-    """The true value of a surrogate. The call is recorded before it is answered, even if no value is found.
-
-    Raises InvalidArgument (NO_PURPOSE, NO_SURROGATE) and NotFound (UNKNOWN_SURROGATE).
-    """
+def check_reidentification(entity_type: str, surrogate: str, purpose: str) -> None:
+    """Raises InvalidArgument (NO_PURPOSE, NO_SURROGATE, TOO_LONG)."""
     if len(purpose.strip()) < MIN_PURPOSE_CHARS:
         raise InvalidArgument(
             Reason.NO_PURPOSE,
@@ -199,6 +199,19 @@ def reidentify(vault: Revealer, audit: AuditLog, *, caller: str, entity_type: st
         )
     if not entity_type or not surrogate.strip():
         raise InvalidArgument(Reason.NO_SURROGATE, "Name the type and the surrogate as it is written in a text.")
+    limits = {"entity_type": MAX_TYPE_CHARS, "surrogate": MAX_SURROGATE_CHARS, "purpose": MAX_PURPOSE_CHARS}
+    lengths = {"entity_type": len(entity_type), "surrogate": len(surrogate), "purpose": len(purpose)}
+    violations = {name: f"at most {most} characters" for name, most in limits.items() if lengths[name] > most}
+    if violations:
+        raise InvalidArgument(Reason.TOO_LONG, "The request is too long.", field_violations=violations)
+
+
+def reidentify(vault: Revealer, audit: AuditLog, *, caller: str, entity_type: str, surrogate: str, purpose: str) -> str:
+    """The true value of a surrogate. The call is recorded before it is answered, even if no value is found.
+
+    Raises what `check_reidentification` raises, and NotFound (UNKNOWN_SURROGATE).
+    """
+    check_reidentification(entity_type, surrogate, purpose)
     audit.record(caller, entity_type, surrogate, purpose)
     value = vault.reveal(entity_type, surrogate.strip())
     if value is None:

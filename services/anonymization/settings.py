@@ -40,6 +40,9 @@ class Settings(ServiceSettings):
     # What is compared with it: the upper end of the estimate's interval, or the estimate itself.
     max_residual_bound: ResidualBound = ResidualBound.UPPER
 
+    # True to hold re-identifications until a second key of data protection approves them.
+    four_eyes: bool = False
+
     @property
     def residual_limit(self) -> ResidualLimit | None:
         """The limit, or None if nothing is refused."""

@@ -385,7 +385,7 @@ def create_key(services: Services, visitor: Visitor, terms: KeyTerms) -> NewKey:
         )
     for specialist in terms.specialists:
         visitor.require_specialist(specialist)
-    return services.keys.create_key(terms)
+    return services.keys.create_key(terms, visitor.key_id)
 
 
 def revoke_key(services: Services, visitor: Visitor, key_id: str) -> None:
@@ -394,4 +394,4 @@ def revoke_key(services: Services, visitor: Visitor, key_id: str) -> None:
     keys = scan(services.keys.list_keys) if visitor.specialists else ()
     if visitor.specialists and not any(key.key_id == key_id and visitor.may_grant(key.specialists) for key in keys):
         raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist, or you do not have access to it.")
-    services.keys.revoke_key(key_id)
+    services.keys.revoke_key(key_id, visitor.key_id)

@@ -23,6 +23,7 @@ from tailor.api.evaluation.v1.evaluation_pb2 import (
 )
 from tailor.api.events.v1.drafts_pb2 import JudgementRecorded
 from tailor.api.events.v1.models_pb2 import DatasetBuilt, SpecialistChanged, SpecialistServing
+from tailor.api.held.v1.held_pb2 import HeldCall
 from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecialist, StreamGenerateResponse
 from tailor.api.ingestion.v1.ingestion_pb2 import GetSubmissionResponse
 from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
@@ -124,8 +125,11 @@ class ApiKeys(Protocol):
     """The registry's API keys."""
 
     def list_keys(self, token: str) -> Page[Key]: ...
-    def create_key(self, terms: KeyTerms) -> NewKey: ...
-    def revoke_key(self, key_id: str) -> None: ...
+    def create_key(self, terms: KeyTerms, created_by: str) -> NewKey:
+        """Create a key for the visitor with this key; empty for the operator by password."""
+        ...
+
+    def revoke_key(self, key_id: str, revoked_by: str) -> None: ...
     def verify_key(self, secret_sha256: str) -> Visitor:
         """The holder of a key. Raises NotFound for an unknown or revoked key, PermissionDenied for one that cannot sign in."""
         ...
@@ -210,6 +214,9 @@ class Services:
     compare_evaluations: Callable[[CompareEvaluationsRequest], CompareEvaluationsResponse]
     count_near_duplicates: Callable[[str], CountNearDuplicatesResponse]  # by specialist; empty for all
     is_healthy: Callable[[str], bool]  # by service
+    list_held_calls: Callable[
+        [str], tuple[HeldCall, ...]
+    ]  # by service: the newest calls that wait, or waited, for a second person
     get_submission: Callable[
         [str, str], GetSubmissionResponse
     ]  # by the publisher's own id, and the key of the engineer who asks

@@ -16,11 +16,14 @@ from services.registry.ports import Begin, Sign
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
 from services.registry.settings import Settings
+from tailor.api.held.v1.held_pb2_grpc import add_HeldCallServiceServicer_to_server
 from tailor.api.registry.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
 from tailor.api.registry.v1.registry_pb2_grpc import add_RegistryServiceServicer_to_server
 from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
+from tailor.held_calls import HeldCalls
 from tailor.rpc.auth import Authenticator, Caller, VerifyKey
+from tailor.rpc.held_calls import FourEyes, HeldCallServicer
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.keys import to_caller
 from tailor.runtime import Runtime, Servicers
@@ -44,11 +47,14 @@ def build(runtime: Runtime, settings: Settings) -> None:
     anonymize = AnonymizationClient(runtime.channel(settings, "anonymization", settings.anonymization_address))
     request_evaluation = EvaluationClient(runtime.channel(settings, "evaluation", settings.evaluation_address))
     awaits = tuple(load_topics()[ERASED].consumers)
-    servicer = RegistryServicer(begin, Queries(engine), anonymize, awaits)
+    held_calls = HeldCalls(engine)
+    hold = FourEyes(held_calls, is_on=settings.four_eyes).check
+    servicer = RegistryServicer(begin, Queries(engine), anonymize, awaits, hold)
     authenticator = Authenticator(NAME, Trust.load(settings.trust_file), key_verifier(begin))
     servicers: Servicers = [
         (add_RegistryServiceServicer_to_server, servicer),
         (add_LineageServiceServicer_to_server, LineageServicer(begin)),
+        (add_HeldCallServiceServicer_to_server, HeldCallServicer(held_calls)),
     ]
     runtime.rpc(settings, servicers, authenticator)
     runtime.spawn("canaries", CanaryWatcher(begin, request_evaluation).run)

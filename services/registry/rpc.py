@@ -30,6 +30,7 @@ from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
+from tailor.rpc.held_calls import Hold
 from tailor.rpc.methods import named_methods
 from tailor.wire import enum_name, to_datetime
 from tailor.words import Labels, Selection
@@ -41,6 +42,7 @@ SEES_DOCUMENTS = {"ROLE_ENGINEER", "ROLE_OPERATOR", "ROLE_DATA_PROTECTION"}
 
 TRACED_DOCUMENTS = 100
 
+KEY_ID = re.compile(r"key_\w{1,32}")
 DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
 MATCH_REASONS = {
     FactKind.DATASET: (Reason.UNKNOWN_DATASET, Reason.AMBIGUOUS_DATASET, "dataset"),
@@ -51,11 +53,14 @@ MATCH_REASONS = {
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     """Every method of `tailor.api.registry.v1.RegistryService`."""
 
-    def __init__(self, begin: Begin, queries: Queries, anonymize: Anonymize, awaits: Collection[str]) -> None:
+    def __init__(
+        self, begin: Begin, queries: Queries, anonymize: Anonymize, awaits: Collection[str], hold: Hold
+    ) -> None:
         self._begin = begin
         self._queries = queries
         self._anonymize = anonymize
         self._awaits = awaits
+        self._hold = hold
 
     def CreateSpecialist(
         self, request: registry_pb2.CreateSpecialistRequest, context: Context
@@ -321,7 +326,10 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         caller = current_caller()
         keys.check_role(terms.role, caller.role)
         _check_own_limits(terms)
-        key, secret = keys.create_key(self._begin, terms, caller.may_use, caller.key_id or caller.name)
+        keys.check_terms(terms)
+        if keys.needs_second_person(self._begin, terms.role):
+            self._hold("CreateKey", request)
+        key, secret = keys.create_key(self._begin, terms, caller.may_use, _creator(request.created_by))
         return registry_pb2.CreateKeyResponse(key=wire.from_key(key), secret=secret)
 
     def ListKeys(self, request: registry_pb2.ListKeysRequest, context: Context) -> registry_pb2.ListKeysResponse:
@@ -332,7 +340,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.ListKeysResponse(keys=visible, next_page_token=token)
 
     def RevokeKey(self, request: registry_pb2.RevokeKeyRequest, context: Context) -> registry_pb2.RevokeKeyResponse:
-        key = keys.revoke_key(self._begin, request.key_id, _may_manage)
+        key = keys.revoke_key(self._begin, request.key_id, _may_manage, _creator(request.revoked_by))
         return registry_pb2.RevokeKeyResponse(key=wire.from_key(key))
 
     def VerifyKey(self, request: registry_pb2.VerifyKeyRequest, context: Context) -> registry_pb2.VerifyKeyResponse:
@@ -344,6 +352,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             derive_id("ers", caller.name, caller.key_id, request.request_id) if request.request_id else new_id("ers")
         )
         erasure_request = ErasureRequest(erasure_id, list(request.document_ids), request.reason)
+        erasures.check_request(erasure_request)
+        self._hold("Erase", request)
         erasure = erasures.erase(self._begin, self._awaits, erasure_request)
         return registry_pb2.EraseResponse(erasure=wire.from_erasure(erasure))
 
@@ -444,6 +454,16 @@ def _check_own_limits(terms: KeyTerms) -> None:
     if violations:
         message = "Your key is limited, so a new key must have the same or narrower limits."
         raise InvalidArgument(Reason.INVALID_KEY, message, field_violations=violations)
+
+
+def _creator(visitor: str) -> str:
+    """Who asks: a key, or a service, with the key of its visitor if it names one. Raises InvalidArgument for a malformed id."""
+    caller = current_caller()
+    if caller.kind == "key" or not visitor:
+        return caller.key_id or caller.name
+    if not KEY_ID.fullmatch(visitor):
+        raise InvalidArgument(Reason.INVALID_REQUEST, "Name the visitor by the id of a key.")
+    return f"{caller.name}:{visitor}"
 
 
 def _may_manage(key: ApiKey) -> bool:

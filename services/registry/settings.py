@@ -10,3 +10,5 @@ class Settings(ServiceSettings):
     bootstrap_operator_key_sha256: str = ""
     # The same of data protection's first key: only data protection gives that role to further keys.
     bootstrap_protection_key_sha256: str = ""
+    # True to hold erasures, and further keys of data protection, until a second key of data protection approves them.
+    four_eyes: bool = False

@@ -28,7 +28,7 @@ from tailor.events.topics import Topic, load_topics
 
 # Handlers of one event may take minutes.
 REPLAY_SECONDS = 300.0
-MODULES = ("documents", "drafts", "models")
+MODULES = ("documents", "drafts", "models", "policies")
 
 READ = "read"
 

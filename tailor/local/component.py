@@ -16,6 +16,7 @@ class Component:
 
     `check` may block for a few seconds. It returns None if the component is ready, else what it is waiting for ("" if unknown).
     `prepare` runs before each start; it may block, and may raise OSError or subprocess.SubprocessError. `tidy` runs after the last stop.
+    `upkeep` runs every `UPKEEP_SECONDS` while the component is ready; it may block, and raises TailorError if it fails.
     If `recheck_seconds` is None, a component that was ready once counts as ready while it is alive.
     """
 
@@ -28,6 +29,7 @@ class Component:
     needs: tuple[str, ...] = ()
     prepare: Callable[[], None] = _nothing
     tidy: Callable[[], None] = _nothing
+    upkeep: Callable[[], None] | None = None
     recheck_seconds: float | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 10.0

@@ -19,6 +19,7 @@ from tailor.local.roles import apply_role_and_database
 from tailor.local.secrets import ADMIN, Secrets
 from tailor.local.setpriv import child_command
 from tailor.local.store_access import SUPERUSER
+from tailor.local.upkeep import compact_database
 
 # Each role may connect to the database of the same name, and the superuser to every database; any other attempt is refused.
 ACCESS_RULES = f"""\
@@ -42,6 +43,8 @@ def database(layout: Layout, ports: Ports, secrets: Secrets) -> Component:
         environment=base_environment(DATABASE, layout, {"HOME": str(data), "LANG": "C.UTF-8"}),
         directory=data,
         check=lambda: _check(ports, secrets),
+        # Only ingestion's database holds what publishers wrote: their ids and file names.
+        upkeep=lambda: compact_database(_superuser(ports, secrets, "ingestion")),
         addresses={"postgresql": ports.address("database")},
         prepare=lambda: _prepare(data, secrets),
         stop_signal=signal.SIGINT,  # SIGINT ends open sessions; SIGTERM would wait for them
@@ -60,6 +63,7 @@ def _settings(ports: Ports) -> list[str]:
         "unix_socket_directories": "",
         "shared_buffers": "64MB",
         "max_connections": 100,
+        "wal_recycle": "off",  # old segments of the log are deleted, not kept to be overwritten: they hold what was erased
         "log_min_error_statement": "panic",  # a failed statement may contain personal data
         "log_error_verbosity": "terse",
     }
@@ -91,6 +95,12 @@ def _initialise(data: Path, user: str | None, password: str) -> None:
         )  # fmt: skip
         environment = {"PATH": os.defpath, "HOME": str(data.parent)}
         subprocess.run(child_command(command, user), check=True, env=environment, stdin=subprocess.DEVNULL)
+
+
+def _superuser(ports: Ports, secrets: Secrets, name: str) -> str:
+    """How the superuser connects to a database."""
+    password = secrets.database_password(ADMIN)
+    return f"postgresql://{SUPERUSER}:{password}@{ports.address('database')}/{name}"
 
 
 def _check(ports: Ports, secrets: Secrets) -> str | None:

@@ -14,12 +14,16 @@ from tailor.local.component import Component
 from tailor.local.layout import Layout
 from tailor.local.setpriv import child_command
 from tailor.local.state import ComponentState, Status
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
 
 LOG_BYTES = 5_000_000
 POLL_SECONDS = 0.25
 # On a busy machine, a healthy component sometimes answers late.
 MAX_FAILED_CHECKS = 3
 MAX_UNREADY_LIVES = 5
+UPKEEP_SECONDS = 3600.0
 
 
 @dataclass
@@ -43,12 +47,14 @@ class ComponentRunner:
         layout: Layout,
         needs: Mapping[str, asyncio.Event],
         publish: Callable[[ComponentState], None],
+        upkeep_seconds: float = UPKEEP_SECONDS,
     ) -> None:
         self.component = component
         self.ready = asyncio.Event()
         self._layout = layout
         self._needs = needs
         self._publish = publish
+        self._upkeep_seconds = upkeep_seconds
         self._process: asyncio.subprocess.Process | None = None
         self._unready_lives = 0
         self.state = ComponentState(component.name, "waiting", "", component.addresses)
@@ -102,9 +108,10 @@ class ComponentRunner:
         self._say("starting", "", process=processes.identify(process.pid), command=self.component.command)
         try:
             async with asyncio.TaskGroup() as tasks:
-                watch = tasks.create_task(self._watch())
+                watch, upkeep = tasks.create_task(self._watch()), tasks.create_task(self._keep_up())
                 code = await process.wait()
                 watch.cancel()
+                upkeep.cancel()
         finally:
             self.ready.clear()
         await self._sweep()
@@ -142,6 +149,15 @@ class ComponentRunner:
             has_been_ready = self._unready_lives == 0
             pause = self.component.recheck_seconds if has_been_ready else None
             await asyncio.sleep(POLL_SECONDS if pause is None else pause)
+
+    async def _keep_up(self) -> None:
+        while self.component.upkeep is not None:
+            await asyncio.sleep(self._upkeep_seconds)
+            if self.ready.is_set():
+                try:
+                    await asyncio.to_thread(self.component.upkeep)
+                except TailorError as error:
+                    log.warning("upkeep failed", component=self.component.name, reason=error.reason)
 
     async def _sweep(self) -> None:
         """Kill the processes that the component started and left behind."""

@@ -1,7 +1,7 @@
 """Commands that run as children of the supervisor, by `setpriv` of util-linux.
 
 Such a child is killed as soon as its parent dies. It may run as another user, because some programs refuse to run as root. It then keeps
-the capability to enter directories that only root may enter, because the state directory may be in one.
+the capability to enter and read what only root may, because the state directory is such a directory, but none to write it.
 """
 
 import pwd
@@ -9,7 +9,7 @@ import shutil
 
 from tailor.errors import FailedPrecondition, Reason
 
-CAPABILITY = "-all,+dac_override"
+CAPABILITY = "-all,+dac_read_search"
 
 
 def find_setpriv() -> str:
@@ -26,7 +26,15 @@ def child_command(command: tuple[str, ...], user: str | None) -> tuple[str, ...]
     if user is not None:
         # The capability must be inheritable to be ambient, and ambient to survive the change of user.
         options += ["--reuid", user, "--regid", _group(user), "--clear-groups"]
-        options += ["--inh-caps", CAPABILITY, "--ambient-caps", CAPABILITY]
+        options += [
+            "--inh-caps",
+            CAPABILITY,
+            "--ambient-caps",
+            CAPABILITY,
+            "--bounding-set",
+            CAPABILITY,
+            "--no-new-privs",
+        ]
     return (find_setpriv(), *options, "--", *command)
 
 

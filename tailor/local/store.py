@@ -23,6 +23,7 @@ from tailor.local.environment import base_environment
 from tailor.local.layout import STORE, Layout
 from tailor.local.ports import Ports
 from tailor.local.secrets import ADMIN, Secrets, write
+from tailor.local.upkeep import expire_and_compact
 from tailor.storage.buckets import ACCESS, BUCKETS, Right, split_scope
 
 REGION = "us-east-1"
@@ -43,6 +44,7 @@ def store(layout: Layout, ports: Ports, secrets: Secrets) -> Component:
         environment=base_environment(STORE, layout, {"HOME": str(data)}) | {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
         directory=data,
         check=lambda: _check(ports, secrets),
+        upkeep=lambda: _keep_up(data, ports, secrets),
         addresses={"s3": ports.address("s3")},
         prepare=lambda: _prepare(data, ports, secrets),
         tidy=lambda: _remove_sockets(data, ports),
@@ -152,10 +154,17 @@ def _security(directory: Path, secrets: Secrets) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _check(ports: Ports, secrets: Secrets) -> str | None:
+def _keep_up(directory: Path, ports: Ports, secrets: Secrets) -> None:
+    pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=1, read=60))
+    try:
+        expire_and_compact(_client(ports, secrets, pool), ports.address("master"), directory)
+    finally:
+        pool.clear()
+
+
+def _client(ports: Ports, secrets: Secrets, pool: urllib3.PoolManager) -> Minio:
     key = secrets.s3(ADMIN)
-    pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=1, read=5))
-    client = Minio(
+    return Minio(
         ports.address("s3"),
         access_key=key.access_key,
         secret_key=key.secret_key,
@@ -163,6 +172,11 @@ def _check(ports: Ports, secrets: Secrets) -> str | None:
         region=REGION,
         http_client=pool,
     )
+
+
+def _check(ports: Ports, secrets: Secrets) -> str | None:
+    pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=1, read=5))
+    client = _client(ports, secrets, pool)
     try:
         existing = {bucket.name for bucket in client.list_buckets()}
         for bucket in BUCKETS:

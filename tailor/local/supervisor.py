@@ -21,6 +21,9 @@ from tailor.local.runner import ComponentRunner
 from tailor.local.service import service
 from tailor.local.state import ComponentState, StackSnapshot, load, save
 from tailor.local.store import store
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
 
 
 def components(plan: Plan, services: Mapping[str, str], only: tuple[str, ...]) -> list[Component | External]:
@@ -62,9 +65,9 @@ class StackSupervisor:
 
     def _runner(self, part: Component | External) -> ComponentRunner | ExternalRunner:
         if isinstance(part, External):
-            return ExternalRunner(part, self._publish)
+            return ExternalRunner(part, self.publish)
         needs = {name: self._runners[name].ready for name in part.needs}
-        return ComponentRunner(part, self._layout, needs, self._publish)
+        return ComponentRunner(part, self._layout, needs, self.publish)
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, then stop every component. An unexpected error also stops them, and is raised."""
@@ -90,10 +93,15 @@ class StackSupervisor:
         for runner in reversed([self._runners[name] for name in STORES if name in self._runners]):
             await runner.stop()
 
-    def _publish(self, state: ComponentState) -> None:
+    def publish(self, state: ComponentState) -> None:
+        """Store the state of a component with those of the others."""
         states = {**self._snapshot.components, state.name: state}
         self._snapshot = replace(self._snapshot, components=states)
-        save(self._layout.stack_file, self._snapshot)
+        try:
+            save(self._layout.stack_file, self._snapshot)
+        except OSError as error:
+            # A full disk must not stop the stack. The next change is stored with all that came before.
+            log.error("state not stored", error=type(error).__name__, errno=error.errno)
 
 
 def supervise(

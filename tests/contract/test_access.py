@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import jwt
@@ -92,7 +93,7 @@ class House:
     def forged(self, audience: str, **claims: Any) -> str:
         """A token that the console signed, with changed claims. A claim that is None is left out."""
         now = int(time.time())
-        all_claims = {"iss": "console", "aud": audience, "iat": now, "exp": now + 60} | claims
+        all_claims = {"iss": "console", "aud": audience, "iat": now, "exp": now + 60, "jti": str(uuid4())} | claims
         present = {name: value for name, value in all_claims.items() if value is not None}
         return jwt.encode(present, self._keys["console"], algorithm="EdDSA")
 
@@ -170,11 +171,20 @@ def test_no_method_is_reached_with_a_wrong_credential(house: House, method: Meth
         "a token for another service": f"Bearer {house.token('console', elsewhere)}",
         "an expired token": f"Bearer {house.forged(audience, iat=past - 60, exp=past)}",
         "a token without end": f"Bearer {house.forged(audience, exp=None)}",
+        "a token that is valid for longer than a minute": f"Bearer {house.forged(audience, exp=past + 3600)}",
+        "a token without id": f"Bearer {house.forged(audience, jti=None)}",
         "a token for nobody": f"Bearer {house.forged(audience, aud=None)}",
+        "a token for several services": f"Bearer {house.forged(audience, aud=[audience, elsewhere])}",
         "a token in another's name": f"Bearer {house.forged(audience, iss='registry')}",
         "an unsigned token": f"Bearer {jwt.encode({'iss': 'console', 'aud': audience}, '', algorithm='none')}",
     }
     assert {name: house.code(method, value) for name, value in wrong.items()} == dict.fromkeys(wrong, UNAUTHENTICATED)
+
+
+def test_a_services_token_admits_one_call(house: House) -> None:
+    method = next(method for method in METHODS if "console" in _access(method).services)
+    token = f"Bearer {house.token('console', _service(method.containing_service.full_name))}"
+    assert [house.code(method, token) for _ in range(3)] == [REACHED, UNAUTHENTICATED, UNAUTHENTICATED]
 
 
 @every_method

@@ -297,20 +297,20 @@ def test_a_run_is_read_with_stages_plan_and_report(services: Services) -> None:
 
 
 def test_keys_are_created_and_revoked_in_the_consoles_name(services: Services) -> None:
-    created = services.keys.create_key(KeyTerms("batch", Role.DATA_PROTECTION, ("s",), days=2))
+    created = services.keys.create_key(KeyTerms("batch", Role.DATA_PROTECTION, ("s",), days=2), "key_1")
     assert (word(created.key, "role"), list(created.key.specialists), created.secret) == (
         "data protection",
         ["s"],
         "tlr_secret",
     )
     assert 47 < (created.key.expire_time.seconds - time.time()) / 3600 < 49
-    assert not services.keys.create_key(KeyTerms("forever", Role.CALLER)).key.HasField("expire_time")
+    assert not services.keys.create_key(KeyTerms("forever", Role.CALLER), "").key.HasField("expire_time")
     with pytest.raises(InvalidArgument) as caught:
-        services.keys.create_key(KeyTerms("n", Role.CALLER, methods=("Nothing",)))
+        services.keys.create_key(KeyTerms("n", Role.CALLER, methods=("Nothing",)), "")
     assert caught.value.field_violations == {"methods": "unknown method"}
-    services.keys.revoke_key("key_2")
+    services.keys.revoke_key("key_2", "key_1")
     with pytest.raises(NotFound):
-        services.keys.revoke_key("key_none")
+        services.keys.revoke_key("key_none", "key_1")
 
 
 @pytest.mark.parametrize("secret", ["limited", "hurried"])

@@ -557,7 +557,7 @@ def test_a_key_works_until_it_is_revoked_or_expires_and_is_stored_as_a_hash(worl
     digest = hashlib.sha256(secret.encode()).hexdigest()
     assert keys.verify_key(world.begin, digest) == key
     assert (key.methods, key.calls_per_minute) == (("a.B/C",), 60)
-    keys.revoke_key(world.begin, key.key_id, lambda _: True)
+    keys.revoke_key(world.begin, key.key_id, lambda _: True, "key_1")
     with pytest.raises(NotFound):
         keys.verify_key(world.begin, digest)
     expired = replace(terms, expire_time=datetime.now(UTC) - timedelta(seconds=1))

@@ -29,7 +29,7 @@ from tailor.errors import InvalidArgument, NotFound, PermissionDenied, TailorErr
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
-from tailor.rpc.auth import Authenticator
+from tailor.rpc.auth import Authenticator, Caller, set_caller
 from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.server import RpcServer
@@ -67,13 +67,14 @@ class World:
         )
         (folder / "trust.json").write_text(json.dumps({}))
         moments = iter(range(0, 10**9, 1000))
+        self.servicer = RegistryServicer(self.begin, Queries(engine), anonymize, ("training",), lambda *_: None)
         self.server = RpcServer(
             ServiceSettings(rpc_port=0),
             "registry",
             servicers=[
                 (
                     registry_pb2_grpc.add_RegistryServiceServicer_to_server,
-                    RegistryServicer(self.begin, Queries(engine), anonymize, ("training",)),
+                    self.servicer,
                 )
             ],
             authenticator=Authenticator(
@@ -350,8 +351,21 @@ def test_a_key_names_the_key_that_created_it(world: World) -> None:
         registry_pb2.CreateKeyRequest(name="third", role=common_pb2.ROLE_CALLER)
     )
     assert third.key.created_by == second.key.key_id
+    claimed = first.CreateKey(
+        registry_pb2.CreateKeyRequest(name="x", role=common_pb2.ROLE_CALLER, created_by="key_other")
+    )
+    assert claimed.key.created_by == second.key.created_by
     listed = {key.key_id: key.created_by for key in first.ListKeys(registry_pb2.ListKeysRequest()).keys}
     assert listed[third.key.key_id] == second.key.key_id and listed[second.key.key_id] == second.key.created_by != ""
+
+
+@pytest.mark.parametrize(("visitor", "creator"), [("key_anna", "console:key_anna"), ("", "console")])
+def test_a_key_from_the_console_names_the_key_that_was_signed_in(world: World, visitor: str, creator: str) -> None:
+    set_caller(Caller("service", "console"))
+    request = registry_pb2.CreateKeyRequest(name="erp", role=common_pb2.ROLE_CALLER, created_by=visitor)
+    assert world.servicer.CreateKey(request, None).key.created_by == creator  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument):
+        world.servicer.CreateKey(registry_pb2.CreateKeyRequest(name="x", role=1, created_by="a name"), None)  # type: ignore[arg-type]
 
 
 def test_data_protection_sees_and_revokes_its_own_keys_only(world: World) -> None:
@@ -392,7 +406,7 @@ def test_the_registry_refuses_revoked_expired_and_limited_keys(world: World) -> 
     with world.begin() as tx:
         known = tx.keys.find_by_hash(hashlib.sha256(revoked.encode()).hexdigest())
     assert known is not None
-    keys.revoke_key(world.begin, known.key_id, lambda _: True)
+    keys.revoke_key(world.begin, known.key_id, lambda _: True, "key_1")
     expired = world.key("ENGINEER", expire_time=datetime.now(UTC) - timedelta(seconds=1))
     for secret in (revoked, expired):
         with pytest.raises(Unauthenticated), wire_errors("registry"):

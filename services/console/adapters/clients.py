@@ -7,9 +7,10 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from services.console.adapters.health import HealthClient
+from services.console.adapters.held import HeldCallClient
 from services.console.adapters.review import ReviewClient
 from services.console.adapters.submissions import submission_finder
-from services.console.domain import Judgement, KeyTerms, Page, Question, Role, RowQuery, Visitor
+from services.console.domain import HOLDING, Judgement, KeyTerms, Page, Question, Role, RowQuery, Visitor
 from services.console.ports import (
     AnswerSource,
     ApiKeys,
@@ -210,21 +211,23 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
         answer = call("registry", self._stub.ListKeys, request)
         return Page(tuple(answer.keys), answer.next_page_token)
 
-    def create_key(self, terms: KeyTerms) -> NewKey:
+    def create_key(self, terms: KeyTerms, created_by: str) -> NewKey:
         request = registry_pb2.CreateKeyRequest(
             name=terms.name,
             role=common_pb2.Role.Value(f"ROLE_{terms.role.name}"),
             specialists=terms.specialists,
             methods=terms.methods,
             calls_per_minute=terms.calls_per_minute,
+            created_by=created_by,
         )
         if terms.days:
             request.expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=terms.days))
         answer = call("registry", self._stub.CreateKey, request, WRITE_SECONDS)
         return NewKey(answer.key, answer.secret)
 
-    def revoke_key(self, key_id: str) -> None:
-        call("registry", self._stub.RevokeKey, registry_pb2.RevokeKeyRequest(key_id=key_id), WRITE_SECONDS)
+    def revoke_key(self, key_id: str, revoked_by: str) -> None:
+        request = registry_pb2.RevokeKeyRequest(key_id=key_id, revoked_by=revoked_by)
+        call("registry", self._stub.RevokeKey, request, WRITE_SECONDS)
 
     def verify_key(self, secret_sha256: str) -> Visitor:
         return to_visitor(self._keys.verify(secret_sha256), secret_sha256)
@@ -382,5 +385,6 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         count_near_duplicates=count_near_duplicates,
         get_submission=submission_finder(channels["ingestion"]),
         is_healthy=HealthClient(channels).is_healthy,
+        list_held_calls=HeldCallClient({name: channels[name] for name in HOLDING}).list,
     )
     return services, list(channels.values())

@@ -11,7 +11,7 @@ from starlette.datastructures import UploadFile
 from services.console.domain import Permission, Visitor
 from services.console.ports import Services
 from services.console.web.render import Renderer
-from services.console.web.sessions import COOKIE, BrowserSession, Doorkeeper, SessionCodec
+from services.console.web.sessions import COOKIE, BrowserSession, Doorkeeper, OpenSessions, SessionCodec
 from services.console.web.streams import Streams
 from tailor.errors import PermissionDenied, Reason, Unauthenticated
 
@@ -22,6 +22,7 @@ class Console:
 
     services: Services
     codec: SessionCodec
+    sessions: OpenSessions
     doorkeeper: Doorkeeper
     renderer: Renderer
     streams: Streams
@@ -32,10 +33,12 @@ def console_of(request: Request) -> Console:
 
 
 def session_of(request: Request) -> BrowserSession:
-    """The browser's session; a new one if its cookie is missing or invalid."""
+    """The browser's session; a new one if its cookie is missing or invalid, or its visitor has signed out."""
     if not hasattr(request.state, "session"):
-        cookie = request.cookies.get(COOKIE, "")
-        request.state.session = console_of(request).codec.read(cookie) or BrowserSession.new()
+        console = console_of(request)
+        session = console.codec.read(request.cookies.get(COOKIE, ""))
+        is_over = session is not None and session.visitor is not None and not console.sessions.is_open(session.id)
+        request.state.session = BrowserSession.new() if session is None or is_over else session
     return cast(BrowserSession, request.state.session)
 
 
@@ -63,8 +66,21 @@ def signed_in(request: Request) -> Visitor:
     return visitor
 
 
+def still_signed_in(request: Request) -> Callable[[], None]:
+    """A check for streams. Raises Unauthenticated once the visitor has signed out, or their key is revoked."""
+    console, session = console_of(request), session_of(request)
+
+    def check() -> None:
+        if session.visitor is None or not console.sessions.is_open(session.id):
+            raise Unauthenticated(Reason.NOT_SIGNED_IN, "You have signed out.")
+        console.doorkeeper.refresh(session.visitor)
+
+    return check
+
+
 ConsoleOf = Annotated[Console, Depends(console_of)]
 SignedIn = Annotated[Visitor, Depends(signed_in)]
+StillSignedIn = Annotated[Callable[[], None], Depends(still_signed_in)]
 
 
 def needs(action: Permission) -> Callable[[Visitor], None]:

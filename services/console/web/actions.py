@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from services.console import handlers
 from services.console.domain import MAX_COMMENT_CHARS, MAX_PROMPT_CHARS, Judgement, Permission, Question, Visitor
-from services.console.web.access import ConsoleOf, SignedIn, needs
+from services.console.web.access import ConsoleOf, SignedIn, StillSignedIn, needs
 from services.console.web.streams import Event
 from tailor.api.events.v1.models_pb2 import SpecialistServing
 from tailor.api.inference.v1.inference_pb2 import StreamGenerateResponse
@@ -43,10 +43,10 @@ class JudgementBody(BaseModel):
 
 
 @router.post("/api/ask", dependencies=[Depends(needs(Permission.ASK))])
-def ask(console: ConsoleOf, visitor: SignedIn, body: QuestionBody) -> Response:
+def ask(console: ConsoleOf, visitor: SignedIn, still: StillSignedIn, body: QuestionBody) -> Response:
     """Stream one answer."""
     question = Question(body.model, body.prompt, body.max_tokens, body.temperature)
-    return console.streams.respond(handlers.ask(console.services, visitor, question), piece_event)
+    return console.streams.respond(handlers.ask(console.services, visitor, question), piece_event, still)
 
 
 @router.post("/api/judgements", dependencies=[Depends(needs(Permission.JUDGE))])

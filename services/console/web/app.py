@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from services.console.ports import Services
@@ -29,7 +30,7 @@ from services.console.web import (
 from services.console.web.access import Console, check_csrf, console_of, session_of
 from services.console.web.guard import Guard
 from services.console.web.render import Renderer
-from services.console.web.sessions import COOKIE, Doorkeeper, SessionCodec
+from services.console.web.sessions import COOKIE, Doorkeeper, OpenSessions, SessionCodec
 from services.console.web.streams import Streams
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError, Unauthenticated
 from tailor.logging import get_logger, place
@@ -43,6 +44,7 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
     app.state.console = Console(
         services=services,
         codec=SessionCodec(settings.session_secret),
+        sessions=OpenSessions(),
         doorkeeper=Doorkeeper(settings.password, services.keys.verify_key),
         renderer=Renderer(),
         streams=Streams(),
@@ -54,6 +56,7 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
     app.add_exception_handler(TailorError, _on_tailor_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(ClientDisconnect, _on_departure)
     app.add_exception_handler(Exception, _on_fault)
     return Guard(app)
 
@@ -91,6 +94,11 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     fields = {".".join(str(part) for part in item["loc"][1:]): str(item["msg"]) for item in problems}
     invalid = InvalidArgument(Reason.INVALID_REQUEST, "The request is invalid.")
     return _show_error(request, 400, invalid.reason, invalid.message, fields)
+
+
+async def _on_departure(_: Request, __: Exception) -> Response:
+    """The browser left before its request had come; nobody reads this answer."""
+    return Response(status_code=HTTPStatus.REQUEST_TIMEOUT)
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:

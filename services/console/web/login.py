@@ -58,7 +58,7 @@ def sign_in(
         return _show_refusal(request, console, next, error)
     log.info("signed in", role=visitor.role.value, key_id=visitor.key_id)
     response = RedirectResponse(local_path(next), status_code=303)
-    set_cookie(request, console, response, BrowserSession.new(visitor))
+    set_cookie(request, console, response, BrowserSession.new(visitor, console.sessions.begin()))
     return response
 
 
@@ -72,8 +72,9 @@ def _show_refusal(request: Request, console: Console, next: str, error: TailorEr
 
 
 @router.post("/logout")
-def sign_out() -> Response:
-    """Delete the session cookie."""
+def sign_out(request: Request, console: ConsoleOf) -> Response:
+    """End the session, its streams included, and delete its cookie."""
+    console.sessions.end(session_of(request).id)
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
     return response

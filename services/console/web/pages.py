@@ -5,7 +5,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
-from services.console import browsing, handlers
+from services.console import browsing, handlers, operations
 from services.console.domain import Permission
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.board import make_board
@@ -163,6 +163,13 @@ def draft(request: Request, console: ConsoleOf, visitor: SignedIn, draft_id: str
     run = handlers.get_run_of_draft(console.services, visitor, trace)
     failures = text.failures + run.failures
     return console.renderer.page(request, "draft.html", trace=trace, text=text.value, run=run.value, failures=failures)
+
+
+@router.get("/held", dependencies=[Depends(needs(Permission.HELD_CALLS))])
+def held_calls(request: Request, console: ConsoleOf) -> Response:
+    """Calls of data protection that wait for a second person. They are approved with a key, by the command line."""
+    held, failures = operations.list_held_calls(console.services)
+    return console.renderer.page(request, "held.html", held=held, failures=failures)
 
 
 @router.get("/erasures", dependencies=[Depends(needs(Permission.ERASURES))])

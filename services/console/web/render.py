@@ -55,6 +55,7 @@ NAVIGATION = (
     ("/review", "Review", Permission.REVIEW),
     ("/residual", "Residual", Permission.RESIDUAL),
     ("/erasures", "Erasures", Permission.ERASURES),
+    ("/held", "Four eyes", Permission.HELD_CALLS),
     ("/keys", "Keys", Permission.KEYS),
 )
 

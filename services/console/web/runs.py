@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from services.console import handlers
 from services.console.domain import Permission
 from services.console.rules import compare_plan, word
-from services.console.web.access import ConsoleOf, SignedIn, needs
+from services.console.web.access import ConsoleOf, SignedIn, StillSignedIn, needs
 from services.console.web.streams import Event
 from tailor.api.training.v1.training_pb2 import LogLine, WatchRunResponse
 from tailor.wire import to_datetime
@@ -46,9 +46,9 @@ def run(request: Request, console: ConsoleOf, visitor: SignedIn, run_id: str) ->
 
 
 @router.get("/api/runs/{run_id}/events", dependencies=[Depends(needs(Permission.RUNS))])
-def watch(console: ConsoleOf, visitor: SignedIn, run_id: str) -> Response:
+def watch(console: ConsoleOf, visitor: SignedIn, still: StillSignedIn, run_id: str) -> Response:
     """A run's reports and its workers' logs, from the first one until the run ends."""
-    return console.streams.respond(handlers.watch_run(console.services, visitor, run_id), run_event)
+    return console.streams.respond(handlers.watch_run(console.services, visitor, run_id), run_event, still)
 
 
 def run_event(update: WatchRunResponse) -> Event:

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 
 from services.console.settings import Settings
 from tailor.errors import Reason, Unavailable
+from tailor.slow_requests import TimedProtocol
 
 
 class HttpServer:
@@ -19,6 +20,7 @@ class HttpServer:
                 app,
                 host=settings.http_host,
                 port=settings.http_port,
+                http=TimedProtocol,
                 # uvicorn's log could contain addresses and, on a fault, values; the console's own log contains neither.
                 log_config=None,
                 log_level="critical",

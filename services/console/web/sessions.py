@@ -1,4 +1,4 @@
-"""Sessions in a signed cookie, and the limits on sign-in attempts."""
+"""Sessions in a signed cookie, which of them are open, and the limits on sign-in attempts."""
 
 import hashlib
 import hmac
@@ -6,7 +6,8 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -17,7 +18,9 @@ from tailor.errors import NotFound, Reason, ResourceExhausted, Unauthenticated
 
 COOKIE = "tailor_session"
 LIFETIME_SECONDS = 8 * 3600
-KEY_CACHE_SECONDS = 3.0
+# With the checks of streams each second, a revoked key ends within three.
+KEY_CACHE_SECONDS = 2.0
+MAX_OPEN_SESSIONS = 10_000
 KEY_PREFIX = "tlr_"
 MAX_SECRET_CHARS = 512
 ATTEMPTS_PER_MINUTE = 6
@@ -26,15 +29,44 @@ TOTAL_ATTEMPTS_PER_MINUTE = 60
 
 @dataclass(frozen=True)
 class BrowserSession:
-    """A browser's CSRF token, and the visitor once they have signed in."""
+    """A browser's CSRF token, and the visitor and the session's id once they have signed in."""
 
     csrf: str
     visitor: Visitor | None = None
+    id: str = ""
 
     @classmethod
-    def new(cls, visitor: Visitor | None = None) -> "BrowserSession":
+    def new(cls, visitor: Visitor | None = None, id: str = "") -> "BrowserSession":
         """A session with a new CSRF token."""
-        return cls(secrets.token_urlsafe(24), visitor)
+        return cls(secrets.token_urlsafe(24), visitor, id)
+
+
+class OpenSessions:
+    """The ids of the sessions that nobody has signed out of. In memory: a restart of the console ends all. Thread-safe."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._ends: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def begin(self) -> str:
+        """The id of a new session. Beyond MAX_OPEN_SESSIONS, the oldest one ends."""
+        session_id = secrets.token_urlsafe(24)
+        with self._lock:
+            while len(self._ends) >= MAX_OPEN_SESSIONS:
+                del self._ends[next(iter(self._ends))]
+            self._ends[session_id] = self._now() + LIFETIME_SECONDS
+        return session_id
+
+    def is_open(self, session_id: str) -> bool:
+        """True until the session is ended, or has lasted for LIFETIME_SECONDS."""
+        with self._lock:
+            return self._now() < self._ends.get(session_id, 0.0)
+
+    def end(self, session_id: str) -> None:
+        """End a session. Idempotent."""
+        with self._lock:
+            self._ends.pop(session_id, None)
 
 
 class SessionCodec:
@@ -57,6 +89,7 @@ class SessionCodec:
                 sorted(visitor.specialists),
                 visitor.key_id,
                 visitor.key_sha256,
+                session.id,
             ]
         return str(self._serializer.dumps(content))
 
@@ -66,36 +99,56 @@ class SessionCodec:
             content = self._serializer.loads(cookie, max_age=LIFETIME_SECONDS)
         except BadSignature:
             return None
-        visitor = None
-        if "visitor" in content:
-            name, role, specialists, key_id, key_sha256 = content["visitor"]
-            visitor = Visitor(name, Role(role), frozenset(specialists), key_id, key_sha256)
-        return BrowserSession(content["csrf"], visitor)
+        if "visitor" not in content:
+            return BrowserSession(content["csrf"])
+        try:
+            name, role, specialists, key_id, key_sha256, session_id = content["visitor"]
+        except ValueError:
+            # Signed by an earlier release, whose sessions had no id.
+            return None
+        visitor = Visitor(name, Role(role), frozenset(specialists), key_id, key_sha256)
+        return BrowserSession(content["csrf"], visitor, session_id)
 
 
 class Throttle:
-    """Counts failed sign-in attempts in the last minute, per address and in total. Thread-safe."""
+    """Limits failed sign-in attempts in the last minute, per address and in total. Thread-safe."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._attempts: deque[tuple[float, str]] = deque(maxlen=1_000)
+        self._attempts: deque[tuple[float, str, object]] = deque()
         self._lock = threading.Lock()
 
-    def check(self, address: str) -> None:
-        """Raises ResourceExhausted after too many failed attempts."""
+    @contextmanager
+    def attempt(self, address: str) -> Iterator[None]:
+        """An attempt. It counts from its beginning, because many may run at once, and after its end if the block raises Unauthenticated.
+
+        Raises ResourceExhausted after too many.
+        """
+        attempt = self._begin(address)
+        failed = False
+        try:
+            yield
+        except Unauthenticated:
+            failed = True
+            raise
+        finally:
+            with self._lock, suppress(ValueError):
+                if not failed:
+                    self._attempts.remove(attempt)
+
+    def _begin(self, address: str) -> tuple[float, str, object]:
         with self._lock:
             since = self._now() - 60
             while self._attempts and self._attempts[0][0] <= since:
                 self._attempts.popleft()
-            failed = sum(known == address for _, known in self._attempts)
+            failed = sum(known == address for _, known, _ in self._attempts)
             if failed >= ATTEMPTS_PER_MINUTE or len(self._attempts) >= TOTAL_ATTEMPTS_PER_MINUTE:
                 raise ResourceExhausted(
                     Reason.TOO_MANY_TRIES, "Too many failed attempts. Wait a minute.", retry_after_seconds=60
                 )
-
-    def record_failure(self, address: str) -> None:
-        with self._lock:
-            self._attempts.append((self._now(), address))
+            attempt = (self._now(), address, object())
+            self._attempts.append(attempt)
+            return attempt
 
 
 @dataclass
@@ -110,16 +163,15 @@ class Doorkeeper:
 
     def admit(self, secret: str, address: str) -> Visitor:
         """The visitor. Raises Unauthenticated for a wrong secret, ResourceExhausted after too many, Unavailable without the registry."""
-        self.throttle.check(address)
-        secret = secret.strip()[:MAX_SECRET_CHARS]
+        with self.throttle.attempt(address):
+            return self._identify(secret.strip()[:MAX_SECRET_CHARS])
+
+    def _identify(self, secret: str) -> Visitor:
         if secret.startswith(KEY_PREFIX):
-            try:
+            with suppress(NotFound):
                 return self.verify_key(hashlib.sha256(secret.encode()).hexdigest())
-            except NotFound:
-                pass
         elif self.password and self._is_password(secret):
             return Visitor("operator", Role.OPERATOR)
-        self.throttle.record_failure(address)
         raise Unauthenticated(Reason.WRONG_SECRET, "This is neither the password nor a valid API key.")
 
     def _is_password(self, secret: str) -> bool:
@@ -127,7 +179,7 @@ class Doorkeeper:
         return bool(expected) and hmac.compare_digest(secret.encode(), expected.encode())
 
     def refresh(self, visitor: Visitor) -> Visitor:
-        """The visitor as the registry knows them, at most 3 seconds old. Raises Unauthenticated once the key is revoked or expired."""
+        """The visitor as the registry knows them, at most 2 seconds old. Raises Unauthenticated once the key is revoked or expired."""
         if not visitor.key_sha256:
             return visitor
         expiry, known = self._known.get(visitor.key_sha256, (0.0, visitor))

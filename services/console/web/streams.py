@@ -10,12 +10,13 @@ from typing import TypeVar
 from fastapi.responses import StreamingResponse
 
 from services.console.ports import CloseableStream
-from tailor.errors import Reason, ResourceExhausted, TailorError
+from tailor.errors import Reason, ResourceExhausted, TailorError, Unauthenticated
 
 T = TypeVar("T")
 
 MAX_STREAMS = 64
-QUIET_SECONDS = 10.0
+# How often it is checked that the visitor is still signed in. A quiet stream then sends a comment, to notice that the browser has left.
+CHECK_SECONDS = 1.0
 
 Event = tuple[str, Mapping[str, object]]
 
@@ -32,18 +33,25 @@ class Streams:
     def __init__(self, limit: int = MAX_STREAMS) -> None:
         self._places = threading.BoundedSemaphore(limit)
 
-    def respond(self, stream: CloseableStream[T], to_event: Callable[[T], Event]) -> StreamingResponse:
+    def respond(
+        self, stream: CloseableStream[T], to_event: Callable[[T], Event], still_signed_in: Callable[[], None]
+    ) -> StreamingResponse:
         """The stream as Server-Sent Events; the last one is `end`. Closes the stream when the browser disconnects.
 
-        Raises ResourceExhausted, and closes the stream, at the limit."""
+        It ends with the event `failure` once `still_signed_in` raises Unauthenticated. Raises ResourceExhausted, and closes the stream,
+        at the limit."""
         if not self._places.acquire(blocking=False):
             stream.close()
             raise ResourceExhausted(Reason.TOO_MANY_STREAMS, "Too many pages are streaming. Close some of them.")
         return StreamingResponse(
-            self._events(stream, to_event), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+            self._events(stream, to_event, still_signed_in),
+            media_type="text/event-stream",
+            headers={"X-Accel-Buffering": "no"},
         )
 
-    async def _events(self, stream: CloseableStream[T], to_event: Callable[[T], Event]) -> AsyncIterator[str]:
+    async def _events(
+        self, stream: CloseableStream[T], to_event: Callable[[T], Event], still_signed_in: Callable[[], None]
+    ) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -58,27 +66,41 @@ class Streams:
                     put(encode(to_event(item)))
                 put(encode(("end", {})))
             except TailorError as error:
-                put(encode(("failure", {"reason": error.reason, "message": error.message})))
+                put(_failure(error))
             finally:
                 put(None)
                 self._places.release()
 
         threading.Thread(target=read, name="stream", daemon=True).start()
         try:
-            async for text in _drain(queue):
+            async for text in _drain(queue, still_signed_in):
                 yield text
         finally:
             stream.close()
 
 
-async def _drain(queue: "asyncio.Queue[str | None]") -> AsyncIterator[str]:
+async def _drain(queue: "asyncio.Queue[str | None]", still_signed_in: Callable[[], None]) -> AsyncIterator[str]:
+    now = asyncio.get_running_loop().time
+    check_at = now() + CHECK_SECONDS
     while True:
         try:
-            text = await asyncio.wait_for(queue.get(), QUIET_SECONDS)
+            text = await asyncio.wait_for(queue.get(), CHECK_SECONDS)
         except TimeoutError:
-            # A comment keeps the connection open, and fails if the browser has disconnected.
-            yield ": quiet\n\n"
-            continue
+            text = ": quiet\n\n"
         if text is None:
             return
+        if now() >= check_at:
+            try:
+                await asyncio.to_thread(still_signed_in)
+            except Unauthenticated as error:
+                yield _failure(error)
+                return
+            except TailorError:
+                # As at the services, a running stream continues while the registry does not answer.
+                pass
+            check_at = now() + CHECK_SECONDS
         yield text
+
+
+def _failure(error: TailorError) -> str:
+    return encode(("failure", {"reason": error.reason, "message": error.message}))

@@ -28,6 +28,7 @@ from tailor.api.inference.v1 import inference_pb2
 from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger, place
 from tailor.rpc import auth
+from tailor.slow_requests import TimedProtocol
 
 log = get_logger(__name__)
 
@@ -153,6 +154,7 @@ class UvicornServer:
                 app,
                 host=address.host,
                 port=address.port,
+                http=TimedProtocol,
                 ssl_certfile=address.certificate,
                 ssl_keyfile=address.key,
                 ssl_ca_certs=str(address.client_ca) if address.client_ca else None,

@@ -21,7 +21,7 @@ def erase(begin: Begin, awaits: Collection[str], request: ErasureRequest) -> Era
     """Erase documents, catalogued or not. Documents that are already erased are left out; a repeated request has no effect.
 
     `awaits` names the services that must answer before the receipt is signed."""
-    _check(request)
+    check_request(request)
     with begin() as tx:
         tx.erasures.lock()
         known = tx.erasures.find(request.erasure_id)
@@ -43,7 +43,8 @@ def erase(begin: Begin, awaits: Collection[str], request: ErasureRequest) -> Era
         return _find(tx.erasures, request.erasure_id)
 
 
-def _check(request: ErasureRequest) -> None:
+def check_request(request: ErasureRequest) -> None:
+    """Raises InvalidArgument (INVALID_ERASURE) for malformed or too many ids, or an invalid reason."""
     violations: dict[str, str] = {}
     if not 1 <= len(request.document_ids) <= MAX_DOCUMENTS:
         violations["document_ids"] = f"must have 1 to {MAX_DOCUMENTS} ids"
@@ -71,7 +72,7 @@ def list_learners(begin: Begin, document_ids: Sequence[str]) -> tuple[Sequence[s
 
     Raises InvalidArgument (INVALID_ERASURE) for malformed or too many ids.
     """
-    _check(ErasureRequest("", document_ids, "access"))
+    check_request(ErasureRequest("", document_ids, "access"))
     with begin() as tx:
         datasets = {digest for digests in tx.lineage.find_datasets(document_ids).values() for digest in digests}
         adapters = tx.lineage.find_descendants(datasets, set()) if datasets else []

@@ -40,8 +40,19 @@ def check_role(role: str, giver: str) -> None:
     )
 
 
-def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool], created_by: str) -> tuple[ApiKey, str]:
-    """Create a key and return it with its secret. Raises NotFound for a specialist that is unknown or that the creator may not use."""
+def needs_second_person(begin: Begin, role: str) -> bool:
+    """True for a further key of data protection: a person who can make keys of that role alone can approve their own calls.
+
+    The installation's first key makes the second, for another person. Revoked keys count too.
+    """
+    if role != DATA_PROTECTION:
+        return False
+    with begin() as tx:
+        return tx.keys.count(role) > 1
+
+
+def check_terms(terms: KeyTerms) -> None:
+    """Raises InvalidArgument (INVALID_KEY) for terms that no key may have."""
     violations = {}
     if not terms.name.strip() or len(terms.name) > MAX_NAME_CHARS:
         violations["name"] = f"must have 1 to {MAX_NAME_CHARS} characters"
@@ -49,6 +60,11 @@ def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool], cr
         violations["calls_per_minute"] = f"must be 0 to {MAX_CALLS_PER_MINUTE}"
     if violations:
         raise InvalidArgument(Reason.INVALID_KEY, "The key's terms are invalid.", field_violations=violations)
+
+
+def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool], created_by: str) -> tuple[ApiKey, str]:
+    """Create a key and return it with its secret. Raises NotFound for a specialist that is unknown or that the creator may not use."""
+    check_terms(terms)
     secret = KEY_PREFIX + secrets.token_urlsafe(32)
     key = ApiKey(
         key_id=f"key_{secrets.token_hex(8)}",
@@ -71,7 +87,7 @@ def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool], cr
     return key, secret
 
 
-def revoke_key(begin: Begin, key_id: str, may_manage: Callable[[ApiKey], bool]) -> ApiKey:
+def revoke_key(begin: Begin, key_id: str, may_manage: Callable[[ApiKey], bool], revoked_by: str) -> ApiKey:
     """Revoke a key; idempotent. Raises NotFound for a key that is unknown or that the caller may not manage."""
     with begin() as tx:
         key = tx.keys.find(key_id)
@@ -81,7 +97,8 @@ def revoke_key(begin: Begin, key_id: str, may_manage: Callable[[ApiKey], bool]) 
             )
         revoked = replace(key, revoked=True)
         tx.keys.save(revoked, "")
-        return revoked
+    log.info("key revoked", key_id=key_id, revoked_by=revoked_by)
+    return revoked
 
 
 def verify_key(begin: Begin, secret_sha256: str) -> ApiKey:

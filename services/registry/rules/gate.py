@@ -1,5 +1,6 @@
 """The gate. A condition is met or broken only if its whole 95 % interval is on one side; otherwise it is undecided."""
 
+import math
 from collections.abc import Iterator
 
 from services.registry.domain import (
@@ -93,7 +94,9 @@ def _check_gain(evaluation: Evaluation, figures: MetricIntervals, model: str, li
         )
     told = f"{figures.metric} gains {describe(gain)} over {PROMPTED.get(model, model)}"
     if gain.low > limit + ROUNDING:
-        return Decision.PASSED, told
+        if _is_finite(gain):
+            return Decision.PASSED, told
+        return Decision.REFUSED, f"{told}; that is no measurement. Read the rows of {model} in the report"
     if gain.high <= limit + ROUNDING:
         remedy = "Train on more or better rows, or change the recipe"
         if model in PROMPTED:
@@ -125,6 +128,11 @@ def _check_guard(
     evaluation: Evaluation, guard: GuardMetric, model: str, gain: Interval, guards: int
 ) -> Iterator[Finding]:
     if gain.low >= -guard.margin - ROUNDING:
+        if not _is_finite(gain):
+            yield (
+                Decision.REFUSED,
+                f"the guard {guard.metric} gains {describe(gain)} over {model}; that is no measurement",
+            )
         return
     told = f"the guard {guard.metric} gains {describe(gain)} over {model}"
     # Any of the guards can refuse, so each must be more certain. All of them must pass, for which 95 % each is enough.
@@ -139,6 +147,11 @@ def _check_guard(
         told += f", which {guards} guards together do not make certain (up to {joint.high:+.3f})"
     decides = say_what_decides(evaluation, guard.metric, gain if gain.value > -guard.margin else joint, -guard.margin)
     yield Decision.UNDECIDED, f"{told}; the gate allows a loss of {guard.margin:g}: {decides}"
+
+
+def _is_finite(gain: Interval) -> bool:
+    """False for a gain over a model whose own figure is not finite: anything would gain without limit."""
+    return all(map(math.isfinite, (gain.value, gain.low, gain.high)))
 
 
 def _find_counting(evaluation: Evaluation, metric: str) -> MetricIntervals | None:

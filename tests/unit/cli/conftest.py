@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from tailor.api.anonymization.v1 import anonymization_pb2_grpc, policy_pb2_grpc, review_pb2_grpc, subject_pb2_grpc
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.events.v1 import operations_pb2_grpc
+from tailor.api.held.v1 import held_pb2_grpc
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc, replay_pb2_grpc
 from tailor.api.registry.v1 import lineage_pb2_grpc, registry_pb2_grpc
@@ -24,6 +25,7 @@ from tailor.cli.main import app
 from tests.fakes.anonymization import FakeAnonymization
 from tests.fakes.evaluation import FakeEvaluation
 from tests.fakes.events import FakeEvents
+from tests.fakes.held import FakeHeldCalls
 from tests.fakes.inference import FakeInference
 from tests.fakes.ingestion import FakeIngestion
 from tests.fakes.policies import FakeLineage, FakePolicies, FakeReplays, FakeSubjects
@@ -52,6 +54,8 @@ class Services:
     subjects: FakeSubjects = field(default_factory=FakeSubjects)
     replays: FakeReplays = field(default_factory=FakeReplays)
     lineage: FakeLineage = field(default_factory=FakeLineage)
+    held: FakeHeldCalls = field(default_factory=FakeHeldCalls)  # the registry's
+    held_reidentifications: FakeHeldCalls = field(default_factory=FakeHeldCalls)
     addresses: dict[str, str] = field(default_factory=dict)
 
 
@@ -90,6 +94,7 @@ def services() -> Iterator[Services]:
         policy_pb2_grpc.add_PolicyServiceServicer_to_server(fakes.policies, server)
         subject_pb2_grpc.add_SubjectServiceServicer_to_server(fakes.subjects, server)
         review_pb2_grpc.add_ReviewServiceServicer_to_server(fakes.review, server)
+        held_pb2_grpc.add_HeldCallServiceServicer_to_server(fakes.held_reidentifications, server)
 
     def add_ingestion(servicer: FakeIngestion, server: grpc.Server) -> None:
         ingestion_pb2_grpc.add_IngestionServiceServicer_to_server(servicer, server)
@@ -98,6 +103,7 @@ def services() -> Iterator[Services]:
     def add_registry(servicer: FakeRegistry, server: grpc.Server) -> None:
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(servicer, server)
         lineage_pb2_grpc.add_LineageServiceServicer_to_server(fakes.lineage, server)
+        held_pb2_grpc.add_HeldCallServiceServicer_to_server(fakes.held, server)
 
     adders: dict[str, Callable[[Any, grpc.Server], None]] = {
         "registry": add_registry,

@@ -7,7 +7,7 @@ from google.protobuf import json_format
 
 from tailor.api.events.v1 import operations_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
-from tailor.cli.events import Zone, find_topic, message_type, to_line
+from tailor.cli.events import MODULES, Zone, find_topic, message_type, to_line
 from tailor.errors import InvalidArgument
 from tailor.events.topics import load_topics
 from tests.unit.cli.conftest import Services, Tailor
@@ -29,6 +29,12 @@ def test_decodes_the_example_of_every_topic(name: str) -> None:
 
     assert (line["topic"], line["partition"], line["offset"]) == (name, 1, 7)
     assert set(topic.example) <= set(line["event"])
+
+
+def test_the_message_of_every_topic_is_loaded_by_the_command_itself() -> None:
+    files = {f"tailor/api/events/v1/{name}.proto" for name in MODULES}
+    schemas = {topic.schema for topic in load_topics().values() if topic.schema != "raw"}
+    assert {message_type(schema).DESCRIPTOR.file.name for schema in schemas} <= files
 
 
 def test_shows_only_sizes_and_header_names_of_the_raw_zone() -> None:

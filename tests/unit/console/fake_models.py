@@ -3,13 +3,24 @@
 from dataclasses import dataclass, field
 
 from services.console.domain import Page, Question
-from services.console.ports import AnswerSource, RunReader
+from services.console.ports import AnswerSource, CloseableStream, RunReader
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import NotFound, Reason, TailorError, Unavailable
 from tests.evaluations import make_estimate
-from tests.unit.console.messages import ADAPTER, BASE_DRAFT, DRAFT, NAME, ListStream, T, evaluated, run, update
+from tests.unit.console.messages import (
+    ADAPTER,
+    BASE_DRAFT,
+    DRAFT,
+    NAME,
+    EndlessStream,
+    ListStream,
+    T,
+    evaluated,
+    run,
+    update,
+)
 
 
 @dataclass
@@ -87,6 +98,8 @@ class FakeInference(AnswerSource):
     error: TailorError | None = None
     down: bool = False
     asked: list[Question] = field(default_factory=list)
+    # Ask for one that does not end by itself.
+    endless: bool = False
     streams: list[ListStream[inference_pb2.StreamGenerateResponse]] = field(default_factory=list)
     texts: dict[str, inference_pb2.GetDraftResponse] = field(default_factory=dict)
 
@@ -104,8 +117,10 @@ class FakeInference(AnswerSource):
     def get_draft(self, draft_id: str) -> inference_pb2.GetDraftResponse:
         return self._answer(self.texts).get(draft_id, text("NOT_KEPT"))
 
-    def ask(self, question: Question) -> ListStream[inference_pb2.StreamGenerateResponse]:
+    def ask(self, question: Question) -> CloseableStream[inference_pb2.StreamGenerateResponse]:
         self.asked.append(question)
+        if self.endless:
+            return EndlessStream(inference_pb2.StreamGenerateResponse(draft_id=DRAFT, text="and "))
         draft_id = BASE_DRAFT if question.model == "base" else DRAFT
         usage = inference_pb2.Usage(prompt_tokens=12, completion_tokens=4)
         pieces = [

@@ -58,6 +58,8 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
     leaderboard: registry_pb2.GetLeaderboardResponse = field(default_factory=registry_pb2.GetLeaderboardResponse)
     judgements: dict[str, Judgement] = field(default_factory=dict)
     created: list[KeyTerms] = field(default_factory=list)
+    # The keys of the visitors for whom they were created.
+    creators: list[str] = field(default_factory=list)
     revoked: list[str] = field(default_factory=list)
 
     def _answer(self, value: T) -> T:
@@ -198,14 +200,15 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
     def list_keys(self, token: str) -> Page[registry_pb2.Key]:
         return self._page(self.keys, token)
 
-    def create_key(self, terms: KeyTerms) -> NewKey:
+    def create_key(self, terms: KeyTerms, created_by: str) -> NewKey:
         self._answer(self.created).append(terms)
+        self.creators.append(created_by)
         role = common_pb2.Role.Value(f"ROLE_{terms.role.name}")
         key = api_key(NEW_KEY, name=terms.name, role=role, specialists=terms.specialists, methods=terms.methods)
         self.keys.insert(0, key)
         return NewKey(key, SECRET)
 
-    def revoke_key(self, key_id: str) -> None:
+    def revoke_key(self, key_id: str, revoked_by: str) -> None:
         if key_id not in {key.key_id for key in self._answer(self.keys)}:
             raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist.")
         self.revoked.append(key_id)

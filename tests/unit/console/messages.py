@@ -1,5 +1,6 @@
 """Messages of the services, as the console gets them."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
@@ -64,6 +65,23 @@ class ListStream(CloseableStream[T], Generic[T]):
 
     def close(self) -> None:
         self.closed = True
+
+
+class EndlessStream(CloseableStream[T], Generic[T]):
+    """The same item until it is closed, `pause` seconds apart."""
+
+    def __init__(self, item: T, pause: float = 0.05) -> None:
+        self.closed = threading.Event()
+        self._item = item
+        self._pause = pause
+
+    def __iter__(self) -> Iterator[T]:
+        yield self._item
+        while not self.closed.wait(self._pause):
+            yield self._item
+
+    def close(self) -> None:
+        self.closed.set()
 
 
 def document(number: int = 1, **changes: Any) -> documents_pb2.DocumentAnonymized:

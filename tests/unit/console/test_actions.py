@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+import time
 
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
@@ -13,12 +13,13 @@ from services.console.web.streams import Streams
 from tailor.api.anonymization.v1 import review_pb2
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
+from tailor.api.held.v1 import held_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.errors import InvalidArgument, Reason, ResourceExhausted
+from tailor.errors import InvalidArgument, Reason, ResourceExhausted, Unauthenticated, Unavailable
 from tests.unit.console.messages import (
     ADAPTER,
     BASE_DRAFT,
@@ -26,6 +27,7 @@ from tests.unit.console.messages import (
     NAME,
     RUN,
     SYNTHESIS_ID,
+    EndlessStream,
     ListStream,
     edit,
     specialist,
@@ -39,6 +41,7 @@ INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].method
 SYNTHESIS = synthesis_pb2.DESCRIPTOR.services_by_name["SynthesisService"].methods_by_name
 SYNTHETIC = synthetic_pb2.DESCRIPTOR.services_by_name["SyntheticService"].methods_by_name
 REVIEW = review_pb2.DESCRIPTOR.services_by_name["ReviewService"].methods_by_name
+HELD = held_pb2.DESCRIPTOR.services_by_name["HeldCallService"].methods_by_name
 INGESTION = ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"].methods_by_name
 METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.SUBMISSIONS: [INGESTION["GetSubmission"]],
@@ -72,6 +75,7 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.KEYS: [REGISTRY["ListKeys"]],
     Permission.MANAGE_KEYS: [REGISTRY["CreateKey"], REGISTRY["RevokeKey"]],
     Permission.ERASURES: [REGISTRY["ListErasures"]],
+    Permission.HELD_CALLS: [HELD["ListHeldCalls"]],
     Permission.SYNTHESES: [SYNTHESIS[name] for name in ("ListSyntheses", "GetSynthesis", "ListSamples")],
     Permission.REVIEW_SAMPLES: [SYNTHESIS["ReviewSamples"]],
     Permission.REVIEW: [
@@ -123,6 +127,7 @@ def test_each_role_can_open_its_own_pages_only(role: Role) -> None:
         "/drafts": Permission.TRACE,
         "/keys": Permission.KEYS,
         "/erasures": Permission.ERASURES,
+        "/held": Permission.HELD_CALLS,
         "/review": Permission.REVIEW,
         "/residual": Permission.RESIDUAL,
         "/api/flow": Permission.FLOW,
@@ -296,34 +301,74 @@ def test_unknown_run_has_no_stream() -> None:
 
 def test_streams_are_limited() -> None:
     streams = Streams(limit=1)
-    streams.respond(ListStream([]), lambda _: ("x", {}))
+    streams.respond(ListStream([]), lambda _: ("x", {}), lambda: None)
     refused: ListStream[object] = ListStream([])
     with pytest.raises(ResourceExhausted):
-        streams.respond(refused, lambda _: ("x", {}))
+        streams.respond(refused, lambda _: ("x", {}), lambda: None)
     assert refused.closed
 
 
 def test_stream_closes_when_the_browser_disconnects() -> None:
-    class Endless:
-        def __init__(self) -> None:
-            self.closed = threading.Event()
-
-        def __iter__(self) -> Iterator[int]:
-            yield 1
-            self.closed.wait(10)
-
-        def close(self) -> None:
-            self.closed.set()
-
-    endless = Endless()
+    endless = EndlessStream(1, 10)
 
     async def read_one() -> None:
-        body = Streams().respond(endless, lambda item: ("x", {"item": item})).body_iterator
+        body = Streams().respond(endless, lambda item: ("x", {"item": item}), lambda: None).body_iterator
         assert "item" in str(await anext(aiter(body)))
         await body.aclose()  # type: ignore[attr-defined]
 
     asyncio.run(read_one())
     assert endless.closed.is_set()
+
+
+@pytest.mark.parametrize("pause", [0.05, 60.0])
+def test_stream_ends_within_seconds_once_its_visitor_is_signed_out(pause: float) -> None:
+    endless, is_over = EndlessStream(1, pause), threading.Event()
+
+    def still_signed_in() -> None:
+        if is_over.is_set():
+            raise Unauthenticated(Reason.UNKNOWN_KEY, "The API key has been revoked or has expired.")
+
+    async def read() -> list[str]:
+        response = Streams().respond(endless, lambda item: ("x", {"item": item}), still_signed_in)
+        texts = []
+        async for text in response.body_iterator:
+            texts.append(str(text))
+            is_over.set()
+        return texts
+
+    started = time.monotonic()
+    texts = asyncio.run(read())
+    assert time.monotonic() - started < 3
+    assert "UNKNOWN_KEY" in texts[-1] and endless.closed.is_set()
+
+
+def test_running_stream_continues_while_the_registry_does_not_answer() -> None:
+    endless, asked = EndlessStream(1), []
+
+    def still_signed_in() -> None:
+        asked.append(1)
+        raise Unavailable(Reason.UNAVAILABLE, "registry does not answer.")
+
+    async def read() -> None:
+        body = Streams().respond(endless, lambda item: ("x", {"item": item}), still_signed_in).body_iterator
+        async for text in body:
+            assert "item" in str(text)
+            if len(asked) == 2:
+                break
+        await body.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(read())
+
+
+def test_a_revoked_keys_answer_ends_on_the_page() -> None:
+    world = World()
+    browser = world.signed_in(Role.ENGINEER)
+    world.inference.endless = True
+    threading.Timer(0.5, world.registry.visitors.clear).start()
+    started = time.monotonic()
+    sent = events(browser.post("/api/ask", json={"model": "base", "prompt": "x"}).text)
+    assert time.monotonic() - started < 4.5
+    assert sent[-1][0] == "failure" and sent[-1][1]["reason"] == "UNKNOWN_KEY"
 
 
 def test_question_and_judgement_check_their_limits() -> None:

@@ -22,6 +22,7 @@ def test_an_operator_creates_a_key_and_sees_its_secret_once(capsys: pytest.Captu
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
     assert answer.text.count(SECRET) == 1
     assert world.registry.created == [KeyTerms("batch", Role.CALLER, (NAME,), ("Generate", "Trace"), 60, 30)]
+    assert world.registry.creators == [KEY]
     again = browser.get("/keys").text
     assert NEW_KEY in again and SECRET not in again
     captured = capsys.readouterr()

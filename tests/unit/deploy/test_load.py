@@ -89,7 +89,7 @@ def test_liveness_asks_what_fails_when_a_part_hangs(service: str) -> None:
 
 
 SCALED = {
-    "autoscaling-cpu": {"ingestion", "anonymization", "registry", "console"},
+    "autoscaling-cpu": {"ingestion", "anonymization", "registry"},
     "autoscaling-queue": {"inference"},
     "autoscaling-lag": {"ingestion", "anonymization", "registry"},
 }

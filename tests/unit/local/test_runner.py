@@ -1,8 +1,16 @@
-"""Restart delays and log rotation."""
+"""Restart delays, log rotation, upkeep, and a disk that is full."""
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 
-from tailor.local.runner import LOG_BYTES, Backoff, rotate
+from tailor.errors import Reason, Unavailable
+from tailor.local.component import Component
+from tailor.local.layout import Layout
+from tailor.local.ports import Ports
+from tailor.local.runner import LOG_BYTES, Backoff, ComponentRunner, rotate
+from tailor.local.state import ComponentState, load
+from tailor.local.supervisor import StackSupervisor
 
 
 def test_doubles_the_delay_after_each_short_life_up_to_ten_seconds() -> None:
@@ -27,3 +35,46 @@ def test_rotates_a_large_log(tmp_path: Path) -> None:
     log.write_bytes(b"x" * (LOG_BYTES + 1))
     rotate(log)
     assert [file.name for file in log.parent.iterdir()] == ["broker.log.1"]
+
+
+def test_calls_the_upkeep_of_a_ready_component_again_and_again_also_after_a_failure(tmp_path: Path) -> None:
+    calls = []
+
+    def upkeep() -> None:
+        calls.append(1)
+        raise Unavailable(Reason.OBJECT_STORE_UNAVAILABLE, "The object store does not answer.")
+
+    component = Component(
+        name="store",
+        command=("/bin/sleep", "60"),
+        environment={},
+        directory=tmp_path / "store",
+        check=lambda: None,
+        addresses={},
+        upkeep=upkeep,
+    )
+
+    async def run() -> None:
+        runner = ComponentRunner(component, Layout(tmp_path), {}, lambda _: None, upkeep_seconds=0.05)
+        task = asyncio.create_task(runner.run())
+        while len(calls) < 3:
+            await asyncio.sleep(0.02)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await runner.stop()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+    assert len(calls) >= 3
+
+
+def test_a_full_disk_does_not_stop_the_supervisor(tmp_path: Path) -> None:
+    # Like a full disk, a folder that is gone makes every write fail.
+    gone = Layout(tmp_path / "gone")
+    component = Component("store", ("true",), {}, tmp_path, lambda: None, {})
+    supervisor = StackSupervisor(gone, Ports(20_000), [component])
+    supervisor.publish(ComponentState("store", "ready", "", {}))
+    gone.root.mkdir()
+    supervisor.publish(ComponentState("store", "waiting", "", {}))
+    snapshot = load(gone.stack_file)
+    assert snapshot is not None and snapshot.components["store"].state == "waiting"

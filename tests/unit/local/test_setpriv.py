@@ -37,16 +37,21 @@ def test_a_child_dies_with_its_parent(user: str | None) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_another_user_keeps_only_the_right_to_enter_directories(tmp_path: Path) -> None:
+def test_another_user_keeps_only_the_right_to_enter_and_read(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     (tmp_path / "file").write_text("readable\n")
     command = child_command(
-        ("/bin/sh", "-c", f"id -u; cat {tmp_path / 'file'}; grep CapEff /proc/self/status"), "nobody"
+        (
+            "/bin/sh",
+            "-c",
+            f"id -u; cat {tmp_path / 'file'}; echo x 2>/dev/null >> {tmp_path / 'file'} || echo refused; grep -E 'CapEff|CapBnd' /proc/self/status",
+        ),
+        "nobody",
     )
 
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
-    assert answer[1:] == ["readable", "CapEff:", "0000000000000002"]
+    assert answer[1:] == ["readable", "refused", "CapEff:", "0000000000000004", "CapBnd:", "0000000000000004"]
     assert answer[0] != "0"
 
 

@@ -1,5 +1,6 @@
 """The gate's verdicts: a condition counts only if its whole interval is on one side."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -134,6 +135,17 @@ def test_the_more_guards_can_refuse_the_more_certain_each_must_be() -> None:
     assert decide(replace(many, guards=many.guards[:1]), lost).decision is Decision.REFUSED
     certain = evaluation(metrics=equal | {"rougeL": figures("rougeL", base=gain(-0.15, 0.1))})
     assert decide(many, certain).decision is Decision.REFUSED
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("metric", ["log_likelihood", "rougeL"])
+def test_a_gain_over_a_figure_that_is_not_finite_passes_nothing(metric: str, number: float) -> None:
+    endless = Interval(number, number, number, 24)
+    for candidate in (endless, Interval(1.0, 0.5, number, 24)):
+        verdict = decide(GATE, with_gain(metric, base=candidate))
+        assert verdict.decision is not Decision.PASSED
+        if number == math.inf:
+            assert verdict.decision is Decision.REFUSED and "no measurement" in " ".join(verdict.reasons)
 
 
 def test_an_equal_guard_without_a_margin_passes() -> None:

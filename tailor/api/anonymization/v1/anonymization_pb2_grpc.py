@@ -115,7 +115,8 @@ class AnonymizationServiceServicer:
 
     def Reidentify(self, request, context):
         """Reidentify returns the true value of a surrogate. Every call is recorded in the audit log.
-        NOT_FOUND (UNKNOWN_SURROGATE) if the vault has no such surrogate.
+        NOT_FOUND (UNKNOWN_SURROGATE) if the vault has no such surrogate. FAILED_PRECONDITION (SECOND_PERSON_NEEDED) with `held_call_id` if the
+        installation asks for four eyes: repeat the call with that id once another key has approved it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -426,7 +426,8 @@ class RegistryServiceServicer:
         """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Operators give every
         role but data protection, data protection gives only its own, and the console gives neither of the two. Fails with INVALID_ARGUMENT for
         an invalid role, method or rate, with PERMISSION_DENIED for a role that the caller cannot give, and with NOT_FOUND for a specialist that
-        is unknown or not the caller's own.
+        is unknown or not the caller's own. If the installation asks for four eyes, a further key of data protection fails with
+        FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id`: repeat the call with that id once another key has approved it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -455,7 +456,9 @@ class RegistryServiceServicer:
 
     def Erase(self, request, context):
         """Erase erases documents in every service, including versions that arrive later. A document need not be catalogued. Idempotent by
-        request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason.
+        request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason,
+        with FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id` if the installation asks for four eyes: repeat the call with that id
+        once another key has approved it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -121,7 +121,8 @@ class RegistryServiceStub:
     """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Operators give every
     role but data protection, data protection gives only its own, and the console gives neither of the two. Fails with INVALID_ARGUMENT for
     an invalid role, method or rate, with PERMISSION_DENIED for a role that the caller cannot give, and with NOT_FOUND for a specialist that
-    is unknown or not the caller's own.
+    is unknown or not the caller's own. If the installation asks for four eyes, a further key of data protection fails with
+    FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id`: repeat the call with that id once another key has approved it.
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListKeysRequest, _registry_pb2.ListKeysResponse]
     """ListKeys lists keys without their secrets; to data protection, its own role's."""
@@ -131,7 +132,9 @@ class RegistryServiceStub:
     """VerifyKey returns the key that a caller presented to a service. Fails with NOT_FOUND for an unknown, expired or revoked key."""
     Erase: _grpc.UnaryUnaryMultiCallable[_registry_pb2.EraseRequest, _registry_pb2.EraseResponse]
     """Erase erases documents in every service, including versions that arrive later. A document need not be catalogued. Idempotent by
-    request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason.
+    request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason,
+    with FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id` if the installation asks for four eyes: repeat the call with that id
+    once another key has approved it.
     """
     LiftErasure: _grpc.UnaryUnaryMultiCallable[_registry_pb2.LiftErasureRequest, _registry_pb2.LiftErasureResponse]
     """LiftErasure allows an erased document to be published again; what was forgotten stays forgotten. Fails with NOT_FOUND if the document
@@ -234,7 +237,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Operators give every
     role but data protection, data protection gives only its own, and the console gives neither of the two. Fails with INVALID_ARGUMENT for
     an invalid role, method or rate, with PERMISSION_DENIED for a role that the caller cannot give, and with NOT_FOUND for a specialist that
-    is unknown or not the caller's own.
+    is unknown or not the caller's own. If the installation asks for four eyes, a further key of data protection fails with
+    FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id`: repeat the call with that id once another key has approved it.
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListKeysRequest, _registry_pb2.ListKeysResponse]  # type: ignore[assignment]
     """ListKeys lists keys without their secrets; to data protection, its own role's."""
@@ -244,7 +248,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """VerifyKey returns the key that a caller presented to a service. Fails with NOT_FOUND for an unknown, expired or revoked key."""
     Erase: _aio.UnaryUnaryMultiCallable[_registry_pb2.EraseRequest, _registry_pb2.EraseResponse]  # type: ignore[assignment]
     """Erase erases documents in every service, including versions that arrive later. A document need not be catalogued. Idempotent by
-    request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason.
+    request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason,
+    with FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id` if the installation asks for four eyes: repeat the call with that id
+    once another key has approved it.
     """
     LiftErasure: _aio.UnaryUnaryMultiCallable[_registry_pb2.LiftErasureRequest, _registry_pb2.LiftErasureResponse]  # type: ignore[assignment]
     """LiftErasure allows an erased document to be published again; what was forgotten stays forgotten. Fails with NOT_FOUND if the document
@@ -512,7 +518,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Operators give every
         role but data protection, data protection gives only its own, and the console gives neither of the two. Fails with INVALID_ARGUMENT for
         an invalid role, method or rate, with PERMISSION_DENIED for a role that the caller cannot give, and with NOT_FOUND for a specialist that
-        is unknown or not the caller's own.
+        is unknown or not the caller's own. If the installation asks for four eyes, a further key of data protection fails with
+        FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id`: repeat the call with that id once another key has approved it.
         """
 
     @_abc_1.abstractmethod
@@ -546,7 +553,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.EraseResponse, _abc.Awaitable[_registry_pb2.EraseResponse]]:
         """Erase erases documents in every service, including versions that arrive later. A document need not be catalogued. Idempotent by
-        request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason.
+        request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason,
+        with FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id` if the installation asks for four eyes: repeat the call with that id
+        once another key has approved it.
         """
 
     @_abc_1.abstractmethod
