@@ -1,5 +1,6 @@
 """Rows of a preference dataset as token ids: a prompt with a chosen and a rejected answer. Only the answers are learned."""
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,18 @@ def to_pair(row: dict[str, Any], tokenizer: ChatTokenizer) -> Pair:
         for side in ("chosen", "rejected")
     )
     return Pair(row_id, chosen, rejected)
+
+
+def draw_share(pairs: Sequence[Pair], share: float, seed: int) -> list[Pair]:
+    """The pairs of a share of the distinct prompts, at least one, in their order. Deterministic by seed."""
+    prompts = sorted({_prompt_of(pair) for pair in pairs})
+    random.Random(seed).shuffle(prompts)  # noqa: S311 - a sample, not a secret
+    drawn = set(prompts[: max(1, round(share * len(prompts)))])
+    return [pair for pair in pairs if _prompt_of(pair) in drawn]
+
+
+def _prompt_of(pair: Pair) -> tuple[int, ...]:
+    return tuple(pair.chosen.tokens[: pair.chosen.prompt_length])
 
 
 def keep_fitting(pairs: Sequence[Pair], batch: BatchRecipe, context: int) -> list[Pair]:

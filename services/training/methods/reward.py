@@ -19,7 +19,8 @@ def prepare(context: StageContext) -> Prepared:
     if inputs.parent is not None:
         check_shape(recipe, inputs.parent.shape)
     every = pairs.read(inputs.train, context.tokenizer)
-    train = pairs.keep_fitting(every, recipe.batch, context.max_length)
+    drawn = pairs.draw_share(every, recipe.witness.share, recipe.seed) if recipe.witness else every
+    train = pairs.keep_fitting(drawn, recipe.batch, context.max_length)
     held_out = pairs.choose_held_out(inputs.held_out, context.tokenizer, context.max_length)
     steps = pairs.count_steps(train, recipe)
     trainer = _build_trainer(trainable_scorer(inputs.base, recipe, inputs.parent), context, train, steps)
@@ -27,7 +28,7 @@ def prepare(context: StageContext) -> Prepared:
         trainer,
         steps,
         rows=len(train),
-        left_out=len(every) - len(train),
+        left_out=len(drawn) - len(train),
         learned=[pair.chosen for pair in train],
         measure=lambda: {"reward_accuracy": accuracy(trainer.model, held_out)} if held_out else {},
         kind="reward",
