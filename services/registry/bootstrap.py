@@ -9,6 +9,7 @@ from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.consumers import Consumers
 from services.registry.domain import ErasureReceipt
+from services.registry.feedback_rpc import FeedbackServicer
 from services.registry.handlers import keys
 from services.registry.handlers.canaries import CanaryWatcher
 from services.registry.lineage_rpc import LineageServicer
@@ -16,6 +17,7 @@ from services.registry.ports import Begin, Sign
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
 from services.registry.settings import Settings
+from tailor.api.registry.v1.feedback_pb2_grpc import add_FeedbackServiceServicer_to_server
 from tailor.api.registry.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
 from tailor.api.registry.v1.registry_pb2_grpc import add_RegistryServiceServicer_to_server
 from tailor.events.erased import ERASED
@@ -44,11 +46,13 @@ def build(runtime: Runtime, settings: Settings) -> None:
     anonymize = AnonymizationClient(runtime.channel(settings, "anonymization", settings.anonymization_address))
     request_evaluation = EvaluationClient(runtime.channel(settings, "evaluation", settings.evaluation_address))
     awaits = tuple(load_topics()[ERASED].consumers)
-    servicer = RegistryServicer(begin, Queries(engine), anonymize, awaits)
+    queries = Queries(engine)
+    servicer = RegistryServicer(begin, queries, anonymize, awaits)
     authenticator = Authenticator(NAME, Trust.load(settings.trust_file), key_verifier(begin))
     servicers: Servicers = [
         (add_RegistryServiceServicer_to_server, servicer),
         (add_LineageServiceServicer_to_server, LineageServicer(begin)),
+        (add_FeedbackServiceServicer_to_server, FeedbackServicer(begin, queries, anonymize)),
     ]
     runtime.rpc(settings, servicers, authenticator)
     runtime.spawn("canaries", CanaryWatcher(begin, request_evaluation).run)

@@ -489,6 +489,40 @@ class Judgement:
     round: RoundProgress | None = None
 
 
+class FeedbackVerdict(Enum):
+    """What became of a draft."""
+
+    ACCEPTED = "accepted"
+    EDITED = "edited"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a caller said of a draft: one for each draft and caller. `stars` are 1 to 5, 0 for none. Stored texts are anonymised."""
+
+    feedback_id: str
+    draft_id: str
+    specialist: str
+    adapter_digest: str
+    verdict: FeedbackVerdict | None
+    edited_text: str
+    stars: int
+    comment: str
+    create_time: datetime
+
+
+@dataclass(frozen=True)
+class FeedbackTotals:
+    """Counts of feedback by verdict, the number with stars, and the mean of those; 0 if there are none."""
+
+    accepted: int = 0
+    edited: int = 0
+    rejected: int = 0
+    rated: int = 0
+    mean_stars: float = 0.0
+
+
 @dataclass(frozen=True)
 class ErasureRequest:
     """Documents to erase. The id is derived from the caller's request id, so that a repeated request means the same erasure."""
