@@ -153,33 +153,33 @@ def test_rules_raise_the_held_out_reward_and_no_log_contains_text(
     assert not [thing for thing in THINGS if thing in shown]
 
 
-STEADY = {"learning_rate": 5e-3, "schedule": "constant", "warmup": 0.0}
-
-
 @pytest.mark.parametrize("method", ADAPTERS)
 def test_run_beyond_its_budget_keeps_the_last_weights_within_it_even_if_it_is_killed(
     house: House, rankings: Ref, parent: Ref, judge: Ref, method: str
 ) -> None:
-    settings = {"optimizer": STEADY, "rewards": [{"kind": "model"}], "limit": {"epochs": 6}}
-    chosen = recipe(method, budget={"max_kl": 0.02}, **settings)
-    whole = train(house, f"run_budget_{method}", chosen, rankings, parent=parent, reward=judge)
+    optimizer = {"learning_rate": 5e-4, "schedule": "constant", "warmup": 0.0}
+    settings: dict[str, Any] = {"optimizer": optimizer, "rewards": [{"kind": "model"}], "checkpoint_every_steps": 1}
+    chosen = recipe(method, budget={"max_kl": 0.02}, limit={"epochs": 10}, **settings)
+    sources: dict[str, Any] = {"parent": parent, "reward": judge}
+    whole = train(house, f"run_budget_{method}", chosen, rankings, **sources)
     made = manifest(house, adapter(whole))
     kept = int(made["metrics"]["kept_step"])
     divergences = [report.kl for report in whole.progress if report.phase == "training"]
-    assert 3 <= kept == len(divergences) - 2
+    assert 1 <= kept == len(divergences) - 2
     assert divergences[-1] > 0.02 >= max(divergences[:-1])
     assert "budget.max_kl = 0.02" in made["stopped_because"]
     assert whole.trained is not None
     assert (whole.trained.steps, whole.trained.stopped_because) == (kept + 2, made["stopped_because"])
-    shorter = recipe(method, **{**settings, "limit": {"epochs": 6, "max_steps": kept}})
-    same = train(house, f"run_shorter_{method}", shorter, rankings, parent=parent, reward=judge)
+    shorter = recipe(method, limit={"epochs": 10, "max_steps": kept}, **settings)
+    same = train(house, f"run_shorter_{method}", shorter, rankings, **sources)
     assert weights(house, adapter(whole)) == weights(house, adapter(same))
 
-    step = (kept + 1) // 2 * 2
-    cut = {"parent": parent, "reward": judge}
+    # Killed after the budget was exceeded: what was within it comes from the last checkpoint, whose own weights are beyond it.
+    (file,) = [file for file in made["files"] if file["path"] == "adapter_model.safetensors"]
     with pytest.raises(KilledError):
-        train(house, f"run_late_{method}", chosen, rankings, **cut, dies_at=f"-step-{step}/manifest.json")
-    second = train(house, f"run_late_{method}", chosen, rankings, **cut, epoch=2)
+        train(house, f"run_late_{method}", chosen, rankings, **sources, dies_at=file["key"])
+    second = train(house, f"run_late_{method}", chosen, rankings, **sources, epoch=2)
+    assert [report.step for report in second.progress if report.phase == "training"] == [kept + 2]
     assert weights(house, adapter(second)) == weights(house, adapter(whole))
     assert manifest(house, adapter(second))["metrics"] == made["metrics"]
 
