@@ -13,12 +13,14 @@ from services.registry.feedback_rpc import FeedbackServicer
 from services.registry.handlers import keys
 from services.registry.handlers.canaries import CanaryWatcher
 from services.registry.lineage_rpc import LineageServicer
+from services.registry.panel_rpc import PanelServicer
 from services.registry.ports import Begin, Sign
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
 from services.registry.settings import Settings
 from tailor.api.registry.v1.feedback_pb2_grpc import add_FeedbackServiceServicer_to_server
 from tailor.api.registry.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
+from tailor.api.registry.v1.panel_pb2_grpc import add_PanelServiceServicer_to_server
 from tailor.api.registry.v1.registry_pb2_grpc import add_RegistryServiceServicer_to_server
 from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
@@ -53,6 +55,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         (add_RegistryServiceServicer_to_server, servicer),
         (add_LineageServiceServicer_to_server, LineageServicer(begin)),
         (add_FeedbackServiceServicer_to_server, FeedbackServicer(begin, queries, anonymize)),
+        (add_PanelServiceServicer_to_server, PanelServicer(begin, queries)),
     ]
     runtime.rpc(settings, servicers, authenticator)
     runtime.spawn("canaries", CanaryWatcher(begin, request_evaluation).run)

@@ -477,7 +477,8 @@ class Draft:
 class Judgement:
     """An expert's ranking, marks (accuracy, style, usefulness; 0 means no mark) and anonymised comment.
 
-    `round` is the progress towards the next round with this judgement; None if the programme does not learn from rankings.
+    `expert_id` is opaque, and empty if it is not known who judged. `round` is the progress towards the next round with this judgement; None
+    if the programme does not learn from rankings.
     """
 
     judgement_id: str
@@ -487,6 +488,7 @@ class Judgement:
     comment: str
     create_time: datetime
     round: RoundProgress | None = None
+    expert_id: str = ""
 
 
 class FeedbackVerdict(Enum):

@@ -375,7 +375,13 @@ def to_judgement(message: drafts_pb2.JudgementRecorded) -> Judgement:
     rubric = (message.rubric.accuracy, message.rubric.style, message.rubric.usefulness)
     create_time = to_datetime(message.create_time)
     return Judgement(
-        message.judgement_id, message.specialist, tuple(message.ranking), rubric, message.comment, create_time
+        message.judgement_id,
+        message.specialist,
+        tuple(message.ranking),
+        rubric,
+        message.comment,
+        create_time,
+        expert_id=message.expert_id,
     )
 
 
@@ -389,6 +395,7 @@ def from_judgement(judgement: Judgement) -> drafts_pb2.JudgementRecorded:
         comment=judgement.comment,
         create_time=from_datetime(judgement.create_time),
         round=from_round(judgement.round) if judgement.round else None,
+        expert_id=judgement.expert_id,
     )
 
 

@@ -8,6 +8,7 @@ import typer
 
 from tailor.cli import (
     adapters,
+    agreement,
     anonymize,
     approvals,
     ask,
@@ -80,6 +81,7 @@ for module in (
     ask,
     trace,
     feedback,
+    agreement,
     events,
     keys,
     models,

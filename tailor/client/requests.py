@@ -13,7 +13,7 @@ from tailor.errors import InvalidArgument, Reason, Unauthenticated
 TIMEOUT_SECONDS = 300.0
 # What became of an answer: it was used as it is, with changes, or not at all.
 Verdict = Literal["accepted", "edited", "rejected"]
-VERDICTS: Mapping[str, common_pb2.FeedbackVerdict] = {
+VERDICTS: Mapping[str, common_pb2.FeedbackVerdict.ValueType] = {
     "accepted": common_pb2.FEEDBACK_VERDICT_ACCEPTED,
     "edited": common_pb2.FEEDBACK_VERDICT_EDITED,
     "rejected": common_pb2.FEEDBACK_VERDICT_REJECTED,

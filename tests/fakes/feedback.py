@@ -1,8 +1,8 @@
-"""The registry's feedback in this process."""
+"""The registry's feedback and panel in this process."""
 
 from typing import Any
 
-from tailor.api.registry.v1 import feedback_pb2, feedback_pb2_grpc
+from tailor.api.registry.v1 import feedback_pb2, feedback_pb2_grpc, panel_pb2, panel_pb2_grpc
 
 
 class FakeFeedback(feedback_pb2_grpc.FeedbackServiceServicer):
@@ -15,3 +15,13 @@ class FakeFeedback(feedback_pb2_grpc.FeedbackServiceServicer):
     def ListFeedback(self, request: Any, context: Any) -> Any:
         self.asked.append(request)
         return self.page
+
+
+class FakePanel(panel_pb2_grpc.PanelServiceServicer):
+    """Answers with the agreement that a test sets."""
+
+    def __init__(self) -> None:
+        self.answer = panel_pb2.GetAgreementResponse()
+
+    def GetAgreement(self, request: Any, context: Any) -> Any:
+        return self.answer

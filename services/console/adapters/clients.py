@@ -198,10 +198,10 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
         request = registry_pb2.PinEntryRequest(specialist=specialist, entry=entry, pinned=pinned)
         call("registry", self._stub.PinEntry, request, WRITE_SECONDS)
 
-    def record_judgement(self, judgement: Judgement, request_id: str) -> drafts_pb2.JudgementRecorded:
+    def record_judgement(self, judgement: Judgement, request_id: str, key_id: str) -> drafts_pb2.JudgementRecorded:
         rubric = drafts_pb2.Rubric(accuracy=judgement.accuracy, style=judgement.style, usefulness=judgement.usefulness)
         request = registry_pb2.RecordJudgementRequest(
-            ranking=judgement.ranking, rubric=rubric, comment=judgement.comment, request_id=request_id
+            ranking=judgement.ranking, rubric=rubric, comment=judgement.comment, request_id=request_id, judged_by=key_id
         )
         return call("registry", self._stub.RecordJudgement, request, WRITE_SECONDS).judgement
 

@@ -20,6 +20,7 @@ def record_judgement(
     rubric: tuple[int, int, int],
     comment: str,
     may_use: Callable[[str], bool],
+    expert_id: str = "",
 ) -> Judgement:
     """Store a judgement with its comment anonymised by the policy for the specialist's documents. Idempotent by id.
 
@@ -41,6 +42,7 @@ def record_judgement(
         rubric=rubric,
         comment=anonymize(comment, selection.common_labels) if comment.strip() else "",
         create_time=datetime.now(UTC),
+        expert_id=expert_id,
     )
     with begin() as tx:
         progress = tx.judgements.measure_round(specialist, ranking) if specialist else None

@@ -16,7 +16,7 @@ from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.events.v1 import operations_pb2_grpc
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc, replay_pb2_grpc
-from tailor.api.registry.v1 import feedback_pb2_grpc, lineage_pb2_grpc, registry_pb2_grpc
+from tailor.api.registry.v1 import feedback_pb2_grpc, lineage_pb2_grpc, panel_pb2_grpc, registry_pb2_grpc
 from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.cli.connections import Connections, Endpoints
@@ -24,7 +24,7 @@ from tailor.cli.main import app
 from tests.fakes.anonymization import FakeAnonymization
 from tests.fakes.evaluation import FakeEvaluation
 from tests.fakes.events import FakeEvents
-from tests.fakes.feedback import FakeFeedback
+from tests.fakes.feedback import FakeFeedback, FakePanel
 from tests.fakes.inference import FakeInference
 from tests.fakes.ingestion import FakeIngestion
 from tests.fakes.policies import FakeLineage, FakePolicies, FakeReplays, FakeSubjects
@@ -54,6 +54,7 @@ class Services:
     replays: FakeReplays = field(default_factory=FakeReplays)
     lineage: FakeLineage = field(default_factory=FakeLineage)
     feedback: FakeFeedback = field(default_factory=FakeFeedback)
+    panel: FakePanel = field(default_factory=FakePanel)
     addresses: dict[str, str] = field(default_factory=dict)
 
 
@@ -101,6 +102,7 @@ def services() -> Iterator[Services]:
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(servicer, server)
         lineage_pb2_grpc.add_LineageServiceServicer_to_server(fakes.lineage, server)
         feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(fakes.feedback, server)
+        panel_pb2_grpc.add_PanelServiceServicer_to_server(fakes.panel, server)
 
     adders: dict[str, Callable[[Any, grpc.Server], None]] = {
         "registry": add_registry,

@@ -252,6 +252,7 @@ def test_expert_ranks_two_drafts_once() -> None:
         assert answer.json()["judgement_id"].startswith("jdg_")
         assert answer.json()["round"] == "9 ranked prompts; a round needs 42: 33 to go."
     assert list(world.registry.judgements.values()) == [Judgement((DRAFT, BASE_DRAFT), 4, 5, 0, "good")]
+    assert len(set(world.registry.judged_by)) == 1 and world.registry.judged_by[0].startswith("key_")
 
 
 @pytest.mark.parametrize("role", [Role.CALLER, Role.ENGINEER, Role.DATA_PROTECTION])

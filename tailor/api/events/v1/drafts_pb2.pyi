@@ -201,12 +201,17 @@ class JudgementRecorded(_message.Message):
     COMMENT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
+    EXPERT_ID_FIELD_NUMBER: _builtins.int
     judgement_id: _builtins.str
     """Id of the judgement."""
     specialist: _builtins.str
     """Specialist whose drafts were judged."""
     comment: _builtins.str
     """The anonymised comment; may be empty."""
+    expert_id: _builtins.str
+    """Opaque id of the expert, `exp_` and 32 hexadecimal digits: the same for each judgement with the same API key. Empty if the expert signed in
+    without a key, or before this was recorded.
+    """
     @_builtins.property
     def ranking(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Draft ids from best to worst; a single one if only marks were given."""
@@ -233,10 +238,11 @@ class JudgementRecorded(_message.Message):
         comment: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         round: Global___RoundProgress | None = ...,
+        expert_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "round", b"round", "rubric", b"rubric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "judgement_id", b"judgement_id", "ranking", b"ranking", "round", b"round", "rubric", b"rubric", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "expert_id", b"expert_id", "judgement_id", b"judgement_id", "ranking", b"ranking", "round", b"round", "rubric", b"rubric", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
