@@ -1,6 +1,6 @@
 """Rows of a preference dataset as token ids: a prompt with a chosen and a rejected answer. Only the answers are learned."""
 
-import random
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,16 +56,15 @@ def to_pair(row: dict[str, Any], tokenizer: ChatTokenizer) -> Pair:
     return Pair(row_id, chosen, rejected)
 
 
-def draw_share(pairs: Sequence[Pair], share: float, seed: int) -> list[Pair]:
-    """The pairs of a share of the distinct prompts, at least one, in their order. Deterministic by seed."""
-    prompts = sorted({_prompt_of(pair) for pair in pairs})
-    random.Random(seed).shuffle(prompts)  # noqa: S311 - a sample, not a secret
-    drawn = set(prompts[: max(1, round(share * len(prompts)))])
-    return [pair for pair in pairs if _prompt_of(pair) in drawn]
+def prompt_digest(pair: Pair) -> str:
+    """SHA-256 of the prompt's token ids."""
+    return hashlib.sha256(repr(pair.chosen.tokens[: pair.chosen.prompt_length]).encode()).hexdigest()
 
 
-def _prompt_of(pair: Pair) -> tuple[int, ...]:
-    return tuple(pair.chosen.tokens[: pair.chosen.prompt_length])
+def draw_prompts(digests: Iterable[str], share: float, seed: int) -> set[str]:
+    """A share of these prompts, at least one. Deterministic by seed; most of those drawn are drawn again when others are added."""
+    ranked = sorted(set(digests), key=lambda digest: hashlib.sha256(f"{seed} {digest}".encode()).digest())
+    return set(ranked[: max(1, round(share * len(ranked)))])
 
 
 def keep_fitting(pairs: Sequence[Pair], batch: BatchRecipe, context: int) -> list[Pair]:
