@@ -267,7 +267,7 @@ class DraftRecord:
 
 @dataclass(frozen=True)
 class DraftFeedback:
-    """What a caller says of a draft. `verdict` is `accepted`, `edited` or `rejected`; `stars` are 1 to 5, 0 for none."""
+    """Feedback of a caller on a draft. `verdict` is `accepted`, `edited` or `rejected`; `stars` are 1 to 5, 0 for none."""
 
     draft_id: str
     verdict: str

@@ -501,7 +501,7 @@ class FeedbackVerdict(Enum):
 
 @dataclass(frozen=True)
 class Feedback:
-    """What a caller said of a draft: one for each draft and caller. `stars` are 1 to 5, 0 for none. Stored texts are anonymised."""
+    """Feedback of a caller on a draft: one for each draft and caller. `stars` are 1 to 5, 0 for none. Stored texts are anonymised."""
 
     feedback_id: str
     draft_id: str

@@ -21,7 +21,7 @@ def list_rankings(connection: Connection, specialist: str) -> Sequence[tuple[str
 
 
 class PanelQueries:
-    """What a specialist's experts said."""
+    """Reads the judgements of a specialist."""
 
     _engine: Engine
 

@@ -11,7 +11,7 @@ from services.registry.rules.agreement import Distance, PanelAgreement, interval
 
 RANKING = "ranking"
 MARKS = ("accuracy", "style", "usefulness")
-# What an expert says of each unit: of two drafts which one is better (0 or 1, by their ids in order), or the mark of a draft.
+# Judgements of one unit by expert: of two drafts the better one (0 or 1, by their ids in order), or the mark of a draft.
 Values = Mapping[str, float]
 
 
