@@ -473,12 +473,20 @@ class Draft:
     has_text: bool = False
 
 
+class JudgementOutcome(Enum):
+    """The answer of an expert to drafts that are compared."""
+
+    RANKED = "ranked"
+    TIE = "tie"
+    BOTH_BAD = "both bad"
+
+
 @dataclass(frozen=True)
 class Judgement:
     """An expert's ranking, marks (accuracy, style, usefulness; 0 means no mark) and anonymised comment.
 
-    `expert_id` is opaque, and empty if it is not known who judged. `round` is the progress towards the next round with this judgement; None
-    if the programme does not learn from rankings.
+    `equal` are the drafts of a tie, or those that are both bad; then there is no ranking. `expert_id` is opaque, and empty if it is not
+    known who judged. `round` is the progress towards the next round with this judgement; None if the programme learns from no rankings.
     """
 
     judgement_id: str
@@ -489,6 +497,8 @@ class Judgement:
     create_time: datetime
     round: RoundProgress | None = None
     expert_id: str = ""
+    outcome: JudgementOutcome = JudgementOutcome.RANKED
+    equal: tuple[str, ...] = ()
 
 
 class FeedbackVerdict(Enum):

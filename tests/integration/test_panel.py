@@ -33,6 +33,7 @@ from tests.conftest import migrated
 pytestmark = pytest.mark.integration
 
 PAIRS = 6
+RANKED = drafts_pb2.JUDGEMENT_OUTCOME_UNSPECIFIED
 
 
 def anonymize(text: str, labels: Labels) -> str:
@@ -71,10 +72,14 @@ class World:
         terms = KeyTerms("test", f"ROLE_{role}", (specialist,))
         return keys.create_key(self.begin, terms, lambda _: True, "key_1")[1]
 
-    def judge(self, secret: str, *ranking: str) -> drafts_pb2.JudgementRecorded:
+    def judge(
+        self, secret: str, *ranking: str, outcome: drafts_pb2.JudgementOutcome.ValueType = RANKED
+    ) -> drafts_pb2.JudgementRecorded:
         stub = registry_pb2_grpc.RegistryServiceStub(self._channel(secret))
         # Only a service may speak for another key.
-        request = registry_pb2.RecordJudgementRequest(ranking=ranking, judged_by="key_of_somebody_else")
+        request = registry_pb2.RecordJudgementRequest(
+            ranking=ranking, judged_by="key_of_somebody_else", outcome=outcome
+        )
         return stub.RecordJudgement(request, timeout=10).judgement
 
     def agreement(self, secret: str, specialist: str = "memos") -> panel_pb2.GetAgreementResponse:
@@ -109,6 +114,17 @@ def test_agreement_follows_from_the_judgements_of_each_key(world: World) -> None
     assert (panel.units, panel.alpha, panel.low, panel.high) == (PAIRS, 1.0, 1.0, 1.0)
     assert {item.expert_id for item in experts} == ids
     assert not [item for item in found.agreement if item.criterion != "ranking" and item.HasField("alpha")]
+
+
+def test_tie_is_published_without_a_ranking(world: World) -> None:
+    tie = drafts_pb2.JUDGEMENT_OUTCOME_TIE
+    judgement = world.judge(world.key("EXPERT"), "drf_0_a", "drf_0_b", outcome=tie)
+    assert (judgement.outcome, list(judgement.ranking)) == (tie, [])
+    assert list(judgement.equal_drafts) == ["drf_0_a", "drf_0_b"]
+    world.judge(world.key("EXPERT"), "drf_0_a", "drf_0_b")
+    panel = world.agreement(world.key("OPERATOR")).agreement[0]
+    assert (panel.criterion, panel.units) == ("ranking", 1)
+    assert panel.alpha <= 0.0
 
 
 def test_agreement_is_for_those_who_may_use_the_specialist(world: World) -> None:

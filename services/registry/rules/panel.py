@@ -11,7 +11,7 @@ from services.registry.rules.agreement import Distance, PanelAgreement, interval
 
 RANKING = "ranking"
 MARKS = ("accuracy", "style", "usefulness")
-# Judgements of one unit by expert: of two drafts the better one (0 or 1, by their ids in order), or the mark of a draft.
+# Judgements of one unit by expert: of two drafts the better one (0 or 1, by their ids in order; 0.5 for none), or the mark of a draft.
 Values = Mapping[str, float]
 
 
@@ -57,6 +57,8 @@ def _list_values(judgement: Judgement) -> Iterator[tuple[str, tuple[str, ...], f
     for better, worse in combinations(judgement.ranking, 2):
         unit = tuple(sorted((better, worse)))
         yield RANKING, unit, float(better == unit[1])
+    for first, second in combinations(sorted(judgement.equal), 2):
+        yield RANKING, (first, second), 0.5
     for criterion, mark in zip(MARKS, judgement.rubric, strict=True):
         if mark:
             # The marks are those of the best draft.

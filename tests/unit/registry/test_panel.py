@@ -59,6 +59,13 @@ def test_marks_are_compared_by_draft_and_criterion() -> None:
     assert find(judgements, "usefulness") == {"": (0, None)}
 
 
+def test_tie_is_a_judgement_of_its_own() -> None:
+    tie = Judgement("jdg", "memos", (), (0, 0, 0), "", NOW, expert_id="exp_2", equal=("b", "a"))
+    found = find([judgement("exp_1", "a", "b"), tie, judgement("exp_1", "c", "d"), judgement("exp_2", "c", "d")])
+    assert found[""][0] == 2
+    assert found[""][1] is not None and found[""][1] < 1.0
+
+
 def test_last_judgement_of_an_expert_counts() -> None:
     others = [judgement("exp_2", "b", "a"), judgement("exp_1", "c", "d"), judgement("exp_2", "c", "d")]
     changed = [judgement("exp_1", "a", "b"), judgement("exp_1", "b", "a"), *others]
