@@ -28,7 +28,7 @@ from services.training.methods import answers, pairs
 from services.training.methods.answers import Prompt
 from services.training.methods.model import load_saved
 from services.training.methods.pairs import Pair
-from services.training.methods.rewards import Rewarder, make_rewarder
+from services.training.methods.rewards import Rewarder, make_judges
 from services.training.methods.rollouts import win_rate
 from services.training.recipe import LimitRecipe, Recipe, load_recipe
 from tailor.api.events.v1 import models_pb2
@@ -129,7 +129,7 @@ def compare(house: House, made: dict[str, Service], rankings: Ref) -> tuple[dict
     if not held_out:
         raise AssertionError("there are no held-out rows")
     prompts, _ = answers.read_prompts(held_out, tokenizer, MAX_PROMPT)
-    rewarder = make_rewarder(recipe_of("rloo").rewards, base, found["sft"].reward, tokenizer)
+    rewarder = make_judges(recipe_of("rloo").rewards, base, tokenizer, reward=found["sft"].reward).rewarder
     policy = answers.use_plain_attention(load_saved(base, folder_of(found["sft"]), recipe_of("sft"), "policy"))
     for name in ("dpo", "rloo"):
         policy.load_adapter(folder_of(found[name]), name)

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 SFT = "sft"
 # Every stage after `sft` learns from rankings.
-PROGRAMMES = ((SFT,), (SFT, "dpo"), (SFT, "reward", "rloo"), (SFT, "reward", "grpo"))
+PROGRAMMES = (
+    (SFT,),
+    (SFT, "dpo"),
+    (SFT, "reward", "rloo"),
+    (SFT, "reward", "grpo"),
+    (SFT, "reward", "witness", "rloo"),
+    (SFT, "reward", "witness", "grpo"),
+)
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ def spec_of(
     *,
     parent: Ref | None = None,
     reward: Ref | None = None,
+    witness: Ref | None = None,
     epoch: int = 1,
 ) -> WorkerSpec:
     """The input of a worker."""
@@ -115,6 +116,7 @@ def spec_of(
         start_time=datetime.now(UTC).isoformat(),
         parent=parent,
         reward=reward,
+        witness=witness,
     )
 
 
@@ -126,12 +128,13 @@ def train(
     *,
     parent: Ref | None = None,
     reward: Ref | None = None,
+    witness: Ref | None = None,
     epoch: int = 1,
     dies_at: str = "",
     watch: Callable[[models_pb2.RunProgressed], None] = lambda _: None,
 ) -> Service:
     """Run one worker to its end. Raises KilledError when it writes a key that ends with `dies_at`."""
-    spec = spec_of(house, run_id, recipe, dataset, parent=parent, reward=reward, epoch=epoch)
+    spec = spec_of(house, run_id, recipe, dataset, parent=parent, reward=reward, witness=witness, epoch=epoch)
     store = DyingStore(house.store.root, dies_at) if dies_at else house.store
     service = Service(watch)
     with tempfile.TemporaryDirectory(dir=house.folder) as folder:

@@ -219,6 +219,8 @@ class RowQuery:
 class Judgement:
     """An expert's ranking from best to worst, marks for the best draft (1 to 5; 0 means no mark) and a comment.
 
+    `outcome` is `ranked`, `tie` or `both_bad`; the order of the drafts means something only if they are ranked.
+
     Raises InvalidArgument with a violation per invalid field."""
 
     ranking: tuple[str, ...]
@@ -226,6 +228,7 @@ class Judgement:
     style: int = 0
     usefulness: int = 0
     comment: str = ""
+    outcome: str = "ranked"
 
     def __post_init__(self) -> None:
         violations = {}

@@ -308,7 +308,7 @@ def record_judgement(services: Services, visitor: Visitor, judgement: Judgement)
         trace_draft(services, visitor, draft_id)
     content = "\n".join([visitor.key_id or visitor.name, repr(judgement)])
     request_id = f"console-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
-    return services.decisions.record_judgement(judgement, request_id)
+    return services.decisions.record_judgement(judgement, request_id, visitor.key_id)
 
 
 def promote(services: Services, visitor: Visitor, specialist: str, digest: str, generation: int) -> SpecialistServing:

@@ -97,8 +97,11 @@ class Decisions(Protocol):
     def roll_back(self, specialist: str, expected_generation: int) -> SpecialistServing: ...
     def start_canary(self, specialist: str, adapter_digest: str, expected_generation: int) -> SpecialistServing: ...
     def stop_canary(self, specialist: str, expected_generation: int) -> SpecialistServing: ...
-    def record_judgement(self, judgement: Judgement, request_id: str) -> JudgementRecorded:
-        """Returns the judgement as recorded, with the progress towards the next round. Idempotent by request id."""
+    def record_judgement(self, judgement: Judgement, request_id: str, key_id: str) -> JudgementRecorded:
+        """Returns the judgement as recorded, with the progress towards the next round. Idempotent by request id.
+
+        `key_id` names the expert's API key; empty for the operator who signed in by password.
+        """
         ...
 
 

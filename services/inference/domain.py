@@ -266,6 +266,26 @@ class DraftRecord:
 
 
 @dataclass(frozen=True)
+class DraftFeedback:
+    """Feedback of a caller on a draft. `verdict` is `accepted`, `edited` or `rejected`; `stars` are 1 to 5, 0 for none."""
+
+    draft_id: str
+    verdict: str
+    edited_text: str = ""
+    stars: int = 0
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class StoredFeedback:
+    """What was stored. `moment` is in seconds since the epoch."""
+
+    feedback_id: str
+    has_edited_text: bool
+    moment: float
+
+
+@dataclass(frozen=True)
 class ServingReport:
     """Whether this replica serves a generation; `refusal` is the reason if it does not."""
 

@@ -9,6 +9,7 @@ from services.inference.domain import (
     AdapterRef,
     Caller,
     CandidateModel,
+    DraftFeedback,
     DraftRecord,
     GenerationRequest,
     Probe,
@@ -16,6 +17,7 @@ from services.inference.domain import (
     Score,
     ServedModel,
     ServingReport,
+    StoredFeedback,
     Transcript,
     add_system_prompt,
 )
@@ -100,14 +102,28 @@ def get_draft(archive: DraftArchive, caller: Caller, draft_id: str) -> tuple[Dra
 
     Raises the same NotFound for a draft that does not exist and for one that the caller may not see.
     """
+    record = _find_draft(archive, caller, draft_id)
+    text = record.draft.text
+    return record, archive.text(text) if text else None
+
+
+def record_feedback(archive: DraftArchive, caller: Caller, feedback: DraftFeedback) -> StoredFeedback:
+    """Store what a caller says of a draft that it may see; replaces what the same key said before.
+
+    Raises NotFound as `get_draft`, InvalidArgument (INVALID_FEEDBACK), Unavailable while the registry or anonymization does not answer.
+    """
+    _find_draft(archive, caller, feedback.draft_id)
+    return archive.store_feedback(feedback, caller.key_id)
+
+
+def _find_draft(archive: DraftArchive, caller: Caller, draft_id: str) -> DraftRecord:
     try:
         record = archive.draft(draft_id)
     except NotFound:  # the registry's words for it differ from ours, and would tell the two cases apart
         raise unknown_draft() from None
-    draft = record.draft
-    if not caller.may_see(draft.served.specialist, draft.key_id):
+    if not caller.may_see(record.draft.served.specialist, record.draft.key_id):
         raise unknown_draft()
-    return record, archive.text(draft.text) if draft.text else None
+    return record
 
 
 def unknown_draft() -> NotFound:

@@ -10,12 +10,14 @@ from services.inference.domain import (
     AdapterRef,
     ChatMessage,
     Draft,
+    DraftFeedback,
     DraftRecord,
     Piece,
     Probe,
     Sampling,
     Score,
     ServingReport,
+    StoredFeedback,
     Transcript,
 )
 from tailor.storage.ref import Ref
@@ -117,6 +119,10 @@ class DraftArchive(Protocol):
 
     def text(self, ref: Ref) -> Transcript | None:
         """A stored text; None once it has expired."""
+        ...
+
+    def store_feedback(self, feedback: DraftFeedback, key_id: str) -> StoredFeedback:
+        """Store what the key's holder says of a draft. Raises NotFound, InvalidArgument for wrong fields, Unavailable."""
         ...
 
 

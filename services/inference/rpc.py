@@ -101,6 +101,18 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             response.messages.extend(wire.from_messages(transcript.messages))
         return response
 
+    def RecordFeedback(
+        self, request: inference_pb2.RecordFeedbackRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.RecordFeedbackResponse:
+        del context
+        archive = self._gate.inference().archive
+        receipt = handlers.record_feedback(archive, current_caller(), wire.to_feedback(request))
+        response = inference_pb2.RecordFeedbackResponse(
+            feedback_id=receipt.feedback_id, edited_text_stored=receipt.has_edited_text
+        )
+        response.create_time.FromMilliseconds(round(receipt.moment * 1000))
+        return response
+
     def LoadCandidate(
         self, request: inference_pb2.LoadCandidateRequest, context: grpc.ServicerContext
     ) -> inference_pb2.LoadCandidateResponse:

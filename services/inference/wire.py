@@ -7,19 +7,30 @@ from services.inference.domain import (
     Canary,
     ChatMessage,
     Draft,
+    DraftFeedback,
     DraftRecord,
     GenerationRequest,
     LikelyToken,
     RowToScore,
     Sampling,
     ServedModel,
+    StoredFeedback,
     TokenLogProbability,
 )
 from services.inference.validation import raise_if_invalid
+from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2
+from tailor.api.registry.v1 import feedback_pb2
 from tailor.storage.ref import Ref
 from tailor.wire import from_ref
+
+VERDICTS = {
+    "accepted": common_pb2.FEEDBACK_VERDICT_ACCEPTED,
+    "edited": common_pb2.FEEDBACK_VERDICT_EDITED,
+    "rejected": common_pb2.FEEDBACK_VERDICT_REJECTED,
+}
+VERDICT_WORDS = {number: word for word, number in VERDICTS.items()}
 
 
 def to_request(message: inference_pb2.GenerateRequest) -> GenerationRequest:
@@ -160,3 +171,24 @@ def to_record(message: drafts_pb2.DraftCreated) -> DraftRecord:
         moment=message.create_time.ToMilliseconds() / 1000,
     )
     return DraftRecord(draft, message.base)
+
+
+def to_feedback(message: inference_pb2.RecordFeedbackRequest) -> DraftFeedback:
+    """An unknown verdict becomes an empty one, which the registry refuses."""
+    verdict = VERDICT_WORDS.get(message.verdict, "")
+    return DraftFeedback(message.draft_id, verdict, message.edited_text, message.stars, message.comment)
+
+
+def to_store_feedback(feedback: DraftFeedback, key_id: str) -> feedback_pb2.StoreFeedbackRequest:
+    return feedback_pb2.StoreFeedbackRequest(
+        draft_id=feedback.draft_id,
+        caller_id=key_id,
+        verdict=VERDICTS.get(feedback.verdict, common_pb2.FEEDBACK_VERDICT_UNSPECIFIED),
+        edited_text=feedback.edited_text,
+        stars=feedback.stars,
+        comment=feedback.comment,
+    )
+
+
+def to_stored_feedback(message: feedback_pb2.Feedback) -> StoredFeedback:
+    return StoredFeedback(message.feedback_id, bool(message.edited_text), message.create_time.ToMilliseconds() / 1000)

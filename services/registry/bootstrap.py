@@ -9,15 +9,19 @@ from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.consumers import Consumers
 from services.registry.domain import ErasureReceipt
+from services.registry.feedback_rpc import FeedbackServicer
 from services.registry.handlers import keys
 from services.registry.handlers.canaries import CanaryWatcher
 from services.registry.lineage_rpc import LineageServicer
+from services.registry.panel_rpc import PanelServicer
 from services.registry.ports import Begin, Sign
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
 from services.registry.settings import Settings
 from tailor.api.held.v1.held_pb2_grpc import add_HeldCallServiceServicer_to_server
+from tailor.api.registry.v1.feedback_pb2_grpc import add_FeedbackServiceServicer_to_server
 from tailor.api.registry.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
+from tailor.api.registry.v1.panel_pb2_grpc import add_PanelServiceServicer_to_server
 from tailor.api.registry.v1.registry_pb2_grpc import add_RegistryServiceServicer_to_server
 from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
@@ -49,12 +53,15 @@ def build(runtime: Runtime, settings: Settings) -> None:
     awaits = tuple(load_topics()[ERASED].consumers)
     held_calls = HeldCalls(engine)
     hold = FourEyes(held_calls, is_on=settings.four_eyes).check
-    servicer = RegistryServicer(begin, Queries(engine), anonymize, awaits, hold)
+    queries = Queries(engine)
+    servicer = RegistryServicer(begin, queries, anonymize, awaits, hold)
     authenticator = Authenticator(NAME, Trust.load(settings.trust_file), key_verifier(begin))
     servicers: Servicers = [
         (add_RegistryServiceServicer_to_server, servicer),
         (add_LineageServiceServicer_to_server, LineageServicer(begin)),
         (add_HeldCallServiceServicer_to_server, HeldCallServicer(held_calls)),
+        (add_FeedbackServiceServicer_to_server, FeedbackServicer(begin, queries, anonymize)),
+        (add_PanelServiceServicer_to_server, PanelServicer(begin, queries)),
     ]
     runtime.rpc(settings, servicers, authenticator)
     runtime.spawn("canaries", CanaryWatcher(begin, request_evaluation).run)

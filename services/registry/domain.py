@@ -474,11 +474,20 @@ class Draft:
     has_text: bool = False
 
 
+class JudgementOutcome(Enum):
+    """The answer of an expert to drafts that are compared."""
+
+    RANKED = "ranked"
+    TIE = "tie"
+    BOTH_BAD = "both bad"
+
+
 @dataclass(frozen=True)
 class Judgement:
     """An expert's ranking, marks (accuracy, style, usefulness; 0 means no mark) and anonymised comment.
 
-    `round` is the progress towards the next round with this judgement; None if the programme does not learn from rankings.
+    `equal` are the drafts of a tie, or those that are both bad; then there is no ranking. `expert_id` is opaque, and empty if it is not
+    known who judged. `round` is the progress towards the next round with this judgement; None if the programme learns from no rankings.
     """
 
     judgement_id: str
@@ -488,6 +497,43 @@ class Judgement:
     comment: str
     create_time: datetime
     round: RoundProgress | None = None
+    expert_id: str = ""
+    outcome: JudgementOutcome = JudgementOutcome.RANKED
+    equal: tuple[str, ...] = ()
+
+
+class FeedbackVerdict(Enum):
+    """What became of a draft."""
+
+    ACCEPTED = "accepted"
+    EDITED = "edited"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Feedback of a caller on a draft: one for each draft and caller. `stars` are 1 to 5, 0 for none. Stored texts are anonymised."""
+
+    feedback_id: str
+    draft_id: str
+    specialist: str
+    adapter_digest: str
+    verdict: FeedbackVerdict | None
+    edited_text: str
+    stars: int
+    comment: str
+    create_time: datetime
+
+
+@dataclass(frozen=True)
+class FeedbackTotals:
+    """Counts of feedback by verdict, the number with stars, and the mean of those; 0 if there are none."""
+
+    accepted: int = 0
+    edited: int = 0
+    rejected: int = 0
+    rated: int = 0
+    mean_stars: float = 0.0
 
 
 @dataclass(frozen=True)

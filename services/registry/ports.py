@@ -22,6 +22,7 @@ from services.registry.domain import (
     ErasureReceipt,
     Evaluation,
     Fact,
+    Feedback,
     ForgottenBy,
     Judgement,
     OperatorDecision,
@@ -120,6 +121,14 @@ class Judgements(Protocol):
 
     def save(self, judgement: Judgement) -> None:
         """Store a judgement and publish it, once."""
+        ...
+
+
+class FeedbackStore(Protocol):
+    """Callers' feedback on drafts."""
+
+    def save(self, feedback: Feedback) -> None:
+        """Store feedback, or replace the one with its id. Deletes edited texts that have expired."""
         ...
 
 
@@ -343,6 +352,7 @@ class Transaction:
     erasures: Erasures
     lineage: Lineage
     document_scores: DocumentScores
+    feedback: FeedbackStore
 
 
 Begin = Callable[[], AbstractContextManager[Transaction]]

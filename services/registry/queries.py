@@ -13,9 +13,10 @@ from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.audit import AuditQueries
 from services.registry.adapters.canaries import find_newest_canary
+from services.registry.adapters.feedback import FeedbackQueries
 from services.registry.adapters.leaderboard import make_leaderboard
 from services.registry.adapters.operators import find_override, list_decisions, list_pins, list_waiting
-from services.registry.adapters.rankings import read_round
+from services.registry.adapters.rankings import PanelQueries, read_round
 from services.registry.adapters.records import read_records, to_facts
 from services.registry.adapters.scores import ScoreQueries
 from services.registry.adapters.sql import to_key
@@ -37,7 +38,7 @@ EXPIRED = "EXPIRED"
 MAX_EXPIRED = 10**12
 
 
-class Queries(AuditQueries, ScoreQueries):
+class Queries(AuditQueries, ScoreQueries, FeedbackQueries, PanelQueries):
     """Reads over the catalogue, each in its own transaction."""
 
     def __init__(self, engine: Engine) -> None:

@@ -295,6 +295,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.RecordJudgementRequest, context: Context
     ) -> registry_pb2.RecordJudgementResponse:
         caller = current_caller()
+        judged_by = request.judged_by if caller.kind == "service" else caller.key_id
         rubric = (request.rubric.accuracy, request.rubric.style, request.rubric.usefulness)
         judgement_id = (
             derive_id("jdg", caller.name, caller.key_id, request.request_id) if request.request_id else new_id("jdg")
@@ -307,6 +308,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             rubric=rubric,
             comment=request.comment,
             may_use=caller.may_use,
+            expert_id=derive_id("exp", judged_by) if judged_by else "",
+            outcome=wire.to_outcome(request.outcome),
         )
         return registry_pb2.RecordJudgementResponse(judgement=wire.from_judgement(judgement))
 

@@ -26,6 +26,7 @@ from services.registry.domain import (
     GuardMetric,
     Interval,
     Judgement,
+    JudgementOutcome,
     MetricIntervals,
     OperatorDecision,
     Outcome,
@@ -82,6 +83,11 @@ OPERATOR_DECISIONS = {
     DecisionKind.APPROVAL: registry_pb2.OPERATOR_DECISION_KIND_APPROVAL,
     DecisionKind.DECLINE: registry_pb2.OPERATOR_DECISION_KIND_DECLINE,
     DecisionKind.DELETION: registry_pb2.OPERATOR_DECISION_KIND_DELETION,
+}
+OUTCOMES = {
+    JudgementOutcome.RANKED: drafts_pb2.JUDGEMENT_OUTCOME_UNSPECIFIED,
+    JudgementOutcome.TIE: drafts_pb2.JUDGEMENT_OUTCOME_TIE,
+    JudgementOutcome.BOTH_BAD: drafts_pb2.JUDGEMENT_OUTCOME_BOTH_BAD,
 }
 ADAPTER_STATES = {state: registry_pb2.AdapterState.Value(f"ADAPTER_STATE_{state.name}") for state in AdapterState}
 
@@ -375,8 +381,20 @@ def to_judgement(message: drafts_pb2.JudgementRecorded) -> Judgement:
     rubric = (message.rubric.accuracy, message.rubric.style, message.rubric.usefulness)
     create_time = to_datetime(message.create_time)
     return Judgement(
-        message.judgement_id, message.specialist, tuple(message.ranking), rubric, message.comment, create_time
+        message.judgement_id,
+        message.specialist,
+        tuple(message.ranking),
+        rubric,
+        message.comment,
+        create_time,
+        expert_id=message.expert_id,
+        outcome=to_outcome(message.outcome),
+        equal=tuple(message.equal_drafts),
     )
+
+
+def to_outcome(outcome: drafts_pb2.JudgementOutcome.ValueType) -> JudgementOutcome:
+    return next((key for key, value in OUTCOMES.items() if value == outcome), JudgementOutcome.RANKED)
 
 
 def from_judgement(judgement: Judgement) -> drafts_pb2.JudgementRecorded:
@@ -389,6 +407,9 @@ def from_judgement(judgement: Judgement) -> drafts_pb2.JudgementRecorded:
         comment=judgement.comment,
         create_time=from_datetime(judgement.create_time),
         round=from_round(judgement.round) if judgement.round else None,
+        expert_id=judgement.expert_id,
+        outcome=OUTCOMES[judgement.outcome],
+        equal_drafts=judgement.equal,
     )
 
 

@@ -28,7 +28,10 @@ class Consumers:
         handlers.on_document(self._app, wire.to_document(decode(event, documents_pb2.DocumentAnonymized)))
 
     def judgement(self, event: Event) -> None:
-        handlers.on_judgement(self._app, wire.to_judgement(decode(event, drafts_pb2.JudgementRecorded)))
+        """Judgements that prefer no draft make no rows and are ignored."""
+        message = decode(event, drafts_pb2.JudgementRecorded)
+        if message.ranking or not message.equal_drafts:
+            handlers.on_judgement(self._app, wire.to_judgement(message))
 
     def draft(self, event: Event) -> None:
         """Drafts without a stored text make no rows and are ignored."""

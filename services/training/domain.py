@@ -14,7 +14,8 @@ from tailor.storage.ref import Ref
 
 RETRIABLE_EXIT = 75  # EX_TEMPFAIL: the worker saved its state, or lost a dependency
 SFT, PREFERENCE = "sft", "preference"
-POLICY, REWARD = "policy", "reward"
+# A witness is a reward adapter whose scores are only reported.
+POLICY, REWARD, WITNESS = "policy", "reward", "witness"
 DATASET_ERASED = Reason.DATASET_ERASED  # why a run on erased documents ended
 
 
@@ -82,6 +83,7 @@ class TrainedAdapter:
     memory_bytes: int = 0
     message: bytes = b""
     rows_left_out: int = 0
+    stopped_because: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class StageResult:
-    """The adapter that a stage produced, the epoch of its worker, and what training it took. `kind` is `policy` or `reward`.
+    """The adapter that a stage produced, the epoch of its worker, and what training it took. `kind` is `policy`, `reward` or `witness`.
 
     Epoch 0 means that an earlier run trained it.
     """
@@ -108,14 +110,16 @@ class StageResult:
     steps: int = 0
     memory_bytes: int = 0
     rows_left_out: int = 0
+    stopped_because: str = ""
 
 
 @dataclass(frozen=True)
 class Stage:
     """One method of a run.
 
-    `learns_from` is the kind of its dataset; `dataset` is None while the stage waits for one. `parent` and `reward` are the manifests of
-    the adapter to start from and of the adapter that scores answers; None if there is none, or none yet. A stage with `all_weights`
+    `learns_from` is the kind of its dataset; `dataset` is None while the stage waits for one. `parent`, `reward` and `witness` are the
+    manifests of the adapter to start from and of those that score answers; None if there is none, or none yet. `is_witness` stages produce
+    a witness. A stage with `all_weights`
     produces no adapter that a later stage can build on.
     """
 
@@ -128,12 +132,16 @@ class Stage:
     all_weights: bool = False
     wants_reward: bool = False
     reward: Ref | None = None
+    witness: Ref | None = None
+    is_witness: bool = False
     result: StageResult | None = None
 
     @property
     def kind(self) -> str:
         """The kind of adapter that the stage produces."""
-        return REWARD if self.method == "reward" else POLICY
+        if self.method != "reward":
+            return POLICY
+        return WITNESS if self.is_witness else REWARD
 
 
 @dataclass(frozen=True)

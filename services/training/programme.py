@@ -25,7 +25,7 @@ from tailor.storage.ref import Ref
 log = get_logger(__name__)
 
 # A sweep is sft with trials.
-METHODS = {"sweep": "sft"}
+METHODS = {"sweep": SFT}
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,9 @@ def _check_methods(run: Run, stages: Programme) -> None:
     if len(run.stages) != len(stages):
         wrong = f"A recipe of {list_recipes(stages)!r} has stages. Name them in the specialist's `stages` instead."
     for stage, made in zip(stages, run.stages, strict=False):
-        if METHODS.get(made.method, made.method) != stage.stage:
-            wrong = (
-                wrong
-                or f"The stage {stage.stage!r} names the recipe {stage.recipe!r}, whose method is {made.method!r}."
-            )
+        method = made.kind if made.is_witness else METHODS.get(made.method, made.method)
+        if method != stage.stage:
+            wrong = wrong or f"The stage {stage.stage!r} names the recipe {stage.recipe!r}, whose method is {method!r}."
     if wrong:
         raise InvalidArgument(Reason.INVALID_RECIPE, wrong, field_violations={"stages": wrong})
 

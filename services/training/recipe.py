@@ -2,17 +2,17 @@
 
 import hashlib
 import json
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from services.training.recipe_errors import explain
+from services.training.recipe_parts import BudgetRecipe, Listed, Part, RewardRule, RolloutRecipe, WitnessRecipe, Word
 from tailor.errors import InvalidArgument, NotFound, Reason
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -25,15 +25,6 @@ MAX_STAGES = 8
 SHAPE = ("r", "alpha", "target_modules", "use_rslora", "use_dora")
 
 Rate = Annotated[float, Field(gt=0.0, le=0.1)]
-Word = Annotated[str, Field(min_length=1, max_length=1000)]
-# TOML and JSON have lists, the recipe has tuples.
-Listed = Strict(False)
-
-
-class Part(BaseModel):
-    """A part of a recipe: frozen; rejects unknown keys, numbers in quotes, infinities and NaN."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class AdapterRecipe(Part):
@@ -96,48 +87,6 @@ class DpoRecipe(Part):
     length_weight: float = Field(1.0, ge=0.0, le=1.0)
 
 
-class RolloutRecipe(Part):
-    """What the model writes in a step of RLOO or GRPO: `answers` answers to each of `prompts` prompts.
-
-    `beta` weighs the divergence (nats) from the start of the stage against the reward. RLOO: Ahmadian et al. 2024, arXiv:2402.14740.
-    GRPO: Shao et al. 2024, arXiv:2402.03300.
-    """
-
-    prompts: int = Field(4, ge=1, le=1024)
-    answers: int = Field(4, ge=2, le=64)
-    max_new_tokens: int = Field(64, ge=4, le=8192)
-    temperature: float = Field(1.0, gt=0.0, le=2.0)
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
-    beta: float = Field(0.05, ge=0.0, le=10.0)
-
-
-class RewardRule(Part):
-    """One term of an answer's reward.
-
-    - `model`: the score of a reward adapter, of the run's own `reward` stage or the specialist's newest.
-    - `length`: 1 up to `words` words, falling linearly to 0 at twice that number.
-    - `terms`: the share of `terms` that the answer contains.
-    - `pattern`: 1 if the regular expression `pattern` matches anywhere, else 0.
-    """
-
-    kind: Literal["model", "length", "terms", "pattern"]
-    weight: float = Field(1.0, gt=0.0, le=100.0)
-    words: int = Field(0, ge=0, le=10_000)
-    terms: Annotated[tuple[Word, ...], Listed] = ()
-    pattern: str = ""
-
-    @model_validator(mode="after")
-    def _check_fields(self) -> "RewardRule":
-        needed = {"length": "words", "terms": "terms", "pattern": "pattern"}.get(self.kind, "")
-        if needed and not getattr(self, needed):
-            raise PydanticCustomError("reward", f"a reward of kind {self.kind!r} needs `{needed}`")
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise PydanticCustomError("reward", f"`pattern` is not a valid regular expression: {error}") from None
-        return self
-
-
 class SweepRecipe(Part):
     """SFT with a short trial of each learning rate on `share` of the tokens, then in full with the one that had the lowest held-out loss.
 
@@ -165,8 +114,10 @@ class Recipe(Part):
     limit: LimitRecipe = LimitRecipe()
     dpo: DpoRecipe = DpoRecipe()
     rollout: RolloutRecipe = RolloutRecipe()
+    budget: BudgetRecipe = BudgetRecipe()
     rewards: Annotated[tuple[RewardRule, ...], Listed] = ()
     sweep: SweepRecipe | None = None
+    witness: WitnessRecipe | None = None
     precision: Literal["bf16", "mixed", "f32"] = "bf16"
     checkpoint_every_steps: int = Field(50, ge=1, le=100_000_000)
     seed: int = Field(7, ge=0, lt=2**32)
@@ -215,12 +166,20 @@ class Recipe(Part):
             raise PydanticCustomError("dpo", "only the method dpo uses [dpo]; leave it out")
         if self.method not in GENERATING and self.rollout != RolloutRecipe():
             raise PydanticCustomError("rollout", "only the methods rloo and grpo use [rollout]; leave it out")
+        if self.method not in GENERATING and self.budget != BudgetRecipe():
+            raise PydanticCustomError("budget", "only the methods rloo and grpo use [budget]; leave it out")
+        if self.method != "reward" and self.witness is not None:
+            raise PydanticCustomError("witness", "only the method reward uses [witness]; leave it out")
         if self.adapter.kind == "none" and (self.adapter.use_rslora or self.adapter.use_dora):
             raise PydanticCustomError(
                 "adapter", "use_rslora and use_dora only apply to low-rank matrices; set both to false"
             )
 
     def _check_rollout(self) -> None:
+        if self.budget.max_kl and not self.rollout.beta:
+            raise PydanticCustomError(
+                "budget", "max_kl needs the divergence, which is not measured with rollout.beta = 0; set that above 0"
+            )
         if self.rollout.prompts * self.rollout.answers % self.batch.accumulation:
             raise PydanticCustomError(
                 "rollout", "prompts x answers must be a multiple of batch.accumulation; set batch.accumulation to 1"

@@ -9,6 +9,7 @@ from services.training.domain import (
     POLICY,
     PREFERENCE,
     REWARD,
+    WITNESS,
     Base,
     Failure,
     Progress,
@@ -19,6 +20,7 @@ from services.training.domain import (
     TrainedAdapter,
 )
 from services.training.plans import Plan, Price, RunReport, forecast_error
+from services.training.recipe import GENERATING
 from tailor.errors import Aborted, FailedPrecondition, Reason
 from tailor.storage.ref import Ref
 
@@ -197,6 +199,7 @@ def finish_stage(run: Run, trained: TrainedAdapter, now: datetime) -> Run:
         steps=trained.steps,
         memory_bytes=trained.memory_bytes,
         rows_left_out=trained.rows_left_out,
+        stopped_because=trained.stopped_because,
     )
     run = _replace_stage(_without_worker(run), replace(run.current, result=result))
     if run.stage == len(run.stages) - 1:
@@ -220,7 +223,9 @@ def _queue_next_stage(run: Run) -> Run:
     )
     stage = queued.current
     reward = newest_result(run.stages, REWARD) if stage.wants_reward else None
-    return _replace_stage(queued, replace(stage, parent=newest_result(run.stages, POLICY) or run.parent, reward=reward))
+    witness = newest_result(run.stages, WITNESS) if stage.method in GENERATING else None
+    parent = newest_result(run.stages, POLICY) or run.parent
+    return _replace_stage(queued, replace(stage, parent=parent, reward=reward, witness=witness))
 
 
 def newest_result(stages: Iterable[Stage], kind: str) -> Ref | None:

@@ -33,7 +33,11 @@ STATES = {
     RunState.FAILED: training_pb2.RUN_STATE_FAILED,
     RunState.CANCELLED: training_pb2.RUN_STATE_CANCELLED,
 }
-ADAPTER_KINDS = {"policy": models_pb2.ADAPTER_KIND_POLICY, "reward": models_pb2.ADAPTER_KIND_REWARD}
+ADAPTER_KINDS = {
+    "policy": models_pb2.ADAPTER_KIND_POLICY,
+    "reward": models_pb2.ADAPTER_KIND_REWARD,
+    "witness": models_pb2.ADAPTER_KIND_REWARD,
+}
 LEVELS = ("info", "warning", "error")
 KINDS = {models_pb2.DATASET_KIND_SFT: "sft", models_pb2.DATASET_KIND_PREFERENCE: "preference"}
 FIGURES = (
@@ -45,6 +49,10 @@ FIGURES = (
     "kl",
     "accuracy",
     "held_out_loss",
+    "answer_tokens",
+    "truncated_share",
+    "witness_reward",
+    "witness_agreement",
 )
 
 # A library's error may be of any length, and the message travels in an event.
@@ -123,6 +131,7 @@ def to_trained(message: models_pb2.AdapterTrained) -> TrainedAdapter:
         steps=message.steps,
         rows=message.rows,
         rows_left_out=message.rows_left_out,
+        stopped_because=message.stopped_because[:MAX_MESSAGE],
         tokens=message.tokens,
         memory_bytes=message.memory_bytes,
         message=finite.SerializeToString(),
@@ -188,6 +197,7 @@ def from_stage(stage: Stage) -> training_pb2.RunStage:
         parent_digest=stage.parent.sha256 if stage.parent else "",
         adapter_digest=stage.result.digest if stage.result else "",
         kind=ADAPTER_KINDS[stage.result.kind] if stage.result else models_pb2.ADAPTER_KIND_UNSPECIFIED,
+        stopped_because=stage.result.stopped_because if stage.result else "",
     )
 
 

@@ -13,7 +13,7 @@ from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.events.v1 import operations_pb2_grpc
 from tailor.api.held.v1 import held_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc, replay_pb2_grpc
-from tailor.api.registry.v1 import lineage_pb2_grpc, registry_pb2_grpc
+from tailor.api.registry.v1 import feedback_pb2_grpc, lineage_pb2_grpc, panel_pb2_grpc, registry_pb2_grpc
 from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.client import TailorClient, Tls
@@ -123,6 +123,16 @@ class Connections:
     def lineage(self) -> lineage_pb2_grpc.LineageServiceStub:
         """Which datasets and adapters learned from documents."""
         return lineage_pb2_grpc.LineageServiceStub(self.channel("registry"))
+
+    @property
+    def feedback(self) -> feedback_pb2_grpc.FeedbackServiceStub:
+        """What callers said of drafts."""
+        return feedback_pb2_grpc.FeedbackServiceStub(self.channel("registry"))
+
+    @property
+    def panel(self) -> panel_pb2_grpc.PanelServiceStub:
+        """How experts judge together."""
+        return panel_pb2_grpc.PanelServiceStub(self.channel("registry"))
 
     @property
     def training(self) -> training_pb2_grpc.TrainingServiceStub:

@@ -8,6 +8,7 @@ import typer
 
 from tailor.cli import (
     adapters,
+    agreement,
     anonymize,
     approvals,
     ask,
@@ -21,6 +22,7 @@ from tailor.cli import (
     erase,
     evaluations,
     events,
+    feedback,
     held,
     keys,
     leaderboard,
@@ -80,6 +82,8 @@ for module in (
     canary,
     ask,
     trace,
+    feedback,
+    agreement,
     events,
     keys,
     models,

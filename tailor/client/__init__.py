@@ -3,6 +3,7 @@
 from tailor.client.answers import (
     Answer,
     Draft,
+    FeedbackReceipt,
     LikelyToken,
     Message,
     Piece,
@@ -13,13 +14,14 @@ from tailor.client.answers import (
 )
 from tailor.client.async_client import AsyncTailorClient
 from tailor.client.client import TailorClient
-from tailor.client.requests import Options
+from tailor.client.requests import Options, Verdict
 from tailor.rpc.channel import Tls
 
 __all__ = [
     "Answer",
     "AsyncTailorClient",
     "Draft",
+    "FeedbackReceipt",
     "LikelyToken",
     "Message",
     "Options",
@@ -30,4 +32,5 @@ __all__ = [
     "Tls",
     "TokenLogProbability",
     "Usage",
+    "Verdict",
 ]

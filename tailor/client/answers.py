@@ -115,6 +115,18 @@ class Draft:
     create_time: datetime
 
 
+@dataclass(frozen=True)
+class FeedbackReceipt:
+    """What was stored. There is one feedback for each draft and key; a later one replaces it.
+
+    `edited_text_stored` is False if no edited text was given, or the specialist does not keep its drafts' texts.
+    """
+
+    feedback_id: str
+    edited_text_stored: bool
+    create_time: datetime
+
+
 TEXT_STATES: dict[int, Literal["kept", "not kept", "expired"]] = {
     inference_pb2.TEXT_STATE_KEPT: "kept",
     inference_pb2.TEXT_STATE_EXPIRED: "expired",
@@ -161,6 +173,10 @@ def to_draft(response: inference_pb2.GetDraftResponse) -> Draft:
         seconds=response.seconds,
         create_time=response.create_time.ToDatetime(UTC),
     )
+
+
+def to_receipt(response: inference_pb2.RecordFeedbackResponse) -> FeedbackReceipt:
+    return FeedbackReceipt(response.feedback_id, response.edited_text_stored, response.create_time.ToDatetime(UTC))
 
 
 def _to_token(token: inference_pb2.TokenLogProbability) -> TokenLogProbability:

@@ -12,15 +12,25 @@ from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.client.answers import (
     Answer,
     Draft,
+    FeedbackReceipt,
     Piece,
     ServedSpecialist,
     to_answer,
     to_draft,
     to_piece,
+    to_receipt,
     to_specialist,
 )
-from tailor.client.client import SERVICE, SHORT_TIMEOUT_SECONDS
-from tailor.client.requests import TIMEOUT_SECONDS, Options, to_addresses, to_key, to_request
+from tailor.client.client import FEEDBACK_TIMEOUT_SECONDS, SERVICE, SHORT_TIMEOUT_SECONDS
+from tailor.client.requests import (
+    TIMEOUT_SECONDS,
+    Options,
+    Verdict,
+    to_addresses,
+    to_feedback_request,
+    to_key,
+    to_request,
+)
 from tailor.client.retries import Ring
 from tailor.errors import TailorError
 from tailor.rpc.channel import Tls, open_async_channel
@@ -103,6 +113,20 @@ class AsyncTailorClient:
             )
 
         return to_draft(await self._call(ask, SHORT_TIMEOUT_SECONDS))
+
+    async def record_feedback(
+        self, draft_id: str, verdict: Verdict, *, edited_text: str = "", stars: int = 0, comment: str = ""
+    ) -> FeedbackReceipt:
+        """Say what became of an answer, as `TailorClient.record_feedback`."""
+        request = to_feedback_request(draft_id, verdict, edited_text=edited_text, stars=stars, comment=comment)
+
+        async def ask(stub: Any, left: float) -> inference_pb2.RecordFeedbackResponse:
+            return cast(
+                inference_pb2.RecordFeedbackResponse,
+                await stub.RecordFeedback(request, timeout=left, metadata=self._metadata),
+            )
+
+        return to_receipt(await self._call(ask, FEEDBACK_TIMEOUT_SECONDS))
 
     async def close(self) -> None:
         """Disconnect and cancel running calls."""

@@ -9,14 +9,24 @@ from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.client.answers import (
     Answer,
     Draft,
+    FeedbackReceipt,
     Piece,
     ServedSpecialist,
     to_answer,
     to_draft,
     to_piece,
+    to_receipt,
     to_specialist,
 )
-from tailor.client.requests import TIMEOUT_SECONDS, Options, to_addresses, to_key, to_request
+from tailor.client.requests import (
+    TIMEOUT_SECONDS,
+    Options,
+    Verdict,
+    to_addresses,
+    to_feedback_request,
+    to_key,
+    to_request,
+)
 from tailor.client.retries import Ring
 from tailor.errors import TailorError
 from tailor.rpc.channel import Tls, open_channel
@@ -24,6 +34,8 @@ from tailor.rpc.status import wire_errors
 
 SERVICE = "inference"
 SHORT_TIMEOUT_SECONDS = 15.0
+# The texts are anonymised before they are stored.
+FEEDBACK_TIMEOUT_SECONDS = 60.0
 
 T = TypeVar("T")
 
@@ -72,6 +84,19 @@ class TailorClient:
         """Look up an answer that this key received. Raises NotFound for any other id."""
         request = inference_pb2.GetDraftRequest(draft_id=draft_id)
         return to_draft(self._call(lambda stub, left: stub.GetDraft(request, timeout=left), SHORT_TIMEOUT_SECONDS))
+
+    def record_feedback(
+        self, draft_id: str, verdict: Verdict, *, edited_text: str = "", stars: int = 0, comment: str = ""
+    ) -> FeedbackReceipt:
+        """Say what became of an answer that this key received. Idempotent: a later feedback replaces this key's earlier one.
+
+        `edited_text` is the answer as it was used, at most 100,000 characters, only with the verdict `edited`. `stars` are 1 to 5, 0 for
+        none. Texts are anonymised before they are stored. Raises NotFound for a draft of another key or one that is not catalogued
+        yet, InvalidArgument with `field_violations` for wrong values.
+        """
+        request = to_feedback_request(draft_id, verdict, edited_text=edited_text, stars=stars, comment=comment)
+        response = self._call(lambda stub, left: stub.RecordFeedback(request, timeout=left), FEEDBACK_TIMEOUT_SECONDS)
+        return to_receipt(response)
 
     def close(self) -> None:
         """Disconnect and cancel running calls."""

@@ -3,13 +3,21 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
+from tailor.api.common.v1 import common_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.client.answers import Message
 from tailor.errors import InvalidArgument, Reason, Unauthenticated
 
 TIMEOUT_SECONDS = 300.0
+# What became of an answer: it was used as it is, with changes, or not at all.
+Verdict = Literal["accepted", "edited", "rejected"]
+VERDICTS: Mapping[str, common_pb2.FeedbackVerdict.ValueType] = {
+    "accepted": common_pb2.FEEDBACK_VERDICT_ACCEPTED,
+    "edited": common_pb2.FEEDBACK_VERDICT_EDITED,
+    "rejected": common_pb2.FEEDBACK_VERDICT_REJECTED,
+}
 
 
 class Options(TypedDict, total=False):
@@ -75,6 +83,26 @@ def _to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> i
         log_probabilities=options.get("log_probabilities", False),
         top_log_probabilities=options.get("top_log_probabilities", 0),
     )
+
+
+def to_feedback_request(
+    draft_id: str, verdict: Verdict, *, edited_text: str, stars: int, comment: str
+) -> inference_pb2.RecordFeedbackRequest:
+    """Build the request. Raises InvalidArgument for an unknown verdict, or a value that cannot be sent."""
+    if verdict not in VERDICTS:
+        raise InvalidArgument(
+            Reason.INVALID_FEEDBACK,
+            "The feedback is invalid.",
+            field_violations={"verdict": "must be accepted, edited or rejected"},
+        )
+    try:
+        return inference_pb2.RecordFeedbackRequest(
+            draft_id=draft_id, verdict=VERDICTS[verdict], edited_text=edited_text, stars=stars, comment=comment
+        )
+    except ValueError:
+        raise InvalidArgument(
+            Reason.NOT_FOR_THE_WIRE, "A number is out of range, or a text contains an unpaired surrogate."
+        ) from None
 
 
 def to_addresses(address: str | Sequence[str]) -> list[str]:

@@ -10,7 +10,15 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
-from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
+from tailor.api.registry.v1 import (
+    audit_pb2,
+    feedback_pb2,
+    feedback_pb2_grpc,
+    panel_pb2,
+    panel_pb2_grpc,
+    registry_pb2,
+    registry_pb2_grpc,
+)
 from tailor.api.synthetic.v1 import (
     imports_pb2,
     imports_pb2_grpc,
@@ -108,6 +116,19 @@ def _inference(channel: grpc.Channel, n: Names) -> Iterator[Call]:
         yield f"Generate {label}", stub.Generate, request
         yield f"StreamGenerate {label}", stub.StreamGenerate, pb.StreamGenerateRequest(request=request)
     yield "GetDraft", stub.GetDraft, pb.GetDraftRequest(draft_id=n.draft)
+    rejected = common_pb2.FEEDBACK_VERDICT_REJECTED
+    said = pb.RecordFeedbackRequest(draft_id=n.draft, verdict=rejected)
+    yield "RecordFeedback", stub.RecordFeedback, said
+
+
+def _feedback(channel: grpc.Channel, n: Names) -> Iterator[Call]:
+    pb, stub = feedback_pb2, feedback_pb2_grpc.FeedbackServiceStub(channel)
+    yield "ListFeedback", stub.ListFeedback, pb.ListFeedbackRequest(specialist=n.specialist)
+
+
+def _panel(channel: grpc.Channel, n: Names) -> Iterator[Call]:
+    pb, stub = panel_pb2, panel_pb2_grpc.PanelServiceStub(channel)
+    yield "GetAgreement", stub.GetAgreement, pb.GetAgreementRequest(specialist=n.specialist)
 
 
 def _evaluation(channel: grpc.Channel, n: Names) -> Iterator[Call]:
@@ -170,6 +191,8 @@ def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:
 
 CALLS: tuple[tuple[str, Callable[[grpc.Channel, Names], Iterator[Call]]], ...] = (
     ("registry", _registry),
+    ("registry", _feedback),
+    ("registry", _panel),
     ("inference", _inference),
     ("evaluation", _evaluation),
     ("synthetic", _synthetic),

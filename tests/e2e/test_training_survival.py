@@ -49,6 +49,7 @@ ROLLOUT = """\
 prompts = 2
 answers = 2
 max_new_tokens = 8
+mask_truncated = false
 [[rewards]]
 kind = "model"
 """

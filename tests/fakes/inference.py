@@ -17,6 +17,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         self.endless = False
         self.max_messages = 100
         self.asked: list[inference_pb2.GenerateRequest] = []
+        self.feedback: list[inference_pb2.RecordFeedbackRequest] = []
 
     def _check(self, request: Any, context: Any) -> inference_pb2.Provenance:
         self.calls += 1
@@ -71,6 +72,16 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
             text_state=inference_pb2.TEXT_STATE_KEPT,
             messages=[inference_pb2.Message(role="user", content="hello")],
             answer="base: hello",
+        )
+        response.create_time.FromSeconds(1_700_000_000)
+        return response
+
+    def RecordFeedback(self, request: Any, context: Any) -> Any:
+        if request.draft_id != "drf_1":
+            refuse(context, NotFound(Reason.UNKNOWN_DRAFT, "There is no such draft."))
+        self.feedback.append(request)
+        response = inference_pb2.RecordFeedbackResponse(
+            feedback_id="fbk_1", edited_text_stored=bool(request.edited_text)
         )
         response.create_time.FromSeconds(1_700_000_000)
         return response

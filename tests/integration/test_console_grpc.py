@@ -123,7 +123,8 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.TraceResponse(draft=drafts_pb2.DraftCreated(draft_id=request.draft_id))
 
     def RecordJudgement(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.RecordJudgementResponse:
-        judgement = drafts_pb2.JudgementRecorded(judgement_id=f"jdg_{'_'.join(request.ranking)}_{request.rubric.style}")
+        parts = (*request.ranking, str(request.rubric.style), request.judged_by)
+        judgement = drafts_pb2.JudgementRecorded(judgement_id=f"jdg_{'_'.join(parts)}")
         return registry_pb2.RecordJudgementResponse(judgement=judgement)
 
     def CreateKey(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.CreateKeyResponse:
@@ -282,7 +283,8 @@ def test_clients_send_commands_and_raise_refusals(services: Services) -> None:
     assert (caught.value.reason, caught.value.message) == ("GENERATION_MOVED", "Reload and retry.")
     assert services.decisions.start_canary("s", "a", 3).generation == 4
     assert services.decisions.stop_canary("s", 4).generation == 5
-    assert services.decisions.record_judgement(Judgement(("a", "b"), style=5), "id").judgement_id == "jdg_a_b_5"
+    judged = services.decisions.record_judgement(Judgement(("a", "b"), style=5), "id", "key_1")
+    assert judged.judgement_id == "jdg_a_b_5_key_1"
     visitor = services.keys.verify_key("known")
     assert (visitor.role, visitor.specialists, visitor.key_sha256) == (Role.DATA_PROTECTION, frozenset({"s"}), "known")
     with pytest.raises(NotFound):

@@ -235,7 +235,7 @@ def test_reward_model_learns_the_order_and_reloads_with_its_head(place: Place, p
     assert reported[0].reward == 0.0
     assert reported[-1].accuracy == 1.0
     tokenizer = load_tokenizer(place.base)
-    scorer = scoring.load_scorer(place.base, place.saved(result, chosen), tokenizer)
+    scorer = scoring.load_scorer(place.base, {"reward": place.saved(result, chosen)}, tokenizer)
     kept = pairs.read(place.files["preference held out"], tokenizer)
     better = scoring.score(scorer, [pair.chosen.tokens for pair in kept])
     worse = scoring.score(scorer, [pair.rejected.tokens for pair in kept])

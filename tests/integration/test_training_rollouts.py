@@ -1,11 +1,14 @@
-"""RLOO and GRPO on a tiny model with the real worker: rewards rise, the parent is the reference, a killed run resumes exactly."""
+"""RLOO and GRPO on a tiny model with the real worker.
+
+Rewards rise, the parent is the reference, a killed run resumes exactly, and a run beyond its budget keeps the weights within it.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 
 from services.training.recipe import Recipe
 from tailor.storage.buckets import MODELS
@@ -28,6 +31,8 @@ THINGS = [
     "office",
 ]
 ADAPTERS = {"rloo": "qlora", "grpo": "lora"}
+# The tiny model seldom ends its answers.
+ROLLOUT = {"prompts": 3, "answers": 4, "max_new_tokens": 12, "mask_truncated": False}
 
 
 def row(number: int) -> dict[str, Any]:
@@ -60,7 +65,7 @@ def recipe(method: str, **changes: Any) -> Recipe:
     if method in ("rloo", "grpo"):
         settings |= {
             "rewards": [{"kind": "length", "words": 4}],
-            "rollout": {"prompts": 3, "answers": 4, "max_new_tokens": 12},
+            "rollout": ROLLOUT,
         }
     return Recipe.model_validate({**settings, **changes})
 
@@ -135,7 +140,7 @@ def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_and_starts_at
 def test_rules_raise_the_held_out_reward_and_no_log_contains_text(
     house: House, rankings: Ref, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    free = {"prompts": 3, "answers": 4, "max_new_tokens": 12, "beta": 0.0}
+    free = {**ROLLOUT, "beta": 0.0}
     rules = [{"kind": "pattern", "pattern": "a"}]
     result = train(house, "run_rules", recipe("grpo", rollout=free, rewards=rules, limit={"epochs": 8}), rankings)
     metrics = manifest(house, adapter(result))["metrics"]
@@ -148,14 +153,75 @@ def test_rules_raise_the_held_out_reward_and_no_log_contains_text(
     assert not [thing for thing in THINGS if thing in shown]
 
 
+@pytest.mark.parametrize("method", ADAPTERS)
+def test_run_beyond_its_budget_keeps_the_last_weights_within_it_even_if_it_is_killed(
+    house: House, rankings: Ref, parent: Ref, judge: Ref, method: str
+) -> None:
+    optimizer = {"learning_rate": 5e-4, "schedule": "constant", "warmup": 0.0}
+    settings: dict[str, Any] = {"optimizer": optimizer, "rewards": [{"kind": "model"}], "checkpoint_every_steps": 1}
+    chosen = recipe(method, budget={"max_kl": 0.02}, limit={"epochs": 10}, **settings)
+    sources: dict[str, Any] = {"parent": parent, "reward": judge}
+    whole = train(house, f"run_budget_{method}", chosen, rankings, **sources)
+    made = manifest(house, adapter(whole))
+    kept = int(made["metrics"]["kept_step"])
+    divergences = [report.kl for report in whole.progress if report.phase == "training"]
+    assert 1 <= kept == len(divergences) - 2
+    assert divergences[-1] > 0.02 >= max(divergences[:-1])
+    assert "budget.max_kl = 0.02" in made["stopped_because"]
+    assert whole.trained is not None
+    assert (whole.trained.steps, whole.trained.stopped_because) == (kept + 2, made["stopped_because"])
+    shorter = recipe(method, limit={"epochs": 10, "max_steps": kept}, **settings)
+    same = train(house, f"run_shorter_{method}", shorter, rankings, **sources)
+    assert weights(house, adapter(whole)) == weights(house, adapter(same))
+
+    # Killed after the budget was exceeded: what was within it comes from the last checkpoint, whose own weights are beyond it.
+    (file,) = [file for file in made["files"] if file["path"] == "adapter_model.safetensors"]
+    with pytest.raises(KilledError):
+        train(house, f"run_late_{method}", chosen, rankings, **sources, dies_at=file["key"])
+    second = train(house, f"run_late_{method}", chosen, rankings, **sources, epoch=2)
+    assert [report.step for report in second.progress if report.phase == "training"] == [kept + 2]
+    assert weights(house, adapter(second)) == weights(house, adapter(whole))
+    assert manifest(house, adapter(second))["metrics"] == made["metrics"]
+
+
+def test_witness_scores_the_answers_and_changes_nothing(house: House, rankings: Ref, parent: Ref, judge: Ref) -> None:
+    second = adapter(train(house, "run_witness", recipe("reward", witness={"share": 0.5}, seed=11), rankings))
+    assert manifest(house, second)["rows"] == 6
+    chosen = recipe("rloo", rewards=[{"kind": "model"}])
+    alone = train(house, "run_alone", chosen, rankings, parent=parent, reward=judge)
+    watched = train(house, "run_watched", chosen, rankings, parent=parent, reward=judge, witness=second)
+    assert weights(house, adapter(watched)) == weights(house, adapter(alone))
+    steps = [report for report in watched.progress if report.phase == "training"]
+    assert all(report.HasField("witness_reward") and report.witness_reward != report.reward for report in steps)
+    assert all(0.0 <= report.witness_agreement <= 1.0 for report in steps)
+    assert all(report.answer_tokens > 0 and report.HasField("truncated_share") for report in steps)
+    metrics = manifest(house, adapter(watched))["metrics"]
+    assert metrics["witness_gap"] == pytest.approx(metrics["win_rate"] - metrics["witness_win_rate"])
+    assert not [name for name in manifest(house, adapter(alone))["metrics"] if "witness" in name]
+
+
+def test_nothing_is_learned_from_answers_that_were_cut(house: House, rankings: Ref) -> None:
+    brief = {**ROLLOUT, "max_new_tokens": 4, "mask_truncated": True}
+    rules = [{"kind": "pattern", "pattern": "a"}]
+    result = train(house, "run_brief", recipe("rloo", rollout=brief, rewards=rules, limit={"max_steps": 2}), rankings)
+    assert [report.truncated_share for report in result.progress if report.phase == "training"] == [1.0, 1.0]
+    learned = load(weights(house, adapter(result)))
+    assert not any(tensor.any() for name, tensor in learned.items() if "lora_B" in name)
+
+
 @pytest.mark.parametrize(
     ("rows", "changes", "reason"),
     [
         ([{**row(0), "messages": [{"role": "user", "content": " "}]}], {}, "INVALID_ROW"),
         ([row(0)], {"batch": {"max_length": 16, "tokens": 64}}, "NO_PROMPTS"),
         ([row(0)], {"rewards": [{"kind": "model"}]}, "NO_REWARD_ADAPTER"),
+        (
+            [row(number) for number in range(12)],
+            {"rollout": {**ROLLOUT, "max_new_tokens": 4, "mask_truncated": True}},
+            "NO_COMPLETE_ANSWER",
+        ),
     ],
-    ids=["empty prompt", "no room", "nobody to judge"],
+    ids=["empty prompt", "no room", "nobody to judge", "every answer is cut"],
 )
 def test_run_that_cannot_succeed_reports_the_reason(
     house: House, tmp_path: Path, rows: list[dict[str, Any]], changes: dict[str, Any], reason: str

@@ -46,6 +46,11 @@ ANSWER_SECONDS = 180
 WATCH_SECONDS = 3600  # the browser reconnects afterwards
 LIST_SIZE = 200
 ROWS_SIZE = 20
+OUTCOMES = {
+    "ranked": drafts_pb2.JUDGEMENT_OUTCOME_UNSPECIFIED,
+    "tie": drafts_pb2.JUDGEMENT_OUTCOME_TIE,
+    "both_bad": drafts_pb2.JUDGEMENT_OUTCOME_BOTH_BAD,
+}
 
 
 def call(service: str, method: Callable[..., T_co], request: Any, seconds: float = READ_SECONDS) -> T_co:
@@ -199,10 +204,15 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
         request = registry_pb2.PinEntryRequest(specialist=specialist, entry=entry, pinned=pinned)
         call("registry", self._stub.PinEntry, request, WRITE_SECONDS)
 
-    def record_judgement(self, judgement: Judgement, request_id: str) -> drafts_pb2.JudgementRecorded:
+    def record_judgement(self, judgement: Judgement, request_id: str, key_id: str) -> drafts_pb2.JudgementRecorded:
         rubric = drafts_pb2.Rubric(accuracy=judgement.accuracy, style=judgement.style, usefulness=judgement.usefulness)
         request = registry_pb2.RecordJudgementRequest(
-            ranking=judgement.ranking, rubric=rubric, comment=judgement.comment, request_id=request_id
+            ranking=judgement.ranking,
+            rubric=rubric,
+            comment=judgement.comment,
+            request_id=request_id,
+            judged_by=key_id,
+            outcome=OUTCOMES[judgement.outcome],
         )
         return call("registry", self._stub.RecordJudgement, request, WRITE_SECONDS).judgement
 

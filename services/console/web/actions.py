@@ -1,6 +1,6 @@
 """The commands behind buttons: ask, judge, promote, roll back, start and stop canaries."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Form
 from fastapi.responses import JSONResponse, RedirectResponse, Response
@@ -40,6 +40,7 @@ class JudgementBody(BaseModel):
     style: int = 0
     usefulness: int = 0
     comment: str = Field("", max_length=MAX_COMMENT_CHARS)
+    outcome: Literal["ranked", "tie", "both_bad"] = "ranked"
 
 
 @router.post("/api/ask", dependencies=[Depends(needs(Permission.ASK))])
@@ -52,7 +53,8 @@ def ask(console: ConsoleOf, visitor: SignedIn, still: StillSignedIn, body: Quest
 @router.post("/api/judgements", dependencies=[Depends(needs(Permission.JUDGE))])
 def judge(console: ConsoleOf, visitor: SignedIn, body: JudgementBody) -> Response:
     """Record which draft is better."""
-    judgement = Judgement(tuple(body.ranking), body.accuracy, body.style, body.usefulness, body.comment.strip())
+    marks = (body.accuracy, body.style, body.usefulness)
+    judgement = Judgement(tuple(body.ranking), *marks, body.comment.strip(), body.outcome)
     recorded = handlers.record_judgement(console.services, visitor, judgement)
     log.info("judged", judgement_id=recorded.judgement_id, key_id=visitor.key_id)
     return JSONResponse({"judgement_id": recorded.judgement_id, "round": recorded.round.sentence})

@@ -6,9 +6,9 @@ import json
 import grpc
 
 from services.inference import wire
-from services.inference.domain import ChatMessage, DraftRecord, Transcript
+from services.inference.domain import ChatMessage, DraftFeedback, DraftRecord, StoredFeedback, Transcript
 from services.inference.ports import DraftArchive
-from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.api.registry.v1 import feedback_pb2_grpc, registry_pb2, registry_pb2_grpc
 from tailor.errors import NotFound
 from tailor.rpc.channel import wire_errors
 from tailor.storage.buckets import DRAFTS
@@ -16,6 +16,7 @@ from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 REGISTRY_SECONDS = 5
+FEEDBACK_SECONDS = 60
 
 
 class DraftBucket:
@@ -35,6 +36,7 @@ class RegistryArchive(DraftArchive):
 
     def __init__(self, channel: grpc.Channel, store: ObjectStore) -> None:
         self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
+        self._feedback = feedback_pb2_grpc.FeedbackServiceStub(channel)
         self._store = store
 
     def draft(self, draft_id: str) -> DraftRecord:
@@ -42,6 +44,13 @@ class RegistryArchive(DraftArchive):
         request = registry_pb2.TraceRequest(draft_id=draft_id, draft_only=True)
         with wire_errors("registry"):
             return wire.to_record(self._stub.Trace(request, timeout=REGISTRY_SECONDS).draft)
+
+    def store_feedback(self, feedback: DraftFeedback, key_id: str) -> StoredFeedback:
+        """Blocks for at most FEEDBACK_SECONDS, because the texts are anonymised."""
+        request = wire.to_store_feedback(feedback, key_id)
+        with wire_errors("registry"):
+            stored = self._feedback.StoreFeedback(request, timeout=FEEDBACK_SECONDS).feedback
+        return wire.to_stored_feedback(stored)
 
     def text(self, ref: Ref) -> Transcript | None:
         try:

@@ -1,4 +1,7 @@
-"""The OpenAI-style HTTP API: `/v1/models` and `/v1/chat/completions`, with the same handlers, keys and roles as gRPC."""
+"""The OpenAI-style HTTP API, with the same handlers, keys and roles as gRPC.
+
+`/v1/models`, `/v1/chat/completions`, and Tailor's own `/v1/drafts/{id}/feedback`.
+"""
 
 import asyncio
 import math
@@ -110,6 +113,15 @@ def create_app(gate: ReadinessGate, authenticator: auth.Authenticator, max_threa
             return StreamingResponse(_closing(request, lines, cancellation, answer), media_type="text/event-stream")
         await _unless_gone(request, cancellation, lambda: anyio.to_thread.run_sync(_drain, answer))
         return JSONResponse(wire.completion(body.model, answer))
+
+    @app.post("/v1/drafts/{draft_id}/feedback")
+    async def feedback(
+        draft_id: str, body: wire.FeedbackBody, identity: tuple[auth.Caller, str] = Depends(identify)
+    ) -> dict[str, Any]:
+        caller = admit(identity[0], "RecordFeedback")
+        archive, said = gate.inference().archive, body.to_feedback(draft_id)
+        receipt = await anyio.to_thread.run_sync(handlers.record_feedback, archive, caller, said)
+        return wire.feedback(draft_id, receipt)
 
     return app
 

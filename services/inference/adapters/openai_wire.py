@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.inference.domain import (
     ChatMessage,
+    DraftFeedback,
     GenerationRequest,
     LikelyToken,
     Sampling,
+    StoredFeedback,
     TokenLogProbability,
 )
 from services.inference.generation import Answer
@@ -206,6 +208,31 @@ def models(names: Iterable[str]) -> dict[str, Any]:
 
 def model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "tailor"}
+
+
+class FeedbackBody(BaseModel):
+    """The body of feedback on a draft."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: Literal["accepted", "edited", "rejected"]
+    edited_text: str = ""
+    stars: int = Field(0, ge=0, le=5)
+    comment: str = ""
+
+    def to_feedback(self, draft_id: str) -> DraftFeedback:
+        return DraftFeedback(draft_id, self.verdict, self.edited_text, self.stars, self.comment)
+
+
+def feedback(draft_id: str, stored: StoredFeedback) -> dict[str, Any]:
+    """What was stored, as the body of an answer."""
+    return {
+        "id": stored.feedback_id,
+        "object": "draft.feedback",
+        "created": round(stored.moment),
+        "draft_id": draft_id,
+        "edited_text_stored": stored.has_edited_text,
+    }
 
 
 def completion(model: str, answer: Answer) -> dict[str, Any]:

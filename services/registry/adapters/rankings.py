@@ -2,14 +2,15 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import ARRAY, Connection, String, any_, cast, select
+from sqlalchemy import ARRAY, Connection, Engine, String, any_, cast, select
 
 from services.registry import wire
 from services.registry.adapters import tables
-from services.registry.domain import Draft, FactKind, Specialist
+from services.registry.domain import Draft, FactKind, Judgement, Specialist
 from services.registry.rules.programmes import measure_round
 from tailor.api.events.v1 import drafts_pb2
 from tailor.rounds import RoundProgress
+from tailor.sql import transaction
 
 
 def list_rankings(connection: Connection, specialist: str) -> Sequence[tuple[str, ...]]:
@@ -17,6 +18,21 @@ def list_rankings(connection: Connection, specialist: str) -> Sequence[tuple[str
     table = tables.judgements
     payloads = connection.scalars(select(table.c.payload).where(table.c.specialist == specialist))
     return [tuple(drafts_pb2.JudgementRecorded.FromString(payload).ranking) for payload in payloads]
+
+
+class PanelQueries:
+    """Reads the judgements of a specialist."""
+
+    _engine: Engine
+
+    def judgements(self, specialist: str) -> list[Judgement]:
+        """All judgements of a specialist, oldest first."""
+        table = tables.judgements
+        query = select(table.c.payload).where(table.c.specialist == specialist)
+        with transaction(self._engine) as connection:
+            payloads = connection.scalars(query).all()
+        found = [wire.to_judgement(drafts_pb2.JudgementRecorded.FromString(payload)) for payload in payloads]
+        return sorted(found, key=lambda judgement: (judgement.create_time, judgement.judgement_id))
 
 
 def find_drafts(connection: Connection, draft_ids: Collection[str]) -> Mapping[str, Draft]:

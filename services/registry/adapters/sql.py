@@ -11,6 +11,7 @@ from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures, SqlLineage
+from services.registry.adapters.feedback import SqlFeedback
 from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions, SqlPins
 from services.registry.adapters.rankings import read_round
 from services.registry.adapters.scores import SqlDocumentScores
@@ -345,6 +346,7 @@ def transactions(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContext
                 erasures=SqlErasures(connection, outbox),
                 lineage=SqlLineage(connection),
                 document_scores=SqlDocumentScores(connection),
+                feedback=SqlFeedback(connection),
             )
 
     return begin

@@ -106,6 +106,22 @@ judgements = Table(
     Column("payload", LargeBinary, nullable=False),
 )
 
+# One row for each draft and caller. A changed one keeps its position.
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("feedback_id", String(64), primary_key=True),
+    Column("draft_id", String(64), nullable=False),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("adapter_digest", String(64), nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("edited_text", Text, nullable=False),
+    Column("stars", Integer, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False, index=True),
+    Column("position", BigInteger, Identity(), nullable=False, index=True),
+)
+
 keys = Table(
     "keys",
     metadata,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from services.registry.domain import Draft, Judgement
+from services.registry.domain import Draft, Judgement, JudgementOutcome
 from services.registry.ports import Anonymize, Begin, CatalogueFacts
 from services.registry.rules.checks import check_judgement, find_common_specialist
 from tailor.errors import NotFound, Reason
@@ -20,11 +20,13 @@ def record_judgement(
     rubric: tuple[int, int, int],
     comment: str,
     may_use: Callable[[str], bool],
+    expert_id: str = "",
+    outcome: JudgementOutcome = JudgementOutcome.RANKED,
 ) -> Judgement:
     """Store a judgement with its comment anonymised by the policy for the specialist's documents. Idempotent by id.
 
     Raises NotFound for a draft that the caller may not see, InvalidArgument for an invalid judgement."""
-    check_judgement(ranking, rubric, comment)
+    check_judgement(ranking, rubric, comment, outcome)
     with begin() as tx:
         known = tx.judgements.find(judgement_id)
         drafts = [_find_draft(tx.facts, draft_id, may_use) for draft_id in ranking]
@@ -37,13 +39,16 @@ def record_judgement(
     judgement = Judgement(
         judgement_id=judgement_id,
         specialist=name,
-        ranking=ranking,
+        ranking=ranking if outcome is JudgementOutcome.RANKED else (),
         rubric=rubric,
         comment=anonymize(comment, selection.common_labels) if comment.strip() else "",
         create_time=datetime.now(UTC),
+        expert_id=expert_id,
+        outcome=outcome,
+        equal=() if outcome is JudgementOutcome.RANKED else ranking,
     )
     with begin() as tx:
-        progress = tx.judgements.measure_round(specialist, ranking) if specialist else None
+        progress = tx.judgements.measure_round(specialist, judgement.ranking) if specialist else None
         judgement = replace(judgement, round=progress)
         tx.judgements.save(judgement)
     return judgement

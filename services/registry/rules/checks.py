@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from services.registry.domain import CanaryPolicy, Draft, RebuildPolicy, Specialist
+from services.registry.domain import CanaryPolicy, Draft, JudgementOutcome, RebuildPolicy, Specialist
 from services.registry.rules.canary import find_policy_violations
 from services.registry.rules.filters import find_filter_violations
 from services.registry.rules.gate_checks import find_gate_violations
@@ -50,7 +50,9 @@ def _check_rebuild(rebuild: RebuildPolicy) -> dict[str, str]:
     return {}
 
 
-def check_judgement(ranking: tuple[str, ...], rubric: tuple[int, int, int], comment: str) -> None:
+def check_judgement(
+    ranking: tuple[str, ...], rubric: tuple[int, int, int], comment: str, outcome: JudgementOutcome
+) -> None:
     """Raises InvalidArgument with a violation per invalid field."""
     violations: dict[str, str] = {}
     if not 1 <= len(ranking) <= MAX_RANKED or len(set(ranking)) != len(ranking):
@@ -59,8 +61,13 @@ def check_judgement(ranking: tuple[str, ...], rubric: tuple[int, int, int], comm
         violations["rubric"] = "marks must be 1 to 5, or 0 for no mark"
     if len(comment) > MAX_COMMENT:
         violations["comment"] = f"must have at most {MAX_COMMENT} characters"
-    if len(ranking) == 1 and not any(rubric):
+    is_ranked = outcome is JudgementOutcome.RANKED
+    if is_ranked and len(ranking) == 1 and not any(rubric):
         violations["rubric"] = "a single draft needs marks"
+    if not is_ranked and any(rubric):
+        violations["rubric"] = "must be left out if no draft is better"
+    if not is_ranked and len(ranking) < 2:
+        violations["outcome"] = "needs at least two drafts"
     if violations:
         raise InvalidArgument(Reason.INVALID_JUDGEMENT, "The judgement is invalid.", field_violations=violations)
 

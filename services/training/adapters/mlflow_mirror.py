@@ -24,7 +24,15 @@ METRICS = (
     "remaining_seconds",
     "memory_bytes",
 )
-OPTIONAL_METRICS = ("reward", "kl", "accuracy")
+OPTIONAL_METRICS = (
+    "reward",
+    "kl",
+    "accuracy",
+    "answer_tokens",
+    "truncated_share",
+    "witness_reward",
+    "witness_agreement",
+)
 MEASURED = "held_out_loss"  # after the last step
 RUN_TAG = "tailor.run_id"
 

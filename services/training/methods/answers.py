@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from services.training.methods import row_files
 from services.training.methods.rows import render
-from services.training.recipe import RolloutRecipe
+from services.training.recipe_parts import RolloutRecipe
 from tailor.errors import InvalidArgument, Reason
 
 BATCH = 16

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from services.training.adapters.inputs import Inputs
+from services.training.methods.budget import Watch
 from services.training.methods.loading import read_context
 from services.training.methods.processes import Processes
 from services.training.methods.rows import Encoded
@@ -128,9 +129,10 @@ class Prepared:
     """A transformers Trainer that has not started and ends after `steps` steps. It counts the tokens of each micro-batch in the meter.
 
     - `measure` is called once, after the last step, and returns held-out figures by name.
-    - `shown` maps `reward`, `kl` or `accuracy` of a progress report to an entry of the trainer's log.
+    - `shown` maps an optional figure of a progress report, such as `reward` or `kl`, to an entry of the trainer's log.
     - `learned` are rows that it learns from. A few of them help to prove the saved weights, and are not stored.
     - `left_out` counts the rows that are longer than the recipe or the base allows.
+    - `watch` checks each step against the recipe's budget; training ends at the first one that exceeds it.
     - `rebuild` builds the model again as it was before training, for methods whose model can be sharded.
     """
 
@@ -143,6 +145,7 @@ class Prepared:
     kind: Literal["policy", "reward"] = "policy"
     shown: Mapping[str, str] = field(default_factory=dict)
     left_out: int = 0
+    watch: Watch | None = None
 
 
 Method = Callable[[StageContext], Prepared]

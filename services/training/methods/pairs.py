@@ -1,5 +1,6 @@
 """Rows of a preference dataset as token ids: a prompt with a chosen and a rejected answer. Only the answers are learned."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,17 @@ def to_pair(row: dict[str, Any], tokenizer: ChatTokenizer) -> Pair:
         for side in ("chosen", "rejected")
     )
     return Pair(row_id, chosen, rejected)
+
+
+def prompt_digest(pair: Pair) -> str:
+    """SHA-256 of the prompt's token ids."""
+    return hashlib.sha256(repr(pair.chosen.tokens[: pair.chosen.prompt_length]).encode()).hexdigest()
+
+
+def draw_prompts(digests: Iterable[str], share: float, seed: int) -> set[str]:
+    """A share of these prompts, at least one. Deterministic by seed; most of those drawn are drawn again when others are added."""
+    ranked = sorted(set(digests), key=lambda digest: hashlib.sha256(f"{seed} {digest}".encode()).digest())
+    return set(ranked[: max(1, round(share * len(ranked)))])
 
 
 def keep_fitting(pairs: Sequence[Pair], batch: BatchRecipe, context: int) -> list[Pair]:

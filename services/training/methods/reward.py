@@ -10,7 +10,7 @@ from services.training.methods import pairs
 from services.training.methods.base import Prepared, StageContext, trainer_options
 from services.training.methods.pairs import Pair
 from services.training.methods.reward_model import HEAD, choose_padding, score, trainable_scorer
-from services.training.recipe import check_shape
+from services.training.recipe import Recipe, check_shape
 
 
 def prepare(context: StageContext) -> Prepared:
@@ -19,7 +19,8 @@ def prepare(context: StageContext) -> Prepared:
     if inputs.parent is not None:
         check_shape(recipe, inputs.parent.shape)
     every = pairs.read(inputs.train, context.tokenizer)
-    train = pairs.keep_fitting(every, recipe.batch, context.max_length)
+    drawn = draw_pairs(every, recipe)
+    train = pairs.keep_fitting(drawn, recipe.batch, context.max_length)
     held_out = pairs.choose_held_out(inputs.held_out, context.tokenizer, context.max_length)
     steps = pairs.count_steps(train, recipe)
     trainer = _build_trainer(trainable_scorer(inputs.base, recipe, inputs.parent), context, train, steps)
@@ -27,12 +28,20 @@ def prepare(context: StageContext) -> Prepared:
         trainer,
         steps,
         rows=len(train),
-        left_out=len(every) - len(train),
+        left_out=len(drawn) - len(train),
         learned=[pair.chosen for pair in train],
         measure=lambda: {"reward_accuracy": accuracy(trainer.model, held_out)} if held_out else {},
         kind="reward",
         shown={"accuracy": "accuracy", "reward": "mean_reward"},
     )
+
+
+def draw_pairs(every: Sequence[Pair], recipe: Recipe) -> Sequence[Pair]:
+    """The pairs that the recipe learns from: all, or for a witness those of its share of the prompts."""
+    if recipe.witness is None:
+        return every
+    drawn = pairs.draw_prompts(map(pairs.prompt_digest, every), recipe.witness.share, recipe.seed)
+    return [pair for pair in every if pairs.prompt_digest(pair) in drawn]
 
 
 def accuracy(scorer: Any, held_out: Sequence[Pair]) -> float:

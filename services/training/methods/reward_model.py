@@ -1,6 +1,6 @@
 """The reward model: a base with an adapter and a head that reads one number, the reward, at the end of an answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,15 @@ def trainable_scorer(base: Path, recipe: Recipe, parent: StoredAdapter | None) -
     return scorer
 
 
-def load_scorer(base: Path, reward: StoredAdapter, tokenizer: Any) -> Any:
-    """A stored adapter of kind `reward`, ready for `score`."""
+def load_scorer(base: Path, adapters: Mapping[str, StoredAdapter], tokenizer: Any) -> Any:
+    """Stored adapters of kind `reward` by name, on one base in the precision of the first, which is active. Ready for `score`."""
     from peft import PeftModel
 
-    recipe = Recipe.model_validate({k: v for k, v in reward.manifest["recipe"].items() if k != "name"})
-    scorer = PeftModel.from_pretrained(load_reward_base(base, recipe), reward.folder)
+    (name, first), *others = adapters.items()
+    recipe = Recipe.model_validate({k: v for k, v in first.manifest["recipe"].items() if k != "name"})
+    scorer = PeftModel.from_pretrained(load_reward_base(base, recipe), first.folder, adapter_name=name)
+    for other, adapter in others:
+        scorer.load_adapter(adapter.folder, adapter_name=other)
     scorer.config.get_text_config().pad_token_id = choose_padding(tokenizer)
     return scorer.eval()
 

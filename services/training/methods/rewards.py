@@ -1,16 +1,19 @@
-"""The reward of an answer: a weighted sum of rules and of the score of a reward adapter."""
+"""The reward of an answer: a weighted sum of rules and of the score of a reward adapter. A witness scores it too, and is only reported."""
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from services.training.adapters.inputs import StoredAdapter
 from services.training.methods.reward_model import load_scorer, score
-from services.training.recipe import RewardRule
+from services.training.recipe_parts import RewardRule
 from tailor.errors import InvalidArgument, Reason
 
 BATCH = 16
+REWARD, WITNESS = "reward", "witness"
 
 # One term of the reward, for several answers at once: from the tokens of prompt with answer and the texts of the answers.
 RewardTerm = Callable[[Sequence[Sequence[int]], Sequence[str]], list[float]]
@@ -35,29 +38,71 @@ class Rewarder:
         return [sum(row) for row in zip(*columns, strict=True)]
 
 
-def make_rewarder(rules: Sequence[RewardRule], base: Path, adapter: StoredAdapter | None, tokenizer: Any) -> Rewarder:
-    """The rewarder of a recipe. Raises InvalidArgument (NO_REWARD_ADAPTER) if a rule is `model` and there is no reward adapter."""
-    return Rewarder([(rule.weight, _make_term(rule, base, adapter, tokenizer)) for rule in rules], tokenizer)
+@dataclass(frozen=True)
+class Judges:
+    """What scores answers: the rewarder that they learn from, and the witness, whose scores are only reported."""
+
+    rewarder: Rewarder
+    witness: Rewarder | None = None
 
 
-def _make_term(rule: RewardRule, base: Path, adapter: StoredAdapter | None, tokenizer: Any) -> RewardTerm:
-    if rule.kind != "model":
-        return lambda _, texts: [RULES[rule.kind](rule, text) for text in texts]
-    if adapter is None:
+def make_judges(
+    rules: Sequence[RewardRule],
+    base: Path,
+    tokenizer: Any,
+    *,
+    reward: StoredAdapter | None = None,
+    witness: StoredAdapter | None = None,
+) -> Judges:
+    """The judges of a recipe. Both reward adapters share one base in memory.
+
+    Raises InvalidArgument (NO_REWARD_ADAPTER) if a rule is `model` and there is no reward adapter.
+    """
+    learned = any(rule.kind == "model" for rule in rules)
+    if learned and reward is None:
         raise InvalidArgument(
             Reason.NO_REWARD_ADAPTER,
             "A reward of kind `model` needs a reward adapter. Put a `reward` stage before this one, or train one first.",
             field_violations={"rewards.kind": "there is no reward adapter"},
         )
-    return _score_by_model(load_scorer(base, adapter, tokenizer))
+    named = {REWARD: reward if learned else None, WITNESS: witness}
+    adapters = {name: adapter for name, adapter in named.items() if adapter is not None}
+    scorer = load_scorer(base, adapters, tokenizer) if adapters else None
+    terms = [
+        (rule.weight, _score_by_model(scorer, REWARD) if rule.kind == "model" else _score_by_rule(rule))
+        for rule in rules
+    ]
+    second = Rewarder([(1.0, _score_by_model(scorer, WITNESS))], tokenizer) if witness else None
+    return Judges(Rewarder(terms, tokenizer), second)
 
 
-def _score_by_model(scorer: Any) -> RewardTerm:
+def _score_by_rule(rule: RewardRule) -> RewardTerm:
+    return lambda _, texts: [RULES[rule.kind](rule, text) for text in texts]
+
+
+def _score_by_model(scorer: Any, adapter: str) -> RewardTerm:
     def term(conversations: Sequence[Sequence[int]], _: Sequence[str]) -> list[float]:
+        from trl.trainer.utils import use_adapter
+
         batches = [conversations[start : start + BATCH] for start in range(0, len(conversations), BATCH)]
-        return [reward for batch in batches for reward in score(scorer, batch)]
+        with use_adapter(scorer, adapter):
+            return [reward for batch in batches for reward in score(scorer, batch)]
 
     return term
+
+
+def agreement(ours: Sequence[float], theirs: Sequence[float], answers: int) -> float | None:
+    """Share of pairs of answers to one prompt that two judges order alike; a pair that only the second finds equal counts half.
+
+    Both lists have `answers` scores per prompt, one prompt after another. None if the first finds all answers equal.
+    """
+    points = []
+    for start in range(0, len(ours), answers):
+        for one, two in itertools.combinations(range(start, start + answers), 2):
+            first, second = ours[one] - ours[two], theirs[one] - theirs[two]
+            if first:
+                points.append(0.5 if not second else float((first > 0) == (second > 0)))
+    return sum(points) / len(points) if points else None
 
 
 def score_length(rule: RewardRule, text: str) -> float:

@@ -6,13 +6,14 @@ A run that resumes from a checkpoint ends with the same weights: every step writ
 and the prompts of each step are drawn before the first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from services.training.methods import answers, held_out, model
 from services.training.methods.answers import Prompt
 from services.training.methods.base import Prepared, StageContext, plan_steps, trainer_options
-from services.training.methods.rewards import Rewarder, make_rewarder
+from services.training.methods.budget import KL, LENGTH, TRUNCATED, watch_budget
+from services.training.methods.rewards import Judges, Rewarder, agreement, make_judges
 from services.training.recipe import Recipe
 from tailor.errors import InvalidArgument, Reason
 from tailor.logging import get_logger
@@ -20,6 +21,15 @@ from tailor.logging import get_logger
 log = get_logger(__name__)
 
 REFERENCE = "ref"  # trl's name for the frozen copy of the adapter, as it was when the trainer was created
+# Figures of a progress report, by their names in the trainer's log. Those of the witness are absent without one.
+SHOWN = {
+    "reward": "reward",
+    "kl": KL,
+    "answer_tokens": LENGTH,
+    "truncated_share": TRUNCATED,
+    "witness_reward": "witness_reward",
+    "witness_agreement": "witness_agreement",
+}
 
 
 def prepare(context: StageContext) -> Prepared:
@@ -27,18 +37,19 @@ def prepare(context: StageContext) -> Prepared:
     recipe, inputs = context.recipe, context.inputs
     prompts, too_long = _read_train_prompts(context)
     steps = count_steps(prompts, recipe)
-    rewarder = make_rewarder(recipe.rewards, inputs.base, inputs.reward, context.tokenizer)
+    judges = make_judges(recipe.rewards, inputs.base, context.tokenizer, reward=inputs.reward, witness=inputs.witness)
     policy = answers.use_plain_attention(model.trainable_model(inputs.base, recipe, inputs.parent))
     drawn = answers.draw_passes(prompts, steps * recipe.rollout.prompts, recipe.seed)
-    trainer = _build_trainer(policy, context, drawn, rewarder)
+    trainer = _build_trainer(policy, context, drawn, judges)
     measured = _read_held_out_prompts(context)
     return Prepared(
         trainer,
         steps,
         rows=len(prompts),
         left_out=too_long,
-        measure=lambda: measure(trainer.model, context, measured, rewarder) if measured else {},
-        shown={"reward": "reward", "kl": "kl"},
+        measure=lambda: measure(trainer.model, context, measured, judges) if measured else {},
+        shown=SHOWN,
+        watch=watch_budget(recipe),
     )
 
 
@@ -50,25 +61,41 @@ def count_steps(prompts: Sequence[Prompt], recipe: Recipe) -> int:
     return plan_steps(passes * accumulation, rollout.prompts * rollout.answers * longest // accumulation, recipe)
 
 
-def measure(policy: Any, context: StageContext, prompts: Sequence[Prompt], rewarder: Rewarder) -> dict[str, float]:
+def measure(policy: Any, context: StageContext, prompts: Sequence[Prompt], judges: Judges) -> dict[str, float]:
     """Answers to held-out prompts before and after training, drawn with the same seed.
 
-    Returns their mean rewards, how often the later answer is better (`win_rate`), and the mean divergence of the later answers from the
-    stage's start (`kl`, nats per token).
+    Returns their mean rewards, how often the later answer is better (`win_rate`), the mean divergence of the later answers from the
+    stage's start (`kl`, nats per token), how many times longer they are (`length_ratio`), and the share that was cut (`truncated_share`).
+    With a witness also its `witness_reward_before`, `_after` and `witness_win_rate`, and `witness_gap`, by which the win rate is higher.
     """
     from trl.trainer.utils import use_adapter
 
     rollout, seed, tokenizer = context.recipe.rollout, context.recipe.seed, context.tokenizer
-    prompt_tokens = [prompt.tokens for prompt in prompts]
     after = answers.write_answers(policy, tokenizer, prompts, rollout, seed)
     with use_adapter(policy, REFERENCE):
         before = answers.write_answers(policy, tokenizer, prompts, rollout, seed)
+    ends = answers.end_tokens(policy, tokenizer)
+    figures = _compare(judges.rewarder, prompts, before, after) | {
+        "kl": answers.divergence(policy, tokenizer, prompts, after, REFERENCE),
+        "length_ratio": sum(map(len, after)) / sum(map(len, before)),
+        "truncated_share": sum(answer[-1] not in ends for answer in after) / len(after),
+    }
+    if judges.witness is None:
+        return figures
+    second = _compare(judges.witness, prompts, before, after)
+    gap = figures["win_rate"] - second["win_rate"]
+    return figures | {f"witness_{name}": value for name, value in second.items()} | {"witness_gap": gap}
+
+
+def _compare(
+    rewarder: Rewarder, prompts: Sequence[Prompt], before: Sequence[list[int]], after: Sequence[list[int]]
+) -> dict[str, float]:
+    prompt_tokens = [prompt.tokens for prompt in prompts]
     earlier, later = rewarder.rewards(prompt_tokens, before), rewarder.rewards(prompt_tokens, after)
     return {
         "reward_before": sum(earlier) / len(earlier),
         "reward_after": sum(later) / len(later),
         "win_rate": win_rate(later, earlier),
-        "kl": answers.divergence(policy, tokenizer, prompts, after, REFERENCE),
     }
 
 
@@ -98,12 +125,11 @@ def _read_held_out_prompts(context: StageContext) -> list[Prompt]:
     return held_out.choose([(prompt.row_id, len(prompt.tokens), prompt) for prompt in prompts])
 
 
-def _build_trainer(policy: Any, context: StageContext, prompts: Sequence[Prompt], rewarder: Rewarder) -> Any:
+def _build_trainer(policy: Any, context: StageContext, prompts: Sequence[Prompt], judges: Judges) -> Any:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
     recipe, meter, tokenizer = context.recipe, context.meter, context.tokenizer
-    tokens_by_row = {prompt.row_id: prompt.tokens for prompt in prompts}
     parent_class, configure = (RLOOTrainer, RLOOConfig) if recipe.method == "rloo" else (GRPOTrainer, GRPOConfig)
 
     class RolloutTrainer(parent_class):  # type: ignore[misc,valid-type]  # defined here, because importing trl takes seconds
@@ -114,13 +140,10 @@ def _build_trainer(policy: Any, context: StageContext, prompts: Sequence[Prompt]
             meter.count(int(inputs["prompt_mask"].sum() + inputs["completion_mask"].sum()))
             return super().compute_loss(model, inputs, *args, **options)
 
-    def reward(completion_ids: list[list[int]], row_id: list[str], **_: Any) -> list[float]:
-        return rewarder.rewards([tokens_by_row[name] for name in row_id], completion_ids)
-
     trained = {name: weights.data for name, weights in policy.named_parameters() if weights.requires_grad}
     trainer = RolloutTrainer(
         model=policy,
-        reward_funcs=[reward],
+        reward_funcs=[_reward_function(judges, prompts, recipe.rollout.answers)],
         args=configure(**_trainer_arguments(context, len(prompts) // recipe.rollout.prompts)),
         train_dataset=Dataset.from_dict(
             {"prompt": [list(prompt.messages) for prompt in prompts], "row_id": [prompt.row_id for prompt in prompts]}
@@ -132,6 +155,26 @@ def _build_trainer(policy: Any, context: StageContext, prompts: Sequence[Prompt]
         policy.get_parameter(name).data = weights
     _ensure_reference(policy)
     return trainer
+
+
+def _reward_function(judges: Judges, prompts: Sequence[Prompt], per_prompt: int) -> Callable[..., list[float]]:
+    """What trl calls with the answers of a step. Logs the witness's figures."""
+    tokens_by_row = {prompt.row_id: prompt.tokens for prompt in prompts}
+
+    def reward(
+        completion_ids: list[list[int]], row_id: list[str], log_metric: Callable[[str, float], None], **_: Any
+    ) -> list[float]:
+        asked = [tokens_by_row[name] for name in row_id]
+        rewards = judges.rewarder.rewards(asked, completion_ids)
+        if judges.witness is not None:
+            second = judges.witness.rewards(asked, completion_ids)
+            log_metric("witness_reward", sum(second) / len(second))
+            alike = agreement(rewards, second, per_prompt)
+            if alike is not None:
+                log_metric("witness_agreement", alike)
+        return rewards
+
+    return reward
 
 
 def _trainer_arguments(context: StageContext, steps: int) -> Mapping[str, Any]:
@@ -146,6 +189,7 @@ def _trainer_arguments(context: StageContext, steps: int) -> Mapping[str, Any]:
         "temperature": rollout.temperature,
         "top_p": rollout.top_p,
         "beta": rollout.beta,
+        "mask_truncated_completions": rollout.mask_truncated,
         # The same tokens must be equally likely under the reference, while writing, and while learning.
         "disable_dropout": True,
         # The order is drawn beforehand: a trainer that resumes would shuffle differently.

@@ -107,6 +107,11 @@ def trained_bytes(recipe: Recipe, shape: Shape) -> float:
     return (ADAM_BYTES - 4) * shape.parameters + 8 * shape.largest + cast
 
 
+def kept_bytes(recipe: Recipe, shape: Shape) -> float:
+    """Bytes of the two copies of the adapter, in f32 and in the CPU's memory, from which a run beyond its budget is restored."""
+    return 2 * 4 * adapter_parameters(recipe, shape) if recipe.method in GENERATING else 0.0
+
+
 def activation_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
     """Bytes that the largest micro-batch keeps between forward and backward."""
     value = 4 if recipe.precision == "f32" else 2
@@ -136,6 +141,8 @@ def peak_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool) -> int:
     switched off, and costs nothing.
     """
     fixed = weight_bytes(recipe, shape) + judge_bytes(recipe, shape) + trained_bytes(recipe, shape)
+    if not gpu:
+        fixed += kept_bytes(recipe, shape)
     peak = max(activation_bytes(recipe, shape, load), writing_bytes(recipe, shape, load))
     return round((GPU_FIXED if gpu else CPU_FIXED) + fixed + peak)
 

@@ -28,7 +28,7 @@ class Lengths:
     """The lengths of the rows that were read: of chats, of pairs, or of the distinct prompts among them.
 
     `rows` is the size of the dataset; each row that was read stands for `scale` rows. `context` is the longest sequence that the base
-    reads, `longest` the longest row by the dataset's own figures, or 0.
+    reads, `longest` the longest row by the dataset's own figures, or 0. A pair's id is the digest of its prompt.
     """
 
     rows: int
@@ -85,7 +85,8 @@ def _blank(row: Encoded) -> Encoded:
 
 
 def _blank_pair(pair: Pair) -> Pair:
-    return replace(pair, chosen=_blank(pair.chosen), rejected=_blank(pair.rejected))
+    # A witness learns from some of the prompts.
+    return Pair(pairs.prompt_digest(pair), _blank(pair.chosen), _blank(pair.rejected))
 
 
 def count(lengths: Lengths, recipe: Recipe) -> Load:
@@ -119,13 +120,17 @@ def _count_chats(lengths: Lengths, recipe: Recipe) -> Load:
 
 
 def _count_pairs(lengths: Lengths, recipe: Recipe) -> Load:
-    kept = pairs.keep_fitting(lengths.pairs, recipe.batch, lengths.context)
+    drawn = lengths.pairs
+    if recipe.witness is not None:
+        prompts = pairs.draw_prompts((pair.row_id for pair in drawn), recipe.witness.share, recipe.seed)
+        drawn = [pair for pair in drawn if pair.row_id in prompts]
+    kept = pairs.keep_fitting(drawn, recipe.batch, lengths.context)
     size, longest = pairs.pairs_per_batch(kept, recipe.batch), max(pair.padded for pair in kept)
     steps = plan_steps(-(-round(len(kept) * lengths.scale) // size), size * longest, recipe)
     mean = sum(len(pair.chosen.tokens) + len(pair.rejected.tokens) for pair in kept) / len(kept)
     return Load(
         rows=round(len(kept) * lengths.scale),
-        left_out=round((len(lengths.pairs) - len(kept)) * lengths.scale),
+        left_out=round((len(drawn) - len(kept)) * lengths.scale),
         steps=steps,
         tokens=size * longest,
         # A reward is one number per answer; for the other methods trl computes logits for every token of a pair, prompt included.

@@ -67,17 +67,16 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
             return
         self._meter.last_loss = float(logs["loss"])
         self._meter.first_loss = self._meter.first_loss or self._meter.last_loss
-        figures = {name: float(logs[entry]) for name, entry in self._shown.items() if entry in logs}
         step = models_pb2.RunProgressed(
             step=state.global_step,
             total_steps=state.max_steps,
             loss=self._meter.last_loss,
             learning_rate=float(logs.get("learning_rate", 0.0)),
             gradient_norm=float(logs.get("grad_norm", 0.0)),
-            reward=figures.get("reward"),
-            kl=figures.get("kl"),
-            accuracy=figures.get("accuracy"),
         )
+        for name, entry in self._shown.items():
+            if entry in logs:
+                setattr(step, name, float(logs[entry]))
         self._report(step)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from services.training.methods.base import Method, Prepared, StageContext, remove_printers, retry_dependency
@@ -17,11 +18,16 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model that was trained to the end, without the trainer's autocast, and its metrics."""
+    """A model that was trained to the end, without the trainer's autocast, and its metrics.
+
+    `steps` were done. `stopped_because` says why they were not all; empty if they were.
+    """
 
     model: Any
     prepared: Prepared
     metrics: Mapping[str, float]
+    steps: int
+    stopped_because: str = ""
 
 
 def train(
@@ -31,29 +37,46 @@ def train(
     report: Callable[[models_pb2.RunProgressed], None],
     training: threading.Event,
 ) -> TrainedModel | None:
-    """Train to the end. Blocks. Returns None if the worker was asked to stop before that; `training` is set while it can be asked."""
+    """Train to the end, or to that of the budget. Blocks.
+
+    Returns None if the worker was asked to stop before that; `training` is set while it can be asked.
+    """
+    from services.training.worker.budget import BudgetCallback
     from services.training.worker.callbacks import StepCallback
 
     prepared = method(context)
     trainer = prepared.trainer
     remove_printers(trainer)
     keep_in_f32(trainer.model)
+    checkpoint = _load_checkpoint(context, checkpoints)
+    budget = BudgetCallback(trainer.model, prepared.watch, checkpoint) if prepared.watch else None
+    if budget:
+        # Before the other callback, which stores the checkpoint that this one adds a file to.
+        trainer.add_callback(budget)
     trainer.add_callback(StepCallback(context, checkpoints, report=report, shown=prepared.shown))
-    resumed = retry_dependency("object store", lambda: checkpoints.load_newest(context.folder))
-    context.processes.check_same("checkpoint", resumed)
-    context.meter.earlier_tokens = resumed.tokens
-    log.info(
-        "training", rows=prepared.rows, rows_left_out=prepared.left_out, steps=prepared.steps, from_step=resumed.step
-    )
+    log.info("training", rows=prepared.rows, rows_left_out=prepared.left_out, steps=prepared.steps)
     training.set()
-    trainer.train(resume_from_checkpoint=str(context.folder / f"checkpoint-{resumed.step}") if resumed.step else None)
-    if trainer.state.global_step < prepared.steps:
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    stopped_because = budget.exceeded if budget else ""
+    if trainer.state.global_step < prepared.steps and not stopped_because:
         return None
     training.clear()
     sharded = context.processes.sharded
     with context.lock.held():
         metrics = prepared.measure() if sharded or context.processes.first else {}
+    if budget and stopped_because:
+        metrics = {**metrics, "kept_step": float(budget.kept_step)}
     log.info("measured", **metrics)
     # The saved model will be used without autocast.
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    return TrainedModel(gather_model(model, prepared.rebuild) if sharded else model, prepared, metrics)
+    gathered = gather_model(model, prepared.rebuild) if sharded else model
+    return TrainedModel(gathered, prepared, metrics, trainer.state.global_step, stopped_because)
+
+
+def _load_checkpoint(context: StageContext, checkpoints: Checkpoints) -> Path | None:
+    """The folder of the newest checkpoint, downloaded; None if there is none."""
+    resumed = retry_dependency("object store", lambda: checkpoints.load_newest(context.folder))
+    context.processes.check_same("checkpoint", resumed)
+    context.meter.earlier_tokens = resumed.tokens
+    log.info("checkpoint", from_step=resumed.step)
+    return context.folder / f"checkpoint-{resumed.step}" if resumed.step else None

@@ -61,7 +61,7 @@ Trained by Tailor for the specialist `{spec.specialist}` on a company's own, ano
 | parent | {f"`{spec.parent.sha256}`" if spec.parent else "none"} |
 | run | {spec.run_id}, stage {spec.stage + 1} of {spec.stages} |
 | recipe | {spec.recipe}: {recipe.method}, {shape}, learning rate {recipe.optimizer.learning_rate:g}, {recipe.precision} |
-| trained | {figures.steps} steps, {figures.rows} rows, {figures.tokens} tokens{_describe_left_out(figures.rows_left_out)} |
+| trained | {figures.steps} steps, {figures.rows} rows, {figures.tokens} tokens{_describe_remarks(figures)} |
 | loss | first {figures.first_loss:.3f}, last {figures.last_loss:.3f} |
 | scores | {scores or "none: the dataset has no held-out rows"} |
 | serves | {f"no: {reason}" if (reason := not_served_because(kind, recipe)) else "yes"} |
@@ -71,8 +71,13 @@ Trained by Tailor for the specialist `{spec.specialist}` on a company's own, ano
     )
 
 
-def _describe_left_out(rows: int) -> str:
-    return f"; {rows} rows left out, longer than the recipe or the base allows" if rows else ""
+def _describe_remarks(figures: models_pb2.AdapterTrained) -> str:
+    remarks = ""
+    if figures.rows_left_out:
+        remarks += f"; {figures.rows_left_out} rows left out, longer than the recipe or the base allows"
+    if figures.stopped_because:
+        remarks += f"; the weights are those of step {figures.metrics['kept_step']:.0f}: {figures.stopped_because}"
+    return remarks
 
 
 def _describe_cost(spec: WorkerSpec, figures: models_pb2.AdapterTrained) -> str:
@@ -121,6 +126,7 @@ def store_result(
         "parent_digest": spec.parent.sha256 if spec.parent else "",
         "recipe": {"name": spec.recipe, **recipe.model_dump(mode="json")},
         "metrics": dict(figures.metrics),
+        "stopped_because": figures.stopped_because,
         "rows": figures.rows,
         "rows_left_out": figures.rows_left_out,
         "probes": probes,

@@ -163,8 +163,9 @@ class Worker:
     def _save_and_report(self, context: StageContext, trained: TrainedModel) -> None:
         """Save, prove, store and report the result."""
         spec, recipe, kind = self._spec, self._recipe, trained.prepared.kind
-        steps = trained.prepared.steps
-        last = models_pb2.RunProgressed(step=steps, total_steps=steps, loss=self._meter.last_loss)
+        last = models_pb2.RunProgressed(
+            step=trained.steps, total_steps=trained.prepared.steps, loss=self._meter.last_loss
+        )
         self._report("saving", last, trained.metrics.get("held_out_loss"))
         weights = self._folder / "weights"
         results.save_weights(trained.model, context.tokenizer, spec, recipe, weights)
@@ -193,7 +194,7 @@ class Worker:
 
     def _figures(self, trained: TrainedModel) -> models_pb2.AdapterTrained:
         return models_pb2.AdapterTrained(
-            steps=trained.prepared.steps,
+            steps=trained.steps,
             rows=trained.prepared.rows,
             rows_left_out=trained.prepared.left_out,
             tokens=self._meter.earlier_tokens + self._meter.tokens,
@@ -203,6 +204,7 @@ class Worker:
             seconds=messages.seconds_since_start(self._spec),
             memory_bytes=peak_bytes(),
             metrics=trained.metrics,
+            stopped_because=trained.stopped_because,
         )
 
     def _report(self, phase: str, step: models_pb2.RunProgressed, held_out_loss: float | None = None) -> None:

@@ -60,6 +60,22 @@ def test_streams_pieces_and_ends_with_the_provenance(client: TailorClient) -> No
     assert pieces[-1].provenance == Provenance("", 0, "", "tiny")
 
 
+def test_records_feedback_on_a_draft(client: TailorClient, inference: FakeInference) -> None:
+    receipt = client.record_feedback("drf_1", "edited", edited_text="Better.", stars=4, comment="Shorter.")
+
+    assert (receipt.feedback_id, receipt.edited_text_stored) == ("fbk_1", True)
+    (said,) = inference.feedback
+    assert (said.verdict, said.edited_text, said.stars, said.comment) == (2, "Better.", 4, "Shorter.")
+    with pytest.raises(NotFound):
+        client.record_feedback("drf_2", "accepted")
+
+
+@pytest.mark.parametrize("wrong", [{"verdict": "meh"}, {"verdict": "edited", "edited_text": "\ud800"}])
+def test_feedback_that_cannot_be_sent_is_refused(client: TailorClient, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument):
+        client.record_feedback("drf_1", **wrong)
+
+
 def test_closing_a_stream_stops_the_generation(client: TailorClient, inference: FakeInference) -> None:
     inference.endless = True
     stream = client.stream("base", "hello")

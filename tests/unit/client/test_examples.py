@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.inference.adapters.http import Address, UvicornServer, create_app
-from services.inference.domain import Sampling
+from services.inference.domain import Draft, DraftRecord, Sampling
 from services.inference.handlers import ReadinessGate
 from services.inference.ports import Stream
 from services.inference.rpc import InferenceServicer
@@ -37,6 +37,17 @@ def blocks(path: str, language: str) -> list[str]:
 PYTHON = [block for path in ("docs/call.md", "tailor/client/README.md") for block in blocks(path, "python")]
 
 
+class OwnDrafts(dict[str, DraftRecord]):
+    """Every draft exists, and is the caller's own."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    def __missing__(self, draft_id: str) -> DraftRecord:
+        model = served("engagement-reports", 3, "a")
+        return DraftRecord(Draft(draft_id, model, "key_1", "p", "q", 4, 3, "stop", 0.1, 0.5), "tiny")
+
+
 class GradingEngine(FakeEngine):
     def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> Stream:
         self.say = FINDING if sampling.schema else ""
@@ -48,6 +59,7 @@ def addresses() -> Iterator[dict[str, str]]:
     """The addresses in the examples, and the addresses of the servers here."""
     world = make_world(engine=GradingEngine(context_length=2048), max_queued=16)
     apply_serving(world, served("engagement-reports", 3, "a"))
+    world.archive.records = OwnDrafts()
     gate = ReadinessGate()
     gate.open(world.inference)
     authenticator = Authenticator(
@@ -91,6 +103,7 @@ def test_the_examples_cover_every_way_to_call() -> None:
         "json_schema",
         "log_probabilities",
         "replicas",
+        "record_feedback",
     ):
         assert way in text
 

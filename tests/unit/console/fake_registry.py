@@ -57,6 +57,7 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
     records: list[registry_pb2.OperatorDecision] = field(default_factory=list)
     leaderboard: registry_pb2.GetLeaderboardResponse = field(default_factory=registry_pb2.GetLeaderboardResponse)
     judgements: dict[str, Judgement] = field(default_factory=dict)
+    judged_by: list[str] = field(default_factory=list)
     created: list[KeyTerms] = field(default_factory=list)
     # The keys of the visitors for whom they were created.
     creators: list[str] = field(default_factory=list)
@@ -192,8 +193,9 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
     def pin_entry(self, specialist: str, entry: str, *, pinned: bool) -> None:
         self.operator_decisions.append(("pin" if pinned else "unpin", specialist, entry))
 
-    def record_judgement(self, judgement: Judgement, request_id: str) -> drafts_pb2.JudgementRecorded:
+    def record_judgement(self, judgement: Judgement, request_id: str, key_id: str) -> drafts_pb2.JudgementRecorded:
         self._answer(self.judgements)[request_id] = judgement
+        self.judged_by.append(key_id)
         progress = drafts_pb2.RoundProgress(sentence="9 ranked prompts; a round needs 42: 33 to go.")
         return drafts_pb2.JudgementRecorded(judgement_id="jdg_" + "4" * 32, round=progress)
 

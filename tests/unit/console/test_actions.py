@@ -257,6 +257,16 @@ def test_expert_ranks_two_drafts_once() -> None:
         assert answer.json()["judgement_id"].startswith("jdg_")
         assert answer.json()["round"] == "9 ranked prompts; a round needs 42: 33 to go."
     assert list(world.registry.judgements.values()) == [Judgement((DRAFT, BASE_DRAFT), 4, 5, 0, "good")]
+    assert len(set(world.registry.judged_by)) == 1 and world.registry.judged_by[0].startswith("key_")
+
+
+@pytest.mark.parametrize("outcome", ["tie", "both_bad"])
+def test_expert_may_prefer_none(outcome: str) -> None:
+    world = World()
+    browser = world.signed_in(Role.EXPERT, NAME)
+    assert browser.post("/api/judgements", json={"ranking": [DRAFT, BASE_DRAFT], "outcome": outcome}).status_code == 200
+    assert list(world.registry.judgements.values()) == [Judgement((DRAFT, BASE_DRAFT), outcome=outcome)]
+    assert browser.post("/api/judgements", json={"ranking": [DRAFT], "outcome": "meh"}).status_code == 400
 
 
 @pytest.mark.parametrize("role", [Role.CALLER, Role.ENGINEER, Role.DATA_PROTECTION])

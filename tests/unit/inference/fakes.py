@@ -18,6 +18,7 @@ from services.inference.domain import (
     Caller,
     ChatMessage,
     Draft,
+    DraftFeedback,
     DraftRecord,
     LikelyToken,
     Piece,
@@ -26,6 +27,7 @@ from services.inference.domain import (
     Score,
     ServedModel,
     ServingReport,
+    StoredFeedback,
     TokenLogProbability,
     Transcript,
 )
@@ -197,6 +199,7 @@ class FakeArchive(DraftArchive):
         self.offered: list[tuple[Draft, Transcript]] = []
         self.records: dict[str, DraftRecord] = {}
         self.texts: dict[Ref, Transcript] = {}
+        self.feedback: list[tuple[DraftFeedback, str]] = []
 
     def keep(self, draft: Draft, transcript: Transcript) -> None:
         self.offered.append((draft, transcript))
@@ -208,6 +211,13 @@ class FakeArchive(DraftArchive):
 
     def text(self, ref: Ref) -> Transcript | None:
         return self.texts.get(ref)
+
+    def store_feedback(self, feedback: DraftFeedback, key_id: str) -> StoredFeedback:
+        if feedback.verdict not in ("accepted", "edited", "rejected"):
+            violations = {"verdict": "must be accepted, edited or rejected"}
+            raise InvalidArgument(Reason.INVALID_FEEDBACK, "The feedback is invalid.", field_violations=violations)
+        self.feedback.append((feedback, key_id))
+        return StoredFeedback("fbk_1", bool(feedback.edited_text), 1_700_000_000.5)
 
 
 class FakeAnonymizer(Anonymization):

@@ -3,6 +3,7 @@
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from services.inference.domain import (
     Caller,
     ChatMessage,
     Draft,
+    DraftFeedback,
     DraftRecord,
     GenerationRequest,
     Probe,
@@ -498,3 +500,17 @@ def test_a_draft_comes_with_its_text_until_that_expires() -> None:
     assert handlers.get_draft(world.inference.archive, KEY, "drf_1")[1] == transcript
     world.archive.texts.clear()
     assert handlers.get_draft(world.inference.archive, KEY, "drf_1")[1] is None
+
+
+def test_feedback_is_stored_for_a_draft_that_the_caller_may_see() -> None:
+    world = make_world()
+    caller = Caller("key", "team", frozenset(), "key_1", CALLER_ROLE)
+    world.archive.records["drf_1"] = record("key_1")
+    said = DraftFeedback("drf_1", "edited", "Better.", 4, "Shorter.")
+    assert handlers.record_feedback(world.inference.archive, caller, said).feedback_id == "fbk_1"
+    assert world.archive.feedback == [(said, "key_1")]
+    world.archive.records["drf_1"] = record("key_9")
+    for draft_id in ("drf_1", "drf_2"):
+        with pytest.raises(NotFound):
+            handlers.record_feedback(world.inference.archive, caller, replace(said, draft_id=draft_id))
+    assert len(world.archive.feedback) == 1

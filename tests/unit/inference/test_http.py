@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from services.inference.adapters.body_limit import MAX_BODY_BYTES
 from services.inference.adapters.http import Address, UvicornServer, create_app
+from services.inference.domain import Draft, DraftFeedback, DraftRecord
 from services.inference.handlers import ReadinessGate
 from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.synthesis.answers import parse_rows
@@ -101,6 +102,33 @@ def test_lists_models_and_answers_once(gate: tuple[World, ReadinessGate, str]) -
     assert reply.choices[0].finish_reason == "length"
     assert reply.usage is not None and reply.usage.total_tokens == 5
     assert reply.id == world.published.drafts[0].draft_id
+
+
+def test_takes_feedback_on_an_answer_by_its_id(gate: tuple[World, ReadinessGate, str]) -> None:
+    world, closed, address = gate
+    closed.open(world.inference)
+    world.archive.records["drf_1"] = DraftRecord(
+        Draft("drf_1", served("memos", 1, "memos"), "key_1", "p", "q", 4, 3, "stop", 0.1, 0.5), "tiny"
+    )
+    headers = {"authorization": "Bearer tlr_caller"}
+
+    def give(body: dict[str, Any], draft_id: str = "drf_1", **other: str) -> httpx.Response:
+        return httpx.post(f"{address}/drafts/{draft_id}/feedback", json=body, headers={**headers, **other})
+
+    taken = give({"verdict": "edited", "edited_text": "Better.", "stars": 4})
+    assert (taken.status_code, taken.json()["id"], taken.json()["edited_text_stored"]) == (200, "fbk_1", True)
+    assert world.archive.feedback == [(DraftFeedback("drf_1", "edited", "Better.", 4), "key_1")]
+    assert give({"verdict": "accepted"}, "drf_2").status_code == 404
+    assert give({"verdict": "accepted"}, authorization="Bearer tlr_protector").status_code == 403
+    for body, field in (
+        ({"verdict": "meh"}, "verdict"),
+        ({"verdict": "accepted", "stars": 6}, "stars"),
+        ({}, "verdict"),
+    ):
+        refused = give(body).json()["error"]
+        assert (refused["code"], refused["param"]) == ("INVALID_REQUEST", field)
+    assert give({"verdict": "accepted", "star": 5}).json()["error"]["param"] == "star"
+    assert len(world.archive.feedback) == 1
 
 
 def test_the_api_serves_as_a_teacher(gate: tuple[World, ReadinessGate, str]) -> None:

@@ -10,10 +10,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from services.inference.domain import ChatMessage, Draft, DraftRecord, Transcript
+from services.inference.domain import ChatMessage, Draft, DraftFeedback, DraftRecord, Transcript
 from services.inference.handlers import ReadinessGate
 from services.inference.rpc import InferenceServicer
 from services.inference.serving_table import ServingTable
+from tailor.api.common.v1 import common_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.errors import (
     FailedPrecondition,
@@ -271,6 +272,20 @@ def test_gives_a_draft_with_its_text_until_that_expires(opened: RunningServer) -
     with pytest.raises(NotFound), wire_errors("inference"):
         opened.stub().GetDraft(request)
     assert opened.stub("console").GetDraft(request).draft_id == "drf_1"
+
+
+def test_records_feedback_and_refuses_what_the_registry_refuses(opened: RunningServer) -> None:
+    draft = Draft("drf_1", served("memos", 3, "a"), "key_1", "p", "q", 4, 3, "stop", 0.1, 0.5)
+    opened.world.archive.records["drf_1"] = DraftRecord(draft, "tiny")
+    edited = common_pb2.FEEDBACK_VERDICT_EDITED
+    request = inference_pb2.RecordFeedbackRequest(draft_id="drf_1", verdict=edited, edited_text="Clean.", stars=5)
+    response = opened.stub().RecordFeedback(request)
+    assert (response.feedback_id, response.edited_text_stored) == ("fbk_1", True)
+    assert response.create_time.ToMilliseconds() == 1_700_000_000_500
+    assert opened.world.archive.feedback == [(DraftFeedback("drf_1", "edited", "Clean.", 5), "key_1")]
+    with pytest.raises(InvalidArgument) as refused, wire_errors("inference"):
+        opened.stub().RecordFeedback(inference_pb2.RecordFeedbackRequest(draft_id="drf_1"))
+    assert (refused.value.reason, set(refused.value.field_violations)) == ("INVALID_FEEDBACK", {"verdict"})
 
 
 STATES = health_pb2.HealthCheckResponse

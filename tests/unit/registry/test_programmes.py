@@ -24,7 +24,17 @@ def by_id(*drafts: Draft) -> dict[str, Draft]:
     return {item.draft_id: item for item in drafts}
 
 
-@pytest.mark.parametrize("stages", [(), ("sft",), ("sft", "dpo"), ("sft", "reward", "rloo"), ("sft", "reward", "grpo")])
+@pytest.mark.parametrize(
+    "stages",
+    [
+        (),
+        ("sft",),
+        ("sft", "dpo"),
+        ("sft", "reward", "rloo"),
+        ("sft", "reward", "grpo"),
+        ("sft", "reward", "witness", "rloo"),
+    ],
+)
 def test_known_programmes_pass(stages: tuple[str, ...]) -> None:
     check_specialist(replace(LEARNS, stages=stages))
 

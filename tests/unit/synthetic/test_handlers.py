@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from services.synthetic import handlers
+from services.synthetic.consumers import Consumers
 from services.synthetic.corpus import SEGMENT_DOCUMENTS
 from services.synthetic.domain import BuildPolicy, BuildProgress, DocumentPage, Judgement, Specialist
+from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
+from tailor.events.envelope import Event
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Labels, Selection
@@ -252,6 +255,22 @@ def test_a_judgement_does_not_make_a_dataset_of_documents_due() -> None:
     handlers.tick(app)
     handlers.on_judgement(app, Judgement("jdg_1", "reports", ("drf_1", "drf_2"), {"style": 5}, ""))
     assert "jdg_1" in app.repository.judgements and handlers.tick(app) == []
+
+
+def test_a_tie_makes_no_rows_and_is_ignored() -> None:
+    app = filled()
+    consumers = Consumers(app)
+    tie: dict[str, Any] = {
+        "specialist": "reports",
+        "equal_drafts": ["drf_1", "drf_2"],
+        "outcome": drafts_pb2.JUDGEMENT_OUTCOME_TIE,
+    }
+    for number, drafts in enumerate((tie, {"specialist": "reports", "ranking": ["drf_1", "drf_2"]})):
+        message = drafts_pb2.JudgementRecorded(judgement_id=f"jdg_{number}", **drafts)
+        consumers.judgement(Event("judgement.recorded.v1", "reports", message.SerializeToString(), {}))
+    assert set(app.repository.judgements) == {"jdg_1"}
+    with pytest.raises(InvalidArgument):
+        consumers.judgement(Event("judgement.recorded.v1", "reports", b"", {}))
 
 
 def test_previews_store_nothing() -> None:

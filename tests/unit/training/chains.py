@@ -1,4 +1,4 @@
-"""Recipes with stages for tests: `chain` is sft, reward and rloo; `polish` is sft and dpo."""
+"""Recipes with stages for tests: `chain` is sft, reward and rloo, `watched` the same with a witness; `polish` is sft and dpo."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ SINGLE = {
     "full": "sft",
     "dpo": "dpo",
     "reward": "reward",
+    "witness": "reward",
     "rloo": "rloo",
     "ruled": "grpo",
     "narrow": "dpo",
@@ -15,11 +16,16 @@ SINGLE = {
 CHAINS = {
     "narrowing": ("tiny", "narrow"),
     "chain": ("tiny", "reward", "rloo"),
+    "watched": ("tiny", "reward", "witness", "rloo"),
     "polish": ("tiny", "dpo"),
     "heavy": ("full", "dpo"),
     "backwards": ("tiny", "rloo", "reward"),
 }
-REWARDS = {"rloo": '[[rewards]]\nkind = "model"\n', "ruled": '[[rewards]]\nkind = "length"\nwords = 9\n'}
+TABLES = {
+    "rloo": '[[rewards]]\nkind = "model"\n',
+    "ruled": '[[rewards]]\nkind = "length"\nwords = 9\n',
+    "witness": "[witness]\nshare = 0.5\n",
+}
 
 
 def write_recipes(folder: Path) -> Path:
@@ -27,7 +33,7 @@ def write_recipes(folder: Path) -> Path:
     for name, method in SINGLE.items():
         precision = 'precision = "f32"\n' if name == "full" else ""
         part = PART.format(adapter="none" if name == "full" else "lora", rank=4 if name == "narrow" else 16)
-        folder.joinpath(f"{name}.toml").write_text(f'method = "{method}"\n{precision}{part}{REWARDS.get(name, "")}')
+        folder.joinpath(f"{name}.toml").write_text(f'method = "{method}"\n{precision}{part}{TABLES.get(name, "")}')
     for name, stages in CHAINS.items():
         folder.joinpath(f"{name}.toml").write_text(f"stages = {list(stages)!r}\n")
     return folder

@@ -40,6 +40,12 @@ def test_card_describes_the_adapter_and_its_metrics(tmp_path: Path) -> None:
     assert "192 rows, 27000 tokens; 3 rows left out, longer than the recipe or the base allows |" in text
 
 
+def test_card_says_why_a_run_stopped_early(tmp_path: Path) -> None:
+    stopped = AdapterTrained(steps=9, rows=12, tokens=500, metrics={"kept_step": 7.0}, stopped_because="Too far.")
+    write_card(SPEC, load_recipe("lora"), stopped, tmp_path, kind="policy", licence="apache-2.0")
+    assert "12 rows, 500 tokens; the weights are those of step 7: Too far. |" in (tmp_path / "README.md").read_text()
+
+
 def test_card_has_a_price_if_the_device_has_one(tmp_path: Path) -> None:
     text = card(replace(SPEC, hourly_price=3.0, currency="EUR"), tmp_path)
     assert "| cost | 1800 s, 350 tokens/s, peak 1024 MiB; 1.50 EUR at 3.00 EUR per hour |" in text

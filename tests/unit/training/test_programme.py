@@ -178,6 +178,20 @@ def test_recipe_of_another_method_than_its_stage_is_refused(house: House) -> Non
     assert "'dpo' names the recipe 'reward', whose method is 'reward'" in run.message
 
 
+def test_second_reward_model_is_a_stage_only_if_its_recipe_makes_a_witness(house: House) -> None:
+    stages = ("sft", "reward", "witness", "rloo")
+    queue(house, "d1", *stages)
+    run = queue_run_for_dataset(house.ports, built_as("p1", *stages, minutes=1))
+    assert run is not None and [stage.recipe for stage in run.stages] == ["tiny", "reward", "witness", "rloo"]
+    for number, (stage, recipe) in enumerate((("witness", "reward"), ("reward", "witness"))):
+        wrong = tuple(ProgrammeStage(name, recipe if name == stage else name.replace("sft", "tiny")) for name in stages)
+        failed = queue_run_for_dataset(
+            house.ports, replace(built_as("p1", *stages, minutes=2 + number), programme=wrong)
+        )
+        assert failed is not None and (failed.state, failed.reason) == (RunState.FAILED, "INVALID_RECIPE")
+        assert f"'{stage}' names the recipe '{recipe}', whose method is '{recipe}'" in failed.message
+
+
 def test_recipes_with_commas_are_stages(house: House, tmp_path: Path) -> None:
     assert [stage.name for stage in load_stages("tiny,dpo", tmp_path)] == ["tiny", "dpo"]
     with pytest.raises(InvalidArgument, match="at most 8 stages"):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 from services.training.methods.answers import Prompt, draw_passes, read_prompts
-from services.training.methods.rewards import Rewarder, make_rewarder, score_length, score_pattern, score_terms
+from services.training.methods.rewards import Rewarder, agreement, make_judges, score_length, score_pattern, score_terms
 from services.training.methods.rollouts import count_steps, win_rate
 from services.training.recipe import Recipe, RewardRule, parse_recipe
 from tailor.errors import InvalidArgument
@@ -55,7 +55,7 @@ def test_pattern_is_found_anywhere() -> None:
 
 def test_terms_of_a_reward_are_weighted_and_added() -> None:
     rules = (RewardRule(kind="length", words=2, weight=2.0), RewardRule(kind="terms", terms=("owner",), weight=0.5))
-    rewarder = make_rewarder(rules, Path(), None, Words())
+    rewarder = make_judges(rules, Path(), Words()).rewarder
     assert rewarder.rewards([[4], [4]], [[1, 3, END], [1, 2, 5, 5, END]]) == [2.5, 0.0]
 
 
@@ -72,8 +72,16 @@ def test_truncated_answer_is_scored_as_if_it_ended_there() -> None:
 
 def test_model_reward_without_a_reward_adapter_is_rejected() -> None:
     with pytest.raises(InvalidArgument) as refused:
-        make_rewarder((RewardRule(kind="model"),), Path(), None, Words())
+        make_judges((RewardRule(kind="model"),), Path(), Words())
     assert refused.value.reason == "NO_REWARD_ADAPTER"
+
+
+def test_agreement_counts_pairs_of_answers_to_one_prompt_that_both_judges_order_alike() -> None:
+    # The scales do not matter; the two prompts are not compared with each other.
+    assert agreement([1.0, 2.0, 9.0, 8.0], [-5.0, -4.0, 0.2, 0.1], 2) == 1.0
+    assert agreement([1.0, 2.0, 9.0, 8.0], [-5.0, -4.0, 0.1, 0.2], 2) == 0.5
+    assert agreement([1.0, 2.0, 3.0], [0.0, 0.0, 1.0], 3) == pytest.approx(2.5 / 3)
+    assert agreement([1.0, 1.0], [0.0, 1.0], 2) is None
 
 
 def test_tie_counts_half() -> None:

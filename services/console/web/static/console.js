@@ -195,10 +195,11 @@ function followQuestions(form) {
     event.preventDefault();
     const given = new FormData(judging);
     const better = given.get("better");
-    const mark = (name) => Number(given.get(name) || 0);
+    const isRanked = better === "left" || better === "right";
+    const mark = (name) => (isRanked ? Number(given.get(name) || 0) : 0);
     $("button", judging).disabled = true;
     const answer = await post("/api/judgements", {
-      ranking: [drafts[better], drafts[better === "left" ? "right" : "left"]],
+      ranking: better === "right" ? [drafts.right, drafts.left] : [drafts.left, drafts.right], outcome: isRanked ? "ranked" : better,
       accuracy: mark("accuracy"), style: mark("style"), usefulness: mark("usefulness"), comment: given.get("comment"),
     }).catch(() => null);
     const status = $("#judged");

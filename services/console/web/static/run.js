@@ -5,8 +5,8 @@ const REFRESH_MS = 5000;
 const MAX_LINES = 500;
 const ENDED = ["succeeded", "failed", "cancelled"];
 const SECTIONS = ["run-state", "run-facts", "run-message", "run-stages", "run-plan", "run-times"];
-const SMOOTH = ["loss", "reward", "accuracy"];
-const FROM_ZERO = ["learning_rate", "tokens_per_second", "memory_bytes"];
+const SMOOTH = ["loss", "reward", "accuracy", "witness_reward", "witness_agreement", "answer_tokens", "truncated_share"];
+const FROM_ZERO = ["learning_rate", "tokens_per_second", "memory_bytes", "answer_tokens", "truncated_share"];
 const GIB = 2 ** 30;
 
 function duration(seconds) {
@@ -24,6 +24,8 @@ function tilesOf(run, report, stages) {
     phase: ended ? run.state : run.progress.phase, stage: stages > 1 ? `${report.stage + 1} of ${stages}` : null,
     step: `${report.step} / ${report.total_steps}`, loss: fixed(report.loss), held_out_loss: fixed(report.held_out_loss),
     reward: fixed(report.reward), kl: fixed(report.kl), accuracy: fixed(report.accuracy),
+    witness_reward: fixed(report.witness_reward), witness_agreement: fixed(report.witness_agreement),
+    answer_tokens: report.answer_tokens === null ? null : report.answer_tokens.toFixed(0), truncated_share: fixed(report.truncated_share),
     learning_rate: report.learning_rate.toExponential(1), gradient_norm: write(report.gradient_norm),
     tokens_per_second: report.tokens_per_second.toFixed(0), memory_bytes: report.memory_bytes ? `${(report.memory_bytes / GIB).toFixed(2)} GiB` : null,
     remaining_seconds: ended ? null : duration(report.remaining_seconds),

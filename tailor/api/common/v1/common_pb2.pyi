@@ -89,6 +89,34 @@ ROLE_DATA_PROTECTION: Role.ValueType  # 5
 """Data protection: re-identification and erasure."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
+class _FeedbackVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FeedbackVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedbackVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FEEDBACK_VERDICT_UNSPECIFIED: _FeedbackVerdict.ValueType  # 0
+    """Not set; invalid."""
+    FEEDBACK_VERDICT_ACCEPTED: _FeedbackVerdict.ValueType  # 1
+    """The caller used it as it is."""
+    FEEDBACK_VERDICT_EDITED: _FeedbackVerdict.ValueType  # 2
+    """The caller used it with changes."""
+    FEEDBACK_VERDICT_REJECTED: _FeedbackVerdict.ValueType  # 3
+    """The caller did not use it."""
+
+class FeedbackVerdict(_FeedbackVerdict, metaclass=_FeedbackVerdictEnumTypeWrapper):
+    """FeedbackVerdict is what became of a draft."""
+
+FEEDBACK_VERDICT_UNSPECIFIED: FeedbackVerdict.ValueType  # 0
+"""Not set; invalid."""
+FEEDBACK_VERDICT_ACCEPTED: FeedbackVerdict.ValueType  # 1
+"""The caller used it as it is."""
+FEEDBACK_VERDICT_EDITED: FeedbackVerdict.ValueType  # 2
+"""The caller used it with changes."""
+FEEDBACK_VERDICT_REJECTED: FeedbackVerdict.ValueType  # 3
+"""The caller did not use it."""
+Global___FeedbackVerdict: _TypeAlias = FeedbackVerdict  # noqa: Y015
+
 class _SpanKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

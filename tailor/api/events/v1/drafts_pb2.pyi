@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tailor.api.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +20,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _JudgementOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JudgementOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JudgementOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JUDGEMENT_OUTCOME_UNSPECIFIED: _JudgementOutcome.ValueType  # 0
+    """Not set: one is better, as ranked."""
+    JUDGEMENT_OUTCOME_TIE: _JudgementOutcome.ValueType  # 1
+    """None is better."""
+    JUDGEMENT_OUTCOME_BOTH_BAD: _JudgementOutcome.ValueType  # 2
+    """None is good enough."""
+
+class JudgementOutcome(_JudgementOutcome, metaclass=_JudgementOutcomeEnumTypeWrapper):
+    """JudgementOutcome is what an expert says of drafts that are compared."""
+
+JUDGEMENT_OUTCOME_UNSPECIFIED: JudgementOutcome.ValueType  # 0
+"""Not set: one is better, as ranked."""
+JUDGEMENT_OUTCOME_TIE: JudgementOutcome.ValueType  # 1
+"""None is better."""
+JUDGEMENT_OUTCOME_BOTH_BAD: JudgementOutcome.ValueType  # 2
+"""None is good enough."""
+Global___JudgementOutcome: _TypeAlias = JudgementOutcome  # noqa: Y015
 
 @_typing.final
 class DraftCreated(_message.Message):
@@ -201,15 +226,24 @@ class JudgementRecorded(_message.Message):
     COMMENT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
+    EXPERT_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    EQUAL_DRAFTS_FIELD_NUMBER: _builtins.int
     judgement_id: _builtins.str
     """Id of the judgement."""
     specialist: _builtins.str
     """Specialist whose drafts were judged."""
     comment: _builtins.str
     """The anonymised comment; may be empty."""
+    expert_id: _builtins.str
+    """Opaque id of the expert, `exp_` and 32 hexadecimal digits: the same for each judgement with the same API key. Empty if the expert signed in
+    without a key, or before this was recorded.
+    """
+    outcome: Global___JudgementOutcome.ValueType
+    """What the expert said of the drafts, if not that one is better."""
     @_builtins.property
     def ranking(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Draft ids from best to worst; a single one if only marks were given."""
+        """Draft ids from best to worst; a single one if only marks were given; none if the outcome is a tie or both bad."""
 
     @_builtins.property
     def rubric(self) -> Global___Rubric:
@@ -223,6 +257,10 @@ class JudgementRecorded(_message.Message):
     def round(self) -> Global___RoundProgress:
         """What the next round lacks with this judgement; absent if the specialist's programme does not learn from rankings."""
 
+    @_builtins.property
+    def equal_drafts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Drafts of which none is better or none is good enough."""
+
     def __init__(
         self,
         *,
@@ -233,10 +271,13 @@ class JudgementRecorded(_message.Message):
         comment: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         round: Global___RoundProgress | None = ...,
+        expert_id: _builtins.str = ...,
+        outcome: Global___JudgementOutcome.ValueType = ...,
+        equal_drafts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "round", b"round", "rubric", b"rubric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "judgement_id", b"judgement_id", "ranking", b"ranking", "round", b"round", "rubric", b"rubric", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "equal_drafts", b"equal_drafts", "expert_id", b"expert_id", "judgement_id", b"judgement_id", "outcome", b"outcome", "ranking", b"ranking", "round", b"round", "rubric", b"rubric", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -188,7 +188,7 @@ class ProgrammeStage(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """Method: `sft`, `dpo`, `reward`, `rloo` or `grpo`."""
+    """Method: `sft`, `dpo`, `reward`, `witness` (a second reward model), `rloo` or `grpo`."""
     recipe: _builtins.str
     """Name of its recipe."""
     def __init__(
@@ -309,6 +309,10 @@ class RunProgressed(_message.Message):
     KL_FIELD_NUMBER: _builtins.int
     ACCURACY_FIELD_NUMBER: _builtins.int
     HELD_OUT_LOSS_FIELD_NUMBER: _builtins.int
+    ANSWER_TOKENS_FIELD_NUMBER: _builtins.int
+    TRUNCATED_SHARE_FIELD_NUMBER: _builtins.int
+    WITNESS_REWARD_FIELD_NUMBER: _builtins.int
+    WITNESS_AGREEMENT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id of the run."""
     specialist: _builtins.str
@@ -338,11 +342,21 @@ class RunProgressed(_message.Message):
     reward: _builtins.float
     """Mean reward of the answers of this step; absent for methods without one."""
     kl: _builtins.float
-    """Mean divergence from the adapter that the stage started from (nats per answer token, k3 estimate); absent if it is not known."""
+    """Mean divergence from the adapter that the stage started from (nats per answer token, estimated on this step's answers); absent if it is
+    not known.
+    """
     accuracy: _builtins.float
     """Share of this step's pairs that were ordered as by the experts, 0 to 1; absent for methods without pairs."""
     held_out_loss: _builtins.float
     """Held-out loss, nats per token; absent if it was not measured at this step."""
+    answer_tokens: _builtins.float
+    """Mean tokens of this step's answers; absent for methods that write none."""
+    truncated_share: _builtins.float
+    """Share of this step's answers that were cut off, 0 to 1; absent for methods that write none."""
+    witness_reward: _builtins.float
+    """Mean score of this step's answers by the second reward model, from which nothing is learned; absent without one."""
+    witness_agreement: _builtins.float
+    """Share of pairs of this step's answers to one prompt that both reward models order alike, 0 to 1; absent without a second one."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the worker reported."""
@@ -368,27 +382,47 @@ class RunProgressed(_message.Message):
         kl: _builtins.float | None = ...,
         accuracy: _builtins.float | None = ...,
         held_out_loss: _builtins.float | None = ...,
+        answer_tokens: _builtins.float | None = ...,
+        truncated_share: _builtins.float | None = ...,
+        witness_reward: _builtins.float | None = ...,
+        witness_agreement: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "accuracy", b"accuracy", "create_time", b"create_time", "held_out_loss", b"held_out_loss", "kl", b"kl", "reward", b"reward"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "create_time", b"create_time", "held_out_loss", b"held_out_loss", "kl", b"kl", "reward", b"reward", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "accuracy", b"accuracy", "create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "held_out_loss", b"held_out_loss", "kl", b"kl", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "reward", b"reward", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "held_out_loss", b"held_out_loss", "kl", b"kl", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "reward", b"reward", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
+    _WhichOneofReturnType__answer_tokens: _TypeAlias = _typing.Literal["answer_tokens"]  # noqa: Y015
+    _WhichOneofArgType__answer_tokens: _TypeAlias = _typing.Literal["_answer_tokens", b"_answer_tokens"]  # noqa: Y015
     _WhichOneofReturnType__held_out_loss: _TypeAlias = _typing.Literal["held_out_loss"]  # noqa: Y015
     _WhichOneofArgType__held_out_loss: _TypeAlias = _typing.Literal["_held_out_loss", b"_held_out_loss"]  # noqa: Y015
     _WhichOneofReturnType__kl: _TypeAlias = _typing.Literal["kl"]  # noqa: Y015
     _WhichOneofArgType__kl: _TypeAlias = _typing.Literal["_kl", b"_kl"]  # noqa: Y015
     _WhichOneofReturnType__reward: _TypeAlias = _typing.Literal["reward"]  # noqa: Y015
     _WhichOneofArgType__reward: _TypeAlias = _typing.Literal["_reward", b"_reward"]  # noqa: Y015
+    _WhichOneofReturnType__truncated_share: _TypeAlias = _typing.Literal["truncated_share"]  # noqa: Y015
+    _WhichOneofArgType__truncated_share: _TypeAlias = _typing.Literal["_truncated_share", b"_truncated_share"]  # noqa: Y015
+    _WhichOneofReturnType__witness_agreement: _TypeAlias = _typing.Literal["witness_agreement"]  # noqa: Y015
+    _WhichOneofArgType__witness_agreement: _TypeAlias = _typing.Literal["_witness_agreement", b"_witness_agreement"]  # noqa: Y015
+    _WhichOneofReturnType__witness_reward: _TypeAlias = _typing.Literal["witness_reward"]  # noqa: Y015
+    _WhichOneofArgType__witness_reward: _TypeAlias = _typing.Literal["_witness_reward", b"_witness_reward"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accuracy) -> _WhichOneofReturnType__accuracy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__answer_tokens) -> _WhichOneofReturnType__answer_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__held_out_loss) -> _WhichOneofReturnType__held_out_loss | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kl) -> _WhichOneofReturnType__kl | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reward) -> _WhichOneofReturnType__reward | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__truncated_share) -> _WhichOneofReturnType__truncated_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__witness_agreement) -> _WhichOneofReturnType__witness_agreement | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__witness_reward) -> _WhichOneofReturnType__witness_reward | None: ...
 
 Global___RunProgressed: _TypeAlias = RunProgressed  # noqa: Y015
 
@@ -485,6 +519,7 @@ class AdapterTrained(_message.Message):
     ROUND_FIELD_NUMBER: _builtins.int
     INTERMEDIATE_FIELD_NUMBER: _builtins.int
     BASE_ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    STOPPED_BECAUSE_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the adapter's manifest: the adapter's name."""
     kind: Global___AdapterKind.ValueType
@@ -533,6 +568,8 @@ class AdapterTrained(_message.Message):
     """True if the next stage of its run starts from it, so that it is not a candidate."""
     base_adapter_digest: _builtins.str
     """Adapter that was merged into its base; empty for other bases."""
+    stopped_because: _builtins.str
+    """Why training ended before its last step, as readable text: which budget of the recipe was exceeded. Empty if it did not."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` next to the weights in the models bucket."""
@@ -575,10 +612,11 @@ class AdapterTrained(_message.Message):
         round: _builtins.int = ...,
         intermediate: _builtins.bool = ...,
         base_adapter_digest: _builtins.str = ...,
+        stopped_because: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_adapter_digest", b"base_adapter_digest", "base_digest", b"base_digest", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "intermediate", b"intermediate", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "reward_adapter_digest", b"reward_adapter_digest", "round", b"round", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "sft_dataset_digest", b"sft_dataset_digest", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_adapter_digest", b"base_adapter_digest", "base_digest", b"base_digest", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "intermediate", b"intermediate", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "reward_adapter_digest", b"reward_adapter_digest", "round", b"round", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "sft_dataset_digest", b"sft_dataset_digest", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "stopped_because", b"stopped_because", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1675,7 +1713,7 @@ class SpecialistChanged(_message.Message):
 
     @_builtins.property
     def stages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Stages of its programme: `sft` (if empty); `sft`, `dpo`; or `sft`, `reward` and `rloo` or `grpo`."""
+        """Stages of its programme: `sft` (if empty); `sft`, `dpo`; or `sft`, `reward`, `witness` or none, and `rloo` or `grpo`."""
 
     @_builtins.property
     def recipes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

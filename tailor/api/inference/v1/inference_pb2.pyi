@@ -581,6 +581,78 @@ class GetDraftResponse(_message.Message):
 Global___GetDraftResponse: _TypeAlias = GetDraftResponse  # noqa: Y015
 
 @_typing.final
+class RecordFeedbackRequest(_message.Message):
+    """RecordFeedbackRequest contains feedback on a draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_ID_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    EDITED_TEXT_FIELD_NUMBER: _builtins.int
+    STARS_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    draft_id: _builtins.str
+    """Id of the draft."""
+    verdict: _common_pb2.FeedbackVerdict.ValueType
+    """What became of it."""
+    edited_text: _builtins.str
+    """The draft as it was used, at most 100,000 characters; only with FEEDBACK_VERDICT_EDITED. Stored, for 30 days, if the specialist keeps its
+    drafts' texts.
+    """
+    stars: _builtins.int
+    """Satisfaction, 1 to 5; 0 for none."""
+    comment: _builtins.str
+    """At most 4,000 characters."""
+    def __init__(
+        self,
+        *,
+        draft_id: _builtins.str = ...,
+        verdict: _common_pb2.FeedbackVerdict.ValueType = ...,
+        edited_text: _builtins.str = ...,
+        stars: _builtins.int = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "draft_id", b"draft_id", "edited_text", b"edited_text", "stars", b"stars", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordFeedbackRequest: _TypeAlias = RecordFeedbackRequest  # noqa: Y015
+
+@_typing.final
+class RecordFeedbackResponse(_message.Message):
+    """RecordFeedbackResponse says what was stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEEDBACK_ID_FIELD_NUMBER: _builtins.int
+    EDITED_TEXT_STORED_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    feedback_id: _builtins.str
+    """Id of the feedback: one for each draft and key."""
+    edited_text_stored: _builtins.bool
+    """True if an edited text was given and is stored."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was recorded."""
+
+    def __init__(
+        self,
+        *,
+        feedback_id: _builtins.str = ...,
+        edited_text_stored: _builtins.bool = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "edited_text_stored", b"edited_text_stored", "feedback_id", b"feedback_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordFeedbackResponse: _TypeAlias = RecordFeedbackResponse  # noqa: Y015
+
+@_typing.final
 class LoadCandidateRequest(_message.Message):
     """LoadCandidateRequest names an adapter."""
 

@@ -55,6 +55,11 @@ class InferenceServiceStub:
                 request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftResponse.FromString,
                 _registered_method=True)
+        self.RecordFeedback = channel.unary_unary(
+                '/tailor.api.inference.v1.InferenceService/RecordFeedback',
+                request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackResponse.FromString,
+                _registered_method=True)
         self.LoadCandidate = channel.unary_unary(
                 '/tailor.api.inference.v1.InferenceService/LoadCandidate',
                 request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.LoadCandidateRequest.SerializeToString,
@@ -104,6 +109,15 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordFeedback(self, request, context):
+        """RecordFeedback records what became of a draft. The texts are anonymised before they are stored. It replaces an earlier feedback of the
+        same key on the draft, so that a repeated call has no effect. Callers give it on drafts of their own key only.
+        NOT_FOUND for an unknown draft; a new one takes a moment to appear. INVALID_ARGUMENT (INVALID_FEEDBACK) with a violation per wrong field.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LoadCandidate(self, request, context):
         """LoadCandidate verifies and loads an adapter, for evaluation only.
         FAILED_PRECONDITION for an adapter of another base, or one that does not verify.
@@ -141,6 +155,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.GetDraft,
                     request_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftRequest.FromString,
                     response_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftResponse.SerializeToString,
+            ),
+            'RecordFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordFeedback,
+                    request_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackResponse.SerializeToString,
             ),
             'LoadCandidate': grpc.unary_unary_rpc_method_handler(
                     servicer.LoadCandidate,
@@ -262,6 +281,33 @@ class InferenceService:
             '/tailor.api.inference.v1.InferenceService/GetDraft',
             tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftRequest.SerializeToString,
             tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.inference.v1.InferenceService/RecordFeedback',
+            tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackRequest.SerializeToString,
+            tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

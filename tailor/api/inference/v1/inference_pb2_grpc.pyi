@@ -48,6 +48,11 @@ class InferenceServiceStub:
     """GetDraft returns an answer that was served, with its anonymised texts for 30 days if the specialist stores them.
     Callers see only drafts of their own key. NOT_FOUND for an unknown draft; a new one takes a moment to appear.
     """
+    RecordFeedback: _grpc.UnaryUnaryMultiCallable[_inference_pb2.RecordFeedbackRequest, _inference_pb2.RecordFeedbackResponse]
+    """RecordFeedback records what became of a draft. The texts are anonymised before they are stored. It replaces an earlier feedback of the
+    same key on the draft, so that a repeated call has no effect. Callers give it on drafts of their own key only.
+    NOT_FOUND for an unknown draft; a new one takes a moment to appear. INVALID_ARGUMENT (INVALID_FEEDBACK) with a violation per wrong field.
+    """
     LoadCandidate: _grpc.UnaryUnaryMultiCallable[_inference_pb2.LoadCandidateRequest, _inference_pb2.LoadCandidateResponse]
     """LoadCandidate verifies and loads an adapter, for evaluation only.
     FAILED_PRECONDITION for an adapter of another base, or one that does not verify.
@@ -74,6 +79,11 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     GetDraft: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetDraftRequest, _inference_pb2.GetDraftResponse]  # type: ignore[assignment]
     """GetDraft returns an answer that was served, with its anonymised texts for 30 days if the specialist stores them.
     Callers see only drafts of their own key. NOT_FOUND for an unknown draft; a new one takes a moment to appear.
+    """
+    RecordFeedback: _aio.UnaryUnaryMultiCallable[_inference_pb2.RecordFeedbackRequest, _inference_pb2.RecordFeedbackResponse]  # type: ignore[assignment]
+    """RecordFeedback records what became of a draft. The texts are anonymised before they are stored. It replaces an earlier feedback of the
+    same key on the draft, so that a repeated call has no effect. Callers give it on drafts of their own key only.
+    NOT_FOUND for an unknown draft; a new one takes a moment to appear. INVALID_ARGUMENT (INVALID_FEEDBACK) with a violation per wrong field.
     """
     LoadCandidate: _aio.UnaryUnaryMultiCallable[_inference_pb2.LoadCandidateRequest, _inference_pb2.LoadCandidateResponse]  # type: ignore[assignment]
     """LoadCandidate verifies and loads an adapter, for evaluation only.
@@ -122,6 +132,17 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inference_pb2.GetDraftResponse, _abc.Awaitable[_inference_pb2.GetDraftResponse]]:
         """GetDraft returns an answer that was served, with its anonymised texts for 30 days if the specialist stores them.
         Callers see only drafts of their own key. NOT_FOUND for an unknown draft; a new one takes a moment to appear.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordFeedback(
+        self,
+        request: _inference_pb2.RecordFeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.RecordFeedbackResponse, _abc.Awaitable[_inference_pb2.RecordFeedbackResponse]]:
+        """RecordFeedback records what became of a draft. The texts are anonymised before they are stored. It replaces an earlier feedback of the
+        same key on the draft, so that a repeated call has no effect. Callers give it on drafts of their own key only.
+        NOT_FOUND for an unknown draft; a new one takes a moment to appear. INVALID_ARGUMENT (INVALID_FEEDBACK) with a violation per wrong field.
         """
 
     @_abc_1.abstractmethod

@@ -2546,10 +2546,16 @@ class RecordJudgementRequest(_message.Message):
     RUBRIC_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    JUDGED_BY_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
     comment: _builtins.str
     """Comment, at most 4,000 characters; anonymised before it is stored."""
     request_id: _builtins.str
     """Chosen by the caller; a repeated id returns the same response."""
+    judged_by: _builtins.str
+    """Id of the API key of the expert who judges, from the console only; others judge with their own key."""
+    outcome: _drafts_pb2.JudgementOutcome.ValueType
+    """With a tie, or both bad, the order of `ranking` means nothing, and there are no marks."""
     @_builtins.property
     def ranking(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Draft ids from best to worst, 1 to 8, all of one specialist."""
@@ -2565,10 +2571,12 @@ class RecordJudgementRequest(_message.Message):
         rubric: _drafts_pb2.Rubric | None = ...,
         comment: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        judged_by: _builtins.str = ...,
+        outcome: _drafts_pb2.JudgementOutcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rubric", b"rubric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "ranking", b"ranking", "request_id", b"request_id", "rubric", b"rubric"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "judged_by", b"judged_by", "outcome", b"outcome", "ranking", b"ranking", "request_id", b"request_id", "rubric", b"rubric"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -198,6 +198,7 @@ class RunStage(_message.Message):
     PARENT_DIGEST_FIELD_NUMBER: _builtins.int
     ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    STOPPED_BECAUSE_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
     """Name of its recipe."""
     method: _builtins.str
@@ -210,6 +211,8 @@ class RunStage(_message.Message):
     """Adapter that it produced; empty before that."""
     kind: _models_pb2.AdapterKind.ValueType
     """Kind of that adapter; unspecified before that."""
+    stopped_because: _builtins.str
+    """Why its training ended early, as readable text: which budget of the recipe was exceeded. Empty if it did not."""
     def __init__(
         self,
         *,
@@ -219,10 +222,11 @@ class RunStage(_message.Message):
         parent_digest: _builtins.str = ...,
         adapter_digest: _builtins.str = ...,
         kind: _models_pb2.AdapterKind.ValueType = ...,
+        stopped_because: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "dataset_digest", b"dataset_digest", "kind", b"kind", "method", b"method", "parent_digest", b"parent_digest", "recipe", b"recipe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "dataset_digest", b"dataset_digest", "kind", b"kind", "method", b"method", "parent_digest", b"parent_digest", "recipe", b"recipe", "stopped_because", b"stopped_because"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,78 @@
+"""The panel of a specialist's experts: how far they agree, by criterion, and each with the others."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from services.registry.domain import Judgement
+from services.registry.rules.agreement import Distance, PanelAgreement, interval, measure_agreement, nominal, ordinal
+
+RANKING = "ranking"
+MARKS = ("accuracy", "style", "usefulness")
+# Judgements of one unit by expert: of two drafts the better one (0 or 1, by their ids in order; 0.5 for none), or the mark of a draft.
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class CriterionAgreement:
+    """Agreement on a criterion: `ranking`, `accuracy`, `style` or `usefulness`.
+
+    Of the whole panel, or of one expert with the others if `expert_id` is set.
+    """
+
+    criterion: str
+    agreement: PanelAgreement
+    expert_id: str = ""
+
+
+def measure_panel(judgements: Iterable[Judgement]) -> list[CriterionAgreement]:
+    """The agreement by criterion, of the panel and then of each expert. Expects the oldest judgement first: an expert's last one counts.
+
+    Judgements without an expert are left out, and so are experts who judged nothing that another one did.
+    """
+    units = _collect(judgements)
+    found = []
+    for criterion in (RANKING, *MARKS):
+        by_unit = [values for values in units[criterion].values() if len(values) > 1]
+        distance: Distance = nominal if criterion == RANKING else ordinal
+        found.append(CriterionAgreement(criterion, measure_agreement([[*v.values()] for v in by_unit], distance)))
+        for expert in sorted({expert for values in by_unit for expert in values}):
+            found.append(CriterionAgreement(criterion, _compare_with_others(expert, by_unit, criterion), expert))
+    return found
+
+
+def _collect(judgements: Iterable[Judgement]) -> Mapping[str, Mapping[tuple[str, ...], Values]]:
+    units: dict[str, dict[tuple[str, ...], dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for judgement in judgements:
+        if not judgement.expert_id:
+            continue
+        for criterion, unit, value in _list_values(judgement):
+            units[criterion][unit][judgement.expert_id] = value
+    return units
+
+
+def _list_values(judgement: Judgement) -> Iterator[tuple[str, tuple[str, ...], float]]:
+    for better, worse in combinations(judgement.ranking, 2):
+        unit = tuple(sorted((better, worse)))
+        yield RANKING, unit, float(better == unit[1])
+    for first, second in combinations(sorted(judgement.equal), 2):
+        yield RANKING, (first, second), 0.5
+    for criterion, mark in zip(MARKS, judgement.rubric, strict=True):
+        if mark:
+            # The marks are those of the best draft.
+            yield criterion, judgement.ranking[:1], float(mark)
+
+
+def _compare_with_others(expert: str, units: Sequence[Values], criterion: str) -> PanelAgreement:
+    """One expert and the panel without it, as two judges: its majority of two drafts, or its mean mark."""
+    pairs = []
+    for values in units:
+        others = [value for other, value in values.items() if other != expert]
+        mean = statistics.fmean(others) if others else 0.0
+        # Without a majority, the others say nothing of two drafts.
+        if expert not in values or not others or (criterion == RANKING and mean == 0.5):
+            continue
+        pairs.append([values[expert], float(mean > 0.5) if criterion == RANKING else mean])
+    return measure_agreement(pairs, nominal if criterion == RANKING else interval)

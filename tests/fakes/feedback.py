@@ -1,0 +1,27 @@
+"""The registry's feedback and panel in this process."""
+
+from typing import Any
+
+from tailor.api.registry.v1 import feedback_pb2, feedback_pb2_grpc, panel_pb2, panel_pb2_grpc
+
+
+class FakeFeedback(feedback_pb2_grpc.FeedbackServiceServicer):
+    """Answers with the page that a test sets, and records the requests."""
+
+    def __init__(self) -> None:
+        self.page = feedback_pb2.ListFeedbackResponse()
+        self.asked: list[feedback_pb2.ListFeedbackRequest] = []
+
+    def ListFeedback(self, request: Any, context: Any) -> Any:
+        self.asked.append(request)
+        return self.page
+
+
+class FakePanel(panel_pb2_grpc.PanelServiceServicer):
+    """Answers with the agreement that a test sets."""
+
+    def __init__(self) -> None:
+        self.answer = panel_pb2.GetAgreementResponse()
+
+    def GetAgreement(self, request: Any, context: Any) -> Any:
+        return self.answer
