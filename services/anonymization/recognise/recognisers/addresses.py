@@ -34,6 +34,8 @@ CODE = re.compile(
     rf"|(?P<eu>\b(?:[A-Z]{{1,2}}-)?\d{{4,5}}[ \t]{TOWN}(?:[ \t](?:am|an|im|in|der|den|dem|la|le|les|de|du|sur|sous|en|bei|{TOWN}))*)"
 )
 POSTCODE = re.compile(r"\b[A-PR-UWYZ][A-HK-Y]?\d[A-HJKPSTUW\d]? \d[ABD-HJLNP-UW-Z]{2}\b")
+# `09/2011 - 06/2018` at the beginning of a line of a CV is a period, not a house number.
+PERIOD = re.compile(r"(?:\d{1,2}[./])?(?:19|20)\d{2}[ ]?[-–—]")
 SEPARATOR = re.compile(r",[ \t]*\n?[ \t]*|[ \t]*\n[ \t]*|[ \t]+[·|][ \t]+")
 BEFORE_CODE = re.compile(r" (?=[A-Z]{1,2}\d|\d{5}\b|#|Apt|Unit|Suite|Ste)")
 MAX_SEGMENTS = 7
@@ -107,7 +109,7 @@ class AddressRecogniser:
             for match in self._rare.finditer(text)
             if self._lexicon.given(match["named"]) is not None or self._lexicon.is_surname(match["named"])
         ]
-        joined = _join_overlapping(places)
+        joined = [place for place in _join_overlapping(places) if not PERIOD.match(text, place[0])]
         postcodes = [
             Finding(match.start(), match.end(), ADDRESS, 0.6)
             for match in POSTCODE.finditer(text)
