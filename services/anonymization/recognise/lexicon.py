@@ -110,6 +110,10 @@ class Lexicon:
             "-" in plain and all(part in self._names.surnames for part in plain.split("-"))
         )
 
+    def may_be_surname(self, word: str) -> bool:
+        """True for a surname that may mean something else, too."""
+        return self.is_surname(word)
+
     def given_names(self, locale: str, gender: str) -> tuple[str, ...]:
         """A locale's given names, of both genders if it does not tell which; British ones if it has none."""
         pools = self._names.given_pools

@@ -21,7 +21,10 @@ SHORTEST_TITLE = 3
 POSTCODE = re.compile(r"\b[a-z]{1,2}\d[a-z\d]? ?\d[a-z]{2}\b")
 IBAN = re.compile(r"\b[a-zA-Z]{2}\d{2}(?:[ -]?[a-zA-Z\d]{4}){2,7}(?:[ -]?[a-zA-Z\d]{1,3})?\b")
 NATIONAL = re.compile(r"\b[a-z]{2} ?\d{2} ?\d{2} ?\d{2} ?[a-d]\b")
-STREETS = "street|st|road|rd|lane|ln|avenue|ave|drive|close|crescent|terrace|gardens|grove|mews|boulevard|blvd|hollow|highway|parkway"
+STREETS = (
+    "street|st|road|rd|lane|ln|avenue|ave|drive|close|crescent|terrace|gardens|grove|mews|brow|wynd|croft|quay|wharf|boulevard|blvd"
+    "|hollow|highway|parkway"
+)
 NUMBERED = re.compile(
     rf"\b\d{{1,5}}[a-z]?,? (?P<name>[a-z][\w'’-]+(?: [a-z][\w'’-]+){{0,2}}?) (?:{STREETS})\b\.?(?:,? [a-z][\w'’-]+"
     rf"(?=,? [a-z]{{1,2}}\d|,|\n))?"
@@ -90,7 +93,8 @@ class Truecaser:
                 len(token.text) == 1 and token.text not in "aeioy" and follows and self._is_before_family(tokens, index)
             )
             is_name = len(token.bare) >= SHORTEST and (
-                (follows and self._may_be_family(token)) or self._may_begin(tokens, index)
+                (follows and (self._may_be_family(token) or self._is_town_and_surname(token.bare)))
+                or self._may_begin(tokens, index)
             )
             if is_initial or is_name:
                 named = index
@@ -176,7 +180,11 @@ class Truecaser:
         if place >= len(tokens) or tokens[place].gap.strip(" .") or not tokens[place].gap:
             return False
         word = tokens[place].bare
-        return self._is_family(word) or (len(word) > SHORTEST and word.isalpha() and self._may_be_family(tokens[place]))
+        return (
+            self._is_family(word)
+            or self._is_town_and_surname(word)
+            or (len(word) > SHORTEST and word.isalpha() and self._may_be_family(tokens[place]))
+        )
 
     def _may_be_family(self, token: Token) -> bool:
         """True for a known surname, or a word that is not in the dictionary."""
@@ -197,6 +205,14 @@ class Truecaser:
 
     def _is_family(self, word: str) -> bool:
         return self._lexicon.is_surname(word) and not self._lexicon.has_any(ORDINARY, word)
+
+    def _is_town_and_surname(self, word: str) -> bool:
+        """True for a place that is a surname, too: after a given name, it is the surname."""
+        return (
+            self._lexicon.is_surname(word)
+            and self._lexicon.has("places", word)
+            and not self._lexicon.has("never", word)
+        )
 
     def _is_name(self, word: str) -> bool:
         known = self._lexicon.is_surname(word) or self._lexicon.given(word) is not None

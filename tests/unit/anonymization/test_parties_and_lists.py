@@ -10,6 +10,7 @@ from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.detectors.definition import Detector, DetectorKind
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.mentions import Mentions
+from services.anonymization.recognise.recognisers.addresses import AddressRecogniser
 from services.anonymization.recognise.recognisers.enumerations import EnumerationRecogniser
 
 RULES = Detector("rules", DetectorKind.RULES)
@@ -144,3 +145,35 @@ def test_verbs_that_ask_for_something_are_no_mentions(language: str, text: str) 
     first = text.split(maxsplit=1)[0]
     findings = Mentions(analyzer(language).lexicon).complete(text, merge(analyzer(language).find(text), text), [])
     assert not any(finding.start == 0 and text[: len(first)] == first for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "name"),
+    [
+        ("pt", "O meu irmão Gaudêncio levanta a encomenda.", "Gaudêncio"),
+        ("nl", "Haar dochter Merel is gebeld.", "Merel"),
+        ("fr", "Sa fille Perle est inscrite.", "Perle"),
+        ("nl", "De huisarts Van der Veen komt morgen.", "Van der Veen"),
+        ("pl", "Kierownik Wróbel rozmawiał z nim.", "Wróbel"),
+    ],
+)
+def test_relatives_particles_and_polish_roles_announce_names_that_are_words(
+    language: str, text: str, name: str
+) -> None:
+    assert name in found(language, text, "PERSON")
+
+
+def test_a_role_that_a_letter_greets_is_nobody() -> None:
+    assert found("fr", "Monsieur le Directeur,\n\nla facture est payée.", "PERSON") == []
+
+
+def test_a_unit_and_a_street_are_an_address_without_a_house_number() -> None:
+    text = "Please return it to Unit 4, Harebell Mews by Friday."
+    lexicon = Lexicon.load(frozenset("please return it to unit by".split()))
+    places = [text[finding.start : finding.end] for finding in AddressRecogniser(lexicon).find(text)]
+    assert any("Unit 4, Harebell Mews" in place for place in places)
+
+
+def test_the_period_of_a_job_is_no_address() -> None:
+    text = "03/2014 - 09/2019 Buchhalterin bei Wackerle Anlagenbau, Ulm"
+    assert AddressRecogniser(Lexicon.load(frozenset())).find(text) == []

@@ -90,6 +90,8 @@ class AddressRecogniser:
         rare = sorted({word.title() for provider in (British, American) for word in provider.street_suffixes})
         ends = "|".join([*rare, *(rf"{word.lower()}(?=[ \t]*[,\n])" for word in rare)])
         self._rare = re.compile(rf"\b(?:{UNIT},?[ \n])?{number}[ ](?P<named>{CAP})(?:[ ]{CAP})?[ ](?:{ends})\b")
+        # `Unit 4, Bracken Mews`
+        self._unit = re.compile(rf"\b(?:{UNIT}),?[ \n]{CAP}(?:[ ]{CAP}){{0,2}}[ ](?:{whole})\b(?!['’])")
         before = "|".join(sorted(lexicon.lists["streets_before_number"], key=len, reverse=True))
         self._german = re.compile(
             rf"\b(?:[^\W\d_a-z][\w-]*?(?:{before})|(?:(?:Am|An|Im|In|Auf|Zum|Zur|Unter|Hinter|Alte[rs]?|Neue[rs]?"
@@ -102,7 +104,7 @@ class AddressRecogniser:
         if not any(map(str.isdigit, text)):
             return []
         places = [place for match in CODE.finditer(text) if (place := self._around(text, match)) is not None]
-        for pattern in (self._bare, self._german, BOX):
+        for pattern in (self._bare, self._unit, self._german, BOX):
             places += [(match.start(), self._onwards(text, match.end())) for match in pattern.finditer(text)]
         places += [
             (match.start(), self._onwards(text, match.end()))

@@ -62,7 +62,11 @@ class PersonRecogniser:
             return None
         if token.text in ("M", "Me") and following.gap.strip() != ".":
             return None
-        if self._lexicon.is_title(following.text) or following.text in ("and", "&"):
+        if (
+            self._lexicon.is_title(following.text)
+            or following.text in ("and", "&")
+            or starts_office(self._lexicon, tokens, index + 1)
+        ):
             return None
         first = index + 1
         while first + 2 < len(tokens) and following.is_initial and tokens[first + 1].is_initial:
@@ -295,3 +299,11 @@ def _is_bracketed(tokens: Sequence[Token], index: int, name: int) -> bool:
     """True for an initial and a name that fill brackets: `(J. Larrañaga)`."""
     closes = name + 1 == len(tokens) or tokens[name + 1].gap.startswith(")")
     return tokens[index].gap.endswith("(") and closes
+
+
+def starts_office(lexicon: Lexicon, tokens: Sequence[Token], index: int) -> bool:
+    """True for the `le Directeur` of `Monsieur le Directeur`."""
+    if tokens[index].text not in ("le", "la") or index + 1 == len(tokens):
+        return False
+    word = tokens[index + 1].bare
+    return lexicon.is_plain(word) and not lexicon.is_surname(word) and lexicon.given(word) is None
