@@ -55,6 +55,7 @@ bench-anonymization: install ## Quality and speed of the barrier, beside plain P
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .tailor/bench/packages --require-hashes --requirement bench/anonymization_packages.txt
 	PYTHONPATH=.tailor/bench/packages $(BIN)/python -m bench.anonymization
 	$(BIN)/python -m bench.anonymization_languages
+	$(BIN)/python -m bench.anonymization_passages
 
 bench-inference: install ## Speed of inference beside others, load, rollouts and a killed replica (20 minutes)
 	$(BIN)/python -m bench.inference

@@ -26,6 +26,7 @@ from services.synthetic.adapters.tokenizers import StoredTokenizers
 from services.synthetic.browsing import RowBrowser
 from services.synthetic.building.maker import StructureRows
 from services.synthetic.consumers import SPECIALISTS, Consumers
+from services.synthetic.dataset_superseder import DatasetSuperseder
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.import_rpc import ImportServicer
 from services.synthetic.imports.erasures import ImportEraser
@@ -37,7 +38,6 @@ from services.synthetic.ports import ListDocuments
 from services.synthetic.rows.passages import passages
 from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.settings import Settings
-from services.synthetic.superseding import DatasetSuperseder
 from services.synthetic.synthesis_bootstrap import build_syntheses
 from tailor.api.synthetic.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
@@ -76,7 +76,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     )
     runtime.rpc(settings, servicers)
     runtime.read_published(settings, SPECIALISTS, consumers.specialist)
-    superseder = DatasetSuperseder(eraser, partial(confirm_forgotten, runtime.name, producer))
+    superseder = DatasetSuperseder(eraser, partial(confirm_forgotten, runtime.name, producer), settings.supersede_waits)
     forget = forgetting(runtime.name, eraser.forget, producer, supersede=superseder.remember)
     runtime.consume(settings, {**consumers.topics(), ERASED: forget}, producer)
     runtime.spawn("superseder", superseder.run)

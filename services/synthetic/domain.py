@@ -329,6 +329,19 @@ class BuildLimits:
 
 
 @dataclass(frozen=True)
+class SupersedeWaits:
+    """When the datasets of superseded versions are built again: after a quiet time, and at the latest when the oldest version has waited.
+
+    Each dataset starts a run, so a replay of thousands of documents must not give one per document. Fifteen quiet seconds are
+    longer than the pause between two documents of a replay at its default pace; after half an hour, what would be masked now
+    leaves the datasets even while a replay goes on for a day.
+    """
+
+    quiet_seconds: float = 15.0
+    max_seconds: float = 1_800.0
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A stored dataset.
 

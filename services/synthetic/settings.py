@@ -2,7 +2,7 @@
 
 from pydantic import Field, SecretStr
 
-from services.synthetic.domain import BuildLimits
+from services.synthetic.domain import BuildLimits, SupersedeWaits
 from services.synthetic.rows.preference_rows import PairLimits
 from services.synthetic.synthesis.domain import ModelRole, TokenPrice
 from services.synthetic.synthesis.questions import AskLimits
@@ -17,6 +17,19 @@ class Settings(ServiceSettings):
     min_held_out_rows: int = Field(1, ge=1, description="Min rows in the held-out split.")
     near_duplicate_threshold: float = Field(
         0.8, gt=0, le=1, description="Similarity from which two texts are near-duplicates."
+    )
+
+    superseded_quiet_seconds: float = Field(
+        15,
+        gt=0,
+        le=3_600,
+        description="Datasets with superseded documents are built again when no further one has arrived for this time.",
+    )
+    superseded_max_wait_seconds: float = Field(
+        1_800,
+        gt=0,
+        le=86_400,
+        description="They are built again at the latest when the oldest has waited for this time.",
     )
 
     teacher_base_url: str = Field(
@@ -41,6 +54,10 @@ class Settings(ServiceSettings):
     @property
     def build_limits(self) -> BuildLimits:
         return BuildLimits(self.min_train_rows, self.min_held_out_rows)
+
+    @property
+    def supersede_waits(self) -> SupersedeWaits:
+        return SupersedeWaits(self.superseded_quiet_seconds, self.superseded_max_wait_seconds)
 
     @property
     def pair_limits(self) -> PairLimits:

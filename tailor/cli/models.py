@@ -1,4 +1,4 @@
-"""`tailor models`: the bases that adapters are trained on."""
+"""`tailor models`: the bases that adapters are trained on, and models of detectors."""
 
 from typing import Annotated
 
@@ -6,12 +6,14 @@ import typer
 
 from tailor.api.training.v1 import training_pb2
 from tailor.cli.calls import calling, unary
+from tailor.cli.detectors import add_detector
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
 from tailor.errors import Reason, Unavailable
 
-app = typer.Typer(name="models", help="Add and list bases.", no_args_is_help=True)
+app = typer.Typer(name="models", help="Add and list bases; add detectors of personal values.", no_args_is_help=True)
+app.command("add-detector")(add_detector)
 
 
 @app.command()

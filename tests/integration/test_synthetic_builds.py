@@ -20,10 +20,10 @@ from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.building.quiz import quiz_draw
 from services.synthetic.building.workers import start_workers
+from services.synthetic.dataset_superseder import DatasetSuperseder
 from services.synthetic.domain import BuildPolicy, Dataset
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.near_duplicates import preparer as preparer_module
-from services.synthetic.superseding import DatasetSuperseder
 from services.synthetic.views import RowFilter, RowPosition
 from tailor.dataset_quiz import read_quiz
 from tailor.datasets import Figures, LeftOutCount

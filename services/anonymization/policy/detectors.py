@@ -10,7 +10,10 @@ from services.anonymization.settings import Settings
 
 SERVICE = Path(__file__).parents[1]
 # What decides which values are found: the recognisers, the forms of dates and amounts, and the citations.
-SOURCES = ("recognise/**/*.py", "recognise/**/*.toml", "surrogates/coarse.py", "surrogates/dates.py", "policy/citations.toml")  # fmt: skip
+SOURCES = (
+    "recognise/**/*.py", "recognise/**/*.toml", "recognise/*.txt", "surrogates/coarse.py", "surrogates/dates.py",
+    "policy/citations.toml",
+)  # fmt: skip
 PACKAGES = ("presidio-analyzer", "spacy", "faker", "phonenumbers", "python-stdnum", "pyspellchecker")
 # Settings that decide where texts go or who may read them, but not what is found.
 OTHER_SETTINGS = frozenset(

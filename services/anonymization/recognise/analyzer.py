@@ -28,6 +28,7 @@ from services.anonymization.recognise.languages.lexicons import load_lexicon
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.paragraphs import batches, paragraphs
+from services.anonymization.recognise.recognisers.enumerations import EnumerationRecogniser
 from services.anonymization.recognise.recognisers.layout import LayoutRecogniser
 from services.anonymization.recognise.technical import Technicality, technicality
 from services.anonymization.recognise.text_analyzer import SMALL_CACHE_SIZE
@@ -44,6 +45,8 @@ DEFAULT_REGIONS = ("GB", "US", "DE", "FR")
 IGNORED = ["CARDINAL", "ORDINAL", "QUANTITY", "PERCENT", "MONEY", "TIME"]
 # Found by models only.
 MODEL_TYPES = ("LOCATION", "NRP", "DATE_TIME")
+# A name in a list of people does not count in a technical text, whose lists name programs.
+LEAST_LISTED = 0.3
 NO_MAKERS: Mapping[DetectorKind, MakeRecognisers] = {}
 
 # The findings of each detector in one paragraph, in the order of the detectors; None if a detector was not asked.
@@ -65,6 +68,7 @@ class Analyzer:
         self._cache_size = cache_size
         self._lock = threading.Lock()
         self._layout = LayoutRecogniser(lexicon)
+        self._enumerations = EnumerationRecogniser(lexicon)
         self._word_votes = WordVotes(lexicon)
         self._truecaser = Truecaser(lexicon)
         self._is_rest_kept = all(policy.keeps(kind) for kind in MODEL_TYPES)
@@ -164,6 +168,9 @@ class Analyzer:
                 disagreements += [stretch.shift(start) for stretch in analysis.disagreements]
         for finding in self._layout.find(text):
             findings += self._doubt_technical(text, [finding], technical.at(finding.start))
+        for finding in list(self._enumerations.find(text, findings)):
+            doubted = self._doubt_technical(text, [finding], technical.at(finding.start))
+            findings += (rest for rest in doubted if rest.score >= LEAST_LISTED)
         allowed = Stretches(self.policy.find_allowed(text))
         return Analysis(
             tuple(sorted(self._drop_allowed(allowed, findings), key=lambda finding: finding.start)),

@@ -20,7 +20,7 @@ UNDECOMPOSED = str.maketrans({"ł": "l", "ø": "o", "ı": "i", "đ": "d", "æ": 
 # Inflections as `ending:stem`, where `stem` replaces the ending in the dictionary form.
 ENDINGS = "s: es: ies:y ed: d: ied:y ing: ing:e er: er:e ers: ers:e ly: ness: able: n:"
 # Given names of these locales count as names even if the dictionary has a word of the same spelling.
-COMMON_LOCALES = ("en_GB", "en_US", "en_IE", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL", "pl_PL")
+COMMON_LOCALES = ("en_GB", "en_US", "en_IE", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL", "pl_PL", "pt_PT", "pt_BR")
 # Countries with one language share a pool of names: the larger the pool, the less often a drawn name is that of a later person.
 NEIGHBOURS = (("en_GB", "en_IE", "en_US"), ("de_DE", "de_AT"), ("fr_FR", "fr_BE", "fr_QC"))
 # Letters that join the parts of a German compound, and the shortest part.
@@ -109,6 +109,10 @@ class Lexicon:
         return plain in self._names.surnames or (
             "-" in plain and all(part in self._names.surnames for part in plain.split("-"))
         )
+
+    def may_be_surname(self, word: str) -> bool:
+        """True for a surname that may mean something else, too."""
+        return self.is_surname(word)
 
     def given_names(self, locale: str, gender: str) -> tuple[str, ...]:
         """A locale's given names, of both genders if it does not tell which; British ones if it has none."""

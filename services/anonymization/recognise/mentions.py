@@ -48,15 +48,32 @@ class Mentions:
 
     def _find_mentions(self, text: str, known: list[Finding]) -> list[Finding]:
         words, phrases = self._words(text, known)
+        particles = self._family_particles(text, known)
         findings = []
         handles = self._handles(text, known)
         tokens = tokenise(text)
         for place, token in enumerate(tokens):
             kind = words.get(token.bare) or words.get(token.bare.lower()) or handles.get(token.text.lower())
             if kind is not None and not self._asks(tokens, place):
-                findings.append(Finding(token.start, token.bare_end, kind, 0.3))
+                first = _with_particles(tokens, place, particles.get(token.bare, ()))
+                findings.append(Finding(tokens[first].start, token.bare_end, kind, 0.3))
         findings += self._find_phrases(text, phrases)
         return findings
+
+    def _family_particles(self, text: str, known: Iterable[Finding]) -> dict[str, tuple[str, ...]]:
+        """The particles before each surname: `de la` before `Fuente`."""
+        particles: dict[str, tuple[str, ...]] = {}
+        for finding in known:
+            tokens = tokenise(text[finding.start : finding.end]) if finding.entity_type == "PERSON" else ()
+            before: list[str] = []
+            for token in tokens:
+                if self._lexicon.has("particles", token.text):
+                    before.append(fold(token.text))
+                    continue
+                if before:
+                    particles.setdefault(token.bare, tuple(before))
+                before = []
+        return particles
 
     def _find_phrases(self, text: str, phrases: dict[str, str]) -> Iterator[Finding]:
         """The phrases with any space between their words. Many cost no more than few: they are looked up by their first word."""
@@ -167,6 +184,16 @@ class Mentions:
         """Beginnings of a name, such as `Meridian Biologics` for `Meridian Biologics Distribution Ltd`."""
         tokens = tokenise(value)
         return [value[: tokens[place].end] for place in range(1, len(tokens) - 1) if tokens[place].is_capitalised]
+
+
+def _with_particles(tokens: Sequence[Token], place: int, particles: Sequence[str]) -> int:
+    """The first token of a surname with its particles, in any case: `De la Fuente` begins a sentence."""
+    first = place
+    for particle in reversed(particles):
+        if first == 0 or not is_space(tokens[first].gap) or fold(tokens[first - 1].text) != particle:
+            break
+        first -= 1
+    return first
 
 
 def _match(text: str, start: int, parts: Sequence[str]) -> int | None:

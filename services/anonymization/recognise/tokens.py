@@ -40,6 +40,11 @@ class Token:
         return (self.text.isupper() and len(self.text) == 1) or re.fullmatch(r"[A-Z]\.?-[A-Z]", self.text) is not None
 
 
+def is_elided(token: Token) -> bool:
+    """True for the `d'Or` of `Verrerie du Val d'Or`: a capitalised word behind an article."""
+    return token.text[1:2] in ("'", "’") and token.text[2:3].isupper()
+
+
 @lru_cache(maxsize=4)
 def tokenise(text: str) -> tuple[Token, ...]:
     """The words of a paragraph in order. If a line break ends more than a wrapped line, `gap` doubles it."""

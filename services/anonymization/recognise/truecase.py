@@ -16,10 +16,15 @@ CAPITALS_SHARE = 0.7
 SHORTEST = 3
 ORDINARY = ("never", "departments", "not_names", "ambiguous", "places", "person_labels", "products")
 TITLES = frozenset(["mr", "mrs", "ms", "miss", "dr", "prof", "herr", "frau", "mme"])
+# A shorter title of another language is one only before a full stop.
+SHORTEST_TITLE = 3
 POSTCODE = re.compile(r"\b[a-z]{1,2}\d[a-z\d]? ?\d[a-z]{2}\b")
 IBAN = re.compile(r"\b[a-zA-Z]{2}\d{2}(?:[ -]?[a-zA-Z\d]{4}){2,7}(?:[ -]?[a-zA-Z\d]{1,3})?\b")
 NATIONAL = re.compile(r"\b[a-z]{2} ?\d{2} ?\d{2} ?\d{2} ?[a-d]\b")
-STREETS = "street|st|road|rd|lane|ln|avenue|ave|drive|close|crescent|terrace|gardens|grove|mews|boulevard|blvd|hollow|highway|parkway"
+STREETS = (
+    "street|st|road|rd|lane|ln|avenue|ave|drive|close|crescent|terrace|gardens|grove|mews|brow|wynd|croft|quay|wharf|boulevard|blvd"
+    "|hollow|highway|parkway"
+)
 NUMBERED = re.compile(
     rf"\b\d{{1,5}}[a-z]?,? (?P<name>[a-z][\w'’-]+(?: [a-z][\w'’-]+){{0,2}}?) (?:{STREETS})\b\.?(?:,? [a-z][\w'’-]+"
     rf"(?=,? [a-z]{{1,2}}\d|,|\n))?"
@@ -56,11 +61,18 @@ class Truecaser:
             words = [match for match in WORD.finditer(line[0]) if len(match[0]) >= SHORTEST]
             if len(words) < 2 or sum(match[0].isupper() for match in words) < CAPITALS_SHARE * len(words):
                 continue
-            for token in tokenise(line[0]):
+            tokens = tokenise(line[0])
+            for index, token in enumerate(tokens):
                 if token.text.isupper() and len(token.bare) > 1 and token.text not in self._lexicon.legal_forms:
-                    ordinary = self._lexicon.is_plain(token.bare.lower()) and not self._is_name(token.bare)
+                    plain = self._lexicon.is_plain(token.bare.lower())
+                    ordinary = plain and not self._is_name(token.bare) and not self._is_after_given(tokens, index)
                     word = token.text.lower() if ordinary else token.text.title()
                     yield line.start() + token.start, line.start() + token.end, word
+
+    def _is_after_given(self, tokens: Sequence[Token], index: int) -> bool:
+        """True for the `MINDEN` of `HEIKE MINDEN`: a word that follows a well-known given name."""
+        follows = index > 0 and tokens[index].gap == " " and self._lexicon.is_common_given(tokens[index - 1].bare)
+        return follows and not self._lexicon.has_any(("never", "departments", "not_names"), tokens[index].bare)
 
     def _small_names(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Names in small letters, by the lists of names and the words around them."""
@@ -73,16 +85,21 @@ class Truecaser:
                 yield token.start, token.end, token.text.title()
                 continue
             follows = named == index - 1 and named >= 0 and is_space(token.gap)
+            if follows and self._lexicon.has("particles", token.text):
+                # `wim van den berg`
+                named = index
+                continue
             is_initial = (
                 len(token.text) == 1 and token.text not in "aeioy" and follows and self._is_before_family(tokens, index)
             )
             is_name = len(token.bare) >= SHORTEST and (
-                (follows and self._may_be_family(token)) or self._may_begin(tokens, index)
+                (follows and (self._may_be_family(token) or self._is_town_and_surname(token.bare)))
+                or self._may_begin(tokens, index)
             )
             if is_initial or is_name:
                 named = index
                 yield token.start, token.end, token.text[0].upper() + token.text[1:]
-                if index and tokens[index - 1].text in TITLES:
+                if index and self._is_title(tokens, index - 1):
                     title = tokens[index - 1]
                     yield title.start, title.end, title.text.title()
 
@@ -101,13 +118,36 @@ class Truecaser:
             and following.is_capitalised
         )
 
+    def _is_title(self, tokens: Sequence[Token], index: int) -> bool:
+        """True for a title in any language before a word, such as `mevrouw`, `sig.` and the `m.` of `m. quémeneur`."""
+        word, gap = tokens[index].text.lower(), tokens[index + 1].gap
+        if word in TITLES:
+            after_number = index > 0 and tokens[index - 1].text.isdigit()
+            return not (word == "ms" and after_number)
+        if gap == ". ":
+            return self._lexicon.has_title(word)
+        is_address = self._lexicon.has_any(("titles_male", "titles_female"), word)
+        return gap == " " and is_address and len(word) >= SHORTEST_TITLE
+
+    def _is_titled(self, tokens: Sequence[Token], index: int) -> bool:
+        """True for a word after a title, and after a title and particles: `mevrouw de haan`."""
+        title = index - 1
+        while title > 0 and self._lexicon.has("particles", tokens[title].text) and tokens[title + 1].gap == " ":
+            title -= 1
+        if not self._is_title(tokens, title):
+            return False
+        if title == index - 1 and tokens[index].gap != ". ":
+            return self._may_be_family(tokens[index])
+        return not self._lexicon.has_any(ORDINARY, tokens[index].bare) and not self._lexicon.has_title(
+            tokens[index].text
+        )
+
     def _may_begin(self, tokens: Sequence[Token], index: int) -> bool:
         """True if a name may begin here: a known given name, or any name after a title or a greeting."""
         word = tokens[index].bare
         before = tokens[index - 1].text.lower() if index and tokens[index].gap.strip(" ,") in ("", ".") else ""
-        after_number = index > 1 and tokens[index - 2].text.isdigit()
-        if before in TITLES and not (before == "ms" and after_number):
-            return self._may_be_family(tokens[index])
+        if before and self._is_titled(tokens, index):
+            return True
         given = self._lexicon.given(word)
         if given is None or self._lexicon.has_any(ORDINARY, word):
             return False
@@ -140,7 +180,11 @@ class Truecaser:
         if place >= len(tokens) or tokens[place].gap.strip(" .") or not tokens[place].gap:
             return False
         word = tokens[place].bare
-        return self._is_family(word) or (len(word) > SHORTEST and word.isalpha() and self._may_be_family(tokens[place]))
+        return (
+            self._is_family(word)
+            or self._is_town_and_surname(word)
+            or (len(word) > SHORTEST and word.isalpha() and self._may_be_family(tokens[place]))
+        )
 
     def _may_be_family(self, token: Token) -> bool:
         """True for a known surname, or a word that is not in the dictionary."""
@@ -161,6 +205,14 @@ class Truecaser:
 
     def _is_family(self, word: str) -> bool:
         return self._lexicon.is_surname(word) and not self._lexicon.has_any(ORDINARY, word)
+
+    def _is_town_and_surname(self, word: str) -> bool:
+        """True for a place that is a surname, too: after a given name, it is the surname."""
+        return (
+            self._lexicon.is_surname(word)
+            and self._lexicon.has("places", word)
+            and not self._lexicon.has("never", word)
+        )
 
     def _is_name(self, word: str) -> bool:
         known = self._lexicon.is_surname(word) or self._lexicon.given(word) is not None
@@ -186,8 +238,9 @@ class Truecaser:
         for index, token in enumerate(tokens):
             if not token.text[0].isalpha():
                 continue
-            if token.text.isalpha() and not self._lexicon.is_plain(token.bare) and len(token.bare) > SHORTEST:
+            if token.text.isalpha() and len(token.bare) > SHORTEST and self._is_strange(tokens, index):
                 yield token.start, token.end, token.text.title()
+                yield from self._kinds_beside(tokens, index)
             if token.text in self._small_legal_forms and index:
                 yield token.start, token.end, self._small_legal_forms[token.text]
                 for place in range(index - 1, max(-1, index - 1 - LONGEST_COMPANY), -1):
@@ -198,3 +251,16 @@ class Truecaser:
                     ):
                         break
                     yield tokens[place].start, tokens[place].end, tokens[place].text.title()
+
+    def _is_strange(self, tokens: Sequence[Token], index: int) -> bool:
+        """True for a word that is in no dictionary, and for a surname after the kind of a company: `bakkerij noordzij`."""
+        if not self._lexicon.is_plain(tokens[index].bare):
+            return True
+        after_kind = index > 0 and tokens[index].gap == " " and self._lexicon.has("kinds_first", tokens[index - 1].bare)
+        return after_kind and self._is_family(tokens[index].bare)
+
+    def _kinds_beside(self, tokens: Sequence[Token], index: int) -> Iterator[tuple[int, int, str]]:
+        """The kind of a company before or after a word that is in no dictionary: `bakkerij noordzij`, `quillfeather foods`."""
+        for place, gap, kinds in ((index - 1, index, "kinds_first"), (index + 1, index + 1, "kinds_last")):
+            if 0 <= place < len(tokens) and tokens[gap].gap == " " and self._lexicon.has(kinds, tokens[place].bare):
+                yield tokens[place].start, tokens[place].end, tokens[place].text.capitalize()

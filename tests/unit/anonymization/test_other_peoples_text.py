@@ -81,6 +81,8 @@ def test_ignores_dates_and_counts(lexicon: Lexicon, text: str) -> None:
         ("23 344737 office", "23 344737"),
         ("messages to 468 3505 please", "468 3505"),
         ("on my registered 404-722-5953. Could", "404-722-5953"),
+        ("CALL ME AT 404-722-5953X114 NOW", "404-722-5953X114"),
+        ("CALL +1-404-722-5953X114 NOW", "+1-404-722-5953X114"),
     ],
 )
 def test_finds_phones_by_the_words_around_them(text: str, value: str) -> None:

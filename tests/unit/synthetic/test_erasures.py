@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
-from services.synthetic.domain import Dataset, DocumentPage, Row, SupersededVersion
+from services.synthetic.dataset_superseder import DatasetSuperseder
+from services.synthetic.domain import Dataset, DocumentPage, Row, SupersededVersion, SupersedeWaits
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.handlers import build_dataset, on_document
 from services.synthetic.ports import Holdings
-from services.synthetic.superseding import LONGEST_WAIT_SECONDS, QUIET_SECONDS, DatasetSuperseder
 from tailor.events.erased import Erased, Forgotten
 from tailor.words import DatasetKind, RowPolicy
 from tests.unit.synthetic.fakes import (
@@ -22,6 +22,7 @@ from tests.unit.synthetic.fakes import (
     report,
 )
 
+WAITS = SupersedeWaits(quiet_seconds=4, max_seconds=60)
 REPLAY = RowPolicy(replay_percent=50, replay=("chat",))
 
 
@@ -32,7 +33,7 @@ class MemoryHoldings(Holdings):
         self.repository = repository
         self.versions: dict[tuple[str, str], SupersededVersion] = {}
         # The seconds since the oldest and the newest superseded version became known.
-        self.ages = (QUIET_SECONDS, QUIET_SECONDS)
+        self.ages = (WAITS.quiet_seconds, WAITS.quiet_seconds)
 
     def segment_of(self, document_id: str) -> int | None:
         arrival = self.repository.arrivals.get(document_id)
@@ -225,7 +226,7 @@ def make_superseder(app: FakeSynthetic, holdings: MemoryHoldings, confirmed: dic
     def confirm(erased: Erased, forgotten: Forgotten) -> None:
         confirmed[erased.document_id] = forgotten
 
-    return DatasetSuperseder(DatasetEraser(app, holdings, lambda _: 0), confirm)
+    return DatasetSuperseder(DatasetEraser(app, holdings, lambda _: 0), confirm, WAITS)
 
 
 def mask(app: FakeSynthetic, document_id: str, sequence: int = 2, digest: str = "replayed") -> None:
@@ -281,7 +282,7 @@ def test_superseded_versions_wait_until_no_more_arrive_but_not_for_ever() -> Non
     superseder = make_superseder(app, holdings, confirmed)
     assert not superseder.replace_if_due()
     superseder.remember(Erased(document_id, "ers_1", sequence=2))
-    holdings.ages = (LONGEST_WAIT_SECONDS - 1, QUIET_SECONDS - 1)
+    holdings.ages = (WAITS.max_seconds - 1, WAITS.quiet_seconds - 1)
     assert not superseder.replace_if_due() and old.digest in {digest for _, digest in repository.datasets}
-    holdings.ages = (LONGEST_WAIT_SECONDS, 0.0)
+    holdings.ages = (WAITS.max_seconds, 0.0)
     assert superseder.replace_if_due() and document_id in confirmed

@@ -6,6 +6,7 @@ from pathlib import Path
 from presidio_analyzer import EntityRecognizer
 
 from services.anonymization.recognise.detectors.definition import Detector
+from services.anonymization.recognise.detectors.model_digest import check_folder
 from tailor.errors import FailedPrecondition, Reason
 
 
@@ -56,12 +57,8 @@ def gliner_recognisers(detector: Detector, language: str) -> Sequence[EntityReco
 
 
 def _folder(detector: Detector) -> str:
-    """The model's folder: a name of a hub would be fetched while the service starts, and could change."""
-    if not Path(detector.model).is_dir():
-        raise FailedPrecondition(
-            Reason.INVALID_MODEL,
-            f"The model of the detector `{detector.name}` must be a folder on this machine with the model's files.",
-        )
+    """The model's folder, with the files that `sha256` names: a hub's name would be fetched at every start, and could change."""
+    check_folder(detector.name, Path(detector.model), detector.sha256)
     return detector.model
 
 

@@ -1,24 +1,10 @@
-"""The digest of an installed model, so that a detector uses the files that were measured and no others."""
+"""The digest of a model, so that a detector uses the files that were measured and no others."""
 
-import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
 from tailor.errors import FailedPrecondition, Reason
-
-CHUNK = 1 << 20
-
-
-def digest_of(folder: Path) -> str:
-    """The SHA-256 over the names and contents of a folder's files, compiled Python aside."""
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            total.update(str(path.relative_to(folder)).encode() + b"\0")
-            with path.open("rb") as file:
-                while chunk := file.read(CHUNK):
-                    total.update(chunk)
-    return total.hexdigest()
+from tailor.storage.folder_digest import digest_of
 
 
 def check_model(detector: str, package: str, expected: str) -> None:
@@ -36,4 +22,18 @@ def check_model(detector: str, package: str, expected: str) -> None:
         raise FailedPrecondition(
             Reason.INVALID_MODEL,
             f"The installed model {package} is not the one that the detector `{detector}` names by `sha256`; reinstall it.",
+        )
+
+
+def check_folder(detector: str, folder: Path, expected: str) -> None:
+    """Compare a model's folder with the digest in the detectors file. Raises FailedPrecondition (INVALID_MODEL)."""
+    if not folder.is_dir():
+        raise FailedPrecondition(
+            Reason.INVALID_MODEL,
+            f"The model of the detector `{detector}` must be a folder on this machine with the model's files.",
+        )
+    if expected and digest_of(folder) != expected:
+        raise FailedPrecondition(
+            Reason.INVALID_MODEL,
+            f"The model's folder of the detector `{detector}` is not the one that `sha256` names; add the model again.",
         )

@@ -10,6 +10,7 @@ from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.recognisers.addresses import AddressRecogniser
 from services.anonymization.recognise.recognisers.labelled import LabelRecogniser
 from services.anonymization.recognise.recognisers.organisations import OrganisationRecogniser
+from services.anonymization.recognise.recognisers.parties import PartyRecogniser
 from services.anonymization.recognise.recognisers.patterns import PatternRecogniser
 from services.anonymization.recognise.recognisers.people import PersonRecogniser
 from services.anonymization.recognise.recognisers.phones import PhoneRecogniser
@@ -37,6 +38,7 @@ def rule_recognisers(lexicon: Lexicon, policy: Policy, phone_regions: Iterable[s
         "world addresses": WorldAddressRecogniser(lexicon).find,
         "people": PersonRecogniser(lexicon).find,
         "organisations": OrganisationRecogniser(lexicon).find,
+        "parties": PartyRecogniser(lexicon).find,
         "special categories": SpecialCategoryRecogniser(lexicon.language, lexicon.is_common_given).find,
     }
     if language is not None and language.greetings:

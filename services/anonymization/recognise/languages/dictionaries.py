@@ -47,6 +47,11 @@ def is_polish_surname(word: str) -> bool:
     )
 
 
+def has_polish_surname(word: str) -> bool:
+    """True for any case of a surname, also if it is an ordinary word: `Wróbel` is a sparrow."""
+    return any(SURNAME in names for _, names in _readings(word))
+
+
 def forget_words() -> None:
     """Remove what is remembered of the words that were looked up."""
     _readings.cache_clear()

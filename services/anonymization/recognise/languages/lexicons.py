@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Sequence
 
-from services.anonymization.recognise.languages.dictionaries import is_polish_surname, polish_given
+from services.anonymization.recognise.languages.dictionaries import has_polish_surname, is_polish_surname, polish_given
 from services.anonymization.recognise.lexicon import Given, Lexicon
 
 NOT_COMMON = ("ambiguous", "not_alone", "never", "departments", "places")
@@ -16,6 +16,9 @@ class PolishLexicon(Lexicon):
 
     def is_surname(self, word: str) -> bool:
         return super().is_surname(word) or self.uses("pl_PL", word) or is_polish_surname(word)
+
+    def may_be_surname(self, word: str) -> bool:
+        return self.is_surname(word) or has_polish_surname(word)
 
     def is_common_given(self, word: str) -> bool:
         return super().is_common_given(word) or (

@@ -9,9 +9,12 @@ from services.anonymization.domain import Finding
 from services.anonymization.recognise.languages.definition import LanguageDefinition, NumberForm
 from services.anonymization.recognise.languages.streets import StreetForms
 from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.recognise.recognisers.people import starts_office
 from services.anonymization.recognise.tokens import Token, is_space, starts_sentence, tokenise
 
 MOBILE = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE)
+# Particles that are not articles in any language.
+FAMILY_PARTICLES = ("Van", "Von", "Ter", "Ten")
 PERSON, CLIENT, PHONE, BIRTH = "PERSON", "CLIENT", "PHONE_NUMBER", "DATE_OF_BIRTH"
 MAX_NAME = 5
 # An address with all its parts beats those of recognisers that find only some.
@@ -64,6 +67,7 @@ class LanguageRecogniser:
             *self._find_greeted(text),
             *self._find_announced(tokens),
             *self._find_surnames(tokens),
+            *self._find_particled(tokens),
             *self._find_firms(tokens),
             *self._find_initials(text),
             *(Finding(match.start(), match.end(), CLIENT, 0.7) for match in FAMILIES.finditer(text)),
@@ -80,7 +84,9 @@ class LanguageRecogniser:
         for match in self._greeting.finditer(text) if self._greeting else ():
             start = match.start("name")
             tokens = self._without_titles(tokenise(match["name"]))
-            if tokens and all(self._may_be_name(token) or self._is_particle(token) for token in tokens):
+            # `Monsieur le Directeur` names nobody.
+            is_role = all(token.text.lower() in self._roles or self._is_particle(token) for token in tokens)
+            if tokens and not is_role and all(self._may_be_name(token) or self._is_particle(token) for token in tokens):
                 yield Finding(start + tokens[0].start, start + tokens[-1].end, PERSON, 0.75)
 
     def _find_initials(self, text: str) -> Iterator[Finding]:
@@ -94,20 +100,46 @@ class LanguageRecogniser:
             word, following = token.text.lower(), tokens[index + 1]
             spaced = is_space(following.gap)
             if self._is_title(token) and (spaced or following.gap == ". "):
+                if starts_office(self._lexicon, tokens, index + 1):
+                    continue
                 last = self._run(tokens, index + 1, self._may_be_name)
                 if last is not None:
                     yield Finding(following.start, tokens[last].bare_end, PERSON, 0.8)
-            elif (word in self._roles and (spaced or following.gap == ", ")) or (token.text in self._speech and spaced):
+            elif ((word in self._roles or self._is_kin(word)) and (spaced or following.gap in (", ", ": "))) or (
+                token.text in self._speech and spaced
+            ):
                 first = index + 1
                 while first < len(tokens) - 1 and self._lexicon.is_title(tokens[first].text):
                     first += 1
-                last = self._run(tokens, first, self._may_be_family)
+                last = self._run(tokens, first, self._may_be_relative if self._is_kin(word) else self._may_be_family)
                 if last is not None:
                     yield Finding(tokens[first].start, tokens[last].bare_end, PERSON, 0.7)
             elif word in self._organisations and (spaced or following.gap.strip() in QUOTED):
                 last = self._run(tokens, index + 1, self._may_be_company)
                 if last is not None:
                     yield Finding(following.start, tokens[last].bare_end, CLIENT, 0.6)
+
+    def _is_kin(self, word: str) -> bool:
+        return self._lexicon.has("kin", word)
+
+    def _may_be_relative(self, token: Token) -> bool:
+        """True for a name after a word for a relative. In German, nouns are capitalised, so that only unusual words count."""
+        if self._lexicon.capitalises_nouns:
+            return self._may_be_family(token)
+        return self._may_be_name(token) and token.text.lower() not in self._roles and not self._is_kin(token.text)
+
+    def _find_particled(self, tokens: Sequence[Token]) -> Iterator[Finding]:
+        """`huisarts Van der Veen`: a particle with a capital letter within a sentence begins a surname."""
+        for index in range(1, len(tokens) - 1):
+            if (
+                tokens[index].text not in FAMILY_PARTICLES
+                or not is_space(tokens[index].gap)
+                or starts_sentence(tokens, index)
+            ):
+                continue
+            last = self._run(tokens, index + 1, self._may_be_name)
+            if last is not None and not self._lexicon.has("places", tokens[last].bare):
+                yield Finding(tokens[index].start, tokens[last].bare_end, PERSON, 0.5)
 
     def _is_title(self, token: Token) -> bool:
         """True for a title, also in small letters if it is more than one or two."""
@@ -175,7 +207,7 @@ class LanguageRecogniser:
         """True unless the word is ordinary. In German, nouns are capitalised, so that only unusual words and known names count."""
         if not self._may_be_name(token) or self._lexicon.has_any(("places", "kinds_first", "kinds_last"), token.bare):
             return False
-        known = self._lexicon.is_surname(token.bare) or self._lexicon.given(token.bare) is not None
+        known = self._lexicon.may_be_surname(token.bare) or self._lexicon.given(token.bare) is not None
         return known or token.is_initial or not self._lexicon.is_plain(token.bare)
 
     def _may_be_company(self, token: Token) -> bool:

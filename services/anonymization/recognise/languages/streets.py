@@ -19,6 +19,8 @@ REST = (
     r"[ ]?[\w.ºª]{1,6}(?!\w)|[A-Z]\b)){0,3}"
 )
 BREAK = r"(?:[ ]*,[ ]*|[ ]*\n[ \t]*|[ ]+[-–][ ]+|[ ]+)"
+# Words between a street and its town in a sentence.
+TOWN_WORDS = r"à|in|a|te|we|w|em|en"
 TOWN = rf"{CAP}(?:[ '’-](?:{SMALL}[ ])?(?:{CAP}|{SMALL}[ ]{CAP})){{0,3}}(?:[ ]\([A-Z]{{2}}\)|,?[ ][A-Z]{{2}}(?!\w))?"
 
 
@@ -41,7 +43,7 @@ def _forms(language: LanguageDefinition) -> Iterator[re.Pattern[str]]:
         return
     town = (
         rf"(?:{BREAK}(?:{code})(?!\w)(?:(?:,?[ ]|[ ]*\n[ \t]*){TOWN})?|{BREAK}{TOWN},?[ ](?:{code})(?!\w)"
-        rf"|,[ ]*{TOWN}(?=[ ]*(?:[.,;\n)]|$)))?"
+        rf"|,[ ]*{TOWN}(?=[ ]*(?:[.,;\n)]|$))|[ ](?:{TOWN_WORDS})[ ]{TOWN})?"
     )
     if language.street_first:
         kinds = _alternatives(language.street_first)

@@ -34,6 +34,8 @@ CODE = re.compile(
     rf"|(?P<eu>\b(?:[A-Z]{{1,2}}-)?\d{{4,5}}[ \t]{TOWN}(?:[ \t](?:am|an|im|in|der|den|dem|la|le|les|de|du|sur|sous|en|bei|{TOWN}))*)"
 )
 POSTCODE = re.compile(r"\b[A-PR-UWYZ][A-HK-Y]?\d[A-HJKPSTUW\d]? \d[ABD-HJLNP-UW-Z]{2}\b")
+# `09/2011 - 06/2018` at the beginning of a line of a CV is a period, not a house number.
+PERIOD = re.compile(r"(?:\d{1,2}[./])?(?:19|20)\d{2}[ ]?[-–—]")
 SEPARATOR = re.compile(r",[ \t]*\n?[ \t]*|[ \t]*\n[ \t]*|[ \t]+[·|][ \t]+")
 BEFORE_CODE = re.compile(r" (?=[A-Z]{1,2}\d|\d{5}\b|#|Apt|Unit|Suite|Ste)")
 MAX_SEGMENTS = 7
@@ -88,6 +90,8 @@ class AddressRecogniser:
         rare = sorted({word.title() for provider in (British, American) for word in provider.street_suffixes})
         ends = "|".join([*rare, *(rf"{word.lower()}(?=[ \t]*[,\n])" for word in rare)])
         self._rare = re.compile(rf"\b(?:{UNIT},?[ \n])?{number}[ ](?P<named>{CAP})(?:[ ]{CAP})?[ ](?:{ends})\b")
+        # `Unit 4, Bracken Mews`
+        self._unit = re.compile(rf"\b(?:{UNIT}),?[ \n]{CAP}(?:[ ]{CAP}){{0,2}}[ ](?:{whole})\b(?!['’])")
         before = "|".join(sorted(lexicon.lists["streets_before_number"], key=len, reverse=True))
         self._german = re.compile(
             rf"\b(?:[^\W\d_a-z][\w-]*?(?:{before})|(?:(?:Am|An|Im|In|Auf|Zum|Zur|Unter|Hinter|Alte[rs]?|Neue[rs]?"
@@ -100,14 +104,14 @@ class AddressRecogniser:
         if not any(map(str.isdigit, text)):
             return []
         places = [place for match in CODE.finditer(text) if (place := self._around(text, match)) is not None]
-        for pattern in (self._bare, self._german, BOX):
+        for pattern in (self._bare, self._unit, self._german, BOX):
             places += [(match.start(), self._onwards(text, match.end())) for match in pattern.finditer(text)]
         places += [
             (match.start(), self._onwards(text, match.end()))
             for match in self._rare.finditer(text)
             if self._lexicon.given(match["named"]) is not None or self._lexicon.is_surname(match["named"])
         ]
-        joined = _join_overlapping(places)
+        joined = [place for place in _join_overlapping(places) if not PERIOD.match(text, place[0])]
         postcodes = [
             Finding(match.start(), match.end(), ADDRESS, 0.6)
             for match in POSTCODE.finditer(text)

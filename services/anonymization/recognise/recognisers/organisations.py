@@ -5,11 +5,16 @@ from collections.abc import Sequence
 
 from services.anonymization.domain import Finding
 from services.anonymization.recognise.lexicon import Lexicon
-from services.anonymization.recognise.tokens import Token, is_heading, is_space, starts_sentence, tokenise
+from services.anonymization.recognise.tokens import Token, is_elided, is_heading, is_space, starts_sentence, tokenise
 
 CLIENT = "CLIENT"
 LONGEST = 6
-JOINING = ("and", "du", "de", "des", "la", "und", "et", "l", "d", "y", "für")
+JOINING = (
+    "and", "du", "de", "des", "la", "und", "et", "l", "d", "y", "für", "do", "da", "dos", "das", "del", "della", "delle",
+    "dei", "di", "los", "las", "van", "voor", "zum", "zur",
+)  # fmt: skip
+# Capitalised particles that begin a name even where a sentence begins.
+FAMILY_PARTICLES = ("Van", "Von", "Ter", "Ten", "De", "Di", "Da", "Du", "Le", "La")
 # The end of `Inc.` and `Sp. z o.o.`
 DOTTED = re.compile(
     r"\.? z o\.o\.|(?<=Inc)\.|(?<=Corp)\.|(?<=Co)\.|(?<=\.\w)\.|,? & Co\.?(?: (?:KGaA|KG|OHG))?|(?<= e\.V)\."
@@ -103,7 +108,9 @@ class OrganisationRecogniser:
         for place in range(index + 1, min(index + LONGEST, len(tokens))):
             if not is_space(tokens[place].gap) and not tokens[place].gap.endswith("'"):
                 break
-            if tokens[place].is_capitalised and not self._lexicon.has("never", tokens[place].bare):
+            if is_elided(tokens[place]) or (
+                tokens[place].is_capitalised and not self._lexicon.has("never", tokens[place].bare)
+            ):
                 last = place
                 if tokens[place].bare != tokens[place].text:
                     break
@@ -192,13 +199,23 @@ class OrganisationRecogniser:
             )
             if not (is_space(gap) or legal or inserted or gap in (" & ", " + ", "' ", "’ ") or gap.endswith("'")):
                 break
-            if token.is_capitalised and not self._lexicon.has("never", token.bare):
+            if token.is_capitalised and (not self._lexicon.has("never", token.bare) or _begins_family(tokens, place)):
                 first = place
-            elif not self._joins(tokens, place):
+            elif not self._joins(tokens, place) and not self._is_inside(tokens, place, index):
                 break
             if starts_sentence(tokens, place) and "." in token.gap and place == first:
                 break
         return first
+
+    def _is_inside(self, tokens: Sequence[Token], place: int, index: int) -> bool:
+        """True for the `Service` of `Verre Service Ardennais SARL`: a common word, but before a legal form and not the first."""
+        is_formed = tokens[index].text in self._forms and tokens[index].text not in WEAK_FORMS
+        return (
+            is_formed
+            and tokens[place].is_capitalised
+            and not starts_sentence(tokens, place)
+            and len(tokens[place].text) > 3
+        )
 
     def _joins(self, tokens: Sequence[Token], place: int) -> bool:
         """True for `de` within a name, and for the `of` after a kind, as in `University of Leeds`."""
@@ -236,3 +253,9 @@ class OrganisationRecogniser:
             and self._lexicon.is_plain(words[0].bare)
             and words[0].start != 0
         )
+
+
+def _begins_family(tokens: Sequence[Token], place: int) -> bool:
+    """True for the `Van` of `Van Noordzij Transport`."""
+    following = tokens[place + 1]
+    return tokens[place].text in FAMILY_PARTICLES and following.is_capitalised and following.gap == " "

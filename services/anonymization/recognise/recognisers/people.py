@@ -62,7 +62,11 @@ class PersonRecogniser:
             return None
         if token.text in ("M", "Me") and following.gap.strip() != ".":
             return None
-        if self._lexicon.is_title(following.text) or following.text in ("and", "&"):
+        if (
+            self._lexicon.is_title(following.text)
+            or following.text in ("and", "&")
+            or starts_office(self._lexicon, tokens, index + 1)
+        ):
             return None
         first = index + 1
         while first + 2 < len(tokens) and following.is_initial and tokens[first + 1].is_initial:
@@ -85,7 +89,11 @@ class PersonRecogniser:
         word = tokens[name].bare
         if (
             self._is_never(tokens[name])
-            or (self._lexicon.is_plain(word) and not self._lexicon.is_surname(word))
+            or (
+                self._lexicon.is_plain(word)
+                and not self._lexicon.is_surname(word)
+                and not _is_bracketed(tokens, index, name)
+            )
             or starts_like_list(tokens[index])
         ):
             return None
@@ -176,10 +184,14 @@ class PersonRecogniser:
         lists = (*NOT_FAMILY, "streets", "buildings", "places", "person_labels", "titles", "companies", "kinds_of")
         if not self._is_part(token) or self._lexicon.has_any(lists, word) or self._lexicon.is_plain(word):
             return None
-        if not word[1:].islower() or self._is_after_place(tokens, index) or following is None:
+        if not word[1:].islower() or self._is_after_place(tokens, index):
             return None
-        # In a sentence: small letters follow, and the word is not one of several capitalised ones.
-        if not following.text[0].islower() or not (is_space(following.gap) or following.gap in (", ", "'s ")):
+        # In a sentence: small letters or its end follow, and the word is not one of several capitalised ones.
+        if (
+            following is not None
+            and not _ends_sentence(following)
+            and not (following.text[0].islower() and (is_space(following.gap) or following.gap in (", ", "'s ")))
+        ):
             return None
         if (
             index
@@ -276,3 +288,22 @@ class PersonRecogniser:
 def starts_like_list(token: Token) -> bool:
     """True for the `A.` of a numbered list."""
     return token.start == 0 or "\n" in token.gap
+
+
+def _ends_sentence(following: Token) -> bool:
+    """True if a sentence or a part of it ended before the token."""
+    return following.gap[:1] in (".", ";", ":", "!", "?", ")") and following.gap[-1:].isspace()
+
+
+def _is_bracketed(tokens: Sequence[Token], index: int, name: int) -> bool:
+    """True for an initial and a name that fill brackets: `(J. Larrañaga)`."""
+    closes = name + 1 == len(tokens) or tokens[name + 1].gap.startswith(")")
+    return tokens[index].gap.endswith("(") and closes
+
+
+def starts_office(lexicon: Lexicon, tokens: Sequence[Token], index: int) -> bool:
+    """True for the `le Directeur` of `Monsieur le Directeur`."""
+    if tokens[index].text not in ("le", "la") or index + 1 == len(tokens):
+        return False
+    word = tokens[index + 1].bare
+    return lexicon.is_plain(word) and not lexicon.is_surname(word) and lexicon.given(word) is None

@@ -10,7 +10,7 @@ from services.anonymization.domain import Finding
 PHONE = "PHONE_NUMBER"
 EXTENSION = r"(?:[ ,;/]{0,3}(?i:ext(?:ension)?|extn|x|durchwahl|dw|poste)[ .:]{0,2}\d{1,6}(?!\w))?"
 # The end of a number; an extension may follow without a space.
-NO_WORD = r"(?!(?!x\d)\w)"
+NO_WORD = r"(?!(?![xX]\d)\w)"
 INTERNATIONAL = re.compile(rf"(?<![\w+])(?:\+|00)[1-9]\d{{0,2}}(?:[ \t\n.()/–-]{{0,3}}\d){{6,13}}{NO_WORD}{EXTENSION}")
 NATIONAL = re.compile(
     r"(?<![\w.,:+-])(?:\(0\d{1,5}\)|0[1-9]\d{0,4})(?:[ \t./–-]{0,3}\d){5,10}"
@@ -25,7 +25,7 @@ LABELLED = re.compile(
     + EXTENSION
 )
 # A number without a country code, between 7 and 12 digits in groups, by the words around it.
-LOCAL = r"\(?\d{2,5}\)?(?:[ .–-]{0,2}\(?\d{1,8}\)?){1,5}(?:[ ]?x\d{1,5})?(?![\w-])"
+LOCAL = r"\(?\d{2,5}\)?(?:[ .–-]{0,2}\(?\d{1,8}\)?){1,5}(?:[ ]?[xX]\d{1,5})?(?![\w-])"
 BEFORE = re.compile(
     r"(?i:\b(?:call(?:ed|ing)?(?: (?:me|us|him|her|them|back))?|phone[ds]?|tel|telephone|mobile|cell|fax|ring|reach"
     r"(?:ed)?(?: (?:me|us|him|her))?|text|contact(?: (?:me|us|him|her))?"
@@ -87,5 +87,5 @@ class PhoneRecogniser:
 
 def _is_local(value: str) -> bool:
     """True for a number of the length of a phone number that is not a date or an amount of years."""
-    count = sum(map(str.isdigit, value.split("x", maxsplit=1)[0]))
+    count = sum(map(str.isdigit, value.lower().split("x", maxsplit=1)[0]))
     return MIN_LOCAL_DIGITS <= count <= MAX_LOCAL_DIGITS and not DATE_LIKE.fullmatch(value)

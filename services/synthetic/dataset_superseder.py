@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.synthetic.domain import SupersededVersion
+from services.synthetic.domain import SupersededVersion, SupersedeWaits
 from services.synthetic.erasures import DatasetEraser
 from tailor.errors import TailorError
 from tailor.events.erased import Erased, Forgotten
@@ -17,11 +17,9 @@ from tailor.logging import get_logger
 log = get_logger(__name__)
 
 TICK_SECONDS = 1.0
-# Datasets are built when no version was superseded for this time, or when the oldest one has waited for that long.
-QUIET_SECONDS = 15.0
-LONGEST_WAIT_SECONDS = 1_800.0
 # Versions that are handled together.
 MAX_VERSIONS = 50_000
+DEFAULT_WAITS = SupersedeWaits()
 
 # Confirms that a version is forgotten. Blocks until the broker has it.
 Confirm = Callable[[Erased, Forgotten], None]
@@ -33,6 +31,7 @@ class DatasetSuperseder:
 
     eraser: DatasetEraser
     confirm: Confirm
+    waits: SupersedeWaits = DEFAULT_WAITS
 
     def remember(self, superseded: Erased) -> None:
         """Drop what was derived from the earlier versions of a document but datasets, which follow in a batch. Idempotent.
@@ -64,7 +63,7 @@ class DatasetSuperseder:
         """Replace the datasets with remembered versions and confirm these, if they are due. Blocks. True if there were any."""
         holdings = self.eraser.holdings
         ages = holdings.superseded_ages()
-        if ages is None or (ages[0] < LONGEST_WAIT_SECONDS and ages[1] < QUIET_SECONDS):
+        if ages is None or (ages[0] < self.waits.max_seconds and ages[1] < self.waits.quiet_seconds):
             return False
         with holdings.superseding() as is_held:
             versions = holdings.superseded(MAX_VERSIONS) if is_held else []
