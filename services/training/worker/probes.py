@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from services.training.methods.held_out import answer_log_probabilities
+from services.training.methods.loading import hide_unused_packages
 from services.training.methods.reward_model import score
 from services.training.methods.rows import Encoded, encode
 from services.training.recipe import Recipe
@@ -125,6 +126,7 @@ def main(arguments: list[str]) -> int:
     base, weights, request = map(Path, arguments)
     body = json.loads(request.read_text(encoding="utf-8"))
     recipe, kind = Recipe.model_validate_json(body["recipe"]), body["kind"]
+    hide_unused_packages(recipe)
     rows = [Encoded(row_id, tuple(tokens), prompt_length) for row_id, tokens, prompt_length in body["rows"]]
     trained = measure(kind, load_saved(base, weights, recipe, kind), rows)
     serving = to_serving(recipe, kind)

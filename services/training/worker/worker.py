@@ -12,6 +12,7 @@ from services.training.adapters.inputs import Inputs, download_inputs
 from services.training.domain import RETRIABLE_EXIT
 from services.training.methods import dpo, reward, rollouts, sft, sweep
 from services.training.methods.base import Meter, Method, StageContext, StepLock, Stopper, retry_dependency
+from services.training.methods.loading import hide_unused_packages
 from services.training.methods.processes import Processes, join
 from services.training.ports import Signer
 from services.training.recipe import Recipe
@@ -54,6 +55,7 @@ def run_worker(
 ) -> int:
     """Train the stage against the real store and service. Returns the worker's exit code."""
     recipe = Recipe.model_validate_json(spec.recipe_json)
+    hide_unused_packages(recipe)
     processes = join(recipe.method, settings.parallelism)
     if processes is None:
         return 0
