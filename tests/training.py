@@ -134,20 +134,24 @@ def train(
     spec = spec_of(house, run_id, recipe, dataset, parent=parent, reward=reward, epoch=epoch)
     store = DyingStore(house.store.root, dies_at) if dies_at else house.store
     service = Service(watch)
-    with tempfile.TemporaryDirectory(dir=house.folder) as folder:
-        reporter = Reporter(service.report, run_id, epoch)
+    run_worker(spec, recipe, store, service, house.folder)
+    return service
+
+
+def run_worker(spec: WorkerSpec, recipe: Recipe, store: FileStore, service: Service, folder: Path) -> int:
+    """Run one worker, which works in a new folder within `folder`. Returns its exit code."""
+    with tempfile.TemporaryDirectory(dir=folder) as work:
         worker = Worker(
             spec,
             recipe,
             store,
-            reporter,
-            Path(folder),
+            Reporter(service.report, spec.run_id, spec.epoch),
+            Path(work),
             lock=StepLock(None),
             signer=FakeSigner(),
             processes=SINGLE,
         )
-        worker.run(threading.Event(), threading.Event())
-    return service
+        return worker.run(threading.Event(), threading.Event())
 
 
 def adapter(service: Service) -> Ref:
