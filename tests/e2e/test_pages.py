@@ -180,7 +180,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     environment = kept | QUICK_JAVA | {"PYTHONPATH": str(ROOT)}
     try:
         stack.up(state).wait_ready(240)
-        command = [folder / ".venv" / "bin" / "tailor", "env"]
+        command = [str(folder / ".venv" / "bin" / "tailor"), "env"]
         addresses = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
         yield Reader(folder, environment, addresses.stdout)
     finally:

@@ -171,7 +171,7 @@ def test_run_completes_with_a_verified_adapter(house: House, tmp_path: Path) -> 
     config = next(file for file in manifest["files"] if file["path"] == "adapter_config.json")
     assert json.loads(house.store.read(MODELS, config["key"]))["base_model_name_or_path"] == "tiny"
     assert house.store.list_keys(MODELS, "runs/") == []
-    # Loading these takes as much time as everything else that a worker loads.
+    # Loading these takes two seconds, and no recipe without NF4 uses them.
     assert "transformers" in worker.loaded() and not {"sklearn", "bitsandbytes"} & worker.loaded()
 
 
