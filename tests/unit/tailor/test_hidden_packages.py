@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def run(code: str) -> list[str]:
-    """The lines that the code prints in a process of its own."""
+    """The lines that the code prints in a fresh process."""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
