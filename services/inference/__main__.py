@@ -7,5 +7,5 @@ from tailor.runtime import main
 
 if __name__ == "__main__":
     # Transformers and peft would load these; no engine uses them.
-    hide_packages("sklearn", "bitsandbytes")
+    hide_packages("sklearn", "scipy", "bitsandbytes")
     main("inference", Settings, build)

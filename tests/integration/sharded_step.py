@@ -47,7 +47,7 @@ def steps(model: Any, bins: list[list[int]]) -> list[float]:
 
 def main() -> None:
     """Train both ways on the same bins and write the comparison."""
-    hide_packages("sklearn", "bitsandbytes")
+    hide_packages("sklearn", "scipy", "bitsandbytes")
     base, output = Path(sys.argv[1]), Path(sys.argv[2])
     bins = [[5 + (place * 7 + step) % 200 for place in range(24)] for step in range(STEPS)]
     plain = build(base)

@@ -172,7 +172,7 @@ def test_run_completes_with_a_verified_adapter(house: House, tmp_path: Path) -> 
     assert json.loads(house.store.read(MODELS, config["key"]))["base_model_name_or_path"] == "tiny"
     assert house.store.list_keys(MODELS, "runs/") == []
     # Loading these takes two seconds, and no recipe without NF4 uses them.
-    assert "transformers" in worker.loaded() and not {"sklearn", "bitsandbytes"} & worker.loaded()
+    assert "transformers" in worker.loaded() and not {"sklearn", "scipy", "bitsandbytes"} & worker.loaded()
 
 
 def held_out_losses(worker: Started) -> list[float]:

@@ -146,7 +146,7 @@ def main(arguments: list[str]) -> int:
     from services.training.bases.sources import fetch
 
     # Transformers and peft would load these; no base is stored quantised.
-    hide_packages("sklearn", "bitsandbytes")
+    hide_packages("sklearn", "scipy", "bitsandbytes")
     source, target, max_bytes = arguments
     return answer_parent(lambda: asdict(fetch(source, Path(target), int(max_bytes))))
 

@@ -134,5 +134,5 @@ def _gigabytes(size: float) -> str:
 
 if __name__ == "__main__":
     # Transformers and peft would load these; a forecast builds no weights.
-    hide_packages("sklearn", "bitsandbytes")
+    hide_packages("sklearn", "scipy", "bitsandbytes")
     sys.exit(answer_parent(lambda: plan(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))

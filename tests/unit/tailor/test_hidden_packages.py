@@ -45,6 +45,6 @@ from services.training.methods.loading import hide_unused_packages
 from services.training.recipe import load_recipe
 for name in ("qlora", "lora"):
     hide_unused_packages(load_recipe(name))
-    print(*(package for package in ("sklearn", "bitsandbytes") if importlib.util.find_spec(package)))
+    print(*(package for package in ("sklearn", "scipy", "bitsandbytes") if importlib.util.find_spec(package)))
 """
     assert run(code) == ["bitsandbytes", ""]
