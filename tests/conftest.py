@@ -28,6 +28,8 @@ from tests.real.kinds import EmbeddedStores, RealStores, StoreKind
 
 S = TypeVar("S", bound=ServiceSettings)
 
+OWN_STACK = ("tests/e2e/test_demo.py", "tests/e2e/test_pages.py")
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # There are more test processes than cores: with several threads each, torch's would mostly wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -79,12 +81,16 @@ class Stores:
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Runs the tests of one file on one worker, in order, and likewise all tests that share the end-to-end installation."""
+    """Runs the tests of one file on one worker, in order, and likewise all tests that share the end-to-end installation.
+
+    Files that start a stack of their own run one after the other, so that a small machine runs two stacks at most.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        # The demo starts its own stack.
-        return "tests/e2e" if path.startswith("tests/e2e/") and not path.endswith("/test_demo.py") else path
+        if path in OWN_STACK:
+            return "own stack"
+        return "tests/e2e" if path.startswith("tests/e2e/") else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

@@ -13,6 +13,7 @@ from services.training.domain import Base
 from services.training.methods.base import SINGLE, StepLock
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
+from services.training.worker.probes import Reload, reload_in_fresh_process
 from services.training.worker.reporter import Reporter
 from services.training.worker.worker import Worker
 from tailor.api.events.v1 import models_pb2
@@ -132,25 +133,39 @@ def train(
     epoch: int = 1,
     dies_at: str = "",
     watch: Callable[[models_pb2.RunProgressed], None] = lambda _: None,
+    reload: Reload = reload_in_fresh_process,
 ) -> Service:
     """Run one worker to its end. Raises KilledError when it writes a key that ends with `dies_at`."""
     spec = spec_of(house, run_id, recipe, dataset, parent=parent, reward=reward, witness=witness, epoch=epoch)
     store = DyingStore(house.store.root, dies_at) if dies_at else house.store
     service = Service(watch)
-    with tempfile.TemporaryDirectory(dir=house.folder) as folder:
-        reporter = Reporter(service.report, run_id, epoch)
+    run_worker(spec, recipe, store, service, house.folder, reload=reload)
+    return service
+
+
+def run_worker(
+    spec: WorkerSpec,
+    recipe: Recipe,
+    store: FileStore,
+    service: Service,
+    folder: Path,
+    *,
+    reload: Reload = reload_in_fresh_process,
+) -> int:
+    """Run one worker, which works in a new folder within `folder`. Returns its exit code."""
+    with tempfile.TemporaryDirectory(dir=folder) as work:
         worker = Worker(
             spec,
             recipe,
             store,
-            reporter,
-            Path(folder),
+            Reporter(service.report, spec.run_id, spec.epoch),
+            Path(work),
             lock=StepLock(None),
             signer=FakeSigner(),
             processes=SINGLE,
+            reload=reload,
         )
-        worker.run(threading.Event(), threading.Event())
-    return service
+        return worker.run(threading.Event(), threading.Event())
 
 
 def adapter(service: Service) -> Ref:

@@ -1,11 +1,11 @@
 """Starts the service: `python -m services.anonymization`."""
 
 import os
-import sys
 from pathlib import Path
 
 from services.anonymization.recognise.detectors.definition import DEFAULT, NEED_TORCH, load_detectors
 from tailor.errors import InvalidArgument
+from tailor.hidden_packages import hide_packages
 
 
 def _needs_torch() -> bool:
@@ -17,10 +17,9 @@ def _needs_torch() -> bool:
     return any(detector.kind in NEED_TORCH for detector in detectors)
 
 
-# Presidio and spaCy import torch, transformers and scikit-learn if they are installed: 600 MB and many seconds that finding names
-# does not need. None in sys.modules makes such an import fail with ImportError, which both libraries expect.
+# Presidio and spaCy import these if they are installed: 600 MB and many seconds that finding names does not need.
 if not _needs_torch():
-    sys.modules.update(dict.fromkeys(("torch", "transformers", "sklearn")))  # type: ignore[arg-type]
+    hide_packages("torch", "transformers", "sklearn")
 
 from services.anonymization.bootstrap import build  # noqa: E402
 from services.anonymization.settings import Settings  # noqa: E402

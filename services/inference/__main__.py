@@ -2,7 +2,10 @@
 
 from services.inference.bootstrap import build
 from services.inference.settings import Settings
+from tailor.hidden_packages import hide_packages
 from tailor.runtime import main
 
 if __name__ == "__main__":
+    # Transformers and peft would load these; no engine uses them.
+    hide_packages("sklearn", "scipy", "bitsandbytes")
     main("inference", Settings, build)

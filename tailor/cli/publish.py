@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,11 +13,13 @@ from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tailor.cli.calls import calling
 from tailor.cli.connections import Connections
 from tailor.cli.output import shows
-from tailor.cli.producer import KafkaRecordProducer, RecordProducer
 from tailor.cli.records import Record, is_large, to_record, to_reference, to_stream, to_tombstone
 from tailor.cli.session import session_of
 from tailor.cli.submissions import Description, DocumentKind, FileSubmission, collect, refer
 from tailor.errors import InvalidArgument, Reason
+
+if TYPE_CHECKING:
+    from tailor.cli.producer import RecordProducer
 
 MAX_IN_FLIGHT = 64
 SUBMIT_SECONDS = 300.0
@@ -112,13 +114,15 @@ def publish_all(
     records: Sequence[Record] = (),
 ) -> Published:
     """Publish to the real broker. `tell` receives the number of files that the broker has acknowledged."""
+    from tailor.cli.producer import KafkaRecordProducer
+
     with closing(KafkaRecordProducer(connections.kafka_publisher())) as producer:
         return send_all(submissions, producer, lambda: connections.ingestion, tell, records=records)
 
 
 def send_all(
     submissions: Sequence[FileSubmission],
-    producer: RecordProducer,
+    producer: "RecordProducer",
     ingestion: Callable[[], ingestion_pb2_grpc.IngestionServiceStub],
     tell: Callable[[int], None] = lambda count: None,
     *,

@@ -93,11 +93,11 @@ class Installation:
         return process.pid
 
 
-def ask_until(ask: Callable[[], T | None], description: str, seconds: float = 240) -> T:
-    """Ask the services until the answer is true, and return it. Waits out retryable errors."""
+def ask_until(ask: Callable[[], T | None], description: str, seconds: float = 240, *, pause: float = 0.3) -> T:
+    """Ask the services until the answer is true, pausing before each question, and return it. Waits out retryable errors."""
 
     def attempt() -> T | None:
-        time.sleep(0.3)
+        time.sleep(pause)
         try:
             return ask()
         except TailorError as error:

@@ -6,19 +6,22 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from services.training.recipe import FOLDER
 from tailor.local import stack
-from tests.e2e.conftest import SAMPLE, SETTINGS, ask_until
+from tests.e2e import conftest
+from tests.e2e.conftest import SAMPLE, SETTINGS
 from tests.models import make_tiny_base
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 SPECIALIST = "engagement-reports"
@@ -28,6 +31,8 @@ BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 MAY_FAIL = re.compile(r"# may fail: ([A-Z_]+)")
 # Tools that a block needs besides Tailor. Without one the block is skipped, and the skip names it.
 TOOLS = {"kcat": "kcat", "go run": "go", "npm ": "npm", "mvn ": "mvn", "grpcurl ": "grpcurl"}
+# Maven runs for seconds: compiling its own code with all optimisations takes longer than they save.
+QUICK_JAVA = {"MAVEN_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 DEFINITION = f"""\
 name = "{SPECIALIST}"
 base = "tiny"
@@ -52,16 +57,17 @@ min_gain_over_incumbent = -1000000.0
 
 @dataclass(frozen=True)
 class Reader:
-    """Somebody who follows the pages in a checkout with a running stack."""
+    """Somebody who follows the pages in a checkout with a running stack. `addresses` are the lines of `tailor env`."""
 
     folder: Path
     environment: dict[str, str]
+    addresses: str
 
     def run(self, language: str, code: str) -> subprocess.CompletedProcess[str]:
         """Run a block in a new shell that knows the stack's addresses."""
         if language == "python":
             code = f"exec .venv/bin/python - <<'CODE'\n{code}\nCODE"
-        script = f'eval "$(.venv/bin/tailor env)"\n{code}'
+        script = f"{self.addresses}\n{code}"
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=self.folder,
@@ -86,6 +92,11 @@ class Reader:
             if re.search(rf"\b{placeholder}\b", code):
                 code = re.sub(rf"\b{placeholder}\b", look_up(self), code)
         return code
+
+
+def ask_until(ask: Callable[[], T | None], description: str, seconds: float) -> T:
+    """Ask until the answer is true. Seldom, because each question starts the command line, which the services' work then waits for."""
+    return conftest.ask_until(ask, description, seconds, pause=2.0)
 
 
 def _newest(reader: Reader, key: str, *command: str) -> Any:
@@ -166,10 +177,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     state.mkdir(mode=0o700)
     (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=FOLDER), encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAILOR_", "VIRTUAL_ENV"))}
-    environment = kept | {"PYTHONPATH": str(ROOT)}
+    environment = kept | QUICK_JAVA | {"PYTHONPATH": str(ROOT)}
     try:
         stack.up(state).wait_ready(240)
-        yield Reader(folder, environment)
+        command = [str(folder / ".venv" / "bin" / "tailor"), "env"]
+        addresses = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+        yield Reader(folder, environment, addresses.stdout)
     finally:
         stack.down(state)
 

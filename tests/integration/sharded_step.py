@@ -17,6 +17,7 @@ from services.training.methods.model import trainable_model
 from services.training.methods.packed_attention import learned_loss
 from services.training.methods.processes import gather_model
 from services.training.recipe import Recipe, load_recipe
+from tailor.hidden_packages import hide_packages
 
 STEPS = 3
 
@@ -46,6 +47,7 @@ def steps(model: Any, bins: list[list[int]]) -> list[float]:
 
 def main() -> None:
     """Train both ways on the same bins and write the comparison."""
+    hide_packages("sklearn", "scipy", "bitsandbytes")
     base, output = Path(sys.argv[1]), Path(sys.argv[2])
     bins = [[5 + (place * 7 + step) % 200 for place in range(24)] for step in range(STEPS)]
     plain = build(base)

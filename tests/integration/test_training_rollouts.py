@@ -4,6 +4,7 @@ Rewards rise, the parent is the reference, a killed run resumes exactly, and a r
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,17 @@ import pytest
 from safetensors.torch import load, load_file, save_file
 
 from services.training.recipe import Recipe
+from services.training.worker.probes import compute_figures
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
+from tests import training
 from tests.models import make_tiny_base
-from tests.training import House, KilledError, adapter, furnish, store_dataset, train
+from tests.training import House, KilledError, adapter, furnish, store_dataset
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+# Without a fresh process for each proof: test_training_worker has those.
+train = partial(training.train, reload=compute_figures)
 
 THINGS = [
     "ledger",

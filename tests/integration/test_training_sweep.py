@@ -1,18 +1,24 @@
 """A sweep on a tiny model with the real worker: the best rate is trained in full, and a killed sweep repeats no finished trial."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.training.recipe import Recipe
+from services.training.worker.probes import compute_figures
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
+from tests import training
 from tests.models import make_tiny_base, spoil
-from tests.training import House, KilledError, Service, adapter, furnish, store_dataset, train
+from tests.training import House, KilledError, Service, adapter, furnish, store_dataset
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+# Without a fresh process for each proof: test_training_worker has those.
+train = partial(training.train, reload=compute_figures)
 
 RATES = (1e-5, 1e-2, 1e-1)
 

@@ -1,4 +1,7 @@
-"""A real worker on a tiny model: completed, killed, interrupted and cancelled, with every kind of recipe."""
+"""A real worker on a tiny model: completed, killed, interrupted and cancelled, with every kind of recipe.
+
+Where the process itself is not what matters, the worker runs in the tests' process, which has loaded the model libraries.
+"""
 
 import json
 import os
@@ -18,11 +21,13 @@ from services.training.bases.store import StoredBases
 from services.training.domain import RETRIABLE_EXIT, Base, Job, Run, RunKey, RunState, Stage
 from services.training.recipe import Recipe
 from services.training.spec import from_json, to_json
+from tailor.api.events.v1 import models_pb2
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tests.integration.training_house import WORDS, pairs, recipe, rows, store_dataset
 from tests.models import make_tiny_base
+from tests.training import Service, adapter, run_worker
 from tests.unit.training.fakes import START
 from tests.unit.training.stores import FileStore
 
@@ -68,6 +73,20 @@ def job(house: House, chosen: Recipe, epoch: int = 1, parent: Ref | None = None)
     return Job(replace(run, start_time=START), house.base.digest)
 
 
+def run_here(house: House, work: Job, folder: Path) -> Service:
+    """Run a worker in this process, which must end as one that has reported its end."""
+    service = Service(lambda _: None)
+    spec = from_json(to_json(work))
+    folder.mkdir(exist_ok=True)
+    assert run_worker(spec, Recipe.model_validate_json(spec.recipe_json), house.store, service, folder) == 0
+    return service
+
+
+def manifest_of(store: FileStore, service: Service) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads(store.get(adapter(service)))
+    return manifest
+
+
 class Started:
     """A worker process and its reports."""
 
@@ -106,6 +125,10 @@ class Started:
 
     def end(self) -> int:
         return self.process.wait(280)
+
+    def loaded(self) -> set[str]:
+        """The packages that it loaded. It must have ended."""
+        return set(Path(f"{self.reports_file}.loaded").read_text().split())
 
     def adapter(self, store: FileStore) -> dict[str, Any]:
         digest = self.reports()[-1]["trained"]["digest"]
@@ -148,6 +171,8 @@ def test_run_completes_with_a_verified_adapter(house: House, tmp_path: Path) -> 
     config = next(file for file in manifest["files"] if file["path"] == "adapter_config.json")
     assert json.loads(house.store.read(MODELS, config["key"]))["base_model_name_or_path"] == "tiny"
     assert house.store.list_keys(MODELS, "runs/") == []
+    # Loading these takes two seconds, and no recipe without NF4 uses them.
+    assert "transformers" in worker.loaded() and not {"sklearn", "scipy", "bitsandbytes"} & worker.loaded()
 
 
 def held_out_losses(worker: Started) -> list[float]:
@@ -207,17 +232,15 @@ def test_run_that_cannot_succeed_ends_with_the_reason(house: House, tmp_path: Pa
         house,
         dataset=store_dataset(house.store, train=[{**rows()[0], "messages": [{"role": "user", "content": "a"}]}]),
     )
-    worker = Started(poor, job(poor, recipe()), tmp_path / "a")
-    assert worker.end() == 0
-    assert worker.reports()[-1]["failed"]["reason"] == "INVALID_ROW"
+    failed = run_here(poor, job(poor, recipe()), tmp_path / "a").failed
+    assert failed is not None and failed.reason == "INVALID_ROW"
 
 
 def test_tampered_base_is_not_trained_on(house: House, tmp_path: Path) -> None:
     key = next(key for key in house.store.list_keys(MODELS, "bases/files/"))
     house.store.put(MODELS, key, b"something else")
-    worker = Started(house, job(house, recipe()), tmp_path / "a")
-    assert worker.end() == 0
-    assert worker.reports()[-1]["failed"]["reason"] == "CORRUPT_OBJECT"
+    failed = run_here(house, job(house, recipe()), tmp_path / "a").failed
+    assert failed is not None and failed.reason == "CORRUPT_OBJECT"
 
 
 @pytest.mark.parametrize(
@@ -234,35 +257,30 @@ def test_tampered_base_is_not_trained_on(house: House, tmp_path: Path) -> None:
     ids=["qlora", "full", "rslora-dora-f32"],
 )
 def test_every_kind_of_recipe_trains(house: House, tmp_path: Path, chosen: Recipe, form: str, file: str) -> None:
-    worker = Started(house, job(house, chosen), tmp_path / "a")
-    assert worker.end() == 0
-    manifest = worker.adapter(house.store)
+    worker = run_here(house, job(house, chosen), tmp_path / "a")
+    manifest = manifest_of(house.store, worker)
     assert manifest["weights"] == form
     assert file in [entry["path"] for entry in manifest["files"]]
-    trained = worker.reports()[-1]["trained"]
-    assert trained["last_loss"] < trained["first_loss"]
+    assert worker.trained is not None
+    assert worker.trained.last_loss < worker.trained.first_loss
 
 
 def test_reward_stage_continues_its_policy_and_is_never_served(house: House, tmp_path: Path) -> None:
-    first = Started(house, job(house, recipe()), tmp_path / "sft")
-    assert first.end() == 0
-    stored = first.reports()[-1]["trained"]["manifest"]
-    parent = Ref(stored["uri"], stored["sha256"], int(stored["size_bytes"]))
+    parent = adapter(run_here(house, job(house, recipe()), tmp_path / "sft"))
     ranked = replace(house, dataset=store_dataset(house.store, train=pairs(), held_out=pairs(6, 24)))
     chosen = recipe(method="reward", adapter={"dropout": 0.0})
-    worker = Started(ranked, job(ranked, chosen, epoch=2, parent=parent), tmp_path / "reward")
-    assert worker.end() == 0
-    trained = worker.reports()[-1]["trained"]
-    assert (trained["kind"], trained["parent_digest"]) == ("ADAPTER_KIND_REWARD", parent.sha256)
-    assert trained["metrics"] == {"reward_accuracy": 1.0}
-    manifest = worker.adapter(house.store)
+    worker = run_here(ranked, job(ranked, chosen, epoch=2, parent=parent), tmp_path / "reward")
+    trained = worker.trained
+    assert trained is not None
+    assert (trained.kind, trained.parent_digest) == (models_pb2.ADAPTER_KIND_REWARD, parent.sha256)
+    assert dict(trained.metrics) == {"reward_accuracy": 1.0}
+    manifest = manifest_of(house.store, worker)
     assert (manifest["kind"], manifest["parent_digest"]) == ("reward", parent.sha256)
     assert "reward" in manifest["probes"][0]
     with pytest.raises(FailedPrecondition) as refused:
         check_adapter_manifest(manifest, house.base.digest)
     assert refused.value.reason == "WRONG_KIND"
-    accuracies = [report["progress"].get("accuracy") for report in worker.reports() if "progress" in report]
-    assert accuracies[-3] == 1.0
+    assert worker.progress[-3].accuracy == 1.0
 
 
 def test_spec_round_trips_to_the_worker(house: House) -> None:

@@ -1,4 +1,7 @@
-"""A worker over a store in a directory and a service in a file: `python training_worker.py SPEC STORE REPORTS FOLDER`."""
+"""A worker over a store in a directory and a service in a file: `python training_worker.py SPEC STORE REPORTS FOLDER`.
+
+It lists the packages that it loaded in REPORTS.loaded.
+"""
 
 import os
 import signal
@@ -8,6 +11,7 @@ from pathlib import Path
 from google.protobuf.json_format import MessageToJson
 
 from services.training.methods.base import StepLock
+from services.training.methods.loading import hide_unused_packages
 from services.training.methods.processes import join
 from services.training.recipe import Recipe
 from services.training.spec import from_json
@@ -39,6 +43,7 @@ def main() -> int:
     spec = from_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(sys.argv[4])
     recipe = Recipe.model_validate_json(spec.recipe_json)
+    hide_unused_packages(recipe)
     processes = join(recipe.method, "replicate")
     if processes is None:
         return 0
@@ -66,5 +71,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     code = main()
+    loaded = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
+    Path(f"{sys.argv[3]}.loaded").write_text("\n".join(sorted(loaded)), encoding="utf-8")
     sys.stderr.flush()
     os._exit(code)

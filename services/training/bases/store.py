@@ -19,6 +19,7 @@ from services.training.adapters.manifests import download_files
 from services.training.domain import Base
 from services.training.ports import BaseStore
 from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.hidden_packages import hide_packages
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -144,6 +145,8 @@ def main(arguments: list[str]) -> int:
     """The child process. Returns its exit code."""
     from services.training.bases.sources import fetch
 
+    # Transformers and peft would load these; no base is stored quantised.
+    hide_packages("sklearn", "scipy", "bitsandbytes")
     source, target, max_bytes = arguments
     return answer_parent(lambda: asdict(fetch(source, Path(target), int(max_bytes))))
 

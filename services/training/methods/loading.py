@@ -6,6 +6,17 @@ from typing import Any
 from services.training.methods.packed_attention import SEGMENTED, register_attention
 from services.training.recipe import Recipe
 from tailor.errors import InvalidArgument, Reason
+from tailor.hidden_packages import hide_packages
+
+
+def hide_unused_packages(recipe: Recipe) -> None:
+    """Hide the packages that transformers and peft would load although the recipe does not use them. For a worker's own process.
+
+    They take a quarter of the time in which a worker starts.
+    """
+    hide_packages("sklearn", "scipy")
+    if recipe.adapter.kind != "qlora":
+        hide_packages("bitsandbytes")
 
 
 def read_context(base: Path) -> int:

@@ -19,6 +19,7 @@ from services.training.planning.loads import Lengths, count, read_lengths
 from services.training.recipe import Recipe
 from tailor.errors import InvalidArgument
 from tailor.hardware import computes_in_bf16
+from tailor.hidden_packages import hide_packages
 
 
 @dataclass(frozen=True)
@@ -132,4 +133,6 @@ def _gigabytes(size: float) -> str:
 
 
 if __name__ == "__main__":
+    # Transformers and peft would load these; a forecast builds no weights.
+    hide_packages("sklearn", "scipy", "bitsandbytes")
     sys.exit(answer_parent(lambda: plan(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))

@@ -8,12 +8,13 @@ import heapq
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from services.training.methods.held_out import answer_log_probabilities
+from services.training.methods.loading import hide_unused_packages
 from services.training.methods.reward_model import score
 from services.training.methods.rows import Encoded, encode
 from services.training.recipe import Recipe
@@ -31,6 +32,10 @@ LEARNED_ROWS = 2
 ADAPTER_TOLERANCE = 0.002
 FULL_TOLERANCE = 0.05
 VERIFY_SECONDS = 1800
+
+# The figures of the saved weights, as `compute_figures` returns them.
+Figures = Mapping[str, list[float]]
+Reload = Callable[[Path, Path, Path], Figures]
 
 
 @dataclass(frozen=True)
@@ -76,10 +81,29 @@ def to_entries(kind: str, rows: Sequence[Encoded], proof: Proof) -> list[dict[st
     ]
 
 
+def reload_in_fresh_process(base: Path, weights: Path, request: Path) -> Figures:
+    """Run `compute_figures` in a fresh process. Blocks for up to half an hour. Raises FailedPrecondition (ADAPTER_DOES_NOT_LOAD)."""
+    command = [sys.executable, "-m", "services.training.worker.probes", str(base), str(weights), str(request)]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)
+    if child.returncode != 0:
+        raise FailedPrecondition(
+            Reason.ADAPTER_DOES_NOT_LOAD, "The saved weights do not load in a fresh process. Run the recipe again."
+        )
+    figures: Figures = json.loads(child.stdout.strip().splitlines()[-1])
+    return figures
+
+
 def verify(
-    base: Path, weights: Path, recipe: Recipe, rows: Sequence[Encoded], *, kind: str, expected: Sequence[float]
+    base: Path,
+    weights: Path,
+    recipe: Recipe,
+    rows: Sequence[Encoded],
+    *,
+    kind: str,
+    expected: Sequence[float],
+    reload: Reload = reload_in_fresh_process,
 ) -> Proof:
-    """Reload the weights in a fresh process and compare its figures with the expected ones. Blocks for up to half an hour.
+    """Reload the weights, and compare their figures with the expected ones.
 
     The first rows must be the probes, in their order. Raises FailedPrecondition (ADAPTER_DOES_NOT_LOAD, ADAPTER_DIFFERS) if the saved
     weights are not the trained ones.
@@ -91,13 +115,7 @@ def verify(
         "rows": [[row.row_id, row.tokens, row.prompt_length] for row in rows],
     }
     request.write_text(json.dumps(body), encoding="utf-8")
-    command = [sys.executable, "-m", "services.training.worker.probes", str(base), str(weights), str(request)]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)
-    if child.returncode != 0:
-        raise FailedPrecondition(
-            Reason.ADAPTER_DOES_NOT_LOAD, "The saved weights do not load in a fresh process. Run the recipe again."
-        )
-    figures: dict[str, list[float]] = json.loads(child.stdout.strip().splitlines()[-1])
+    figures = reload(base, weights, request)
     difference = max(abs(reloaded - wanted) for reloaded, wanted in zip(figures["trained"], expected, strict=True))
     # `not <=` rather than `>`, so that NaN fails too.
     if not difference <= (FULL_TOLERANCE if recipe.adapter.kind == "none" else ADAPTER_TOLERANCE):
@@ -118,11 +136,10 @@ def to_serving(recipe: Recipe, kind: str) -> Recipe:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """The fresh process. Returns its exit code."""
+def compute_figures(base: Path, weights: Path, request: Path) -> Figures:
+    """Load the saved weights, and compute the figures of the request's rows: `trained` as trained, `served` at serving precision."""
     from services.training.methods.model import load_saved
 
-    base, weights, request = map(Path, arguments)
     body = json.loads(request.read_text(encoding="utf-8"))
     recipe, kind = Recipe.model_validate_json(body["recipe"]), body["kind"]
     rows = [Encoded(row_id, tuple(tokens), prompt_length) for row_id, tokens, prompt_length in body["rows"]]
@@ -134,7 +151,14 @@ def main(arguments: list[str]) -> int:
         if serving == recipe
         else measure(kind, load_saved(base, weights, serving, kind), rows[:probes])
     )
-    print(json.dumps({"trained": trained, "served": served}))
+    return {"trained": trained, "served": served}
+
+
+def main(arguments: list[str]) -> int:
+    """The fresh process. Returns its exit code."""
+    base, weights, request = map(Path, arguments)
+    hide_unused_packages(Recipe.model_validate_json(json.loads(request.read_text(encoding="utf-8"))["recipe"]))
+    print(json.dumps(compute_figures(base, weights, request)))
     return 0
 
 

@@ -12,6 +12,7 @@ from services.training.adapters.inputs import Inputs, download_inputs
 from services.training.domain import RETRIABLE_EXIT
 from services.training.methods import dpo, reward, rollouts, sft, sweep
 from services.training.methods.base import Meter, Method, StageContext, StepLock, Stopper, retry_dependency
+from services.training.methods.loading import hide_unused_packages
 from services.training.methods.processes import Processes, join
 from services.training.ports import Signer
 from services.training.recipe import Recipe
@@ -54,6 +55,7 @@ def run_worker(
 ) -> int:
     """Train the stage against the real store and service. Returns the worker's exit code."""
     recipe = Recipe.model_validate_json(spec.recipe_json)
+    hide_unused_packages(recipe)
     processes = join(recipe.method, settings.parallelism)
     if processes is None:
         return 0
@@ -68,7 +70,7 @@ def run_worker(
 
 
 class Worker:
-    """One worker of one stage of a run. `folder` must be empty, and is filled."""
+    """One worker of one stage of a run. `folder` must be empty, and is filled. `reload` proves the saved weights (`probes`)."""
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class Worker:
         lock: StepLock,
         signer: Signer,
         processes: Processes,
+        reload: probes.Reload = probes.reload_in_fresh_process,
     ) -> None:
         self._spec = spec
         self._recipe = _avoid_emulated_bf16(processes.fit_recipe(recipe))
@@ -92,6 +95,7 @@ class Worker:
         self._notes = SignedNotes(store, signer, spec.run_id, spec.epoch, spec.stage)
         self._meter = Meter()
         self._processes = processes
+        self._reload = reload
 
     def run(self, in_training: threading.Event, stop_requested: threading.Event) -> int:
         """Do all the work and return the exit code. Blocks.
@@ -176,7 +180,15 @@ class Worker:
         proof_rows = [*probe_rows, *probes.choose_shortest(trained.prepared.learned)]
         with self._lock.held():
             expected = probes.measure(kind, trained.model, proof_rows)
-            proof = probes.verify(context.inputs.base, weights, recipe, proof_rows, kind=kind, expected=expected)
+            proof = probes.verify(
+                context.inputs.base,
+                weights,
+                recipe,
+                proof_rows,
+                kind=kind,
+                expected=expected,
+                reload=self._reload,
+            )
         log.info("verified", difference=proof.difference)
         entries = probes.to_entries(kind, probe_rows, proof)
         manifest = retry_dependency(

@@ -37,3 +37,11 @@ def test_the_client_imports_neither_kafka_nor_the_command_line() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert loaded.stdout.strip() == "[]"
+
+
+def test_the_command_line_imports_kafka_only_for_the_commands_that_need_it() -> None:
+    code = "import sys, tailor.cli.main; print('kafka' in sys.modules)"
+
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert loaded.stdout.strip() == "False"
