@@ -20,7 +20,7 @@ DOCUMENTS ?=
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-real chaos test-fast fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
+.PHONY: help install demo test test-real test-cluster chaos test-fast fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test: install ## Run every test, three files at a time
 
 test-real: install ## The tests of events, stores, flow, erasure, access and training's survival, on Apache Kafka and MinIO (TESTS="FILES" for some)
 	$(BIN)/python -m tests.real $(TESTS)
+
+test-cluster: install ## The tests of manifests, placement, rights and training's Jobs, on a Kubernetes control plane that Go builds once (TESTS="FILES" for some)
+	$(BIN)/python -m tests.cluster $(TESTS)
 
 chaos: install ## Kill, pause and cut services and stores while everything goes on, and count what is lost or doubled (an hour; FAULTS=20 SEED=1 for a short run, BROKERS=3)
 	$(BIN)/python -m bench.chaos --faults $(FAULTS) --seed $(SEED) --brokers $(BROKERS)

@@ -105,8 +105,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Choose the kind of stores."""
+    """Choose the kind of stores, and whether there is a cluster."""
     parser.addoption("--stores", choices=("embedded", "real"), default="embedded", help="the stores that tests run on")
+    parser.addoption(
+        "--cluster", action="store_true", help="build and start a Kubernetes control plane for tests/cluster"
+    )
 
 
 @pytest.fixture(scope="session")

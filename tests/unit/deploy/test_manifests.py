@@ -156,7 +156,7 @@ def test_the_dev_brokers_settings_are_those_of_compose(tree: Path) -> None:
 def test_publishers_reach_their_listener_only_and_the_console_reaches_none(tree: Path) -> None:
     documents = render(tree, "dev")
     assert clients(documents, "broker-clients") == {*SERVICES, "init-topics"} - {"console"}
-    assert clients(render(tree, "prod"), "broker") == {*SERVICES} - {"console"}
+    assert clients(render(tree, "prod"), "broker") == {*SERVICES, "init-topics"} - {"console"}
     (policy,) = (each for each in documents if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == "broker")
     services, publishers = policy["spec"]["ingress"]
     assert [port["port"] for port in services["ports"]] == [19092]

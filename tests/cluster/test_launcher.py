@@ -1,0 +1,225 @@
+"""The launcher on a real API, with the token of training's ServiceAccount: starts, reasons of waiting, and every way in which a worker ends.
+
+kwok runs the workers' pods; where a test needs an exit code or a failing image, it reports as a kubelet would.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TypeVar
+
+import pytest
+from kubernetes import client
+
+from services.training import programme
+from services.training.domain import RETRIABLE_EXIT, Failure, Job, RunState
+from services.training.launchers.kubernetes import KubernetesLauncher
+from services.training.launchers.kubernetes_job import JobOptions, Resources
+from tailor.errors import Reason
+from tests.cluster.nodes import GPU, NAMESPACE, SECONDS, play_node, refused, running
+from tests.cluster.workers import OPTIONS, PLAYED, Place, ends_with, name_of, runs, waits_for
+from tests.unit.training.fakes import ONE, House, PreparingSupervisor, built
+from tests.waiting import wait_until
+
+T = TypeVar("T")
+
+FAILED_BY_ITSELF, KILLED = 1, 137
+GONE = 404
+
+
+def test_a_worker_gets_a_gpu_node_and_its_job_ends(place: Place, job: Job) -> None:
+    launcher = place.launcher(PLAYED)
+    launcher.start(job)
+    launcher.start(job)
+    waits_for(launcher, job, Reason.WAITS_FOR_START)
+    assert place.pod(job).spec.node_name.startswith("gpu-")
+    place.report(job, {"phase": "Running"})
+    runs(launcher, job)
+    assert launcher.exit_code(job.run.run_id, job.run.epoch) is None
+    place.ends(job, 0)
+    ends_with(launcher, job, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "seen"), [(FAILED_BY_ITSELF, FAILED_BY_ITSELF), (KILLED, KILLED), (RETRIABLE_EXIT, RETRIABLE_EXIT)]
+)
+def test_a_code_that_the_worker_ended_with_is_known(place: Place, job: Job, code: int, seen: int) -> None:
+    launcher = place.launcher(PLAYED)
+    launcher.start(job)
+    place.ends(job, code)
+    ends_with(launcher, job, seen)
+
+
+def test_a_restarted_service_finds_the_worker_and_its_end(place: Place, job: Job) -> None:
+    place.launcher(PLAYED).start(job)
+    place.ends(job, RETRIABLE_EXIT)
+    ends_with(place.launcher(PLAYED), job, RETRIABLE_EXIT)
+
+
+def test_two_nodes_with_two_gpus_each_get_one_pod_each(place: Place, job: Job) -> None:
+    options = replace(OPTIONS, nodes=2, resources=Resources(gpus=2))
+    launcher = place.launcher(options)
+    launcher.start(job)
+    runs(launcher, job)
+    assert sorted(pod.spec.node_name for pod in place.pods(job)) == ["gpu-a", "gpu-b"]
+
+
+def test_more_gpus_than_a_node_has_are_waited_for_with_the_schedulers_words(place: Place, job: Job) -> None:
+    launcher = place.launcher(replace(OPTIONS, resources=Resources(gpus=4)))
+    launcher.start(job)
+    assert f"Insufficient {GPU}" in waits_for(launcher, job, Reason.WAITS_FOR_NODE)
+
+
+def test_a_label_that_no_node_has_is_waited_for(place: Place, job: Job) -> None:
+    launcher = place.launcher(replace(OPTIONS, node_labels={"tailor/pool": "none"}))
+    launcher.start(job)
+    assert "didn't match Pod's node affinity" in waits_for(launcher, job, Reason.WAITS_FOR_NODE)
+
+
+def test_a_scratch_larger_than_every_disk_is_waited_for(place: Place, job: Job) -> None:
+    launcher = place.launcher(replace(OPTIONS, resources=Resources(scratch="4Ti")))
+    launcher.start(job)
+    assert "Insufficient ephemeral-storage" in waits_for(launcher, job, Reason.WAITS_FOR_NODE)
+
+
+def test_what_exceeds_the_quota_is_said_in_numbers(place: Place, job: Job) -> None:
+    launcher = place.launcher(replace(OPTIONS, nodes=2, resources=Resources(gpus=5)))
+    launcher.start(job)
+    message = waits_for(launcher, job, Reason.WAITS_FOR_QUOTA)
+    assert message == f"Over the namespace's quota 'tailor': 5 requests.{GPU} requested, 5 of 8 in use."
+
+
+def test_a_missing_priority_class_is_named_with_its_setting(place: Place, job: Job) -> None:
+    launcher = place.launcher(replace(OPTIONS, priority_class="tailor-training"))
+    launcher.start(job)
+    message = waits_for(launcher, job, Reason.WAITS_FOR_POD)
+    assert "The PriorityClass 'tailor-training' does not exist." in message
+    assert "TAILOR_KUBERNETES_PRIORITY_CLASS" in message
+
+
+def test_a_missing_runtime_class_is_said(place: Place, job: Job) -> None:
+    launcher = place.launcher(replace(OPTIONS, runtime_class="nvidia"))
+    launcher.start(job)
+    assert 'RuntimeClass "nvidia" not found' in waits_for(launcher, job, Reason.WAITS_FOR_POD)
+
+
+def test_an_image_that_cannot_be_pulled_is_waited_for_and_then_fails_the_run(place: Place, job: Job) -> None:
+    launcher = place.launcher(PLAYED)
+    launcher.start(job)
+    place.cannot_start(job, "ImagePullBackOff", "Back-off pulling image")
+    assert "Back-off pulling image" in waits_for(launcher, job, Reason.WAITS_FOR_IMAGE)
+    assert launcher.refusal(job.run.run_id, job.run.epoch) is None
+    place.ahead = timedelta(minutes=6)
+    found = launcher.refusal(job.run.run_id, job.run.epoch)
+    assert found is not None
+    assert found.reason == Reason.IMAGE_NOT_PULLED
+
+
+def test_a_missing_secret_is_waited_for(place: Place, job: Job) -> None:
+    launcher = place.launcher(PLAYED)
+    launcher.start(job)
+    place.cannot_start(job, "CreateContainerConfigError", 'secret "tailor-training-worker" not found')
+    assert "tailor-training-worker" in waits_for(launcher, job, Reason.WAITS_FOR_CONTAINER)
+
+
+def test_a_deadline_that_passes_ends_the_run(place: Place, job: Job) -> None:
+    launcher = place.launcher(replace(OPTIONS, deadline_seconds=1))
+    launcher.start(job)
+    found = wait_until(lambda: launcher.refusal(job.run.run_id, job.run.epoch), SECONDS, "the deadline")
+    assert isinstance(found, Failure)
+    assert found.reason == Reason.OUT_OF_TIME
+
+
+def test_an_evicted_worker_is_retriable(place: Place, job: Job) -> None:
+    launcher = place.launcher()
+    launcher.start(job)
+    runs(launcher, job)
+    name = place.pod(job).metadata.name
+    body = client.V1Eviction(metadata=client.V1ObjectMeta(name=name))
+    place.plane.core.create_namespaced_pod_eviction(name, NAMESPACE, body)
+    ends_with(launcher, job, RETRIABLE_EXIT)
+
+
+def test_a_worker_whose_node_is_lost_is_retriable(place: Place, job: Job) -> None:
+    play_node(place.plane, "gpu-lost", "c", gpus=4)
+    launcher = place.launcher(replace(OPTIONS, resources=Resources(gpus=4)))
+    launcher.start(job)
+    runs(launcher, job)
+    assert place.pod(job).spec.node_name == "gpu-lost"
+    place.plane.core.delete_node("gpu-lost")
+    ends_with(launcher, job, RETRIABLE_EXIT)
+
+
+def test_stopping_deletes_the_job_and_a_second_time_is_no_error(place: Place, job: Job) -> None:
+    launcher = place.launcher()
+    launcher.start(job)
+    runs(launcher, job)
+    launcher.stop(job.run.run_id, job.run.epoch)
+    wait_until(lambda: refused(lambda: place.plane.batch.read_namespaced_job(name_of(job), NAMESPACE)) == GONE, SECONDS)
+    launcher.stop(job.run.run_id, job.run.epoch)
+
+
+@dataclass
+class Training:
+    """A training service in memory, whose workers are Jobs of the cluster."""
+
+    house: House
+    supervisor: PreparingSupervisor
+    launcher: KubernetesLauncher
+
+    def tick_until(self, check: Callable[[], T], description: str) -> T:
+        def ticked() -> T:
+            self.supervisor.tick()
+            return check()
+
+        return wait_until(ticked, SECONDS, description)
+
+    def job(self) -> Job:
+        """The current worker's."""
+        run = self.house.only_run()
+        return Job(run, run.base_digest)
+
+
+def serve(place: Place, options: JobOptions) -> Training:
+    """A service with one run, whose first worker has reported a step."""
+    house = House()
+    launcher = place.launcher(options)
+    supervisor = PreparingSupervisor(house.ports, launcher, ONE)
+    programme.queue_run_for_dataset(house.ports, built())
+    training = Training(house, supervisor, launcher)
+    training.tick_until(lambda: house.only_run().state is RunState.RUNNING, "a started run")
+    return training
+
+
+def test_waiting_inference_takes_a_workers_place_and_the_next_epoch_follows(place: Place) -> None:
+    training = serve(place, replace(OPTIONS, resources=Resources(gpus=2)))
+    runs(training.launcher, training.job())
+    taken = place.pod(training.job()).spec.node_name
+    other = {"gpu-a": "gpu-b", "gpu-b": "gpu-a"}[taken]
+    # The other node is away, so that inference finds no GPU but the worker's.
+    place.plane.core.patch_node(other, {"spec": {"unschedulable": True}})
+    scale = {"spec": {"replicas": 1}}
+    place.plane.apps.patch_namespaced_deployment_scale("inference", NAMESPACE, scale)
+    try:
+        (serving,) = running(place.plane, "inference", 1)
+        assert serving.spec.node_name == taken
+        ends_with(training.launcher, Job(training.house.only_run(), ""), RETRIABLE_EXIT)
+        place.plane.core.patch_node(other, {"spec": {"unschedulable": None}})
+        training.tick_until(lambda: training.house.only_run().epoch == 2, "the second epoch")
+        training.house.now.forward(60 * 5)
+        runs(training.launcher, training.job())
+        assert place.pod(training.job()).spec.node_name == other
+    finally:
+        place.plane.core.patch_node(other, {"spec": {"unschedulable": None}})
+        place.plane.apps.patch_namespaced_deployment_scale("inference", NAMESPACE, {"spec": {"replicas": 0}})
+
+
+def test_a_job_that_somebody_deletes_is_replaced_by_the_next_epoch(place: Place) -> None:
+    training = serve(place, OPTIONS)
+    runs(training.launcher, training.job())
+    first = training.job()
+    place.plane.batch.delete_namespaced_job(name_of(first), NAMESPACE, propagation_policy="Foreground")
+    wait_until(lambda: not place.pods(first), SECONDS, "no pod")
+    training.house.now.forward(60 * 30)
+    training.tick_until(lambda: training.house.only_run().epoch == 2, "the second epoch")
+    runs(training.launcher, training.job())

@@ -1,0 +1,111 @@
+"""The overlays and components as the API server accepts them: every object, the pods under Pod Security, and a second time without a change."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy.make_secrets import make
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.nodes import NAMESPACE, SECONDS, remove_namespace
+from tests.cluster.programs import Programs
+from tests.unit.deploy.manifests import K8S, Document, build
+from tests.waiting import wait_until
+
+# What needs definitions that a plain cluster does not have.
+DEFINITIONS = {
+    "gateway": "sigs.k8s.io/gateway-api@v1.4.0:config/crd/standard",
+    "autoscaling-lag": "github.com/kedacore/keda/v2@v2.18.0:config/crd/bases",
+}
+# Each installation names its own; the component's is that of NVIDIA's operator.
+RUNTIME_CLASS = {
+    "apiVersion": "node.k8s.io/v1",
+    "kind": "RuntimeClass",
+    "metadata": {"name": "nvidia"},
+    "handler": "nvidia",
+}
+PROD = [
+    [],
+    ["size-8b"],
+    ["references", "teacher-egress", "external-models-egress", "judge-egress"],
+    ["stable-members"],
+    ["arbitrary-uid"],
+    ["runtime-class"],
+    ["spot-workers"],
+    ["autoscaling-cpu"],
+    ["ingress"],
+    ["gateway", "gateway-operators"],
+    ["autoscaling-lag"],
+    ["autoscaling-queue"],
+]
+
+
+@pytest.fixture
+def empty(plane: ControlPlane) -> Iterator[ControlPlane]:
+    """The control plane without Tailor."""
+    remove_namespace(plane)
+    yield plane
+    remove_namespace(plane)
+
+
+def define(plane: ControlPlane, programs: Programs, components: Sequence[str]) -> None:
+    """Add what the components expect of a cluster: the definitions of other projects, and the class of a runtime."""
+    if "runtime-class" in components:
+        plane.apply([RUNTIME_CLASS])
+    for name in set(components) & set(DEFINITIONS):
+        package, _, place = DEFINITIONS[name].partition(":")
+        files = sorted((programs.source(package) / place).glob("*.yaml"))
+        definitions = [item for file in files if (item := yaml.safe_load(file.read_text(encoding="utf-8"))).get("spec")]
+        plane.apply([item for item in definitions if item["kind"] == "CustomResourceDefinition"])
+
+
+def pods_are_made(plane: ControlPlane) -> bool:
+    """True if every workload has the pods that it asks for: admission refused none of them."""
+    workloads = [
+        *plane.apps.list_namespaced_deployment(NAMESPACE).items,
+        *plane.apps.list_namespaced_stateful_set(NAMESPACE).items,
+    ]
+    return all((workload.status.replicas or 0) >= workload.spec.replicas for workload in workloads)
+
+
+def refusals(plane: ControlPlane) -> list[str]:
+    """What admission said about pods that it refused."""
+    events = plane.core.list_namespaced_event(NAMESPACE, field_selector="reason=FailedCreate").items
+    return sorted({event.message for event in events})
+
+
+def check_accepted(plane: ControlPlane, documents: Sequence[Document]) -> None:
+    """Apply twice. Raises AssertionError with what was refused, or would change the second time."""
+    plane.apply(documents)
+    wait_until(lambda: pods_are_made(plane) or refusals(plane), SECONDS, "the pods")
+    assert refusals(plane) == []
+    # A Job of the overlay cannot change, and a second application of the same one does not.
+    changes = plane.kubectl(
+        "diff", "--server-side", "--field-manager=tests", "-f", "-", stdin=yaml.safe_dump_all(documents)
+    )
+    assert (changes.returncode, changes.stdout) == (0, ""), changes.stderr
+    again = plane.apply(documents)
+    assert len(again.splitlines()) == len(documents)
+
+
+@pytest.mark.parametrize("components", PROD, ids=lambda names: "+".join(names) or "plain")
+def test_prod_is_accepted_and_a_second_time_changes_nothing(
+    empty: ControlPlane, programs: Programs, components: list[str]
+) -> None:
+    define(empty, programs, components)
+    made = {"resources": ["../prod"], "components": [f"../../components/{name}" for name in components]}
+    check_accepted(empty, build(made))
+
+
+def test_dev_is_accepted_with_its_stores_and_init_programs(empty: ControlPlane, tmp_path: Path) -> None:
+    copied = tmp_path / "k8s"
+    shutil.copytree(K8S, copied, ignore=shutil.ignore_patterns("secrets"))
+    make(copied / "overlays" / "dev")
+    built = empty.kubectl("kustomize", str(copied / "overlays" / "dev"))
+    assert built.returncode == 0, built.stderr
+    documents = list(yaml.safe_load_all(built.stdout))
+    check_accepted(empty, documents)
+    jobs = {job.metadata.name for job in empty.batch.list_namespaced_job(NAMESPACE).items}
+    assert jobs == {"init-topics", "init-buckets", "init-databases"}

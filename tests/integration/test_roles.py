@@ -1,0 +1,96 @@
+"""Roles and databases on a real PostgreSQL, by a superuser and by an administrator as managed databases give one."""
+
+import uuid
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tailor.local.roles import apply_role_and_database
+from tailor.local.secrets import ADMIN
+from tests.conftest import Stores
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def superuser(stores: Stores) -> Iterator[psycopg.Connection]:
+    """The superuser of the stores' PostgreSQL."""
+    url = stores.plan.stores.database_url(ADMIN).replace("+psycopg", "")
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def names(superuser: psycopg.Connection) -> Iterator[tuple[str, str]]:
+    """Two services of this test, removed afterwards."""
+    made = f"first_{uuid.uuid4().hex[:8]}", f"second_{uuid.uuid4().hex[:8]}"
+    yield made
+    for name in made:
+        superuser.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+        superuser.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def managed(superuser: psycopg.Connection, names: tuple[str, str]) -> Iterator[psycopg.Connection]:
+    """An administrator with CREATEROLE and CREATEDB, who is no superuser."""
+    name = f"admin_{uuid.uuid4().hex[:8]}"
+    superuser.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEROLE CREATEDB PASSWORD 'pw'").format(sql.Identifier(name)))
+    superuser.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(sql.Identifier(name)))
+    info = superuser.info
+    address = f"host={info.host} port={info.port} user={name} password=pw dbname=postgres"
+    try:
+        with psycopg.connect(address, autocommit=True) as connection:
+            yield connection
+    finally:
+        for service in names:
+            superuser.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(service)))
+            superuser.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(service)))
+        superuser.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
+        superuser.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+def connect(administrator: psycopg.Connection, user: str, database: str, password: str = "pw") -> psycopg.Connection:
+    info = administrator.info
+    return psycopg.connect(f"host={info.host} port={info.port} user={user} password={password} dbname={database}")
+
+
+@pytest.mark.parametrize("who", ["superuser", "managed"])
+def test_a_role_reaches_only_its_own_database(who: str, names: tuple[str, str], request: pytest.FixtureRequest) -> None:
+    administrator = request.getfixturevalue(who)
+    first, second = names
+    for name in (first, second, first, second):
+        apply_role_and_database(administrator, name, "pw")
+    with connect(administrator, first, first) as connection:
+        connection.execute("CREATE TABLE notes (number int)")
+    with pytest.raises(psycopg.OperationalError, match="permission denied"):
+        connect(administrator, first, second)
+
+
+def test_a_managed_administrator_does_not_stay_a_member_of_the_services_roles(
+    managed: psycopg.Connection, names: tuple[str, str]
+) -> None:
+    apply_role_and_database(managed, names[0], "pw")
+    question = "SELECT pg_has_role(current_user, %s, 'SET')"
+    assert managed.execute(question, [names[0]]).fetchone() == (False,)
+    with connect(managed, names[0], names[0]) as connection:
+        connection.execute("CREATE TABLE notes (number int)")
+    with pytest.raises(psycopg.OperationalError, match="permission denied"):
+        connect(managed, managed.info.user, names[0])
+
+
+def test_a_managed_administrator_changes_a_password(managed: psycopg.Connection, names: tuple[str, str]) -> None:
+    apply_role_and_database(managed, names[0], "pw")
+    apply_role_and_database(managed, names[0], "new")
+    connect(managed, names[0], names[0], "new").close()
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        connect(managed, names[0], names[0])
+
+
+def test_a_role_that_got_more_rights_loses_them(superuser: psycopg.Connection, names: tuple[str, str]) -> None:
+    apply_role_and_database(superuser, names[0], "pw")
+    superuser.execute(sql.SQL("ALTER ROLE {} CREATEDB SUPERUSER").format(sql.Identifier(names[0])))
+    apply_role_and_database(superuser, names[0], "pw")
+    question = "SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = %s"
+    assert superuser.execute(question, [names[0]]).fetchone() == (False,)
