@@ -12,6 +12,7 @@ from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.cli.audit_report import MAX_BARS, plots, report
 from tailor.cli.audit_tables import duration, facts, sections
 from tailor.cli.output import short
+from tailor.errors import Aborted, DeadlineExceeded, Reason
 from tests.unit.cli.conftest import Services, Tailor
 
 
@@ -230,6 +231,24 @@ def test_a_build_reports_what_it_left_out(tailor: Tailor, services: Services) ->
 
     counted = "Left out: language 3 documents, 40,000 characters; max rows per document 1,200 rows, 9,000 characters."
     assert counted in " ".join(built.out.split())
+
+
+def test_a_build_that_takes_longer_than_a_call_is_waited_for(tailor: Tailor, services: Services) -> None:
+    services.synthetic.build_errors = [
+        DeadlineExceeded(Reason.DEADLINE_EXCEEDED, "Deadline Exceeded"),
+        Aborted(Reason.BUILD_RUNNING, "Another replica is building this specialist's dataset. Retry."),
+    ]
+
+    built = tailor("build", "engagement-reports")
+
+    assert built.code == 0 and "200 rows" in built.out and built.err.count("still building") == 2
+    assert len(services.synthetic.built) == 3 and len(set(services.synthetic.built)) == 1
+
+
+def test_another_failure_of_a_build_is_shown_at_once(tailor: Tailor, services: Services) -> None:
+    services.synthetic.build_errors = [Aborted(Reason.ABORTED, "An import was added during the build. Retry.")]
+    assert "An import was added" in tailor("build", "engagement-reports").err
+    assert len(services.synthetic.built) == 1
 
 
 def test_a_specialist_takes_filters_from_toml_and_shows_them(
