@@ -171,6 +171,7 @@ class FakeSynthesis(synthesis_pb2_grpc.SynthesisServiceServicer):
             prompt="Assess [the ferry].",
             completion="Low risk.",
             mark=4,
+            back_translation=71.2,
         )
         return synthesis_pb2.ListSamplesResponse(samples=[sample])
 
