@@ -18,8 +18,8 @@ from tailor.datasets import LeftOutCount
 from tailor.storage.buckets import DATASETS
 from tailor.storage.ref import Ref
 
-# Enough for long runs of work, and few enough that a worker holds little at once.
-PART_DOCUMENTS = 64
+# Documents of a part. A new document makes the rows of at most this number of others again.
+PART_DOCUMENTS = 16
 ARRAYS = ("answers", "draws", "tokens", "is_human", "documents", "places", "is_extra")
 FILES = ("tables", "quiz")
 HEADER = "header"

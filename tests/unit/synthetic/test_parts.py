@@ -88,9 +88,9 @@ def test_a_stored_part_is_what_was_made() -> None:
 
 
 def test_documents_that_are_added_change_only_the_last_part() -> None:
-    members = [Member(replace(make_document(TEXTS[0]), document_id=f"doc_{number}"), 1) for number in range(150)]
-    before, after = split_members(members[:130]), split_members(members)
-    assert before[:2] == after[:2] and [len(part) for part in after] == [PART_DOCUMENTS, PART_DOCUMENTS, 22]
+    members = [Member(replace(make_document(TEXTS[0]), document_id=f"doc_{number}"), 1) for number in range(40)]
+    before, after = split_members(members[:34]), split_members(members)
+    assert before[:2] == after[:2] and [len(part) for part in after] == [PART_DOCUMENTS, PART_DOCUMENTS, 8]
     assert split_members([]) == [[]]
 
 
@@ -115,7 +115,7 @@ def stored_files(app: FakeSynthetic) -> set[str]:
 
 def test_new_documents_do_not_make_the_rows_of_earlier_ones_again() -> None:
     maker = CountingMaker()
-    app = filled(2 * PART_DOCUMENTS, maker=maker)
+    app = filled(6 * PART_DOCUMENTS, maker=maker)
     build(app)
     maker.document_ids.clear()
     add(app, range(500, 503))
