@@ -111,7 +111,7 @@ class GramSet:
 
     @cached_property
     def _filter(self) -> NDArray[numpy.bool_]:
-        """True where a hash begins with these bits. Not needed by workers, which get the set with every segment."""
+        """By its first bits, whether the set may have a hash. Not needed by workers, which get the set with every segment."""
         found = numpy.zeros(1 << FILTER_BITS, dtype=bool)
         found[(self.hashes >> _SHIFT).astype(numpy.int64)] = True
         return found
