@@ -125,6 +125,11 @@ class LeftOutCount:
     rows: int = 0
     characters: int = 0
 
+    def __add__(self, other: "LeftOutCount") -> "LeftOutCount":
+        return LeftOutCount(
+            self.documents + other.documents, self.rows + other.rows, self.characters + other.characters
+        )
+
 
 @dataclass(frozen=True)
 class ImportCount:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from services.synthetic.domain import Document, KeptDraft, Specialist
 from tailor.datasets import DatasetFile, LeftOutCount, QuizFiles
+from tailor.storage.ref import Ref
 
 # Documents of a segment, in the order in which they were prepared first.
 SEGMENT_DOCUMENTS = 256
@@ -55,13 +56,14 @@ class Link:
 class Member:
     """A document that gives rows, with its characters that are not blank, and its saved draft if it is a deliverable.
 
-    `missed` means that the last evaluation missed or contradicted what it says.
+    `missed` means that the last evaluation missed or contradicted what it says. `fingerprint` changes whenever its rows may.
     """
 
     document: Document
     letters: int
     draft: KeptDraft | None = None
     missed: bool = False
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,14 @@ class SegmentKey:
 
 
 @dataclass(frozen=True)
+class StoredPart:
+    """All rows of a part of a segment as they were made, before any were chosen. `inputs` is a digest of everything that they depend on."""
+
+    inputs: str
+    ref: Ref
+
+
+@dataclass(frozen=True)
 class SegmentResult:
     """The stored train rows of a segment, so that a later build with equal inputs reuses them.
 
@@ -90,7 +100,7 @@ class SegmentResult:
     that give rows, by language. `answers` are hashes of the
     answers of all rows that were made. By two independent methods, `grams` and `check_grams` have all 13-grams of the rows with the number
     of documents, `shares` and `checks` those of the held-out answers. `extra` counts the rows that missed documents got in addition, and
-    those documents.
+    those documents. `parts` are only stored while the segment may grow.
     """
 
     number: int
@@ -113,6 +123,7 @@ class SegmentResult:
     checks: bytes = b""
     quiz: QuizFiles = field(default_factory=QuizFiles)
     extra: ExtraCount = ExtraCount()
+    parts: tuple[StoredPart, ...] = ()
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
@@ -124,8 +135,8 @@ class SegmentResult:
     @property
     def keys(self) -> list[str]:
         """The keys of all files, also of those that belong to no dataset."""
-        files = (self.train, self.sources, self.grams, self.check_grams)
-        return [file.ref.key for file in (*files, *self.quiz.files) if file is not None]
+        files = (self.train, self.sources, self.grams, self.check_grams, *self.quiz.files)
+        return [file.ref.key for file in files if file is not None] + [part.ref.key for part in self.parts]
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ from tailor.words import DatasetKind
 log = get_logger(__name__)
 
 # Increase it whenever the same documents would give other rows.
-BUILDER_VERSION = 5
+BUILDER_VERSION = 6
 # Chunks of held-out documents whose rows are in one file.
 HELD_OUT_CHUNKS = 8
 
@@ -177,7 +177,7 @@ class _Build:
         return held_out
 
     def _grams(self, held_out: HeldOut) -> HeldOutGrams:
-        tables = [self._context.files.decode(raw.data) for raw in held_out.raws]
+        tables = [raw.read(self._context.files) for raw in held_out.raws]
         return HeldOutGrams(make_gram_set(held_out.answers(self._context)), held_out_grams(tables))
 
     def _make_train(self, extra: ExtraParts, grams: HeldOutGrams) -> tuple[StoredFile, ...]:
@@ -202,9 +202,9 @@ class _Build:
         files = []
         for start in range(0, len(held_out.raws), HELD_OUT_CHUNKS):
             end = start + HELD_OUT_CHUNKS
-            data = [raw.data for raw in held_out.raws[start:end]]
-            masks = [mask.tolist() for mask in held_out.kept[start:end]]
-            written = self._workers.submit(write_rows, data, masks, None)()
+            data = [table for raw in held_out.raws[start:end] for table in raw.tables]
+            kept = [is_kept for mask in held_out.kept[start:end] for is_kept in mask.tolist()]
+            written = self._workers.submit(write_rows, data, kept, None)()
             if written.rows:
                 files.append(self._store(HELD_OUT, written))
         return tuple(files)

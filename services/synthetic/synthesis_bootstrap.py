@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
@@ -16,9 +17,10 @@ from services.synthetic.adapters.tokenizers import StoredTokenizers
 from services.synthetic.adapters.translation_score import ChrfScore
 from services.synthetic.domain import Specialist
 from services.synthetic.rows.grounding import unsupported
-from services.synthetic.rows.passages import passages
+from services.synthetic.rows.passages import short_passages
 from services.synthetic.settings import Settings
 from services.synthetic.synthesis.handlers import WAKING_REASONS, SynthesisCommands
+from services.synthetic.synthesis.prompts import MAX_PASSAGE
 from services.synthetic.synthesis.runner import SynthesisRunner
 from services.synthetic.synthesis.seeds import SeedReader
 from services.synthetic.synthesis_rpc import SynthesisServicer
@@ -79,7 +81,7 @@ def build_syntheses(
             syntheses,
             teacher,
             judge,
-            SeedReader(documents, store, passages),
+            SeedReader(documents, store, partial(short_passages, max_characters=MAX_PASSAGE)),
             documents,
             specialists.get,
             StoredTokenizers(store),

@@ -36,8 +36,8 @@ def audit(
     """Show the state of the documents before any training.
 
     Counts by source, department, format and language; duplicates and near-duplicates; lengths; personal data by type and density;
-    rejections by reason; estimated tokens and training time; the datasets behind serving adapters, what they leave out, and what an
-    evaluation found to be learned; operators' newest decisions, such as overrides of the gate.
+    rejections by reason; estimated tokens and training time; the datasets behind serving adapters and the newest ones, what they
+    leave out, and what an evaluation found to be learned; operators' newest decisions, such as overrides of the gate.
     """
     session = session_of(context)
     request = audit_pb2.GetAuditRequest(specialist=specialist)

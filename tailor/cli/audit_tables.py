@@ -106,12 +106,15 @@ def _datasets(audit: audit_pb2.GetAuditResponse) -> AuditTable:
         for item in audit.datasets
     )
     columns = ("specialist", "adapter", "dataset", "documents", *SHARES, "quiz questions")
-    return AuditTable("Datasets behind serving adapters", columns, rows)
+    return AuditTable("Datasets behind serving adapters, and newest ones", columns, rows)
 
 
 def _left_out(audit: audit_pb2.GetAuditResponse) -> AuditTable:
     rows = tuple(
-        (f"{item.specialist}: {reason.reason.replace('_', ' ')}", *(f"{getattr(reason, name):,}" for name in LEFT_OUT))
+        (
+            f"{item.specialist} {short(item.dataset_digest)}: {reason.reason.replace('_', ' ')}",
+            *(f"{getattr(reason, name):,}" for name in LEFT_OUT),
+        )
         for item in audit.datasets
         for reason in item.left_out
     )

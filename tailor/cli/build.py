@@ -1,6 +1,7 @@
 """`tailor build`."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
@@ -13,10 +14,12 @@ from tailor.cli.datasets import describe_figures
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows
 from tailor.cli.session import session_of
+from tailor.errors import Aborted, DeadlineExceeded, Reason, TailorError
 from tailor.events.envelope import new_id
 from tailor.words import DatasetKind
 
-BUILD_SECONDS = 300.0
+# Of one call, and of all calls until a build ends: 100,000 documents take about 15 minutes.
+CALL_SECONDS, MAX_SECONDS = 300.0, 4 * 3600.0
 
 app = typer.Typer()
 
@@ -31,7 +34,11 @@ def build(
 ) -> None:
     """Build a specialist's dataset now; training then starts by itself. If nothing is new, show the existing dataset."""
     session = session_of(context)
-    answer = build_dataset(session.connections.synthetic, specialist, new_id("req"), kind)
+
+    def report() -> None:
+        session.output.notes.print("still building; it continues if this command ends")
+
+    answer = build_dataset(session.connections.synthetic, specialist, new_id("req"), kind, report)
     dataset = answer.dataset
     state = "built" if answer.created else "exists; nothing is new"
     text = f"Dataset {short(dataset.digest)} {state}. {dataset.train_rows} rows, {dataset.held_out_rows} held out."
@@ -48,11 +55,27 @@ def build_dataset(
     specialist: str,
     request_id: str,
     kind: DatasetKind = DatasetKind.SFT,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> synthetic_pb2.BuildDatasetResponse:
-    """Build a dataset, or get the existing one if nothing is new. Idempotent for a repeated request id."""
+    """Build a dataset, or get the existing one if nothing is new. Idempotent for a repeated request id.
+
+    Blocks until the build ends, or one that already runs: a build that takes longer than a call is asked for again by its request id, for
+    four hours at most. `on_wait` is called each time.
+    """
     dataset_kind = models_pb2.DatasetKind.Value(f"DATASET_KIND_{kind.name}")
     request = synthetic_pb2.BuildDatasetRequest(specialist=specialist, request_id=request_id, kind=dataset_kind)
-    return unary("synthetic", synthetic.BuildDataset, request, BUILD_SECONDS)
+    end = time.monotonic() + MAX_SECONDS
+    while True:
+        try:
+            return unary("synthetic", synthetic.BuildDataset, request, CALL_SECONDS)
+        except (Aborted, DeadlineExceeded) as error:
+            if not _is_running(error) or time.monotonic() > end:
+                raise
+            on_wait()
+
+
+def _is_running(error: TailorError) -> bool:
+    return isinstance(error, DeadlineExceeded) or error.reason == Reason.BUILD_RUNNING
 
 
 def describe_left_out(counts: Iterable[synthetic_pb2.LeftOut]) -> str:

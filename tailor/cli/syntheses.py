@@ -62,7 +62,20 @@ def synthesize(
     price_output: Annotated[
         float | None, typer.Option(min=0, help="The teacher's EUR per million tokens of answers.")
     ] = None,
+    judge_price_input: Annotated[
+        float | None, typer.Option(min=0, help="The judge's EUR per million tokens of prompts.")
+    ] = None,
+    judge_price_output: Annotated[
+        float | None, typer.Option(min=0, help="The judge's EUR per million tokens of answers.")
+    ] = None,
     min_mark: Annotated[int, typer.Option(min=0, max=5, help="Min mark of the judge model; 0 for no judge.")] = 0,
+    min_back_translation: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, help="Min score (chrF) of a translation that is translated back; by default, 40."),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=2, help="The teacher's temperature; by default, 0.8.")
+    ] = None,
     max_answer_tokens: Annotated[int, typer.Option(min=0, help="Max tokens of one answer; 1200 if 0.")] = 0,
     review: Annotated[bool, typer.Option("--review", help="Rows wait until an expert accepts them.")] = False,
     request_id: Annotated[str, typer.Option(help="A repeated id returns the same synthesis.")] = "",
@@ -83,8 +96,11 @@ def synthesize(
         languages=language,
         budget_eur=budget_eur,
         budget_tokens=budget_tokens,
-        teacher_price=_price(price_input, price_output),
+        teacher_price=_price("--price-input", price_input, price_output),
+        judge_price=_price("--judge-price-input", judge_price_input, judge_price_output),
         min_mark=min_mark,
+        min_back_translation=min_back_translation,
+        temperature=temperature,
         max_answer_tokens=max_answer_tokens,
         needs_review=review,
     )
@@ -132,11 +148,12 @@ def read_attribute(text: str) -> pb.SynthesisAttribute:
     return pb.SynthesisAttribute(name=name.strip(), values=found)
 
 
-def _price(prompt: float | None, answer: float | None) -> pb.SynthesisPrice | None:
+def _price(option: str, prompt: float | None, answer: float | None) -> pb.SynthesisPrice | None:
     if prompt is None and answer is None:
         return None
     if prompt is None or answer is None:
-        raise InvalidArgument(Reason.INVALID_ARGUMENT, "Give both --price-input and --price-output, or neither.")
+        other = option.replace("input", "output")
+        raise InvalidArgument(Reason.INVALID_ARGUMENT, f"Give both {option} and {other}, or neither.")
     return pb.SynthesisPrice(input=prompt, output=answer)
 
 

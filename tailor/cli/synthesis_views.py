@@ -71,6 +71,8 @@ def emit_sample_list(session: CommandSession, samples: Sequence[pb.Sample]) -> N
         for sample in samples:
             state = short_enum(pb.SampleState, sample.state, "SAMPLE_STATE_")
             mark = f", mark {sample.mark}" if sample.mark else ""
+            if sample.HasField("back_translation"):
+                mark += f", back-translation {sample.back_translation:.0f}"
             console.print(f"[bold]{sample.row_id}[/] {state} {sample.reason.replace('_', ' ')}{mark}".rstrip())
             for name, text in (("prompt", sample.prompt), ("answer", sample.completion)):
                 console.print(f"{name}: {text}", markup=False)

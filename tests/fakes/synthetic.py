@@ -11,7 +11,7 @@ from tailor.api.synthetic.v1 import (
     synthetic_pb2,
     synthetic_pb2_grpc,
 )
-from tailor.errors import NotFound, Reason, Unavailable
+from tailor.errors import NotFound, Reason, TailorError, Unavailable
 from tests.fakes.serving import DATASET, refuse
 
 
@@ -52,10 +52,12 @@ class FakeImports(imports_pb2_grpc.ImportServiceServicer):
 
 
 class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
-    """Always builds the same dataset. Compares a hundred documents per call."""
+    """Always builds the same dataset, after failing with `build_errors`. Compares a hundred documents per call."""
 
     def __init__(self) -> None:
         self.created = True
+        self.build_errors: list[TailorError] = []
+        self.built: list[str] = []
         self.left_out: list[synthetic_pb2.LeftOut] = []
         self.listed: list[synthetic_pb2.ListRowsRequest] = []
         self.imports = FakeImports()
@@ -98,6 +100,9 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
         )
 
     def BuildDataset(self, request: Any, context: Any) -> Any:
+        self.built.append(request.request_id)
+        if self.build_errors:
+            refuse(context, self.build_errors.pop(0))
         if request.kind == models_pb2.DATASET_KIND_PREFERENCE:
             pairs = synthetic_pb2.PairCounts(judgements=12, pairs=30, tied=2)
             dataset = models_pb2.DatasetBuilt(digest=DATASET, kind=request.kind, train_rows=26, held_out_rows=2)
@@ -166,6 +171,7 @@ class FakeSynthesis(synthesis_pb2_grpc.SynthesisServiceServicer):
             prompt="Assess [the ferry].",
             completion="Low risk.",
             mark=4,
+            back_translation=71.2,
         )
         return synthesis_pb2.ListSamplesResponse(samples=[sample])
 

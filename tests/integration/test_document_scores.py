@@ -171,3 +171,27 @@ def test_the_audit_has_the_dataset_behind_each_serving_adapter(world: World) -> 
     assert [(reason.reason, reason.rows) for reason in item.left_out] == [("overlap", 9), ("no_words", 0)]
     assert (item.knowledge.documents, item.knowledge.asked, item.knowledge.learned) == (1, 3, 1)
     assert list(world.queries.audit("other", Selection()).datasets) == []
+
+
+def test_the_audit_has_the_newest_dataset_too_before_an_adapter_of_it_serves(world: World) -> None:
+    def receive(digest: str, reason: str) -> None:
+        counts = {reason: LeftOutCount(rows=9, characters=700)}
+        figures = Figures(0.9, 1.0, 0.0, 700)
+        world.receive("dataset.built.v1", built(world.store, digest, NAME, ["doc_1"], left_out=counts, figures=figures))
+
+    def shown() -> list[tuple[str, str, str]]:
+        items = world.queries.audit("", Selection()).datasets
+        return [(item.adapter_digest, item.dataset_digest, item.left_out[0].reason) for item in items]
+
+    receive("cd34", "overlap")
+    assert shown() == [("", "cd34", "overlap")]
+    world.train("aa11", "cd34", DOCUMENTS[:1])
+    assert shown() == [("aa11", "cd34", "overlap")]
+    file = store_scores(world, [score("doc_1", 1, 2)])
+    facts.record_scores(world.begin, StoredDatasetDocuments(world.store), ScoredAdapter(NAME, "aa11", NOON), file)
+    receive("ee55", "no_words")
+    pairs = built(world.store, "ff66", NAME, [])
+    pairs.ClearField("figures")
+    world.receive("dataset.built.v1", pairs)
+    assert shown() == [("aa11", "cd34", "overlap"), ("", "ee55", "no_words")]
+    assert [item.knowledge.asked for item in world.queries.audit("", Selection()).datasets] == [3, 0]

@@ -31,6 +31,7 @@ from services.synthetic.synthesis.domain import (
 )
 from services.synthetic.synthesis.handlers import WAKING_REASONS, SynthesisCommands
 from services.synthetic.synthesis.seeds import SeedReader
+from services.synthetic.synthesis.tasks import PROMPT_VERSION
 from services.synthetic.synthesis_rpc import SynthesisServicer
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
@@ -83,7 +84,7 @@ def test_makes_the_target_with_lineage_and_serves_it_to_builds(engine: Engine) -
     assert {row.made_by for row in rows} == {"teacher:wise"} and {row.task for row in rows} == {"risk-assessment"}
     assert {row.system_prompt for row in rows} == {house.specialist.system_prompt}
     lineage = dict(rows[0].lineage)
-    assert lineage["synthesis"] == synthesis.synthesis_id and lineage["prompt_version"] == "1"
+    assert lineage["synthesis"] == synthesis.synthesis_id and lineage["prompt_version"] == PROMPT_VERSION
     assert set(rows[0].document_ids) == set(synthesis.spec.document_ids)
     assert all(key.startswith("doc_") for key in lineage["seeds"].split())
     # System prompt, request and answer by the tokenizer, with the template's tokens.

@@ -191,6 +191,22 @@ def test_a_new_document_leaves_the_files_of_other_segments_as_they_are(
         )
 
 
+def test_the_parts_of_the_segment_that_grows_are_used_again(engine: Engine) -> None:
+    world = World(engine)
+    world.fill(count=100)
+    handlers.build_dataset(world.app, "reports", "")
+    (before,) = _segments(engine)
+    world.fill(first=100, count=3)
+    digest = handlers.build_dataset(world.app, "reports", "").dataset.digest
+    (after,) = _segments(engine)
+    first, *others = after.facts["parts"]
+    assert others and first == before.facts["parts"][0] and others != before.facts["parts"][1:]
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM segments"))
+        connection.execute(text("UPDATE builds SET fingerprint = ''"))
+    assert handlers.build_dataset(world.app, "reports", "").dataset.digest == digest
+
+
 def test_postgresql_draws_the_same_documents_for_the_quiz(engine: Engine) -> None:
     world = World(engine)
     world.fill(count=30)
@@ -258,7 +274,8 @@ def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_file
     }
     stored = {key for bucket, key in world.store.objects if bucket == "datasets"}
     segments = {key for row in _segments(engine) for key in row.file_keys}
-    assert len(segments - listed) == 2, "The segment's 13-grams belong to no dataset."
+    parts = [part for row in _segments(engine) for part in row.facts["parts"]]
+    assert len(segments - listed) == 2 + len(parts), "The segment's 13-grams and its parts belong to no dataset."
     assert stored == listed | segments | {f"{new.digest}/manifest.json"}
     assert not any(eraser.forget(Erased(erased, "ers_1")).counts.values())
 

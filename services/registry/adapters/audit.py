@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, Float, Integer, and_, cast, func, literal, select
 
 from services.registry.adapters import tables
-from services.registry.adapters.audit_datasets import serving_datasets
+from services.registry.adapters.audit_datasets import audited_datasets
 from services.registry.domain import FactKind
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2
@@ -46,7 +46,7 @@ class AuditQueries:
             response.rejections.extend(_rejections(connection, selection))
             response.duplicates = _duplicates(connection, selection)
             response.estimate.CopyFrom(_estimate(connection, specialist, response.totals.characters))
-            response.datasets.extend(serving_datasets(connection, specialist))
+            response.datasets.extend(audited_datasets(connection, specialist))
             response.imports.extend(_imports(connection, specialist))
             response.create_time.FromDatetime(_now(connection))
         return response

@@ -1,9 +1,8 @@
-"""The datasets behind the adapters that serve, for the audit."""
+"""The datasets behind the adapters that serve, and the newest ones, for the audit."""
 
 from collections.abc import Iterator
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.postgresql import distinct_on
 
 from services.registry.adapters import tables
 from services.registry.adapters.scores import sum_scores
@@ -13,19 +12,40 @@ from tailor.api.registry.v1 import audit_pb2
 
 # Adapters on top of each other, from the one that serves to the one that was trained on documents.
 MAX_PARENTS = 20
+# Datasets of a specialist among which the newest one of documents is looked for; the others are of judgements.
+NEWEST_DATASETS = 50
 
 
-def serving_datasets(connection: Connection, specialist: str) -> Iterator[audit_pb2.AuditDataset]:
-    """The dataset of documents behind each serving adapter by specialist, or behind that of one specialist."""
-    table = tables.servings
-    query = select(table.c.specialist, table.c.adapter_digest)
-    if specialist:
-        query = query.where(table.c.specialist == specialist)
-    newest = query.ext(distinct_on(table.c.specialist)).order_by(table.c.specialist, table.c.generation.desc())
-    for name, adapter_digest in connection.execute(newest).all():
-        built = _find_dataset(connection, name, adapter_digest) if adapter_digest else None
-        if built is not None:
-            yield _describe(connection, name, adapter_digest, built)
+def audited_datasets(connection: Connection, specialist: str) -> Iterator[audit_pb2.AuditDataset]:
+    """The datasets of documents of each specialist by name, or of one: that behind its serving adapter, then the newest one."""
+    table = tables.specialists.c
+    query = select(table.name).where(~table.deleted).order_by(table.name)
+    for name in connection.scalars(query.where(table.name == specialist) if specialist else query).all():
+        adapter_digest = _find_serving(connection, name)
+        behind = _find_dataset(connection, name, adapter_digest) if adapter_digest else None
+        newest = _find_newest(connection, name)
+        datasets = [_describe(connection, name, adapter_digest, behind)] if behind else []
+        if newest is not None and (behind is None or behind.digest != newest.digest):
+            datasets.append(_describe(connection, name, "", newest))
+        if datasets:
+            # They are the specialist's, so they stand once.
+            datasets[0].knowledge.CopyFrom(sum_scores(connection, name))
+        yield from datasets
+
+
+def _find_serving(connection: Connection, specialist: str) -> str:
+    """The adapter that serves; empty if none does."""
+    table = tables.servings.c
+    query = select(table.adapter_digest).where(table.specialist == specialist).order_by(table.generation.desc())
+    return connection.scalar(query.limit(1)) or ""
+
+
+def _find_newest(connection: Connection, specialist: str) -> models_pb2.DatasetBuilt | None:
+    facts = tables.facts.c
+    query = select(facts.payload).where(facts.kind == FactKind.DATASET.value, facts.specialist == specialist)
+    payloads = connection.scalars(query.order_by(facts.position.desc()).limit(NEWEST_DATASETS))
+    built = map(models_pb2.DatasetBuilt.FromString, payloads)
+    return next((dataset for dataset in built if dataset.HasField("figures")), None)
 
 
 def _find_dataset(connection: Connection, specialist: str, adapter_digest: str) -> models_pb2.DatasetBuilt | None:
@@ -62,5 +82,4 @@ def _describe(
         left_out=[audit_pb2.AuditLeftOut(reason=reason, **count) for reason, count in left_out],
         quiz_documents=quiz.get("documents", 0),
         quiz_questions=quiz.get("questions", 0),
-        knowledge=sum_scores(connection, specialist),
     )

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,6 +52,7 @@ from services.synthetic.corpus import (
     Member,
     SegmentKey,
     SegmentResult,
+    StoredPart,
     StoredSegment,
 )
 from services.synthetic.domain import KeptDraft, Kind, Specialist
@@ -361,6 +362,7 @@ class SqlCorpus(BuildCorpus):
             query.with_only_columns(
                 chosen.c.letters,
                 chosen.c.missed,
+                chosen.c.fingerprint.label("build_fingerprint"),
                 documents,
                 *(column.label(f"draft__{column.name}") for column in drafts.c),
             )
@@ -369,7 +371,9 @@ class SqlCorpus(BuildCorpus):
             .where(chosen.c.reason == "", *conditions)
             .order_by(chosen.c.arrival)
         )
-        return [Member(to_document(row), row.letters, _draft_of(row), row.missed) for row in rows]
+        return [
+            Member(to_document(row), row.letters, _draft_of(row), row.missed, row.build_fingerprint) for row in rows
+        ]
 
 
 def is_held_out() -> ColumnElement[bool]:
@@ -394,6 +398,7 @@ def _from_result(result: SegmentResult) -> dict[str, Any]:
     facts |= {name: _from_file(getattr(result, name)) for name in FILES}
     facts["left_out"] = {reason: asdict(count) for reason, count in result.left_out.items()}
     facts |= {"quiz": result.quiz.as_json(), "extra": asdict(result.extra)}
+    facts["parts"] = [[part.inputs, list(astuple(part.ref))] for part in result.parts]
     return {
         "inputs": result.inputs,
         "facts": facts,
@@ -409,6 +414,7 @@ def _to_result(row: Any) -> SegmentResult:
     facts |= {name: _to_file(facts.get(name)) for name in FILES}
     facts |= {"quiz": parse_quiz(facts.get("quiz", {})), "extra": ExtraCount(**facts.get("extra", {}))}
     facts |= {"answers": row.answers, "shares": row.shares, "checks": row.checks}
+    facts["parts"] = tuple(StoredPart(inputs, Ref(*ref)) for inputs, ref in facts.get("parts", ()))
     return SegmentResult(number=row.number, inputs=row.inputs, **facts)
 
 

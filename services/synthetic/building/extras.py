@@ -107,7 +107,7 @@ def find_side(row: Row, side_of: Callable[[str], bool], percent: int) -> bool | 
 def raw_rows(context: Context, rows: Sequence[Row]) -> RawSegment:
     """Extra rows in the form of a segment's: they belong to no document's text."""
     return RawSegment(
-        data=context.files.table(rows).encode(),
+        tables=(context.files.table(rows).encode(),),
         ids=(),
         answers=numpy.zeros(len(rows), numpy.uint64),
         draws=numpy.array([draw(row.row_id) for row in rows], numpy.uint64),
@@ -124,7 +124,7 @@ def write_extra(
     context: Context, rows: Sequence[Row], held_out: HeldOutGrams, workers: Workers
 ) -> Callable[[], WrittenRows]:
     """Write rows as one file."""
-    return workers.submit(write_rows, [context.files.table(rows).encode()], [[True] * len(rows)], held_out)
+    return workers.submit(write_rows, [context.files.table(rows).encode()], [True] * len(rows), held_out)
 
 
 def _buckets(rows: Iterator[Row], count: int) -> Iterator[list[Row]]:

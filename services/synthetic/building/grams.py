@@ -9,7 +9,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import TypeVar
 
 import numpy
@@ -105,16 +105,21 @@ class GramSet:
 
     def __init__(self, hashes: Hashes) -> None:
         self.hashes = numpy.unique(hashes)
-        self._filter = numpy.zeros(1 << FILTER_BITS, dtype=bool)
-        self._filter[(self.hashes >> _SHIFT).astype(numpy.int64)] = True
 
     def __reduce__(self) -> tuple[type["GramSet"], tuple[Hashes]]:
         return GramSet, (self.hashes,)
 
+    @cached_property
+    def _filter(self) -> NDArray[numpy.bool_]:
+        """By its first bits, whether the set may have a hash. Not needed by workers, which get the set with every segment."""
+        found = numpy.zeros(1 << FILTER_BITS, dtype=bool)
+        found[(self.hashes >> _SHIFT).astype(numpy.int64)] = True
+        return found
+
     def __len__(self) -> int:
         return len(self.hashes)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Changes whenever the set does."""
         return hashlib.sha256(self.hashes.tobytes()).hexdigest()

@@ -83,10 +83,11 @@ class RawSegment:
 
     `answers` are hashes of the answers of which only one may stay in the dataset, 0 for others. `draws` order rows at random but fixed.
     `documents` are numbers of documents in `ids`. `places` has (row, document, start, end), counted in characters that are not blank.
-    `is_extra` marks the rows that missed documents got in addition. `quiz` are the questions of all documents.
+    `is_extra` marks the rows that missed documents got in addition. As Parquet, `tables` are the rows and `quiz` the questions of all
+    documents.
     """
 
-    data: bytes
+    tables: tuple[bytes, ...]
     ids: tuple[str, ...]
     answers: NDArray[numpy.uint64]
     draws: NDArray[numpy.uint64]
@@ -96,11 +97,15 @@ class RawSegment:
     places: NDArray[numpy.int64]
     left_out: Mapping[str, LeftOutCount]
     is_extra: NDArray[numpy.bool_]
-    quiz: bytes = b""
+    quiz: tuple[bytes, ...] = ()
 
     @property
     def rows(self) -> int:
         return len(self.tokens)
+
+    def read(self, files: RowFiles) -> RowTable:
+        """The rows as one table."""
+        return files.join([files.decode(data) for data in self.tables])
 
 
 @dataclass(frozen=True)
@@ -182,10 +187,7 @@ class _Collector:
         self.waiting = []
 
     def add_left_out(self, reason: str, rows: int = 0, characters: int = 0, documents: int = 0) -> None:
-        known = self.left_out.get(reason, LeftOutCount())
-        self.left_out[reason] = LeftOutCount(
-            known.documents + documents, known.rows + rows, known.characters + characters
-        )
+        self.left_out[reason] = self.left_out.get(reason, LeftOutCount()) + LeftOutCount(documents, rows, characters)
 
 
 class Letters:
@@ -269,7 +271,7 @@ def _add_reasons(collector: _Collector, left_out: Sequence[LeftOutText], *, has_
 def _raw(collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
     collector.flush()
     return RawSegment(
-        data=collector.files.join(collector.tables).encode(),
+        tables=(collector.files.join(collector.tables).encode(),),
         ids=ids,
         answers=numpy.array(collector.answers, numpy.uint64),
         draws=numpy.array(collector.draws, numpy.uint64),
@@ -279,7 +281,7 @@ def _raw(collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
         places=numpy.concatenate([NO_PLACES, *collector.places]),
         left_out=collector.left_out,
         is_extra=numpy.array(collector.is_extra, numpy.bool_),
-        quiz=collector.files.quiz_table(collector.quiz).encode() if collector.quiz else b"",
+        quiz=(collector.files.quiz_table(collector.quiz).encode(),) if collector.quiz else (),
     )
 
 
@@ -287,14 +289,14 @@ def write_segment(
     context: Context, raw: RawSegment, kept: Sequence[bool], held_out: HeldOutGrams, quiz_below: int
 ) -> WrittenRows:
     """Write the kept rows of a segment, and the quiz of the documents that have some. Runs in a worker; deterministic."""
-    written = write_rows(context, [raw.data], [kept], held_out)
+    written = write_rows(context, raw.tables, kept, held_out)
     return replace(written, quiz=write_quiz(context.files, raw.quiz, written.document_ids, quiz_below))
 
 
 def write_rows(
-    context: Context, data: Sequence[bytes], kept: Sequence[Sequence[bool]], held_out: HeldOutGrams | None
+    context: Context, data: Sequence[bytes], kept: Sequence[bool], held_out: HeldOutGrams | None
 ) -> WrittenRows:
-    """Write the kept rows of some tables as one file. Runs in a worker; deterministic."""
+    """Write the kept rows of some tables as one file; `kept` has an entry per row of all. Runs in a worker; deterministic."""
     encoded = _select(context, data, kept)
     # The counts are those of the file as it will be read.
     table = context.files.decode(encoded)
@@ -312,8 +314,12 @@ def write_rows(
     return _compare(context, table, written, held_out) if held_out else written
 
 
-def _select(context: Context, data: Sequence[bytes], kept: Sequence[Sequence[bool]]) -> bytes:
-    tables = [context.files.decode(part).select(mask) for part, mask in zip(data, kept, strict=True)]
+def _select(context: Context, data: Sequence[bytes], kept: Sequence[bool]) -> bytes:
+    tables, start = [], 0
+    for part in data:
+        table = context.files.decode(part)
+        tables.append(table.select(kept[start : start + table.rows]))
+        start += table.rows
     return context.files.join(tables).encode()
 
 

@@ -1,5 +1,6 @@
 """Assigns new documents to their side of the split, and makes the held-out rows."""
 
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -144,9 +145,8 @@ class HeldOut:
     def add(self, context: Context, raw: RawSegment, room: int) -> None:
         """Add the first rows with new answers, until all have `room`. The rows of golden documents are always added, and take no room."""
         first = self._seen.add(raw.answers)
-        is_golden = numpy.array(
-            [task == Kind.TEST for task in context.files.read_column(raw.data, "task")], numpy.bool_
-        )
+        tasks = itertools.chain.from_iterable(context.files.read_column(table, "task") for table in raw.tables)
+        is_golden = numpy.array([task == Kind.TEST for task in tasks], numpy.bool_)
         taken = self.counted_rows + numpy.cumsum(first & ~is_golden)
         kept = first & (is_golden | (taken <= room))
         self.counted_rows += int((kept & ~is_golden).sum())
@@ -158,7 +158,7 @@ class HeldOut:
     def answers(self, context: Context) -> Iterator[str]:
         """The answers of all kept rows."""
         for raw, kept in zip(self.raws, self.kept, strict=True):
-            for _, answer in context.files.decode(raw.data).select(kept.tolist()).answers():
+            for _, answer in raw.read(context.files).select(kept.tolist()).answers():
                 yield answer
 
     @property
@@ -173,7 +173,7 @@ class HeldOut:
     def remove_shared(self, context: Context, counts: dict[int, int], threshold: int) -> None:
         """Take out the rows that share a 13-gram with train."""
         for number, (raw, kept) in enumerate(zip(self.raws, self.kept, strict=True)):
-            shared, common = shared_rows(context.files.decode(raw.data), counts, threshold)
+            shared, common = shared_rows(raw.read(context.files), counts, threshold)
             removed = kept & numpy.array(shared, numpy.bool_)
             self.boilerplate_rows += int((kept & numpy.array(common, numpy.bool_)).sum())
             self.left_out[number][OVERLAP] = count_removed(raw, kept, kept & ~removed)

@@ -55,10 +55,9 @@ class RowTally:
     def add_left_out(self, counts: Mapping[str, LeftOutCount]) -> None:
         """Add what was left out; entries without any count are ignored."""
         for reason, count in counts.items():
-            known = self.left_out.get(reason, LeftOutCount())
-            total = (known.documents + count.documents, known.rows + count.rows, known.characters + count.characters)
-            if any(total):
-                self.left_out[reason] = LeftOutCount(*total)
+            total = self.left_out.get(reason, LeftOutCount()) + count
+            if total != LeftOutCount():
+                self.left_out[reason] = total
 
     def _add(self, part: SegmentResult | WrittenRows) -> None:
         self.tasks.update(part.tasks)

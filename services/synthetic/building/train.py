@@ -6,13 +6,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy
 
 from services.synthetic.building.grams import pack_counts
+from services.synthetic.building.jobs import SegmentJob, SegmentJobs, SegmentRows
 from services.synthetic.building.limits import BUDGET, SOURCE_SHARE, Mask, SeenAnswers, limit_sources, limit_tokens
-from services.synthetic.building.reading import READERS, MemberReader
+from services.synthetic.building.parts import part_of, read_raw, write_raw
+from services.synthetic.building.reading import READERS
 from services.synthetic.building.segments import (
     Context,
     HeldOutGrams,
@@ -20,12 +23,17 @@ from services.synthetic.building.segments import (
     WrittenRows,
     compare_segment,
     count_letters,
-    make_segment,
     write_segment,
 )
 from services.synthetic.building.split import count_removed, count_repeated
 from services.synthetic.building.workers import Workers
-from services.synthetic.corpus import BuildCorpus, ExtraCount, Member, SegmentKey, SegmentResult, StoredSegment
+from services.synthetic.corpus import (
+    BuildCorpus,
+    ExtraCount,
+    SegmentKey,
+    SegmentResult,
+    StoredSegment,
+)
 from services.synthetic.datasets import PARQUET, file_of
 from services.synthetic.domain import fingerprint
 from tailor.datasets import DatasetFile, LeftOutCount
@@ -36,19 +44,8 @@ from tailor.storage.protocol import ObjectStore
 log = get_logger(__name__)
 
 MAX_AHEAD = 3
-# Files of a segment that wait on disk: its rows and its quiz.
-SPILLED = (".rows", ".quiz")
 # Increase it whenever stored segments cannot be reused.
 SEGMENT_VERSION = 5
-
-
-@dataclass(frozen=True)
-class SegmentJob:
-    """A segment whose rows are being made."""
-
-    key: SegmentKey
-    members: Sequence[Member]
-    result: Callable[[], RawSegment]
 
 
 @dataclass(frozen=True)
@@ -82,16 +79,23 @@ class TrainRows:
             return self._build_limited(keys, max_tokens)
         return list(self._build_all(keys))
 
+    @cached_property
+    def _jobs(self) -> SegmentJobs:
+        inputs = fingerprint(SEGMENT_VERSION, self.inputs)
+        return SegmentJobs(self.corpus, self.store, self.workers, inputs, self.quiz_below)
+
     def _build_all(self, keys: Sequence[SegmentKey]) -> Iterator[SegmentResult]:
-        """Every row: a segment is written as soon as its rows are made."""
+        """Every row: a segment is written as soon as its rows are made. New documents come to the last one."""
         stored = self._find_reusable(keys)
         ahead = deque(key for key in keys if key.number not in stored)
         jobs: deque[SegmentJob] = deque()
         writing: deque[Callable[[], SegmentResult]] = deque()
         for key in keys:
             while ahead and len(jobs) < MAX_AHEAD:
-                jobs.append(self._make(ahead.popleft()))
-            writing.append(self._find_or_make(key) if key.number in stored else self._write(jobs.popleft()))
+                following = ahead.popleft()
+                jobs.append(self._jobs.start(following, grows=following is keys[-1]))
+            is_last = key is keys[-1]
+            writing.append(self._find_or_make(key, is_last) if key.number in stored else self._write(jobs.popleft()))
             while len(writing) >= MAX_AHEAD:
                 yield _without_answers(writing.popleft()())
         while writing:
@@ -104,16 +108,19 @@ class TrainRows:
             raws = [self._spill(job, Path(folder), sources) for job in self._make_all(keys)]
             steps = self._choose(raws, sources, max_tokens)
             results = []
-            for key, raw, step in zip(keys, raws, steps, strict=True):
-                data, quiz = ((Path(folder) / f"{key.number}{part}").read_bytes() for part in SPILLED)
-                full = replace(raw, data=data, quiz=quiz, left_out={**raw.left_out, **step.left_out})
-                results.append(self._submit(key, self.corpus.members(key.number), full, step)())
+            for key, step in zip(keys, steps, strict=True):
+                raw = read_raw((Path(folder) / str(key.number)).read_bytes())
+                full = replace(raw, left_out={**raw.left_out, **step.left_out})
+                digests = {
+                    member.document.document_id: member.document.digest for member in self.corpus.members(key.number)
+                }
+                results.append(self._submit(SegmentRows(key, digests, full, {}), step)())
             return results
 
     def _make_all(self, keys: Sequence[SegmentKey]) -> Iterator[SegmentJob]:
         jobs: deque[SegmentJob] = deque()
         for key in keys:
-            jobs.append(self._make(key))
+            jobs.append(self._jobs.start(key))
             if len(jobs) >= MAX_AHEAD:
                 yield jobs.popleft()
         while jobs:
@@ -121,10 +128,9 @@ class TrainRows:
 
     def _spill(self, job: SegmentJob, folder: Path, sources: dict[str, str]) -> RawSegment:
         sources.update((member.document.document_id, member.document.labels.source) for member in job.members)
-        raw = job.result()
-        for part, data in zip(SPILLED, (raw.data, raw.quiz), strict=True):
-            (folder / f"{job.key.number}{part}").write_bytes(data)
-        return replace(raw, data=b"", quiz=b"")
+        raw = job.result().raw
+        (folder / str(job.key.number)).write_bytes(write_raw(raw))
+        return replace(raw, tables=(), quiz=())
 
     def _choose(self, raws: Sequence[RawSegment], sources: dict[str, str], max_tokens: int) -> list["RowChoice"]:
         """What the limits keep of each segment."""
@@ -163,22 +169,21 @@ class TrainRows:
     def _inputs(self, key: SegmentKey) -> str:
         return fingerprint(SEGMENT_VERSION, self.inputs, key.number, key.digest)
 
-    def _make(self, key: SegmentKey) -> SegmentJob:
-        members = self.corpus.members(key.number)
-        task = replace(MemberReader(self.store).read(members), quiz_below=self.quiz_below)
-        return SegmentJob(key, members, self.workers.submit(make_segment, task))
-
-    def _find_or_make(self, key: SegmentKey) -> Callable[[], SegmentResult]:
+    def _find_or_make(self, key: SegmentKey, is_last: bool) -> Callable[[], SegmentResult]:
         """A stored segment; an erasure may have dropped it in the meantime."""
         stored = self.corpus.segment_result(key.number)
-        return self._write(self._make(key)) if stored is None else self._reuse(key, stored)
+        if stored is None:
+            return self._write(self._jobs.start(key, grows=is_last))
+        if stored.parts and not is_last:
+            stored = replace(stored, parts=())
+            self._delete(self.corpus.keep_segment(stored))
+        return self._reuse(key, stored, is_last)
 
-    def _reuse(self, key: SegmentKey, stored: SegmentResult) -> Callable[[], SegmentResult]:
+    def _reuse(self, key: SegmentKey, stored: SegmentResult, is_last: bool) -> Callable[[], SegmentResult]:
         """The stored rows, unless other rows would be kept now. They are compared again if the held-out answers changed."""
         kept = keep_all(self.seen.add(numpy.frombuffer(stored.answers, "<u8")))
         if mask_digest(kept.mask) != stored.kept:
-            job = self._make(key)
-            return self._submit(key, job.members, job.result(), kept)
+            return self._submit(self._jobs.start(key, grows=is_last).result(), kept)
         if stored.checked == self.held_out.grams.digest or stored.grams is None or stored.check_grams is None:
             return lambda: stored
         grams, check_grams = (self.store.get(file.ref) for file in (stored.grams, stored.check_grams))
@@ -192,23 +197,21 @@ class TrainRows:
         return result
 
     def _write(self, job: SegmentJob) -> Callable[[], SegmentResult]:
-        raw = job.result()
-        return self._submit(job.key, job.members, raw, keep_all(self.seen.add(raw.answers)))
+        rows = job.result()
+        return self._submit(rows, keep_all(self.seen.add(rows.raw.answers)))
 
-    def _submit(
-        self, key: SegmentKey, members: Sequence[Member], raw: RawSegment, kept: RowChoice
-    ) -> Callable[[], SegmentResult]:
+    def _submit(self, rows: SegmentRows, kept: RowChoice) -> Callable[[], SegmentResult]:
+        raw = rows.raw
         written = self.workers.submit(write_segment, raw, kept.mask.tolist(), self.held_out, self.quiz_below)
-        rest = replace(raw, data=b"", quiz=b"", left_out={**raw.left_out, **count_repeated(raw, kept.first)})
-        digests = {member.document.document_id: member.document.digest for member in members}
-        return lambda: self._store(key, digests, rest, kept, written())
+        raw = replace(raw, tables=(), quiz=(), left_out={**raw.left_out, **count_repeated(raw, kept.first)})
+        rest = replace(rows, raw=raw)
+        return lambda: self._store(rest, kept, written())
 
-    def _store(
-        self, key: SegmentKey, digests: Mapping[str, str], raw: RawSegment, kept: RowChoice, rows: WrittenRows
-    ) -> SegmentResult:
+    def _store(self, segment: SegmentRows, kept: RowChoice, rows: WrittenRows) -> SegmentResult:
         """Record the files before they are written, so that none is ever without a record."""
-        ids = rows.document_ids
-        files = self._files(rows, [digests[name] for name in ids]) if ids else {}
+        key, raw, ids = segment.key, segment.raw, rows.document_ids
+        files = self._files(rows, [segment.digests[name] for name in ids]) if ids else {}
+        parts = [(part_of(inputs, data), data) for inputs, data in segment.parts.items()]
         quiz = rows.quiz.with_file(files["quiz"][0]) if "quiz" in files else rows.quiz.counts
         named = {name: file for name, (file, _) in files.items()}
         result = SegmentResult(
@@ -232,10 +235,13 @@ class TrainRows:
             checks=pack_counts(rows.checks),
             quiz=quiz,
             extra=_count_extra(raw, kept.mask),
+            parts=tuple(part for part, _ in parts),
         )
         obsolete = self.corpus.keep_segment(result)
         for file, data in files.values():
             self.store.put(DATASETS, file.ref.key, data, PARQUET)
+        for part, data in parts:
+            self.store.put(DATASETS, part.ref.key, data)
         self._delete(obsolete)
         log.info("segment built", segment=key.number, documents=key.documents, rows=rows.rows)
         return result

@@ -60,7 +60,7 @@ from services.synthetic.rows.structure import has_words
 from services.synthetic.rows.tables import is_table
 from services.synthetic.rows.templates import draw
 
-# The answers of one document have at most this number of times its characters.
+# The answers of a document's built-in tasks have at most this number of times its characters.
 MAX_TIMES = 4
 
 
@@ -260,7 +260,7 @@ def _finish(
 ) -> DocumentRows:
     """Rows of the drafts that are long enough, not alike, within the bounds, drawn and grounded; those in addition; and the account."""
     different = _drop_repeats(_drop_short(specialist, drafts, refusals))
-    drawn = _draw(specialist, _limit_characters(text, different, refusals), refusals)
+    drawn = _draw(specialist, _limit_characters(specialist, text, different, refusals), refusals)
     chosen = list(_drop_unsupported(document, drawn, refusals))
     extra = list(_drop_unsupported(document, extra, refusals))
     added = (replace(_row(document, specialist, item), lineage=EXTRA) for item in extra)
@@ -312,12 +312,18 @@ def _drop_repeats(drafts: Iterable[CountedDraft]) -> list[CountedDraft]:
     return kept
 
 
-def _limit_characters(text: Text, drafts: Iterable[CountedDraft], refusals: Refusals) -> Iterator[CountedDraft]:
-    """Rows while the answers have no more than four times the document's characters; the first rows teach each part once."""
+def _limit_characters(
+    specialist: Specialist, text: Text, drafts: Iterable[CountedDraft], refusals: Refusals
+) -> Iterator[CountedDraft]:
+    """Rows while the answers have no more than four times the document's characters; the first rows teach each part once.
+
+    The specialist's own tasks, each of which teaches every part once, come on top.
+    """
     room = MAX_TIMES * len(text.text)
+    own = {task.name for task in specialist.rows.own_tasks}
     for item in drafts:
-        room -= len(item.draft.answer)
-        if room >= 0 or not item.draft.places:
+        room -= 0 if item.draft.task in own else len(item.draft.answer)
+        if room >= 0 or not item.draft.places or item.draft.task in own:
             yield item
         else:
             refusals.add("many_answers", item.draft.places, 1)

@@ -117,7 +117,7 @@ def _pack(unit: DocumentPart, budget: RowBudget) -> Iterator[DocumentPart]:
         return
     pieces: list[Piece] = []
     is_opening = True
-    for piece in _split_long(unit.pieces, limit):
+    for piece in split_long(unit.pieces, limit):
         size = sum(len(other.text) + 2 for other in pieces)
         if pieces and size + len(piece.text) > limit and pieces[-1].kind is not BlockKind.HEADING:
             yield replace(unit, pieces=tuple(pieces), is_opening=is_opening)
@@ -126,11 +126,12 @@ def _pack(unit: DocumentPart, budget: RowBudget) -> Iterator[DocumentPart]:
     yield replace(unit, pieces=tuple(pieces), is_opening=is_opening)
 
 
-def _split_long(pieces: Iterable[Piece], limit: int) -> Iterator[Piece]:
+def split_long(pieces: Iterable[Piece], limit: int) -> Iterator[Piece]:
+    """The pieces, of which those with more characters are halved until they fit."""
     for piece in pieces:
         halves = piece.halves() if len(piece.text) > limit else (piece,)
         if len(halves) > 1:
-            yield from _split_long(halves, limit)
+            yield from split_long(halves, limit)
         else:
             yield piece
 

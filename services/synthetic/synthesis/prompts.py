@@ -4,7 +4,7 @@ from services.synthetic.synthesis.domain import Messages, SynthesisSpec
 from services.synthetic.synthesis.plan import Seed, TeacherRequest
 from services.synthetic.synthesis.tasks import FactSource
 
-# The longest parts of seeds that a prompt shows, in characters.
+# The longest passage of a seed, in characters; longer ones are split. Of examples, prompts show the beginning.
 MAX_PASSAGE = 6000
 MAX_EXAMPLE = 1500
 
@@ -66,8 +66,8 @@ def teacher_messages(spec: SynthesisSpec, instruction: str, request: TeacherRequ
 
 def passage_text(seed: Seed) -> str:
     """The passage with its heading, as teacher and row show it."""
-    text = seed.text[:MAX_PASSAGE]
-    return f"{seed.heading}\n\n{text}" if seed.heading and not text.startswith(seed.heading) else text
+    is_headed = not seed.heading or seed.text.startswith(seed.heading)
+    return seed.text if is_headed else f"{seed.heading}\n\n{seed.text}"
 
 
 def _example(number: int, seed: Seed) -> str:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from services.synthetic.domain import Grounding
 
 # Increase it whenever the same synthesis would ask in other words.
-PROMPT_VERSION = "1"
+PROMPT_VERSION = "2"
 
 
 class FactSource(StrEnum):

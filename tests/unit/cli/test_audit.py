@@ -11,6 +11,8 @@ from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.cli.audit_report import MAX_BARS, plots, report
 from tailor.cli.audit_tables import duration, facts, sections
+from tailor.cli.output import short
+from tailor.errors import Aborted, DeadlineExceeded, Reason
 from tests.unit.cli.conftest import Services, Tailor
 
 
@@ -98,14 +100,19 @@ def test_shows_counts_lengths_personal_data_rejections_and_the_estimate(tailor: 
     assert "comparing documents: 100 of 250" in shown.err
 
 
-def test_shows_the_datasets_behind_serving_adapters_and_what_they_leave_out() -> None:
-    tables = {table.title: table for table in sections(audit())}
-    (dataset,) = tables["Datasets behind serving adapters"].rows
+def test_shows_the_datasets_behind_serving_adapters_and_the_newest_and_what_they_leave_out() -> None:
+    response = audit()
+    left_out = [audit_pb2.AuditLeftOut(reason="max_train_tokens", rows=7, characters=70)]
+    response.datasets.add(specialist="engagement-reports", dataset_digest="fe" * 32, documents=97, left_out=left_out)
+    tables = {table.title: table for table in sections(response)}
+    dataset, newest = tables["Datasets behind serving adapters, and newest ones"].rows
+    assert newest[:4] == ("engagement-reports", "-", short("fe" * 32), "97")
     assert dataset[0] == "engagement-reports" and dataset[3:] == ("95", "93.4 %", "99.0 %", "0.0 %", "250")
     assert dataset[1] != "ad" * 32 and ("ad" * 32).startswith(dataset[1])
     assert tables["Left out of these datasets"].rows == (
-        ("engagement-reports: no words", "2", "0", "5,000"),
-        ("engagement-reports: overlap", "0", "12", "900"),
+        (f"engagement-reports {short('da' * 32)}: no words", "2", "0", "5,000"),
+        (f"engagement-reports {short('da' * 32)}: overlap", "0", "12", "900"),
+        (f"engagement-reports {short('fe' * 32)}: max train tokens", "0", "7", "70"),
     )
     assert tables["Known of their documents"].rows == (("engagement-reports", "40", "120", "90", "25", "5"),)
 
@@ -224,6 +231,24 @@ def test_a_build_reports_what_it_left_out(tailor: Tailor, services: Services) ->
 
     counted = "Left out: language 3 documents, 40,000 characters; max rows per document 1,200 rows, 9,000 characters."
     assert counted in " ".join(built.out.split())
+
+
+def test_a_build_that_takes_longer_than_a_call_is_waited_for(tailor: Tailor, services: Services) -> None:
+    services.synthetic.build_errors = [
+        DeadlineExceeded(Reason.DEADLINE_EXCEEDED, "Deadline Exceeded"),
+        Aborted(Reason.BUILD_RUNNING, "Another replica is building this specialist's dataset. Retry."),
+    ]
+
+    built = tailor("build", "engagement-reports")
+
+    assert built.code == 0 and "200 rows" in built.out and built.err.count("still building") == 2
+    assert len(services.synthetic.built) == 3 and len(set(services.synthetic.built)) == 1
+
+
+def test_another_failure_of_a_build_is_shown_at_once(tailor: Tailor, services: Services) -> None:
+    services.synthetic.build_errors = [Aborted(Reason.ABORTED, "An import was added during the build. Retry.")]
+    assert "An import was added" in tailor("build", "engagement-reports").err
+    assert len(services.synthetic.built) == 1
 
 
 def test_a_specialist_takes_filters_from_toml_and_shows_them(

@@ -45,6 +45,16 @@ def test_creates_a_synthesis_with_everything_that_is_given(tailor: Tailor, servi
     assert spec.needs_review and list(spec.languages) == ["de"]
 
 
+def test_a_translation_has_its_min_score_and_a_judge_its_price(tailor: Tailor, services: Services) -> None:
+    options = ("--min-back-translation", "55", "--temperature", "0")
+    tailor(*REQUIRED, "--budget-eur", "2", *options, "--judge-price-input", "1", "--judge-price-output", "3")
+    tailor(*REQUIRED, "--budget-eur", "2")
+    given, default = (request.spec for request in services.synthesis.created)
+    assert (given.min_back_translation, given.temperature, given.judge_price.output) == (55, 0, 3)
+    assert given.HasField("temperature")
+    assert not any(default.HasField(name) for name in ("min_back_translation", "temperature", "judge_price"))
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -65,7 +75,14 @@ def test_names_the_line_of_a_wrong_example(tailor: Tailor, services: Services, t
 
 
 @pytest.mark.parametrize(
-    "options", [("--attribute", "sector"), ("--attribute", "=a"), ("--attribute", "a="), ("--price-input", "1")]
+    "options",
+    [
+        ("--attribute", "sector"),
+        ("--attribute", "=a"),
+        ("--attribute", "a="),
+        ("--price-input", "1"),
+        ("--judge-price-output", "1"),
+    ],
 )
 def test_refuses_options_that_say_nothing(tailor: Tailor, services: Services, options: tuple[str, ...]) -> None:
     refused = tailor(*REQUIRED, "--budget-tokens", "9", *options)
@@ -110,6 +127,7 @@ def test_lists_and_shows(tailor: Tailor) -> None:
 def test_shows_samples_as_text(tailor: Tailor, services: Services) -> None:
     shown = tailor("syntheses", "samples", "syn_1", "--state", "pending")
     assert "row_1" in shown.out and "pending" in shown.out and "prompt: Assess [the ferry]." in shown.out
+    assert "mark 4, back-translation 71" in shown.out
     assert services.synthesis.listed[0].state == synthesis_pb2.SAMPLE_STATE_PENDING
     assert tailor("syntheses", "samples", "syn_1", "--state", "nice").code == 1
 

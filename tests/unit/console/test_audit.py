@@ -44,11 +44,21 @@ def test_shows_the_dataset_behind_a_serving_adapter_with_what_it_leaves_out_and_
     assert f'href="/datasets/{DATASET}"' not in World().signed_in(Role.DATA_PROTECTION).get("/audit").text
 
 
+def test_shows_what_the_newest_dataset_leaves_out_before_an_adapter_serves() -> None:
+    world = World()
+    world.registry.audit.datasets[0].adapter_digest = ""
+    text = world.signed_in().get("/audit").text
+    assert (
+        "None yet; the specialist&#39;s newest dataset." in text or "None yet; the specialist's newest dataset." in text
+    )
+    assert "no words" in text and "5,000" in text
+
+
 def test_shows_an_empty_catalogue() -> None:
     world = World()
     world.registry.audit, world.near = audit_pb2.GetAuditResponse(), CountNearDuplicatesResponse()
     text = world.signed_in().get("/audit").text
-    assert "No specialist serves an adapter yet." in text
+    assert "No dataset of documents yet." in text
     assert "No documents yet." in text and "No rejected submissions." in text and "<rect " not in text
     assert "an assumption until a run has reported" in text
 

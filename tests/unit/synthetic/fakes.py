@@ -463,13 +463,13 @@ class MemoryCorpus(BuildCorpus):
     def _digest(self, keys: Sequence[str]) -> str:
         documents = self.repository.documents
         parts = ((key, documents[key][2].text.sha256, documents[key][2].labels, key in self.missed) for key in keys)
-        return fingerprint(*parts)
+        return fingerprint(*parts, sorted(self.repeated))
 
     def _member(self, key: str) -> Member:
         document = self.repository.documents[key][2]
         draft = self.repository.drafts.get(document.draft_id) if document.kind is Kind.DELIVERABLE else None
         saved = draft if draft and draft.saved else None
-        return Member(document, self.repository.sketches[key].letters, saved, key in self.missed)
+        return Member(document, self.repository.sketches[key].letters, saved, key in self.missed, self._digest([key]))
 
 
 def report(topic: str) -> str:

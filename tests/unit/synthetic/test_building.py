@@ -140,7 +140,7 @@ def test_every_blank_is_counted_as_one() -> None:
 
 def test_counts_of_grams_are_the_same_after_they_were_stored() -> None:
     files, made = ParquetFiles(), [row(sentence(n), f"d{n % 5}") for n in range(20)]
-    written = write_rows(context(), [table(*made).encode()], [[True] * 20], held_out_of(made[3:5]))
+    written = write_rows(context(), [table(*made).encode()], [True] * 20, held_out_of(made[3:5]))
     grams = {sentence(n): 1 for n in (3, 4)}
     assert sum(written.shares.values()) == sum(written.checks.values()) == 8 * len(grams)
     assert compare_segment(context(), written.grams, written.check_grams, held_out_of(made[3:5])) == (

@@ -100,13 +100,22 @@ def test_rows_are_different_from_one_another() -> None:
     assert len({str(key) for key in keys}) == len(keys)
 
 
-def test_answers_have_at_most_four_times_the_texts_characters() -> None:
+def test_answers_of_built_in_tasks_have_at_most_four_times_the_texts_characters() -> None:
+    every_task = specialist(tasks=("report", "section", "board_summary", "answer", "knowledge"))
     for name, (_, text) in row_texts.ALL.items():
-        own = tuple(OwnTask(f"own-{number}", f"Assess the risks in form {number}.") for number in range(6))
+        rows = made(name, every_task).rows
+        assert sum(len(row.completion) for row in rows if row.places) <= 4 * len(text)
+    (refused,) = [entry for entry in made("mail", every_task).left_out if entry.reason == "many_answers"]
+    assert refused.rows > 0 and refused.characters == 0
+
+
+def test_own_tasks_take_no_room_from_others() -> None:
+    own = tuple(OwnTask(f"own-{number}", f"Assess the risks in form {number}.") for number in range(6))
+    for name in row_texts.ALL:
         result = made(name, specialist(own=own))
-        assert sum(len(row.completion) for row in result.rows if row.places) <= 4 * len(text)
-        (refused,) = [entry for entry in result.left_out if entry.reason == "many_answers"]
-        assert refused.rows > 0 and refused.characters == 0
+        assert set(made(name, specialist()).rows) <= set(result.rows)
+        assert {task.name for task in own} <= tasks(result.rows)
+        assert "many_answers" not in {entry.reason for entry in result.left_out}
 
 
 def test_a_report_gives_every_task() -> None:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from services.synthetic.domain import Passage
-from services.synthetic.rows.passages import passages
+from services.synthetic.rows.passages import passages, short_passages
 from services.synthetic.rows.places import count_characters
 from tailor.words import Span, SpanKind
 from tests.unit.synthetic import row_texts
@@ -36,6 +36,24 @@ def test_sections_have_their_headings_from_the_outermost_in() -> None:
 
 def test_a_long_section_stays_one_passage() -> None:
     assert [len(p.text.split()) > 550 for p in passages_of(row_texts.report("en", 600))] == [False, *[True] * 6]
+
+
+@pytest.mark.parametrize("limit", [300, 2000])
+@pytest.mark.parametrize("name", row_texts.ALL)
+def test_passages_of_a_limited_length_lose_nothing(name: str, limit: int) -> None:
+    text = row_texts.ALL[name][1]
+    found = short_passages(make_document(text), plain(text), limit)
+    assert all(len(p.text) <= limit for p in found)
+    assert count_characters(text, [(p.start, p.end) for p in found]) == count_characters(text, [(0, len(text))])
+    assert all(before.end <= after.start for before, after in itertools.pairwise(found))
+
+
+def test_the_parts_of_a_long_passage_have_its_headings_and_end_with_its_sentences() -> None:
+    text = row_texts.report("en", 600)
+    long = [p for p in passages_of(text) if len(p.text) > 2000]
+    parts = [p for p in short_passages(make_document(text), plain(text), 2000) if p.heading == long[0].heading]
+    assert len(parts) > 1 and all(p.headings == long[0].headings and p.text[-1] in ".!?:" for p in parts)
+    assert "".join(" ".join(p.text for p in parts).split()) == "".join(long[0].text.split())
 
 
 def test_paragraphs_without_headings_are_merged_to_about_200_words() -> None:

@@ -124,13 +124,13 @@ def test_a_quiz_has_the_documents_with_rows_and_counts_the_others() -> None:
     rows = [question for name in ("mail", "note") for question in made(name, RowNeeds(quiz_questions=3)).quiz]
     named = [replace(q, row=replace(q.row, document_ids=(f"doc_{n % 2}",))) for n, q in enumerate(rows)]
     data = files.quiz_table(named).encode()
-    written = write_quiz(files, data, ("doc_1", "doc_7"), ALL_DRAWS)
+    written = write_quiz(files, (data,), ("doc_1", "doc_7"), ALL_DRAWS)
     asked = [question for question in named if question.row.document_ids == ("doc_1",)]
     assert (written.counts.documents, written.counts.rows, written.counts.without_questions) == (1, len(asked), 1)
     assert sum(written.counts.kinds.values()) == len(asked) and written.counts.beyond_limit == 0
     below = min(quiz_draw("doc_1"), quiz_draw("doc_7"))
-    assert write_quiz(files, b"", ("doc_1", "doc_7"), below).counts == QuizFiles(beyond_limit=2)
-    assert write_quiz(files, b"", ("doc_1", "doc_7"), 0).counts == QuizFiles()
+    assert write_quiz(files, (), ("doc_1", "doc_7"), below).counts == QuizFiles(beyond_limit=2)
+    assert write_quiz(files, (), ("doc_1", "doc_7"), 0).counts == QuizFiles()
 
 
 def guide(number: int) -> str:

@@ -171,6 +171,13 @@ def test_a_rewrite_answers_with_the_houses_own_text() -> None:
     assert (row.made_by, dict(row.lineage)["synthesis"]) == ("teacher:wise", "syn_1")
 
 
+def test_the_teacher_sees_all_of_the_passage_that_a_rewrite_answers_with() -> None:
+    seed = Seed("doc_1:0-9", distinct(4, 900), document_id="doc_1", language="en", heading="Findings")
+    request = SynthesisPlan("key", replace(SPEC, task="rewrite"), [seed]).request(0)
+    row = make_candidate(request, ("Our style, please:", "Plain words."), "wise", ()).row
+    assert row.completion in teacher_messages(SPEC, "", request)[-1][1] and len(row.completion) > 6000
+
+
 def test_a_row_longer_than_the_policy_is_too_long() -> None:
     request = SynthesisPlan("key", SPEC, SEEDS).request(0)
     candidate = make_candidate(request, ("Assess.", distinct(1, 60)), "wise", ())

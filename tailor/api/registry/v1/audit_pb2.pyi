@@ -123,7 +123,9 @@ class GetAuditResponse(_message.Message):
 
     @_builtins.property
     def datasets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditDataset]:
-        """The datasets of documents behind the adapters that serve, by specialist: that of the named specialist, or of all."""
+        """The datasets of documents of the named specialist, or of all by name: that behind the adapter that serves, then the newest one if it is
+        another.
+        """
 
     @_builtins.property
     def imports(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditImport]:
@@ -153,7 +155,7 @@ Global___GetAuditResponse: _TypeAlias = GetAuditResponse  # noqa: Y015
 
 @_typing.final
 class AuditDataset(_message.Message):
-    """AuditDataset describes the dataset of documents behind a specialist's serving adapter."""
+    """AuditDataset describes a dataset of documents: that behind a specialist's serving adapter, or its newest one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -169,9 +171,9 @@ class AuditDataset(_message.Message):
     specialist: _builtins.str
     """The specialist."""
     adapter_digest: _builtins.str
-    """The adapter that serves."""
+    """The adapter that serves; empty if it is the newest dataset, and no serving adapter was trained on it."""
     dataset_digest: _builtins.str
-    """The dataset that it, or the adapter below it, was trained on."""
+    """The dataset. The serving adapter, or the adapter below it, was trained on it."""
     documents: _builtins.int
     """Documents in it."""
     quiz_documents: _builtins.int
@@ -188,7 +190,7 @@ class AuditDataset(_message.Message):
 
     @_builtins.property
     def knowledge(self) -> Global___AuditKnowledge:
-        """What the specialist's evaluated adapters knew of the documents."""
+        """What the specialist's evaluated adapters knew of the documents; only in the specialist's first entry."""
 
     def __init__(
         self,

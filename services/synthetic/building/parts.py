@@ -1,0 +1,96 @@
+"""The rows of a segment are made in parts, a few documents each. Those of a segment that still grows are stored, so that documents which
+arrive later do not make the rows of the others again.
+"""
+
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy
+from numpy.typing import NDArray
+
+from services.synthetic.building.segments import RawSegment
+from services.synthetic.corpus import Member, StoredPart
+from tailor.datasets import LeftOutCount
+from tailor.storage.buckets import DATASETS
+from tailor.storage.ref import Ref
+
+# Documents of a part. A new document makes the rows of at most this number of others again.
+PART_DOCUMENTS = 16
+ARRAYS = ("answers", "draws", "tokens", "is_human", "documents", "places", "is_extra")
+FILES = ("tables", "quiz")
+HEADER = "header"
+
+
+def split_members(members: Sequence[Member]) -> list[Sequence[Member]]:
+    """The documents of each part. Documents that are added at the end change only the last one."""
+    return [members[start : start + PART_DOCUMENTS] for start in range(0, max(1, len(members)), PART_DOCUMENTS)]
+
+
+def join_parts(parts: Sequence[RawSegment]) -> RawSegment:
+    """The rows of all parts, as if they had been made at once."""
+    rows = list(itertools.accumulate((part.rows for part in parts), initial=0))
+    documents = list(itertools.accumulate((len(part.ids) for part in parts), initial=0))
+    arrays = {name: numpy.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    starts = list(zip(parts, rows, documents, strict=False))
+    arrays["documents"] = numpy.concatenate([part.documents + document for part, _, document in starts])
+    arrays["places"] = numpy.concatenate(
+        [part.places + numpy.array([row, document, 0, 0]) for part, row, document in starts]
+    )
+    left_out: dict[str, LeftOutCount] = {}
+    for part in parts:
+        for reason, count in part.left_out.items():
+            left_out[reason] = left_out.get(reason, LeftOutCount()) + count
+    return RawSegment(
+        ids=tuple(itertools.chain.from_iterable(part.ids for part in parts)),
+        left_out=left_out,
+        tables=tuple(itertools.chain.from_iterable(part.tables for part in parts)),
+        quiz=tuple(itertools.chain.from_iterable(part.quiz for part in parts)),
+        **arrays,
+    )
+
+
+def write_raw(raw: RawSegment) -> bytes:
+    """The rows as one file. Equal rows give equal bytes."""
+    header = {
+        "ids": raw.ids,
+        "left_out": {reason: asdict(count) for reason, count in raw.left_out.items()},
+        **{name: len(getattr(raw, name)) for name in FILES},
+    }
+    arrays = {name: getattr(raw, name) for name in ARRAYS}
+    arrays[HEADER] = _bytes(json.dumps(header).encode())
+    for name in FILES:
+        arrays |= {f"{name}{number}": _bytes(data) for number, data in enumerate(getattr(raw, name))}
+    buffer = io.BytesIO()
+    numpy.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def part_of(inputs: str, data: bytes) -> StoredPart:
+    """The file that the rows of a part will be: its name is its digest."""
+    digest = hashlib.sha256(data).hexdigest()
+    return StoredPart(inputs, Ref(f"s3://{DATASETS}/files/{digest}.npz", digest, len(data)))
+
+
+def read_raw(data: bytes) -> RawSegment:
+    """The rows of `write_raw`."""
+    with numpy.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        header = json.loads(arrays[HEADER].tobytes())
+        return RawSegment(
+            ids=tuple(header["ids"]),
+            left_out={reason: LeftOutCount(**count) for reason, count in header["left_out"].items()},
+            tables=_read_files(arrays, "tables", header["tables"]),
+            quiz=_read_files(arrays, "quiz", header["quiz"]),
+            **{name: arrays[name] for name in ARRAYS},
+        )
+
+
+def _read_files(arrays: Mapping[str, NDArray[numpy.uint8]], name: str, count: int) -> tuple[bytes, ...]:
+    return tuple(arrays[f"{name}{number}"].tobytes() for number in range(count))
+
+
+def _bytes(data: bytes) -> NDArray[numpy.uint8]:
+    return numpy.frombuffer(data, numpy.uint8)

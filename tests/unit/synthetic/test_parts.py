@@ -1,0 +1,155 @@
+"""The parts of a segment, and builds that make the rows of new documents only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy
+
+from services.synthetic import handlers
+from services.synthetic.adapters.parquet import ParquetFiles
+from services.synthetic.building.grams import make_gram_set
+from services.synthetic.building.maker import StructureRows
+from services.synthetic.building.overlap import held_out_grams
+from services.synthetic.building.parts import ARRAYS, PART_DOCUMENTS, join_parts, read_raw, split_members, write_raw
+from services.synthetic.building.segments import (
+    Context,
+    HeldOutGrams,
+    RawSegment,
+    SegmentTask,
+    make_segment,
+    write_segment,
+)
+from services.synthetic.corpus import SEGMENT_DOCUMENTS, Member
+from services.synthetic.domain import Document, DocumentRows, Range, RowNeeds, Specialist, Text
+from services.synthetic.ports import TokenCounter
+from tailor.storage.buckets import DATASETS
+from tests.unit.synthetic import row_texts
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, WordCounter, make_app, put_document
+from tests.unit.synthetic.row_texts import make_document, plain
+
+TEXTS = [text for _, text in row_texts.ALL.values()]
+ALL_DRAWS = 1 << 32
+
+
+@dataclass(frozen=True)
+class CountingMaker(StructureRows):
+    """Remembers the documents whose rows it made."""
+
+    document_ids: list[str] = field(default_factory=list)
+
+    def make(
+        self,
+        document: Document,
+        text: Text,
+        specialist: Specialist,
+        counter: TokenCounter,
+        skip: Sequence[Range],
+        *,
+        needs: RowNeeds,
+    ) -> DocumentRows:
+        self.document_ids.append(document.document_id)
+        return super().make(document, text, specialist, counter, skip, needs=needs)
+
+
+def context() -> Context:
+    return Context(SPECIALIST, WordCounter(), StructureRows(), ParquetFiles())
+
+
+def make_raw(numbers: Sequence[int]) -> RawSegment:
+    documents = [replace(make_document(TEXTS[number]), document_id=f"doc_{number:032d}") for number in numbers]
+    texts = {document.document_id: plain(TEXTS[number]) for number, document in zip(numbers, documents, strict=True)}
+    members = tuple(Member(document, 1000) for document in documents)
+    return make_segment(context(), SegmentTask(members, texts, {}, ALL_DRAWS))
+
+
+def test_rows_that_are_made_in_parts_are_those_that_are_made_at_once() -> None:
+    numbers = range(len(TEXTS))
+    whole = make_raw(numbers)
+    parts = join_parts([make_raw(numbers[:3]), make_raw(numbers[3:4]), make_raw(numbers[4:])])
+    assert parts.ids == whole.ids and parts.left_out == whole.left_out
+    assert list(parts.left_out) == list(whole.left_out)
+    for name in ARRAYS:
+        assert numpy.array_equal(getattr(parts, name), getattr(whole, name)), name
+    answers = ["No document has these words: the harbour bell rang twice before any of the ferries left the quay."]
+    held_out = HeldOutGrams(make_gram_set(answers), held_out_grams([]))
+    kept = [number % 3 > 0 for number in range(whole.rows)]
+    first, second = (write_segment(context(), raw, kept, held_out, ALL_DRAWS) for raw in (whole, parts))
+    assert first == second and first.quiz.counts.rows > 0
+
+
+def test_a_stored_part_is_what_was_made() -> None:
+    raw = make_raw(range(4))
+    data = write_raw(raw)
+    again = read_raw(data)
+    assert (again.ids, again.left_out, again.tables, again.quiz) == (raw.ids, raw.left_out, raw.tables, raw.quiz)
+    for name in ARRAYS:
+        assert numpy.array_equal(getattr(again, name), getattr(raw, name)), name
+    assert write_raw(again) == data == write_raw(make_raw(range(4)))
+
+
+def test_documents_that_are_added_change_only_the_last_part() -> None:
+    members = [Member(replace(make_document(TEXTS[0]), document_id=f"doc_{number}"), 1) for number in range(40)]
+    before, after = split_members(members[:34]), split_members(members)
+    assert before[:2] == after[:2] and [len(part) for part in after] == [PART_DOCUMENTS, PART_DOCUMENTS, 8]
+    assert split_members([]) == [[]]
+
+
+def filled(count: int, **changes: object) -> FakeSynthetic:
+    app = make_app(**changes)
+    add(app, range(count))
+    return app
+
+
+def add(app: FakeSynthetic, numbers: Sequence[int]) -> None:
+    for number in numbers:
+        handlers.on_document(app, put_document(app.store, number))
+
+
+def build(app: FakeSynthetic) -> str:
+    return handlers.build_dataset(app, "reports", "").dataset.digest
+
+
+def stored_files(app: FakeSynthetic) -> set[str]:
+    return {key for bucket, key in app.store.objects if bucket == DATASETS and key.startswith("files/")}
+
+
+def test_new_documents_do_not_make_the_rows_of_earlier_ones_again() -> None:
+    maker = CountingMaker()
+    app = filled(6 * PART_DOCUMENTS, maker=maker)
+    build(app)
+    maker.document_ids.clear()
+    add(app, range(500, 503))
+    digest = build(app)
+    held_out = {assignment.document_id for assignment in app.repository.assignments.values() if assignment.held_out}
+    train = set(maker.document_ids) - held_out
+    assert {f"doc_{number:032d}" for number in range(500, 503)} <= set(maker.document_ids)
+    assert len(train) < PART_DOCUMENTS
+    app.repository.segments.clear()
+    app.repository.builds.clear()
+    assert build(app) == digest
+    assert stored_files(app) == app.repository.listed_keys()
+
+
+def test_a_part_whose_file_is_gone_is_made_again() -> None:
+    app = filled(PART_DOCUMENTS + 30)
+    build(app)
+    (segment,) = app.repository.segments.values()
+    assert len(segment.parts) > 1
+    for part in segment.parts:
+        app.store.delete(DATASETS, part.ref.key)
+    add(app, [500])
+    digest = build(app)
+    app.repository.segments.clear()
+    app.repository.builds.clear()
+    assert build(app) == digest
+
+
+def test_a_segment_to_which_no_documents_come_keeps_no_parts() -> None:
+    app = filled(40)
+    build(app)
+    assert app.repository.segments["reports", 0].parts
+    app.repository.arrivals |= {f"doc_{number:032d}": SEGMENT_DOCUMENTS + number - 500 for number in range(500, 510)}
+    add(app, range(500, 510))
+    build(app)
+    assert not app.repository.segments["reports", 0].parts and app.repository.segments["reports", 1].parts
+    assert stored_files(app) == app.repository.listed_keys()
