@@ -23,7 +23,39 @@ START_SECONDS = 90.0
 # A pod with this annotation gets no status from kwok: the test itself reports what a kubelet would.
 PLAYED_BY = "tests.tailor/played-by"
 # kwok's own pod-complete would end every Job at once.
-STAGES = ("node/fast/node-initialize", "node/heartbeat/node-heartbeat", "pod/fast/pod-ready", "pod/fast/pod-delete")
+READY, DELETE = "pod/fast/pod-ready", "pod/fast/pod-delete"
+STAGES = ("node/fast/node-initialize", "node/heartbeat/node-heartbeat", READY, DELETE)
+# A kubelet ends a pod that is deleted before it gives it up: by that, a Job's controller sees how it ended.
+TERMINATE: dict[str, Any] = {
+    "apiVersion": "kwok.x-k8s.io/v1alpha1",
+    "kind": "Stage",
+    "metadata": {"name": "pod-terminate"},
+    "spec": {
+        "resourceRef": {"apiGroup": "v1", "kind": "Pod"},
+        "selector": {
+            "matchExpressions": [
+                {"key": ".metadata.deletionTimestamp", "operator": "Exists"},
+                {"key": ".status.phase", "operator": "NotIn", "values": ["Failed", "Succeeded"]},
+            ]
+        },
+        "next": {
+            "statusTemplate": """
+{{ $now := Now }}
+phase: Failed
+containerStatuses:
+{{ range .spec.containers }}
+- name: {{ .name | Quote }}
+  image: {{ .image | Quote }}
+  imageID: ""
+  ready: false
+  restartCount: 0
+  state:
+    terminated: {exitCode: 143, reason: Error, startedAt: {{ $now | Quote }}, finishedAt: {{ $now | Quote }}}
+{{ end }}
+"""
+        },
+    },
+}
 SERVICE_NETWORK = "10.0.0.0/16"
 # Short, so that a lost node is noticed within a test. A kubelet reports every 10 s, kwok every 20 to 25 s.
 LOST_NODE = {"node-monitor-grace-period": "60s", "terminated-pod-gc-threshold": "100"}
@@ -186,13 +218,15 @@ def _kwok_flags(directory: Path, port: int) -> list[str]:
 
 def _write_stages(programs: Programs, path: Path) -> None:
     """kwok's own stages of nodes and pods, except for pods that the test plays."""
-    stages = []
+    stages = [TERMINATE]
     for name in STAGES:
         file = programs.source(KWOK_MODULE) / "kustomize" / "stage" / f"{name}.yaml"
         stage = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if name == "pod/fast/pod-ready":
-            played = {"key": f'.metadata.annotations["{PLAYED_BY}"]', "operator": "DoesNotExist"}
-            stage["spec"]["selector"]["matchExpressions"].append(played)
+        conditions = stage["spec"]["selector"]["matchExpressions"]
+        if name == READY:
+            conditions.append({"key": f'.metadata.annotations["{PLAYED_BY}"]', "operator": "DoesNotExist"})
+        if name == DELETE:
+            conditions.append({"key": ".status.phase", "operator": "In", "values": ["Failed", "Succeeded"]})
         stages.append(stage)
     path.write_text(yaml.safe_dump_all(stages), encoding="utf-8")
 

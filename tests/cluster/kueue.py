@@ -1,5 +1,6 @@
 """Kueue as a process of this machine, with its own definitions. Its webhooks, which fill in and check objects, are not used."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,12 @@ from tests.cluster.programs import KUEUE_MODULE, Programs
 from tests.real.servers import Server, free_ports
 from tests.waiting import wait_for_port
 
-START_SECONDS = 90.0
+START_SECONDS = 60.0
+# Kueue reads the certificate of its metrics at a fixed place, which only its own view of the file system has.
+OWN_MOUNTS = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")))
+WITH_CERTIFICATE = """
+mount -t tmpfs none /etc && mkdir -p /etc/kueue/metrics/certs && cp "$0"/tls.* /etc/kueue/metrics/certs && exec "$@"
+"""
 GROUP, VERSION = "kueue.x-k8s.io", "v1beta2"
 
 
@@ -21,7 +27,11 @@ def run_kueue(programs: Programs, plane: ControlPlane, directory: Path) -> Itera
     """Run Kueue for the control plane, stopped at the end."""
     directory.mkdir(parents=True, exist_ok=True)
     folder = programs.source(KUEUE_MODULE) / "config" / "components" / "crd" / "bases"
-    plane.apply([yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.yaml"))])
+    definitions = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.yaml"))]
+    plane.apply(definitions)
+    names = [f"crd/{definition['metadata']['name']}" for definition in definitions]
+    served = plane.kubectl("wait", "--for=condition=Established", f"--timeout={START_SECONDS:.0f}s", *names)
+    assert served.returncode == 0, served.stderr
     webhook, metrics, health = free_ports(3)
     _write_certificate(directory)
     configuration = {
@@ -38,8 +48,14 @@ def run_kueue(programs: Programs, plane: ControlPlane, directory: Path) -> Itera
     }
     path = directory / "configuration.yaml"
     path.write_text(yaml.safe_dump(configuration), encoding="utf-8")
-    environment = {"PATH": "/usr/bin:/bin", "KUBECONFIG": str(plane.kubeconfig)}
-    server = Server([programs.path("kueue"), f"--config={path}"], environment, directory / "kueue.log")
+    environment = {
+        "PATH": os.defpath,
+        "USER": "kueue",
+        "HOME": str(directory),
+        "KUBECONFIG": str(plane.kubeconfig),
+    }
+    command = [*OWN_MOUNTS, "sh", "-c", WITH_CERTIFICATE, str(directory), programs.path("kueue"), f"--config={path}"]
+    server = Server(command, environment, directory / "kueue.log")
     server.start()
     try:
         wait_for_port(health, START_SECONDS)

@@ -67,19 +67,19 @@ def test_two_nodes_with_two_gpus_each_get_one_pod_each(place: Place, job: Job) -
 def test_more_gpus_than_a_node_has_are_waited_for_with_the_schedulers_words(place: Place, job: Job) -> None:
     launcher = place.launcher(replace(OPTIONS, resources=Resources(gpus=4)))
     launcher.start(job)
-    assert f"Insufficient {GPU}" in waits_for(launcher, job, Reason.WAITS_FOR_NODE)
+    waits_for(launcher, job, Reason.WAITS_FOR_NODE, f"Insufficient {GPU}")
 
 
 def test_a_label_that_no_node_has_is_waited_for(place: Place, job: Job) -> None:
     launcher = place.launcher(replace(OPTIONS, node_labels={"tailor/pool": "none"}))
     launcher.start(job)
-    assert "didn't match Pod's node affinity" in waits_for(launcher, job, Reason.WAITS_FOR_NODE)
+    waits_for(launcher, job, Reason.WAITS_FOR_NODE, "didn't match Pod's node affinity")
 
 
 def test_a_scratch_larger_than_every_disk_is_waited_for(place: Place, job: Job) -> None:
     launcher = place.launcher(replace(OPTIONS, resources=Resources(scratch="4Ti")))
     launcher.start(job)
-    assert "Insufficient ephemeral-storage" in waits_for(launcher, job, Reason.WAITS_FOR_NODE)
+    waits_for(launcher, job, Reason.WAITS_FOR_NODE, "Insufficient ephemeral-storage")
 
 
 def test_what_exceeds_the_quota_is_said_in_numbers(place: Place, job: Job) -> None:
@@ -92,22 +92,21 @@ def test_what_exceeds_the_quota_is_said_in_numbers(place: Place, job: Job) -> No
 def test_a_missing_priority_class_is_named_with_its_setting(place: Place, job: Job) -> None:
     launcher = place.launcher(replace(OPTIONS, priority_class="tailor-training"))
     launcher.start(job)
-    message = waits_for(launcher, job, Reason.WAITS_FOR_POD)
-    assert "The PriorityClass 'tailor-training' does not exist." in message
+    message = waits_for(launcher, job, Reason.WAITS_FOR_POD, "The PriorityClass 'tailor-training' does not exist.")
     assert "TAILOR_KUBERNETES_PRIORITY_CLASS" in message
 
 
 def test_a_missing_runtime_class_is_said(place: Place, job: Job) -> None:
     launcher = place.launcher(replace(OPTIONS, runtime_class="nvidia"))
     launcher.start(job)
-    assert 'RuntimeClass "nvidia" not found' in waits_for(launcher, job, Reason.WAITS_FOR_POD)
+    waits_for(launcher, job, Reason.WAITS_FOR_POD, 'RuntimeClass "nvidia" not found')
 
 
 def test_an_image_that_cannot_be_pulled_is_waited_for_and_then_fails_the_run(place: Place, job: Job) -> None:
     launcher = place.launcher(PLAYED)
     launcher.start(job)
     place.cannot_start(job, "ImagePullBackOff", "Back-off pulling image")
-    assert "Back-off pulling image" in waits_for(launcher, job, Reason.WAITS_FOR_IMAGE)
+    waits_for(launcher, job, Reason.WAITS_FOR_IMAGE, "Back-off pulling image")
     assert launcher.refusal(job.run.run_id, job.run.epoch) is None
     place.ahead = timedelta(minutes=6)
     found = launcher.refusal(job.run.run_id, job.run.epoch)
@@ -119,7 +118,7 @@ def test_a_missing_secret_is_waited_for(place: Place, job: Job) -> None:
     launcher = place.launcher(PLAYED)
     launcher.start(job)
     place.cannot_start(job, "CreateContainerConfigError", 'secret "tailor-training-worker" not found')
-    assert "tailor-training-worker" in waits_for(launcher, job, Reason.WAITS_FOR_CONTAINER)
+    waits_for(launcher, job, Reason.WAITS_FOR_CONTAINER, "tailor-training-worker")
 
 
 def test_a_deadline_that_passes_ends_the_run(place: Place, job: Job) -> None:

@@ -24,7 +24,7 @@ STEALING: Mapping[str, Callable[[client.ApiClient], Any]] = {
     "read ConfigMaps": lambda api: client.CoreV1Api(api).list_namespaced_config_map(NAMESPACE),
     "make pods": lambda api: client.CoreV1Api(api).create_namespaced_pod(NAMESPACE, {"metadata": {"name": "any"}}),
     "delete pods": lambda api: client.CoreV1Api(api).delete_namespaced_pod("any", NAMESPACE),
-    "run commands": lambda api: client.CoreV1Api(api).connect_get_namespaced_pod_exec("any", NAMESPACE, command="id"),
+    "run commands": lambda api: client.CoreV1Api(api).connect_get_namespaced_pod_exec("any", NAMESPACE, command=["id"]),
     "change Deployments": lambda api: client.AppsV1Api(api).patch_namespaced_deployment("registry", NAMESPACE, {}),
     "make tokens": lambda api: client.CoreV1Api(api).create_namespaced_service_account_token("registry", NAMESPACE, {}),
     "give rights": lambda api: client.RbacAuthorizationV1Api(api).patch_namespaced_role("training-jobs", NAMESPACE, {}),

@@ -103,14 +103,15 @@ def name_of(job: Job) -> str:
     return job_name(job.run.run_id, job.run.epoch)
 
 
-def waits_for(launcher: Launcher, job: Job, reason: Reason) -> str:
-    """The message of a reason, as soon as the worker waits for it."""
+def waits_for(launcher: Launcher, job: Job, reason: Reason, words: str = "") -> str:
+    """The message of a reason, as soon as the worker waits for it and the message has the words: causes arrive as events, after the fact."""
 
     def message() -> str | None:
         found = launcher.waits(job.run.run_id, job.run.epoch)
-        return found.message if isinstance(found, Failure) and found.reason == reason else None
+        is_reason = isinstance(found, Failure) and found.reason == reason
+        return found.message if is_reason and words in found.message else None
 
-    return str(wait_until(message, SECONDS, f"waiting for {reason}"))
+    return str(wait_until(message, SECONDS, f"waiting for {reason} {words}"))
 
 
 def runs(launcher: Launcher, job: Job) -> None:

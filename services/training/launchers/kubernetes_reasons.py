@@ -36,8 +36,9 @@ def explain_quota(message: str) -> Failure | None:
 
 def explain_missing_pods(job: Object, events: Iterable[Object]) -> Failure:
     """Why Kubernetes has not created the Job's pods, by the newest event about it."""
-    name = job["metadata"]["name"]
-    about = [event for event in events if event["involvedObject"]["name"] == name]
+    name, uid = job["metadata"]["name"], job["metadata"]["uid"]
+    # Events outlive their Job: those of an earlier one of the same name are not about this one.
+    about = [event for event in events if event["involvedObject"].get("uid") == uid]
     if not about:
         return Failure(Reason.WAITS_FOR_POD, f"Kubernetes has not created its pods. See `kubectl describe job {name}`.")
     cause = FRAME.sub("", max(about, key=_last_seen).get("message", ""))

@@ -149,7 +149,13 @@ class Cluster:
         """The Job controller's event about pods that could not be created (pkg/controller/controller_utils.go)."""
         event = {
             "metadata": {"name": f"{name}.{len(self.objects['events']):x}", "namespace": "tailor"},
-            "involvedObject": {"kind": "Job", "namespace": "tailor", "name": name, "apiVersion": "batch/v1"},
+            "involvedObject": {
+                "kind": "Job",
+                "namespace": "tailor",
+                "name": name,
+                "apiVersion": "batch/v1",
+                "uid": f"uid-of-{name}",
+            },
             "reason": "FailedCreate",
             "message": message,
             "source": {"component": "job-controller"},
