@@ -1,4 +1,4 @@
-"""Where the scheduler puts Tailor's pods, and who gives way if GPUs run short."""
+"""The nodes that the scheduler chooses for Tailor's pods, and drains."""
 
 from collections.abc import Iterator
 

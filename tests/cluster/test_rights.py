@@ -1,4 +1,4 @@
-"""What each ServiceAccount may do in the cluster, asked with its own token."""
+"""Rights of each ServiceAccount in the cluster, asked with its own token."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -17,7 +17,7 @@ JOB: dict[str, Any] = {
     "metadata": {"name": "any"},
     "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "any", "image": "any"}]}}},
 }
-# What a stolen token would be used for.
+# The uses of a stolen token.
 STEALING: Mapping[str, Callable[[client.ApiClient], Any]] = {
     "read Secrets": lambda api: client.CoreV1Api(api).list_namespaced_secret(NAMESPACE),
     "read one Secret": lambda api: client.CoreV1Api(api).read_namespaced_secret("tailor-training-worker", NAMESPACE),

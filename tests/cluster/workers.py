@@ -108,8 +108,9 @@ def waits_for(launcher: Launcher, job: Job, reason: Reason, words: str = "") -> 
 
     def message() -> str | None:
         found = launcher.waits(job.run.run_id, job.run.epoch)
-        is_reason = isinstance(found, Failure) and found.reason == reason
-        return found.message if is_reason and words in found.message else None
+        if not isinstance(found, Failure) or found.reason != reason:
+            return None
+        return found.message if words in found.message else None
 
     return str(wait_until(message, SECONDS, f"waiting for {reason} {words}"))
 

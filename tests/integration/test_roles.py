@@ -34,7 +34,7 @@ def names(superuser: psycopg.Connection) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def managed(superuser: psycopg.Connection, names: tuple[str, str]) -> Iterator[psycopg.Connection]:
-    """An administrator with CREATEROLE and CREATEDB, who is no superuser."""
+    """An administrator with CREATEROLE and CREATEDB, but not a superuser."""
     name = f"admin_{uuid.uuid4().hex[:8]}"
     superuser.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEROLE CREATEDB PASSWORD 'pw'").format(sql.Identifier(name)))
     superuser.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(sql.Identifier(name)))

@@ -16,7 +16,7 @@ from services.anonymization.recognise.detectors.model_digest import check_folder
 from tailor.cli.detector_tables import find_labels, must_be_accepted
 from tests.unit.cli.conftest import Tailor
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+COMMIT = "01234567" * 5
 CONFIG = {
     "architectures": ["BertForTokenClassification"],
     "id2label": {"0": "O", "1": "B-PER", "2": "I-PER", "3": "B-ORG", "4": "B-COLOUR"},

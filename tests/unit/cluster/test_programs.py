@@ -1,4 +1,4 @@
-"""The programs of the test cluster: what must be installed, and where they are kept."""
+"""The programs of the test cluster: their folder, and a message about missing ones."""
 
 from pathlib import Path
 

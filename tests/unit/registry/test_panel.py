@@ -69,7 +69,9 @@ def test_tie_is_a_judgement_of_its_own() -> None:
 def test_last_judgement_of_an_expert_counts() -> None:
     others = [judgement("exp_2", "b", "a"), judgement("exp_1", "c", "d"), judgement("exp_2", "c", "d")]
     changed = [judgement("exp_1", "a", "b"), judgement("exp_1", "b", "a"), *others]
-    assert find(changed)[""] == (2, pytest.approx(1.0))
+    units, alpha = find(changed)[""]
+    assert units == 2
+    assert alpha == pytest.approx(1.0)
 
 
 def test_judgements_without_an_expert_and_drafts_of_one_expert_do_not_count() -> None:

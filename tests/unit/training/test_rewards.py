@@ -9,7 +9,8 @@ import pytest
 from services.training.methods.answers import Prompt, draw_passes, read_prompts
 from services.training.methods.rewards import Rewarder, agreement, make_judges, score_length, score_pattern, score_terms
 from services.training.methods.rollouts import count_steps, win_rate
-from services.training.recipe import Recipe, RewardRule, parse_recipe
+from services.training.recipe import Recipe, parse_recipe
+from services.training.recipe_parts import RewardRule
 from tailor.errors import InvalidArgument
 
 END = 0
