@@ -88,8 +88,9 @@ class DocumentDatasets:
             for document_ids in missed:
                 corpus.mark_missed(document_ids)
             dataset, files = build.run(last)
+            peak = peak_memory_mb()
         seconds = round(time.monotonic() - start, 1)
-        log.info("rows made", specialist=specialist.name, seconds=seconds, peak_memory_mb=peak_memory_mb())
+        log.info("rows made", specialist=specialist.name, seconds=seconds, peak_memory_mb=peak)
         return dataset, files, current
 
 

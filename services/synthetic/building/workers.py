@@ -3,7 +3,6 @@
 import gc
 import multiprocessing
 import os
-import resource
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from services.synthetic.building.segments import Context
 from tailor.errors import Reason, TailorError, Unavailable
+from tailor.hardware import peak_resident_bytes
 
 T = TypeVar("T")
 
@@ -84,9 +84,9 @@ def start_workers(context: Context, documents: int) -> Iterator[Workers]:
 
 
 def peak_memory_mb() -> int:
-    """The most memory that this process and all workers that have ended could have used at once."""
-    largest_child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + MAX_PROCESSES * largest_child) // 1024
+    """The most memory that this process and its running workers can have used at once: the sum of their peaks. 0 if it is unknown."""
+    processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid)]
+    return sum(map(peak_resident_bytes, processes)) // 2**20
 
 
 def _start(context: Context) -> None:

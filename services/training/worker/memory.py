@@ -1,8 +1,10 @@
 """A worker's memory: its peak, and reusing what it frees for the next step."""
 
 import ctypes
+import os
 import sys
-from pathlib import Path
+
+from tailor.hardware import peak_resident_bytes
 
 # Parameters of glibc's mallopt, and its value for "never".
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -28,7 +30,4 @@ def peak_bytes() -> int:
 
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    # Not `ru_maxrss`: it starts with the parent's memory at the time of the fork.
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+    return peak_resident_bytes(os.getpid())

@@ -1,0 +1,30 @@
+"""The memory of processes."""
+
+import os
+import subprocess
+import sys
+
+from tailor.hardware import peak_resident_bytes
+
+MEBIBYTE = 2**20
+
+
+def test_peak_counts_what_was_freed() -> None:
+    before = peak_resident_bytes(os.getpid())
+    block = bytearray(os.urandom(MEBIBYTE)) * 64
+    del block
+    assert peak_resident_bytes(os.getpid()) >= before
+    assert before > MEBIBYTE
+
+
+def test_peak_of_a_child_does_not_begin_with_its_parents_memory() -> None:
+    block = bytearray(b"x") * (200 * MEBIBYTE)
+    program = "from tailor.hardware import peak_resident_bytes; import os; print(peak_resident_bytes(os.getpid()))"
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 0 < int(child.stdout) < len(block) // 2
+
+
+def test_process_that_has_ended_has_none() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert peak_resident_bytes(child.pid) == 0
