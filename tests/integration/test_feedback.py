@@ -102,7 +102,7 @@ def test_edited_text_is_stored_only_if_drafts_are_and_for_as_long(world: World) 
     world.give("fbk_3", "drf_memos_1", FeedbackVerdict.EDITED, "New.")
     with world.engine.connect() as connection:
         texts = connection.execute(select(table.c.feedback_id, table.c.edited_text).order_by(table.c.feedback_id))
-        assert dict(texts.tuples().all()) == {"fbk_1": "", "fbk_2": "", "fbk_3": "New."}
+        assert {row.feedback_id: row.edited_text for row in texts} == {"fbk_1": "", "fbk_2": "", "fbk_3": "New."}
 
 
 def test_feedback_on_an_unknown_draft_is_refused(world: World) -> None:

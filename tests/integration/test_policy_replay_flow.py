@@ -7,12 +7,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import kafka
 import pytest
 from minio import Minio
+from minio.error import S3Error
 from typer.testing import CliRunner
 
 from tailor.cli.main import app
@@ -79,7 +81,12 @@ class House:
             region="us-east-1",
         )
         names = [item.object_name for item in client.list_objects(bucket, recursive=True) if item.object_name]
-        return {name: client.get_object(bucket, name).read() for name in names}
+        found = {}
+        for name in names:
+            # Between the list and this, a service may have deleted it.
+            with suppress(S3Error):
+                found[name] = client.get_object(bucket, name).read()
+        return found
 
     def corpus(self) -> str:
         # Those who wait ask again and again.
