@@ -62,7 +62,7 @@ def test_kueue_admits_holds_back_with_a_reason_and_takes_back(queued: Place, job
     launcher = queued.launcher(QUEUED)
     second = replace(job, run=replace(job.run, run_id="run_second"))
     launcher.start(job)
-    runs(launcher, job)
+    runs(queued, launcher, job)
     launcher.start(second)
     held = waits_for(launcher, second, Reason.WAITS_FOR_ADMISSION, f"insufficient unused quota for {GPU}")
     assert "'trainers'" in held
@@ -71,7 +71,7 @@ def test_kueue_admits_holds_back_with_a_reason_and_takes_back(queued: Place, job
     waits_for(launcher, job, Reason.WAITS_FOR_ADMISSION, "evicted")
     wait_until(lambda: not queued.pods(job), 60, "no pod")
     queued.plane.apply(queue())
-    runs(launcher, job)
+    runs(queued, launcher, job)
 
 
 def test_the_queue_of_a_job_that_ends_passes_to_the_next(queued: Place, job: Job) -> None:

@@ -34,7 +34,7 @@ def test_a_worker_gets_a_gpu_node_and_its_job_ends(place: Place, job: Job) -> No
     waits_for(launcher, job, Reason.WAITS_FOR_START)
     assert place.pod(job).spec.node_name.startswith("gpu-")
     place.report(job, {"phase": "Running"})
-    runs(launcher, job)
+    runs(place, launcher, job)
     assert launcher.exit_code(job.run.run_id, job.run.epoch) is None
     place.ends(job, 0)
     ends_with(launcher, job, 0)
@@ -60,7 +60,7 @@ def test_two_nodes_with_two_gpus_each_get_one_pod_each(place: Place, job: Job) -
     options = replace(OPTIONS, nodes=2, resources=Resources(gpus=2))
     launcher = place.launcher(options)
     launcher.start(job)
-    runs(launcher, job)
+    runs(place, launcher, job, pods=2)
     assert sorted(pod.spec.node_name for pod in place.pods(job)) == ["gpu-a", "gpu-b"]
 
 
@@ -132,7 +132,7 @@ def test_a_deadline_that_passes_ends_the_run(place: Place, job: Job) -> None:
 def test_an_evicted_worker_is_retriable(place: Place, job: Job) -> None:
     launcher = place.launcher()
     launcher.start(job)
-    runs(launcher, job)
+    runs(place, launcher, job)
     name = place.pod(job).metadata.name
     body = client.V1Eviction(metadata=client.V1ObjectMeta(name=name))
     place.plane.core.create_namespaced_pod_eviction(name, NAMESPACE, body)
@@ -143,7 +143,7 @@ def test_a_worker_whose_node_is_lost_is_retriable(place: Place, job: Job) -> Non
     play_node(place.plane, "gpu-lost", "c", gpus=4)
     launcher = place.launcher(replace(OPTIONS, resources=Resources(gpus=4)))
     launcher.start(job)
-    runs(launcher, job)
+    runs(place, launcher, job)
     assert place.pod(job).spec.node_name == "gpu-lost"
     place.plane.core.delete_node("gpu-lost")
     ends_with(launcher, job, RETRIABLE_EXIT)
@@ -152,7 +152,7 @@ def test_a_worker_whose_node_is_lost_is_retriable(place: Place, job: Job) -> Non
 def test_stopping_deletes_the_job_and_a_second_time_is_no_error(place: Place, job: Job) -> None:
     launcher = place.launcher()
     launcher.start(job)
-    runs(launcher, job)
+    runs(place, launcher, job)
     launcher.stop(job.run.run_id, job.run.epoch)
     wait_until(lambda: refused(lambda: place.plane.batch.read_namespaced_job(name_of(job), NAMESPACE)) == GONE, SECONDS)
     launcher.stop(job.run.run_id, job.run.epoch)
@@ -192,7 +192,7 @@ def serve(place: Place, options: JobOptions) -> Training:
 
 def test_waiting_inference_takes_a_workers_place_and_the_next_epoch_follows(place: Place) -> None:
     training = serve(place, replace(OPTIONS, resources=Resources(gpus=2)))
-    runs(training.launcher, training.job())
+    runs(place, training.launcher, training.job())
     taken = place.pod(training.job()).spec.node_name
     other = {"gpu-a": "gpu-b", "gpu-b": "gpu-a"}[taken]
     # The other node is away, so that inference finds no GPU but the worker's.
@@ -206,7 +206,7 @@ def test_waiting_inference_takes_a_workers_place_and_the_next_epoch_follows(plac
         place.plane.core.patch_node(other, {"spec": {"unschedulable": None}})
         training.tick_until(lambda: training.house.only_run().epoch == 2, "the second epoch")
         training.house.now.forward(60 * 5)
-        runs(training.launcher, training.job())
+        runs(place, training.launcher, training.job())
         assert place.pod(training.job()).spec.node_name == other
     finally:
         place.plane.core.patch_node(other, {"spec": {"unschedulable": None}})
@@ -215,10 +215,10 @@ def test_waiting_inference_takes_a_workers_place_and_the_next_epoch_follows(plac
 
 def test_a_job_that_somebody_deletes_is_replaced_by_the_next_epoch(place: Place) -> None:
     training = serve(place, OPTIONS)
-    runs(training.launcher, training.job())
+    runs(place, training.launcher, training.job())
     first = training.job()
     place.plane.batch.delete_namespaced_job(name_of(first), NAMESPACE, propagation_policy="Foreground")
     wait_until(lambda: not place.pods(first), SECONDS, "no pod")
     training.house.now.forward(60 * 30)
     training.tick_until(lambda: training.house.only_run().epoch == 2, "the second epoch")
-    runs(training.launcher, training.job())
+    runs(place, training.launcher, training.job())

@@ -115,11 +115,14 @@ def waits_for(launcher: Launcher, job: Job, reason: Reason, words: str = "") -> 
     return str(wait_until(message, SECONDS, f"waiting for {reason} {words}"))
 
 
-def runs(launcher: Launcher, job: Job) -> None:
-    """Wait until the worker waits for nothing more."""
-    wait_until(
-        lambda: known(lambda: launcher.waits(job.run.run_id, job.run.epoch)) is None, SECONDS, "a running worker"
-    )
+def runs(place: Place, launcher: Launcher, job: Job, pods: int = 1) -> None:
+    """Wait until the worker has so many running pods, and waits for nothing more."""
+
+    def are_running() -> bool:
+        found = [pod for pod in place.pods(job) if pod.status.phase == "Running"]
+        return len(found) == pods and known(lambda: launcher.waits(job.run.run_id, job.run.epoch)) is None
+
+    wait_until(are_running, SECONDS, "a running worker")
 
 
 def ends_with(launcher: Launcher, job: Job, code: int) -> None:

@@ -125,7 +125,14 @@ def _adapter(reader: Reader) -> str:
 
 def _draft(reader: Reader) -> str:
     model = SPECIALIST if reader.tailor("adapters")["adapters"] else "base"
-    return str(reader.tailor("ask", model, "Write a line.", "--max-tokens", "4")["draft_id"])
+    draft = str(reader.tailor("ask", model, "Write a line.", "--max-tokens", "4")["draft_id"])
+
+    def is_catalogued() -> bool:
+        return reader.run("sh", f".venv/bin/tailor trace {draft}").returncode == 0
+
+    # A reader who copies the id is slower than this.
+    ask_until(is_catalogued, "a draft in the catalogue", 60)
+    return draft
 
 
 def _document(reader: Reader) -> str:
