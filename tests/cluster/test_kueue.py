@@ -66,6 +66,7 @@ def test_kueue_admits_holds_back_with_a_reason_and_takes_back(queued: Place, job
     launcher.start(second)
     held = waits_for(launcher, second, Reason.WAITS_FOR_ADMISSION, f"insufficient unused quota for {GPU}")
     assert "'trainers'" in held
+    launcher.stop(second.run.run_id, second.run.epoch)
     # An operator drains the queue: the worker's pod is deleted, and its Job waits again.
     queued.plane.apply(queue("HoldAndDrain"))
     waits_for(launcher, job, Reason.WAITS_FOR_ADMISSION, "evicted")

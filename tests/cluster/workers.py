@@ -116,7 +116,7 @@ def waits_for(launcher: Launcher, job: Job, reason: Reason, words: str = "") -> 
 
 
 def runs(place: Place, launcher: Launcher, job: Job, pods: int = 1) -> None:
-    """Wait until the worker has so many running pods, and waits for nothing more."""
+    """Wait until the worker has a number of running pods, and waits for nothing more."""
 
     def are_running() -> bool:
         found = [pod for pod in place.pods(job) if pod.status.phase == "Running"]
