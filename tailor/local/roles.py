@@ -9,7 +9,10 @@ from typing import Any
 
 from psycopg import sql
 
-ATTRIBUTES = ("rolsuper", "rolcreatedb", "rolcreaterole", "rolreplication", "rolbypassrls")
+# One row for a role that exists: whether it has any of the attributes that services do not need.
+HAS_ATTRIBUTES = """
+SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls FROM pg_roles WHERE rolname = %s
+"""
 NONE_OF_THEM = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 # From this version on, who creates a role may not act as it unless that is granted separately.
 SEPARATE_SET = 160_000
@@ -39,7 +42,7 @@ def apply_role_and_database(connection: Any, service: str, password: str) -> Non
 def _apply_role(connection: Any, service: str, password: str) -> None:
     # Send a verifier instead of the password, because the server may log the statement.
     verifier = connection.pgconn.encrypt_password(password.encode(), service.encode(), b"scram-sha-256").decode()
-    known = _ask(connection, f"SELECT {' OR '.join(ATTRIBUTES)} FROM pg_roles WHERE rolname = %s", service)  # noqa: S608 - constants
+    known = _ask(connection, HAS_ATTRIBUTES, service)
     verb = "CREATE" if known is None else "ALTER"
     # Only a superuser may name the attributes of a role that exists, even if they do not change.
     attributes = NONE_OF_THEM if known is None or known[0] else ""
