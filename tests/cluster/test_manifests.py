@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ PROD = [
     ["spot-workers"],
     ["autoscaling-cpu"],
     ["ingress"],
+    ["tls"],
     ["gateway", "gateway-operators"],
     ["autoscaling-lag"],
     ["autoscaling-queue"],
@@ -88,6 +90,14 @@ def check_accepted(plane: ControlPlane, documents: Sequence[Document]) -> None:
     assert (changes.returncode, changes.stdout) == (0, ""), changes.stderr
     again = plane.apply(documents)
     assert len(again.splitlines()) == len(documents)
+
+
+def test_every_component_is_tried() -> None:
+    overlay = yaml.safe_load((K8S / "overlays" / "prod" / "kustomization.yaml").read_text(encoding="utf-8"))
+    in_prod = {Path(path).name for path in overlay["components"]}
+    # Each service's own kustomization includes `service`.
+    tried = {"service", *in_prod, *chain.from_iterable(PROD)}
+    assert {path.name for path in (K8S / "components").iterdir()} == tried
 
 
 @pytest.mark.parametrize("components", PROD, ids=lambda names: "+".join(names) or "plain")
