@@ -71,8 +71,6 @@ def test_kueue_admits_holds_back_with_a_reason_and_takes_back(queued: Place, job
     queued.plane.apply(queue("HoldAndDrain"))
     waits_for(launcher, job, Reason.WAITS_FOR_ADMISSION, "evicted")
     wait_until(lambda: not queued.pods(job), 60, "no pod")
-    queued.plane.apply(queue())
-    runs(queued, launcher, job)
 
 
 def test_the_queue_of_a_job_that_ends_passes_to_the_next(queued: Place, job: Job) -> None:
