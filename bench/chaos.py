@@ -33,8 +33,9 @@ from tailor.cli.connections import Connections, Endpoints
 from tailor.errors import TailorError
 from tailor.local import stack
 from tests.e2e.conftest import SAMPLE, SETTINGS
+from tests.installed import Missing
 from tests.models import make_tiny_base
-from tests.real.fetch import KAFKA, MINIO, Missing, fetch, folder
+from tests.real.fetch import KAFKA, MINIO, fetch, folder
 from tests.real.kinds import EmbeddedStores, OwnServer, RealStores
 
 LOGS = ROOT / ".tailor" / "bench" / "chaos-logs"

@@ -4,7 +4,8 @@ import subprocess
 import sys
 import time
 
-from tests.cluster.programs import Missing, build, folder
+from tests.cluster.programs import build, folder
+from tests.installed import Missing
 
 
 def main(arguments: list[str]) -> int:

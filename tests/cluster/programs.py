@@ -5,13 +5,14 @@ They are never committed and never shipped. `TAILOR_CLUSTER_FOLDER` names the fo
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.installed import check_installed
 
 KUBERNETES = "1.34.2"
 KWOK = "v0.8.0"
@@ -38,10 +39,6 @@ NEEDED = {
     "go": "Go 1.24 or newer: apt-get install golang-go, or the archive of the Go project",
     "kubectl": "kubectl: apt-get install kubernetes-client",
 }
-
-
-class Missing(Exception):
-    """A program is missing that builds or asks the cluster. The message says what to install."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +68,9 @@ def folder() -> Path:
     return Path(os.environ.get("TAILOR_CLUSTER_FOLDER") or Path.home() / ".cache" / "tailor" / "cluster")
 
 
-def check_installed(path: str | None = None) -> None:
-    """Raise Missing, naming all that must be installed."""
-    missing = [remedy for name, remedy in NEEDED.items() if shutil.which(name, path=path) is None]
-    if missing:
-        raise Missing("To test on a Kubernetes cluster, install " + "; ".join(missing) + ".")
-
-
 def build(root: Path) -> Programs:
     """Build what is not there yet, about ten minutes at the first time. Raises Missing, or CalledProcessError if Go fails."""
-    check_installed()
+    check_installed(NEEDED, "a Kubernetes cluster")
     target = root / f"kubernetes-{KUBERNETES}"
     source = root / f"kubernetes-{KUBERNETES}.source"
     missing = [name for name in (*PACKAGES, *INSTALLED) if not (target / name).is_file()]

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 
-from tests.real.fetch import Missing, fetch, folder
+from tests.installed import Missing
+from tests.real.fetch import fetch, folder
 
 # Events, storage, outbox, topics and their access; then the flow end to end, erasure, access and training's survival.
 TESTS = (

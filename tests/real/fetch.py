@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.installed import check_installed
+
 KAFKA = "4.3.1"
 LOG4J = "2.25.3"
 MINIO = "v0.0.0-20260212201848-7aac2a2c5b7c"
@@ -27,10 +29,6 @@ NEEDED = {
     "mvn": "Maven: apt-get install maven",
     "go": "Go 1.24 or newer: apt-get install golang-go, or the archive of the Go project",
 }
-
-
-class Missing(Exception):
-    """A program is missing that fetches or runs the servers. The message says what to install."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,8 @@ def find(root: Path) -> Programs | None:
 
 def fetch(root: Path) -> Programs:
     """Fetch what is not there yet, minutes at the first time. Raises Missing, or CalledProcessError if a client fails."""
-    check_installed({"java"} if find(root) else set(NEEDED))
+    needed = {"java": NEEDED["java"]} if find(root) else NEEDED
+    check_installed(needed, "Apache Kafka and MinIO")
     root.mkdir(parents=True, exist_ok=True)
     if not (root / f"kafka-{KAFKA}").is_dir():
         _fetch_kafka(root)
@@ -68,13 +67,6 @@ def fetch(root: Path) -> Programs:
     programs = find(root)
     assert programs is not None
     return programs
-
-
-def check_installed(names: set[str], path: str | None = None) -> None:
-    """Raise Missing, naming all that must be installed."""
-    missing = [NEEDED[name] for name in sorted(names) if shutil.which(name, path=path) is None]
-    if missing:
-        raise Missing("To test on Apache Kafka and MinIO, install " + "; ".join(missing) + ".")
 
 
 def _fetch_kafka(root: Path) -> None:

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.fetch import KAFKA, MINIO, NEEDED, Missing, check_installed, find, folder
+from tests.installed import Missing, check_installed
+from tests.real.fetch import KAFKA, MINIO, NEEDED, find, folder
 from tests.real.servers import compose_environment, free_ports
 
 
 def test_names_everything_that_must_be_installed(tmp_path: Path) -> None:
     with pytest.raises(Missing) as caught:
-        check_installed(set(NEEDED), path=str(tmp_path))
+        check_installed(NEEDED, "real stores", path=str(tmp_path))
     for name in ("openjdk-17", "maven", "Go 1.24"):
         assert name in str(caught.value)
 
@@ -18,7 +19,7 @@ def test_names_everything_that_must_be_installed(tmp_path: Path) -> None:
 def test_says_nothing_if_all_is_installed(tmp_path: Path) -> None:
     for name in NEEDED:
         (tmp_path / name).touch(mode=0o755)
-    check_installed(set(NEEDED), path=str(tmp_path))
+    check_installed(NEEDED, "real stores", path=str(tmp_path))
 
 
 def test_servers_are_found_only_if_both_are_whole(tmp_path: Path) -> None:
