@@ -172,6 +172,7 @@ def to_row_policy(message: models_pb2.RowPolicy) -> RowPolicy:
     return RowPolicy(
         max_row_tokens=message.max_row_tokens,
         max_rows_per_document=message.max_rows_per_document,
+        max_answer_percent=message.max_answer_percent,
         max_train_tokens=message.max_train_tokens,
         min_answer_tokens=message.min_answer_tokens or defaults.min_answer_tokens,
         held_out_percent=message.held_out_percent or defaults.held_out_percent,

@@ -97,13 +97,14 @@ class OwnTask:
 class RowPolicy:
     """How a specialist's documents become rows. 0 and an empty tuple mean: the base's context, every row, every task.
 
-    Tokens are those of the base's tokenizer. `replay` names imported datasets, of which `replay_percent` of the train rows are drawn.
-    `quiz_questions` are those that each document answers; 0 for no quiz. A document of which the last evaluation missed a question gets up
-    to `missed_extra_rows` more rows.
+    Tokens are those of the base's tokenizer. A document's answers of built-in tasks have at most `max_answer_percent` of its characters.
+    `replay` names imported datasets, of which `replay_percent` of the train rows are drawn. `quiz_questions` are those that each document
+    answers; 0 for no quiz. A document of which the last evaluation missed a question gets up to `missed_extra_rows` more rows.
     """
 
     max_row_tokens: int = 0
     max_rows_per_document: int = 0
+    max_answer_percent: int = 0
     max_train_tokens: int = 0
     min_answer_tokens: int = 8
     held_out_percent: int = 12

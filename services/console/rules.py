@@ -139,6 +139,10 @@ def list_row_limits(message: models_pb2.RowPolicy) -> tuple[tuple[str, str], ...
     limits = (
         ("per row", f"at most {policy.max_row_tokens:,} tokens" if policy.max_row_tokens else ""),
         ("per document", f"at most {policy.max_rows_per_document:,} rows" if policy.max_rows_per_document else ""),
+        (
+            "answers per document",
+            f"at most {policy.max_answer_percent:,} % of its characters" if policy.max_answer_percent else "",
+        ),
         ("train", f"at most {policy.max_train_tokens:,} tokens" if policy.max_train_tokens else ""),
         ("per answer", f"at least {policy.min_answer_tokens:,} tokens"),
         ("held out", f"{policy.held_out_percent} %, at most {policy.max_held_out_rows:,} rows"),

@@ -3,6 +3,7 @@
 import bisect
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -469,6 +470,23 @@ def choose_rows(rows: Iterable[tuple[str, str]], limit: int) -> list[str]:
         first = by_task.setdefault(task, [])
         bisect.insort(first, row_id)
         del first[limit:]
+    return _choose_evenly(by_task, limit)
+
+
+def spread_rows(rows: Iterable[tuple[str, str, tuple[str, ...]]], limit: int) -> list[str]:
+    """Of rows as (id, task, documents), as `choose_rows`, and within a task evenly from all documents.
+
+    Rows of one document are one cluster of an interval, so a row of another document shows more. The ids of all rows are in memory.
+    """
+    seen: Counter[tuple[str, ...]] = Counter()
+    by_task: dict[str, list[tuple[int, str]]] = {}
+    for row_id, task, documents in sorted(rows):
+        by_task.setdefault(task, []).append((seen[documents], row_id))
+        seen[documents] += task != GOLDEN
+    return _choose_evenly({task: [row_id for _, row_id in sorted(queue)] for task, queue in by_task.items()}, limit)
+
+
+def _choose_evenly(by_task: dict[str, list[str]], limit: int) -> list[str]:
     golden = by_task.pop(GOLDEN, [])
     queues = [by_task[task] for task in sorted(by_task)]
     rounds = max((len(queue) for queue in queues), default=0)

@@ -216,7 +216,9 @@ class HeldOutRows(Protocol):
     """The held-out rows of stored datasets."""
 
     def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOutSet:
-        """At most `max_rows` held-out rows, evenly from all tasks and always the same ones, of which `max_answers` are answered, all if 0.
+        """At most `max_rows` held-out rows, evenly from all tasks and documents and always the same ones.
+
+        Of them `max_answers` are answered, all if 0.
 
         Blocks. Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
         """

@@ -45,7 +45,7 @@ from tailor.words import DatasetKind
 log = get_logger(__name__)
 
 # Increase it whenever the same documents would give other rows.
-BUILDER_VERSION = 6
+BUILDER_VERSION = 7
 # Chunks of held-out documents whose rows are in one file.
 HELD_OUT_CHUNKS = 8
 
@@ -115,7 +115,12 @@ class _Build:
     def inputs(self) -> str:
         """A digest of everything that the rows of all documents depend on."""
         policy, counter = self._specialist.rows, self._context.counter
-        limits = (policy.max_row_tokens, policy.max_rows_per_document, policy.min_answer_tokens)
+        limits = (
+            policy.max_row_tokens,
+            policy.max_rows_per_document,
+            policy.max_answer_percent,
+            policy.min_answer_tokens,
+        )
         tasks = (policy.tasks, policy.own_tasks, policy.knowledge)
         template = [counter.template_tokens(("", "a"), has_system=has_system) for has_system in (False, True)]
         base = (counter.digest, counter.context_tokens, *template)

@@ -27,6 +27,7 @@ from tailor.client import TailorClient
 from tailor.errors import InvalidArgument, NotFound, Unauthenticated
 from tailor.local import processes
 from tailor.rounds import is_held_out
+from tailor.rpc.channel import wire_errors
 from tailor.wire import to_ref
 from tests.e2e import gold
 from tests.e2e.conftest import SAMPLE, Installation, ask_until
@@ -45,6 +46,8 @@ SPECIALIST = models_pb2.SpecialistChanged(
     recipes={"dpo": "tiny-dpo"},
     rebuild=models_pb2.RebuildPolicy(min_ranked_prompts=8),
     keep_drafts=True,
+    # Of the few documents, enough for an interval, also if the long one is among them.
+    rows=models_pb2.RowPolicy(held_out_percent=30),
     house_terms=["control envelope", "friction ledger", "evidence pack"],
     sampling=models_pb2.SamplingDefaults(max_tokens=24),
     evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6, max_suite_items=4),
@@ -193,7 +196,9 @@ def test_one_dataset_one_run_and_one_promotion_although_every_service_is_killed(
         ask_until(running, "an evaluation", 60)
     _kill(installation, "evaluation")
     _kill(installation, "inference")
-    ask_until(lambda: _adapters(installation)[0].serving, "a promotion", 400)
+    newest = ask_until(lambda: _decided(installation), "a verdict on the adapter", 400)
+    assert newest.decision == registry_pb2.DECISION_PASSED, newest
+    ask_until(lambda: _adapters(installation)[0].serving, "a promotion", 60)
     _kill(installation, "console")
     assert [run.state for run in _runs(installation)] == [training_pb2.RUN_STATE_SUCCEEDED]
     assert _runs(installation)[0].epoch >= 2
@@ -208,6 +213,19 @@ def _adapters(installation: Installation) -> list[registry_pb2.CatalogueAdapter]
     return list(
         installation.registry.ListAdapters(registry_pb2.ListAdaptersRequest(specialist=NAME), timeout=10).adapters
     )
+
+
+def _decided(installation: Installation) -> registry_pb2.CatalogueAdapter | None:
+    """The newest adapter once the gate has decided. Fails if its evaluation failed."""
+    newest = _adapters(installation)[0]
+    if newest.decision != registry_pb2.DECISION_UNSPECIFIED:
+        return newest
+    evaluation = evaluation_pb2_grpc.EvaluationServiceStub(installation.channel("evaluation"))
+    request = evaluation_pb2.GetEvaluationRequest(adapter_digest=newest.adapter.digest)
+    with contextlib.suppress(NotFound), wire_errors("evaluation"):
+        found = evaluation.GetEvaluation(request, timeout=10)
+        assert found.state != evaluation_pb2.EVALUATION_STATE_FAILED, found.reason
+    return None
 
 
 def _client(installation: Installation) -> TailorClient:

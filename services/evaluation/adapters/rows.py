@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from services.evaluation.domain import HeldOutRow, HeldOutSet, RankedPair, choose_rows
+from services.evaluation.domain import HeldOutRow, HeldOutSet, RankedPair, spread_rows
 from services.evaluation.ports import HeldOutRows
 from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest
 from tailor.errors import FailedPrecondition, Reason
@@ -22,7 +22,7 @@ BATCH_ROWS = 256
 
 
 class StoredHeldOutRows(HeldOutRows):
-    """Reads the held-out split, file by file: first the ids and tasks of all rows, then the chosen rows."""
+    """Reads the held-out split, file by file: first the ids, tasks and documents of all rows, then the chosen rows."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -31,11 +31,15 @@ class StoredHeldOutRows(HeldOutRows):
         files = DatasetManifest.parse(self._store.get(manifest)).split(HELD_OUT).files
         with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder, reading_rows(manifest):
             paths = download(self._store, files, Path(folder))
-            keys = ((record["row_id"], record["task"]) for record in read_records(paths, ["row_id", "task"]))
-            chosen = set(choose_rows(keys, max_rows))
+            columns = ["row_id", "task", "document_ids"]
+            keys = (
+                (record["row_id"], record["task"], tuple(record["document_ids"]))
+                for record in read_records(paths, columns)
+            )
+            chosen = set(spread_rows(keys, max_rows))
             rows = [to_row(record) for record in read_records(paths, None) if record["row_id"] in chosen]
         rows.sort(key=lambda row: row.row_id)
-        answered = choose_rows(((row.row_id, row.task) for row in rows), max_answers or len(rows))
+        answered = spread_rows(((row.row_id, row.task, row.document_ids) for row in rows), max_answers or len(rows))
         return HeldOutSet(tuple(rows), frozenset(answered), sum(file.rows for file in files))
 
     def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:

@@ -11,7 +11,14 @@ MAX_HELD_OUT_PERCENT = 50
 MAX_REPLAY_PERCENT = 90
 MAX_OWN_TASKS = 20
 MAX_INSTRUCTION = 2000
-COUNTS = ("max_rows_per_document", "max_train_tokens", "min_answer_tokens", "max_held_out_rows", "max_quiz_documents")
+COUNTS = (
+    "max_rows_per_document",
+    "max_answer_percent",
+    "max_train_tokens",
+    "min_answer_tokens",
+    "max_held_out_rows",
+    "max_quiz_documents",
+)
 MAX_QUIZ_QUESTIONS, MAX_EXTRA_ROWS = 20, 100
 # Names that rows of judgements have.
 RESERVED = ("ranking", "critique")

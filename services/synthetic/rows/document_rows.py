@@ -1,5 +1,6 @@
 """The rows of one document: every task that applies, within the specialist's limits, and an account of what no row teaches."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -59,9 +60,6 @@ from services.synthetic.rows.sections import read_source
 from services.synthetic.rows.structure import has_words
 from services.synthetic.rows.tables import is_table
 from services.synthetic.rows.templates import draw
-
-# The answers of a document's built-in tasks have at most this number of times its characters.
-MAX_TIMES = 4
 
 
 @dataclass
@@ -315,11 +313,12 @@ def _drop_repeats(drafts: Iterable[CountedDraft]) -> list[CountedDraft]:
 def _limit_characters(
     specialist: Specialist, text: Text, drafts: Iterable[CountedDraft], refusals: Refusals
 ) -> Iterator[CountedDraft]:
-    """Rows while the answers have no more than four times the document's characters; the first rows teach each part once.
+    """Rows while the answers have no more than the specialist's share of the document's characters; the first rows teach each part once.
 
     The specialist's own tasks, each of which teaches every part once, come on top.
     """
-    room = MAX_TIMES * len(text.text)
+    percent = specialist.rows.max_answer_percent
+    room = percent * len(text.text) / 100 if percent else math.inf
     own = {task.name for task in specialist.rows.own_tasks}
     for item in drafts:
         room -= 0 if item.draft.task in own else len(item.draft.answer)

@@ -25,6 +25,7 @@ def specialist(rows: RowPolicy) -> Specialist:
         (RowPolicy(max_row_tokens=64, min_answer_tokens=64), "rows.min_answer_tokens"),
         (RowPolicy(min_answer_tokens=-1), "rows.min_answer_tokens"),
         (RowPolicy(max_rows_per_document=-1), "rows.max_rows_per_document"),
+        (RowPolicy(max_answer_percent=-1), "rows.max_answer_percent"),
         (RowPolicy(max_train_tokens=-1), "rows.max_train_tokens"),
         (RowPolicy(held_out_percent=51), "rows.held_out_percent"),
         (RowPolicy(held_out_percent=-1), "rows.held_out_percent"),
@@ -61,7 +62,9 @@ def test_refuses_an_invalid_limit_with_its_field(rows: RowPolicy, field: str) ->
     [
         RowPolicy(),
         RowPolicy(quiz_questions=0, max_quiz_documents=7, missed_extra_rows=0),
-        RowPolicy(max_row_tokens=64, max_rows_per_document=4, max_train_tokens=10**12, knowledge=False),
+        RowPolicy(
+            max_row_tokens=64, max_rows_per_document=4, max_answer_percent=250, max_train_tokens=10**12, knowledge=False
+        ),
         RowPolicy(min_answer_tokens=20, held_out_percent=50, max_held_out_rows=7, replay=("chats",), replay_percent=90),
         RowPolicy(tasks=("report", "risk-assessment"), own_tasks=(RISK, OwnTask("x" * 63, "y" * 2000))),
     ],

@@ -192,9 +192,15 @@ def specialist(
     own: tuple[OwnTask, ...] = (),
     *,
     knowledge: bool = True,
+    answer_percent: int = 0,
 ) -> Specialist:
     """A specialist with limits on its rows."""
     policy = RowPolicy(
-        max_row_tokens=tokens, max_rows_per_document=rows, tasks=tasks, own_tasks=own, knowledge=knowledge
+        max_row_tokens=tokens,
+        max_rows_per_document=rows,
+        max_answer_percent=answer_percent,
+        tasks=tasks,
+        own_tasks=own,
+        knowledge=knowledge,
     )
     return Specialist("reports", 1, "smollm2-135m-instruct", "lora", system_prompt="Write as we do.", rows=policy)

@@ -100,20 +100,26 @@ def test_rows_are_different_from_one_another() -> None:
     assert len({str(key) for key in keys}) == len(keys)
 
 
-def test_answers_of_built_in_tasks_have_at_most_four_times_the_texts_characters() -> None:
-    every_task = specialist(tasks=("report", "section", "board_summary", "answer", "knowledge"))
+def test_answers_of_built_in_tasks_have_at_most_a_share_of_the_texts_characters() -> None:
+    limited = specialist(answer_percent=150)
     for name, (_, text) in row_texts.ALL.items():
-        rows = made(name, every_task).rows
-        assert sum(len(row.completion) for row in rows if row.places) <= 4 * len(text)
-    (refused,) = [entry for entry in made("mail", every_task).left_out if entry.reason == "many_answers"]
+        rows = made(name, limited).rows
+        assert sum(len(row.completion) for row in rows if row.places) <= 1.5 * len(text)
+    (refused,) = [entry for entry in made("mail", limited).left_out if entry.reason == "many_answers"]
     assert refused.rows > 0 and refused.characters == 0
+
+
+def test_without_a_limit_no_answer_is_one_too_many() -> None:
+    every_task = specialist(tasks=("report", "section", "board_summary", "answer", "knowledge"))
+    for name in row_texts.ALL:
+        assert "many_answers" not in {entry.reason for entry in made(name, every_task).left_out}
 
 
 def test_own_tasks_take_no_room_from_others() -> None:
     own = tuple(OwnTask(f"own-{number}", f"Assess the risks in form {number}.") for number in range(6))
     for name in row_texts.ALL:
-        result = made(name, specialist(own=own))
-        assert set(made(name, specialist()).rows) <= set(result.rows)
+        result = made(name, specialist(own=own, answer_percent=400))
+        assert set(made(name, specialist(answer_percent=400)).rows) <= set(result.rows)
         assert {task.name for task in own} <= tasks(result.rows)
         assert "many_answers" not in {entry.reason for entry in result.left_out}
 
