@@ -1331,7 +1331,7 @@ class RowPolicy(_message.Message):
     8 if absent, 0 for none.
     """
     max_answer_percent: _builtins.int
-    """Maximum characters of the answers of a document's built-in tasks, in percent of its own; 0 for all."""
+    """Maximum length of the answers of a document's built-in tasks, in percent of the document's; 0 for all."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tasks that rows are made for: built-in ones (`report`, `section`, `board_summary`, `rewrite`, `answer`, `knowledge`, `example`,
