@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +17,7 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.api.registry.v1.registry_pb2_grpc import RegistryServiceStub
 from tailor.errors import TailorError
 from tailor.local import stack
+from tailor.local.layout import SERVICES
 from tailor.local.stack import Connection, Stack
 from tailor.rpc.channel import open_channel
 from tests.models import make_tiny_base
@@ -24,6 +25,8 @@ from tests.real.kinds import StoreKind
 from tests.waiting import wait_until
 
 T = TypeVar("T")
+
+LOG_LINES, LOG_CHARS = 8, 300
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "sample"
 SETTINGS = """\
@@ -141,3 +144,15 @@ def installation(store_kind: StoreKind) -> Iterator[Installation]:
                 yield Installation(running, stack.connection(state), store_kind)
             finally:
                 stack.down(state)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the services last did when a test of the shared stack fails: a machine elsewhere keeps no logs."""
+    report = yield
+    shared = getattr(item, "funcargs", {}).get("installation")
+    if report.failed and isinstance(shared, Installation):
+        for service in SERVICES:
+            lines = shared.stack.layout.log_file(service).read_text(encoding="utf-8", errors="replace").splitlines()
+            report.sections.append((service, "\n".join(line[:LOG_CHARS] for line in lines[-LOG_LINES:])))
+    return report
