@@ -12,8 +12,13 @@ MIN_HELD_OUT = 5
 
 def is_held_out(key: str, percent: int) -> bool:
     """True for about `percent` of all keys, by a fixed hash: what is held out stays held out."""
+    return split_draw(key) < percent
+
+
+def split_draw(key: str) -> int:
+    """A fixed draw, 0 to 99. Keys with the lowest draws are held out."""
     digest = hashlib.sha256(json.dumps(["split", key]).encode()).hexdigest()
-    return int(digest[:8], 16) % 100 < percent
+    return int(digest[:8], 16) % 100
 
 
 @dataclass(frozen=True)

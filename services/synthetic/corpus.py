@@ -75,6 +75,15 @@ class ExtraCount:
 
 
 @dataclass(frozen=True)
+class SplitSize:
+    """The assigned documents, those of them that are held out and gave rows when they were assigned, and these rows."""
+
+    documents: int = 0
+    held_out_documents: int = 0
+    held_out_rows: int = 0
+
+
+@dataclass(frozen=True)
 class SegmentKey:
     """The train documents of a segment: `digest` changes whenever one of them does."""
 
@@ -232,8 +241,8 @@ class BuildCorpus(Protocol):
         """The draw (`quiz_draw`) of the train document with this rank, from 0 and by draw; None if there are not as many."""
         ...
 
-    def held_out_rows(self) -> int:
-        """The rows that the held-out documents gave when they were assigned."""
+    def split_size(self) -> SplitSize:
+        """The documents and rows that are assigned."""
         ...
 
     def representatives(self, document_ids: Sequence[str]) -> list[Member]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from services.synthetic.corpus import Link
-from tailor.rounds import is_held_out
+from tailor.rounds import split_draw
 
 
 @dataclass(slots=True)
@@ -23,9 +23,10 @@ class LinkedDocuments:
         """
         return any(self.sides) if self.sides else None
 
-    def draws_held_out(self, percent: int) -> bool:
-        """The side that a fixed hash gives it."""
-        return is_held_out(self.component_id, percent)
+    @property
+    def draw(self) -> int:
+        """A fixed draw, 0 to 99. It is held out if it is below the share of the specialist."""
+        return split_draw(self.component_id)
 
 
 def group_components(unassigned: Sequence[str], links: Iterable[Link]) -> list[LinkedDocuments]:

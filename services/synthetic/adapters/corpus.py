@@ -52,6 +52,7 @@ from services.synthetic.corpus import (
     Member,
     SegmentKey,
     SegmentResult,
+    SplitSize,
     StoredPart,
     StoredSegment,
 )
@@ -266,10 +267,12 @@ class SqlCorpus(BuildCorpus):
         found = self._connection.scalar(query.order_by(draw).offset(rank).limit(1))
         return None if found is None else int(found, 16)
 
-    def held_out_rows(self) -> int:
+    def split_size(self) -> SplitSize:
         table = tables.assignments.c
-        query = select(func.coalesce(func.sum(table.rows), 0)).where(table.specialist == self._specialist.name)
-        return int(self._connection.scalar(query.where(table.held_out)) or 0)
+        gives_rows = func.count().filter(table.held_out, table.rows > 0)
+        rows = func.coalesce(func.sum(table.rows).filter(table.held_out), 0)
+        query = select(func.count(), gives_rows, rows).where(table.specialist == self._specialist.name)
+        return SplitSize(*map(int, self._connection.execute(query).one()))
 
     def representatives(self, document_ids: Sequence[str]) -> list[Member]:
         return self._members(select(chosen), is_one_of(chosen.c.document_id, document_ids))

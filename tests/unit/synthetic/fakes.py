@@ -23,6 +23,7 @@ from services.synthetic.corpus import (
     SegmentKey,
     SegmentResult,
     Sketch,
+    SplitSize,
     StoredFile,
     StoredSegment,
     TextSketch,
@@ -395,9 +396,10 @@ class MemoryCorpus(BuildCorpus):
         draws = sorted(map(quiz_draw, self._on_side(is_held_out=False)))
         return draws[rank] if rank < len(draws) else None
 
-    def held_out_rows(self) -> int:
-        mine = (a for (name, _), a in self.repository.assignments.items() if name == self.specialist.name)
-        return sum(assignment.rows for assignment in mine if assignment.held_out)
+    def split_size(self) -> SplitSize:
+        mine = [a for (name, _), a in self.repository.assignments.items() if name == self.specialist.name]
+        rows = [assignment.rows for assignment in mine if assignment.held_out]
+        return SplitSize(len(mine), sum(count > 0 for count in rows), sum(rows))
 
     def representatives(self, document_ids: Sequence[str]) -> list[Member]:
         return [self._member(key) for key in self._ids("") if key in set(document_ids)]

@@ -7,7 +7,7 @@ import pytest
 
 from services.synthetic import handlers
 from services.synthetic.domain import Dataset
-from tailor.rounds import is_held_out
+from tailor.rounds import is_held_out, split_draw
 from tailor.words import RowPolicy
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, ListedRows, make_app, put_document
 from tests.unit.synthetic.test_building import row, sentence
@@ -42,6 +42,10 @@ def documents(app: FakeSynthetic, dataset: Dataset, split: str) -> set[str]:
     return {key for made in app.rows(dataset.digest, split) for key in made["document_ids"]}
 
 
+def held_out_documents(app: FakeSynthetic) -> set[str]:
+    return documents(app, build(app), "held_out")
+
+
 def ids(numbers: Iterable[int]) -> set[str]:
     return {f"doc_{number:032d}" for number in numbers}
 
@@ -70,6 +74,37 @@ def test_the_rows_of_the_only_component_beyond_the_limit_are_counted_and_in_neit
     assert left_out.rows > 30 and left_out.characters > 0
     assert left_out.documents == len(ids(chain) - documents(app, dataset, "held_out"))
     assert dataset.figures.coverage < 1
+
+
+# Numbers of documents that the default share does not draw.
+TRAINING = [number for number in range(1000) if not is_held_out(f"doc_{number:032d}", RowPolicy().held_out_percent)]
+
+
+@pytest.mark.parametrize(("documents", "held_out"), [(4, 1), (12, 3), (20, 5), (60, 5)])
+def test_of_a_small_corpus_enough_documents_are_held_out_although_none_is_drawn(documents: int, held_out: int) -> None:
+    app = house(RowPolicy())
+    put_single(app, TRAINING[:documents])
+    found = held_out_documents(app)
+    assert len(found) == held_out
+    lowest = sorted(TRAINING[:documents], key=lambda number: split_draw(f"doc_{number:032d}"))
+    assert found == ids(lowest[:held_out])
+
+
+def test_later_documents_complete_what_is_held_out_and_move_nothing() -> None:
+    app = house(RowPolicy())
+    put_single(app, TRAINING[:8])
+    before = held_out_documents(app)
+    put_single(app, TRAINING[8:40])
+    after = held_out_documents(app)
+    assert len(before) == 2 and before < after and len(after) == 5
+
+
+def test_documents_that_hang_together_are_not_held_out_to_complete_a_small_corpus() -> None:
+    app = house(RowPolicy())
+    put_chain(app, 1, TRAINING[:10])
+    put_single(app, TRAINING[10:20])
+    found = held_out_documents(app)
+    assert not found & ids(TRAINING[:10]) and len(found) == 5
 
 
 def test_documents_that_join_full_components_are_neither_trained_on_nor_move_what_is_held_out() -> None:
