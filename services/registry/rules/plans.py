@@ -73,7 +73,7 @@ class _Material:
             return "have experts rank more drafts or raise `rows.held_out_percent`"
         if held_out >= NEAR_LIMIT * self.specialist.rows.max_held_out_rows:
             return "raise `rows.max_held_out_rows`"
-        return "publish more documents or raise `rows.held_out_percent`"
+        return "publish more documents; a higher `rows.held_out_percent` holds out more of the new ones"
 
     def _is_answered(self, metric: str) -> bool:
         name = metric.split(".", maxsplit=1)[0]

@@ -47,10 +47,12 @@ def say_what_decides(evaluation: Evaluation, metric: str, gain: Interval, limit:
 def _say_where(evaluation: Evaluation, metric: str, rows: int, needed: int) -> str:
     """Which setting gives the rows, or that the dataset does not have them."""
     if needed > evaluation.held_out_rows:
-        more = "Have experts rank more drafts" if metric == WIN_RATE else "Publish more documents"
+        more = "Publish more documents; a higher `rows.held_out_percent` holds out more of the new ones"
+        if metric == WIN_RATE:
+            more = "Have experts rank more drafts, or raise `rows.held_out_percent`"
         return (
             f", but the dataset holds out {evaluation.held_out_rows}. "
-            f"{more}, or raise `rows.held_out_percent` or `rows.max_held_out_rows`, and `evaluation.max_rows`"
+            f"{more}. Raise `rows.max_held_out_rows` and `evaluation.max_rows` if they are lower"
         )
     # Metrics of scores are measured on every evaluated row, however few are answered.
     is_answered = metric.split(".", maxsplit=1)[0] not in SCORED

@@ -20,7 +20,7 @@ def check_suites(gate: Gate, evaluation: Evaluation) -> Refusals:
         yield (
             Decision.REFUSED,
             f"evaluated on {evaluation.rows} held-out rows; the gate requires {gate.min_rows}. "
-            "Publish more documents, or raise `rows.held_out_percent`",
+            "Publish more documents; a higher `rows.held_out_percent` holds out more of the new ones",
         )
     yield from _check_parity(gate, evaluation)
     names = [name for name in evaluation.suites if name == FORGETTING]

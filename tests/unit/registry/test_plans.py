@@ -97,7 +97,7 @@ def test_a_guard_that_the_answered_rows_cannot_decide_says_how_many_would() -> N
     [
         ({"evaluation": EvaluationPolicy(max_rows=20)}, 24, 0, "raise `evaluation.max_rows`"),
         ({"rows": RowPolicy(max_held_out_rows=26)}, 25, 0, "raise `rows.max_held_out_rows`"),
-        ({}, 24, 0, "publish more documents or raise `rows.held_out_percent`"),
+        ({}, 24, 0, "publish more documents; a higher `rows.held_out_percent` holds out more of the new ones"),
         ({"gate": Gate()}, 24, 5, "have experts rank more drafts or raise `rows.held_out_percent`"),
         (
             {
