@@ -29,6 +29,7 @@ from tailor.dataset_quiz import read_quiz
 from tailor.datasets import Figures, LeftOutCount
 from tailor.events.erased import Erased
 from tailor.programmes import ProgrammeStage
+from tailor.rounds import is_held_out
 from tailor.sql import connect, migrate
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -162,6 +163,18 @@ def test_held_out_documents_stay_held_out_and_are_capped(engine: Engine) -> None
     later = world.repository.sides("reports", [f"doc_{number:032d}" for number in range(120)])
     assert {key: later[key] for key in ids} == before
     assert sum(later.values()) == sum(before.values())
+
+
+def test_of_a_small_corpus_five_documents_are_held_out_once(engine: Engine) -> None:
+    world = World(engine)
+    numbers = [n for n in range(200) if not is_held_out(f"doc_{n:032d}", SPECIALIST.rows.held_out_percent)][:40]
+    held_out = []
+    for part in (numbers[:20], numbers[20:]):
+        for number in part:
+            handlers.on_document(world.app, put_document(world.store, number))
+        dataset = handlers.build_dataset(world.app, "reports", "").dataset
+        held_out.append({key for row in rows_of(world, dataset.digest, "held_out") for key in row["document_ids"]})
+    assert len(held_out[0]) == 5 and held_out[1] == held_out[0]
 
 
 def test_a_new_document_leaves_the_files_of_other_segments_as_they_are(

@@ -82,7 +82,7 @@ class Splitter:
         documents, rows = size.held_out_documents, size.held_out_rows
         nearest = sorted(others, key=lambda each: each.draw)[:CHUNK]
         for component in self._count(nearest if documents < wanted else ()):
-            if 0 < component.documents <= wanted and component.rows <= policy.max_held_out_rows - rows:
+            if 0 < component.documents <= wanted - documents and component.rows <= policy.max_held_out_rows - rows:
                 documents, rows = documents + component.documents, rows + component.rows
                 yield component.component_id, component.counts
                 if documents >= wanted:

@@ -69,7 +69,10 @@ def test_is_undecided_where_the_interval_holds_the_limit_and_says_how_many_rows_
     assert verdict.decision is Decision.UNDECIDED
     assert "with 24 rows a difference below 0.070 cannot be seen; about 75 rows would decide" in verdict.reasons[0]
     assert "but the dataset holds out 30. Publish more documents" in verdict.reasons[0]
-    assert "a higher `rows.held_out_percent` holds out more of the new ones. Raise `rows.max_held_out_rows`" in verdict.reasons[0]
+    assert (
+        "a higher `rows.held_out_percent` holds out more of the new ones. Raise `rows.max_held_out_rows`"
+        in verdict.reasons[0]
+    )
 
 
 def test_names_the_setting_if_the_dataset_has_the_rows() -> None:
