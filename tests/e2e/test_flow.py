@@ -263,7 +263,7 @@ def test_draft_texts_are_stored_anonymised_and_a_ranking_becomes_a_pair(installa
     for draft_id in drafts:
         draft = ask_until(lambda draft_id=draft_id: find_text(draft_id), "a stored text", 60)  # type: ignore[misc]
         (message,) = draft.messages
-        assert message.role == "user" and message.content.startswith("Write a memo for ") and draft.answer
+        assert message.role == "user" and message.content.startswith("Write a memo for ") and draft.answer, draft.answer
         assert not any(value in message.content + draft.answer for value in gold.TYPED)
     rubric = drafts_pb2.Rubric(style=4)
     installation.registry.RecordJudgement(
