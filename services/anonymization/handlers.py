@@ -143,13 +143,14 @@ def _anonymize_document(
     )
 
 
-def anonymize_text(anonymizer: Anonymizer, text: str, labels: Labels = NO_LABELS) -> Anonymized:
-    """Anonymise one typed text under the rules for its labels. Raises InvalidArgument (TEXT_TOO_LONG)."""
-    if len(text) > MAX_CHARS:
+def anonymize_texts(anonymizer: Anonymizer, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
+    """Anonymise typed texts that belong together, under the rules for their labels. Raises InvalidArgument (TEXT_TOO_LONG)."""
+    if len(texts) > MAX_PROMPT_TEXTS or sum(map(len, texts)) > MAX_CHARS:
         raise InvalidArgument(
-            Reason.TEXT_TOO_LONG, f"The text has over {MAX_CHARS} characters; publish longer texts as documents."
+            Reason.TEXT_TOO_LONG,
+            f"There are over {MAX_PROMPT_TEXTS} texts or {MAX_CHARS} characters; publish longer texts as documents.",
         )
-    return anonymizer.anonymize((text,), labels)
+    return anonymizer.anonymize(texts, labels)
 
 
 def anonymize_row(

@@ -53,9 +53,12 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         self, request: anonymization_pb2.AnonymizeRequest, context: grpc.ServicerContext
     ) -> anonymization_pb2.AnonymizeResponse:
         with _while_awaited(context):
-            result = handlers.anonymize_text(self._anonymizer, request.text, to_labels(request.labels))
+            result = handlers.anonymize_texts(
+                self._anonymizer, tuple(request.texts) or (request.text,), to_labels(request.labels)
+            )
         return anonymization_pb2.AnonymizeResponse(
-            text=result.texts[0],
+            text="" if request.texts else result.texts[0],
+            texts=result.texts if request.texts else (),
             findings=result.findings,
             policy_digest=result.policy_digest,
             rules_only_languages=result.rules_only_languages,

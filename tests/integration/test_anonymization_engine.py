@@ -11,7 +11,7 @@ from bench.generated import Gold, generate
 from bench.gold import read_sample, read_snippets
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import SPECIAL_CATEGORIES, move_spans
-from services.anonymization.handlers import anonymize_text
+from services.anonymization.handlers import anonymize_texts
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.detectors.definition import load_detectors
@@ -221,8 +221,8 @@ class DirectChannel:
 
         def call(request: anonymization_pb2.AnonymizeRequest, timeout: float) -> anonymization_pb2.AnonymizeResponse:
             del timeout
-            result = anonymize_text(self.anonymizer, request.text)
-            return anonymization_pb2.AnonymizeResponse(text=result.texts[0])
+            result = anonymize_texts(self.anonymizer, tuple(request.texts))
+            return anonymization_pb2.AnonymizeResponse(texts=result.texts)
 
         return call if method.endswith("/Anonymize") else lambda *_, **__: None
 

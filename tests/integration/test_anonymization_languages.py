@@ -105,6 +105,16 @@ def test_a_short_prompt_has_the_language_of_the_texts_before_it(prompts: Ephemer
     assert "Brandstätter" in prompt.pairs.values() and "Brandstätter" not in prompt.texts[1]
 
 
+@pytest.mark.parametrize(
+    "answer", [".ctor board. com", " l\nest fifation", "ig a hoteeet Graz.ce", "kind.5o signal:er|ive,department:"]
+)
+def test_an_answer_in_no_language_does_not_change_that_of_its_prompt(default: SectionAnalyzer, answer: str) -> None:
+    prompt = "Write a memo for Wilhelmina Okonkwo-Barnes (wilhelmina.barnes@tattersall-foundry.example)."
+    texts = anonymizer(default).anonymize((prompt, answer)).texts
+    assert texts[0].startswith("Write a memo for ") and texts[0].endswith(".example).")
+    assert not any(name in texts[0] for name in ("Okonkwo", "Wilhelmina", "wilhelmina", "tattersall"))
+
+
 def test_a_mixed_document_is_read_in_each_of_its_languages(analyzer: SectionAnalyzer) -> None:
     result = anonymizer(analyzer).anonymize((GERMAN + FRENCH,))
     assert not [name for name in ("Hinrichsen", "Okwuosa", "Guivarch", "Delacroix") if name in result.texts[0]]

@@ -6,15 +6,13 @@ import grpc
 
 from services.inference.ports import Anonymization
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
-from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError, Unavailable
+from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 from tailor.rpc.channel import wire_errors
 from tailor.wire import from_labels
 from tailor.words import Labels
 
 DRAFT_SECONDS = 20
 PROMPT_SECONDS = 10
-# A paragraph between texts that are anonymised together.
-SEPARATOR = "\n\n\u241e\n\n"
 
 
 class AnonymizationClient(Anonymization):
@@ -24,17 +22,16 @@ class AnonymizationClient(Anonymization):
         self._stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
 
     def anonymize(self, texts: Sequence[str], labels: Labels) -> tuple[str, ...]:
-        """Anonymise the texts as one, so that a value found in one is replaced in all of them.
+        """Anonymise texts that belong together, so that a value found in one is replaced in all of them.
 
-        Raises FailedPrecondition (TEXTS_NOT_APART) if the result cannot be split into the texts.
+        Raises Unavailable (SERVICE_FAILED) if anonymization is of a version that takes only one text.
         """
-        request = anonymization_pb2.AnonymizeRequest(text=SEPARATOR.join(texts), labels=from_labels(labels))
+        request = anonymization_pb2.AnonymizeRequest(texts=texts, labels=from_labels(labels))
         with wire_errors("anonymization"):
-            clean = self._stub.Anonymize(request, timeout=DRAFT_SECONDS).text
-        parts = tuple(clean.split(SEPARATOR))
-        if len(parts) != len(texts):
-            raise FailedPrecondition(Reason.TEXTS_NOT_APART, "A text contains the separator of texts.")
-        return parts
+            clean = tuple(self._stub.Anonymize(request, timeout=DRAFT_SECONDS).texts)
+        if len(clean) != len(texts):
+            raise Unavailable(Reason.SERVICE_FAILED, "anonymization takes only one text; update it.")
+        return clean
 
     def hide(
         self, texts: Sequence[str], labels: Labels, avoid: Sequence[str]

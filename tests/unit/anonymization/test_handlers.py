@@ -8,7 +8,7 @@ from services.anonymization import domain, handlers
 from services.anonymization.adapters.kafka import KafkaOutcomes
 from services.anonymization.consumers import on_ingested
 from services.anonymization.domain import DocumentOutcome, DocumentText, Finding, Ingested, Passed, Unreadable, merge
-from services.anonymization.handlers import anonymize_row, anonymize_text, reidentify
+from services.anonymization.handlers import anonymize_row, anonymize_texts, reidentify
 from services.anonymization.wire import ANONYMIZED, REJECTED, to_event, to_ingested
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
@@ -171,8 +171,8 @@ def test_the_insights_of_a_golden_document_pass_the_barrier_statement_by_stateme
 
 def test_the_labels_of_a_typed_text_reach_the_anonymizer() -> None:
     anonymizer = OneNameAnonymizer()
-    anonymize_text(anonymizer, "Ms Okafor.", Labels("wiki", "people"))
-    anonymize_text(anonymizer, "Ms Okafor.")
+    anonymize_texts(anonymizer, ("Ms Okafor.",), Labels("wiki", "people"))
+    anonymize_texts(anonymizer, ("Ms Okafor.",))
     assert anonymizer.labels == [Labels("wiki", "people"), Labels()]
 
 
@@ -259,10 +259,11 @@ def test_a_replayed_text_that_the_barrier_refuses_names_the_version_and_its_eras
     assert isinstance(plain, documents_pb2.DocumentRejected) and not plain.HasField("version")
 
 
-def test_a_typed_text_has_a_length_limit() -> None:
-    assert anonymize_text(OneNameAnonymizer(), "Okafor").texts == ("Ward",)
+@pytest.mark.parametrize("texts", [("x" * 1_000_001,), ("x" * 600_000,) * 2, ("x",) * 1_025])
+def test_typed_texts_have_a_limit(texts: tuple[str, ...]) -> None:
+    assert anonymize_texts(OneNameAnonymizer(), ("Okafor", "Ask Okafor")).texts == ("Ward", "Ask Ward")
     with pytest.raises(InvalidArgument):
-        anonymize_text(OneNameAnonymizer(), "x" * 1_000_001)
+        anonymize_texts(OneNameAnonymizer(), texts)
 
 
 def test_a_row_is_recorded_under_its_id_before_it_is_answered() -> None:

@@ -118,7 +118,7 @@ def test_retries_while_anonymization_does_not_answer(world: World) -> None:
     ("failures", "attempts"),
     [
         ([Unavailable(Reason("AWAY"), "Away.")] * 9, ATTEMPTS),
-        ([FailedPrecondition(Reason.TEXTS_NOT_APART, "No.")] * 9, 1),
+        ([FailedPrecondition(Reason.LANGUAGE_NOT_COVERED, "No.")] * 9, 1),
     ],
 )
 def test_drops_a_text_that_cannot_be_anonymised_and_continues_with_the_next(

@@ -5,6 +5,7 @@ import json
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import grpc
 import pytest
@@ -16,6 +17,7 @@ from services.inference.generation import Answer, Cancellation
 from services.inference.handlers import generate
 from services.inference.private_prompts.hide import RestoredStream
 from services.inference.private_prompts.restore import Restorer
+from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 from tailor.words import Labels
 from tests.unit.inference.echo import EchoEngine
@@ -201,6 +203,20 @@ def test_the_openai_api_gives_values_back_whole_and_streamed(world: World) -> No
     deltas = [json.loads(line)["choices"][0]["delta"] for line in lines if not line.startswith("[DONE]")]
     assert "".join(delta.get("content", "") for delta in deltas) == ASKED
     assert not any(name in "".join(lines) for name in ("Iwu", "Ada", "pike"))
+
+
+class OneTextOnly:
+    """A channel to an anonymization of before `texts`."""
+
+    def unary_unary(self, *_: object, **__: object) -> Any:
+        return lambda request, timeout: anonymization_pb2.AnonymizeResponse(text=request.text)
+
+    stream_unary = unary_unary
+
+
+def test_an_anonymization_that_takes_one_text_only_is_to_be_updated() -> None:
+    with pytest.raises(Unavailable, match="takes only one text"):
+        AnonymizationClient(OneTextOnly()).anonymize(["Write to Okafor.", "Yes."], LABELS)  # type: ignore[arg-type]
 
 
 def test_any_failure_of_anonymization_is_unavailable() -> None:

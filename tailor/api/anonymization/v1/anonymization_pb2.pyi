@@ -56,21 +56,29 @@ class AnonymizeRequest(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """Text in Markdown or plain form."""
+    """Text in Markdown or plain form. Empty with `texts`."""
     @_builtins.property
     def labels(self) -> _common_pb2.Labels:
         """Labels of the document or specialist that the text belongs to; they choose among the policy's rules. Without labels, the default table applies."""
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instead of `text`: at most 1,024 texts that belong together, such as the messages of a chat. A value that is found in one is replaced in
+        all of them. Each is read in its own language.
+        """
 
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         labels: _common_pb2.Labels | None = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "text", b"text", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -106,8 +114,9 @@ class AnonymizeResponse(_message.Message):
     FINDINGS_FIELD_NUMBER: _builtins.int
     POLICY_DIGEST_FIELD_NUMBER: _builtins.int
     RULES_ONLY_LANGUAGES_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The text with surrogates."""
+    """The text with surrogates. Empty with `texts`."""
     policy_digest: _builtins.str
     """SHA-256 of the policy that was applied."""
     @_builtins.property
@@ -118,6 +127,10 @@ class AnonymizeResponse(_message.Message):
     def rules_only_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Languages of passages that no detector covers and that were masked by rules only (ISO 639-1); expect personal values in them."""
 
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts of the request with surrogates, in their order."""
+
     def __init__(
         self,
         *,
@@ -125,10 +138,11 @@ class AnonymizeResponse(_message.Message):
         findings: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         policy_digest: _builtins.str = ...,
         rules_only_languages: _abc.Iterable[_builtins.str] | None = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "policy_digest", b"policy_digest", "rules_only_languages", b"rules_only_languages", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "policy_digest", b"policy_digest", "rules_only_languages", b"rules_only_languages", "text", b"text", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
