@@ -46,8 +46,6 @@ SPECIALIST = models_pb2.SpecialistChanged(
     recipes={"dpo": "tiny-dpo"},
     rebuild=models_pb2.RebuildPolicy(min_ranked_prompts=8),
     keep_drafts=True,
-    # Of the few documents, enough for an interval, also if the long one is among them.
-    rows=models_pb2.RowPolicy(held_out_percent=30),
     house_terms=["control envelope", "friction ledger", "evidence pack"],
     sampling=models_pb2.SamplingDefaults(max_tokens=24),
     evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6, max_suite_items=4),
