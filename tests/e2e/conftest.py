@@ -153,6 +153,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     shared = getattr(item, "funcargs", {}).get("installation")
     if report.failed and isinstance(shared, Installation):
         for service in SERVICES:
-            lines = shared.stack.layout.log_file(service).read_text(encoding="utf-8", errors="replace").splitlines()
+            log = shared.stack.layout.log_file(service)
+            # At the end of the session the folder is removed before the report of its last test.
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
             report.sections.append((service, "\n".join(line[:LOG_CHARS] for line in lines[-LOG_LINES:])))
     return report
