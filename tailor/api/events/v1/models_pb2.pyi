@@ -1315,8 +1315,8 @@ class RowPolicy(_message.Message):
     min_answer_tokens: _builtins.int
     """Minimum tokens of an answer; 8 if 0."""
     held_out_percent: _builtins.int
-    """Share of the clusters of near-duplicate passages that is held out, in percent, at most 50; 12 if 0. At least five documents are held
-    out, or a quarter of fewer than twenty.
+    """Share of the clusters of near-duplicate passages that is held out, in percent, at most 50; 12 if 0. Of a small corpus, up to
+    five documents are held out even if fewer are drawn.
     """
     max_held_out_rows: _builtins.int
     """Maximum rows of the held-out split; further documents train. 2,000 if 0."""
