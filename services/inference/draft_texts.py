@@ -16,16 +16,19 @@ from tailor.words import Labels
 
 log = get_logger(__name__)
 
-# Waiting texts are not anonymised yet, so only a few may wait, and not for long.
+# Waiting texts are not anonymised yet, so only a few may wait, and in memory only: until a stopped anonymization is replaced, has loaded
+# its models and has worked off its queue. Without its text, a draft that an expert ranks teaches nothing.
 MAX_CHARACTERS = 8_000_000
-MAX_AGE_SECONDS = 60.0
-ATTEMPTS = 4
+MAX_AGE_SECONDS = 600.0
+# Tries before the next text's turn, so that one that always fails does not hold up the others.
+ATTEMPTS = 2
 
 
 class DraftTextStore:
     """Stores the texts of drafts. A draft is published before its text comes here, and again once the text is stored.
 
-    A text that cannot be anonymised in time is dropped.
+    A text that anonymization refuses is dropped. While anonymization or the store does not answer, texts are tried in turn until they are
+    too old.
     """
 
     def __init__(
@@ -58,9 +61,12 @@ class DraftTextStore:
             if self._characters + transcript.characters > MAX_CHARACTERS:
                 log.warning("text of a draft not stored", draft_id=draft.draft_id, reason=Reason.TOO_MUCH_WAITS)
                 return
-            self._characters += transcript.characters
-            self._waiting.append((self._now(), draft, transcript))
-            self._changed.notify()
+            self._append(self._now(), draft, transcript)
+
+    def _append(self, queued_at: float, draft: Draft, transcript: Transcript) -> None:
+        self._characters += transcript.characters
+        self._waiting.append((queued_at, draft, transcript))
+        self._changed.notify()
 
     def run(self, stop: threading.Event) -> None:
         """Store waiting texts until `stop` is set; drops those that still wait then."""
@@ -70,20 +76,27 @@ class DraftTextStore:
                     continue
                 queued_at, draft, transcript = self._waiting.popleft()
                 self._characters -= transcript.characters
-            self._store_in_time(queued_at + MAX_AGE_SECONDS, draft, transcript, stop)
+            self._store_in_time(queued_at, draft, transcript, stop)
 
-    def _store_in_time(self, deadline: float, draft: Draft, transcript: Transcript, stop: threading.Event) -> None:
+    def _store_in_time(self, queued_at: float, draft: Draft, transcript: Transcript, stop: threading.Event) -> None:
+        def is_late() -> bool:
+            return self._now() > queued_at + MAX_AGE_SECONDS
+
         def store() -> None:
             labels = self._definitions.draft_labels(draft.served.specialist)
             if labels is None:
                 raise FailedPrecondition(Reason.NO_LONGER_KEPT, "The specialist no longer keeps its drafts' texts.")
-            if self._now() > deadline:
+            if is_late():
                 raise FailedPrecondition(Reason.TOO_OLD, "The text waited too long.")
             self._publish(replace(draft, text=self._store(self._anonymize(transcript, labels))))
 
         try:
-            retry(store, stop=stop, attempts=ATTEMPTS, initial_seconds=self._first_pause_seconds, max_seconds=8.0)
+            retry(store, stop=stop, attempts=ATTEMPTS, initial_seconds=self._first_pause_seconds)
         except TailorError as error:
+            if error.retryable and not is_late():
+                with self._changed:
+                    self._append(queued_at, draft, transcript)
+                return
             log.warning("text of a draft not stored", draft_id=draft.draft_id, reason=error.reason)
         except Stopped:
             log.warning("text of a draft not stored", draft_id=draft.draft_id, reason=Reason.STOPPED)

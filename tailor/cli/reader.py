@@ -9,6 +9,7 @@ import kafka
 from kafka.errors import KafkaError
 
 from tailor.errors import NotFound, Reason, Unavailable
+from tailor.events.offsets import find_ends, find_starts
 from tailor.settings import KafkaSettings
 
 
@@ -32,8 +33,8 @@ class TopicReader:
             self._partitions = [kafka.TopicPartition(name, part) for name in names for part in self._parts(name)]
             self._client.assign(self._partitions)
             # Fix the offsets now, so that every record published after this line is read.
-            reads = self._client.end_offsets if start is Start.END else self._client.beginning_offsets
-            for partition, offset in reads(self._partitions).items():
+            find = find_ends if start is Start.END else find_starts
+            for partition, offset in find(self._client, self._partitions).items():
                 self._client.seek(partition, offset)
 
     def _parts(self, topic: str) -> list[int]:

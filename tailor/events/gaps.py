@@ -12,6 +12,7 @@ from tailor import wire
 from tailor.api.events.v1 import documents_pb2, drafts_pb2
 from tailor.errors import Reason
 from tailor.events.envelope import derive_id
+from tailor.events.offsets import find_starts
 from tailor.events.producer import Producer
 from tailor.logging import get_logger
 from tailor.telemetry import EVENTS_EXPIRED
@@ -74,7 +75,7 @@ class GapFinder:
         ]
         if not new and not jumped:
             return {}
-        starts = client.beginning_offsets(new + jumped)
+        starts = find_starts(client, new + jumped)
         for partition in new:
             self._positions[partition] = self._committed(client, partition, starts[partition])
         return self._find(starts)

@@ -16,6 +16,7 @@ from kafka.errors import TopicAuthorizationFailedError
 from tailor.errors import Reason, Unavailable
 from tailor.events.clients import broker_errors, open_consumer, right_missing, wait_for_broker
 from tailor.events.faults import Faults
+from tailor.events.offsets import find_since, find_starts
 from tailor.events.topics import Topic
 from tailor.logging import get_logger
 from tailor.settings import KafkaSettings
@@ -81,14 +82,13 @@ class RawTopics:
             partition: int((self._now() - (self._topics[partition.topic].retention_hours or 0) * HOUR_SECONDS) * 1000)
             for partition in partitions
         }
-        first_kept = client.offsets_for_times(oldest_kept, timeout_ms=ANSWER_MS)
-        starts = client.beginning_offsets(partitions, timeout_ms=ANSWER_MS)
+        # Without a younger event, everything that was handled is old enough.
+        first_kept = find_since(client, oldest_kept, ANSWER_MS)
+        starts = find_starts(client, partitions, ANSWER_MS)
         ends = {}
         for partition in partitions:
             handled = client.committed(partition, timeout_ms=ANSWER_MS) or 0
-            # Without a younger event, everything that was handled is old enough.
-            kept = first_kept.get(partition)
-            end = handled if kept is None else min(handled, kept.offset)
+            end = min(handled, first_kept[partition])
             if end > starts[partition]:
                 ends[partition] = end
         return ends

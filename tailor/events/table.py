@@ -20,6 +20,7 @@ from tailor.events.clients import (
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event
 from tailor.events.faults import Faults
+from tailor.events.offsets import find_ends, find_starts
 from tailor.logging import get_logger
 from tailor.settings import KafkaSettings
 
@@ -68,7 +69,7 @@ def read_event(settings: KafkaSettings, topic: str, partition: int, offset: int)
     try:
         with broker_errors(settings, right="READ", topic=prefix + topic):
             client.assign([place])
-            start, end = client.beginning_offsets([place])[place], client.end_offsets([place])[place]
+            start, end = find_starts(client, [place])[place], find_ends(client, [place])[place]
             records: list[Any] = []
             if start <= offset < end:
                 client.seek(place, offset)
@@ -106,7 +107,7 @@ def tail(
             if absent := {prefix + topic for topic in topics} - {partition.topic for partition in partitions}:
                 raise next(iter(find_unusable(settings, absent, "READ").values()), topic_missing(absent))
             client.assign(partitions)
-            ends = client.end_offsets(partitions)
+            ends = find_ends(client, partitions)
             if from_beginning:
                 client.seek_to_beginning(*partitions)
             else:

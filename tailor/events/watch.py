@@ -15,6 +15,7 @@ import kafka
 from tailor.errors import Reason, Unavailable
 from tailor.events.clients import BrokerLost, broker_errors, open_consumer
 from tailor.events.faults import Faults
+from tailor.events.offsets import find_ends, find_starts
 from tailor.events.topics import Topic, load_topics
 from tailor.logging import get_logger
 from tailor.settings import KafkaSettings
@@ -109,7 +110,7 @@ class LogWatch:
                 for name in sorted(self._prefix + topic for topic in topics)
                 for number in sorted(client.partitions_for_topic(name) or ())
             ]
-            ends = client.end_offsets(partitions, timeout_ms=ANSWER_MS) if partitions else {}
+            ends = find_ends(client, partitions, ANSWER_MS)
             self._faults.clear(PART)
             if self._shared and self._now() - self._aged_at >= AGE_SECONDS:
                 self._aged_at = self._now()
@@ -118,7 +119,7 @@ class LogWatch:
     def _measure_backlogs(self, client: Any, ends: Mapping[Any, int]) -> None:
         behind: dict[str, int] = dict.fromkeys(self._shared, 0)
         used: dict[str, float] = dict.fromkeys(self._shared, 0.0)
-        starts = client.beginning_offsets(list(ends), timeout_ms=ANSWER_MS) if ends else {}
+        starts = find_starts(client, ends, ANSWER_MS)
         for partition, end in ends.items():
             # An offset that was never committed, or has expired, stands for the oldest event.
             position = max(client.committed(partition, timeout_ms=ANSWER_MS) or 0, starts.get(partition, 0))

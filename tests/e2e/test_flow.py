@@ -395,6 +395,8 @@ def test_killing_a_store_during_the_flow_loses_nothing(installation: Installatio
 def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_compared_one(
     installation: Installation,
 ) -> None:
+    # The texts of the drafts wait until it is back.
+    os.kill(installation.pid("anonymization"), signal.SIGKILL)
     installation.recipes.joinpath("tiny-dpo.toml").write_text(PREFERENCES, encoding="utf-8")
     (compared,) = _adapters(installation)
     judged = _rank(Expert(installation), compared.adapter.digest)
@@ -406,6 +408,7 @@ def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_co
             return synthetic.BuildDataset(request, timeout=60).dataset
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                print(error.details())
                 return None
             raise
 

@@ -16,7 +16,7 @@ from services.inference.definitions import Definitions
 from services.inference.domain import ChatMessage, Draft, Transcript
 from services.inference.draft_texts import ATTEMPTS, MAX_AGE_SECONDS, MAX_CHARACTERS, DraftTextStore
 from tailor.api.events.v1 import drafts_pb2
-from tailor.errors import FailedPrecondition, Reason, TailorError, Unavailable
+from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.memory import MemoryProducer
 from tailor.storage.memory import MemoryStore
 from tailor.words import Labels
@@ -114,23 +114,36 @@ def test_retries_while_anonymization_does_not_answer(world: World) -> None:
     assert len(world.anonymizer.anonymized) == 3
 
 
-@pytest.mark.parametrize(
-    ("failures", "attempts"),
-    [
-        ([Unavailable(Reason("AWAY"), "Away.")] * 9, ATTEMPTS),
-        ([FailedPrecondition(Reason.LANGUAGE_NOT_COVERED, "No.")] * 9, 1),
-    ],
-)
-def test_drops_a_text_that_cannot_be_anonymised_and_continues_with_the_next(
-    world: World, failures: list[TailorError], attempts: int
-) -> None:
-    world.anonymizer.failures = failures[:attempts]
+def test_a_text_that_anonymization_refuses_is_dropped_and_the_next_is_stored(world: World) -> None:
+    world.anonymizer.failures = [FailedPrecondition(Reason.LANGUAGE_NOT_COVERED, "No.")]
     with world.running():
         world.texts.keep(draft(1), TRANSCRIPT)
         world.texts.keep(draft(2), TRANSCRIPT)
         wait_until(lambda: bool(world.published.drafts))
     assert [published.draft_id for published in world.published.drafts] == ["drf_2"]
-    assert len(world.anonymizer.anonymized) == attempts + 1
+    assert len(world.anonymizer.anonymized) == 2
+
+
+def test_texts_wait_in_turn_until_anonymization_is_back(world: World) -> None:
+    world.anonymizer.failures = [Unavailable(Reason("AWAY"), "Away.")] * (ATTEMPTS * 7)
+    world.texts.keep(draft(1), TRANSCRIPT)
+    world.texts.keep(draft(2), TRANSCRIPT)
+    with world.running():
+        wait_until(lambda: len(world.published.drafts) == 2)
+    # Seven turns failed: the first text's four and the second's three.
+    assert [published.draft_id for published in world.published.drafts] == ["drf_2", "drf_1"]
+
+
+def test_a_text_is_dropped_if_anonymization_is_away_for_too_long(world: World) -> None:
+    world.anonymizer.failures = [Unavailable(Reason("AWAY"), "Away.")] * 10_000
+    world.texts.keep(draft(), TRANSCRIPT)
+    with world.running():
+        wait_until(lambda: len(world.anonymizer.anonymized) > ATTEMPTS)
+        world.seconds = MAX_AGE_SECONDS + 1
+        time.sleep(0.1)
+        tried = len(world.anonymizer.anonymized)
+        time.sleep(0.1)
+    assert len(world.anonymizer.anonymized) == tried and not world.published.drafts
 
 
 def test_drops_a_text_that_waited_too_long(world: World) -> None:

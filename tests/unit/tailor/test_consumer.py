@@ -157,7 +157,9 @@ class Member:
             raise CommitFailedError
         self.commits.append((partition.partition, commit.offset))
 
-    def beginning_offsets(self, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:
+    def beginning_offsets(
+        self, partitions: list[TopicPartition], timeout_ms: int | None
+    ) -> Mapping[TopicPartition, int]:
         return dict.fromkeys(partitions, self.oldest)
 
     def committed(self, partition: TopicPartition) -> int | None:

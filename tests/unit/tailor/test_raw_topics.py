@@ -42,6 +42,9 @@ class Log:
     def beginning_offsets(self, partitions: Collection[Any], timeout_ms: int) -> dict[Any, int]:
         return dict.fromkeys(partitions, self.oldest)
 
+    def end_offsets(self, partitions: Collection[Any], timeout_ms: int) -> dict[Any, int]:
+        return dict.fromkeys(partitions, len(self.times_ms))
+
     def committed(self, partition: Any, timeout_ms: int) -> int | None:
         return self.position
 
