@@ -21,16 +21,17 @@ FILE = "tinypackage-1.0-py3-none-any.whl"
 
 def wheel(text: str) -> bytes:
     """A wheel of one module with this text."""
+    files = {
+        "tinypackage.py": text,
+        "tinypackage-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tinypackage\nVersion: 1.0\n",
+        "tinypackage-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "tinypackage-1.0.dist-info/RECORD": "",
+    }
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr("tinypackage.py", text)
-        archive.writestr(
-            "tinypackage-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinypackage\nVersion: 1.0\n"
-        )
-        archive.writestr(
-            "tinypackage-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr("tinypackage-1.0.dist-info/RECORD", "")
+        for name, value in files.items():
+            # A ZipInfo has a fixed time, so that every process of a parallel run makes the same file.
+            archive.writestr(zipfile.ZipInfo(name), value)
     return content.getvalue()
 
 
@@ -88,7 +89,7 @@ def test_the_file_of_the_lock_is_installed(target: Path, monkeypatch: pytest.Mon
     assert (target / "tinypackage.py").read_text() == "SAFE = True"
 
 
-@pytest.mark.parametrize("digest", [sha256(CHANGED), sha256(GOOD)])
+@pytest.mark.parametrize("digest", [sha256(CHANGED), sha256(GOOD)], ids=["of the changed file", "of the lock"])
 def test_a_changed_file_is_refused_in_one_sentence_that_names_its_package(
     digest: str, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
