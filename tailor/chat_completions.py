@@ -19,12 +19,19 @@ class ChatCompletions:
     """One model behind one endpoint. Thread-safe.
 
     Makes one attempt per call, and repeats it without an option that the endpoint refuses by name. Later calls leave that option out.
+    Without a `proxy`, the client uses that of the environment (HTTPS_PROXY), if there is one.
     """
 
-    def __init__(self, base_url: str, model: str, *, api_key: str = "", timeout_seconds: float = 120) -> None:
+    def __init__(
+        self, base_url: str, model: str, *, api_key: str = "", timeout_seconds: float = 120, proxy: str = ""
+    ) -> None:
         # The client refuses an empty key; an endpoint without keys ignores any.
         self._client = openai.OpenAI(
-            base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout_seconds
+            base_url=base_url,
+            api_key=api_key or "none",
+            max_retries=0,
+            timeout=timeout_seconds,
+            http_client=openai.DefaultHttpxClient(proxy=proxy) if proxy else None,
         )
         self._unsupported: frozenset[str] = frozenset()
         self.address = base_url

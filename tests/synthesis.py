@@ -61,6 +61,7 @@ class ScriptedEndpoint:
         self.script = script
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str] = []
+        self.paths: list[str] = []
         self.most_at_once = 0
         self._active = 0
         self._lock = threading.Lock()
@@ -68,6 +69,7 @@ class ScriptedEndpoint:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                endpoint.paths.append(self.path)
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 try:
                     self._send(endpoint._answer(body, self.headers["authorization"]))

@@ -43,6 +43,9 @@ class Settings(ServiceSettings):
     teacher_price_output: float | None = Field(None, ge=0, description="EUR per million tokens of its answers.")
     teacher_parallel: int = Field(4, ge=1, le=64, description="Requests at a time per synthesis.")
     teacher_timeout_seconds: float = Field(120, gt=0, description="Time limit of one request to teacher or judge.")
+    teacher_proxy: str = Field(
+        "", description="HTTP proxy to teacher and judge, such as http://HOST:3128; empty for HTTPS_PROXY, or none."
+    )
     teacher_attempts: int = Field(6, ge=1, description="Attempts per request before a synthesis pauses.")
     teacher_pause_seconds: float = Field(300, gt=0, description="Seconds after which a paused synthesis tries again.")
     judge_base_url: str = Field("", description="OpenAI-style endpoint of a judge model; empty for no judge.")

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from services.synthetic.adapters.teacher import OpenAiModel
+from services.synthetic.settings import Settings
 from services.synthetic.synthesis.domain import Completion, TokenCount
 from services.synthetic.synthesis.ports import LostAnswer
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, ResourceExhausted, TailorError, Unavailable
@@ -29,6 +30,32 @@ def test_sends_the_chat_with_limits_and_schema_and_returns_text_and_usage() -> N
     assert (request["model"], request["max_tokens"], request["temperature"]) == ("wise", 99, 0.5)
     assert request["response_format"]["json_schema"]["schema"] == SCHEMA
     assert endpoint.keys == ["Bearer sk-secret"]
+
+
+def test_the_call_goes_through_the_proxy_of_the_settings() -> None:
+    with scripted(lambda number, body: Reply("Fine.")) as proxy:
+        address = proxy.url.removesuffix("/v1")
+        settings = Settings(
+            teacher_base_url="http://teacher.invalid/v1",
+            teacher_model="wise",
+            judge_base_url="http://judge.invalid/v1",
+            judge_model="strict",
+            teacher_proxy=address,
+        )
+        for model in (OpenAiModel.teacher(settings), OpenAiModel.judge(settings)):
+            assert (
+                model is not None and model.complete(CHAT, max_tokens=9, temperature=0.0, schema=SCHEMA).text == "Fine."
+            )
+    assert proxy.paths == [f"http://{host}.invalid/v1/chat/completions" for host in ("teacher", "judge")]
+
+
+def test_a_proxy_that_does_not_pass_the_call_has_sent_nothing() -> None:
+    # This server knows no CONNECT.
+    with scripted(lambda number, body: Reply("Fine.")) as proxy:
+        model = OpenAiModel("https://teacher.invalid/v1", "sk-secret", "wise", proxy=proxy.url.removesuffix("/v1"))
+        with pytest.raises(Unavailable, match="TAILOR_TEACHER_PROXY"):
+            model.complete(CHAT, max_tokens=9, temperature=0.0, schema=SCHEMA)
+    assert proxy.paths == []
 
 
 def test_no_usage_is_none() -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import openai
+from pydantic import SecretStr
 
 from services.synthetic.settings import Settings
 from services.synthetic.synthesis.domain import Completion, Messages, TokenCount
@@ -21,30 +22,35 @@ FOR_EVERY_PROMPT = {
 }
 QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 # Errors of the HTTP library before a request is sent, by name: which library it is depends on the client's version.
-NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
 
 
 class OpenAiModel(ChatModel):
     """Makes one attempt per call; the caller retries. Thread-safe."""
 
-    def __init__(self, base_url: str, api_key: str, model: str, *, timeout_seconds: float = 120) -> None:
-        self._chat = ChatCompletions(base_url, model, api_key=api_key, timeout_seconds=timeout_seconds)
+    def __init__(
+        self, base_url: str, api_key: str, model: str, *, timeout_seconds: float = 120, proxy: str = ""
+    ) -> None:
+        self._chat = ChatCompletions(base_url, model, api_key=api_key, timeout_seconds=timeout_seconds, proxy=proxy)
 
     @classmethod
     def teacher(cls, settings: Settings) -> "OpenAiModel | None":
         """None if no teacher is configured."""
         if not settings.teacher_base_url:
             return None
-        key, seconds = settings.teacher_api_key.get_secret_value(), settings.teacher_timeout_seconds
-        return cls(settings.teacher_base_url, key, settings.teacher_model, timeout_seconds=seconds)
+        return cls._at(settings, settings.teacher_base_url, settings.teacher_api_key, settings.teacher_model)
 
     @classmethod
     def judge(cls, settings: Settings) -> "OpenAiModel | None":
         """None if no judge is configured."""
         if not settings.judge_base_url:
             return None
-        key, seconds = settings.judge_api_key.get_secret_value(), settings.teacher_timeout_seconds
-        return cls(settings.judge_base_url, key, settings.judge_model, timeout_seconds=seconds)
+        return cls._at(settings, settings.judge_base_url, settings.judge_api_key, settings.judge_model)
+
+    @classmethod
+    def _at(cls, settings: Settings, base_url: str, api_key: SecretStr, model: str) -> "OpenAiModel":
+        seconds, proxy = settings.teacher_timeout_seconds, settings.teacher_proxy
+        return cls(base_url, api_key.get_secret_value(), model, timeout_seconds=seconds, proxy=proxy)
 
     @property
     def model(self) -> str:
@@ -81,7 +87,8 @@ def to_error(error: openai.OpenAIError) -> TailorError:
         return _status_error(error)
     if type(error.__cause__).__name__ in NOT_SENT:
         return Unavailable(
-            Reason.TEACHER_UNAVAILABLE, "The teacher cannot be reached. Check its address and the way out to it."
+            Reason.TEACHER_UNAVAILABLE,
+            "The teacher cannot be reached. Check its address and the way out to it (TAILOR_TEACHER_PROXY).",
         )
     if isinstance(error, openai.APITimeoutError):
         return LostAnswer(

@@ -11,23 +11,29 @@ Message = tuple[str, str]
 
 @dataclass(frozen=True)
 class Draft:
-    """A row before its tokens are counted."""
+    """A row before its tokens are counted. The last `turns` messages of the assistant are its answers."""
 
     task: str
     messages: tuple[Message, ...]
     places: tuple[Range, ...] = ()
     grounding: Grounding = Grounding.YES
     made_by: str = "structure"
+    turns: int = 1
 
     @property
     def answer(self) -> str:
         """The last message."""
         return self.messages[-1][1]
 
+    @property
+    def answer_characters(self) -> int:
+        """The characters of all its answers."""
+        return sum(len(content) for _, content in self.messages[::-2][: self.turns])
+
 
 @dataclass(frozen=True)
 class CountedDraft:
-    """A draft with the tokens of the whole row and those of its answer."""
+    """A draft with the tokens of the whole row and those of its answers."""
 
     draft: Draft
     tokens: int
@@ -66,7 +72,7 @@ class RowBudget:
 
     def _count_draft(self, draft: Draft, counts: Sequence[int]) -> CountedDraft:
         rest = self._count_rest([content for _, content in draft.messages])
-        return CountedDraft(draft, sum(counts) + rest, counts[-1])
+        return CountedDraft(draft, sum(counts) + rest, sum(counts[::-2][: draft.turns]))
 
     def _count_rest(self, contents: Sequence[str]) -> int:
         """The tokens of a row without those of its messages."""

@@ -297,7 +297,8 @@ def _drop_repeats(drafts: Iterable[CountedDraft]) -> list[CountedDraft]:
     seen: dict[tuple[str, str, str], int] = {}
     for item in drafts:
         answer = " ".join(item.draft.answer.lower().split())
-        keys = {("", item.draft.messages[-2][1], answer)}
+        prompt = "\n\n".join(content for _, content in item.draft.messages[:-1])
+        keys = {("", prompt, answer)}
         if item.draft.task in (ANSWER, KNOWLEDGE) and item.draft.places:
             keys.add((item.draft.task, item.draft.grounding, answer))
         known = next((seen[key] for key in keys if key in seen), None)
@@ -321,7 +322,7 @@ def _limit_characters(
     room = percent * len(text.text) / 100 if percent else math.inf
     own = {task.name for task in specialist.rows.own_tasks}
     for item in drafts:
-        room -= 0 if item.draft.task in own else len(item.draft.answer)
+        room -= 0 if item.draft.task in own else item.draft.answer_characters
         if room >= 0 or not item.draft.places or item.draft.task in own:
             yield item
         else:

@@ -1,7 +1,7 @@
 """Rows that people wrote, word for word: examples, and deliverables as the answer to their draft's chat."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from services.synthetic.domain import Conversation, Grounding, Specialist
 from services.synthetic.ports import TokenCounter
@@ -22,7 +22,7 @@ class PeopleRows:
 
 
 def make_example(source: SourceText, prompt: str, specialist: Specialist, counter: TokenCounter) -> PeopleRows:
-    """A person's prompt and answer; consecutive rows if the answer does not fit one. Nothing without a prompt."""
+    """A person's prompt and answer; consecutive turns if they do not fit a row. Nothing without a prompt."""
     return (
         _make_people_rows(EXAMPLE, source, [("user", prompt)], make_budget(specialist, counter, source.reading.text))
         if prompt
@@ -42,7 +42,7 @@ def make_test(source: SourceText, prompt: str, specialist: Specialist, counter: 
 def make_deliverable(
     source: SourceText, draft: Conversation, specialist: Specialist, counter: TokenCounter
 ) -> PeopleRows:
-    """The finished text as the answer to its draft's chat; consecutive rows if it does not fit one."""
+    """The finished text as the answer to its draft's chat; consecutive turns if it does not fit a row."""
     return _make_people_rows(DELIVERABLE, source, draft.messages, make_budget(specialist, counter, source.reading.text))
 
 
@@ -52,9 +52,9 @@ def _make_people_rows(task: str, source: SourceText, chat: Sequence[Message], bu
     (row,) = budget.count([_verbatim(task, source.reading.text, chat, source)])
     if row.tokens <= budget.limit:
         return PeopleRows((row,))
-    compose = _consecutive(task, chat, source, budget)
-    fitting, refused = fit_parts(plan_parts(source.sections, budget), compose, budget)
-    return PeopleRows(tuple(fitting), tuple(refused))
+    prompts = Prompts(source, budget)
+    fitting, refused = fit_parts(plan_parts(source.sections, budget), _compose(task, chat, prompts), budget)
+    return PeopleRows(tuple(_join_turns(fitting, prompts)), tuple(refused))
 
 
 def _verbatim(task: str, text: str, chat: Sequence[Message], source: SourceText) -> Draft:
@@ -62,9 +62,8 @@ def _verbatim(task: str, text: str, chat: Sequence[Message], source: SourceText)
     return Draft(task, (*chat, ("assistant", text.strip())), places, Grounding.PEOPLE, "human")
 
 
-def _consecutive(task: str, chat: Sequence[Message], source: SourceText, budget: RowBudget) -> Compose:
+def _compose(task: str, chat: Sequence[Message], prompts: Prompts) -> Compose:
     """Composes the parts of a long answer: each after the chat and the end of the part before."""
-    prompts = Prompts(source, budget)
 
     def compose(part: DocumentPart, level: int) -> Draft:
         *earlier, (role, prompt) = chat
@@ -74,3 +73,29 @@ def _consecutive(task: str, chat: Sequence[Message], source: SourceText, budget:
         return Draft(task, messages, part.places, Grounding.PEOPLE, "human")
 
     return compose
+
+
+def _join_turns(parts: Iterable[CountedDraft], prompts: Prompts) -> Iterator[CountedDraft]:
+    """Neighbouring parts as consecutive turns of one chat, as many as fit a row."""
+    row: CountedDraft | None = None
+    for part in parts:
+        if row is not None:
+            (longer,) = prompts.budget.count([_add_turn(row.draft, part.draft, prompts)])
+            if longer.tokens <= prompts.budget.limit:
+                row = longer
+                continue
+            yield row
+        row = part
+    if row is not None:
+        yield row
+
+
+def _add_turn(draft: Draft, part: Draft, prompts: Prompts) -> Draft:
+    """The draft with one more turn: the user asks to go on, and the part answers."""
+    asked = prompts.ask("continue", part.task, part.places[0])
+    return replace(
+        draft,
+        messages=(*draft.messages, ("user", asked), part.messages[-1]),
+        places=draft.places + part.places,
+        turns=draft.turns + 1,
+    )

@@ -44,7 +44,9 @@ def test_every_service_is_built_from_the_one_definition_and_runs_read_only(servi
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_gets_its_own_secrets_and_no_others(service: str) -> None:
     container = CONTAINERS[service]
-    assert container["env_file"] == [f"deploy/secrets/{service}.env"]
+    # Git ignores the folder of the keys. The teacher's are there only if there is one.
+    teacher = [{"path": "deploy/secrets/teacher.env", "required": False}] if service == "synthetic" else []
+    assert container["env_file"] == [f"deploy/secrets/{service}.env", *teacher]
     sources = {secret if isinstance(secret, str) else secret["source"] for secret in container["secrets"]}
     worker = {"training-worker.pem"} if service == "training" else set()
     assert sources == {"trust.json", f"{service}.pem"} | worker
@@ -102,13 +104,34 @@ def test_only_evaluation_gets_a_way_out_to_external_models_and_only_if_asked() -
     assert external["services"]["evaluation"]["env_file"] == ["deploy/secrets/external-models.env"]
 
 
-def test_only_synthetic_gets_a_way_out_to_a_teacher_and_only_if_asked() -> None:
-    teacher: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.teacher.yaml").read_text(encoding="utf-8"))
-    assert set(teacher["services"]) == {"synthetic"}
-    assert set(teacher["services"]["synthetic"]["networks"]) == set(teacher["networks"])
-    assert not set(teacher["networks"]) & set(COMPOSE["networks"])
-    # Git ignores the folder of the key.
-    assert teacher["services"]["synthetic"]["env_file"] == ["deploy/secrets/teacher.env"]
+def test_only_a_profile_opens_a_way_to_a_teacher_and_only_for_synthetic() -> None:
+    members = {
+        network: {name for name, container in CONTAINERS.items() if network in container.get("networks", [])}
+        for network in COMPOSE["networks"]
+    }
+    assert members["teacher"] == {"synthetic", "teacher-proxy"} and COMPOSE["networks"]["teacher"]["internal"] is True
+    assert members["way-out"] == {"teacher-proxy"}
+    assert CONTAINERS["teacher-proxy"]["profiles"] == ["teacher"]
+    assert [name for name, container in CONTAINERS.items() if "profiles" in container] == ["teacher-proxy"]
+
+
+def test_the_proxy_to_a_teacher_passes_nothing_but_the_addresses_that_are_named() -> None:
+    container = CONTAINERS["teacher-proxy"]
+    (volume,) = container["volumes"]
+    source, _, flags = volume.split(":")
+    lines = [line.strip() for line in (ROOT / source).read_text(encoding="utf-8").splitlines()]
+    places = [
+        place for place, line in enumerate(lines) if line.startswith("<") and "Module" not in line and line[1] != "/"
+    ]
+    granted = {lines[place] for place in places if lines[place + 1] == "Require all granted"}
+    assert flags == "ro" and {lines[place + 1] for place in places} == {"Require all granted", "Require all denied"}
+    assert granted == {
+        f'<Proxy "{form}">'
+        for name in ("TEACHER", "JUDGE")
+        for form in (f"${{{name}_ADDRESS}}", f"http://${{{name}_ADDRESS}}/*")
+    }
+    # Without an address, that of no host.
+    assert all(":-" in address and ".invalid:" in address for address in container["environment"].values())
 
 
 def test_only_evaluation_gets_a_way_out_to_a_judge_model_and_only_if_asked() -> None:

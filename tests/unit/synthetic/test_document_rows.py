@@ -305,12 +305,31 @@ def test_a_deliverable_answers_the_chat_of_its_draft() -> None:
     assert result.rows[0].task == "deliverable" and result.left_out == ()
 
 
-def test_a_long_deliverable_becomes_consecutive_rows() -> None:
+@pytest.mark.parametrize("language", ["en", "de", "fr", "es", "cy"])
+def test_a_long_deliverable_becomes_consecutive_turns(language: str) -> None:
     text = row_texts.report("en", 300)
     draft = Conversation("draft_1", "d", (("user", "Draft it."),), "A draft.")
-    rows = make_deliverable_rows(make_document(text), plain(text), draft, specialist(700), COUNTER).rows
-    assert len(rows) > 3 and covered(text, rows) == 1.0 and max(row.tokens for row in rows) <= 700
-    assert rows[0].prompt == "Draft it." and all(row.prompt.startswith("Draft it.\n\nSo far:\n") for row in rows[1:])
+    document = make_document(text, language=language)
+    rows = make_deliverable_rows(document, plain(text), draft, specialist(700), COUNTER).rows
+    assert len(rows) > 1 and covered(text, rows) == 1.0 and max(row.tokens for row in rows) <= 700
+    roles = [role for row in rows for role, _ in row.messages]
+    assert roles == ["user", "assistant"] * (len(roles) // 2) and len(roles) > 2 * len(rows)
+    said = "".join(answer for row in rows for answer in row.answers)
+    # Each part stands in one answer, word for word.
+    assert "".join(said.split()) == "".join(text.split())
+    asked = [row.messages[0][1] for row in rows]
+    assert asked[0] == "Draft it." and all(prompt.startswith("Draft it.\n\n") for prompt in asked[1:])
+    last_words = [row.answers[-1].split()[-1] for row in rows[:-1]]
+    assert [prompt.split()[-1] for prompt in asked[1:]] == last_words
+
+
+def test_a_deliverable_counts_whole_towards_the_share_of_answers() -> None:
+    text = row_texts.report("en", 300)
+    draft = Conversation("draft_1", "d", (("user", "Draft it."),), "A draft.")
+    limited = replace(specialist(700), rows=replace(specialist(700).rows, max_answer_percent=50))
+    result = make_deliverable_rows(make_document(text), plain(text), draft, limited, COUNTER)
+    assert 0 < sum(len(answer) for row in result.rows for answer in row.answers) <= len(text) / 2
+    assert [entry.reason for entry in result.left_out] == ["many_answers"]
 
 
 def test_places_are_disjoint_and_hold_the_answer_for_random_documents() -> None:

@@ -11,6 +11,7 @@ TASKS = {
     "outline": {"title"},
     "section": {"heading", "title"},
     "next": {"title"},
+    "continue": set(),
     "whole": {"title"},
     "board_summary": {"title"},
     "answer": {"topic"},
