@@ -2,7 +2,8 @@
 
 - A retryable TailorError is retried with backoff; if it lasts, it crashes the process.
 - Any other TailorError sends a reference to the dead-letter topic. Too many in a row crash the process rather than drain the topic.
-- Every other exception crashes the process.
+- Every other exception is a defect. It is retried briefly, then it sends a reference to the dead-letter topic too, so that one event that a
+  handler cannot bear does not stop all that follow. A few in a row crash the process: then it is not the event.
 
 An offset is committed only after its handler returned, so that nothing is lost.
 
@@ -24,7 +25,7 @@ from kafka.structs import MemberState
 
 from tailor import wire
 from tailor.api.events.v1 import drafts_pb2
-from tailor.errors import TailorError
+from tailor.errors import Reason, TailorError, Unavailable
 from tailor.events.availability import Availability
 from tailor.events.clients import (
     IDLE_SECONDS,
@@ -44,7 +45,7 @@ from tailor.events.faults import Faults
 from tailor.events.gaps import GapFinder, PublishGap, dead_letter_gap
 from tailor.events.producer import Producer
 from tailor.heartbeats import Heartbeats
-from tailor.logging import get_logger
+from tailor.logging import get_logger, place
 from tailor.retry import Stopped, retry
 from tailor.settings import KafkaSettings
 from tailor.telemetry import EVENT_SECONDS, EVENTS
@@ -59,6 +60,8 @@ MAX_ATTEMPTS = 10
 FIRST_RETRY_SECONDS = 0.4
 MAX_RETRY_SECONDS = 30.0
 MAX_DEAD_LETTERS_IN_A_ROW = 50
+# A defect counts as ten dead letters, so that the sixth in a row is too many.
+DEFECT_WEIGHT = 10
 # While the group is being joined, a poll does nothing else.
 JOIN_MS = 500
 # A client whose broker is away would wait much longer to leave its group.
@@ -72,6 +75,12 @@ SILENT_SECONDS = 300.0
 # Limits of one fetch; a member holds up to two besides the event at work.
 MAX_POLL_RECORDS = 20
 FETCH_MAX_BYTES = 8 * 1024 * 1024
+
+
+class HandlerFailed(Unavailable):
+    """A handler raised an exception that is no TailorError. Tried again for a moment, in case the cause was the moment's."""
+
+    retry_seconds = 2.0
 
 
 class Consumer:
@@ -229,7 +238,7 @@ class Consumer:
         except Stopped:
             return False
         except TailorError as error:
-            if error.retryable:
+            if error.retryable and not isinstance(error, HandlerFailed):
                 log_retry(error, MAX_ATTEMPTS)
                 raise
             retry(
@@ -239,7 +248,7 @@ class Consumer:
                 on_wait=log_retry,
                 sleep=self._sleep,
             )
-            self._count_dead_letter(event)
+            self._count_dead_letter(event, DEFECT_WEIGHT if isinstance(error, HandlerFailed) else 1)
         else:
             self._dead_in_a_row = 0
             EVENTS.labels(event.topic, "handled").inc()
@@ -254,7 +263,18 @@ class Consumer:
                 "event skipped by an operator", topic=event.topic, partition=event.partition, offset=event.offset
             )
             return
-        self._handlers[event.topic](event)
+        try:
+            self._handlers[event.topic](event)
+        except (TailorError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a defect stops one event only (docs/decisions/0045)
+            # The message could hold personal data; type and place cannot.
+            at = place(error)
+            log.error("handler failed", topic=event.topic, offset=event.offset, error=type(error).__name__, at=at)
+            raise HandlerFailed(
+                Reason.HANDLER_FAILED,
+                f"A defect: {type(error).__name__} at {at}. Report it, update the service, then use `tailor events replay`.",
+            ) from None
 
     def _dead_letter(self, event: Event, error: TailorError) -> None:
         log.error(
@@ -276,13 +296,11 @@ class Consumer:
         event_id = derive_id("ded", self._service, event.topic, event.partition, event.offset, event.timestamp_ms)
         self._producer.send(DEAD_LETTERS, event.topic, letter, event_id)
 
-    def _count_dead_letter(self, event: Event) -> None:
+    def _count_dead_letter(self, event: Event, weight: int) -> None:
         EVENTS.labels(event.topic, "dead_lettered").inc()
-        self._dead_in_a_row += 1
+        self._dead_in_a_row += weight
         if self._dead_in_a_row > MAX_DEAD_LETTERS_IN_A_ROW:
-            raise RuntimeError(
-                f"{self._dead_in_a_row} events of {event.topic} in a row could not be handled; see {DEAD_LETTERS}"
-            )
+            raise RuntimeError(f"too many events of {event.topic} in a row could not be handled; see {DEAD_LETTERS}")
 
 
 class Rebalances(kafka.ConsumerRebalanceListener):  # type: ignore[misc]

@@ -13,7 +13,15 @@ from kafka.structs import MemberState
 
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.errors import InvalidArgument, Reason, Unavailable
-from tailor.events.consumer import DEAD_LETTERS, MAX_ATTEMPTS, MAX_DEAD_LETTERS_IN_A_ROW, Consumer, Handler, Rebalances
+from tailor.events.consumer import (
+    DEAD_LETTERS,
+    MAX_ATTEMPTS,
+    MAX_DEAD_LETTERS_IN_A_ROW,
+    Consumer,
+    Handler,
+    HandlerFailed,
+    Rebalances,
+)
 from tailor.events.envelope import Event, decode
 from tailor.events.gaps import Gap, reject_gap
 from tailor.events.memory import MemoryProducer
@@ -94,11 +102,60 @@ def test_too_many_dead_letters_in_a_row_stop_the_consumer() -> None:
         consumer.handle(_event(99), threading.Event())
 
 
-def test_any_other_exception_crashes_the_process() -> None:
+def test_an_event_that_meets_a_defect_becomes_a_dead_letter_and_the_next_is_handled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(HandlerFailed, "retry_seconds", 0.05)
+    attempts: list[int] = []
+
+    def handler(event: Event) -> None:
+        attempts.append(event.offset)
+        if event.offset == 7:
+            raise ZeroDivisionError("Sarah Jenkins")
+
+    producer = MemoryProducer()
+    consumer = _consumer(handler, producer)
+    assert consumer.handle(_event(7), threading.Event()) and consumer.handle(_event(8), threading.Event())
+    assert attempts.count(7) > 1 and attempts[-1] == 8
+    (letter,) = producer.messages(DEAD_LETTERS)
+    assert isinstance(letter, drafts_pb2.EventDeadLettered)
+    assert (letter.offset, letter.reason) == (7, "HANDLER_FAILED")
+    assert "Sarah" not in "".join(capsys.readouterr())
+
+
+def test_a_defect_that_heals_by_itself_loses_nothing() -> None:
+    attempts: list[Event] = []
+
+    def handler(event: Event) -> None:
+        attempts.append(event)
+        if len(attempts) == 1:
+            raise ZeroDivisionError
+
+    producer = MemoryProducer()
+    assert _consumer(handler, producer).handle(_event(), threading.Event())
+    assert len(attempts) == 2 and not producer.sent
+
+
+def test_a_service_that_fails_at_every_event_stops_before_it_drains_the_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HandlerFailed, "retry_seconds", 0.0)
+
     def handler(event: Event) -> None:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    producer = MemoryProducer()
+    consumer = _consumer(handler, producer)
+    for offset in range(5):
+        consumer.handle(_event(offset), threading.Event())
+    with pytest.raises(RuntimeError, match="in a row"):
+        consumer.handle(_event(5), threading.Event())
+    assert len(producer.messages(DEAD_LETTERS)) == 6
+
+
+def test_a_lack_of_memory_crashes_the_process() -> None:
+    def handler(event: Event) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
         _consumer(handler, MemoryProducer()).handle(_event(), threading.Event())
 
 

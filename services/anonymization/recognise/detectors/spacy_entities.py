@@ -79,15 +79,20 @@ class SpacyEntities(EntityRecognizer):  # type: ignore[misc]
                 yield RecognizerResult(kind, tokens[first].start, tokens[last].bare_end, max(0.0, score - doubt))
 
     def _trim(self, tokens: Sequence[Token], first: int, end: int, kind: str) -> tuple[int, int] | None:
-        """The first and last token of the name, without articles, greetings, labels and small or numbered words around it."""
+        """The first and last token of the name, without articles, greetings, labels and small or numbered words around it.
+
+        None if no word is left: models also mark signs as names.
+        """
+        if first == len(tokens) or tokens[first].start >= end:
+            return None
         last = first
         while last + 1 < len(tokens) and tokens[last + 1].start < end and "\n\n" not in tokens[last + 1].gap:
             last += 1
-        while first <= last and first < len(tokens) and self._is_before(tokens[first], first == last, kind):
+        while first <= last and self._is_before(tokens[first], first == last, kind):
             first += 1
         while last >= first and self._is_after(tokens[last], first == last, kind):
             last -= 1
-        return (first, last) if first <= last and first < len(tokens) else None
+        return (first, last) if first <= last else None
 
     def _is_before(self, token: Token, is_only: bool, kind: str) -> bool:
         if not token.is_capitalised and not self._lexicon.has("particles", token.text):
