@@ -99,7 +99,7 @@ def _print_row(console: Console, row: synthetic_pb2.Row) -> None:
     if row.document_ids:
         console.print(Text(f"documents {', '.join(row.document_ids)}", style="dim"), soft_wrap=True)
     if row.lineage:
-        lineage = ", ".join(f"{name} {row.lineage[name]}" for name in sorted(row.lineage))
+        lineage = ", ".join(f"{name} {row.lineage[name]}" for name in sorted(row.lineage) if row.lineage[name])
         console.print(Text(lineage, style="dim"), soft_wrap=True)
     for message in row.messages:
         _print_message(console, message.role, message.content)

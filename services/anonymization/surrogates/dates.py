@@ -126,7 +126,9 @@ def _from_match(match: re.Match[str], language: str) -> WrittenDate | None:
     month_first = bool(parts.get("mark")) and month > 12 >= day
     if month_first:
         month, day = day, month
-    if month > 12 or day > calendar.monthrange(year, month or 1)[1] or (not day and parts.get("day")):
+    # Systems write 00.00.0000 for an unknown date.
+    is_empty = not year or (parts.get("day") and not (day and month))
+    if is_empty or month > 12 or day > calendar.monthrange(year, month or 1)[1]:
         return None
     return WrittenDate(year, month, day, match, month_first, language)
 

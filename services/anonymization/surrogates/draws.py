@@ -90,7 +90,12 @@ def birth_date(chance: random.Random, value: str, attempt: int) -> str:
         born = date.fromisoformat(value)
     except ValueError:
         return "".join(_redraw_numbers(chance, value)[0]) + _more_digits(chance, attempt)
-    return (born + timedelta(days=chance.choice((-1, 1)) * chance.randint(20, 1460 + 60 * attempt))).isoformat()
+    shift = timedelta(days=chance.choice((-1, 1)) * chance.randint(20, 1460 + 60 * attempt))
+    try:
+        return (born + shift).isoformat()
+    except OverflowError:
+        # 31.12.9999 stands for a date that never comes.
+        return (born - shift).isoformat()
 
 
 def code(chance: random.Random, value: str, attempt: int) -> str:

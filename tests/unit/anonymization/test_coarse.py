@@ -1,5 +1,6 @@
 """Dates in many forms, and generalised dates, amounts, ages and addresses."""
 
+import random
 from datetime import date
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from services.anonymization.domain import Coarseness, merge
 from services.anonymization.surrogates.coarse import find, generalise
 from services.anonymization.surrogates.dates import read
+from services.anonymization.surrogates.draws import birth_date
 
 FINE = Coarseness(date_time="month", date_of_birth="month", address="town")
 WIDE = Coarseness(date_time="year", date_of_birth="year", address="postcode-area", money_bands=(50_000,), age_years=25)
@@ -30,6 +32,21 @@ def test_a_date_is_rewritten_in_the_same_form(value: str, rewritten: str) -> Non
     written = read(value)
     assert written is not None and written.whole == date(1996, 11, 3)
     assert written.rewrite(date(2001, 4, 22)) == rewritten
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["00.00.0000", "00/00/2019", "12.00.2019", "00/13/1996", "0000-00-00", "01.01.0000", "29.02.2023", "99.99.99"],
+)
+def test_what_is_written_like_a_date_but_is_none_is_not_read(value: str) -> None:
+    written = read(value)
+    assert written is None or written.whole is None
+
+
+@pytest.mark.parametrize("value", ["9999-12-31", "0001-01-01"])
+def test_another_date_near_the_end_of_the_calendar_is_drawn_inwards(value: str) -> None:
+    drawn = {birth_date(random.Random(seed), value, 0) for seed in range(20)}
+    assert len(drawn) > 1 and all(abs(date.fromisoformat(each).year - int(value[:4])) <= 4 for each in drawn)
 
 
 def test_a_date_is_read_month_first_if_day_first_gives_no_date() -> None:
