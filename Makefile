@@ -18,6 +18,7 @@ BROKERS ?= 1
 GPU_PYTHON ?=
 DOCUMENTS ?=
 TESTS ?=
+CLIENTS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-real test-cluster chaos test-fast fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
@@ -31,9 +32,9 @@ install: ## Install the locked packages into .venv (SET=client: the client and t
 demo: install ## Documents to a tuned model, start to finish (KEEP=1 leaves it running)
 	$(BIN)/tailor demo $(if $(KEEP),--keep)
 
-test: install ## Run every test, three files at a time
+test: install ## Run every test, three files at a time (CLIENTS=1: build the examples in Go, Java and TypeScript, too)
 	@echo "Every test: 25 to 35 minutes on two cores."
-	$(BIN)/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --durations=10
+	$(BIN)/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --durations=10 $(if $(CLIENTS),--clients)
 
 test-real: install ## The tests of events, stores, flow, erasure, access and training's survival, on Apache Kafka and MinIO (TESTS="FILES" for some)
 	$(BIN)/python -m tests.real $(TESTS)

@@ -105,10 +105,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Choose the kind of stores, and whether there is a cluster."""
+    """Choose the kind of stores, whether there is a cluster, and whether clients in other languages are built."""
     parser.addoption("--stores", choices=("embedded", "real"), default="embedded", help="the stores that tests run on")
     parser.addoption(
         "--cluster", action="store_true", help="build and start a Kubernetes control plane for tests/cluster"
+    )
+    parser.addoption(
+        "--clients",
+        action="store_true",
+        help="run the clients of docs/call.md in Go, Java and TypeScript, which fetch and build",
     )
 
 

@@ -30,7 +30,8 @@ PAGES = ("publish.md", "operate.md", "call.md", "judge.md")
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 MAY_FAIL = re.compile(r"# may fail: ([A-Z_]+)")
 # Tools that a block needs besides Tailor. Without one the block is skipped, and the skip names it.
-TOOLS = {"kcat": "kcat", "go run": "go", "npm ": "npm", "mvn ": "mvn", "grpcurl ": "grpcurl"}
+CLIENT_TOOLS = {"go run": "go", "npm ": "npm", "mvn ": "mvn"}
+TOOLS = {"kcat": "kcat", "grpcurl ": "grpcurl", **CLIENT_TOOLS}
 # Maven runs for seconds: compiling its own code with all optimisations takes longer than they save.
 QUICK_JAVA = {"MAVEN_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 DEFINITION = f"""\
@@ -208,8 +209,12 @@ CASES = [pytest.param(page, place, id=f"{page}-{place}") for page in PAGES for p
 
 
 @pytest.mark.parametrize(("page", "place"), CASES)
-def test_a_block_of_a_page_runs_as_it_stands(reader: Reader, page: str, place: int) -> None:
+def test_a_block_of_a_page_runs_as_it_stands(
+    reader: Reader, pytestconfig: pytest.Config, page: str, place: int
+) -> None:
     language, code = blocks(page)[place]
+    if any(use in code for use in CLIENT_TOOLS) and not pytestconfig.getoption("--clients"):
+        pytest.skip(f"{page} builds a client in another language here; `make test CLIENTS=1` and .ci/run do")
     for use, tool in TOOLS.items():
         if use in code and shutil.which(tool) is None:
             pytest.skip(f"{page} uses {tool}, which is not installed")

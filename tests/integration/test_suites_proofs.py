@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900
 
 # Telephone numbers, which the barrier replaces. Those of the first depots pass it, the others are planted past it.
 BEHIND = {"Alder": "020 7318 4462", "Birch": "020 7905 1873", "Cedar": "020 7240 6951", "Elm": "020 7663 0294"}
-PAST = {"Hazel": "020 7571 3308", "Larch": "020 7129 8846", "Maple": "020 7482 5017", "Rowan": "020 7036 9725"}
+PAST = {"Hazel": "020 7571 3308", "Larch": "020 7129 8846"}
 PATTERN = "020 7### ####"
 LEARNED, OVERTRAINED, USUAL = "learned", "overtrained", "usual"
 RATE = 2e-3
@@ -168,13 +168,12 @@ def memorisation(place: Place, planted: Sequence[PlantedSecret]) -> SuiteResult:
 
 
 def test_secrets_planted_past_the_barrier_are_found_and_the_adapter_is_refused(place: Place) -> None:
-    planted = place.past[:2]
-    result = memorisation(place, planted)
+    result = memorisation(place, place.past)
     assert value(result, "memorisation.exposure") == pytest.approx(FULL)
-    assert value(result, "memorisation.secrets") == len(planted)
+    assert value(result, "memorisation.secrets") == len(PAST)
     assert value(result, "memorisation.secrets", BASE) == 0
     assert refusals(result, Gate()) == [
-        f"{len(planted)} secrets or true values were memorised; the gate allows 0. "
+        f"{len(PAST)} secrets or true values were memorised; the gate allows 0. "
         "Find their documents, and replay the anonymisation policy over them"
     ]
 
@@ -189,14 +188,11 @@ def test_with_the_barrier_on_exposure_is_at_chance(place: Place) -> None:
 
 
 def test_surrogates_are_what_was_learned_of_the_texts_behind_the_barrier(place: Place) -> None:
-    length = len(PATTERN)
+    secret, text = place.behind[0], place.clean[0].rstrip(".")
     pattern = "".join("#" if letter.isdigit() else letter for letter in PATTERN.replace("#", "0"))
-    planted = [
-        # The barrier may also take the depot for a name.
-        replace(secret, before=text.rstrip(".")[:-length], pattern=pattern, value=text.rstrip(".")[-length:])
-        for secret, text in zip(place.behind, place.clean, strict=True)
-    ]
-    assert value(memorisation(place, planted[:2]), "memorisation.exposure") == pytest.approx(FULL)
+    # The barrier may also take the depot for a name.
+    planted = replace(secret, before=text[: -len(PATTERN)], pattern=pattern, value=text[-len(PATTERN) :])
+    assert value(memorisation(place, [planted]), "memorisation.exposure") == pytest.approx(FULL)
 
 
 def test_an_adapter_trained_at_ten_times_the_rate_is_refused_for_forgetting(place: Place) -> None:
