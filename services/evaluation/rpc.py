@@ -95,7 +95,7 @@ def _page_size(size: int) -> int:
 
 
 def _page_start(token: str) -> int:
-    if token and not token.isdecimal():
+    if token and not (token.isdecimal() and len(token) < 12):
         raise InvalidArgument(
             Reason.INVALID_PAGE_TOKEN,
             "The page token is invalid.",

@@ -295,6 +295,33 @@ def test_a_bad_request_names_the_field(
     assert not world.engine.streams
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [0] * 500_000}, "messages"),
+        ({"messages": [{}] * 400_000}, "messages"),
+        ({"messages": [{"role": "user", "content": [0] * 500_000}]}, "messages.0.content"),
+        ({"stop": [0] * 500_000}, "stop"),
+    ],
+)
+def test_a_body_full_of_mistakes_gets_one_sentence(
+    gate: tuple[World, ReadinessGate, str], fields: dict[str, Any], param: str
+) -> None:
+    world, closed, address = gate
+    closed.open(world.inference)
+    body = {"model": "base", "messages": MESSAGES} | fields
+    # A sentence for each mistake would be an answer of up to 80 MB, and 10 seconds in which nobody else is answered.
+    answer = httpx.post(
+        f"{address}/chat/completions",
+        content=json.dumps(body, separators=(",", ":")),
+        headers={"authorization": "Bearer tlr_caller", "content-type": "application/json"},
+        timeout=60,
+    )
+    assert answer.status_code == 400 and len(answer.content) < 1_000
+    assert answer.json()["error"]["param"] == param
+    assert "at most" in answer.json()["error"]["message"]
+
+
 def test_each_unsupported_field_is_named_in_a_sentence_of_its_own(gate: tuple[World, ReadinessGate, str]) -> None:
     world, closed, address = gate
     closed.open(world.inference)
