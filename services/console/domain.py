@@ -147,6 +147,10 @@ class Visitor:
         """True if the visitor has access to this specialist."""
         return not self.specialists or specialist in self.specialists
 
+    def may_trace(self, key_id: str) -> bool:
+        """True if the visitor may see where a draft comes from that was requested with this key, or on the console (empty)."""
+        return self.role is not Role.CALLER or key_id in ("", self.key_id)
+
     def require(self, action: Permission) -> None:
         """Raises PermissionDenied unless the role admits the action."""
         if not self.may(action):

@@ -211,15 +211,16 @@ def list_adapters(services: Services, visitor: Visitor, token: str) -> ServiceAn
 
 def get_adapter(services: Services, visitor: Visitor, digest: str) -> ServiceAnswer[CatalogueAdapter | None]:
     """An adapter. Raises NotFound if it is unknown or not visible to the visitor."""
+    return call("registry", lambda: require_adapter(services, visitor, digest), None)
 
-    def find() -> CatalogueAdapter:
-        unknown = NotFound(Reason.UNKNOWN_ADAPTER, "This adapter does not exist, or you do not have access to it.")
-        adapter = _find(services.catalogue.get_adapter, digest, unknown)
-        if not visitor.may_use(adapter.adapter.specialist):
-            raise unknown
-        return adapter
 
-    return call("registry", find, None)
+def require_adapter(services: Services, visitor: Visitor, digest: str) -> CatalogueAdapter:
+    """An adapter, for what the visitor does with it. Raises NotFound as `get_adapter`, and what the registry raises."""
+    unknown = NotFound(Reason.UNKNOWN_ADAPTER, "This adapter does not exist, or you do not have access to it.")
+    adapter = _find(services.catalogue.get_adapter, digest, unknown)
+    if not visitor.may_use(adapter.adapter.specialist):
+        raise unknown
+    return adapter
 
 
 def _find(get: Callable[[str], T], digest: str, unknown: NotFound) -> T:
@@ -276,9 +277,13 @@ def ask(services: Services, visitor: Visitor, question: Question) -> CloseableSt
 
 
 def trace_draft(services: Services, visitor: Visitor, draft_id: str) -> TraceResponse:
-    """The origin of a draft. Raises NotFound for an unknown draft, or one of a specialist that is not visible to the visitor."""
+    """The origin of a draft. Raises NotFound for an unknown draft, or one that the visitor may not see.
+
+    Those are drafts of other specialists and, for callers, drafts that another key requested.
+    """
     trace = services.catalogue.trace(draft_id)
-    if trace.draft.specialist and not visitor.may_use(trace.draft.specialist):
+    is_foreign = trace.draft.specialist and not visitor.may_use(trace.draft.specialist)
+    if is_foreign or not visitor.may_trace(trace.draft.key_id):
         raise NotFound(Reason.UNKNOWN_DRAFT, "This draft does not exist, or you do not have access to it.")
     if not visitor.may(Permission.TRACE_DOCUMENTS):
         trace.ClearField("documents")

@@ -343,6 +343,15 @@ def test_stored_text_of_a_draft_is_shown_to_permitted_roles_and_escaped() -> Non
         assert HOSTILE not in page
 
 
+def test_a_caller_sees_no_draft_of_another_key() -> None:
+    world = World()
+    trace = world.registry.traces[DRAFT]
+    for key_id, status in ((KEY, 200), ("", 200), ("key_of_somebody_else", 404)):
+        world.registry.traces[DRAFT] = edit(trace, draft=draft(key_id=key_id))
+        assert world.signed_in(Role.CALLER).get(f"/drafts/{DRAFT}").status_code == status
+        assert world.signed_in(Role.EXPERT).get(f"/drafts/{DRAFT}").status_code == 200
+
+
 def test_a_caller_can_read_the_drafts_of_its_own_key() -> None:
     world = World()
     world.inference.texts[DRAFT] = draft_text("KEPT", ("user", "Ask."), answer="Dear Ines")
