@@ -156,6 +156,15 @@ class Visitor:
         if not self.may(action):
             raise PermissionDenied(Reason.ROLE_NOT_ADMITTED, f"The role '{self.role}' does not allow this: {action}.")
 
+    def focus(self, specialist: str) -> str:
+        """The specialist to show documents of; empty for all. A visitor with access to some sees the first of them unless one is named.
+
+        Raises NotFound as `require_specialist`.
+        """
+        if specialist:
+            self.require_specialist(specialist)
+        return specialist or min(self.specialists, default="")
+
     def require_specialist(self, specialist: str) -> None:
         """Raises NotFound unless the visitor has access to this specialist."""
         if not self.may_use(specialist):
