@@ -16,7 +16,8 @@ class KafkaSettings(BaseSettings):
     OAUTHBEARER, and either a file with the token or an endpoint that grants one for a client's secret).
     """
 
-    model_config = SettingsConfigDict(env_prefix="TAILOR_", extra="ignore")
+    # An error at start is printed, and must not show the keys and passwords that it is about.
+    model_config = SettingsConfigDict(env_prefix="TAILOR_", extra="ignore", hide_input_in_errors=True)
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_security_protocol: str = Field("PLAINTEXT", pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$")

@@ -14,7 +14,7 @@ from tailor.storage.provision import apply_buckets, apply_keys, open_admin
 class Settings(BaseSettings):
     """The store's address, its administrator's key, and the file with the services' credentials."""
 
-    model_config = SettingsConfigDict(env_prefix="TAILOR_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="TAILOR_", extra="ignore", hide_input_in_errors=True)
 
     s3_endpoint: str = "127.0.0.1:9000"
     s3_secure: bool = False

@@ -15,7 +15,7 @@ from tailor.local.roles import apply_role_and_database
 class Settings(BaseSettings):
     """The administrator's connection, and the file with the services' credentials."""
 
-    model_config = SettingsConfigDict(env_prefix="TAILOR_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="TAILOR_", extra="ignore", hide_input_in_errors=True)
 
     database_admin_url: SecretStr  # postgresql://USER:PASSWORD@HOST/postgres
     stores_file: Path = DEFAULT_FILE

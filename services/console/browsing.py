@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from services.console.domain import Page, Permission, Role, RowQuery, Visitor
-from services.console.handlers import ServiceAnswer, call, list_specialists
+from services.console.handlers import ServiceAnswer, call, list_specialists, scan
 from services.console.ports import Services
 from tailor.api.events.v1.documents_pb2 import DocumentAnonymized
 from tailor.api.ingestion.v1.ingestion_pb2 import Submission
 from tailor.api.registry.v1.registry_pb2 import GetDatasetResponse
 from tailor.api.synthetic.v1.synthetic_pb2 import Row
-from tailor.errors import NotFound
+from tailor.errors import NotFound, Reason
 from tailor.wire import to_labels, to_selection
 
 # Synthetic reads a limited number of rows per call, so a rare row may need several.
@@ -50,9 +50,20 @@ def find_newest_dataset(services: Services, visitor: Visitor, specialist: str) -
     return services.rows.find_newest(specialist)
 
 
-def get_document(services: Services, document_id: str) -> ServiceAnswer[DocumentAnonymized | None]:
-    """An anonymised document. Raises NotFound."""
-    return call("registry", lambda: services.catalogue.get_document(document_id).anonymized, None)
+def get_document(services: Services, visitor: Visitor, document_id: str) -> ServiceAnswer[DocumentAnonymized | None]:
+    """An anonymised document. Raises NotFound for one that is unknown, or that none of the visitor's specialists selects."""
+
+    def find() -> DocumentAnonymized:
+        document = services.catalogue.get_document(document_id).anonymized
+        if visitor.specialists:
+            labels = to_labels(document.labels)
+            known = (item.specialist for item in scan(services.catalogue.list_specialists))
+            usable = (item for item in known if visitor.may_use(item.name))
+            if not any(to_selection(item.selection).admits(labels) for item in usable):
+                raise NotFound(Reason.UNKNOWN_DOCUMENT, "There is no anonymised document with this id.")
+        return document
+
+    return call("registry", find, None)
 
 
 def find_submissions(services: Services, visitor: Visitor, own_id: str) -> ServiceAnswer[tuple[Submission, ...]]:

@@ -147,10 +147,23 @@ class Visitor:
         """True if the visitor has access to this specialist."""
         return not self.specialists or specialist in self.specialists
 
+    def may_trace(self, key_id: str) -> bool:
+        """True if the visitor may see where a draft comes from that was requested with this key, or on the console (empty)."""
+        return self.role is not Role.CALLER or key_id in ("", self.key_id)
+
     def require(self, action: Permission) -> None:
         """Raises PermissionDenied unless the role admits the action."""
         if not self.may(action):
             raise PermissionDenied(Reason.ROLE_NOT_ADMITTED, f"The role '{self.role}' does not allow this: {action}.")
+
+    def focus(self, specialist: str) -> str:
+        """The specialist to show documents of; empty for all. A visitor with access to some sees the first of them unless one is named.
+
+        Raises NotFound as `require_specialist`.
+        """
+        if specialist:
+            self.require_specialist(specialist)
+        return specialist or min(self.specialists, default="")
 
     def require_specialist(self, specialist: str) -> None:
         """Raises NotFound unless the visitor has access to this specialist."""

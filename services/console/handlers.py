@@ -25,7 +25,7 @@ from tailor.api.registry.v1.registry_pb2 import (
 )
 from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse
 from tailor.api.training.v1.training_pb2 import Run, WatchRunResponse
-from tailor.errors import InvalidArgument, NotFound, Reason, TailorError
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason, TailorError
 
 T = TypeVar("T")
 
@@ -136,14 +136,24 @@ def load_overview(services: Services, visitor: Visitor) -> Overview:
 def list_documents(
     services: Services, visitor: Visitor, token: str, specialist: str
 ) -> ServiceAnswer[Page[CatalogueDocument]]:
-    """A page of documents; without a specialist, rejected submissions follow."""
-    if specialist:
-        visitor.require_specialist(specialist)
-    return call("registry", lambda: services.catalogue.list_documents(token, specialist, PAGE_SIZE), Page())
+    """A page of documents, of all specialists or of one (`Visitor.focus`); with all, rejected submissions follow."""
+    focus = visitor.focus(specialist)
+    answer = call(
+        "registry", lambda: services.catalogue.list_documents(token, focus, PAGE_SIZE), Page[CatalogueDocument]()
+    )
+    if not visitor.specialists:
+        return answer
+    # Rejected submissions belong to no specialist; a made-up token asks for them.
+    items = tuple(item for item in answer.value.items if item.HasField("anonymized"))
+    return ServiceAnswer(Page(items, answer.value.next_token), answer.failure)
 
 
-def list_rejections(services: Services) -> ServiceAnswer[tuple[CatalogueDocument, ...]]:
-    """Rejected submissions, newest first, within the scan's limit."""
+def list_rejections(services: Services, visitor: Visitor) -> ServiceAnswer[tuple[CatalogueDocument, ...]]:
+    """Rejected submissions, newest first, within the scan's limit. Raises PermissionDenied for a visitor of some specialists."""
+    if visitor.specialists:
+        raise PermissionDenied(
+            Reason.SPECIALIST_NEEDED, "Your key is limited to some specialists, and rejected documents belong to none."
+        )
 
     def scan_rejections() -> tuple[CatalogueDocument, ...]:
         items = scan(lambda token: services.catalogue.list_documents(token, "", SCAN_SIZE))
@@ -211,15 +221,16 @@ def list_adapters(services: Services, visitor: Visitor, token: str) -> ServiceAn
 
 def get_adapter(services: Services, visitor: Visitor, digest: str) -> ServiceAnswer[CatalogueAdapter | None]:
     """An adapter. Raises NotFound if it is unknown or not visible to the visitor."""
+    return call("registry", lambda: require_adapter(services, visitor, digest), None)
 
-    def find() -> CatalogueAdapter:
-        unknown = NotFound(Reason.UNKNOWN_ADAPTER, "This adapter does not exist, or you do not have access to it.")
-        adapter = _find(services.catalogue.get_adapter, digest, unknown)
-        if not visitor.may_use(adapter.adapter.specialist):
-            raise unknown
-        return adapter
 
-    return call("registry", find, None)
+def require_adapter(services: Services, visitor: Visitor, digest: str) -> CatalogueAdapter:
+    """An adapter, for what the visitor does with it. Raises NotFound as `get_adapter`, and what the registry raises."""
+    unknown = NotFound(Reason.UNKNOWN_ADAPTER, "This adapter does not exist, or you do not have access to it.")
+    adapter = _find(services.catalogue.get_adapter, digest, unknown)
+    if not visitor.may_use(adapter.adapter.specialist):
+        raise unknown
+    return adapter
 
 
 def _find(get: Callable[[str], T], digest: str, unknown: NotFound) -> T:
@@ -276,9 +287,13 @@ def ask(services: Services, visitor: Visitor, question: Question) -> CloseableSt
 
 
 def trace_draft(services: Services, visitor: Visitor, draft_id: str) -> TraceResponse:
-    """The origin of a draft. Raises NotFound for an unknown draft, or one of a specialist that is not visible to the visitor."""
+    """The origin of a draft. Raises NotFound for an unknown draft, or one that the visitor may not see.
+
+    Those are drafts of other specialists and, for callers, drafts that another key requested.
+    """
     trace = services.catalogue.trace(draft_id)
-    if trace.draft.specialist and not visitor.may_use(trace.draft.specialist):
+    is_foreign = trace.draft.specialist and not visitor.may_use(trace.draft.specialist)
+    if is_foreign or not visitor.may_trace(trace.draft.key_id):
         raise NotFound(Reason.UNKNOWN_DRAFT, "This draft does not exist, or you do not have access to it.")
     if not visitor.may(Permission.TRACE_DOCUMENTS):
         trace.ClearField("documents")
@@ -340,9 +355,8 @@ def stop_canary(services: Services, visitor: Visitor, specialist: str, generatio
 def audit_documents(
     services: Services, visitor: Visitor, specialist: str
 ) -> tuple[ServiceAnswer[GetAuditResponse | None], ServiceAnswer[CountNearDuplicatesResponse | None]]:
-    """Counts of the documents, and of near-duplicates among them."""
-    if specialist:
-        visitor.require_specialist(specialist)
+    """Counts of the documents of all specialists or of one (`Visitor.focus`), and of near-duplicates among them."""
+    specialist = visitor.focus(specialist)
     counts: ServiceAnswer[GetAuditResponse | None] = call(
         "registry", lambda: services.catalogue.get_audit(specialist), None
     )

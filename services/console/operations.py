@@ -7,7 +7,7 @@ names the visitor's key, which stays on record.
 from functools import partial
 
 from services.console.domain import HOLDING, Page, Permission, Visitor
-from services.console.handlers import ServiceAnswer, ServiceFailure, call, get_adapter, list_specialists
+from services.console.handlers import ServiceAnswer, ServiceFailure, call, list_specialists, require_adapter
 from services.console.ports import Services
 from tailor.api.evaluation.v1.evaluation_pb2 import CompareEvaluationsRequest, CompareEvaluationsResponse
 from tailor.api.events.v1.models_pb2 import SpecialistChanged, SpecialistServing
@@ -67,14 +67,14 @@ def list_approvals(services: Services, visitor: Visitor, token: str) -> ServiceA
 def approve(services: Services, visitor: Visitor, digest: str, reason: str) -> SpecialistServing:
     """Let a waiting adapter serve, or start its canary. Raises NotFound if it is not visible to the visitor."""
     visitor.require(Permission.PROMOTE)
-    get_adapter(services, visitor, digest)
+    require_adapter(services, visitor, digest)
     return services.operations.approve(digest, reason, visitor.key_id)
 
 
 def decline(services: Services, visitor: Visitor, digest: str, reason: str) -> None:
     """End an adapter's wait. Raises NotFound if it is not visible to the visitor."""
     visitor.require(Permission.PROMOTE)
-    get_adapter(services, visitor, digest)
+    require_adapter(services, visitor, digest)
     services.operations.decline(digest, reason, visitor.key_id)
 
 
@@ -105,7 +105,7 @@ def compare_evaluations(
 ) -> ServiceAnswer[CompareEvaluationsResponse | None]:
     """Two models row by row. Raises NotFound if an adapter is not visible to the visitor."""
     for side in (request.first, request.second):
-        get_adapter(services, visitor, side.adapter_digest)
+        require_adapter(services, visitor, side.adapter_digest)
     return call("evaluation", lambda: services.compare_evaluations(request), None)
 
 

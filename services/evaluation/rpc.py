@@ -37,7 +37,10 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         adapter = handlers.find_adapter(self._artifacts, request.adapter_digest)
         if not current_caller().may_use(adapter.specialist):
             raise handlers.unknown_adapter()
-        evaluation_id = derive_id("evl", "request", request.request_id) if request.request_id else new_id("evl")
+        caller = current_caller()
+        # By caller, so that nobody takes the id of another's request before it comes.
+        parts = ("request", caller.name, caller.key_id, request.request_id)
+        evaluation_id = derive_id("evl", *parts) if request.request_id else new_id("evl")
         evaluation = handlers.evaluate_again(self._artifacts, self._evaluations, request.adapter_digest, evaluation_id)
         return evaluation_pb2.EvaluateResponse(evaluation_id=evaluation.evaluation_id)
 
@@ -95,7 +98,7 @@ def _page_size(size: int) -> int:
 
 
 def _page_start(token: str) -> int:
-    if token and not token.isdecimal():
+    if token and not (token.isdecimal() and len(token) < 12):
         raise InvalidArgument(
             Reason.INVALID_PAGE_TOKEN,
             "The page token is invalid.",

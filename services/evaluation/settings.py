@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import SettingsConfigDict
 
 from services.evaluation.baselines.costs import HourPrice, Price, PricePerToken, Prices
 from services.evaluation.baselines.external import ExternalLimits
@@ -20,7 +19,7 @@ Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 class ExternalModelSettings(BaseModel):
     """An external model: an OpenAI-style endpoint, and its prices per million tokens."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     base_url: str = Field(pattern=r"^https?://", description="Such as https://HOST/v1.")
     model: str = Field(min_length=1, description="The model's name at the endpoint.")
@@ -51,9 +50,6 @@ class MetricService(BaseModel):
 
 class Settings(ServiceSettings):
     """Read from `TAILOR_<FIELD>`."""
-
-    # An error must not show the keys of other external models.
-    model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     concurrency: int = Field(32, ge=1, le=64, description="Answers requested in parallel.")
     give_up_seconds: float = Field(

@@ -16,6 +16,8 @@ from tailor.words import Labels, Span
 MAX_EXTERNAL_ID = 512
 MAX_FILE_NAME = 512
 # PostgreSQL and UTF-8 accept neither zero bytes nor lone surrogates, but JSON can contain both.
+# Also what slides, Word and PDF put between lines and pages. Without them, the words on both sides would become one.
+LINE_END = re.compile(r"\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufeff\u200b\u2028\u2029\ud800-\udfff\ufdd0-\ufdef]")
 NOT_IN_A_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # Runs of characters that are neither ASCII nor letters. Combining marks are among them.
@@ -285,7 +287,7 @@ def clean(text: str) -> str:
     Takes time linear in the length of the text.
     """
     marked = text if text.isascii() else SIGNS.sub(_limit_marks, text)
-    plain = unicodedata.normalize("NFC", marked.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " "))
+    plain = unicodedata.normalize("NFC", LINE_END.sub("\n", marked).replace("\u00a0", " "))
     lines = [line.rstrip(" \t") for line in CONTROL.sub("", plain).split("\n")]
     return MANY_LINES.sub("\n\n", "\n".join(lines)).strip() + "\n"
 

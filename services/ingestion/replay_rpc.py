@@ -98,7 +98,7 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
 
 
 def _position(token: str) -> int | None:
-    if token and not token.isdecimal():
+    if token and not (token.isdecimal() and len(token) < 19):
         raise InvalidArgument(
             Reason.INVALID_PAGE_TOKEN,
             "The page token is invalid.",

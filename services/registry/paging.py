@@ -2,6 +2,9 @@
 
 from tailor.errors import InvalidArgument, Reason
 
+# Those of PostgreSQL's bigint, less one.
+MAX_TOKEN_DIGITS = 18
+
 
 def page_size(requested: int, default: int, maximum: int) -> int:
     """Entries per page. Raises InvalidArgument for a negative size."""
@@ -16,7 +19,7 @@ def position(token: str) -> int | None:
     """The position that a page token names; None for the first page. Raises InvalidArgument for an invalid token."""
     if not token:
         return None
-    if not token.isdecimal():
+    if not token.isdecimal() or len(token) > MAX_TOKEN_DIGITS:
         raise InvalidArgument(
             Reason.INVALID_PAGE_TOKEN,
             "The page token is invalid.",

@@ -117,6 +117,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         size = page_size(request.page_size, 100, 1000)
         _may_use_all(request.specialist)
         if request.page_token.startswith(REJECTED_PAGE):
+            # Rejected documents belong to no specialist, even if the request names one.
+            _may_use_all("")
             return self._rejected(request.page_token.removeprefix(REJECTED_PAGE), size)
         selector = self._specialist(request.specialist) if request.specialist else None
         if request.document_id:

@@ -8,7 +8,7 @@ from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
 from services.synthetic.views import StoredDataset
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound, Reason
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.rpc.auth import current_caller
 from tailor.words import DatasetKind, Selection
 
@@ -52,6 +52,10 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
         if request.specialist:
             _may_use(request.specialist)
             selection = handlers.find_specialist(self._app, request.specialist).selection
+        elif current_caller().specialists:
+            raise PermissionDenied(
+                Reason.SPECIALIST_NEEDED, "Your key is limited to some specialists. Name one of them."
+            )
         count = self._preparer.count(selection)
         return synthetic_pb2.CountNearDuplicatesResponse(
             documents=count.documents,

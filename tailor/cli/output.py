@@ -1,11 +1,13 @@
 """Output of commands: text for people by default, or one JSON document on standard output."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +15,9 @@ from tailor.errors import TailorError
 
 Render = Callable[[Console], None]
 SHORT_DIGEST = 12
+# Names, comments, publishers' ids and models' answers could write to the clipboard or hide lines with them.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+REPLACEMENT = "\ufffd"
 
 
 class Output(Protocol):
@@ -29,26 +34,40 @@ class Output(Protocol):
         ...
 
 
+class PlainConsole(Console):
+    """A console that shows control characters within texts, instead of sending them to the terminal. Its own styles still work."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The parts of what is printed."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(plain(segment.text), segment.style)
+
+
+def plain(text: str) -> str:
+    """The text with a replacement for each control character but line ends and tabs."""
+    return CONTROL.sub(REPLACEMENT, text)
+
+
 class TextOutput:
     """Text for people."""
 
     def __init__(self) -> None:
-        self.notes = Console(stderr=True)
-        self._console = Console(highlight=False)
+        self.notes: Console = PlainConsole(stderr=True)
+        self._console = PlainConsole(highlight=False)
 
     def emit(self, document: Any, render: Render) -> None:
         del document
         render(self._console)
 
     def write(self, text: str) -> None:
-        self._console.out(text, end="", highlight=False)
+        self._console.out(plain(text), end="", highlight=False)
 
 
 class JsonOutput:
     """One JSON document for programs."""
 
     def __init__(self) -> None:
-        self.notes = Console(stderr=True)
+        self.notes: Console = PlainConsole(stderr=True)
 
     def emit(self, document: Any, render: Render) -> None:
         del render
@@ -64,7 +83,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for column in columns:
         result.add_column(column, overflow="fold")
     for row in rows:
-        result.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        result.add_row(*(cell if isinstance(cell, Text) else Text(plain(str(cell))) for cell in row))
     if not result.row_count:
         result.add_row("none yet")
     return result
@@ -84,4 +103,4 @@ def print_error(error: TailorError) -> None:
     """Write the error to standard error: one line, and one more for each invalid field."""
     lines = [f"error: {error.reason}: {error.message}"]
     lines += [f"  {name}: {text}" for name, text in error.field_violations.items()]
-    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.write(plain("\n".join(lines)) + "\n")

@@ -137,6 +137,10 @@ def test_an_adapter_is_evaluated_again_on_command_with_the_incumbent(engine: Eng
     assert world.worker.models.calls.count("adapter:ad0") == 4
     with pytest.raises(AlreadyExists):
         world.servicer.Evaluate(evaluation_pb2.EvaluateRequest(adapter_digest="ad0", request_id="again"), CONTEXT)
+    # The registry derives its request ids from public facts: another caller must not be able to take them first.
+    set_caller(Caller("key", "anna", "ROLE_ENGINEER", key_id="key_1"))
+    request = evaluation_pb2.EvaluateRequest(adapter_digest="ad0", request_id="again")
+    assert world.servicer.Evaluate(request, CONTEXT).evaluation_id != evaluation_id
 
 
 def test_evaluations_of_other_specialists_do_not_exist_for_a_caller(engine: Engine) -> None:

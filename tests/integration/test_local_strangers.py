@@ -2,10 +2,13 @@
 
 import http.client
 import io
+import json
+import os
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psycopg
@@ -50,6 +53,8 @@ FOREIGN = {"Origin": "https://evil.example", "Host": "evil.example", "Sec-Fetch-
 # The S3 gateway's health has no content. The embedded broker, which asks nobody, is not asked here.
 HEALTH = {("s3", "/status")}
 SILENT = ("broker", "database")
+# An account that exists nowhere, so that no group admits it.
+STRANGER = 65_533
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +169,81 @@ def test_the_stores_certificate_opens_its_own_ports(state_dir: Path, ports: Mapp
     connection = http.client.HTTPSConnection("127.0.0.1", ports["master"], timeout=10, context=context)
     assert _ask(connection, "GET", "/dir/status") == 200
     assert (folder / "store.key").stat().st_mode & 0o077 == 0
+
+
+def _as_stranger(work: Callable[[], Any]) -> Any:
+    """What `work` returns, as JSON, in a process of another account."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(STRANGER, STRANGER, STRANGER)
+            os.setresuid(STRANGER, STRANGER, STRANGER)
+            os.write(writer, json.dumps(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        answer = file.read()
+    os.waitpid(child, 0)
+    return json.loads(answer)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its account")
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_no_port_serves_a_process_of_another_account(state_dir: Path, ports: Mapping[str, int], method: str) -> None:
+    client = _client(state_dir)
+    client.put_object("corpus", "letter", io.BytesIO(b"raw"), 3)
+
+    def try_all() -> list[list[Any]]:
+        served = []
+        for name in sorted(set(ports) - set(SILENT)):
+            for path in PATHS:
+                status = _ask(http.client.HTTPConnection("127.0.0.1", ports[name], timeout=10), method, path)
+                if 0 < status < 400 and (name, path) not in HEALTH:
+                    served.append([os.geteuid(), name, path, status])
+        return served
+
+    assert _as_stranger(try_all) == []
+    assert client.get_object("corpus", "letter").read() == b"raw"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its account")
+def test_a_process_of_another_account_opens_no_file_of_the_stack(state_dir: Path) -> None:
+    folder = state_dir.resolve()
+    # The folders above it belong to pytest, which closes them too: the stack's own must do without.
+    files = [str(path) for path in folder.rglob("*") if path.is_file()]
+    root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    def open_all() -> list[str]:
+        opened = []
+        for file in files:
+            with suppress(OSError):
+                os.close(os.open(os.path.relpath(file, folder), os.O_RDONLY, dir_fd=root))
+                opened.append(file)
+        return opened
+
+    try:
+        assert len(files) > 20
+        assert _as_stranger(open_all) == []
+    finally:
+        os.close(root)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its account")
+def test_a_process_of_another_account_signals_no_process_of_the_stack(state_dir: Path) -> None:
+    pids = list(processes.find_marked(state_dir.resolve()))
+
+    def signal_all() -> list[int]:
+        reached = []
+        for pid in pids:
+            with suppress(OSError):
+                os.kill(pid, 0)
+                reached.append(pid)
+            with suppress(OSError):
+                reached.append(len(Path(f"/proc/{pid}/environ").read_bytes()))
+        return reached
+
+    assert len(pids) >= 3
+    assert _as_stranger(signal_all) == []

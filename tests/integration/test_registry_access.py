@@ -35,6 +35,7 @@ from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
+from tailor.wire import from_datetime
 from tailor.words import Labels
 from tests.conftest import migrated
 from tests.datasets import built
@@ -281,6 +282,7 @@ def test_lists_contain_only_own_specialists(world: World) -> None:
     calls: tuple[tuple[Any, Any], ...] = (
         (operator.ListDocuments, registry_pb2.ListDocumentsRequest()),
         (operator.ListDocuments, registry_pb2.ListDocumentsRequest(page_token="r:")),
+        (operator.ListDocuments, registry_pb2.ListDocumentsRequest(specialist=OWN, page_token="r:")),
         (operator.GetAudit, audit_pb2.GetAuditRequest()),
     )
     for call, request in calls:
@@ -398,6 +400,31 @@ def test_a_limited_key_creates_only_keys_within_its_limits(world: World) -> None
         registry_pb2.CreateKeyRequest(name="own", role=common_pb2.ROLE_CALLER, methods=["Trace"])
     )
     assert created.key.methods == [f"{registry}/Trace"]
+
+
+def test_a_key_that_expires_creates_none_that_outlives_it(world: World) -> None:
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    secret = world.key("OPERATOR", expire_time=end)
+    temporary = world.stub(secret)
+
+    def request(expire_time: datetime | None) -> registry_pb2.CreateKeyRequest:
+        return registry_pb2.CreateKeyRequest(
+            name="next", role=common_pb2.ROLE_OPERATOR, expire_time=from_datetime(expire_time)
+        )
+
+    for later in (None, end + timedelta(seconds=1)):
+        with pytest.raises(InvalidArgument) as refused, wire_errors("registry"):
+            temporary.CreateKey(request(later))
+        assert set(refused.value.field_violations) == {"expire_time"}
+    assert temporary.CreateKey(request(end)).secret
+    # The holder of the key signs in to the console, which calls with its own identity.
+    with world.begin() as tx:
+        known = tx.keys.find_by_hash(hashlib.sha256(secret.encode()).hexdigest())
+    assert known is not None
+    set_caller(Caller("service", "console"))
+    by_console = registry_pb2.CreateKeyRequest(name="x", role=common_pb2.ROLE_CALLER, created_by=known.key_id)
+    with pytest.raises(InvalidArgument):
+        world.servicer.CreateKey(by_console, None)  # type: ignore[arg-type]
 
 
 def test_the_registry_refuses_revoked_expired_and_limited_keys(world: World) -> None:

@@ -36,7 +36,7 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.datasets import DatasetManifest
-from tailor.errors import InvalidArgument, NotFound
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -262,6 +262,8 @@ def test_events_and_calls_reach_the_database(engine: Engine) -> None:
     assert built.created and built.dataset.digest and built.intake_seconds > 0
     counted = servicer.CountNearDuplicates(synthetic_pb2.CountNearDuplicatesRequest(specialist="reports"), CONTEXT)
     assert counted.compared == counted.documents == 41 and counted.threshold == 0.8
+    with pytest.raises(PermissionDenied):
+        servicer.CountNearDuplicates(synthetic_pb2.CountNearDuplicatesRequest(), CONTEXT)
     set_caller(Caller("key", "another", "ROLE_ENGINEER", frozenset({"others"})))
     with pytest.raises(NotFound):
         servicer.BuildDataset(synthetic_pb2.BuildDatasetRequest(specialist="reports"), CONTEXT)

@@ -51,6 +51,8 @@ WRITTEN = "(?:" + "|".join(name for names in MONTHS for name in sorted(names, ke
 MONTH = re.compile(rf"(?<!\w){WRITTEN}")
 # A day without a year.
 UNDATED = re.compile(rf"{DAY}{SUFFIX}\.?,? +(?:of +)?{WRITTEN}|(?<!\w){WRITTEN} +\d{{1,2}}(?:st|nd|rd|th)?(?![\w])")
+# A date may stand in two lines or cells.
+BREAK = re.compile(r" *[\t\n]\s*")
 # Two-digit years from 30 on are in the 1900s.
 PIVOT = 30
 
@@ -107,6 +109,7 @@ class WrittenDate:
 
 def read(value: str, language: str = "") -> WrittenDate | None:
     """The date in a value, or None. The language decides whose month it is if several have the name."""
+    value = BREAK.sub(" ", value)
     for form in FORMS:
         match = form.search(value)
         written = _from_match(match, language) if match else None

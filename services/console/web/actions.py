@@ -47,7 +47,7 @@ class JudgementBody(BaseModel):
 def ask(console: ConsoleOf, visitor: SignedIn, still: StillSignedIn, body: QuestionBody) -> Response:
     """Stream one answer."""
     question = Question(body.model, body.prompt, body.max_tokens, body.temperature)
-    return console.streams.respond(handlers.ask(console.services, visitor, question), piece_event, still)
+    return console.streams.respond(visitor, handlers.ask(console.services, visitor, question), piece_event, still)
 
 
 @router.post("/api/judgements", dependencies=[Depends(needs(Permission.JUDGE))])

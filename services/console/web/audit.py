@@ -14,6 +14,7 @@ router = APIRouter()
 @router.get("/audit", dependencies=[Depends(needs(Permission.AUDIT))])
 def audit(request: Request, console: ConsoleOf, visitor: SignedIn, specialist: str = "") -> Response:
     """The state of the documents before any training."""
+    specialist = visitor.focus(specialist)
     counts, near = handlers.audit_documents(console.services, visitor, specialist)
     known = handlers.list_specialists(console.services, visitor) if visitor.may(Permission.SPECIALISTS) else None
     decided = operations.list_decisions(console.services, visitor, specialist)

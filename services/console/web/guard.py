@@ -1,4 +1,4 @@
-"""Security headers on every response, and a size limit on request bodies."""
+"""Security headers on every response, and limits on the size and kind of request bodies."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -8,6 +8,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 MAX_BODY_BYTES = 256 * 1024
+NO_PARTS = "Send forms as application/x-www-form-urlencoded.\n"
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -43,6 +44,9 @@ class Guard:
         if _too_large(scope):
             await PlainTextResponse("The request is too large.\n", status_code=413)(scope, receive, guarded)
             return
+        if _has_parts(scope):
+            await PlainTextResponse(NO_PARTS, status_code=415)(scope, receive, guarded)
+            return
         await self._app(scope, receive, guarded)
 
 
@@ -51,3 +55,9 @@ def _too_large(scope: Scope) -> bool:
     length = headers.get(b"content-length", b"0")
     # A body without a content length could have any size; browsers do not send forms that way.
     return b"transfer-encoding" in headers or not length.isdigit() or int(length) > MAX_BODY_BYTES
+
+
+def _has_parts(scope: Scope) -> bool:
+    """True for a form in parts. No page sends one, and its sender chooses how it is decoded: some codecs are very slow."""
+    kinds = (value for name, value in scope["headers"] if name == b"content-type")
+    return any(value.lstrip().lower().startswith(b"multipart/") for value in kinds)

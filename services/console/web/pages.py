@@ -44,6 +44,7 @@ def documents(
     request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "", specialist: str = ""
 ) -> Response:
     """Documents, then rejected submissions."""
+    specialist = visitor.focus(specialist)
     answer = handlers.list_documents(console.services, visitor, token, specialist)
     return console.renderer.page(
         request, "documents.html", page=answer.value, token=token, specialist=specialist, failures=answer.failures
@@ -51,9 +52,9 @@ def documents(
 
 
 @router.get("/documents/rejected", dependencies=[Depends(needs(Permission.DOCUMENTS))])
-def rejected(request: Request, console: ConsoleOf) -> Response:
+def rejected(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
     """Rejected submissions with reason and hint."""
-    answer = handlers.list_rejections(console.services)
+    answer = handlers.list_rejections(console.services, visitor)
     return console.renderer.page(request, "rejected.html", items=answer.value, failures=answer.failures)
 
 

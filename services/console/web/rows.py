@@ -72,7 +72,7 @@ def document(
     document_id: str,
 ) -> Response:
     """One document, and the specialists that learn from it, each with the way to its rows."""
-    answer = browsing.get_document(console.services, document_id)
+    answer = browsing.get_document(console.services, visitor, document_id)
     learners = browsing.list_learners(console.services, visitor, answer.value) if answer.value else None
     return console.renderer.page(
         request,

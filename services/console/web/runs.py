@@ -48,7 +48,7 @@ def run(request: Request, console: ConsoleOf, visitor: SignedIn, run_id: str) ->
 @router.get("/api/runs/{run_id}/events", dependencies=[Depends(needs(Permission.RUNS))])
 def watch(console: ConsoleOf, visitor: SignedIn, still: StillSignedIn, run_id: str) -> Response:
     """A run's reports and its workers' logs, from the first one until the run ends."""
-    return console.streams.respond(handlers.watch_run(console.services, visitor, run_id), run_event, still)
+    return console.streams.respond(visitor, handlers.watch_run(console.services, visitor, run_id), run_event, still)
 
 
 def run_event(update: WatchRunResponse) -> Event:

@@ -4,17 +4,21 @@ import asyncio
 import contextlib
 import json
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar
 
 from fastapi.responses import StreamingResponse
 
+from services.console.domain import Visitor
 from services.console.ports import CloseableStream
 from tailor.errors import Reason, ResourceExhausted, TailorError, Unauthenticated
 
 T = TypeVar("T")
 
 MAX_STREAMS = 64
+# One visitor has three quarters of them at most, like one caller at a service.
+MAX_STREAMS_PER_VISITOR = 48
 # How often it is checked that the visitor is still signed in. A quiet stream then sends a comment, to notice that the browser has left.
 CHECK_SECONDS = 1.0
 
@@ -28,29 +32,54 @@ def encode(event: Event) -> str:
 
 
 class Streams:
-    """Opens streams, each in its own thread, up to a limit."""
+    """Opens streams, each in its own thread, up to a limit for all visitors and one for each of them."""
 
-    def __init__(self, limit: int = MAX_STREAMS) -> None:
-        self._places = threading.BoundedSemaphore(limit)
+    def __init__(self, limit: int = MAX_STREAMS, per_visitor: int = MAX_STREAMS_PER_VISITOR) -> None:
+        self._limit = limit
+        self._per_visitor = per_visitor
+        self._open: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
     def respond(
-        self, stream: CloseableStream[T], to_event: Callable[[T], Event], still_signed_in: Callable[[], None]
+        self,
+        visitor: Visitor,
+        stream: CloseableStream[T],
+        to_event: Callable[[T], Event],
+        still_signed_in: Callable[[], None],
     ) -> StreamingResponse:
         """The stream as Server-Sent Events; the last one is `end`. Closes the stream when the browser disconnects.
 
         It ends with the event `failure` once `still_signed_in` raises Unauthenticated. Raises ResourceExhausted, and closes the stream,
-        at the limit."""
-        if not self._places.acquire(blocking=False):
+        at a limit."""
+        holder = visitor.key_id or visitor.name
+        if not self._take(holder):
             stream.close()
             raise ResourceExhausted(Reason.TOO_MANY_STREAMS, "Too many pages are streaming. Close some of them.")
         return StreamingResponse(
-            self._events(stream, to_event, still_signed_in),
+            self._events(holder, stream, to_event, still_signed_in),
             media_type="text/event-stream",
             headers={"X-Accel-Buffering": "no"},
         )
 
+    def _take(self, holder: str) -> bool:
+        with self._lock:
+            if self._open.total() >= self._limit or self._open[holder] >= self._per_visitor:
+                return False
+            self._open[holder] += 1
+            return True
+
+    def _free(self, holder: str) -> None:
+        with self._lock:
+            self._open[holder] -= 1
+            # Empty counts of former visitors are not kept.
+            self._open = +self._open
+
     async def _events(
-        self, stream: CloseableStream[T], to_event: Callable[[T], Event], still_signed_in: Callable[[], None]
+        self,
+        holder: str,
+        stream: CloseableStream[T],
+        to_event: Callable[[T], Event],
+        still_signed_in: Callable[[], None],
     ) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | None] = asyncio.Queue()
@@ -68,8 +97,8 @@ class Streams:
             except TailorError as error:
                 put(_failure(error))
             finally:
+                self._free(holder)
                 put(None)
-                self._places.release()
 
         threading.Thread(target=read, name="stream", daemon=True).start()
         try:

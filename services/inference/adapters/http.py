@@ -8,6 +8,7 @@ import math
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,12 +70,15 @@ def create_app(gate: ReadinessGate, authenticator: auth.Authenticator, max_threa
     app = FastAPI(title="Tailor inference", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(LimitedBody)
     _handle_errors(app)
+    # More threads than lookups of made-up keys can hold while the registry answers slowly; asyncio's own are a few per core.
+    lookups = ThreadPoolExecutor(auth.MAX_QUESTIONS + max_threads, thread_name_prefix="http-keys")
 
     async def identify(request: Request) -> tuple[auth.Caller, str]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = max_threads
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         secret = token.strip() if scheme.lower() == "bearer" else ""
-        return await asyncio.to_thread(authenticator.authenticate, secret), secret
+        caller = await asyncio.get_running_loop().run_in_executor(lookups, authenticator.authenticate, secret)
+        return caller, secret
 
     def admit(caller: auth.Caller, method: str) -> Caller:
         authenticator.admit(caller, METHODS[method])

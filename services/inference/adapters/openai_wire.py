@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,12 +17,15 @@ from services.inference.domain import (
     TokenLogProbability,
 )
 from services.inference.generation import Answer
+from services.inference.validation import MAX_MESSAGES
 from tailor.errors import InvalidArgument, Reason, TailorError
 
 # The text of a token that is a part of a character.
 PARTIAL = "�"
 ANY_OBJECT = '{"type": "object"}'
 MAX_SEED = 2**63 - 1
+# Each entry of a list can be wrong in several ways, and every mistake is a sentence of the answer: longer lists are refused unread.
+MAX_PARTS = 1_000
 NOT_AN_OBJECT = "The body must be a JSON object in UTF-8, sent with `content-type: application/json`."
 # By HTTP status; other errors of the caller are `invalid_request_error`, of the server `server_error`.
 ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -74,7 +77,7 @@ class OpenAiMessage(BaseModel):
     """One message; parts of text are joined."""
 
     role: Literal["system", "user", "assistant", "developer"]
-    content: str | list[dict[str, Any]]
+    content: str | Annotated[list[dict[str, Any]], Field(max_length=MAX_PARTS)]
 
     def to_message(self) -> ChatMessage:
         """Raises InvalidArgument (TEXT_ONLY) for parts that are not text."""
@@ -129,13 +132,13 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str
-    messages: list[OpenAiMessage]
+    messages: list[OpenAiMessage] = Field(max_length=MAX_MESSAGES)
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = Field(None, ge=-MAX_SEED, le=MAX_SEED)
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Field(max_length=MAX_PARTS)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
@@ -287,9 +290,16 @@ def malformed_error(errors: Sequence[Any]) -> dict[str, Any]:
     for detail in errors:
         field = _field(detail["loc"][1:])
         if field and detail["type"] != "json_invalid":
-            fields.setdefault(field, []).append(str(detail["msg"])[:1].lower() + str(detail["msg"])[1:])
+            fields.setdefault(field, []).append(_sentence(detail))
     message = " ".join(f"`{field}`: {', or '.join(fields[field])}." for field in sorted(fields)) or NOT_AN_OBJECT
     return error(Reason.INVALID_REQUEST, message, 400, min(fields, default=None))
+
+
+def _sentence(detail: Mapping[str, Any]) -> str:
+    if detail["type"] == "too_long":
+        return f"must have at most {detail['ctx']['max_length']} entries"
+    message = str(detail["msg"])
+    return message[:1].lower() + message[1:]
 
 
 def _field(location: Sequence[Any]) -> str:

@@ -63,7 +63,11 @@ def check_terms(terms: KeyTerms) -> None:
 
 
 def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool], created_by: str) -> tuple[ApiKey, str]:
-    """Create a key and return it with its secret. Raises NotFound for a specialist that is unknown or that the creator may not use."""
+    """Create a key and return it with its secret. `created_by` is as in `ApiKey`.
+
+    Raises NotFound for a specialist that is unknown or that the creator may not use, and InvalidArgument for a key that would outlive its
+    creator's.
+    """
     check_terms(terms)
     secret = KEY_PREFIX + secrets.token_urlsafe(32)
     key = ApiKey(
@@ -78,6 +82,7 @@ def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool], cr
         created_by=created_by,
     )
     with begin() as tx:
+        _check_expiry(terms.expire_time, tx.keys.find(created_by.rpartition(":")[2]))
         for specialist in terms.specialists:
             if not may_use(specialist):
                 raise unknown_specialist()
@@ -85,6 +90,21 @@ def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool], cr
         tx.keys.save(key, hashlib.sha256(secret.encode()).hexdigest())
     log.info("key created", key_id=key.key_id, role=key.role, created_by=created_by)
     return key, secret
+
+
+def _check_expiry(expire_time: datetime | None, creator: ApiKey | None) -> None:
+    """Raises InvalidArgument (INVALID_KEY) for a key that would still be valid after its creator's has expired."""
+    if creator is None or creator.expire_time is None:
+        return
+    if expire_time is None or expire_time > creator.expire_time:
+        end = creator.expire_time.astimezone(UTC)
+        raise InvalidArgument(
+            Reason.INVALID_KEY,
+            "Your key expires, so a new key must expire too.",
+            field_violations={
+                "expire_time": f"must be at the latest {end:%Y-%m-%d %H:%M} UTC, when your own key expires"
+            },
+        )
 
 
 def revoke_key(begin: Begin, key_id: str, may_manage: Callable[[ApiKey], bool], revoked_by: str) -> ApiKey:

@@ -16,7 +16,7 @@ from services.registry.rules.programmes import find_programme_violations
 from services.registry.rules.rows import find_row_violations
 from tailor.errors import InvalidArgument, Reason
 
-SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
+SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 RESERVED_NAMES = {"base"}
 MAX_HOUSE_TERMS = 1000
 MAX_RANKED = 8
@@ -26,10 +26,10 @@ MAX_COMMENT = 4000
 def check_specialist(specialist: Specialist) -> None:
     """Raises InvalidArgument with a violation per invalid field."""
     violations: dict[str, str] = {}
-    if not SLUG.match(specialist.name) or specialist.name in RESERVED_NAMES:
+    if not SLUG.fullmatch(specialist.name) or specialist.name in RESERVED_NAMES:
         violations["name"] = "must have 1 to 63 characters of a-z, 0-9 and '-', and must not be 'base'"
     for name in ("base", "recipe"):
-        if not SLUG.match(getattr(specialist, name)):
+        if not SLUG.fullmatch(getattr(specialist, name)):
             violations[name] = "must be a slug of a-z, 0-9 and '-'"
     if len(specialist.house_terms) > MAX_HOUSE_TERMS:
         violations["house_terms"] = f"must have at most {MAX_HOUSE_TERMS} terms"

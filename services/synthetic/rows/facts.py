@@ -85,7 +85,8 @@ class _Words(NamedTuple):
         return self.sentence[self.places[first] + start.lead : self.places[last] + end.lead + len(end.core)]
 
 
-_NUMBER = re.compile(r"[^\W_]*\d(?:[\w.,:/-]*\w)?")
+# From the beginning of a word only, so that a long one without a digit is read once.
+_NUMBER = re.compile(r"(?<![^\W_])[^\W_]*\d(?:[\w.,:/-]*\w)?")
 
 
 def find_runs(sentence: str, language: str, number: int = 0) -> tuple[ValueRun, ...]:

@@ -2,7 +2,8 @@
 
 import re
 
-HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
+# A longer line is a paragraph; with many spaces in it, the time to match would grow by their square.
+HEADING = re.compile(r"^(?=.{1,1000}$)(#{1,6})\s+(.+?)\s*#*$")
 BOLD_LINE = re.compile(r"^\*\*([^*]{2,80})\*\*:?$")
 HEADER = re.compile(r"^\**([A-Z][A-Za-z-]{1,15})\**:\**\s+(\S.*)$")
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
-from services.console.domain import ADMITTED, Judgement, Permission, Question, Role
+from services.console.domain import ADMITTED, Judgement, Permission, Question, Role, Visitor
 from services.console.web.streams import Streams
 from tailor.api.anonymization.v1 import review_pb2
 from tailor.api.common.v1 import common_pb2
@@ -33,6 +33,8 @@ from tests.unit.console.messages import (
     specialist,
 )
 from tests.unit.console.world import World
+
+ANNA, BEN = Visitor("anna", Role.ENGINEER, key_id="key_1"), Visitor("ben", Role.ENGINEER, key_id="key_2")
 
 REGISTRY = registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].methods_by_name
 TRAINING = training_pb2.DESCRIPTOR.services_by_name["TrainingService"].methods_by_name
@@ -311,18 +313,37 @@ def test_unknown_run_has_no_stream() -> None:
 
 def test_streams_are_limited() -> None:
     streams = Streams(limit=1)
-    streams.respond(ListStream([]), lambda _: ("x", {}), lambda: None)
+    streams.respond(ANNA, ListStream([]), lambda _: ("x", {}), lambda: None)
     refused: ListStream[object] = ListStream([])
     with pytest.raises(ResourceExhausted):
-        streams.respond(refused, lambda _: ("x", {}), lambda: None)
+        streams.respond(BEN, refused, lambda _: ("x", {}), lambda: None)
     assert refused.closed
+
+
+def test_one_visitor_leaves_streams_for_others() -> None:
+    streams = Streams(limit=4, per_visitor=3)
+
+    def read(visitor: Visitor) -> None:
+        streams.respond(visitor, ListStream([]), lambda _: ("x", {}), lambda: None)
+
+    async def read_whole() -> None:
+        async for _ in streams.respond(ANNA, ListStream([1]), lambda _: ("x", {}), lambda: None).body_iterator:
+            pass
+
+    for _ in range(5):
+        asyncio.run(read_whole())
+    for _ in range(3):
+        read(ANNA)
+    with pytest.raises(ResourceExhausted):
+        read(ANNA)
+    read(BEN)
 
 
 def test_stream_closes_when_the_browser_disconnects() -> None:
     endless = EndlessStream(1, 10)
 
     async def read_one() -> None:
-        body = Streams().respond(endless, lambda item: ("x", {"item": item}), lambda: None).body_iterator
+        body = Streams().respond(ANNA, endless, lambda item: ("x", {"item": item}), lambda: None).body_iterator
         assert "item" in str(await anext(aiter(body)))
         await body.aclose()  # type: ignore[attr-defined]
 
@@ -339,7 +360,7 @@ def test_stream_ends_within_seconds_once_its_visitor_is_signed_out(pause: float)
             raise Unauthenticated(Reason.UNKNOWN_KEY, "The API key has been revoked or has expired.")
 
     async def read() -> list[str]:
-        response = Streams().respond(endless, lambda item: ("x", {"item": item}), still_signed_in)
+        response = Streams().respond(ANNA, endless, lambda item: ("x", {"item": item}), still_signed_in)
         texts = []
         async for text in response.body_iterator:
             texts.append(str(text))
@@ -360,7 +381,7 @@ def test_running_stream_continues_while_the_registry_does_not_answer() -> None:
         raise Unavailable(Reason.UNAVAILABLE, "registry does not answer.")
 
     async def read() -> None:
-        body = Streams().respond(endless, lambda item: ("x", {"item": item}), still_signed_in).body_iterator
+        body = Streams().respond(ANNA, endless, lambda item: ("x", {"item": item}), still_signed_in).body_iterator
         async for text in body:
             assert "item" in str(text)
             if len(asked) == 2:

@@ -343,6 +343,15 @@ def test_stored_text_of_a_draft_is_shown_to_permitted_roles_and_escaped() -> Non
         assert HOSTILE not in page
 
 
+def test_a_caller_sees_no_draft_of_another_key() -> None:
+    world = World()
+    trace = world.registry.traces[DRAFT]
+    for key_id, status in ((KEY, 200), ("", 200), ("key_of_somebody_else", 404)):
+        world.registry.traces[DRAFT] = edit(trace, draft=draft(key_id=key_id))
+        assert world.signed_in(Role.CALLER).get(f"/drafts/{DRAFT}").status_code == status
+        assert world.signed_in(Role.EXPERT).get(f"/drafts/{DRAFT}").status_code == 200
+
+
 def test_a_caller_can_read_the_drafts_of_its_own_key() -> None:
     world = World()
     world.inference.texts[DRAFT] = draft_text("KEPT", ("user", "Ask."), answer="Dear Ines")
@@ -430,3 +439,26 @@ def test_the_gains_over_all_models_that_a_gate_wants_beaten_are_shown_with_inter
     cell = row[row.index('<td class="n">') : row.index("0.230")]
     for model, tone, gain in (("base", "up", "+0.130"), ("few shot", "down", "-0.010"), ("incumbent", "up", "+0.030")):
         assert f'{model} <span class="{tone}">{gain} (' in cell
+
+
+def test_documents_of_other_specialists_cannot_be_seen() -> None:
+    world = World()
+    world.registry.specialists.append(
+        edit(world.registry.specialists[0], specialist={"name": "another", "selection": {"sources": ["crm"]}})
+    )
+    everyone, own, other = (world.signed_in(Role.ENGINEER, *names) for names in ((), (NAME,), ("another",)))
+    document_id = world.registry.documents[0].anonymized.document_id
+    for path, statuses in {
+        "/documents/rejected": (200, 403, 403),
+        f"/documents/{document_id}": (200, 200, 404),
+        "/documents?specialist=another": (200, 404, 200),
+        "/audit?specialist=another": (200, 404, 200),
+    }.items():
+        assert tuple(browser.get(path).status_code for browser in (everyone, own, other)) == statuses, path
+    world.registry.audited.clear()
+    other.get("/audit")
+    # Without a name, it is the first of the visitor's own specialists, not all.
+    assert world.registry.audited == ["another"]
+    page = other.get("/documents").text
+    assert "learns from" in page and 'class="rejected"' not in page and "/documents/rejected" not in page
+    assert 'class="rejected"' in everyone.get("/documents").text

@@ -272,3 +272,15 @@ def test_bodies_over_the_limit_are_refused_without_reading() -> None:
     browser = World().browser()
     assert browser.post("/login", content=b"x" * 300_000).status_code == 413
     assert browser.post("/login", content=iter([b"x"])).status_code == 413
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", " Multipart/Form-Data", "multipart/mixed"])
+def test_a_form_in_parts_is_refused_before_its_sender_chooses_a_slow_codec(kind: str) -> None:
+    browser = World().browser()
+    head = b'--x\r\nContent-Disposition: form-data; name="secret"\r\n\r\n'
+    # Decoding 250,000 letters of Punycode takes 20 seconds of processor time.
+    body = head + b"-" + b"b" * 200_000 + b"\r\n--x--\r\n"
+    began = time.process_time()
+    answer = browser.post("/login", content=body, headers={"content-type": f"{kind}; boundary=x; charset=punycode"})
+    assert answer.status_code == 415
+    assert time.process_time() - began < 0.5

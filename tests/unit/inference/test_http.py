@@ -26,7 +26,7 @@ from services.synthetic.synthesis.answers import parse_rows
 from services.synthetic.synthesis.domain import worst_case
 from services.synthetic.synthesis.prompts import rows_schema
 from tailor.errors import NotFound, Reason, Unavailable
-from tailor.rpc.auth import CACHE_SECONDS, Authenticator, Caller
+from tailor.rpc.auth import CACHE_SECONDS, Authenticator, Caller, VerifyKey
 from tailor.rpc.identity import Trust
 from tests.unit.inference.fakes import World, apply_serving, make_world, served
 from tests.unit.ingestion.tls import make_authority
@@ -56,14 +56,18 @@ def verify(digest: str) -> Caller:
 
 @contextmanager
 def serving(
-    gate: ReadinessGate, certificate: Path | None = None, key: Path | None = None, client_ca: Path | None = None
+    gate: ReadinessGate,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    client_ca: Path | None = None,
+    verify_key: VerifyKey = verify,
 ) -> Iterator[int]:
     """The HTTP API on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     stop = threading.Event()
-    app = create_app(gate, Authenticator("inference", Trust({}), verify), 16)
+    app = create_app(gate, Authenticator("inference", Trust({}), verify_key), 16)
     thread = threading.Thread(
         target=UvicornServer(app, Address("127.0.0.1", port, certificate, key, client_ca)).run, args=(stop,)
     )
@@ -295,6 +299,33 @@ def test_a_bad_request_names_the_field(
     assert not world.engine.streams
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [0] * 500_000}, "messages"),
+        ({"messages": [{}] * 400_000}, "messages"),
+        ({"messages": [{"role": "user", "content": [0] * 500_000}]}, "messages.0.content"),
+        ({"stop": [0] * 500_000}, "stop"),
+    ],
+)
+def test_a_body_full_of_mistakes_gets_one_sentence(
+    gate: tuple[World, ReadinessGate, str], fields: dict[str, Any], param: str
+) -> None:
+    world, closed, address = gate
+    closed.open(world.inference)
+    body = {"model": "base", "messages": MESSAGES} | fields
+    # A sentence for each mistake would be an answer of up to 80 MB, and 10 seconds in which nobody else is answered.
+    answer = httpx.post(
+        f"{address}/chat/completions",
+        content=json.dumps(body, separators=(",", ":")),
+        headers={"authorization": "Bearer tlr_caller", "content-type": "application/json"},
+        timeout=60,
+    )
+    assert answer.status_code == 400 and len(answer.content) < 1_000
+    assert answer.json()["error"]["param"] == param
+    assert "at most" in answer.json()["error"]["message"]
+
+
 def test_each_unsupported_field_is_named_in_a_sentence_of_its_own(gate: tuple[World, ReadinessGate, str]) -> None:
     world, closed, address = gate
     closed.open(world.inference)
@@ -316,6 +347,38 @@ def test_a_wrong_key_is_called_a_wrong_key(gate: tuple[World, ReadinessGate, str
         ask(gate[2], key)
     assert caught.value.code == reason
     assert "API key" in str(caught.value)
+
+
+def test_made_up_keys_keep_no_known_key_waiting_while_the_registry_does_not_answer() -> None:
+    is_over = threading.Event()
+
+    def verify_slowly(digest: str) -> Caller:
+        try:
+            return verify(digest)
+        except NotFound:
+            is_over.wait(30)
+            raise
+
+    with serving(ReadinessGate(), verify_key=verify_slowly) as port:
+
+        def ask_for_models(key: str) -> int:
+            headers = {"authorization": f"Bearer tlr_{key}"}
+            return httpx.get(f"http://127.0.0.1:{port}/v1/models", headers=headers, timeout=60).status_code
+
+        # The model is not ready: a known key gets 503.
+        assert ask_for_models("caller") == 503
+        guesses = [threading.Thread(target=ask_for_models, args=(f"guess_{number}",)) for number in range(40)]
+        try:
+            for guess in guesses:
+                guess.start()
+            time.sleep(1)
+            began = time.monotonic()
+            assert ask_for_models("caller") == 503
+            assert time.monotonic() - began < 2
+        finally:
+            is_over.set()
+            for guess in guesses:
+                guess.join()
 
 
 def test_a_full_queue_says_when_to_retry(gate: tuple[World, ReadinessGate, str]) -> None:

@@ -183,6 +183,11 @@ def test_reads_outlook_mails_with_attached_files_and_mails() -> None:
     assert text.endswith("#### Attachment: n.txt\n\nNote.\n")
 
 
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\x0b", "\x0c", "\x85", "\u2028", "\u2029"])
+def test_a_line_end_of_any_kind_keeps_words_apart(end: str) -> None:
+    assert clean(f"Ngozi{end}Okafor, tel.{end}020 7946 0958") == "Ngozi\nOkafor, tel.\n020 7946 0958\n"
+
+
 def test_cleaning_takes_time_linear_in_the_text() -> None:
     start = time.process_time()
     assert clean(" " * 500_000 + "x") == "x\n"

@@ -11,16 +11,18 @@ PHONE = "PHONE_NUMBER"
 EXTENSION = r"(?:[ ,;/]{0,3}(?i:ext(?:ension)?|extn|x|durchwahl|dw|poste)[ .:]{0,2}\d{1,6}(?!\w))?"
 # The end of a number; an extension may follow without a space.
 NO_WORD = r"(?!(?![xX]\d)\w)"
-INTERNATIONAL = re.compile(rf"(?<![\w+])(?:\+|00)[1-9]\d{{0,2}}(?:[ \t\n.()/–-]{{0,3}}\d){{6,13}}{NO_WORD}{EXTENSION}")
+INTERNATIONAL = re.compile(
+    rf"(?<![\w+])(?:\+ ?|00)[1-9]\d{{0,2}}(?:[ \t\n.()/–-]{{0,3}}\d){{6,13}}{NO_WORD}{EXTENSION}"
+)
 NATIONAL = re.compile(
-    r"(?<![\w.,:+-])(?:\(0\d{1,5}\)|0[1-9]\d{0,4})(?:[ \t./–-]{0,3}\d){5,10}"
+    r"(?<![\w.,:+-])(?:\(0\d{1,5}\)|0[1-9]\d{0,4})(?:[ \t./()–-]{0,3}\d){5,10}"
     rf"{NO_WORD}(?!-\d){EXTENSION}|(?<![\w.,:+-])(?:1[ .-])?(?:\(\d{{3}}\)[ .-]?"
     rf"|\d{{3}}[ .-])\d{{3}}[ .-]\d{{4}}{NO_WORD}(?!-\d){EXTENSION}"
 )
 LABELLED = re.compile(
     r"(?i:\b(?:tel(?:efon|ephone)?|phone|mobile?|mob|cell|fax|telefax|handy|mobil|durchwahl|tél(?:éphone)?"
     r"|portable|rufnummer|hotline|pager|whatsapp|direct(?: dial| line)?)\b"
-    r"(?: (?:no|number|nummer|nr))?[.:]{0,2}\s{0,3})(?P<number>\(?\+?\d(?:[ .()/–-]{0,3}\d){5,14})"
+    r"(?: (?:no|number|nummer|nr))?[.:]{0,2}\s{0,3})(?P<number>\(?\+?\d(?:[ \t\n.()/–-]{0,3}\d){5,14})"
     + NO_WORD
     + EXTENSION
 )
@@ -73,6 +75,7 @@ class PhoneRecogniser:
         ]
 
     def _is_valid(self, value: str) -> bool:
+        value = " ".join(value.split())
         for region in self._regions:
             try:
                 number = phonenumbers.parse(value, region)

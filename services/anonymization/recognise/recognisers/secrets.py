@@ -47,6 +47,12 @@ HANDLE = re.compile(r"(?<![\w@./])@(?P<value>[a-z][a-z0-9]*[._][a-z0-9._]*[a-z0-
 LOGGED = re.compile(
     r"\b(?:[Ff]or|user|by user|USER)\s(?:user )?(?P<value>[a-z][a-z0-9._-]{2,})\sfrom\s(?=\d|\[|[0-9a-f]*:)"
 )
+# The folder of a user; those of the system itself name nobody.
+HOME = re.compile(
+    r"(?i:(?<=[/\\]home[/\\])|(?<=[/\\]users[/\\]))"
+    r"(?!(?i:public|default|all users|user|username|root|ubuntu|runner|admin|administrator|app|shared)(?![\w.-]))"
+    r"(?P<value>[A-Za-z][\w.-]{2,63})(?=[/\\])"
+)
 CHOSEN = re.compile(r"(?i)passw|pwd|passphrase|passcode|kennw|mot de passe|\bpin\b")
 LONGEST_WORD = 20
 PLACEHOLDER = re.compile(
@@ -56,10 +62,12 @@ PLACEHOLDER = re.compile(
 
 # Mail addresses and numbers in disguise.
 BASE64 = re.compile(r"(?<![\w+/=])(?:[A-Za-z0-9+/]{4}){4,200}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?(?![\w+/=])")
-PERCENT = re.compile(r"[\w.+-]{1,64}%40[\w-]+(?:\.[\w-]+)+")
-SPELLED_MAIL = re.compile(
-    r"(?<![\w.])[\w.+-]{2,64}(?: (?:AT|at) | ?[\[({]at[\])}] ?)[\w-]{2,63}(?:(?: (?:DOT|dot) | ?[\[({]dot[\])}] ?)[\w-]{2,63}){1,3}(?!\w)"
-)
+PERCENT = re.compile(r"[\w.+-]{1,64}%(?:25){0,2}40[\w-]+(?:\.[\w-]+)+")
+QUOTED_PRINTABLE = re.compile(r"(?<![\w.+=-])[\w.+=-]{1,64}=40[\w=-]+(?:\.[\w=-]+)*")
+AT, DOT = r"(?: (?:AT|at) | ?[\[({<-]at[\])}>-] ?)", r"(?: (?:DOT|dot) | ?[\[({<-]dot[\])}>-] ?)"
+SPELLED_MAIL = re.compile(rf"(?<![\w.])[\w.+-]{{2,64}}{AT}[\w-]{{2,63}}(?:{DOT}[\w-]{{2,63}}){{1,3}}(?!\w)")
+# Words of a mail's head in another character set (RFC 2047).
+ENCODED_WORD = re.compile(r"=\?[\w-]{2,40}\?[BbQq]\?[^?\s]{1,200}\?=")
 DIGIT_WORD = (
     r"(?:zero|oh|o|one|two|three|four|five|six|seven|eight|nine|double|triple|null|eins|zwei|zwo|drei|vier|fünf"
     r"|sechs|sieben|acht|neun)"
@@ -93,12 +101,14 @@ class SecretRecogniser:
         ]
         for form, kind, score in (
             (PERCENT, SECRET, 0.99),
+            (QUOTED_PRINTABLE, SECRET, 0.99),
+            (ENCODED_WORD, SECRET, 0.99),
             (SPELLED_MAIL, "EMAIL_ADDRESS", 0.99),
             (SPELLED_NUMBER, SECRET, 0.9),
             (SPACED_DIGITS, "PHONE_NUMBER", 0.9),
         ):
             findings += [Finding(match.start(), match.end(), kind, score) for match in form.finditer(text)]
-        for form in (USER, HANDLE, LOGGED):
+        for form in (USER, HANDLE, LOGGED, HOME):
             findings += [
                 Finding(match.start("value"), match.end("value"), "USERNAME", 0.9) for match in form.finditer(text)
             ]
