@@ -119,6 +119,10 @@ def _inference(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     rejected = common_pb2.FEEDBACK_VERDICT_REJECTED
     said = pb.RecordFeedbackRequest(draft_id=n.draft, verdict=rejected)
     yield "RecordFeedback", stub.RecordFeedback, said
+    worth = pb.ReportOutcomeRequest(draft_id=n.draft, minutes=5)
+    yield "ReportOutcome", stub.ReportOutcome, worth
+    baseline = pb.ReportOutcomeRequest(specialist=n.specialist, request_id="baseline", minutes=5)
+    yield "ReportOutcome without a draft", stub.ReportOutcome, baseline
 
 
 def _feedback(channel: grpc.Channel, n: Names) -> Iterator[Call]:

@@ -1,0 +1,184 @@
+"""What drafts were worth, over PostgreSQL: reports, shares kept, and what an erasure deletes."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Engine, Table, select
+
+from services.registry.adapters import tables
+from services.registry.adapters.compared_texts import StoredComparedTexts
+from services.registry.adapters.datasets import StoredDatasetDocuments
+from services.registry.adapters.sql import transactions
+from services.registry.bootstrap import MIGRATIONS
+from services.registry.consumers import Consumers
+from services.registry.domain import (
+    ErasureReceipt,
+    ErasureRequest,
+    Feedback,
+    FeedbackVerdict,
+    Gate,
+    PrimaryMetric,
+    Specialist,
+)
+from services.registry.handlers import erasures, specialists
+from services.registry.handlers.feedback import store_feedback
+from services.registry.outcome_rpc import OutcomeServicer
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import documents_pb2, drafts_pb2
+from tailor.api.registry.v1 import outcomes_pb2
+from tailor.errors import InvalidArgument, NotFound
+from tailor.events.envelope import Event
+from tailor.events.memory import MemoryProducer
+from tailor.events.outbox import Outbox
+from tailor.storage.memory import MemoryStore
+from tailor.storage.ref import Ref
+from tailor.wire import from_ref
+from tailor.words import Labels
+from tests.conftest import migrated
+
+pytestmark = pytest.mark.integration
+
+ADAPTER = "ad" * 32
+DOCUMENT = "doc_" + "1" * 32
+
+
+def keep_text(text: str, labels: Labels) -> str:
+    return text
+
+
+class World:
+    """A specialist that keeps its drafts, with two drafts of generation 2 and one of the base."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.store = engine, MemoryStore()
+        self.begin = transactions(engine, Outbox(engine, tables.outbox, MemoryProducer("registry")))
+        self.texts = StoredComparedTexts(self.store)
+        self.servicer = OutcomeServicer(self.begin)
+        self.topics = Consumers(
+            self.begin,
+            StoredDatasetDocuments(self.store),
+            self.texts,
+            lambda *_: None,
+            lambda body: ErasureReceipt(body, b"", b""),
+        ).topics()
+        gate = Gate(PrimaryMetric("rougeL"), min_rows=1)
+        specialists.create_specialist(self.begin, Specialist("memos", "tiny", "lora", gate=gate, keep_drafts=True))
+        for draft_id, answer in (("drf_1", "one two three four"), ("drf_2", "")):
+            text = from_ref(self.put("drafts", {"messages": [], "answer": answer})) if answer else None
+            self.receive(
+                "draft.created.v1",
+                drafts_pb2.DraftCreated(
+                    draft_id=draft_id, specialist="memos", generation=2, adapter_digest=ADAPTER, text=text
+                ),
+            )
+        self.receive("draft.created.v1", drafts_pb2.DraftCreated(draft_id="drf_base"))
+
+    def put(self, bucket: str, value: object) -> Ref:
+        return self.store.put(bucket, f"texts/{len(self.store.objects)}.json", json.dumps(value).encode())
+
+    def receive(self, topic: str, message: object) -> None:
+        self.topics[topic](Event(topic, "key", message.SerializeToString(), {}))  # type: ignore[attr-defined]
+
+    def publish_deliverable(self, text: str, draft_id: str = "drf_1", day: int = 4) -> None:
+        message = documents_pb2.DocumentAnonymized(
+            document_id=DOCUMENT,
+            submission_id="sub_1",
+            kind=common_pb2.KIND_DELIVERABLE,
+            draft_id=draft_id,
+            text=from_ref(self.put("corpus", {"prompt": None, "text": text})),
+        )
+        message.create_time.FromDatetime(datetime(2026, 5, day, tzinfo=UTC))
+        self.receive("document.anonymized.v1", message)
+
+    def give_feedback(self, verdict: FeedbackVerdict, text: str = "", draft_id: str = "drf_1") -> None:
+        said = Feedback("fbk_1", draft_id, "", "", verdict, text, 0, "", datetime.now(UTC))
+        store_feedback(self.begin, keep_text, self.texts, said)
+
+    def report(self, draft_id: str = "", key: str = "key_1", **fields: object) -> outcomes_pb2.DraftOutcome:
+        request = outcomes_pb2.StoreOutcomeRequest(draft_id=draft_id, caller_id=key, **fields)  # type: ignore[arg-type]
+        return self.servicer.StoreOutcome(request, None).outcome  # type: ignore[arg-type]
+
+    def rows(self, table: Table) -> list[dict[str, object]]:
+        with self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(select(table)).mappings()]
+
+    def shares(self) -> dict[object, object]:
+        return {row["draft_id"]: row["share"] for row in self.rows(tables.final_texts)}
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield World(engine)
+
+
+def test_a_report_counts_once_for_each_draft_and_caller(world: World) -> None:
+    world.report("drf_1", minutes=30)
+    last = world.report("drf_1", minutes=25, satisfaction=4)
+    world.report("drf_1", key="key_2", satisfaction=2)
+    assert (last.specialist, last.generation, last.adapter_digest) == ("memos", 2, ADAPTER)
+    rows = world.rows(tables.outcomes)
+    assert sorted((row["minutes"], row["satisfaction"]) for row in rows) == [(0, 2), (25, 4)]
+
+
+def test_work_without_a_draft_is_the_baseline_and_counts_once_for_each_request(world: World) -> None:
+    for request_id in ("a", "a", "b"):
+        stored = world.report(specialist="memos", request_id=request_id, minutes=90)
+        assert (stored.generation, stored.adapter_digest) == (0, "")
+    assert world.report("drf_base", specialist="memos", minutes=60).generation == 0
+    assert len(world.rows(tables.outcomes)) == 3
+
+
+def test_reports_of_unknown_drafts_and_specialists_are_refused(world: World) -> None:
+    with pytest.raises(NotFound) as unknown:
+        world.report("drf_never", minutes=1)
+    assert unknown.value.reason == "UNKNOWN_DRAFT"
+    with pytest.raises(NotFound) as unknown:
+        world.report(specialist="never-created", request_id="a", minutes=1)
+    assert unknown.value.reason == "UNKNOWN_SPECIALIST"
+    with pytest.raises(InvalidArgument):
+        world.report("drf_1", specialist="others", minutes=1)
+    assert world.rows(tables.outcomes) == []
+
+
+def test_the_share_kept_follows_the_deliverable_or_else_the_feedback(world: World) -> None:
+    world.give_feedback(FeedbackVerdict.EDITED, "one two, and four")
+    assert world.shares() == {"drf_1": 0.75}
+    world.give_feedback(FeedbackVerdict.ACCEPTED)
+    assert world.shares() == {"drf_1": 1.0}
+    world.publish_deliverable("# Memo\n\nOne, five.")
+    assert world.shares() == {"drf_1": 0.25}
+    world.give_feedback(FeedbackVerdict.REJECTED)
+    assert world.shares() == {"drf_1": 0.25}
+
+
+def test_a_deliverable_of_a_draft_whose_text_is_not_stored_has_no_share(world: World) -> None:
+    world.publish_deliverable("One.", "drf_2")
+    assert world.shares() == {"drf_2": None}
+    world.give_feedback(FeedbackVerdict.EDITED, "One.", "drf_2")
+    assert world.shares() == {"drf_2": None}
+
+
+def test_deliverables_of_unknown_drafts_and_of_the_base_do_not_count(world: World) -> None:
+    for draft_id in ("drf_never", "drf_base"):
+        world.publish_deliverable("One.", draft_id)
+    assert world.shares() == {}
+
+
+def test_a_deliverable_that_a_replay_publishes_again_stays_in_its_week(world: World) -> None:
+    world.publish_deliverable("One.", day=4)
+    world.publish_deliverable("One two.", day=25)
+    (row,) = world.rows(tables.final_texts)
+    assert (row["share"], row["create_time"]) == (0.5, datetime(2026, 5, 4, tzinfo=UTC))
+
+
+def test_erasing_a_deliverable_deletes_what_is_stored_about_its_draft(world: World) -> None:
+    world.publish_deliverable("One.")
+    world.report("drf_1", minutes=25)
+    world.report("drf_2", minutes=40)
+    erasures.erase(world.begin, (), ErasureRequest("ers_1", [DOCUMENT], "subject-request"))
+    assert [row["draft_id"] for row in world.rows(tables.outcomes)] == ["drf_2"]
+    world.publish_deliverable("One.")
+    assert world.rows(tables.final_texts) == []
