@@ -66,7 +66,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         (add_LineageServiceServicer_to_server, LineageServicer(begin)),
         (add_HeldCallServiceServicer_to_server, HeldCallServicer(held_calls)),
         (add_FeedbackServiceServicer_to_server, FeedbackServicer(begin, queries, anonymize, texts)),
-        (add_OutcomeServiceServicer_to_server, OutcomeServicer(begin)),
+        (add_OutcomeServiceServicer_to_server, OutcomeServicer(begin, queries)),
         (add_PanelServiceServicer_to_server, PanelServicer(begin, queries)),
     ]
     runtime.rpc(settings, servicers, authenticator)

@@ -13,7 +13,13 @@ from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.events.v1 import operations_pb2_grpc
 from tailor.api.held.v1 import held_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc, replay_pb2_grpc
-from tailor.api.registry.v1 import feedback_pb2_grpc, lineage_pb2_grpc, panel_pb2_grpc, registry_pb2_grpc
+from tailor.api.registry.v1 import (
+    feedback_pb2_grpc,
+    lineage_pb2_grpc,
+    outcomes_pb2_grpc,
+    panel_pb2_grpc,
+    registry_pb2_grpc,
+)
 from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.client import TailorClient, Tls
@@ -128,6 +134,11 @@ class Connections:
     def feedback(self) -> feedback_pb2_grpc.FeedbackServiceStub:
         """What callers said of drafts."""
         return feedback_pb2_grpc.FeedbackServiceStub(self.channel("registry"))
+
+    @property
+    def outcomes(self) -> outcomes_pb2_grpc.OutcomeServiceStub:
+        """What drafts were worth."""
+        return outcomes_pb2_grpc.OutcomeServiceStub(self.channel("registry"))
 
     @property
     def panel(self) -> panel_pb2_grpc.PanelServiceStub:

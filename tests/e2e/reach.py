@@ -14,6 +14,8 @@ from tailor.api.registry.v1 import (
     audit_pb2,
     feedback_pb2,
     feedback_pb2_grpc,
+    outcomes_pb2,
+    outcomes_pb2_grpc,
     panel_pb2,
     panel_pb2_grpc,
     registry_pb2,
@@ -130,6 +132,11 @@ def _feedback(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "ListFeedback", stub.ListFeedback, pb.ListFeedbackRequest(specialist=n.specialist)
 
 
+def _outcomes(channel: grpc.Channel, n: Names) -> Iterator[Call]:
+    pb, stub = outcomes_pb2, outcomes_pb2_grpc.OutcomeServiceStub(channel)
+    yield "GetOutcomes", stub.GetOutcomes, pb.GetOutcomesRequest(specialist=n.specialist)
+
+
 def _panel(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = panel_pb2, panel_pb2_grpc.PanelServiceStub(channel)
     yield "GetAgreement", stub.GetAgreement, pb.GetAgreementRequest(specialist=n.specialist)
@@ -196,6 +203,7 @@ def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:
 CALLS: tuple[tuple[str, Callable[[grpc.Channel, Names], Iterator[Call]]], ...] = (
     ("registry", _registry),
     ("registry", _feedback),
+    ("registry", _outcomes),
     ("registry", _panel),
     ("inference", _inference),
     ("evaluation", _evaluation),

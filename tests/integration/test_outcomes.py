@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, Table, select
@@ -25,13 +26,20 @@ from services.registry.domain import (
 from services.registry.handlers import erasures, specialists
 from services.registry.handlers.feedback import store_feedback
 from services.registry.outcome_rpc import OutcomeServicer
+from services.registry.queries import Queries
+from services.registry.rules.outcome_figures import week_of
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2
-from tailor.api.registry.v1 import outcomes_pb2
-from tailor.errors import InvalidArgument, NotFound
+from tailor.api.registry.v1 import outcomes_pb2, outcomes_pb2_grpc
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
+from tailor.rpc.auth import Authenticator, Caller
+from tailor.rpc.channel import open_channel, wire_errors
+from tailor.rpc.identity import Trust
+from tailor.rpc.server import RpcServer
+from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.wire import from_ref
@@ -41,6 +49,7 @@ from tests.conftest import migrated
 pytestmark = pytest.mark.integration
 
 ADAPTER = "ad" * 32
+MAY = datetime(2026, 5, 4, tzinfo=UTC)
 DOCUMENT = "doc_" + "1" * 32
 
 
@@ -55,7 +64,7 @@ class World:
         self.engine, self.store = engine, MemoryStore()
         self.begin = transactions(engine, Outbox(engine, tables.outbox, MemoryProducer("registry")))
         self.texts = StoredComparedTexts(self.store)
-        self.servicer = OutcomeServicer(self.begin)
+        self.servicer = OutcomeServicer(self.begin, Queries(engine))
         self.topics = Consumers(
             self.begin,
             StoredDatasetDocuments(self.store),
@@ -81,7 +90,7 @@ class World:
     def receive(self, topic: str, message: object) -> None:
         self.topics[topic](Event(topic, "key", message.SerializeToString(), {}))  # type: ignore[attr-defined]
 
-    def publish_deliverable(self, text: str, draft_id: str = "drf_1", day: int = 4) -> None:
+    def publish_deliverable(self, text: str, draft_id: str = "drf_1", moment: datetime = MAY) -> None:
         message = documents_pb2.DocumentAnonymized(
             document_id=DOCUMENT,
             submission_id="sub_1",
@@ -89,7 +98,7 @@ class World:
             draft_id=draft_id,
             text=from_ref(self.put("corpus", {"prompt": None, "text": text})),
         )
-        message.create_time.FromDatetime(datetime(2026, 5, day, tzinfo=UTC))
+        message.create_time.FromDatetime(moment)
         self.receive("document.anonymized.v1", message)
 
     def give_feedback(self, verdict: FeedbackVerdict, text: str = "", draft_id: str = "drf_1") -> None:
@@ -168,10 +177,10 @@ def test_deliverables_of_unknown_drafts_and_of_the_base_do_not_count(world: Worl
 
 
 def test_a_deliverable_that_a_replay_publishes_again_stays_in_its_week(world: World) -> None:
-    world.publish_deliverable("One.", day=4)
-    world.publish_deliverable("One two.", day=25)
+    world.publish_deliverable("One.")
+    world.publish_deliverable("One two.", moment=MAY + timedelta(days=21))
     (row,) = world.rows(tables.final_texts)
-    assert (row["share"], row["create_time"]) == (0.5, datetime(2026, 5, 4, tzinfo=UTC))
+    assert (row["share"], row["create_time"]) == (0.5, MAY)
 
 
 def test_erasing_a_deliverable_deletes_what_is_stored_about_its_draft(world: World) -> None:
@@ -182,3 +191,44 @@ def test_erasing_a_deliverable_deletes_what_is_stored_about_its_draft(world: Wor
     assert [row["draft_id"] for row in world.rows(tables.outcomes)] == ["drf_2"]
     world.publish_deliverable("One.")
     assert world.rows(tables.final_texts) == []
+
+
+@contextmanager
+def serve(world: World, specialist: str) -> Iterator[outcomes_pb2_grpc.OutcomeServiceStub]:
+    """The methods, for an expert whose key is limited to one specialist."""
+    caller = Caller("key", "team", "ROLE_EXPERT", frozenset({specialist}), "key_1")
+    add = outcomes_pb2_grpc.add_OutcomeServiceServicer_to_server
+    server = RpcServer(
+        ServiceSettings(rpc_port=0),
+        "registry",
+        servicers=[(add, world.servicer)],
+        authenticator=Authenticator("registry", Trust({}), lambda _: caller),
+    )
+    server.start()
+    yield outcomes_pb2_grpc.OutcomeServiceStub(open_channel(f"127.0.0.1:{server.port}", lambda: "tlr_test"))
+    server.stop(0)
+
+
+def test_figures_are_listed_by_generation_and_week_for_those_who_may_use_the_specialist(world: World) -> None:
+    world.report(specialist="memos", request_id="a", minutes=90)
+    world.report("drf_1", minutes=30, satisfaction=4)
+    world.report("drf_1", key="key_2", minutes=20)
+    today = datetime.now(UTC)
+    world.publish_deliverable("One two.", moment=today)
+    request = outcomes_pb2.GetOutcomesRequest(specialist="memos")
+    with serve(world, "memos") as stub:
+        answer = stub.GetOutcomes(request, timeout=10)
+        for weeks in (-1, 105):
+            with pytest.raises(InvalidArgument), wire_errors("registry"):
+                stub.GetOutcomes(outcomes_pb2.GetOutcomesRequest(specialist="memos", weeks=weeks), timeout=10)
+        with pytest.raises(PermissionDenied), wire_errors("registry"):
+            stub.StoreOutcome(outcomes_pb2.StoreOutcomeRequest(draft_id="drf_1", minutes=1), timeout=10)
+    generation, baseline = answer.generations
+    assert (generation.generation, generation.minutes.median, generation.kept_share.median) == (2, 25, 0.5)
+    assert (baseline.generation, baseline.minutes.median, baseline.minutes.HasField("low")) == (0, 90, False)
+    monday = week_of(today)
+    assert [(item.week.ToDatetime(UTC), item.generation) for item in answer.weeks] == [(monday, 2), (monday, 0)]
+    (week,) = answer.documents
+    assert (week.week.ToDatetime(UTC), week.documents, week.deliverables) == (monday, 1, 1)
+    with serve(world, "reports") as stub, pytest.raises(NotFound), wire_errors("registry"):
+        stub.GetOutcomes(request, timeout=10)

@@ -1,14 +1,21 @@
 """What drafts were worth, in PostgreSQL."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, delete, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, case, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
 from services.registry.outcome_domain import DraftOutcome, FinalText
 from services.registry.ports import Outcomes
+from tailor.sql import transaction
+from tailor.words import Selection
+
+# The contract names this number.
+MAX_ENTRIES = 100_000
 
 
 class SqlOutcomes(Outcomes):
@@ -32,6 +39,44 @@ class SqlOutcomes(Outcomes):
         self._connection.execute(
             statement.on_conflict_do_update(index_elements=["draft_id"], set_=changed, where=counts_more)
         )
+
+
+class OutcomeQueries:
+    """What people read of them."""
+
+    _engine: Engine
+
+    def outcomes(self, specialist: str) -> tuple[Sequence[DraftOutcome], Sequence[FinalText]]:
+        """The newest outcomes of a specialist, and the newest entries of what became of its drafts."""
+        with transaction(self._engine) as connection:
+            outcomes = _newest(connection, tables.outcomes, specialist)
+            finals = _newest(connection, tables.final_texts, specialist)
+            return [DraftOutcome(**row) for row in outcomes], [FinalText(**row) for row in finals]
+
+    def documents_by_week(self, selection: Selection, since: datetime) -> Mapping[datetime, int]:
+        """Documents of a selection that passed the barrier, by the Monday of their first week in UTC. Erased ones do not count."""
+        table = tables.submissions
+        fields = (
+            (table.c.source, selection.sources),
+            (table.c.department, selection.departments),
+            (table.c.confidentiality, selection.confidentialities),
+        )
+        admitted = [column.in_(values) for column, values in fields if values]
+        first = (
+            select(func.min(table.c.create_time).label("moment"))
+            .where(table.c.state == "anonymized", *admitted)
+            .group_by(table.c.document_id)
+            .subquery()
+        )
+        week = func.date_trunc("week", func.timezone("UTC", first.c.moment)).label("week")
+        query = select(week, func.count().label("documents")).where(first.c.moment >= since).group_by(week)
+        with transaction(self._engine) as connection:
+            return {row.week.replace(tzinfo=UTC): row.documents for row in connection.execute(query)}
+
+
+def _newest(connection: Connection, table: Table, specialist: str) -> Sequence[Mapping[str, Any]]:
+    query = select(table).where(table.c.specialist == specialist).order_by(table.c.create_time.desc())
+    return [dict(row) for row in connection.execute(query.limit(MAX_ENTRIES)).mappings()]
 
 
 def forget_outcomes(connection: Connection, document_id: str) -> int:

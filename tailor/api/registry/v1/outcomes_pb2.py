@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%tailor/api/registry/v1/outcomes.proto\x12\x16tailor.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"\xcc\x01\n\x0c\x44raftOutcome\x12\x12\n\noutcome_id\x18\x01 \x01(\t\x12\x10\n\x08\x64raft_id\x18\x02 \x01(\t\x12\x12\n\nspecialist\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x05 \x01(\t\x12\x0f\n\x07minutes\x18\x06 \x01(\x01\x12\x14\n\x0csatisfaction\x18\x07 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x89\x01\n\x13StoreOutcomeRequest\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x12\n\nspecialist\x18\x02 \x01(\t\x12\x11\n\tcaller_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0f\n\x07minutes\x18\x05 \x01(\x01\x12\x14\n\x0csatisfaction\x18\x06 \x01(\x05\"M\n\x14StoreOutcomeResponse\x12\x35\n\x07outcome\x18\x01 \x01(\x0b\x32$.tailor.api.registry.v1.DraftOutcome2\x8c\x01\n\x0eOutcomeService\x12z\n\x0cStoreOutcome\x12+.tailor.api.registry.v1.StoreOutcomeRequest\x1a,.tailor.api.registry.v1.StoreOutcomeResponse\"\x0f\x8a\xb5\x18\x0b\x12\tinferenceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%tailor/api/registry/v1/outcomes.proto\x12\x16tailor.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"\xcc\x01\n\x0c\x44raftOutcome\x12\x12\n\noutcome_id\x18\x01 \x01(\t\x12\x10\n\x08\x64raft_id\x18\x02 \x01(\t\x12\x12\n\nspecialist\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x05 \x01(\t\x12\x0f\n\x07minutes\x18\x06 \x01(\x01\x12\x14\n\x0csatisfaction\x18\x07 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x89\x01\n\x13StoreOutcomeRequest\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x12\n\nspecialist\x18\x02 \x01(\t\x12\x11\n\tcaller_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0f\n\x07minutes\x18\x05 \x01(\x01\x12\x14\n\x0csatisfaction\x18\x06 \x01(\x05\"M\n\x14StoreOutcomeResponse\x12\x35\n\x07outcome\x18\x01 \x01(\x0b\x32$.tailor.api.registry.v1.DraftOutcome\"u\n\x0eMedianEstimate\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12\x13\n\x06median\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04high\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\t\n\x07_medianB\x06\n\x04_lowB\x07\n\x05_high\"\xaf\x02\n\x0eOutcomeFigures\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x02 \x01(\t\x12(\n\x04week\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x07minutes\x18\x04 \x01(\x0b\x32&.tailor.api.registry.v1.MedianEstimate\x12:\n\nkept_share\x18\x05 \x01(\x0b\x32&.tailor.api.registry.v1.MedianEstimate\x12<\n\x0csatisfaction\x18\x06 \x01(\x0b\x32&.tailor.api.registry.v1.MedianEstimate\x12\x14\n\x0c\x64\x65liverables\x18\x07 \x01(\x03\"d\n\x0fWeekOfDocuments\x12(\n\x04week\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdocuments\x18\x02 \x01(\x03\x12\x14\n\x0c\x64\x65liverables\x18\x03 \x01(\x03\"7\n\x12GetOutcomesRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\r\n\x05weeks\x18\x02 \x01(\x05\"\xc5\x01\n\x13GetOutcomesResponse\x12;\n\x0bgenerations\x18\x01 \x03(\x0b\x32&.tailor.api.registry.v1.OutcomeFigures\x12\x35\n\x05weeks\x18\x02 \x03(\x0b\x32&.tailor.api.registry.v1.OutcomeFigures\x12:\n\tdocuments\x18\x03 \x03(\x0b\x32\'.tailor.api.registry.v1.WeekOfDocuments2\x88\x02\n\x0eOutcomeService\x12z\n\x0cStoreOutcome\x12+.tailor.api.registry.v1.StoreOutcomeRequest\x1a,.tailor.api.registry.v1.StoreOutcomeResponse\"\x0f\x8a\xb5\x18\x0b\x12\tinference\x12z\n\x0bGetOutcomes\x12*.tailor.api.registry.v1.GetOutcomesRequest\x1a+.tailor.api.registry.v1.GetOutcomesResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OUTCOMESERVICE'].methods_by_name['StoreOutcome']._loaded_options = None
   _globals['_OUTCOMESERVICE'].methods_by_name['StoreOutcome']._serialized_options = b'\212\265\030\013\022\tinference'
+  _globals['_OUTCOMESERVICE'].methods_by_name['GetOutcomes']._loaded_options = None
+  _globals['_OUTCOMESERVICE'].methods_by_name['GetOutcomes']._serialized_options = b'\212\265\030\016\n\003\002\003\004\022\007console'
   _globals['_DRAFTOUTCOME']._serialized_start=134
   _globals['_DRAFTOUTCOME']._serialized_end=338
   _globals['_STOREOUTCOMEREQUEST']._serialized_start=341
   _globals['_STOREOUTCOMEREQUEST']._serialized_end=478
   _globals['_STOREOUTCOMERESPONSE']._serialized_start=480
   _globals['_STOREOUTCOMERESPONSE']._serialized_end=557
-  _globals['_OUTCOMESERVICE']._serialized_start=560
-  _globals['_OUTCOMESERVICE']._serialized_end=700
+  _globals['_MEDIANESTIMATE']._serialized_start=559
+  _globals['_MEDIANESTIMATE']._serialized_end=676
+  _globals['_OUTCOMEFIGURES']._serialized_start=679
+  _globals['_OUTCOMEFIGURES']._serialized_end=982
+  _globals['_WEEKOFDOCUMENTS']._serialized_start=984
+  _globals['_WEEKOFDOCUMENTS']._serialized_end=1084
+  _globals['_GETOUTCOMESREQUEST']._serialized_start=1086
+  _globals['_GETOUTCOMESREQUEST']._serialized_end=1141
+  _globals['_GETOUTCOMESRESPONSE']._serialized_start=1144
+  _globals['_GETOUTCOMESRESPONSE']._serialized_end=1341
+  _globals['_OUTCOMESERVICE']._serialized_start=1344
+  _globals['_OUTCOMESERVICE']._serialized_end=1608
 # @@protoc_insertion_point(module_scope)

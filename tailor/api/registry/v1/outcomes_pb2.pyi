@@ -3,9 +3,11 @@
 isort:skip_file
 What drafts were worth to the people who used them."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -134,3 +136,196 @@ class StoreOutcomeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoreOutcomeResponse: _TypeAlias = StoreOutcomeResponse  # noqa: Y015
+
+@_typing.final
+class MedianEstimate(_message.Message):
+    """MedianEstimate is a median with its interval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    MEDIAN_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Number of values."""
+    median: _builtins.float
+    """Their median; absent if there are none."""
+    low: _builtins.float
+    """Lower end of the 95 % interval of the median; absent with fewer than 6 values."""
+    high: _builtins.float
+    """Upper end of that interval; absent with fewer than 6 values."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        median: _builtins.float | None = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "_median", b"_median", "high", b"high", "low", b"low", "median", b"median"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "_median", b"_median", "count", b"count", "high", b"high", "low", b"low", "median", b"median"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
+    _WhichOneofReturnType__median: _TypeAlias = _typing.Literal["median"]  # noqa: Y015
+    _WhichOneofArgType__median: _TypeAlias = _typing.Literal["_median", b"_median"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__median) -> _WhichOneofReturnType__median | None: ...
+
+Global___MedianEstimate: _TypeAlias = MedianEstimate  # noqa: Y015
+
+@_typing.final
+class OutcomeFigures(_message.Message):
+    """OutcomeFigures describes the outcomes of one generation, in all weeks or in one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    WEEK_FIELD_NUMBER: _builtins.int
+    MINUTES_FIELD_NUMBER: _builtins.int
+    KEPT_SHARE_FIELD_NUMBER: _builtins.int
+    SATISFACTION_FIELD_NUMBER: _builtins.int
+    DELIVERABLES_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """Generation; 0 is the baseline: work before the first promotion, or without a draft."""
+    adapter_digest: _builtins.str
+    """Adapter of that generation; empty for the baseline."""
+    deliverables: _builtins.int
+    """Drafts of which a deliverable was made."""
+    @_builtins.property
+    def week(self) -> _timestamp_pb2.Timestamp:
+        """Monday on which the week begins, in UTC; absent for all weeks together."""
+
+    @_builtins.property
+    def minutes(self) -> Global___MedianEstimate:
+        """Minutes from the draft to the deliverable."""
+
+    @_builtins.property
+    def kept_share(self) -> Global___MedianEstimate:
+        """Share of the draft's words that were kept, 0 to 1."""
+
+    @_builtins.property
+    def satisfaction(self) -> Global___MedianEstimate:
+        """Satisfaction, 1 to 5."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        adapter_digest: _builtins.str = ...,
+        week: _timestamp_pb2.Timestamp | None = ...,
+        minutes: Global___MedianEstimate | None = ...,
+        kept_share: Global___MedianEstimate | None = ...,
+        satisfaction: Global___MedianEstimate | None = ...,
+        deliverables: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kept_share", b"kept_share", "minutes", b"minutes", "satisfaction", b"satisfaction", "week", b"week"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "deliverables", b"deliverables", "generation", b"generation", "kept_share", b"kept_share", "minutes", b"minutes", "satisfaction", b"satisfaction", "week", b"week"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutcomeFigures: _TypeAlias = OutcomeFigures  # noqa: Y015
+
+@_typing.final
+class WeekOfDocuments(_message.Message):
+    """WeekOfDocuments counts what was published in a week."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEEK_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    DELIVERABLES_FIELD_NUMBER: _builtins.int
+    documents: _builtins.int
+    """Documents of the specialist's selection that passed the barrier, deliverables among them."""
+    deliverables: _builtins.int
+    """Drafts of the specialist of which a deliverable was made."""
+    @_builtins.property
+    def week(self) -> _timestamp_pb2.Timestamp:
+        """Monday on which the week begins, in UTC."""
+
+    def __init__(
+        self,
+        *,
+        week: _timestamp_pb2.Timestamp | None = ...,
+        documents: _builtins.int = ...,
+        deliverables: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["week", b"week"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliverables", b"deliverables", "documents", b"documents", "week", b"week"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WeekOfDocuments: _TypeAlias = WeekOfDocuments  # noqa: Y015
+
+@_typing.final
+class GetOutcomesRequest(_message.Message):
+    """GetOutcomesRequest names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    WEEKS_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    weeks: _builtins.int
+    """Number of weeks, the current one included, to list by week; at most 104, 12 if 0. The figures by generation always cover all weeks."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        weeks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist", "weeks", b"weeks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOutcomesRequest: _TypeAlias = GetOutcomesRequest  # noqa: Y015
+
+@_typing.final
+class GetOutcomesResponse(_message.Message):
+    """GetOutcomesResponse contains a specialist's figures. At most its 100,000 newest outcomes and deliverables count."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATIONS_FIELD_NUMBER: _builtins.int
+    WEEKS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generations(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutcomeFigures]:
+        """Figures of each generation that has any, the newest first; the baseline is the last."""
+
+    @_builtins.property
+    def weeks(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutcomeFigures]:
+        """The same by week and generation, the newest first."""
+
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___WeekOfDocuments]:
+        """Documents and deliverables by week, the newest first; weeks without any are left out."""
+
+    def __init__(
+        self,
+        *,
+        generations: _abc.Iterable[Global___OutcomeFigures] | None = ...,
+        weeks: _abc.Iterable[Global___OutcomeFigures] | None = ...,
+        documents: _abc.Iterable[Global___WeekOfDocuments] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "generations", b"generations", "weeks", b"weeks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOutcomesResponse: _TypeAlias = GetOutcomesResponse  # noqa: Y015

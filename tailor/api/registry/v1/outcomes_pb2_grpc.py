@@ -40,6 +40,11 @@ class OutcomeServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_outcomes__pb2.StoreOutcomeRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_outcomes__pb2.StoreOutcomeResponse.FromString,
                 _registered_method=True)
+        self.GetOutcomes = channel.unary_unary(
+                '/tailor.api.registry.v1.OutcomeService/GetOutcomes',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_outcomes__pb2.GetOutcomesRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_outcomes__pb2.GetOutcomesResponse.FromString,
+                _registered_method=True)
 
 
 class OutcomeServiceServicer:
@@ -55,6 +60,14 @@ class OutcomeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOutcomes(self, request, context):
+        """GetOutcomes returns what a specialist's drafts were worth: medians with 95 % intervals by generation and by week, next to the baseline.
+        NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid number of weeks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OutcomeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -62,6 +75,11 @@ def add_OutcomeServiceServicer_to_server(servicer, server):
                     servicer.StoreOutcome,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_outcomes__pb2.StoreOutcomeRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_outcomes__pb2.StoreOutcomeResponse.SerializeToString,
+            ),
+            'GetOutcomes': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOutcomes,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_outcomes__pb2.GetOutcomesRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_outcomes__pb2.GetOutcomesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +110,33 @@ class OutcomeService:
             '/tailor.api.registry.v1.OutcomeService/StoreOutcome',
             tailor_dot_api_dot_registry_dot_v1_dot_outcomes__pb2.StoreOutcomeRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_outcomes__pb2.StoreOutcomeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOutcomes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.OutcomeService/GetOutcomes',
+            tailor_dot_api_dot_registry_dot_v1_dot_outcomes__pb2.GetOutcomesRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_outcomes__pb2.GetOutcomesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,10 @@ class OutcomeServiceStub:
     request_id has no further effect. Inference has checked that the caller may see the draft and use the specialist.
     NOT_FOUND for an unknown draft or specialist, INVALID_ARGUMENT (INVALID_OUTCOME) with a violation per wrong field.
     """
+    GetOutcomes: _grpc.UnaryUnaryMultiCallable[_outcomes_pb2.GetOutcomesRequest, _outcomes_pb2.GetOutcomesResponse]
+    """GetOutcomes returns what a specialist's drafts were worth: medians with 95 % intervals by generation and by week, next to the baseline.
+    NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid number of weeks.
+    """
 
 @_typing.type_check_only
 class OutcomeServiceAsyncStub(OutcomeServiceStub):
@@ -48,6 +52,10 @@ class OutcomeServiceAsyncStub(OutcomeServiceStub):
     """StoreOutcome stores an outcome. With a draft, it replaces an earlier one of the same caller on the draft; without one, a call with the same
     request_id has no further effect. Inference has checked that the caller may see the draft and use the specialist.
     NOT_FOUND for an unknown draft or specialist, INVALID_ARGUMENT (INVALID_OUTCOME) with a violation per wrong field.
+    """
+    GetOutcomes: _aio.UnaryUnaryMultiCallable[_outcomes_pb2.GetOutcomesRequest, _outcomes_pb2.GetOutcomesResponse]  # type: ignore[assignment]
+    """GetOutcomes returns what a specialist's drafts were worth: medians with 95 % intervals by generation and by week, next to the baseline.
+    NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid number of weeks.
     """
 
 class OutcomeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -62,6 +70,16 @@ class OutcomeServiceServicer(metaclass=_abc_1.ABCMeta):
         """StoreOutcome stores an outcome. With a draft, it replaces an earlier one of the same caller on the draft; without one, a call with the same
         request_id has no further effect. Inference has checked that the caller may see the draft and use the specialist.
         NOT_FOUND for an unknown draft or specialist, INVALID_ARGUMENT (INVALID_OUTCOME) with a violation per wrong field.
+        """
+
+    @_abc_1.abstractmethod
+    def GetOutcomes(
+        self,
+        request: _outcomes_pb2.GetOutcomesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_outcomes_pb2.GetOutcomesResponse, _abc.Awaitable[_outcomes_pb2.GetOutcomesResponse]]:
+        """GetOutcomes returns what a specialist's drafts were worth: medians with 95 % intervals by generation and by week, next to the baseline.
+        NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid number of weeks.
         """
 
 def add_OutcomeServiceServicer_to_server(servicer: OutcomeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
