@@ -121,6 +121,7 @@ class Specialist:
     promotion: str = AUTOMATIC
     metrics: tuple[MetricDefinition, ...] = ()
     evaluation: EvaluationPolicy = field(default_factory=EvaluationPolicy)
+    monthly_budget: float = 0.0
     revision: int = 0
     update_time: datetime | None = None
     deleted: bool = False

@@ -120,6 +120,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         promotion=APPROVAL if message.promotion == models_pb2.PROMOTION_MODE_APPROVAL else AUTOMATIC,
         metrics=tuple(map(to_metric, message.metrics)),
         evaluation=to_evaluation_policy(message.evaluation),
+        monthly_budget=message.monthly_budget,
         revision=message.revision,
         update_time=to_datetime(message.update_time) if message.HasField("update_time") else None,
         deleted=message.deleted,
@@ -152,6 +153,7 @@ def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
         promotion=models_pb2.PROMOTION_MODE_APPROVAL if waits else models_pb2.PROMOTION_MODE_AUTOMATIC,
         metrics=map(from_metric, specialist.metrics),
         evaluation=from_evaluation_policy(specialist.evaluation),
+        monthly_budget=specialist.monthly_budget,
         update_time=from_datetime(specialist.update_time),
         deleted=specialist.deleted,
     )

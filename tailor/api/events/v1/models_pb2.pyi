@@ -1649,6 +1649,7 @@ class SpecialistChanged(_message.Message):
     DELETED_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
     RECIPES_FIELD_NUMBER: _builtins.int
+    MONTHLY_BUDGET_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that callers use, a slug of at most 63 characters."""
     revision: _builtins.int
@@ -1673,6 +1674,8 @@ class SpecialistChanged(_message.Message):
     """What happens to an adapter that passes the gate."""
     deleted: _builtins.bool
     """True if it was deleted: it no longer serves, builds or trains."""
+    monthly_budget: _builtins.float
+    """Limit of the price of its runs' compute in a calendar month (UTC), in the currency of the installation's prices; 0 for no limit."""
     @_builtins.property
     def selection(self) -> Global___Selection:
         """Which documents it learns from."""
@@ -1753,10 +1756,11 @@ class SpecialistChanged(_message.Message):
         deleted: _builtins.bool = ...,
         stages: _abc.Iterable[_builtins.str] | None = ...,
         recipes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        monthly_budget: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "rebuild", b"rebuild", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "metrics", b"metrics", "name", b"name", "on_erasure", b"on_erasure", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "recipes", b"recipes", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "stages", b"stages", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "metrics", b"metrics", "monthly_budget", b"monthly_budget", "name", b"name", "on_erasure", b"on_erasure", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "recipes", b"recipes", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "stages", b"stages", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
