@@ -18,6 +18,7 @@ from services.registry.outcome_rpc import OutcomeServicer
 from services.registry.panel_rpc import PanelServicer
 from services.registry.ports import Begin, Sign
 from services.registry.queries import Queries
+from services.registry.report_rpc import ReportServicer
 from services.registry.rpc import RegistryServicer
 from services.registry.settings import Settings
 from tailor.api.held.v1.held_pb2_grpc import add_HeldCallServiceServicer_to_server
@@ -26,6 +27,7 @@ from tailor.api.registry.v1.lineage_pb2_grpc import add_LineageServiceServicer_t
 from tailor.api.registry.v1.outcomes_pb2_grpc import add_OutcomeServiceServicer_to_server
 from tailor.api.registry.v1.panel_pb2_grpc import add_PanelServiceServicer_to_server
 from tailor.api.registry.v1.registry_pb2_grpc import add_RegistryServiceServicer_to_server
+from tailor.api.registry.v1.reports_pb2_grpc import add_ReportServiceServicer_to_server
 from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
 from tailor.held_calls import HeldCalls
@@ -68,6 +70,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         (add_FeedbackServiceServicer_to_server, FeedbackServicer(begin, queries, anonymize, texts)),
         (add_OutcomeServiceServicer_to_server, OutcomeServicer(begin, queries)),
         (add_PanelServiceServicer_to_server, PanelServicer(begin, queries)),
+        (add_ReportServiceServicer_to_server, ReportServicer(begin, queries, settings.unit_prices())),
     ]
     runtime.rpc(settings, servicers, authenticator)
     runtime.spawn("canaries", CanaryWatcher(begin, request_evaluation).run)

@@ -12,10 +12,15 @@ def first_of_month(moment: datetime) -> datetime:
     return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
+def count_worked_seconds(run: Run) -> float:
+    """Seconds of wall time that a run's workers have used so far, the current one included."""
+    heard = (run.heard_last - run.heard_since).total_seconds() if run.heard_since and run.heard_last else 0.0
+    return run.worked_seconds + heard
+
+
 def price_worked(run: Run) -> float:
     """Price of the compute that a run has used so far; 0 before it is planned."""
-    heard = (run.heard_last - run.heard_since).total_seconds() if run.heard_since and run.heard_last else 0.0
-    return (run.worked_seconds + heard) / SECONDS_PER_HOUR * (run.plan.hourly_price if run.plan else 0.0)
+    return count_worked_seconds(run) / SECONDS_PER_HOUR * (run.plan.hourly_price if run.plan else 0.0)
 
 
 def price_committed(runs: Iterable[Run], month: datetime) -> float:

@@ -19,6 +19,7 @@ from tailor.api.registry.v1 import (
     outcomes_pb2_grpc,
     panel_pb2_grpc,
     registry_pb2_grpc,
+    reports_pb2_grpc,
 )
 from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
@@ -144,6 +145,11 @@ class Connections:
     def panel(self) -> panel_pb2_grpc.PanelServiceStub:
         """How experts judge together."""
         return panel_pb2_grpc.PanelServiceStub(self.channel("registry"))
+
+    @property
+    def reports(self) -> reports_pb2_grpc.ReportServiceStub:
+        """A specialist's month: its ledger, and its generations."""
+        return reports_pb2_grpc.ReportServiceStub(self.channel("registry"))
 
     @property
     def training(self) -> training_pb2_grpc.TrainingServiceStub:

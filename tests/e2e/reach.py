@@ -20,6 +20,8 @@ from tailor.api.registry.v1 import (
     panel_pb2_grpc,
     registry_pb2,
     registry_pb2_grpc,
+    reports_pb2,
+    reports_pb2_grpc,
 )
 from tailor.api.synthetic.v1 import (
     imports_pb2,
@@ -137,6 +139,12 @@ def _outcomes(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "GetOutcomes", stub.GetOutcomes, pb.GetOutcomesRequest(specialist=n.specialist)
 
 
+def _reports(channel: grpc.Channel, n: Names) -> Iterator[Call]:
+    pb, stub = reports_pb2, reports_pb2_grpc.ReportServiceStub(channel)
+    yield "GetLedger", stub.GetLedger, pb.GetLedgerRequest(specialist=n.specialist)
+    yield "ListGenerations", stub.ListGenerations, pb.ListGenerationsRequest(specialist=n.specialist)
+
+
 def _panel(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = panel_pb2, panel_pb2_grpc.PanelServiceStub(channel)
     yield "GetAgreement", stub.GetAgreement, pb.GetAgreementRequest(specialist=n.specialist)
@@ -205,6 +213,7 @@ CALLS: tuple[tuple[str, Callable[[grpc.Channel, Names], Iterator[Call]]], ...] =
     ("registry", _feedback),
     ("registry", _outcomes),
     ("registry", _panel),
+    ("registry", _reports),
     ("inference", _inference),
     ("evaluation", _evaluation),
     ("synthetic", _synthetic),

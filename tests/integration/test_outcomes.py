@@ -27,9 +27,10 @@ from services.registry.handlers import erasures, specialists
 from services.registry.handlers.feedback import store_feedback
 from services.registry.outcome_rpc import OutcomeServicer
 from services.registry.queries import Queries
+from services.registry.rules.ledger import bill_runs, parse_month
 from services.registry.rules.outcome_figures import week_of
 from tailor.api.common.v1 import common_pb2
-from tailor.api.events.v1 import documents_pb2, drafts_pb2
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import outcomes_pb2, outcomes_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied
 from tailor.events.envelope import Event
@@ -232,3 +233,26 @@ def test_figures_are_listed_by_generation_and_week_for_those_who_may_use_the_spe
     assert (week.week.ToDatetime(UTC), week.documents, week.deliverables) == (monday, 1, 1)
     with serve(world, "reports") as stub, pytest.raises(NotFound), wire_errors("registry"):
         stub.GetOutcomes(request, timeout=10)
+
+
+def test_the_ledger_has_what_the_facts_of_a_month_say_each_run_once(world: World) -> None:
+    def cost(hours: float) -> models_pb2.RunCost:
+        return models_pb2.RunCost(device_seconds=hours * 3600, device="2 CPU cores", amount=hours * 3, currency="EUR")
+
+    reports: list[tuple[str, models_pb2.RunProgressed | models_pb2.RunFailed | models_pb2.AdapterTrained]] = [
+        ("run.progressed.v1", models_pb2.RunProgressed(run_id="run_1", specialist="memos", cost=cost(1))),
+        ("run.progressed.v1", models_pb2.RunProgressed(run_id="run_1", specialist="memos", cost=cost(2))),
+        (
+            "adapter.trained.v1",
+            models_pb2.AdapterTrained(digest=ADAPTER, run_id="run_1", specialist="memos", cost=cost(3)),
+        ),
+        ("run.failed.v1", models_pb2.RunFailed(run_id="run_2", specialist="memos", cost=cost(0.5))),
+        ("run.progressed.v1", models_pb2.RunProgressed(run_id="run_3", specialist="others", cost=cost(9))),
+        ("run.progressed.v1", models_pb2.RunProgressed(run_id="run_4", specialist="memos")),
+    ]
+    for topic, message in [*reports, *reports]:
+        message.create_time.FromDatetime(MAY)
+        world.receive(topic, message)
+    (line,) = bill_runs(Queries(world.engine).run_uses("memos"), parse_month("2026-05", MAY))
+    assert (line.quantity, line.runs, line.amount, line.device) == (3.5, 2, 10.5, "2 CPU cores")
+    assert list(Queries(world.engine).judgement_moments("memos")) == Queries(world.engine).teacher_uses("memos") == []

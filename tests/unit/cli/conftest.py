@@ -23,6 +23,7 @@ from tailor.api.registry.v1 import (
     outcomes_pb2_grpc,
     panel_pb2_grpc,
     registry_pb2_grpc,
+    reports_pb2_grpc,
 )
 from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
@@ -37,6 +38,7 @@ from tests.fakes.inference import FakeInference
 from tests.fakes.ingestion import FakeIngestion
 from tests.fakes.policies import FakeLineage, FakePolicies, FakeReplays, FakeSubjects
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.reports import FakeReports
 from tests.fakes.review import FakeReview
 from tests.fakes.serving import serving
 from tests.fakes.synthetic import FakeSynthesis, FakeSynthetic
@@ -65,6 +67,7 @@ class Services:
     held_reidentifications: FakeHeldCalls = field(default_factory=FakeHeldCalls)
     feedback: FakeFeedback = field(default_factory=FakeFeedback)
     outcomes: FakeOutcomes = field(default_factory=FakeOutcomes)
+    reports: FakeReports = field(default_factory=FakeReports)
     panel: FakePanel = field(default_factory=FakePanel)
     addresses: dict[str, str] = field(default_factory=dict)
 
@@ -116,6 +119,7 @@ def services() -> Iterator[Services]:
         held_pb2_grpc.add_HeldCallServiceServicer_to_server(fakes.held, server)
         feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(fakes.feedback, server)
         outcomes_pb2_grpc.add_OutcomeServiceServicer_to_server(fakes.outcomes, server)
+        reports_pb2_grpc.add_ReportServiceServicer_to_server(fakes.reports, server)
         panel_pb2_grpc.add_PanelServiceServicer_to_server(fakes.panel, server)
 
     adders: dict[str, Callable[[Any, grpc.Server], None]] = {

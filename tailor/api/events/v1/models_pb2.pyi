@@ -286,6 +286,42 @@ class DatasetBuilt(_message.Message):
 Global___DatasetBuilt: _TypeAlias = DatasetBuilt  # noqa: Y015
 
 @_typing.final
+class RunCost(_message.Message):
+    """RunCost is what a run has used so far, over all its workers and stages. It only grows; the last one of a run is the whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_SECONDS_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    device_seconds: _builtins.float
+    """Seconds of wall time, times the number of devices."""
+    device: _builtins.str
+    """Readable name of the devices, such as `2 CPU cores` or `1 x NVIDIA H100`."""
+    amount: _builtins.float
+    """Price of that time; absent if the installation has set no price per device hour."""
+    currency: _builtins.str
+    """ISO 4217 code of the price's currency; empty without a price."""
+    def __init__(
+        self,
+        *,
+        device_seconds: _builtins.float = ...,
+        device: _builtins.str = ...,
+        amount: _builtins.float | None = ...,
+        currency: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_amount", b"_amount", "amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_amount", b"_amount", "amount", b"amount", "currency", b"currency", "device", b"device", "device_seconds", b"device_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__amount: _TypeAlias = _typing.Literal["amount"]  # noqa: Y015
+    _WhichOneofArgType__amount: _TypeAlias = _typing.Literal["_amount", b"_amount"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__amount) -> _WhichOneofReturnType__amount | None: ...
+
+Global___RunCost: _TypeAlias = RunCost  # noqa: Y015
+
+@_typing.final
 class RunProgressed(_message.Message):
     """RunProgressed: the progress of a run."""
 
@@ -313,6 +349,7 @@ class RunProgressed(_message.Message):
     TRUNCATED_SHARE_FIELD_NUMBER: _builtins.int
     WITNESS_REWARD_FIELD_NUMBER: _builtins.int
     WITNESS_AGREEMENT_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id of the run."""
     specialist: _builtins.str
@@ -361,6 +398,10 @@ class RunProgressed(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the worker reported."""
 
+    @_builtins.property
+    def cost(self) -> Global___RunCost:
+        """What the run has used so far; absent before it is planned."""
+
     def __init__(
         self,
         *,
@@ -386,10 +427,11 @@ class RunProgressed(_message.Message):
         truncated_share: _builtins.float | None = ...,
         witness_reward: _builtins.float | None = ...,
         witness_agreement: _builtins.float | None = ...,
+        cost: Global___RunCost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "create_time", b"create_time", "held_out_loss", b"held_out_loss", "kl", b"kl", "reward", b"reward", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "cost", b"cost", "create_time", b"create_time", "held_out_loss", b"held_out_loss", "kl", b"kl", "reward", b"reward", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "held_out_loss", b"held_out_loss", "kl", b"kl", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "reward", b"reward", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "cost", b"cost", "create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "held_out_loss", b"held_out_loss", "kl", b"kl", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "reward", b"reward", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
@@ -437,6 +479,7 @@ class RunFailed(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id of the run."""
     specialist: _builtins.str
@@ -449,6 +492,10 @@ class RunFailed(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
 
+    @_builtins.property
+    def cost(self) -> Global___RunCost:
+        """What the run used; absent if it was never planned."""
+
     def __init__(
         self,
         *,
@@ -457,10 +504,11 @@ class RunFailed(_message.Message):
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        cost: Global___RunCost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "message", b"message", "reason", b"reason", "run_id", b"run_id", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "create_time", b"create_time", "message", b"message", "reason", b"reason", "run_id", b"run_id", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -520,6 +568,7 @@ class AdapterTrained(_message.Message):
     INTERMEDIATE_FIELD_NUMBER: _builtins.int
     BASE_ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     STOPPED_BECAUSE_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the adapter's manifest: the adapter's name."""
     kind: Global___AdapterKind.ValueType
@@ -582,6 +631,10 @@ class AdapterTrained(_message.Message):
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """What the run measured, by name, such as `held_out_loss`, `reward_accuracy`, `win_rate`, `kl`."""
 
+    @_builtins.property
+    def cost(self) -> Global___RunCost:
+        """What the run has used so far, this stage included; absent if it was never planned."""
+
     def __init__(
         self,
         *,
@@ -613,10 +666,11 @@ class AdapterTrained(_message.Message):
         intermediate: _builtins.bool = ...,
         base_adapter_digest: _builtins.str = ...,
         stopped_because: _builtins.str = ...,
+        cost: Global___RunCost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_adapter_digest", b"base_adapter_digest", "base_digest", b"base_digest", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "intermediate", b"intermediate", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "reward_adapter_digest", b"reward_adapter_digest", "round", b"round", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "sft_dataset_digest", b"sft_dataset_digest", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "stopped_because", b"stopped_because", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_adapter_digest", b"base_adapter_digest", "base_digest", b"base_digest", "cost", b"cost", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "intermediate", b"intermediate", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "reward_adapter_digest", b"reward_adapter_digest", "round", b"round", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "sft_dataset_digest", b"sft_dataset_digest", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "stopped_because", b"stopped_because", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
