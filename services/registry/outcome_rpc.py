@@ -8,9 +8,10 @@ import grpc
 
 from services.registry.handlers.outcomes import store_outcome
 from services.registry.handlers.specialists import get_specialist, unknown_specialist
-from services.registry.outcome_domain import DraftOutcome
+from services.registry.outcome_domain import BASELINE, DraftOutcome
 from services.registry.ports import Begin
 from services.registry.queries import Queries
+from services.registry.rules.ledger import parse_month
 from services.registry.rules.outcome_figures import (
     MedianEstimate,
     OutcomeFigures,
@@ -59,6 +60,10 @@ class OutcomeServicer(outcomes_pb2_grpc.OutcomeServiceServicer):
         specialist = get_specialist(self._begin, request.specialist)
         since = week_of(datetime.now(UTC)) - timedelta(weeks=_check_weeks(request.weeks) - 1)
         outcomes, finals = self._queries.outcomes(specialist.name)
+        if request.month:
+            month = parse_month(request.month, datetime.now(UTC))
+            outcomes = [item for item in outcomes if item.generation == BASELINE or month.has(item.create_time)]
+            finals = [item for item in finals if month.has(item.create_time)]
         recent = [item for item in summarize_by_week(outcomes, finals) if item.week is not None and item.week >= since]
         documents = self._queries.documents_by_week(specialist.selection, since)
         return outcomes_pb2.GetOutcomesResponse(

@@ -50,7 +50,7 @@ def describe_totals(answer: reports_pb2.GetLedgerResponse) -> list[str]:
         amounts = [line.amount for line in answer.lines if line.currency == currency]
         sentences.append(f"In all {sum(amounts):,.2f} {currency}.")
     if any(not line.HasField("amount") for line in answer.lines):
-        sentences.append("Without a price: no price of this unit is set in the installation.")
+        sentences.append("A dash stands for a unit that has no price in this installation.")
     if answer.monthly_budget:
         sentences.append(f"The budget for the compute of a month is {answer.monthly_budget:,.2f}.")
     return sentences

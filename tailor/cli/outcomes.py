@@ -74,8 +74,8 @@ def _print(console: Console, answer: outcomes_pb2.GetOutcomesResponse) -> None:
     if not answer.generations:
         console.print("No outcomes yet. Callers report them by `ReportOutcome`; docs/call.md shows how.")
     else:
-        console.print(table("medians by generation, 95 % intervals", COLUMNS, map(_row, answer.generations)))
-        weekly = [(f"{to_datetime(item.week):%Y-%m-%d}", *_row(item)) for item in answer.weeks]
+        console.print(table("medians by generation, 95 % intervals", COLUMNS, map(list_cells, answer.generations)))
+        weekly = [(f"{to_datetime(item.week):%Y-%m-%d}", *list_cells(item)) for item in answer.weeks]
         console.print(table("by week", ("week of", *COLUMNS), weekly))
     counts = [
         (f"{to_datetime(week.week):%Y-%m-%d}", str(week.documents), str(week.deliverables)) for week in answer.documents
@@ -83,7 +83,8 @@ def _print(console: Console, answer: outcomes_pb2.GetOutcomesResponse) -> None:
     console.print(table("published", ("week of", "documents", "deliverables"), counts))
 
 
-def _row(item: outcomes_pb2.OutcomeFigures) -> tuple[str, ...]:
+def list_cells(item: outcomes_pb2.OutcomeFigures) -> tuple[str, ...]:
+    """The cells of `COLUMNS`."""
     return (
         str(item.generation or "baseline"),
         short(item.adapter_digest),

@@ -231,6 +231,11 @@ def test_figures_are_listed_by_generation_and_week_for_those_who_may_use_the_spe
     assert [(item.week.ToDatetime(UTC), item.generation) for item in answer.weeks] == [(monday, 2), (monday, 0)]
     (week,) = answer.documents
     assert (week.week.ToDatetime(UTC), week.documents, week.deliverables) == (monday, 1, 1)
+    with serve(world, "memos") as stub:
+        (before,) = stub.GetOutcomes(
+            outcomes_pb2.GetOutcomesRequest(specialist="memos", month="2020-01"), timeout=10
+        ).generations
+    assert before == baseline
     with serve(world, "reports") as stub, pytest.raises(NotFound), wire_errors("registry"):
         stub.GetOutcomes(request, timeout=10)
 

@@ -17,7 +17,7 @@ def test_shows_what_was_used_with_prices_and_the_budget(tailor: Tailor, services
 
     assert "compute on 1 x NVIDIA H100" in shown and "2.50 device hours of 3 runs" in shown and "10.00 EUR" in shown
     assert "teacher tokens" in shown and "1,200,000" in shown
-    assert "In all 10.00 EUR." in shown and "Without a price" in shown and "200.00" in shown
+    assert "In all 10.00 EUR." in shown and "A dash stands for" in shown and "200.00" in shown
     (asked,) = services.reports.asked
     assert (asked.specialist, asked.month) == ("engagement-reports", "2026-05")
 

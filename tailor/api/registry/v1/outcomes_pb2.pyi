@@ -276,19 +276,23 @@ class GetOutcomesRequest(_message.Message):
 
     SPECIALIST_FIELD_NUMBER: _builtins.int
     WEEKS_FIELD_NUMBER: _builtins.int
+    MONTH_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Name of the specialist."""
     weeks: _builtins.int
-    """Number of weeks, the current one included, to list by week; at most 104, 12 if 0. The figures by generation always cover all weeks."""
+    """Number of weeks, the current one included, to list by week; at most 104, 12 if 0. The figures by generation cover all weeks."""
+    month: _builtins.str
+    """Only outcomes and deliverables of this month in UTC, such as `2026-05`, next to the whole baseline; all if empty."""
     def __init__(
         self,
         *,
         specialist: _builtins.str = ...,
         weeks: _builtins.int = ...,
+        month: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist", "weeks", b"weeks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["month", b"month", "specialist", b"specialist", "weeks", b"weeks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

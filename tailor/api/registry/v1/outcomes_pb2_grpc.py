@@ -62,7 +62,7 @@ class OutcomeServiceServicer:
 
     def GetOutcomes(self, request, context):
         """GetOutcomes returns what a specialist's drafts were worth: medians with 95 % intervals by generation and by week, next to the baseline.
-        NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid number of weeks.
+        NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid number of weeks or month.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

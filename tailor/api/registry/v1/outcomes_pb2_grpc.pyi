@@ -40,7 +40,7 @@ class OutcomeServiceStub:
     """
     GetOutcomes: _grpc.UnaryUnaryMultiCallable[_outcomes_pb2.GetOutcomesRequest, _outcomes_pb2.GetOutcomesResponse]
     """GetOutcomes returns what a specialist's drafts were worth: medians with 95 % intervals by generation and by week, next to the baseline.
-    NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid number of weeks.
+    NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid number of weeks or month.
     """
 
 @_typing.type_check_only
@@ -55,7 +55,7 @@ class OutcomeServiceAsyncStub(OutcomeServiceStub):
     """
     GetOutcomes: _aio.UnaryUnaryMultiCallable[_outcomes_pb2.GetOutcomesRequest, _outcomes_pb2.GetOutcomesResponse]  # type: ignore[assignment]
     """GetOutcomes returns what a specialist's drafts were worth: medians with 95 % intervals by generation and by week, next to the baseline.
-    NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid number of weeks.
+    NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid number of weeks or month.
     """
 
 class OutcomeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -79,7 +79,7 @@ class OutcomeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_outcomes_pb2.GetOutcomesResponse, _abc.Awaitable[_outcomes_pb2.GetOutcomesResponse]]:
         """GetOutcomes returns what a specialist's drafts were worth: medians with 95 % intervals by generation and by week, next to the baseline.
-        NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid number of weeks.
+        NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid number of weeks or month.
         """
 
 def add_OutcomeServiceServicer_to_server(servicer: OutcomeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
