@@ -13,6 +13,7 @@ from services.registry.rules.ledger import (
     LedgerKind,
     LedgerLine,
     UnitPrices,
+    bill_judge,
     bill_judgements,
     bill_runs,
     bill_teacher,
@@ -42,6 +43,7 @@ class ReportServicer(reports_pb2_grpc.ReportServiceServicer):
         lines = [
             *bill_runs(self._queries.run_uses(specialist.name), month),
             *bill_teacher(self._queries.teacher_uses(specialist.name), month, self._prices),
+            *bill_judge(self._queries.judge_uses(specialist.name), month, self._prices),
             *bill_judgements(self._queries.judgement_moments(specialist.name), month, self._prices),
         ]
         return reports_pb2.GetLedgerResponse(

@@ -18,8 +18,14 @@ class Settings(ServiceSettings):
     # Prices of the ledger, as in training's settings; 0 for none. Those of compute are training's.
     price_currency: str = Field("EUR", pattern="^[A-Z]{3}$", description="ISO 4217 code.")
     price_per_million_teacher_tokens: float = Field(0.0, ge=0, description="Price per million teacher tokens.")
+    price_per_million_judge_tokens: float = Field(0.0, ge=0, description="Price per million tokens of the judge model.")
     price_per_judgement: float = Field(0.0, ge=0, description="Price per expert judgement.")
 
     def unit_prices(self) -> UnitPrices:
-        """What teacher tokens and judgements cost in this installation."""
-        return UnitPrices(self.price_currency, self.price_per_million_teacher_tokens, self.price_per_judgement)
+        """What teacher tokens, judge tokens and judgements cost in this installation."""
+        return UnitPrices(
+            currency=self.price_currency,
+            million_teacher_tokens=self.price_per_million_teacher_tokens,
+            million_judge_tokens=self.price_per_million_judge_tokens,
+            judgement=self.price_per_judgement,
+        )

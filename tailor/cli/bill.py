@@ -22,7 +22,7 @@ app = typer.Typer()
 
 @app.command()
 def bill(context: typer.Context, specialist: SpecialistName, month: Month = "") -> None:
-    """Show what a specialist used in a month: device hours of its runs, teacher tokens and judgements.
+    """Show what a specialist used in a month: device hours of its runs, tokens of teachers and judge models, and judgements.
 
     Each run counts once, in the month of its last report. Prices appear only if the installation has set them.
     """

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, select
 
 from services.registry.adapters import tables
 from services.registry.domain import FactKind
-from services.registry.rules.ledger import RunUse, TeacherUse
+from services.registry.rules.ledger import JudgeUse, RunUse, TeacherUse
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.sql import transaction
 from tailor.wire import to_datetime
@@ -40,6 +40,15 @@ class LedgerQueries:
         with transaction(self._engine) as connection:
             spent = connection.execute(query).all()
         return [TeacherUse(row.teacher_tokens, moments[row.digest]) for row in spent if row.digest in moments]
+
+    def judge_uses(self, specialist: str) -> list[JudgeUse]:
+        """The judge model's tokens for each evaluation of the specialist's adapters."""
+        table = tables.evaluations
+        query = select(table.c.payload).where(table.c.specialist == specialist)
+        with transaction(self._engine) as connection:
+            payloads = connection.scalars(query.order_by(table.c.position.desc()).limit(MAX_FACTS)).all()
+        messages = map(models_pb2.AdapterEvaluated.FromString, payloads)
+        return [JudgeUse(message.judge_tokens, to_datetime(message.create_time)) for message in messages]
 
     def judgement_moments(self, specialist: str) -> Iterator[datetime]:
         """When each judgement was recorded."""

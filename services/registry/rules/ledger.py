@@ -1,4 +1,4 @@
-"""The ledger of a specialist: what it used in a calendar month, each run, synthesis and judgement counted once."""
+"""The ledger of a specialist: what it used in a calendar month, each run, synthesis, evaluation and judgement counted once."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,10 +12,11 @@ SECONDS_PER_HOUR = 3600.0
 
 
 class LedgerKind(Enum):
-    """Kinds of use: device hours, tokens of a teacher, judgements."""
+    """Kinds of use: device hours, tokens of a teacher and of a judge model, judgements."""
 
     COMPUTE = "compute"
     TEACHER_TOKENS = "teacher tokens"
+    JUDGE_TOKENS = "judge tokens"
     JUDGEMENTS = "judgements"
 
 
@@ -25,6 +26,7 @@ class UnitPrices:
 
     currency: str = "EUR"
     million_teacher_tokens: float = 0.0
+    million_judge_tokens: float = 0.0
     judgement: float = 0.0
 
 
@@ -43,6 +45,14 @@ class RunUse:
 @dataclass(frozen=True)
 class TeacherUse:
     """The tokens that a specialist's syntheses had used when a dataset was built; they only grow, unless rows were erased."""
+
+    tokens: int
+    moment: datetime
+
+
+@dataclass(frozen=True)
+class JudgeUse:
+    """The tokens that the judge model used for one evaluation."""
 
     tokens: int
     moment: datetime
@@ -111,6 +121,12 @@ def bill_teacher(uses: Iterable[TeacherUse], month: Month, prices: UnitPrices) -
             until = max(until, use.tokens)
     tokens = until - before
     return _price_line(LedgerKind.TEACHER_TOKENS, tokens, prices.million_teacher_tokens / 1e6, prices.currency)
+
+
+def bill_judge(uses: Iterable[JudgeUse], month: Month, prices: UnitPrices) -> list[LedgerLine]:
+    """The tokens of the month's evaluations; no line without any. Expects each evaluation once."""
+    tokens = sum(use.tokens for use in uses if month.has(use.moment))
+    return _price_line(LedgerKind.JUDGE_TOKENS, tokens, prices.million_judge_tokens / 1e6, prices.currency)
 
 
 def bill_judgements(moments: Iterable[datetime], month: Month, prices: UnitPrices) -> list[LedgerLine]:

@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.registry.rules.ledger import (
+    JudgeUse,
     LedgerKind,
     LedgerLine,
     Month,
     RunUse,
     TeacherUse,
     UnitPrices,
+    bill_judge,
     bill_judgements,
     bill_runs,
     bill_teacher,
@@ -21,7 +23,7 @@ from tailor.errors import InvalidArgument
 MAY = Month(datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC))
 NOON = datetime(2026, 5, 9, 12, tzinfo=UTC)
 FREE = UnitPrices()
-PRICED = UnitPrices("EUR", 5.0, 2.0)
+PRICED = UnitPrices("EUR", 5.0, 1.0, 2.0)
 
 
 def use(run_id: str, hours: float, moment: datetime = NOON, device: str = "H100", rate: float | None = 4.0) -> RunUse:
@@ -62,6 +64,12 @@ def test_teacher_tokens_are_those_that_the_month_added() -> None:
     ]
     assert bill_teacher(uses, MAY, FREE) == [LedgerLine(LedgerKind.TEACHER_TOKENS, 2_000_000)]
     assert bill_teacher(uses[:2], MAY, PRICED) == []
+
+
+def test_judge_tokens_of_the_months_evaluations_are_added_up() -> None:
+    uses = [JudgeUse(9, MAY.start - timedelta(days=1)), JudgeUse(1_000_000, NOON), JudgeUse(500_000, NOON)]
+    assert bill_judge(uses, MAY, PRICED) == [LedgerLine(LedgerKind.JUDGE_TOKENS, 1_500_000, amount=1.5, currency="EUR")]
+    assert bill_judge([JudgeUse(0, NOON)], MAY, PRICED) == []
 
 
 def test_judgements_of_the_month_are_counted() -> None:

@@ -35,6 +35,8 @@ class _LedgerKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LedgerKind
     """Tokens of the teacher, prompts and answers, of syntheses with rows in a dataset."""
     LEDGER_KIND_JUDGEMENTS: _LedgerKind.ValueType  # 3
     """Experts' judgements, in judgements."""
+    LEDGER_KIND_JUDGE_TOKENS: _LedgerKind.ValueType  # 4
+    """Tokens of the judge model, prompts and answers, of evaluations."""
 
 class LedgerKind(_LedgerKind, metaclass=_LedgerKindEnumTypeWrapper):
     """LedgerKind is what was used."""
@@ -47,6 +49,8 @@ LEDGER_KIND_TEACHER_TOKENS: LedgerKind.ValueType  # 2
 """Tokens of the teacher, prompts and answers, of syntheses with rows in a dataset."""
 LEDGER_KIND_JUDGEMENTS: LedgerKind.ValueType  # 3
 """Experts' judgements, in judgements."""
+LEDGER_KIND_JUDGE_TOKENS: LedgerKind.ValueType  # 4
+"""Tokens of the judge model, prompts and answers, of evaluations."""
 Global___LedgerKind: _TypeAlias = LedgerKind  # noqa: Y015
 
 @_typing.final
