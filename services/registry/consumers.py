@@ -111,6 +111,7 @@ class Consumers:
     def draft_created(self, event: Event) -> None:
         message = decode(event, drafts_pb2.DraftCreated)
         facts.record_draft(self._begin, wire.to_draft(message), event.value or b"", wire.to_call(message))
+        outcomes.measure_waiting(self._begin, self._texts, message.draft_id)
 
     def event_dead_lettered(self, event: Event) -> None:
         facts.record_dead_letter(self._begin, event.event_id, decode(event, drafts_pb2.EventDeadLettered).topic)

@@ -34,7 +34,7 @@ from services.registry.domain import (
     Taint,
     Verdict,
 )
-from services.registry.outcome_domain import DraftOutcome, FinalText
+from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
 from tailor.datasets import DatasetManifest
 from tailor.document_scores import DocumentScore
 from tailor.rounds import RoundProgress
@@ -142,6 +142,10 @@ class Outcomes(Protocol):
 
     def save_final_text(self, final: FinalText) -> None:
         """Store or replace what became of a draft. Feedback never replaces the entry of a deliverable."""
+        ...
+
+    def find_unmeasured(self, draft_id: str) -> DeliverableText | None:
+        """The draft's deliverable if its share is not known and it is still catalogued."""
         ...
 
 

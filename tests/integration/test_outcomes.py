@@ -65,7 +65,8 @@ class World:
         self.engine, self.store = engine, MemoryStore()
         self.begin = transactions(engine, Outbox(engine, tables.outbox, MemoryProducer("registry")))
         self.texts = StoredComparedTexts(self.store)
-        self.servicer = OutcomeServicer(self.begin, Queries(engine))
+        self.queries = Queries(engine)
+        self.servicer = OutcomeServicer(self.begin, self.queries)
         self.topics = Consumers(
             self.begin,
             StoredDatasetDocuments(self.store),
@@ -171,10 +172,22 @@ def test_a_deliverable_of_a_draft_whose_text_is_not_stored_has_no_share(world: W
     assert world.shares() == {"drf_2": None}
 
 
-def test_deliverables_of_unknown_drafts_and_of_the_base_do_not_count(world: World) -> None:
-    for draft_id in ("drf_never", "drf_base"):
-        world.publish_deliverable("One.", draft_id)
+def test_a_deliverable_of_the_base_does_not_count(world: World) -> None:
+    world.publish_deliverable("One.", "drf_base")
     assert world.shares() == {}
+
+
+def test_a_deliverable_that_comes_before_its_draft_or_the_drafts_text_is_measured_later(world: World) -> None:
+    world.publish_deliverable("One.", "drf_late")
+    assert world.queries.outcomes("memos") == ([], [])
+    draft = drafts_pb2.DraftCreated(draft_id="drf_late", specialist="memos", generation=2, adapter_digest=ADAPTER)
+    world.receive("draft.created.v1", draft)
+    (final,) = world.queries.outcomes("memos")[1]
+    assert (final.generation, final.document_id, final.share) == (2, DOCUMENT, None)
+    draft.text.CopyFrom(from_ref(world.put("drafts", {"messages": [], "answer": "one two"})))
+    world.receive("draft.created.v1", draft)
+    (final,) = world.queries.outcomes("memos")[1]
+    assert (final.share, final.create_time) == (0.5, MAY)
 
 
 def test_a_deliverable_that_a_replay_publishes_again_stays_in_its_week(world: World) -> None:

@@ -9,8 +9,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, case, delete, f
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
-from services.registry.outcome_domain import DraftOutcome, FinalText
+from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
 from services.registry.ports import Outcomes
+from services.registry.wire import to_deliverable
+from tailor.api.events.v1 import documents_pb2
 from tailor.sql import transaction
 from tailor.words import Selection
 
@@ -39,6 +41,12 @@ class SqlOutcomes(Outcomes):
         self._connection.execute(
             statement.on_conflict_do_update(index_elements=["draft_id"], set_=changed, where=counts_more)
         )
+
+    def find_unmeasured(self, draft_id: str) -> DeliverableText | None:
+        final, documents = tables.final_texts, tables.documents
+        query = select(documents.c.payload).join(final, final.c.document_id == documents.c.document_id)
+        payload = self._connection.scalar(query.where(final.c.draft_id == draft_id, final.c.share.is_(None)))
+        return None if payload is None else to_deliverable(documents_pb2.DocumentAnonymized.FromString(payload))
 
 
 class OutcomeQueries:

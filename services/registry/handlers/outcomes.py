@@ -10,9 +10,6 @@ from services.registry.ports import Begin, ComparedTexts
 from services.registry.rules.kept_share import measure_kept_share
 from services.registry.rules.outcomes import check_outcome, find_specialist_of
 from tailor.errors import NotFound, Reason
-from tailor.logging import get_logger
-
-log = get_logger(__name__)
 
 # Of a draft that was used as it is, and of one that was not used.
 WHOLE_SHARES = {FeedbackVerdict.ACCEPTED: 1.0, FeedbackVerdict.REJECTED: 0.0}
@@ -42,23 +39,30 @@ def store_outcome(begin: Begin, outcome: DraftOutcome, request_id: str) -> Draft
 def record_deliverable(begin: Begin, texts: ComparedTexts, deliverable: DeliverableText) -> None:
     """Store how much of its draft a deliverable kept. Idempotent; the last deliverable of a draft counts. Blocks.
 
-    One of an unknown draft or of the base is left out, and so is one that was erased. Raises what `ComparedTexts` raises.
+    One of an unknown draft waits for it; one of the base is left out, and so is one that was erased. Raises what `ComparedTexts` raises.
     """
-    document_id = deliverable.document_id
     with begin() as tx:
         draft = tx.facts.find_draft(deliverable.draft_id)
     if draft is None:
-        log.warning("a deliverable names a draft that is not catalogued", document_id=document_id)
-        return
-    if not draft.specialist:
+        draft = Draft(deliverable.draft_id, "", "", "", "")
+    elif not draft.specialist:
         return
     share = None
     if draft.text is not None:
-        answer, final = texts.read_answer(draft.text), texts.read_document(deliverable.text)
-        share = measure_kept_share(answer, final) if answer is not None and final is not None else None
+        answer, text = texts.read_answer(draft.text), texts.read_document(deliverable.text)
+        share = measure_kept_share(answer, text) if answer is not None and text is not None else None
     with begin() as tx:
-        if not tx.erasures.is_erased(document_id):
-            tx.outcomes.save_final_text(_final_text(draft, document_id, share, deliverable.create_time))
+        if not tx.erasures.is_erased(deliverable.document_id):
+            final = _final_text(draft, deliverable.document_id, share, deliverable.create_time)
+            tx.outcomes.save_final_text(final)
+
+
+def measure_waiting(begin: Begin, texts: ComparedTexts, draft_id: str) -> None:
+    """Measure the deliverable of a draft that came before the draft, or before the draft's text. Raises what `ComparedTexts` raises."""
+    with begin() as tx:
+        waiting = tx.outcomes.find_unmeasured(draft_id)
+    if waiting is not None:
+        record_deliverable(begin, texts, waiting)
 
 
 def record_final_text(begin: Begin, texts: ComparedTexts, feedback: Feedback) -> None:
