@@ -45,8 +45,8 @@ RETRY_SECONDS = 5.0
 class TrainingPorts:
     """The ports that planning a run needs.
 
-    `deleted` has the names of deleted specialists, `budgets` the monthly budgets of those that have one; the reader of their topic changes
-    both.
+    `deleted` has the names of deleted specialists, `budgets` the monthly budget of each, 0 for none; the reader of their topic changes
+    both. `budget_lock` is held from the check of a budget until the run counts, so that two calls cannot pass it together.
     """
 
     runs: Runs
@@ -59,6 +59,7 @@ class TrainingPorts:
     now: Callable[[], datetime]
     deleted: set[str] = field(default_factory=set)
     budgets: dict[str, float] = field(default_factory=dict)
+    budget_lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
@@ -85,12 +86,13 @@ def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
     if not plan.fits:
         failure = explain_misfit(plan)
         raise FailedPrecondition(Reason(failure.reason), failure.message, nearest_recipe=plan.nearest_recipe)
-    overspending = explain_overspending(ports, run, plan)
-    if overspending is not None:
-        raise FailedPrecondition(Reason.OVER_BUDGET, overspending.message, specialist=request.specialist)
-    if existing is not None:
-        return _resume(ports.runs, run.run_id, plan, base)
-    return insert_run(ports.runs, assign_plan(run, plan, base))
+    with ports.budget_lock:
+        overspending = explain_overspending(ports, run, plan)
+        if overspending is not None:
+            raise FailedPrecondition(Reason.OVER_BUDGET, overspending.message, specialist=request.specialist)
+        if existing is not None:
+            return _resume(ports.runs, run.run_id, plan, base)
+        return insert_run(ports.runs, assign_plan(run, plan, base))
 
 
 def _resume(runs: Runs, run_id: str, plan: Plan, base: Base) -> Run:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -325,3 +326,20 @@ def test_an_ended_run_counts_in_its_month_with_what_it_took(house: House) -> Non
 def test_without_a_budget_no_run_is_refused_for_its_price(house: House) -> None:
     priced(house, 1_000_000)
     assert handlers.create_run(house.ports, wanted()).plan.budget_left is None  # type: ignore[union-attr]
+
+
+def test_calls_at_the_same_time_do_not_pass_the_budget_together(house: House) -> None:
+    set_budget(house, 1.0)
+    priced(house, 0.6)
+    refused = []
+
+    def create(recipe: str) -> None:
+        try:
+            handlers.create_run(house.ports, wanted(recipe=recipe))
+        except FailedPrecondition as error:
+            refused.append(error.reason)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(create, ["tiny", "lora"] * 4))
+    assert len(house.runs.runs) == 1
+    assert set(refused) == {"OVER_BUDGET"}
