@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
+from enum import Enum, auto
 
 from tailor.errors import InvalidArgument, Reason
 
@@ -14,10 +14,10 @@ SECONDS_PER_HOUR = 3600.0
 class LedgerKind(Enum):
     """Kinds of use: device hours, tokens of a teacher and of a judge model, judgements."""
 
-    COMPUTE = "compute"
-    TEACHER_TOKENS = "teacher tokens"
-    JUDGE_TOKENS = "judge tokens"
-    JUDGEMENTS = "judgements"
+    COMPUTE = auto()
+    TEACHER_TOKENS = auto()
+    JUDGE_TOKENS = auto()
+    JUDGEMENTS = auto()
 
 
 @dataclass(frozen=True)
