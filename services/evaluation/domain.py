@@ -413,6 +413,7 @@ class EvaluationResult:
     preferences: str = ""
     incumbent_preferences: str = ""
     pairs: int = 0
+    judge_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -439,6 +440,7 @@ class ReportData:
     document_scores: tuple[DocumentScore, ...] = ()
     suite_details: Mapping[str, Any] = field(default_factory=dict)
     suite_seconds: Mapping[str, float] = field(default_factory=dict)
+    judge_tokens: int = 0
 
     def to_result(self, report: Ref) -> EvaluationResult:
         """The result with the reference of the stored report."""
@@ -457,6 +459,7 @@ class ReportData:
             definitions=tuple(self.definitions),
             goals=self.goals,
             pairs=self.held_out.pairs,
+            judge_tokens=self.judge_tokens,
         )
 
 

@@ -189,6 +189,11 @@ class JudgeModel(Protocol):
         """The model's name at its endpoint."""
         ...
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of all prompts and answers so far, as far as the endpoint reports them."""
+        ...
+
     def ask(
         self, messages: Sequence[tuple[str, str]], schema: Mapping[str, Any], max_tokens: int
     ) -> Mapping[str, Any] | None:

@@ -102,6 +102,7 @@ def from_result(result: EvaluationResult) -> models_pb2.AdapterEvaluated:
         preference_dataset_digest=result.preferences,
         incumbent_preference_dataset_digest=result.incumbent_preferences,
         pairs=result.pairs,
+        judge_tokens=result.judge_tokens,
     )
     if incumbent is not None:
         message.incumbent_digest = incumbent.adapter_digest
@@ -134,6 +135,7 @@ def to_result(message: models_pb2.AdapterEvaluated, evaluation: Evaluation) -> E
         preferences=message.preference_dataset_digest,
         incumbent_preferences=message.incumbent_preference_dataset_digest,
         pairs=message.pairs,
+        judge_tokens=message.judge_tokens,
     )
 
 

@@ -171,6 +171,7 @@ class EvaluationWorker:
             row_values=figures.row_values,
             definitions=self.definitions.freeze(terms),
             goals=tuple(list_goals(terms.metrics, figures.metrics)),
+            judge_tokens=judging.judge.tokens if judging.judge else 0,
         )
 
     def _cost(self, model: str, result: ModelResult) -> ModelCost:

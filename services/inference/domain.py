@@ -286,6 +286,30 @@ class StoredFeedback:
 
 
 @dataclass(frozen=True)
+class OutcomeReport:
+    """A report of how long a text took, with a draft or without one, and how good it was.
+
+    `minutes` and `satisfaction` (1 to 5) are 0 for none.
+    """
+
+    draft_id: str = ""
+    specialist: str = ""
+    request_id: str = ""
+    minutes: float = 0.0
+    satisfaction: int = 0
+
+
+@dataclass(frozen=True)
+class StoredOutcome:
+    """What was stored, and for which specialist and generation it counts. `moment` is in seconds since the epoch."""
+
+    outcome_id: str
+    specialist: str
+    generation: int
+    moment: float
+
+
+@dataclass(frozen=True)
 class ServingReport:
     """Whether this replica serves a generation; `refusal` is the reason if it does not."""
 

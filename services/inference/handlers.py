@@ -12,12 +12,14 @@ from services.inference.domain import (
     DraftFeedback,
     DraftRecord,
     GenerationRequest,
+    OutcomeReport,
     Probe,
     RowToScore,
     Score,
     ServedModel,
     ServingReport,
     StoredFeedback,
+    StoredOutcome,
     Transcript,
     add_system_prompt,
 )
@@ -82,11 +84,7 @@ def resolve(table: ServingTable, caller: Caller, model: str) -> ServedModel:
     else:
         served = table.get(model) if caller.may_use(model) else None
     if served is None:
-        raise NotFound(
-            Reason.UNKNOWN_SPECIALIST,
-            "This specialist does not exist here, or your key may not use it.",
-            field_violations={"model": "unknown"},
-        )
+        raise unknown_specialist("model")
     return served.for_caller(caller)
 
 
@@ -116,6 +114,23 @@ def record_feedback(archive: DraftArchive, caller: Caller, feedback: DraftFeedba
     return archive.store_feedback(feedback, caller.key_id)
 
 
+def report_outcome(archive: DraftArchive, caller: Caller, report: OutcomeReport) -> StoredOutcome:
+    """Store what a draft that the caller may see was worth, or how a text of its specialist was written without one.
+
+    Raises NotFound as `get_draft` and `resolve`, InvalidArgument (INVALID_OUTCOME), Unavailable while the registry does not answer.
+    """
+    if report.draft_id:
+        _find_draft(archive, caller, report.draft_id)
+    if report.specialist and not caller.may_use(report.specialist):
+        raise unknown_specialist("specialist")
+    try:
+        return archive.store_outcome(report, caller.key_id)
+    except NotFound as error:  # the registry's words for it differ from ours, and would tell the two cases apart
+        if error.reason != Reason.UNKNOWN_SPECIALIST:
+            raise
+        raise unknown_specialist("specialist") from None
+
+
 def _find_draft(archive: DraftArchive, caller: Caller, draft_id: str) -> DraftRecord:
     try:
         record = archive.draft(draft_id)
@@ -124,6 +139,15 @@ def _find_draft(archive: DraftArchive, caller: Caller, draft_id: str) -> DraftRe
     if not caller.may_see(record.draft.served.specialist, record.draft.key_id):
         raise unknown_draft()
     return record
+
+
+def unknown_specialist(field: str) -> NotFound:
+    """The same error for a specialist that does not exist and one that the caller may not use; `field` named it."""
+    return NotFound(
+        Reason.UNKNOWN_SPECIALIST,
+        "This specialist does not exist here, or your key may not use it.",
+        field_violations={field: "unknown"},
+    )
 
 
 def unknown_draft() -> NotFound:

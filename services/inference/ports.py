@@ -12,12 +12,14 @@ from services.inference.domain import (
     Draft,
     DraftFeedback,
     DraftRecord,
+    OutcomeReport,
     Piece,
     Probe,
     Sampling,
     Score,
     ServingReport,
     StoredFeedback,
+    StoredOutcome,
     Transcript,
 )
 from tailor.storage.ref import Ref
@@ -123,6 +125,10 @@ class DraftArchive(Protocol):
 
     def store_feedback(self, feedback: DraftFeedback, key_id: str) -> StoredFeedback:
         """Store what the key's holder says of a draft. Raises NotFound, InvalidArgument for wrong fields, Unavailable."""
+        ...
+
+    def store_outcome(self, report: OutcomeReport, key_id: str) -> StoredOutcome:
+        """Store what a draft was worth. Raises NotFound for an unknown specialist, InvalidArgument for wrong fields, Unavailable."""
         ...
 
 

@@ -113,6 +113,18 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         response.create_time.FromMilliseconds(round(receipt.moment * 1000))
         return response
 
+    def ReportOutcome(
+        self, request: inference_pb2.ReportOutcomeRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.ReportOutcomeResponse:
+        del context
+        archive = self._gate.inference().archive
+        stored = handlers.report_outcome(archive, current_caller(), wire.to_outcome_report(request))
+        response = inference_pb2.ReportOutcomeResponse(
+            outcome_id=stored.outcome_id, specialist=stored.specialist, generation=stored.generation
+        )
+        response.create_time.FromMilliseconds(round(stored.moment * 1000))
+        return response
+
     def LoadCandidate(
         self, request: inference_pb2.LoadCandidateRequest, context: grpc.ServicerContext
     ) -> inference_pb2.LoadCandidateResponse:

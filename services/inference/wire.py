@@ -11,17 +11,19 @@ from services.inference.domain import (
     DraftRecord,
     GenerationRequest,
     LikelyToken,
+    OutcomeReport,
     RowToScore,
     Sampling,
     ServedModel,
     StoredFeedback,
+    StoredOutcome,
     TokenLogProbability,
 )
 from services.inference.validation import raise_if_invalid
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2
-from tailor.api.registry.v1 import feedback_pb2
+from tailor.api.registry.v1 import feedback_pb2, outcomes_pb2
 from tailor.storage.ref import Ref
 from tailor.wire import from_ref
 
@@ -192,3 +194,26 @@ def to_store_feedback(feedback: DraftFeedback, key_id: str) -> feedback_pb2.Stor
 
 def to_stored_feedback(message: feedback_pb2.Feedback) -> StoredFeedback:
     return StoredFeedback(message.feedback_id, bool(message.edited_text), message.create_time.ToMilliseconds() / 1000)
+
+
+def to_outcome_report(message: inference_pb2.ReportOutcomeRequest) -> OutcomeReport:
+    return OutcomeReport(
+        message.draft_id, message.specialist, message.request_id, message.minutes, message.satisfaction
+    )
+
+
+def to_store_outcome(report: OutcomeReport, key_id: str) -> outcomes_pb2.StoreOutcomeRequest:
+    return outcomes_pb2.StoreOutcomeRequest(
+        draft_id=report.draft_id,
+        specialist=report.specialist,
+        caller_id=key_id,
+        request_id=report.request_id,
+        minutes=report.minutes,
+        satisfaction=report.satisfaction,
+    )
+
+
+def to_stored_outcome(message: outcomes_pb2.DraftOutcome) -> StoredOutcome:
+    return StoredOutcome(
+        message.outcome_id, message.specialist, message.generation, message.create_time.ToMilliseconds() / 1000
+    )

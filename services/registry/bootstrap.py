@@ -4,6 +4,7 @@ from pathlib import Path
 
 from services.registry import wire
 from services.registry.adapters.clients import AnonymizationClient, EvaluationClient
+from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
@@ -13,16 +14,20 @@ from services.registry.feedback_rpc import FeedbackServicer
 from services.registry.handlers import keys
 from services.registry.handlers.canaries import CanaryWatcher
 from services.registry.lineage_rpc import LineageServicer
+from services.registry.outcome_rpc import OutcomeServicer
 from services.registry.panel_rpc import PanelServicer
 from services.registry.ports import Begin, Sign
 from services.registry.queries import Queries
+from services.registry.report_rpc import ReportServicer
 from services.registry.rpc import RegistryServicer
 from services.registry.settings import Settings
 from tailor.api.held.v1.held_pb2_grpc import add_HeldCallServiceServicer_to_server
 from tailor.api.registry.v1.feedback_pb2_grpc import add_FeedbackServiceServicer_to_server
 from tailor.api.registry.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
+from tailor.api.registry.v1.outcomes_pb2_grpc import add_OutcomeServiceServicer_to_server
 from tailor.api.registry.v1.panel_pb2_grpc import add_PanelServiceServicer_to_server
 from tailor.api.registry.v1.registry_pb2_grpc import add_RegistryServiceServicer_to_server
+from tailor.api.registry.v1.reports_pb2_grpc import add_ReportServiceServicer_to_server
 from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
 from tailor.held_calls import HeldCalls
@@ -54,20 +59,24 @@ def build(runtime: Runtime, settings: Settings) -> None:
     held_calls = HeldCalls(engine)
     hold = FourEyes(held_calls, is_on=settings.four_eyes).check
     queries = Queries(engine)
+    store = S3Store.from_settings(settings)
+    texts = StoredComparedTexts(store)
     servicer = RegistryServicer(begin, queries, anonymize, awaits, hold)
     authenticator = Authenticator(NAME, Trust.load(settings.trust_file), key_verifier(begin))
     servicers: Servicers = [
         (add_RegistryServiceServicer_to_server, servicer),
         (add_LineageServiceServicer_to_server, LineageServicer(begin)),
         (add_HeldCallServiceServicer_to_server, HeldCallServicer(held_calls)),
-        (add_FeedbackServiceServicer_to_server, FeedbackServicer(begin, queries, anonymize)),
+        (add_FeedbackServiceServicer_to_server, FeedbackServicer(begin, queries, anonymize, texts)),
+        (add_OutcomeServiceServicer_to_server, OutcomeServicer(begin, queries)),
         (add_PanelServiceServicer_to_server, PanelServicer(begin, queries)),
+        (add_ReportServiceServicer_to_server, ReportServicer(begin, queries, settings.unit_prices())),
     ]
     runtime.rpc(settings, servicers, authenticator)
     runtime.spawn("canaries", CanaryWatcher(begin, request_evaluation).run)
     sign = signer(Identity.load(NAME, settings.identity_key_file))
-    datasets = StoredDatasetDocuments(S3Store.from_settings(settings))
-    runtime.consume(settings, Consumers(begin, datasets, request_evaluation, sign, awaits).topics(), producer)
+    consumers = Consumers(begin, StoredDatasetDocuments(store), texts, request_evaluation, sign, awaits=awaits)
+    runtime.consume(settings, consumers.topics(), producer)
     runtime.ready()
 
 

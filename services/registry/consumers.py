@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 
 from services.registry import wire
 from services.registry.domain import CataloguedDataset, Fact, FactKind
-from services.registry.handlers import canaries, erasures, facts, promotions
-from services.registry.ports import Begin, DatasetDocuments, RequestEvaluation, Sign
+from services.registry.handlers import canaries, erasures, facts, outcomes, promotions
+from services.registry.ports import Begin, ComparedTexts, DatasetDocuments, RequestEvaluation, Sign
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode
@@ -21,14 +21,17 @@ class Consumers:
         self,
         begin: Begin,
         datasets: DatasetDocuments,
+        texts: ComparedTexts,
         request_evaluation: RequestEvaluation,
         sign: Sign,
+        *,
         awaits: Collection[str] = (),
     ) -> None:
         """`awaits` names the services that confirm what they forgot."""
         self._awaits = awaits
         self._begin = begin
         self._datasets = datasets
+        self._texts = texts
         self._request_evaluation = request_evaluation
         self._sign = sign
         self._asked = frozenset(load_topics()[ERASED].consumers)
@@ -55,8 +58,10 @@ class Consumers:
         facts.record_document_state(self._begin, wire.ingested_state(decode(event, documents_pb2.DocumentIngested)))
 
     def document_anonymized(self, event: Event) -> None:
-        state = wire.anonymized_state(decode(event, documents_pb2.DocumentAnonymized))
-        facts.record_document_state(self._begin, state, self._awaits)
+        message = decode(event, documents_pb2.DocumentAnonymized)
+        facts.record_document_state(self._begin, wire.anonymized_state(message), self._awaits)
+        if message.draft_id:
+            outcomes.record_deliverable(self._begin, self._texts, wire.to_deliverable(message))
 
     def document_rejected(self, event: Event) -> None:
         state = wire.rejected_state(decode(event, documents_pb2.DocumentRejected))
@@ -106,6 +111,7 @@ class Consumers:
     def draft_created(self, event: Event) -> None:
         message = decode(event, drafts_pb2.DraftCreated)
         facts.record_draft(self._begin, wire.to_draft(message), event.value or b"", wire.to_call(message))
+        outcomes.measure_waiting(self._begin, self._texts, message.draft_id)
 
     def event_dead_lettered(self, event: Event) -> None:
         facts.record_dead_letter(self._begin, event.event_id, decode(event, drafts_pb2.EventDeadLettered).topic)

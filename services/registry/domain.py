@@ -121,6 +121,7 @@ class Specialist:
     promotion: str = AUTOMATIC
     metrics: tuple[MetricDefinition, ...] = ()
     evaluation: EvaluationPolicy = field(default_factory=EvaluationPolicy)
+    monthly_budget: float = 0.0
     revision: int = 0
     update_time: datetime | None = None
     deleted: bool = False
@@ -462,7 +463,7 @@ class KeyTerms:
 
 @dataclass(frozen=True)
 class Draft:
-    """What tracing and judging need to know of a draft. `has_text` is False if its text is not stored, or not yet."""
+    """What tracing, judging and comparing need to know of a draft. `text` is None if its text is not stored, or not yet."""
 
     draft_id: str
     specialist: str
@@ -471,7 +472,8 @@ class Draft:
     key_id: str
     prompt_digest: str = ""
     answer_digest: str = ""
-    has_text: bool = False
+    text: Ref | None = None
+    generation: int = 0
 
 
 class JudgementOutcome(Enum):

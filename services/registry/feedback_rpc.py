@@ -8,7 +8,7 @@ from services.registry.domain import Feedback, FeedbackTotals, FeedbackVerdict
 from services.registry.handlers.feedback import store_feedback
 from services.registry.handlers.specialists import unknown_specialist
 from services.registry.paging import page_size, position
-from services.registry.ports import Anonymize, Begin
+from services.registry.ports import Anonymize, Begin, ComparedTexts
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import feedback_pb2, feedback_pb2_grpc
@@ -27,10 +27,11 @@ ENUMS = {verdict: number for number, verdict in VERDICTS.items()}
 class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
     """Translates calls."""
 
-    def __init__(self, begin: Begin, queries: Queries, anonymize: Anonymize) -> None:
+    def __init__(self, begin: Begin, queries: Queries, anonymize: Anonymize, texts: ComparedTexts) -> None:
         self._begin = begin
         self._queries = queries
         self._anonymize = anonymize
+        self._texts = texts
 
     def StoreFeedback(
         self, request: feedback_pb2.StoreFeedbackRequest, context: grpc.ServicerContext
@@ -47,7 +48,7 @@ class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
             comment=request.comment,
             create_time=datetime.now(UTC),
         )
-        stored = store_feedback(self._begin, self._anonymize, feedback)
+        stored = store_feedback(self._begin, self._anonymize, self._texts, feedback)
         return feedback_pb2.StoreFeedbackResponse(feedback=_from_feedback(stored))
 
     def ListFeedback(

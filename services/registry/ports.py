@@ -34,6 +34,7 @@ from services.registry.domain import (
     Taint,
     Verdict,
 )
+from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
 from tailor.datasets import DatasetManifest
 from tailor.document_scores import DocumentScore
 from tailor.rounds import RoundProgress
@@ -129,6 +130,22 @@ class FeedbackStore(Protocol):
 
     def save(self, feedback: Feedback) -> None:
         """Store feedback, or replace the one with its id. Deletes edited texts that have expired."""
+        ...
+
+
+class Outcomes(Protocol):
+    """Outcomes of drafts. Erasing a deliverable deletes what is stored about its draft."""
+
+    def save(self, outcome: DraftOutcome) -> None:
+        """Store an outcome, or replace the one with its id."""
+        ...
+
+    def save_final_text(self, final: FinalText) -> None:
+        """Store or replace what became of a draft. Feedback never replaces the entry of a deliverable."""
+        ...
+
+    def find_unmeasured(self, draft_id: str) -> DeliverableText | None:
+        """The draft's deliverable if its share is not known and it is still catalogued."""
         ...
 
 
@@ -353,6 +370,7 @@ class Transaction:
     lineage: Lineage
     document_scores: DocumentScores
     feedback: FeedbackStore
+    outcomes: Outcomes
 
 
 Begin = Callable[[], AbstractContextManager[Transaction]]
@@ -370,6 +388,18 @@ class DatasetDocuments(Protocol):
 
     def read_scores(self, scores: Ref) -> Iterator[Sequence[DocumentScore]]:
         """Stream the scores of a file in batches."""
+        ...
+
+
+class ComparedTexts(Protocol):
+    """Anonymised texts. Methods block. They raise Unavailable while the store does not answer, FailedPrecondition for a damaged text."""
+
+    def read_answer(self, draft: Ref) -> str | None:
+        """The answer of a draft; None once it has expired."""
+        ...
+
+    def read_document(self, document: Ref) -> str | None:
+        """The text of a document; None once it is erased or superseded."""
         ...
 
 

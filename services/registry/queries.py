@@ -15,7 +15,9 @@ from services.registry.adapters.audit import AuditQueries
 from services.registry.adapters.canaries import find_newest_canary
 from services.registry.adapters.feedback import FeedbackQueries
 from services.registry.adapters.leaderboard import make_leaderboard
+from services.registry.adapters.ledger import LedgerQueries
 from services.registry.adapters.operators import find_override, list_decisions, list_pins, list_waiting
+from services.registry.adapters.outcomes import OutcomeQueries
 from services.registry.adapters.rankings import PanelQueries, read_round
 from services.registry.adapters.records import read_records, to_facts
 from services.registry.adapters.scores import ScoreQueries
@@ -38,7 +40,7 @@ EXPIRED = "EXPIRED"
 MAX_EXPIRED = 10**12
 
 
-class Queries(AuditQueries, ScoreQueries, FeedbackQueries, PanelQueries):
+class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, OutcomeQueries, PanelQueries):
     """Reads over the catalogue, each in its own transaction."""
 
     def __init__(self, engine: Engine) -> None:

@@ -1,5 +1,8 @@
 """The registry's settings, read from `TAILOR_<FIELD>`."""
 
+from pydantic import Field
+
+from services.registry.rules.ledger import UnitPrices
 from tailor.settings import ServiceSettings
 
 
@@ -12,3 +15,17 @@ class Settings(ServiceSettings):
     bootstrap_protection_key_sha256: str = ""
     # True to hold erasures, and further keys of data protection, until a second key of data protection approves them.
     four_eyes: bool = False
+    # Prices of the ledger, as in training's settings; 0 for none. Those of compute are training's.
+    price_currency: str = Field("EUR", pattern="^[A-Z]{3}$", description="ISO 4217 code.")
+    price_per_million_teacher_tokens: float = Field(0.0, ge=0, description="Price per million teacher tokens.")
+    price_per_million_judge_tokens: float = Field(0.0, ge=0, description="Price per million tokens of the judge model.")
+    price_per_judgement: float = Field(0.0, ge=0, description="Price per expert judgement.")
+
+    def unit_prices(self) -> UnitPrices:
+        """What teacher tokens, judge tokens and judgements cost in this installation."""
+        return UnitPrices(
+            currency=self.price_currency,
+            million_teacher_tokens=self.price_per_million_teacher_tokens,
+            million_judge_tokens=self.price_per_million_judge_tokens,
+            judgement=self.price_per_judgement,
+        )

@@ -40,6 +40,7 @@ from services.registry.domain import (
     Specialist,
     Taint,
 )
+from services.registry.outcome_domain import DeliverableText
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -119,6 +120,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         promotion=APPROVAL if message.promotion == models_pb2.PROMOTION_MODE_APPROVAL else AUTOMATIC,
         metrics=tuple(map(to_metric, message.metrics)),
         evaluation=to_evaluation_policy(message.evaluation),
+        monthly_budget=message.monthly_budget,
         revision=message.revision,
         update_time=to_datetime(message.update_time) if message.HasField("update_time") else None,
         deleted=message.deleted,
@@ -151,6 +153,7 @@ def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
         promotion=models_pb2.PROMOTION_MODE_APPROVAL if waits else models_pb2.PROMOTION_MODE_AUTOMATIC,
         metrics=map(from_metric, specialist.metrics),
         evaluation=from_evaluation_policy(specialist.evaluation),
+        monthly_budget=specialist.monthly_budget,
         update_time=from_datetime(specialist.update_time),
         deleted=specialist.deleted,
     )
@@ -354,7 +357,8 @@ def to_draft(message: drafts_pb2.DraftCreated) -> Draft:
         key_id=message.key_id,
         prompt_digest=message.prompt_digest,
         answer_digest=message.answer_digest,
-        has_text=message.HasField("text"),
+        text=_to_ref(message.text) if message.HasField("text") else None,
+        generation=message.generation,
     )
 
 
@@ -459,6 +463,15 @@ def anonymized_state(message: documents_pb2.DocumentAnonymized) -> DocumentState
         digest=message.version.digest,
         text_sha256=message.text.sha256,
         supersede_id=message.supersede_id,
+    )
+
+
+def to_deliverable(message: documents_pb2.DocumentAnonymized) -> DeliverableText:
+    return DeliverableText(
+        document_id=message.document_id,
+        draft_id=message.draft_id,
+        text=_to_ref(message.text),
+        create_time=to_datetime(message.create_time),
     )
 
 

@@ -36,8 +36,9 @@ class Consumers:
             self._record_evaluation(decode(event, models_pb2.AdapterEvaluated))
 
     def on_specialist(self, event: Event) -> None:
-        """Cancel the runs of a deleted specialist. Every replica reads all specialists; the first one cancels."""
+        """Note its budget, and cancel the runs of a deleted specialist. Every replica reads all specialists; the first one cancels."""
         message = decode(event, models_pb2.SpecialistChanged)
+        self._ports.budgets[message.name] = message.monthly_budget
         self._ports.deleted.discard(message.name)
         if message.deleted:
             self._ports.deleted.add(message.name)

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from services.training.ports import (
     RunUpdate,
     WatchCursor,
 )
+from services.training.spending import first_of_month, price_committed, price_worked
 from services.training.transitions import assign_plan, cancel, newest_result, resume
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
@@ -35,12 +36,18 @@ MAX_PAGE = 200
 MAX_PRIORITY = 100
 # The device may have changed since: an older plan is made again before a run is created.
 PLAN_LIFETIME = timedelta(hours=1)
+# A run that ends in a month was created at most so long before it.
+LONGEST_RUN = timedelta(days=92)
 RETRY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class TrainingPorts:
-    """The ports that planning a run needs. `deleted` has the names of deleted specialists; the reader of their topic changes it."""
+    """The ports that planning a run needs.
+
+    `deleted` has the names of deleted specialists, `budgets` the monthly budget of each, 0 for none; the reader of their topic changes
+    both. `budget_lock` is held from the check of a budget until the run counts, so that two calls cannot pass it together.
+    """
 
     runs: Runs
     bases: BaseStore
@@ -51,13 +58,16 @@ class TrainingPorts:
     rates: Rates
     now: Callable[[], datetime]
     deleted: set[str] = field(default_factory=set)
+    budgets: dict[str, float] = field(default_factory=dict)
+    budget_lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
     """Queue a run, or return the existing one. A cancelled or failed run resumes where it stopped, under the same id.
 
     Plans the run first, which may take seconds. Raises InvalidArgument for a wrong request, NotFound for an unknown dataset, base or
-    parent, FailedPrecondition (DOES_NOT_FIT, WRONG_PARENT, NO_REWARD_ADAPTER) if the run cannot work, or (SPECIALIST_DELETED).
+    parent, FailedPrecondition (DOES_NOT_FIT, WRONG_PARENT, NO_REWARD_ADAPTER) if the run cannot work, (OVER_BUDGET) if its forecast is
+    above what is left of the specialist's budget, or (SPECIALIST_DELETED).
     """
     if request.specialist in ports.deleted:
         raise FailedPrecondition(
@@ -76,9 +86,13 @@ def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
     if not plan.fits:
         failure = explain_misfit(plan)
         raise FailedPrecondition(Reason(failure.reason), failure.message, nearest_recipe=plan.nearest_recipe)
-    if existing is not None:
-        return _resume(ports.runs, run.run_id, plan, base)
-    return insert_run(ports.runs, assign_plan(run, plan, base))
+    with ports.budget_lock:
+        overspending = explain_overspending(ports, run, plan)
+        if overspending is not None:
+            raise FailedPrecondition(Reason.OVER_BUDGET, overspending.message, specialist=request.specialist)
+        if existing is not None:
+            return _resume(ports.runs, run.run_id, plan, base)
+        return insert_run(ports.runs, assign_plan(run, plan, base))
 
 
 def _resume(runs: Runs, run_id: str, plan: Plan, base: Base) -> Run:
@@ -144,11 +158,49 @@ def make_plan(ports: TrainingPorts, run: Run, base: Base) -> Plan:
     plan = ports.planner.plan(PlanRequest(run.key.specialist, base, run.worked_stages, run.parent))
     datasets = [ports.datasets.find(digest) for digest in run.datasets]
     return add_price(
-        plan,
+        replace(plan, budget_left=find_budget_left(ports, run)),
         ports.rates,
         teacher_tokens=sum(dataset.teacher_tokens for dataset in datasets),
         judgements=sum(dataset.judgements for dataset in datasets),
     )
+
+
+def explain_overspending(ports: TrainingPorts, run: Run, plan: Plan) -> Failure | None:
+    """Why the plan's compute costs more than is left of the specialist's budget this month; None if it does not."""
+    left = find_budget_left(ports, run)
+    if left is None or plan.price.compute <= left:
+        return None
+    name, currency, budget = run.key.specialist, plan.price.currency, ports.budgets[run.key.specialist]
+    return Failure(
+        Reason.OVER_BUDGET,
+        f"The run is forecast at {plan.price.compute:.2f} {currency}, but {max(left, 0.0):.2f} {currency} of the monthly budget of "
+        f"{budget:.2f} {currency} of {name!r} are left. Use a smaller recipe, raise `monthly_budget`, or resume the run next month.",
+    )
+
+
+def find_budget_left(ports: TrainingPorts, run: Run) -> float | None:
+    """What other runs, and the run itself so far, leave of its specialist's budget this month; None without a budget."""
+    budget = ports.budgets.get(run.key.specialist)
+    if not budget:
+        return None
+    month = first_of_month(ports.now())
+    ended = list_ended_since(ports.runs, run.key.specialist, month - LONGEST_RUN)
+    active = [other for other in ports.runs.active() if other.key.specialist == run.key.specialist]
+    others = [other for other in (*ended, *active) if other.run_id != run.run_id]
+    known = ports.runs.find(run.run_id)
+    return budget - price_committed(others, month) - (price_worked(known) if known else 0.0)
+
+
+def list_ended_since(runs: Runs, specialist: str, created_after: datetime) -> list[Run]:
+    """The specialist's runs that have ended, of those that were created after a moment."""
+    found: list[Run] = []
+    before: tuple[datetime, str] | None = None
+    while page := runs.page(specialist, MAX_PAGE, before):
+        found += [run for run in page if run.create_time > created_after]
+        before = (page[-1].create_time, page[-1].run_id)
+        if before[0] <= created_after:
+            break
+    return [run for run in found if run.state.ended]
 
 
 def explain_misfit(plan: Plan) -> Failure:

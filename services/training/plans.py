@@ -33,7 +33,10 @@ class Rates:
 
 @dataclass(frozen=True)
 class Plan:
-    """A forecast over all stages of a run. `seconds_from` is `measured` or `estimated`. The planner leaves `price` empty."""
+    """A forecast over all stages of a run. `seconds_from` is `measured` or `estimated`. The planner leaves `price` empty.
+
+    `budget_left` is what was left of the specialist's budget when the plan was made, in the price's currency; None without a budget.
+    """
 
     rows: int
     tokens: int
@@ -50,6 +53,7 @@ class Plan:
     nearest_recipe: str = ""
     price: Price = Price()
     rows_left_out: int = 0
+    budget_left: float | None = None
 
     @property
     def hourly_price(self) -> float:

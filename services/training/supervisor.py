@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, Run, RunState, StartedWorker
-from services.training.handlers import TrainingPorts, explain_misfit, find_reward, make_plan
+from services.training.handlers import TrainingPorts, explain_misfit, explain_overspending, find_reward, make_plan
 from services.training.ports import Launcher, Runs, RunUnit
 from services.training.queue import Limits, Queue
 from services.training.transitions import (
@@ -88,7 +88,8 @@ class Preparer:
             return keep_waiting(run, missing, self._ports.now() + RECHECK_INTERVAL)
         plan = make_plan(self._ports, run, base)
         planned = assign_plan(run, plan, base)
-        return planned if plan.fits else fail(planned, explain_misfit(plan), self._ports.now())
+        failure = explain_overspending(self._ports, run, plan) if plan.fits else explain_misfit(plan)
+        return planned if failure is None else fail(planned, failure, self._ports.now())
 
     def _with_reward(self, run: Run) -> Run:
         stage = run.current

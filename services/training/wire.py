@@ -20,6 +20,7 @@ from services.training.domain import (
 from services.training.new_run import RunRequest
 from services.training.plans import Plan, Price, RunReport
 from services.training.programme import BuiltDataset
+from services.training.spending import count_worked_seconds, price_worked
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.programmes import ProgrammeStage
@@ -101,7 +102,21 @@ def from_progress(run: Run, progress: Progress) -> models_pb2.RunProgressed:
     """The report's message, stamped with the run and the stage that it was accepted for."""
     message = models_pb2.RunProgressed.FromString(progress.message)
     message.run_id, message.specialist, message.stage = run.run_id, run.key.specialist, progress.stage
+    # A worker cannot say what its run costs.
+    message.ClearField("cost")
+    message.MergeFrom(models_pb2.RunProgressed(cost=from_cost(run)))
     return message
+
+
+def from_cost(run: Run) -> models_pb2.RunCost | None:
+    """Device time and price of a run so far; None before it is planned."""
+    plan = run.plan
+    if plan is None:
+        return None
+    cost = models_pb2.RunCost(device_seconds=count_worked_seconds(run) * plan.devices, device=plan.device)
+    if plan.hourly_price:
+        cost.amount, cost.currency = price_worked(run), plan.price.currency
+    return cost
 
 
 def from_failure(run: Run) -> models_pb2.RunFailed:
@@ -111,6 +126,7 @@ def from_failure(run: Run) -> models_pb2.RunFailed:
         reason=run.reason,
         message=run.message,
         create_time=from_datetime(run.end_time),
+        cost=from_cost(run),
     )
 
 
@@ -156,6 +172,8 @@ def from_trained(run: Run, trained: TrainedAdapter, now: datetime) -> models_pb2
     message.round = run.round if message.preference_dataset_digest else 0
     message.intermediate = stage.kind == POLICY and run.continues
     message.base_adapter_digest = run.base_adapter
+    message.ClearField("cost")
+    message.MergeFrom(models_pb2.AdapterTrained(cost=from_cost(run)))
     message.create_time.FromDatetime(now)
     return message
 

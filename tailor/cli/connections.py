@@ -13,7 +13,14 @@ from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.events.v1 import operations_pb2_grpc
 from tailor.api.held.v1 import held_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc, replay_pb2_grpc
-from tailor.api.registry.v1 import feedback_pb2_grpc, lineage_pb2_grpc, panel_pb2_grpc, registry_pb2_grpc
+from tailor.api.registry.v1 import (
+    feedback_pb2_grpc,
+    lineage_pb2_grpc,
+    outcomes_pb2_grpc,
+    panel_pb2_grpc,
+    registry_pb2_grpc,
+    reports_pb2_grpc,
+)
 from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.client import TailorClient, Tls
@@ -130,9 +137,19 @@ class Connections:
         return feedback_pb2_grpc.FeedbackServiceStub(self.channel("registry"))
 
     @property
+    def outcomes(self) -> outcomes_pb2_grpc.OutcomeServiceStub:
+        """What drafts were worth."""
+        return outcomes_pb2_grpc.OutcomeServiceStub(self.channel("registry"))
+
+    @property
     def panel(self) -> panel_pb2_grpc.PanelServiceStub:
         """How experts judge together."""
         return panel_pb2_grpc.PanelServiceStub(self.channel("registry"))
+
+    @property
+    def reports(self) -> reports_pb2_grpc.ReportServiceStub:
+        """A specialist's month: its ledger, and its generations."""
+        return reports_pb2_grpc.ReportServiceStub(self.channel("registry"))
 
     @property
     def training(self) -> training_pb2_grpc.TrainingServiceStub:

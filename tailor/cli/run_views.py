@@ -115,6 +115,8 @@ def _figures(plan: training_pb2.RunPlan, used: training_pb2.RunReport | None) ->
     seconds = f"{plan.seconds:,.0f} s, {plan.seconds_from}"
     yield "time", seconds, f"{used.seconds:,.0f} s" if used else "-", _error(used and used.seconds_error)
     yield "price", _price(plan.price), _price(used.price) if used else "-", ""
+    if plan.HasField("budget_left"):
+        yield "left of the budget", f"{plan.budget_left:,.2f} {plan.price.currency} this month", "", ""
     yield "device", plan.device, "", ""
 
 

@@ -127,6 +127,16 @@ class FeedbackReceipt:
     create_time: datetime
 
 
+@dataclass(frozen=True)
+class OutcomeReceipt:
+    """What was stored, and for which specialist and generation it counts; generation 0 is the baseline."""
+
+    outcome_id: str
+    specialist: str
+    generation: int
+    create_time: datetime
+
+
 TEXT_STATES: dict[int, Literal["kept", "not kept", "expired"]] = {
     inference_pb2.TEXT_STATE_KEPT: "kept",
     inference_pb2.TEXT_STATE_EXPIRED: "expired",
@@ -177,6 +187,12 @@ def to_draft(response: inference_pb2.GetDraftResponse) -> Draft:
 
 def to_receipt(response: inference_pb2.RecordFeedbackResponse) -> FeedbackReceipt:
     return FeedbackReceipt(response.feedback_id, response.edited_text_stored, response.create_time.ToDatetime(UTC))
+
+
+def to_outcome_receipt(response: inference_pb2.ReportOutcomeResponse) -> OutcomeReceipt:
+    return OutcomeReceipt(
+        response.outcome_id, response.specialist, response.generation, response.create_time.ToDatetime(UTC)
+    )
 
 
 def _to_token(token: inference_pb2.TokenLogProbability) -> TokenLogProbability:

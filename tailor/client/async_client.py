@@ -13,10 +13,12 @@ from tailor.client.answers import (
     Answer,
     Draft,
     FeedbackReceipt,
+    OutcomeReceipt,
     Piece,
     ServedSpecialist,
     to_answer,
     to_draft,
+    to_outcome_receipt,
     to_piece,
     to_receipt,
     to_specialist,
@@ -29,6 +31,7 @@ from tailor.client.requests import (
     to_addresses,
     to_feedback_request,
     to_key,
+    to_outcome_request,
     to_request,
 )
 from tailor.client.retries import Ring
@@ -127,6 +130,28 @@ class AsyncTailorClient:
             )
 
         return to_receipt(await self._call(ask, FEEDBACK_TIMEOUT_SECONDS))
+
+    async def report_outcome(
+        self,
+        draft_id: str = "",
+        *,
+        specialist: str = "",
+        minutes: float = 0.0,
+        satisfaction: int = 0,
+        request_id: str = "",
+    ) -> OutcomeReceipt:
+        """Report what an answer was worth, as `TailorClient.report_outcome`."""
+        request = to_outcome_request(
+            draft_id, specialist=specialist, request_id=request_id, minutes=minutes, satisfaction=satisfaction
+        )
+
+        async def ask(stub: Any, left: float) -> inference_pb2.ReportOutcomeResponse:
+            return cast(
+                inference_pb2.ReportOutcomeResponse,
+                await stub.ReportOutcome(request, timeout=left, metadata=self._metadata),
+            )
+
+        return to_outcome_receipt(await self._call(ask, SHORT_TIMEOUT_SECONDS))
 
     async def close(self) -> None:
         """Disconnect and cancel running calls."""

@@ -10,10 +10,12 @@ from tailor.client.answers import (
     Answer,
     Draft,
     FeedbackReceipt,
+    OutcomeReceipt,
     Piece,
     ServedSpecialist,
     to_answer,
     to_draft,
+    to_outcome_receipt,
     to_piece,
     to_receipt,
     to_specialist,
@@ -25,6 +27,7 @@ from tailor.client.requests import (
     to_addresses,
     to_feedback_request,
     to_key,
+    to_outcome_request,
     to_request,
 )
 from tailor.client.retries import Ring
@@ -97,6 +100,28 @@ class TailorClient:
         request = to_feedback_request(draft_id, verdict, edited_text=edited_text, stars=stars, comment=comment)
         response = self._call(lambda stub, left: stub.RecordFeedback(request, timeout=left), FEEDBACK_TIMEOUT_SECONDS)
         return to_receipt(response)
+
+    def report_outcome(
+        self,
+        draft_id: str = "",
+        *,
+        specialist: str = "",
+        minutes: float = 0.0,
+        satisfaction: int = 0,
+        request_id: str = "",
+    ) -> OutcomeReceipt:
+        """Report what an answer that this key received was worth. Idempotent: a later report replaces this key's earlier one.
+
+        `minutes` lead from the draft to the deliverable, at most 100,000; `satisfaction` is 1 to 5; 0 for none, but not for both.
+        Without a draft, name the specialist: then it is work that was done without Tailor, to compare with, and a repeated call with the
+        same `request_id` has no further effect. Raises NotFound for an unknown specialist, a draft of another key or one that is not
+        catalogued yet, InvalidArgument with `field_violations` for wrong values.
+        """
+        request = to_outcome_request(
+            draft_id, specialist=specialist, request_id=request_id, minutes=minutes, satisfaction=satisfaction
+        )
+        response = self._call(lambda stub, left: stub.ReportOutcome(request, timeout=left), SHORT_TIMEOUT_SECONDS)
+        return to_outcome_receipt(response)
 
     def close(self) -> None:
         """Disconnect and cancel running calls."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -98,6 +99,24 @@ def to_feedback_request(
     try:
         return inference_pb2.RecordFeedbackRequest(
             draft_id=draft_id, verdict=VERDICTS[verdict], edited_text=edited_text, stars=stars, comment=comment
+        )
+    except ValueError:
+        raise InvalidArgument(
+            Reason.NOT_FOR_THE_WIRE, "A number is out of range, or a text contains an unpaired surrogate."
+        ) from None
+
+
+def to_outcome_request(
+    draft_id: str, *, specialist: str, request_id: str, minutes: float, satisfaction: int
+) -> inference_pb2.ReportOutcomeRequest:
+    """Build the request, with a new request id if none is given. Raises InvalidArgument for a value that cannot be sent."""
+    try:
+        return inference_pb2.ReportOutcomeRequest(
+            draft_id=draft_id,
+            specialist=specialist,
+            request_id=request_id or uuid.uuid4().hex,
+            minutes=minutes,
+            satisfaction=satisfaction,
         )
     except ValueError:
         raise InvalidArgument(

@@ -28,7 +28,7 @@ ACCESS: dict[str, dict[str, Right]] = {
     "training": {DATASETS: "r", MODELS: "rw"},
     "training-worker": {DATASETS: "r", MODELS: "rw"},
     "evaluation": {DATASETS: "r", REPORTS: "rw"},
-    "registry": {REPORTS: "r", DATASETS: "r"},
+    "registry": {REPORTS: "r", DATASETS: "r", CORPUS: "r", DRAFTS: "r"},
     "inference": {MODELS: "r", DRAFTS: "rw"},
     "console": {},
 }

@@ -14,10 +14,14 @@ from tailor.api.registry.v1 import (
     audit_pb2,
     feedback_pb2,
     feedback_pb2_grpc,
+    outcomes_pb2,
+    outcomes_pb2_grpc,
     panel_pb2,
     panel_pb2_grpc,
     registry_pb2,
     registry_pb2_grpc,
+    reports_pb2,
+    reports_pb2_grpc,
 )
 from tailor.api.synthetic.v1 import (
     imports_pb2,
@@ -119,11 +123,26 @@ def _inference(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     rejected = common_pb2.FEEDBACK_VERDICT_REJECTED
     said = pb.RecordFeedbackRequest(draft_id=n.draft, verdict=rejected)
     yield "RecordFeedback", stub.RecordFeedback, said
+    worth = pb.ReportOutcomeRequest(draft_id=n.draft, minutes=5)
+    yield "ReportOutcome", stub.ReportOutcome, worth
+    baseline = pb.ReportOutcomeRequest(specialist=n.specialist, request_id="baseline", minutes=5)
+    yield "ReportOutcome without a draft", stub.ReportOutcome, baseline
 
 
 def _feedback(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = feedback_pb2, feedback_pb2_grpc.FeedbackServiceStub(channel)
     yield "ListFeedback", stub.ListFeedback, pb.ListFeedbackRequest(specialist=n.specialist)
+
+
+def _outcomes(channel: grpc.Channel, n: Names) -> Iterator[Call]:
+    pb, stub = outcomes_pb2, outcomes_pb2_grpc.OutcomeServiceStub(channel)
+    yield "GetOutcomes", stub.GetOutcomes, pb.GetOutcomesRequest(specialist=n.specialist)
+
+
+def _reports(channel: grpc.Channel, n: Names) -> Iterator[Call]:
+    pb, stub = reports_pb2, reports_pb2_grpc.ReportServiceStub(channel)
+    yield "GetLedger", stub.GetLedger, pb.GetLedgerRequest(specialist=n.specialist)
+    yield "ListGenerations", stub.ListGenerations, pb.ListGenerationsRequest(specialist=n.specialist)
 
 
 def _panel(channel: grpc.Channel, n: Names) -> Iterator[Call]:
@@ -192,7 +211,9 @@ def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:
 CALLS: tuple[tuple[str, Callable[[grpc.Channel, Names], Iterator[Call]]], ...] = (
     ("registry", _registry),
     ("registry", _feedback),
+    ("registry", _outcomes),
     ("registry", _panel),
+    ("registry", _reports),
     ("inference", _inference),
     ("evaluation", _evaluation),
     ("synthetic", _synthetic),

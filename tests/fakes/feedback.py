@@ -1,8 +1,15 @@
-"""The registry's feedback and panel in this process."""
+"""The registry's feedback, outcomes and panel in this process."""
 
 from typing import Any
 
-from tailor.api.registry.v1 import feedback_pb2, feedback_pb2_grpc, panel_pb2, panel_pb2_grpc
+from tailor.api.registry.v1 import (
+    feedback_pb2,
+    feedback_pb2_grpc,
+    outcomes_pb2,
+    outcomes_pb2_grpc,
+    panel_pb2,
+    panel_pb2_grpc,
+)
 
 
 class FakeFeedback(feedback_pb2_grpc.FeedbackServiceServicer):
@@ -15,6 +22,18 @@ class FakeFeedback(feedback_pb2_grpc.FeedbackServiceServicer):
     def ListFeedback(self, request: Any, context: Any) -> Any:
         self.asked.append(request)
         return self.page
+
+
+class FakeOutcomes(outcomes_pb2_grpc.OutcomeServiceServicer):
+    """Answers with the figures that a test sets, and records the requests."""
+
+    def __init__(self) -> None:
+        self.answer = outcomes_pb2.GetOutcomesResponse()
+        self.asked: list[outcomes_pb2.GetOutcomesRequest] = []
+
+    def GetOutcomes(self, request: Any, context: Any) -> Any:
+        self.asked.append(request)
+        return self.answer
 
 
 class FakePanel(panel_pb2_grpc.PanelServiceServicer):

@@ -18,6 +18,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         self.max_messages = 100
         self.asked: list[inference_pb2.GenerateRequest] = []
         self.feedback: list[inference_pb2.RecordFeedbackRequest] = []
+        self.outcomes: list[inference_pb2.ReportOutcomeRequest] = []
 
     def _check(self, request: Any, context: Any) -> inference_pb2.Provenance:
         self.calls += 1
@@ -82,6 +83,16 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         self.feedback.append(request)
         response = inference_pb2.RecordFeedbackResponse(
             feedback_id="fbk_1", edited_text_stored=bool(request.edited_text)
+        )
+        response.create_time.FromSeconds(1_700_000_000)
+        return response
+
+    def ReportOutcome(self, request: Any, context: Any) -> Any:
+        if request.draft_id not in ("", "drf_1"):
+            refuse(context, NotFound(Reason.UNKNOWN_DRAFT, "There is no such draft."))
+        self.outcomes.append(request)
+        response = inference_pb2.ReportOutcomeResponse(
+            outcome_id="out_1", specialist="engagement-reports", generation=3 if request.draft_id else 0
         )
         response.create_time.FromSeconds(1_700_000_000)
         return response

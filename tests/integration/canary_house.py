@@ -14,6 +14,7 @@ from services.inference.consumers import ServingConsumer
 from services.inference.domain import Caller, ChatMessage, GenerationRequest, Piece, Sampling
 from services.inference.generation import Cancellation
 from services.inference.wire import from_draft
+from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
@@ -120,6 +121,7 @@ class House:
         self.topics = Consumers(
             self.begin,
             StoredDatasetDocuments(self.store),
+            StoredComparedTexts(self.store),
             self.evaluation,
             signer(Identity("registry", Ed25519PrivateKey.generate())),
         ).topics()

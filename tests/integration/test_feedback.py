@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, select, update
 
 from services.registry.adapters import tables
+from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.sql import transactions
 from services.registry.bootstrap import MIGRATIONS, key_verifier
 from services.registry.domain import Feedback, FeedbackVerdict, Gate, KeyTerms, PrimaryMetric, Specialist
@@ -29,6 +30,7 @@ from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
+from tailor.storage.memory import MemoryStore
 from tailor.words import Labels
 from tests.conftest import migrated
 
@@ -48,6 +50,7 @@ class World:
         self.engine = engine
         self.begin = transactions(engine, Outbox(engine, tables.outbox, MemoryProducer("registry")))
         self.queries = Queries(engine)
+        self.texts = StoredComparedTexts(MemoryStore())
         for name in ("memos", "reports"):
             gate = Gate(PrimaryMetric("rougeL"), min_rows=1)
             specialist = Specialist(name, "tiny", "lora", gate=gate, keep_drafts=name == "memos")
@@ -65,7 +68,7 @@ class World:
         said = Feedback(
             feedback_id, draft_id, "", "", verdict, text, stars, "Thanks, Sarah Jenkins.", datetime.now(UTC)
         )
-        return store_feedback(self.begin, anonymize, said)
+        return store_feedback(self.begin, anonymize, self.texts, said)
 
 
 @pytest.fixture
@@ -116,7 +119,7 @@ def test_people_list_the_feedback_of_their_specialists(world: World, tmp_path: P
     world.give("fbk_2", "drf_memos_1", FeedbackVerdict.REJECTED)
     (tmp_path / "trust.json").write_text(json.dumps({}))
     add = feedback_pb2_grpc.add_FeedbackServiceServicer_to_server
-    servicer = FeedbackServicer(world.begin, world.queries, anonymize)
+    servicer = FeedbackServicer(world.begin, world.queries, anonymize, world.texts)
     authenticator = Authenticator("registry", Trust.load(tmp_path / "trust.json"), key_verifier(world.begin))
     server = RpcServer(
         ServiceSettings(rpc_port=0), "registry", servicers=[(add, servicer)], authenticator=authenticator

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, text
 
 from services.registry import wire
+from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
@@ -84,7 +85,11 @@ class World:
         self.store = MemoryStore()
         self.identity = Identity("registry", Ed25519PrivateKey.generate())
         self.consumers = Consumers(
-            self.begin, StoredDatasetDocuments(self.store), self.evaluator, signer(self.identity)
+            self.begin,
+            StoredDatasetDocuments(self.store),
+            StoredComparedTexts(self.store),
+            self.evaluator,
+            signer(self.identity),
         )
 
     def published(self, topic: str) -> list[object]:
@@ -421,7 +426,13 @@ def test_lists_what_changed_since_a_cursor_even_from_a_transaction_that_was_runn
 def test_a_dataset_whose_store_is_lost_is_retried_and_one_that_was_deleted_is_kept(world: World) -> None:
     dataset = built(world.store, "cd34", NAME, ["doc_1"])
     event = Event("dataset.built.v1", NAME, dataset.SerializeToString(), {})
-    lost = Consumers(world.begin, StoredDatasetDocuments(LostStore()), world.evaluator, signer(world.identity))
+    lost = Consumers(
+        world.begin,
+        StoredDatasetDocuments(LostStore()),
+        StoredComparedTexts(LostStore()),
+        world.evaluator,
+        signer(world.identity),
+    )
     with pytest.raises(Unavailable):
         lost.dataset_built(event)
     assert world.queries.facts(FactKind.DATASET, NAME, None, 10) == []

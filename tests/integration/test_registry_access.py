@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
+from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
@@ -64,7 +65,11 @@ class World:
         self.store = MemoryStore()
         identity = Identity("registry", Ed25519PrivateKey.generate())
         self._consumers = Consumers(
-            self.begin, StoredDatasetDocuments(self.store), request_evaluation, signer(identity)
+            self.begin,
+            StoredDatasetDocuments(self.store),
+            StoredComparedTexts(self.store),
+            request_evaluation,
+            signer(identity),
         )
         (folder / "trust.json").write_text(json.dumps({}))
         moments = iter(range(0, 10**9, 1000))

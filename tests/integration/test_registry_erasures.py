@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import Engine
 
+from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
@@ -50,7 +51,12 @@ class World:
         identity = Identity("registry", Ed25519PrivateKey.generate())
         self.store = MemoryStore()
         consumers = Consumers(
-            self.begin, StoredDatasetDocuments(self.store), request_evaluation, signer(identity), AWAITS
+            self.begin,
+            StoredDatasetDocuments(self.store),
+            StoredComparedTexts(self.store),
+            request_evaluation,
+            signer(identity),
+            awaits=AWAITS,
         )
         self.topics = consumers.topics()
 
@@ -123,7 +129,7 @@ def test_a_receipt_is_signed_after_the_last_answer_and_pending_services_are_name
     body = json.loads(done.receipt.body)
     assert body["document_ids"] == DOCUMENTS[:2]
     assert body["services"]["ingestion"] == {"objects": 4}
-    assert body["services"]["registry"] == {"entries": 1, "submissions": 1, "scores": 0}
+    assert body["services"]["registry"] == {"entries": 1, "submissions": 1, "scores": 0, "outcomes": 0}
     assert world.forget(erasure, "ingestion").receipt == done.receipt
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from services.inference.adapters.events import ReportPublisher
 from services.inference.consumers import ServingConsumer
+from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
@@ -65,6 +66,7 @@ class House:
         self.consumers = Consumers(
             self.begin,
             StoredDatasetDocuments(MemoryStore()),
+            StoredComparedTexts(MemoryStore()),
             request_evaluation,
             signer(Identity("registry", Ed25519PrivateKey.generate())),
         )

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from tailor.retry import retry
 ATTEMPTS = 5
 FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n```\s*", re.DOTALL)
 MAX_ANSWER_CHARS = 200_000
+# More tokens of one prompt and answer are not counted.
+MAX_ANSWER_TOKENS = 10_000_000
 
 
 class OpenAiJudge(JudgeModel):
@@ -25,10 +28,17 @@ class OpenAiJudge(JudgeModel):
 
     def __init__(self, base_url: str, api_key: str, model: str, *, timeout_seconds: float = 120) -> None:
         self._chat = ChatCompletions(base_url, model, api_key=api_key, timeout_seconds=timeout_seconds)
+        self._lock = threading.Lock()
+        self._tokens = 0
 
     @property
     def name(self) -> str:
         return self._chat.model
+
+    @property
+    def tokens(self) -> int:
+        with self._lock:
+            return self._tokens
 
     def ask(
         self, messages: Sequence[tuple[str, str]], schema: Mapping[str, Any], max_tokens: int
@@ -52,6 +62,8 @@ class OpenAiJudge(JudgeModel):
         except openai.OpenAIError as error:
             # The library's message may repeat the prompt or a part of the key.
             raise to_error(error) from None
+        with self._lock:
+            self._tokens += count_tokens(answer.usage)
         return (answer.choices[0].message.content or "") if answer.choices else ""
 
 
@@ -74,6 +86,12 @@ def parse_answer(text: str, schema: Mapping[str, Any]) -> Mapping[str, Any] | No
         return None
     is_valid = Draft202012Validator(schema, registry=referencing.Registry()).is_valid(content)
     return content if is_valid else None
+
+
+def count_tokens(usage: Any) -> int:
+    """The tokens that an endpoint reports for an answer; 0 if it reports none, or no plausible number."""
+    tokens = getattr(usage, "total_tokens", 0)
+    return tokens if isinstance(tokens, int) and 0 < tokens <= MAX_ANSWER_TOKENS else 0
 
 
 def to_error(error: openai.OpenAIError) -> TailorError:

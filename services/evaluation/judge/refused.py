@@ -17,6 +17,10 @@ class RefusedJudge(JudgeModel):
     def name(self) -> str:
         return self._name
 
+    @property
+    def tokens(self) -> int:
+        return 0
+
     def ask(
         self, messages: Sequence[tuple[str, str]], schema: Mapping[str, Any], max_tokens: int
     ) -> Mapping[str, Any] | None:

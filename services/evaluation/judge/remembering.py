@@ -13,11 +13,13 @@ Answer = Mapping[str, Any] | None
 class RememberingJudge(JudgeModel):
     """Remembers the answers for one evaluation: references are read once for all models. Thread-safe.
 
-    `calls` counts the questions that the model was asked, `failures` the answers that were not what the schema asks for.
+    `calls` counts the questions that the model was asked, `failures` the answers that were not what the schema asks for. `tokens` are those
+    since it was made: a replica runs one evaluation at a time.
     """
 
     def __init__(self, judge: JudgeModel) -> None:
         self._judge = judge
+        self._earlier_tokens = judge.tokens
         self._answers: dict[str, Answer] = {}
         self._lock = threading.Lock()
         self.calls = 0
@@ -26,6 +28,10 @@ class RememberingJudge(JudgeModel):
     @property
     def name(self) -> str:
         return self._judge.name
+
+    @property
+    def tokens(self) -> int:
+        return self._judge.tokens - self._earlier_tokens
 
     def ask(self, messages: Sequence[tuple[str, str]], schema: Mapping[str, Any], max_tokens: int) -> Answer:
         key = json.dumps([messages, schema])

@@ -6,9 +6,17 @@ import json
 import grpc
 
 from services.inference import wire
-from services.inference.domain import ChatMessage, DraftFeedback, DraftRecord, StoredFeedback, Transcript
+from services.inference.domain import (
+    ChatMessage,
+    DraftFeedback,
+    DraftRecord,
+    OutcomeReport,
+    StoredFeedback,
+    StoredOutcome,
+    Transcript,
+)
 from services.inference.ports import DraftArchive
-from tailor.api.registry.v1 import feedback_pb2_grpc, registry_pb2, registry_pb2_grpc
+from tailor.api.registry.v1 import feedback_pb2_grpc, outcomes_pb2_grpc, registry_pb2, registry_pb2_grpc
 from tailor.errors import NotFound
 from tailor.rpc.channel import wire_errors
 from tailor.storage.buckets import DRAFTS
@@ -37,6 +45,7 @@ class RegistryArchive(DraftArchive):
     def __init__(self, channel: grpc.Channel, store: ObjectStore) -> None:
         self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
         self._feedback = feedback_pb2_grpc.FeedbackServiceStub(channel)
+        self._outcomes = outcomes_pb2_grpc.OutcomeServiceStub(channel)
         self._store = store
 
     def draft(self, draft_id: str) -> DraftRecord:
@@ -51,6 +60,12 @@ class RegistryArchive(DraftArchive):
         with wire_errors("registry"):
             stored = self._feedback.StoreFeedback(request, timeout=FEEDBACK_SECONDS).feedback
         return wire.to_stored_feedback(stored)
+
+    def store_outcome(self, report: OutcomeReport, key_id: str) -> StoredOutcome:
+        """Blocks for at most REGISTRY_SECONDS."""
+        request = wire.to_store_outcome(report, key_id)
+        with wire_errors("registry"):
+            return wire.to_stored_outcome(self._outcomes.StoreOutcome(request, timeout=REGISTRY_SECONDS).outcome)
 
     def text(self, ref: Ref) -> Transcript | None:
         try:

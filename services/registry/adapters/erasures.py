@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
 from services.registry.adapters import tables
+from services.registry.adapters.outcomes import forget_outcomes
 from services.registry.domain import Adapter, Erasure, ErasureReceipt, FactKind, ForgottenBy, Taint
 from services.registry.ports import Erasures, Lineage
 from tailor.api.events.v1 import models_pb2
@@ -105,7 +106,8 @@ class SqlErasures(Erasures):
         emptied = self._connection.execute(empty.values(state="erased", reason="", findings={}, payload=b"")).rowcount
         scores = tables.document_scores
         scored = self._connection.execute(delete(scores).where(scores.c.document_id == document_id)).rowcount
-        return {"entries": entries, "submissions": emptied, "scores": scored}
+        outcomes = forget_outcomes(self._connection, document_id)
+        return {"entries": entries, "submissions": emptied, "scores": scored, "outcomes": outcomes}
 
     def save_answer(self, answer: ForgottenBy) -> None:
         row = {

@@ -13,6 +13,7 @@ from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures, SqlLineage
 from services.registry.adapters.feedback import SqlFeedback
 from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions, SqlPins
+from services.registry.adapters.outcomes import SqlOutcomes
 from services.registry.adapters.rankings import read_round
 from services.registry.adapters.scores import SqlDocumentScores
 from services.registry.domain import (
@@ -347,6 +348,7 @@ def transactions(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContext
                 lineage=SqlLineage(connection),
                 document_scores=SqlDocumentScores(connection),
                 feedback=SqlFeedback(connection),
+                outcomes=SqlOutcomes(connection),
             )
 
     return begin

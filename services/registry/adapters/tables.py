@@ -122,6 +122,32 @@ feedback = Table(
     Column("position", BigInteger, Identity(), nullable=False, index=True),
 )
 
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("outcome_id", String(64), primary_key=True),
+    Column("draft_id", String(64), nullable=False, index=True),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("adapter_digest", String(64), nullable=False),
+    Column("minutes", Float, nullable=False),
+    Column("satisfaction", Integer, nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+)
+
+# What became of each draft: by its deliverable, or else by feedback.
+final_texts = Table(
+    "final_texts",
+    metadata,
+    Column("draft_id", String(64), primary_key=True),
+    Column("document_id", String(64), nullable=False, index=True),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("adapter_digest", String(64), nullable=False),
+    Column("share", Float),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+)
+
 keys = Table(
     "keys",
     metadata,

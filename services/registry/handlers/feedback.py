@@ -3,17 +3,18 @@
 from dataclasses import replace
 
 from services.registry.domain import Draft, Feedback
-from services.registry.ports import Anonymize, Begin
+from services.registry.handlers.outcomes import record_final_text
+from services.registry.ports import Anonymize, Begin, ComparedTexts
 from services.registry.rules.feedback import check_feedback
 from tailor.errors import NotFound, Reason
 from tailor.words import Labels, Selection
 
 
-def store_feedback(begin: Begin, anonymize: Anonymize, feedback: Feedback) -> Feedback:
+def store_feedback(begin: Begin, anonymize: Anonymize, texts: ComparedTexts, feedback: Feedback) -> Feedback:
     """Store feedback with its texts anonymised by the policy for the specialist's documents. Replaces an earlier one with the same id.
 
-    The edited text is stored only if the specialist keeps its drafts' texts. Raises NotFound (UNKNOWN_DRAFT), InvalidArgument
-    (INVALID_FEEDBACK), Unavailable while anonymization does not answer.
+    The edited text is stored only if the specialist keeps its drafts' texts, and compared with the draft.
+    Raises NotFound (UNKNOWN_DRAFT), InvalidArgument (INVALID_FEEDBACK), Unavailable while anonymization or the store does not answer.
     """
     check_feedback(feedback)
     with begin() as tx:
@@ -30,6 +31,7 @@ def store_feedback(begin: Begin, anonymize: Anonymize, feedback: Feedback) -> Fe
     )
     with begin() as tx:
         tx.feedback.save(stored)
+    record_final_text(begin, texts, stored)
     return stored
 
 

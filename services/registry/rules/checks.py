@@ -1,5 +1,6 @@
 """Rules that a specialist's definition and a judgement must fulfil."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -33,6 +34,8 @@ def check_specialist(specialist: Specialist) -> None:
             violations[name] = "must be a slug of a-z, 0-9 and '-'"
     if len(specialist.house_terms) > MAX_HOUSE_TERMS:
         violations["house_terms"] = f"must have at most {MAX_HOUSE_TERMS} terms"
+    if not math.isfinite(specialist.monthly_budget) or specialist.monthly_budget < 0:
+        violations["monthly_budget"] = "must be a number above 0, or 0 for no limit"
     violations |= find_gate_violations(specialist) | _check_rebuild(specialist.rebuild)
     violations |= find_filter_violations(specialist.filters) | find_row_violations(specialist.rows)
     violations |= find_sampling_violations(specialist.sampling) | find_metric_violations(specialist.metrics)

@@ -46,7 +46,7 @@ def measure_round(
 def find_ranked_prompts(name: str, rankings: Iterable[Sequence[str]], drafts: Mapping[str, Draft]) -> set[str]:
     """Prompts with two different stored drafts of the specialist of which most experts preferred the same one, by digest."""
     votes: Counter[tuple[str, str, str]] = Counter()
-    usable = {key: draft for key, draft in drafts.items() if draft.has_text and draft.specialist == name}
+    usable = {key: draft for key, draft in drafts.items() if draft.text is not None and draft.specialist == name}
     for ranking in rankings:
         known = [usable[key] for key in ranking if key in usable]
         for better, worse in itertools.combinations(known, 2):

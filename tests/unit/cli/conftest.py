@@ -17,7 +17,14 @@ from tailor.api.events.v1 import operations_pb2_grpc
 from tailor.api.held.v1 import held_pb2_grpc
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc, replay_pb2_grpc
-from tailor.api.registry.v1 import feedback_pb2_grpc, lineage_pb2_grpc, panel_pb2_grpc, registry_pb2_grpc
+from tailor.api.registry.v1 import (
+    feedback_pb2_grpc,
+    lineage_pb2_grpc,
+    outcomes_pb2_grpc,
+    panel_pb2_grpc,
+    registry_pb2_grpc,
+    reports_pb2_grpc,
+)
 from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.cli.connections import Connections, Endpoints
@@ -25,12 +32,13 @@ from tailor.cli.main import app
 from tests.fakes.anonymization import FakeAnonymization
 from tests.fakes.evaluation import FakeEvaluation
 from tests.fakes.events import FakeEvents
-from tests.fakes.feedback import FakeFeedback, FakePanel
+from tests.fakes.feedback import FakeFeedback, FakeOutcomes, FakePanel
 from tests.fakes.held import FakeHeldCalls
 from tests.fakes.inference import FakeInference
 from tests.fakes.ingestion import FakeIngestion
 from tests.fakes.policies import FakeLineage, FakePolicies, FakeReplays, FakeSubjects
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.reports import FakeReports
 from tests.fakes.review import FakeReview
 from tests.fakes.serving import serving
 from tests.fakes.synthetic import FakeSynthesis, FakeSynthetic
@@ -58,6 +66,8 @@ class Services:
     held: FakeHeldCalls = field(default_factory=FakeHeldCalls)  # the registry's
     held_reidentifications: FakeHeldCalls = field(default_factory=FakeHeldCalls)
     feedback: FakeFeedback = field(default_factory=FakeFeedback)
+    outcomes: FakeOutcomes = field(default_factory=FakeOutcomes)
+    reports: FakeReports = field(default_factory=FakeReports)
     panel: FakePanel = field(default_factory=FakePanel)
     addresses: dict[str, str] = field(default_factory=dict)
 
@@ -108,6 +118,8 @@ def services() -> Iterator[Services]:
         lineage_pb2_grpc.add_LineageServiceServicer_to_server(fakes.lineage, server)
         held_pb2_grpc.add_HeldCallServiceServicer_to_server(fakes.held, server)
         feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(fakes.feedback, server)
+        outcomes_pb2_grpc.add_OutcomeServiceServicer_to_server(fakes.outcomes, server)
+        reports_pb2_grpc.add_ReportServiceServicer_to_server(fakes.reports, server)
         panel_pb2_grpc.add_PanelServiceServicer_to_server(fakes.panel, server)
 
     adders: dict[str, Callable[[Any, grpc.Server], None]] = {

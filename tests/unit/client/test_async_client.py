@@ -48,6 +48,7 @@ def test_generates_streams_and_lists(address: str) -> None:
         assert "".join(await text(client)) == "base says hello"
         assert [served.name for served in await client.specialists()] == ["engagement-reports"]
         assert (await client.draft("drf_1")).answer == "base: hello"
+        assert (await client.report_outcome("drf_1", minutes=25)).outcome_id == "out_1"
         assert (await client.record_feedback("drf_1", "accepted", stars=5)).feedback_id == "fbk_1"
 
     run(address, ask)

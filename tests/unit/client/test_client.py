@@ -70,6 +70,22 @@ def test_records_feedback_on_a_draft(client: TailorClient, inference: FakeInfere
         client.record_feedback("drf_2", "accepted")
 
 
+def test_reports_what_a_draft_was_worth_and_what_work_without_one_takes(
+    client: TailorClient, inference: FakeInference
+) -> None:
+    receipt = client.report_outcome("drf_1", minutes=25, satisfaction=4)
+    baseline = client.report_outcome(specialist="engagement-reports", minutes=90)
+
+    assert (receipt.outcome_id, receipt.generation, baseline.generation) == ("out_1", 3, 0)
+    first, second = inference.outcomes
+    assert (first.draft_id, first.minutes, first.satisfaction) == ("drf_1", 25, 4)
+    assert (second.specialist, second.minutes, bool(second.request_id)) == ("engagement-reports", 90, True)
+    with pytest.raises(NotFound):
+        client.report_outcome("drf_2", minutes=1)
+    with pytest.raises(InvalidArgument):
+        client.report_outcome("drf_1", satisfaction=2**40)
+
+
 @pytest.mark.parametrize("wrong", [{"verdict": "meh"}, {"verdict": "edited", "edited_text": "\ud800"}])
 def test_feedback_that_cannot_be_sent_is_refused(client: TailorClient, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):

@@ -104,6 +104,7 @@ def test_the_examples_cover_every_way_to_call() -> None:
         "log_probabilities",
         "replicas",
         "record_feedback",
+        "report_outcome",
     ):
         assert way in text
 

@@ -124,3 +124,22 @@ def test_an_endpoint_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(Unavailable) as error:
         OpenAiJudge("http://127.0.0.1:9/v1", "", "judge-1").ask(QUESTION, SCHEMA, 50)
     assert error.value.reason == Reason.JUDGE_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": 30, "completion_tokens": 12, "total_tokens": 42}, 84),
+        (None, 0),
+        ({"total_tokens": "many"}, 0),
+        ({"total_tokens": -5}, 0),
+        ({"total_tokens": 10**30}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_tokens_that_the_endpoint_reports_are_counted(usage: dict[str, Any] | None, tokens: int) -> None:
+    status, answer = completion('{"better": "first"}')
+    with endpoint(lambda _: (status, {**answer, "usage": usage})) as (judge, _):
+        for _ in range(2):
+            assert judge.ask(QUESTION, SCHEMA, 10) == {"better": "first"}
+        assert judge.tokens == tokens

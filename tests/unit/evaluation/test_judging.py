@@ -159,3 +159,14 @@ def test_lower_is_better_goals_are_reached_from_above() -> None:
     metric = MetricDefinition("perplexity", "perplexity", json.dumps({"goal": 100.0}))
     result, _ = evaluate(None, metric)
     assert [goal.state for goal in list_goals((metric,), result.metrics)] == ["reached"]
+
+
+def test_the_judge_models_tokens_of_an_evaluation_are_reported_without_those_of_earlier_ones() -> None:
+    judge = ScriptedJudge(reply)
+    first, _ = evaluate(judge, RUBRIC, *pairs(20))
+    asked = len(judge.questions)
+    second, _ = evaluate(judge, RUBRIC, *pairs(20))
+    assert (first.judge_tokens, second.judge_tokens) == (100 * asked, 100 * (len(judge.questions) - asked))
+    assert asked > 0
+    without, _ = evaluate(None, MetricDefinition("rougeL", "rougeL"))
+    assert without.judge_tokens == 0

@@ -21,6 +21,7 @@ from services.inference.domain import (
     DraftFeedback,
     DraftRecord,
     LikelyToken,
+    OutcomeReport,
     Piece,
     Probe,
     Sampling,
@@ -28,6 +29,7 @@ from services.inference.domain import (
     ServedModel,
     ServingReport,
     StoredFeedback,
+    StoredOutcome,
     TokenLogProbability,
     Transcript,
 )
@@ -200,6 +202,7 @@ class FakeArchive(DraftArchive):
         self.records: dict[str, DraftRecord] = {}
         self.texts: dict[Ref, Transcript] = {}
         self.feedback: list[tuple[DraftFeedback, str]] = []
+        self.outcomes: list[tuple[OutcomeReport, str]] = []
 
     def keep(self, draft: Draft, transcript: Transcript) -> None:
         self.offered.append((draft, transcript))
@@ -218,6 +221,12 @@ class FakeArchive(DraftArchive):
             raise InvalidArgument(Reason.INVALID_FEEDBACK, "The feedback is invalid.", field_violations=violations)
         self.feedback.append((feedback, key_id))
         return StoredFeedback("fbk_1", bool(feedback.edited_text), 1_700_000_000.5)
+
+    def store_outcome(self, report: OutcomeReport, key_id: str) -> StoredOutcome:
+        if report.specialist == "never-created":
+            raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist, says the registry.")
+        self.outcomes.append((report, key_id))
+        return StoredOutcome("out_1", report.specialist or "memos", 3 if report.draft_id else 0, 1_700_000_000.5)
 
 
 class FakeAnonymizer(Anonymization):

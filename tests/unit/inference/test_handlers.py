@@ -17,6 +17,7 @@ from services.inference.domain import (
     DraftFeedback,
     DraftRecord,
     GenerationRequest,
+    OutcomeReport,
     Probe,
     RowToScore,
     Sampling,
@@ -514,3 +515,31 @@ def test_feedback_is_stored_for_a_draft_that_the_caller_may_see() -> None:
         with pytest.raises(NotFound):
             handlers.record_feedback(world.inference.archive, caller, replace(said, draft_id=draft_id))
     assert len(world.archive.feedback) == 1
+
+
+def test_an_outcome_is_stored_for_a_draft_that_the_caller_may_see() -> None:
+    world = make_world()
+    caller = Caller("key", "team", frozenset({"reports"}), "key_1", CALLER_ROLE)
+    world.archive.records["drf_1"] = record("key_1")
+    worth = OutcomeReport("drf_1", minutes=25, satisfaction=4)
+    assert handlers.report_outcome(world.inference.archive, caller, worth).generation == 3
+    assert world.archive.outcomes == [(worth, "key_1")]
+    world.archive.records["drf_1"] = record("key_9")
+    for draft_id in ("drf_1", "drf_2"):
+        with pytest.raises(NotFound):
+            handlers.report_outcome(world.inference.archive, caller, replace(worth, draft_id=draft_id))
+    assert len(world.archive.outcomes) == 1
+
+
+def test_work_without_a_draft_is_reported_for_the_callers_own_specialists() -> None:
+    world = make_world()
+    caller = Caller("key", "team", frozenset({"reports", "never-created"}), "key_1", CALLER_ROLE)
+    baseline = OutcomeReport(specialist="reports", request_id="a", minutes=90)
+    assert handlers.report_outcome(world.inference.archive, caller, baseline).generation == 0
+    errors = []
+    for name in ("never-created", "memos"):
+        with pytest.raises(NotFound) as refused:
+            handlers.report_outcome(world.inference.archive, caller, replace(baseline, specialist=name))
+        errors.append((refused.value.reason, refused.value.message, refused.value.field_violations))
+    assert errors[0] == errors[1]
+    assert len(world.archive.outcomes) == 1

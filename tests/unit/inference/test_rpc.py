@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from services.inference.domain import ChatMessage, Draft, DraftFeedback, DraftRecord, Transcript
+from services.inference.domain import ChatMessage, Draft, DraftFeedback, DraftRecord, OutcomeReport, Transcript
 from services.inference.handlers import ReadinessGate
 from services.inference.rpc import InferenceServicer
 from services.inference.serving_table import ServingTable
@@ -286,6 +286,15 @@ def test_records_feedback_and_refuses_what_the_registry_refuses(opened: RunningS
     with pytest.raises(InvalidArgument) as refused, wire_errors("inference"):
         opened.stub().RecordFeedback(inference_pb2.RecordFeedbackRequest(draft_id="drf_1"))
     assert (refused.value.reason, set(refused.value.field_violations)) == ("INVALID_FEEDBACK", {"verdict"})
+
+
+def test_reports_what_a_draft_was_worth(opened: RunningServer) -> None:
+    draft = Draft("drf_1", served("memos", 3, "a"), "key_1", "p", "q", 4, 3, "stop", 0.1, 0.5)
+    opened.world.archive.records["drf_1"] = DraftRecord(draft, "tiny")
+    response = opened.stub().ReportOutcome(inference_pb2.ReportOutcomeRequest(draft_id="drf_1", minutes=12.5))
+    assert (response.outcome_id, response.specialist, response.generation) == ("out_1", "memos", 3)
+    assert response.create_time.ToMilliseconds() == 1_700_000_000_500
+    assert opened.world.archive.outcomes == [(OutcomeReport("drf_1", minutes=12.5), "key_1")]
 
 
 STATES = health_pb2.HealthCheckResponse

@@ -11,12 +11,14 @@ from services.registry.wire import from_round, from_specialist, to_specialist
 from tailor.errors import InvalidArgument
 from tailor.programmes import list_recipes
 from tailor.rounds import is_held_out, measure_progress
+from tailor.storage.ref import Ref
 
+TEXT = Ref("s3://drafts/texts/a.json", "a" * 64, 2)
 LEARNS = Specialist("reports", "tiny", "lora", stages=("sft", "dpo"))
 
 
 def draft(prompt: str, answer: str, **changes: object) -> Draft:
-    known = Draft(f"{prompt}-{answer}", "reports", "a1", "d1", "key_1", prompt, answer, has_text=True)
+    known = Draft(f"{prompt}-{answer}", "reports", "a1", "d1", "key_1", prompt, answer, text=TEXT)
     return replace(known, **changes)  # type: ignore[arg-type]
 
 
@@ -95,7 +97,7 @@ def test_a_programme_without_rankings_has_no_round() -> None:
     ("worse", "counts"),
     [
         (draft("p", "b"), True),
-        (draft("p", "b", has_text=False), False),
+        (draft("p", "b", text=None), False),
         (draft("p", "b", specialist=""), False),
         (draft("q", "b"), False),
         (draft("p", "a", draft_id="again"), False),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from services.training.ports import WatchCursor
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from tailor.events.envelope import Event
-from tests.unit.training.fakes import RATES, START, House, built, progress, trained, wanted
+from tests.unit.training.fakes import PLAN, RATES, START, House, built, progress, trained, wanted
 
 
 @pytest.fixture
@@ -263,3 +264,82 @@ def specialist_event(*, deleted: bool) -> Event:
     message = models_pb2.SpecialistChanged(name="reports", deleted=deleted)
     message.update_time.FromDatetime(START + timedelta(days=1))
     return Event(SPECIALISTS, "reports", message.SerializeToString())
+
+
+def priced(house: House, compute: float) -> None:
+    """Let every run be forecast at a price, which its devices and seconds give at 3.60 EUR per hour."""
+    house.planner.answer = replace(PLAN, seconds=compute / RATES.device_hour / PLAN.devices * 3600)
+
+
+def set_budget(house: House, amount: float) -> None:
+    message = models_pb2.SpecialistChanged(name="reports", monthly_budget=amount)
+    Consumers(house.ports).on_specialist(Event(SPECIALISTS, "reports", message.SerializeToString()))
+
+
+def test_a_budget_of_1_eur_refuses_a_run_before_it_is_passed(house: House) -> None:
+    set_budget(house, 1.0)
+    priced(house, 1.01)
+    with pytest.raises(FailedPrecondition) as refused:
+        handlers.create_run(house.ports, wanted())
+    assert refused.value.reason == "OVER_BUDGET"
+    assert "forecast at 1.01 EUR, but 1.00 EUR of the monthly budget of 1.00 EUR" in refused.value.message
+    assert not house.runs.runs
+    priced(house, 0.99)
+    assert handlers.create_run(house.ports, wanted()).state is RunState.QUEUED
+
+
+def test_a_run_that_a_dataset_started_fails_before_its_worker_starts_if_the_budget_is_too_small(house: House) -> None:
+    set_budget(house, 1.0)
+    priced(house, 1.01)
+    queue_run(house)
+    house.supervisor.tick()
+    run = house.only_run()
+    assert (run.state, run.reason, run.epoch) == (RunState.FAILED, "OVER_BUDGET", 0)
+    assert run.plan is not None and run.plan.budget_left == 1.0
+    assert house.runs.published == [("run.failed.v1", "OVER_BUDGET")]
+    set_budget(house, 2.0)
+    assert handlers.create_run(house.ports, wanted()).state is RunState.QUEUED
+
+
+def test_runs_that_wait_count_with_their_forecast_against_the_budget(house: House) -> None:
+    set_budget(house, 1.0)
+    priced(house, 0.6)
+    first = handlers.create_run(house.ports, wanted())
+    assert handlers.create_run(house.ports, wanted()) == first
+    assert handlers.plan_run(house.ports, wanted(recipe="lora")).budget_left == pytest.approx(0.4)
+    with pytest.raises(FailedPrecondition):
+        handlers.create_run(house.ports, wanted(recipe="lora"))
+
+
+def test_an_ended_run_counts_in_its_month_with_what_it_took(house: House) -> None:
+    set_budget(house, 1.0)
+    priced(house, 0.6)
+    run = handlers.create_run(house.ports, wanted())
+    hours = 0.3 / RATES.device_hour / PLAN.devices
+    ended = replace(run, state=RunState.SUCCEEDED, end_time=house.now(), worked_seconds=hours * 3600)
+    house.runs.save(ended)
+    assert handlers.plan_run(house.ports, wanted(recipe="lora")).budget_left == pytest.approx(0.7)
+    house.now.forward(27 * 86_400)
+    assert handlers.plan_run(house.ports, wanted(recipe="lora")).budget_left == pytest.approx(1.0)
+
+
+def test_without_a_budget_no_run_is_refused_for_its_price(house: House) -> None:
+    priced(house, 1_000_000)
+    assert handlers.create_run(house.ports, wanted()).plan.budget_left is None  # type: ignore[union-attr]
+
+
+def test_calls_at_the_same_time_do_not_pass_the_budget_together(house: House) -> None:
+    set_budget(house, 1.0)
+    priced(house, 0.6)
+    refused = []
+
+    def create(recipe: str) -> None:
+        try:
+            handlers.create_run(house.ports, wanted(recipe=recipe))
+        except FailedPrecondition as error:
+            refused.append(error.reason)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(create, ["tiny", "lora"] * 4))
+    assert len(house.runs.runs) == 1
+    assert set(refused) == {"OVER_BUDGET"}

@@ -286,6 +286,42 @@ class DatasetBuilt(_message.Message):
 Global___DatasetBuilt: _TypeAlias = DatasetBuilt  # noqa: Y015
 
 @_typing.final
+class RunCost(_message.Message):
+    """RunCost is what a run has used so far, over all its workers and stages. It only grows; the last one of a run is the whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_SECONDS_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    device_seconds: _builtins.float
+    """Seconds of wall time, times the number of devices."""
+    device: _builtins.str
+    """Readable name of the devices, such as `2 CPU cores` or `1 x NVIDIA H100`."""
+    amount: _builtins.float
+    """Price of that time; absent if the installation has set no price per device hour."""
+    currency: _builtins.str
+    """ISO 4217 code of the price's currency; empty without a price."""
+    def __init__(
+        self,
+        *,
+        device_seconds: _builtins.float = ...,
+        device: _builtins.str = ...,
+        amount: _builtins.float | None = ...,
+        currency: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_amount", b"_amount", "amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_amount", b"_amount", "amount", b"amount", "currency", b"currency", "device", b"device", "device_seconds", b"device_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__amount: _TypeAlias = _typing.Literal["amount"]  # noqa: Y015
+    _WhichOneofArgType__amount: _TypeAlias = _typing.Literal["_amount", b"_amount"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__amount) -> _WhichOneofReturnType__amount | None: ...
+
+Global___RunCost: _TypeAlias = RunCost  # noqa: Y015
+
+@_typing.final
 class RunProgressed(_message.Message):
     """RunProgressed: the progress of a run."""
 
@@ -313,6 +349,7 @@ class RunProgressed(_message.Message):
     TRUNCATED_SHARE_FIELD_NUMBER: _builtins.int
     WITNESS_REWARD_FIELD_NUMBER: _builtins.int
     WITNESS_AGREEMENT_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id of the run."""
     specialist: _builtins.str
@@ -361,6 +398,10 @@ class RunProgressed(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the worker reported."""
 
+    @_builtins.property
+    def cost(self) -> Global___RunCost:
+        """What the run has used so far; absent before it is planned."""
+
     def __init__(
         self,
         *,
@@ -386,10 +427,11 @@ class RunProgressed(_message.Message):
         truncated_share: _builtins.float | None = ...,
         witness_reward: _builtins.float | None = ...,
         witness_agreement: _builtins.float | None = ...,
+        cost: Global___RunCost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "create_time", b"create_time", "held_out_loss", b"held_out_loss", "kl", b"kl", "reward", b"reward", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "cost", b"cost", "create_time", b"create_time", "held_out_loss", b"held_out_loss", "kl", b"kl", "reward", b"reward", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "held_out_loss", b"held_out_loss", "kl", b"kl", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "reward", b"reward", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "cost", b"cost", "create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "held_out_loss", b"held_out_loss", "kl", b"kl", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "reward", b"reward", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
@@ -437,6 +479,7 @@ class RunFailed(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id of the run."""
     specialist: _builtins.str
@@ -449,6 +492,10 @@ class RunFailed(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
 
+    @_builtins.property
+    def cost(self) -> Global___RunCost:
+        """What the run used; absent if it was never planned."""
+
     def __init__(
         self,
         *,
@@ -457,10 +504,11 @@ class RunFailed(_message.Message):
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        cost: Global___RunCost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "message", b"message", "reason", b"reason", "run_id", b"run_id", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "create_time", b"create_time", "message", b"message", "reason", b"reason", "run_id", b"run_id", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -520,6 +568,7 @@ class AdapterTrained(_message.Message):
     INTERMEDIATE_FIELD_NUMBER: _builtins.int
     BASE_ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     STOPPED_BECAUSE_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the adapter's manifest: the adapter's name."""
     kind: Global___AdapterKind.ValueType
@@ -582,6 +631,10 @@ class AdapterTrained(_message.Message):
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """What the run measured, by name, such as `held_out_loss`, `reward_accuracy`, `win_rate`, `kl`."""
 
+    @_builtins.property
+    def cost(self) -> Global___RunCost:
+        """What the run has used so far, this stage included; absent if it was never planned."""
+
     def __init__(
         self,
         *,
@@ -613,10 +666,11 @@ class AdapterTrained(_message.Message):
         intermediate: _builtins.bool = ...,
         base_adapter_digest: _builtins.str = ...,
         stopped_because: _builtins.str = ...,
+        cost: Global___RunCost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_adapter_digest", b"base_adapter_digest", "base_digest", b"base_digest", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "intermediate", b"intermediate", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "reward_adapter_digest", b"reward_adapter_digest", "round", b"round", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "sft_dataset_digest", b"sft_dataset_digest", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "stopped_because", b"stopped_because", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_adapter_digest", b"base_adapter_digest", "base_digest", b"base_digest", "cost", b"cost", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "intermediate", b"intermediate", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "reward_adapter_digest", b"reward_adapter_digest", "round", b"round", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "sft_dataset_digest", b"sft_dataset_digest", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "stopped_because", b"stopped_because", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -912,6 +966,7 @@ class AdapterEvaluated(_message.Message):
     PREFERENCE_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
     INCUMBENT_PREFERENCE_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
+    JUDGE_TOKENS_FIELD_NUMBER: _builtins.int
     evaluation_id: _builtins.str
     """Id of the evaluation."""
     adapter_digest: _builtins.str
@@ -938,6 +993,8 @@ class AdapterEvaluated(_message.Message):
     """The same of the adapter that served at the time."""
     pairs: _builtins.int
     """Number of held-out pairs among the evaluated rows."""
+    judge_tokens: _builtins.int
+    """Tokens of prompts and answers that the judge model used for this evaluation, as its endpoint reported them; 0 without one."""
     @_builtins.property
     def report(self) -> _common_pb2.ObjectRef:
         """The report (JSON; Markdown and plots next to it) in the reports bucket."""
@@ -1001,10 +1058,11 @@ class AdapterEvaluated(_message.Message):
         preference_dataset_digest: _builtins.str = ...,
         incumbent_preference_dataset_digest: _builtins.str = ...,
         pairs: _builtins.int = ...,
+        judge_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document_scores", b"document_scores", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "costs", b"costs", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "definitions", b"definitions", "document_scores", b"document_scores", "evaluation_id", b"evaluation_id", "goals", b"goals", "held_out_rows", b"held_out_rows", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "incumbent_preference_dataset_digest", b"incumbent_preference_dataset_digest", "metrics", b"metrics", "not_measured", b"not_measured", "pairs", b"pairs", "preference_dataset_digest", b"preference_dataset_digest", "report", b"report", "rows", b"rows", "rows_too_long", b"rows_too_long", "specialist", b"specialist", "specialist_revision", b"specialist_revision", "suites", b"suites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "costs", b"costs", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "definitions", b"definitions", "document_scores", b"document_scores", "evaluation_id", b"evaluation_id", "goals", b"goals", "held_out_rows", b"held_out_rows", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "incumbent_preference_dataset_digest", b"incumbent_preference_dataset_digest", "judge_tokens", b"judge_tokens", "metrics", b"metrics", "not_measured", b"not_measured", "pairs", b"pairs", "preference_dataset_digest", b"preference_dataset_digest", "report", b"report", "rows", b"rows", "rows_too_long", b"rows_too_long", "specialist", b"specialist", "specialist_revision", b"specialist_revision", "suites", b"suites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1649,6 +1707,7 @@ class SpecialistChanged(_message.Message):
     DELETED_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
     RECIPES_FIELD_NUMBER: _builtins.int
+    MONTHLY_BUDGET_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that callers use, a slug of at most 63 characters."""
     revision: _builtins.int
@@ -1673,6 +1732,8 @@ class SpecialistChanged(_message.Message):
     """What happens to an adapter that passes the gate."""
     deleted: _builtins.bool
     """True if it was deleted: it no longer serves, builds or trains."""
+    monthly_budget: _builtins.float
+    """Limit of the price of its runs' compute in a calendar month (UTC), in the currency of the installation's prices; 0 for no limit."""
     @_builtins.property
     def selection(self) -> Global___Selection:
         """Which documents it learns from."""
@@ -1753,10 +1814,11 @@ class SpecialistChanged(_message.Message):
         deleted: _builtins.bool = ...,
         stages: _abc.Iterable[_builtins.str] | None = ...,
         recipes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        monthly_budget: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "rebuild", b"rebuild", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "metrics", b"metrics", "name", b"name", "on_erasure", b"on_erasure", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "recipes", b"recipes", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "stages", b"stages", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "metrics", b"metrics", "monthly_budget", b"monthly_budget", "name", b"name", "on_erasure", b"on_erasure", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "recipes", b"recipes", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "stages", b"stages", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -653,6 +653,80 @@ class RecordFeedbackResponse(_message.Message):
 Global___RecordFeedbackResponse: _TypeAlias = RecordFeedbackResponse  # noqa: Y015
 
 @_typing.final
+class ReportOutcomeRequest(_message.Message):
+    """ReportOutcomeRequest contains what a draft was worth. At least one of minutes and satisfaction must be given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_ID_FIELD_NUMBER: _builtins.int
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MINUTES_FIELD_NUMBER: _builtins.int
+    SATISFACTION_FIELD_NUMBER: _builtins.int
+    draft_id: _builtins.str
+    """Id of the draft; empty if the text was written without one."""
+    specialist: _builtins.str
+    """Specialist whose work it is: needed without a draft, and for a draft of the base."""
+    request_id: _builtins.str
+    """Makes a repeated call idempotent; needed without a draft. At most 128 characters."""
+    minutes: _builtins.float
+    """Minutes from the draft to the deliverable, or, without a draft, from the beginning to the deliverable; at most 100,000; 0 for none."""
+    satisfaction: _builtins.int
+    """Satisfaction with the draft, or with the work without one, 1 to 5; 0 for none."""
+    def __init__(
+        self,
+        *,
+        draft_id: _builtins.str = ...,
+        specialist: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        minutes: _builtins.float = ...,
+        satisfaction: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id", "minutes", b"minutes", "request_id", b"request_id", "satisfaction", b"satisfaction", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportOutcomeRequest: _TypeAlias = ReportOutcomeRequest  # noqa: Y015
+
+@_typing.final
+class ReportOutcomeResponse(_message.Message):
+    """ReportOutcomeResponse says what was stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_ID_FIELD_NUMBER: _builtins.int
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    outcome_id: _builtins.str
+    """Id of the outcome: one for each draft and key."""
+    specialist: _builtins.str
+    """Specialist for which it counts."""
+    generation: _builtins.int
+    """Generation for which it counts; 0 is the baseline."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was recorded."""
+
+    def __init__(
+        self,
+        *,
+        outcome_id: _builtins.str = ...,
+        specialist: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "generation", b"generation", "outcome_id", b"outcome_id", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportOutcomeResponse: _TypeAlias = ReportOutcomeResponse  # noqa: Y015
+
+@_typing.final
 class LoadCandidateRequest(_message.Message):
     """LoadCandidateRequest names an adapter."""
 

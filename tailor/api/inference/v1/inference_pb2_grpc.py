@@ -60,6 +60,11 @@ class InferenceServiceStub:
                 request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackResponse.FromString,
                 _registered_method=True)
+        self.ReportOutcome = channel.unary_unary(
+                '/tailor.api.inference.v1.InferenceService/ReportOutcome',
+                request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.ReportOutcomeRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.ReportOutcomeResponse.FromString,
+                _registered_method=True)
         self.LoadCandidate = channel.unary_unary(
                 '/tailor.api.inference.v1.InferenceService/LoadCandidate',
                 request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.LoadCandidateRequest.SerializeToString,
@@ -118,6 +123,17 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportOutcome(self, request, context):
+        """ReportOutcome reports what a draft was worth: the minutes from the draft to the deliverable, and satisfaction. Without a draft, it reports work
+        that was done without Tailor, to compare with. It replaces an earlier outcome of the same key on the draft; without a draft, a call with the
+        same request_id has no further effect. Callers report on drafts of their own key only.
+        NOT_FOUND for an unknown draft or specialist; a new draft takes a moment to appear. INVALID_ARGUMENT (INVALID_OUTCOME) with a violation per
+        wrong field.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LoadCandidate(self, request, context):
         """LoadCandidate verifies and loads an adapter, for evaluation only.
         FAILED_PRECONDITION for an adapter of another base, or one that does not verify.
@@ -160,6 +176,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.RecordFeedback,
                     request_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackRequest.FromString,
                     response_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackResponse.SerializeToString,
+            ),
+            'ReportOutcome': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportOutcome,
+                    request_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.ReportOutcomeRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.ReportOutcomeResponse.SerializeToString,
             ),
             'LoadCandidate': grpc.unary_unary_rpc_method_handler(
                     servicer.LoadCandidate,
@@ -308,6 +329,33 @@ class InferenceService:
             '/tailor.api.inference.v1.InferenceService/RecordFeedback',
             tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackRequest.SerializeToString,
             tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportOutcome(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.inference.v1.InferenceService/ReportOutcome',
+            tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.ReportOutcomeRequest.SerializeToString,
+            tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.ReportOutcomeResponse.FromString,
             options,
             channel_credentials,
             insecure,

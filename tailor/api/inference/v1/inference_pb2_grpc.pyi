@@ -53,6 +53,13 @@ class InferenceServiceStub:
     same key on the draft, so that a repeated call has no effect. Callers give it on drafts of their own key only.
     NOT_FOUND for an unknown draft; a new one takes a moment to appear. INVALID_ARGUMENT (INVALID_FEEDBACK) with a violation per wrong field.
     """
+    ReportOutcome: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ReportOutcomeRequest, _inference_pb2.ReportOutcomeResponse]
+    """ReportOutcome reports what a draft was worth: the minutes from the draft to the deliverable, and satisfaction. Without a draft, it reports work
+    that was done without Tailor, to compare with. It replaces an earlier outcome of the same key on the draft; without a draft, a call with the
+    same request_id has no further effect. Callers report on drafts of their own key only.
+    NOT_FOUND for an unknown draft or specialist; a new draft takes a moment to appear. INVALID_ARGUMENT (INVALID_OUTCOME) with a violation per
+    wrong field.
+    """
     LoadCandidate: _grpc.UnaryUnaryMultiCallable[_inference_pb2.LoadCandidateRequest, _inference_pb2.LoadCandidateResponse]
     """LoadCandidate verifies and loads an adapter, for evaluation only.
     FAILED_PRECONDITION for an adapter of another base, or one that does not verify.
@@ -84,6 +91,13 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """RecordFeedback records what became of a draft. The texts are anonymised before they are stored. It replaces an earlier feedback of the
     same key on the draft, so that a repeated call has no effect. Callers give it on drafts of their own key only.
     NOT_FOUND for an unknown draft; a new one takes a moment to appear. INVALID_ARGUMENT (INVALID_FEEDBACK) with a violation per wrong field.
+    """
+    ReportOutcome: _aio.UnaryUnaryMultiCallable[_inference_pb2.ReportOutcomeRequest, _inference_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
+    """ReportOutcome reports what a draft was worth: the minutes from the draft to the deliverable, and satisfaction. Without a draft, it reports work
+    that was done without Tailor, to compare with. It replaces an earlier outcome of the same key on the draft; without a draft, a call with the
+    same request_id has no further effect. Callers report on drafts of their own key only.
+    NOT_FOUND for an unknown draft or specialist; a new draft takes a moment to appear. INVALID_ARGUMENT (INVALID_OUTCOME) with a violation per
+    wrong field.
     """
     LoadCandidate: _aio.UnaryUnaryMultiCallable[_inference_pb2.LoadCandidateRequest, _inference_pb2.LoadCandidateResponse]  # type: ignore[assignment]
     """LoadCandidate verifies and loads an adapter, for evaluation only.
@@ -143,6 +157,19 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         """RecordFeedback records what became of a draft. The texts are anonymised before they are stored. It replaces an earlier feedback of the
         same key on the draft, so that a repeated call has no effect. Callers give it on drafts of their own key only.
         NOT_FOUND for an unknown draft; a new one takes a moment to appear. INVALID_ARGUMENT (INVALID_FEEDBACK) with a violation per wrong field.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportOutcome(
+        self,
+        request: _inference_pb2.ReportOutcomeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.ReportOutcomeResponse, _abc.Awaitable[_inference_pb2.ReportOutcomeResponse]]:
+        """ReportOutcome reports what a draft was worth: the minutes from the draft to the deliverable, and satisfaction. Without a draft, it reports work
+        that was done without Tailor, to compare with. It replaces an earlier outcome of the same key on the draft; without a draft, a call with the
+        same request_id has no further effect. Callers report on drafts of their own key only.
+        NOT_FOUND for an unknown draft or specialist; a new draft takes a moment to appear. INVALID_ARGUMENT (INVALID_OUTCOME) with a violation per
+        wrong field.
         """
 
     @_abc_1.abstractmethod

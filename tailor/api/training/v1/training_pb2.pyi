@@ -253,6 +253,7 @@ class RunPlan(_message.Message):
     NEAREST_RECIPE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ROWS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    BUDGET_LEFT_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
     """Rows to train on."""
     tokens: _builtins.int
@@ -279,6 +280,8 @@ class RunPlan(_message.Message):
     """Name of the nearest recipe that fits; empty if this one fits, or if none does."""
     rows_left_out: _builtins.int
     """Rows that are longer than the recipe or the base allows."""
+    budget_left: _builtins.float
+    """Amount that was left of the specialist's monthly budget when the plan was made, in the currency of the price; absent without a budget."""
     @_builtins.property
     def price(self) -> Global___Price:
         """Price, in `currency`."""
@@ -305,12 +308,15 @@ class RunPlan(_message.Message):
         nearest_recipe: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         rows_left_out: _builtins.int = ...,
+        budget_left: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "price", b"price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "device", b"device", "device_memory_bytes", b"device_memory_bytes", "devices", b"devices", "fits", b"fits", "memory_bytes", b"memory_bytes", "nearest_recipe", b"nearest_recipe", "price", b"price", "refusal", b"refusal", "rows", b"rows", "rows_left_out", b"rows_left_out", "seconds", b"seconds", "seconds_from", b"seconds_from", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "device", b"device", "device_memory_bytes", b"device_memory_bytes", "devices", b"devices", "fits", b"fits", "memory_bytes", b"memory_bytes", "nearest_recipe", b"nearest_recipe", "price", b"price", "refusal", b"refusal", "rows", b"rows", "rows_left_out", b"rows_left_out", "seconds", b"seconds", "seconds_from", b"seconds_from", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__budget_left: _TypeAlias = _typing.Literal["budget_left"]  # noqa: Y015
+    _WhichOneofArgType__budget_left: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_left) -> _WhichOneofReturnType__budget_left | None: ...
 
 Global___RunPlan: _TypeAlias = RunPlan  # noqa: Y015
 

@@ -11,7 +11,7 @@ Reply = Callable[[str, Mapping[str, Any]], Mapping[str, Any] | None]
 
 
 class ScriptedJudge(JudgeModel):
-    """Answers each question by a function of its text and schema, and keeps the questions."""
+    """Answers each question by a function of its text and schema, for 100 tokens, and keeps the questions."""
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
@@ -20,6 +20,10 @@ class ScriptedJudge(JudgeModel):
     @property
     def name(self) -> str:
         return "scripted"
+
+    @property
+    def tokens(self) -> int:
+        return 100 * len(self.questions)
 
     def ask(
         self, messages: Sequence[tuple[str, str]], schema: Mapping[str, Any], max_tokens: int

@@ -1,0 +1,100 @@
+"""The facts of the ledger in PostgreSQL."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from sqlalchemy import Engine, select
+
+from services.registry.adapters import tables
+from services.registry.domain import FactKind
+from services.registry.rules.ledger import JudgeUse, RunUse, TeacherUse
+from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.sql import transaction
+from tailor.wire import to_datetime
+
+FAILED = "/failed"
+# The newest facts of a kind that are read.
+MAX_FACTS = 50_000
+
+CostFact = models_pb2.RunProgressed | models_pb2.RunFailed | models_pb2.AdapterTrained
+
+
+class LedgerQueries:
+    """Reads the use of a specialist from the facts of other services."""
+
+    _engine: Engine
+
+    def run_uses(self, specialist: str) -> list[RunUse]:
+        """The cost in each report of a run. Reports of earlier releases, which have none, are left out."""
+        messages = (_to_cost_fact(*row) for row in self._read_facts(specialist, (FactKind.RUN, FactKind.ADAPTER)))
+        return [_to_use(message) for message in messages if message.HasField("cost")]
+
+    def teacher_uses(self, specialist: str) -> list[TeacherUse]:
+        """The teacher's tokens at the time of each dataset."""
+        built = (
+            models_pb2.DatasetBuilt.FromString(row[2]) for row in self._read_facts(specialist, (FactKind.DATASET,))
+        )
+        moments = {message.digest: to_datetime(message.create_time) for message in built}
+        table = tables.datasets
+        query = select(table.c.digest, table.c.teacher_tokens).where(table.c.teacher_tokens > 0)
+        with transaction(self._engine) as connection:
+            spent = connection.execute(query).all()
+        return [TeacherUse(row.teacher_tokens, moments[row.digest]) for row in spent if row.digest in moments]
+
+    def judge_uses(self, specialist: str) -> list[JudgeUse]:
+        """The judge model's tokens for each evaluation of the specialist's adapters."""
+        table = tables.evaluations
+        query = select(table.c.payload).where(table.c.specialist == specialist)
+        with transaction(self._engine) as connection:
+            payloads = connection.scalars(query.order_by(table.c.position.desc()).limit(MAX_FACTS)).all()
+        messages = map(models_pb2.AdapterEvaluated.FromString, payloads)
+        return [JudgeUse(message.judge_tokens, to_datetime(message.create_time)) for message in messages]
+
+    def judgement_moments(self, specialist: str) -> Iterator[datetime]:
+        """When each judgement was recorded."""
+        table = tables.judgements
+        query = select(table.c.payload).where(table.c.specialist == specialist)
+        with transaction(self._engine) as connection:
+            payloads = connection.scalars(query).all()
+        return (to_datetime(drafts_pb2.JudgementRecorded.FromString(payload).create_time) for payload in payloads)
+
+    def generations(
+        self, specialist: str, before: int | None, limit: int
+    ) -> list[tuple[int, models_pb2.SpecialistServing]]:
+        """Generations and what served in them, newest first."""
+        table = tables.servings
+        query = select(table.c.generation, table.c.payload).where(table.c.specialist == specialist)
+        if before is not None:
+            query = query.where(table.c.generation < before)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query.order_by(table.c.generation.desc()).limit(limit)).all()
+        return [(row.generation, models_pb2.SpecialistServing.FromString(row.payload)) for row in rows]
+
+    def _read_facts(self, specialist: str, kinds: tuple[FactKind, ...]) -> list[tuple[str, str, bytes]]:
+        table = tables.facts
+        query = select(table.c.kind, table.c.fact_id, table.c.payload).where(
+            table.c.kind.in_([kind.value for kind in kinds]), table.c.specialist == specialist
+        )
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query.order_by(table.c.position.desc()).limit(MAX_FACTS)).all()
+        return [(row.kind, row.fact_id, row.payload) for row in rows]
+
+
+def _to_cost_fact(kind: str, fact_id: str, payload: bytes) -> CostFact:
+    if kind == FactKind.ADAPTER.value:
+        return models_pb2.AdapterTrained.FromString(payload)
+    if fact_id.endswith(FAILED):
+        return models_pb2.RunFailed.FromString(payload)
+    return models_pb2.RunProgressed.FromString(payload)
+
+
+def _to_use(message: CostFact) -> RunUse:
+    cost = message.cost
+    return RunUse(
+        run_id=message.run_id,
+        device=cost.device,
+        device_seconds=cost.device_seconds,
+        amount=cost.amount if cost.HasField("amount") else None,
+        currency=cost.currency,
+        moment=to_datetime(message.create_time),
+    )

@@ -1,0 +1,95 @@
+"""What drafts were worth, in PostgreSQL."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Table, case, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from services.registry.adapters import tables
+from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
+from services.registry.ports import Outcomes
+from services.registry.wire import to_deliverable
+from tailor.api.events.v1 import documents_pb2
+from tailor.sql import transaction
+from tailor.words import Selection
+
+# The contract names this number.
+MAX_ENTRIES = 100_000
+
+
+class SqlOutcomes(Outcomes):
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def save(self, outcome: DraftOutcome) -> None:
+        row = asdict(outcome)
+        statement = insert(tables.outcomes).values(row)
+        changed = {name: statement.excluded[name] for name in row if name != "outcome_id"}
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["outcome_id"], set_=changed))
+
+    def save_final_text(self, final: FinalText) -> None:
+        table, row = tables.final_texts, asdict(final)
+        statement = insert(table).values(row)
+        changed: dict[str, ColumnElement[Any]] = {name: statement.excluded[name] for name in row if name != "draft_id"}
+        # A replay of the policy publishes a deliverable again, which is not made in another week for that.
+        again = (table.c.document_id != "") & (table.c.document_id == statement.excluded.document_id)
+        changed["create_time"] = case((again, table.c.create_time), else_=statement.excluded.create_time)
+        counts_more = (statement.excluded.document_id != "") | (table.c.document_id == "")
+        self._connection.execute(
+            statement.on_conflict_do_update(index_elements=["draft_id"], set_=changed, where=counts_more)
+        )
+
+    def find_unmeasured(self, draft_id: str) -> DeliverableText | None:
+        final, documents = tables.final_texts, tables.documents
+        query = select(documents.c.payload).join(final, final.c.document_id == documents.c.document_id)
+        payload = self._connection.scalar(query.where(final.c.draft_id == draft_id, final.c.share.is_(None)))
+        return None if payload is None else to_deliverable(documents_pb2.DocumentAnonymized.FromString(payload))
+
+
+class OutcomeQueries:
+    """What people read of them."""
+
+    _engine: Engine
+
+    def outcomes(self, specialist: str) -> tuple[Sequence[DraftOutcome], Sequence[FinalText]]:
+        """The newest outcomes of a specialist, and the newest entries of what became of its drafts."""
+        with transaction(self._engine) as connection:
+            outcomes = _newest(connection, tables.outcomes, specialist)
+            finals = _newest(connection, tables.final_texts, specialist)
+            return [DraftOutcome(**row) for row in outcomes], [FinalText(**row) for row in finals]
+
+    def documents_by_week(self, selection: Selection, since: datetime) -> Mapping[datetime, int]:
+        """Documents of a selection that passed the barrier, by the Monday of their first week in UTC. Erased ones do not count."""
+        table = tables.submissions
+        fields = (
+            (table.c.source, selection.sources),
+            (table.c.department, selection.departments),
+            (table.c.confidentiality, selection.confidentialities),
+        )
+        admitted = [column.in_(values) for column, values in fields if values]
+        first = (
+            select(func.min(table.c.create_time).label("moment"))
+            .where(table.c.state == "anonymized", *admitted)
+            .group_by(table.c.document_id)
+            .subquery()
+        )
+        week = func.date_trunc("week", func.timezone("UTC", first.c.moment)).label("week")
+        query = select(week, func.count().label("documents")).where(first.c.moment >= since).group_by(week)
+        with transaction(self._engine) as connection:
+            return {row.week.replace(tzinfo=UTC): row.documents for row in connection.execute(query)}
+
+
+def _newest(connection: Connection, table: Table, specialist: str) -> Sequence[Mapping[str, Any]]:
+    query = select(table).where(table.c.specialist == specialist).order_by(table.c.create_time.desc())
+    return [dict(row) for row in connection.execute(query.limit(MAX_ENTRIES)).mappings()]
+
+
+def forget_outcomes(connection: Connection, document_id: str) -> int:
+    """Delete what is stored about the drafts that an erased deliverable was made from; the number of entries."""
+    outcomes, final_texts = tables.outcomes, tables.final_texts
+    drafts = select(final_texts.c.draft_id).where(final_texts.c.document_id == document_id)
+    reported = connection.execute(delete(outcomes).where(outcomes.c.draft_id.in_(drafts))).rowcount
+    return reported + connection.execute(delete(final_texts).where(final_texts.c.document_id == document_id)).rowcount

@@ -1,0 +1,82 @@
+"""The gRPC methods of a specialist's month: what it used, and what served."""
+
+from datetime import UTC, datetime
+
+import grpc
+
+from services.registry.domain import Specialist
+from services.registry.handlers.specialists import get_specialist, unknown_specialist
+from services.registry.paging import page_size, position
+from services.registry.ports import Begin
+from services.registry.queries import Queries
+from services.registry.rules.ledger import (
+    LedgerKind,
+    LedgerLine,
+    UnitPrices,
+    bill_judge,
+    bill_judgements,
+    bill_runs,
+    bill_teacher,
+    parse_month,
+)
+from tailor.api.registry.v1 import reports_pb2, reports_pb2_grpc
+from tailor.rpc.auth import current_caller
+from tailor.wire import from_datetime
+
+KINDS = {kind: reports_pb2.LedgerKind.Value(f"LEDGER_KIND_{kind.name}") for kind in LedgerKind}
+
+
+class ReportServicer(reports_pb2_grpc.ReportServiceServicer):
+    """Translates calls."""
+
+    def __init__(self, begin: Begin, queries: Queries, prices: UnitPrices) -> None:
+        self._begin = begin
+        self._queries = queries
+        self._prices = prices
+
+    def GetLedger(
+        self, request: reports_pb2.GetLedgerRequest, context: grpc.ServicerContext
+    ) -> reports_pb2.GetLedgerResponse:
+        del context
+        specialist = self._find(request.specialist)
+        month = parse_month(request.month, datetime.now(UTC))
+        lines = [
+            *bill_runs(self._queries.run_uses(specialist.name), month),
+            *bill_teacher(self._queries.teacher_uses(specialist.name), month, self._prices),
+            *bill_judge(self._queries.judge_uses(specialist.name), month, self._prices),
+            *bill_judgements(self._queries.judgement_moments(specialist.name), month, self._prices),
+        ]
+        return reports_pb2.GetLedgerResponse(
+            month=f"{month.start:%Y-%m}",
+            lines=map(_from_line, lines),
+            monthly_budget=specialist.monthly_budget,
+            start_time=from_datetime(month.start),
+        )
+
+    def ListGenerations(
+        self, request: reports_pb2.ListGenerationsRequest, context: grpc.ServicerContext
+    ) -> reports_pb2.ListGenerationsResponse:
+        del context
+        specialist = self._find(request.specialist)
+        size = page_size(request.page_size, 50, 200)
+        entries = self._queries.generations(specialist.name, position(request.page_token), size + 1)
+        return reports_pb2.ListGenerationsResponse(
+            generations=[serving for _, serving in entries[:size]],
+            next_page_token=str(entries[size - 1][0]) if len(entries) > size else "",
+        )
+
+    def _find(self, name: str) -> Specialist:
+        if not current_caller().may_use(name):
+            raise unknown_specialist()
+        return get_specialist(self._begin, name)
+
+
+def _from_line(line: LedgerLine) -> reports_pb2.LedgerLine:
+    return reports_pb2.LedgerLine(
+        kind=KINDS[line.kind],
+        device=line.device,
+        quantity=line.quantity,
+        runs=line.runs,
+        amount=line.amount,
+        currency=line.currency,
+    )

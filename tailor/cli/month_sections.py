@@ -1,0 +1,171 @@
+"""The sections of a specialist's monthly report: quality, outcomes, cost, and what changed and why."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import outcomes_pb2, registry_pb2, reports_pb2
+from tailor.cli.bill import COLUMNS as BILL_COLUMNS
+from tailor.cli.bill import describe_totals, list_rows
+from tailor.cli.figures import decision_of, describe, describe_decision
+from tailor.cli.interval_plot import PlottedValue
+from tailor.cli.outcomes import COLUMNS as OUTCOME_COLUMNS
+from tailor.cli.outcomes import list_cells
+from tailor.cli.output import short
+from tailor.wire import to_datetime
+
+TITLES = {"base": "base", "incumbent": "serving before", "candidate": "tuned"}
+
+
+@dataclass(frozen=True)
+class MonthFigures:
+    """What the registry says of a specialist's month. `adapters` are those that were evaluated in it, `generations` all of them."""
+
+    specialist: str
+    month: str
+    start: datetime
+    end: datetime
+    adapters: Sequence[registry_pb2.CatalogueAdapter]
+    outcomes: outcomes_pb2.GetOutcomesResponse
+    ledger: reports_pb2.GetLedgerResponse
+    generations: Sequence[models_pb2.SpecialistServing]
+    decisions: Sequence[registry_pb2.OperatorDecision]
+
+    def has(self, moment: datetime) -> bool:
+        """True if the moment is in the month."""
+        return self.start <= moment < self.end
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot; `name` is a part of its file's name."""
+
+    name: str
+    title: str
+    values: Sequence[PlottedValue]
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """A part of the report: sentences, then a plot, then a table."""
+
+    title: str
+    sentences: Sequence[str]
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    plot: Plot | None = field(default=None)
+
+
+def list_sections(figures: MonthFigures) -> list[ReportSection]:
+    """All sections, in the order of the page."""
+    return [_quality(figures), _outcomes(figures.outcomes), _cost(figures.ledger), _changes(figures)]
+
+
+def _quality(figures: MonthFigures) -> ReportSection:
+    if not figures.adapters:
+        return ReportSection("Quality", ["No adapter was evaluated in this month."])
+    rows = [row for item in figures.adapters for row in _list_scores(item)]
+    verdicts = [_describe_verdict(item) for item in figures.adapters]
+    columns = ("adapter", "metric", *TITLES.values(), "gain over base")
+    return ReportSection("Quality", verdicts, columns, rows, _plot_quality(figures.adapters))
+
+
+def _describe_verdict(item: registry_pb2.CatalogueAdapter) -> str:
+    held_out = (
+        f"Adapter {short(item.adapter.digest)}, on {item.evaluation.rows} held-out rows: {decision_of(item.decision)}"
+    )
+    return f"{held_out}. {' '.join(item.reasons)}".strip()
+
+
+def _list_scores(item: registry_pb2.CatalogueAdapter) -> Iterator[tuple[str, ...]]:
+    for metric in item.evaluation.metrics:
+        models = (describe(metric.models[name]) if name in metric.models else "-" for name in TITLES)
+        gain = describe(metric.gains["base"], "+") if "base" in metric.gains else "-"
+        yield short(item.adapter.digest), metric.metric, *models, gain
+
+
+def _plot_quality(adapters: Sequence[registry_pb2.CatalogueAdapter]) -> Plot | None:
+    """The first metric of the newest evaluation: its base, and each adapter."""
+    metrics = adapters[0].evaluation.metrics
+    if not metrics:
+        return None
+    name = metrics[0].metric
+    named = [("base", metrics[0].models["base"])] if "base" in metrics[0].models else []
+    for item in adapters:
+        found = (metric.models["candidate"] for metric in item.evaluation.metrics if metric.metric == name)
+        named += [(short(item.adapter.digest), estimate) for estimate in found]
+    values = [_plotted(label, item.value, item.low, item.high) for label, item in named if math.isfinite(item.value)]
+    return Plot("quality", f"{name}, 95 % intervals", values) if values else None
+
+
+def _plotted(name: str, value: float, low: float, high: float) -> PlottedValue:
+    known = math.isfinite(low) and math.isfinite(high)
+    return PlottedValue(name, value, low if known else value, high if known else value)
+
+
+def _outcomes(answer: outcomes_pb2.GetOutcomesResponse) -> ReportSection:
+    if not answer.generations:
+        return ReportSection("Outcomes", ["No outcomes were reported."])
+    sentences = ["Medians of the month with 95 % intervals, next to the whole baseline: work without a draft."]
+    values = [
+        _plotted(
+            f"generation {item.generation}" if item.generation else "baseline",
+            item.minutes.median,
+            item.minutes.low if item.minutes.HasField("low") else item.minutes.median,
+            item.minutes.high if item.minutes.HasField("high") else item.minutes.median,
+        )
+        for item in answer.generations
+        if item.minutes.HasField("median")
+    ]
+    plot = Plot("minutes", "minutes to the deliverable, medians with 95 % intervals", values) if values else None
+    return ReportSection(
+        "Outcomes", sentences, OUTCOME_COLUMNS, [list_cells(item) for item in answer.generations], plot
+    )
+
+
+def _cost(ledger: reports_pb2.GetLedgerResponse) -> ReportSection:
+    if not ledger.lines:
+        return ReportSection("Cost", ["Nothing was used.", *describe_totals(ledger)])
+    return ReportSection("Cost", describe_totals(ledger), BILL_COLUMNS, list_rows(ledger.lines))
+
+
+def _changes(figures: MonthFigures) -> ReportSection:
+    rows = []
+    for place, serving in enumerate(figures.generations):
+        moment = to_datetime(serving.create_time)
+        if figures.has(moment):
+            change = _describe_change(serving, figures.generations[place + 1 :])
+            adapter = short(serving.adapter_digest) if serving.adapter_digest else "the base"
+            rows.append(
+                (f"{moment:%Y-%m-%d %H:%M}", str(serving.generation), change, adapter, _explain(serving, figures))
+            )
+    by_people = [describe_decision(item) for item in figures.decisions if figures.has(to_datetime(item.create_time))]
+    if not rows and not by_people:
+        return ReportSection("Changes", ["What serves did not change in this month."])
+    return ReportSection("Changes", by_people, ("time (UTC)", "generation", "change", "serves", "why"), rows)
+
+
+def _describe_change(serving: models_pb2.SpecialistServing, earlier: Sequence[models_pb2.SpecialistServing]) -> str:
+    before = earlier[0].adapter_digest if earlier else ""
+    if serving.ended:
+        return "deleted"
+    if serving.HasField("canary"):
+        return f"canary of {short(serving.canary.adapter_digest)} for {serving.canary.percent} % of the callers"
+    if serving.adapter_digest == before:
+        return "canary ended" if earlier and earlier[0].HasField("canary") else "no other adapter"
+    if not serving.adapter_digest or serving.adapter_digest in {item.adapter_digest for item in earlier}:
+        return "rollback"
+    return "promotion"
+
+
+def _explain(serving: models_pb2.SpecialistServing, figures: MonthFigures) -> str:
+    decided = [item for item in figures.decisions if item.generation == serving.generation]
+    if decided:
+        return describe_decision(decided[0])
+    if serving.overridden:
+        return "an operator's override"
+    tried = serving.canary.adapter_digest or serving.adapter_digest
+    reasons = [" ".join(item.reasons) for item in figures.adapters if item.adapter.digest == tried]
+    return reasons[0] if reasons and reasons[0] else "-"

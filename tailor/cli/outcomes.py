@@ -1,0 +1,103 @@
+"""`tailor report-outcome` and `tailor outcomes`: what drafts were worth."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tailor.api.inference.v1 import inference_pb2
+from tailor.api.registry.v1 import outcomes_pb2
+from tailor.cli.adapters import SpecialistName
+from tailor.cli.calls import calling, unary
+from tailor.cli.messages import to_dict
+from tailor.cli.output import short, table
+from tailor.cli.session import session_of
+from tailor.client import OutcomeReceipt
+from tailor.wire import to_datetime
+
+MAX_WEEKS = 104
+COMPUTE_SECONDS = 60.0
+COLUMNS = ("generation", "adapter", "minutes", "kept", "satisfaction", "deliverables")
+
+app = typer.Typer()
+
+
+@app.command()
+def report_outcome(
+    context: typer.Context,
+    draft: Annotated[str, typer.Argument(metavar="[DRAFT]", help="The draft's id; none for work without Tailor.")] = "",
+    *,
+    specialist: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose work it is; needed without a draft, or for one of the base.")
+    ] = "",
+    minutes: Annotated[float, typer.Option(min=0, help="From the draft to the deliverable.")] = 0.0,
+    satisfaction: Annotated[int, typer.Option(min=0, max=5, help="1 to 5.")] = 0,
+    request_id: Annotated[str, typer.Option(help="A repeated command with the same id counts once.")] = "",
+) -> None:
+    """Report what a draft was worth: the minutes from it to the deliverable, and how satisfied you are.
+
+    Without a draft, report how long the same work takes without Tailor, for the baseline."""
+    session = session_of(context)
+    with (
+        session.connections.client() as client,
+        calling("inference", inference_pb2.ReportOutcomeRequest.DESCRIPTOR.full_name),
+    ):
+        receipt = client.report_outcome(
+            draft, specialist=specialist, minutes=minutes, satisfaction=satisfaction, request_id=request_id
+        )
+    document = {**asdict(receipt), "create_time": receipt.create_time.isoformat()}
+    session.output.emit(document, lambda console: _print_receipt(console, receipt))
+
+
+def _print_receipt(console: Console, receipt: OutcomeReceipt) -> None:
+    counted = f"generation {receipt.generation}" if receipt.generation else "the baseline"
+    console.print(f"Recorded for {counted} of {receipt.specialist}.", highlight=False)
+
+
+@app.command()
+def outcomes(
+    context: typer.Context,
+    specialist: SpecialistName,
+    weeks: Annotated[int, typer.Option(min=1, max=MAX_WEEKS, help="Weeks to list, the current one included.")] = 12,
+) -> None:
+    """Show what a specialist's drafts were worth, by generation and by week, next to the baseline.
+
+    Medians with 95 % intervals: minutes to the deliverable, share of the draft kept, satisfaction from 1 to 5."""
+    session = session_of(context)
+    request = outcomes_pb2.GetOutcomesRequest(specialist=specialist, weeks=weeks)
+    answer = unary("registry", session.connections.outcomes.GetOutcomes, request, COMPUTE_SECONDS)
+    session.output.emit(to_dict(answer), lambda console: _print(console, answer))
+
+
+def _print(console: Console, answer: outcomes_pb2.GetOutcomesResponse) -> None:
+    if not answer.generations:
+        console.print("No outcomes yet. Callers report them by `ReportOutcome`; docs/call.md shows how.")
+    else:
+        console.print(table("medians by generation, 95 % intervals", COLUMNS, map(list_cells, answer.generations)))
+        weekly = [(f"{to_datetime(item.week):%Y-%m-%d}", *list_cells(item)) for item in answer.weeks]
+        console.print(table("by week", ("week of", *COLUMNS), weekly))
+    counts = [
+        (f"{to_datetime(week.week):%Y-%m-%d}", str(week.documents), str(week.deliverables)) for week in answer.documents
+    ]
+    console.print(table("published", ("week of", "documents", "deliverables"), counts))
+
+
+def list_cells(item: outcomes_pb2.OutcomeFigures) -> tuple[str, ...]:
+    """The cells of `COLUMNS`."""
+    return (
+        str(item.generation or "baseline"),
+        short(item.adapter_digest),
+        describe_median(item.minutes, ".0f"),
+        describe_median(item.kept_share, ".0%"),
+        describe_median(item.satisfaction, ".1f"),
+        str(item.deliverables),
+    )
+
+
+def describe_median(estimate: outcomes_pb2.MedianEstimate, style: str) -> str:
+    """A median with its interval and the number of values, or a dash without any."""
+    if not estimate.HasField("median"):
+        return "-"
+    interval = f" ({estimate.low:{style}} to {estimate.high:{style}})" if estimate.HasField("low") else ""
+    return f"{estimate.median:{style}}{interval}, n = {estimate.count}"

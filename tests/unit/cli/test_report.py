@@ -1,0 +1,114 @@
+"""`tailor report`."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import outcomes_pb2, registry_pb2, reports_pb2
+from tailor.cli.interval_plot import PlottedValue, draw_intervals
+from tests.evaluations import make_evaluated, make_figures
+from tests.fakes.serving import ADAPTER
+from tests.unit.cli.conftest import Services, Tailor
+
+MAY = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
+OTHER = "5e" * 32
+
+
+def generation(number: int, adapter: str, month: int = 5) -> models_pb2.SpecialistServing:
+    serving = models_pb2.SpecialistServing(generation=number, adapter_digest=adapter)
+    serving.create_time.FromDatetime(MAY.replace(month=month))
+    return serving
+
+
+@pytest.fixture
+def month(services: Services) -> Services:
+    """A month with an evaluation, outcomes, costs, a promotion, a rollback and an override."""
+    evaluated = make_evaluated(ADAPTER, "engagement-reports", make_figures("rougeL", base=0.1, candidate=0.3))
+    evaluated.create_time.FromDatetime(MAY)
+    services.registry.evaluated = evaluated
+    minutes = outcomes_pb2.MedianEstimate(count=50, median=25, low=18, high=33)
+    services.outcomes.answer = outcomes_pb2.GetOutcomesResponse(
+        generations=[
+            outcomes_pb2.OutcomeFigures(generation=3, adapter_digest=ADAPTER, minutes=minutes, deliverables=7),
+            outcomes_pb2.OutcomeFigures(minutes=outcomes_pb2.MedianEstimate(count=1, median=90)),
+        ]
+    )
+    line = reports_pb2.LedgerLine(
+        kind=reports_pb2.LEDGER_KIND_COMPUTE, device="1 x H100", quantity=2.5, runs=3, amount=10, currency="EUR"
+    )
+    services.reports.ledger = reports_pb2.GetLedgerResponse(month="2026-05", lines=[line])
+    services.reports.ledger.start_time.FromDatetime(datetime(2026, 5, 1, tzinfo=UTC))
+    services.reports.generations = reports_pb2.ListGenerationsResponse(
+        generations=[
+            generation(4, OTHER, month=6),
+            generation(3, ""),
+            generation(2, ADAPTER),
+            generation(1, OTHER, month=4),
+        ]
+    )
+    override = registry_pb2.OperatorDecision(
+        kind=registry_pb2.OPERATOR_DECISION_KIND_OVERRIDE,
+        adapter_digest=ADAPTER,
+        key_id="key_1",
+        reason="The board | <b>asked</b>.",
+        generation=2,
+    )
+    override.create_time.FromDatetime(MAY)
+    services.registry.decisions = [override]
+    return services
+
+
+def test_writes_quality_outcomes_cost_and_changes_as_markdown(tailor: Tailor, month: Services, tmp_path: Path) -> None:
+    shown = tailor("report", "engagement-reports", "--month", "2026-05", "--output", str(tmp_path))
+
+    assert shown.code == 0, shown.err
+    text = (tmp_path / "engagement-reports-2026-05.md").read_text(encoding="utf-8")
+    assert text.startswith("# engagement-reports in 2026-05\n")
+    for title in ("Quality", "Outcomes", "Cost", "Changes"):
+        assert f"\n## {title}\n" in text
+    assert "| rougeL | 0.100 (0.095 to 0.105) | - | 0.300 (0.295 to 0.305) | +0.200" in text
+    assert "25 (18 to 33), n = 50" in text and "| baseline | - | 90, n = 1 |" in text
+    assert "2.50 device hours of 3 runs | 10.00 EUR" in text and "In all 10.00 EUR." in text
+    assert "| 2026-05-04 09:30 | 2 | promotion |" in text and "| 3 | rollback | the base |" in text
+    assert "The board \\| &lt;b&gt;asked&lt;/b&gt;." in text
+    assert "| 4 |" not in text and "| 1 |" not in text
+    assert (month.outcomes.asked[0].month, month.reports.asked[0].month) == ("2026-05", "2026-05")
+
+
+def test_writes_one_html_file_that_needs_no_other_and_plots_that_parse(
+    tailor: Tailor, month: Services, tmp_path: Path
+) -> None:
+    tailor("report", "engagement-reports", "--month", "2026-05", "--output", str(tmp_path))
+
+    page = (tmp_path / "engagement-reports-2026-05.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2 and "<b>asked" not in page and "&lt;b&gt;asked" in page
+    assert "src=" not in page and "href=" not in page
+    for name in ("quality", "minutes"):
+        ElementTree.parse(tmp_path / f"engagement-reports-2026-05-{name}.svg")
+
+
+def test_a_month_without_anything_says_so(tailor: Tailor, services: Services, tmp_path: Path) -> None:
+    services.reports.ledger = reports_pb2.GetLedgerResponse(month="2020-01")
+    services.reports.ledger.start_time.FromDatetime(datetime(2020, 1, 1, tzinfo=UTC))
+    tailor("report", "engagement-reports", "--output", str(tmp_path))
+
+    text = (tmp_path / "engagement-reports-2020-01.md").read_text(encoding="utf-8")
+    assert "No adapter was evaluated" in text and "No outcomes were reported" in text
+    assert "Nothing was used." in text and "did not change" in text
+    assert len(list(tmp_path.glob("*.svg"))) == 0
+
+
+def test_a_folder_that_cannot_be_written_is_reported(tailor: Tailor, month: Services, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused = tailor("report", "engagement-reports", "--output", str(tmp_path / "file" / "below"))
+    assert refused.code != 0 and "CANNOT_WRITE" in refused.err
+
+
+@pytest.mark.parametrize("value", [0.0, -2.5, 1e9])
+def test_a_plot_of_any_single_value_is_valid(value: float) -> None:
+    root = ElementTree.fromstring(draw_intervals("a < b & c", [PlottedValue("<x>", value, value, value)]))
+    places = [float(circle.attrib["cx"]) for circle in root.iter("{http://www.w3.org/2000/svg}circle")]
+    assert len(places) == 1 and 0 <= places[0] <= 640
