@@ -462,7 +462,10 @@ class KeyTerms:
 
 @dataclass(frozen=True)
 class Draft:
-    """What tracing and judging need to know of a draft. `has_text` is False if its text is not stored, or not yet."""
+    """What tracing and judging need to know of a draft. `has_text` is False if its text is not stored, or not yet.
+
+    `key_id` is empty if a service asked for it, such as the console.
+    """
 
     draft_id: str
     specialist: str
@@ -472,6 +475,7 @@ class Draft:
     prompt_digest: str = ""
     answer_digest: str = ""
     has_text: bool = False
+    create_time: datetime | None = None
 
 
 class JudgementOutcome(Enum):

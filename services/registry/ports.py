@@ -6,6 +6,7 @@ Calls block; every one may raise Unavailable.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from services.registry.domain import (
@@ -34,6 +35,7 @@ from services.registry.domain import (
     Taint,
     Verdict,
 )
+from services.registry.rules.judging import ExpertDecision, StoredDraft
 from tailor.datasets import DatasetManifest
 from tailor.document_scores import DocumentScore
 from tailor.rounds import RoundProgress
@@ -129,6 +131,19 @@ class FeedbackStore(Protocol):
 
     def save(self, feedback: Feedback) -> None:
         """Store feedback, or replace the one with its id. Deletes edited texts that have expired."""
+        ...
+
+
+class JudgingStore(Protocol):
+    """Drafts that experts can judge, and what experts decided about their prompts."""
+
+    def list_drafts(self, specialist: str, since: datetime, limit: int) -> Sequence[StoredDraft]:
+        """The specialist's drafts whose texts are stored, newest first."""
+        ...
+
+    def list_decisions(self, specialist: str, since: datetime) -> Sequence[ExpertDecision]: ...
+    def record(self, expert_id: str, specialist: str, prompts: Collection[str], judgement_id: str = "") -> None:
+        """Record that an expert judged prompts, or skipped them if there is no judgement. Idempotent."""
         ...
 
 
@@ -353,6 +368,7 @@ class Transaction:
     lineage: Lineage
     document_scores: DocumentScores
     feedback: FeedbackStore
+    judging: JudgingStore
 
 
 Begin = Callable[[], AbstractContextManager[Transaction]]

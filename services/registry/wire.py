@@ -355,6 +355,7 @@ def to_draft(message: drafts_pb2.DraftCreated) -> Draft:
         prompt_digest=message.prompt_digest,
         answer_digest=message.answer_digest,
         has_text=message.HasField("text"),
+        create_time=to_datetime(message.create_time) if message.HasField("create_time") else None,
     )
 
 

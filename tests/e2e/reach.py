@@ -14,6 +14,8 @@ from tailor.api.registry.v1 import (
     audit_pb2,
     feedback_pb2,
     feedback_pb2_grpc,
+    judging_pb2,
+    judging_pb2_grpc,
     panel_pb2,
     panel_pb2_grpc,
     registry_pb2,
@@ -119,6 +121,7 @@ def _inference(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     rejected = common_pb2.FEEDBACK_VERDICT_REJECTED
     said = pb.RecordFeedbackRequest(draft_id=n.draft, verdict=rejected)
     yield "RecordFeedback", stub.RecordFeedback, said
+    yield "RegenerateDraft", stub.RegenerateDraft, pb.RegenerateDraftRequest(draft_id=n.draft)
 
 
 def _feedback(channel: grpc.Channel, n: Names) -> Iterator[Call]:
@@ -189,10 +192,17 @@ def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "CancelRun", stub.CancelRun, pb.CancelRunRequest(run_id=n.run)
 
 
+def _judging(channel: grpc.Channel, n: Names) -> Iterator[Call]:
+    pb, stub = judging_pb2, judging_pb2_grpc.JudgingServiceStub(channel)
+    yield "NextPair", stub.NextPair, pb.NextPairRequest(specialist=n.specialist)
+    yield "SkipPair", stub.SkipPair, pb.SkipPairRequest(specialist=n.specialist, draft_id=n.draft)
+
+
 CALLS: tuple[tuple[str, Callable[[grpc.Channel, Names], Iterator[Call]]], ...] = (
     ("registry", _registry),
     ("registry", _feedback),
     ("registry", _panel),
+    ("registry", _judging),
     ("inference", _inference),
     ("evaluation", _evaluation),
     ("synthetic", _synthetic),

@@ -12,6 +12,7 @@ from services.registry.adapters import tables
 from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures, SqlLineage
 from services.registry.adapters.feedback import SqlFeedback
+from services.registry.adapters.judging import SqlJudging, save_stored_draft
 from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions, SqlPins
 from services.registry.adapters.rankings import read_round
 from services.registry.adapters.scores import SqlDocumentScores
@@ -129,6 +130,8 @@ class SqlFacts(CatalogueFacts):
 
     def save_draft(self, draft: Draft, payload: bytes) -> None:
         self.save(Fact(FactKind.DRAFT, draft.draft_id, draft.specialist, payload))
+        if draft.has_text and draft.specialist:
+            save_stored_draft(self._connection, draft)
 
     def find_draft(self, draft_id: str) -> Draft | None:
         payload = self._find(FactKind.DRAFT, draft_id)
@@ -347,6 +350,7 @@ def transactions(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContext
                 lineage=SqlLineage(connection),
                 document_scores=SqlDocumentScores(connection),
                 feedback=SqlFeedback(connection),
+                judging=SqlJudging(connection),
             )
 
     return begin
