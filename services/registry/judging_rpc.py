@@ -6,7 +6,7 @@ from services.registry import wire
 from services.registry.handlers import judging
 from services.registry.handlers.judgements import identify_expert
 from services.registry.ports import Begin
-from services.registry.rules.judging import JudgingQueue
+from services.registry.rules.judging import ExpertQueue
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc
 from tailor.rpc.auth import current_caller
 
@@ -46,7 +46,7 @@ def _expert(judged_by: str) -> str:
     return identify_expert(judged_by if caller.kind == "service" else caller.key_id)
 
 
-def _from_progress(queue: JudgingQueue) -> judging_pb2.JudgingProgress:
+def _from_progress(queue: ExpertQueue) -> judging_pb2.JudgingProgress:
     return judging_pb2.JudgingProgress(
         judged=queue.judged,
         waiting=queue.waiting,

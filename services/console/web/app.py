@@ -18,6 +18,7 @@ from services.console.web import (
     actions,
     audit,
     comparisons,
+    judging,
     keys,
     login,
     operations,
@@ -51,7 +52,7 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
     )
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     # Before the pages, whose `/evaluations/{digest}` would match `/evaluations/compare` too.
-    for module in (login, comparisons, pages, rows, runs, audit, keys, review, syntheses, actions, operations):
+    for module in (login, comparisons, pages, rows, runs, audit, keys, review, judging, syntheses, actions, operations):
         app.include_router(module.router)
     app.add_exception_handler(TailorError, _on_tailor_error)
     app.add_exception_handler(HTTPException, _on_http_error)

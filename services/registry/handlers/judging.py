@@ -8,13 +8,13 @@ from services.registry.domain import Specialist
 from services.registry.handlers.judgements import find_draft
 from services.registry.handlers.specialists import unknown_specialist
 from services.registry.ports import Begin, Transaction
-from services.registry.rules.judging import MAX_DRAFTS, WINDOW, JudgingQueue, make_queue
+from services.registry.rules.judging import MAX_DRAFTS, WINDOW, ExpertQueue, make_queue
 from tailor.errors import FailedPrecondition, Reason
 
 MayUse = Callable[[str], bool]
 
 
-def next_pair(begin: Begin, name: str, expert_id: str, may_use: MayUse) -> JudgingQueue:
+def next_pair(begin: Begin, name: str, expert_id: str, may_use: MayUse) -> ExpertQueue:
     """The expert's queue of a specialist; empty if it does not store its drafts' texts.
 
     Raises NotFound (UNKNOWN_SPECIALIST), FailedPrecondition (JUDGE_NEEDS_KEY).

@@ -45,7 +45,7 @@ class ExpertDecision:
 
 
 @dataclass(frozen=True)
-class JudgingQueue:
+class ExpertQueue:
     """The queue of one expert: the next pair, counts of prompts, and up to MAX_INCOMPLETE drafts that lack a second one."""
 
     pair: tuple[str, str] | None
@@ -56,7 +56,7 @@ class JudgingQueue:
     round: RoundProgress | None = None
 
 
-def make_queue(expert_id: str, drafts: Iterable[StoredDraft], decisions: Collection[ExpertDecision]) -> JudgingQueue:
+def make_queue(expert_id: str, drafts: Iterable[StoredDraft], decisions: Collection[ExpertDecision]) -> ExpertQueue:
     """The expert's queue. The same input gives the same pair on the same sides."""
     done = {decision.prompt_digest for decision in decisions if decision.expert_id == expert_id}
     judged_by: dict[str, set[str]] = defaultdict(set)
@@ -74,7 +74,7 @@ def make_queue(expert_id: str, drafts: Iterable[StoredDraft], decisions: Collect
         elif any(draft.is_callers for draft in answers) and len(answers) < MAX_ALIKE:
             alone[prompt] = answers[0].draft_id
     waiting, incomplete = _shuffle(expert_id, pairs), _shuffle(expert_id, alone)
-    return JudgingQueue(
+    return ExpertQueue(
         pair=_order_sides(expert_id, waiting[0], pairs[waiting[0]]) if waiting else None,
         judged=sum(expert_id in experts for experts in judged_by.values()),
         waiting=len(waiting),
