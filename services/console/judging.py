@@ -10,7 +10,7 @@ from services.console.domain import Permission, Visitor
 from services.console.handlers import ServiceAnswer, ServiceFailure, call, trace_draft
 from services.console.ports import Services
 from tailor.api.inference.v1.inference_pb2 import TEXT_STATE_KEPT, GetDraftResponse, Message
-from tailor.api.registry.v1.judging_pb2 import NextPairResponse
+from tailor.api.registry.v1.judging_pb2 import ListOwnJudgementsResponse, NextPairResponse
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,26 @@ def skip_pair(services: Services, visitor: Visitor, specialist: str, draft_id: s
     visitor.require(Permission.JUDGE)
     visitor.require_specialist(specialist)
     services.judging.skip_pair(specialist, draft_id, visitor.key_id)
+
+
+def undo(services: Services, visitor: Visitor, specialist: str, decision: str) -> None:
+    """Take back the visitor's last decision. Raises NotFound (UNKNOWN_SPECIALIST, NOTHING_TO_UNDO), FailedPrecondition."""
+    visitor.require(Permission.JUDGE)
+    visitor.require_specialist(specialist)
+    services.judging.undo(specialist, decision, visitor.key_id)
+
+
+def list_own(
+    services: Services, visitor: Visitor, specialist: str, token: str
+) -> ServiceAnswer[ListOwnJudgementsResponse]:
+    """A page of the visitor's judgements, newest first. Raises NotFound for a specialist that is not visible to the visitor."""
+    visitor.require(Permission.JUDGE)
+    visitor.require_specialist(specialist)
+    return call(
+        "registry",
+        lambda: services.judging.list_own(specialist, token, visitor.key_id),
+        ListOwnJudgementsResponse(),
+    )
 
 
 def regenerate(services: Services, visitor: Visitor, draft_id: str) -> str:

@@ -27,7 +27,7 @@ from tailor.api.held.v1.held_pb2 import HeldCall
 from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecialist, StreamGenerateResponse
 from tailor.api.ingestion.v1.ingestion_pb2 import GetSubmissionResponse
 from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
-from tailor.api.registry.v1.judging_pb2 import NextPairResponse
+from tailor.api.registry.v1.judging_pb2 import ListOwnJudgementsResponse, NextPairResponse
 from tailor.api.registry.v1.registry_pb2 import (
     CatalogueAdapter,
     CatalogueDocument,
@@ -200,6 +200,12 @@ class JudgingQueue(Protocol):
     def skip_pair(self, specialist: str, draft_id: str, key_id: str) -> None:
         """Raises NotFound (UNKNOWN_DRAFT)."""
         ...
+
+    def undo(self, specialist: str, decision: str, key_id: str) -> None:
+        """Take back the last decision. Raises NotFound (NOTHING_TO_UNDO), FailedPrecondition (JUDGEMENT_IN_DATASET)."""
+        ...
+
+    def list_own(self, specialist: str, token: str, key_id: str) -> ListOwnJudgementsResponse: ...
 
 
 class AnswerSource(Protocol):

@@ -125,6 +125,10 @@ class Judgements(Protocol):
         """Store a judgement and publish it, once."""
         ...
 
+    def retract(self, judgement: Judgement, specialist: Specialist) -> None:
+        """Publish that its expert took it back, once. It no longer counts, and `find` still finds it."""
+        ...
+
 
 class FeedbackStore(Protocol):
     """Callers' feedback on drafts."""
@@ -144,6 +148,24 @@ class JudgingStore(Protocol):
     def list_decisions(self, specialist: str, since: datetime) -> Sequence[ExpertDecision]: ...
     def record(self, expert_id: str, specialist: str, prompts: Collection[str], judgement_id: str = "") -> None:
         """Record that an expert judged prompts, or skipped them if there is no judgement. Idempotent."""
+        ...
+
+    def find_last(self, expert_id: str, specialist: str) -> ExpertDecision | None:
+        """The expert's newest decision that was not withdrawn."""
+        ...
+
+    def withdraw(self, decision: ExpertDecision) -> None:
+        """Forget a decision, so that its prompts wait for the expert again."""
+        ...
+
+    def has_rankings_since(self, specialist: str, time: datetime) -> bool:
+        """True if a dataset of rankings was built after this time."""
+        ...
+
+    def list_own(
+        self, expert_id: str, specialist: str, before: int | None, limit: int
+    ) -> Sequence[tuple[int, Judgement]]:
+        """Positions and judgements of an expert, newest first, each once."""
         ...
 
 

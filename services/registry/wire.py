@@ -414,6 +414,18 @@ def from_judgement(judgement: Judgement) -> drafts_pb2.JudgementRecorded:
     )
 
 
+def from_retracted(judgement: Judgement, progress: RoundProgress | None) -> drafts_pb2.JudgementRecorded:
+    """A judgement that its expert took back, with the progress without it."""
+    return drafts_pb2.JudgementRecorded(
+        judgement_id=judgement.judgement_id,
+        specialist=judgement.specialist,
+        create_time=now(),
+        expert_id=judgement.expert_id,
+        retracted=True,
+        round=from_round(progress) if progress else None,
+    )
+
+
 def from_round(progress: RoundProgress) -> drafts_pb2.RoundProgress:
     return drafts_pb2.RoundProgress(
         prompts=progress.prompts,

@@ -196,6 +196,8 @@ def _judging(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = judging_pb2, judging_pb2_grpc.JudgingServiceStub(channel)
     yield "NextPair", stub.NextPair, pb.NextPairRequest(specialist=n.specialist)
     yield "SkipPair", stub.SkipPair, pb.SkipPairRequest(specialist=n.specialist, draft_id=n.draft)
+    yield "UndoJudgement", stub.UndoJudgement, pb.UndoJudgementRequest(specialist=n.specialist, decision="1")
+    yield "ListOwnJudgements", stub.ListOwnJudgements, pb.ListOwnJudgementsRequest(specialist=n.specialist)
 
 
 CALLS: tuple[tuple[str, Callable[[grpc.Channel, Names], Iterator[Call]]], ...] = (

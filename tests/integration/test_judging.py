@@ -3,24 +3,26 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from services.registry.adapters import tables
 from services.registry.adapters.sql import transactions
 from services.registry.bootstrap import MIGRATIONS, key_verifier
-from services.registry.domain import Gate, KeyTerms, PrimaryMetric, Specialist
+from services.registry.domain import Fact, FactKind, Gate, KeyTerms, PrimaryMetric, Specialist
 from services.registry.handlers import keys, specialists
 from services.registry.judging_rpc import JudgingServicer
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
+from services.registry.rules.judging import UNDO_WINDOW
 from services.registry.wire import to_draft
 from tailor.api.common.v1 import common_pb2
-from tailor.api.events.v1 import drafts_pb2
+from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc, registry_pb2, registry_pb2_grpc
 from tailor.errors import FailedPrecondition, NotFound, PermissionDenied
 from tailor.events.memory import MemoryProducer
@@ -47,7 +49,9 @@ class World:
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine = engine
-        self.begin = transactions(engine, Outbox(engine, tables.outbox, MemoryProducer("registry")))
+        self.producer = MemoryProducer("registry")
+        self.outbox = Outbox(engine, tables.outbox, self.producer)
+        self.begin = transactions(engine, self.outbox)
         for name in ("memos", "reports"):
             gate = Gate(PrimaryMetric("rougeL"), min_rows=1)
             specialists.create_specialist(
@@ -180,3 +184,102 @@ def test_the_queue_is_for_experts_of_the_specialist(world: World) -> None:
     with pytest.raises(NotFound) as unknown, wire_errors("registry"):
         world.queue(world.key()).SkipPair(foreign, timeout=10)
     assert unknown.value.reason == "UNKNOWN_DRAFT"
+
+
+def undo(world: World, secret: str, decision: str) -> str:
+    with wire_errors("registry"):
+        request = judging_pb2.UndoJudgementRequest(specialist="memos", decision=decision)
+        return world.queue(secret).UndoJudgement(request, timeout=10).judgement_id
+
+
+def own(world: World, secret: str, **request: Any) -> judging_pb2.ListOwnJudgementsResponse:
+    message = judging_pb2.ListOwnJudgementsRequest(specialist="memos", **request)
+    return world.queue(secret).ListOwnJudgements(message, timeout=10)
+
+
+def test_a_judgement_that_is_taken_back_is_published_as_retracted_and_its_prompt_waits_again(world: World) -> None:
+    secret = world.key()
+    pair = world.next(secret)
+    judgement = world.judge(secret, pair.first_draft_id, pair.second_draft_id, request_id="one")
+    decision = world.next(secret).last_decision
+    assert own(world, secret).last_decision == decision
+    assert undo(world, secret, decision) == judgement.judgement_id
+    again = world.next(secret)
+    assert (again.first_draft_id, again.progress.judged, again.last_decision) == (pair.first_draft_id, 0, "")
+    # A late repetition of the call does not record it again.
+    world.judge(secret, pair.first_draft_id, pair.second_draft_id, request_id="one")
+    assert not own(world, secret).judgements and Queries(world.engine).judgements("memos") == []
+    while world.outbox.relay():
+        pass
+    published = world.producer.messages("judgement.recorded.v1")
+    sent = [message for message in published if isinstance(message, drafts_pb2.JudgementRecorded)]
+    assert [(message.judgement_id, message.retracted, len(message.ranking)) for message in sent] == [
+        (judgement.judgement_id, False, 2),
+        (judgement.judgement_id, True, 0),
+    ]
+
+
+def test_only_the_last_decision_is_taken_back_and_once(world: World) -> None:
+    secret, other = world.key(), world.key()
+    for _ in range(2):
+        pair = world.next(secret)
+        world.judge(secret, pair.first_draft_id, pair.second_draft_id)
+    skip = judging_pb2.SkipPairRequest(specialist="memos", draft_id=world.next(secret).first_draft_id)
+    world.queue(secret).SkipPair(skip, timeout=10)
+    decision = world.next(secret).last_decision
+    assert undo(world, secret, decision) == ""
+    for secret_key, token in (
+        (secret, decision),
+        (other, world.next(secret).last_decision),
+        (secret, ""),
+        (secret, "x"),
+    ):
+        with pytest.raises(NotFound) as refused:
+            undo(world, secret_key, token)
+        assert refused.value.reason == "NOTHING_TO_UNDO"
+    assert undo(world, secret, world.next(secret).last_decision).startswith("jdg_")
+    assert (world.next(secret).progress.judged, world.next(secret).progress.waiting) == (1, PROMPTS - 2)
+
+
+def test_a_decision_is_not_taken_back_later(world: World) -> None:
+    secret = world.key()
+    pair = world.next(secret)
+    world.judge(secret, pair.first_draft_id, pair.second_draft_id)
+    decision = world.next(secret).last_decision
+    table = tables.expert_decisions
+    with world.engine.begin() as connection:
+        connection.execute(update(table).values(create_time=table.c.create_time - UNDO_WINDOW))
+    assert world.next(secret).last_decision == ""
+    with pytest.raises(NotFound):
+        undo(world, secret, decision)
+
+
+def test_a_judgement_in_a_dataset_is_not_taken_back_but_a_skip_is(world: World) -> None:
+    secret = world.key()
+    pair = world.next(secret)
+    world.judge(secret, pair.first_draft_id, pair.second_draft_id)
+    decision = world.next(secret).last_decision
+    dataset = models_pb2.DatasetBuilt(digest="d" * 64, specialist="memos", kind=models_pb2.DATASET_KIND_PREFERENCE)
+    dataset.create_time.GetCurrentTime()
+    with world.begin() as tx:
+        tx.facts.save(Fact(FactKind.DATASET, f"{dataset.digest}/memos", "memos", dataset.SerializeToString()))
+    assert world.next(secret).last_decision == ""
+    with pytest.raises(FailedPrecondition) as refused:
+        undo(world, secret, decision)
+    assert refused.value.reason == "JUDGEMENT_IN_DATASET"
+    skip = judging_pb2.SkipPairRequest(specialist="memos", draft_id=world.next(secret).first_draft_id)
+    world.queue(secret).SkipPair(skip, timeout=10)
+    assert undo(world, secret, world.next(secret).last_decision) == ""
+
+
+def test_an_expert_lists_own_judgements_only(world: World) -> None:
+    first, second = world.key(), world.key()
+    given = []
+    for _ in range(3):
+        pair = world.next(first)
+        given.append(world.judge(first, pair.first_draft_id, pair.second_draft_id).judgement_id)
+    world.judge(second, "drf_memos_1_a", "drf_memos_1_b")
+    page = own(world, first, page_size=2)
+    assert [judgement.judgement_id for judgement in page.judgements] == given[:0:-1]
+    rest = own(world, first, page_size=2, page_token=page.next_page_token)
+    assert ([judgement.judgement_id for judgement in rest.judgements], rest.next_page_token) == (given[:1], "")

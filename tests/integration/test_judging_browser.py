@@ -11,6 +11,7 @@ import pytest
 from services.console.domain import Judgement, Role
 from services.console.web.app import create_app
 from services.console.web.server import HttpServer
+from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import Unavailable
 from tests.integration.browser import BrowserPage, find_browser, open_browser
 from tests.unit.console.fake_models import text
@@ -124,6 +125,15 @@ def test_a_pair_is_skipped_by_key(desk: BrowserPage, world: World) -> None:
     assert len(world.judging.skipped) == 1 and not world.registry.judgements
 
 
+def test_the_last_decision_is_taken_back_by_key(browser: BrowserPage, address: str, world: World) -> None:
+    for path in ("/judge", "/judge/own"):
+        world.judging.last_decision = "17"
+        browser.open(f"{address}{path}?specialist={NAME}", 1366, 768)
+        press(browser, "u")
+        assert browser.evaluate("location.pathname") == "/judge" and browser.evaluate(FOCUS) == "desk"
+    assert len(world.judging.undone) == 2
+
+
 def test_nothing_is_recorded_before_a_choice(desk: BrowserPage, world: World) -> None:
     for key in ("4", "Enter"):
         desk.press(key)
@@ -168,8 +178,12 @@ def test_differences_take_the_place_of_the_rendered_drafts(desk: BrowserPage) ->
     assert desk.evaluate(shown) == "markdown,markdown"
 
 
-@pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
-def test_the_desk_fits_its_window(browser: BrowserPage, address: str, width: int, height: int) -> None:
-    browser.open(f"{address}/judge?specialist={NAME}", width, height)
-    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+@pytest.mark.parametrize("path", ["/judge", "/judge/own"])
+@pytest.mark.parametrize("size", [(1366, 768), (390, 844)])
+def test_the_pages_fit_their_window(
+    browser: BrowserPage, address: str, world: World, path: str, size: tuple[int, int]
+) -> None:
+    world.judging.own = [drafts_pb2.JudgementRecorded(ranking=[FIRST, SECOND], comment="Clear. " * 90)]
+    browser.open(f"{address}{path}?specialist={NAME}", *size)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= size[0]
     assert browser.errors == []

@@ -24,3 +24,13 @@ class JudgingClient(JudgingQueue):
         request = judging_pb2.SkipPairRequest(specialist=specialist, draft_id=draft_id, judged_by=key_id)
         with wire_errors("registry"):
             self._stub.SkipPair(request, timeout=READ_SECONDS)
+
+    def undo(self, specialist: str, decision: str, key_id: str) -> None:
+        request = judging_pb2.UndoJudgementRequest(specialist=specialist, decision=decision, judged_by=key_id)
+        with wire_errors("registry"):
+            self._stub.UndoJudgement(request, timeout=READ_SECONDS)
+
+    def list_own(self, specialist: str, token: str, key_id: str) -> judging_pb2.ListOwnJudgementsResponse:
+        request = judging_pb2.ListOwnJudgementsRequest(specialist=specialist, judged_by=key_id, page_token=token)
+        with wire_errors("registry"):
+            return self._stub.ListOwnJudgements(request, timeout=READ_SECONDS)

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 
 from services.console import handlers
 from services.console import judging as desk
-from services.console.domain import MAX_COMMENT_CHARS, Judgement, Permission
-from services.console.web.access import ConsoleOf, SignedIn, needs
+from services.console.domain import MAX_COMMENT_CHARS, Judgement, Page, Permission, Visitor
+from services.console.web.access import Console, ConsoleOf, SignedIn, needs
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.logging import get_logger
 
@@ -37,13 +37,7 @@ class IncompleteDraft(BaseModel):
 @router.get("/judge", dependencies=JUDGING)
 def show_next(request: Request, console: ConsoleOf, visitor: SignedIn, specialist: str = "") -> Response:
     """The visitor's next pair of a specialist."""
-    known = handlers.list_learning(console.services, visitor)
-    names = sorted(known.value or ())
-    if specialist and known.value is not None and specialist not in names:
-        raise NotFound(
-            Reason.UNKNOWN_SPECIALIST, "This specialist does not exist, or does not store its drafts' texts."
-        )
-    chosen = specialist or (names[0] if names else "")
+    names, chosen, failures = _choose_specialist(console, visitor, specialist)
     opened = desk.open_desk(console.services, visitor, chosen) if chosen and visitor.key_id else None
     return console.renderer.page(
         request,
@@ -54,8 +48,50 @@ def show_next(request: Request, console: ConsoleOf, visitor: SignedIn, specialis
         comparison=opened.comparison if opened else None,
         marks=MARKS,
         attempt=secrets.token_hex(8),
-        failures=dict.fromkeys(known.failures + (opened.failures if opened else ())),
+        failures=dict.fromkeys(failures + (opened.failures if opened else ())),
     )
+
+
+def _choose_specialist(
+    console: Console, visitor: Visitor, specialist: str
+) -> tuple[list[str], str, tuple[handlers.ServiceFailure, ...]]:
+    """The visitor's specialists that store their drafts' texts, the chosen one or else the first, and failures."""
+    known = handlers.list_learning(console.services, visitor)
+    names = sorted(known.value or ())
+    if specialist and known.value is not None and specialist not in names:
+        raise NotFound(
+            Reason.UNKNOWN_SPECIALIST, "This specialist does not exist, or does not store its drafts' texts."
+        )
+    return names, specialist or (names[0] if names else ""), known.failures
+
+
+@router.get("/judge/own", dependencies=JUDGING)
+def show_own(
+    request: Request, console: ConsoleOf, visitor: SignedIn, specialist: str = "", token: str = ""
+) -> Response:
+    """The visitor's judgements of a specialist."""
+    names, chosen, failures = _choose_specialist(console, visitor, specialist)
+    answer = desk.list_own(console.services, visitor, chosen, token) if chosen and visitor.key_id else None
+    return console.renderer.page(
+        request,
+        "own_judgements.html",
+        names=names,
+        specialist=chosen,
+        answer=answer.value if answer else None,
+        page=Page(tuple(answer.value.judgements), answer.value.next_page_token) if answer else Page(),
+        token=token,
+        failures=dict.fromkeys(failures + (answer.failures if answer else ())),
+    )
+
+
+@router.post("/judge/undo", dependencies=JUDGING)
+def undo(
+    console: ConsoleOf, visitor: SignedIn, specialist: Name, decision: Annotated[str, Form(max_length=32)]
+) -> Response:
+    """Take back the visitor's last decision, and show its pair again."""
+    desk.undo(console.services, visitor, specialist, decision)
+    log.info("decision taken back", specialist=specialist, key_id=visitor.key_id)
+    return _show_desk(specialist)
 
 
 @router.post("/judge", dependencies=JUDGING)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, func, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
@@ -268,6 +268,14 @@ class SqlJudgements(Judgements):
         statement = insert(tables.judgements).values(row).on_conflict_do_nothing()
         if self._connection.execute(statement).rowcount:
             event_id = derive_id("evt", "judgement", judgement.judgement_id)
+            self._outbox.add(self._connection, "judgement.recorded.v1", judgement.specialist, message, event_id)
+
+    def retract(self, judgement: Judgement, specialist: Specialist) -> None:
+        table = tables.judgements
+        is_new = (table.c.judgement_id == judgement.judgement_id, ~table.c.retracted)
+        if self._connection.execute(update(table).where(*is_new).values(retracted=True)).rowcount:
+            message = wire.from_retracted(judgement, read_round(self._connection, specialist))
+            event_id = derive_id("evt", "judgement retracted", judgement.judgement_id)
             self._outbox.add(self._connection, "judgement.recorded.v1", judgement.specialist, message, event_id)
 
 

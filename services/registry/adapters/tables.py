@@ -106,6 +106,8 @@ judgements = Table(
     Column("judgement_id", String(64), primary_key=True),
     Column("specialist", String(63), nullable=False, index=True),
     Column("payload", LargeBinary, nullable=False),
+    # True once the expert took it back. It stays, so that a repeated call does not record it again.
+    Column("retracted", Boolean, nullable=False, server_default="false"),
 )
 
 # Drafts whose texts are stored, for the queue of those who judge them.
@@ -133,6 +135,7 @@ expert_decisions = Table(
     Column("create_time", DateTime(timezone=True), nullable=False),
     UniqueConstraint("expert_id", "specialist", "prompt_digest", "judgement_id"),
     Index("ix_expert_decisions_specialist_create_time", "specialist", "create_time"),
+    Index("ix_expert_decisions_expert_position", "expert_id", "specialist", "position"),
 )
 
 # One row for each draft and caller. A changed one keeps its position.

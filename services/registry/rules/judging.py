@@ -10,6 +10,8 @@ from tailor.rounds import RoundProgress
 
 # Texts of drafts expire after 30 days; a pair must stay readable until it is judged.
 WINDOW = timedelta(days=29)
+# How long an expert can take back the last decision.
+UNDO_WINDOW = timedelta(minutes=15)
 # The newest drafts of a specialist that are looked at.
 MAX_DRAFTS = 5_000
 # Of this share of the prompts, several experts judge the same drafts, so that their agreement is known. Of the others, one does.
@@ -46,7 +48,10 @@ class ExpertDecision:
 
 @dataclass(frozen=True)
 class ExpertQueue:
-    """The queue of one expert: the next pair, counts of prompts, and up to MAX_INCOMPLETE drafts that lack a second one."""
+    """The queue of one expert: the next pair, counts of prompts, and up to MAX_INCOMPLETE drafts that lack a second one.
+
+    `last_decision` is the position of the decision that the expert can take back.
+    """
 
     pair: tuple[str, str] | None
     judged: int
@@ -54,6 +59,7 @@ class ExpertQueue:
     incomplete: int
     incomplete_drafts: tuple[str, ...]
     round: RoundProgress | None = None
+    last_decision: int | None = None
 
 
 def make_queue(expert_id: str, drafts: Iterable[StoredDraft], decisions: Collection[ExpertDecision]) -> ExpertQueue:

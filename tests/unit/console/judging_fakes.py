@@ -22,6 +22,9 @@ class FakeJudgingQueue(JudgingQueue):
     incomplete: list[str] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str, str]] = field(default_factory=list)
+    last_decision: str = ""
+    undone: list[tuple[str, str, str]] = field(default_factory=list)
+    own: list[drafts_pb2.JudgementRecorded] = field(default_factory=list)
 
     def next_pair(self, specialist: str, key_id: str) -> judging_pb2.NextPairResponse:
         if self.down:
@@ -35,6 +38,22 @@ class FakeJudgingQueue(JudgingQueue):
             second_draft_id=SECOND if self.waits else "",
             progress=progress,
             incomplete_draft_ids=self.incomplete,
+            last_decision=self.last_decision,
+        )
+
+    def undo(self, specialist: str, decision: str, key_id: str) -> None:
+        if not decision or decision != self.last_decision:
+            raise NotFound(Reason.NOTHING_TO_UNDO, "You have no decision that can be taken back.")
+        self.last_decision = ""
+        self.undone.append((specialist, decision, key_id))
+
+    def list_own(self, specialist: str, token: str, key_id: str) -> judging_pb2.ListOwnJudgementsResponse:
+        self.asked.append((specialist, key_id))
+        start = int(token or 0)
+        return judging_pb2.ListOwnJudgementsResponse(
+            judgements=self.own[start : start + 2],
+            next_page_token=str(start + 2) if start + 2 < len(self.own) else "",
+            last_decision=self.last_decision,
         )
 
     def skip_pair(self, specialist: str, draft_id: str, key_id: str) -> None:

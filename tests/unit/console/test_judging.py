@@ -3,6 +3,7 @@
 import pytest
 
 from services.console.domain import Judgement, Role
+from tailor.api.events.v1 import drafts_pb2
 from tests.unit.console.fake_models import text
 from tests.unit.console.judging_fakes import FIRST, LONELY, SECOND
 from tests.unit.console.messages import ADAPTER, BASE, BASE_DRAFT, DRAFT, KEY, NAME
@@ -146,3 +147,37 @@ def test_a_specialist_that_the_visitor_may_not_use_is_unknown() -> None:
         form = FORM | {"decision": "first", "action": action}
         assert browser.post("/judge", data=form).status_code == 404
     assert not world.registry.judgements and not world.judging.skipped
+
+
+def test_undo_is_offered_for_the_last_decision_and_once() -> None:
+    world = make_world()
+    browser = world.signed_in(Role.EXPERT)
+    assert "Undo" not in browser.get("/judge").text
+    world.judging.last_decision = "17"
+    assert 'name="decision" value="17"' in browser.get("/judge").text
+    form = {"specialist": NAME, "decision": "17"}
+    assert browser.post("/judge/undo", data=form).headers["location"] == f"/judge?specialist={NAME}"
+    assert world.judging.undone == [(NAME, "17", KEY)]
+    assert "NOTHING_TO_UNDO" in browser.post("/judge/undo", data=form).text
+    other = world.signed_in(Role.EXPERT, "another")
+    assert other.post("/judge/undo", data=form).status_code == 404
+
+
+def test_lists_own_judgements_with_their_drafts() -> None:
+    world = make_world()
+    tie = drafts_pb2.JUDGEMENT_OUTCOME_TIE
+    world.judging.own = [
+        drafts_pb2.JudgementRecorded(ranking=[SECOND, FIRST], rubric=drafts_pb2.Rubric(style=4), comment="<Clear>"),
+        drafts_pb2.JudgementRecorded(equal_drafts=[FIRST, SECOND], outcome=tie),
+        drafts_pb2.JudgementRecorded(ranking=[FIRST, SECOND]),
+    ]
+    browser = world.signed_in(Role.EXPERT)
+    page = browser.get("/judge/own").text
+    assert page.index(f"/drafts/{SECOND}") < page.index(f"/drafts/{FIRST}")
+    assert "&lt;Clear&gt;" in page and "<td>tie</td>" in page and "Next page" in page
+    assert "Next page" not in browser.get(f"/judge/own?specialist={NAME}&token=2").text
+    assert world.judging.asked == [(NAME, KEY)] * 2
+    world.judging.own.clear()
+    assert "You have judged nothing here yet." in browser.get("/judge/own").text
+    assert world.signed_in(Role.EXPERT, "another").get(f"/judge/own?specialist={NAME}").status_code == 404
+    assert world.signed_in(Role.ENGINEER).get("/judge/own").status_code == 403

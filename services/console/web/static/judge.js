@@ -81,6 +81,7 @@ function press(event) {
   else if (event.key === "Backspace") removeMark();
   else if (event.key === "Enter" && !/^(button|a|summary)$/i.test(event.target.tagName)) record();
   else if (event.key === "s") decide.requestSubmit($("#skip"));
+  else if (event.key === "u" && $("#undo")) $("#undo").requestSubmit();
   else if (event.key === "c") $("#comment").focus();
   else if (event.key === "d") toggleDifferences();
   else return;
@@ -127,5 +128,14 @@ async function prepare(place) {
   setTimeout(() => window.location.reload(), APPEARS_MS);
 }
 
+// Without a pair, only the undo has a key.
+function followUndo() {
+  const isOn = () => localStorage.getItem(STORE) !== "off";
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "u" && event.target === document.body && isOn()) $("#undo")?.requestSubmit();
+  });
+}
+
 if (desk) followDesk();
+else followUndo();
 if ($("#preparing")) prepare($("#preparing"));

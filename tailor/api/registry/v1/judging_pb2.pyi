@@ -91,10 +91,13 @@ class NextPairResponse(_message.Message):
     SECOND_DRAFT_ID_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     INCOMPLETE_DRAFT_IDS_FIELD_NUMBER: _builtins.int
+    LAST_DECISION_FIELD_NUMBER: _builtins.int
     first_draft_id: _builtins.str
     """Id of the first draft; empty if no pair waits for the expert."""
     second_draft_id: _builtins.str
     """Id of the second draft of the same prompt."""
+    last_decision: _builtins.str
+    """Names the expert's last decision if UndoJudgement can take it back; otherwise empty."""
     @_builtins.property
     def progress(self) -> Global___JudgingProgress:
         """How far the expert is."""
@@ -110,10 +113,11 @@ class NextPairResponse(_message.Message):
         second_draft_id: _builtins.str = ...,
         progress: Global___JudgingProgress | None = ...,
         incomplete_draft_ids: _abc.Iterable[_builtins.str] | None = ...,
+        last_decision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_draft_id", b"first_draft_id", "incomplete_draft_ids", b"incomplete_draft_ids", "progress", b"progress", "second_draft_id", b"second_draft_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_draft_id", b"first_draft_id", "incomplete_draft_ids", b"incomplete_draft_ids", "last_decision", b"last_decision", "progress", b"progress", "second_draft_id", b"second_draft_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -165,3 +169,121 @@ class SkipPairResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SkipPairResponse: _TypeAlias = SkipPairResponse  # noqa: Y015
+
+@_typing.final
+class UndoJudgementRequest(_message.Message):
+    """UndoJudgementRequest names a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    JUDGED_BY_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    decision: _builtins.str
+    """`last_decision` of NextPair or ListOwnJudgements, so that a repeated call does not take back an earlier decision."""
+    judged_by: _builtins.str
+    """Id of the API key of the expert, from the console only; others undo with their own key."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        decision: _builtins.str = ...,
+        judged_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "judged_by", b"judged_by", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoJudgementRequest: _TypeAlias = UndoJudgementRequest  # noqa: Y015
+
+@_typing.final
+class UndoJudgementResponse(_message.Message):
+    """UndoJudgementResponse says what was taken back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JUDGEMENT_ID_FIELD_NUMBER: _builtins.int
+    judgement_id: _builtins.str
+    """Id of the judgement; empty if it was a skip."""
+    def __init__(
+        self,
+        *,
+        judgement_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["judgement_id", b"judgement_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoJudgementResponse: _TypeAlias = UndoJudgementResponse  # noqa: Y015
+
+@_typing.final
+class ListOwnJudgementsRequest(_message.Message):
+    """ListOwnJudgementsRequest asks for a page of the expert's judgements."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    JUDGED_BY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    judged_by: _builtins.str
+    """Id of the API key of the expert, from the console only; others list with their own key."""
+    page_size: _builtins.int
+    """Entries per page, at most 200; 0 means 50."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous page; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        judged_by: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["judged_by", b"judged_by", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOwnJudgementsRequest: _TypeAlias = ListOwnJudgementsRequest  # noqa: Y015
+
+@_typing.final
+class ListOwnJudgementsResponse(_message.Message):
+    """ListOwnJudgementsResponse is a page of judgements."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JUDGEMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    LAST_DECISION_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    last_decision: _builtins.str
+    """Names the expert's last decision if UndoJudgement can take it back; otherwise empty."""
+    @_builtins.property
+    def judgements(self) -> _containers.RepeatedCompositeFieldContainer[_drafts_pb2.JudgementRecorded]:
+        """The judgements, newest first."""
+
+    def __init__(
+        self,
+        *,
+        judgements: _abc.Iterable[_drafts_pb2.JudgementRecorded] | None = ...,
+        next_page_token: _builtins.str = ...,
+        last_decision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["judgements", b"judgements", "last_decision", b"last_decision", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOwnJudgementsResponse: _TypeAlias = ListOwnJudgementsResponse  # noqa: Y015

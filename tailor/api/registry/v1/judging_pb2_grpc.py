@@ -47,6 +47,16 @@ class JudgingServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.SkipPairRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.SkipPairResponse.FromString,
                 _registered_method=True)
+        self.UndoJudgement = channel.unary_unary(
+                '/tailor.api.registry.v1.JudgingService/UndoJudgement',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.UndoJudgementRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.UndoJudgementResponse.FromString,
+                _registered_method=True)
+        self.ListOwnJudgements = channel.unary_unary(
+                '/tailor.api.registry.v1.JudgingService/ListOwnJudgements',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.ListOwnJudgementsRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.ListOwnJudgementsResponse.FromString,
+                _registered_method=True)
 
 
 class JudgingServiceServicer:
@@ -70,6 +80,22 @@ class JudgingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UndoJudgement(self, request, context):
+        """UndoJudgement takes back the expert's last judgement, or last skip, of a specialist, within 15 minutes. The judgement is published again as
+        retracted, and the prompt waits for the expert again. NOT_FOUND (NOTHING_TO_UNDO) if `decision` is not the last one, or is older.
+        FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOwnJudgements(self, request, context):
+        """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JudgingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -82,6 +108,16 @@ def add_JudgingServiceServicer_to_server(servicer, server):
                     servicer.SkipPair,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.SkipPairRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.SkipPairResponse.SerializeToString,
+            ),
+            'UndoJudgement': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoJudgement,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.UndoJudgementRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.UndoJudgementResponse.SerializeToString,
+            ),
+            'ListOwnJudgements': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOwnJudgements,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.ListOwnJudgementsRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.ListOwnJudgementsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -141,6 +177,60 @@ class JudgingService:
             '/tailor.api.registry.v1.JudgingService/SkipPair',
             tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.SkipPairRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.SkipPairResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndoJudgement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.JudgingService/UndoJudgement',
+            tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.UndoJudgementRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.UndoJudgementResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOwnJudgements(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.JudgingService/ListOwnJudgements',
+            tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.ListOwnJudgementsRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.ListOwnJudgementsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,13 @@ class JudgingServiceStub:
     """
     SkipPair: _grpc.UnaryUnaryMultiCallable[_judging_pb2.SkipPairRequest, _judging_pb2.SkipPairResponse]
     """SkipPair leaves a prompt out of the expert's queue without a judgement. Idempotent. NOT_FOUND (UNKNOWN_DRAFT) for an unknown draft."""
+    UndoJudgement: _grpc.UnaryUnaryMultiCallable[_judging_pb2.UndoJudgementRequest, _judging_pb2.UndoJudgementResponse]
+    """UndoJudgement takes back the expert's last judgement, or last skip, of a specialist, within 15 minutes. The judgement is published again as
+    retracted, and the prompt waits for the expert again. NOT_FOUND (NOTHING_TO_UNDO) if `decision` is not the last one, or is older.
+    FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since.
+    """
+    ListOwnJudgements: _grpc.UnaryUnaryMultiCallable[_judging_pb2.ListOwnJudgementsRequest, _judging_pb2.ListOwnJudgementsResponse]
+    """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version."""
 
 @_typing.type_check_only
 class JudgingServiceAsyncStub(JudgingServiceStub):
@@ -57,6 +64,13 @@ class JudgingServiceAsyncStub(JudgingServiceStub):
     """
     SkipPair: _aio.UnaryUnaryMultiCallable[_judging_pb2.SkipPairRequest, _judging_pb2.SkipPairResponse]  # type: ignore[assignment]
     """SkipPair leaves a prompt out of the expert's queue without a judgement. Idempotent. NOT_FOUND (UNKNOWN_DRAFT) for an unknown draft."""
+    UndoJudgement: _aio.UnaryUnaryMultiCallable[_judging_pb2.UndoJudgementRequest, _judging_pb2.UndoJudgementResponse]  # type: ignore[assignment]
+    """UndoJudgement takes back the expert's last judgement, or last skip, of a specialist, within 15 minutes. The judgement is published again as
+    retracted, and the prompt waits for the expert again. NOT_FOUND (NOTHING_TO_UNDO) if `decision` is not the last one, or is older.
+    FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since.
+    """
+    ListOwnJudgements: _aio.UnaryUnaryMultiCallable[_judging_pb2.ListOwnJudgementsRequest, _judging_pb2.ListOwnJudgementsResponse]  # type: ignore[assignment]
+    """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version."""
 
 class JudgingServiceServicer(metaclass=_abc_1.ABCMeta):
     """JudgingService gives each expert the next two drafts to compare. An expert is an API key; the console names that of its visitor.
@@ -81,5 +95,24 @@ class JudgingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_judging_pb2.SkipPairResponse, _abc.Awaitable[_judging_pb2.SkipPairResponse]]:
         """SkipPair leaves a prompt out of the expert's queue without a judgement. Idempotent. NOT_FOUND (UNKNOWN_DRAFT) for an unknown draft."""
+
+    @_abc_1.abstractmethod
+    def UndoJudgement(
+        self,
+        request: _judging_pb2.UndoJudgementRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_judging_pb2.UndoJudgementResponse, _abc.Awaitable[_judging_pb2.UndoJudgementResponse]]:
+        """UndoJudgement takes back the expert's last judgement, or last skip, of a specialist, within 15 minutes. The judgement is published again as
+        retracted, and the prompt waits for the expert again. NOT_FOUND (NOTHING_TO_UNDO) if `decision` is not the last one, or is older.
+        FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since.
+        """
+
+    @_abc_1.abstractmethod
+    def ListOwnJudgements(
+        self,
+        request: _judging_pb2.ListOwnJudgementsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_judging_pb2.ListOwnJudgementsResponse, _abc.Awaitable[_judging_pb2.ListOwnJudgementsResponse]]:
+        """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version."""
 
 def add_JudgingServiceServicer_to_server(servicer: JudgingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
