@@ -53,18 +53,18 @@ class World:
         self.outbox = Outbox(engine, tables.outbox, self.producer)
         self.begin = transactions(engine, self.outbox)
         for name in ("memos", "reports"):
-            gate = Gate(PrimaryMetric("rougeL"), min_rows=1)
-            specialists.create_specialist(
-                self.begin, Specialist(name, "tiny", "lora", gate=gate, keep_drafts=name == "memos")
-            )
+            self.specialist(name, keep_drafts=name == "memos")
             for number in range(PROMPTS):
                 self.draft(f"drf_{name}_{number}_a", name, f"prompt {number}", "key_1")
                 if number:
                     self.draft(f"drf_{name}_{number}_b", name, f"prompt {number}")
-        key = Ed25519PrivateKey.generate()
-        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-        (folder / "trust.json").write_text(json.dumps({"console": public}))
-        self._identity = Identity("console", key)
+        private = {name: Ed25519PrivateKey.generate() for name in ("console", "inference")}
+        public = {
+            name: key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+            for name, key in private.items()
+        }
+        (folder / "trust.json").write_text(json.dumps(public))
+        self._identities = {name: Identity(name, key) for name, key in private.items()}
         self.server = RpcServer(
             ServiceSettings(rpc_port=0),
             "registry",
@@ -78,6 +78,14 @@ class World:
             authenticator=Authenticator("registry", Trust.load(folder / "trust.json"), key_verifier(self.begin)),
         )
         self.server.start()
+
+    def specialist(self, name: str, *, keep_drafts: bool = True) -> None:
+        """Create a specialist that learns from rankings."""
+        gate = Gate(PrimaryMetric("rougeL"), min_rows=1)
+        specialist = Specialist(
+            name, "tiny", "lora", gate=gate, keep_drafts=keep_drafts, stages=("sft", "dpo"), recipes={"dpo": "dpo"}
+        )
+        specialists.create_specialist(self.begin, specialist)
 
     def draft(self, draft_id: str, specialist: str, prompt: str, key_id: str = "", text: str = "s3://drafts/t") -> None:
         """Catalogue a draft as inference publishes it: first without its text."""
@@ -96,10 +104,10 @@ class World:
         return keys.create_key(self.begin, KeyTerms("test", f"ROLE_{role}", (specialist,)), lambda _: True, "key_1")[1]
 
     def queue(self, secret: str) -> judging_pb2_grpc.JudgingServiceStub:
-        return judging_pb2_grpc.JudgingServiceStub(self._channel(secret))
+        return judging_pb2_grpc.JudgingServiceStub(self.channel(secret))
 
     def registry(self, secret: str) -> registry_pb2_grpc.RegistryServiceStub:
-        return registry_pb2_grpc.RegistryServiceStub(self._channel(secret))
+        return registry_pb2_grpc.RegistryServiceStub(self.channel(secret))
 
     def next(self, secret: str, specialist: str = "memos", **request: str) -> judging_pb2.NextPairResponse:
         with wire_errors("registry"):
@@ -110,9 +118,11 @@ class World:
         request = registry_pb2.RecordJudgementRequest(ranking=ranking, request_id=request_id)
         return self.registry(secret).RecordJudgement(request, timeout=10).judgement
 
-    def _channel(self, secret: str) -> grpc.Channel:
-        token = (lambda: self._identity.token("registry")) if secret == "console" else (lambda: secret)
-        return open_channel(f"127.0.0.1:{self.server.port}", token)
+    def channel(self, caller: str, service: str = "registry", port: int = 0) -> grpc.Channel:
+        """A channel to a service, for a key's secret or in the name of a service."""
+        identity = self._identities.get(caller)
+        token = (lambda: identity.token(service)) if identity else (lambda: caller)
+        return open_channel(f"127.0.0.1:{port or self.server.port}", token)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tailor.errors import Unavailable
 from tests.integration.browser import BrowserPage, find_browser, open_browser
 from tests.unit.console.fake_models import text
 from tests.unit.console.judging_fakes import FIRST, SECOND
-from tests.unit.console.messages import NAME
+from tests.unit.console.messages import DRAFT, NAME
 from tests.unit.console.world import World, settings, sign_in
 
 pytestmark = pytest.mark.integration
@@ -176,6 +176,21 @@ def test_differences_take_the_place_of_the_rendered_drafts(desk: BrowserPage) ->
     assert desk.evaluate("document.querySelector('#differences').getAttribute('aria-pressed')") == "true"
     desk.press("d")
     assert desk.evaluate(shown) == "markdown,markdown"
+
+
+def test_a_page_without_a_pair_has_a_second_draft_written_and_opens_the_pair(
+    browser: BrowserPage, address: str, world: World
+) -> None:
+    def write(draft_id: str) -> str:
+        world.judging.waits, world.judging.incomplete = True, []
+        return SECOND
+
+    world.inference.write = write
+    world.judging.waits, world.judging.incomplete = False, [DRAFT]
+    browser.open(f"{address}/judge?specialist={NAME}", 1366, 768)
+    browser.wait_for_page()
+    assert browser.evaluate(FOCUS) == "desk"
+    assert world.inference.regenerated == [DRAFT]
 
 
 @pytest.mark.parametrize("path", ["/judge", "/judge/own"])

@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 from pathlib import Path
+from threading import BoundedSemaphore
 from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Request
@@ -49,6 +50,7 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
         doorkeeper=Doorkeeper(settings.password, services.keys.verify_key),
         renderer=Renderer(),
         streams=Streams(),
+        second_drafts=BoundedSemaphore(judging.MAX_SECOND_DRAFTS),
     )
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     # Before the pages, whose `/evaluations/{digest}` would match `/evaluations/compare` too.

@@ -12,13 +12,15 @@ from services.console import handlers
 from services.console import judging as desk
 from services.console.domain import MAX_COMMENT_CHARS, Judgement, Page, Permission, Visitor
 from services.console.web.access import Console, ConsoleOf, SignedIn, needs
-from tailor.errors import InvalidArgument, NotFound, Reason
+from tailor.errors import InvalidArgument, NotFound, Reason, ResourceExhausted
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
 router = APIRouter()
 
+# Each holds a thread of the console until it is written.
+MAX_SECOND_DRAFTS = 4
 JUDGING = [Depends(needs(Permission.JUDGE))]
 # The marks of the better draft, in the order in which keys give them.
 MARKS = (("accuracy", "Factually correct"), ("style", "In house style"), ("usefulness", "Useful as is"))
@@ -130,8 +132,14 @@ def judge(  # noqa: PLR0917 - fields of a form
 
 @router.post("/api/judge/regenerate", dependencies=JUDGING)
 def regenerate(console: ConsoleOf, visitor: SignedIn, body: IncompleteDraft) -> Response:
-    """Have a second draft written."""
-    draft_id = desk.regenerate(console.services, visitor, body.draft_id)
+    """Have a second draft written. Raises ResourceExhausted while others are being written."""
+    if not console.second_drafts.acquire(blocking=False):
+        message = "Other second drafts are being written. Reload the page in a moment."
+        raise ResourceExhausted(Reason.TOO_MANY_STREAMS, message)
+    try:
+        draft_id = desk.regenerate(console.services, visitor, body.draft_id)
+    finally:
+        console.second_drafts.release()
     log.info("second draft written", draft_id=draft_id, key_id=visitor.key_id)
     return JSONResponse({"draft_id": draft_id})
 

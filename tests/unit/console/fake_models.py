@@ -1,5 +1,6 @@
 """Training, evaluation and inference in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.console.domain import Page, Question
@@ -103,6 +104,7 @@ class FakeInference(AnswerSource):
     streams: list[ListStream[inference_pb2.StreamGenerateResponse]] = field(default_factory=list)
     texts: dict[str, inference_pb2.GetDraftResponse] = field(default_factory=dict)
     regenerated: list[str] = field(default_factory=list)
+    write: Callable[[str], str] = lambda draft_id: BASE_DRAFT
 
     def _answer(self, value: T) -> T:
         if self.down:
@@ -120,7 +122,7 @@ class FakeInference(AnswerSource):
 
     def regenerate(self, draft_id: str) -> str:
         self._answer(self.regenerated).append(draft_id)
-        return BASE_DRAFT
+        return self.write(draft_id)
 
     def ask(self, question: Question) -> CloseableStream[inference_pb2.StreamGenerateResponse]:
         self.asked.append(question)

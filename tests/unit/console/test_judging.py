@@ -1,8 +1,12 @@
 """The experts' desk: what it shows, what it hides, and what is recorded."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from services.console.domain import Judgement, Role
+from services.console.web.judging import MAX_SECOND_DRAFTS
 from tailor.api.events.v1 import drafts_pb2
 from tests.unit.console.fake_models import text
 from tests.unit.console.judging_fakes import FIRST, LONELY, SECOND
@@ -112,6 +116,27 @@ def test_has_a_second_draft_written_for_a_visitor_who_may_see_the_first() -> Non
     other = world.signed_in(Role.EXPERT, "another")
     assert other.post("/api/judge/regenerate", json={"draft_id": DRAFT}).status_code == 404
     assert world.inference.regenerated == [DRAFT]
+
+
+def test_only_a_few_second_drafts_are_written_at_a_time() -> None:
+    world = make_world()
+    browser = world.signed_in(Role.EXPERT)
+    entered, go = threading.Semaphore(0), threading.Event()
+
+    def write(draft_id: str) -> str:
+        entered.release()
+        assert go.wait(30)
+        return BASE_DRAFT
+
+    world.inference.write = write
+    with ThreadPoolExecutor(MAX_SECOND_DRAFTS) as pool:
+        body = {"draft_id": DRAFT}
+        asked = [pool.submit(browser.post, "/api/judge/regenerate", json=body) for _ in range(MAX_SECOND_DRAFTS)]
+        assert all(entered.acquire(timeout=30) for _ in asked)
+        assert browser.post("/api/judge/regenerate", json=body).status_code == 429
+        go.set()
+        assert [answer.result().status_code for answer in asked] == [200] * MAX_SECOND_DRAFTS
+    assert browser.post("/api/judge/regenerate", json=body).status_code == 200
 
 
 def test_a_pair_whose_texts_cannot_be_read_can_be_skipped() -> None:

@@ -5,8 +5,9 @@ const desk = $("#desk");
 const decide = $("#decide");
 const KINDS_OF_TEXT = /^(textarea|select)$/i;
 const MARK_NAMES = ["accuracy", "style", "usefulness"];
-// A second draft is asked for once per tab; its text appears a moment after it was written.
 const APPEARS_MS = 2500;
+const RELOADS = "judge.reloads";
+const MAX_RELOADS = 12;
 const STORE = "judge.shortcuts";
 
 function say(text) {
@@ -104,27 +105,37 @@ function followDesk() {
     sent = true;
   });
   $("#differences").addEventListener("click", toggleDifferences);
+  sessionStorage.removeItem(RELOADS);
   showMarks();
   desk.focus({ preventScroll: true });
 }
 
-// Has second drafts written while the expert judges, one at a time.
+// Has second drafts written while the expert judges, one at a time, each once per tab.
 async function prepare(place) {
   const waits = place.dataset.waits === "yes";
-  let written = 0;
-  for (const draft of place.dataset.drafts.split(" ").filter((id) => id && !sessionStorage.getItem(id))) {
+  const drafts = place.dataset.drafts.split(" ").filter(Boolean);
+  const ask = drafts.filter((draft) => !sessionStorage.getItem(draft));
+  if (waits && ask.length) place.textContent = "Writing a second draft…";
+  for (const draft of ask) {
     sessionStorage.setItem(draft, "asked");
-    if (waits) place.textContent = "Writing a second draft…";
     const answer = await post("/api/judge/regenerate", { draft_id: draft }).catch(() => null);
-    if (answer?.ok) written += 1;
-    else if (waits) place.textContent = answer ? await refusal(answer) : "The connection was lost. Reload the page.";
-    if (written && waits) break;
-  }
-  if (!waits) return;
-  if (!written) {
-    if (place.dataset.drafts && !place.textContent) place.textContent = "Second drafts have been asked for. Reload the page in a while.";
+    if (answer?.ok && waits) break;
+    if (answer?.ok) continue;
+    sessionStorage.removeItem(draft);
+    if (waits) place.textContent = answer ? await refusal(answer) : "The connection was lost. Reload the page.";
     return;
   }
+  if (waits && drafts.length) reloadLater(place);
+}
+
+// The text of a draft appears a moment after it was written; without one, somebody has to look.
+function reloadLater(place) {
+  const reloads = Number(sessionStorage.getItem(RELOADS));
+  if (reloads >= MAX_RELOADS) {
+    place.textContent = "The second draft does not arrive. Reload the page later.";
+    return;
+  }
+  sessionStorage.setItem(RELOADS, reloads + 1);
   setTimeout(() => window.location.reload(), APPEARS_MS);
 }
 
