@@ -317,11 +317,13 @@ def get_draft_text(services: Services, visitor: Visitor, draft: DraftCreated) ->
     return call("inference", lambda: services.inference.get_draft(draft.draft_id), None)
 
 
-def record_judgement(services: Services, visitor: Visitor, judgement: Judgement) -> JudgementRecorded:
-    """Record a judgement. The same judgement by the same visitor is recorded once."""
+def record_judgement(
+    services: Services, visitor: Visitor, judgement: Judgement, attempt: str = ""
+) -> JudgementRecorded:
+    """Record a judgement. The same judgement by the same visitor in one attempt is recorded once."""
     for draft_id in judgement.ranking if visitor.specialists else ():
         trace_draft(services, visitor, draft_id)
-    content = "\n".join([visitor.key_id or visitor.name, repr(judgement)])
+    content = "\n".join([visitor.key_id or visitor.name, *([attempt] if attempt else []), repr(judgement)])
     request_id = f"console-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
     return services.decisions.record_judgement(judgement, request_id, visitor.key_id)
 

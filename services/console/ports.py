@@ -27,6 +27,7 @@ from tailor.api.held.v1.held_pb2 import HeldCall
 from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecialist, StreamGenerateResponse
 from tailor.api.ingestion.v1.ingestion_pb2 import GetSubmissionResponse
 from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
+from tailor.api.registry.v1.judging_pb2 import ListOwnJudgementsResponse, NextPairResponse
 from tailor.api.registry.v1.registry_pb2 import (
     CatalogueAdapter,
     CatalogueDocument,
@@ -192,12 +193,30 @@ class PassageReview(Protocol):
     def sign_statement(self, reviewer: str) -> SignedStatement: ...
 
 
+class JudgingQueue(Protocol):
+    """The drafts that an expert judges. `key_id` names the expert's API key."""
+
+    def next_pair(self, specialist: str, key_id: str) -> NextPairResponse: ...
+    def skip_pair(self, specialist: str, draft_id: str, key_id: str) -> None:
+        """Raises NotFound (UNKNOWN_DRAFT)."""
+        ...
+
+    def undo(self, specialist: str, decision: str, key_id: str) -> None:
+        """Take back the last decision. Raises NotFound (NOTHING_TO_UNDO), FailedPrecondition (JUDGEMENT_IN_DATASET)."""
+        ...
+
+    def list_own(self, specialist: str, token: str, key_id: str) -> ListOwnJudgementsResponse: ...
+
+
 class AnswerSource(Protocol):
     """Answers and their drafts."""
 
     def list_served(self) -> tuple[ServedSpecialist, ...]: ...
     def ask(self, question: Question) -> CloseableStream[StreamGenerateResponse]: ...
     def get_draft(self, draft_id: str) -> GetDraftResponse: ...
+    def regenerate(self, draft_id: str) -> str:
+        """Answer a draft's stored prompt again; returns the new draft's id. Raises NotFound, FailedPrecondition (DRAFT_WITHOUT_TEXT)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -213,6 +232,7 @@ class Services:
     syntheses: SynthesisReader
     rows: RowSource
     review: PassageReview
+    judging: JudgingQueue
     get_evaluation: Callable[[str], GetEvaluationResponse]  # by adapter digest
     compare_evaluations: Callable[[CompareEvaluationsRequest], CompareEvaluationsResponse]
     count_near_duplicates: Callable[[str], CountNearDuplicatesResponse]  # by specialist; empty for all

@@ -246,10 +246,11 @@ class Draft:
 
 @dataclass(frozen=True)
 class Transcript:
-    """The chat, without the specialist's own system prompt, and its answer."""
+    """The chat, without the specialist's own system prompt, and its answer. `anonymized` is True once both have passed the barrier."""
 
     messages: tuple[ChatMessage, ...] = field(repr=False)
     answer: str = field(repr=False)
+    anonymized: bool = False
 
     @property
     def characters(self) -> int:

@@ -102,8 +102,10 @@ class DraftTextStore:
             log.warning("text of a draft not stored", draft_id=draft.draft_id, reason=Reason.STOPPED)
 
     def _anonymize(self, transcript: Transcript, labels: Labels) -> Transcript:
+        if transcript.anonymized:
+            return transcript
         texts = [*(message.content for message in transcript.messages), transcript.answer]
         *contents, answer = self._anonymizer.anonymize(texts, labels)
         roles = (message.role for message in transcript.messages)
         messages = tuple(ChatMessage(role, content) for role, content in zip(roles, contents, strict=True))
-        return Transcript(messages, answer)
+        return Transcript(messages, answer, anonymized=True)

@@ -95,11 +95,17 @@ class Cancellation:
 class Answer:
     """An answer that is being generated: iterate over it once, or close it.
 
-    It holds its adapter and its place until then, and publishes its draft at the end, however it ends.
+    It holds its adapter and its place until then, and publishes its draft at the end, however it ends. `stored_prompt` is the prompt's
+    digest if the messages are the anonymised ones of an earlier draft.
     """
 
     def __init__(
-        self, inference: Inference, caller: Caller, served: ServedModel, messages: tuple[ChatMessage, ...]
+        self,
+        inference: Inference,
+        caller: Caller,
+        served: ServedModel,
+        messages: tuple[ChatMessage, ...],
+        stored_prompt: str = "",
     ) -> None:
         self.draft_id = inference.drafts.new_id()
         self.served = served
@@ -114,6 +120,7 @@ class Answer:
         self._drafts = inference.drafts
         self._caller = caller
         self._messages = messages
+        self._stored_prompt = stored_prompt
         self._started = self._drafts.now()
         self._first_token_seconds = 0.0
         self._resources = ExitStack()
@@ -169,7 +176,8 @@ class Answer:
         if self._caller.leaves_drafts:
             draft = self._draft()
             self._drafts.publish(draft)
-            self._drafts.keep_text(draft, Transcript(self._caller_messages, self._model_text))
+            transcript = Transcript(self._caller_messages, self._model_text, anonymized=bool(self._stored_prompt))
+            self._drafts.keep_text(draft, transcript)
 
     @contextmanager
     def _adapter(self, cancellation: Cancellation) -> Iterator[str]:
@@ -206,7 +214,7 @@ class Answer:
             draft_id=self.draft_id,
             served=self.served,
             key_id=self._caller.key_id,
-            prompt_digest=digest_prompt(key, self._caller_messages),
+            prompt_digest=self._stored_prompt or digest_prompt(key, self._caller_messages),
             answer_digest=digest_text(key, self._model_text),
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,

@@ -15,6 +15,7 @@ from services.inference.domain import (
     OutcomeReport,
     Probe,
     RowToScore,
+    Sampling,
     Score,
     ServedModel,
     ServingReport,
@@ -28,8 +29,12 @@ from services.inference.ports import DraftArchive, PublishReport
 from services.inference.private_prompts.hide import HiddenRequest, hide
 from services.inference.serving_table import ServingTable
 from services.inference.validation import check_messages, check_rows, check_sampling, raise_if_invalid
-from tailor.errors import InvalidArgument, NotFound, Reason, TailorError, Unavailable
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
 from tailor.events.erased import Erased, Forgotten
+
+# That of the console's comparisons: at 0, both answers would be the same.
+REGENERATION_TEMPERATURE = 0.7
+UNSET_IN_REGENERATION = frozenset({"top_p", "repetition_penalty", "max_tokens"})
 
 
 class ReadinessGate:
@@ -103,6 +108,29 @@ def get_draft(archive: DraftArchive, caller: Caller, draft_id: str) -> tuple[Dra
     record = _find_draft(archive, caller, draft_id)
     text = record.draft.text
     return record, archive.text(text) if text else None
+
+
+def regenerate_draft(inference: Inference, caller: Caller, draft_id: str, cancellation: Cancellation) -> Answer:
+    """Answer the stored prompt of a draft again, at a temperature at which the answers differ.
+
+    Raises NotFound as `get_draft`, FailedPrecondition (DRAFT_WITHOUT_TEXT) if its text is not stored, and as `generate`.
+    """
+    record, transcript = get_draft(inference.archive, caller, draft_id)
+    draft = record.draft
+    if transcript is None or not draft.served.specialist:
+        raise FailedPrecondition(
+            Reason.DRAFT_WITHOUT_TEXT,
+            "The draft's text is not stored, or has expired. Only drafts of specialists with `keep_drafts` are answered again.",
+        )
+    served = resolve(inference.models.table, caller, draft.served.specialist)
+    sampling = Sampling(temperature=REGENERATION_TEMPERATURE)
+    request = GenerationRequest(served.specialist, transcript.messages, sampling, UNSET_IN_REGENERATION)
+    request = request.with_defaults(inference.definitions.sampling(served.specialist))
+    # The stored prompt holds surrogates only, so there is nothing to hide.
+    messages = add_system_prompt(request.messages, served.system_prompt)
+    answer = Answer(inference, caller, served, messages, draft.prompt_digest)
+    answer.begin(request, cancellation)
+    return answer
 
 
 def record_feedback(archive: DraftArchive, caller: Caller, feedback: DraftFeedback) -> StoredFeedback:

@@ -30,8 +30,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         answer = _begin(inference, request, context)
         for _ in answer:
             pass
-        if not context.is_active():
-            raise DeadlineExceeded(Reason.CALL_ENDED, "The caller went away, or its deadline passed.")
+        _raise_if_ended(context)
         return inference_pb2.GenerateResponse(
             draft_id=answer.draft_id,
             text=answer.text,
@@ -101,6 +100,16 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             response.messages.extend(wire.from_messages(transcript.messages))
         return response
 
+    def RegenerateDraft(
+        self, request: inference_pb2.RegenerateDraftRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.RegenerateDraftResponse:
+        cancellation = _cancellation(context)
+        answer = handlers.regenerate_draft(self._gate.inference(), current_caller(), request.draft_id, cancellation)
+        for _ in answer:
+            pass
+        _raise_if_ended(context)
+        return inference_pb2.RegenerateDraftResponse(draft_id=answer.draft_id)
+
     def RecordFeedback(
         self, request: inference_pb2.RecordFeedbackRequest, context: grpc.ServicerContext
     ) -> inference_pb2.RecordFeedbackResponse:
@@ -166,11 +175,20 @@ def to_caller(caller: auth.Caller) -> Caller:
 
 
 def _begin(inference: Inference, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext) -> Answer:
+    return handlers.generate(inference, current_caller(), wire.to_request(request), _cancellation(context))
+
+
+def _cancellation(context: grpc.ServicerContext) -> Cancellation:
     cancellation = Cancellation()
     # Runs when the caller cancels, goes away or its deadline passes; returns False if that has happened already.
     if not context.add_callback(cancellation.cancel):
         cancellation.cancel()
-    return handlers.generate(inference, current_caller(), wire.to_request(request), cancellation)
+    return cancellation
+
+
+def _raise_if_ended(context: grpc.ServicerContext) -> None:
+    if not context.is_active():
+        raise DeadlineExceeded(Reason.CALL_ENDED, "The caller went away, or its deadline passed.")
 
 
 def _usage(answer: Answer) -> inference_pb2.Usage:

@@ -13,6 +13,7 @@ from services.registry.domain import ErasureReceipt
 from services.registry.feedback_rpc import FeedbackServicer
 from services.registry.handlers import keys
 from services.registry.handlers.canaries import CanaryWatcher
+from services.registry.judging_rpc import JudgingServicer
 from services.registry.lineage_rpc import LineageServicer
 from services.registry.outcome_rpc import OutcomeServicer
 from services.registry.panel_rpc import PanelServicer
@@ -23,6 +24,7 @@ from services.registry.rpc import RegistryServicer
 from services.registry.settings import Settings
 from tailor.api.held.v1.held_pb2_grpc import add_HeldCallServiceServicer_to_server
 from tailor.api.registry.v1.feedback_pb2_grpc import add_FeedbackServiceServicer_to_server
+from tailor.api.registry.v1.judging_pb2_grpc import add_JudgingServiceServicer_to_server
 from tailor.api.registry.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
 from tailor.api.registry.v1.outcomes_pb2_grpc import add_OutcomeServiceServicer_to_server
 from tailor.api.registry.v1.panel_pb2_grpc import add_PanelServiceServicer_to_server
@@ -71,6 +73,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         (add_OutcomeServiceServicer_to_server, OutcomeServicer(begin, queries)),
         (add_PanelServiceServicer_to_server, PanelServicer(begin, queries)),
         (add_ReportServiceServicer_to_server, ReportServicer(begin, queries, settings.unit_prices())),
+        (add_JudgingServiceServicer_to_server, JudgingServicer(begin)),
     ]
     runtime.rpc(settings, servicers, authenticator)
     runtime.spawn("canaries", CanaryWatcher(begin, request_evaluation).run)

@@ -463,7 +463,10 @@ class KeyTerms:
 
 @dataclass(frozen=True)
 class Draft:
-    """What tracing, judging and comparing need to know of a draft. `text` is None if its text is not stored, or not yet."""
+    """What tracing, judging and comparing need to know of a draft. `text` is None if its text is not stored, or not yet.
+
+    `key_id` is empty if a service asked for it, such as the console.
+    """
 
     draft_id: str
     specialist: str
@@ -474,6 +477,7 @@ class Draft:
     answer_digest: str = ""
     text: Ref | None = None
     generation: int = 0
+    create_time: datetime | None = None
 
 
 class JudgementOutcome(Enum):

@@ -6,6 +6,7 @@ Calls block; every one may raise Unavailable.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from services.registry.domain import (
@@ -35,6 +36,7 @@ from services.registry.domain import (
     Verdict,
 )
 from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
+from services.registry.rules.judging import ExpertDecision, StoredDraft
 from tailor.datasets import DatasetManifest
 from tailor.document_scores import DocumentScore
 from tailor.rounds import RoundProgress
@@ -124,6 +126,10 @@ class Judgements(Protocol):
         """Store a judgement and publish it, once."""
         ...
 
+    def retract(self, judgement: Judgement, specialist: Specialist) -> None:
+        """Publish that its expert took it back, once. It no longer counts, and `find` still finds it."""
+        ...
+
 
 class FeedbackStore(Protocol):
     """Callers' feedback on drafts."""
@@ -146,6 +152,37 @@ class Outcomes(Protocol):
 
     def find_unmeasured(self, draft_id: str) -> DeliverableText | None:
         """The draft's deliverable if its share is not known and it is still catalogued."""
+        ...
+
+
+class JudgingStore(Protocol):
+    """Drafts that experts can judge, and what experts decided about their prompts."""
+
+    def list_drafts(self, specialist: str, since: datetime, limit: int) -> Sequence[StoredDraft]:
+        """The specialist's drafts whose texts are stored, newest first."""
+        ...
+
+    def list_decisions(self, specialist: str, since: datetime) -> Sequence[ExpertDecision]: ...
+    def record(self, expert_id: str, specialist: str, prompts: Collection[str], judgement_id: str = "") -> None:
+        """Record that an expert judged prompts, or skipped them if there is no judgement. Idempotent."""
+        ...
+
+    def find_last(self, expert_id: str, specialist: str) -> ExpertDecision | None:
+        """The expert's newest decision that was not withdrawn."""
+        ...
+
+    def withdraw(self, decision: ExpertDecision) -> None:
+        """Forget a decision, so that its prompts wait for the expert again."""
+        ...
+
+    def has_rankings_since(self, specialist: str, time: datetime) -> bool:
+        """True if a dataset of rankings was built after this time."""
+        ...
+
+    def list_own(
+        self, expert_id: str, specialist: str, before: int | None, limit: int
+    ) -> Sequence[tuple[int, Judgement]]:
+        """Positions and judgements of an expert, newest first, each once."""
         ...
 
 
@@ -371,6 +408,7 @@ class Transaction:
     document_scores: DocumentScores
     feedback: FeedbackStore
     outcomes: Outcomes
+    judging: JudgingStore
 
 
 Begin = Callable[[], AbstractContextManager[Transaction]]

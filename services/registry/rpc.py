@@ -310,7 +310,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             rubric=rubric,
             comment=request.comment,
             may_use=caller.may_use,
-            expert_id=derive_id("exp", judged_by) if judged_by else "",
+            expert_id=judgements.identify_expert(judged_by),
             outcome=wire.to_outcome(request.outcome),
         )
         return registry_pb2.RecordJudgementResponse(judgement=wire.from_judgement(judgement))

@@ -359,6 +359,7 @@ def to_draft(message: drafts_pb2.DraftCreated) -> Draft:
         answer_digest=message.answer_digest,
         text=_to_ref(message.text) if message.HasField("text") else None,
         generation=message.generation,
+        create_time=to_datetime(message.create_time) if message.HasField("create_time") else None,
     )
 
 
@@ -414,6 +415,18 @@ def from_judgement(judgement: Judgement) -> drafts_pb2.JudgementRecorded:
         expert_id=judgement.expert_id,
         outcome=OUTCOMES[judgement.outcome],
         equal_drafts=judgement.equal,
+    )
+
+
+def from_retracted(judgement: Judgement, progress: RoundProgress | None) -> drafts_pb2.JudgementRecorded:
+    """A judgement that its expert took back, with the progress without it."""
+    return drafts_pb2.JudgementRecorded(
+        judgement_id=judgement.judgement_id,
+        specialist=judgement.specialist,
+        create_time=now(),
+        expert_id=judgement.expert_id,
+        retracted=True,
+        round=from_round(progress) if progress else None,
     )
 
 

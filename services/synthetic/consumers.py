@@ -30,7 +30,9 @@ class Consumers:
     def judgement(self, event: Event) -> None:
         """Judgements that prefer no draft make no rows and are ignored."""
         message = decode(event, drafts_pb2.JudgementRecorded)
-        if message.ranking or not message.equal_drafts:
+        if message.retracted:
+            handlers.on_retraction(self._app, wire.to_retraction(message))
+        elif message.ranking or not message.equal_drafts:
             handlers.on_judgement(self._app, wire.to_judgement(message))
 
     def draft(self, event: Event) -> None:

@@ -97,6 +97,11 @@ def on_judgement(app: Synthetic, judgement: Judgement) -> None:
     save_texts(app.repository, app.store, judgement.ranking)
 
 
+def on_retraction(app: Synthetic, judgement: Judgement) -> None:
+    """Learn nothing more from a judgement that was taken back, also if it arrives again. Idempotent."""
+    app.repository.retract_judgement(judgement)
+
+
 def on_draft(app: Synthetic, draft: KeptDraft) -> None:
     """Keep a draft whose text is stored, and save the text if the draft was already judged or finished. Idempotent."""
     app.repository.keep_draft(draft)

@@ -65,6 +65,10 @@ class Items(Protocol):
         """Keep a judgement; True if it was new."""
         ...
 
+    def retract_judgement(self, judgement: Judgement) -> None:
+        """Replace a judgement by this one, which has no ranking. A later `keep_judgement` of its id has no effect."""
+        ...
+
     def newest_position(self) -> int:
         """The position of the newest document or judgement of all; takes the same time however many there are."""
         ...

@@ -75,6 +75,12 @@ def to_judgement(message: drafts_pb2.JudgementRecorded) -> Judgement:
     return Judgement(message.judgement_id, message.specialist, tuple(message.ranking), rubric, message.comment)
 
 
+def to_retraction(message: drafts_pb2.JudgementRecorded) -> Judgement:
+    """A judgement that was taken back: without a ranking. Raises InvalidArgument (INCOMPLETE_EVENT) without id."""
+    _require({"judgement_id": message.judgement_id})
+    return Judgement(message.judgement_id, message.specialist, (), {}, "")
+
+
 def to_draft(message: drafts_pb2.DraftCreated) -> KeptDraft | None:
     """A draft whose text is stored; None for one without."""
     if not message.HasField("text"):

@@ -14,6 +14,8 @@ from tailor.api.registry.v1 import (
     audit_pb2,
     feedback_pb2,
     feedback_pb2_grpc,
+    judging_pb2,
+    judging_pb2_grpc,
     outcomes_pb2,
     outcomes_pb2_grpc,
     panel_pb2,
@@ -127,6 +129,7 @@ def _inference(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "ReportOutcome", stub.ReportOutcome, worth
     baseline = pb.ReportOutcomeRequest(specialist=n.specialist, request_id="baseline", minutes=5)
     yield "ReportOutcome without a draft", stub.ReportOutcome, baseline
+    yield "RegenerateDraft", stub.RegenerateDraft, pb.RegenerateDraftRequest(draft_id=n.draft)
 
 
 def _feedback(channel: grpc.Channel, n: Names) -> Iterator[Call]:
@@ -208,12 +211,21 @@ def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "CancelRun", stub.CancelRun, pb.CancelRunRequest(run_id=n.run)
 
 
+def _judging(channel: grpc.Channel, n: Names) -> Iterator[Call]:
+    pb, stub = judging_pb2, judging_pb2_grpc.JudgingServiceStub(channel)
+    yield "NextPair", stub.NextPair, pb.NextPairRequest(specialist=n.specialist)
+    yield "SkipPair", stub.SkipPair, pb.SkipPairRequest(specialist=n.specialist, draft_id=n.draft)
+    yield "UndoJudgement", stub.UndoJudgement, pb.UndoJudgementRequest(specialist=n.specialist, decision="1")
+    yield "ListOwnJudgements", stub.ListOwnJudgements, pb.ListOwnJudgementsRequest(specialist=n.specialist)
+
+
 CALLS: tuple[tuple[str, Callable[[grpc.Channel, Names], Iterator[Call]]], ...] = (
     ("registry", _registry),
     ("registry", _feedback),
     ("registry", _outcomes),
     ("registry", _panel),
     ("registry", _reports),
+    ("registry", _judging),
     ("inference", _inference),
     ("evaluation", _evaluation),
     ("synthetic", _synthetic),

@@ -53,6 +53,18 @@ class BrowserPage:
         """The value of a script's expression; None if it has none."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
+    def press(self, key: str, text: str = "", modifiers: int = 0) -> None:
+        """Press and release a key, named as in a script's `event.key`. `text` is what it types; `modifiers` has 2 for Ctrl."""
+        typed = text or (key if len(key) == 1 else {"Enter": "\r"}.get(key, ""))
+        codes = {"Enter": 13, "Backspace": 8, "Escape": 27, "Tab": 9, "ArrowLeft": 37, "ArrowRight": 39}
+        details: dict[str, Any] = {"key": key, "modifiers": modifiers, "windowsVirtualKeyCode": codes.get(key, 0)}
+        self.call("Input.dispatchKeyEvent", type="keyDown" if typed else "rawKeyDown", text=typed, **details)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **details)
+
+    def wait_for_page(self) -> None:
+        """Block until the next page has loaded."""
+        self._wait(lambda message: message.get("method") == "Page.loadEventFired")
+
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol. Raises AssertionError for an error or after a minute."""
         self._count += 1

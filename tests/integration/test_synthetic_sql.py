@@ -416,6 +416,25 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
     assert (answer.created, answer.pairs.pairs, answer.pairs.judgements) == (False, 40, 40)
 
 
+def test_a_judgement_that_was_taken_back_teaches_nothing(engine: Engine) -> None:
+    world = World(engine)
+    world.app.specialists["reports"] = replace(
+        SPECIALIST, keep_drafts=True, stages=("sft", "dpo"), policy=replace(SPECIALIST.policy, min_ranked_prompts=8)
+    )
+    consumers = Consumers(world.app)
+    for number in range(40):
+        for side in ("good", "bad"):
+            consumers.draft(created(number, side, world=world))
+        consumers.judgement(judged(number, f"drf_{number}_good", f"drf_{number}_bad"))
+    retracted = drafts_pb2.JudgementRecorded(judgement_id="jdg_7", specialist="reports", retracted=True)
+    consumers.judgement(Event("judgement.recorded.v1", "reports", retracted.SerializeToString()))
+    # As after a replay.
+    consumers.judgement(judged(7, "drf_7_good", "drf_7_bad"))
+    (built,) = handlers.tick(world.app)
+    rows = [row for split in read_pairs(world.store, built.dataset.digest).values() for row in split]
+    assert len(rows) == 39 and not [row for row in rows if "jdg_7" in row["judgement_ids"]]
+
+
 def read_pairs(store: MemoryStore, digest: str) -> dict[str, list[dict[str, Any]]]:
     manifest = DatasetManifest.parse(store.read("datasets", f"{digest}/manifest.json"))
     return {

@@ -8,6 +8,7 @@ import grpc
 
 from services.console.adapters.health import HealthClient
 from services.console.adapters.held import HeldCallClient
+from services.console.adapters.judging import JudgingClient
 from services.console.adapters.review import ReviewClient
 from services.console.adapters.submissions import submission_finder
 from services.console.domain import HOLDING, Judgement, KeyTerms, Page, Question, Role, RowQuery, Visitor
@@ -333,6 +334,10 @@ class InferenceClient(AnswerSource):
     def get_draft(self, draft_id: str) -> inference_pb2.GetDraftResponse:
         return call("inference", self._stub.GetDraft, inference_pb2.GetDraftRequest(draft_id=draft_id))
 
+    def regenerate(self, draft_id: str) -> str:
+        request = inference_pb2.RegenerateDraftRequest(draft_id=draft_id)
+        return call("inference", self._stub.RegenerateDraft, request, ANSWER_SECONDS).draft_id
+
 
 def to_visitor(caller: Caller, secret_sha256: str) -> Visitor:
     """The holder of an API key.
@@ -390,6 +395,7 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         syntheses=SynthesisClient(channels["synthetic"]),
         rows=RowClient(channels["synthetic"]),
         review=ReviewClient(channels["anonymization"]),
+        judging=JudgingClient(channels["registry"]),
         get_evaluation=get_evaluation,
         compare_evaluations=compare_evaluations,
         count_near_duplicates=count_near_duplicates,

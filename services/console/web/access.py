@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -26,6 +27,8 @@ class Console:
     doorkeeper: Doorkeeper
     renderer: Renderer
     streams: Streams
+    # Places for second drafts that are being written, because each holds a thread.
+    second_drafts: BoundedSemaphore
 
 
 def console_of(request: Request) -> Console:

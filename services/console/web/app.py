@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 from pathlib import Path
+from threading import BoundedSemaphore
 from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Request
@@ -18,6 +19,7 @@ from services.console.web import (
     actions,
     audit,
     comparisons,
+    judging,
     keys,
     login,
     operations,
@@ -48,10 +50,11 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
         doorkeeper=Doorkeeper(settings.password, services.keys.verify_key),
         renderer=Renderer(),
         streams=Streams(),
+        second_drafts=BoundedSemaphore(judging.MAX_SECOND_DRAFTS),
     )
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     # Before the pages, whose `/evaluations/{digest}` would match `/evaluations/compare` too.
-    for module in (login, comparisons, pages, rows, runs, audit, keys, review, syntheses, actions, operations):
+    for module in (login, comparisons, pages, rows, runs, audit, keys, review, judging, syntheses, actions, operations):
         app.include_router(module.router)
     app.add_exception_handler(TailorError, _on_tailor_error)
     app.add_exception_handler(HTTPException, _on_http_error)

@@ -50,6 +50,7 @@ NAVIGATION = (
     ("/adapters", "Adapters", Permission.ADAPTERS),
     ("/approvals", "Approvals", Permission.ADAPTERS),
     ("/specialists", "Specialists", Permission.SPECIALISTS),
+    ("/judge", "Judge", Permission.JUDGE),
     ("/ask", "Ask", Permission.ASK),
     ("/drafts", "Drafts", Permission.TRACE),
     ("/review", "Review", Permission.REVIEW),

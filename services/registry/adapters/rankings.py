@@ -14,9 +14,9 @@ from tailor.sql import transaction
 
 
 def list_rankings(connection: Connection, specialist: str) -> Sequence[tuple[str, ...]]:
-    """Draft ids of each judgement of a specialist, from best to worst."""
+    """Draft ids of each judgement of a specialist, from best to worst, without those that were taken back."""
     table = tables.judgements
-    payloads = connection.scalars(select(table.c.payload).where(table.c.specialist == specialist))
+    payloads = connection.scalars(select(table.c.payload).where(table.c.specialist == specialist, ~table.c.retracted))
     return [tuple(drafts_pb2.JudgementRecorded.FromString(payload).ranking) for payload in payloads]
 
 
@@ -26,9 +26,9 @@ class PanelQueries:
     _engine: Engine
 
     def judgements(self, specialist: str) -> list[Judgement]:
-        """All judgements of a specialist, oldest first."""
+        """All judgements of a specialist, oldest first, without those that were taken back."""
         table = tables.judgements
-        query = select(table.c.payload).where(table.c.specialist == specialist)
+        query = select(table.c.payload).where(table.c.specialist == specialist, ~table.c.retracted)
         with transaction(self._engine) as connection:
             payloads = connection.scalars(query).all()
         found = [wire.to_judgement(drafts_pb2.JudgementRecorded.FromString(payload)) for payload in payloads]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, func, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
@@ -12,6 +12,7 @@ from services.registry.adapters import tables
 from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures, SqlLineage
 from services.registry.adapters.feedback import SqlFeedback
+from services.registry.adapters.judging import SqlJudging, save_stored_draft
 from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions, SqlPins
 from services.registry.adapters.outcomes import SqlOutcomes
 from services.registry.adapters.rankings import read_round
@@ -130,6 +131,8 @@ class SqlFacts(CatalogueFacts):
 
     def save_draft(self, draft: Draft, payload: bytes) -> None:
         self.save(Fact(FactKind.DRAFT, draft.draft_id, draft.specialist, payload))
+        if draft.text and draft.specialist:
+            save_stored_draft(self._connection, draft)
 
     def find_draft(self, draft_id: str) -> Draft | None:
         payload = self._find(FactKind.DRAFT, draft_id)
@@ -268,6 +271,14 @@ class SqlJudgements(Judgements):
             event_id = derive_id("evt", "judgement", judgement.judgement_id)
             self._outbox.add(self._connection, "judgement.recorded.v1", judgement.specialist, message, event_id)
 
+    def retract(self, judgement: Judgement, specialist: Specialist) -> None:
+        table = tables.judgements
+        is_new = (table.c.judgement_id == judgement.judgement_id, ~table.c.retracted)
+        if self._connection.execute(update(table).where(*is_new).values(retracted=True)).rowcount:
+            message = wire.from_retracted(judgement, read_round(self._connection, specialist))
+            event_id = derive_id("evt", "judgement retracted", judgement.judgement_id)
+            self._outbox.add(self._connection, "judgement.recorded.v1", judgement.specialist, message, event_id)
+
 
 class SqlKeys(Keys):
     def __init__(self, connection: Connection) -> None:
@@ -349,6 +360,7 @@ def transactions(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContext
                 document_scores=SqlDocumentScores(connection),
                 feedback=SqlFeedback(connection),
                 outcomes=SqlOutcomes(connection),
+                judging=SqlJudging(connection),
             )
 
     return begin

@@ -8,12 +8,14 @@ from sqlalchemy import (
     DateTime,
     Float,
     Identity,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
     String,
     Table,
     Text,
+    UniqueConstraint,
     func,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -104,6 +106,36 @@ judgements = Table(
     Column("judgement_id", String(64), primary_key=True),
     Column("specialist", String(63), nullable=False, index=True),
     Column("payload", LargeBinary, nullable=False),
+    # True once the expert took it back. It stays, so that a repeated call does not record it again.
+    Column("retracted", Boolean, nullable=False, server_default="false"),
+)
+
+# Drafts whose texts are stored, for the queue of those who judge them.
+stored_drafts = Table(
+    "stored_drafts",
+    metadata,
+    Column("draft_id", String(64), primary_key=True),
+    Column("specialist", String(63), nullable=False),
+    Column("prompt_digest", String(64), nullable=False),
+    Column("answer_digest", String(64), nullable=False),
+    Column("is_callers", Boolean, nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Index("ix_stored_drafts_specialist_create_time", "specialist", "create_time"),
+)
+
+# What experts did with prompts. The judgement is empty for a prompt that was skipped.
+expert_decisions = Table(
+    "expert_decisions",
+    metadata,
+    Column("position", BigInteger, Identity(), primary_key=True),
+    Column("expert_id", String(64), nullable=False),
+    Column("specialist", String(63), nullable=False),
+    Column("prompt_digest", String(64), nullable=False),
+    Column("judgement_id", String(64), nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    UniqueConstraint("expert_id", "specialist", "prompt_digest", "judgement_id"),
+    Index("ix_expert_decisions_specialist_create_time", "specialist", "create_time"),
+    Index("ix_expert_decisions_expert_position", "expert_id", "specialist", "position"),
 )
 
 # One row for each draft and caller. A changed one keeps its position.

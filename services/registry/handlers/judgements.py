@@ -8,6 +8,7 @@ from services.registry.domain import Draft, Judgement, JudgementOutcome
 from services.registry.ports import Anonymize, Begin, CatalogueFacts
 from services.registry.rules.checks import check_judgement, find_common_specialist
 from tailor.errors import NotFound, Reason
+from tailor.events.envelope import derive_id
 from tailor.words import Selection
 
 
@@ -29,7 +30,7 @@ def record_judgement(
     check_judgement(ranking, rubric, comment, outcome)
     with begin() as tx:
         known = tx.judgements.find(judgement_id)
-        drafts = [_find_draft(tx.facts, draft_id, may_use) for draft_id in ranking]
+        drafts = [find_draft(tx.facts, draft_id, may_use) for draft_id in ranking]
     name = known.specialist if known else find_common_specialist(drafts)
     with begin() as tx:
         specialist = tx.specialists.find(name)
@@ -51,19 +52,27 @@ def record_judgement(
         progress = tx.judgements.measure_round(specialist, judgement.ranking) if specialist else None
         judgement = replace(judgement, round=progress)
         tx.judgements.save(judgement)
+        if expert_id:
+            tx.judging.record(expert_id, name, [draft.prompt_digest for draft in drafts], judgement_id)
     return judgement
 
 
 def get_draft(begin: Begin, draft_id: str, *, role: str, key_id: str, may_use: Callable[[str], bool]) -> Draft:
     """A draft of the caller's specialists; for the caller role, one that its key requested. Raises NotFound."""
     with begin() as tx:
-        draft = _find_draft(tx.facts, draft_id, may_use)
+        draft = find_draft(tx.facts, draft_id, may_use)
     if role == "ROLE_CALLER" and draft.key_id != key_id:
         raise _unknown_draft()
     return draft
 
 
-def _find_draft(facts: CatalogueFacts, draft_id: str, may_use: Callable[[str], bool]) -> Draft:
+def identify_expert(key_id: str) -> str:
+    """The opaque id of the expert with this API key; empty without a key."""
+    return derive_id("exp", key_id) if key_id else ""
+
+
+def find_draft(facts: CatalogueFacts, draft_id: str, may_use: Callable[[str], bool]) -> Draft:
+    """A draft of the caller's specialists, or of the base. Raises NotFound."""
     draft = facts.find_draft(draft_id)
     if draft is None or (draft.specialist and not may_use(draft.specialist)):
         raise _unknown_draft()

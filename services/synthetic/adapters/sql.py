@@ -99,18 +99,19 @@ class SqlRepository(SqlDrafts, Repository):
             return _newest_position(connection)
 
     def keep_judgement(self, judgement: Judgement) -> bool:
-        table = tables.judgements
-        row = {
-            "judgement_id": judgement.judgement_id,
-            "specialist": judgement.specialist,
-            "ranking": list(judgement.ranking),
-            "rubric": dict(judgement.rubric),
-            "comment": judgement.comment,
-        }
+        table, row = tables.judgements, _judgement_row(judgement)
         statement = insert(table).values(**row, position=tables.positions.next_value()).on_conflict_do_nothing()
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock_shared")
             return connection.scalar(statement.returning(table.c.judgement_id)) is not None
+
+    def retract_judgement(self, judgement: Judgement) -> None:
+        table, row = tables.judgements, _judgement_row(judgement)
+        statement = insert(table).values(**row, position=tables.positions.next_value())
+        changed = {name: statement.excluded[name] for name in row if name != "judgement_id"}
+        with transaction(self._engine) as connection:
+            _lock_items(connection, "pg_advisory_xact_lock_shared")
+            connection.execute(statement.on_conflict_do_update(index_elements=["judgement_id"], set_=changed))
 
     def filled(self, specialist: str) -> Filled:
         builds = tables.builds.c
@@ -322,6 +323,16 @@ def to_stored_dataset(row: Any) -> Dataset:
     message = models_pb2.DatasetBuilt.FromString(row.payload)
     left_out = {reason: LeftOutCount(**count) for reason, count in row.left_out.items()}
     return wire.to_dataset(message, row.near_duplicates, left_out, PairCounts(**row.pairs), row.intake_seconds)
+
+
+def _judgement_row(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "judgement_id": judgement.judgement_id,
+        "specialist": judgement.specialist,
+        "ranking": list(judgement.ranking),
+        "rubric": dict(judgement.rubric),
+        "comment": judgement.comment,
+    }
 
 
 def to_judgement(row: Any) -> Judgement:

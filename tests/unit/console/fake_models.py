@@ -1,5 +1,6 @@
 """Training, evaluation and inference in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.console.domain import Page, Question
@@ -102,6 +103,8 @@ class FakeInference(AnswerSource):
     endless: bool = False
     streams: list[ListStream[inference_pb2.StreamGenerateResponse]] = field(default_factory=list)
     texts: dict[str, inference_pb2.GetDraftResponse] = field(default_factory=dict)
+    regenerated: list[str] = field(default_factory=list)
+    write: Callable[[str], str] = lambda draft_id: BASE_DRAFT
 
     def _answer(self, value: T) -> T:
         if self.down:
@@ -116,6 +119,10 @@ class FakeInference(AnswerSource):
 
     def get_draft(self, draft_id: str) -> inference_pb2.GetDraftResponse:
         return self._answer(self.texts).get(draft_id, text("NOT_KEPT"))
+
+    def regenerate(self, draft_id: str) -> str:
+        self._answer(self.regenerated).append(draft_id)
+        return self.write(draft_id)
 
     def ask(self, question: Question) -> CloseableStream[inference_pb2.StreamGenerateResponse]:
         self.asked.append(question)

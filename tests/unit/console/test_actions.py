@@ -16,7 +16,7 @@ from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.held.v1 import held_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
-from tailor.api.registry.v1 import registry_pb2
+from tailor.api.registry.v1 import judging_pb2, registry_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import InvalidArgument, Reason, ResourceExhausted, Unauthenticated, Unavailable
@@ -40,6 +40,7 @@ REGISTRY = registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].methods_b
 TRAINING = training_pb2.DESCRIPTOR.services_by_name["TrainingService"].methods_by_name
 EVALUATION = evaluation_pb2.DESCRIPTOR.services_by_name["EvaluationService"].methods_by_name
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].methods_by_name
+JUDGING = judging_pb2.DESCRIPTOR.services_by_name["JudgingService"].methods_by_name
 SYNTHESIS = synthesis_pb2.DESCRIPTOR.services_by_name["SynthesisService"].methods_by_name
 SYNTHETIC = synthetic_pb2.DESCRIPTOR.services_by_name["SyntheticService"].methods_by_name
 REVIEW = review_pb2.DESCRIPTOR.services_by_name["ReviewService"].methods_by_name
@@ -61,7 +62,11 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.ASK: [INFERENCE["StreamGenerate"], INFERENCE["ListSpecialists"]],
     Permission.TRACE: [REGISTRY["Trace"]],
     Permission.READ_DRAFT: [INFERENCE["GetDraft"]],
-    Permission.JUDGE: [REGISTRY["RecordJudgement"]],
+    Permission.JUDGE: [
+        REGISTRY["RecordJudgement"],
+        *JUDGING.values(),
+        INFERENCE["RegenerateDraft"],
+    ],
     Permission.PROMOTE: [
         REGISTRY[name]
         for name in (
@@ -125,6 +130,7 @@ def test_each_role_can_open_its_own_pages_only(role: Role) -> None:
         "/adapters": Permission.ADAPTERS,
         f"/evaluations/{ADAPTER}": Permission.EVALUATIONS,
         "/specialists": Permission.SPECIALISTS,
+        "/judge": Permission.JUDGE,
         "/ask": Permission.ASK,
         "/drafts": Permission.TRACE,
         "/keys": Permission.KEYS,

@@ -20,6 +20,7 @@ from tailor.errors import NotFound, Reason, Unavailable
 from tests.unit.console.fake_models import FakeEvaluation, FakeInference, FakeTraining
 from tests.unit.console.fake_registry import FakeRegistry
 from tests.unit.console.fake_rows import FakeRows, FakeSyntheses
+from tests.unit.console.judging_fakes import FakeJudgingQueue
 from tests.unit.console.messages import KEY
 from tests.unit.console.review_fakes import FakePassageReview
 
@@ -37,6 +38,7 @@ class World:
     syntheses: FakeSyntheses = field(default_factory=FakeSyntheses)
     rows: FakeRows = field(default_factory=FakeRows)
     review: FakePassageReview = field(default_factory=FakePassageReview)
+    judging: FakeJudgingQueue = field(default_factory=FakeJudgingQueue)
     near: synthetic_pb2.CountNearDuplicatesResponse | None = field(
         default_factory=lambda: synthetic_pb2.CountNearDuplicatesResponse(
             documents=100, compared=100, near_duplicates=7, groups=3, threshold=0.8
@@ -74,6 +76,7 @@ class World:
             syntheses=self.syntheses,
             rows=self.rows,
             review=self.review,
+            judging=self.judging,
             get_evaluation=self.evaluation.get,
             compare_evaluations=self.evaluation.compare,
             count_near_duplicates=self.count_near_duplicates,

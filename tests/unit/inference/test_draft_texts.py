@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,12 @@ def test_the_draft_with_its_text_is_another_event_of_the_same_time(world: World,
     first, second = (message for message in producer.messages(DRAFTS) if isinstance(message, drafts_pb2.DraftCreated))
     assert not first.HasField("text") and second.text.uri.startswith("s3://drafts/texts/")
     assert first.create_time == second.create_time
+
+
+def test_a_text_that_has_passed_the_barrier_is_stored_as_it_is(world: World) -> None:
+    with world.running():
+        world.texts.keep(draft(), replace(TRANSCRIPT, anonymized=True))
+        wait_until(lambda: bool(world.published.drafts))
+    (data,) = world.bucket.objects.values()
+    assert json.loads(data)["answer"] == "Dear Ngozi"
+    assert not world.anonymizer.anonymized

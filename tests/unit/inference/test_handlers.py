@@ -543,3 +543,32 @@ def test_work_without_a_draft_is_reported_for_the_callers_own_specialists() -> N
         errors.append((refused.value.reason, refused.value.message, refused.value.field_violations))
     assert errors[0] == errors[1]
     assert len(world.archive.outcomes) == 1
+
+
+def test_a_stored_prompt_is_answered_again_for_the_same_prompt_and_its_text_is_not_anonymised_twice() -> None:
+    world = make_world()
+    apply_serving(world, served("reports", 1, "a", "You write memos."))
+    ref = Ref("s3://drafts/texts/a.json", "a", 1)
+    world.archive.records["drf_1"] = record(text=ref)
+    world.archive.texts[ref] = Transcript((USER,), "Clean.")
+    answer = handlers.regenerate_draft(world.inference, KEY, "drf_1", Cancellation())
+    for _ in answer:
+        pass
+    ((draft, transcript),) = world.archive.offered
+    assert (draft.draft_id, draft.prompt_digest) == (
+        answer.draft_id,
+        world.archive.records["drf_1"].draft.prompt_digest,
+    )
+    assert (transcript.messages, transcript.anonymized) == ((USER,), True)
+    assert world.engine.streams[-1].sampling.temperature > 0
+
+
+def test_a_prompt_that_is_not_stored_is_not_answered_again() -> None:
+    world = make_world()
+    apply_serving(world, served("reports", 1, "a"))
+    world.archive.records["drf_1"] = record()
+    with pytest.raises(FailedPrecondition) as refused:
+        handlers.regenerate_draft(world.inference, KEY, "drf_1", Cancellation())
+    assert refused.value.reason == "DRAFT_WITHOUT_TEXT"
+    with pytest.raises(NotFound):
+        handlers.regenerate_draft(world.inference, KEY, "drf_2", Cancellation())

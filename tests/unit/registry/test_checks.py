@@ -20,8 +20,10 @@ def test_a_specialist_needs_a_plain_name(name: str) -> None:
     assert "name" in refused.value.field_violations
 
 
-@pytest.mark.parametrize("field", ["base", "recipe"])
-def test_names_of_base_and_recipe_end_with_their_last_letter(field: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "wrong"), [("base", replace(MEMOS, base="tiny\n")), ("recipe", replace(MEMOS, recipe="tiny\n"))]
+)
+def test_names_of_base_and_recipe_end_with_their_last_letter(field: str, wrong: Specialist) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        check_specialist(replace(MEMOS, **{field: "tiny\n"}))
+        check_specialist(wrong)
     assert field in refused.value.field_violations

@@ -126,6 +126,11 @@ class MemoryRepository(Repository):
             self.judgements.setdefault(judgement.judgement_id, (self.position, self.seconds, judgement))[2] is judgement
         )
 
+    def retract_judgement(self, judgement: Judgement) -> None:
+        position, seconds, _ = self.judgements.get(judgement.judgement_id, (self.position + 1, self.seconds, judgement))
+        self.position = max(self.position, position)
+        self.judgements[judgement.judgement_id] = (position, seconds, judgement)
+
     def keep_draft(self, draft: KeptDraft) -> None:
         known = self.drafts.get(draft.draft_id)
         if known is None or not known.saved:

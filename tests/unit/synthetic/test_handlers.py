@@ -257,6 +257,20 @@ def test_a_judgement_does_not_make_a_dataset_of_documents_due() -> None:
     assert "jdg_1" in app.repository.judgements and handlers.tick(app) == []
 
 
+def test_a_judgement_that_was_taken_back_stays_without_a_ranking_also_if_it_arrives_again() -> None:
+    app = filled()
+    consumers = Consumers(app)
+    recorded = drafts_pb2.JudgementRecorded(judgement_id="jdg_1", specialist="reports", ranking=["drf_1", "drf_2"])
+    retracted = drafts_pb2.JudgementRecorded(judgement_id="jdg_1", specialist="reports", retracted=True)
+    for message in (recorded, retracted, recorded, retracted):
+        consumers.judgement(Event("judgement.recorded.v1", "reports", message.SerializeToString(), {}))
+    ((_, _, judgement),) = app.repository.judgements.values()
+    assert judgement.ranking == ()
+    with pytest.raises(InvalidArgument):
+        nameless = drafts_pb2.JudgementRecorded(retracted=True)
+        consumers.judgement(Event("judgement.recorded.v1", "reports", nameless.SerializeToString(), {}))
+
+
 def test_a_tie_makes_no_rows_and_is_ignored() -> None:
     app = filled()
     consumers = Consumers(app)

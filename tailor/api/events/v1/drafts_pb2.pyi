@@ -215,7 +215,7 @@ Global___RoundProgress: _TypeAlias = RoundProgress  # noqa: Y015
 
 @_typing.final
 class JudgementRecorded(_message.Message):
-    """JudgementRecorded: an expert ranked or marked drafts. Comments are anonymised."""
+    """JudgementRecorded: an expert ranked or marked drafts, or took that back. Comments are anonymised."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -229,6 +229,7 @@ class JudgementRecorded(_message.Message):
     EXPERT_ID_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     EQUAL_DRAFTS_FIELD_NUMBER: _builtins.int
+    RETRACTED_FIELD_NUMBER: _builtins.int
     judgement_id: _builtins.str
     """Id of the judgement."""
     specialist: _builtins.str
@@ -241,6 +242,8 @@ class JudgementRecorded(_message.Message):
     """
     outcome: Global___JudgementOutcome.ValueType
     """What the expert said of the drafts, if not that one is better."""
+    retracted: _builtins.bool
+    """True if the expert took the judgement with this id back. Then there are no drafts, marks and comment, and nothing may be learned from it."""
     @_builtins.property
     def ranking(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Draft ids from best to worst; a single one if only marks were given; none if the outcome is a tie or both bad."""
@@ -274,10 +277,11 @@ class JudgementRecorded(_message.Message):
         expert_id: _builtins.str = ...,
         outcome: Global___JudgementOutcome.ValueType = ...,
         equal_drafts: _abc.Iterable[_builtins.str] | None = ...,
+        retracted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "round", b"round", "rubric", b"rubric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "equal_drafts", b"equal_drafts", "expert_id", b"expert_id", "judgement_id", b"judgement_id", "outcome", b"outcome", "ranking", b"ranking", "round", b"round", "rubric", b"rubric", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "equal_drafts", b"equal_drafts", "expert_id", b"expert_id", "judgement_id", b"judgement_id", "outcome", b"outcome", "ranking", b"ranking", "retracted", b"retracted", "round", b"round", "rubric", b"rubric", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

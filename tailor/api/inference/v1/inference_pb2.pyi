@@ -581,6 +581,50 @@ class GetDraftResponse(_message.Message):
 Global___GetDraftResponse: _TypeAlias = GetDraftResponse  # noqa: Y015
 
 @_typing.final
+class RegenerateDraftRequest(_message.Message):
+    """RegenerateDraftRequest names a draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_ID_FIELD_NUMBER: _builtins.int
+    draft_id: _builtins.str
+    """Id of the draft whose prompt is answered again."""
+    def __init__(
+        self,
+        *,
+        draft_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegenerateDraftRequest: _TypeAlias = RegenerateDraftRequest  # noqa: Y015
+
+@_typing.final
+class RegenerateDraftResponse(_message.Message):
+    """RegenerateDraftResponse names the new draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_ID_FIELD_NUMBER: _builtins.int
+    draft_id: _builtins.str
+    """Id of the new draft. Its text appears a moment later, as that of every draft."""
+    def __init__(
+        self,
+        *,
+        draft_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegenerateDraftResponse: _TypeAlias = RegenerateDraftResponse  # noqa: Y015
+
+@_typing.final
 class RecordFeedbackRequest(_message.Message):
     """RecordFeedbackRequest contains feedback on a draft."""
 

@@ -55,6 +55,11 @@ class InferenceServiceStub:
                 request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftResponse.FromString,
                 _registered_method=True)
+        self.RegenerateDraft = channel.unary_unary(
+                '/tailor.api.inference.v1.InferenceService/RegenerateDraft',
+                request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftResponse.FromString,
+                _registered_method=True)
         self.RecordFeedback = channel.unary_unary(
                 '/tailor.api.inference.v1.InferenceService/RecordFeedback',
                 request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackRequest.SerializeToString,
@@ -109,6 +114,15 @@ class InferenceServiceServicer:
     def GetDraft(self, request, context):
         """GetDraft returns an answer that was served, with its anonymised texts for 30 days if the specialist stores them.
         Callers see only drafts of their own key. NOT_FOUND for an unknown draft; a new one takes a moment to appear.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegenerateDraft(self, request, context):
+        """RegenerateDraft answers the stored prompt of a draft once more, so that experts can compare the two. The new draft has the same prompt
+        digest. Its prompt was anonymised before and its answer is made of that, so its text is stored without passing the barrier again.
+        Blocks until the answer is complete. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT) if its text is not stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +185,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.GetDraft,
                     request_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftRequest.FromString,
                     response_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftResponse.SerializeToString,
+            ),
+            'RegenerateDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegenerateDraft,
+                    request_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftResponse.SerializeToString,
             ),
             'RecordFeedback': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordFeedback,
@@ -302,6 +321,33 @@ class InferenceService:
             '/tailor.api.inference.v1.InferenceService/GetDraft',
             tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftRequest.SerializeToString,
             tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.GetDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegenerateDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.inference.v1.InferenceService/RegenerateDraft',
+            tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftRequest.SerializeToString,
+            tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,11 @@ class InferenceServiceStub:
     """GetDraft returns an answer that was served, with its anonymised texts for 30 days if the specialist stores them.
     Callers see only drafts of their own key. NOT_FOUND for an unknown draft; a new one takes a moment to appear.
     """
+    RegenerateDraft: _grpc.UnaryUnaryMultiCallable[_inference_pb2.RegenerateDraftRequest, _inference_pb2.RegenerateDraftResponse]
+    """RegenerateDraft answers the stored prompt of a draft once more, so that experts can compare the two. The new draft has the same prompt
+    digest. Its prompt was anonymised before and its answer is made of that, so its text is stored without passing the barrier again.
+    Blocks until the answer is complete. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT) if its text is not stored.
+    """
     RecordFeedback: _grpc.UnaryUnaryMultiCallable[_inference_pb2.RecordFeedbackRequest, _inference_pb2.RecordFeedbackResponse]
     """RecordFeedback records what became of a draft. The texts are anonymised before they are stored. It replaces an earlier feedback of the
     same key on the draft, so that a repeated call has no effect. Callers give it on drafts of their own key only.
@@ -86,6 +91,11 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     GetDraft: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetDraftRequest, _inference_pb2.GetDraftResponse]  # type: ignore[assignment]
     """GetDraft returns an answer that was served, with its anonymised texts for 30 days if the specialist stores them.
     Callers see only drafts of their own key. NOT_FOUND for an unknown draft; a new one takes a moment to appear.
+    """
+    RegenerateDraft: _aio.UnaryUnaryMultiCallable[_inference_pb2.RegenerateDraftRequest, _inference_pb2.RegenerateDraftResponse]  # type: ignore[assignment]
+    """RegenerateDraft answers the stored prompt of a draft once more, so that experts can compare the two. The new draft has the same prompt
+    digest. Its prompt was anonymised before and its answer is made of that, so its text is stored without passing the barrier again.
+    Blocks until the answer is complete. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT) if its text is not stored.
     """
     RecordFeedback: _aio.UnaryUnaryMultiCallable[_inference_pb2.RecordFeedbackRequest, _inference_pb2.RecordFeedbackResponse]  # type: ignore[assignment]
     """RecordFeedback records what became of a draft. The texts are anonymised before they are stored. It replaces an earlier feedback of the
@@ -146,6 +156,17 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inference_pb2.GetDraftResponse, _abc.Awaitable[_inference_pb2.GetDraftResponse]]:
         """GetDraft returns an answer that was served, with its anonymised texts for 30 days if the specialist stores them.
         Callers see only drafts of their own key. NOT_FOUND for an unknown draft; a new one takes a moment to appear.
+        """
+
+    @_abc_1.abstractmethod
+    def RegenerateDraft(
+        self,
+        request: _inference_pb2.RegenerateDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.RegenerateDraftResponse, _abc.Awaitable[_inference_pb2.RegenerateDraftResponse]]:
+        """RegenerateDraft answers the stored prompt of a draft once more, so that experts can compare the two. The new draft has the same prompt
+        digest. Its prompt was anonymised before and its answer is made of that, so its text is stored without passing the barrier again.
+        Blocks until the answer is complete. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT) if its text is not stored.
         """
 
     @_abc_1.abstractmethod

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0395"
-down_revision = "0391"
+down_revision = "0393"
 
 
 def upgrade() -> None:

@@ -1,0 +1,102 @@
+"""The queue of drafts that an expert judges: one function per page or command.
+
+The registry admits the console itself to these calls, so the console refuses what the registry would refuse to the visitor's own key.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from services.console.domain import Permission, Visitor
+from services.console.handlers import ServiceAnswer, ServiceFailure, call, trace_draft
+from services.console.ports import Services
+from tailor.api.inference.v1.inference_pb2 import TEXT_STATE_KEPT, GetDraftResponse, Message
+from tailor.api.registry.v1.judging_pb2 import ListOwnJudgementsResponse, NextPairResponse
+
+
+@dataclass(frozen=True)
+class ReadableDraft:
+    """A draft to judge, without anything that says which model wrote it."""
+
+    draft_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class DraftComparison:
+    """The prompt of a pair and its two drafts, first and second."""
+
+    prompt: tuple[Message, ...]
+    drafts: tuple[ReadableDraft, ReadableDraft]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """An expert's queue of a specialist, and the next pair; None if none waits, or its texts cannot be read."""
+
+    queue: NextPairResponse
+    comparison: DraftComparison | None
+    failures: tuple[ServiceFailure, ...]
+
+
+def open_desk(services: Services, visitor: Visitor, specialist: str) -> Desk:
+    """The visitor's next pair. Raises NotFound for a specialist that is unknown or not visible to the visitor."""
+    visitor.require(Permission.JUDGE)
+    visitor.require_specialist(specialist)
+    answer = call("registry", lambda: services.judging.next_pair(specialist, visitor.key_id), NextPairResponse())
+    if not answer.value.first_draft_id:
+        return Desk(answer.value, None, answer.failures)
+    ids = (answer.value.first_draft_id, answer.value.second_draft_id)
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="desk") as pool:
+        first, second = pool.map(lambda draft_id: _read(services, draft_id), ids)
+    failures = dict.fromkeys((*answer.failures, *first.failures, *second.failures))
+    return Desk(answer.value, _compare(first.value, second.value), tuple(failures))
+
+
+def _read(services: Services, draft_id: str) -> ServiceAnswer[GetDraftResponse | None]:
+    return call("inference", lambda: services.inference.get_draft(draft_id), None)
+
+
+def _compare(first: GetDraftResponse | None, second: GetDraftResponse | None) -> DraftComparison | None:
+    if first is None or second is None:
+        return None
+    if first.text_state != TEXT_STATE_KEPT or second.text_state != TEXT_STATE_KEPT:
+        return None
+    drafts = (ReadableDraft(first.draft_id, first.answer), ReadableDraft(second.draft_id, second.answer))
+    return DraftComparison(tuple(first.messages), drafts)
+
+
+def skip_pair(services: Services, visitor: Visitor, specialist: str, draft_id: str) -> None:
+    """Leave a draft's prompt out of the visitor's queue. Raises NotFound (UNKNOWN_SPECIALIST, UNKNOWN_DRAFT)."""
+    visitor.require(Permission.JUDGE)
+    visitor.require_specialist(specialist)
+    services.judging.skip_pair(specialist, draft_id, visitor.key_id)
+
+
+def undo(services: Services, visitor: Visitor, specialist: str, decision: str) -> None:
+    """Take back the visitor's last decision. Raises NotFound (UNKNOWN_SPECIALIST, NOTHING_TO_UNDO), FailedPrecondition."""
+    visitor.require(Permission.JUDGE)
+    visitor.require_specialist(specialist)
+    services.judging.undo(specialist, decision, visitor.key_id)
+
+
+def list_own(
+    services: Services, visitor: Visitor, specialist: str, token: str
+) -> ServiceAnswer[ListOwnJudgementsResponse]:
+    """A page of the visitor's judgements, newest first. Raises NotFound for a specialist that is not visible to the visitor."""
+    visitor.require(Permission.JUDGE)
+    visitor.require_specialist(specialist)
+    return call(
+        "registry",
+        lambda: services.judging.list_own(specialist, token, visitor.key_id),
+        ListOwnJudgementsResponse(),
+    )
+
+
+def regenerate(services: Services, visitor: Visitor, draft_id: str) -> str:
+    """Have the stored prompt of a draft answered again; returns the new draft's id. Blocks until it is written.
+
+    Raises NotFound (UNKNOWN_DRAFT), FailedPrecondition (DRAFT_WITHOUT_TEXT).
+    """
+    visitor.require(Permission.JUDGE)
+    trace_draft(services, visitor, draft_id)
+    return services.inference.regenerate(draft_id)

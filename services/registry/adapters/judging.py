@@ -1,0 +1,113 @@
+"""Drafts that can be judged, and what experts decided about their prompts, in PostgreSQL."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from services.registry import wire
+from services.registry.adapters import tables
+from services.registry.domain import Draft, FactKind, Judgement
+from services.registry.ports import JudgingStore
+from services.registry.rules.judging import ExpertDecision, StoredDraft
+from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.wire import to_datetime
+
+# A decision can be taken back for minutes, in which few datasets are built.
+NEWEST_DATASETS = 20
+
+
+class SqlJudging(JudgingStore):
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def list_drafts(self, specialist: str, since: datetime, limit: int) -> Sequence[StoredDraft]:
+        table = tables.stored_drafts
+        query = (
+            select(table)
+            .where(table.c.specialist == specialist, table.c.create_time > since)
+            .order_by(table.c.create_time.desc())
+            .limit(limit)
+        )
+        return [
+            StoredDraft(row.draft_id, row.prompt_digest, row.answer_digest, row.is_callers, row.create_time)
+            for row in self._connection.execute(query)
+        ]
+
+    def list_decisions(self, specialist: str, since: datetime) -> Sequence[ExpertDecision]:
+        table = tables.expert_decisions
+        query = select(table).where(table.c.specialist == specialist, table.c.create_time > since)
+        return [_to_decision(row) for row in self._connection.execute(query)]
+
+    def record(self, expert_id: str, specialist: str, prompts: Collection[str], judgement_id: str = "") -> None:
+        now = datetime.now(UTC)
+        rows = [
+            {
+                "expert_id": expert_id,
+                "specialist": specialist,
+                "prompt_digest": prompt,
+                "judgement_id": judgement_id,
+                "create_time": now,
+            }
+            for prompt in sorted(set(prompts))
+        ]
+        if rows:
+            self._connection.execute(insert(tables.expert_decisions).values(rows).on_conflict_do_nothing())
+
+    def find_last(self, expert_id: str, specialist: str) -> ExpertDecision | None:
+        table = tables.expert_decisions
+        query = select(table).where(table.c.expert_id == expert_id, table.c.specialist == specialist)
+        row = self._connection.execute(query.order_by(table.c.position.desc()).limit(1)).first()
+        return None if row is None else _to_decision(row)
+
+    def withdraw(self, decision: ExpertDecision) -> None:
+        table = tables.expert_decisions
+        query = delete(table).where(table.c.expert_id == decision.expert_id, table.c.specialist == decision.specialist)
+        # A judgement of several prompts has several rows.
+        same = table.c.judgement_id == decision.judgement_id
+        self._connection.execute(query.where(same if decision.judgement_id else table.c.position == decision.position))
+
+    def has_rankings_since(self, specialist: str, time: datetime) -> bool:
+        table = tables.facts
+        query = select(table.c.payload).where(table.c.kind == FactKind.DATASET.value, table.c.specialist == specialist)
+        newest = self._connection.scalars(query.order_by(table.c.position.desc()).limit(NEWEST_DATASETS))
+        datasets = map(models_pb2.DatasetBuilt.FromString, newest)
+        rankings = (item for item in datasets if item.kind == models_pb2.DATASET_KIND_PREFERENCE)
+        return any(to_datetime(item.create_time) > time for item in rankings)
+
+    def list_own(
+        self, expert_id: str, specialist: str, before: int | None, limit: int
+    ) -> Sequence[tuple[int, Judgement]]:
+        decisions, judgements = tables.expert_decisions, tables.judgements
+        position = func.max(decisions.c.position).label("position")
+        own = select(decisions.c.judgement_id, position).where(
+            decisions.c.expert_id == expert_id, decisions.c.specialist == specialist, decisions.c.judgement_id != ""
+        )
+        grouped = own.group_by(decisions.c.judgement_id).subquery()
+        joined = grouped.join(judgements, judgements.c.judgement_id == grouped.c.judgement_id)
+        query = select(grouped.c.position, judgements.c.payload).select_from(joined).where(~judgements.c.retracted)
+        if before is not None:
+            query = query.where(grouped.c.position < before)
+        rows = self._connection.execute(query.order_by(grouped.c.position.desc()).limit(limit))
+        return [(row.position, wire.to_judgement(drafts_pb2.JudgementRecorded.FromString(row.payload))) for row in rows]
+
+
+def _to_decision(row: Any) -> ExpertDecision:
+    return ExpertDecision(
+        row.expert_id, row.specialist, row.prompt_digest, row.judgement_id, row.create_time, row.position
+    )
+
+
+def save_stored_draft(connection: Connection, draft: Draft) -> None:
+    """Note a draft whose text is stored. Idempotent."""
+    row = {
+        "draft_id": draft.draft_id,
+        "specialist": draft.specialist,
+        "prompt_digest": draft.prompt_digest,
+        "answer_digest": draft.answer_digest,
+        "is_callers": bool(draft.key_id),
+        "create_time": draft.create_time or datetime.now(UTC),
+    }
+    connection.execute(insert(tables.stored_drafts).values(row).on_conflict_do_nothing())

@@ -1,0 +1,108 @@
+"""The queue of drafts that an expert judges."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from services.registry.domain import Judgement, Specialist
+from services.registry.handlers.judgements import find_draft
+from services.registry.handlers.specialists import unknown_specialist
+from services.registry.ports import Begin, Transaction
+from services.registry.rules.judging import MAX_DRAFTS, UNDO_WINDOW, WINDOW, ExpertDecision, ExpertQueue, make_queue
+from tailor.errors import FailedPrecondition, NotFound, Reason
+
+MayUse = Callable[[str], bool]
+
+
+def next_pair(begin: Begin, name: str, expert_id: str, may_use: MayUse) -> ExpertQueue:
+    """The expert's queue of a specialist; empty if it does not store its drafts' texts.
+
+    Raises NotFound (UNKNOWN_SPECIALIST), FailedPrecondition (JUDGE_NEEDS_KEY).
+    """
+    since = datetime.now(UTC) - WINDOW
+    with begin() as tx:
+        specialist = _find_specialist(tx, name, may_use)
+        _require_expert(expert_id)
+        drafts = tx.judging.list_drafts(name, since, MAX_DRAFTS) if specialist.keep_drafts else ()
+        queue = make_queue(expert_id, drafts, tx.judging.list_decisions(name, since))
+        last = _find_undoable(tx, name, expert_id)
+        progress = tx.judgements.measure_round(specialist, ())
+        return replace(queue, round=progress, last_decision=last.position if last else None)
+
+
+def skip_pair(begin: Begin, name: str, draft_id: str, expert_id: str, may_use: MayUse) -> None:
+    """Leave a draft's prompt out of the expert's queue. Idempotent.
+
+    Raises NotFound (UNKNOWN_SPECIALIST, UNKNOWN_DRAFT), FailedPrecondition (JUDGE_NEEDS_KEY).
+    """
+    with begin() as tx:
+        _find_specialist(tx, name, may_use)
+        _require_expert(expert_id)
+        draft = find_draft(tx.facts, draft_id, lambda specialist: specialist == name)
+        tx.judging.record(expert_id, name, [draft.prompt_digest])
+
+
+def undo_judgement(begin: Begin, name: str, expert_id: str, position: int | None, may_use: MayUse) -> str:
+    """Take back the expert's last decision if it is the one at this position; returns the judgement's id, which is empty for a skip.
+
+    Raises NotFound (UNKNOWN_SPECIALIST, NOTHING_TO_UNDO), FailedPrecondition (JUDGE_NEEDS_KEY; JUDGEMENT_IN_DATASET if a dataset of
+    rankings was built since).
+    """
+    with begin() as tx:
+        specialist = _find_specialist(tx, name, may_use)
+        _require_expert(expert_id)
+        last = tx.judging.find_last(expert_id, name)
+        if last is None or last.position != position or not _is_recent(last):
+            raise NotFound(
+                Reason.NOTHING_TO_UNDO, "You have no decision of the last 15 minutes that can be taken back."
+            )
+        judgement = tx.judgements.find(last.judgement_id) if last.judgement_id else None
+        if judgement is not None:
+            if tx.judging.has_rankings_since(name, last.create_time):
+                raise FailedPrecondition(
+                    Reason.JUDGEMENT_IN_DATASET,
+                    "A dataset of rankings was built since, so this judgement can no longer be taken back.",
+                )
+            tx.judgements.retract(judgement, specialist)
+        tx.judging.withdraw(last)
+        return last.judgement_id
+
+
+def list_own_judgements(
+    begin: Begin, name: str, expert_id: str, may_use: MayUse, *, before: int | None, limit: int
+) -> tuple[Sequence[tuple[int, Judgement]], int | None]:
+    """Positions and judgements of the expert, newest first, and the position of the decision that can be taken back.
+
+    Raises NotFound (UNKNOWN_SPECIALIST), FailedPrecondition (JUDGE_NEEDS_KEY).
+    """
+    with begin() as tx:
+        _find_specialist(tx, name, may_use)
+        _require_expert(expert_id)
+        last = _find_undoable(tx, name, expert_id)
+        return tx.judging.list_own(expert_id, name, before, limit), last.position if last else None
+
+
+def _find_undoable(tx: Transaction, name: str, expert_id: str) -> ExpertDecision | None:
+    last = tx.judging.find_last(expert_id, name)
+    if last is None or not _is_recent(last):
+        return None
+    return None if last.judgement_id and tx.judging.has_rankings_since(name, last.create_time) else last
+
+
+def _is_recent(decision: ExpertDecision) -> bool:
+    return datetime.now(UTC) - decision.create_time <= UNDO_WINDOW
+
+
+def _find_specialist(tx: Transaction, name: str, may_use: MayUse) -> Specialist:
+    specialist = tx.specialists.find(name)
+    if specialist is None or not may_use(name):
+        raise unknown_specialist()
+    return specialist
+
+
+def _require_expert(expert_id: str) -> None:
+    if not expert_id:
+        raise FailedPrecondition(
+            Reason.JUDGE_NEEDS_KEY,
+            "The queue must know who judged what. Sign in with an API key of your own, with the role expert or operator.",
+        )

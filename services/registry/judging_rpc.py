@@ -1,0 +1,85 @@
+"""The gRPC methods of the queue of drafts that experts judge."""
+
+import grpc
+
+from services.registry import wire
+from services.registry.handlers import judging
+from services.registry.handlers.judgements import identify_expert
+from services.registry.paging import page_size, position
+from services.registry.ports import Begin
+from services.registry.rules.judging import ExpertQueue
+from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc
+from tailor.rpc.auth import current_caller
+
+
+class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
+    """Translates calls."""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    def NextPair(
+        self, request: judging_pb2.NextPairRequest, context: grpc.ServicerContext
+    ) -> judging_pb2.NextPairResponse:
+        del context
+        expert_id, may_use = _expert(request.judged_by), current_caller().may_use
+        queue = judging.next_pair(self._begin, request.specialist, expert_id, may_use)
+        first, second = queue.pair or ("", "")
+        return judging_pb2.NextPairResponse(
+            first_draft_id=first,
+            second_draft_id=second,
+            progress=_from_progress(queue),
+            incomplete_draft_ids=queue.incomplete_drafts,
+            last_decision=_from_position(queue.last_decision),
+        )
+
+    def SkipPair(
+        self, request: judging_pb2.SkipPairRequest, context: grpc.ServicerContext
+    ) -> judging_pb2.SkipPairResponse:
+        del context
+        expert_id, may_use = _expert(request.judged_by), current_caller().may_use
+        judging.skip_pair(self._begin, request.specialist, request.draft_id, expert_id, may_use)
+        return judging_pb2.SkipPairResponse()
+
+    def UndoJudgement(
+        self, request: judging_pb2.UndoJudgementRequest, context: grpc.ServicerContext
+    ) -> judging_pb2.UndoJudgementResponse:
+        del context
+        expert_id, may_use = _expert(request.judged_by), current_caller().may_use
+        decision = int(request.decision) if request.decision.isdecimal() else None
+        judgement_id = judging.undo_judgement(self._begin, request.specialist, expert_id, decision, may_use)
+        return judging_pb2.UndoJudgementResponse(judgement_id=judgement_id)
+
+    def ListOwnJudgements(
+        self, request: judging_pb2.ListOwnJudgementsRequest, context: grpc.ServicerContext
+    ) -> judging_pb2.ListOwnJudgementsResponse:
+        del context
+        expert_id, may_use = _expert(request.judged_by), current_caller().may_use
+        size, before = page_size(request.page_size, 50, 200), position(request.page_token)
+        rows, last = judging.list_own_judgements(
+            self._begin, request.specialist, expert_id, may_use, before=before, limit=size + 1
+        )
+        return judging_pb2.ListOwnJudgementsResponse(
+            judgements=[wire.from_judgement(judgement) for _, judgement in rows[:size]],
+            next_page_token=str(rows[size - 1][0]) if len(rows) > size else "",
+            last_decision=_from_position(last),
+        )
+
+
+def _from_position(decision: int | None) -> str:
+    return "" if decision is None else str(decision)
+
+
+def _expert(judged_by: str) -> str:
+    """The expert who asks. Only a service may speak for another key."""
+    caller = current_caller()
+    return identify_expert(judged_by if caller.kind == "service" else caller.key_id)
+
+
+def _from_progress(queue: ExpertQueue) -> judging_pb2.JudgingProgress:
+    return judging_pb2.JudgingProgress(
+        judged=queue.judged,
+        waiting=queue.waiting,
+        incomplete=queue.incomplete,
+        round=wire.from_round(queue.round) if queue.round else None,
+    )

@@ -1,0 +1,204 @@
+"""An expert at the desk with a keyboard only: what is recorded, after how many keys, and where the focus is."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from services.console.domain import Judgement, Role
+from services.console.web.app import create_app
+from services.console.web.server import HttpServer
+from tailor.api.events.v1 import drafts_pb2
+from tailor.errors import Unavailable
+from tests.integration.browser import BrowserPage, find_browser, open_browser
+from tests.unit.console.fake_models import text
+from tests.unit.console.judging_fakes import FIRST, SECOND
+from tests.unit.console.messages import DRAFT, NAME
+from tests.unit.console.world import World, settings, sign_in
+
+pytestmark = pytest.mark.integration
+
+# The product's promise for a judgement without a comment.
+MAX_KEYS = 12
+PROMPT = ("user", "Write the position of Brightwater.")
+FOCUS = "document.activeElement.id || document.activeElement.tagName"
+CTRL = 2
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    world = World()
+    world.registry.specialists[0].specialist.keep_drafts = True
+    for draft_id, answer in (
+        (FIRST, "# Position\n\nThe cash holds.\n\n| a | b |\n|---|---:|\n| 1 | 2 |\n"),
+        (SECOND, "# Position\n\n" + "The cash falls. " * 40),
+    ):
+        world.inference.texts[draft_id] = text("KEPT", PROMPT, answer=answer)
+        world.inference.texts[draft_id].draft_id = draft_id
+    return world
+
+
+@pytest.fixture(scope="module")
+def address(world: World) -> Iterator[str]:
+    """A console that listens on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world.key(Role.EXPERT)
+    options = settings().model_copy(update={"http_host": "127.0.0.1", "http_port": port})
+    server, stop = HttpServer(options, create_app(options, world.services())), threading.Event()
+    thread = threading.Thread(target=server.run, args=(stop,))
+    thread.start()
+    try:
+        _wait_until_started(server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _wait_until_started(server: HttpServer) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return server.check_started()
+        except Unavailable:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def browser(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserPage]:
+    """A browser that is signed in as an expert."""
+    program = find_browser()
+    if program is None:
+        pytest.skip("needs Chromium")
+    with httpx.Client(base_url=address) as client, open_browser(program, tmp_path_factory.mktemp("profile")) as page:
+        sign_in(client, f"tlr_{Role.EXPERT.value}_0")
+        for cookie in client.cookies.jar:
+            page.set_cookie(address, cookie.name, cookie.value or "")
+        yield page
+
+
+@pytest.fixture
+def desk(browser: BrowserPage, address: str, world: World) -> BrowserPage:
+    """The desk with a new pair."""
+    world.registry.judgements.clear()
+    world.judging.skipped.clear()
+    browser.open(f"{address}/judge?specialist={NAME}", 1366, 768)
+    return browser
+
+
+def press(page: BrowserPage, *keys: str) -> int:
+    """Press the keys, of which the last shows the next page; returns their number."""
+    for key in keys:
+        page.press(key)
+    page.wait_for_page()
+    return len(keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "judgement"),
+    [
+        (("ArrowLeft", "4", "3", "5", "Enter"), Judgement((FIRST, SECOND), 4, 3, 5)),
+        (("ArrowRight", "Enter"), Judgement((SECOND, FIRST))),
+        (("ArrowLeft", "ArrowRight", "1", "2", "Backspace", "3", "4", "Enter"), Judgement((SECOND, FIRST), 1, 3, 4)),
+        (("ArrowLeft", "5", "e", "Enter"), Judgement((FIRST, SECOND), outcome="tie")),
+        (("d", "b", "Enter"), Judgement((FIRST, SECOND), outcome="both_bad")),
+    ],
+)
+def test_a_judgement_takes_a_few_keys_and_the_next_pair_has_the_focus(
+    desk: BrowserPage, world: World, keys: tuple[str, ...], judgement: Judgement
+) -> None:
+    assert desk.evaluate(FOCUS) == "desk"
+    assert press(desk, *keys) <= MAX_KEYS
+    assert list(world.registry.judgements.values()) == [judgement]
+    assert desk.evaluate(FOCUS) == "desk"
+    assert desk.errors == []
+
+
+def test_a_pair_is_skipped_by_key(desk: BrowserPage, world: World) -> None:
+    press(desk, "s")
+    assert len(world.judging.skipped) == 1 and not world.registry.judgements
+
+
+def test_the_last_decision_is_taken_back_by_key(browser: BrowserPage, address: str, world: World) -> None:
+    for path in ("/judge", "/judge/own"):
+        world.judging.last_decision = "17"
+        browser.open(f"{address}{path}?specialist={NAME}", 1366, 768)
+        press(browser, "u")
+        assert browser.evaluate("location.pathname") == "/judge" and browser.evaluate(FOCUS) == "desk"
+    assert len(world.judging.undone) == 2
+
+
+def test_nothing_is_recorded_before_a_choice(desk: BrowserPage, world: World) -> None:
+    for key in ("4", "Enter"):
+        desk.press(key)
+        assert "better" in desk.evaluate("document.querySelector('#said').textContent")
+    assert not world.registry.judgements
+
+
+def test_shortcuts_are_letters_in_a_comment_and_the_field_keeps_the_focus(desk: BrowserPage, world: World) -> None:
+    desk.press("ArrowLeft")
+    desk.press("c")
+    for letter in "sbed 4":
+        desk.press(letter)
+        assert desk.evaluate(FOCUS) == "comment"
+    desk.press("Escape")
+    assert desk.evaluate(FOCUS) == "desk"
+    desk.press("c")
+    desk.press("Enter", text="\n")
+    desk.press("Enter", modifiers=CTRL)
+    desk.wait_for_page()
+    (judgement,) = world.registry.judgements.values()
+    assert judgement == Judgement((FIRST, SECOND), comment="sbed 4")
+
+
+def test_shortcuts_can_be_switched_off(desk: BrowserPage, world: World) -> None:
+    desk.evaluate("document.querySelector('#shortcuts').click()")
+    desk.press("ArrowLeft")
+    assert desk.evaluate("decide.elements.decision.value") == ""
+    desk.evaluate("document.querySelector('#shortcuts').click()")
+    desk.press("ArrowLeft")
+    assert desk.evaluate("decide.elements.decision.value") == "first"
+
+
+def test_differences_take_the_place_of_the_rendered_drafts(desk: BrowserPage) -> None:
+    shown = (
+        "[...document.querySelectorAll('[data-view]')].filter(box => !box.hidden).map(box => box.dataset.view).join()"
+    )
+    assert desk.evaluate(shown) == "markdown,markdown"
+    desk.press("d")
+    assert desk.evaluate(shown) == "differences,differences"
+    assert desk.evaluate("document.querySelector('#differences').getAttribute('aria-pressed')") == "true"
+    desk.press("d")
+    assert desk.evaluate(shown) == "markdown,markdown"
+
+
+def test_a_page_without_a_pair_has_a_second_draft_written_and_opens_the_pair(
+    browser: BrowserPage, address: str, world: World
+) -> None:
+    def write(draft_id: str) -> str:
+        world.judging.waits, world.judging.incomplete = True, []
+        return SECOND
+
+    world.inference.write = write
+    world.judging.waits, world.judging.incomplete = False, [DRAFT]
+    browser.open(f"{address}/judge?specialist={NAME}", 1366, 768)
+    browser.wait_for_page()
+    assert browser.evaluate(FOCUS) == "desk"
+    assert world.inference.regenerated == [DRAFT]
+
+
+@pytest.mark.parametrize("path", ["/judge", "/judge/own"])
+@pytest.mark.parametrize("size", [(1366, 768), (390, 844)])
+def test_the_pages_fit_their_window(
+    browser: BrowserPage, address: str, world: World, path: str, size: tuple[int, int]
+) -> None:
+    world.judging.own = [drafts_pb2.JudgementRecorded(ranking=[FIRST, SECOND], comment="Clear. " * 90)]
+    browser.open(f"{address}{path}?specialist={NAME}", *size)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert browser.errors == []

@@ -1,0 +1,167 @@
+"""A caller's draft on its way to a ranked prompt: inference, registry and console over gRPC, an expert in the browser."""
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine
+
+from services.console.adapters.clients import InferenceClient, RegistryClient
+from services.console.adapters.judging import JudgingClient
+from services.console.web.app import create_app
+from services.inference import wire as inference_wire
+from services.inference.adapters.drafts import DraftBucket, RegistryArchive
+from services.inference.definitions import Definitions
+from services.inference.domain import Draft
+from services.inference.draft_texts import DraftTextStore
+from services.inference.generation import DraftRecorder
+from services.inference.handlers import ReadinessGate
+from services.inference.rpc import InferenceServicer
+from services.registry.bootstrap import MIGRATIONS, key_verifier
+from services.registry.handlers.facts import record_draft
+from services.registry.wire import to_draft
+from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.rpc.auth import Authenticator
+from tailor.rpc.identity import Trust
+from tailor.rpc.server import RpcServer
+from tailor.settings import ServiceSettings
+from tailor.storage.memory import MemoryStore
+from tailor.words import Labels
+from tests.conftest import migrated
+from tests.integration.test_judging import World
+from tests.unit.console.world import World as ConsoleWorld
+from tests.unit.console.world import settings, sign_in
+from tests.unit.inference.fakes import FakeAnonymizer, FakeEngine, apply_serving, make_world, served
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.integration
+
+KEY = b"0123456789abcdef"
+
+
+@dataclass
+class Flow:
+    """The three services; `engine.say` is what the model writes next."""
+
+    registry: World
+    engine: FakeEngine
+    inference_port: int
+
+    def ask(self, prompt: str, answer: str) -> str:
+        """Ask as a caller's system; returns the draft's id once its text is stored."""
+        self.engine.say = answer
+        secret = self.registry.key("CALLER", "letters")
+        channel = self.registry.channel(secret, "inference", self.inference_port)
+        request = inference_pb2.GenerateRequest(model="letters", prompt=prompt)
+        draft_id = inference_pb2_grpc.InferenceServiceStub(channel).Generate(request, timeout=10).draft_id
+        self.wait_for_text(draft_id)
+        return str(draft_id)
+
+    def wait_for_text(self, draft_id: str) -> None:
+        """Block until the registry knows that the draft's text is stored."""
+
+        def is_stored() -> bool:
+            with self.registry.begin() as tx:
+                draft = tx.facts.find_draft(draft_id)
+            return draft is not None and draft.has_text
+
+        wait_until(is_stored)
+
+    def browser(self) -> TestClient:
+        """An expert who is signed in to the console."""
+        registry = RegistryClient(self.registry.channel("console"))
+        services = replace(
+            ConsoleWorld().services(),
+            catalogue=registry,
+            decisions=registry,
+            keys=registry,
+            judging=JudgingClient(self.registry.channel("console")),
+            inference=InferenceClient(self.registry.channel("console", "inference", self.inference_port)),
+        )
+        browser = TestClient(create_app(settings(), services), follow_redirects=False)
+        sign_in(browser, self.registry.key("EXPERT", "letters"))
+        return browser
+
+
+@pytest.fixture
+def flow(database_url: str, tmp_path: Path) -> Iterator[Flow]:
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield from _run(engine, tmp_path)
+
+
+def _run(engine: Engine, folder: Path) -> Iterator[Flow]:
+    registry, store, definitions = World(engine, folder), MemoryStore(), Definitions()
+    registry.specialist("letters")
+    definitions.define("letters", Labels(), keep_drafts=True)
+
+    def publish(draft: Draft) -> None:
+        message = inference_wire.from_draft(draft, "tiny")
+        record_draft(registry.begin, to_draft(message), message.SerializeToString(), None)
+
+    anonymizer = FakeAnonymizer({"Ines": "Ngozi"})
+    texts = DraftTextStore(definitions, anonymizer, DraftBucket(store).put, publish)
+    world = make_world()
+    apply_serving(world, served("letters", 1, "a"))
+    inference = replace(
+        world.inference,
+        definitions=definitions,
+        anonymizer=anonymizer,
+        drafts=DraftRecorder(publish, texts.keep, KEY, world.inference.drafts.new_id),
+        archive=RegistryArchive(registry.channel("inference"), store),
+    )
+    gate, stop = ReadinessGate(), threading.Event()
+    gate.open(inference)
+    authenticator = Authenticator("inference", Trust.load(folder / "trust.json"), key_verifier(registry.begin))
+    add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
+    server = RpcServer(
+        ServiceSettings(rpc_port=0),
+        "inference",
+        servicers=[(add, InferenceServicer(gate))],
+        authenticator=authenticator,
+    )
+    server.start()
+    thread = threading.Thread(target=texts.run, args=(stop,))
+    thread.start()
+    try:
+        yield Flow(registry, world.engine, server.port)
+    finally:
+        stop.set()
+        thread.join(10)
+        server.stop(0)
+        registry.server.stop(0)
+
+
+def fields(page: str) -> dict[str, str]:
+    """The hidden fields of the form that decides."""
+    form = page[page.index('id="decide"') :]
+    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form))
+
+
+def test_a_callers_draft_gets_a_second_one_and_becomes_a_ranked_prompt_until_that_is_taken_back(flow: Flow) -> None:
+    first = flow.ask("Write to Ngozi about the cash.", "Dear Ngozi, the cash holds.")
+    browser = flow.browser()
+    page = browser.get("/judge?specialist=letters").text
+    assert f'data-drafts="{first}" data-waits="yes"' in page and "0 of 1 judged, 1 with only one draft" in page
+    flow.engine.say = "Dear Ines, the cash falls."
+    second = browser.post("/api/judge/regenerate", json={"draft_id": first}).json()["draft_id"]
+    flow.wait_for_text(second)
+    page = browser.get("/judge?specialist=letters").text
+    # The second answer was made of surrogates, and has the same one.
+    assert "Write to Ines about the cash." in page and "Ngozi" not in page
+    assert "Dear Ines, the cash holds." in page and "Dear Ines, the cash falls." in page
+    form = fields(page)
+    assert {form["first"], form["second"]} == {first, second}
+    better = "first" if form["first"] == second else "second"
+    browser.post("/judge", data=form | {"action": "record", "decision": better, "style": "4"})
+    page = browser.get("/judge?specialist=letters").text
+    assert "1 of 1 judged. 1 ranked prompt" in page and "Nothing waits for you." in page
+    assert f"/drafts/{second}" in browser.get("/judge/own?specialist=letters").text
+    decision = re.search(r'name="decision" value="(\d+)"', page)
+    assert decision
+    undone = browser.post("/judge/undo", data={"specialist": "letters", "decision": decision.group(1)})
+    assert undone.status_code == 303
+    assert "0 of 1 judged. 0 ranked prompts" in browser.get("/judge?specialist=letters").text

@@ -1,0 +1,208 @@
+"""The experts' desk: what it shows, what it hides, and what is recorded."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from services.console.domain import Judgement, Role
+from services.console.web.judging import MAX_SECOND_DRAFTS
+from tailor.api.events.v1 import drafts_pb2
+from tests.unit.console.fake_models import text
+from tests.unit.console.judging_fakes import FIRST, LONELY, SECOND
+from tests.unit.console.messages import ADAPTER, BASE, BASE_DRAFT, DRAFT, KEY, NAME
+from tests.unit.console.world import PASSWORD, World, sign_in
+
+PROMPT = ("user", "Write the <b>position</b> of Brightwater.")
+FORM = {"specialist": NAME, "first": FIRST, "second": SECOND, "attempt": "a1", "action": "record"}
+
+
+def make_world() -> World:
+    world = World()
+    world.registry.specialists[0].specialist.keep_drafts = True
+    for draft_id, answer in ((FIRST, "# Position\n\nThe *cash* holds."), (SECOND, "# Position\n\nThe cash falls.")):
+        world.inference.texts[draft_id] = text("KEPT", PROMPT, answer=answer)
+        world.inference.texts[draft_id].draft_id = draft_id
+    return world
+
+
+def test_shows_prompt_and_both_drafts_with_their_differences_and_the_progress() -> None:
+    world = make_world()
+    page = world.signed_in(Role.EXPERT).get("/judge").text
+    assert "Write the &lt;b&gt;position&lt;/b&gt; of Brightwater." in page
+    assert "<h1>Position</h1>" in page and "The <em>cash</em> holds." in page
+    assert "<mark>*cash* holds.</mark>" in page and "<mark>cash falls.</mark>" in page
+    assert "12 of 40 judged. 9 ranked prompts; a round needs 42: 33 to go." in page
+    assert world.judging.asked == [(NAME, KEY)]
+
+
+def test_markdown_of_drafts_is_rendered_without_raw_html_and_without_images() -> None:
+    world = make_world()
+    answer = "<script>alert(1)</script> ![logo](https://elsewhere.example/x.png) [go](javascript:alert(1))"
+    world.inference.texts[FIRST].answer = answer
+    page = world.signed_in(Role.EXPERT).get("/judge").text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<script>alert" not in page
+    assert "<img src" not in page.replace('<img src="/static/icon.svg"', "") and 'href="javascript' not in page
+
+
+def test_nothing_on_the_page_says_which_model_wrote_a_draft() -> None:
+    world = make_world()
+    for response in world.inference.texts.values():
+        response.provenance.adapter_digest, response.provenance.base = ADAPTER, BASE
+        response.provenance.generation, response.provenance.canary = 7, True
+    page = world.signed_in(Role.EXPERT).get("/judge").text
+    assert ADAPTER[:10] not in page and BASE not in page
+    assert not [word for word in ("eneration", "anary", f"/drafts/{FIRST}") if word in page]
+
+
+@pytest.mark.parametrize(
+    ("decision", "judgement"),
+    [
+        ("first", Judgement((FIRST, SECOND), 4, 0, 5, "Clear.")),
+        ("second", Judgement((SECOND, FIRST), 4, 0, 5, "Clear.")),
+        ("tie", Judgement((FIRST, SECOND), comment="Clear.", outcome="tie")),
+        ("both_bad", Judgement((FIRST, SECOND), comment="Clear.", outcome="both_bad")),
+    ],
+)
+def test_records_a_decision_and_shows_the_next_pair(decision: str, judgement: Judgement) -> None:
+    world = make_world()
+    form = FORM | {"decision": decision, "accuracy": "4", "usefulness": "5", "comment": " Clear. "}
+    answer = world.signed_in(Role.EXPERT).post("/judge", data=form)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/judge?specialist={NAME}")
+    assert list(world.registry.judgements.values()) == [judgement]
+    assert world.registry.judged_by == [KEY]
+
+
+def test_a_repeated_form_is_recorded_once_and_a_later_attempt_again() -> None:
+    world = make_world()
+    browser = world.signed_in(Role.EXPERT)
+    for attempt in ("a1", "a1", "a2"):
+        browser.post("/judge", data=FORM | {"decision": "first", "attempt": attempt})
+    assert len(world.registry.judgements) == 2
+
+
+def test_skips_a_pair_without_a_judgement() -> None:
+    world = make_world()
+    answer = world.signed_in(Role.EXPERT).post("/judge", data=FORM | {"action": "skip", "decision": "first"})
+    assert answer.status_code == 303
+    assert world.judging.skipped == [(NAME, FIRST, KEY)] and not world.registry.judgements
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"decision": "maybe"},
+        {"decision": "first", "accuracy": "6"},
+        {"decision": "first", "second": FIRST},
+        {"decision": "first", "comment": "x" * 4001},
+        {"decision": "first", "action": "delete"},
+    ],
+)
+def test_refuses_an_invalid_decision(form: dict[str, str]) -> None:
+    world = make_world()
+    assert world.signed_in(Role.EXPERT).post("/judge", data=FORM | form).status_code == 400
+    assert not world.registry.judgements
+
+
+def test_has_a_second_draft_written_for_a_visitor_who_may_see_the_first() -> None:
+    world = make_world()
+    world.judging.incomplete, world.judging.waits = [LONELY], False
+    browser = world.signed_in(Role.EXPERT)
+    page = browser.get("/judge").text
+    assert f'data-drafts="{LONELY}" data-waits="yes"' in page and "writes second drafts" in page
+    assert browser.post("/api/judge/regenerate", json={"draft_id": DRAFT}).json() == {"draft_id": BASE_DRAFT}
+    assert browser.post("/api/judge/regenerate", json={"draft_id": LONELY}).status_code == 404
+    other = world.signed_in(Role.EXPERT, "another")
+    assert other.post("/api/judge/regenerate", json={"draft_id": DRAFT}).status_code == 404
+    assert world.inference.regenerated == [DRAFT]
+
+
+def test_only_a_few_second_drafts_are_written_at_a_time() -> None:
+    world = make_world()
+    browser = world.signed_in(Role.EXPERT)
+    entered, go = threading.Semaphore(0), threading.Event()
+
+    def write(draft_id: str) -> str:
+        entered.release()
+        assert go.wait(30)
+        return BASE_DRAFT
+
+    world.inference.write = write
+    with ThreadPoolExecutor(MAX_SECOND_DRAFTS) as pool:
+        body = {"draft_id": DRAFT}
+        asked = [pool.submit(browser.post, "/api/judge/regenerate", json=body) for _ in range(MAX_SECOND_DRAFTS)]
+        assert all(entered.acquire(timeout=30) for _ in asked)
+        assert browser.post("/api/judge/regenerate", json=body).status_code == 429
+        go.set()
+        assert [answer.result().status_code for answer in asked] == [200] * MAX_SECOND_DRAFTS
+    assert browser.post("/api/judge/regenerate", json=body).status_code == 200
+
+
+def test_a_pair_whose_texts_cannot_be_read_can_be_skipped() -> None:
+    world = make_world()
+    world.inference.texts.clear()
+    page = world.signed_in(Role.EXPERT).get("/judge").text
+    assert "cannot be read now" in page and 'name="action" value="skip"' in page
+
+
+def test_says_why_there_is_nothing_to_judge() -> None:
+    world = make_world()
+    world.judging.waits = False
+    assert "Nothing waits for you." in world.signed_in(Role.EXPERT).get("/judge").text
+    world.registry.specialists[0].specialist.keep_drafts = False
+    assert "No specialist stores its drafts" in world.signed_in(Role.EXPERT).get("/judge").text
+    by_password = world.browser()
+    sign_in(by_password, PASSWORD)
+    assert "Sign in with an API key of your own" in by_password.get("/judge").text
+
+
+def test_says_that_the_registry_does_not_answer() -> None:
+    world = make_world()
+    world.judging.down = True
+    page = world.signed_in(Role.EXPERT).get("/judge").text
+    assert "No answer from registry." in page and "Nothing waits" not in page
+
+
+def test_a_specialist_that_the_visitor_may_not_use_is_unknown() -> None:
+    world = make_world()
+    browser = world.signed_in(Role.EXPERT, "another")
+    assert browser.get(f"/judge?specialist={NAME}").status_code == 404
+    for action in ("record", "skip"):
+        form = FORM | {"decision": "first", "action": action}
+        assert browser.post("/judge", data=form).status_code == 404
+    assert not world.registry.judgements and not world.judging.skipped
+
+
+def test_undo_is_offered_for_the_last_decision_and_once() -> None:
+    world = make_world()
+    browser = world.signed_in(Role.EXPERT)
+    assert "Undo" not in browser.get("/judge").text
+    world.judging.last_decision = "17"
+    assert 'name="decision" value="17"' in browser.get("/judge").text
+    form = {"specialist": NAME, "decision": "17"}
+    assert browser.post("/judge/undo", data=form).headers["location"] == f"/judge?specialist={NAME}"
+    assert world.judging.undone == [(NAME, "17", KEY)]
+    assert "NOTHING_TO_UNDO" in browser.post("/judge/undo", data=form).text
+    other = world.signed_in(Role.EXPERT, "another")
+    assert other.post("/judge/undo", data=form).status_code == 404
+
+
+def test_lists_own_judgements_with_their_drafts() -> None:
+    world = make_world()
+    tie = drafts_pb2.JUDGEMENT_OUTCOME_TIE
+    world.judging.own = [
+        drafts_pb2.JudgementRecorded(ranking=[SECOND, FIRST], rubric=drafts_pb2.Rubric(style=4), comment="<Clear>"),
+        drafts_pb2.JudgementRecorded(equal_drafts=[FIRST, SECOND], outcome=tie),
+        drafts_pb2.JudgementRecorded(ranking=[FIRST, SECOND]),
+    ]
+    browser = world.signed_in(Role.EXPERT)
+    page = browser.get("/judge/own").text
+    assert page.index(f"/drafts/{SECOND}") < page.index(f"/drafts/{FIRST}")
+    assert "&lt;Clear&gt;" in page and "<td>tie</td>" in page and "Next page" in page
+    assert "Next page" not in browser.get(f"/judge/own?specialist={NAME}&token=2").text
+    assert world.judging.asked == [(NAME, KEY)] * 2
+    world.judging.own.clear()
+    assert "You have judged nothing here yet." in browser.get("/judge/own").text
+    assert world.signed_in(Role.EXPERT, "another").get(f"/judge/own?specialist={NAME}").status_code == 404
+    assert world.signed_in(Role.ENGINEER).get("/judge/own").status_code == 403

@@ -1,0 +1,88 @@
+"""The queue of an expert: which drafts are compared, by how many experts, in which order and on which sides."""
+
+from datetime import UTC, datetime, timedelta
+
+from services.registry.rules.judging import (
+    MAX_ALIKE,
+    MAX_INCOMPLETE,
+    OVERLAP_EXPERTS,
+    ExpertDecision,
+    StoredDraft,
+    count_experts,
+    make_queue,
+)
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+ALONE = next(f"prompt {number}" for number in range(100) if count_experts(f"prompt {number}") == 1)
+SHARED = next(f"prompt {number}" for number in range(100) if count_experts(f"prompt {number}") > 1)
+
+
+def draft(prompt: str, answer: str, minute: int = 0, *, is_callers: bool = True) -> StoredDraft:
+    return StoredDraft(f"{prompt} {answer}", prompt, answer, is_callers, NOW + timedelta(minutes=minute))
+
+
+def decision(expert: str, prompt: str, judgement: str = "jdg") -> ExpertDecision:
+    return ExpertDecision(expert, "memos", prompt, judgement, NOW)
+
+
+def pairs(count: int) -> list[StoredDraft]:
+    return [draft(f"prompt {number}", side) for number in range(count) for side in "ab"]
+
+
+def test_a_callers_draft_is_compared_with_the_oldest_other_answer_of_its_prompt() -> None:
+    drafts = [
+        draft(ALONE, "late", 9),
+        draft(ALONE, "second", 2, is_callers=False),
+        draft(ALONE, "caller's", 1),
+        draft("other", "caller's"),
+    ]
+    queue = make_queue("exp_1", drafts, [])
+    assert queue.pair is not None
+    assert set(queue.pair) == {f"{ALONE} caller's", f"{ALONE} second"}
+    assert (queue.waiting, queue.incomplete, queue.incomplete_drafts) == (1, 1, ("other caller's",))
+
+
+def test_prompts_that_no_caller_sent_are_not_in_the_queue() -> None:
+    drafts = [draft(ALONE, side, is_callers=False) for side in "ab"] + [draft("other", "a", is_callers=False)]
+    queue = make_queue("exp_1", drafts, [])
+    assert (queue.pair, queue.waiting, queue.incomplete) == (None, 0, 0)
+
+
+def test_a_prompt_whose_answers_are_all_alike_is_answered_again_a_few_times_only() -> None:
+    alike = [StoredDraft(f"drf_{number}", ALONE, "same", not number, NOW) for number in range(MAX_ALIKE)]
+    assert make_queue("exp_1", alike[:-1], []).incomplete == 1
+    queue = make_queue("exp_1", alike, [])
+    assert (queue.pair, queue.incomplete) == (None, 0)
+
+
+def test_only_a_few_incomplete_drafts_are_named_at_a_time() -> None:
+    queue = make_queue("exp_1", [draft(f"prompt {number}", "a") for number in range(9)], [])
+    assert (queue.incomplete, len(queue.incomplete_drafts)) == (9, MAX_INCOMPLETE)
+
+
+def test_what_an_expert_judged_or_skipped_does_not_return() -> None:
+    drafts = [draft(prompt, side) for prompt in (ALONE, SHARED) for side in "ab"]
+    queue = make_queue("exp_1", drafts, [decision("exp_1", ALONE), decision("exp_1", SHARED, "")])
+    assert (queue.pair, queue.waiting, queue.judged) == (None, 0, 1)
+    assert make_queue("exp_2", drafts, [decision("exp_1", SHARED, "")]).waiting == 2
+
+
+def test_some_prompts_go_to_several_experts_and_the_others_to_one() -> None:
+    drafts = [draft(prompt, side) for prompt in (ALONE, SHARED) for side in "ab"]
+    first = [decision("exp_1", ALONE), decision("exp_1", SHARED)]
+    queue = make_queue("exp_2", drafts, first)
+    assert queue.pair is not None and queue.pair[0].startswith(SHARED)
+    assert queue.waiting == 1
+    enough = [decision(f"exp_{number}", SHARED) for number in range(OVERLAP_EXPERTS)]
+    assert make_queue("exp_9", drafts, [*first, *enough]).waiting == 0
+    shares = [count_experts(f"prompt {number}") > 1 for number in range(2000)]
+    assert 0.22 < sum(shares) / len(shares) < 0.28
+
+
+def test_order_and_sides_differ_by_expert_and_stay_the_same_for_each() -> None:
+    drafts = pairs(60)
+    queues = [make_queue(f"exp_{number}", drafts, []).pair for number in range(12)]
+    assert queues == [make_queue(f"exp_{number}", drafts[::-1], []).pair for number in range(12)]
+    assert len({pair[0].rpartition(" ")[0] for pair in queues if pair}) > 6
+    sides = [make_queue(f"exp_{number}", pairs(1), []).pair for number in range(200)]
+    assert 70 < sum(pair == ("prompt 0 a", "prompt 0 b") for pair in sides) < 130
