@@ -15,6 +15,7 @@ from tailor.errors import FailedPrecondition, NotFound, PermissionDenied, Reason
 from tailor.settings import ServiceSettings
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
+from tailor.storage.web_identity import WebIdentity
 
 CHUNK_BYTES = 1024 * 1024
 MISSING = {"NoSuchKey", "NoSuchObject", "NoSuchBucket"}
@@ -47,39 +48,30 @@ def _wrap_errors(bucket: str, key: str) -> Iterator[None]:
 
 
 class S3Store(ObjectStore):
-    """Any object store with an S3 API. Thread-safe."""
+    """Any object store with an S3 API. Thread-safe.
 
-    def __init__(self, client: Minio) -> None:
+    Names of buckets, also those in references, are without `prefix`, which precedes them in the store only.
+    """
+
+    def __init__(self, client: Minio, prefix: str = "") -> None:
         self._client = client
+        self._prefix = prefix
 
     @classmethod
     def from_settings(cls, settings: ServiceSettings) -> "S3Store":
         """A store with the service's own credentials. It connects at the first call."""
-        pool = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=3, read=60), maxsize=16, retries=urllib3.Retry(total=2, backoff_factor=0.2)
-        )
-        # Without a region the client asks for it, which write-only credentials may not.
-        return cls(
-            Minio(
-                settings.s3_endpoint,
-                access_key=settings.s3_access_key,
-                secret_key=settings.s3_secret_key.get_secret_value(),
-                secure=settings.s3_secure,
-                region=settings.s3_region,
-                http_client=pool,
-            )
-        )
+        return cls(open_client(settings), settings.s3_bucket_prefix)
 
     def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
         with _wrap_errors(bucket, key):
-            self._client.put_object(bucket, key, io.BytesIO(data), len(data), content_type)
+            self._client.put_object(self._prefix + bucket, key, io.BytesIO(data), len(data), content_type)
         return Ref(f"s3://{bucket}/{key}", hashlib.sha256(data).hexdigest(), len(data))
 
     def put_file(self, bucket: str, key: str, path: Path, content_type: str = "application/octet-stream") -> Ref:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         with _wrap_errors(bucket, key):
-            self._client.fput_object(bucket, key, str(path), content_type)
+            self._client.fput_object(self._prefix + bucket, key, str(path), content_type)
         return Ref(f"s3://{bucket}/{key}", digest, path.stat().st_size)
 
     def get(self, ref: Ref) -> bytes:
@@ -93,7 +85,7 @@ class S3Store(ObjectStore):
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         hasher = hashlib.sha256()
         with _wrap_errors(ref.bucket, ref.key):
-            response = self._client.get_object(ref.bucket, ref.key)
+            response = self._client.get_object(self._prefix + ref.bucket, ref.key)
             try:
                 with partial.open("wb") as file:
                     for chunk in response.stream(CHUNK_BYTES):
@@ -111,7 +103,7 @@ class S3Store(ObjectStore):
 
     def read(self, bucket: str, key: str) -> bytes:
         with _wrap_errors(bucket, key):
-            response = self._client.get_object(bucket, key)
+            response = self._client.get_object(self._prefix + bucket, key)
             try:
                 return bytes(response.read())
             finally:
@@ -121,7 +113,7 @@ class S3Store(ObjectStore):
     def read_bounded(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
         data = bytearray()
         with _wrap_errors(bucket, key):
-            response = self._client.get_object(bucket, key)
+            response = self._client.get_object(self._prefix + bucket, key)
             try:
                 for chunk in response.stream(CHUNK_BYTES):
                     data += chunk
@@ -137,18 +129,37 @@ class S3Store(ObjectStore):
     def exists(self, bucket: str, key: str) -> bool:
         try:
             with _wrap_errors(bucket, key):
-                self._client.stat_object(bucket, key)
+                self._client.stat_object(self._prefix + bucket, key)
         except NotFound:
             return False
         return True
 
     def delete(self, bucket: str, key: str) -> None:
         with _wrap_errors(bucket, key):
-            self._client.remove_object(bucket, key)
+            self._client.remove_object(self._prefix + bucket, key)
 
     def list_keys(self, bucket: str, prefix: str) -> list[str]:
         with _wrap_errors(bucket, prefix):
-            return sorted(item.object_name for item in self._client.list_objects(bucket, prefix, recursive=True))
+            return sorted(
+                item.object_name for item in self._client.list_objects(self._prefix + bucket, prefix, recursive=True)
+            )
+
+
+def open_client(settings: ServiceSettings) -> Minio:
+    """A client with the settings' key; without one, with a role by web identity if there is a token, or else anonymous.
+
+    Does not connect yet.
+    """
+    pool = urllib3.PoolManager(
+        timeout=urllib3.Timeout(connect=3, read=60), maxsize=16, retries=urllib3.Retry(total=2, backoff_factor=0.2)
+    )
+    place = {"secure": settings.s3_secure, "region": settings.s3_region, "http_client": pool}
+    # Without a region the client asks for it, which write-only credentials may not.
+    if not settings.s3_access_key and settings.s3_token_file is not None:
+        role = WebIdentity(settings.s3_token_file, settings.s3_role, settings.token_service)
+        return Minio(settings.s3_endpoint, credentials=role, **place)
+    secret_key = settings.s3_secret_key.get_secret_value()
+    return Minio(settings.s3_endpoint, access_key=settings.s3_access_key, secret_key=secret_key, **place)
 
 
 def _corrupt(ref: Ref) -> FailedPrecondition:

@@ -10,7 +10,7 @@ import yaml
 
 from deploy.make_secrets import make
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.nodes import NAMESPACE, SECONDS, remove_namespace
+from tests.cluster.nodes import NAMESPACE, SECONDS, WORKERS, remove_namespace
 from tests.cluster.programs import Programs
 from tests.unit.deploy.manifests import K8S, Document, build
 from tests.waiting import wait_until
@@ -41,15 +41,19 @@ PROD = [
     ["gateway", "gateway-operators"],
     ["autoscaling-lag"],
     ["autoscaling-queue"],
+    ["web-identity"],
+    ["workers-namespace"],
 ]
 
 
 @pytest.fixture
 def empty(plane: ControlPlane) -> Iterator[ControlPlane]:
     """The control plane without Tailor."""
-    remove_namespace(plane)
+    for name in (NAMESPACE, WORKERS):
+        remove_namespace(plane, name)
     yield plane
-    remove_namespace(plane)
+    for name in (NAMESPACE, WORKERS):
+        remove_namespace(plane, name)
 
 
 def define(plane: ControlPlane, programs: Programs, components: Sequence[str]) -> None:
