@@ -111,6 +111,10 @@ class ServiceSettings(KafkaSettings):
     # The token service; empty for Amazon's of the region. A MinIO is its own.
     s3_sts_endpoint: str = Field("", pattern=r"^($|https://|http://127\.0\.0\.1[:/])")
 
+    # A folder that pods share, for files of bases, and its limit. Nothing in it is trusted.
+    base_cache_dir: Path | None = None
+    base_cache_gib: int = Field(100, ge=1, le=100_000)
+
     database_url: SecretStr = SecretStr("")
 
     rpc_host: str = "127.0.0.1"

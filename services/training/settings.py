@@ -79,6 +79,9 @@ class Settings(ServiceSettings):
     kubernetes_token_audience: str = Field(
         "sts.amazonaws.com", min_length=1, description="Audience of the token by which workers assume the role."
     )
+    kubernetes_base_cache_claim: str = Field(
+        "", description="PersistentVolumeClaim that workers share for the files of bases; empty for none."
+    )
     kubernetes_queue: str = Field("", description="Kueue LocalQueue; empty without Kueue.")
     kubernetes_node_labels: str = Field(
         "", description="Labels that a worker's nodes must have: KEY=VALUE, comma-separated."

@@ -13,11 +13,15 @@ from minio.error import MinioException, S3Error
 
 from tailor.errors import FailedPrecondition, NotFound, PermissionDenied, Reason, Unavailable
 from tailor.settings import ServiceSettings
+from tailor.storage.buckets import BASES
+from tailor.storage.file_cache import FileCache
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 from tailor.storage.web_identity import WebIdentity
 
 CHUNK_BYTES = 1024 * 1024
+# Where bases keep their files, by digest.
+BASE_FILES = f"{BASES}files/"
 MISSING = {"NoSuchKey", "NoSuchObject", "NoSuchBucket"}
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
@@ -50,17 +54,21 @@ def _wrap_errors(bucket: str, key: str) -> Iterator[None]:
 class S3Store(ObjectStore):
     """Any object store with an S3 API. Thread-safe.
 
-    Names of buckets, also those in references, are without `prefix`, which precedes them in the store only.
+    Names of buckets, also those in references, are without `prefix`, which precedes them in the store only. Files of bases come through
+    `cache`, if there is one.
     """
 
-    def __init__(self, client: Minio, prefix: str = "") -> None:
+    def __init__(self, client: Minio, prefix: str = "", cache: FileCache | None = None) -> None:
         self._client = client
         self._prefix = prefix
+        self._cache = cache
 
     @classmethod
     def from_settings(cls, settings: ServiceSettings) -> "S3Store":
         """A store with the service's own credentials. It connects at the first call."""
-        return cls(open_client(settings), settings.s3_bucket_prefix)
+        folder, max_bytes = settings.base_cache_dir, settings.base_cache_gib * 2**30
+        cache = FileCache(folder, max_bytes) if folder is not None else None
+        return cls(open_client(settings), settings.s3_bucket_prefix, cache)
 
     def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
         with _wrap_errors(bucket, key):
@@ -81,6 +89,12 @@ class S3Store(ObjectStore):
         return data
 
     def get_file(self, ref: Ref, path: Path) -> None:
+        if self._cache is not None and f"{ref.bucket}/{ref.key}".startswith(BASE_FILES):
+            self._cache.fetch(ref, path, self._download)
+        else:
+            self._download(ref, path)
+
+    def _download(self, ref: Ref, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         hasher = hashlib.sha256()

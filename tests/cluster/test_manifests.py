@@ -43,6 +43,7 @@ PROD = [
     ["autoscaling-queue"],
     ["web-identity"],
     ["workers-namespace"],
+    ["base-cache", "workers-namespace", "base-cache-workers"],
 ]
 
 

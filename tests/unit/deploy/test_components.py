@@ -133,3 +133,24 @@ def test_workers_in_their_namespace_reach_training_and_the_store_and_training_ad
     ]
     assert here["training-worker-calls"]["podSelector"] == {"matchLabels": {LABEL: "training"}}
     assert "training-worker" not in here
+
+
+def test_inference_and_workers_share_a_volume_that_outlives_their_pods() -> None:
+    documents = render("base-cache", "workers-namespace", "base-cache-workers")
+    claims = {
+        document["metadata"]["namespace"]: document["spec"]
+        for document in documents
+        if document["kind"] == "PersistentVolumeClaim" and document["metadata"]["name"] == "base-cache"
+    }
+    assert set(claims) == {"tailor", WORKERS} and claims["tailor"] == claims[WORKERS]
+    inference, training = environment_of(documents, "inference"), environment_of(documents, "training")
+    (volume,) = [volume for volume in pod_of(documents, "inference")["volumes"] if volume["name"] == "base-cache"]
+    assert (
+        volume["persistentVolumeClaim"]["claimName"] == training["TAILOR_KUBERNETES_BASE_CACHE_CLAIM"] == "base-cache"
+    )
+    mounts = {mount["name"]: mount["mountPath"] for mount in container_of(documents, "inference")["volumeMounts"]}
+    assert mounts["base-cache"] == inference["TAILOR_BASE_CACHE_DIR"]
+    # The files must fit, with what a pod adds before it removes others.
+    assert int(inference["TAILOR_BASE_CACHE_GIB"]) < int(claims["tailor"]["resources"]["requests"]["storage"][:-2])
+    quota = named(documents, "ResourceQuota")["workers"]["spec"]["hard"]
+    assert int(quota["persistentvolumeclaims"]) >= 1
