@@ -10,7 +10,7 @@ from tailor.local.layout import SERVICES
 from tailor.storage.buckets import ACCESS
 from tests.unit.deploy.manifests import K8S, Document, container_of, environment_of, named, pod_of, render
 
-WITHOUT_NAMESPACE = {"Namespace", "PriorityClass", "RuntimeClass"}
+WITHOUT_NAMESPACE = {"Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 # What the services' own kustomizations and prod include already.
 INCLUDED = {"service", "external-stores", "training-jobs", "gpu", "init", "size-135m"}
 ON_TOP = sorted(path.name for path in (K8S / "components").iterdir() if path.name not in INCLUDED)
