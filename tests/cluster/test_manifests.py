@@ -43,7 +43,7 @@ PROD = [
     ["autoscaling-queue"],
     ["web-identity"],
     ["workers-namespace"],
-    ["base-cache", "workers-namespace", "base-cache-workers"],
+    ["base-cache", "workers-namespace", "base-cache-workers", "dns-node-local", "dns-openshift"],
 ]
 
 

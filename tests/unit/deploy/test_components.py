@@ -28,6 +28,35 @@ def test_every_object_that_a_component_adds_names_its_namespace(component: str) 
             assert document["kind"] in WITHOUT_NAMESPACE or namespace in ("tailor", WORKERS), document["kind"]
 
 
+def test_every_policy_that_lets_pods_out_to_many_addresses_is_in_the_documentation() -> None:
+    page = (K8S.parent / "docs" / "kubernetes" / "doors.md").read_text(encoding="utf-8")
+    documents = render("references", "teacher-egress", "external-models-egress", "judge-egress", "workers-namespace")
+    wide = set()
+    for document in documents:
+        if document["kind"] == "NetworkPolicy":
+            for rule in document["spec"].get("egress", []):
+                blocks = [peer["ipBlock"]["cidr"] for peer in rule.get("to", []) if "ipBlock" in peer]
+                if "to" not in rule or any(not cidr.endswith("/32") for cidr in blocks):
+                    wide.add(document["metadata"]["name"])
+    assert wide == {
+        "training-cluster",
+        *("broker", "object-store", "database"),
+        *("references", "teacher", "judge", "external-models"),
+    }
+    assert all(f"`{name}`" in page for name in wide)
+
+
+def test_other_dns_servers_are_open_to_services_and_workers() -> None:
+    documents = render("workers-namespace", "dns-node-local", "dns-openshift")
+    policies = [
+        item["spec"] for item in documents if item["kind"] == "NetworkPolicy" and item["metadata"]["name"] == "names"
+    ]
+    assert len(policies) == 2
+    for spec in policies:
+        assert [rule["ports"][0]["port"] for rule in spec["egress"]] == [53, 53, 5353]
+        assert spec["egress"][1]["to"] == [{"ipBlock": {"cidr": "169.254.20.10/32"}}]
+
+
 def token_of(pod: Document) -> dict[str, Any]:
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "token"]
     token: dict[str, Any] = volume["projected"]["sources"][0]["serviceAccountToken"]
