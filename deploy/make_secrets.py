@@ -7,6 +7,7 @@ single files, and nobody else can enter the folder.
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,26 +27,33 @@ from tailor.local.secrets import (
 )
 from tailor.storage.buckets import ACCESS
 
+# Where compose and the dev overlay have it.
 DATABASE_HOST = "postgres:5432"
 ADMINISTRATOR = "postgres"
+DATABASE = re.compile(r"[A-Za-z0-9.\[\]:_-]+:[0-9]{1,5}(\?[a-z_]+=[A-Za-z0-9/._-]+(&[a-z_]+=[A-Za-z0-9/._-]+)*)?")
 JAAS = "org.apache.kafka.common.security"
 # The listeners that users of Kafka reach: the services', and the publishers' own.
 USER_LISTENERS = ("INTERNAL", "PUBLISHERS")
 
 
-def make(folder: Path, publishers: Sequence[str] = ()) -> Path:
+def make(folder: Path, publishers: Sequence[str] = (), database: str = DATABASE_HOST) -> Path:
     """Create the missing secrets under `FOLDER/secrets`, and return that path. Idempotent.
 
-    `publishers` are users of Kafka besides `publisher`. Raises ValueError for a name that cannot be one.
+    `publishers` are users of Kafka besides `publisher`; `database` is HOST:PORT, with libpq's options behind a question mark. Raises
+    ValueError for a name or an address that cannot be one.
     """
+    if not DATABASE.fullmatch(database):
+        raise ValueError(
+            "the database must be HOST:PORT or HOST:PORT?OPTIONS, such as db.example:5432?sslmode=verify-full"
+        )
     layout = Layout(folder.absolute())
     add_publishers(layout, publishers)
     secrets = ensure(layout)
     write(secrets.directory / "stores.json", json.dumps(secrets.store_credentials(), indent=1))
-    for name, settings in _administration(secrets).items():
+    for name, settings in _administration(secrets, database).items():
         _write_env(secrets.directory / f"{name}.env", settings)
     for service in SERVICES:
-        settings = _store_settings(service, secrets) | secrets.service_settings(service)
+        settings = _store_settings(service, secrets, database) | secrets.service_settings(service)
         _write_env(secrets.directory / f"{service}.env", settings)
     for user in secrets.kafka_users:
         if user not in SERVICES:
@@ -55,10 +63,10 @@ def make(folder: Path, publishers: Sequence[str] = ()) -> Path:
     return secrets.directory
 
 
-def _administration(secrets: Secrets) -> dict[str, dict[str, str]]:
+def _administration(secrets: Secrets, database: str) -> dict[str, dict[str, str]]:
     """The administrators' credentials: for the stores when they start, and for the init programs."""
     key, password = secrets.s3(ADMIN), secrets.database_password(ADMIN)
-    url = f"postgresql://{ADMINISTRATOR}:{password}@{DATABASE_HOST}/{ADMINISTRATOR}"
+    url = f"postgresql://{ADMINISTRATOR}:{password}@{_path_of(database, ADMINISTRATOR)}"
     return {
         "postgres": {"POSTGRES_USER": ADMINISTRATOR, "POSTGRES_PASSWORD": password},
         "minio": {"MINIO_ROOT_USER": key.access_key, "MINIO_ROOT_PASSWORD": key.secret_key},
@@ -103,13 +111,19 @@ def _outside(user: str, secrets: Secrets) -> dict[str, str]:
     return protocol | _kafka_user(user, secrets)
 
 
-def _store_settings(service: str, secrets: Secrets) -> dict[str, str]:
+def _path_of(database: str, name: str) -> str:
+    host, mark, options = database.partition("?")
+    return f"{host}/{name}{mark}{options}"
+
+
+def _store_settings(service: str, secrets: Secrets, database: str) -> dict[str, str]:
     settings: dict[str, str] = {}
     if ACCESS[service]:
         key = secrets.s3(service)
         settings |= {"TAILOR_S3_ACCESS_KEY": key.access_key, "TAILOR_S3_SECRET_KEY": key.secret_key}
     if service in WITH_DATABASE:
-        url = f"postgresql+psycopg://{service}:{secrets.database_password(service)}@{DATABASE_HOST}/{service}"
+        place = _path_of(database, service)
+        url = f"postgresql+psycopg://{service}:{secrets.database_password(service)}@{place}"
         settings["TAILOR_DATABASE_URL"] = url
     return settings | (_kafka_user(service, secrets) if service in KAFKA_USERS else {})
 
@@ -131,6 +145,12 @@ def main() -> None:
         metavar="NAME",
         help="a further user of Kafka who publishes documents; name it in TAILOR_KAFKA_PUBLISHERS too",
     )
+    parser.add_argument(
+        "--database",
+        default=DATABASE_HOST,
+        metavar="HOST:PORT[?OPTIONS]",
+        help="the services' PostgreSQL, such as db.example:5432?sslmode=verify-full; compose's and dev's by default",
+    )
     change = parser.add_mutually_exclusive_group()
     change.add_argument(
         "--new-vault-key", action="store_true", help="create a new vault key and keep the old one as a previous key"
@@ -146,7 +166,7 @@ def main() -> None:
         renew_vault_key(layout)
     elif arguments.drop_previous_vault_keys:
         drop_previous_vault_keys(layout)
-    folder = make(arguments.folder, arguments.publisher)
+    folder = make(arguments.folder, arguments.publisher, arguments.database)
     sys.stdout.write(
         f"{folder}: the first operator's API key is in operator.key, data protection's in protection.key, "
         "the console's password in console.password\n"

@@ -3,10 +3,13 @@
 import tempfile
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tailor.kafka_oauth import token_provider
+
+# The longest bucket is `quarantine`, and a bucket's name has at most 63 characters.
+BUCKET_PREFIX = r"^($|[a-z0-9][a-z0-9-]{0,49}$)"
 
 
 class KafkaSettings(BaseSettings):
@@ -91,11 +94,27 @@ class KafkaSettings(BaseSettings):
 class ServiceSettings(KafkaSettings):
     """Addresses and credentials of a service. Each field is read from the environment variable `TAILOR_<FIELD>`."""
 
+    model_config = SettingsConfigDict(populate_by_name=True)
+
     s3_endpoint: str = "127.0.0.1:9000"
     s3_access_key: str = ""
     s3_secret_key: SecretStr = SecretStr("")
     s3_secure: bool = False
     s3_region: str = "us-east-1"
+    # Precedes the names of all buckets, because those of a public object store are shared by everybody.
+    s3_bucket_prefix: str = Field("", pattern=BUCKET_PREFIX)
+
+    # Without an access key: a token of the cluster, exchanged for keys of a role. Amazon's webhook sets both by their second names.
+    s3_token_file: Path | None = Field(
+        None, validation_alias=AliasChoices("TAILOR_S3_TOKEN_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
+    )
+    s3_role: str = Field("", validation_alias=AliasChoices("TAILOR_S3_ROLE", "AWS_ROLE_ARN"))
+    # The token service; empty for Amazon's of the region. A MinIO is its own.
+    s3_sts_endpoint: str = Field("", pattern=r"^($|https://|http://127\.0\.0\.1[:/])")
+
+    # A folder that pods share, for files of bases, and its limit. Nothing in it is trusted.
+    base_cache_dir: Path | None = None
+    base_cache_gib: int = Field(100, ge=1, le=100_000)
 
     database_url: SecretStr = SecretStr("")
 
@@ -135,3 +154,9 @@ class ServiceSettings(KafkaSettings):
 
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     data_dir: Path = Path(tempfile.gettempdir()) / "tailor"
+
+    @property
+    def token_service(self) -> str:
+        """The address that exchanges tokens for keys of a role."""
+        domain = "amazonaws.com.cn" if self.s3_region.startswith("cn-") else "amazonaws.com"
+        return self.s3_sts_endpoint or f"https://sts.{self.s3_region}.{domain}"

@@ -3,8 +3,9 @@
 import json
 import re
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from tailor.keys import decode_key
 from tailor.settings import ServiceSettings
@@ -62,9 +63,16 @@ class Settings(ServiceSettings):
         (decode_hosts if info.field_name == "fetch_hosts" else decode_buckets)(value)
         return value
 
+    @model_validator(mode="after")
+    def _refuse_own_buckets(self) -> Self:
+        own = {self.s3_bucket_prefix + bucket for bucket in BUCKETS} & set(_parts(self.fetch_buckets))
+        if own:
+            raise ValueError(f"documents cannot be fetched from Tailor's own buckets ({', '.join(sorted(own))})")
+        return self
+
     def fetch_store(self) -> ServiceSettings:
         """The settings of the object store that holds documents published by reference."""
-        changes: dict[str, object] = {}
+        changes: dict[str, object] = {"s3_bucket_prefix": ""}
         if self.fetch_s3_endpoint:
             changes |= {"s3_endpoint": self.fetch_s3_endpoint, "s3_secure": self.fetch_s3_secure}
         if self.fetch_s3_region:

@@ -70,6 +70,18 @@ class Settings(ServiceSettings):
     kubernetes_worker_secret: str = Field(
         "training-worker", description="Secret with identity.pem, trust.json and the object store keys."
     )
+    kubernetes_service_account: str = Field(
+        "", description="ServiceAccount of the workers; empty for the namespace's default."
+    )
+    kubernetes_worker_role: str = Field(
+        "", description="Role that workers assume at the object store by web identity; empty for the Secret's keys."
+    )
+    kubernetes_token_audience: str = Field(
+        "sts.amazonaws.com", min_length=1, description="Audience of the token by which workers assume the role."
+    )
+    kubernetes_base_cache_claim: str = Field(
+        "", description="PersistentVolumeClaim that workers share for the files of bases; empty for none."
+    )
     kubernetes_queue: str = Field("", description="Kueue LocalQueue; empty without Kueue.")
     kubernetes_node_labels: str = Field(
         "", description="Labels that a worker's nodes must have: KEY=VALUE, comma-separated."

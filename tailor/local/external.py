@@ -111,9 +111,9 @@ def provision_store(secrets: Secrets, own: OwnStore) -> None:
         return
     secret = own.admin_secret_key.get_secret_value()
     store, admin = open_admin(own.endpoint, own.admin_access_key, secret, region=own.region, secure=own.secure)
-    apply_buckets(store)
+    apply_buckets(store, own.bucket_prefix)
     keys = {name: secrets.s3(name) for name in ACCESS}
-    apply_keys(admin, {name: (key.access_key, key.secret_key) for name, key in keys.items()})
+    apply_keys(admin, {name: (key.access_key, key.secret_key) for name, key in keys.items()}, own.bucket_prefix)
 
 
 def provision_database(access: StoreAccess) -> None:
@@ -173,7 +173,7 @@ def _check_store(access: StoreAccess, own: OwnStore) -> str | None:
         region=own.region,
         secure=own.secure,
     )
-    bucket = BUCKETS[0]
+    bucket = own.bucket_prefix + BUCKETS[0]
     return None if store.bucket_exists(bucket) else f"no bucket {bucket}, or no right to it"
 
 

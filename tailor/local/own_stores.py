@@ -17,6 +17,7 @@ from tailor.errors import InvalidArgument, Reason
 from tailor.events.access import KafkaNames
 from tailor.events.provision import TopicPlan
 from tailor.local.layout import BROKER, DATABASE, STORE, Layout
+from tailor.settings import BUCKET_PREFIX
 
 TABLE = "stores"
 ADDRESS = r"^[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*$"
@@ -68,6 +69,7 @@ class OwnStore(_Table):
     endpoint: str = Field(pattern=ADDRESS)
     secure: bool = False
     region: str = "us-east-1"
+    bucket_prefix: str = Field("", pattern=BUCKET_PREFIX)
     admin_access_key: str = ""
     admin_secret_key: SecretStr = SecretStr("")
 

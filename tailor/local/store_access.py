@@ -73,7 +73,11 @@ class StoreAccess:
             "TAILOR_S3_SECRET_KEY": secret_key,
         }
         if own is not None:
-            variables |= {"TAILOR_S3_SECURE": str(own.secure), "TAILOR_S3_REGION": own.region}
+            variables |= {
+                "TAILOR_S3_SECURE": str(own.secure),
+                "TAILOR_S3_REGION": own.region,
+                "TAILOR_S3_BUCKET_PREFIX": own.bucket_prefix,
+            }
         return variables
 
     def database_url(self, role: str) -> str:

@@ -18,6 +18,7 @@ from tailor.errors import TailorError
 from tailor.logging import get_logger, place
 from tailor.rpc import open_calls
 from tailor.rpc.auth import Authenticator, Caller, set_caller
+from tailor.rpc.certificates import CertificateFiles, server_credentials
 from tailor.rpc.health import NamedHealth
 from tailor.rpc.messages import MessageWaits, parse, watch
 from tailor.rpc.open_calls import OpenCalls
@@ -115,10 +116,8 @@ def _options(settings: ServiceSettings, calls: int) -> list[tuple[str, int]]:
 def _bind(server: grpc.Server, settings: ServiceSettings) -> int:
     address = f"{settings.rpc_host}:{settings.rpc_port}"
     if settings.tls_certificate_file and settings.tls_key_file:
-        pair = (settings.tls_key_file.read_bytes(), settings.tls_certificate_file.read_bytes())
-        clients = settings.tls_client_ca_file.read_bytes() if settings.tls_client_ca_file else None
-        credentials = grpc.ssl_server_credentials([pair], clients, require_client_auth=clients is not None)
-        return server.add_secure_port(address, credentials)
+        files = CertificateFiles(settings.tls_certificate_file, settings.tls_key_file, settings.tls_client_ca_file)
+        return server.add_secure_port(address, server_credentials(files))
     return server.add_insecure_port(address)
 
 

@@ -32,7 +32,7 @@ EXPIRY_RULES = {
 }
 
 
-def policy_document(service: str) -> dict[str, Any]:
+def policy_document(service: str, bucket_prefix: str = "") -> dict[str, Any]:
     """The S3 policy of a service's key. Do not call it for a service without buckets: S3 rejects an empty policy.
 
     A right on a prefix covers only its objects, but the keys of the whole bucket may be listed: without that right, a store answers that
@@ -40,7 +40,7 @@ def policy_document(service: str) -> dict[str, Any]:
     """
     statements: list[dict[str, Any]] = []
     for scope, right in sorted(ACCESS[service].items()):
-        bucket, prefix = split_scope(scope)
+        bucket, prefix = split_scope(f"{bucket_prefix}{scope}")
         statements.append(_allow(BUCKET_ACTIONS[right], f"arn:aws:s3:::{bucket}"))
         statements.append(_allow(OBJECT_ACTIONS[right], f"arn:aws:s3:::{bucket}/{prefix}*"))
     return {"Version": "2012-10-17", "Statement": statements}

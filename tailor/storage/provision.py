@@ -39,16 +39,16 @@ class BucketAdmin(Protocol):
         ...
 
 
-def apply_buckets(store: BucketStore) -> None:
-    """Create missing buckets and set the lifecycle rules. Idempotent."""
+def apply_buckets(store: BucketStore, prefix: str = "") -> None:
+    """Create missing buckets, whose names begin with `prefix`, and set the lifecycle rules. Idempotent."""
     for bucket in BUCKETS:
-        if not store.bucket_exists(bucket):
-            store.make_bucket(bucket)
+        if not store.bucket_exists(prefix + bucket):
+            store.make_bucket(prefix + bucket)
         if bucket in EXPIRY_RULES:
-            store.set_bucket_lifecycle(bucket, _expiry(EXPIRY_RULES[bucket]))
+            store.set_bucket_lifecycle(prefix + bucket, _expiry(EXPIRY_RULES[bucket]))
 
 
-def apply_keys(admin: BucketAdmin, keys: Mapping[str, tuple[str, str]]) -> None:
+def apply_keys(admin: BucketAdmin, keys: Mapping[str, tuple[str, str]], prefix: str = "") -> None:
     """Create or update a user and a policy for each service that has buckets. Raises KeyError if one has no key.
 
     `keys` are the access key and the secret key by service.
@@ -58,8 +58,10 @@ def apply_keys(admin: BucketAdmin, keys: Mapping[str, tuple[str, str]]) -> None:
             continue
         access_key, secret_key = keys[service]
         admin.user_add(access_key, secret_key)
-        admin.policy_add(f"tailor-{service}", policy=policy_document(service))
-        admin.policy_set(f"tailor-{service}", user=access_key)
+        # Installations that share a store have a policy each.
+        name = f"{prefix}tailor-{service}"
+        admin.policy_add(name, policy=policy_document(service, prefix))
+        admin.policy_set(name, user=access_key)
 
 
 def _expiry(days_by_prefix: Mapping[str, int]) -> Any:

@@ -13,10 +13,15 @@ from minio.error import MinioException, S3Error
 
 from tailor.errors import FailedPrecondition, NotFound, PermissionDenied, Reason, Unavailable
 from tailor.settings import ServiceSettings
+from tailor.storage.buckets import BASES
+from tailor.storage.file_cache import FileCache
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
+from tailor.storage.web_identity import WebIdentity
 
 CHUNK_BYTES = 1024 * 1024
+# Where bases keep their files, by digest.
+BASE_FILES = f"{BASES}files/"
 MISSING = {"NoSuchKey", "NoSuchObject", "NoSuchBucket"}
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
@@ -47,39 +52,34 @@ def _wrap_errors(bucket: str, key: str) -> Iterator[None]:
 
 
 class S3Store(ObjectStore):
-    """Any object store with an S3 API. Thread-safe."""
+    """Any object store with an S3 API. Thread-safe.
 
-    def __init__(self, client: Minio) -> None:
+    Names of buckets, also those in references, are without `prefix`, which precedes them in the store only. Files of bases come through
+    `cache`, if there is one.
+    """
+
+    def __init__(self, client: Minio, prefix: str = "", cache: FileCache | None = None) -> None:
         self._client = client
+        self._prefix = prefix
+        self._cache = cache
 
     @classmethod
     def from_settings(cls, settings: ServiceSettings) -> "S3Store":
         """A store with the service's own credentials. It connects at the first call."""
-        pool = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=3, read=60), maxsize=16, retries=urllib3.Retry(total=2, backoff_factor=0.2)
-        )
-        # Without a region the client asks for it, which write-only credentials may not.
-        return cls(
-            Minio(
-                settings.s3_endpoint,
-                access_key=settings.s3_access_key,
-                secret_key=settings.s3_secret_key.get_secret_value(),
-                secure=settings.s3_secure,
-                region=settings.s3_region,
-                http_client=pool,
-            )
-        )
+        folder, max_bytes = settings.base_cache_dir, settings.base_cache_gib * 2**30
+        cache = FileCache(folder, max_bytes) if folder is not None else None
+        return cls(open_client(settings), settings.s3_bucket_prefix, cache)
 
     def put(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> Ref:
         with _wrap_errors(bucket, key):
-            self._client.put_object(bucket, key, io.BytesIO(data), len(data), content_type)
+            self._client.put_object(self._prefix + bucket, key, io.BytesIO(data), len(data), content_type)
         return Ref(f"s3://{bucket}/{key}", hashlib.sha256(data).hexdigest(), len(data))
 
     def put_file(self, bucket: str, key: str, path: Path, content_type: str = "application/octet-stream") -> Ref:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         with _wrap_errors(bucket, key):
-            self._client.fput_object(bucket, key, str(path), content_type)
+            self._client.fput_object(self._prefix + bucket, key, str(path), content_type)
         return Ref(f"s3://{bucket}/{key}", digest, path.stat().st_size)
 
     def get(self, ref: Ref) -> bytes:
@@ -89,11 +89,17 @@ class S3Store(ObjectStore):
         return data
 
     def get_file(self, ref: Ref, path: Path) -> None:
+        if self._cache is not None and f"{ref.bucket}/{ref.key}".startswith(BASE_FILES):
+            self._cache.fetch(ref, path, self._download)
+        else:
+            self._download(ref, path)
+
+    def _download(self, ref: Ref, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         hasher = hashlib.sha256()
         with _wrap_errors(ref.bucket, ref.key):
-            response = self._client.get_object(ref.bucket, ref.key)
+            response = self._client.get_object(self._prefix + ref.bucket, ref.key)
             try:
                 with partial.open("wb") as file:
                     for chunk in response.stream(CHUNK_BYTES):
@@ -111,7 +117,7 @@ class S3Store(ObjectStore):
 
     def read(self, bucket: str, key: str) -> bytes:
         with _wrap_errors(bucket, key):
-            response = self._client.get_object(bucket, key)
+            response = self._client.get_object(self._prefix + bucket, key)
             try:
                 return bytes(response.read())
             finally:
@@ -121,7 +127,7 @@ class S3Store(ObjectStore):
     def read_bounded(self, bucket: str, key: str, max_bytes: int) -> tuple[bytes, str]:
         data = bytearray()
         with _wrap_errors(bucket, key):
-            response = self._client.get_object(bucket, key)
+            response = self._client.get_object(self._prefix + bucket, key)
             try:
                 for chunk in response.stream(CHUNK_BYTES):
                     data += chunk
@@ -137,18 +143,37 @@ class S3Store(ObjectStore):
     def exists(self, bucket: str, key: str) -> bool:
         try:
             with _wrap_errors(bucket, key):
-                self._client.stat_object(bucket, key)
+                self._client.stat_object(self._prefix + bucket, key)
         except NotFound:
             return False
         return True
 
     def delete(self, bucket: str, key: str) -> None:
         with _wrap_errors(bucket, key):
-            self._client.remove_object(bucket, key)
+            self._client.remove_object(self._prefix + bucket, key)
 
     def list_keys(self, bucket: str, prefix: str) -> list[str]:
         with _wrap_errors(bucket, prefix):
-            return sorted(item.object_name for item in self._client.list_objects(bucket, prefix, recursive=True))
+            return sorted(
+                item.object_name for item in self._client.list_objects(self._prefix + bucket, prefix, recursive=True)
+            )
+
+
+def open_client(settings: ServiceSettings) -> Minio:
+    """A client with the settings' key; without one, with a role by web identity if there is a token, or else anonymous.
+
+    Does not connect yet.
+    """
+    pool = urllib3.PoolManager(
+        timeout=urllib3.Timeout(connect=3, read=60), maxsize=16, retries=urllib3.Retry(total=2, backoff_factor=0.2)
+    )
+    place = {"secure": settings.s3_secure, "region": settings.s3_region, "http_client": pool}
+    # Without a region the client asks for it, which write-only credentials may not.
+    if not settings.s3_access_key and settings.s3_token_file is not None:
+        role = WebIdentity(settings.s3_token_file, settings.s3_role, settings.token_service)
+        return Minio(settings.s3_endpoint, credentials=role, **place)
+    secret_key = settings.s3_secret_key.get_secret_value()
+    return Minio(settings.s3_endpoint, access_key=settings.s3_access_key, secret_key=secret_key, **place)
 
 
 def _corrupt(ref: Ref) -> FailedPrecondition:

@@ -12,6 +12,8 @@ from tests.waiting import wait_until
 T = TypeVar("T")
 
 NAMESPACE = "tailor"
+# With components/workers-namespace.
+WORKERS = "tailor-workers"
 GPU = "nvidia.com/gpu"
 # kwok and the controllers answer within seconds on two busy cores.
 SECONDS = 90.0

@@ -38,6 +38,8 @@ class Place:
     stop: threading.Event = field(default_factory=threading.Event)
     ahead: timedelta = timedelta()
 
+    namespace: str = NAMESPACE
+
     def launcher(self, options: JobOptions = OPTIONS) -> KubernetesLauncher:
         """A launcher with the rights of training's pod, which has read the cluster."""
         api = self.plane.api(self.plane.service_account_token(NAMESPACE, "training"))
@@ -49,7 +51,7 @@ class Place:
 
     def pods(self, job: Job) -> list[client.V1Pod]:
         label = f"batch.kubernetes.io/job-name={name_of(job)}"
-        return list(self.plane.core.list_namespaced_pod(NAMESPACE, label_selector=label).items)
+        return list(self.plane.core.list_namespaced_pod(self.namespace, label_selector=label).items)
 
     def pod(self, job: Job) -> client.V1Pod:
         """The worker's pod, once it has a node."""
@@ -59,7 +61,7 @@ class Place:
     def report(self, job: Job, status: dict[str, Any]) -> None:
         """Report a pod's status as its kubelet would."""
         pod = self.pod(job)
-        self.plane.core.patch_namespaced_pod_status(pod.metadata.name, NAMESPACE, {"status": status})
+        self.plane.core.patch_namespaced_pod_status(pod.metadata.name, self.namespace, {"status": status})
 
     def ends(self, job: Job, code: int) -> None:
         """The worker's container ends with a code."""

@@ -32,6 +32,7 @@ from tailor.api.inference.v1 import inference_pb2
 from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger, place
 from tailor.rpc import auth
+from tailor.rpc.certificates import CertificateFiles, renewal
 from tailor.slow_requests import TimedProtocol
 
 log = get_logger(__name__)
@@ -165,21 +166,22 @@ class UvicornServer:
     """Serves the app in a thread that the runtime spawns with `run`."""
 
     def __init__(self, app: FastAPI, address: Address) -> None:
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                host=address.host,
-                port=address.port,
-                http=TimedProtocol,
-                ssl_certfile=address.certificate,
-                ssl_keyfile=address.key,
-                ssl_ca_certs=str(address.client_ca) if address.client_ca else None,
-                ssl_cert_reqs=ssl.CERT_REQUIRED if address.client_ca else ssl.CERT_NONE,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-            )
+        config = uvicorn.Config(
+            app,
+            host=address.host,
+            port=address.port,
+            http=TimedProtocol,
+            ssl_certfile=address.certificate,
+            ssl_keyfile=address.key,
+            ssl_ca_certs=str(address.client_ca) if address.client_ca else None,
+            ssl_cert_reqs=ssl.CERT_REQUIRED if address.client_ca else ssl.CERT_NONE,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
         )
+        if address.certificate and address.key:
+            config.callback_notify = renewal(CertificateFiles(address.certificate, address.key), lambda: config.ssl)
+        self._server = uvicorn.Server(config)
         self._ended = threading.Event()
 
     def run(self, stop: threading.Event) -> None:

@@ -22,6 +22,11 @@ GRACE_SECONDS = 120
 # The time that torchrun gives its processes to save before it kills them; within the grace period.
 SAVE_SECONDS = GRACE_SECONDS - 10
 RENDEZVOUS_SECONDS = 1800
+# The kubelet replaces the token when most of this time is over.
+TOKEN_SECONDS = 3600
+TOKEN_FOLDER = "/run/tailor/token"  # noqa: S105 - a folder
+BASE_CACHE_FOLDER = "/base-cache"
+KEYS_IN_SECRET = {"TAILOR_S3_ACCESS_KEY": "s3-access-key", "TAILOR_S3_SECRET_KEY": "s3-secret-key"}
 # Linux limits an environment variable to 128 KiB.
 MAX_RUN_BYTES = 100_000
 # The order of the failure rules: the message of a failed Job names the index of the rule that matched.
@@ -62,6 +67,11 @@ class JobOptions:
     annotations: Mapping[str, str] = field(default_factory=dict)
     # 0 leaves the user and the group to the cluster.
     user_id: int = 10001
+    service_account: str = ""
+    # With a role, workers exchange a token of the audience for keys of the object store, and the Secret has none.
+    role: str = ""
+    audience: str = "sts.amazonaws.com"
+    base_cache_claim: str = ""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "JobOptions":
@@ -92,6 +102,10 @@ class JobOptions:
             labels=decode_labels(settings.kubernetes_labels),
             annotations=decode_labels(settings.kubernetes_annotations),
             user_id=settings.kubernetes_user_id,
+            service_account=settings.kubernetes_service_account,
+            role=settings.kubernetes_worker_role,
+            audience=settings.kubernetes_token_audience,
+            base_cache_claim=settings.kubernetes_base_cache_claim,
         )
 
 
@@ -102,6 +116,9 @@ def _worker_environment(settings: Settings) -> dict[str, str]:
         "TAILOR_S3_ENDPOINT": settings.s3_endpoint,
         "TAILOR_S3_SECURE": str(settings.s3_secure).lower(),
         "TAILOR_S3_REGION": settings.s3_region,
+        "TAILOR_S3_BUCKET_PREFIX": settings.s3_bucket_prefix,
+        "TAILOR_S3_STS_ENDPOINT": settings.s3_sts_endpoint,
+        "TAILOR_BASE_CACHE_GIB": str(settings.base_cache_gib),
         "TAILOR_TRAINING_ADDRESS": settings.training_address,
         "TAILOR_LOG_LEVEL": settings.log_level,
         "TAILOR_PARALLELISM": settings.parallelism,
@@ -187,6 +204,7 @@ def _pod(job: Job, options: JobOptions) -> dict[str, Any]:
         "affinity": _affinity(job, options),
         "tolerations": [*([GPU_TOLERATION] if resources.gpus else []), *options.tolerations],
         "runtimeClassName": options.runtime_class,
+        "serviceAccountName": options.service_account,
     }
     return {
         "restartPolicy": "Never",
@@ -203,9 +221,24 @@ def _pod(job: Job, options: JobOptions) -> dict[str, Any]:
             {"name": "scratch", "emptyDir": {"sizeLimit": resources.scratch}},
             {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": resources.shared_memory}},
             {"name": "identity", "secret": {"secretName": options.secret, "defaultMode": 0o440}},
+            *_token_volume(options),
+            *_base_cache_volume(options),
         ],
         **{name: value for name, value in named.items() if value},
     }
+
+
+def _token_volume(options: JobOptions) -> list[dict[str, Any]]:
+    """The token that the object store's token service accepts, and the API server does not."""
+    if not options.role:
+        return []
+    token = {"audience": options.audience, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
+    return [{"name": "token", "projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}]
+
+
+def _base_cache_volume(options: JobOptions) -> list[dict[str, Any]]:
+    claim = options.base_cache_claim
+    return [{"name": "base-cache", "persistentVolumeClaim": {"claimName": claim}}] if claim else []
 
 
 def _affinity(job: Job, options: JobOptions) -> dict[str, Any]:
@@ -252,6 +285,8 @@ def _container(job: Job, options: JobOptions) -> dict[str, Any]:
             {"name": "scratch", "mountPath": "/scratch"},
             {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 - the container's own
             {"name": "identity", "mountPath": "/identity", "readOnly": True},
+            *([{"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True}] if options.role else []),
+            *([{"name": "base-cache", "mountPath": BASE_CACHE_FOLDER}] if options.base_cache_claim else []),
         ],
     }
 
@@ -293,7 +328,11 @@ def _environment(job: Job, options: JobOptions) -> list[dict[str, Any]]:
         "TAILOR_IDENTITY_KEY_FILE": "/identity/identity.pem",
         "TAILOR_TRUST_FILE": "/identity/trust.json",
     }
-    keys = {"TAILOR_S3_ACCESS_KEY": "s3-access-key", "TAILOR_S3_SECRET_KEY": "s3-secret-key"}
+    if options.role:
+        plain |= {"TAILOR_S3_ROLE": options.role, "TAILOR_S3_TOKEN_FILE": f"{TOKEN_FOLDER}/token"}
+    if options.base_cache_claim:
+        plain |= {"TAILOR_BASE_CACHE_DIR": BASE_CACHE_FOLDER}
+    keys = {} if options.role else KEYS_IN_SECRET
     secret = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": options.secret, "key": key}}}
         for name, key in keys.items()

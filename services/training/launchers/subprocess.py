@@ -57,6 +57,11 @@ def worker_environment(settings: Settings, inherited: Mapping[str, str]) -> dict
         "TAILOR_S3_ENDPOINT": settings.s3_endpoint,
         "TAILOR_S3_SECURE": str(settings.s3_secure).lower(),
         "TAILOR_S3_REGION": settings.s3_region,
+        "TAILOR_S3_BUCKET_PREFIX": settings.s3_bucket_prefix,
+        "TAILOR_S3_STS_ENDPOINT": settings.s3_sts_endpoint,
+        # Without keys, a worker on this machine assumes the role that the service has.
+        "TAILOR_S3_ROLE": settings.s3_role,
+        **({"TAILOR_S3_TOKEN_FILE": str(settings.s3_token_file)} if settings.s3_token_file else {}),
         "TAILOR_S3_ACCESS_KEY": settings.worker_s3_access_key,
         "TAILOR_S3_SECRET_KEY": settings.worker_s3_secret_key.get_secret_value(),
         "TAILOR_IDENTITY_KEY_FILE": str(settings.worker_identity_key_file),

@@ -100,6 +100,18 @@ def test_creates_every_bucket_once_with_its_rules() -> None:
     assert store.expiry_days[QUARANTINE] == {"documents/": 7, "kept/": 366} and store.expiry_days[DRAFTS] == {"": 30}
 
 
+def test_installations_that_share_a_store_have_buckets_and_policies_of_their_own() -> None:
+    store, admin = FakeStore(), FakeAdmin()
+    apply_buckets(store, "acme-")
+    apply_keys(admin, KEYS, "acme-")
+    assert store.buckets == [f"acme-{bucket}" for bucket in BUCKETS]
+    assert set(store.expiry_days) == {f"acme-{QUARANTINE}", f"acme-{DRAFTS}"}
+    assert admin.policies["acme-tailor-synthetic"] == policy_document("synthetic", "acme-")
+    resources = {name for part in policy_document("synthetic", "acme-")["Statement"] for name in part["Resource"]}
+    assert "arn:aws:s3:::acme-models/bases/*" in resources
+    assert all(name.startswith("arn:aws:s3:::acme-") for name in resources)
+
+
 def test_every_service_with_buckets_gets_a_key_with_its_own_policy() -> None:
     admin = FakeAdmin()
     apply_keys(admin, KEYS)

@@ -121,6 +121,13 @@ def test_invalid_hosts_and_buckets_prevent_the_start(name: str, value: str) -> N
         make_settings(**{name: value})
 
 
+def test_buckets_of_publishers_have_no_prefix_and_tailors_own_are_refused_by_their_full_name() -> None:
+    settings = make_settings(s3_bucket_prefix="acme-", fetch_buckets="papers")
+    assert settings.fetch_store().s3_bucket_prefix == ""
+    with pytest.raises(ValidationError, match="acme-corpus"):
+        make_settings(s3_bucket_prefix="acme-", fetch_buckets="papers,acme-corpus")
+
+
 def test_references_use_ingestions_own_store_unless_another_is_set() -> None:
     own = make_settings(s3_endpoint="a:9000", s3_access_key="own", s3_secret_key="own-secret")
     assert own.fetch_store() == own

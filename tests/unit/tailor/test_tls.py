@@ -1,7 +1,11 @@
 """TLS between services and to callers, with freshly made certificates."""
 
+import asyncio
 import json
+import socket
+import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.rpc.auth import Authenticator, Caller, current_caller
+from tailor.rpc.certificates import CertificateFiles, renewal
 from tailor.rpc.channel import Tls, open_channel, service_channel, wire_errors
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
@@ -108,6 +113,68 @@ def test_a_server_that_asks_for_certificates_admits_only_those_of_its_authority(
         for client in (None, world.another):
             with pytest.raises(Unavailable):
                 world.anonymize(port, world.ours.ca, client)
+
+
+def test_a_new_certificate_is_used_without_a_restart_and_one_without_its_key_is_not(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    old_ca = world.ours.ca.read_bytes()
+    (tmp_path / "old.pem").write_bytes(old_ca)
+    with world.serving() as port:
+        assert world.anonymize(port, tmp_path / "old.pem") == "registry"
+        # Half of a replacement: the old pair stays.
+        world.ours.certificate.write_bytes(world.another.certificate.read_bytes())
+        assert world.anonymize(port, tmp_path / "old.pem") == "registry"
+        world.ours.key.write_bytes(world.another.key.read_bytes())
+        assert world.anonymize(port, world.another.ca) == "registry"
+        with pytest.raises(Unavailable):
+            world.anonymize(port, tmp_path / "old.pem")
+
+
+def test_a_new_authority_of_callers_is_used_without_a_restart(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    clients = tmp_path / "clients.pem"
+    clients.write_bytes(world.another.ca.read_bytes())
+    with world.serving(clients) as port:
+        assert world.anonymize(port, world.ours.ca, world.another) == "registry"
+        clients.write_bytes(world.ours.ca.read_bytes())
+        assert world.anonymize(port, world.ours.ca, world.ours) == "registry"
+        with pytest.raises(Unavailable):
+            world.anonymize(port, world.ours.ca, world.another)
+
+
+def served_certificate(context: ssl.SSLContext) -> bytes:
+    """The certificate that a server with the context shows."""
+    ours, theirs = socket.socketpair()
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    with ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(context.wrap_socket, ours, server_side=True)
+        with client.wrap_socket(theirs) as connection, accepted.result(10):
+            return connection.getpeercert(binary_form=True) or b""
+
+
+def test_an_http_server_uses_a_new_certificate_for_new_connections(world: World, tmp_path: Path) -> None:
+    first, second = Authority(tmp_path / "first"), Authority(tmp_path / "second")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(first.certificate, first.key)
+    renew = renewal(CertificateFiles(first.certificate, first.key), lambda: context)
+    before = served_certificate(context)
+    asyncio.run(renew())
+    assert served_certificate(context) == before
+    first.certificate.write_bytes(second.certificate.read_bytes())
+    asyncio.run(renew())
+    assert served_certificate(context) == before
+    first.key.write_bytes(second.key.read_bytes())
+    asyncio.run(renew())
+    assert served_certificate(context) == ssl.PEM_cert_to_DER_cert(second.certificate.read_text(encoding="ascii"))
+
+
+def test_files_that_are_gone_keep_the_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ours")
+    files = CertificateFiles(authority.certificate, authority.key)
+    files.read()
+    authority.certificate.unlink()
+    assert files.read_changed() is None
 
 
 def test_a_certificate_does_not_replace_a_token(world: World) -> None:

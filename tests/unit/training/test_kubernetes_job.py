@@ -37,6 +37,8 @@ FORMS = {
         annotations={"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
     ),
     "the cluster's user": replace(PLAIN, user_id=0),
+    "a cache of bases": replace(PLAIN, base_cache_claim="base-cache"),
+    "a role": replace(PLAIN, service_account="training-worker", role="arn:aws:iam::1:role/worker"),
 }
 # The volume types that the Pod Security profile `restricted` allows.
 RESTRICTED_VOLUMES = {
@@ -142,6 +144,38 @@ def test_misspelt_taint_is_refused_with_the_form(text: str) -> None:
 def test_variable_that_the_service_sets_for_its_workers_is_refused() -> None:
     with pytest.raises(ValidationError, match="TAILOR_S3_ACCESS_KEY, which the service sets"):
         Settings(kubernetes_environment="TAILOR_S3_ACCESS_KEY=other")
+
+
+def test_worker_with_a_role_gets_a_token_for_the_store_in_place_of_keys(job: Job) -> None:
+    settings = Settings(
+        kubernetes_service_account="training-worker",
+        kubernetes_worker_role="arn:aws:iam::1:role/worker",
+        kubernetes_token_audience="objects",
+        s3_sts_endpoint="https://sts.example",
+        s3_bucket_prefix="acme-",
+    )
+    manifest = render_job(job, JobOptions.from_settings(settings))
+    pod = pod_of(manifest)
+    variables = {entry["name"]: entry.get("value") for entry in container_of(manifest)["env"]}
+    assert pod["serviceAccountName"] == "training-worker"
+    (token,) = [volume["projected"]["sources"] for volume in pod["volumes"] if volume["name"] == "token"]
+    assert token == [{"serviceAccountToken": {"audience": "objects", "expirationSeconds": 3600, "path": "token"}}]
+    assert variables["TAILOR_S3_ROLE"] == "arn:aws:iam::1:role/worker"
+    assert variables["TAILOR_S3_TOKEN_FILE"] == "/run/tailor/token/token"
+    assert variables["TAILOR_S3_STS_ENDPOINT"] == "https://sts.example"
+    assert variables["TAILOR_S3_BUCKET_PREFIX"] == "acme-"
+    assert not {"TAILOR_S3_ACCESS_KEY", "TAILOR_S3_SECRET_KEY"} & set(variables)
+
+
+def test_worker_shares_a_volume_for_bases_with_the_others(job: Job) -> None:
+    settings = Settings(kubernetes_base_cache_claim="base-cache", base_cache_gib=90)
+    manifest = render_job(job, JobOptions.from_settings(settings))
+    container = container_of(manifest)
+    assert {"name": "base-cache", "persistentVolumeClaim": {"claimName": "base-cache"}} in pod_of(manifest)["volumes"]
+    assert {"name": "base-cache", "mountPath": "/base-cache"} in container["volumeMounts"]
+    variables = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert (variables["TAILOR_BASE_CACHE_DIR"], variables["TAILOR_BASE_CACHE_GIB"]) == ("/base-cache", "90")
+    assert "TAILOR_BASE_CACHE_DIR" not in {entry["name"] for entry in container_of(render_job(job, PLAIN))["env"]}
 
 
 def test_worker_has_no_user_where_the_cluster_gives_one(job: Job) -> None:

@@ -79,6 +79,14 @@ def test_worker_survives_a_killed_service_but_ends_with_the_stack() -> None:
     assert environment[STATE_DIR_MARK] == "/state"
 
 
+def test_worker_without_keys_assumes_the_services_role(tmp_path: Path) -> None:
+    settings = Settings(s3_token_file=tmp_path / "token", s3_role="arn:aws:iam::1:role/training")
+    environment = worker_environment(settings, {})
+    assert environment["TAILOR_S3_TOKEN_FILE"] == str(tmp_path / "token")
+    assert environment["TAILOR_S3_ROLE"] == "arn:aws:iam::1:role/training"
+    assert "TAILOR_S3_TOKEN_FILE" not in worker_environment(Settings(), {})
+
+
 def test_worker_gets_none_of_the_services_secrets() -> None:
     settings = Settings(
         s3_access_key="service", s3_secret_key="own", worker_s3_access_key="worker", worker_s3_secret_key="w"
