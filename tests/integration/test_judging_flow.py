@@ -67,7 +67,7 @@ class Flow:
         def is_stored() -> bool:
             with self.registry.begin() as tx:
                 draft = tx.facts.find_draft(draft_id)
-            return draft is not None and draft.text
+            return draft is not None and draft.text is not None
 
         wait_until(is_stored)
 
