@@ -116,6 +116,7 @@ class SubjectServicer(subject_pb2_grpc.SubjectServiceServicer):
 
 
 def _before(token: str) -> int | None:
+    # Longer numbers than any list has entries are not read.
     if token and not (token.isdecimal() and len(token) < 12):
         raise InvalidArgument(Reason.INVALID_PAGE_TOKEN, "Use the page token of the previous response.")
     return int(token) if token else None

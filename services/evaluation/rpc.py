@@ -98,6 +98,7 @@ def _page_size(size: int) -> int:
 
 
 def _page_start(token: str) -> int:
+    # Longer numbers than any list has entries are not read.
     if token and not (token.isdecimal() and len(token) < 12):
         raise InvalidArgument(
             Reason.INVALID_PAGE_TOKEN,

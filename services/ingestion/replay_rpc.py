@@ -98,6 +98,7 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
 
 
 def _position(token: str) -> int | None:
+    # A bigint of PostgreSQL.
     if token and not (token.isdecimal() and len(token) < 19):
         raise InvalidArgument(
             Reason.INVALID_PAGE_TOKEN,

@@ -5,7 +5,7 @@ import grpc
 from services.registry import wire
 from services.registry.handlers import judging
 from services.registry.handlers.judgements import identify_expert
-from services.registry.paging import page_size, position
+from services.registry.paging import MAX_TOKEN_DIGITS, page_size, position
 from services.registry.ports import Begin
 from services.registry.rules.judging import ExpertQueue
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc
@@ -46,7 +46,7 @@ class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
     ) -> judging_pb2.UndoJudgementResponse:
         del context
         expert_id, may_use = _expert(request.judged_by), current_caller().may_use
-        decision = int(request.decision) if request.decision.isdecimal() else None
+        decision = _to_position(request.decision)
         judgement_id = judging.undo_judgement(self._begin, request.specialist, expert_id, decision, may_use)
         return judging_pb2.UndoJudgementResponse(judgement_id=judgement_id)
 
@@ -68,6 +68,11 @@ class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
 
 def _from_position(decision: int | None) -> str:
     return "" if decision is None else str(decision)
+
+
+def _to_position(decision: str) -> int | None:
+    """The position that a decision names; None if it names none. Longer numbers than any position are not read."""
+    return int(decision) if decision.isdecimal() and len(decision) <= MAX_TOKEN_DIGITS else None
 
 
 def _expert(judged_by: str) -> str:

@@ -64,8 +64,10 @@ class FileCache:
         try:
             is_same = stat.S_ISREG(os.fstat(source).st_mode) and _copy(source, partial, ref)
         except OSError as error:
+            # It may be whole: this pod's own disk can be full.
             log.warning("cached file not read", error=type(error).__name__)
-            is_same = False
+            partial.unlink(missing_ok=True)
+            return False
         finally:
             os.close(source)
         if is_same:

@@ -243,6 +243,7 @@ def test_only_the_last_decision_is_taken_back_and_once(world: World) -> None:
         (other, world.next(secret).last_decision),
         (secret, ""),
         (secret, "x"),
+        (secret, "9" * 5000),
     ):
         with pytest.raises(NotFound) as refused:
             undo(world, secret_key, token)

@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -118,6 +119,21 @@ def test_a_folder_that_cannot_be_used_is_no_failure(tmp_path: Path) -> None:
     source = Source(b"weights")
     FileCache(tmp_path / "file" / "cache", KIB).fetch(ref_of(b"weights"), tmp_path / "a", source.download)
     assert (tmp_path / "a").read_bytes() == b"weights"
+
+
+def test_a_full_disk_of_a_pod_costs_the_others_nothing(tmp_path: Path) -> None:
+    ref = ref_of(b"weights" * 2000)
+    source, cache = Source(b"weights" * 2000), FileCache(tmp_path / "cache", 100 * KIB)
+    cache.fetch(ref, tmp_path / "a", source.download)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (KIB, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            cache.fetch(ref, tmp_path / "b", source.download)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert cached(tmp_path / "cache") == {ref.sha256}
+    assert not list(tmp_path.glob(".*.part"))
 
 
 def test_a_failed_download_is_raised_and_caches_nothing(tmp_path: Path) -> None:
