@@ -14,6 +14,7 @@ from services.anonymization.wire import from_preview
 from tailor.api.anonymization.v1 import policy_pb2, policy_pb2_grpc, subject_pb2, subject_pb2_grpc
 from tailor.errors import InvalidArgument, Reason
 from tailor.rpc.auth import current_caller
+from tailor.rpc.paging import page_size, position
 from tailor.wire import to_labels
 
 PAGE, MAX_PAGE = 50, 200
@@ -80,8 +81,8 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
         self, request: policy_pb2.ListPoliciesRequest, context: grpc.ServicerContext
     ) -> policy_pb2.ListPoliciesResponse:
         del context
-        size = min(request.page_size if request.page_size > 0 else PAGE, MAX_PAGE)
-        found = self._policies.list(_before(request.page_token), size + 1)
+        size = page_size(request.page_size, PAGE, MAX_PAGE)
+        found = self._policies.list(position(request.page_token), size + 1)
         token = str(found[size - 1].generation) if len(found) > size else ""
         return policy_pb2.ListPoliciesResponse(policies=map(to_installed_message, found[:size]), next_page_token=token)
 
@@ -113,13 +114,6 @@ class SubjectServicer(subject_pb2_grpc.SubjectServiceServicer):
             self._subjects, self._ledger, self._audit, caller=_caller_id(), subject=request.subject
         )
         return from_held(held)
-
-
-def _before(token: str) -> int | None:
-    # Longer numbers than any list has entries are not read.
-    if token and not (token.isdecimal() and len(token) < 12):
-        raise InvalidArgument(Reason.INVALID_PAGE_TOKEN, "Use the page token of the previous response.")
-    return int(token) if token else None
 
 
 def _caller_id() -> str:

@@ -21,6 +21,7 @@ from services.anonymization.review_wire import (
 from tailor.api.anonymization.v1 import review_pb2, review_pb2_grpc
 from tailor.errors import InvalidArgument, Reason
 from tailor.rpc.auth import current_caller
+from tailor.rpc.paging import offset, page_size
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 200
@@ -104,11 +105,11 @@ class ReviewServicer(review_pb2_grpc.ReviewServiceServicer):
         self, request: review_pb2.ListRareCombinationsRequest, context: grpc.ServicerContext
     ) -> review_pb2.ListRareCombinationsResponse:
         del context
-        size, offset = _page_size(request.page_size), _offset(request.page_token)
-        items = handlers.list_rare_combinations(self._review, offset, size + 1)
+        size, start = page_size(request.page_size, DEFAULT_PAGE, MAX_PAGE), offset(request.page_token)
+        items = handlers.list_rare_combinations(self._review, start, size + 1)
         return review_pb2.ListRareCombinationsResponse(
             combinations=map(from_combination, items[:size]),
-            next_page_token=str(offset + size) if len(items) > size else "",
+            next_page_token=str(start + size) if len(items) > size else "",
         )
 
     def GetPassage(
@@ -152,15 +153,3 @@ def _sources(sources: Iterable[str]) -> tuple[str, ...]:
     if len(names) > MAX_SOURCES:
         raise InvalidArgument(Reason.TOO_LONG, f"Name at most {MAX_SOURCES:,} sources.")
     return names
-
-
-def _page_size(requested: int) -> int:
-    if requested < 0:
-        raise InvalidArgument(Reason.INVALID_PAGE_SIZE, "`page_size` must not be negative.")
-    return min(requested or DEFAULT_PAGE, MAX_PAGE)
-
-
-def _offset(token: str) -> int:
-    if token and not (token.isdecimal() and len(token) < 12):
-        raise InvalidArgument(Reason.INVALID_PAGE_TOKEN, "`page_token` must be one that the previous page gave.")
-    return int(token or 0)

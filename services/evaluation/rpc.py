@@ -12,6 +12,7 @@ from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
+from tailor.rpc.paging import offset, page_size
 
 MAX_REQUEST_ID = 128
 # Rows of a comparison per page.
@@ -66,7 +67,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         self, request: evaluation_pb2.CompareEvaluationsRequest, context: grpc.ServicerContext
     ) -> evaluation_pb2.CompareEvaluationsResponse:
         """Compare two models row by row."""
-        size, start = _page_size(request.page_size), _page_start(request.page_token)
+        size, start = page_size(request.page_size, DEFAULT_ROWS, MAX_ROWS), offset(request.page_token)
         first, second = self._read_model(request.first), self._read_model(request.second)
         comparison = compare(first, second, request.metric, request.task, request.language)
         return wire.from_comparison(comparison, start, size)
@@ -87,22 +88,3 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
             with contextlib.suppress(NotFound):
                 response.report_markdown = self._reports.markdown(result.report)
                 response.plot_png = self._reports.plot(result.report)
-
-
-def _page_size(size: int) -> int:
-    if size < 0:
-        raise InvalidArgument(
-            Reason.INVALID_PAGE_SIZE, "The page size is negative.", field_violations={"page_size": "must be 0 or more"}
-        )
-    return min(size or DEFAULT_ROWS, MAX_ROWS)
-
-
-def _page_start(token: str) -> int:
-    # Longer numbers than any list has entries are not read.
-    if token and not (token.isdecimal() and len(token) < 12):
-        raise InvalidArgument(
-            Reason.INVALID_PAGE_TOKEN,
-            "The page token is invalid.",
-            field_violations={"page_token": "must be the `next_page_token` of the previous page"},
-        )
-    return int(token or 0)

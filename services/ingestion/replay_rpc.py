@@ -10,6 +10,7 @@ from tailor.api.ingestion.v1 import replay_pb2, replay_pb2_grpc
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.events.envelope import derive_id
 from tailor.rpc.auth import current_caller
+from tailor.rpc.paging import offset, page_size, position
 
 MAX_REQUEST_ID = 128
 PAGE, MAX_PAGE = 50, 200
@@ -59,8 +60,8 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
         self, request: replay_pb2.ListReplaysRequest, context: grpc.ServicerContext
     ) -> replay_pb2.ListReplaysResponse:
         del context
-        size = min(request.page_size if request.page_size > 0 else PAGE, MAX_PAGE)
-        found = self._replays.list(_position(request.page_token), size + 1)
+        size = page_size(request.page_size, PAGE, MAX_PAGE)
+        found = self._replays.list(position(request.page_token), size + 1)
         token = str(found[size - 1][0]) if len(found) > size else ""
         replays = [_from_replay(replay) for _, replay in found[:size]]
         return replay_pb2.ListReplaysResponse(replays=replays, next_page_token=token)
@@ -78,8 +79,8 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
     ) -> replay_pb2.ListReplayDocumentsResponse:
         del context
         self._find(request.replay_id)
-        size = min(request.page_size if request.page_size > 0 else DOCUMENTS_PAGE, MAX_DOCUMENTS_PAGE)
-        after = _position(request.page_token) or 0
+        size = page_size(request.page_size, DOCUMENTS_PAGE, MAX_DOCUMENTS_PAGE)
+        after = offset(request.page_token)
         found = self._replays.documents(request.replay_id, request.outcome, after, size + 1)
         token = str(found[size - 1][0]) if len(found) > size else ""
         documents = [
@@ -95,17 +96,6 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
                 Reason.UNKNOWN_REPLAY, "This replay does not exist. `tailor policy replays` lists the known ones."
             )
         return replay
-
-
-def _position(token: str) -> int | None:
-    # A bigint of PostgreSQL.
-    if token and not (token.isdecimal() and len(token) < 19):
-        raise InvalidArgument(
-            Reason.INVALID_PAGE_TOKEN,
-            "The page token is invalid.",
-            field_violations={"page_token": "must be the `next_page_token` of the previous page"},
-        )
-    return int(token) if token else None
 
 
 def _from_replay(replay: Replay) -> replay_pb2.Replay:

@@ -7,13 +7,13 @@ import grpc
 from services.registry.domain import Feedback, FeedbackTotals, FeedbackVerdict
 from services.registry.handlers.feedback import store_feedback
 from services.registry.handlers.specialists import unknown_specialist
-from services.registry.paging import page_size, position
 from services.registry.ports import Anonymize, Begin, ComparedTexts
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import feedback_pb2, feedback_pb2_grpc
 from tailor.events.envelope import derive_id
 from tailor.rpc.auth import current_caller
+from tailor.rpc.paging import page_size, position
 from tailor.wire import from_datetime
 
 VERDICTS = {

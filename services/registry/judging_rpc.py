@@ -5,11 +5,11 @@ import grpc
 from services.registry import wire
 from services.registry.handlers import judging
 from services.registry.handlers.judgements import identify_expert
-from services.registry.paging import MAX_TOKEN_DIGITS, page_size, position
 from services.registry.ports import Begin
 from services.registry.rules.judging import ExpertQueue
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc
 from tailor.rpc.auth import current_caller
+from tailor.rpc.paging import MAX_TOKEN_DIGITS, page_size, position
 
 
 class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):

@@ -6,7 +6,6 @@ import grpc
 
 from services.registry.domain import Specialist
 from services.registry.handlers.specialists import get_specialist, unknown_specialist
-from services.registry.paging import page_size, position
 from services.registry.ports import Begin
 from services.registry.queries import Queries
 from services.registry.rules.ledger import (
@@ -21,6 +20,7 @@ from services.registry.rules.ledger import (
 )
 from tailor.api.registry.v1 import reports_pb2, reports_pb2_grpc
 from tailor.rpc.auth import current_caller
+from tailor.rpc.paging import page_size, position
 from tailor.wire import from_datetime
 
 KINDS = {kind: reports_pb2.LedgerKind.Value(f"LEDGER_KIND_{kind.name}") for kind in LedgerKind}

@@ -20,7 +20,6 @@ from services.registry.handlers import (
     promotions,
     specialists,
 )
-from services.registry.paging import page_size, position
 from services.registry.ports import Anonymize, Begin
 from services.registry.queries import REJECTED_PAGE, Queries
 from services.registry.rules.overrides import check_reason
@@ -32,6 +31,7 @@ from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
 from tailor.rpc.held_calls import Hold
 from tailor.rpc.methods import named_methods
+from tailor.rpc.paging import page_size, position
 from tailor.wire import enum_name, to_datetime
 from tailor.words import Labels, Selection
 

@@ -10,6 +10,7 @@ from services.synthetic.views import StoredDataset
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.rpc.auth import current_caller
+from tailor.rpc.paging import page_size
 from tailor.words import DatasetKind, Selection
 
 DEFAULT_ROWS = 20
@@ -69,14 +70,14 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
         self, request: synthetic_pb2.PreviewRowsRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.PreviewRowsResponse:
         _may_use(request.specialist)
-        limit = _page_size(request.page_size)
+        limit = page_size(request.page_size, DEFAULT_ROWS, MAX_ROWS)
         rows = handlers.preview_rows(self._app, request.specialist, request.document_id, limit)
         return synthetic_pb2.PreviewRowsResponse(rows=[wire.from_row(row) for row in rows])
 
     def ListRows(
         self, request: synthetic_pb2.ListRowsRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.ListRowsResponse:
-        size, wanted = _page_size(request.page_size), row_wire.to_filter(request)
+        size, wanted = page_size(request.page_size, DEFAULT_ROWS, MAX_ROWS), row_wire.to_filter(request)
         query, position = row_wire.to_position(request.page_token, row_wire.to_query(request), wanted)
         dataset = self._find(query)
         page = self._browser.read(dataset, wanted, position, size)
@@ -92,12 +93,6 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
         if query.specialist:
             _may_use(query.specialist)
         return self._browser.find(query, current_caller().may_use)
-
-
-def _page_size(requested: int) -> int:
-    if requested < 0:
-        raise InvalidArgument(Reason.INVALID_PAGE_SIZE, "`page_size` must not be negative.")
-    return min(requested or DEFAULT_ROWS, MAX_ROWS)
 
 
 def _may_use(specialist: str) -> None:

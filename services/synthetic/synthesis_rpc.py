@@ -13,6 +13,7 @@ from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.api.synthetic.v1 import synthesis_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.rpc.auth import current_caller
+from tailor.rpc.paging import offset, page_size
 
 WATCH_SECONDS = 1.0
 MAX_REQUEST_ID = 128
@@ -46,10 +47,10 @@ class SynthesisServicer(synthesis_pb2_grpc.SynthesisServiceServicer):
     ) -> pb.ListSynthesesResponse:
         if request.specialist:
             _check_specialist(request.specialist)
-        size, offset = _page(request.page_size, request.page_token, default=50, most=200)
+        size, start = page_size(request.page_size, 50, 200), offset(request.page_token)
         wanted = [request.specialist] if request.specialist else sorted(current_caller().specialists)
-        syntheses = self._commands.syntheses.list_newest(wanted, size + 1, offset)
-        token = str(offset + size) if len(syntheses) > size else ""
+        syntheses = self._commands.syntheses.list_newest(wanted, size + 1, start)
+        token = str(start + size) if len(syntheses) > size else ""
         return pb.ListSynthesesResponse(syntheses=map(wire.from_synthesis, syntheses[:size]), next_page_token=token)
 
     def WatchSynthesis(
@@ -81,10 +82,10 @@ class SynthesisServicer(synthesis_pb2_grpc.SynthesisServiceServicer):
 
     def ListSamples(self, request: pb.ListSamplesRequest, context: grpc.ServicerContext) -> pb.ListSamplesResponse:
         self._find_visible(request.synthesis_id)
-        size, offset = _page(request.page_size, request.page_token, default=20, most=100)
+        size, start = page_size(request.page_size, 20, 100), offset(request.page_token)
         state = wire.to_sample_state(request.state)
-        samples = self._commands.syntheses.samples(request.synthesis_id, state, size + 1, offset)
-        token = str(offset + size) if len(samples) > size else ""
+        samples = self._commands.syntheses.samples(request.synthesis_id, state, size + 1, start)
+        token = str(start + size) if len(samples) > size else ""
         return pb.ListSamplesResponse(samples=map(wire.from_sample, samples[:size]), next_page_token=token)
 
     def ReviewSamples(
@@ -109,12 +110,3 @@ def _check_specialist(specialist: str) -> None:
     """Raise the same NotFound for a specialist that the key may not use and for one that does not exist."""
     if not current_caller().may_use(specialist):
         raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist, or your key may not use it.")
-
-
-def _page(size: int, token: str, *, default: int, most: int) -> tuple[int, int]:
-    """Size and offset of a page."""
-    if size < 0:
-        raise InvalidArgument(Reason.INVALID_PAGE_SIZE, "`page_size` must not be negative.")
-    if token and not (token.isascii() and token.isdigit() and len(token) < 10):
-        raise InvalidArgument(Reason.INVALID_PAGE_TOKEN, "`page_token` must be one that the previous page gave.")
-    return min(size or default, most), int(token or 0)

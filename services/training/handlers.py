@@ -31,7 +31,6 @@ from tailor.storage.ref import Ref
 log = get_logger(__name__)
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
-DEFAULT_PAGE = 50
 MAX_PAGE = 200
 MAX_PRIORITY = 100
 # The device may have changed since: an older plan is made again before a run is created.
@@ -253,10 +252,7 @@ def watch_run(runs: Runs, run_id: str, cursor: WatchCursor) -> RunUpdate:
 
 
 def list_runs(runs: Runs, specialist: str, size: int, token: str) -> tuple[list[Run], str]:
-    """A page of runs, newest first, and the token of the next page. Raises InvalidArgument (INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN)."""
-    size = min(size or DEFAULT_PAGE, MAX_PAGE)
-    if size < 0:
-        raise InvalidArgument(Reason.INVALID_PAGE_SIZE, "`page_size` must be between 0 and 200.")
+    """A page of runs, newest first, and the token of the next page. Raises InvalidArgument (INVALID_PAGE_TOKEN)."""
     page = runs.page(specialist, size + 1, _decode_token(token))
     last = page[size - 1] if len(page) > size else None
     return page[:size], f"{last.create_time.isoformat()} {last.run_id}" if last else ""

@@ -14,7 +14,9 @@ from tailor.api.training.v1 import training_pb2 as pb
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.rpc.auth import current_caller
+from tailor.rpc.paging import page_size
 
+DEFAULT_PAGE = 50
 WATCH_SECONDS = 1.0
 
 
@@ -42,7 +44,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         """A page of runs, newest first, of the specialists that the caller may use."""
         if request.specialist:
             _check_specialist(request.specialist)
-        runs, token = handlers.list_runs(self._ports.runs, request.specialist, request.page_size, request.page_token)
+        size = page_size(request.page_size, DEFAULT_PAGE, handlers.MAX_PAGE)
+        runs, token = handlers.list_runs(self._ports.runs, request.specialist, size, request.page_token)
         caller = current_caller()
         visible = [wire.from_run(run) for run in runs if caller.may_use(run.key.specialist)]
         return pb.ListRunsResponse(runs=visible, next_page_token=token)

@@ -15,6 +15,7 @@ from tailor.events.faults import Faults
 from tailor.events.outbox import Outbox, UnsentEvent
 from tailor.events.watch import LogWatch
 from tailor.rpc.auth import current_caller
+from tailor.rpc.paging import offset, page_size
 from tailor.wire import from_datetime
 
 Context = grpc.ServicerContext
@@ -65,8 +66,8 @@ class EventServicer(operations_pb2_grpc.EventServiceServicer):
     def ListDeadLetters(
         self, request: operations_pb2.ListDeadLettersRequest, context: Context
     ) -> operations_pb2.ListDeadLettersResponse:
-        size = min(request.page_size if request.page_size > 0 else DEFAULT_PAGE, MAX_PAGE)
-        start = _position(request.page_token)
+        size = page_size(request.page_size, DEFAULT_PAGE, MAX_PAGE)
+        start = offset(request.page_token)
         outbox, letters = self._parts.outbox, self._parts.letters
         unsent = [_unsent(item) for item in outbox.unsent(MAX_PAGE)] if outbox and start == 0 else []
         kept = letters.list(size + 1, start, include_closed=request.include_closed) if letters else []
@@ -140,9 +141,3 @@ def _unsent(item: UnsentEvent) -> operations_pb2.DeadLetter:
         create_time=from_datetime(item.time),
         size_bytes=item.size_bytes,
     )
-
-
-def _position(token: str) -> int:
-    if token and not (token.isascii() and token.isdecimal() and len(token) <= 9):
-        raise InvalidArgument(Reason.INVALID_PAGE_TOKEN, "`page_token` is not one of this call.")
-    return int(token or 0)

@@ -8,10 +8,11 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from tailor.api.held.v1 import held_pb2, held_pb2_grpc
-from tailor.errors import FailedPrecondition, InvalidArgument, Reason
+from tailor.errors import FailedPrecondition, Reason
 from tailor.held_calls import HeldCall, HeldCalls, HeldState
 from tailor.logging import get_logger
 from tailor.rpc.auth import current_caller
+from tailor.rpc.paging import page_size, position
 from tailor.wire import from_datetime
 
 log = get_logger(__name__)
@@ -77,8 +78,8 @@ class HeldCallServicer(held_pb2_grpc.HeldCallServiceServicer):
         self._held_calls = held_calls
 
     def ListHeldCalls(self, request: held_pb2.ListHeldCallsRequest, context: Context) -> held_pb2.ListHeldCallsResponse:
-        size = min(request.page_size if request.page_size > 0 else DEFAULT_PAGE, MAX_PAGE)
-        entries = self._held_calls.list(size + 1, _position(request.page_token))
+        size = page_size(request.page_size, DEFAULT_PAGE, MAX_PAGE)
+        entries = self._held_calls.list(size + 1, position(request.page_token))
         return held_pb2.ListHeldCallsResponse(
             held_calls=[_from_held_call(held) for _, held in entries[:size]],
             next_page_token=str(entries[size - 1][0]) if len(entries) > size else "",
@@ -113,11 +114,3 @@ def _from_held_call(held: HeldCall) -> held_pb2.HeldCall:
         decide_time=from_datetime(held.decide_time),
         use_time=from_datetime(held.use_time),
     )
-
-
-def _position(token: str) -> int | None:
-    if not token:
-        return None
-    if not token.isascii() or not token.isdigit() or len(token) > 18:
-        raise InvalidArgument(Reason.INVALID_PAGE_TOKEN, "Send the `next_page_token` of the previous page.")
-    return int(token)

@@ -135,7 +135,7 @@ def regenerate(console: ConsoleOf, visitor: SignedIn, body: IncompleteDraft) -> 
     """Have a second draft written. Raises ResourceExhausted while others are being written."""
     if not console.second_drafts.acquire(blocking=False):
         message = "Other second drafts are being written. Reload the page in a moment."
-        raise ResourceExhausted(Reason.TOO_MANY_STREAMS, message)
+        raise ResourceExhausted(Reason.TOO_MANY_CALLS, message)
     try:
         draft_id = desk.regenerate(console.services, visitor, body.draft_id)
     finally:

@@ -121,9 +121,12 @@ class FakeEngine(InferenceEngine):
 
     def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> Stream:
         assert not adapter or adapter in self.loaded
-        stream = FakeStream(adapter, sampling, self.gate, self.say, self.fails, self.ungated)
+        stream = FakeStream(adapter, sampling, self.gate, self.text(adapter), self.fails, self.ungated)
         self.streams.append(stream)
         return stream
+
+    def text(self, adapter: str) -> str:
+        return self.say
 
     def score_tokens(self, tokens: tuple[int, ...], prompt_length: int, adapter: str) -> Score:
         assert not adapter or adapter in self.loaded

@@ -24,7 +24,6 @@ from services.inference.domain import (
     Transcript,
 )
 from services.inference.generation import Answer, Cancellation
-from services.inference.ports import Stream
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, ResourceExhausted, Unavailable
 from tailor.storage.ref import Ref
 from tests.unit.inference.fakes import (
@@ -400,9 +399,8 @@ class NamingEngine(FakeEngine):
         assert not [stream for stream in self.streams if stream.adapter == digest and not stream.cancelled.is_set()]
         super().unload(digest)
 
-    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> Stream:
-        self.say = adapter
-        return super().generate(prompt, adapter, sampling)
+    def text(self, adapter: str) -> str:
+        return adapter
 
 
 def test_more_specialists_than_slots_answer_with_their_own_adapters_under_load() -> None:

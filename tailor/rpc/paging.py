@@ -1,4 +1,4 @@
-"""Page sizes and page tokens."""
+"""Page sizes and page tokens of calls that list."""
 
 from tailor.errors import InvalidArgument, Reason
 
@@ -7,7 +7,7 @@ MAX_TOKEN_DIGITS = 18
 
 
 def page_size(requested: int, default: int, maximum: int) -> int:
-    """Entries per page. Raises InvalidArgument for a negative size."""
+    """Entries per page. Raises InvalidArgument (INVALID_PAGE_SIZE) for a negative size."""
     if requested < 0:
         raise InvalidArgument(
             Reason.INVALID_PAGE_SIZE, "The page size is negative.", field_violations={"page_size": "must be 0 or more"}
@@ -16,13 +16,18 @@ def page_size(requested: int, default: int, maximum: int) -> int:
 
 
 def position(token: str) -> int | None:
-    """The position that a page token names; None for the first page. Raises InvalidArgument for an invalid token."""
+    """The position that a page token names; None for the first page. Raises InvalidArgument (INVALID_PAGE_TOKEN)."""
     if not token:
         return None
-    if not token.isdecimal() or len(token) > MAX_TOKEN_DIGITS:
+    if not (token.isascii() and token.isdigit()) or len(token) > MAX_TOKEN_DIGITS:
         raise InvalidArgument(
             Reason.INVALID_PAGE_TOKEN,
             "The page token is invalid.",
             field_violations={"page_token": "must be the `next_page_token` of the previous page"},
         )
     return int(token)
+
+
+def offset(token: str) -> int:
+    """How many entries precede the page that a token names. Raises InvalidArgument (INVALID_PAGE_TOKEN)."""
+    return position(token) or 0
