@@ -8,6 +8,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tailor.kafka_oauth import token_provider
 
+# Where a secret is exchanged for a token: over TLS, or on this machine.
+EXCHANGE_URL = r"^($|https://|http://127\.0\.0\.1(:\d{1,5})?(/|$))"
 # The longest bucket is `quarantine`, and a bucket's name has at most 63 characters.
 BUCKET_PREFIX = r"^($|[a-z0-9][a-z0-9-]{0,49}$)"
 
@@ -33,7 +35,7 @@ class KafkaSettings(BaseSettings):
     kafka_key_file: Path | None = None
     # OAUTHBEARER: a file that something else keeps fresh, or an endpoint of the client credentials grant.
     kafka_oauth_token_file: Path | None = None
-    kafka_oauth_token_url: str = Field("", pattern=r"^($|https://|http://127\.0\.0\.1[:/])")
+    kafka_oauth_token_url: str = Field("", pattern=EXCHANGE_URL)
     kafka_oauth_client_id: str = ""
     kafka_oauth_client_secret: SecretStr = SecretStr("")
     kafka_oauth_scope: str = ""
@@ -110,7 +112,7 @@ class ServiceSettings(KafkaSettings):
     )
     s3_role: str = Field("", validation_alias=AliasChoices("TAILOR_S3_ROLE", "AWS_ROLE_ARN"))
     # The token service; empty for Amazon's of the region. A MinIO is its own.
-    s3_sts_endpoint: str = Field("", pattern=r"^($|https://|http://127\.0\.0\.1[:/])")
+    s3_sts_endpoint: str = Field("", pattern=EXCHANGE_URL)
 
     # A folder that pods share, for files of bases, and its limit. Nothing in it is trusted.
     base_cache_dir: Path | None = None

@@ -12,7 +12,7 @@ from services.synthetic.synthesis.handlers import SynthesisCommands
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.api.synthetic.v1 import synthesis_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
-from tailor.rpc.auth import current_caller
+from tailor.rpc.auth import check_caller, current_caller
 from tailor.rpc.paging import offset, page_size
 
 WATCH_SECONDS = 1.0
@@ -66,6 +66,7 @@ class SynthesisServicer(synthesis_pb2_grpc.SynthesisServiceServicer):
             if synthesis.state.has_ended:
                 return
             last = message
+            check_caller()
             time.sleep(WATCH_SECONDS)
 
     def CancelSynthesis(

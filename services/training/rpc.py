@@ -13,7 +13,7 @@ from services.training.ports import WatchCursor
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
-from tailor.rpc.auth import current_caller
+from tailor.rpc.auth import check_caller, current_caller
 from tailor.rpc.paging import page_size
 
 DEFAULT_PAGE = 50
@@ -66,6 +66,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             if run.state.ended:
                 yield pb.WatchRunResponse(run=wire.from_run(run))
                 return
+            check_caller()
             time.sleep(WATCH_SECONDS)
 
     def CancelRun(self, request: pb.CancelRunRequest, context: grpc.ServicerContext) -> pb.CancelRunResponse:

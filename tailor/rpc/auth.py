@@ -49,6 +49,7 @@ class Caller:
 
 
 _caller: contextvars.ContextVar[Caller] = contextvars.ContextVar("caller")
+_check: contextvars.ContextVar[Callable[[], None]] = contextvars.ContextVar("check", default=lambda: None)
 
 VerifyKey = Callable[[str], Caller]
 
@@ -58,9 +59,18 @@ def current_caller() -> Caller:
     return _caller.get()
 
 
-def set_caller(caller: Caller) -> None:
-    """Set the caller of the call being served. For the interceptor and tests."""
+def check_caller() -> None:
+    """Raise Unauthenticated if the caller's key was revoked since the call began.
+
+    The server asks with each message of a stream. A handler calls this while it has nothing to send.
+    """
+    _check.get()()
+
+
+def set_caller(caller: Caller, check: Callable[[], None] = lambda: None) -> None:
+    """Set the caller of the call being served, and what `check_caller` asks. For the interceptor and tests."""
     _caller.set(caller)
+    _check.set(check)
 
 
 @dataclass(frozen=True)

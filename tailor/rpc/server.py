@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 from tailor.errors import TailorError
 from tailor.logging import get_logger, place
 from tailor.rpc import open_calls
-from tailor.rpc.auth import Authenticator, Caller, set_caller
+from tailor.rpc.auth import Authenticator, check_caller, set_caller
 from tailor.rpc.certificates import CertificateFiles, server_credentials
 from tailor.rpc.health import NamedHealth
 from tailor.rpc.messages import MessageWaits, parse, watch
@@ -182,19 +182,19 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             return lambda messages, context: inner(map(parse_message, self._waits.each(messages, context)), context)
         return lambda messages, context: inner(parse_message(self._waits.first(messages, context)), context)
 
-    def _admit(self, descriptor: MethodDescriptor, token: str) -> tuple[Caller, str]:
-        """Identify the caller, and count the call. Returns the caller, and the holder of the place to free when the call ends."""
+    def _admit(self, descriptor: MethodDescriptor, token: str) -> str:
+        """Identify the caller, and count the call. Returns the holder of the place to free when the call ends."""
         caller = self._authenticator.authenticate(token)
         self._authenticator.admit(caller, descriptor)
         holder = caller.key_id or caller.name
         self._places.take(holder)
-        set_caller(caller)
-        return caller, holder
+        set_caller(caller, partial(self._authenticator.still_admits, caller, token))
+        return holder
 
     def _wrap_single(self, answer: Answer, descriptor: MethodDescriptor) -> Any:
         def behaviour(messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
             with _Call(descriptor, context):
-                _, holder = self._admit(descriptor, _bearer(context.invocation_metadata()))
+                holder = self._admit(descriptor, _bearer(context.invocation_metadata()))
                 try:
                     return answer(messages, context)
                 finally:
@@ -205,12 +205,11 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     def _wrap_stream(self, answer: Answer, descriptor: MethodDescriptor) -> Any:
         def behaviour(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
             with _Call(descriptor, context):
-                token = _bearer(context.invocation_metadata())
-                caller, holder = self._admit(descriptor, token)
+                holder = self._admit(descriptor, _bearer(context.invocation_metadata()))
                 try:
                     with closing(answer(messages, context)) as answers:
                         for message in answers:
-                            self._authenticator.still_admits(caller, token)
+                            check_caller()
                             yield message
                 finally:
                     self._places.free(holder)

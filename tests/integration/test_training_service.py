@@ -31,7 +31,7 @@ from services.training.supervisor import Preparer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
-from tailor.errors import Aborted, InvalidArgument, NotFound
+from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, Unauthenticated
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -434,6 +434,19 @@ def test_old_epoch_and_empty_report_are_rejected(house: House) -> None:
         house.report(run_id, 1)
     with pytest.raises(NotFound):
         house.report("run_unknown", 1, heartbeat=pb.Heartbeat())
+
+
+def test_a_quiet_watch_ends_once_its_key_is_revoked(house: House) -> None:
+    run_id, asked = house.running().run_id, []
+
+    def check() -> None:
+        asked.append(1)
+        if len(asked) == 2:
+            raise Unauthenticated(Reason.UNKNOWN_KEY, "The API key is unknown, expired or revoked.")
+
+    set_caller(Caller("key", "op", "ROLE_OPERATOR"), check)
+    with pytest.raises(Unauthenticated):
+        list(house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call()))
 
 
 def test_watch_streams_past_and_new_reports_until_the_run_ends(house: House) -> None:

@@ -22,6 +22,9 @@ MAX_STREAMS_PER_VISITOR = 48
 # How often it is checked that the visitor is still signed in. A quiet stream then sends a comment, to notice that the browser has left.
 CHECK_SECONDS = 1.0
 
+# Events of a stream that wait for the browser; the service then waits, too.
+MAX_UNREAD = 256
+
 Event = tuple[str, Mapping[str, object]]
 
 
@@ -83,8 +86,13 @@ class Streams:
     ) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | None] = asyncio.Queue()
+        room, is_left = threading.Semaphore(MAX_UNREAD), threading.Event()
 
         def put(text: str | None) -> None:
+            # A browser that reads slowly slows the stream down.
+            while not room.acquire(timeout=CHECK_SECONDS):
+                if is_left.is_set():
+                    return
             # When the process stops, the loop is closed and nobody reads the text.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(queue.put_nowait, text)
@@ -102,18 +110,22 @@ class Streams:
 
         threading.Thread(target=read, name="stream", daemon=True).start()
         try:
-            async for text in _drain(queue, still_signed_in):
+            async for text in _drain(queue, room, still_signed_in):
                 yield text
         finally:
+            is_left.set()
             stream.close()
 
 
-async def _drain(queue: "asyncio.Queue[str | None]", still_signed_in: Callable[[], None]) -> AsyncIterator[str]:
+async def _drain(
+    queue: "asyncio.Queue[str | None]", room: threading.Semaphore, still_signed_in: Callable[[], None]
+) -> AsyncIterator[str]:
     now = asyncio.get_running_loop().time
     check_at = now() + CHECK_SECONDS
     while True:
         try:
             text = await asyncio.wait_for(queue.get(), CHECK_SECONDS)
+            room.release()
         except TimeoutError:
             text = ": quiet\n\n"
         if text is None:

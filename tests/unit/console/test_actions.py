@@ -4,12 +4,13 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
 from services.console.domain import ADMITTED, Judgement, Permission, Question, Role, Visitor
-from services.console.web.streams import Streams
+from services.console.web.streams import MAX_UNREAD, Streams
 from tailor.api.anonymization.v1 import review_pb2
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
@@ -355,6 +356,29 @@ def test_stream_closes_when_the_browser_disconnects() -> None:
 
     asyncio.run(read_one())
     assert endless.closed.is_set()
+
+
+def test_a_browser_that_reads_slowly_slows_the_stream_down() -> None:
+    sent: list[int] = []
+
+    class Counting(ListStream[int]):
+        def __iter__(self) -> Iterator[int]:
+            for number in range(10 * MAX_UNREAD):
+                sent.append(number)
+                yield number
+
+    async def read() -> int:
+        body = aiter(
+            Streams().respond(ANNA, Counting([]), lambda item: ("x", {"item": item}), lambda: None).body_iterator
+        )
+        await anext(body)
+        await asyncio.sleep(0.5)
+        waiting = len(sent)
+        rest = [text async for text in body]
+        assert len(rest) == 10 * MAX_UNREAD and "end" in str(rest[-1])
+        return waiting
+
+    assert asyncio.run(read()) <= MAX_UNREAD + 2
 
 
 @pytest.mark.parametrize("pause", [0.05, 60.0])

@@ -69,10 +69,19 @@ def test_oauth_without_a_source_of_tokens_names_the_settings() -> None:
         token_provider(None, "", "", "", "")
 
 
-def test_a_clients_secret_goes_only_over_tls() -> None:
+@pytest.mark.parametrize(
+    "url", ["http://login.example/token", "http://127.0.0.1:x@login.example/token", "http://127.0.0.1:80.login.example"]
+)
+def test_a_clients_secret_goes_only_over_tls(url: str) -> None:
     with pytest.raises(ValidationError):
-        KafkaSettings(kafka_oauth_token_url="http://login.example/token")
-    KafkaSettings(kafka_oauth_token_url="https://login.example/token")
+        KafkaSettings(kafka_oauth_token_url=url)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://login.example/token", "http://127.0.0.1:8080/token", "http://127.0.0.1/token"]
+)
+def test_a_clients_secret_goes_to_its_endpoint(url: str) -> None:
+    KafkaSettings(kafka_oauth_token_url=url)
 
 
 def test_a_client_certificate_is_named_by_its_files() -> None:
