@@ -2,10 +2,9 @@
 
 import http.client
 import io
-import json
 import os
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from tailor.local.layout import STORES, Layout
 from tailor.local.ports import STORE_PORTS
 from tailor.local.secrets import ADMIN, ensure
 from tailor.storage.buckets import BUCKETS
+from tests.strangers import as_stranger, ask, listening_ports
 
 pytestmark = pytest.mark.integration
 
@@ -49,12 +49,9 @@ PATHS = (
     "/corpus",
     "/corpus/letter",
 )
-FOREIGN = {"Origin": "https://evil.example", "Host": "evil.example", "Sec-Fetch-Site": "cross-site"}
 # The S3 gateway's health has no content. The embedded broker, which asks nobody, is not asked here.
 HEALTH = {("s3", "/status")}
 SILENT = ("broker", "database")
-# An account that exists nowhere, so that no group admits it.
-STRANGER = 65_533
 
 
 @pytest.fixture(scope="module")
@@ -70,41 +67,16 @@ def ports(state_dir: Path) -> Mapping[str, int]:
     """Every port on which a process of the stack listens, by name."""
     snapshot = stack.Stack(Layout(state_dir.resolve())).snapshot()
     names = {snapshot.ports[name]: name for name in STORE_PORTS}
-    found = {names.get(port, "broker's control"): port for port in _listening(state_dir.resolve())}
+    found = {names.get(port, "broker's control"): port for port in listening_ports(state_dir.resolve())}
     # The broker's own commands use a port that it chooses, with a token from its folder.
     assert set(found) == {*STORE_PORTS, "broker's control"}
     return found
-
-
-def _listening(state_dir: Path) -> set[int]:
-    sockets = set()
-    for pid in processes.find_marked(state_dir):
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                sockets.add(str(descriptor.readlink()))
-    lines = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()]
-    return {
-        int(fields[1].rpartition(":")[2], 16)
-        for fields in lines
-        if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets
-    }
 
 
 def _client(state_dir: Path) -> Minio:
     key = ensure(Layout(state_dir)).s3(ADMIN)
     endpoint = stack.connection(state_dir).s3_endpoint
     return Minio(endpoint, access_key=key.access_key, secret_key=key.secret_key, secure=False, region="us-east-1")
-
-
-def _ask(connection: http.client.HTTPConnection, method: str, path: str) -> int:
-    """The status of the answer; 0 if there is none."""
-    try:
-        connection.request(method, path, body=b"x" if method in {"POST", "PUT"} else None, headers=FOREIGN)
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return 0
-    finally:
-        connection.close()
 
 
 def _without_certificate() -> ssl.SSLContext:
@@ -124,7 +96,7 @@ def test_no_port_serves_a_stranger(state_dir: Path, ports: Mapping[str, int], me
             plain = http.client.HTTPConnection("127.0.0.1", ports[name], timeout=10)
             encrypted = http.client.HTTPSConnection("127.0.0.1", ports[name], timeout=10, context=context)
             for kind, connection in (("http", plain), ("https", encrypted)):
-                status = _ask(connection, method, path)
+                status = ask(connection, method, path)
                 if 0 < status < 400 and (name, path) not in HEALTH:
                     served.append((name, kind, path, status))
     assert served == []
@@ -158,7 +130,7 @@ def test_a_certificate_of_another_stack_opens_nothing(tmp_path: Path, ports: Map
     context.load_cert_chain(tmp_path / "store.pem", tmp_path / "store.key")
     for name in ("master", "volume", "filer"):
         connection = http.client.HTTPSConnection("127.0.0.1", ports[name], timeout=10, context=context)
-        assert _ask(connection, "GET", "/dir/assign?collection=corpus") == 0
+        assert ask(connection, "GET", "/dir/assign?collection=corpus") == 0
 
 
 def test_the_stores_certificate_opens_its_own_ports(state_dir: Path, ports: Mapping[str, int]) -> None:
@@ -167,27 +139,8 @@ def test_the_stores_certificate_opens_its_own_ports(state_dir: Path, ports: Mapp
     context = _without_certificate()
     context.load_cert_chain(folder / "store.pem", folder / "store.key")
     connection = http.client.HTTPSConnection("127.0.0.1", ports["master"], timeout=10, context=context)
-    assert _ask(connection, "GET", "/dir/status") == 200
+    assert ask(connection, "GET", "/dir/status") == 200
     assert (folder / "store.key").stat().st_mode & 0o077 == 0
-
-
-def _as_stranger(work: Callable[[], Any]) -> Any:
-    """What `work` returns, as JSON, in a process of another account."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setresgid(STRANGER, STRANGER, STRANGER)
-            os.setresuid(STRANGER, STRANGER, STRANGER)
-            os.write(writer, json.dumps(work()).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as file:
-        answer = file.read()
-    os.waitpid(child, 0)
-    return json.loads(answer)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its account")
@@ -200,12 +153,12 @@ def test_no_port_serves_a_process_of_another_account(state_dir: Path, ports: Map
         served = []
         for name in sorted(set(ports) - set(SILENT)):
             for path in PATHS:
-                status = _ask(http.client.HTTPConnection("127.0.0.1", ports[name], timeout=10), method, path)
+                status = ask(http.client.HTTPConnection("127.0.0.1", ports[name], timeout=10), method, path)
                 if 0 < status < 400 and (name, path) not in HEALTH:
                     served.append([os.geteuid(), name, path, status])
         return served
 
-    assert _as_stranger(try_all) == []
+    assert as_stranger(try_all) == []
     assert client.get_object("corpus", "letter").read() == b"raw"
 
 
@@ -226,7 +179,7 @@ def test_a_process_of_another_account_opens_no_file_of_the_stack(state_dir: Path
 
     try:
         assert len(files) > 20
-        assert _as_stranger(open_all) == []
+        assert as_stranger(open_all) == []
     finally:
         os.close(root)
 
@@ -246,4 +199,4 @@ def test_a_process_of_another_account_signals_no_process_of_the_stack(state_dir:
         return reached
 
     assert len(pids) >= 3
-    assert _as_stranger(signal_all) == []
+    assert as_stranger(signal_all) == []

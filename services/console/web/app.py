@@ -39,6 +39,9 @@ from tailor.logging import get_logger, place
 
 log = get_logger(__name__)
 
+# `comparisons` precedes `pages`, whose `/evaluations/{digest}` would match `/evaluations/compare` too.
+MODULES = (login, comparisons, pages, rows, runs, audit, keys, review, judging, syntheses, actions, operations)
+
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:
     """The console over the given services. The guard is outermost, so that it covers error pages too."""
@@ -53,8 +56,7 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
         second_drafts=BoundedSemaphore(judging.MAX_SECOND_DRAFTS),
     )
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
-    # Before the pages, whose `/evaluations/{digest}` would match `/evaluations/compare` too.
-    for module in (login, comparisons, pages, rows, runs, audit, keys, review, judging, syntheses, actions, operations):
+    for module in MODULES:
         app.include_router(module.router)
     app.add_exception_handler(TailorError, _on_tailor_error)
     app.add_exception_handler(HTTPException, _on_http_error)
