@@ -97,7 +97,9 @@ def run_command(image: Image, secrets: Path) -> list[str]:
     for key, value in container["environment"].items():
         command += ["--env", f"{key}={substitute(value)}"]
     for file in container["env_file"]:
-        command += ["--env-file", str(secrets / Path(file).name)]
+        # A file that may be missing is the operator's, such as the one with the teacher's key.
+        if isinstance(file, str):
+            command += ["--env-file", str(secrets / Path(file).name)]
     for secret in container["secrets"]:
         entry = secret if isinstance(secret, dict) else {"source": secret, "target": secret}
         command += ["--volume", f"{secrets / entry['source']}:/run/secrets/{entry['target']}:ro"]

@@ -56,6 +56,11 @@ def test_a_service_starts_without_network_and_with_its_own_secrets(tmp_path: Pat
     assert "${" not in command
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_can_be_started(tmp_path: Path, name: str) -> None:
+    assert run_command(image(name), tmp_path)[-1] == image(name).tag
+
+
 def test_a_container_that_ends_is_reported_with_its_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     answers = {"run": "id\n", "logs": "Traceback\nImportError: torch", "inspect": "exited 1", "rm": ""}
     monkeypatch.setattr(check_images, "docker", lambda command, *_rest: answers[command])
