@@ -21,7 +21,7 @@ TESTS ?=
 CLIENTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-real test-cluster chaos test-fast fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate folder-rows
+.PHONY: help install demo test test-real test-cluster chaos test-fast fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate bench-checks folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ bench-preferences: install ## Reward model, RLOO and DPO on rankings
 bench-gate: install ## Whether chance can pass the gate: adapters of known worth on many samples of rows, and fresh demos (two hours; DEMOS=1 for one)
 	$(BIN)/python -m bench.gate
 	$(BIN)/python -m bench.gate_demo --times $(or $(DEMOS),10)
+
+bench-checks: install ## CPU seconds of work with its checks and without them
+	$(BIN)/python -m bench.checks
 
 bench-rows: install ## Rows of 100,000 generated and 1,200 real documents, and what they teach (hours; DOCUMENTS=1000 for a small try)
 	$(BIN)/python -m bench.rows $(if $(DOCUMENTS),--documents $(DOCUMENTS))

@@ -15,7 +15,7 @@ import random
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from stdnum.nl import bsn
 from stdnum.pl import pesel
 from stdnum.pt import nif
 
+from bench.anonymization_measures import Counts, f2_interval, score_counts
 from bench.anonymization_page import write_section
 from bench.generated import MAKERS, SLOT, TYPES, Cast, Gold, nir, steuer_id
 from services.anonymization.policy.policy_file import load_policy
@@ -49,7 +50,6 @@ DRAWS = 12
 MAX_PAGES = 400
 # Pages of each language that are drawn for `held`, their least length, and how much of one is read.
 HELD_PAGES, LEAST_PAGE, MOST_OF_PAGE = 60, 300, 20_000
-RESAMPLES = 1_000
 SECTION = "anonymization-languages"
 NAMED = re.compile(
     r"(?P<name>[^\W\d_a-zß-öø-ÿ][\w'’.-]*(?: (?:van|von|de|der|den|da|dos|[^\W\d_a-zß-öø-ÿ][\w'’.-]*)){1,3}) ?(?P<mail><[\w.+-]+@[\w.-]+\w>)"
@@ -68,7 +68,6 @@ LANGUAGE_FOLDER = re.compile(r"[a-z]{2}(?:_[A-Z]{2})?")
 
 Place = tuple[int, int]
 # Of a text: letters found rightly, letters found, letters to find.
-Counts = tuple[int, int, int]
 Find = Callable[[str], list[Place]]
 
 
@@ -228,30 +227,16 @@ def score(golds: Iterable[Gold], find: Find) -> dict[str, Any]:
             letters = _letters(gold.text, [(start, end)])
             by_type[kind] += len(letters & marked)
             of_type[kind] += len(letters)
-    precision, recall, f2 = _f2(counts)
+    precision, recall, f2 = score_counts(counts)
     return {
         "texts": len(counts),
         "values": values,
         "precision": round(precision, 4),
         "recall": round(recall, 4),
         "f2": round(f2, 4),
-        "f2_interval": _interval(counts),
+        "f2_interval": f2_interval(counts),
         "recall_by_type": {kind: round(by_type[kind] / total, 4) for kind, total in sorted(of_type.items())},
     }
-
-
-def _f2(counts: Iterable[Counts]) -> tuple[float, float, float]:
-    """Precision, recall and F2 over texts."""
-    hit, reported, true = (sum(column) for column in zip(*counts, strict=True))
-    precision, recall = hit / max(1, reported), hit / max(1, true)
-    return precision, recall, 5 * precision * recall / max(1e-9, 4 * precision + recall)
-
-
-def _interval(counts: Sequence[Counts]) -> tuple[float, float]:
-    """The 95 % interval of F2 by a bootstrap over texts (Efron, Annals of Statistics 7, 1979)."""
-    chance = random.Random(len(counts))
-    draws = sorted(_f2(chance.choices(counts, k=len(counts)))[2] for _ in range(RESAMPLES))
-    return round(draws[RESAMPLES // 40], 4), round(draws[-1 - RESAMPLES // 40], 4)
 
 
 def held(detector: SectionDetector) -> dict[str, tuple[int, int]]:
