@@ -81,7 +81,7 @@ bench-gate: install ## Whether chance can pass the gate: adapters of known worth
 	$(BIN)/python -m bench.gate_demo --times $(or $(DEMOS),10)
 
 bench-checks: install ## CPU seconds of work with its checks and without them
-	$(BIN)/python -m bench.checks
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.checks
 
 bench-rows: install ## Rows of 100,000 generated and 1,200 real documents, and what they teach (hours; DOCUMENTS=1000 for a small try)
 	$(BIN)/python -m bench.rows $(if $(DOCUMENTS),--documents $(DOCUMENTS))

@@ -2,10 +2,8 @@
 
 import hashlib
 import io
-import itertools
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -13,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -28,7 +27,7 @@ from bench.gold import SAMPLE, read_sample
 from bench.inference_adapters import make_adapters
 from bench.training_house import BASE, build
 from services.anonymization.anonymizer import TextAnonymizer
-from services.anonymization.domain import NO_LABELS
+from services.anonymization.domain import NO_LABELS, Anonymized
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise import budget
 from services.anonymization.recognise.analyzer import Analyzer
@@ -60,8 +59,13 @@ Parts = tuple[str, Side, Side]
 ANSWER_TOKENS = 64
 # A second thread would wait for the first one busily, which counts as CPU time.
 THREADS = 1
-CALLS = 20
-FILES = 100
+CALLS = 300
+EMPTY_CALLS = {kind: f"an empty call of a {kind}" for kind in ("key", "service")}
+PROMPT_CHARS = 2_000
+KEY = "tlr_" + "k" * 43
+SAMPLE_TEXT = read_sample()[0].text
+# The sample's files without those that are damaged on purpose.
+DOCUMENTS = [path for path in sorted((SAMPLE / "documents").iterdir()) if path.name.startswith("board-")]
 MEMORY_BYTES = 2 << 30
 UNCONFINED = "import services.ingestion.adapters.worker as w; w.confine = lambda folders: None; w.main({})"
 CONFINED = "import services.ingestion.adapters.worker as w; w.main({})"
@@ -80,44 +84,39 @@ def read_anonymizer() -> TextAnonymizer:
     return TextAnonymizer(analyzer, Surrogates(MemoryVault(), analyzer.lexicon, b"s" * 32))
 
 
-def barrier(folder: Path, running: ExitStack) -> Iterator[Parts]:
-    """A document: its limit of time, and the look whether its caller has gone."""
-    anonymizer, text = read_anonymizer(), read_sample()[0].text
-
-    def checked() -> None:
-        with budget.limit(600, lambda: False):
-            anonymizer.anonymize((text,))
-
-    def bare() -> None:
-        anonymizer._anonymize((text,), NO_LABELS)
-
-    yield "a document through the barrier: limit of time, cancellation", partial(timed, checked), partial(timed, bare)
-
-
 class Servicer(anonymization_pb2_grpc.AnonymizationServiceServicer):
-    """Anonymises for a caller of a bench."""
+    """Answers one method with what `work` makes of its text."""
 
-    def __init__(self, anonymizer: TextAnonymizer) -> None:
-        self._anonymizer = anonymizer
+    def __init__(self, work: Callable[[str], str]) -> None:
+        self._work = work
 
     def Anonymize(self, request: pb.AnonymizeRequest, context: grpc.ServicerContext) -> pb.AnonymizeResponse:
         del context
-        return pb.AnonymizeResponse(text=self._anonymizer.anonymize((request.text,)).texts[0])
+        return pb.AnonymizeResponse(text=self._work(request.text))
+
+
+def make_servicer(work: Callable[[str], str]) -> Servicer:
+    """A servicer of that work; its other methods are never called."""
+    return Servicer(work)  # type: ignore[abstract]
 
 
 def calls(folder: Path, running: ExitStack) -> Iterator[Parts]:
-    """A call with 2,000 characters for the barrier: credentials, access, rates, limits and the wait for its message; against gRPC alone."""
-    servicer, text = Servicer(read_anonymizer()), read_sample()[0].text[:2_000]  # type: ignore[abstract]  # only what is called
+    """An empty call: credentials, access, rates, limits and the wait for its message; compared with plain gRPC."""
+    servicer = make_servicer(lambda text: "")
+    with ExitStack() as servers:
+        checked, bare = _serve(folder, servers, servicer)
+        for kind, name in EMPTY_CALLS.items():
+            yield name, _caller(checked[kind], "", CALLS), _caller(bare, "", CALLS)
+
+
+def _serve(folder: Path, running: ExitStack, servicer: "Servicer") -> tuple[dict[str, grpc.Channel], grpc.Channel]:
+    """Channels to a servicer behind all checks, by the kind of caller, and one to it behind none."""
     add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
     identity, trust = _identity(folder)
-    key = "tlr_" + "k" * 43
     holder = Caller("key", "bench", "ROLE_DATA_PROTECTION", key_id="key_1")
-    settings = ServiceSettings(rpc_port=0)
+    authenticator = Authenticator("anonymization", trust, lambda _: holder)
     server = RpcServer(
-        settings,
-        "anonymization",
-        servicers=[(add, servicer)],
-        authenticator=Authenticator("anonymization", trust, lambda _: holder),
+        ServiceSettings(rpc_port=0), "anonymization", servicers=[(add, servicer)], authenticator=authenticator
     )
     server.start()
     running.callback(server.stop, 0)
@@ -126,24 +125,20 @@ def calls(folder: Path, running: ExitStack) -> Iterator[Parts]:
     port = plain.add_insecure_port("127.0.0.1:0")
     plain.start()
     running.callback(plain.stop, 0)
-    bare = running.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
-    for name, token in (("a service", lambda: identity.token("anonymization")), ("a key", lambda: key)):
-        checked = running.enter_context(open_channel(f"127.0.0.1:{server.port}", token))
-        yield (
-            f"a call of {name} with 2,000 characters: credentials, limits",
-            _caller(checked, text),
-            _caller(bare, text),
-        )
+    tokens: dict[str, Callable[[], str]] = {"key": lambda: KEY, "service": lambda: identity.token("anonymization")}
+    address = f"127.0.0.1:{server.port}"
+    checked = {kind: running.enter_context(open_channel(address, token)) for kind, token in tokens.items()}
+    return checked, running.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
 
 
-def _caller(channel: grpc.Channel, text: str) -> Side:
+def _caller(channel: grpc.Channel, text: str, count: int = 1) -> Side:
     stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
 
     def call() -> None:
-        for _ in range(CALLS):
-            stub.Anonymize(pb.AnonymizeRequest(text=text), timeout=60)
+        for _ in range(count):
+            stub.Anonymize(pb.AnonymizeRequest(text=text), timeout=600)
 
-    return lambda: timed(call) / CALLS
+    return lambda: timed(call) / count
 
 
 def _identity(folder: Path) -> tuple[Identity, Trust]:
@@ -154,42 +149,73 @@ def _identity(folder: Path) -> tuple[Identity, Trust]:
     return Identity.load("registry", path), Trust.load(trust)
 
 
-def files(folder: Path, running: ExitStack) -> Iterator[Parts]:
-    """The sample's files in a child process with seccomp and Landlock, against one without; the child's start counts."""
-    yield (
-        f"{FILES} files parsed in a child: seccomp, Landlock",
-        partial(_parse, CONFINED),
-        partial(_parse, UNCONFINED),
-    )
+def documents(folder: Path, running: ExitStack) -> Iterator[Parts]:
+    """A document's way: a file is parsed, put into quarantine, read, anonymised and put into the corpus.
+
+    With checks, the parser is confined (seccomp, Landlock), the store's parts speak TLS, and the barrier looks at its limits.
+    """
+    anonymizer = read_anonymizer()
+    with ExitStack() as processes:
+        sides = [
+            Way(
+                anonymizer,
+                *_start_store(folder / name, processes, is_encrypted=is_checked),
+                _start_parser(processes, CONFINED if is_checked else UNCONFINED),
+                is_checked=is_checked,
+            )
+            for name, is_checked in (("checked", True), ("bare", False))
+        ]
+        yield "a document parsed, stored and anonymised: sandbox, TLS, limits", sides[0].take, sides[1].take
 
 
-def _parse(program: str) -> float:
-    paths = itertools.islice(itertools.cycle(sorted((SAMPLE / "documents").iterdir())), FILES)
-    command = [sys.executable, "-c", program.format(MEMORY_BYTES)]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    requests, parsed = cast(BinaryIO, child.stdin), cast(BinaryIO, child.stdout)
-    for path in paths:
+@dataclass(frozen=True)
+class Way:
+    """One side's processes."""
+
+    anonymizer: TextAnonymizer
+    client: Minio
+    store: subprocess.Popen[bytes]
+    parser: subprocess.Popen[bytes]
+    is_checked: bool
+
+    def take(self) -> float:
+        """The CPU seconds of a document, by this process, the store and the parser."""
+        before = self._used()
+        for path in DOCUMENTS:
+            self._take(path)
+        return (self._used() - before) / len(DOCUMENTS)
+
+    def _used(self) -> float:
+        return time.process_time() + cpu_seconds(self.store.pid) + cpu_seconds(self.parser.pid)
+
+    def _take(self, path: Path) -> None:
+        text = self._parse(path).encode()
+        self.client.put_object("quarantine", path.name, io.BytesIO(text), len(text))
+        read = self.client.get_object("quarantine", path.name).read().decode()
+        passed = self._anonymize(read).texts[0].encode()
+        self.client.put_object("corpus", path.name, io.BytesIO(passed), len(passed))
+        self.client.remove_object("quarantine", path.name)
+
+    def _anonymize(self, text: str) -> Anonymized:
+        if not self.is_checked:
+            return self.anonymizer._anonymize((text,), NO_LABELS)
+        with budget.limit(600, lambda: False):
+            return self.anonymizer.anonymize((text,))
+
+    def _parse(self, path: Path) -> str:
+        requests, parsed = cast(BinaryIO, self.parser.stdin), cast(BinaryIO, self.parser.stdout)
         head = {"name": path.name, "content_type": "", "cpu_seconds": 60, "max_chars": 6_000_000}
         write_frame(requests, json.dumps(head).encode())
         write_frame(requests, path.read_bytes())
-        # Some of the sample's files are damaged on purpose; these are answered with a reason.
-        if read_frame(parsed, 1 << 30) is None:
-            raise RuntimeError(f"The child ended at {path.name}.")
-    requests.close()
-    used: resource.struct_rusage = os.wait4(child.pid, 0)[2]
-    child.returncode = 0
-    parsed.close()
-    return used.ru_utime + used.ru_stime
+        answer = json.loads(read_frame(parsed, 1 << 30) or b"{}")
+        return str(answer["text"])
 
 
-def stores(folder: Path, running: ExitStack) -> Iterator[Parts]:
-    """A document's requests to the embedded object store, and the barrier: TLS between the store's parts, against plain HTTP."""
-    anonymizer, text = read_anonymizer(), read_sample()[0].text
-    sides = []
-    for name in ("encrypted", "plain"):
-        client, process = _start_store(folder / name, running, is_encrypted=name == "encrypted")
-        sides.append(partial(_take_document, client, process, anonymizer, text))
-    yield "a document's way through the store and the barrier: the store's TLS", sides[0], sides[1]
+def _start_parser(running: ExitStack, program: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", program.format(MEMORY_BYTES)]
+    parser = running.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+    running.callback(parser.kill)
+    return parser
 
 
 def _start_store(root: Path, running: ExitStack, *, is_encrypted: bool) -> tuple[Minio, subprocess.Popen[bytes]]:
@@ -220,33 +246,32 @@ def _client(ports: Ports, secrets: Secrets) -> Minio:
     )
 
 
-def _take_document(client: Minio, process: subprocess.Popen[bytes], anonymizer: TextAnonymizer, text: str) -> float:
-    """The CPU seconds of a document: into quarantine, out of it, through the barrier, into the corpus, out of it, and off quarantine."""
-    before, started = cpu_seconds(process.pid), time.process_time()
-    for number in range(CALLS):
-        key, data = f"letter-{number}", text.encode()
-        client.put_object("quarantine", key, io.BytesIO(data), len(data))
-        read = client.get_object("quarantine", key).read().decode()
-        passed = anonymizer.anonymize((read,)).texts[0].encode()
-        client.put_object("corpus", key, io.BytesIO(passed), len(passed))
-        client.get_object("corpus", key).read()
-        client.remove_object("quarantine", key)
-    return (cpu_seconds(process.pid) - before + time.process_time() - started) / CALLS
-
-
 def answers(folder: Path, running: ExitStack) -> Iterator[Parts]:
-    """An answer of 64 tokens by SmolLM2-135M: the look whether each logit is finite."""
+    """A caller's answer of 64 tokens by SmolLM2-135M, whose prompt passes the barrier in another call.
+
+    With checks, both calls show credentials, limits count them, and each logit is looked at; without, gRPC is plain.
+    """
     engine = TransformersEngine(build(folder / "house").base_folder, context_length=2048, threads=THREADS)
+    anonymizer, prompt = read_anonymizer(), SAMPLE_TEXT[:PROMPT_CHARS]
+    with ExitStack() as servers:
+        barrier, bare_barrier = _serve(
+            folder, servers, make_servicer(lambda text: anonymizer.anonymize((text,)).texts[0])
+        )
+        ask_barrier = {True: _caller(barrier["service"], prompt), False: _caller(bare_barrier, prompt)}
 
-    def bare() -> None:
-        with patch.object(transformers_engine, "check_logits", lambda logits: None):
+        def answer(is_checked: bool) -> str:
+            ask_barrier[is_checked]()
             _answer(engine, "")
+            return ""
 
-    yield (
-        f"an answer of {ANSWER_TOKENS} tokens: finite logits",
-        partial(timed, partial(_answer, engine, "")),
-        partial(timed, bare),
-    )
+        def bare_answer(text: str) -> str:
+            with patch.object(transformers_engine, "check_logits", lambda logits: None):
+                return answer(False)
+
+        checked, _ = _serve(folder, servers, make_servicer(lambda text: answer(True)))
+        _, bare = _serve(folder, servers, make_servicer(bare_answer))
+        name = f"an answer of {ANSWER_TOKENS} tokens, its prompt through the barrier: credentials, limits, logits"
+        yield name, _caller(checked["key"], ""), _caller(bare, "")
 
 
 def _answer(engine: TransformersEngine, adapter: str) -> None:
