@@ -174,7 +174,7 @@ class SynthesisReader(Protocol):
 
 
 class PanelReader(Protocol):
-    """What a specialist's experts ask for together."""
+    """Wishes that several of a specialist's experts share."""
 
     def propose_guidelines(self, specialist: str) -> ProposeGuidelinesResponse: ...
 

@@ -1,4 +1,4 @@
-"""Groups what experts' comments ask for again and again. Deterministic: equal comments give equal groups, in whatever order they come."""
+"""Groups the recurring wishes in comments of experts. Deterministic: equal comments give equal groups, in any order."""
 
 import math
 import re

@@ -135,7 +135,7 @@ def _find_fate(judgement: Judgement, drafts: dict[str, KeptDraft], running: set[
 
 
 def _has_texts(judgement: Judgement, drafts: dict[str, KeptDraft]) -> bool:
-    """True if the texts of all its drafts are stored: those of the base never are, so it is no comparison with the base."""
+    """True if the texts of all its drafts are stored: those of the base never are, which leaves out comparisons with the base."""
     return bool(judgement.drafts) and all(key in drafts for key in judgement.drafts)
 
 

@@ -103,8 +103,10 @@ def _is_accepted(specialist: str) -> ColumnElement[bool]:
 
 
 def _complete(rows: Sequence[Row], specialist: Specialist, counter: TokenCounter) -> Iterator[Row]:
-    """Add the system prompt and the tokens."""
-    return count_tokens([replace(row, system_prompt=specialist.system_prompt) for row in rows], counter)
+    """Add the specialist's system prompt, unless the row has another one, and the tokens."""
+    return count_tokens(
+        [replace(row, system_prompt=row.system_prompt or specialist.system_prompt) for row in rows], counter
+    )
 
 
 def to_sample(row: Any) -> SynthesisSample:

@@ -106,7 +106,7 @@ def find_wrong_size(
     row: Row, specialist: Specialist, counter: TokenCounter, *, may_be_short: bool = False
 ) -> Refusal | None:
     """TOO_SHORT or TOO_LONG by the specialist's policy and the base's context; None if the row fits."""
-    policy, prompt = specialist.rows, specialist.system_prompt
+    policy, prompt = specialist.rows, row.system_prompt or specialist.system_prompt
     contents = [content for _, content in row.messages]
     system, *counts = counter.count([prompt, *contents])
     if counts[-1] < policy.min_answer_tokens and not may_be_short:

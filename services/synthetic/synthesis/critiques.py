@@ -23,7 +23,7 @@ class CommentedDraft:
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """What a revision is written from."""
+        """The ids of the texts that a revision is written from."""
         return (self.judgement_id, self.draft.draft_id)
 
     @property
@@ -93,9 +93,11 @@ def make_row(
 ) -> Row:
     """The draft's chat with its revision as the answer. Without a revision, the row has no messages.
 
-    Its seed is the prompt, so that the row is on the prompt's side of the split.
+    A system message of the caller's stands in the place of the specialist's. The row's seed is the prompt, so that the row is on the
+    prompt's side of the split.
     """
-    languages = specialist.filters.languages
+    languages, chat = specialist.filters.languages, commented.draft.messages
+    system_prompt = chat[0][1] if chat[0][0] == "system" else ""
     lineage = (
         ("synthesis", synthesis.synthesis_id),
         ("prompt_version", synthesis.prompt_version),
@@ -107,8 +109,9 @@ def make_row(
     return Row(
         task=CRITIQUE,
         document_ids=(),
-        messages=(*commented.draft.messages, ("assistant", revision)) if revision else (),
+        messages=(*chat[bool(system_prompt) :], ("assistant", revision)) if revision else (),
         made_by=f"teacher:{answer.model}",
+        system_prompt=system_prompt,
         language=languages[0] if len(languages) == 1 else "",
         grounding=Grounding.NO,
         lineage=lineage,

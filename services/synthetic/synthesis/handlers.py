@@ -29,7 +29,7 @@ MAX_EXAMPLES = 1_000
 MAX_TEXT = 20_000
 MAX_WORD = 200
 MAX_ANSWER_TOKENS = 16_000
-# Of critiques that start by themselves: a revision is as long as its draft, and changes nothing else.
+# Of critiques that start by themselves: a revision is as long as its draft, with few changes.
 CRITIQUE_ANSWER_TOKENS = 4_000
 CRITIQUE_TEMPERATURE = 0.2
 NOT_FOR_CRITIQUES = ("document_ids", "seeds", "examples", "attributes", "personas", "languages", "min_mark")

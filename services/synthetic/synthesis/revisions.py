@@ -71,7 +71,7 @@ class RevisionChecks:
 class RevisionMaker(SynthesisWork):
     """Makes the revisions of a synthesis; `drafts` are those that can still be read, by the number of their request. Thread-safe.
 
-    The judge model gives the verdict if there is one, and otherwise the teacher, in a request of its own.
+    The judge model gives the verdict if there is one, and otherwise the teacher, in a separate request.
     """
 
     synthesis: Synthesis

@@ -45,6 +45,7 @@ def make(
     finished: Sequence[tuple[Document, str]] = (),
     sides: dict[str, bool] | None = None,
     specialist: Specialist = SPECIALIST,
+    *,
     revisions: Sequence[Revision] = (),
 ) -> Pairs:
     evidence = Evidence(judgements, finished, {draft.draft_id: draft for draft in drafts}, sides or {}, revisions)

@@ -61,7 +61,7 @@ class PanelServiceServicer:
 
     def ProposeGuidelines(self, request, context):
         """ProposeGuidelines groups the sentences of comments that ask for the same, as proposals for the specialist's guidelines or for the criteria of its
-        judge model. It changes nothing; UpdateSpecialist takes one over. NOT_FOUND for an unknown specialist.
+        judge model. It only reads; UpdateSpecialist takes one over. NOT_FOUND for an unknown specialist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

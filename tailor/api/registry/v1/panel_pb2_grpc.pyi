@@ -39,7 +39,7 @@ class PanelServiceStub:
     """
     ProposeGuidelines: _grpc.UnaryUnaryMultiCallable[_panel_pb2.ProposeGuidelinesRequest, _panel_pb2.ProposeGuidelinesResponse]
     """ProposeGuidelines groups the sentences of comments that ask for the same, as proposals for the specialist's guidelines or for the criteria of its
-    judge model. It changes nothing; UpdateSpecialist takes one over. NOT_FOUND for an unknown specialist.
+    judge model. It only reads; UpdateSpecialist takes one over. NOT_FOUND for an unknown specialist.
     """
 
 @_typing.type_check_only
@@ -53,7 +53,7 @@ class PanelServiceAsyncStub(PanelServiceStub):
     """
     ProposeGuidelines: _aio.UnaryUnaryMultiCallable[_panel_pb2.ProposeGuidelinesRequest, _panel_pb2.ProposeGuidelinesResponse]  # type: ignore[assignment]
     """ProposeGuidelines groups the sentences of comments that ask for the same, as proposals for the specialist's guidelines or for the criteria of its
-    judge model. It changes nothing; UpdateSpecialist takes one over. NOT_FOUND for an unknown specialist.
+    judge model. It only reads; UpdateSpecialist takes one over. NOT_FOUND for an unknown specialist.
     """
 
 class PanelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -76,7 +76,7 @@ class PanelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_panel_pb2.ProposeGuidelinesResponse, _abc.Awaitable[_panel_pb2.ProposeGuidelinesResponse]]:
         """ProposeGuidelines groups the sentences of comments that ask for the same, as proposals for the specialist's guidelines or for the criteria of its
-        judge model. It changes nothing; UpdateSpecialist takes one over. NOT_FOUND for an unknown specialist.
+        judge model. It only reads; UpdateSpecialist takes one over. NOT_FOUND for an unknown specialist.
         """
 
 def add_PanelServiceServicer_to_server(servicer: PanelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
