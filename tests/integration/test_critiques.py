@@ -49,7 +49,8 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 def house_at(engine: Engine, url: str, **changes: Any) -> CritiqueHouse:
-    return CritiqueHouse(engine, url, **({"specialist": CRITIC, "parallel": 2} | changes))
+    values: dict[str, Any] = {"specialist": CRITIC, "parallel": 2} | changes
+    return CritiqueHouse(engine, url, **values)
 
 
 def read_rows(house: CritiqueHouse, digest: str, split: str) -> list[dict[str, Any]]:

@@ -86,11 +86,11 @@ class SynthesisCommands:
         """
         if not (specialist.use_teacher and specialist.rows.critique_tokens_per_month and self.teacher):
             return None
+        ages = self.comments.ages(specialist)
+        if ages is None or not self.waits.are_over(*ages):
+            return None
         with self.comments.starting(specialist.name) as is_held:
             if not is_held or self.comments.count(specialist).running:
-                return None
-            ages = self.comments.ages(specialist)
-            if ages is None or not self.waits.are_over(*ages):
                 return None
             month = self.comments.month(specialist.name)
             budget = tokens_left(specialist, month)

@@ -1548,7 +1548,9 @@ class EvaluationPolicy(_message.Message):
     few_shot: _builtins.int
     """House examples in the prompt of the model `few_shot`; 3 if absent, 0 for none."""
     guidelines: _builtins.str
-    """Guidelines of the brand or the house, for `few_shot` and for the judge model; at most 8,000 characters."""
+    """Guidelines of the brand or the house, for `few_shot`, the judge model, and the teacher that revises drafts; at most
+    8,000 characters.
+    """
     optimize_prompt: _builtins.bool
     """True to compare with an optimised prompt as the model `prompt`."""
     min_judge_agreement: _builtins.float
