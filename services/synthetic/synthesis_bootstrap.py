@@ -114,9 +114,15 @@ def run_syntheses(runner: SynthesisRunner, stop: threading.Event) -> None:
             stop.wait(IDLE_SECONDS)
 
 
-def start_critiques(commands: SynthesisCommands, specialists: Mapping[str, Specialist], stop: threading.Event) -> None:
-    """Start the critiques that are due until `stop` is set. Waits while the database does not answer."""
-    while not stop.wait(CRITIQUE_SECONDS):
+def start_critiques(
+    commands: SynthesisCommands,
+    specialists: Mapping[str, Specialist],
+    stop: threading.Event,
+    *,
+    seconds: float = CRITIQUE_SECONDS,
+) -> None:
+    """Look every few seconds for critiques that are due, and start them, until `stop` is set. Waits while the database does not answer."""
+    while not stop.wait(seconds):
         for specialist in list(specialists.values()):
             try:
                 synthesis = commands.start_critiques(specialist)

@@ -20,12 +20,12 @@ from services.synthetic.adapters.synthesis_tables import synthesis_answers
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.synthesis.critiques import CritiqueWaits
 from services.synthetic.synthesis.domain import SampleState, SynthesisState, TokenCount
+from services.synthetic.synthesis_bootstrap import run_syntheses, start_critiques
 from services.synthetic.synthesis_rpc import SynthesisServicer
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.datasets import DatasetManifest
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
-from tailor.events.envelope import Event
 from tailor.events.erased import Erased
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import transaction
@@ -35,6 +35,7 @@ from tests.critiques import CRITIC, HELD_OUT, TRAIN, CritiqueHouse, answer_of, p
 from tests.integration.test_judging import World as RegistryWorld
 from tests.integration.test_judging import anonymize
 from tests.synthesis import Reply, scripted
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -267,6 +268,33 @@ def test_critiques_start_by_themselves_within_the_tokens_of_a_month(engine: Engi
         assert house.commands.start_critiques(more) is None
 
 
+def test_a_thread_starts_critiques_and_another_one_runs_them(engine: Engine) -> None:
+    stop = threading.Event()
+    with scripted(revise) as endpoint:
+        house = house_at(engine, endpoint.url, waits=AT_ONCE)
+        house.define(replace(house.specialist, rows=RowPolicy(critique_tokens_per_month=100_000)))
+        specialists = {"unpaid": CRITIC, "reports": house.specialist}
+        threads = [
+            threading.Thread(
+                target=start_critiques, args=(house.commands, specialists, stop), kwargs={"seconds": 0.05}
+            ),
+            threading.Thread(target=run_syntheses, args=(house.runner, stop)),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            house.judge_drafts(TRAIN[0])
+            wait_until(lambda: len(house.pairs()) == 1)
+            house.judge_drafts(TRAIN[1])
+            wait_until(lambda: len(house.pairs()) == 2)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(10)
+    assert len(endpoint.requests) == 4
+    assert {item.spec.task for item in house.syntheses.list_newest(["reports"], 9, 0)} == {"critique"}
+
+
 def test_says_what_is_missing(engine: Engine) -> None:
     house = house_at(engine, "http://127.0.0.1:9/v1")
     house.judge_drafts(TRAIN[0])
@@ -314,16 +342,25 @@ def _play(engine: Engine, registry: RegistryWorld) -> None:
             may_use=lambda name: True,
             expert_id="exp_1",
         )
-        while registry.outbox.relay():
-            pass
-        recorded = [
-            message
-            for message in registry.producer.messages("judgement.recorded.v1")
-            if isinstance(message, drafts_pb2.JudgementRecorded)
-        ]
-        for message in (*recorded, *recorded):
-            house.consumers.judgement(Event("judgement.recorded.v1", "memos", message.SerializeToString()))
+        # At least once is also twice.
+        _deliver(registry, house)
+        _deliver(registry, house)
         house.critique()
     assert part(endpoint.requests[0], "COMMENT") == "Close more kindly, Ngozi." == judgement.comment
     (row,) = house.rows.rows(house.specialist)
     assert [entry["judgement"] for entry in house.pairs()] == ["jdg_1"] == [dict(row.lineage)["judgement_id"]]
+    with registry.begin() as tx:
+        specialist = tx.specialists.find("memos")
+        assert specialist is not None
+        tx.judgements.retract(judgement, specialist)
+    _deliver(registry, house)
+    assert house.pairs() == [] and list(house.rows.rows(house.specialist)) == []
+
+
+def _deliver(registry: RegistryWorld, house: CritiqueHouse) -> None:
+    """Deliver everything that the registry has published so far, from the beginning."""
+    while registry.outbox.relay():
+        pass
+    for message in registry.producer.messages("judgement.recorded.v1"):
+        assert isinstance(message, drafts_pb2.JudgementRecorded)
+        house.record(message)
