@@ -25,7 +25,7 @@ from services.synthetic.synthesis_rpc import SynthesisServicer
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.datasets import DatasetManifest
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.events.erased import Erased
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import transaction
@@ -102,6 +102,8 @@ def test_nothing_is_made_twice(engine: Engine) -> None:
         first = house.critique(request_id="once")
         house.judge_drafts(TRAIN[0])
         assert house.create(request_id="once", task="critique", instruction="", target=100) == first.synthesis_id
+        with house.comments.starting("reports"), pytest.raises(Aborted, match="being created"):
+            house.critique()
         with pytest.raises(FailedPrecondition, match="NO_COMMENTS") as refused:
             house.critique()
         assert "1 are answered" in str(refused.value)

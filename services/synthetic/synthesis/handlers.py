@@ -20,7 +20,7 @@ from services.synthetic.synthesis.domain import (
 from services.synthetic.synthesis.plan import MAX_COMBINATIONS, count_combinations
 from services.synthetic.synthesis.ports import ChatModel, CommentedDrafts, SeedDocuments, Syntheses
 from services.synthetic.synthesis.tasks import NAMED, PROMPT_VERSION, FactSource, find_tasks
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason
 
 BUILT_IN = (*NAMED, CRITIQUE)
 MAX_TARGET = 100_000
@@ -52,7 +52,7 @@ class SynthesisCommands:
     waits: CritiqueWaits = field(default_factory=CritiqueWaits)
 
     def create(self, spec: SynthesisSpec, specialist: Specialist, request_id: str) -> Synthesis:
-        """Queue a synthesis; its seeds are drawn and its examples anonymised now. Blocks. Idempotent by request id."""
+        """Queue a synthesis; its seeds or comments are chosen and its examples anonymised now. Blocks. Idempotent by request id."""
         if request_id and (known := self.syntheses.find_by_request(request_id)) is not None:
             if not _is_same(known.spec, spec):
                 raise InvalidArgument(
@@ -60,14 +60,14 @@ class SynthesisCommands:
                 )
             return known
         check_spec(spec, specialist)
+        if spec.task == CRITIQUE:
+            with self.comments.starting(specialist.name) as is_held:
+                if not is_held:
+                    raise Aborted(Reason.ABORTED, "Another synthesis of these comments is being created. Retry.")
+                return self._create_critiques(spec, specialist, request_id)
         teacher, judge = self._models(spec, specialist)
         synthesis_id = f"syn_{uuid.uuid4().hex}"
         spec = self._with_prices(spec)
-        if spec.task == CRITIQUE:
-            return self.syntheses.create(
-                Synthesis(synthesis_id, self._choose_comments(spec, specialist), teacher, judge, PROMPT_VERSION),
-                request_id,
-            )
         spec = replace(
             spec,
             document_ids=self._choose_seeds(spec, specialist, synthesis_id),
@@ -104,7 +104,14 @@ class SynthesisCommands:
                 max_answer_tokens=CRITIQUE_ANSWER_TOKENS,
                 temperature=CRITIQUE_TEMPERATURE,
             )
-            return self.create(spec, specialist, "")
+            return self._create_critiques(spec, specialist, "")
+
+    def _create_critiques(self, spec: SynthesisSpec, specialist: Specialist, request_id: str) -> Synthesis:
+        """Queue a synthesis of the comments that wait. The caller holds the lock, so that no other one gets the same comments."""
+        teacher, judge = self._models(spec, specialist)
+        spec = self._choose_comments(self._with_prices(spec), specialist)
+        synthesis = Synthesis(f"syn_{uuid.uuid4().hex}", spec, teacher, judge, PROMPT_VERSION)
+        return self.syntheses.create(synthesis, request_id)
 
     def get(self, synthesis_id: str) -> Synthesis:
         """Raises NotFound (UNKNOWN_SYNTHESIS)."""

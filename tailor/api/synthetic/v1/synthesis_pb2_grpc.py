@@ -88,8 +88,8 @@ class SynthesisServiceServicer:
 
     def CreateSynthesis(self, request, context):
         """CreateSynthesis queues a synthesis. NOT_FOUND for an unknown specialist or seed, INVALID_ARGUMENT (INVALID_SYNTHESIS) with a violation per
-        field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS, NO_COMMENTS) with what to do. A repeated request id returns the
-        same synthesis.
+        field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS, NO_COMMENTS) with what to do, ABORTED while the comments are given
+        to another synthesis. A repeated request id returns the same synthesis.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,8 +35,8 @@ class SynthesisServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SynthesisServiceAsyncStub: ...
     CreateSynthesis: _grpc.UnaryUnaryMultiCallable[_synthesis_pb2.CreateSynthesisRequest, _synthesis_pb2.CreateSynthesisResponse]
     """CreateSynthesis queues a synthesis. NOT_FOUND for an unknown specialist or seed, INVALID_ARGUMENT (INVALID_SYNTHESIS) with a violation per
-    field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS, NO_COMMENTS) with what to do. A repeated request id returns the
-    same synthesis.
+    field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS, NO_COMMENTS) with what to do, ABORTED while the comments are given
+    to another synthesis. A repeated request id returns the same synthesis.
     """
     GetSynthesis: _grpc.UnaryUnaryMultiCallable[_synthesis_pb2.GetSynthesisRequest, _synthesis_pb2.GetSynthesisResponse]
     """GetSynthesis returns one synthesis. NOT_FOUND for an unknown id."""
@@ -66,8 +66,8 @@ class SynthesisServiceAsyncStub(SynthesisServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSynthesis: _aio.UnaryUnaryMultiCallable[_synthesis_pb2.CreateSynthesisRequest, _synthesis_pb2.CreateSynthesisResponse]  # type: ignore[assignment]
     """CreateSynthesis queues a synthesis. NOT_FOUND for an unknown specialist or seed, INVALID_ARGUMENT (INVALID_SYNTHESIS) with a violation per
-    field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS, NO_COMMENTS) with what to do. A repeated request id returns the
-    same synthesis.
+    field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS, NO_COMMENTS) with what to do, ABORTED while the comments are given
+    to another synthesis. A repeated request id returns the same synthesis.
     """
     GetSynthesis: _aio.UnaryUnaryMultiCallable[_synthesis_pb2.GetSynthesisRequest, _synthesis_pb2.GetSynthesisResponse]  # type: ignore[assignment]
     """GetSynthesis returns one synthesis. NOT_FOUND for an unknown id."""
@@ -100,8 +100,8 @@ class SynthesisServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_synthesis_pb2.CreateSynthesisResponse, _abc.Awaitable[_synthesis_pb2.CreateSynthesisResponse]]:
         """CreateSynthesis queues a synthesis. NOT_FOUND for an unknown specialist or seed, INVALID_ARGUMENT (INVALID_SYNTHESIS) with a violation per
-        field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS, NO_COMMENTS) with what to do. A repeated request id returns the
-        same synthesis.
+        field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS, NO_COMMENTS) with what to do, ABORTED while the comments are given
+        to another synthesis. A repeated request id returns the same synthesis.
         """
 
     @_abc_1.abstractmethod
