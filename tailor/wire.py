@@ -187,6 +187,7 @@ def to_row_policy(message: models_pb2.RowPolicy) -> RowPolicy:
         missed_extra_rows=(
             message.missed_extra_rows if message.HasField("missed_extra_rows") else defaults.missed_extra_rows
         ),
+        critique_tokens_per_month=message.critique_tokens_per_month,
     )
 
 

@@ -100,6 +100,7 @@ class RowPolicy:
     Tokens are those of the base's tokenizer. A document's answers of built-in tasks have at most `max_answer_percent` of its characters.
     `replay` names imported datasets, of which `replay_percent` of the train rows are drawn. `quiz_questions` are those that each document
     answers; 0 for no quiz. A document of which the last evaluation missed a question gets up to `missed_extra_rows` more rows.
+    Revisions of commented drafts start by themselves with `critique_tokens_per_month`, and take no more tokens.
     """
 
     max_row_tokens: int = 0
@@ -117,6 +118,7 @@ class RowPolicy:
     quiz_questions: int = 3
     max_quiz_documents: int = 10_000
     missed_extra_rows: int = 8
+    critique_tokens_per_month: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.commented_drafts import SqlCommentedDrafts
 from services.synthetic.adapters.seed_documents import SqlSeedDocuments
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.adapters.syntheses import SqlSyntheses
@@ -21,6 +22,7 @@ from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.adapters.translation_score import ChrfScore
 from services.synthetic.domain import CleanTexts, Document, Kind, Passage, Specialist, Text
 from services.synthetic.ports import TokenCounter, Tokenizers
+from services.synthetic.synthesis.critiques import CritiqueWaits
 from services.synthetic.synthesis.domain import ModelRole, SynthesisSpec, TokenPrice
 from services.synthetic.synthesis.handlers import SynthesisCommands
 from services.synthetic.synthesis.ports import ChatModel
@@ -211,6 +213,7 @@ class SynthesisHouse:
     pause_seconds: float = 300
     held_out: set[str] = field(default_factory=set)
     specialist: Specialist = SPECIALIST
+    waits: CritiqueWaits = field(default_factory=CritiqueWaits)
 
     def __post_init__(self) -> None:
         self.store = MemoryStore()
@@ -218,6 +221,7 @@ class SynthesisHouse:
         self.ids = [self._publish(number) for number in range(self.documents)]
         self.syntheses = SqlSyntheses(self.engine)
         self.seeds = SqlSeedDocuments(self.engine, self.store, self.sides)
+        self.comments = SqlCommentedDrafts(self.engine, self.store)
         self.rows = SqlSynthesisRows(self.engine, WordTokenizers(), self.sides)
 
     def sides(self, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
@@ -247,7 +251,10 @@ class SynthesisHouse:
             return CleanTexts(clean, sum(text.count("Sarah Jenkins") for text in texts))
 
         prices = {ModelRole.TEACHER: PRICE, ModelRole.JUDGE: PRICE}
-        return SynthesisCommands(self.syntheses, self.seeds, anonymize, self.teacher, self.judge, prices)
+        teacher, judge = self.teacher, self.judge
+        return SynthesisCommands(
+            self.syntheses, self.seeds, anonymize, teacher, judge, prices, self.comments, self.waits
+        )
 
     @property
     def runner(self) -> SynthesisRunner:
@@ -257,6 +264,7 @@ class SynthesisHouse:
             self.judge,
             SeedReader(self.seeds, self.store, split_paragraphs),
             self.seeds,
+            self.comments,
             {self.specialist.name: self.specialist}.get,
             WordTokenizers(),
             missing_numbers,

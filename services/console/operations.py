@@ -12,6 +12,7 @@ from services.console.ports import Services
 from tailor.api.evaluation.v1.evaluation_pb2 import CompareEvaluationsRequest, CompareEvaluationsResponse
 from tailor.api.events.v1.models_pb2 import SpecialistChanged, SpecialistServing
 from tailor.api.held.v1.held_pb2 import HeldCall
+from tailor.api.registry.v1.panel_pb2 import ProposeGuidelinesResponse
 from tailor.api.registry.v1.registry_pb2 import (
     CatalogueAdapter,
     GetLeaderboardResponse,
@@ -19,6 +20,7 @@ from tailor.api.registry.v1.registry_pb2 import (
     OperatorDecision,
     UpdateSpecialistResponse,
 )
+from tailor.api.synthetic.v1.synthesis_pb2 import CountCommentsResponse
 from tailor.errors import NotFound, Reason
 
 
@@ -39,6 +41,20 @@ def update_specialist(
     visitor.require(Permission.MANAGE_SPECIALISTS)
     visitor.require_specialist(definition.name)
     return services.operations.update_specialist(definition, validate_only=validate_only)
+
+
+def propose_guidelines(services: Services, visitor: Visitor, name: str) -> ServiceAnswer[ProposeGuidelinesResponse]:
+    """What experts' comments ask for again and again. Raises NotFound for a specialist that is not visible to the visitor."""
+    visitor.require(Permission.MANAGE_SPECIALISTS)
+    visitor.require_specialist(name)
+    return call("registry", lambda: services.panel.propose_guidelines(name), ProposeGuidelinesResponse())
+
+
+def count_comments(services: Services, visitor: Visitor, name: str) -> ServiceAnswer[CountCommentsResponse]:
+    """What became of a specialist's comments. Raises NotFound for a specialist that is not visible to the visitor."""
+    visitor.require(Permission.SYNTHESES)
+    visitor.require_specialist(name)
+    return call("synthetic", lambda: services.syntheses.count_comments(name), CountCommentsResponse())
 
 
 def delete_specialist(services: Services, visitor: Visitor, name: str, reason: str) -> None:

@@ -28,6 +28,7 @@ from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecia
 from tailor.api.ingestion.v1.ingestion_pb2 import GetSubmissionResponse
 from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
 from tailor.api.registry.v1.judging_pb2 import ListOwnJudgementsResponse, NextPairResponse
+from tailor.api.registry.v1.panel_pb2 import ProposeGuidelinesResponse
 from tailor.api.registry.v1.registry_pb2 import (
     CatalogueAdapter,
     CatalogueDocument,
@@ -41,7 +42,7 @@ from tailor.api.registry.v1.registry_pb2 import (
     TraceResponse,
     UpdateSpecialistResponse,
 )
-from tailor.api.synthetic.v1.synthesis_pb2 import Sample, Synthesis
+from tailor.api.synthetic.v1.synthesis_pb2 import CountCommentsResponse, Sample, Synthesis
 from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse, ListRowsResponse
 from tailor.api.training.v1.training_pb2 import Run, WatchRunResponse
 
@@ -169,6 +170,13 @@ class SynthesisReader(Protocol):
         ...
 
     def review_sample(self, synthesis_id: str, row_id: str, *, accept: bool) -> None: ...
+    def count_comments(self, specialist: str) -> CountCommentsResponse: ...
+
+
+class PanelReader(Protocol):
+    """Wishes that several of a specialist's experts share."""
+
+    def propose_guidelines(self, specialist: str) -> ProposeGuidelinesResponse: ...
 
 
 class PassageReview(Protocol):
@@ -233,6 +241,7 @@ class Services:
     rows: RowSource
     review: PassageReview
     judging: JudgingQueue
+    panel: PanelReader
     get_evaluation: Callable[[str], GetEvaluationResponse]  # by adapter digest
     compare_evaluations: Callable[[CompareEvaluationsRequest], CompareEvaluationsResponse]
     count_near_duplicates: Callable[[str], CountNearDuplicatesResponse]  # by specialist; empty for all

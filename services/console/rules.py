@@ -150,6 +150,10 @@ def list_row_limits(message: models_pb2.RowPolicy) -> tuple[tuple[str, str], ...
         ("own tasks", ", ".join(task.name for task in policy.own_tasks)),
         ("knowledge", "" if policy.knowledge else "none"),
         *_list_quiz_limits(policy),
+        (
+            "critiques",
+            f"up to {policy.critique_tokens_per_month:,} tokens per month" if policy.critique_tokens_per_month else "",
+        ),
         ("replay", f"{policy.replay_percent} % from {', '.join(policy.replay)}" if policy.replay else ""),
     )
     return tuple((name, limit) for name, limit in limits if limit)

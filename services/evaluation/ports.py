@@ -230,7 +230,10 @@ class HeldOutRows(Protocol):
         ...
 
     def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
-        """At most `limit` pairs of a dataset of ranked drafts, of both splits, always the same ones. Blocks and raises as `held_out`."""
+        """At most `limit` pairs of a dataset of ranked drafts that people ordered, of both splits, always the same ones.
+
+        Blocks and raises as `held_out`.
+        """
         ...
 
 

@@ -1,13 +1,18 @@
-"""The gRPC method that describes how a specialist's experts judge together."""
+"""The gRPC methods that describe how a specialist's experts judge together, and what their comments ask for."""
 
 import grpc
 
+from services.registry.domain import Specialist
 from services.registry.handlers.specialists import unknown_specialist
 from services.registry.ports import Begin
 from services.registry.queries import Queries
+from services.registry.rules.comment_groups import MAX_COMMENTS, CommentGroup, group_comments
 from services.registry.rules.panel import CriterionAgreement, measure_panel
 from tailor.api.registry.v1 import panel_pb2, panel_pb2_grpc
 from tailor.rpc.auth import current_caller
+from tailor.rpc.paging import page_size
+
+DEFAULT_GUIDELINES, MAX_GUIDELINES = 20, 100
 
 
 class PanelServicer(panel_pb2_grpc.PanelServiceServicer):
@@ -21,16 +26,42 @@ class PanelServicer(panel_pb2_grpc.PanelServiceServicer):
         self, request: panel_pb2.GetAgreementRequest, context: grpc.ServicerContext
     ) -> panel_pb2.GetAgreementResponse:
         del context
-        with self._begin() as tx:
-            specialist = tx.specialists.find(request.specialist)
-        if specialist is None or not current_caller().may_use(request.specialist):
-            raise unknown_specialist()
+        self._find_visible(request.specialist)
         judgements = [judgement for judgement in self._queries.judgements(request.specialist) if judgement.expert_id]
         return panel_pb2.GetAgreementResponse(
             agreement=map(_from_agreement, measure_panel(judgements)),
             judgements=len(judgements),
             experts=len({judgement.expert_id for judgement in judgements}),
         )
+
+    def ProposeGuidelines(
+        self, request: panel_pb2.ProposeGuidelinesRequest, context: grpc.ServicerContext
+    ) -> panel_pb2.ProposeGuidelinesResponse:
+        del context
+        size = page_size(request.page_size, DEFAULT_GUIDELINES, MAX_GUIDELINES)
+        known = self._find_visible(request.specialist).evaluation.guidelines
+        judgements = self._queries.judgements(request.specialist)
+        return panel_pb2.ProposeGuidelinesResponse(
+            guidelines=[_from_group(group, known) for group in group_comments(judgements)[:size]],
+            comments=min(sum(bool(judgement.comment.strip()) for judgement in judgements), MAX_COMMENTS),
+        )
+
+    def _find_visible(self, name: str) -> Specialist:
+        with self._begin() as tx:
+            specialist = tx.specialists.find(name)
+        if specialist is None or not current_caller().may_use(name):
+            raise unknown_specialist()
+        return specialist
+
+
+def _from_group(group: CommentGroup, guidelines: str) -> panel_pb2.ProposedGuideline:
+    return panel_pb2.ProposedGuideline(
+        text=group.text,
+        comments=group.comments,
+        experts=group.experts,
+        examples=[panel_pb2.CommentExample(text=item.text, judgement_id=item.judgement_id) for item in group.examples],
+        adopted=any(example.text.casefold() in guidelines.casefold() for example in group.examples),
+    )
 
 
 def _from_agreement(item: CriterionAgreement) -> panel_pb2.CriterionAgreement:

@@ -28,11 +28,11 @@ class Consumers:
         handlers.on_document(self._app, wire.to_document(decode(event, documents_pb2.DocumentAnonymized)))
 
     def judgement(self, event: Event) -> None:
-        """Judgements that prefer no draft make no rows and are ignored."""
+        """Judgements that prefer no draft and have no comment make no rows and are ignored."""
         message = decode(event, drafts_pb2.JudgementRecorded)
         if message.retracted:
             handlers.on_retraction(self._app, wire.to_retraction(message))
-        elif message.ranking or not message.equal_drafts:
+        elif message.ranking or message.comment or not message.equal_drafts:
             handlers.on_judgement(self._app, wire.to_judgement(message))
 
     def draft(self, event: Event) -> None:

@@ -317,6 +317,7 @@ class _Build:
             figures=figures,
             left_out=tally.left_out,
             intake_seconds=self._corpus.intake_seconds(),
+            draft_adapters=tuple(sorted({key for origin in self._origins for key in origin.draft_adapters})),
         )
 
 

@@ -13,6 +13,8 @@ from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Filters, Labels, RowPolicy, Selection, Span
 
 TEXT = "txt_"
+# The task of rows and pairs in which a teacher revised a draft by an expert's comment.
+CRITIQUE = "critique"
 
 
 class Kind(StrEnum):
@@ -72,7 +74,7 @@ class Filled:
 
 @dataclass(frozen=True)
 class PairCounts:
-    """Outcomes of judgements and deliverables. `unmatched` pairs have different prompts, or no stored texts."""
+    """Outcomes of judgements, deliverables and revisions (`critiques`). `unmatched` pairs have different prompts, or no stored texts."""
 
     judgements: int = 0
     deliverables: int = 0
@@ -82,6 +84,7 @@ class PairCounts:
     tied: int = 0
     too_long: int = 0
     across_split: int = 0
+    critiques: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,10 @@ class BuildPolicy:
 
 @dataclass(frozen=True)
 class Specialist:
-    """A specialist as the registry defines it. `recipe` is that of the stage `sft`, `recipes` are those of other stages."""
+    """A specialist as the registry defines it. `recipe` is that of the stage `sft`, `recipes` are those of other stages.
+
+    `guidelines` are those of the house, which its evaluation has.
+    """
 
     name: str
     revision: int
@@ -114,6 +120,7 @@ class Specialist:
     stages: tuple[str, ...] = ()
     recipes: Mapping[str, str] = field(default_factory=dict)
     keep_drafts: bool = False
+    guidelines: str = ""
 
     @property
     def programme(self) -> Programme:
@@ -128,13 +135,19 @@ class Specialist:
 
 @dataclass(frozen=True)
 class Judgement:
-    """An expert's judgement; rankings become preference rows."""
+    """An expert's judgement; rankings become preference rows. `equal_drafts` are those of which none is better, without a ranking."""
 
     judgement_id: str
     specialist: str
     ranking: tuple[str, ...]
     rubric: Mapping[str, int]
     comment: str
+    equal_drafts: tuple[str, ...] = ()
+
+    @property
+    def drafts(self) -> tuple[str, ...]:
+        """Every draft that was judged. A comment is about the first one: the better one, if one is."""
+        return self.ranking or self.equal_drafts
 
 
 @dataclass(frozen=True)
@@ -157,6 +170,16 @@ class Conversation:
     prompt_digest: str
     messages: tuple[tuple[str, str], ...]
     answer: str
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A draft as a teacher revised it by the comment of a judgement, accepted by all checks."""
+
+    judgement_id: str
+    draft_id: str
+    text: str
+    made_by: str
 
 
 @dataclass(frozen=True)
@@ -255,10 +278,12 @@ class Row:
 
 @dataclass(frozen=True)
 class RowOrigin:
-    """Where extra rows come from: imports, without their rows in a dataset, and the teacher tokens that syntheses spent."""
+    """Where extra rows come from: imports, without their rows in a dataset, the teacher tokens that syntheses spent, and the adapters
+    whose drafts were revised."""
 
     imports: tuple[ImportCount, ...] = ()
     teacher_tokens: int = 0
+    draft_adapters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -345,9 +370,9 @@ class SupersedeWaits:
 class Dataset:
     """A stored dataset.
 
-    `near_duplicates`, `figures` and `intake_seconds` belong to kind sft; `judgements`, `pairs` and `draft_adapters` to kind preference.
-    `draft_adapters` are the adapters of the drafts behind its pairs. `intake_seconds` is the time that preparing the documents took when
-    they arrived.
+    `near_duplicates`, `figures` and `intake_seconds` belong to kind sft; `judgements` and `pairs` to kind preference.
+    `draft_adapters` are the adapters of the drafts behind its pairs, or behind its revisions. `intake_seconds` is the time that preparing
+    the documents took when they arrived.
     """
 
     digest: str
@@ -403,16 +428,17 @@ class LastBuild:
 
 @dataclass(frozen=True)
 class PairEvidence:
-    """What preference datasets are made from: the specialist's judgements, its saved drafts by id, and deliverables of drafts."""
+    """What preference datasets are made from: the specialist's judgements, its saved drafts by id, deliverables and revisions of drafts."""
 
     judgements: tuple[Judgement, ...]
     drafts: Mapping[str, KeptDraft]
     deliverables: tuple[Document, ...]
+    revisions: tuple[Revision, ...] = ()
 
     def list_adapters(self, rows: Iterable[PairRow]) -> tuple[str, ...]:
         """The adapters whose drafts were judged for the rows, or finished to their documents, sorted; without the base."""
         wanted = {key for row in rows for key in (*row.judgement_ids, *row.document_ids)}
-        ranked = (key for judgement in self.judgements if judgement.judgement_id in wanted for key in judgement.ranking)
+        ranked = (key for judgement in self.judgements if judgement.judgement_id in wanted for key in judgement.drafts)
         finished = (document.draft_id for document in self.deliverables if document.document_id in wanted)
         drafts = (self.drafts[key] for key in {*ranked, *finished} if key in self.drafts)
         return tuple(sorted({draft.adapter_digest for draft in drafts} - {""}))

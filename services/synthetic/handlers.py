@@ -94,7 +94,7 @@ def on_document(app: Synthetic, document: Document) -> None:
 def on_judgement(app: Synthetic, judgement: Judgement) -> None:
     """Keep a judgement, and save the texts of its drafts. Idempotent."""
     app.repository.keep_judgement(judgement)
-    save_texts(app.repository, app.store, judgement.ranking)
+    save_texts(app.repository, app.store, judgement.drafts)
 
 
 def on_retraction(app: Synthetic, judgement: Judgement) -> None:

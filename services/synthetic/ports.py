@@ -66,7 +66,10 @@ class Items(Protocol):
         ...
 
     def retract_judgement(self, judgement: Judgement) -> None:
-        """Replace a judgement by this one, which has no ranking. A later `keep_judgement` of its id has no effect."""
+        """Replace a judgement by this one, which has no ranking, and drop the revision that its comment asked for.
+
+        A later `keep_judgement` of its id has no effect.
+        """
         ...
 
     def newest_position(self) -> int:
@@ -100,7 +103,7 @@ class KeptDrafts(Protocol):
         ...
 
     def is_wanted(self, draft_id: str) -> bool:
-        """True if a judgement ranks the draft, or a deliverable was made from it."""
+        """True if a judgement is about the draft, or a deliverable was made from it."""
         ...
 
     def forget_drafts(self, days: int) -> None:
@@ -150,7 +153,7 @@ class PairSources(Protocol):
     """What preference datasets are made from."""
 
     def pair_evidence(self, specialist: Specialist) -> PairEvidence:
-        """Judgements, saved drafts and deliverables of drafts, each sorted by id."""
+        """Judgements, saved drafts, deliverables and accepted revisions of drafts, each sorted by id."""
         ...
 
     def sides(self, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
@@ -188,7 +191,7 @@ class Holdings(Protocol):
         ...
 
     def forget_drafts(self, adapters: Sequence[str]) -> tuple[int, list[str]]:
-        """Drop the drafts of adapters. Returns their number, and the keys of saved texts that no other draft has."""
+        """Drop the drafts of adapters with their revisions. Returns their number, and the keys of saved texts that no other draft has."""
         ...
 
     def datasets(self, specialist: str) -> list[Dataset]:
@@ -396,7 +399,7 @@ class ExtraRows(Protocol):
         ...
 
     def origin(self, specialist: Specialist) -> RowOrigin:
-        """The imports that the rows may come from, and what they cost."""
+        """The imports and drafts that the rows may come from, and what they cost."""
         ...
 
 

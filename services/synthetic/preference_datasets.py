@@ -7,6 +7,7 @@ from services.synthetic.building.reading import read_draft
 from services.synthetic.corpus import ALL_SEGMENTS, StoredFile
 from services.synthetic.datasets import read_texts, store_file, write_manifest
 from services.synthetic.domain import (
+    CRITIQUE,
     Dataset,
     LastBuild,
     PairEvidence,
@@ -67,6 +68,7 @@ class PreferenceDatasets:
             ],
             conversations={key: draft for key, draft in drafts.items() if draft is not None},
             sides=self.sources.sides(specialist.name, ids),
+            revisions=evidence.revisions,
         )
 
     def _write(
@@ -127,8 +129,9 @@ def _fingerprint(specialist: Specialist, evidence: PairEvidence, counter: TokenC
     judgements = [(judgement.judgement_id, judgement.ranking) for judgement in evidence.judgements]
     documents = [(entry.document_id, entry.text.sha256, entry.draft_id) for entry in evidence.deliverables]
     drafts = sorted((draft.draft_id, draft.text.sha256) for draft in evidence.drafts.values())
+    revisions = [(entry.judgement_id, entry.draft_id, entry.text) for entry in evidence.revisions]
     settings = (specialist.system_prompt, asdict(limits), specialist.filters.max_pairs_per_judgement, counter.digest)
-    return fingerprint(PAIRS_VERSION, *settings, judgements, documents, drafts)
+    return fingerprint(PAIRS_VERSION, *settings, judgements, documents, drafts, revisions)
 
 
 def _rest_of_manifest(specialist: Specialist, pairs: Pairs, limits: PairLimits) -> dict[str, object]:
@@ -163,11 +166,14 @@ def save_texts(drafts: KeptDrafts, store: ObjectStore, draft_ids: Sequence[str])
 
 
 def _require_enough(specialist: Specialist, pairs: Pairs, limits: PairLimits) -> None:
-    """Refuse a dataset whose adapter could not pass the gate: too few rows, or too few of them held out."""
+    """Refuse a dataset whose adapter could not pass the gate: too few rows, or too few of them held out.
+
+    A prompt with nothing but a revision counts as no ranked one.
+    """
     train, held_out, counts = len(pairs.train), len(pairs.held_out), pairs.counts
     prompts = {row.prompt_digest for row in pairs.held_out}
     progress = measure_progress(
-        len(prompts | {row.prompt_digest for row in pairs.train}),
+        len(prompts | {row.prompt_digest for row in pairs.train if row.task != CRITIQUE}),
         len(prompts),
         min_ranked_prompts=specialist.policy.min_ranked_prompts,
         percent=limits.held_out_percent,
@@ -179,7 +185,7 @@ def _require_enough(specialist: Specialist, pairs: Pairs, limits: PairLimits) ->
         "with equal texts": counts.identical,
         "tied": counts.tied,
         "too long": counts.too_long,
-        "on both sides of the split": counts.across_split,
+        "on both sides of the split, or revisions of held-out prompts": counts.across_split,
     }
     why = ", ".join(f"{count} {what}" for what, count in unused.items() if count)
     raise FailedPrecondition(

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from services.synthetic.adapters.barrier import RowAnonymizer
+from services.synthetic.adapters.commented_drafts import SqlCommentedDrafts
 from services.synthetic.adapters.seed_documents import SqlSeedDocuments
 from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.adapters.synthesis_rows import Sides
@@ -35,6 +36,8 @@ log = get_logger(__name__)
 # Syntheses that one replica runs at a time.
 RUNNERS = 2
 IDLE_SECONDS = 1.0
+# Comments wait for minutes.
+CRITIQUE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,17 @@ class SynthesisParts:
     servicer: tuple[Callable[[Any, Any], None], SynthesisServicer]
     commands: SynthesisCommands
     runner: SynthesisRunner | None
+    specialists: Mapping[str, Specialist]
 
     def start(self, runtime: Runtime) -> None:
         """Run what waits, in threads. A new process may have a new key, so what waits for one resumes at once."""
         if self.runner is None:
             return
-        runner = self.runner
+        runner, commands = self.runner, self.commands
         runtime.wait_for("syntheses to wake", lambda: self.commands.syntheses.wake(WAKING_REASONS))
         for number in range(RUNNERS):
             runtime.spawn(f"syntheses-{number}", lambda stop: run_syntheses(runner, stop))
+        runtime.spawn("critiques", lambda stop: start_critiques(commands, self.specialists, stop))
 
 
 def build_syntheses(
@@ -68,7 +73,8 @@ def build_syntheses(
     syntheses, documents = SqlSyntheses(engine), SqlSeedDocuments(engine, store, sides)
     teacher, judge = OpenAiModel.teacher(settings), OpenAiModel.judge(settings)
     barrier = RowAnonymizer(runtime.channel(settings, "anonymization", settings.anonymization_address))
-    commands = SynthesisCommands(syntheses, documents, barrier, teacher, judge, settings.prices)
+    comments = SqlCommentedDrafts(engine, store)
+    commands = SynthesisCommands(syntheses, documents, barrier, teacher, judge, settings.prices, comments)
 
     def find_specialist(name: str) -> Specialist:
         if name not in specialists:
@@ -83,6 +89,7 @@ def build_syntheses(
             judge,
             SeedReader(documents, store, partial(short_passages, max_characters=MAX_PASSAGE)),
             documents,
+            comments,
             specialists.get,
             StoredTokenizers(store),
             unsupported,
@@ -90,7 +97,7 @@ def build_syntheses(
             settings.run_limits,
         )
     servicer = SynthesisServicer(commands, find_specialist)
-    return SynthesisParts((add_SynthesisServiceServicer_to_server, servicer), commands, runner)
+    return SynthesisParts((add_SynthesisServiceServicer_to_server, servicer), commands, runner, specialists)
 
 
 def run_syntheses(runner: SynthesisRunner, stop: threading.Event) -> None:
@@ -105,3 +112,23 @@ def run_syntheses(runner: SynthesisRunner, stop: threading.Event) -> None:
             has_run = False
         if not has_run:
             stop.wait(IDLE_SECONDS)
+
+
+def start_critiques(
+    commands: SynthesisCommands,
+    specialists: Mapping[str, Specialist],
+    stop: threading.Event,
+    *,
+    seconds: float = CRITIQUE_SECONDS,
+) -> None:
+    """Look every few seconds for critiques that are due, and start them, until `stop` is set. Waits while the database does not answer."""
+    while not stop.wait(seconds):
+        for specialist in list(specialists.values()):
+            try:
+                synthesis = commands.start_critiques(specialist)
+            except TailorError as error:
+                log.warning("critiques not started", specialist=specialist.name, reason=error.reason)
+                continue
+            if synthesis is not None:
+                comments = synthesis.spec.target
+                log.info("critiques started", synthesis_id=synthesis.synthesis_id, comments=comments)

@@ -53,6 +53,14 @@ class SynthesisServicer(synthesis_pb2_grpc.SynthesisServiceServicer):
         token = str(start + size) if len(syntheses) > size else ""
         return pb.ListSynthesesResponse(syntheses=map(wire.from_synthesis, syntheses[:size]), next_page_token=token)
 
+    def CountComments(
+        self, request: pb.CountCommentsRequest, context: grpc.ServicerContext
+    ) -> pb.CountCommentsResponse:
+        _check_specialist(request.specialist)
+        specialist, comments = self._find_specialist(request.specialist), self._commands.comments
+        counts, month = comments.count(specialist), comments.month(specialist.name)
+        return wire.from_counts(specialist, counts, month, has_teacher=self._commands.teacher is not None)
+
     def WatchSynthesis(
         self, request: pb.WatchSynthesisRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchSynthesisResponse]:

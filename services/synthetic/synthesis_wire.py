@@ -1,5 +1,9 @@
 """Between the messages of SynthesisService and the domain."""
 
+from collections.abc import Mapping
+
+from services.synthetic.domain import Specialist
+from services.synthetic.synthesis.critiques import CommentCounts, MonthOfCritiques
 from services.synthetic.synthesis.domain import (
     DEFAULT_ANSWER_TOKENS,
     DEFAULT_BACK_TRANSLATION,
@@ -94,14 +98,36 @@ def from_synthesis(synthesis: Synthesis) -> pb.Synthesis:
         accepted=samples.get(SampleState.ACCEPTED, 0),
         pending=samples.get(SampleState.PENDING, 0),
         rejected=samples.get(SampleState.REJECTED, 0),
-        refusals=[
-            pb.SynthesisRefusals(reason=reason, rows=rows) for reason, rows in sorted(synthesis.refusals.items())
-        ],
+        refusals=_from_refusals(synthesis.refusals),
         use=_from_use(synthesis),
         create_time=from_datetime(synthesis.created_at),
         resume_time=from_datetime(synthesis.resume_at),
         end_time=from_datetime(synthesis.ended_at),
     )
+
+
+def from_counts(
+    specialist: Specialist, counts: CommentCounts, month: MonthOfCritiques, *, has_teacher: bool
+) -> pb.CountCommentsResponse:
+    teacher = pb.TEACHER_STATE_READY if has_teacher else pb.TEACHER_STATE_NONE
+    return pb.CountCommentsResponse(
+        comments=counts.total,
+        accepted=counts.accepted,
+        pending=counts.pending,
+        rejected=counts.rejected,
+        refusals=_from_refusals(counts.refusals),
+        running=counts.running,
+        waiting=counts.waiting,
+        held_out=counts.held_out,
+        without_texts=counts.without_texts,
+        teacher=teacher if specialist.use_teacher else pb.TEACHER_STATE_NOT_ALLOWED,
+        tokens_per_month=specialist.rows.critique_tokens_per_month,
+        tokens_this_month=month.tokens,
+    )
+
+
+def _from_refusals(refusals: Mapping[str, int]) -> list[pb.SynthesisRefusals]:
+    return [pb.SynthesisRefusals(reason=reason, rows=rows) for reason, rows in sorted(refusals.items())]
 
 
 def _from_use(synthesis: Synthesis) -> pb.SynthesisUse:

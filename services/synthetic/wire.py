@@ -69,10 +69,11 @@ def to_document(message: documents_pb2.DocumentAnonymized) -> Document:
 
 
 def to_judgement(message: drafts_pb2.JudgementRecorded) -> Judgement:
-    """Raises InvalidArgument (INCOMPLETE_EVENT) without id or ranking."""
-    _require({"judgement_id": message.judgement_id, "ranking": message.ranking})
+    """Raises InvalidArgument (INCOMPLETE_EVENT) without id or drafts."""
+    _require({"judgement_id": message.judgement_id, "ranking": message.ranking or message.equal_drafts})
     rubric = {field.name: value for field, value in message.rubric.ListFields()}
-    return Judgement(message.judgement_id, message.specialist, tuple(message.ranking), rubric, message.comment)
+    ranking, equal = tuple(message.ranking), tuple(message.equal_drafts)
+    return Judgement(message.judgement_id, message.specialist, ranking, rubric, message.comment.strip(), equal)
 
 
 def to_retraction(message: drafts_pb2.JudgementRecorded) -> Judgement:
@@ -109,6 +110,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         stages=tuple(message.stages),
         recipes=dict(message.recipes),
         keep_drafts=message.keep_drafts,
+        guidelines=message.evaluation.guidelines,
     )
 
 

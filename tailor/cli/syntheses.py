@@ -12,7 +12,7 @@ from tailor.cli.calls import calling, first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows, table
 from tailor.cli.session import CommandSession, session_of
-from tailor.cli.synthesis_views import emit_sample_list, emit_synthesis, progress, state_of
+from tailor.cli.synthesis_views import emit_comments, emit_sample_list, emit_synthesis, progress, state_of
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.events.envelope import new_id
 
@@ -36,10 +36,11 @@ def synthesize(
     task: Annotated[
         str,
         typer.Option(
-            help="`answer`, `knowledge`, `rewrite`, `board_summary`, `translation`, one of the specialist's own, or any with --instruction."
+            help="`answer`, `knowledge`, `rewrite`, `board_summary`, `translation`, `critique`, one of the specialist's own, or any with "
+            "--instruction."
         ),
     ],
-    count: Annotated[int, typer.Option(min=1, help="Rows to make.")],
+    count: Annotated[int, typer.Option(min=1, help="Rows to make; for `critique`, comments to answer.")],
     seeds: Annotated[
         int, typer.Option(min=0, help="Documents to draw as seeds; 5 if 0 and nothing else is given.")
     ] = 0,
@@ -180,6 +181,14 @@ def show(context: typer.Context, synthesis_id: SynthesisId) -> None:
     session = session_of(context)
     request = pb.GetSynthesisRequest(synthesis_id=synthesis_id)
     emit_synthesis(session, unary("synthetic", session.connections.syntheses.GetSynthesis, request).synthesis)
+
+
+@group.command()
+def comments(context: typer.Context, specialist: Annotated[str, typer.Argument(help="The specialist's name.")]) -> None:
+    """Count what became of the comments of experts: revised, refused and why, or waiting."""
+    session = session_of(context)
+    request = pb.CountCommentsRequest(specialist=specialist)
+    emit_comments(session, unary("synthetic", session.connections.syntheses.CountComments, request))
 
 
 @group.command()

@@ -9,6 +9,23 @@ from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import table
 from tailor.cli.session import CommandSession
 
+CRITIQUE = "critique"
+FATES = (
+    ("accepted", "revised, in the next datasets"),
+    ("pending", "revised, waiting for an expert"),
+    ("rejected", "revised, rejected by an expert"),
+    ("running", "being answered"),
+    ("waiting", "waiting for a synthesis"),
+    ("held_out", "on held-out prompts"),
+    ("without_texts", "on drafts without stored texts"),
+)
+TEACHER_NOTES = {
+    pb.TEACHER_STATE_NONE: (
+        "No teacher is configured, so nothing is revised. Set TAILOR_TEACHER_BASE_URL and TAILOR_TEACHER_MODEL for synthetic."
+    ),
+    pb.TEACHER_STATE_NOT_ALLOWED: "The definition allows no teacher, so nothing is revised. Set `use_teacher = true` and update it.",
+}
+
 
 def state_of(synthesis: pb.Synthesis) -> str:
     """The state for people, such as `running`."""
@@ -43,6 +60,32 @@ def money_of(synthesis: pb.Synthesis) -> str:
     return f"{synthesis.use.eur:.4f} of {budget:.2f} EUR" if budget else f"{synthesis.use.eur:.4f} EUR"
 
 
+def seeds_of(spec: pb.SynthesisSpec) -> str:
+    """What the rows are made from."""
+    if spec.task == CRITIQUE:
+        return f"{spec.target} comments of experts"
+    return f"{len(spec.document_ids)} documents and {len(spec.examples)} examples as seeds"
+
+
+def emit_comments(session: CommandSession, answer: pb.CountCommentsResponse) -> None:
+    """Write what became of comments."""
+
+    def render(console: Console) -> None:
+        console.print(f"{answer.comments} comments", highlight=False)
+        fates = [(name, getattr(answer, field)) for field, name in FATES]
+        fates += [(f"refused: {item.reason.replace('_', ' ')}", item.rows) for item in answer.refusals]
+        rows = [(name, count) for name, count in fates if count]
+        if rows:
+            console.print(table("", ("comments", "number"), rows))
+        if answer.tokens_per_month:
+            used = f"{answer.tokens_this_month:,} of {answer.tokens_per_month:,} tokens of this month"
+            console.print(f"{used} are used or reserved.", highlight=False)
+        if note := TEACHER_NOTES.get(answer.teacher, ""):
+            console.print(note)
+
+    session.output.emit(to_dict(answer), render)
+
+
 def emit_synthesis(session: CommandSession, synthesis: pb.Synthesis) -> None:
     """Write a synthesis as the command's result."""
 
@@ -53,7 +96,7 @@ def emit_synthesis(session: CommandSession, synthesis: pb.Synthesis) -> None:
             console.print(f"{synthesis.reason}: {synthesis.message}", markup=False)
         console.print(progress(synthesis))
         judge = f", judge {synthesis.judge}" if synthesis.judge else ""
-        console.print(f"{len(spec.document_ids)} documents and {len(spec.examples)} examples as seeds")
+        console.print(seeds_of(spec))
         console.print(f"teacher {synthesis.teacher}{judge}, prompts of version {synthesis.prompt_version}")
         if synthesis.refusals:
             rows = [(refusal.reason.replace("_", " "), refusal.rows) for refusal in synthesis.refusals]

@@ -151,6 +151,7 @@ def _reports(channel: grpc.Channel, n: Names) -> Iterator[Call]:
 def _panel(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = panel_pb2, panel_pb2_grpc.PanelServiceStub(channel)
     yield "GetAgreement", stub.GetAgreement, pb.GetAgreementRequest(specialist=n.specialist)
+    yield "ProposeGuidelines", stub.ProposeGuidelines, pb.ProposeGuidelinesRequest(specialist=n.specialist)
 
 
 def _evaluation(channel: grpc.Channel, n: Names) -> Iterator[Call]:
@@ -186,6 +187,7 @@ def _syntheses(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     decision = pb.SampleDecision(row_id="row_1", accept=True)
     yield "CreateSynthesis", stub.CreateSynthesis, pb.CreateSynthesisRequest(spec=spec)
     yield "ListSyntheses", stub.ListSyntheses, pb.ListSynthesesRequest(specialist=n.specialist)
+    yield "CountComments", stub.CountComments, pb.CountCommentsRequest(specialist=n.specialist)
     yield "GetSynthesis", stub.GetSynthesis, pb.GetSynthesisRequest(synthesis_id=n.synthesis)
     yield "WatchSynthesis", stub.WatchSynthesis, pb.WatchSynthesisRequest(synthesis_id=n.synthesis)
     yield "CancelSynthesis", stub.CancelSynthesis, pb.CancelSynthesisRequest(synthesis_id=n.synthesis)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine
 
+from services.synthetic.adapters.commented_drafts import SqlCommentedDrafts
 from services.synthetic.adapters.seed_documents import SqlSeedDocuments
 from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.adapters.teacher import OpenAiModel
@@ -62,8 +63,9 @@ def test_tailors_own_inference_teaches_within_the_budget(
     syntheses, store = SqlSyntheses(engine), S3Store.from_settings(settings)
     documents = SqlSeedDocuments(engine, store, lambda specialist, document_ids: {})
     teacher = OpenAiModel(f"{installation.connection.inference_url}/v1", installation.operator_key, "base")
+    comments = SqlCommentedDrafts(engine, store)
     commands = SynthesisCommands(
-        syntheses, documents, lambda row_id, texts, labels: CleanTexts(tuple(texts), 0), teacher, None, {}
+        syntheses, documents, lambda row_id, texts, labels: CleanTexts(tuple(texts), 0), teacher, None, {}, comments
     )
     created = commands.create(SPEC, SPECIALIST, "e2e")
     runner = SynthesisRunner(
@@ -72,6 +74,7 @@ def test_tailors_own_inference_teaches_within_the_budget(
         None,
         SeedReader(documents, store, passages),
         documents,
+        comments,
         {SPECIALIST.name: SPECIALIST}.get,
         StoredTokenizers(store),
         unsupported,

@@ -129,6 +129,7 @@ class FakeSynthesis(synthesis_pb2_grpc.SynthesisServiceServicer):
         self.listed: list[synthesis_pb2.ListSamplesRequest] = []
         self.commands: list[str] = []
         self.watched: list[synthesis_pb2.Synthesis] = []
+        self.comments = synthesis_pb2.CountCommentsResponse()
         self.synthesis = synthesis_pb2.Synthesis(
             synthesis_id="syn_1",
             spec=synthesis_pb2.SynthesisSpec(specialist="reports", task="risk-assessment", target=300, budget_eur=2.0),
@@ -150,6 +151,9 @@ class FakeSynthesis(synthesis_pb2_grpc.SynthesisServiceServicer):
 
     def ListSyntheses(self, request: Any, context: Any) -> Any:
         return synthesis_pb2.ListSynthesesResponse(syntheses=[self.synthesis])
+
+    def CountComments(self, request: Any, context: Any) -> Any:
+        return self.comments
 
     def WatchSynthesis(self, request: Any, context: Any) -> Any:
         for synthesis in self.watched:

@@ -30,6 +30,7 @@ PATHS = (
     f"/evaluations/{ADAPTER}",
     f"/evaluations/compare?first={ADAPTER}:base&second={ADAPTER}",
     f"/specialists/{NAME}/leaderboard",
+    f"/specialists/{NAME}/guidelines",
     "/approvals",
     "/adapters",
 )

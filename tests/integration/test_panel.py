@@ -73,12 +73,16 @@ class World:
         return keys.create_key(self.begin, terms, lambda _: True, "key_1")[1]
 
     def judge(
-        self, secret: str, *ranking: str, outcome: drafts_pb2.JudgementOutcome.ValueType = RANKED
+        self,
+        secret: str,
+        *ranking: str,
+        outcome: drafts_pb2.JudgementOutcome.ValueType = RANKED,
+        comment: str = "",
     ) -> drafts_pb2.JudgementRecorded:
         stub = registry_pb2_grpc.RegistryServiceStub(self._channel(secret))
         # Only a service may speak for another key.
         request = registry_pb2.RecordJudgementRequest(
-            ranking=ranking, judged_by="key_of_somebody_else", outcome=outcome
+            ranking=ranking, judged_by="key_of_somebody_else", outcome=outcome, comment=comment
         )
         return stub.RecordJudgement(request, timeout=10).judgement
 
@@ -86,6 +90,11 @@ class World:
         stub = panel_pb2_grpc.PanelServiceStub(self._channel(secret))
         with wire_errors("registry"):
             return stub.GetAgreement(panel_pb2.GetAgreementRequest(specialist=specialist), timeout=10)
+
+    def propose(self, secret: str, specialist: str = "memos") -> panel_pb2.ProposeGuidelinesResponse:
+        stub = panel_pb2_grpc.PanelServiceStub(self._channel(secret))
+        with wire_errors("registry"):
+            return stub.ProposeGuidelines(panel_pb2.ProposeGuidelinesRequest(specialist=specialist), timeout=10)
 
     def _channel(self, secret: str) -> grpc.Channel:
         return open_channel(f"127.0.0.1:{self.server.port}", lambda: secret)
@@ -134,3 +143,19 @@ def test_agreement_is_for_those_who_may_use_the_specialist(world: World) -> None
             world.agreement(secret, specialist)
     with pytest.raises(PermissionDenied):
         world.agreement(world.key("CALLER"))
+
+
+def test_proposes_guidelines_from_comments_for_operators(world: World) -> None:
+    first, second = world.key("EXPERT"), world.key("EXPERT")
+    for secret, comment in ((first, "Please close more kindly."), (second, "Close more kindly!"), (second, "")):
+        world.judge(secret, "drf_0_a", "drf_0_b", comment=comment)
+    found = world.propose(world.key("OPERATOR"))
+    assert found.comments == 2
+    (guideline,) = found.guidelines
+    assert (guideline.text, guideline.comments, guideline.experts) == ("Close more kindly!", 2, 2)
+    assert {example.text for example in guideline.examples} == {"Please close more kindly.", "Close more kindly!"}
+    assert "exp_" not in str(found) and not guideline.adopted
+    with pytest.raises(PermissionDenied):
+        world.propose(first)
+    with pytest.raises(NotFound):
+        world.propose(world.key("OPERATOR", "reports"))

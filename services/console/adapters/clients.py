@@ -9,6 +9,7 @@ import grpc
 from services.console.adapters.health import HealthClient
 from services.console.adapters.held import HeldCallClient
 from services.console.adapters.judging import JudgingClient
+from services.console.adapters.panel import PanelClient
 from services.console.adapters.review import ReviewClient
 from services.console.adapters.submissions import submission_finder
 from services.console.domain import HOLDING, Judgement, KeyTerms, Page, Question, Role, RowQuery, Visitor
@@ -313,6 +314,10 @@ class SynthesisClient(SynthesisReader):
         request = synthesis_pb2.ReviewSamplesRequest(synthesis_id=synthesis_id, decisions=[decision])
         call("synthetic", self._stub.ReviewSamples, request, WRITE_SECONDS)
 
+    def count_comments(self, specialist: str) -> synthesis_pb2.CountCommentsResponse:
+        request = synthesis_pb2.CountCommentsRequest(specialist=specialist)
+        return call("synthetic", self._stub.CountComments, request)
+
 
 class InferenceClient(AnswerSource):
     """Inference."""
@@ -396,6 +401,7 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         rows=RowClient(channels["synthetic"]),
         review=ReviewClient(channels["anonymization"]),
         judging=JudgingClient(channels["registry"]),
+        panel=PanelClient(channels["registry"]),
         get_evaluation=get_evaluation,
         compare_evaluations=compare_evaluations,
         count_near_duplicates=count_near_duplicates,

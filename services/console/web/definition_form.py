@@ -101,6 +101,17 @@ def to_form(definition: models_pb2.SpecialistChanged) -> DefinitionForm:
     )
 
 
+def add_proposals(form: DefinitionForm, guideline: str, criterion: str) -> DefinitionForm:
+    """The form with a guideline as a further line, and with a sentence as a further criterion, whose name an operator changes."""
+    lines, line = form.guidelines.splitlines(), " ".join(guideline.split())
+    criteria, sentence = form.criteria.splitlines(), " ".join(criterion.split())
+    if line and line not in lines:
+        lines.append(line)
+    if sentence and not any(item.endswith(sentence) for item in criteria):
+        criteria.append(f"criterion-{len(criteria) + 1}: {sentence}")
+    return form.model_copy(update={"guidelines": "\n".join(lines), "criteria": "\n".join(criteria)})
+
+
 def to_definition(form: DefinitionForm, current: models_pb2.SpecialistChanged) -> models_pb2.SpecialistChanged:
     """The current definition with the form's fields. Raises InvalidArgument with a violation per field that cannot be read."""
     reader = _Reader(form)

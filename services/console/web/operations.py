@@ -3,13 +3,13 @@
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from services.console import operations
-from services.console.domain import MAX_REASON_CHARS, Permission
+from services.console.domain import MAX_COMMENT_CHARS, MAX_REASON_CHARS, Permission
 from services.console.web.access import ConsoleOf, SignedIn, needs
-from services.console.web.definition_form import DefinitionForm, to_definition, to_form
+from services.console.web.definition_form import DefinitionForm, add_proposals, to_definition, to_form
 from tailor.errors import Aborted, InvalidArgument
 from tailor.logging import get_logger
 
@@ -20,15 +20,32 @@ router = APIRouter()
 Name = Annotated[str, Form(max_length=63)]
 Digest = Annotated[str, Form(max_length=64)]
 WrittenReason = Annotated[str, Form(max_length=MAX_REASON_CHARS)]
+Line = Annotated[str, Query(max_length=MAX_COMMENT_CHARS)]
 FormOf = Annotated[DefinitionForm, Form()]
 
 
 @router.get("/specialists/{name}/edit", dependencies=[Depends(needs(Permission.MANAGE_SPECIALISTS))])
-def edit(request: Request, console: ConsoleOf, visitor: SignedIn, name: str) -> Response:
-    """The form of a specialist's definition."""
+def edit(  # noqa: PLR0917 - fields of a query
+    request: Request, console: ConsoleOf, visitor: SignedIn, name: str, guideline: Line = "", criterion: Line = ""
+) -> Response:
+    """The form of a specialist's definition; a guideline and a criterion of the judge model are added to what it has."""
     current = operations.get_specialist(console.services, visitor, name).specialist
+    form = add_proposals(to_form(current), guideline, criterion)
+    return console.renderer.page(request, "definition.html", name=name, form=form, changes=None, error="", fields={})
+
+
+@router.get("/specialists/{name}/guidelines", dependencies=[Depends(needs(Permission.MANAGE_SPECIALISTS))])
+def guidelines(request: Request, console: ConsoleOf, visitor: SignedIn, name: str) -> Response:
+    """What experts' comments ask for again and again, and what became of the comments."""
+    proposed = operations.propose_guidelines(console.services, visitor, name)
+    counts = operations.count_comments(console.services, visitor, name)
     return console.renderer.page(
-        request, "definition.html", name=name, form=to_form(current), changes=None, error="", fields={}
+        request,
+        "guidelines.html",
+        name=name,
+        proposed=proposed.value,
+        counts=counts.value,
+        failures=dict.fromkeys(proposed.failures + counts.failures),
     )
 
 

@@ -19,6 +19,7 @@ from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 BATCH_ROWS = 256
+CRITIQUE = "critique"
 
 
 class StoredHeldOutRows(HeldOutRows):
@@ -47,7 +48,9 @@ class StoredHeldOutRows(HeldOutRows):
         files = [file for split in (TRAIN, HELD_OUT) for file in content.split(split).files]
         with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder, reading_rows(manifest):
             paths = download(self._store, files, Path(folder))
-            keys = (record["row_id"] for record in read_records(paths, ["row_id"]))
+            records = read_records(paths, ["row_id", "task"])
+            # A revision was preferred by a teacher and a judge model, and not by an expert.
+            keys = (record["row_id"] for record in records if record["task"] != CRITIQUE)
             chosen = set(heapq.nsmallest(limit, keys, key=lambda key: sha256(key.encode()).digest()))
             return [_to_pair(record) for record in read_records(paths, None) if record["row_id"] in chosen]
 

@@ -18,6 +18,7 @@ COUNTS = (
     "min_answer_tokens",
     "max_held_out_rows",
     "max_quiz_documents",
+    "critique_tokens_per_month",
 )
 MAX_QUIZ_QUESTIONS, MAX_EXTRA_ROWS = 20, 100
 # Names that rows of judgements have.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, literal, select, union_all
+from sqlalchemy import Engine, delete, func, literal, or_, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters import tables
@@ -44,7 +44,10 @@ class SqlDrafts(KeptDrafts):
             return [to_draft(row) for row in connection.execute(select(table).where(table.c.draft_id.in_(draft_ids)))]
 
     def is_wanted(self, draft_id: str) -> bool:
-        judged = select(literal(1)).where(tables.judgements.c.ranking.contains([draft_id]))
+        judgements = tables.judgements.c
+        judged = select(literal(1)).where(
+            or_(judgements.ranking.contains([draft_id]), judgements.equal_drafts.contains([draft_id]))
+        )
         finished = select(literal(1)).where(tables.documents.c.draft_id == draft_id)
         with transaction(self._engine) as connection:
             return connection.scalar(union_all(judged, finished).limit(1)) is not None

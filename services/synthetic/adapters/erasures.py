@@ -13,7 +13,7 @@ from services.synthetic.adapters.files import unlisted_keys
 from services.synthetic.adapters.locks import session_lock
 from services.synthetic.adapters.sketches import STORING, drop_memberships, drop_orphans
 from services.synthetic.adapters.sql import to_stored_dataset
-from services.synthetic.adapters.synthesis_rows import forget_seed, forget_seed_rows
+from services.synthetic.adapters.synthesis_rows import forget_critiques, forget_seed, forget_seed_rows
 from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
 from services.synthetic.domain import Dataset, SupersededVersion
 from services.synthetic.ports import Holdings
@@ -69,7 +69,8 @@ class SqlHoldings(Holdings):
         table = tables.drafts
         statement = delete(table).where(is_one_of(table.c.adapter_digest, adapters))
         with transaction(self._engine) as connection:
-            forgotten = connection.execute(statement.returning(table.c.text_uri, table.c.saved)).all()
+            forgotten = connection.execute(statement.returning(table.c.draft_id, table.c.text_uri, table.c.saved)).all()
+            forget_critiques(connection, [row.draft_id for row in forgotten])
             uris = {row.text_uri for row in forgotten if row.saved}
             shared = set(connection.scalars(select(table.c.text_uri).where(is_one_of(table.c.text_uri, sorted(uris)))))
             return len(forgotten), sorted(Ref(uri, "", 0).key for uri in uris - shared)

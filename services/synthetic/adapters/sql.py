@@ -31,6 +31,7 @@ from services.synthetic.adapters.conditions import (
 )
 from services.synthetic.adapters.drafts import SqlDrafts, to_draft
 from services.synthetic.adapters.locks import session_lock
+from services.synthetic.adapters.synthesis_rows import find_revisions, forget_critiques
 from services.synthetic.corpus import StoredFile
 from services.synthetic.domain import (
     BuildProgress,
@@ -112,6 +113,7 @@ class SqlRepository(SqlDrafts, Repository):
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock_shared")
             connection.execute(statement.on_conflict_do_update(index_elements=["judgement_id"], set_=changed))
+            forget_critiques(connection, [judgement.judgement_id])
 
     def filled(self, specialist: str) -> Filled:
         builds = tables.builds.c
@@ -167,7 +169,8 @@ class SqlRepository(SqlDrafts, Repository):
             saved = {row.draft_id: to_draft(row) for row in connection.execute(select(drafts).where(*is_saved))}
             ordered = select(documents).select_from(join).where(*is_finished).order_by(documents.c.document_id)
             deliverables = tuple(map(to_document, connection.execute(ordered)))
-        return PairEvidence(tuple(map(to_judgement, rows)), saved, deliverables)
+            revisions = find_revisions(connection, specialist.name)
+        return PairEvidence(tuple(map(to_judgement, rows)), saved, deliverables, revisions)
 
     def sides(self, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
         with transaction(self._engine) as connection:
@@ -332,11 +335,13 @@ def _judgement_row(judgement: Judgement) -> dict[str, Any]:
         "ranking": list(judgement.ranking),
         "rubric": dict(judgement.rubric),
         "comment": judgement.comment,
+        "equal_drafts": list(judgement.equal_drafts),
     }
 
 
 def to_judgement(row: Any) -> Judgement:
-    return Judgement(row.judgement_id, row.specialist, tuple(row.ranking), row.rubric, row.comment)
+    ranking, equal = tuple(row.ranking), tuple(row.equal_drafts)
+    return Judgement(row.judgement_id, row.specialist, ranking, row.rubric, row.comment, equal)
 
 
 def _seconds(value: Any) -> float | None:

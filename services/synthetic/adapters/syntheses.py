@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters.synthesis_rows import STREAMED_ROWS, to_sample
 from services.synthetic.adapters.synthesis_tables import syntheses, synthesis_answers, synthesis_rows
+from services.synthetic.synthesis.critiques import DRAFT_ID, JUDGEMENT_ID
 from services.synthetic.synthesis.domain import (
     Completion,
     Lease,
@@ -290,6 +291,7 @@ def _keep_answer(connection: Connection, lease: Lease, answer: StoredAnswer) -> 
 
 
 def _sample_row(synthesis_id: str, specialist: str, sample: SynthesisSample) -> dict[str, Any]:
+    origin = dict(sample.row.lineage)
     return {
         "synthesis_id": synthesis_id,
         "row_id": sample.row_id,
@@ -298,7 +300,8 @@ def _sample_row(synthesis_id: str, specialist: str, sample: SynthesisSample) -> 
         "state": sample.state.value,
         "reason": str(sample.reason),
         "row": asdict(sample.row),
-        "document_ids": list(sample.row.document_ids),
+        "document_ids": [*sample.row.document_ids, *filter(None, (origin.get(JUDGEMENT_ID), origin.get(DRAFT_ID)))],
+        "judgement_id": origin.get(JUDGEMENT_ID, ""),
         "mark": sample.mark,
         "back_translation": sample.back_translation,
         "reviewer": "",

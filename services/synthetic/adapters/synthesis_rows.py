@@ -6,14 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, and_, any_, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on
 
+from services.synthetic.adapters import tables
 from services.synthetic.adapters.synthesis_tables import syntheses, synthesis_answers, synthesis_rows
-from services.synthetic.domain import Row, RowOrigin, Specialist
+from services.synthetic.domain import CRITIQUE, Revision, Row, RowOrigin, Specialist
 from services.synthetic.domain import fingerprint as digest_of
 from services.synthetic.imports.rows import count_tokens
 from services.synthetic.ports import ExtraRows, TokenCounter, Tokenizers
+from services.synthetic.synthesis.critiques import DRAFT_ID, is_held_out_prompt
 from services.synthetic.synthesis.domain import SampleState, SynthesisSample, SynthesisUse
 from tailor.sql import transaction
 
@@ -37,7 +39,7 @@ Sides = Callable[[str, Sequence[str]], Mapping[str, bool]]
 
 
 class SqlSynthesisRows(ExtraRows):
-    """Accepted rows of syntheses, without those of held-out documents. Thread-safe."""
+    """Accepted rows of syntheses, without those of held-out documents and prompts. Thread-safe."""
 
     def __init__(self, engine: Engine, tokenizers: Tokenizers, sides: Sides) -> None:
         self._engine = engine
@@ -56,11 +58,17 @@ class SqlSynthesisRows(ExtraRows):
                 yield from _complete(self._drop_held_out(specialist, part), specialist, counter)
 
     def _drop_held_out(self, specialist: Specialist, part: Sequence[Any]) -> list[Row]:
-        """Those that were made from no held-out document: a seed may have got its side after the synthesis."""
+        """Those that were made from no held-out document or prompt: a seed may have got its side after the synthesis."""
         rows = [ROW.validate_python(row.row) for row in part]
         document_ids = sorted({document_id for row in rows for document_id in row.document_ids})
         sides = self._sides(specialist.name, document_ids)
-        return [row for row in rows if not any(sides.get(document_id) for document_id in row.document_ids)]
+        percent = specialist.rows.held_out_percent
+        return [
+            row
+            for row in rows
+            if not any(sides.get(document_id) for document_id in row.document_ids)
+            and not (row.task == CRITIQUE and is_held_out_prompt(row, percent))
+        ]
 
     def fingerprint(self, specialist: Specialist) -> str:
         """Of the number of rows and the sum of hashes of their ids, so that it costs one pass and no memory."""
@@ -76,7 +84,17 @@ class SqlSynthesisRows(ExtraRows):
         query = select(syntheses.c.use).where(syntheses.c.synthesis_id.in_(accepted))
         with transaction(self._engine) as connection:
             uses = [USE.validate_python(use) for use in connection.scalars(query)]
-        return RowOrigin(teacher_tokens=sum(use.teacher.spent.total for use in uses))
+            adapters = tuple(connection.scalars(_revised_adapters(specialist.name)))
+        return RowOrigin(teacher_tokens=sum(use.teacher.spent.total for use in uses), draft_adapters=adapters)
+
+
+def _revised_adapters(specialist: str) -> Any:
+    """The adapters whose drafts the specialist's accepted critiques revise, sorted; without the base."""
+    drafts, rows = tables.drafts.c, synthesis_rows.c
+    join = tables.drafts.join(synthesis_rows, drafts.draft_id == any_(rows.document_ids))
+    query = select(drafts.adapter_digest).distinct().select_from(join)
+    conditions = (_is_accepted(specialist), rows.judgement_id != "", drafts.adapter_digest != "")
+    return query.where(*conditions).order_by(drafts.adapter_digest)
 
 
 def _is_accepted(specialist: str) -> ColumnElement[bool]:
@@ -85,8 +103,10 @@ def _is_accepted(specialist: str) -> ColumnElement[bool]:
 
 
 def _complete(rows: Sequence[Row], specialist: Specialist, counter: TokenCounter) -> Iterator[Row]:
-    """Add the system prompt and the tokens."""
-    return count_tokens([replace(row, system_prompt=specialist.system_prompt) for row in rows], counter)
+    """Add the specialist's system prompt, unless the row has another one, and the tokens."""
+    return count_tokens(
+        [replace(row, system_prompt=row.system_prompt or specialist.system_prompt) for row in rows], counter
+    )
 
 
 def to_sample(row: Any) -> SynthesisSample:
@@ -124,3 +144,25 @@ def forget_seed_rows(connection: Connection, document_id: str) -> int:
     return connection.execute(
         delete(synthesis_rows).where(synthesis_rows.c.document_ids.contains([document_id]))
     ).rowcount
+
+
+def find_revisions(connection: Connection, specialist: str) -> tuple[Revision, ...]:
+    """The specialist's accepted revisions of drafts, by judgement."""
+    table = synthesis_rows.c
+    query = select(table.judgement_id, table.row).where(_is_accepted(specialist), table.judgement_id != "")
+    rows = [(key, ROW.validate_python(row)) for key, row in connection.execute(query.order_by(table.judgement_id))]
+    return tuple(Revision(key, dict(row.lineage)[DRAFT_ID], row.completion, row.made_by) for key, row in rows)
+
+
+def forget_critiques(connection: Connection, origins: Sequence[str]) -> int:
+    """Delete the answers and rows that were written from judgements or drafts; returns the number of rows.
+
+    Runs that may still have them in memory lose their lease, so that they store nothing more; another one reads the comments again.
+    """
+    if not origins:
+        return 0
+    may_know = (syntheses.c.spec["task"].astext == CRITIQUE, syntheses.c.leased_until.is_not(None))
+    connection.execute(update(syntheses).where(*may_know).values(epoch=syntheses.c.epoch + 1, leased_until=None))
+    connection.execute(delete(synthesis_answers).where(synthesis_answers.c.document_ids.overlap(origins)))
+    is_written = synthesis_rows.c.document_ids.overlap(origins)
+    return connection.execute(delete(synthesis_rows).where(is_written, synthesis_rows.c.judgement_id != "")).rowcount

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
@@ -53,6 +54,7 @@ synthesis_answers = Table(
     Column("finish_reason", String(32), nullable=False),
     Column("refused", Boolean, nullable=False),
     Column("checked", Boolean, nullable=False, server_default="false"),
+    # What it was written from: documents and examples, or the judgement and the draft of a critique.
     Column("document_ids", ARRAY(String(64)), nullable=False),
     Index("ix_synthesis_answers_document_ids", "document_ids", postgresql_using="gin"),
 )
@@ -68,7 +70,10 @@ synthesis_rows = Table(
     Column("state", String(16), nullable=False),
     Column("reason", String(64), nullable=False),
     Column("row", JSONB, nullable=False),
+    # As for answers.
     Column("document_ids", ARRAY(String(64)), nullable=False),
+    # The judgement whose comment a critique answers; empty for other rows.
+    Column("judgement_id", String(64), nullable=False, server_default=""),
     Column("mark", Integer, nullable=False),
     Column("back_translation", Float),
     Column("reviewer", String(128), nullable=False),
@@ -76,4 +81,6 @@ synthesis_rows = Table(
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Index("ix_synthesis_rows_specialist", "specialist", "state", "row_id"),
     Index("ix_synthesis_rows_document_ids", "document_ids", postgresql_using="gin"),
+    # No comment is answered twice.
+    Index("ix_synthesis_rows_judgement_id", "judgement_id", unique=True, postgresql_where=text("judgement_id <> ''")),
 )

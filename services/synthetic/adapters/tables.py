@@ -79,9 +79,13 @@ judgements = Table(
     Column("ranking", JSONB, nullable=False),
     Column("rubric", JSONB, nullable=False),
     Column("comment", Text, nullable=False),
+    # Drafts of which none is better; then there is no ranking.
+    Column("equal_drafts", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     Column("position", BigInteger, nullable=False, index=True),
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Index("ix_judgements_ranking", "ranking", postgresql_using="gin"),
+    Index("ix_judgements_equal_drafts", "equal_drafts", postgresql_using="gin"),
+    Index("ix_judgements_commented", "specialist", "position", postgresql_where=text("comment <> ''")),
     Index("ix_judgements_specialist_position", "specialist", "position"),
 )
 

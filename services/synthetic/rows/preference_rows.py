@@ -1,4 +1,4 @@
-"""Preference rows from rankings of drafts, and from the deliverables that people made from drafts."""
+"""Preference rows from rankings of drafts, from deliverables that people made from drafts, and from revisions that comments asked for."""
 
 import itertools
 from collections import Counter
@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.synthetic.domain import (
+    CRITIQUE,
     Conversation,
     Document,
     Judgement,
     PairCounts,
     PairRow,
+    Revision,
     Specialist,
     fingerprint,
 )
@@ -33,12 +35,13 @@ class PairLimits:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The input of pairs: judgements, deliverables with their texts, drafts with their texts by id, and the documents' sides."""
+    """The input of pairs: judgements, deliverables with their texts, drafts with their texts by id, the documents' sides, and revisions."""
 
     judgements: Sequence[Judgement]
     deliverables: Sequence[tuple[Document, str]]
     conversations: Mapping[str, Conversation]
     sides: Mapping[str, bool]
+    revisions: Sequence[Revision] = ()
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,16 @@ class _Votes:
 
 
 def make_pairs(specialist: Specialist, evidence: Evidence, limits: PairLimits, counter: TokenCounter) -> Pairs:
-    """Make the pairs of rankings and of deliverables, split by prompt: a prompt is always on the same side of the split."""
+    """Make the pairs of rankings, deliverables and revisions, split by prompt: a prompt is always on the same side of the split.
+
+    Revisions are never held out, because no expert compared them: held-out pairs say what experts prefer.
+    """
     rankings = [judgement for judgement in evidence.judgements if len(judgement.ranking) > 1]
     counts = PairCounts(judgements=len(rankings), deliverables=len(evidence.deliverables))
     rows, counts = _from_rankings(specialist, rankings, evidence.conversations, counts)
     deliverable_rows, counts = _from_deliverables(specialist, evidence.deliverables, evidence.conversations, counts)
-    rows += deliverable_rows
+    revised_rows, counts = _from_revisions(specialist, evidence.revisions, evidence.conversations, counts)
+    rows += deliverable_rows + revised_rows
     rows = _count_tokens(rows, counter)
     fitting = [row for row in rows if row.tokens <= limits.max_tokens]
     counts = replace(counts, pairs=len(rows), too_long=len(rows) - len(fitting))
@@ -73,7 +80,8 @@ def make_pairs(specialist: Specialist, evidence: Evidence, limits: PairLimits, c
     across = 0
     for row in sorted(fitting, key=lambda row: row.row_id):
         side = is_held_out(row.prompt_digest, limits.held_out_percent)
-        if all(_side(key, evidence.sides, limits) == side for key in row.document_ids):
+        is_free = not (side and row.task == CRITIQUE)
+        if is_free and all(_side(key, evidence.sides, limits) == side for key in row.document_ids):
             sides[side].append(row)
         else:
             across += 1
@@ -136,6 +144,23 @@ def _from_deliverables(
         row = PairRow(DELIVERABLE, draft.prompt_digest, _chat(specialist, draft), text, draft.answer)
         rows.append(replace(row, document_ids=(document.document_id,)))
     return rows, replace(counts, identical=counts.identical + identical)
+
+
+def _from_revisions(
+    specialist: Specialist,
+    revisions: Sequence[Revision],
+    conversations: Mapping[str, Conversation],
+    counts: PairCounts,
+) -> tuple[list[PairRow], PairCounts]:
+    """Make rows in which a revision is better than its draft."""
+    rows = []
+    for revision in revisions:
+        draft = conversations.get(revision.draft_id)
+        if draft is None:
+            continue
+        row = PairRow(CRITIQUE, draft.prompt_digest, _chat(specialist, draft), revision.text, draft.answer)
+        rows.append(replace(row, judgement_ids=(revision.judgement_id,), made_by=revision.made_by))
+    return rows, replace(counts, critiques=len(rows))
 
 
 def _limit_pairs(

@@ -27,6 +27,11 @@ class _Text(_Strict):
     text: NonBlank
 
 
+class _Verdict(_Strict):
+    follows: bool
+    keeps_facts: bool
+
+
 class _Mark(_Strict):
     mark: int = Field(ge=1, le=5)
 
@@ -38,7 +43,7 @@ def parse_rows(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def parse_text(text: str) -> str:
-    """The translation; empty if it is off format."""
+    """The translation or revision; empty if it is off format."""
     answer = _parse(_Text, text)
     return answer.text.strip() if answer else ""
 
@@ -47,6 +52,12 @@ def parse_mark(text: str) -> int:
     """The mark, 1 to 5; 0 if it is off format."""
     answer = _parse(_Mark, text)
     return answer.mark if answer else 0
+
+
+def parse_verdict(text: str) -> tuple[bool, bool] | None:
+    """Whether a revision follows the comment, and keeps the facts; None if the text is off format."""
+    answer = _parse(_Verdict, text)
+    return (answer.follows, answer.keeps_facts) if answer else None
 
 
 def _parse(form: Any, text: str) -> Any:

@@ -77,14 +77,8 @@ class RowChecks:
         self.others.add(_comparison_text(row))
 
     def _wrong_size(self, candidate: Candidate) -> Refusal | None:
-        policy, row = self.specialist.rows, candidate.row
-        contents, prompt = [content for _, content in row.messages], self.specialist.system_prompt
-        system, *counts = self.counter.count([prompt, *contents])
-        if counts[-1] < policy.min_answer_tokens and not candidate.request.task.may_be_short:
-            return Refusal.TOO_SHORT
-        total = sum(counts) + system + self.counter.template_tokens(contents, has_system=bool(prompt))
-        longest = min(policy.max_row_tokens or self.counter.context_tokens, self.counter.context_tokens)
-        return Refusal.TOO_LONG if total > longest else None
+        may_be_short = candidate.request.task.may_be_short
+        return find_wrong_size(candidate.row, self.specialist, self.counter, may_be_short=may_be_short)
 
     def _is_faithful(self, candidate: Candidate) -> bool:
         task, row, source = candidate.request.task, candidate.row, candidate.source
@@ -106,6 +100,20 @@ class RowChecks:
         if self.held_out.has_similar(candidate.row.completion):
             return Refusal.NEAR_DUPLICATE_OF_HELD_OUT
         return Refusal.NEAR_DUPLICATE if self.others.has_similar(_comparison_text(candidate.row)) else None
+
+
+def find_wrong_size(
+    row: Row, specialist: Specialist, counter: TokenCounter, *, may_be_short: bool = False
+) -> Refusal | None:
+    """TOO_SHORT or TOO_LONG by the specialist's policy and the base's context; None if the row fits."""
+    policy, prompt = specialist.rows, row.system_prompt or specialist.system_prompt
+    contents = [content for _, content in row.messages]
+    system, *counts = counter.count([prompt, *contents])
+    if counts[-1] < policy.min_answer_tokens and not may_be_short:
+        return Refusal.TOO_SHORT
+    total = sum(counts) + system + counter.template_tokens(contents, has_system=bool(prompt))
+    longest = min(policy.max_row_tokens or counter.context_tokens, counter.context_tokens)
+    return Refusal.TOO_LONG if total > longest else None
 
 
 def _comparison_text(row: Row) -> str:

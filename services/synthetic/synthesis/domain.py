@@ -57,6 +57,10 @@ class Refusal(StrEnum):
     LOW_BACK_TRANSLATION = "low_back_translation"
     LOW_MARK = "low_mark"
     NOT_JUDGED = "not_judged"
+    UNCHANGED = "unchanged"
+    LOST_FACTS = "lost_facts"
+    COMMENT_NOT_MET = "comment_not_met"
+    CHANGED_FACTS = "changed_facts"
 
 
 class ModelRole(StrEnum):
@@ -145,7 +149,10 @@ class GridAttribute:
 
 @dataclass(frozen=True)
 class SynthesisSpec:
-    """What to make. Empty and 0 mean no limit, or the default; with a `budget_eur` both prices of the models in use are set."""
+    """What to make. Empty and 0 mean no limit, or the default; with a `budget_eur` both prices of the models in use are set.
+
+    `judgement_ids` are those whose comments a critique answers.
+    """
 
     specialist: str
     task: str
@@ -166,6 +173,7 @@ class SynthesisSpec:
     needs_review: bool = False
     max_answer_tokens: int = DEFAULT_ANSWER_TOKENS
     temperature: float = DEFAULT_TEMPERATURE
+    judgement_ids: tuple[str, ...] = ()
 
     def price(self, role: ModelRole) -> TokenPrice | None:
         return self.teacher_price if role is ModelRole.TEACHER else self.judge_price

@@ -2,10 +2,11 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from services.synthetic.domain import Specialist, text_id
+from services.synthetic.domain import CRITIQUE, Specialist, text_id
 from services.synthetic.ports import AnonymizeRow
+from services.synthetic.synthesis.critiques import MAX_COMMENTS, CritiqueWaits, tokens_left
 from services.synthetic.synthesis.domain import (
     DEFAULT_SEEDS,
     ModelRole,
@@ -17,16 +18,21 @@ from services.synthetic.synthesis.domain import (
     TokenPrice,
 )
 from services.synthetic.synthesis.plan import MAX_COMBINATIONS, count_combinations
-from services.synthetic.synthesis.ports import ChatModel, SeedDocuments, Syntheses
+from services.synthetic.synthesis.ports import ChatModel, CommentedDrafts, SeedDocuments, Syntheses
 from services.synthetic.synthesis.tasks import NAMED, PROMPT_VERSION, FactSource, find_tasks
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason
 
+BUILT_IN = (*NAMED, CRITIQUE)
 MAX_TARGET = 100_000
 MAX_SEEDS = 10_000
 MAX_EXAMPLES = 1_000
 MAX_TEXT = 20_000
 MAX_WORD = 200
 MAX_ANSWER_TOKENS = 16_000
+# Of critiques that start by themselves: a revision is as long as its draft, with few changes.
+CRITIQUE_ANSWER_TOKENS = 4_000
+CRITIQUE_TEMPERATURE = 0.2
+NOT_FOR_CRITIQUES = ("document_ids", "seeds", "examples", "attributes", "personas", "languages", "min_mark")
 WAITING = (SynthesisState.QUEUED, SynthesisState.RUNNING, SynthesisState.PAUSED)
 # A new process may have a new key.
 WAKING_REASONS = (Reason.TEACHER_KEY_REFUSED, Reason.TEACHER_UNKNOWN_MODEL)
@@ -42,16 +48,23 @@ class SynthesisCommands:
     teacher: ChatModel | None
     judge: ChatModel | None
     prices: Mapping[ModelRole, TokenPrice]
+    comments: CommentedDrafts
+    waits: CritiqueWaits = field(default_factory=CritiqueWaits)
 
     def create(self, spec: SynthesisSpec, specialist: Specialist, request_id: str) -> Synthesis:
-        """Queue a synthesis; its seeds are drawn and its examples anonymised now. Blocks. Idempotent by request id."""
+        """Queue a synthesis; its seeds or comments are chosen and its examples anonymised now. Blocks. Idempotent by request id."""
         if request_id and (known := self.syntheses.find_by_request(request_id)) is not None:
-            if (known.spec.specialist, known.spec.task, known.spec.target) != (spec.specialist, spec.task, spec.target):
+            if not _is_same(known.spec, spec):
                 raise InvalidArgument(
                     Reason.REQUEST_ID_REUSED, "This request id was already used for another synthesis. Use a new one."
                 )
             return known
         check_spec(spec, specialist)
+        if spec.task == CRITIQUE:
+            with self.comments.starting(specialist.name) as is_held:
+                if not is_held:
+                    raise Aborted(Reason.ABORTED, "Another synthesis of these comments is being created. Retry.")
+                return self._create_critiques(spec, specialist, request_id)
         teacher, judge = self._models(spec, specialist)
         synthesis_id = f"syn_{uuid.uuid4().hex}"
         spec = self._with_prices(spec)
@@ -64,6 +77,40 @@ class SynthesisCommands:
             ),
         )
         synthesis = Synthesis(synthesis_id, spec, teacher, judge, PROMPT_VERSION)
+        return self.syntheses.create(synthesis, request_id)
+
+    def start_critiques(self, specialist: Specialist) -> Synthesis | None:
+        """Queue a synthesis of the comments that have waited long enough, within the specialist's tokens of this month. Blocks.
+
+        None if nothing is due. At most one runs at a time.
+        """
+        if not (specialist.use_teacher and specialist.rows.critique_tokens_per_month and self.teacher):
+            return None
+        ages = self.comments.ages(specialist)
+        if ages is None or not self.waits.are_over(*ages):
+            return None
+        with self.comments.starting(specialist.name) as is_held:
+            if not is_held or self.comments.count(specialist).running:
+                return None
+            month = self.comments.month(specialist.name)
+            budget = tokens_left(specialist, month)
+            if not budget or (month.newest_age is not None and month.newest_age < self.waits.quiet_seconds):
+                return None
+            spec = SynthesisSpec(
+                specialist.name,
+                CRITIQUE,
+                MAX_COMMENTS,
+                budget_tokens=budget,
+                max_answer_tokens=CRITIQUE_ANSWER_TOKENS,
+                temperature=CRITIQUE_TEMPERATURE,
+            )
+            return self._create_critiques(spec, specialist, "")
+
+    def _create_critiques(self, spec: SynthesisSpec, specialist: Specialist, request_id: str) -> Synthesis:
+        """Queue a synthesis of the comments that wait. The caller holds the lock, so that no other one gets the same comments."""
+        teacher, judge = self._models(spec, specialist)
+        spec = self._choose_comments(self._with_prices(spec), specialist)
+        synthesis = Synthesis(f"syn_{uuid.uuid4().hex}", spec, teacher, judge, PROMPT_VERSION)
         return self.syntheses.create(synthesis, request_id)
 
     def get(self, synthesis_id: str) -> Synthesis:
@@ -112,7 +159,11 @@ class SynthesisCommands:
                 Reason.NO_JUDGE,
                 "A min mark needs a judge. Set TAILOR_JUDGE_BASE_URL and TAILOR_JUDGE_MODEL for synthetic, or leave out the mark.",
             )
-        return self.teacher.model, self.judge.model if spec.min_mark and self.judge else ""
+        return self.teacher.model, self.judge.model if self.judge and self._uses_judge(spec) else ""
+
+    def _uses_judge(self, spec: SynthesisSpec) -> bool:
+        """True if a mark is wanted, or for the verdict on a revision, which the teacher gives if there is no judge."""
+        return bool(spec.min_mark) or (spec.task == CRITIQUE and self.judge is not None)
 
     def _with_prices(self, spec: SynthesisSpec) -> SynthesisSpec:
         spec = replace(
@@ -120,7 +171,7 @@ class SynthesisCommands:
             teacher_price=spec.teacher_price or self.prices.get(ModelRole.TEACHER),
             judge_price=spec.judge_price or self.prices.get(ModelRole.JUDGE),
         )
-        roles = (ModelRole.TEACHER, ModelRole.JUDGE) if spec.min_mark else (ModelRole.TEACHER,)
+        roles = (ModelRole.TEACHER, ModelRole.JUDGE) if self._uses_judge(spec) else (ModelRole.TEACHER,)
         missing = [role.value for role in roles if spec.price(role) is None]
         if spec.budget_eur and missing:
             raise FailedPrecondition(
@@ -129,6 +180,19 @@ class SynthesisCommands:
                 "TAILOR_TEACHER_PRICE_INPUT and the like for synthetic, or use a budget in tokens.",
             )
         return spec
+
+    def _choose_comments(self, spec: SynthesisSpec, specialist: Specialist) -> SynthesisSpec:
+        """The spec with the comments that it answers, and their number as the target. Raises FailedPrecondition (NO_COMMENTS)."""
+        chosen = self.comments.choose(specialist, min(spec.target, MAX_COMMENTS))
+        if not chosen:
+            counts = self.comments.count(specialist)
+            raise FailedPrecondition(
+                Reason.NO_COMMENTS,
+                f"No comment waits for a revision. Of {counts.total} comments, {counts.total - counts.held_out - counts.without_texts} are "
+                f"answered or being answered, {counts.held_out} are on held-out prompts, and {counts.without_texts} on drafts without "
+                "stored texts. Have experts comment on drafts while the specialist's `keep_drafts` is on.",
+            )
+        return replace(spec, judgement_ids=tuple(chosen), target=len(chosen))
 
     def _choose_seeds(self, spec: SynthesisSpec, specialist: Specialist, key: str) -> tuple[str, ...]:
         """The named documents, or some that are drawn. Tasks with a source need documents; others may have only examples."""
@@ -163,14 +227,20 @@ class SynthesisCommands:
         return SeedExample(prompt, answer, key if clean.surrogates else "")
 
 
+def _is_same(known: SynthesisSpec, spec: SynthesisSpec) -> bool:
+    """True if a repeated request asks for what it asked before. The target of a critique is the number of comments that waited."""
+    is_same_target = known.target == spec.target or spec.task == CRITIQUE
+    return is_same_target and (known.specialist, known.task) == (spec.specialist, spec.task)
+
+
 def check_spec(spec: SynthesisSpec, specialist: Specialist) -> None:
     """Raises InvalidArgument (INVALID_SYNTHESIS) with a violation per wrong field."""
     own_tasks = {task.name for task in specialist.rows.own_tasks}
     rules = {
         "task": (bool(spec.task) and len(spec.task) <= MAX_WORD, "must be a name"),
         "instruction": (
-            spec.task in NAMED or spec.task in own_tasks or bool(spec.instruction.strip()),
-            f"must say what `{spec.task}` is, because it is neither {', '.join(sorted(NAMED))} nor a task of the specialist's own",
+            spec.task in BUILT_IN or spec.task in own_tasks or bool(spec.instruction.strip()),
+            f"must say what `{spec.task}` is, because it is neither {', '.join(sorted(BUILT_IN))} nor a task of the specialist's own",
         ),
         "target": (1 <= spec.target <= MAX_TARGET, f"must be 1 to {MAX_TARGET:,}"),
         "seeds": (0 <= spec.seeds <= MAX_SEEDS, f"must be 0 to {MAX_SEEDS:,}"),
@@ -202,6 +272,9 @@ def check_spec(spec: SynthesisSpec, specialist: Specialist) -> None:
         "price": (_are_prices(spec), "must not be negative"),
     }
     violations = {name: problem for name, (is_met, problem) in rules.items() if not is_met}
+    if spec.task == CRITIQUE:
+        given = (name for name in NOT_FOR_CRITIQUES if getattr(spec, name))
+        violations |= dict.fromkeys(given, "must be empty for critiques, which are made from comments")
     if len(spec.instruction) > MAX_TEXT:
         violations["instruction"] = f"must have at most {MAX_TEXT:,} characters"
     if violations:

@@ -71,7 +71,7 @@ class SynthesisPlan:
         self._examples = [seed for seed in by_hash if seed.prompt]
         self._passages = [seed for seed in by_hash if not seed.prompt]
         most = max(cell.task.rows for cell in self._cells)
-        self.max_requests = -(-spec.target // most) * REQUESTS_PER_ROW + SPARE_REQUESTS
+        self.max_requests = -(-spec.target // most) * REQUESTS_PER_ROW + SPARE_REQUESTS if seeds else 0
 
     def request(self, number: int) -> TeacherRequest:
         """The request with a number, from 0."""

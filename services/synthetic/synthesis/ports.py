@@ -1,9 +1,11 @@
 """Interfaces of a synthesis to the world around it. Every method of the database raises Unavailable while it does not answer."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from services.synthetic.domain import Document, Passage, Specialist, Text
+from services.synthetic.synthesis.critiques import CommentCounts, CommentedDraft, MonthOfCritiques
 from services.synthetic.synthesis.domain import (
     Completion,
     Lease,
@@ -64,6 +66,58 @@ class SeedDocuments(Protocol):
 
     def held_out_answers(self, specialist: Specialist) -> Iterator[str]:
         """The answers of the held-out rows of the specialist's newest dataset."""
+        ...
+
+
+class CommentedDrafts(Protocol):
+    """Drafts that experts commented on, with texts that are stored, and what became of the comments."""
+
+    def count(self, specialist: Specialist) -> CommentCounts:
+        """Count the comments of the specialist's judgements."""
+        ...
+
+    def choose(self, specialist: Specialist, limit: int) -> list[str]:
+        """Ids of judgements whose comments wait, oldest first."""
+        ...
+
+    def ages(self, specialist: Specialist) -> tuple[float, float] | None:
+        """The seconds since the oldest and the newest comment that waits arrived; None if none waits."""
+        ...
+
+    def read(self, specialist: Specialist, judgement_ids: Sequence[str]) -> dict[int, CommentedDraft]:
+        """The drafts with their comments, by the place of the judgement, without those that can no longer be read. Blocks."""
+        ...
+
+    def month(self, specialist: str) -> MonthOfCritiques:
+        """The critiques of this calendar month (UTC)."""
+        ...
+
+    def starting(self, specialist: str) -> AbstractContextManager[bool]:
+        """Hold the lock under which critiques start; yields False at once if another replica holds it."""
+        ...
+
+
+class SynthesisWork(Protocol):
+    """The requests of a synthesis by number, and what makes their rows. `room` is the number of rows that are still wanted. Thread-safe."""
+
+    room: int
+
+    @property
+    def exhausted(self) -> str:
+        """What to say if all requests gave too few rows."""
+        ...
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The requests, in order."""
+        ...
+
+    def rows(self, number: int) -> int:
+        """The most rows that a request gives."""
+        ...
+
+    def make(self, number: int) -> None:
+        """Ask for a request's rows and store them with their fates. Raises what `Asker.ask` raises."""
         ...
 
 

@@ -1,6 +1,7 @@
 """From a request to its stored rows: ask the teacher, check, translate back, have the row judged."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from services.synthetic.domain import Row, Specialist
@@ -14,8 +15,8 @@ from services.synthetic.synthesis.domain import (
     Synthesis,
     SynthesisSample,
 )
-from services.synthetic.synthesis.plan import TeacherRequest
-from services.synthetic.synthesis.ports import ScoreTranslation
+from services.synthetic.synthesis.plan import SynthesisPlan, TeacherRequest
+from services.synthetic.synthesis.ports import ScoreTranslation, SynthesisWork
 from services.synthetic.synthesis.prompts import (
     back_translation_messages,
     judge_messages,
@@ -33,10 +34,11 @@ JUDGE_TOKENS = 16
 
 
 @dataclass
-class SynthesisRowMaker:
+class SynthesisRowMaker(SynthesisWork):
     """Makes the rows of requests. Thread-safe. `room` is the number of rows that are still wanted."""
 
     synthesis: Synthesis
+    plan: SynthesisPlan
     specialist: Specialist
     asker: Asker
     checks: RowChecks
@@ -52,8 +54,19 @@ class SynthesisRowMaker:
         instructions = {task.name: task.instruction for task in self.specialist.rows.own_tasks}
         return spec.instruction or instructions.get(spec.task, "")
 
-    def make(self, request: TeacherRequest) -> None:
-        """Ask for a request's rows and store them with their fates. Raises what `Asker.ask` raises."""
+    @property
+    def exhausted(self) -> str:
+        return f"{self.plan.max_requests} requests gave too few rows. The refusals say why; give more seeds or a finer grid."
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        return range(self.plan.max_requests)
+
+    def rows(self, number: int) -> int:
+        return self.plan.request(number).task.rows
+
+    def make(self, number: int) -> None:
+        request = self.plan.request(number)
         answer = self.asker.ask(self._teach(request))
         samples: list[SynthesisSample] = []
         failure: TailorError | None = None

@@ -5,13 +5,22 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from services.synthetic.domain import Specialist
+from services.synthetic.domain import CRITIQUE, Specialist
 from services.synthetic.ports import Tokenizers
 from services.synthetic.synthesis.checks import RowChecks
 from services.synthetic.synthesis.domain import Lease, ModelRole, SampleState, Synthesis
 from services.synthetic.synthesis.plan import SynthesisPlan
-from services.synthetic.synthesis.ports import ChatModel, ScoreTranslation, SeedDocuments, Syntheses, Unsupported
+from services.synthetic.synthesis.ports import (
+    ChatModel,
+    CommentedDrafts,
+    ScoreTranslation,
+    SeedDocuments,
+    Syntheses,
+    SynthesisWork,
+    Unsupported,
+)
 from services.synthetic.synthesis.questions import Asker, AskLimits
+from services.synthetic.synthesis.revisions import RevisionChecks, RevisionMaker
 from services.synthetic.synthesis.rows import SynthesisRowMaker
 from services.synthetic.synthesis.seeds import SeedReader
 from services.synthetic.synthesis.similar import HeldOutTexts
@@ -47,6 +56,7 @@ class SynthesisRunner:
     judge: ChatModel | None
     seeds: SeedReader
     documents: SeedDocuments
+    comments: CommentedDrafts
     find_specialist: Callable[[str], Specialist | None]
     tokenizers: Tokenizers
     unsupported: Unsupported
@@ -76,22 +86,34 @@ class SynthesisRunner:
                 Reason.TEACHER_NOT_ALLOWED,
                 "The specialist is gone, or its definition no longer allows a teacher.",
             )
-        seeds = self.seeds.read(synthesis.spec, specialist)
-        if not seeds:
-            return self.syntheses.finish(lease, Reason.NO_SEEDS, "None of the seeds exists any more.")
-        plan = SynthesisPlan(synthesis.synthesis_id, synthesis.spec, seeds)
-        maker = SynthesisRowMaker(
-            synthesis,
-            specialist,
-            self._asker(lease, stop),
-            self._checks(specialist),
-            self.score,
-            has_judge=self.judge is not None,
+        asker = self._asker(lease, stop)
+        is_critique = synthesis.spec.task == CRITIQUE
+        work = (
+            self._revisions(synthesis, specialist, asker) if is_critique else self._rows(synthesis, specialist, asker)
         )
-        reason, message = _Session(self.syntheses, lease, synthesis, plan, maker, self.limits.parallel, stop).run()
+        if not work.numbers:
+            gone = (
+                "None of the comments can be answered any more."
+                if is_critique
+                else "None of the seeds exists any more."
+            )
+            return self.syntheses.finish(lease, Reason.NO_SEEDS, gone)
+        reason, message = _Session(self.syntheses, lease, synthesis, work, self.limits.parallel, stop).run()
         self.syntheses.finish(lease, reason, message)
         log.info("synthesis ended", synthesis_id=synthesis.synthesis_id, reason=reason)
         return None
+
+    def _rows(self, synthesis: Synthesis, specialist: Specialist, asker: Asker) -> SynthesisWork:
+        seeds = self.seeds.read(synthesis.spec, specialist)
+        plan = SynthesisPlan(synthesis.synthesis_id, synthesis.spec, seeds)
+        checks, has_judge = self._checks(specialist), self.judge is not None
+        return SynthesisRowMaker(synthesis, plan, specialist, asker, checks, self.score, has_judge=has_judge)
+
+    def _revisions(self, synthesis: Synthesis, specialist: Specialist, asker: Asker) -> SynthesisWork:
+        held_out = HeldOutTexts(self.documents.held_out_answers(specialist))
+        checks = RevisionChecks(specialist, self.tokenizers.for_base(specialist.base), self.unsupported, held_out)
+        drafts = self.comments.read(specialist, synthesis.spec.judgement_ids)
+        return RevisionMaker(synthesis, asker, checks, drafts)
 
     def _asker(self, lease: Lease, stop: threading.Event) -> Asker:
         models = {ModelRole.TEACHER: self.teacher} | ({ModelRole.JUDGE: self.judge} if self.judge else {})
@@ -153,15 +175,14 @@ class _Session:
     syntheses: Syntheses
     lease: Lease
     synthesis: Synthesis
-    plan: SynthesisPlan
-    maker: SynthesisRowMaker
+    work: SynthesisWork
     parallel: int
     stop: threading.Event
 
     def run(self) -> tuple[Reason, str]:
         """Ask until the target, a budget or the end of the plan is reached; which of them, and a sentence. Raises what pauses it."""
         target = self.synthesis.spec.target
-        self.maker.room = target - sum(
+        self.work.room = target - sum(
             self.synthesis.samples.get(state, 0) for state in (SampleState.ACCEPTED, SampleState.PENDING)
         )
         failure = self._ask_all()
@@ -169,22 +190,19 @@ class _Session:
             raise failure
         if self.stop.is_set():
             raise Stopped
-        if self.maker.room <= 0:
+        if self.work.room <= 0:
             return Reason.TARGET_REACHED, f"All {target} rows are made."
         if failure is not None:
             return Reason.BUDGET_SPENT, failure.message
-        return (
-            Reason.TARGET_NOT_REACHED,
-            f"{self.plan.max_requests} requests gave too few rows. The refusals say why; give more seeds or a finer grid.",
-        )
+        return Reason.TARGET_NOT_REACHED, self.work.exhausted
 
     def _ask_all(self) -> TailorError | None:
         """Ask until there is nothing more to ask, and return the first failure."""
-        known = self.syntheses.numbers(self.synthesis.synthesis_id)
+        known, wanted = self.syntheses.numbers(self.synthesis.synthesis_id), self.work.numbers
         waiting = iter(
             [
-                *(number for number in sorted(known) if not known[number]),
-                *(number for number in range(self.plan.max_requests) if number not in known),
+                *(number for number in sorted(known) if not known[number] and number in wanted),
+                *(number for number in wanted if number not in known),
             ]
         )
         running: dict[Future[None], int] = {}
@@ -192,8 +210,7 @@ class _Session:
         with ThreadPoolExecutor(self.parallel, thread_name_prefix="synthesis") as pool:
             while True:
                 while failure is None and self._has_room(running) and (number := next(waiting, None)) is not None:
-                    request = self.plan.request(number)
-                    running[pool.submit(self.maker.make, request)] = request.task.rows
+                    running[pool.submit(self.work.make, number)] = self.work.rows(number)
                 if not running:
                     return failure
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -202,7 +219,7 @@ class _Session:
 
     def _has_room(self, running: dict[Future[None], int]) -> bool:
         """True if another request is wanted, even if all running ones give their rows."""
-        return not self.stop.is_set() and len(running) < self.parallel and sum(running.values()) < self.maker.room
+        return not self.stop.is_set() and len(running) < self.parallel and sum(running.values()) < self.work.room
 
 
 def _first_failure(failure: TailorError | None, future: "Future[None]") -> TailorError | None:

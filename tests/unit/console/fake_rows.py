@@ -108,3 +108,9 @@ class FakeSyntheses(SynthesisReader):
 
     def review_sample(self, synthesis_id: str, row_id: str, *, accept: bool) -> None:
         self.decisions.append((synthesis_id, row_id, accept))
+
+    def count_comments(self, specialist: str) -> synthesis_pb2.CountCommentsResponse:
+        refusals = [synthesis_pb2.SynthesisRefusals(reason="comment_not_met", rows=2)]
+        return synthesis_pb2.CountCommentsResponse(
+            comments=9, accepted=6, waiting=1, refusals=refusals, teacher=synthesis_pb2.TEACHER_STATE_READY
+        )

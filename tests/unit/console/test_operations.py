@@ -6,7 +6,7 @@ import pytest
 
 from services.console import operations
 from services.console.domain import Role, Visitor
-from services.console.web.definition_form import DefinitionForm, to_definition, to_form
+from services.console.web.definition_form import DefinitionForm, add_proposals, to_definition, to_form
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -234,3 +234,37 @@ def test_nothing_is_decided_or_compared_while_it_is_unknown_whose_adapter_it_is(
     with pytest.raises(Unavailable):
         operations.compare_evaluations(services, visitor, wanted)
     assert world.registry.decisions == []
+
+
+def test_what_experts_ask_for_is_proposed_and_prefills_the_form() -> None:
+    world = World()
+    world.registry.specialists[0].specialist.evaluation.guidelines = "Short sentences."
+    with world.signed_in() as browser:
+        page = browser.get(f"/specialists/{NAME}/guidelines").text
+        assert "Name the owner &amp; date." in page and "4 comments of 2 experts" in page
+        assert "9: 6 revised" in page and "comment not met <b>2</b>" in page
+        link = f"/specialists/{NAME}/edit?guideline=Name%20the%20owner%20%26%20date."
+        assert link in page and f'href="/specialists/{NAME}/guidelines"' in browser.get("/specialists").text
+        form = browser.get(link).text
+        assert "Short sentences.\nName the owner &amp; date.</textarea>" in form
+        form = browser.get(f"/specialists/{NAME}/edit?criterion=Name%20it.").text
+        assert "criterion-1: Name it.</textarea>" in form
+    assert not world.registry.updates
+
+
+def test_guidelines_are_for_operators_and_survive_a_silent_service() -> None:
+    world = World()
+    with world.signed_in(Role.ENGINEER) as browser:
+        assert browser.get(f"/specialists/{NAME}/guidelines").status_code == 403
+    world.panel.down = True
+    with world.signed_in() as browser:
+        page = browser.get(f"/specialists/{NAME}/guidelines")
+        assert page.status_code == 200 and "No answer from registry" in page.text
+        assert browser.get("/specialists/never-created/edit").status_code == 404
+
+
+def test_a_proposal_is_added_once() -> None:
+    form = DefinitionForm(guidelines="Be kind.", criteria="tone: Be kind.")
+    assert add_proposals(form, " Be  kind. ", "Be kind.") == form
+    added = add_proposals(form, "Be\nbrief.", "Be brief.")
+    assert (added.guidelines, added.criteria) == ("Be kind.\nBe brief.", "tone: Be kind.\ncriterion-2: Be brief.")

@@ -22,6 +22,7 @@ from tests.unit.console.fake_registry import FakeRegistry
 from tests.unit.console.fake_rows import FakeRows, FakeSyntheses
 from tests.unit.console.judging_fakes import FakeJudgingQueue
 from tests.unit.console.messages import KEY
+from tests.unit.console.panel_fakes import FakePanelReader
 from tests.unit.console.review_fakes import FakePassageReview
 
 PASSWORD = "correct horse battery"
@@ -39,6 +40,7 @@ class World:
     rows: FakeRows = field(default_factory=FakeRows)
     review: FakePassageReview = field(default_factory=FakePassageReview)
     judging: FakeJudgingQueue = field(default_factory=FakeJudgingQueue)
+    panel: FakePanelReader = field(default_factory=FakePanelReader)
     near: synthetic_pb2.CountNearDuplicatesResponse | None = field(
         default_factory=lambda: synthetic_pb2.CountNearDuplicatesResponse(
             documents=100, compared=100, near_duplicates=7, groups=3, threshold=0.8
@@ -77,6 +79,7 @@ class World:
             rows=self.rows,
             review=self.review,
             judging=self.judging,
+            panel=self.panel,
             get_evaluation=self.evaluation.get,
             compare_evaluations=self.evaluation.compare,
             count_near_duplicates=self.count_near_duplicates,

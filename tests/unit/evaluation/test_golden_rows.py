@@ -38,14 +38,18 @@ def test_golden_rows_come_first_within_the_limits() -> None:
     assert {row.key_insights for row in held_out.rows if row.task == "report"} == {""}
 
 
-def test_ranked_pairs_come_from_both_splits_and_are_always_the_same() -> None:
+def test_ranked_pairs_come_from_both_splits_without_revisions_and_are_always_the_same() -> None:
     store = MemoryStore()
 
-    def pair(number: int) -> dict[str, Any]:
+    def pair(number: int, task: str = "ranking") -> dict[str, Any]:
         fields = {"messages": [{"role": "user", "content": f"U{number}"}], "chosen": f"C{number}", "rejected": "R"}
-        return record(number, "critique", **fields)
+        return record(number, task, **fields)
 
-    splits = {"train": [pair(number) for number in range(30)], "held_out": [pair(number) for number in range(30, 36)]}
+    revised = [pair(number, "critique") for number in range(40, 60)]
+    splits = {
+        "train": [*(pair(number) for number in range(30)), *revised],
+        "held_out": [pair(number) for number in range(30, 36)],
+    }
     ref, _ = store_dataset(store, splits, kind=DatasetKind.PREFERENCE)
     rows = StoredHeldOutRows(store)
     assert len(rows.ranked_pairs(ref, 100)) == 36

@@ -10,6 +10,7 @@ from services.synthetic.domain import (
     Document,
     Judgement,
     Kind,
+    Revision,
     Specialist,
 )
 from services.synthetic.rows.preference_rows import Evidence, PairLimits, Pairs, make_pairs
@@ -44,8 +45,10 @@ def make(
     finished: Sequence[tuple[Document, str]] = (),
     sides: dict[str, bool] | None = None,
     specialist: Specialist = SPECIALIST,
+    *,
+    revisions: Sequence[Revision] = (),
 ) -> Pairs:
-    evidence = Evidence(judgements, finished, {draft.draft_id: draft for draft in drafts}, sides or {})
+    evidence = Evidence(judgements, finished, {draft.draft_id: draft for draft in drafts}, sides or {}, revisions)
     return make_pairs(specialist, evidence, LIMITS, WordCounter())
 
 
@@ -137,3 +140,13 @@ def test_more_judgements_do_not_change_a_rows_id() -> None:
     (first,) = make([ranking(1, "a", "b")], [A, B]).train
     (second,) = make([ranking(1, "a", "b"), ranking(2, "a", "b")], [A, B]).train
     assert first.row_id == second.row_id and first.judgement_ids != second.judgement_ids
+
+
+def test_a_revision_is_better_than_its_draft_and_is_never_held_out() -> None:
+    held_out = conversation("h", "Held out.", HELD_OUT)
+    revisions = [Revision(f"jdg_{key}", key, f"Revised {key}.", "teacher:wise") for key in ("a", "h", "gone")]
+    pairs = make([], [A, held_out], revisions=revisions)
+    (row,) = pairs.train
+    assert (row.task, row.chosen, row.rejected) == ("critique", "Revised a.", "Best.")
+    assert (row.judgement_ids, row.made_by, row.messages[0]) == (("jdg_a",), "teacher:wise", ("system", "House style."))
+    assert pairs.held_out == () and (pairs.counts.critiques, pairs.counts.across_split) == (2, 1)

@@ -258,7 +258,7 @@ class DatasetBuilt(_message.Message):
 
     @_builtins.property
     def draft_adapter_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Adapters whose drafts are among its pairs, sorted; empty for datasets of documents."""
+        """Adapters whose drafts are among its pairs or were revised for its rows, sorted."""
 
     def __init__(
         self,
@@ -1364,6 +1364,7 @@ class RowPolicy(_message.Message):
     MAX_QUIZ_DOCUMENTS_FIELD_NUMBER: _builtins.int
     MISSED_EXTRA_ROWS_FIELD_NUMBER: _builtins.int
     MAX_ANSWER_PERCENT_FIELD_NUMBER: _builtins.int
+    CRITIQUE_TOKENS_PER_MONTH_FIELD_NUMBER: _builtins.int
     max_row_tokens: _builtins.int
     """Maximum tokens of a row with its system prompt; longer texts are split. At least 64, or 0 for the base's context."""
     max_rows_per_document: _builtins.int
@@ -1392,6 +1393,10 @@ class RowPolicy(_message.Message):
     """
     max_answer_percent: _builtins.int
     """Maximum length of the answers of a document's built-in tasks, in percent of the document's; 0 for all."""
+    critique_tokens_per_month: _builtins.int
+    """Tokens of teacher and judge that revisions of commented drafts may take in a calendar month (UTC). If set, and `use_teacher` is, they are
+    started as comments arrive; 0 for on command only.
+    """
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tasks that rows are made for: built-in ones (`report`, `section`, `board_summary`, `rewrite`, `answer`, `knowledge`, `example`,
@@ -1424,10 +1429,11 @@ class RowPolicy(_message.Message):
         max_quiz_documents: _builtins.int = ...,
         missed_extra_rows: _builtins.int | None = ...,
         max_answer_percent: _builtins.int = ...,
+        critique_tokens_per_month: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "_missed_extra_rows", b"_missed_extra_rows", "_quiz_questions", b"_quiz_questions", "knowledge", b"knowledge", "missed_extra_rows", b"missed_extra_rows", "quiz_questions", b"quiz_questions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "_missed_extra_rows", b"_missed_extra_rows", "_quiz_questions", b"_quiz_questions", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_answer_percent", b"max_answer_percent", "max_held_out_rows", b"max_held_out_rows", "max_quiz_documents", b"max_quiz_documents", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "missed_extra_rows", b"missed_extra_rows", "own_tasks", b"own_tasks", "quiz_questions", b"quiz_questions", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "_missed_extra_rows", b"_missed_extra_rows", "_quiz_questions", b"_quiz_questions", "critique_tokens_per_month", b"critique_tokens_per_month", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_answer_percent", b"max_answer_percent", "max_held_out_rows", b"max_held_out_rows", "max_quiz_documents", b"max_quiz_documents", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "missed_extra_rows", b"missed_extra_rows", "own_tasks", b"own_tasks", "quiz_questions", b"quiz_questions", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__knowledge: _TypeAlias = _typing.Literal["knowledge"]  # noqa: Y015
     _WhichOneofArgType__knowledge: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge"]  # noqa: Y015
@@ -1542,7 +1548,9 @@ class EvaluationPolicy(_message.Message):
     few_shot: _builtins.int
     """House examples in the prompt of the model `few_shot`; 3 if absent, 0 for none."""
     guidelines: _builtins.str
-    """Guidelines of the brand or the house, for `few_shot` and for the judge model; at most 8,000 characters."""
+    """Guidelines of the brand or the house, for `few_shot`, the judge model, and the teacher that revises drafts; at most
+    8,000 characters.
+    """
     optimize_prompt: _builtins.bool
     """True to compare with an optimised prompt as the model `prompt`."""
     min_judge_agreement: _builtins.float

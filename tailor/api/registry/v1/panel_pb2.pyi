@@ -19,6 +19,126 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class ProposeGuidelinesRequest(_message.Message):
+    """ProposeGuidelinesRequest names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    page_size: _builtins.int
+    """Guidelines to return, 20 if 0, at most 100."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposeGuidelinesRequest: _TypeAlias = ProposeGuidelinesRequest  # noqa: Y015
+
+@_typing.final
+class CommentExample(_message.Message):
+    """CommentExample is a sentence of an anonymised comment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    JUDGEMENT_ID_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The sentence."""
+    judgement_id: _builtins.str
+    """The judgement that has the comment."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        judgement_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["judgement_id", b"judgement_id", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommentExample: _TypeAlias = CommentExample  # noqa: Y015
+
+@_typing.final
+class ProposedGuideline(_message.Message):
+    """ProposedGuideline is what several comments ask for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    COMMENTS_FIELD_NUMBER: _builtins.int
+    EXPERTS_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    ADOPTED_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The most typical sentence."""
+    comments: _builtins.int
+    """Comments that ask for it."""
+    experts: _builtins.int
+    """Experts who wrote them."""
+    adopted: _builtins.bool
+    """True if the specialist's guidelines have the sentence already."""
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommentExample]:
+        """The most typical sentences, each of another comment; at most three."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        comments: _builtins.int = ...,
+        experts: _builtins.int = ...,
+        examples: _abc.Iterable[Global___CommentExample] | None = ...,
+        adopted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "comments", b"comments", "examples", b"examples", "experts", b"experts", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposedGuideline: _TypeAlias = ProposedGuideline  # noqa: Y015
+
+@_typing.final
+class ProposeGuidelinesResponse(_message.Message):
+    """ProposeGuidelinesResponse has the proposed guidelines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUIDELINES_FIELD_NUMBER: _builtins.int
+    COMMENTS_FIELD_NUMBER: _builtins.int
+    comments: _builtins.int
+    """Comments that were read, the newest 5,000 at most."""
+    @_builtins.property
+    def guidelines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProposedGuideline]:
+        """Those of the most experts first, then of the most comments."""
+
+    def __init__(
+        self,
+        *,
+        guidelines: _abc.Iterable[Global___ProposedGuideline] | None = ...,
+        comments: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comments", b"comments", "guidelines", b"guidelines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposeGuidelinesResponse: _TypeAlias = ProposeGuidelinesResponse  # noqa: Y015
+
+@_typing.final
 class GetAgreementRequest(_message.Message):
     """GetAgreementRequest names a specialist."""
 

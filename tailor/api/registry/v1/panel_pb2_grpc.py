@@ -40,6 +40,11 @@ class PanelServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetAgreementRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetAgreementResponse.FromString,
                 _registered_method=True)
+        self.ProposeGuidelines = channel.unary_unary(
+                '/tailor.api.registry.v1.PanelService/ProposeGuidelines',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.ProposeGuidelinesRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.ProposeGuidelinesResponse.FromString,
+                _registered_method=True)
 
 
 class PanelServiceServicer:
@@ -54,6 +59,14 @@ class PanelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ProposeGuidelines(self, request, context):
+        """ProposeGuidelines groups the sentences of comments that ask for the same, as proposals for the specialist's guidelines or for the criteria of its
+        judge model. It only reads; UpdateSpecialist takes one over. NOT_FOUND for an unknown specialist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PanelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +74,11 @@ def add_PanelServiceServicer_to_server(servicer, server):
                     servicer.GetAgreement,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetAgreementRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetAgreementResponse.SerializeToString,
+            ),
+            'ProposeGuidelines': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProposeGuidelines,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.ProposeGuidelinesRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.ProposeGuidelinesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +109,33 @@ class PanelService:
             '/tailor.api.registry.v1.PanelService/GetAgreement',
             tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetAgreementRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetAgreementResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProposeGuidelines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.PanelService/ProposeGuidelines',
+            tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.ProposeGuidelinesRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.ProposeGuidelinesResponse.FromString,
             options,
             channel_credentials,
             insecure,

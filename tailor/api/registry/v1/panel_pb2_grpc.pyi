@@ -37,6 +37,10 @@ class PanelServiceStub:
     """GetAgreement returns how far a specialist's experts agree, by criterion, from all judgements so far. Only drafts that at least two experts
     judged count.
     """
+    ProposeGuidelines: _grpc.UnaryUnaryMultiCallable[_panel_pb2.ProposeGuidelinesRequest, _panel_pb2.ProposeGuidelinesResponse]
+    """ProposeGuidelines groups the sentences of comments that ask for the same, as proposals for the specialist's guidelines or for the criteria of its
+    judge model. It only reads; UpdateSpecialist takes one over. NOT_FOUND for an unknown specialist.
+    """
 
 @_typing.type_check_only
 class PanelServiceAsyncStub(PanelServiceStub):
@@ -46,6 +50,10 @@ class PanelServiceAsyncStub(PanelServiceStub):
     GetAgreement: _aio.UnaryUnaryMultiCallable[_panel_pb2.GetAgreementRequest, _panel_pb2.GetAgreementResponse]  # type: ignore[assignment]
     """GetAgreement returns how far a specialist's experts agree, by criterion, from all judgements so far. Only drafts that at least two experts
     judged count.
+    """
+    ProposeGuidelines: _aio.UnaryUnaryMultiCallable[_panel_pb2.ProposeGuidelinesRequest, _panel_pb2.ProposeGuidelinesResponse]  # type: ignore[assignment]
+    """ProposeGuidelines groups the sentences of comments that ask for the same, as proposals for the specialist's guidelines or for the criteria of its
+    judge model. It only reads; UpdateSpecialist takes one over. NOT_FOUND for an unknown specialist.
     """
 
 class PanelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -59,6 +67,16 @@ class PanelServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_panel_pb2.GetAgreementResponse, _abc.Awaitable[_panel_pb2.GetAgreementResponse]]:
         """GetAgreement returns how far a specialist's experts agree, by criterion, from all judgements so far. Only drafts that at least two experts
         judged count.
+        """
+
+    @_abc_1.abstractmethod
+    def ProposeGuidelines(
+        self,
+        request: _panel_pb2.ProposeGuidelinesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_panel_pb2.ProposeGuidelinesResponse, _abc.Awaitable[_panel_pb2.ProposeGuidelinesResponse]]:
+        """ProposeGuidelines groups the sentences of comments that ask for the same, as proposals for the specialist's guidelines or for the criteria of its
+        judge model. It only reads; UpdateSpecialist takes one over. NOT_FOUND for an unknown specialist.
         """
 
 def add_PanelServiceServicer_to_server(servicer: PanelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

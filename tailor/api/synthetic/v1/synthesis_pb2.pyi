@@ -88,6 +88,34 @@ SAMPLE_STATE_REFUSED: SampleState.ValueType  # 4
 """A check refused it; `reason` says which."""
 Global___SampleState: _TypeAlias = SampleState  # noqa: Y015
 
+class _TeacherState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TeacherStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TeacherState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TEACHER_STATE_UNSPECIFIED: _TeacherState.ValueType  # 0
+    """Not set."""
+    TEACHER_STATE_READY: _TeacherState.ValueType  # 1
+    """A teacher is configured, and the definition allows it."""
+    TEACHER_STATE_NONE: _TeacherState.ValueType  # 2
+    """No teacher is configured (TAILOR_TEACHER_BASE_URL), so nothing is revised."""
+    TEACHER_STATE_NOT_ALLOWED: _TeacherState.ValueType  # 3
+    """The specialist's definition does not allow a teacher (`use_teacher`), so nothing is revised."""
+
+class TeacherState(_TeacherState, metaclass=_TeacherStateEnumTypeWrapper):
+    """TeacherState says whether a specialist's comments can be revised."""
+
+TEACHER_STATE_UNSPECIFIED: TeacherState.ValueType  # 0
+"""Not set."""
+TEACHER_STATE_READY: TeacherState.ValueType  # 1
+"""A teacher is configured, and the definition allows it."""
+TEACHER_STATE_NONE: TeacherState.ValueType  # 2
+"""No teacher is configured (TAILOR_TEACHER_BASE_URL), so nothing is revised."""
+TEACHER_STATE_NOT_ALLOWED: TeacherState.ValueType  # 3
+"""The specialist's definition does not allow a teacher (`use_teacher`), so nothing is revised."""
+Global___TeacherState: _TypeAlias = TeacherState  # noqa: Y015
+
 @_typing.final
 class InlineExample(_message.Message):
     """InlineExample is an example of the wanted rows, written by a person. The barrier replaces personal values before it is stored."""
@@ -196,13 +224,15 @@ class SynthesisSpec(_message.Message):
     specialist: _builtins.str
     """Name of the specialist; its definition must allow a teacher."""
     task: _builtins.str
-    """`answer`, `knowledge`, `rewrite`, `board_summary`, `translation`, or another name with an instruction here or in the definition."""
+    """`answer`, `knowledge`, `rewrite`, `board_summary`, `translation`, `critique` (drafts that experts commented on are revised, and no seeds are
+    given), or another name with an instruction here or in the definition.
+    """
     seeds: _builtins.int
     """Without document ids: the number of documents to draw from the specialist's; with neither ids nor examples, 5 if 0."""
     instruction: _builtins.str
     """What the rows are about and how they are written; by default, that of the specialist's own task."""
     target: _builtins.int
-    """Rows to make; refused rows do not count."""
+    """Rows to make; refused rows do not count. For `critique`: comments to answer; in a synthesis, those that it answers."""
     budget_tokens: _builtins.int
     """Max tokens that the teacher and the judge may use, prompts and answers together; 0 for no limit if `budget_eur` is set."""
     budget_eur: _builtins.float
@@ -333,7 +363,7 @@ class SynthesisRefusals(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """`near_duplicate_of_seed`, `near_duplicate_of_held_out`, `near_duplicate`, `unfaithful`, `off_format`, `low_mark`, `low_back_translation`,
-    `too_short`, `too_long`, `teacher_refused`, `not_judged`.
+    `too_short`, `too_long`, `teacher_refused`, `not_judged`; for `critique` also `unchanged`, `lost_facts`, `comment_not_met`, `changed_facts`.
     """
     rows: _builtins.int
     """Rows, or for `off_format` and `teacher_refused` requests."""
@@ -506,11 +536,11 @@ class Sample(_message.Message):
     """Key of the expert who decided; empty before that."""
     @_builtins.property
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Documents that were its seeds."""
+        """Documents that were its seeds; none for `critique`."""
 
     @_builtins.property
     def lineage(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Synthesis, version of the prompt, seeds, judge."""
+        """Synthesis, version of the prompt, seeds, judge; for `critique`, `judgement_id` and `draft_id`."""
 
     @_builtins.property
     def review_time(self) -> _timestamp_pb2.Timestamp:
@@ -640,6 +670,96 @@ class GetSynthesisResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetSynthesisResponse: _TypeAlias = GetSynthesisResponse  # noqa: Y015
+
+@_typing.final
+class CountCommentsRequest(_message.Message):
+    """CountCommentsRequest names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountCommentsRequest: _TypeAlias = CountCommentsRequest  # noqa: Y015
+
+@_typing.final
+class CountCommentsResponse(_message.Message):
+    """CountCommentsResponse counts comments; each is counted once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMENTS_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    HELD_OUT_FIELD_NUMBER: _builtins.int
+    WITHOUT_TEXTS_FIELD_NUMBER: _builtins.int
+    TEACHER_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_MONTH_FIELD_NUMBER: _builtins.int
+    TOKENS_THIS_MONTH_FIELD_NUMBER: _builtins.int
+    comments: _builtins.int
+    """Judgements with a comment that were not taken back."""
+    accepted: _builtins.int
+    """Comments whose revision is learned from."""
+    pending: _builtins.int
+    """Comments whose revision waits for an expert."""
+    rejected: _builtins.int
+    """Comments whose revision an expert rejected."""
+    running: _builtins.int
+    """Comments in a synthesis that has not ended."""
+    waiting: _builtins.int
+    """Comments that the next synthesis answers."""
+    held_out: _builtins.int
+    """Comments on drafts whose prompt is held out. They are not revised, because such prompts are for evaluation only."""
+    without_texts: _builtins.int
+    """Comments on drafts whose texts are not stored, such as comparisons with the base."""
+    teacher: Global___TeacherState.ValueType
+    """Whether they can be revised."""
+    tokens_per_month: _builtins.int
+    """Tokens per month for syntheses that start by themselves; 0 if none does."""
+    tokens_this_month: _builtins.int
+    """Tokens that critiques have taken, or may still take, in this month."""
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___SynthesisRefusals]:
+        """Comments whose revision a check refused, by reason."""
+
+    def __init__(
+        self,
+        *,
+        comments: _builtins.int = ...,
+        accepted: _builtins.int = ...,
+        pending: _builtins.int = ...,
+        rejected: _builtins.int = ...,
+        refusals: _abc.Iterable[Global___SynthesisRefusals] | None = ...,
+        running: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        held_out: _builtins.int = ...,
+        without_texts: _builtins.int = ...,
+        teacher: Global___TeacherState.ValueType = ...,
+        tokens_per_month: _builtins.int = ...,
+        tokens_this_month: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "comments", b"comments", "held_out", b"held_out", "pending", b"pending", "refusals", b"refusals", "rejected", b"rejected", "running", b"running", "teacher", b"teacher", "tokens_per_month", b"tokens_per_month", "tokens_this_month", b"tokens_this_month", "waiting", b"waiting", "without_texts", b"without_texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountCommentsResponse: _TypeAlias = CountCommentsResponse  # noqa: Y015
 
 @_typing.final
 class ListSynthesesRequest(_message.Message):

@@ -50,6 +50,11 @@ class SynthesisServiceStub:
                 request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthesis__pb2.ListSynthesesRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthesis__pb2.ListSynthesesResponse.FromString,
                 _registered_method=True)
+        self.CountComments = channel.unary_unary(
+                '/tailor.api.synthetic.v1.SynthesisService/CountComments',
+                request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthesis__pb2.CountCommentsRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthesis__pb2.CountCommentsResponse.FromString,
+                _registered_method=True)
         self.WatchSynthesis = channel.unary_stream(
                 '/tailor.api.synthetic.v1.SynthesisService/WatchSynthesis',
                 request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthesis__pb2.WatchSynthesisRequest.SerializeToString,
@@ -83,7 +88,8 @@ class SynthesisServiceServicer:
 
     def CreateSynthesis(self, request, context):
         """CreateSynthesis queues a synthesis. NOT_FOUND for an unknown specialist or seed, INVALID_ARGUMENT (INVALID_SYNTHESIS) with a violation per
-        field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS) with what to do. A repeated request id returns the same synthesis.
+        field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS, NO_COMMENTS) with what to do, ABORTED while the comments are given
+        to another synthesis. A repeated request id returns the same synthesis.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,6 +104,14 @@ class SynthesisServiceServicer:
 
     def ListSyntheses(self, request, context):
         """ListSyntheses lists syntheses, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountComments(self, request, context):
+        """CountComments returns what became of the comments of a specialist's judgements: how many were revised, refused, or wait, and whether a teacher
+        could revise them. NOT_FOUND for an unknown specialist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,6 +170,11 @@ def add_SynthesisServiceServicer_to_server(servicer, server):
                     servicer.ListSyntheses,
                     request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthesis__pb2.ListSynthesesRequest.FromString,
                     response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthesis__pb2.ListSynthesesResponse.SerializeToString,
+            ),
+            'CountComments': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountComments,
+                    request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthesis__pb2.CountCommentsRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthesis__pb2.CountCommentsResponse.SerializeToString,
             ),
             'WatchSynthesis': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchSynthesis,
@@ -265,6 +284,33 @@ class SynthesisService:
             '/tailor.api.synthetic.v1.SynthesisService/ListSyntheses',
             tailor_dot_api_dot_synthetic_dot_v1_dot_synthesis__pb2.ListSynthesesRequest.SerializeToString,
             tailor_dot_api_dot_synthetic_dot_v1_dot_synthesis__pb2.ListSynthesesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountComments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.synthetic.v1.SynthesisService/CountComments',
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthesis__pb2.CountCommentsRequest.SerializeToString,
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthesis__pb2.CountCommentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

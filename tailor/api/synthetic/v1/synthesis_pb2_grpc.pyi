@@ -35,12 +35,17 @@ class SynthesisServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SynthesisServiceAsyncStub: ...
     CreateSynthesis: _grpc.UnaryUnaryMultiCallable[_synthesis_pb2.CreateSynthesisRequest, _synthesis_pb2.CreateSynthesisResponse]
     """CreateSynthesis queues a synthesis. NOT_FOUND for an unknown specialist or seed, INVALID_ARGUMENT (INVALID_SYNTHESIS) with a violation per
-    field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS) with what to do. A repeated request id returns the same synthesis.
+    field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS, NO_COMMENTS) with what to do, ABORTED while the comments are given
+    to another synthesis. A repeated request id returns the same synthesis.
     """
     GetSynthesis: _grpc.UnaryUnaryMultiCallable[_synthesis_pb2.GetSynthesisRequest, _synthesis_pb2.GetSynthesisResponse]
     """GetSynthesis returns one synthesis. NOT_FOUND for an unknown id."""
     ListSyntheses: _grpc.UnaryUnaryMultiCallable[_synthesis_pb2.ListSynthesesRequest, _synthesis_pb2.ListSynthesesResponse]
     """ListSyntheses lists syntheses, newest first."""
+    CountComments: _grpc.UnaryUnaryMultiCallable[_synthesis_pb2.CountCommentsRequest, _synthesis_pb2.CountCommentsResponse]
+    """CountComments returns what became of the comments of a specialist's judgements: how many were revised, refused, or wait, and whether a teacher
+    could revise them. NOT_FOUND for an unknown specialist.
+    """
     WatchSynthesis: _grpc.UnaryStreamMultiCallable[_synthesis_pb2.WatchSynthesisRequest, _synthesis_pb2.WatchSynthesisResponse]
     """WatchSynthesis streams a synthesis whenever it changes, until it ends. NOT_FOUND for an unknown id."""
     CancelSynthesis: _grpc.UnaryUnaryMultiCallable[_synthesis_pb2.CancelSynthesisRequest, _synthesis_pb2.CancelSynthesisResponse]
@@ -61,12 +66,17 @@ class SynthesisServiceAsyncStub(SynthesisServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSynthesis: _aio.UnaryUnaryMultiCallable[_synthesis_pb2.CreateSynthesisRequest, _synthesis_pb2.CreateSynthesisResponse]  # type: ignore[assignment]
     """CreateSynthesis queues a synthesis. NOT_FOUND for an unknown specialist or seed, INVALID_ARGUMENT (INVALID_SYNTHESIS) with a violation per
-    field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS) with what to do. A repeated request id returns the same synthesis.
+    field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS, NO_COMMENTS) with what to do, ABORTED while the comments are given
+    to another synthesis. A repeated request id returns the same synthesis.
     """
     GetSynthesis: _aio.UnaryUnaryMultiCallable[_synthesis_pb2.GetSynthesisRequest, _synthesis_pb2.GetSynthesisResponse]  # type: ignore[assignment]
     """GetSynthesis returns one synthesis. NOT_FOUND for an unknown id."""
     ListSyntheses: _aio.UnaryUnaryMultiCallable[_synthesis_pb2.ListSynthesesRequest, _synthesis_pb2.ListSynthesesResponse]  # type: ignore[assignment]
     """ListSyntheses lists syntheses, newest first."""
+    CountComments: _aio.UnaryUnaryMultiCallable[_synthesis_pb2.CountCommentsRequest, _synthesis_pb2.CountCommentsResponse]  # type: ignore[assignment]
+    """CountComments returns what became of the comments of a specialist's judgements: how many were revised, refused, or wait, and whether a teacher
+    could revise them. NOT_FOUND for an unknown specialist.
+    """
     WatchSynthesis: _aio.UnaryStreamMultiCallable[_synthesis_pb2.WatchSynthesisRequest, _synthesis_pb2.WatchSynthesisResponse]  # type: ignore[assignment]
     """WatchSynthesis streams a synthesis whenever it changes, until it ends. NOT_FOUND for an unknown id."""
     CancelSynthesis: _aio.UnaryUnaryMultiCallable[_synthesis_pb2.CancelSynthesisRequest, _synthesis_pb2.CancelSynthesisResponse]  # type: ignore[assignment]
@@ -90,7 +100,8 @@ class SynthesisServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_synthesis_pb2.CreateSynthesisResponse, _abc.Awaitable[_synthesis_pb2.CreateSynthesisResponse]]:
         """CreateSynthesis queues a synthesis. NOT_FOUND for an unknown specialist or seed, INVALID_ARGUMENT (INVALID_SYNTHESIS) with a violation per
-        field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS) with what to do. A repeated request id returns the same synthesis.
+        field, FAILED_PRECONDITION (NO_TEACHER, TEACHER_NOT_ALLOWED, NO_JUDGE, NO_PRICE, NO_SEEDS, NO_COMMENTS) with what to do, ABORTED while the comments are given
+        to another synthesis. A repeated request id returns the same synthesis.
         """
 
     @_abc_1.abstractmethod
@@ -108,6 +119,16 @@ class SynthesisServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_synthesis_pb2.ListSynthesesResponse, _abc.Awaitable[_synthesis_pb2.ListSynthesesResponse]]:
         """ListSyntheses lists syntheses, newest first."""
+
+    @_abc_1.abstractmethod
+    def CountComments(
+        self,
+        request: _synthesis_pb2.CountCommentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_synthesis_pb2.CountCommentsResponse, _abc.Awaitable[_synthesis_pb2.CountCommentsResponse]]:
+        """CountComments returns what became of the comments of a specialist's judgements: how many were revised, refused, or wait, and whether a teacher
+        could revise them. NOT_FOUND for an unknown specialist.
+        """
 
     @_abc_1.abstractmethod
     def WatchSynthesis(

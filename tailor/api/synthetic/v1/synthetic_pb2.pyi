@@ -125,7 +125,7 @@ Global___BuildDatasetResponse: _TypeAlias = BuildDatasetResponse  # noqa: Y015
 
 @_typing.final
 class PairCounts(_message.Message):
-    """PairCounts counts the outcomes of judgements and deliverables."""
+    """PairCounts counts the outcomes of judgements, deliverables and revisions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -137,12 +137,13 @@ class PairCounts(_message.Message):
     TIED_FIELD_NUMBER: _builtins.int
     TOO_LONG_FIELD_NUMBER: _builtins.int
     ACROSS_SPLIT_FIELD_NUMBER: _builtins.int
+    CRITIQUES_FIELD_NUMBER: _builtins.int
     judgements: _builtins.int
     """Judgements of the specialist that rank two drafts or more."""
     deliverables: _builtins.int
     """Deliverables that name their draft."""
     pairs: _builtins.int
-    """Pairs of drafts of one prompt, both with stored texts, and pairs of a deliverable and its draft."""
+    """Pairs of drafts of one prompt, both with stored texts, and pairs of a deliverable or a revision and its draft."""
     unmatched: _builtins.int
     """Ranked pairs that give no row because of different prompts or missing texts."""
     identical: _builtins.int
@@ -152,7 +153,9 @@ class PairCounts(_message.Message):
     too_long: _builtins.int
     """Pairs that are too long."""
     across_split: _builtins.int
-    """Pairs whose deliverable and prompt are on different sides of the split."""
+    """Pairs whose deliverable and prompt are on different sides of the split, and revisions of drafts whose prompt is held out."""
+    critiques: _builtins.int
+    """Accepted revisions of drafts that experts commented on."""
     def __init__(
         self,
         *,
@@ -164,10 +167,11 @@ class PairCounts(_message.Message):
         tied: _builtins.int = ...,
         too_long: _builtins.int = ...,
         across_split: _builtins.int = ...,
+        critiques: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["across_split", b"across_split", "deliverables", b"deliverables", "identical", b"identical", "judgements", b"judgements", "pairs", b"pairs", "tied", b"tied", "too_long", b"too_long", "unmatched", b"unmatched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["across_split", b"across_split", "critiques", b"critiques", "deliverables", b"deliverables", "identical", b"identical", "judgements", b"judgements", "pairs", b"pairs", "tied", b"tied", "too_long", b"too_long", "unmatched", b"unmatched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
