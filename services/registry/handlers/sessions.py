@@ -23,6 +23,8 @@ MAX_ISSUER_CHARS, MAX_SUBJECT_CHARS = 512, 255
 
 def begin_with_key(begin: Begin, secret_sha256: str) -> tuple[Session, str]:
     """A session of a key's holder, and its secret. Raises NotFound for an invalid key, PermissionDenied for one with limits."""
+    if not SHA256.fullmatch(secret_sha256):
+        raise _unknown_credential()
     try:
         key = verify_key(begin, secret_sha256)
     except NotFound:
