@@ -1,6 +1,7 @@
 """Builds the service: the one place that chooses its real adapters."""
 
 from services.console.adapters.clients import connect
+from services.console.adapters.openid import find_provider
 from services.console.settings import Settings
 from services.console.web.app import create_app
 from services.console.web.server import HttpServer
@@ -12,7 +13,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     services, channels = connect(settings)
     for channel in channels:
         runtime.on_stop(channel.close)
-    server = HttpServer(settings, create_app(settings, services))
+    server = HttpServer(settings, create_app(settings, services, find_provider(settings)))
     runtime.spawn("http", server.run)
     runtime.wait_for("the web server", server.check_started)
     runtime.ready()

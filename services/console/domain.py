@@ -18,6 +18,8 @@ MAX_TOKENS = 1_024
 MAX_NAME_CHARS = 64
 MAX_REASON_CHARS = 1_000
 MAX_KEY_DAYS = 3_650
+MAX_MAIL_CHARS = 254
+MAX_INVITATION_DAYS = 30
 MAX_FILTER_CHARS = 200
 MAX_MARKS = 50
 SPLITS = ("train", "held_out")
@@ -34,7 +36,8 @@ class Role(StrEnum):
     DATA_PROTECTION = "data protection"
 
 
-# The roles that the registry lets the console give to new keys. Operators and data protection create their own with the command line.
+# The roles that the registry lets the console give to new keys and to people. Operators and data protection give their own with the command
+# line.
 GIVEN_ROLES = (Role.CALLER, Role.EXPERT, Role.ENGINEER)
 
 
@@ -61,6 +64,7 @@ class Permission(StrEnum):
     MANAGE_SPECIALISTS = "manage specialists"
     KEYS = "keys"
     MANAGE_KEYS = "manage keys"
+    PEOPLE = "people"
     AUDIT = "audit"
     ERASURES = "erasures"
     SYNTHESES = "syntheses"
@@ -122,13 +126,15 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True)
 class Visitor:
-    """Somebody who is signed in: the operator by password, or the holder of an API key. No specialists means all of them."""
+    """Somebody who is signed in: the operator by password, a person, or the holder of an API key. No specialists means all of them.
+
+    `key_id` is the id of the person or of the key; empty for the operator by password.
+    """
 
     name: str
     role: Role
     specialists: frozenset[str] = frozenset()
     key_id: str = ""
-    key_sha256: str = ""
 
     def may(self, action: Permission) -> bool:
         """True if the visitor's role admits the action."""
@@ -279,6 +285,51 @@ class KeyTerms:
             violations["days"] = f"must be 0 to {MAX_KEY_DAYS:,}"
         if violations:
             raise InvalidArgument(Reason.INVALID_KEY, "The key cannot be created.", field_violations=violations)
+
+
+@dataclass(frozen=True)
+class InvitationTerms:
+    """Whom to invite, and as what; 0 days is the registry's default. A person with a mail address signs in by the OpenID provider.
+
+    Raises InvalidArgument with a violation per invalid field.
+    """
+
+    name: str
+    role: Role
+    mail: str = ""
+    specialists: tuple[str, ...] = ()
+    days: int = 0
+
+    def __post_init__(self) -> None:
+        violations = {}
+        if not self.name.strip() or len(self.name) > MAX_NAME_CHARS:
+            violations["name"] = f"must have 1 to {MAX_NAME_CHARS} characters"
+        if len(self.mail) > MAX_MAIL_CHARS:
+            violations["mail"] = f"must have at most {MAX_MAIL_CHARS} characters"
+        if not 0 <= self.days <= MAX_INVITATION_DAYS:
+            violations["days"] = f"must be 0 to {MAX_INVITATION_DAYS}"
+        if violations:
+            raise InvalidArgument(Reason.INVALID_PERSON, "The person cannot be invited.", field_violations=violations)
+
+
+@dataclass(frozen=True)
+class ProviderIdentity:
+    """An account at the OpenID provider. `verified_mail` is empty if the provider has not verified the address."""
+
+    issuer: str
+    subject: str
+    verified_mail: str = ""
+
+
+@dataclass(frozen=True)
+class SignInAttempt:
+    """A sign-in whose user is at the OpenID provider, as the browser remembers it. All but `next` are random."""
+
+    state: str
+    nonce: str
+    # Proves that the code is redeemed by the side that asked for it (PKCE, RFC 7636).
+    verifier: str
+    next: str
 
 
 @dataclass(frozen=True)

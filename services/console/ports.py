@@ -7,7 +7,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from services.console.domain import Judgement, KeyTerms, Page, PassageDecision, Question, RowQuery, Visitor
+from services.console.domain import (
+    InvitationTerms,
+    Judgement,
+    KeyTerms,
+    Page,
+    PassageDecision,
+    ProviderIdentity,
+    Question,
+    RowQuery,
+    SignInAttempt,
+    Visitor,
+)
 from tailor.api.anonymization.v1.review_pb2 import (
     DrawSampleResponse,
     GetResidualReportResponse,
@@ -29,6 +40,7 @@ from tailor.api.ingestion.v1.ingestion_pb2 import GetSubmissionResponse
 from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
 from tailor.api.registry.v1.judging_pb2 import ListOwnJudgementsResponse, NextPairResponse
 from tailor.api.registry.v1.panel_pb2 import ProposeGuidelinesResponse
+from tailor.api.registry.v1.people_pb2 import AcceptInvitationResponse, Person
 from tailor.api.registry.v1.registry_pb2 import (
     CatalogueAdapter,
     CatalogueDocument,
@@ -135,8 +147,61 @@ class ApiKeys(Protocol):
         ...
 
     def revoke_key(self, key_id: str, revoked_by: str) -> None: ...
-    def verify_key(self, secret_sha256: str) -> Visitor:
-        """The holder of a key. Raises NotFound for an unknown or revoked key, PermissionDenied for one that cannot sign in."""
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """An invited person, and the code of their invitation; empty for a person who signs in by the OpenID provider."""
+
+    person: Person
+    code: str
+
+
+class PeopleDirectory(Protocol):
+    """The registry's people. `invited_by` and `removed_by` name the visitor's key or person; empty for the operator by password."""
+
+    def invite(self, terms: InvitationTerms, invited_by: str) -> Invitation:
+        """Raises InvalidArgument (INVALID_PERSON), AlreadyExists (PERSON_EXISTS), PermissionDenied (KEY_IS_LIMITED)."""
+        ...
+
+    def renew(self, person_id: str, invited_by: str) -> Invitation:
+        """Invite a person again. Raises NotFound (UNKNOWN_PERSON) for an unknown or removed one."""
+        ...
+
+    def list_people(self, token: str) -> Page[Person]: ...
+    def remove(self, person_id: str, removed_by: str) -> None: ...
+    def accept_invitation(self, code_sha256: str) -> AcceptInvitationResponse:
+        """Exchange a code for the person's secret. Raises NotFound (UNKNOWN_INVITATION)."""
+        ...
+
+
+class SessionRegistry(Protocol):
+    """The registry's sessions. The first three begin one and return its secret; they raise NotFound for an unknown credential."""
+
+    def begin_with_key(self, secret_sha256: str) -> tuple[Visitor, str]:
+        """Raises PermissionDenied (KEY_IS_LIMITED) too."""
+        ...
+
+    def begin_with_secret(self, secret_sha256: str) -> tuple[Visitor, str]: ...
+    def begin_with_identity(self, identity: ProviderIdentity) -> tuple[Visitor, str]: ...
+    def get(self, session_sha256: str) -> Visitor:
+        """Whose session it is. Raises NotFound (UNKNOWN_SESSION) once it has ended."""
+        ...
+
+    def end(self, session_sha256: str) -> None: ...
+
+
+class OpenIdProvider(Protocol):
+    """The company's OpenID provider. Both calls may raise Unavailable (PROVIDER_UNAVAILABLE)."""
+
+    def authorize(self, attempt: SignInAttempt) -> str:
+        """The provider's address at which a browser's user signs in."""
+        ...
+
+    def identify(self, attempt: SignInAttempt, code: str) -> ProviderIdentity:
+        """Redeem the code with which the user came back.
+
+        Raises Unauthenticated (INVALID_SIGN_IN) for a code or a token that is not valid for this attempt."""
         ...
 
 
@@ -235,6 +300,8 @@ class Services:
     decisions: Decisions
     operations: Operations
     keys: ApiKeys
+    people: PeopleDirectory
+    sessions: SessionRegistry
     training: RunReader
     inference: AnswerSource
     syntheses: SynthesisReader

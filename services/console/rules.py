@@ -8,7 +8,7 @@ from datetime import datetime
 from google.protobuf.message import Message
 
 from tailor.api.events.v1 import models_pb2
-from tailor.api.registry.v1 import registry_pb2
+from tailor.api.registry.v1 import people_pb2, registry_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.programmes import ProgrammeStage, describe_programme
 from tailor.wire import (
@@ -117,6 +117,13 @@ def key_state(key: registry_pb2.Key, now: datetime) -> str:
     if key.revoked:
         return "revoked"
     return "expired" if key.HasField("expire_time") and to_datetime(key.expire_time) <= now else "active"
+
+
+def person_state(person: people_pb2.Person, now: datetime) -> str:
+    """`invited`, `expired` (the invitation), `active` or `removed`."""
+    if person.HasField("invitation_expire_time"):
+        return "expired" if to_datetime(person.invitation_expire_time) <= now else "invited"
+    return "removed" if person.state == people_pb2.PERSON_STATE_REMOVED else "active"
 
 
 def list_filters(filters: models_pb2.Filters) -> tuple[tuple[str, str], ...]:

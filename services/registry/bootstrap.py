@@ -17,6 +17,7 @@ from services.registry.judging_rpc import JudgingServicer
 from services.registry.lineage_rpc import LineageServicer
 from services.registry.outcome_rpc import OutcomeServicer
 from services.registry.panel_rpc import PanelServicer
+from services.registry.people_rpc import PeopleServicer
 from services.registry.ports import Begin, Sign
 from services.registry.queries import Queries
 from services.registry.report_rpc import ReportServicer
@@ -28,6 +29,7 @@ from tailor.api.registry.v1.judging_pb2_grpc import add_JudgingServiceServicer_t
 from tailor.api.registry.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
 from tailor.api.registry.v1.outcomes_pb2_grpc import add_OutcomeServiceServicer_to_server
 from tailor.api.registry.v1.panel_pb2_grpc import add_PanelServiceServicer_to_server
+from tailor.api.registry.v1.people_pb2_grpc import add_PeopleServiceServicer_to_server
 from tailor.api.registry.v1.registry_pb2_grpc import add_RegistryServiceServicer_to_server
 from tailor.api.registry.v1.reports_pb2_grpc import add_ReportServiceServicer_to_server
 from tailor.events.erased import ERASED
@@ -71,6 +73,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         (add_HeldCallServiceServicer_to_server, HeldCallServicer(held_calls)),
         (add_FeedbackServiceServicer_to_server, FeedbackServicer(begin, queries, anonymize, texts)),
         (add_OutcomeServiceServicer_to_server, OutcomeServicer(begin, queries)),
+        (add_PeopleServiceServicer_to_server, PeopleServicer(begin, queries, hold)),
         (add_PanelServiceServicer_to_server, PanelServicer(begin, queries)),
         (add_ReportServiceServicer_to_server, ReportServicer(begin, queries, settings.unit_prices())),
         (add_JudgingServiceServicer_to_server, JudgingServicer(begin)),

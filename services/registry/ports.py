@@ -36,6 +36,7 @@ from services.registry.domain import (
     Verdict,
 )
 from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
+from services.registry.people_domain import OpenIdAccount, Person, Session
 from services.registry.rules.judging import ExpertDecision, StoredDraft
 from tailor.datasets import DatasetManifest
 from tailor.document_scores import DocumentScore
@@ -198,6 +199,52 @@ class Keys(Protocol):
     def count(self, role: str) -> int:
         """The number of keys of a role that were ever created."""
         ...
+
+
+class PeopleStore(Protocol):
+    """People who may sign in to the console; of codes and secrets, only the SHA-256. A locked person stays as they are until the
+    transaction ends."""
+
+    def add(self, person: Person, invitation_sha256: str) -> bool:
+        """Store a person with the hash of an invitation's code, which may be empty; False if another has their mail address."""
+        ...
+
+    def find(self, person_id: str) -> Person | None: ...
+    def lock(self, person_id: str) -> Person | None: ...
+    def lock_invited(self, invitation_sha256: str) -> Person | None: ...
+    def lock_by_mail(self, mail: str) -> Person | None: ...
+    def lock_by_secret(self, secret_sha256: str) -> Person | None: ...
+    def lock_by_identity(self, identity: OpenIdAccount) -> Person | None: ...
+    def invite(self, person: Person, invitation_sha256: str) -> None:
+        """Store a new invitation and its expiry. It replaces an earlier one, the secret and the linked account."""
+        ...
+
+    def accept(self, person_id: str, secret_sha256: str) -> None:
+        """Replace a person's invitation by a secret."""
+        ...
+
+    def link(self, person_id: str, identity: OpenIdAccount) -> None:
+        """Replace a person's invitation by an account at the OpenID provider."""
+        ...
+
+    def remove(self, person_id: str) -> None:
+        """Mark a person as removed; deletes what names them and what they sign in with."""
+        ...
+
+
+class Sessions(Protocol):
+    """Sessions on the console, by the SHA-256 of their secret."""
+
+    def add(self, session_sha256: str, session: Session, limit: int) -> None:
+        """Store a session. Deletes expired ones, and the oldest ones of its holder beyond the limit."""
+        ...
+
+    def find(self, session_sha256: str) -> tuple[str, datetime] | None:
+        """The id of the holder and the time of expiry, which may have passed."""
+        ...
+
+    def end(self, session_sha256: str) -> None: ...
+    def end_all(self, holder_id: str) -> None: ...
 
 
 class Canaries(Protocol):
@@ -399,6 +446,8 @@ class Transaction:
     evaluations: Evaluations
     judgements: Judgements
     keys: Keys
+    people: PeopleStore
+    sessions: Sessions
     canaries: Canaries
     approvals: Approvals
     decisions: OperatorDecisions

@@ -18,11 +18,13 @@ from services.registry.adapters.leaderboard import make_leaderboard
 from services.registry.adapters.ledger import LedgerQueries
 from services.registry.adapters.operators import find_override, list_decisions, list_pins, list_waiting
 from services.registry.adapters.outcomes import OutcomeQueries
+from services.registry.adapters.people import list_people
 from services.registry.adapters.rankings import PanelQueries, read_round
 from services.registry.adapters.records import read_records, to_facts
 from services.registry.adapters.scores import ScoreQueries
 from services.registry.adapters.sql import to_key
 from services.registry.domain import ApiKey, Decision, FactKind, OperatorDecision, Replica, ReplicaRollout, Specialist
+from services.registry.people_domain import Person
 from services.registry.rules.gate import find_primary
 from services.registry.rules.rollout import is_finished
 from services.registry.rules.states import advise, decide_state
@@ -355,6 +357,11 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
         query = select(table).where(table.c.key_id > after).order_by(table.c.key_id).limit(limit)
         with transaction(self._engine) as connection:
             return [to_key(row) for row in connection.execute(query)]
+
+    def people(self, before: int | None, limit: int) -> Sequence[tuple[int, Person]]:
+        """Positions and people, newest first."""
+        with transaction(self._engine) as connection:
+            return list_people(connection, before, limit)
 
 
 def dataset_fact_id(digest: str, specialist: str) -> str:

@@ -22,6 +22,7 @@ from services.registry.handlers import (
 )
 from services.registry.ports import Anonymize, Begin
 from services.registry.queries import REJECTED_PAGE, Queries
+from services.registry.rights import may_manage, visitor_or_caller
 from services.registry.rules.overrides import check_reason
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
@@ -42,7 +43,6 @@ SEES_DOCUMENTS = {"ROLE_ENGINEER", "ROLE_OPERATOR", "ROLE_DATA_PROTECTION"}
 
 TRACED_DOCUMENTS = 100
 
-KEY_ID = re.compile(r"key_\w{1,32}")
 DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
 MATCH_REASONS = {
     FactKind.DATASET: (Reason.UNKNOWN_DATASET, Reason.AMBIGUOUS_DATASET, "dataset"),
@@ -334,18 +334,18 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         keys.check_terms(terms)
         if keys.needs_second_person(self._begin, terms.role):
             self._hold("CreateKey", request)
-        key, secret = keys.create_key(self._begin, terms, caller.may_use, _creator(request.created_by))
+        key, secret = keys.create_key(self._begin, terms, caller.may_use, visitor_or_caller(request.created_by))
         return registry_pb2.CreateKeyResponse(key=wire.from_key(key), secret=secret)
 
     def ListKeys(self, request: registry_pb2.ListKeysRequest, context: Context) -> registry_pb2.ListKeysResponse:
         size = page_size(request.page_size, 50, 200)
         entries = self._queries.keys(request.page_token, size + 1)
         token = entries[size - 1].key_id if len(entries) > size else ""
-        visible = [wire.from_key(key) for key in entries[:size] if _may_manage(key)]
+        visible = [wire.from_key(key) for key in entries[:size] if may_manage(key.role, key.specialists)]
         return registry_pb2.ListKeysResponse(keys=visible, next_page_token=token)
 
     def RevokeKey(self, request: registry_pb2.RevokeKeyRequest, context: Context) -> registry_pb2.RevokeKeyResponse:
-        key = keys.revoke_key(self._begin, request.key_id, _may_manage, _creator(request.revoked_by))
+        key = keys.revoke_key(self._begin, request.key_id, _may_manage_key, visitor_or_caller(request.revoked_by))
         return registry_pb2.RevokeKeyResponse(key=wire.from_key(key))
 
     def VerifyKey(self, request: registry_pb2.VerifyKeyRequest, context: Context) -> registry_pb2.VerifyKeyResponse:
@@ -461,19 +461,5 @@ def _check_own_limits(terms: KeyTerms) -> None:
         raise InvalidArgument(Reason.INVALID_KEY, message, field_violations=violations)
 
 
-def _creator(visitor: str) -> str:
-    """Who asks: a key, or a service, with the key of its visitor if it names one. Raises InvalidArgument for a malformed id."""
-    caller = current_caller()
-    if caller.kind == "key" or not visitor:
-        return caller.key_id or caller.name
-    if not KEY_ID.fullmatch(visitor):
-        raise InvalidArgument(Reason.INVALID_REQUEST, "Name the visitor by the id of a key.")
-    return f"{caller.name}:{visitor}"
-
-
-def _may_manage(key: ApiKey) -> bool:
-    """True for a key that allows no more specialists than the caller's own; data protection manages the keys of its role only."""
-    caller = current_caller()
-    if caller.role == keys.DATA_PROTECTION and key.role != keys.DATA_PROTECTION:
-        return False
-    return not caller.specialists or (bool(key.specialists) and all(map(caller.may_use, key.specialists)))
+def _may_manage_key(key: ApiKey) -> bool:
+    return may_manage(key.role, key.specialists)

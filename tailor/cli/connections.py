@@ -18,6 +18,7 @@ from tailor.api.registry.v1 import (
     lineage_pb2_grpc,
     outcomes_pb2_grpc,
     panel_pb2_grpc,
+    people_pb2_grpc,
     registry_pb2_grpc,
     reports_pb2_grpc,
 )
@@ -145,6 +146,11 @@ class Connections:
     def panel(self) -> panel_pb2_grpc.PanelServiceStub:
         """How experts judge together."""
         return panel_pb2_grpc.PanelServiceStub(self.channel("registry"))
+
+    @property
+    def people(self) -> people_pb2_grpc.PeopleServiceStub:
+        """Who may sign in to the console."""
+        return people_pb2_grpc.PeopleServiceStub(self.channel("registry"))
 
     @property
     def reports(self) -> reports_pb2_grpc.ReportServiceStub:

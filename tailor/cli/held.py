@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.api.held.v1 import held_pb2
-from tailor.api.registry.v1 import registry_pb2
+from tailor.api.registry.v1 import people_pb2, registry_pb2
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.connections import Connections
 from tailor.cli.messages import short_enum, to_dict
@@ -99,6 +99,8 @@ def repeat(context: typer.Context, held_call: HeldCallId) -> None:
         "Reidentify": (connections.anonymization.Reidentify, anonymization_pb2.ReidentifyRequest()),
         "Erase": (connections.registry.Erase, registry_pb2.EraseRequest()),
         "CreateKey": (connections.registry.CreateKey, registry_pb2.CreateKeyRequest()),
+        "InvitePerson": (connections.people.InvitePerson, people_pb2.InvitePersonRequest()),
+        "RenewInvitation": (connections.people.RenewInvitation, people_pb2.RenewInvitationRequest()),
     }
     call, request = calls[held.method]
     Parse(held.request, request)
@@ -127,6 +129,9 @@ def _result(answer: Any) -> str:
         return answer.value
     if isinstance(answer, registry_pb2.CreateKeyResponse):
         return f"{answer.key.key_id}. Its secret is not shown again: {answer.secret}"
+    if isinstance(answer, people_pb2.InvitePersonResponse | people_pb2.RenewInvitationResponse):
+        code = f" The code of the invitation is not shown again: {answer.code}" if answer.code else ""
+        return f"{answer.person.person_id} is invited.{code}"
     return f"{answer.erasure.erasure_id}: `tailor erasures {answer.erasure.erasure_id}` shows its receipt."
 
 

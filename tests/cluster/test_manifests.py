@@ -30,7 +30,7 @@ RUNTIME_CLASS = {
 PROD = [
     [],
     ["size-8b"],
-    ["references", "teacher-egress", "external-models-egress", "judge-egress"],
+    ["references", "teacher-egress", "external-models-egress", "judge-egress", "openid-egress"],
     ["stable-members"],
     ["arbitrary-uid"],
     ["runtime-class"],

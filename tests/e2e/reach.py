@@ -20,6 +20,8 @@ from tailor.api.registry.v1 import (
     outcomes_pb2_grpc,
     panel_pb2,
     panel_pb2_grpc,
+    people_pb2,
+    people_pb2_grpc,
     registry_pb2,
     registry_pb2_grpc,
     reports_pb2,
@@ -112,6 +114,12 @@ def _registry(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "RecordJudgement", stub.RecordJudgement, pb.RecordJudgementRequest(ranking=[n.draft], rubric=rubric)
     wider = pb.CreateKeyRequest(name="wider", role=common_pb2.ROLE_CALLER, specialists=[n.specialist])
     yield "CreateKey", stub.CreateKey, wider
+
+
+def _people(channel: grpc.Channel, n: Names) -> Iterator[Call]:
+    stub = people_pb2_grpc.PeopleServiceStub(channel)
+    wider = people_pb2.InvitePersonRequest(name="wider", role=common_pb2.ROLE_CALLER, specialists=[n.specialist])
+    yield "InvitePerson", stub.InvitePerson, wider
 
 
 def _inference(channel: grpc.Channel, n: Names) -> Iterator[Call]:
@@ -232,6 +240,7 @@ CALLS: tuple[tuple[str, Callable[[grpc.Channel, Names], Iterator[Call]]], ...] =
     ("evaluation", _evaluation),
     ("synthetic", _synthetic),
     ("synthetic", _imports),
+    ("registry", _people),
     ("synthetic", _syntheses),
     ("training", _training),
 )

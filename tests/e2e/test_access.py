@@ -1,11 +1,13 @@
 """Every method of every running service, with every kind of wrong credential."""
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,11 +16,13 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tailor.api.common.v1 import common_pb2
-from tailor.api.registry.v1 import registry_pb2
+from tailor.api.registry.v1 import people_pb2, people_pb2_grpc, registry_pb2
 from tailor.local.layout import SERVICES
 from tailor.rpc.identity import Identity
 from tailor.rpc.methods import all_methods
 from tests.e2e.conftest import Installation, ask_until
+from tests.unit.console.world import csrf, sign_in
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -152,3 +156,19 @@ def test_a_revoked_key_is_refused_within_seconds(installation: Installation) -> 
     installation.registry.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=created.key.key_id))
     refused = grpc.StatusCode.UNAUTHENTICATED
     ask_until(lambda: _code(installation, LIST, created.secret) is refused, "the refusal of a revoked key", 10)
+
+
+def test_a_person_is_invited_signs_in_to_the_console_and_ends_when_removed(installation: Installation) -> None:
+    people = people_pb2_grpc.PeopleServiceStub(installation.channel("registry"))
+    request = people_pb2.InvitePersonRequest(name="Ada Example", role=common_pb2.ROLE_EXPERT)
+    invited = people.InvitePerson(request, timeout=10)
+    with httpx.Client(base_url=installation.connection.console_url, timeout=60) as browser:
+        form = {"code": invited.code, "csrf": csrf(browser, "/invitation")}
+        secret = re.search(r"tlp_[\w-]{43}", browser.post("/invitation", data=form).text)
+        assert secret
+        sign_in(browser, secret.group())
+        assert "Ada Example" in browser.get("/ask").text
+        people.RemovePerson(people_pb2.RemovePersonRequest(person_id=invited.person.person_id), timeout=10)
+        began = time.monotonic()
+        wait_until(lambda: browser.get("/ask").status_code == 303, 10)
+        assert time.monotonic() - began < 3

@@ -13,7 +13,6 @@ from google.protobuf.message import Message
 
 from services.anonymization.policy.policy_file import DEFAULT as DEFAULT_POLICY
 from services.anonymization.policy.policy_file import parse_policy
-from services.console.domain import Role, Visitor
 from services.console.web.review import read_marks
 from services.console.web.sessions import BrowserSession, SessionCodec
 from services.inference.adapters import verify
@@ -201,7 +200,7 @@ def read_cookie(data: bytes) -> object:
 
 
 def _cookie() -> bytes:
-    session = BrowserSession.new(Visitor("operator", Role.OPERATOR), "session_1")
+    session = BrowserSession.new("session_1", by_password=True)
     return SessionCodec(console_settings().session_secret).write(session).encode()
 
 

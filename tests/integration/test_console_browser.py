@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.console.domain import Role
+from services.console.domain import InvitationTerms, Role
 from services.console.web.app import create_app
 from services.console.web.server import HttpServer
 from tailor.api.registry.v1 import registry_pb2
@@ -33,6 +33,7 @@ PATHS = (
     f"/specialists/{NAME}/guidelines",
     "/approvals",
     "/adapters",
+    "/people",
 )
 # The right ends of the first metric's name and of its gains, in pixels.
 ENDS = "[...document.querySelector('table.scores tbody tr').children].slice(0, 2).map(cell => cell.getBoundingClientRect().right)"
@@ -41,6 +42,9 @@ ENDS = "[...document.querySelector('table.scores tbody tr').children].slice(0, 2
 def make_world() -> World:
     """An adapter that waits for approval, measured against all kinds of models."""
     world = World()
+    for number in range(3):
+        terms = InvitationTerms(f"Ada Example, the {number}.", Role.EXPERT, f"ada.{number}@example.com", (NAME,))
+        world.people.invite(terms, "key_0011223344556677")
     models: dict[str, Any] = {
         "base": 0.12,
         "few_shot": 0.18,

@@ -28,7 +28,7 @@ from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
-from tailor.errors import Aborted, InvalidArgument, NotFound, PermissionDenied, Reason, Unavailable
+from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
@@ -36,13 +36,6 @@ from tests.evaluations import make_evaluated, make_figures
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
-
-# Keys by their hash, with the limits of each.
-LIMITS = {
-    "known": registry_pb2.Key(),
-    "limited": registry_pb2.Key(methods=["tailor.api.inference.v1.InferenceService/Generate"]),
-    "hurried": registry_pb2.Key(calls_per_minute=60),
-}
 
 
 class Registry(registry_pb2_grpc.RegistryServiceServicer):
@@ -139,13 +132,6 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
         if request.key_id != "key_2":
             raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist.")
         return registry_pb2.RevokeKeyResponse(key=registry_pb2.Key(key_id="key_2", revoked=True))
-
-    def VerifyKey(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.VerifyKeyResponse:
-        if request.secret_sha256 not in LIMITS:
-            raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist.")
-        key = registry_pb2.Key(key_id="key_1", name="n", role=common_pb2.ROLE_DATA_PROTECTION, specialists=["s"])
-        key.MergeFrom(LIMITS[request.secret_sha256])
-        return registry_pb2.VerifyKeyResponse(key=key)
 
 
 class Synthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
@@ -285,10 +271,6 @@ def test_clients_send_commands_and_raise_refusals(services: Services) -> None:
     assert services.decisions.stop_canary("s", 4).generation == 5
     judged = services.decisions.record_judgement(Judgement(("a", "b"), style=5), "id", "key_1")
     assert judged.judgement_id == "jdg_a_b_5_key_1"
-    visitor = services.keys.verify_key("known")
-    assert (visitor.role, visitor.specialists, visitor.key_sha256) == (Role.DATA_PROTECTION, frozenset({"s"}), "known")
-    with pytest.raises(NotFound):
-        services.keys.verify_key("unknown")
 
 
 def test_a_run_is_read_with_stages_plan_and_report(services: Services) -> None:
@@ -313,12 +295,6 @@ def test_keys_are_created_and_revoked_in_the_consoles_name(services: Services) -
     services.keys.revoke_key("key_2", "key_1")
     with pytest.raises(NotFound):
         services.keys.revoke_key("key_none", "key_1")
-
-
-@pytest.mark.parametrize("secret", ["limited", "hurried"])
-def test_a_limited_key_cannot_sign_in(services: Services, secret: str) -> None:
-    with pytest.raises(PermissionDenied, match="KEY_IS_LIMITED"):
-        services.keys.verify_key(secret)
 
 
 def test_clients_stream_and_stop(services: Services) -> None:
@@ -374,7 +350,7 @@ def test_process_is_ready_without_other_services_and_stops_on_sigterm(tmp_path: 
         wait_until(lambda: process.poll() is not None or fetch(f"http://127.0.0.1:{status}/readyz")[0] == 200, 60)
         assert process.poll() is None
         code, text = fetch(f"http://127.0.0.1:{http}/")
-        assert (code, "Password or API key" in text) == (200, True)
+        assert (code, "Password, secret or API key" in text) == (200, True)
     finally:
         process.terminate()
         _, log = process.communicate(timeout=20)

@@ -17,13 +17,14 @@ from services.registry.bootstrap import MIGRATIONS, key_verifier
 from services.registry.domain import Fact, FactKind, Gate, KeyTerms, PrimaryMetric, Specialist
 from services.registry.handlers import keys, specialists
 from services.registry.judging_rpc import JudgingServicer
+from services.registry.people_rpc import PeopleServicer
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
 from services.registry.rules.judging import UNDO_WINDOW
 from services.registry.wire import to_draft
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2
-from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc, registry_pb2, registry_pb2_grpc
+from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc, people_pb2_grpc, registry_pb2, registry_pb2_grpc
 from tailor.errors import FailedPrecondition, NotFound, PermissionDenied
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -74,6 +75,10 @@ class World:
                     RegistryServicer(self.begin, Queries(engine), anonymize, (), lambda *_: None),
                 ),
                 (judging_pb2_grpc.add_JudgingServiceServicer_to_server, JudgingServicer(self.begin)),
+                (
+                    people_pb2_grpc.add_PeopleServiceServicer_to_server,
+                    PeopleServicer(self.begin, Queries(engine), lambda *_: None),
+                ),
             ],
             authenticator=Authenticator("registry", Trust.load(folder / "trust.json"), key_verifier(self.begin)),
         )

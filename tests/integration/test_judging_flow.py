@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from services.console.adapters.clients import InferenceClient, RegistryClient
 from services.console.adapters.judging import JudgingClient
+from services.console.adapters.people import SessionClient
 from services.console.web.app import create_app
 from services.inference import wire as inference_wire
 from services.inference.adapters.drafts import DraftBucket, RegistryArchive
@@ -78,6 +79,7 @@ class Flow:
             ConsoleWorld().services(),
             catalogue=registry,
             decisions=registry,
+            sessions=SessionClient(self.registry.channel("console")),
             keys=registry,
             judging=JudgingClient(self.registry.channel("console")),
             inference=InferenceClient(self.registry.channel("console", "inference", self.inference_port)),

@@ -10,9 +10,10 @@ from services.console.adapters.health import HealthClient
 from services.console.adapters.held import HeldCallClient
 from services.console.adapters.judging import JudgingClient
 from services.console.adapters.panel import PanelClient
+from services.console.adapters.people import PeopleClient, SessionClient
 from services.console.adapters.review import ReviewClient
 from services.console.adapters.submissions import submission_finder
-from services.console.domain import HOLDING, Judgement, KeyTerms, Page, Question, Role, RowQuery, Visitor
+from services.console.domain import HOLDING, Judgement, KeyTerms, Page, Question, RowQuery
 from services.console.ports import (
     AnswerSource,
     ApiKeys,
@@ -34,10 +35,8 @@ from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
 from tailor.api.synthetic.v1 import synthesis_pb2, synthesis_pb2_grpc, synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
-from tailor.errors import NotFound, PermissionDenied, Reason
-from tailor.rpc.auth import Caller
+from tailor.errors import NotFound, Reason
 from tailor.rpc.channel import service_channel, wire_errors
-from tailor.rpc.keys import RegistryKeys
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -80,7 +79,6 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
-        self._keys = RegistryKeys(channel)
 
     def get_flow(self) -> registry_pb2.GetFlowResponse:
         return call("registry", self._stub.GetFlow, registry_pb2.GetFlowRequest())
@@ -241,9 +239,6 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
         request = registry_pb2.RevokeKeyRequest(key_id=key_id, revoked_by=revoked_by)
         call("registry", self._stub.RevokeKey, request, WRITE_SECONDS)
 
-    def verify_key(self, secret_sha256: str) -> Visitor:
-        return to_visitor(self._keys.verify(secret_sha256), secret_sha256)
-
 
 class TrainingClient(RunReader):
     """Training."""
@@ -344,21 +339,6 @@ class InferenceClient(AnswerSource):
         return call("inference", self._stub.RegenerateDraft, request, ANSWER_SECONDS).draft_id
 
 
-def to_visitor(caller: Caller, secret_sha256: str) -> Visitor:
-    """The holder of an API key.
-
-    Raises PermissionDenied for an unknown role, and for a key with limits: the console calls the services with its own identity, so they
-    would not apply here."""
-    if caller.methods or caller.calls_per_minute:
-        raise PermissionDenied(
-            Reason.KEY_IS_LIMITED, "A key limited to methods or to a rate is for systems. Sign in with another key."
-        )
-    name = caller.role.removeprefix("ROLE_").lower().replace("_", " ")
-    if name not in set(Role):
-        raise PermissionDenied(Reason.ROLE_NOT_ADMITTED, "This key's role cannot use the console.")
-    return Visitor(caller.name, Role(name), caller.specialists, caller.key_id, secret_sha256)
-
-
 def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
     """The services at their addresses, and the channels to close at shutdown."""
     addresses = {
@@ -395,6 +375,8 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         decisions=registry,
         operations=registry,
         keys=registry,
+        people=PeopleClient(channels["registry"]),
+        sessions=SessionClient(channels["registry"]),
         training=TrainingClient(channels["training"]),
         inference=InferenceClient(channels["inference"]),
         syntheses=SynthesisClient(channels["synthetic"]),

@@ -10,11 +10,14 @@ from fastapi import Depends, Request
 from starlette.datastructures import UploadFile
 
 from services.console.domain import Permission, Visitor
-from services.console.ports import Services
+from services.console.ports import OpenIdProvider, Services
 from services.console.web.render import Renderer
-from services.console.web.sessions import COOKIE, BrowserSession, Doorkeeper, OpenSessions, SessionCodec
+from services.console.web.sessions import COOKIE, AttemptCodec, BrowserSession, Doorkeeper, SessionCodec
 from services.console.web.streams import Streams
 from tailor.errors import PermissionDenied, Reason, Unauthenticated
+
+# Forms that are sent before signing in.
+OPEN_FORMS = ("/login", "/invitation")
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,11 @@ class Console:
 
     services: Services
     codec: SessionCodec
-    sessions: OpenSessions
+    attempts: AttemptCodec
     doorkeeper: Doorkeeper
     renderer: Renderer
     streams: Streams
+    openid: OpenIdProvider | None
     # Places for second drafts that are being written, because each holds a thread.
     second_drafts: BoundedSemaphore
 
@@ -36,12 +40,10 @@ def console_of(request: Request) -> Console:
 
 
 def session_of(request: Request) -> BrowserSession:
-    """The browser's session; a new one if its cookie is missing or invalid, or its visitor has signed out."""
+    """The browser's session; a new one if its cookie is missing or invalid. Whether it is still open is `signed_in`'s to check."""
     if not hasattr(request.state, "session"):
-        console = console_of(request)
-        session = console.codec.read(request.cookies.get(COOKIE, ""))
-        is_over = session is not None and session.visitor is not None and not console.sessions.is_open(session.id)
-        request.state.session = BrowserSession.new() if session is None or is_over else session
+        read = console_of(request).codec.read(request.cookies.get(COOKIE, ""))
+        request.state.session = read or BrowserSession.new()
     return cast(BrowserSession, request.state.session)
 
 
@@ -50,7 +52,7 @@ async def check_csrf(request: Request) -> None:
     if request.method != "POST":
         return
     session = session_of(request)
-    if session.visitor is None and request.url.path != "/login":
+    if not session.secret and request.url.path not in OPEN_FORMS:
         raise Unauthenticated(Reason.NOT_SIGNED_IN, "Sign in first.")
     sent: str | UploadFile | None = request.headers.get("x-csrf-token")
     if sent is None:
@@ -60,23 +62,18 @@ async def check_csrf(request: Request) -> None:
 
 
 def signed_in(request: Request) -> Visitor:
-    """The visitor. Raises Unauthenticated without a session, or once the visitor's key is revoked."""
-    session = session_of(request)
-    if session.visitor is None:
-        raise Unauthenticated(Reason.NOT_SIGNED_IN, "Sign in first.")
-    visitor = console_of(request).doorkeeper.refresh(session.visitor)
+    """The visitor. Raises Unauthenticated without a session, or once it has ended: the visitor signed out, or may not sign in any more."""
+    visitor = console_of(request).doorkeeper.refresh(session_of(request))
     request.state.visitor = visitor
     return visitor
 
 
 def still_signed_in(request: Request) -> Callable[[], None]:
-    """A check for streams. Raises Unauthenticated once the visitor has signed out, or their key is revoked."""
-    console, session = console_of(request), session_of(request)
+    """A check for streams. Raises Unauthenticated as `signed_in`."""
+    doorkeeper, session = console_of(request).doorkeeper, session_of(request)
 
     def check() -> None:
-        if session.visitor is None or not console.sessions.is_open(session.id):
-            raise Unauthenticated(Reason.NOT_SIGNED_IN, "You have signed out.")
-        console.doorkeeper.refresh(session.visitor)
+        doorkeeper.refresh(session)
 
     return check
 

@@ -1,5 +1,6 @@
 """The web application: routes, middleware, and error pages."""
 
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -9,11 +10,12 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-from services.console.ports import Services
+from services.console.ports import OpenIdProvider, Services
 from services.console.settings import Settings
 from services.console.web import (
     actions,
@@ -24,15 +26,17 @@ from services.console.web import (
     login,
     operations,
     pages,
+    people,
     review,
     rows,
     runs,
     syntheses,
 )
-from services.console.web.access import Console, check_csrf, console_of, session_of
+from services.console.web import openid as openid_pages
+from services.console.web.access import Console, check_csrf, console_of, session_of, signed_in
 from services.console.web.guard import Guard
 from services.console.web.render import Renderer
-from services.console.web.sessions import COOKIE, Doorkeeper, OpenSessions, SessionCodec
+from services.console.web.sessions import COOKIE, AttemptCodec, Doorkeeper, SessionCodec
 from services.console.web.streams import Streams
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError, Unauthenticated
 from tailor.logging import get_logger, place
@@ -40,19 +44,38 @@ from tailor.logging import get_logger, place
 log = get_logger(__name__)
 
 # `comparisons` precedes `pages`, whose `/evaluations/{digest}` would match `/evaluations/compare` too.
-MODULES = (login, comparisons, pages, rows, runs, audit, keys, review, judging, syntheses, actions, operations)
+MODULES = (
+    login,
+    openid_pages,
+    comparisons,
+    pages,
+    rows,
+    runs,
+    audit,
+    keys,
+    people,
+    review,
+    judging,
+    syntheses,
+    actions,
+    operations,
+)
 
 
-def create_app(settings: Settings, services: Services) -> ASGIApp:
-    """The console over the given services. The guard is outermost, so that it covers error pages too."""
+def create_app(settings: Settings, services: Services, openid: OpenIdProvider | None = None) -> ASGIApp:
+    """The console over the given services, and the OpenID provider if there is one.
+
+    The guard is outermost, so that it covers error pages too.
+    """
     app = FastAPI(title="Tailor", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(check_csrf)])
     app.state.console = Console(
         services=services,
         codec=SessionCodec(settings.session_secret),
-        sessions=OpenSessions(),
-        doorkeeper=Doorkeeper(settings.password, services.keys.verify_key),
+        attempts=AttemptCodec(settings.session_secret),
+        doorkeeper=Doorkeeper(settings.password, services.sessions),
         renderer=Renderer(),
         streams=Streams(),
+        openid=openid,
         second_drafts=BoundedSemaphore(judging.MAX_SECOND_DRAFTS),
     )
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
@@ -66,10 +89,13 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
     return Guard(app)
 
 
-def _show_error(request: Request, status: int, reason: str, message: str, fields: dict[str, str]) -> Response:
+async def _show_error(request: Request, status: int, reason: str, message: str, fields: dict[str, str]) -> Response:
     session_of(request)
     if request.url.path.startswith("/api/"):
         return JSONResponse({"reason": reason, "message": message, "fields": fields}, status_code=status)
+    with suppress(TailorError):
+        # For the links of the page. The error may have come before the visitor was known.
+        await run_in_threadpool(signed_in, request)
     return console_of(request).renderer.page(
         request, "error.html", status, code=status, reason=reason, message=message, fields=fields
     )
@@ -82,15 +108,15 @@ async def _on_tailor_error(request: Request, error: Exception) -> Response:
         response: Response = RedirectResponse(f"/login?next={quote(target)}", status_code=303)
         response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
         return response
-    return _show_error(request, error.code.http_status, error.reason, error.message, error.field_violations)
+    return await _show_error(request, error.code.http_status, error.reason, error.message, error.field_violations)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == HTTPStatus.NOT_FOUND:
         missing = NotFound(Reason.UNKNOWN_PAGE, "This page does not exist.")
-        return _show_error(request, status, missing.reason, missing.message, {})
-    return _show_error(request, status, HTTPStatus(status).name, HTTPStatus(status).phrase, {})
+        return await _show_error(request, status, missing.reason, missing.message, {})
+    return await _show_error(request, status, HTTPStatus(status).name, HTTPStatus(status).phrase, {})
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
@@ -98,7 +124,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     # Show the field and the problem, never the value: it could be a prompt.
     fields = {".".join(str(part) for part in item["loc"][1:]): str(item["msg"]) for item in problems}
     invalid = InvalidArgument(Reason.INVALID_REQUEST, "The request is invalid.")
-    return _show_error(request, 400, invalid.reason, invalid.message, fields)
+    return await _show_error(request, 400, invalid.reason, invalid.message, fields)
 
 
 async def _on_departure(_: Request, __: Exception) -> Response:
@@ -108,4 +134,4 @@ async def _on_departure(_: Request, __: Exception) -> Response:
 
 async def _on_fault(request: Request, error: Exception) -> Response:
     log.error("page failed", error=type(error).__name__, at=place(error))
-    return _show_error(request, 500, "INTERNAL", "The console failed. Its log names the error.", {})
+    return await _show_error(request, 500, "INTERNAL", "The console failed. Its log names the error.", {})

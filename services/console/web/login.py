@@ -30,14 +30,19 @@ def set_cookie(request: Request, console: Console, response: Response, session: 
 
 def local_path(target: str) -> str:
     """The target if it is a page of the console; otherwise the first page."""
-    safe = target.startswith("/") and not target.startswith(("//", "/\\", "/api/", "/login"))
+    safe = target.startswith("/") and not target.startswith(("//", "/\\", "/api/", "/login", "/openid/"))
     return target if safe and target.isprintable() else "/"
+
+
+def login_values(console: Console, next: str) -> dict[str, object]:
+    """What the sign-in page shows."""
+    return {"next": local_path(next), "by_provider": console.openid is not None}
 
 
 @router.get("/login")
 def show_login(request: Request, console: ConsoleOf, next: str = "/") -> Response:
     session = session_of(request)
-    response = console.renderer.page(request, "login.html", next=local_path(next), error=None)
+    response = console.renderer.page(request, "login.html", 200, error=None, **login_values(console, next))
     set_cookie(request, console, response, session)
     return response
 
@@ -52,20 +57,21 @@ def sign_in(
     """Sign in with a new session."""
     address = request.client.host if request.client else ""
     try:
-        visitor = console.doorkeeper.admit(secret, address)
+        visitor, session = console.doorkeeper.admit(secret, address)
     except (Unauthenticated, PermissionDenied, ResourceExhausted) as error:
         log.warning("sign-in refused", reason=error.reason)
-        return _show_refusal(request, console, next, error)
+        return show_refusal(request, console, error, "login.html", **login_values(console, next))
     log.info("signed in", role=visitor.role.value, key_id=visitor.key_id)
     response = RedirectResponse(local_path(next), status_code=303)
-    set_cookie(request, console, response, BrowserSession.new(visitor, console.sessions.begin()))
+    set_cookie(request, console, response, session)
     return response
 
 
-def _show_refusal(request: Request, console: Console, next: str, error: TailorError) -> Response:
+def show_refusal(request: Request, console: Console, error: TailorError, template: str, **values: object) -> Response:
+    """The page of a form that signs in, with the reason why it did not."""
     limited = isinstance(error, ResourceExhausted)
     status = 429 if limited else 401
-    response = console.renderer.page(request, "login.html", status, next=local_path(next), error=error)
+    response = console.renderer.page(request, template, status, error=error, **values)
     if limited:
         response.headers["Retry-After"] = "60"
     return response
@@ -74,7 +80,7 @@ def _show_refusal(request: Request, console: Console, next: str, error: TailorEr
 @router.post("/logout")
 def sign_out(request: Request, console: ConsoleOf) -> Response:
     """End the session, its streams included, and delete its cookie."""
-    console.sessions.end(session_of(request).id)
+    console.doorkeeper.dismiss(session_of(request))
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
     return response

@@ -58,6 +58,7 @@ NAVIGATION = (
     ("/erasures", "Erasures", Permission.ERASURES),
     ("/held", "Four eyes", Permission.HELD_CALLS),
     ("/keys", "Keys", Permission.KEYS),
+    ("/people", "People", Permission.PEOPLE),
 )
 
 
@@ -221,6 +222,7 @@ FILTERS = (
         rules.list_gate,
         rules.programme,
         rules.key_state,
+        rules.person_state,
         rules.list_filters,
         rules.list_row_limits,
         rules.list_sampling,
@@ -248,7 +250,7 @@ class Renderer:
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page with the visitor's own navigation."""
         session: BrowserSession = request.state.session
-        visitor: Visitor | None = getattr(request.state, "visitor", session.visitor)
+        visitor: Visitor | None = getattr(request.state, "visitor", None)
         links = [(path, title) for path, title, action in NAVIGATION if visitor and visitor.may(action)]
         text = self._environment.get_template(template).render(
             {"failures": ()} | values, visitor=visitor, csrf=session.csrf, links=links, path=request.url.path

@@ -1,4 +1,4 @@
-"""Sessions in a signed cookie, which of them are open, and the limits on sign-in attempts."""
+"""Sessions in a signed cookie, who may sign in, and the limits on attempts."""
 
 import hashlib
 import hmac
@@ -8,20 +8,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from pydantic import SecretStr
 
-from services.console.domain import Role, Visitor
+from services.console.domain import Role, SignInAttempt, Visitor
+from services.console.ports import SessionRegistry
 from tailor.errors import NotFound, Reason, ResourceExhausted, Unauthenticated
 
-COOKIE = "tailor_session"
+COOKIE, ATTEMPT_COOKIE = "tailor_session", "tailor_sign_in"
+ATTEMPT_SECONDS = 600
 LIFETIME_SECONDS = 8 * 3600
-# With the checks of streams each second, a revoked key ends within three.
-KEY_CACHE_SECONDS = 2.0
+# With the checks of streams each second, the sessions of a revoked key or a removed person end within three.
+SESSION_CACHE_SECONDS = 2.0
 MAX_OPEN_SESSIONS = 10_000
-KEY_PREFIX = "tlr_"
+KEY_PREFIX, PERSON_PREFIX = "tlr_", "tlp_"
+PREFIX_CHARS = len(KEY_PREFIX)
+OPERATOR = Visitor("operator", Role.OPERATOR)
 MAX_SECRET_CHARS = 512
 ATTEMPTS_PER_MINUTE = 6
 TOTAL_ATTEMPTS_PER_MINUTE = 60
@@ -29,20 +33,22 @@ TOTAL_ATTEMPTS_PER_MINUTE = 60
 
 @dataclass(frozen=True)
 class BrowserSession:
-    """A browser's CSRF token, and the visitor and the session's id once they have signed in."""
+    """A browser's CSRF token, and the secret of its session once its visitor has signed in. The registry knows the session by the secret's
+    hash; those of the operator by password are in `OpenSessions`."""
 
     csrf: str
-    visitor: Visitor | None = None
-    id: str = ""
+    secret: str = ""
+    by_password: bool = False
 
     @classmethod
-    def new(cls, visitor: Visitor | None = None, id: str = "") -> "BrowserSession":
+    def new(cls, secret: str = "", *, by_password: bool = False) -> "BrowserSession":
         """A session with a new CSRF token."""
-        return cls(secrets.token_urlsafe(24), visitor, id)
+        return cls(secrets.token_urlsafe(24), secret, by_password)
 
 
 class OpenSessions:
-    """The ids of the sessions that nobody has signed out of. In memory: a restart of the console ends all. Thread-safe."""
+    """The sessions of the operator by password that nobody has signed out of. In memory, so that the operator can sign in without the
+    registry: a restart of the console ends all. Thread-safe."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -70,44 +76,46 @@ class OpenSessions:
 
 
 class SessionCodec:
-    """Writes and reads the cookie. It is signed, not encrypted, so it contains only the hash of an API key."""
+    """Writes and reads the cookie. It is signed, not encrypted: it contains nothing but the browser's own secrets."""
 
     def __init__(self, secret: SecretStr) -> None:
         self._serializer = URLSafeTimedSerializer(
             secret.get_secret_value(),
-            salt="tailor.console.session",
+            salt="tailor.console.session.2",
             signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"},
         )
 
     def write(self, session: BrowserSession) -> str:
-        content: dict[str, object] = {"csrf": session.csrf}
-        if session.visitor:
-            visitor = session.visitor
-            content["visitor"] = [
-                visitor.name,
-                visitor.role.value,
-                sorted(visitor.specialists),
-                visitor.key_id,
-                visitor.key_sha256,
-                session.id,
-            ]
-        return str(self._serializer.dumps(content))
+        return str(self._serializer.dumps([session.csrf, session.secret, session.by_password]))
 
     def read(self, cookie: str) -> BrowserSession | None:
-        """The session; None if the cookie is forged, damaged or expired."""
+        """The session; None if the cookie is forged, damaged, expired, or of an earlier release."""
         try:
-            content = self._serializer.loads(cookie, max_age=LIFETIME_SECONDS)
+            csrf, secret, by_password = self._serializer.loads(cookie, max_age=LIFETIME_SECONDS)
         except BadSignature:
             return None
-        if "visitor" not in content:
-            return BrowserSession(content["csrf"])
+        return BrowserSession(csrf, secret, by_password)
+
+
+class AttemptCodec:
+    """Writes and reads the cookie of a browser whose user is at the provider. It is signed, and contains the browser's own secrets only."""
+
+    def __init__(self, secret: SecretStr) -> None:
+        self._serializer = URLSafeTimedSerializer(
+            secret.get_secret_value(),
+            salt="tailor.console.sign-in",
+            signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"},
+        )
+
+    def write(self, attempt: SignInAttempt) -> str:
+        return str(self._serializer.dumps(astuple(attempt)))
+
+    def read(self, cookie: str) -> SignInAttempt | None:
+        """The attempt; None if the cookie is missing, forged or older than ten minutes."""
         try:
-            name, role, specialists, key_id, key_sha256, session_id = content["visitor"]
-        except ValueError:
-            # Signed by an earlier release, whose sessions had no id.
+            return SignInAttempt(*self._serializer.loads(cookie, max_age=ATTEMPT_SECONDS))
+        except BadSignature:
             return None
-        visitor = Visitor(name, Role(role), frozenset(specialists), key_id, key_sha256)
-        return BrowserSession(content["csrf"], visitor, session_id)
 
 
 class Throttle:
@@ -153,44 +161,68 @@ class Throttle:
 
 @dataclass
 class Doorkeeper:
-    """Checks passwords and API keys at sign-in, and keys again while a session lasts."""
+    """Checks passwords, keys and secrets at sign-in, and sessions while they last."""
 
     password: SecretStr | None
-    verify_key: Callable[[str], Visitor]
+    registry: SessionRegistry
+    open: OpenSessions = field(default_factory=OpenSessions)
     throttle: Throttle = field(default_factory=Throttle)
     now: Callable[[], float] = time.monotonic
+    # Visitors by the hash of their session, with the time at which the registry is asked again.
     _known: dict[str, tuple[float, Visitor]] = field(default_factory=dict)
 
-    def admit(self, secret: str, address: str) -> Visitor:
-        """The visitor. Raises Unauthenticated for a wrong secret, ResourceExhausted after too many, Unavailable without the registry."""
+    def admit(self, secret: str, address: str) -> tuple[Visitor, BrowserSession]:
+        """A new session. Raises Unauthenticated for a wrong secret, ResourceExhausted after too many, Unavailable without the registry."""
         with self.throttle.attempt(address):
             return self._identify(secret.strip()[:MAX_SECRET_CHARS])
 
-    def _identify(self, secret: str) -> Visitor:
-        if secret.startswith(KEY_PREFIX):
+    def _identify(self, secret: str) -> tuple[Visitor, BrowserSession]:
+        begin = {KEY_PREFIX: self.registry.begin_with_key, PERSON_PREFIX: self.registry.begin_with_secret}
+        if secret[:PREFIX_CHARS] in begin:
             with suppress(NotFound):
-                return self.verify_key(hashlib.sha256(secret.encode()).hexdigest())
+                visitor, session = begin[secret[:PREFIX_CHARS]](sha256(secret))
+                return visitor, BrowserSession.new(session)
         elif self.password and self._is_password(secret):
-            return Visitor("operator", Role.OPERATOR)
-        raise Unauthenticated(Reason.WRONG_SECRET, "This is neither the password nor a valid API key.")
+            return OPERATOR, BrowserSession.new(self.open.begin(), by_password=True)
+        raise Unauthenticated(Reason.WRONG_SECRET, "This is not the password, a valid API key or a person's secret.")
 
     def _is_password(self, secret: str) -> bool:
         expected = self.password.get_secret_value() if self.password else ""
         return bool(expected) and hmac.compare_digest(secret.encode(), expected.encode())
 
-    def refresh(self, visitor: Visitor) -> Visitor:
-        """The visitor as the registry knows them, at most 2 seconds old. Raises Unauthenticated once the key is revoked or expired."""
-        if not visitor.key_sha256:
-            return visitor
-        expiry, known = self._known.get(visitor.key_sha256, (0.0, visitor))
-        if self.now() < expiry:
-            return known
+    def refresh(self, session: BrowserSession) -> Visitor:
+        """The session's visitor as the registry knows them, at most 2 seconds old. Raises Unauthenticated once the session has ended."""
+        if session.by_password:
+            if not self.open.is_open(session.secret):
+                raise Unauthenticated(Reason.NOT_SIGNED_IN, "You have signed out.")
+            return OPERATOR
+        if not session.secret:
+            raise Unauthenticated(Reason.NOT_SIGNED_IN, "Sign in first.")
+        digest = sha256(session.secret)
+        expiry, known = self._known.get(digest, (0.0, OPERATOR))
+        return known if self.now() < expiry else self._ask(digest)
+
+    def _ask(self, digest: str) -> Visitor:
         try:
-            fresh = self.verify_key(visitor.key_sha256)
-        except NotFound:
-            self._known.pop(visitor.key_sha256, None)
-            raise Unauthenticated(Reason.UNKNOWN_KEY, "The API key has been revoked or has expired.") from None
+            visitor = self.registry.get(digest)
+        except NotFound as error:
+            self._known.pop(digest, None)
+            raise Unauthenticated(Reason.UNKNOWN_SESSION, error.message) from None
         if len(self._known) > 1_000:
             self._known.clear()
-        self._known[visitor.key_sha256] = (self.now() + KEY_CACHE_SECONDS, fresh)
-        return fresh
+        self._known[digest] = (self.now() + SESSION_CACHE_SECONDS, visitor)
+        return visitor
+
+    def dismiss(self, session: BrowserSession) -> None:
+        """End a session. Idempotent. Raises Unavailable without the registry, which then still knows the session."""
+        if session.by_password:
+            self.open.end(session.secret)
+        elif session.secret:
+            digest = sha256(session.secret)
+            self.registry.end(digest)
+            self._known.pop(digest, None)
+
+
+def sha256(secret: str) -> str:
+    """The hash that the registry knows a secret by."""
+    return hashlib.sha256(secret.encode()).hexdigest()

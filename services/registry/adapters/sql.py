@@ -15,6 +15,7 @@ from services.registry.adapters.feedback import SqlFeedback
 from services.registry.adapters.judging import SqlJudging, save_stored_draft
 from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions, SqlPins
 from services.registry.adapters.outcomes import SqlOutcomes
+from services.registry.adapters.people import SqlPeople, SqlSessions
 from services.registry.adapters.rankings import read_round
 from services.registry.adapters.scores import SqlDocumentScores
 from services.registry.domain import (
@@ -351,6 +352,8 @@ def transactions(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContext
                 evaluations=SqlEvaluations(connection),
                 judgements=SqlJudgements(connection, outbox),
                 keys=SqlKeys(connection),
+                people=SqlPeople(connection),
+                sessions=SqlSessions(connection),
                 canaries=SqlCanaries(connection),
                 approvals=SqlApprovals(connection),
                 decisions=SqlOperatorDecisions(connection),

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -194,6 +195,46 @@ keys = Table(
     Column("methods", JSON, nullable=False),
     Column("calls_per_minute", BigInteger, nullable=False),
     Column("created_by", String(64), nullable=False),
+)
+
+# People who may sign in to the console. A text is empty if the person has none.
+people = Table(
+    "people",
+    metadata,
+    Column("person_id", String(64), primary_key=True),
+    Column("position", BigInteger, Identity(), nullable=False, unique=True),
+    Column("name", String(64), nullable=False),
+    Column("mail", String(254), nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("specialists", JSON, nullable=False),
+    Column("secret_sha256", String(64), nullable=False),
+    # Their account at the OpenID provider.
+    Column("issuer", String(512), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("invitation_sha256", String(64), nullable=False),
+    # Set until the person has signed in.
+    Column("invitation_expire_time", DateTime(timezone=True)),
+    Column("invited_by", String(64), nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Column("removed", Boolean, nullable=False),
+    Index("ix_people_mail", "mail", unique=True, postgresql_where=text("mail <> ''")),
+    Index("ix_people_secret_sha256", "secret_sha256", unique=True, postgresql_where=text("secret_sha256 <> ''")),
+    Index(
+        "ix_people_invitation_sha256",
+        "invitation_sha256",
+        unique=True,
+        postgresql_where=text("invitation_sha256 <> ''"),
+    ),
+    Index("ix_people_subject", "issuer", "subject", unique=True, postgresql_where=text("subject <> ''")),
+)
+
+# Sessions on the console, of people and of keys.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session_sha256", String(64), primary_key=True),
+    Column("holder_id", String(64), nullable=False, index=True),
+    Column("expire_time", DateTime(timezone=True), nullable=False, index=True),
 )
 
 # The last report of each inference replica.

@@ -104,5 +104,6 @@ def _require_expert(expert_id: str) -> None:
     if not expert_id:
         raise FailedPrecondition(
             Reason.JUDGE_NEEDS_KEY,
-            "The queue must know who judged what. Sign in with an API key of your own, with the role expert or operator.",
+            "The queue must know who judged what. Sign in as yourself, with your own secret, company account or API key, and the role "
+            "expert or operator.",
         )

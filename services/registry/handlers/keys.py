@@ -31,7 +31,7 @@ def check_role(role: str, giver: str) -> None:
     if role == DATA_PROTECTION:
         raise PermissionDenied(
             Reason.ROLE_NOT_YOURS_TO_GIVE,
-            "Only a key of data protection creates another. The installation's first is in `protection.key`, next to `operator.key`.",
+            "Only a key of data protection gives this role. The installation's first is in `protection.key`, next to `operator.key`.",
         )
     raise PermissionDenied(
         Reason.ROLE_NOT_YOURS_TO_GIVE,

@@ -22,6 +22,7 @@ from tailor.api.registry.v1 import (
     lineage_pb2_grpc,
     outcomes_pb2_grpc,
     panel_pb2_grpc,
+    people_pb2_grpc,
     registry_pb2_grpc,
     reports_pb2_grpc,
 )
@@ -36,6 +37,7 @@ from tests.fakes.feedback import FakeFeedback, FakeOutcomes, FakePanel
 from tests.fakes.held import FakeHeldCalls
 from tests.fakes.inference import FakeInference
 from tests.fakes.ingestion import FakeIngestion
+from tests.fakes.people import FakePeople
 from tests.fakes.policies import FakeLineage, FakePolicies, FakeReplays, FakeSubjects
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.reports import FakeReports
@@ -69,6 +71,7 @@ class Services:
     outcomes: FakeOutcomes = field(default_factory=FakeOutcomes)
     reports: FakeReports = field(default_factory=FakeReports)
     panel: FakePanel = field(default_factory=FakePanel)
+    people: FakePeople = field(default_factory=FakePeople)
     addresses: dict[str, str] = field(default_factory=dict)
 
 
@@ -121,6 +124,7 @@ def services() -> Iterator[Services]:
         outcomes_pb2_grpc.add_OutcomeServiceServicer_to_server(fakes.outcomes, server)
         reports_pb2_grpc.add_ReportServiceServicer_to_server(fakes.reports, server)
         panel_pb2_grpc.add_PanelServiceServicer_to_server(fakes.panel, server)
+        people_pb2_grpc.add_PeopleServiceServicer_to_server(fakes.people, server)
 
     adders: dict[str, Callable[[Any, grpc.Server], None]] = {
         "registry": add_registry,

@@ -215,7 +215,6 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
             raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist.")
         self.revoked.append(key_id)
 
-    def verify_key(self, secret_sha256: str) -> Visitor:
-        if secret_sha256 not in self._answer(self.visitors):
-            raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist.")
-        return self.visitors[secret_sha256]
+    def check(self) -> None:
+        """Raises Unavailable while the registry is down."""
+        self._answer(None)

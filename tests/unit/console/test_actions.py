@@ -17,7 +17,7 @@ from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.held.v1 import held_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
-from tailor.api.registry.v1 import judging_pb2, registry_pb2
+from tailor.api.registry.v1 import judging_pb2, people_pb2, registry_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import InvalidArgument, Reason, ResourceExhausted, Unauthenticated, Unavailable
@@ -41,6 +41,7 @@ REGISTRY = registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].methods_b
 TRAINING = training_pb2.DESCRIPTOR.services_by_name["TrainingService"].methods_by_name
 EVALUATION = evaluation_pb2.DESCRIPTOR.services_by_name["EvaluationService"].methods_by_name
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].methods_by_name
+PEOPLE = people_pb2.DESCRIPTOR.services_by_name["PeopleService"].methods_by_name
 JUDGING = judging_pb2.DESCRIPTOR.services_by_name["JudgingService"].methods_by_name
 SYNTHESIS = synthesis_pb2.DESCRIPTOR.services_by_name["SynthesisService"].methods_by_name
 SYNTHETIC = synthetic_pb2.DESCRIPTOR.services_by_name["SyntheticService"].methods_by_name
@@ -82,6 +83,7 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
     ],
     Permission.KEYS: [REGISTRY["ListKeys"]],
     Permission.MANAGE_KEYS: [REGISTRY["CreateKey"], REGISTRY["RevokeKey"]],
+    Permission.PEOPLE: [PEOPLE[name] for name in ("InvitePerson", "RenewInvitation", "ListPeople", "RemovePerson")],
     Permission.ERASURES: [REGISTRY["ListErasures"]],
     Permission.HELD_CALLS: [HELD["ListHeldCalls"]],
     Permission.SYNTHESES: [SYNTHESIS[name] for name in ("ListSyntheses", "GetSynthesis", "ListSamples")],
@@ -94,7 +96,9 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.AUDIT: [REGISTRY["GetAudit"], REGISTRY["ListDecisions"], SYNTHETIC["CountNearDuplicates"]],
 }
 # What data protection does by the command line only: the console lists all keys, and gives nobody that role.
-BY_COMMAND_LINE = {Permission.KEYS: {Role.DATA_PROTECTION}, Permission.MANAGE_KEYS: {Role.DATA_PROTECTION}}
+BY_COMMAND_LINE = {
+    action: {Role.DATA_PROTECTION} for action in (Permission.KEYS, Permission.MANAGE_KEYS, Permission.PEOPLE)
+}
 PROMOTION = {"specialist": NAME, "adapter_digest": ADAPTER, "expected_generation": "1"}
 
 
@@ -135,6 +139,7 @@ def test_each_role_can_open_its_own_pages_only(role: Role) -> None:
         "/ask": Permission.ASK,
         "/drafts": Permission.TRACE,
         "/keys": Permission.KEYS,
+        "/people": Permission.PEOPLE,
         "/erasures": Permission.ERASURES,
         "/held": Permission.HELD_CALLS,
         "/review": Permission.REVIEW,
@@ -429,7 +434,7 @@ def test_a_revoked_keys_answer_ends_on_the_page() -> None:
     started = time.monotonic()
     sent = events(browser.post("/api/ask", json={"model": "base", "prompt": "x"}).text)
     assert time.monotonic() - started < 4.5
-    assert sent[-1][0] == "failure" and sent[-1][1]["reason"] == "UNKNOWN_KEY"
+    assert sent[-1][0] == "failure" and sent[-1][1]["reason"] == "UNKNOWN_SESSION"
 
 
 def test_question_and_judgement_check_their_limits() -> None:

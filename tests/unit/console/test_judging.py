@@ -154,7 +154,7 @@ def test_says_why_there_is_nothing_to_judge() -> None:
     assert "No specialist stores its drafts" in world.signed_in(Role.EXPERT).get("/judge").text
     by_password = world.browser()
     sign_in(by_password, PASSWORD)
-    assert "Sign in with an API key of your own" in by_password.get("/judge").text
+    assert "Sign in as yourself" in by_password.get("/judge").text
 
 
 def test_says_that_the_registry_does_not_answer() -> None:

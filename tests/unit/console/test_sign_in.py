@@ -23,9 +23,11 @@ from services.console.web.sessions import (
     Throttle,
 )
 from tailor.errors import NotFound, Reason, ResourceExhausted, TailorError, Unauthenticated, Unavailable
+from tests.unit.console.fake_registry import FakeRegistry
+from tests.unit.console.people_fakes import FakePeople
 from tests.unit.console.world import PASSWORD, World, csrf, settings, sign_in
 
-OPEN = {"/login", "/logout"}
+OPEN = {"/login", "/logout", "/invitation", "/openid/begin", "/openid/callback"}
 
 
 def test_every_page_requires_signing_in() -> None:
@@ -86,26 +88,47 @@ def test_api_key_signs_in_with_its_role() -> None:
     assert "engineer key" in browser.get("/").text
 
 
+def test_a_missing_page_still_has_the_visitors_links() -> None:
+    assert '<a href="/runs"' in World().signed_in(Role.ENGINEER).get("/nowhere").text
+
+
+def test_a_session_of_a_key_outlives_the_console() -> None:
+    world = World()
+    browser = world.signed_in(Role.ENGINEER)
+    restarted = world.browser()
+    restarted.cookies.set(COOKIE, browser.cookies[COOKIE])
+    assert restarted.get("/runs").status_code == 200
+    browser.post("/logout")
+    assert world.people.sessions == {}
+    again = world.browser()
+    again.cookies.set(COOKIE, browser.cookies.get(COOKIE) or restarted.cookies[COOKIE])
+    assert again.get("/runs").headers["location"].startswith("/login")
+
+
+def test_sign_out_fails_aloud_while_the_registry_does_not_answer() -> None:
+    world = World()
+    browser = world.signed_in(Role.ENGINEER)
+    world.registry.down = True
+    assert browser.post("/logout").status_code == 503
+    world.registry.down = False
+    assert browser.get("/runs").status_code == 200
+
+
 def test_revoked_key_ends_the_session() -> None:
-    now = [0.0]
-    valid: dict[str, Visitor] = {"hash": Visitor("someone", Role.EXPERT, key_sha256="hash")}
-
-    def verify(secret_sha256: str) -> Visitor:
-        if secret_sha256 not in valid:
-            raise NotFound(Reason.UNKNOWN_KEY, "gone")
-        return valid[secret_sha256]
-
-    doorkeeper = Doorkeeper(None, verify, now=lambda: now[0])
-    visitor = doorkeeper.refresh(valid["hash"])
-    valid.clear()
-    assert doorkeeper.refresh(visitor) == visitor
-    now[0] = 4.0
-    with pytest.raises(Unauthenticated, match="UNKNOWN_KEY"):
-        doorkeeper.refresh(visitor)
+    world, now = World(), [0.0]
+    secret = world.key(Role.EXPERT)
+    doorkeeper = Doorkeeper(None, world.people, now=lambda: now[0])
+    visitor, session = doorkeeper.admit(secret, "10.0.0.1")
+    assert doorkeeper.refresh(session) == visitor
+    world.registry.visitors.clear()
+    assert doorkeeper.refresh(session) == visitor
+    now[0] = 2.0
+    with pytest.raises(Unauthenticated, match="UNKNOWN_SESSION"):
+        doorkeeper.refresh(session)
 
 
 def test_password_is_refused_if_none_is_set() -> None:
-    doorkeeper = Doorkeeper(None, lambda _: Visitor("x", Role.OPERATOR))
+    doorkeeper = Doorkeeper(None, World().people)
     with pytest.raises(Unauthenticated):
         doorkeeper.admit("", "127.0.0.1")
 
@@ -140,12 +163,13 @@ def test_two_hundred_simultaneous_guesses_are_six() -> None:
     guesses: list[str] = []
     together = threading.Barrier(200)
 
-    def verify(secret_sha256: str) -> Visitor:
-        guesses.append(secret_sha256)
-        time.sleep(0.2)
-        raise NotFound(Reason.UNKNOWN_KEY, "unknown")
+    class Slow(FakePeople):
+        def begin_with_key(self, secret_sha256: str) -> tuple[Visitor, str]:
+            guesses.append(secret_sha256)
+            time.sleep(0.2)
+            raise NotFound(Reason.UNKNOWN_CREDENTIAL, "unknown")
 
-    doorkeeper = Doorkeeper(None, verify)
+    doorkeeper = Doorkeeper(None, Slow(FakeRegistry()))
 
     def guess(number: int) -> None:
         together.wait()
@@ -171,12 +195,12 @@ def test_cookie_is_http_only_strict_and_lasts_eight_hours() -> None:
 
 
 def test_forged_cookie_is_ignored() -> None:
-    forged = SessionCodec(SecretStr("x" * 40)).write(BrowserSession("token", Visitor("operator", Role.OPERATOR)))
+    forged = SessionCodec(SecretStr("x" * 40)).write(BrowserSession("token", "secret", by_password=True))
     browser = World().browser()
     browser.cookies.set(COOKIE, forged)
     assert browser.get("/").headers["location"].startswith("/login")
     codec = SessionCodec(SecretStr("y" * 40))
-    session = BrowserSession("token", Visitor("a", Role.EXPERT, frozenset({"s"}), "key_1", "h"), "session_1")
+    session = BrowserSession("token", "session_1", by_password=True)
     written = codec.write(session)
     assert codec.read(written) == session
     assert codec.read(written[:-2]) is None
@@ -217,8 +241,9 @@ def test_a_cookie_that_the_console_signed_for_no_open_session_opens_nothing() ->
     world = World()
     browser = world.browser()
     codec = SessionCodec(settings().session_secret)
-    browser.cookies.set(COOKIE, codec.write(BrowserSession("token", Visitor("operator", Role.OPERATOR), "another")))
-    assert browser.get("/keys").headers["location"].startswith("/login")
+    for by_password in (True, False):
+        browser.cookies.set(COOKIE, codec.write(BrowserSession("token", "another", by_password)))
+        assert browser.get("/keys").headers["location"].startswith("/login")
 
 
 def test_sessions_end_after_eight_hours_and_are_limited_in_number() -> None:

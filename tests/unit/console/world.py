@@ -23,6 +23,7 @@ from tests.unit.console.fake_rows import FakeRows, FakeSyntheses
 from tests.unit.console.judging_fakes import FakeJudgingQueue
 from tests.unit.console.messages import KEY
 from tests.unit.console.panel_fakes import FakePanelReader
+from tests.unit.console.people_fakes import FakePeople
 from tests.unit.console.review_fakes import FakePassageReview
 
 PASSWORD = "correct horse battery"
@@ -51,6 +52,9 @@ class World:
     submissions: dict[str, list[ingestion_pb2.Submission]] = field(default_factory=dict)
     asked_submissions: list[tuple[str, str]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.people = FakePeople(self.registry)
+
     def count_near_duplicates(self, specialist: str) -> synthetic_pb2.CountNearDuplicatesResponse:
         if self.near is None:
             raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
@@ -73,6 +77,8 @@ class World:
             decisions=self.registry,
             operations=self.registry,
             keys=self.registry,
+            people=self.people,
+            sessions=self.people,
             training=self.training,
             inference=self.inference,
             syntheses=self.syntheses,
@@ -96,7 +102,7 @@ class World:
         """The secret of a new API key."""
         secret = f"tlr_{role.value}_{len(self.registry.visitors)}"
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        self.registry.visitors[digest] = Visitor(f"{role.value} key", role, frozenset(specialists), KEY, digest)
+        self.registry.visitors[digest] = Visitor(f"{role.value} key", role, frozenset(specialists), KEY)
         return secret
 
     def signed_in(self, role: Role = Role.OPERATOR, *specialists: str) -> TestClient:

@@ -30,7 +30,9 @@ def test_every_object_that_a_component_adds_names_its_namespace(component: str) 
 
 def test_every_policy_that_lets_pods_out_to_many_addresses_is_in_the_documentation() -> None:
     page = (K8S.parent / "docs" / "kubernetes" / "doors.md").read_text(encoding="utf-8")
-    documents = render("references", "teacher-egress", "external-models-egress", "judge-egress", "workers-namespace")
+    documents = render(
+        "references", "teacher-egress", "external-models-egress", "judge-egress", "openid-egress", "workers-namespace"
+    )
     wide = set()
     for document in documents:
         if document["kind"] == "NetworkPolicy":
@@ -41,7 +43,7 @@ def test_every_policy_that_lets_pods_out_to_many_addresses_is_in_the_documentati
     assert wide == {
         "training-cluster",
         *("broker", "object-store", "database"),
-        *("references", "teacher", "judge", "external-models"),
+        *("references", "teacher", "judge", "external-models", "openid"),
     }
     assert all(f"`{name}`" in page for name in wide)
 
@@ -183,3 +185,20 @@ def test_inference_and_workers_share_a_volume_that_outlives_their_pods() -> None
     assert int(inference["TAILOR_BASE_CACHE_GIB"]) < int(claims["tailor"]["resources"]["requests"]["storage"][:-2])
     quota = named(documents, "ResourceQuota")["workers"]["spec"]["hard"]
     assert int(quota["persistentvolumeclaims"]) >= 1
+
+
+def test_the_console_reaches_an_openid_provider_with_its_clients_secret_in_a_file() -> None:
+    documents = render("openid-egress")
+    (policy,) = [item["spec"] for item in documents if item["metadata"]["name"] == "openid"]
+    assert policy["podSelector"]["matchExpressions"][0]["values"] == ["console"]
+    assert [rule["ports"] for rule in policy["egress"]] == [[{"protocol": "TCP", "port": 443}]]
+    container, pod = container_of(documents, "console"), pod_of(documents, "console")
+    environment = {entry["name"]: entry for entry in container["env"]}
+    issuer = environment["TAILOR_OIDC_ISSUER"]["valueFrom"]["secretKeyRef"]
+    assert issuer == {"name": "tailor-openid", "key": "TAILOR_OIDC_ISSUER"}
+    assert environment["TAILOR_OIDC_CLIENT_SECRET_FILE"]["value"] == "/run/tailor/openid/client-secret"
+    (volume,) = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "openid"]
+    assert (volume["secretName"], volume["items"]) == (
+        "tailor-openid",
+        [{"key": "client-secret", "path": "client-secret"}],
+    )

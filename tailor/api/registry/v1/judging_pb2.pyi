@@ -30,7 +30,7 @@ class NextPairRequest(_message.Message):
     specialist: _builtins.str
     """Name of the specialist."""
     judged_by: _builtins.str
-    """Id of the API key of the expert, from the console only; others ask with their own key."""
+    """Id of the person or the API key of the expert, from the console only; others ask with their own key."""
     def __init__(
         self,
         *,
@@ -137,7 +137,7 @@ class SkipPairRequest(_message.Message):
     draft_id: _builtins.str
     """Id of one of the two drafts."""
     judged_by: _builtins.str
-    """Id of the API key of the expert, from the console only; others skip with their own key."""
+    """Id of the person or the API key of the expert, from the console only; others skip with their own key."""
     def __init__(
         self,
         *,
@@ -184,7 +184,7 @@ class UndoJudgementRequest(_message.Message):
     decision: _builtins.str
     """`last_decision` of NextPair or ListOwnJudgements, so that a repeated call does not take back an earlier decision."""
     judged_by: _builtins.str
-    """Id of the API key of the expert, from the console only; others undo with their own key."""
+    """Id of the person or the API key of the expert, from the console only; others undo with their own key."""
     def __init__(
         self,
         *,
@@ -235,7 +235,7 @@ class ListOwnJudgementsRequest(_message.Message):
     specialist: _builtins.str
     """Name of the specialist."""
     judged_by: _builtins.str
-    """Id of the API key of the expert, from the console only; others list with their own key."""
+    """Id of the person or the API key of the expert, from the console only; others list with their own key."""
     page_size: _builtins.int
     """Entries per page, at most 200; 0 means 50."""
     page_token: _builtins.str

@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class JudgingServiceStub:
-    """JudgingService gives each expert the next two drafts to compare. An expert is an API key; the console names that of its visitor.
+    """JudgingService gives each expert the next two drafts to compare. An expert is a person or an API key; the console names its visitor's.
     Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
-    (JUDGE_NEEDS_KEY) for somebody who signed in to the console without a key.
+    (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     def __init__(self, channel):
@@ -60,9 +60,9 @@ class JudgingServiceStub:
 
 
 class JudgingServiceServicer:
-    """JudgingService gives each expert the next two drafts to compare. An expert is an API key; the console names that of its visitor.
+    """JudgingService gives each expert the next two drafts to compare. An expert is a person or an API key; the console names its visitor's.
     Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
-    (JUDGE_NEEDS_KEY) for somebody who signed in to the console without a key.
+    (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     def NextPair(self, request, context):
@@ -128,9 +128,9 @@ def add_JudgingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JudgingService:
-    """JudgingService gives each expert the next two drafts to compare. An expert is an API key; the console names that of its visitor.
+    """JudgingService gives each expert the next two drafts to compare. An expert is a person or an API key; the console names its visitor's.
     Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
-    (JUDGE_NEEDS_KEY) for somebody who signed in to the console without a key.
+    (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     @staticmethod

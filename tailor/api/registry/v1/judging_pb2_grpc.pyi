@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JudgingServiceStub:
-    """JudgingService gives each expert the next two drafts to compare. An expert is an API key; the console names that of its visitor.
+    """JudgingService gives each expert the next two drafts to compare. An expert is a person or an API key; the console names its visitor's.
     Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
-    (JUDGE_NEEDS_KEY) for somebody who signed in to the console without a key.
+    (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     @_typing.overload
@@ -52,9 +52,9 @@ class JudgingServiceStub:
 
 @_typing.type_check_only
 class JudgingServiceAsyncStub(JudgingServiceStub):
-    """JudgingService gives each expert the next two drafts to compare. An expert is an API key; the console names that of its visitor.
+    """JudgingService gives each expert the next two drafts to compare. An expert is a person or an API key; the console names its visitor's.
     Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
-    (JUDGE_NEEDS_KEY) for somebody who signed in to the console without a key.
+    (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -73,9 +73,9 @@ class JudgingServiceAsyncStub(JudgingServiceStub):
     """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version."""
 
 class JudgingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """JudgingService gives each expert the next two drafts to compare. An expert is an API key; the console names that of its visitor.
+    """JudgingService gives each expert the next two drafts to compare. An expert is a person or an API key; the console names its visitor's.
     Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
-    (JUDGE_NEEDS_KEY) for somebody who signed in to the console without a key.
+    (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     @_abc_1.abstractmethod

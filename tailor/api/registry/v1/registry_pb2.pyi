@@ -426,7 +426,7 @@ class DeleteSpecialistRequest(_message.Message):
     reason: _builtins.str
     """Why, for people; anonymised before it is stored."""
     decided_by: _builtins.str
-    """Key that decides, set by the console for its visitor; ignored from other callers."""
+    """Key or person that decides, set by the console for its visitor; ignored from other callers."""
     def __init__(
         self,
         *,
@@ -1671,7 +1671,7 @@ class PromoteRequest(_message.Message):
     reason: _builtins.str
     """Why the gate is overridden, 1 to 1,000 characters, anonymised before it is stored; only with `override`."""
     decided_by: _builtins.str
-    """Key that decides, set by the console for its visitor; ignored from other callers."""
+    """Key or person that decides, set by the console for its visitor; ignored from other callers."""
     def __init__(
         self,
         *,
@@ -1786,7 +1786,7 @@ class ApproveAdapterRequest(_message.Message):
     reason: _builtins.str
     """Why, at most 1,000 characters; anonymised before it is stored."""
     decided_by: _builtins.str
-    """Key that decides, set by the console for its visitor; ignored from other callers."""
+    """Key or person that decides, set by the console for its visitor; ignored from other callers."""
     def __init__(
         self,
         *,
@@ -1840,7 +1840,7 @@ class DeclineAdapterRequest(_message.Message):
     reason: _builtins.str
     """Why, 1 to 1,000 characters; anonymised before it is stored."""
     decided_by: _builtins.str
-    """Key that decides, set by the console for its visitor; ignored from other callers."""
+    """Key or person that decides, set by the console for its visitor; ignored from other callers."""
     def __init__(
         self,
         *,
@@ -2633,7 +2633,7 @@ class Key(_message.Message):
     calls_per_minute: _builtins.int
     """Calls per minute, counted separately by each replica; 0 for no limit."""
     created_by: _builtins.str
-    """Who created it: the id of a key, `console` for its operator by password, `console:` and the id of a key for who was signed in there, or
+    """Who created it: the id of a key, `console` for its operator by password, `console:` and the id of the key or person who was signed in there, or
     `installation`; empty for a key from before this was recorded.
     """
     @_builtins.property
@@ -2697,7 +2697,7 @@ class CreateKeyRequest(_message.Message):
     held_call_id: _builtins.str
     """The approved held call that this call repeats; empty if none is needed."""
     created_by: _builtins.str
-    """Id of the key that is signed in at the console, for which it makes this call. Ignored from other callers."""
+    """Id of the key or person that is signed in at the console, for which it makes this call. Ignored from other callers."""
     @_builtins.property
     def specialists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Specialists that it may use; empty for all."""
@@ -2825,7 +2825,7 @@ class RevokeKeyRequest(_message.Message):
     key_id: _builtins.str
     """Id of the key."""
     revoked_by: _builtins.str
-    """Id of the key that is signed in at the console, for which it makes this call. Ignored from other callers."""
+    """Id of the key or person that is signed in at the console, for which it makes this call. Ignored from other callers."""
     def __init__(
         self,
         *,

@@ -1,0 +1,55 @@
+"""People and their invitations. As with keys, the console refuses what the registry would refuse to the visitor's own key."""
+
+from services.console.domain import GIVEN_ROLES, InvitationTerms, Page, Permission, Visitor
+from services.console.handlers import ServiceAnswer, call, scan
+from services.console.ports import Invitation, Services
+from tailor.api.registry.v1.people_pb2 import Person
+from tailor.errors import InvalidArgument, NotFound, Reason
+
+
+def list_people(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[Person]]:
+    """A page of the people who may use no more than the visitor, newest first."""
+    visitor.require(Permission.PEOPLE)
+    answer = call("registry", lambda: services.people.list_people(token), Page[Person]())
+    visible = tuple(person for person in answer.value.items if visitor.may_grant(person.specialists))
+    return ServiceAnswer(Page(visible, answer.value.next_token), answer.failure)
+
+
+def invite(services: Services, visitor: Visitor, terms: InvitationTerms) -> Invitation:
+    """Invite a person. Raises InvalidArgument or NotFound if they could use more specialists than the visitor."""
+    visitor.require(Permission.PEOPLE)
+    if visitor.specialists and not terms.specialists:
+        raise InvalidArgument(
+            Reason.INVALID_PERSON,
+            "You may use some specialists only, so a person whom you invite must be limited too.",
+            field_violations={"specialists": "must name at least one of your own"},
+        )
+    if terms.role not in GIVEN_ROLES:
+        raise InvalidArgument(
+            Reason.INVALID_PERSON,
+            "The console does not give this role; `tailor people invite` does, with a key that has it.",
+            field_violations={"role": f"must be one of {', '.join(GIVEN_ROLES)}"},
+        )
+    for specialist in terms.specialists:
+        visitor.require_specialist(specialist)
+    return services.people.invite(terms, visitor.key_id)
+
+
+def renew(services: Services, visitor: Visitor, person_id: str) -> Invitation:
+    """Invite a person again. Raises NotFound for a person who is unknown, removed, or may use more than the visitor."""
+    _check(services, visitor, person_id)
+    return services.people.renew(person_id, visitor.key_id)
+
+
+def remove(services: Services, visitor: Visitor, person_id: str) -> None:
+    """Remove a person. Raises NotFound for a person who is unknown or may use more than the visitor."""
+    _check(services, visitor, person_id)
+    services.people.remove(person_id, visitor.key_id)
+
+
+def _check(services: Services, visitor: Visitor, person_id: str) -> None:
+    visitor.require(Permission.PEOPLE)
+    people = scan(services.people.list_people) if visitor.specialists else ()
+    managed = {person.person_id for person in people if visitor.may_grant(person.specialists)}
+    if visitor.specialists and person_id not in managed:
+        raise NotFound(Reason.UNKNOWN_PERSON, "This person does not exist, or you do not have access to them.")

@@ -1,0 +1,166 @@
+"""The gRPC methods of people, their invitations and their sessions."""
+
+import grpc
+
+from services.registry.handlers import keys, people, sessions
+from services.registry.people_domain import OpenIdAccount, Person, PersonTerms, Session
+from services.registry.ports import Begin
+from services.registry.queries import Queries
+from services.registry.rights import may_manage, visitor_or_caller
+from tailor.api.common.v1 import common_pb2
+from tailor.api.registry.v1 import people_pb2, people_pb2_grpc
+from tailor.errors import InvalidArgument, PermissionDenied, Reason
+from tailor.rpc.auth import current_caller
+from tailor.rpc.held_calls import Hold
+from tailor.rpc.paging import page_size, position
+from tailor.wire import enum_name, from_datetime
+
+Context = grpc.ServicerContext
+
+
+class PeopleServicer(people_pb2_grpc.PeopleServiceServicer):
+    """Translates calls."""
+
+    def __init__(self, begin: Begin, queries: Queries, hold: Hold) -> None:
+        self._begin = begin
+        self._queries = queries
+        self._hold = hold
+
+    def InvitePerson(
+        self, request: people_pb2.InvitePersonRequest, context: Context
+    ) -> people_pb2.InvitePersonResponse:
+        del context
+        terms = _to_terms(request)
+        _check_rights(terms.role, terms.specialists)
+        people.check_terms(terms)
+        if keys.needs_second_person(self._begin, terms.role):
+            self._hold("InvitePerson", request)
+        invited_by = visitor_or_caller(request.invited_by)
+        person, code = people.invite_person(self._begin, terms, current_caller().may_use, invited_by)
+        return people_pb2.InvitePersonResponse(person=_from_person(person), code=code)
+
+    def RenewInvitation(
+        self, request: people_pb2.RenewInvitationRequest, context: Context
+    ) -> people_pb2.RenewInvitationResponse:
+        del context
+        known = people.find_person(self._begin, request.person_id, _may_manage)
+        _check_rights(known.role, known.specialists)
+        if keys.needs_second_person(self._begin, known.role):
+            self._hold("RenewInvitation", request)
+        invited_by = visitor_or_caller(request.invited_by)
+        person, code = people.renew_invitation(self._begin, request.person_id, request.days, _may_manage, invited_by)
+        return people_pb2.RenewInvitationResponse(person=_from_person(person), code=code)
+
+    def ListPeople(self, request: people_pb2.ListPeopleRequest, context: Context) -> people_pb2.ListPeopleResponse:
+        del context
+        size = page_size(request.page_size, 50, 200)
+        rows = self._queries.people(position(request.page_token), size + 1)
+        return people_pb2.ListPeopleResponse(
+            people=[_from_person(person) for _, person in rows[:size] if _may_manage(person)],
+            next_page_token=str(rows[size - 1][0]) if len(rows) > size else "",
+        )
+
+    def RemovePerson(
+        self, request: people_pb2.RemovePersonRequest, context: Context
+    ) -> people_pb2.RemovePersonResponse:
+        del context
+        removed_by = visitor_or_caller(request.removed_by)
+        person = people.remove_person(self._begin, request.person_id, _may_manage, removed_by)
+        return people_pb2.RemovePersonResponse(person=_from_person(person))
+
+    def AcceptInvitation(
+        self, request: people_pb2.AcceptInvitationRequest, context: Context
+    ) -> people_pb2.AcceptInvitationResponse:
+        del context
+        person, secret = people.accept_invitation(self._begin, request.code_sha256)
+        return people_pb2.AcceptInvitationResponse(person=_from_person(person), secret=secret)
+
+    def BeginSession(
+        self, request: people_pb2.BeginSessionRequest, context: Context
+    ) -> people_pb2.BeginSessionResponse:
+        del context
+        session, secret = self._begin_session(request)
+        return people_pb2.BeginSessionResponse(session=_from_session(session), session_secret=secret)
+
+    def _begin_session(self, request: people_pb2.BeginSessionRequest) -> tuple[Session, str]:
+        match request.WhichOneof("credential"):
+            case "key_sha256":
+                return sessions.begin_with_key(self._begin, request.key_sha256)
+            case "secret_sha256":
+                return sessions.begin_with_secret(self._begin, request.secret_sha256)
+            case "identity":
+                identity = request.identity
+                return sessions.begin_with_identity(
+                    self._begin, OpenIdAccount(identity.issuer, identity.subject, identity.verified_mail)
+                )
+        raise InvalidArgument(Reason.INVALID_REQUEST, "Name a key, a secret or an identity.")
+
+    def GetSession(self, request: people_pb2.GetSessionRequest, context: Context) -> people_pb2.GetSessionResponse:
+        del context
+        session = sessions.get_session(self._begin, request.session_sha256)
+        return people_pb2.GetSessionResponse(session=_from_session(session))
+
+    def EndSession(self, request: people_pb2.EndSessionRequest, context: Context) -> people_pb2.EndSessionResponse:
+        del context
+        sessions.end_session(self._begin, request.session_sha256)
+        return people_pb2.EndSessionResponse()
+
+
+def _to_terms(request: people_pb2.InvitePersonRequest) -> PersonTerms:
+    if request.role not in common_pb2.Role.values() or request.role == common_pb2.ROLE_UNSPECIFIED:
+        violations = {"role": "must be one of the five roles"}
+        raise InvalidArgument(Reason.INVALID_PERSON, "The person has no role.", field_violations=violations)
+    role = enum_name(common_pb2.Role, request.role)
+    return PersonTerms(request.name, role, request.mail, tuple(request.specialists), request.days)
+
+
+def _check_rights(role: str, specialists: tuple[str, ...]) -> None:
+    """Raises PermissionDenied or InvalidArgument if the caller may not give a person this role, or as many specialists."""
+    caller = current_caller()
+    keys.check_role(role, caller.role)
+    if caller.methods or caller.calls_per_minute:
+        raise PermissionDenied(
+            Reason.KEY_IS_LIMITED,
+            "A key limited to methods or to a rate cannot invite people: they would not be limited.",
+        )
+    if caller.specialists and not specialists:
+        raise InvalidArgument(
+            Reason.INVALID_PERSON,
+            "Your key is limited to some specialists, so a person whom you invite must be too.",
+            field_violations={"specialists": "must name at least one of your own"},
+        )
+
+
+def _may_manage(person: Person) -> bool:
+    return may_manage(person.role, person.specialists)
+
+
+def _from_person(person: Person) -> people_pb2.Person:
+    return people_pb2.Person(
+        person_id=person.person_id,
+        name=person.name,
+        mail=person.mail,
+        role=common_pb2.Role.Value(person.role),
+        specialists=person.specialists,
+        state=_state(person),
+        create_time=from_datetime(person.create_time),
+        invitation_expire_time=from_datetime(person.invitation_expire_time),
+        invited_by=person.invited_by,
+    )
+
+
+def _state(person: Person) -> people_pb2.PersonState.ValueType:
+    if person.removed:
+        return people_pb2.PERSON_STATE_REMOVED
+    return people_pb2.PERSON_STATE_ACTIVE if person.is_active else people_pb2.PERSON_STATE_INVITED
+
+
+def _from_session(session: Session) -> people_pb2.Session:
+    holder = session.holder
+    return people_pb2.Session(
+        holder_id=holder.holder_id,
+        name=holder.name,
+        role=common_pb2.Role.Value(holder.role),
+        specialists=holder.specialists,
+        expire_time=from_datetime(session.expire_time),
+    )

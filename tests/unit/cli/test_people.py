@@ -1,0 +1,54 @@
+"""Who may sign in to the console."""
+
+import json
+
+from tailor.api.common.v1 import common_pb2
+from tailor.api.held.v1 import held_pb2
+from tests.unit.cli.conftest import Services, Tailor
+
+PERSON = "per_0000000000000001"
+
+
+def test_invites_lists_and_removes_people(tailor: Tailor, services: Services) -> None:
+    invited = tailor("people", "invite", "Ada Example", "--specialist", "memos", "--days", "3")
+    assert all(text in invited.out for text in (PERSON, "2026-12-24 18:00", "tli_code"))
+    request = services.people.requests[0]
+    assert (request.name, request.role, list(request.specialists)) == ("Ada Example", common_pb2.ROLE_EXPERT, ["memos"])
+    assert (request.mail, request.days) == ("", 3)
+    listed = tailor("people", "list").out
+    assert (
+        all(text in listed for text in ("Ada Example", "memos", "expert", "invited", "key_1")) and "tli_" not in listed
+    )
+    assert "is removed" in tailor("people", "remove", PERSON).out
+    assert tailor("--json", "people", "list").document["people"][0]["state"] == "PERSON_STATE_REMOVED"
+    assert "UNKNOWN_PERSON" in tailor("people", "remove", "per_none").err
+
+
+def test_a_person_with_a_mail_address_gets_no_code(tailor: Tailor, services: Services) -> None:
+    shown = tailor("people", "invite", "Ada", "--mail", "ada@example.com", "--role", "operator").out
+    assert "OpenID provider" in shown and "code" not in shown
+    assert (services.people.requests[0].mail, services.people.requests[0].days) == ("ada@example.com", 7)
+    assert services.people.requests[0].role == common_pb2.ROLE_OPERATOR
+
+
+def test_invites_a_person_again(tailor: Tailor, services: Services) -> None:
+    tailor("people", "invite", "Ada")
+    assert "tli_again" in tailor("people", "renew", PERSON, "--days", "1").out
+    assert services.people.requests[-1].days == 1
+
+
+def test_an_invitation_lasts_at_most_30_days(tailor: Tailor, services: Services) -> None:
+    assert tailor("people", "invite", "Ada", "--days", "31").code != 0
+    assert not services.people.requests
+
+
+def test_repeats_invitations_that_a_second_person_approved(tailor: Tailor, services: Services) -> None:
+    content = json.dumps({"name": "Deputy", "role": "ROLE_DATA_PROTECTION"})
+    renewal = json.dumps({"person_id": PERSON})
+    services.held.calls = [
+        held_pb2.HeldCall(held_call_id="hld_invite", method="InvitePerson", request=content),
+        held_pb2.HeldCall(held_call_id="hld_renew", method="RenewInvitation", request=renewal),
+    ]
+    assert "tli_code" in tailor("held", "repeat", "hld_invite").out
+    assert "tli_again" in tailor("held", "repeat", "hld_renew").out
+    assert [request.held_call_id for request in services.people.requests] == ["hld_invite", "hld_renew"]
