@@ -14,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from services.console.adapters.openid import OpenIdClient, find_provider
+from services.console.domain import SignInAttempt
 from services.console.settings import Settings
 from services.console.web.app import create_app
 from services.console.web.sessions import ATTEMPT_COOKIE, COOKIE
@@ -301,3 +302,15 @@ def test_half_of_the_settings_or_an_address_without_tls_is_refused(wrong: dict[s
     known = {"session_secret": "s" * 40, "oidc_client_id": "c", "public_url": "https://console.example"}
     with pytest.raises(ValueError):
         Settings(**known | wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [None, "", "http://id.example/token", "http://127.0.0.1:x@id.example/token", "http://localhost.id.example/token"],
+)
+def test_a_code_goes_only_to_an_address_over_tls(provider: Provider, address: object) -> None:
+    client = client_of(provider)
+    # The known document itself, which the client remembers.
+    client._metadata()["token_endpoint"] = address
+    with pytest.raises(Unavailable):
+        client.identify(SignInAttempt("state", "nonce", "v" * 43, "/"), "code")

@@ -3,6 +3,7 @@
 OpenID Connect Core 1.0, section 3.1; OpenID Connect Discovery 1.0.
 """
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -30,7 +31,8 @@ LEEWAY_SECONDS = 10
 # Signatures with the provider's private key only: with HS256, its public key or the client's secret could sign.
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
 CALLBACK = "/openid/callback"
-SAFE_ADDRESSES = ("https://", "http://127.0.0.1:", "http://localhost:")
+# Over TLS, or on this machine.
+SAFE_ADDRESS = re.compile(r"https://|http://(127\.0\.0\.1|localhost)(:\d{1,5})?(/|$)")
 
 
 class OpenIdClient(OpenIdProvider):
@@ -147,7 +149,7 @@ def _reached() -> Iterator[None]:
 
 
 def _is_safe(address: object) -> bool:
-    return isinstance(address, str) and address.startswith(SAFE_ADDRESSES)
+    return isinstance(address, str) and SAFE_ADDRESS.match(address) is not None
 
 
 def _unavailable() -> Unavailable:
