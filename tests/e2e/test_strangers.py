@@ -18,8 +18,8 @@ pytestmark = pytest.mark.e2e
 
 STATUS = ("/", "/healthz", "/livez", "/readyz", "/metrics", "/debug/pprof/")
 API = ("/", "/v1/models", "/v1/models/base", "/v1/chat/completions", "/v1/drafts/x/feedback", "/docs", "/openapi.json")
-# Health and metrics are for everybody, as is the page to sign in with.
-OPEN = re.compile(r"-status/(healthz|livez|readyz|metrics)$|console-http/(login$|static/)")
+# Health and metrics are for everybody, as are the pages to sign in with.
+OPEN = re.compile(r"-status/(healthz|livez|readyz|metrics)$|console-http/(login$|invitation$|static/)")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 
 
