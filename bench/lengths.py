@@ -1,7 +1,7 @@
 """Whether the barrier's cost grows in proportion to the text: CPU seconds of texts of 0.1, 1 and 10 MB. `python -m bench.lengths`.
 
-The first kind of text is the sample's documents, again and again. The others are single paragraphs that cost more than in proportion before
-the barrier had a limit for a paragraph.
+One kind of text is the sample's documents, again and again. The other is a single paragraph, which cost more than in proportion before the
+barrier had a limit for a paragraph.
 """
 
 import time
@@ -19,7 +19,6 @@ SAMPLE = "\n\n".join(gold.text for gold in read_sample())
 KINDS: dict[str, Callable[[int], str]] = {
     "the sample's documents": lambda number: SAMPLE,
     "`Aa Aa Aa`, and so on": lambda number: "Aa ",
-    "people and companies, each another": lambda number: f"Mr Aa{number} of Aa{number} Ltd, 12 Mill Road, Leeds. ",
 }
 
 
