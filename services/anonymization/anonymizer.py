@@ -70,7 +70,7 @@ class TextAnonymizer(Anonymizer):
         with budget.limit(self._seconds_per_text):
             return self._anonymize(texts, labels, passed)
 
-    def _anonymize(self, texts: tuple[str, ...], labels: Labels, passed: tuple[str, ...]) -> Anonymized:
+    def _anonymize(self, texts: tuple[str, ...], labels: Labels, passed: tuple[str, ...] = ()) -> Anonymized:
         # Texts that passed before are read with the others, so that a value has the same type in all of them.
         plains = [undo(text) for text in (*passed, *texts)]
         places = _join([plain.text for plain in plains])
