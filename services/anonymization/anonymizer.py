@@ -28,6 +28,7 @@ from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.text_analyzer import TextAnalyzer
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates import coarse
+from services.anonymization.surrogates.passed import PassedValues
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.replacement import apply
 from services.anonymization.surrogates.surrogates import Surrogates
@@ -64,13 +65,14 @@ class TextAnonymizer(Anonymizer):
         self._terms = terms
         self._seconds_per_text = seconds_per_text
 
-    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS, passed: tuple[str, ...] = ()) -> Anonymized:
         """Raises DeadlineExceeded (TEXT_TOO_SLOW) if the texts take longer than a text may, or the caller of `budget.limit` has gone."""
         with budget.limit(self._seconds_per_text):
-            return self._anonymize(texts, labels)
+            return self._anonymize(texts, labels, passed)
 
-    def _anonymize(self, texts: tuple[str, ...], labels: Labels) -> Anonymized:
-        plains = [undo(text) for text in texts]
+    def _anonymize(self, texts: tuple[str, ...], labels: Labels, passed: tuple[str, ...] = ()) -> Anonymized:
+        # Texts that passed before are read with the others, so that a value has the same type in all of them.
+        plains = [undo(text) for text in (*passed, *texts)]
         places = _join([plain.text for plain in plains])
         whole = SEPARATOR.join(plain.text for plain in plains)
         analysis = self._analyzer.analyze(whole, [end for _, end in places])
@@ -81,6 +83,8 @@ class TextAnonymizer(Anonymizer):
         )
         values = ((finding.entity_type, whole[finding.start : finding.end]) for finding in findings)
         surrogates = self._surrogates.for_document(whole, values)
+        if passed:
+            findings = self._drop_passed(whole, findings, places[len(passed)][0], surrogates, people)
         ends = [section.end for section in analysis.sections]
         # The last one is for a text that was read in one language without asking.
         by_section = [
@@ -95,7 +99,7 @@ class TextAnonymizer(Anonymizer):
             for finding in findings
         ]
         changes_by_text, disagreements_by_text = [], []
-        for plain, (start, end) in zip(plains, places, strict=True):
+        for plain, (start, end) in list(zip(plains, places, strict=True))[len(passed) :]:
             changes_by_text.append(_at_given(_within(changes, start, end), plain))
             disagreements_by_text.append(_at_given(_within(analysis.disagreements, start, end), plain))
         return Anonymized(
@@ -128,6 +132,27 @@ class TextAnonymizer(Anonymizer):
         figures = _outside(coarse.find(whole, FIGURES - kept_types), allowed)
         # Figures have no other mentions: the same amount or date elsewhere may mean something else.
         return merge([*mentions.complete(whole, findings, allowed), *figures], whole)
+
+    def _drop_passed(
+        self, whole: str, findings: list[Finding], start: int, surrogates: Surrogates, people: People
+    ) -> list[Finding]:
+        """The findings from `start` on whose values do not stand in the text before it; the others are noted as issued.
+
+        A suppressed value, and one that a review calls personal, must go even if it passed once.
+        """
+        known = PassedValues(whole[:start], findings)
+        personal = Stretches((finding.start, finding.end) for finding in self._terms.search(whole)[0])
+        new = []
+        for finding in findings:
+            kind, value = finding.entity_type, whole[finding.start : finding.end]
+            if finding.end <= start:
+                continue
+            must_go = surrogates.is_suppressed(kind, value, people) or personal.overlap(finding.start, finding.end)
+            if must_go or not known.has(kind, value):
+                new.append(finding)
+            else:
+                surrogates.note(kind, value)
+        return new
 
     def _change(self, whole: str, finding: Finding, labels: Labels, surrogates: Surrogates, people: People) -> Change:
         value, action = whole[finding.start : finding.end], self._policy.action(finding.entity_type, labels)

@@ -160,13 +160,35 @@ def anonymize_row(
 
     Raises InvalidArgument (TEXT_TOO_LONG, INVALID_ROW_ID).
     """
-    if not ROW_ID.fullmatch(row_id):
-        raise InvalidArgument(Reason.INVALID_ROW_ID, "The row's id must be `txt_` and 32 hexadecimal digits.")
+    _check_row_id(row_id)
     if sum(map(len, texts)) > MAX_CHARS:
         raise InvalidArgument(Reason.TEXT_TOO_LONG, f"The row has over {MAX_CHARS} characters; leave it out.")
     result = anonymizer.anonymize(texts, labels)
     subjects.keep(row_id, result.values)
     return result
+
+
+def anonymize_edit(
+    anonymizer: Anonymizer, subjects: Subjects, row_id: str, text: str, *, passed: tuple[str, ...], labels: Labels
+) -> Anonymized:
+    """Anonymise what a person added to texts that passed before, and record which surrogates the whole text contains. Idempotent.
+
+    Raises InvalidArgument (TEXT_TOO_LONG, INVALID_ROW_ID).
+    """
+    _check_row_id(row_id)
+    if len(passed) > MAX_PROMPT_TEXTS or len(text) + sum(map(len, passed)) > MAX_CHARS:
+        raise InvalidArgument(
+            Reason.TEXT_TOO_LONG,
+            f"There are over {MAX_PROMPT_TEXTS} texts or {MAX_CHARS} characters; publish the text as a deliverable.",
+        )
+    result = anonymizer.anonymize((text,), labels, passed)
+    subjects.keep(row_id, result.values)
+    return result
+
+
+def _check_row_id(row_id: str) -> None:
+    if not ROW_ID.fullmatch(row_id):
+        raise InvalidArgument(Reason.INVALID_ROW_ID, "The row's id must be `txt_` and 32 hexadecimal digits.")
 
 
 def anonymize_prompt(

@@ -44,8 +44,11 @@ class Revealer(Protocol):
 class Anonymizer(Protocol):
     """Replaces personal values under the installation's policy."""
 
-    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
-        """Anonymise texts that belong together: a value found in one is replaced in all. The labels choose the policy's rules."""
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS, passed: tuple[str, ...] = ()) -> Anonymized:
+        """Anonymise texts that belong together: a value found in one is replaced in all. The labels choose the policy's rules.
+
+        A value that stands word for word in the texts that `passed` before stays as it is.
+        """
         ...
 
 

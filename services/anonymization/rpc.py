@@ -72,6 +72,16 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
             result = handlers.anonymize_row(self._anonymizer, self._subjects, request.row_id, texts, labels)
         return anonymization_pb2.AnonymizeRowResponse(texts=result.texts, surrogates=len(result.values))
 
+    def AnonymizeEdit(
+        self, request: anonymization_pb2.AnonymizeEditRequest, context: grpc.ServicerContext
+    ) -> anonymization_pb2.AnonymizeEditResponse:
+        passed, labels = tuple(request.passed_texts), to_labels(request.labels)
+        with _while_awaited(context):
+            result = handlers.anonymize_edit(
+                self._anonymizer, self._subjects, request.row_id, request.text, passed=passed, labels=labels
+            )
+        return anonymization_pb2.AnonymizeEditResponse(text=result.texts[0], replaced=sum(result.findings.values()))
+
     def AnonymizePrompt(
         self, request: anonymization_pb2.AnonymizePromptRequest, context: grpc.ServicerContext
     ) -> anonymization_pb2.AnonymizePromptResponse:

@@ -14,6 +14,8 @@ BASE = "base"
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MAX_PROMPT_CHARS = 20_000
 MAX_COMMENT_CHARS = 4_000
+# In any script, it fits the largest request that the console takes.
+MAX_EDIT_CHARS = 60_000
 MAX_TOKENS = 1_024
 MAX_NAME_CHARS = 64
 MAX_REASON_CHARS = 1_000

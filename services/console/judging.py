@@ -4,11 +4,12 @@ The registry admits the console itself to these calls, so the console refuses wh
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from services.console.domain import Permission, Visitor
-from services.console.handlers import ServiceAnswer, ServiceFailure, call, trace_draft
+from services.console.domain import Judgement, Permission, Visitor
+from services.console.handlers import ServiceAnswer, ServiceFailure, call, record_judgement, trace_draft
 from services.console.ports import Services
+from tailor.api.events.v1.drafts_pb2 import JudgementRecorded
 from tailor.api.inference.v1.inference_pb2 import TEXT_STATE_KEPT, GetDraftResponse, Message
 from tailor.api.registry.v1.judging_pb2 import ListOwnJudgementsResponse, NextPairResponse
 
@@ -100,3 +101,20 @@ def regenerate(services: Services, visitor: Visitor, draft_id: str) -> str:
     visitor.require(Permission.JUDGE)
     trace_draft(services, visitor, draft_id)
     return services.inference.regenerate(draft_id)
+
+
+def record_edit(
+    services: Services, visitor: Visitor, specialist: str, judgement: Judgement, *, text: str, attempt: str
+) -> JudgementRecorded:
+    """Record a ranking whose best draft the visitor edited: the edited text is better than that draft. Blocks while it passes the barrier.
+
+    The marks stay those of the draft. Raises NotFound (UNKNOWN_DRAFT), FailedPrecondition (DRAFT_WITHOUT_TEXT) and InvalidArgument
+    (INVALID_EDIT).
+    """
+    visitor.require(Permission.JUDGE)
+    visitor.require_specialist(specialist)
+    for draft_id in judgement.ranking:
+        trace_draft(services, visitor, draft_id)
+    edited = services.inference.edit_draft(judgement.ranking[0], text)
+    ranked = replace(judgement, ranking=(edited, *judgement.ranking))
+    return record_judgement(services, visitor, ranked, attempt)

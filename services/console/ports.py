@@ -291,6 +291,13 @@ class AnswerSource(Protocol):
         """Answer a draft's stored prompt again; returns the new draft's id. Raises NotFound, FailedPrecondition (DRAFT_WITHOUT_TEXT)."""
         ...
 
+    def edit_draft(self, draft_id: str, text: str) -> str:
+        """Store a draft as an expert edited it; returns the new draft's id.
+
+        Raises NotFound, FailedPrecondition (DRAFT_WITHOUT_TEXT), InvalidArgument (INVALID_EDIT).
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Services:

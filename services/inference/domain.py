@@ -22,6 +22,8 @@ STOPPED = "stop"
 LENGTH = "length"
 CANCELLED = "cancelled"
 FAILED = "error"
+# A person wrote it.
+EDITED = "edited"
 
 # `is_in_share` compares 64 bits of a hash.
 HASHES = 2**64
@@ -228,7 +230,10 @@ class RowToScore:
 
 @dataclass(frozen=True)
 class Draft:
-    """One answer that was served, without its text. `text` is where the text is stored; `moment` is in seconds since 1970."""
+    """One answer that was served, without its text. `text` is where the text is stored; `moment` is in seconds since 1970.
+
+    `edit_of` is the draft that an expert edited into this one; empty for an answer of a model.
+    """
 
     draft_id: str
     served: ServedModel
@@ -242,6 +247,7 @@ class Draft:
     seconds: float
     text: Ref | None = None
     moment: float = field(default_factory=time.time)
+    edit_of: str = ""
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,10 @@ class DraftArchive(Protocol):
         """A stored text; None once it has expired."""
         ...
 
+    def store_text(self, transcript: Transcript) -> Ref:
+        """Store an anonymised text. Idempotent. Raises Unavailable while the store does not answer."""
+        ...
+
     def store_feedback(self, feedback: DraftFeedback, key_id: str) -> StoredFeedback:
         """Store what the key's holder says of a draft. Raises NotFound, InvalidArgument for wrong fields, Unavailable."""
         ...
@@ -137,6 +141,13 @@ class Anonymization(Protocol):
 
     def anonymize(self, texts: Sequence[str], labels: Labels) -> tuple[str, ...]:
         """The texts without personal values; a value found in one is replaced in all. Raises Unavailable while it does not answer."""
+        ...
+
+    def anonymize_edit(self, text_id: str, text: str, passed: Sequence[str], labels: Labels) -> str:
+        """The text without the personal values that do not stand in the stored texts that it was made from, which `passed` before.
+
+        Its surrogates are recorded under the id. Raises Unavailable while anonymization does not answer.
+        """
         ...
 
     def hide(

@@ -6,6 +6,7 @@ import grpc
 
 from services.inference import handlers, wire
 from services.inference.domain import Caller, Draft
+from services.inference.edits import edit_draft
 from services.inference.generation import Answer, Cancellation, Inference
 from services.inference.handlers import ReadinessGate
 from services.inference.settings import Settings
@@ -109,6 +110,13 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             pass
         _raise_if_ended(context)
         return inference_pb2.RegenerateDraftResponse(draft_id=answer.draft_id)
+
+    def EditDraft(
+        self, request: inference_pb2.EditDraftRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.EditDraftResponse:
+        del context
+        draft_id = edit_draft(self._gate.inference(), current_caller(), request.draft_id, request.text)
+        return inference_pb2.EditDraftResponse(draft_id=draft_id)
 
     def RecordFeedback(
         self, request: inference_pb2.RecordFeedbackRequest, context: grpc.ServicerContext

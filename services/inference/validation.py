@@ -10,6 +10,7 @@ from tailor.errors import InvalidArgument, Reason
 MAX_MESSAGES = 64
 MAX_CHARACTERS = 1_000_000
 MAX_STOPS = 4
+MAX_EDITED_TEXT = 100_000
 MAX_STOP_CHARACTERS = 64
 MAX_TOP = 20
 MAX_SCHEMA_BYTES = 16 * 1024
@@ -84,6 +85,15 @@ def check_schema(text: str) -> dict[str, str]:
     if not _is_unicode(json.dumps(schema, ensure_ascii=False)):
         return {SCHEMA: NOT_UNICODE}
     return _check_bounds(schema, 1)
+
+
+def check_edit(text: str) -> dict[str, str]:
+    """Check an answer that an expert edited."""
+    if not text.strip():
+        return {"text": "must not be empty"}
+    if len(text) > MAX_EDITED_TEXT:
+        return {"text": f"must have at most {MAX_EDITED_TEXT:,} characters"}
+    return {} if _is_unicode(text) else {"text": NOT_UNICODE}
 
 
 def check_rows(rows: Sequence[RowToScore]) -> dict[str, str]:

@@ -146,6 +146,7 @@ def from_draft(draft: Draft, base: str) -> drafts_pb2.DraftCreated:
         key_id=draft.key_id,
         canary=draft.served.is_canary,
         text=None if draft.text is None else from_ref(draft.text),
+        edit_of=draft.edit_of,
     )
     message.create_time.FromMilliseconds(round(draft.moment * 1000))
     return message
@@ -171,6 +172,7 @@ def to_record(message: drafts_pb2.DraftCreated) -> DraftRecord:
         seconds=message.seconds,
         text=Ref(text.uri, text.sha256, text.size_bytes) if message.HasField("text") else None,
         moment=message.create_time.ToMilliseconds() / 1000,
+        edit_of=message.edit_of,
     )
     return DraftRecord(draft, message.base)
 

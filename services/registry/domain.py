@@ -96,6 +96,14 @@ class CanaryPolicy:
 
 
 @dataclass(frozen=True)
+class JudgingPolicy:
+    """The share of the prompts that several experts judge, and the number of these experts."""
+
+    overlap_share: float = 0.25
+    experts: int = 3
+
+
+@dataclass(frozen=True)
 class Specialist:
     """A named purpose. `recipe` is that of the stage `sft`, `recipes` are those of the other `stages`; no stages mean only `sft`."""
 
@@ -122,6 +130,7 @@ class Specialist:
     metrics: tuple[MetricDefinition, ...] = ()
     evaluation: EvaluationPolicy = field(default_factory=EvaluationPolicy)
     monthly_budget: float = 0.0
+    judging: JudgingPolicy = field(default_factory=JudgingPolicy)
     revision: int = 0
     update_time: datetime | None = None
     deleted: bool = False
@@ -465,7 +474,7 @@ class KeyTerms:
 class Draft:
     """What tracing, judging and comparing need to know of a draft. `text` is None if its text is not stored, or not yet.
 
-    `key_id` is empty if a service asked for it, such as the console.
+    `key_id` is empty if a service asked for it, such as the console. `edit_of` is the draft that an expert edited into this one.
     """
 
     draft_id: str
@@ -478,6 +487,7 @@ class Draft:
     text: Ref | None = None
     generation: int = 0
     create_time: datetime | None = None
+    edit_of: str = ""
 
 
 class JudgementOutcome(Enum):
@@ -494,6 +504,7 @@ class Judgement:
 
     `equal` are the drafts of a tie, or those that are both bad; then there is no ranking. `expert_id` is opaque, and empty if it is not
     known who judged. `round` is the progress towards the next round with this judgement; None if the programme learns from no rankings.
+    `edited` is True if the first draft is the second one as the expert edited it; the marks are then those of the second.
     """
 
     judgement_id: str
@@ -506,6 +517,7 @@ class Judgement:
     expert_id: str = ""
     outcome: JudgementOutcome = JudgementOutcome.RANKED
     equal: tuple[str, ...] = ()
+    edited: bool = False
 
 
 class FeedbackVerdict(Enum):

@@ -42,7 +42,7 @@ from tailor.datasets import DatasetManifest
 from tailor.document_scores import DocumentScore
 from tailor.rounds import RoundProgress
 from tailor.storage.ref import Ref
-from tailor.words import Labels
+from tailor.words import DatasetKind, Labels
 
 
 class Specialists(Protocol):
@@ -176,8 +176,8 @@ class JudgingStore(Protocol):
         """Forget a decision, so that its prompts wait for the expert again."""
         ...
 
-    def has_rankings_since(self, specialist: str, time: datetime) -> bool:
-        """True if a dataset of rankings was built after this time."""
+    def has_dataset_since(self, specialist: str, time: datetime, kinds: Collection[DatasetKind]) -> bool:
+        """True if a dataset of one of the kinds was built after this time."""
         ...
 
     def list_own(

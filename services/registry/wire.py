@@ -27,6 +27,7 @@ from services.registry.domain import (
     Interval,
     Judgement,
     JudgementOutcome,
+    JudgingPolicy,
     MetricIntervals,
     OperatorDecision,
     Outcome,
@@ -121,10 +122,17 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         metrics=tuple(map(to_metric, message.metrics)),
         evaluation=to_evaluation_policy(message.evaluation),
         monthly_budget=message.monthly_budget,
+        judging=to_judging_policy(message.judging),
         revision=message.revision,
         update_time=to_datetime(message.update_time) if message.HasField("update_time") else None,
         deleted=message.deleted,
     )
+
+
+def to_judging_policy(message: models_pb2.JudgingPolicy) -> JudgingPolicy:
+    default = JudgingPolicy()
+    share = message.overlap_share if message.HasField("overlap_share") else default.overlap_share
+    return JudgingPolicy(share, message.experts or default.experts)
 
 
 def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
@@ -154,6 +162,7 @@ def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
         metrics=map(from_metric, specialist.metrics),
         evaluation=from_evaluation_policy(specialist.evaluation),
         monthly_budget=specialist.monthly_budget,
+        judging=models_pb2.JudgingPolicy(**asdict(specialist.judging)),
         update_time=from_datetime(specialist.update_time),
         deleted=specialist.deleted,
     )
@@ -360,12 +369,13 @@ def to_draft(message: drafts_pb2.DraftCreated) -> Draft:
         text=_to_ref(message.text) if message.HasField("text") else None,
         generation=message.generation,
         create_time=to_datetime(message.create_time) if message.HasField("create_time") else None,
+        edit_of=message.edit_of,
     )
 
 
 def to_call(message: drafts_pb2.DraftCreated) -> Call | None:
-    """A draft as a call of a canary's arm; None if its caller cancelled it, or the base answered."""
-    if not message.specialist or message.finish_reason == "cancelled":
+    """A draft as a call of a canary's arm; None if its caller cancelled it, the base answered, or an expert wrote it."""
+    if not message.specialist or message.finish_reason == "cancelled" or message.edit_of:
         return None
     failed, tokens = message.finish_reason == "error", message.completion_tokens
     answered = not failed and tokens > 0
@@ -395,6 +405,7 @@ def to_judgement(message: drafts_pb2.JudgementRecorded) -> Judgement:
         expert_id=message.expert_id,
         outcome=to_outcome(message.outcome),
         equal=tuple(message.equal_drafts),
+        edited=message.edited,
     )
 
 
@@ -415,6 +426,7 @@ def from_judgement(judgement: Judgement) -> drafts_pb2.JudgementRecorded:
         expert_id=judgement.expert_id,
         outcome=OUTCOMES[judgement.outcome],
         equal_drafts=judgement.equal,
+        edited=judgement.edited,
     )
 
 

@@ -27,6 +27,7 @@ from services.synthetic.browsing import RowBrowser
 from services.synthetic.building.maker import StructureRows
 from services.synthetic.consumers import SPECIALISTS, Consumers
 from services.synthetic.dataset_superseder import DatasetSuperseder
+from services.synthetic.edited_rows import EditedRows
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.import_rpc import ImportServicer
 from services.synthetic.imports.erasures import ImportEraser
@@ -112,6 +113,7 @@ def make_app(
         extra_rows=(
             SqlSynthesisRows(engine, tokenizers, repository.sides),
             ImportedRows(SqlImports(engine), ParquetImportFiles(store), tokenizers, erased),
+            EditedRows(repository, store, tokenizers, erased),
         ),
         erased=erased,
     )

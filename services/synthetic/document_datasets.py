@@ -317,8 +317,13 @@ class _Build:
             figures=figures,
             left_out=tally.left_out,
             intake_seconds=self._corpus.intake_seconds(),
-            draft_adapters=tuple(sorted({key for origin in self._origins for key in origin.draft_adapters})),
+            draft_adapters=self._draft_adapters(),
         )
+
+    def _draft_adapters(self) -> tuple[str, ...]:
+        """Read after the rows, so that those of all rows are among them."""
+        origins = (source.origin(self._specialist) for source in self._parts.extra_rows)
+        return tuple(sorted({adapter for origin in origins for adapter in origin.draft_adapters}))
 
 
 @dataclass(frozen=True)

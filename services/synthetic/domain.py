@@ -15,6 +15,7 @@ from tailor.words import DatasetKind, Filters, Labels, RowPolicy, Selection, Spa
 TEXT = "txt_"
 # The task of rows and pairs in which a teacher revised a draft by an expert's comment.
 CRITIQUE = "critique"
+DRAFT = "drf_"
 
 
 class Kind(StrEnum):
@@ -152,7 +153,10 @@ class Judgement:
 
 @dataclass(frozen=True)
 class KeptDraft:
-    """A draft whose anonymised text is stored. `saved` means that it was judged or finished, so its text does not expire."""
+    """A draft whose anonymised text is stored. `saved` means that it was judged or finished, so its text does not expire.
+
+    `edit_of` is the draft that an expert edited into this one.
+    """
 
     draft_id: str
     specialist: str
@@ -160,16 +164,34 @@ class KeptDraft:
     adapter_digest: str
     text: Ref
     saved: bool = False
+    edit_of: str = ""
+
+    @property
+    def text_id(self) -> str:
+        """The id by which an edited draft is erased; empty for one that a model wrote."""
+        return draft_text_id(self.draft_id) if self.edit_of else ""
+
+
+@dataclass(frozen=True)
+class RankedEdit:
+    """An edited draft, and the judgement that ranks it first."""
+
+    draft: KeptDraft
+    judgement_id: str
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A draft with its text: the chat as (role, content), without the specialist's own system prompt, and the answer."""
+    """A draft with its text: the chat as (role, content), without the specialist's own system prompt, and the answer.
+
+    `edit_of` is the draft that an expert edited into this one.
+    """
 
     draft_id: str
     prompt_digest: str
     messages: tuple[tuple[str, str], ...]
     answer: str
+    edit_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -278,12 +300,13 @@ class Row:
 
 @dataclass(frozen=True)
 class RowOrigin:
-    """Where extra rows come from: imports, without their rows in a dataset, the teacher tokens that syntheses spent, and the adapters
-    whose drafts were revised."""
+    """Where extra rows come from: imports, without their rows in a dataset, the teacher tokens that syntheses spent, and the adapters whose
+    drafts were revised or edited.
+    """
 
     imports: tuple[ImportCount, ...] = ()
     teacher_tokens: int = 0
-    draft_adapters: tuple[str, ...] = ()
+    draft_adapters: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -371,8 +394,8 @@ class Dataset:
     """A stored dataset.
 
     `near_duplicates`, `figures` and `intake_seconds` belong to kind sft; `judgements` and `pairs` to kind preference.
-    `draft_adapters` are the adapters of the drafts behind its pairs, or behind its revisions. `intake_seconds` is the time that preparing
-    the documents took when they arrived.
+    `draft_adapters` are the adapters of the drafts behind its pairs, or revised or edited for its rows. `intake_seconds` is the time that
+    preparing the documents took when they arrived.
     """
 
     digest: str
@@ -447,6 +470,11 @@ class PairEvidence:
 def text_id(*parts: object) -> str:
     """The id, for erasures, of a text that comes from no document."""
     return f"{TEXT}{fingerprint(*parts)[:32]}"
+
+
+def draft_text_id(draft_id: str) -> str:
+    """The id, for erasures, of a draft that an expert edited, as inference forms it."""
+    return f"{TEXT}{draft_id.removeprefix(DRAFT)}"
 
 
 def is_text_id(document_id: str) -> bool:

@@ -39,7 +39,7 @@ class DatasetEraser:
         rows = self.forget_import_row(document_id) if is_text else 0
         segment = ALL_SEGMENTS if is_text else self.holdings.segment_of(document_id)
         entries, keys = self.holdings.forget_document(document_id)
-        drafts, texts = self.holdings.forget_drafts(erased.retired)
+        drafts, texts = self.holdings.forget_drafts(erased.retired, document_id if is_text else "")
         files = self.delete([*keys, *texts])
         ranked, ranked_objects = self._replace_ranked(erased.retired)
         digests, objects = self.replace_datasets({document_id: ""}, None if segment is None else {segment})

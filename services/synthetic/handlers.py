@@ -103,7 +103,12 @@ def on_retraction(app: Synthetic, judgement: Judgement) -> None:
 
 
 def on_draft(app: Synthetic, draft: KeptDraft) -> None:
-    """Keep a draft whose text is stored, and save the text if the draft was already judged or finished. Idempotent."""
+    """Keep a draft whose text is stored, and save the text if the draft was already judged or finished. Idempotent.
+
+    An edited draft that was erased is ignored.
+    """
+    if draft.text_id in app.erased:
+        return
     app.repository.keep_draft(draft)
     if app.repository.is_wanted(draft.draft_id):
         save_texts(app.repository, app.store, [draft.draft_id])

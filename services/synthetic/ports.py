@@ -22,6 +22,7 @@ from services.synthetic.domain import (
     PairRow,
     QuizRow,
     Range,
+    RankedEdit,
     Row,
     RowNeeds,
     RowOrigin,
@@ -111,6 +112,14 @@ class KeptDrafts(Protocol):
         ...
 
 
+class EditedDrafts(Protocol):
+    """Drafts that experts edited."""
+
+    def ranked_edits(self, specialist: Specialist) -> list[RankedEdit]:
+        """The specialist's edited drafts that a judgement ranks first, by id; without those whose draft became a selected deliverable."""
+        ...
+
+
 class Builds(Protocol):
     """Datasets, and everything that decides about the next one."""
 
@@ -190,8 +199,11 @@ class Holdings(Protocol):
         """
         ...
 
-    def forget_drafts(self, adapters: Sequence[str]) -> tuple[int, list[str]]:
-        """Drop the drafts of adapters with their revisions. Returns their number, and the keys of saved texts that no other draft has."""
+    def forget_drafts(self, adapters: Sequence[str], text_id: str = "") -> tuple[int, list[str]]:
+        """Drop the drafts of adapters with their revisions, and the edited one with this text id.
+
+        Returns their number, and the keys of saved texts that no other draft has.
+        """
         ...
 
     def datasets(self, specialist: str) -> list[Dataset]:
@@ -388,7 +400,7 @@ class Tokenizers(Protocol):
 
 
 class ExtraRows(Protocol):
-    """Accepted rows of a specialist that no document's structure gives: those of syntheses and of imports."""
+    """Accepted rows of a specialist that no document's structure gives: those of syntheses, of imports and of edited drafts."""
 
     def rows(self, specialist: Specialist) -> Iterator[Row]:
         """Stream them, sorted by id."""

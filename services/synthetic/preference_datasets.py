@@ -14,6 +14,7 @@ from services.synthetic.domain import (
     PairRow,
     Specialist,
     fingerprint,
+    is_text_id,
 )
 from services.synthetic.ports import KeptDrafts, PairSources, RowFiles, TokenCounter
 from services.synthetic.rows.preference_rows import Evidence, PairLimits, Pairs, make_pairs
@@ -28,7 +29,7 @@ from tailor.words import DatasetKind
 log = get_logger(__name__)
 
 # Increase it whenever the same judgements would give other rows.
-PAIRS_VERSION = 2
+PAIRS_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class PreferenceDatasets:
         digests = {document.document_id: document.digest for document in evidence.deliverables}
         documents = sorted({key for row in rows for key in row.document_ids})
         judgements = sorted({key for row in rows for key in row.judgement_ids})
-        columns = {"document_id": documents, "digest": [digests[key] for key in documents]}
+        # Edited drafts are named by text ids, which have no version.
+        columns = {"document_id": documents, "digest": [digests.get(key, "") for key in documents]}
         manifest = DatasetManifest(
             kind=DatasetKind.PREFERENCE,
             specialist=specialist.name,
@@ -98,7 +100,7 @@ class PreferenceDatasets:
             manifest=ref,
             train_rows=len(pairs.train),
             held_out_rows=len(pairs.held_out),
-            documents=len(documents),
+            documents=sum(not is_text_id(key) for key in documents),
             near_duplicates=0,
             kind=DatasetKind.PREFERENCE,
             judgements=len(judgements),

@@ -87,7 +87,14 @@ def to_draft(message: drafts_pb2.DraftCreated) -> KeptDraft | None:
     if not message.HasField("text"):
         return None
     text = to_ref(message.text)
-    return KeptDraft(message.draft_id, message.specialist, message.prompt_digest, message.adapter_digest, text)
+    return KeptDraft(
+        message.draft_id,
+        message.specialist,
+        message.prompt_digest,
+        message.adapter_digest,
+        text,
+        edit_of=message.edit_of,
+    )
 
 
 def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:

@@ -178,6 +178,9 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     console.print(f"answers: {_sampling(to_sampling(specialist.sampling))}")
     console.print(f"metrics: {'; '.join(map(_metric, specialist.metrics)) or 'the built-in ones'}")
     console.print(f"evaluation: {_evaluation(specialist.evaluation)}")
+    if specialist.HasField("judging"):
+        share, experts = specialist.judging.overlap_share, specialist.judging.experts
+        console.print(f"judging: {share * 100:g} % of the prompts by {experts} experts, the others by one")
     waits = specialist.promotion == models_pb2.PROMOTION_MODE_APPROVAL
     console.print(f"promotion: {'waits for approval; see `tailor approvals`' if waits else 'automatic'}")
     if specialist.monthly_budget:

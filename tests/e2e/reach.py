@@ -138,6 +138,7 @@ def _inference(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     baseline = pb.ReportOutcomeRequest(specialist=n.specialist, request_id="baseline", minutes=5)
     yield "ReportOutcome without a draft", stub.ReportOutcome, baseline
     yield "RegenerateDraft", stub.RegenerateDraft, pb.RegenerateDraftRequest(draft_id=n.draft)
+    yield "EditDraft", stub.EditDraft, pb.EditDraftRequest(draft_id=n.draft, text="Written by a person.")
 
 
 def _feedback(channel: grpc.Channel, n: Names) -> Iterator[Call]:

@@ -65,6 +65,13 @@ class BrowserPage:
         """Block until the next page has loaded."""
         self._wait(lambda message: message.get("method") == "Page.loadEventFired")
 
+    def wait_for(self, condition: str) -> None:
+        """Block until a script's condition is true. Raises AssertionError after a minute."""
+        deadline = time.monotonic() + SECONDS
+        while not self.evaluate(condition):
+            assert time.monotonic() < deadline, condition
+            time.sleep(0.05)
+
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol. Raises AssertionError for an error or after a minute."""
         self._count += 1

@@ -38,7 +38,7 @@ class NameAnonymizer(Anonymizer):
     def __init__(self, surrogates: Surrogates) -> None:
         self._surrogates = surrogates
 
-    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS, passed: tuple[str, ...] = ()) -> Anonymized:
         surrogates, people = self._surrogates.for_document("", []), People.of(["Ngozi Okafor"])
         name = surrogates.person("Ngozi Okafor", "", people)
         changed = tuple(text.replace("Ngozi Okafor", name) for text in texts)

@@ -92,7 +92,7 @@ def test_a_comment_becomes_a_pair_and_a_row_with_its_judgement(engine: Engine) -
     assert row.messages == (("user", f"Write about {prompt}."), ("assistant", f"{answer_of(prompt)} Kindly yours."))
     lineage = dict(row.lineage)
     assert (lineage["judgement_id"], lineage["draft_id"]) == (judgement_id, f"drf_{prompt}_good")
-    assert house.rows.origin(house.specialist).draft_adapters == ("a" * 64,)
+    assert house.rows.origin(house.specialist).draft_adapters == {"a" * 64}
 
 
 def test_nothing_is_made_twice(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,19 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, select, update
 
 from services.registry.adapters import tables
 from services.registry.adapters.sql import transactions
 from services.registry.bootstrap import MIGRATIONS, key_verifier
-from services.registry.domain import Fact, FactKind, Gate, KeyTerms, PrimaryMetric, Specialist
+from services.registry.domain import Fact, FactKind, Gate, JudgingPolicy, KeyTerms, PrimaryMetric, Specialist
 from services.registry.handlers import keys, specialists
 from services.registry.judging_rpc import JudgingServicer
 from services.registry.people_rpc import PeopleServicer
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
 from services.registry.rules.judging import UNDO_WINDOW
+from services.registry.rules.panel import measure_panel
 from services.registry.wire import to_draft
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2
@@ -92,13 +94,14 @@ class World:
         )
         specialists.create_specialist(self.begin, specialist)
 
-    def draft(self, draft_id: str, specialist: str, prompt: str, key_id: str = "", text: str = "s3://drafts/t") -> None:
+    def draft(self, draft_id: str, specialist: str, prompt: str, key_id: str = "", *, edit_of: str = "") -> None:
         """Catalogue a draft as inference publishes it: first without its text."""
         message = drafts_pb2.DraftCreated(
             draft_id=draft_id, specialist=specialist, prompt_digest=prompt, answer_digest=draft_id, key_id=key_id
         )
+        message.edit_of = edit_of
         message.create_time.GetCurrentTime()
-        for reference in ("", text):
+        for reference in ("", "s3://drafts/t"):
             if reference:
                 message.text.uri = reference
             with self.begin() as tx:
@@ -286,6 +289,65 @@ def test_a_judgement_in_a_dataset_is_not_taken_back_but_a_skip_is(world: World) 
     skip = judging_pb2.SkipPairRequest(specialist="memos", draft_id=world.next(secret).first_draft_id)
     world.queue(secret).SkipPair(skip, timeout=10)
     assert undo(world, secret, world.next(secret).last_decision) == ""
+
+
+def test_an_edited_draft_is_judged_but_never_queued_and_its_marks_are_those_of_the_draft(world: World) -> None:
+    experts = [world.key() for _ in range(2)]
+    for secret in experts:
+        world.draft(f"drf_edit_{secret}", "memos", "prompt 1", edit_of="drf_memos_1_a")
+    for secret in experts:
+        request = registry_pb2.RecordJudgementRequest(
+            ranking=[f"drf_edit_{secret}", "drf_memos_1_a", "drf_memos_1_b"], rubric=drafts_pb2.Rubric(style=4)
+        )
+        judgement = world.registry(secret).RecordJudgement(request, timeout=10).judgement
+        assert judgement.edited and judgement.expert_id and len(judgement.ranking) == 3
+    # It counts as the expert's decision, and as one ranked prompt; edited drafts are not compared again.
+    queue = world.next(experts[0])
+    assert (queue.progress.judged, queue.progress.waiting, queue.progress.round.prompts) == (1, PROMPTS - 2, 1)
+    assert not world.judge(world.key(), "drf_memos_2_a", "drf_memos_2_b").edited
+    table = tables.stored_drafts
+    with world.engine.begin() as connection:
+        assert not connection.execute(select(table).where(table.c.draft_id.startswith("drf_edit"))).all()
+    style = next(item for item in measure_panel(Queries(world.engine).judgements("memos")) if item.criterion == "style")
+    assert style.agreement.units == 1
+
+
+@pytest.mark.parametrize("kind", [models_pb2.DATASET_KIND_SFT, models_pb2.DATASET_KIND_PREFERENCE])
+def test_an_edit_is_taken_back_until_a_dataset_of_either_kind_was_built(
+    world: World, kind: models_pb2.DatasetKind.ValueType
+) -> None:
+    secret = world.key()
+    world.draft("drf_edit", "memos", "prompt 1", edit_of="drf_memos_1_a")
+    world.judge(secret, "drf_edit", "drf_memos_1_a", "drf_memos_1_b")
+    assert undo(world, secret, world.next(secret).last_decision).startswith("jdg_")
+    assert world.next(secret).progress.judged == 0
+    world.judge(secret, "drf_edit", "drf_memos_1_a", "drf_memos_1_b", request_id="again")
+    decision = world.next(secret).last_decision
+    dataset = models_pb2.DatasetBuilt(digest="d" * 64, specialist="memos", kind=kind)
+    dataset.create_time.GetCurrentTime()
+    with world.begin() as tx:
+        tx.facts.save(Fact(FactKind.DATASET, f"{dataset.digest}/memos", "memos", dataset.SerializeToString()))
+    assert decision and world.next(secret).last_decision == ""
+    with pytest.raises(FailedPrecondition) as refused:
+        undo(world, secret, decision)
+    assert refused.value.reason == "JUDGEMENT_IN_DATASET"
+
+
+def test_experts_who_disagree_are_joined_by_another_one(world: World) -> None:
+    with world.begin() as tx:
+        specialist = tx.specialists.find("memos")
+    assert specialist is not None
+    changed = replace(specialist, judging=JudgingPolicy(1.0, 2))
+    specialists.update_specialist(world.begin, changed)
+    experts = [world.key() for _ in range(5)]
+    drafts = ["drf_memos_1_a", "drf_memos_1_b"]
+    world.judge(experts[0], *drafts)
+    world.judge(experts[1], *reversed(drafts))
+    assert world.next(experts[2]).progress.waiting == PROMPTS - 1
+    world.judge(experts[2], *drafts)
+    assert world.next(experts[3]).progress.waiting == PROMPTS - 1
+    world.judge(experts[3], *drafts)
+    assert world.next(experts[4]).progress.waiting == PROMPTS - 2
 
 
 def test_an_expert_lists_own_judgements_only(world: World) -> None:

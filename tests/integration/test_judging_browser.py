@@ -15,8 +15,9 @@ from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import Unavailable
 from tests.integration.browser import BrowserPage, find_browser, open_browser
 from tests.unit.console.fake_models import text
-from tests.unit.console.judging_fakes import FIRST, SECOND
+from tests.unit.console.judging_fakes import EDITED, FIRST, SECOND
 from tests.unit.console.messages import DRAFT, NAME
+from tests.unit.console.test_judging import trace_pair
 from tests.unit.console.world import World, settings, sign_in
 
 pytestmark = pytest.mark.integration
@@ -88,6 +89,8 @@ def desk(browser: BrowserPage, address: str, world: World) -> BrowserPage:
     """The desk with a new pair."""
     world.registry.judgements.clear()
     world.judging.skipped.clear()
+    world.inference.edits.clear()
+    trace_pair(world)
     browser.open(f"{address}/judge?specialist={NAME}", 1366, 768)
     return browser
 
@@ -155,6 +158,77 @@ def test_shortcuts_are_letters_in_a_comment_and_the_field_keeps_the_focus(desk: 
     desk.wait_for_page()
     (judgement,) = world.registry.judgements.values()
     assert judgement == Judgement((FIRST, SECOND), comment="sbed 4")
+
+
+def press_with_text(page: BrowserPage, text: str) -> None:
+    for letter in text:
+        page.press(letter)
+
+
+EDITOR = "document.querySelector('#edit-left')"
+
+
+def test_the_better_draft_is_edited_by_keyboard_and_recorded_above_both(desk: BrowserPage, world: World) -> None:
+    desk.press("w")
+    assert "better" in desk.evaluate("document.querySelector('#said').textContent")
+    desk.press("ArrowLeft")
+    desk.press("4")
+    desk.press("w")
+    assert desk.evaluate(FOCUS) == "edit-left"
+    assert desk.evaluate(f"{EDITOR}.value") == world.inference.texts[FIRST].answer
+    press_with_text(desk, "web ")
+    assert desk.evaluate(FOCUS) == "edit-left" and desk.evaluate("decide.elements.decision.value") == "first"
+    desk.press("Escape")
+    assert desk.evaluate(FOCUS) == "desk" and not desk.evaluate(f"{EDITOR}.closest('[data-edit]').hidden")
+    desk.press("w")
+    press_with_text(desk, "A ")
+    desk.press("Enter", modifiers=CTRL)
+    desk.wait_for_page()
+    assert world.inference.edits == [(FIRST, "A web " + world.inference.texts[FIRST].answer)]
+    assert list(world.registry.judgements.values()) == [Judgement((EDITED, FIRST, SECOND), 4)]
+    assert desk.evaluate(FOCUS) == "desk" and desk.errors == []
+
+
+def test_an_editor_without_a_change_and_a_discarded_edit_record_a_plain_ranking(
+    desk: BrowserPage, world: World
+) -> None:
+    for key in ("ArrowRight", "w", "Escape"):
+        desk.press(key)
+    press(desk, "Enter")
+    for key in ("ArrowRight", "w", "x"):
+        desk.press(key)
+    desk.evaluate("document.querySelector('[data-edit=second] [data-discard]').click()")
+    assert desk.evaluate(FOCUS) == "desk"
+    press(desk, "Enter")
+    assert list(world.registry.judgements.values()) == [Judgement((SECOND, FIRST))] * 2
+    assert not world.inference.edits
+
+
+def test_a_refused_edit_keeps_the_text_and_says_why(desk: BrowserPage, world: World) -> None:
+    world.inference.down = True
+    try:
+        for key in ("ArrowLeft", "w", "x"):
+            desk.press(key)
+        desk.press("Enter", modifiers=CTRL)
+        desk.wait_for("document.querySelector('#said').textContent.includes('does not answer')")
+    finally:
+        world.inference.down = False
+    assert desk.evaluate(f"{EDITOR}.value").startswith("x#") and not world.registry.judgements
+    desk.press("Enter", modifiers=CTRL)
+    desk.wait_for_page()
+    assert len(world.registry.judgements) == 1
+
+
+@pytest.mark.parametrize("size", [(1366, 768), (390, 844)])
+def test_the_editor_fits_its_window(browser: BrowserPage, address: str, size: tuple[int, int]) -> None:
+    browser.open(f"{address}/judge?specialist={NAME}", *size)
+    for key in ("ArrowRight", "w"):
+        browser.press(key)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= size[0]
+    left, right = (
+        browser.evaluate(f"document.activeElement.getBoundingClientRect().{side}") for side in ("left", "right")
+    )
+    assert browser.evaluate(FOCUS) == "edit-right" and 0 <= left < right <= size[0]
 
 
 def test_shortcuts_can_be_switched_off(desk: BrowserPage, world: World) -> None:

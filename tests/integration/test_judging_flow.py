@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
@@ -25,18 +26,29 @@ from services.inference.rpc import InferenceServicer
 from services.registry.bootstrap import MIGRATIONS, key_verifier
 from services.registry.handlers.facts import record_draft
 from services.registry.wire import to_draft
+from services.synthetic.bootstrap import MIGRATIONS as SYNTHETIC_MIGRATIONS
+from services.synthetic.consumers import Consumers
+from services.synthetic.domain import BuildPolicy
+from services.synthetic.edited_rows import EditedRows
+from services.synthetic.handlers import build_dataset
+from services.synthetic.rows.preference_rows import PairLimits
+from tailor.api.events.v1 import drafts_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.events.envelope import Event
 from tailor.rpc.auth import Authenticator
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
-from tailor.words import Labels
+from tailor.words import DatasetKind, Labels, RowPolicy
 from tests.conftest import migrated
 from tests.integration.test_judging import World
+from tests.integration.test_synthetic_sql import SPECIALIST, read_pairs
+from tests.integration.test_synthetic_sql import World as SyntheticWorld
 from tests.unit.console.world import World as ConsoleWorld
 from tests.unit.console.world import settings, sign_in
 from tests.unit.inference.fakes import FakeAnonymizer, FakeEngine, apply_serving, make_world, served
+from tests.unit.synthetic.fakes import OneTokenizer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -51,6 +63,8 @@ class Flow:
     registry: World
     engine: FakeEngine
     inference_port: int
+    store: MemoryStore
+    drafts: list[drafts_pb2.DraftCreated]
 
     def ask(self, prompt: str, answer: str) -> str:
         """Ask as a caller's system; returns the draft's id once its text is stored."""
@@ -97,11 +111,13 @@ def flow(database_url: str, tmp_path: Path) -> Iterator[Flow]:
 
 def _run(engine: Engine, folder: Path) -> Iterator[Flow]:
     registry, store, definitions = World(engine, folder), MemoryStore(), Definitions()
+    drafts: list[drafts_pb2.DraftCreated] = []
     registry.specialist("letters")
     definitions.define("letters", Labels(), keep_drafts=True)
 
     def publish(draft: Draft) -> None:
         message = inference_wire.from_draft(draft, "tiny")
+        drafts.append(message)
         record_draft(registry.begin, to_draft(message), message.SerializeToString(), None)
 
     anonymizer = FakeAnonymizer({"Ines": "Ngozi"})
@@ -129,12 +145,51 @@ def _run(engine: Engine, folder: Path) -> Iterator[Flow]:
     thread = threading.Thread(target=texts.run, args=(stop,))
     thread.start()
     try:
-        yield Flow(registry, world.engine, server.port)
+        yield Flow(registry, world.engine, server.port, store, drafts)
     finally:
         stop.set()
         thread.join(10)
         server.stop(0)
         registry.server.stop(0)
+
+
+@pytest.fixture
+def synthetic(flow: Flow, database_url: str) -> Iterator[SyntheticWorld]:
+    """Synthetic over its own database and the same object store, with a few documents."""
+    url = f"{database_url}_synthetic"
+    address, _, name = url.replace("+psycopg", "").rpartition("/")
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    try:
+        with migrated(url, SYNTHETIC_MIGRATIONS) as engine:
+            world = SyntheticWorld(engine, flow.store)
+            world.app.specialists["letters"] = replace(
+                SPECIALIST,
+                name="letters",
+                keep_drafts=True,
+                stages=("sft", "dpo"),
+                policy=BuildPolicy(1, min_ranked_prompts=1),
+                rows=RowPolicy(held_out_percent=50),
+            )
+            edits = EditedRows(world.repository, flow.store, OneTokenizer())
+            limits = PairLimits(min_train_rows=1, min_held_out_rows=1)
+            world.app = replace(world.app, extra_rows=(edits,), pair_limits=limits)
+            world.fill()
+            yield world
+    finally:
+        with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def deliver(flow: Flow, synthetic: SyntheticWorld) -> None:
+    """Give synthetic all events so far, once more if it had them."""
+    consumers = Consumers(synthetic.app)
+    for draft in flow.drafts:
+        consumers.draft(Event("draft.created.v1", draft.draft_id, draft.SerializeToString()))
+    while flow.registry.outbox.relay():
+        pass
+    for message in flow.registry.producer.messages("judgement.recorded.v1"):
+        consumers.judgement(Event("judgement.recorded.v1", "letters", message.SerializeToString()))
 
 
 def fields(page: str) -> dict[str, str]:
@@ -167,3 +222,64 @@ def test_a_callers_draft_gets_a_second_one_and_becomes_a_ranked_prompt_until_tha
     undone = browser.post("/judge/undo", data={"specialist": "letters", "decision": decision.group(1)})
     assert undone.status_code == 303
     assert "0 of 1 judged. 0 ranked prompts" in browser.get("/judge?specialist=letters").text
+
+
+PROMPTS = 6
+
+
+def edit_pair(flow: Flow, browser: TestClient, number: int) -> str:
+    """Have a prompt answered twice, edit the first draft in the console, with a real name in it, and return the edited draft's id."""
+    first = flow.ask(f"Write to Ngozi about account {number}.", f"Dear Ngozi, account {number} holds.")
+    flow.engine.say = f"Dear Ines, account {number} falls."
+    flow.wait_for_text(browser.post("/api/judge/regenerate", json={"draft_id": first}).json()["draft_id"])
+    form = fields(browser.get("/judge?specialist=letters").text)
+    body = {key: form[key] for key in ("specialist", "first", "second", "attempt")}
+    body |= {"decision": "first" if form["first"] == first else "second"}
+    body |= {"text": f"Dear Ines, account {number} holds well, as Ngozi says."}
+    for _ in range(2):
+        assert browser.post("/api/judge/edit", json=body).status_code == 200
+    (edited,) = {draft.draft_id for draft in flow.drafts if draft.edit_of == first}
+    return edited
+
+
+def test_a_draft_that_an_expert_edited_becomes_a_pair_and_a_row_until_that_is_taken_back(
+    flow: Flow, synthetic: SyntheticWorld
+) -> None:
+    browser = flow.browser()
+    edited = [edit_pair(flow, browser, number) for number in range(PROMPTS)]
+    page = browser.get("/judge?specialist=letters").text
+    assert f"{PROMPTS} of {PROMPTS} judged" in page and f"{PROMPTS} ranked prompts" in page
+    assert browser.get("/judge/own?specialist=letters").text.count("<td>edited</td>") == PROMPTS
+    deliver(flow, synthetic)
+    rows, pairs = build_rows(synthetic)
+    assert sorted(rows) == [
+        (f"Write to Ines about account {number}.", f"Dear Ines, account {number} holds well, as Ines says.")
+        for number in range(PROMPTS)
+    ]
+    assert {(chosen, rejected) for chosen, rejected in pairs} == {
+        pair
+        for number in range(PROMPTS)
+        for pair in (
+            (f"Dear Ines, account {number} holds well, as Ines says.", f"Dear Ines, account {number} holds."),
+            (f"Dear Ines, account {number} holds.", f"Dear Ines, account {number} falls."),
+        )
+    }
+    decision = re.search(r'name="decision" value="(\d+)"', page)
+    assert decision
+    browser.post("/judge/undo", data={"specialist": "letters", "decision": decision.group(1)})
+    deliver(flow, synthetic)
+    rows, pairs = build_rows(synthetic)
+    assert (len(rows), len(pairs), len(set(edited))) == (PROMPTS - 1, 2 * (PROMPTS - 1), PROMPTS)
+
+
+def build_rows(world: SyntheticWorld) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Prompts and answers of the deliverables in a new dataset of documents, and the pairs of one of rankings."""
+    documents = build_dataset(world.app, "letters", "").dataset
+    rankings = build_dataset(world.app, "letters", "", DatasetKind.PREFERENCE).dataset
+    rows = [row for split in read_pairs(world.store, documents.digest).values() for row in split]
+    pairs = [row for split in read_pairs(world.store, rankings.digest).values() for row in split]
+    made = [row["messages"] for row in rows if row["task"] == "deliverable"]
+    return (
+        [(messages[-2]["content"], messages[-1]["content"]) for messages in made],
+        [(row["chosen"], row["rejected"]) for row in pairs],
+    )

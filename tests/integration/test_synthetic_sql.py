@@ -27,6 +27,8 @@ from services.synthetic.building.maker import StructureRows
 from services.synthetic.consumers import Consumers
 from services.synthetic.corpus import NearDuplicateCount
 from services.synthetic.domain import BuildPolicy, Filled, Judgement, KeptDraft, Kind, Row, Specialist
+from services.synthetic.edited_rows import EditedRows
+from services.synthetic.erasures import DatasetEraser
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
@@ -38,6 +40,7 @@ from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.datasets import DatasetManifest
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied
 from tailor.events.envelope import Event
+from tailor.events.erased import Erased
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.auth import Caller, set_caller
@@ -433,6 +436,120 @@ def test_a_judgement_that_was_taken_back_teaches_nothing(engine: Engine) -> None
     (built,) = handlers.tick(world.app)
     rows = [row for split in read_pairs(world.store, built.dataset.digest).values() for row in split]
     assert len(rows) == 39 and not [row for row in rows if "jdg_7" in row["judgement_ids"]]
+
+
+def edited(number: int, draft_id: str, answer: str, world: World) -> Event:
+    """A draft as an expert edited it, as inference publishes it."""
+    event = created(number, "edited", answer=answer, world=world)
+    message = drafts_pb2.DraftCreated.FromString(event.value or b"")
+    message.draft_id, message.edit_of = draft_id, f"drf_{number}_good"
+    return Event("draft.created.v1", draft_id, message.SerializeToString())
+
+
+def edit_id(number: int, prefix: str = "drf_") -> str:
+    return f"{prefix}{number:032x}"
+
+
+EDITS = 40
+
+
+def edited_world(engine: Engine) -> tuple[World, Consumers]:
+    """Documents, and 40 prompts of which an expert edited the better draft."""
+    world = World(engine)
+    world.app.specialists["reports"] = replace(
+        SPECIALIST, keep_drafts=True, stages=("sft", "dpo"), policy=replace(SPECIALIST.policy, min_ranked_prompts=8)
+    )
+    world.app = replace(world.app, extra_rows=(EditedRows(world.repository, world.store, OneTokenizer()),))
+    world.fill()
+    consumers = Consumers(world.app)
+    for number in range(EDITS):
+        for side in ("good", "bad"):
+            consumers.draft(created(number, side, world=world))
+        consumers.draft(edited(number, edit_id(number), f"edited answer {number}", world))
+        consumers.judgement(judged(number, edit_id(number), f"drf_{number}_good", f"drf_{number}_bad"))
+    return world, consumers
+
+
+def build_both(world: World) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[dict[str, Any]]]]:
+    """The rows of edits in a new dataset of documents, and all rows in one of rankings, by split."""
+    documents = handlers.build_dataset(world.app, "reports", "").dataset
+    rankings = handlers.build_dataset(world.app, "reports", "", DatasetKind.PREFERENCE).dataset
+    rows = read_pairs(world.store, documents.digest)
+    edits = {split: [row for row in rows[split] if row["task"] == "deliverable"] for split in rows}
+    return edits, read_pairs(world.store, rankings.digest)
+
+
+def test_an_edited_draft_is_a_pair_and_a_row_on_the_same_side_each_once(engine: Engine) -> None:
+    world, _ = edited_world(engine)
+    rows, pairs = build_both(world)
+    assert sum(map(len, rows.values())) == EDITS and rows["train"] and rows["held_out"]
+    for split, items in rows.items():
+        for row in items:
+            (text_id,) = row["document_ids"]
+            number = int(text_id.removeprefix("txt_"), 16)
+            assert [part["content"] for part in row["messages"][-2:]] == [
+                f"Write about {number}.",
+                f"edited answer {number}",
+            ]
+            assert dict(row["lineage"]) == {
+                "judgement": f"jdg_{number}",
+                "draft": f"drf_{number}_good",
+                "seeds": f"p{number}",
+            }
+            own = [pair for pair in pairs[split] if pair["judgement_ids"] == [f"jdg_{number}"]]
+            assert sorted((pair["chosen"], pair["rejected"], pair["document_ids"]) for pair in own) == [
+                (f"edited answer {number}", f"good answer {number}", [text_id]),
+                (f"good answer {number}", f"bad answer {number}", []),
+            ]
+    assert sum(map(len, pairs.values())) == 2 * EDITS
+
+
+def test_an_edit_that_was_taken_back_or_became_a_deliverable_makes_no_row(engine: Engine) -> None:
+    world, consumers = edited_world(engine)
+    retracted = drafts_pb2.JudgementRecorded(judgement_id="jdg_7", specialist="reports", retracted=True)
+    consumers.judgement(Event("judgement.recorded.v1", "reports", retracted.SerializeToString()))
+    final = put_document(world.store, 200, text=distinct(200))
+    handlers.on_document(world.app, replace(final, kind=Kind.DELIVERABLE, draft_id="drf_8_good"))
+    rows, pairs = build_both(world)
+    gone = {edit_id(number, "txt_") for number in (7, 8)}
+    taught = {key for split in rows.values() for row in split for key in row["document_ids"]}
+    assert not taught & gone and len(taught) == EDITS - 2 + 1
+    assert not [pair for split in pairs.values() for pair in split if "jdg_7" in pair["judgement_ids"]]
+
+
+def test_an_erased_edit_leaves_both_datasets_and_does_not_come_back(engine: Engine) -> None:
+    world, _ = edited_world(engine)
+    old_rows, old_pairs = build_both(world)
+    (text_id,) = old_rows["train"][0]["document_ids"]
+    number = int(text_id.removeprefix("txt_"), 16)
+    world.app = replace(world.app, erased={text_id})
+    eraser = DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0)
+    forgotten = eraser.forget(Erased(text_id, "ers_1"))
+    assert (forgotten.counts["drafts"], len(forgotten.datasets)) == (1, 2)
+    assert not eraser.forget(Erased(text_id, "ers_1")).counts["drafts"]
+    Consumers(world.app).draft(edited(number, edit_id(number), f"edited answer {number}", world))
+    rows, pairs = build_both(world)
+    assert sum(map(len, rows.values())) == EDITS - 1
+    assert text_id not in str(rows) and text_id not in str(pairs) and f"edited answer {number}'" not in str(pairs)
+    judged_again = [pair for split in pairs.values() for pair in split if pair["judgement_ids"] == [f"jdg_{number}"]]
+    assert [(pair["chosen"], pair["rejected"]) for pair in judged_again] == [
+        (f"good answer {number}", f"bad answer {number}")
+    ]
+    assert sum(map(len, old_pairs.values())) == 2 * EDITS
+
+
+def test_the_edits_of_a_retired_adapters_drafts_leave_both_datasets(engine: Engine) -> None:
+    world, _ = edited_world(engine)
+    rows, _ = build_both(world)
+    built = world.published()
+    everybody = sorted(f"adapter{number}" for number in range(EDITS))
+    assert [list(dataset.draft_adapter_digests) for dataset in built] == [everybody] * 2
+    eraser = DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0)
+    forgotten = eraser.forget(Erased("doc_0", "ers_1", retired=("adapter3",)))
+    assert (forgotten.counts["drafts"], forgotten.counts["ranked_datasets"]) == (3, 2)
+    assert not any(world.store.exists("datasets", f"{dataset.digest}/manifest.json") for dataset in built)
+    rows, pairs = build_both(world)
+    assert sum(map(len, rows.values())) == EDITS - 1 and "answer 3'" not in str(rows) + str(pairs)
 
 
 def read_pairs(store: MemoryStore, digest: str) -> dict[str, list[dict[str, Any]]]:

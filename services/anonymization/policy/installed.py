@@ -112,9 +112,9 @@ class CurrentPolicy(Anonymizer, Previewer, TrueValues):
             except TailorError as error:
                 log.warning("policy not looked up", reason=error.reason)
 
-    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS, passed: tuple[str, ...] = ()) -> Anonymized:
         self.look()
-        return self._parts.anonymizer.anonymize(texts, labels)
+        return self._parts.anonymizer.anonymize(texts, labels, passed)
 
     def preview(self, text: str, policy: str, labels: Labels) -> Anonymized:
         return self._parts.previewer.preview(text, policy, labels)

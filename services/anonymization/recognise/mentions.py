@@ -85,7 +85,7 @@ class Mentions:
         for word in FIRST_WORD.finditer(text) if by_word else ():
             for before, parts, kind in by_word.get(word[0], ()):
                 start = word.start() - before
-                end = _match(text, start, parts) if start >= 0 else None
+                end = match_words(text, start, parts) if start >= 0 else None
                 if end is not None:
                     yield Finding(start, end, kind, 0.95)
                     break
@@ -196,8 +196,8 @@ def _with_particles(tokens: Sequence[Token], place: int, particles: Sequence[str
     return first
 
 
-def _match(text: str, start: int, parts: Sequence[str]) -> int | None:
-    """The end of the words at `start`, with any space between them, if no longer word surrounds them."""
+def match_words(text: str, start: int, parts: Sequence[str]) -> int | None:
+    """The end of the words at `start`, with any space between them; None if they do not stand there, or a longer word surrounds them."""
     end = start
     for place, part in enumerate(parts):
         if place:

@@ -125,10 +125,27 @@ class Surrogates:
         document._is_suppressed = self._suppressed()
         return document
 
+    def is_suppressed(self, entity_type: str, value: str, people: People) -> bool:
+        """True if a value of a person is suppressed, or names somebody who is."""
+        if entity_type == PERSON:
+            return self._is_suppressed_person(self._names(value), value, people)
+        if entity_type == MAIL:
+            return self._is_suppressed_mail(value, people)
+        return entity_type == PHONE and self._is_suppressed(PHONE, normal(PHONE, value))
+
+    def note(self, entity_type: str, surrogate: str) -> None:
+        """Add a surrogate that the document already contains to `issued`."""
+        if entity_type != PERSON:
+            self.issued.add((entity_type, surrogate))
+            return
+        names = self._names(surrogate)
+        if len(names) > 1:
+            given, family = names[0].bare, names[-1].bare
+            self.issued |= {(PERSON, f"{given} {family}"), (GIVEN, given), (FAMILY, family)}
+
     def person(self, value: str, title: str, people: People) -> str:
         """A name. The `title` before it, if any, tells the gender and that a surname follows."""
-        tokens = tokenise(value)
-        names = [token for token in tokens if self._is_name(token)]
+        tokens, names = tokenise(value), self._names(value)
         if self._is_suppressed_person(names, value, people):
             return f"[{PERSON}]"
         small = [token for token in tokens if not token.is_capitalised and not self._lexicon.has_title(token.bare)]
@@ -231,6 +248,9 @@ class Surrogates:
         """Folded given names and surnames of the document's suppressed people."""
         bearers = ((fold(given), family) for (_, family), given in people.bearers.items())
         return [name for name in bearers if self._is_suppressed(PERSON, " ".join(name))]
+
+    def _names(self, value: str) -> list[Token]:
+        return [token for token in tokenise(value) if self._is_name(token)]
 
     def _is_name(self, token: Token) -> bool:
         return token.is_capitalised and not token.is_initial and not self._lexicon.has_title(token.bare)

@@ -44,6 +44,8 @@ READ_SECONDS = 4
 COUNT_SECONDS = 15
 WRITE_SECONDS = 30  # anonymization processes a judgement's comment first
 ANSWER_SECONDS = 180
+# The text passes the barrier, and the registry learns of the draft.
+EDIT_SECONDS = 40
 WATCH_SECONDS = 3600  # the browser reconnects afterwards
 LIST_SIZE = 200
 ROWS_SIZE = 20
@@ -337,6 +339,10 @@ class InferenceClient(AnswerSource):
     def regenerate(self, draft_id: str) -> str:
         request = inference_pb2.RegenerateDraftRequest(draft_id=draft_id)
         return call("inference", self._stub.RegenerateDraft, request, ANSWER_SECONDS).draft_id
+
+    def edit_draft(self, draft_id: str, text: str) -> str:
+        request = inference_pb2.EditDraftRequest(draft_id=draft_id, text=text)
+        return call("inference", self._stub.EditDraft, request, EDIT_SECONDS).draft_id
 
 
 def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:

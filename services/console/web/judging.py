@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from services.console import handlers
 from services.console import judging as desk
-from services.console.domain import MAX_COMMENT_CHARS, Judgement, Page, Permission, Visitor
+from services.console.domain import MAX_COMMENT_CHARS, MAX_EDIT_CHARS, Judgement, Page, Permission, Visitor
 from services.console.web.access import Console, ConsoleOf, SignedIn, needs
 from tailor.errors import InvalidArgument, NotFound, Reason, ResourceExhausted
 from tailor.logging import get_logger
@@ -36,6 +36,26 @@ class IncompleteDraft(BaseModel):
     draft_id: str = Field(max_length=64)
 
 
+class EditedPair(BaseModel):
+    """A pair of which the expert edited the better draft."""
+
+    specialist: str = Field(max_length=63)
+    first: str = Field(max_length=64)
+    second: str = Field(max_length=64)
+    decision: Literal["first", "second"]
+    text: str = Field(max_length=MAX_EDIT_CHARS)
+    attempt: str = Field(max_length=32)
+    accuracy: int = Field(0, ge=0, le=5)
+    style: int = Field(0, ge=0, le=5)
+    usefulness: int = Field(0, ge=0, le=5)
+    comment: str = Field("", max_length=MAX_COMMENT_CHARS)
+
+    def to_judgement(self) -> Judgement:
+        """The ranking of the two drafts. Raises InvalidArgument."""
+        ranking = (self.second, self.first) if self.decision == "second" else (self.first, self.second)
+        return Judgement(ranking, self.accuracy, self.style, self.usefulness, self.comment.strip())
+
+
 @router.get("/judge", dependencies=JUDGING)
 def show_next(request: Request, console: ConsoleOf, visitor: SignedIn, specialist: str = "") -> Response:
     """The visitor's next pair of a specialist."""
@@ -49,6 +69,7 @@ def show_next(request: Request, console: ConsoleOf, visitor: SignedIn, specialis
         queue=opened.queue if opened else None,
         comparison=opened.comparison if opened else None,
         marks=MARKS,
+        max_edit=MAX_EDIT_CHARS,
         attempt=secrets.token_hex(8),
         failures=dict.fromkeys(failures + (opened.failures if opened else ())),
     )
@@ -128,6 +149,16 @@ def judge(  # noqa: PLR0917 - fields of a form
     recorded = handlers.record_judgement(console.services, visitor, judgement, attempt)
     log.info("judged", judgement_id=recorded.judgement_id, key_id=visitor.key_id)
     return _show_desk(specialist)
+
+
+@router.post("/api/judge/edit", dependencies=JUDGING)
+def record_edit(console: ConsoleOf, visitor: SignedIn, body: EditedPair) -> Response:
+    """Record an edited draft, and that it is better than both drafts of the pair."""
+    recorded = desk.record_edit(
+        console.services, visitor, body.specialist, body.to_judgement(), text=body.text, attempt=body.attempt
+    )
+    log.info("draft edited", judgement_id=recorded.judgement_id, key_id=visitor.key_id)
+    return JSONResponse({"judgement_id": recorded.judgement_id})
 
 
 @router.post("/api/judge/regenerate", dependencies=JUDGING)

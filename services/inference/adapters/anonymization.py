@@ -33,6 +33,13 @@ class AnonymizationClient(Anonymization):
             raise Unavailable(Reason.SERVICE_FAILED, "anonymization takes only one text; update it.")
         return clean
 
+    def anonymize_edit(self, text_id: str, text: str, passed: Sequence[str], labels: Labels) -> str:
+        request = anonymization_pb2.AnonymizeEditRequest(
+            row_id=text_id, text=text, passed_texts=passed, labels=from_labels(labels)
+        )
+        with wire_errors("anonymization"):
+            return self._stub.AnonymizeEdit(request, timeout=DRAFT_SECONDS).text
+
     def hide(
         self, texts: Sequence[str], labels: Labels, avoid: Sequence[str]
     ) -> tuple[tuple[str, ...], Mapping[str, str]]:

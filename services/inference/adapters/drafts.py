@@ -54,6 +54,9 @@ class RegistryArchive(DraftArchive):
         with wire_errors("registry"):
             return wire.to_record(self._stub.Trace(request, timeout=REGISTRY_SECONDS).draft)
 
+    def store_text(self, transcript: Transcript) -> Ref:
+        return DraftBucket(self._store).put(transcript)
+
     def store_feedback(self, feedback: DraftFeedback, key_id: str) -> StoredFeedback:
         """Blocks for at most FEEDBACK_SECONDS, because the texts are anonymised."""
         request = wire.to_store_feedback(feedback, key_id)

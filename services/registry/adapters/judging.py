@@ -1,6 +1,7 @@
 """Drafts that can be judged, and what experts decided about their prompts, in PostgreSQL."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,12 @@ from services.registry.ports import JudgingStore
 from services.registry.rules.judging import ExpertDecision, StoredDraft
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.wire import to_datetime
+from tailor.words import DatasetKind
 
+DATASET_KINDS = {
+    DatasetKind.SFT: models_pb2.DATASET_KIND_SFT,
+    DatasetKind.PREFERENCE: models_pb2.DATASET_KIND_PREFERENCE,
+}
 # A decision can be taken back for minutes, in which few datasets are built.
 NEWEST_DATASETS = 20
 
@@ -37,9 +43,11 @@ class SqlJudging(JudgingStore):
         ]
 
     def list_decisions(self, specialist: str, since: datetime) -> Sequence[ExpertDecision]:
-        table = tables.expert_decisions
-        query = select(table).where(table.c.specialist == specialist, table.c.create_time > since)
-        return [_to_decision(row) for row in self._connection.execute(query)]
+        table, judgements = tables.expert_decisions, tables.judgements
+        joined = table.outerjoin(judgements, judgements.c.judgement_id == table.c.judgement_id)
+        query = select(table, judgements.c.payload).select_from(joined)
+        rows = self._connection.execute(query.where(table.c.specialist == specialist, table.c.create_time > since))
+        return [_with_drafts(_to_decision(row), row.payload) for row in rows]
 
     def record(self, expert_id: str, specialist: str, prompts: Collection[str], judgement_id: str = "") -> None:
         now = datetime.now(UTC)
@@ -69,13 +77,13 @@ class SqlJudging(JudgingStore):
         same = table.c.judgement_id == decision.judgement_id
         self._connection.execute(query.where(same if decision.judgement_id else table.c.position == decision.position))
 
-    def has_rankings_since(self, specialist: str, time: datetime) -> bool:
+    def has_dataset_since(self, specialist: str, time: datetime, kinds: Collection[DatasetKind]) -> bool:
         table = tables.facts
         query = select(table.c.payload).where(table.c.kind == FactKind.DATASET.value, table.c.specialist == specialist)
         newest = self._connection.scalars(query.order_by(table.c.position.desc()).limit(NEWEST_DATASETS))
         datasets = map(models_pb2.DatasetBuilt.FromString, newest)
-        rankings = (item for item in datasets if item.kind == models_pb2.DATASET_KIND_PREFERENCE)
-        return any(to_datetime(item.create_time) > time for item in rankings)
+        wanted = {DATASET_KINDS[kind] for kind in kinds}
+        return any(to_datetime(item.create_time) > time for item in datasets if item.kind in wanted)
 
     def list_own(
         self, expert_id: str, specialist: str, before: int | None, limit: int
@@ -98,6 +106,13 @@ def _to_decision(row: Any) -> ExpertDecision:
     return ExpertDecision(
         row.expert_id, row.specialist, row.prompt_digest, row.judgement_id, row.create_time, row.position
     )
+
+
+def _with_drafts(decision: ExpertDecision, payload: bytes | None) -> ExpertDecision:
+    if payload is None:
+        return decision
+    message = drafts_pb2.JudgementRecorded.FromString(payload)
+    return replace(decision, ranking=tuple(message.ranking), equal=tuple(message.equal_drafts))
 
 
 def save_stored_draft(connection: Connection, draft: Draft) -> None:

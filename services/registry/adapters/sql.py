@@ -132,7 +132,7 @@ class SqlFacts(CatalogueFacts):
 
     def save_draft(self, draft: Draft, payload: bytes) -> None:
         self.save(Fact(FactKind.DRAFT, draft.draft_id, draft.specialist, payload))
-        if draft.text and draft.specialist:
+        if draft.text and draft.specialist and not draft.edit_of:
             save_stored_draft(self._connection, draft)
 
     def find_draft(self, draft_id: str) -> Draft | None:

@@ -71,7 +71,7 @@ def _supersede(tx: Transaction, state: DocumentState, awaits: Collection[str]) -
 
 
 def record_dataset(begin: Begin, datasets: DatasetDocuments, fact: Fact, dataset: CataloguedDataset) -> None:
-    """Store a dataset, the ids of its documents, and the adapters whose drafts are among its pairs. Blocks.
+    """Store a dataset, the ids of its documents, and the adapters whose drafts are among its pairs or its edited rows. Blocks.
 
     If a document has been erased, taint the adapters trained on the dataset, and have every service forget it. If the adapter of a draft
     is tainted, taint them too. A deleted dataset is stored without its documents; synthetic's answers to erasures name it. Raises what

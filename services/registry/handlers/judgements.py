@@ -47,6 +47,7 @@ def record_judgement(
         expert_id=expert_id,
         outcome=outcome,
         equal=() if outcome is JudgementOutcome.RANKED else ranking,
+        edited=outcome is JudgementOutcome.RANKED and len(drafts) > 1 and drafts[0].edit_of == drafts[1].draft_id,
     )
     with begin() as tx:
         progress = tx.judgements.measure_round(specialist, judgement.ranking) if specialist else None

@@ -10,6 +10,7 @@ from services.registry.handlers.specialists import unknown_specialist
 from services.registry.ports import Begin, Transaction
 from services.registry.rules.judging import MAX_DRAFTS, UNDO_WINDOW, WINDOW, ExpertDecision, ExpertQueue, make_queue
 from tailor.errors import FailedPrecondition, NotFound, Reason
+from tailor.words import DatasetKind
 
 MayUse = Callable[[str], bool]
 
@@ -24,7 +25,7 @@ def next_pair(begin: Begin, name: str, expert_id: str, may_use: MayUse) -> Exper
         specialist = _find_specialist(tx, name, may_use)
         _require_expert(expert_id)
         drafts = tx.judging.list_drafts(name, since, MAX_DRAFTS) if specialist.keep_drafts else ()
-        queue = make_queue(expert_id, drafts, tx.judging.list_decisions(name, since))
+        queue = make_queue(expert_id, drafts, tx.judging.list_decisions(name, since), specialist.judging)
         last = _find_undoable(tx, name, expert_id)
         progress = tx.judgements.measure_round(specialist, ())
         return replace(queue, round=progress, last_decision=last.position if last else None)
@@ -45,8 +46,8 @@ def skip_pair(begin: Begin, name: str, draft_id: str, expert_id: str, may_use: M
 def undo_judgement(begin: Begin, name: str, expert_id: str, position: int | None, may_use: MayUse) -> str:
     """Take back the expert's last decision if it is the one at this position; returns the judgement's id, which is empty for a skip.
 
-    Raises NotFound (UNKNOWN_SPECIALIST, NOTHING_TO_UNDO), FailedPrecondition (JUDGE_NEEDS_KEY; JUDGEMENT_IN_DATASET if a dataset of
-    rankings was built since).
+    Raises NotFound (UNKNOWN_SPECIALIST, NOTHING_TO_UNDO), FailedPrecondition (JUDGE_NEEDS_KEY; JUDGEMENT_IN_DATASET if a dataset that may
+    have it was built since).
     """
     with begin() as tx:
         specialist = _find_specialist(tx, name, may_use)
@@ -58,10 +59,10 @@ def undo_judgement(begin: Begin, name: str, expert_id: str, position: int | None
             )
         judgement = tx.judgements.find(last.judgement_id) if last.judgement_id else None
         if judgement is not None:
-            if tx.judging.has_rankings_since(name, last.create_time):
+            if _is_in_dataset(tx, judgement, last):
                 raise FailedPrecondition(
                     Reason.JUDGEMENT_IN_DATASET,
-                    "A dataset of rankings was built since, so this judgement can no longer be taken back.",
+                    "A dataset that learns from judgements was built since, so this judgement can no longer be taken back.",
                 )
             tx.judgements.retract(judgement, specialist)
         tx.judging.withdraw(last)
@@ -86,7 +87,14 @@ def _find_undoable(tx: Transaction, name: str, expert_id: str) -> ExpertDecision
     last = tx.judging.find_last(expert_id, name)
     if last is None or not _is_recent(last):
         return None
-    return None if last.judgement_id and tx.judging.has_rankings_since(name, last.create_time) else last
+    judgement = tx.judgements.find(last.judgement_id) if last.judgement_id else None
+    return None if judgement is not None and _is_in_dataset(tx, judgement, last) else last
+
+
+def _is_in_dataset(tx: Transaction, judgement: Judgement, decision: ExpertDecision) -> bool:
+    """True if a dataset may have the judgement. An edited draft is a row of the other kind, too."""
+    kinds = (DatasetKind.PREFERENCE, DatasetKind.SFT) if judgement.edited else (DatasetKind.PREFERENCE,)
+    return tx.judging.has_dataset_since(judgement.specialist, decision.create_time, kinds)
 
 
 def _is_recent(decision: ExpertDecision) -> bool:

@@ -8,6 +8,7 @@ from services.registry.domain import CanaryPolicy, Draft, JudgementOutcome, Rebu
 from services.registry.rules.canary import find_policy_violations
 from services.registry.rules.filters import find_filter_violations
 from services.registry.rules.gate_checks import find_gate_violations
+from services.registry.rules.judging import find_judging_violations
 from services.registry.rules.measuring import (
     find_evaluation_violations,
     find_metric_violations,
@@ -37,6 +38,7 @@ def check_specialist(specialist: Specialist) -> None:
     if not math.isfinite(specialist.monthly_budget) or specialist.monthly_budget < 0:
         violations["monthly_budget"] = "must be a number above 0, or 0 for no limit"
     violations |= find_gate_violations(specialist) | _check_rebuild(specialist.rebuild)
+    violations |= find_judging_violations(specialist.judging)
     violations |= find_filter_violations(specialist.filters) | find_row_violations(specialist.rows)
     violations |= find_sampling_violations(specialist.sampling) | find_metric_violations(specialist.metrics)
     violations |= find_evaluation_violations(specialist.evaluation)

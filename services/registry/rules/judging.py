@@ -5,7 +5,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import combinations
 
+from services.registry.domain import JudgingPolicy
 from tailor.rounds import RoundProgress
 
 # Texts of drafts expire after 30 days; a pair must stay readable until it is judged.
@@ -14,9 +16,11 @@ WINDOW = timedelta(days=29)
 UNDO_WINDOW = timedelta(minutes=15)
 # The newest drafts of a specialist that are looked at.
 MAX_DRAFTS = 5_000
-# Of this share of the prompts, several experts judge the same drafts, so that their agreement is known. Of the others, one does.
-OVERLAP_PERCENT = 25
-OVERLAP_EXPERTS = 3
+MAX_EXPERTS = 9
+# A prompt whose experts disagree goes to one more, up to this number beyond those that the specialist's policy plans.
+MORE_EXPERTS = 2
+# Experts agree on a prompt if at least this share of all pairs of them say the same: three of four do, two of three do not.
+MIN_AGREEMENT = 0.5
 # A prompt is not answered again once it has this many drafts and all are the same.
 MAX_ALIKE = 4
 # Drafts without a second one that a caller of the queue may prepare at a time.
@@ -36,7 +40,10 @@ class StoredDraft:
 
 @dataclass(frozen=True)
 class ExpertDecision:
-    """The decision of an expert about a prompt. No judgement means that the expert skipped it. `position` counts decisions."""
+    """The decision of an expert about a prompt. No judgement means that the expert skipped it. `position` counts decisions.
+
+    `ranking` and `equal` are the drafts of the judgement, as in `Judgement`.
+    """
 
     expert_id: str
     specialist: str
@@ -44,6 +51,8 @@ class ExpertDecision:
     judgement_id: str
     create_time: datetime
     position: int = 0
+    ranking: tuple[str, ...] = ()
+    equal: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,19 +71,28 @@ class ExpertQueue:
     last_decision: int | None = None
 
 
-def make_queue(expert_id: str, drafts: Iterable[StoredDraft], decisions: Collection[ExpertDecision]) -> ExpertQueue:
+def make_queue(
+    expert_id: str,
+    drafts: Iterable[StoredDraft],
+    decisions: Collection[ExpertDecision],
+    policy: JudgingPolicy | None = None,
+) -> ExpertQueue:
     """The expert's queue. The same input gives the same pair on the same sides."""
+    policy = policy or JudgingPolicy()
     done = {decision.prompt_digest for decision in decisions if decision.expert_id == expert_id}
-    judged_by: dict[str, set[str]] = defaultdict(set)
-    for decision in decisions:
+    judged_by: dict[str, dict[str, ExpertDecision]] = defaultdict(dict)
+    for decision in sorted(decisions, key=lambda decision: decision.position):
         if decision.judgement_id:
-            judged_by[decision.prompt_digest].add(decision.expert_id)
+            judged_by[decision.prompt_digest][decision.expert_id] = decision
     pairs: dict[str, tuple[str, str]] = {}
     alone: dict[str, str] = {}
     for prompt, answers in _group(drafts).items():
-        if prompt in done or len(judged_by[prompt]) >= count_experts(prompt):
+        if prompt in done:
             continue
-        pair = _choose_pair(answers)
+        pair, judged = _choose_pair(answers), judged_by[prompt].values()
+        planned = count_experts(prompt, policy)
+        if len(judged) >= planned and (pair is None or not needs_another_expert(find_votes(pair, judged), planned)):
+            continue
         if pair is not None:
             pairs[prompt] = pair
         elif any(draft.is_callers for draft in answers) and len(answers) < MAX_ALIKE:
@@ -89,9 +107,39 @@ def make_queue(expert_id: str, drafts: Iterable[StoredDraft], decisions: Collect
     )
 
 
-def count_experts(prompt_digest: str) -> int:
-    """The experts who judge a prompt."""
-    return OVERLAP_EXPERTS if _draw("overlap", prompt_digest) % 100 < OVERLAP_PERCENT else 1
+def count_experts(prompt_digest: str, policy: JudgingPolicy) -> int:
+    """The experts who judge a prompt, if they agree."""
+    return policy.experts if _draw("overlap", prompt_digest) % 100 < policy.overlap_share * 100 else 1
+
+
+def find_votes(pair: tuple[str, str], decisions: Iterable[ExpertDecision]) -> list[str]:
+    """The better draft of a pair, or an empty string for none, by each decision about these two drafts."""
+    votes = []
+    for decision in decisions:
+        ranked = [draft_id for draft_id in decision.ranking if draft_id in pair]
+        if len(ranked) == len(pair):
+            votes.append(ranked[0])
+        elif set(pair) <= set(decision.equal):
+            votes.append("")
+    return votes
+
+
+def needs_another_expert(votes: Sequence[str], planned: int) -> bool:
+    """True if experts disagree about a pair of drafts, and fewer than MORE_EXPERTS beyond those `planned` have judged it."""
+    if not 2 <= len(votes) < planned + MORE_EXPERTS:
+        return False
+    pairs = list(combinations(votes, 2))
+    return sum(first == second for first, second in pairs) < MIN_AGREEMENT * len(pairs)
+
+
+def find_judging_violations(policy: JudgingPolicy) -> dict[str, str]:
+    """Violations by field; empty for a valid policy."""
+    violations = {}
+    if not 0 <= policy.overlap_share <= 1:
+        violations["judging.overlap_share"] = "must be from 0 to 1"
+    if not 2 <= policy.experts <= MAX_EXPERTS:
+        violations["judging.experts"] = f"must be from 2 to {MAX_EXPERTS}"
+    return violations
 
 
 def _group(drafts: Iterable[StoredDraft]) -> Mapping[str, Sequence[StoredDraft]]:

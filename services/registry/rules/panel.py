@@ -59,10 +59,11 @@ def _list_values(judgement: Judgement) -> Iterator[tuple[str, tuple[str, ...], f
         yield RANKING, unit, float(better == unit[1])
     for first, second in combinations(sorted(judgement.equal), 2):
         yield RANKING, (first, second), 0.5
+    # The marks are those of the best draft that a model wrote.
+    marked = judgement.ranking[1:2] if judgement.edited else judgement.ranking[:1]
     for criterion, mark in zip(MARKS, judgement.rubric, strict=True):
         if mark:
-            # The marks are those of the best draft.
-            yield criterion, judgement.ranking[:1], float(mark)
+            yield criterion, marked, float(mark)
 
 
 def _compare_with_others(expert: str, units: Sequence[Values], criterion: str) -> PanelAgreement:

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, literal, or_, select, union_all
+from sqlalchemy import Engine, and_, delete, func, literal, or_, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters import tables
-from services.synthetic.domain import KeptDraft
-from services.synthetic.ports import KeptDrafts
+from services.synthetic.adapters.conditions import selected
+from services.synthetic.domain import KeptDraft, Kind, RankedEdit, Specialist
+from services.synthetic.ports import EditedDrafts, KeptDrafts
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
 
 
-class SqlDrafts(KeptDrafts):
+class SqlDrafts(KeptDrafts, EditedDrafts):
     """Thread-safe."""
 
     def __init__(self, engine: Engine) -> None:
@@ -31,6 +32,7 @@ class SqlDrafts(KeptDrafts):
             "text_sha256": draft.text.sha256,
             "text_size_bytes": draft.text.size_bytes,
             "saved": draft.saved,
+            "edit_of": draft.edit_of,
         }
         statement = insert(table).values(row)
         changed = {name: statement.excluded[name] for name in row if name != "draft_id"}
@@ -52,6 +54,25 @@ class SqlDrafts(KeptDrafts):
         with transaction(self._engine) as connection:
             return connection.scalar(union_all(judged, finished).limit(1)) is not None
 
+    def ranked_edits(self, specialist: Specialist) -> list[RankedEdit]:
+        table, judgements, documents = tables.drafts, tables.judgements, tables.documents
+        best = judgements.c.ranking[0].astext
+        joined = table.join(judgements, and_(best == table.c.draft_id, judgements.c.specialist == table.c.specialist))
+        is_finished = (
+            select(literal(1))
+            .where(
+                documents.c.draft_id == table.c.edit_of,
+                documents.c.kind == Kind.DELIVERABLE.value,
+                selected(specialist.selection),
+            )
+            .exists()
+        )
+        query = select(table, func.min(judgements.c.judgement_id).label("judgement_id")).select_from(joined)
+        query = query.where(table.c.specialist == specialist.name, table.c.saved, table.c.edit_of != "", ~is_finished)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query.group_by(table.c.draft_id).order_by(table.c.draft_id))
+            return [RankedEdit(to_draft(row), row.judgement_id) for row in rows]
+
     def forget_drafts(self, days: int) -> None:
         table = tables.drafts
         old = table.c.kept_at < func.clock_timestamp() - timedelta(days=days)
@@ -61,4 +82,4 @@ class SqlDrafts(KeptDrafts):
 
 def to_draft(row: Any) -> KeptDraft:
     text = Ref(row.text_uri, row.text_sha256, row.text_size_bytes)
-    return KeptDraft(row.draft_id, row.specialist, row.prompt_digest, row.adapter_digest, text, row.saved)
+    return KeptDraft(row.draft_id, row.specialist, row.prompt_digest, row.adapter_digest, text, row.saved, row.edit_of)

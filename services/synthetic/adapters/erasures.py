@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 
-from sqlalchemy import Engine, delete, func, select, tuple_, update
+from sqlalchemy import Engine, and_, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters import tables
@@ -15,7 +15,7 @@ from services.synthetic.adapters.sketches import STORING, drop_memberships, drop
 from services.synthetic.adapters.sql import to_stored_dataset
 from services.synthetic.adapters.synthesis_rows import forget_critiques, forget_seed, forget_seed_rows
 from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
-from services.synthetic.domain import Dataset, SupersededVersion
+from services.synthetic.domain import DRAFT, TEXT, Dataset, SupersededVersion
 from services.synthetic.ports import Holdings
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
@@ -65,9 +65,10 @@ class SqlHoldings(Holdings):
             keys = {key for row in connection.scalars(statement) for key in row}
             return unlisted_keys(connection, sorted(keys))
 
-    def forget_drafts(self, adapters: Sequence[str]) -> tuple[int, list[str]]:
+    def forget_drafts(self, adapters: Sequence[str], text_id: str = "") -> tuple[int, list[str]]:
         table = tables.drafts
-        statement = delete(table).where(is_one_of(table.c.adapter_digest, adapters))
+        is_edit = and_(table.c.edit_of != "", table.c.draft_id == text_id.replace(TEXT, DRAFT, 1))
+        statement = delete(table).where(or_(is_one_of(table.c.adapter_digest, adapters), is_edit))
         with transaction(self._engine) as connection:
             forgotten = connection.execute(statement.returning(table.c.draft_id, table.c.text_uri, table.c.saved)).all()
             forget_critiques(connection, [row.draft_id for row in forgotten])

@@ -84,17 +84,17 @@ class SqlSynthesisRows(ExtraRows):
         query = select(syntheses.c.use).where(syntheses.c.synthesis_id.in_(accepted))
         with transaction(self._engine) as connection:
             uses = [USE.validate_python(use) for use in connection.scalars(query)]
-            adapters = tuple(connection.scalars(_revised_adapters(specialist.name)))
+            adapters = frozenset(connection.scalars(_revised_adapters(specialist.name)))
         return RowOrigin(teacher_tokens=sum(use.teacher.spent.total for use in uses), draft_adapters=adapters)
 
 
 def _revised_adapters(specialist: str) -> Any:
-    """The adapters whose drafts the specialist's accepted critiques revise, sorted; without the base."""
+    """The adapters whose drafts the specialist's accepted critiques revise, without the base."""
     drafts, rows = tables.drafts.c, synthesis_rows.c
     join = tables.drafts.join(synthesis_rows, drafts.draft_id == any_(rows.document_ids))
     query = select(drafts.adapter_digest).distinct().select_from(join)
     conditions = (_is_accepted(specialist), rows.judgement_id != "", drafts.adapter_digest != "")
-    return query.where(*conditions).order_by(drafts.adapter_digest)
+    return query.where(*conditions)
 
 
 def _is_accepted(specialist: str) -> ColumnElement[bool]:

@@ -102,6 +102,8 @@ drafts = Table(
     Column("text_size_bytes", BigInteger, nullable=False),
     Column("saved", Boolean, nullable=False),
     Column("kept_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp(), index=True),
+    # The draft that an expert edited into this one.
+    Column("edit_of", String(64), nullable=False, server_default=""),
 )
 
 # The side of each document of a specialist. Never changes.

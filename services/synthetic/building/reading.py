@@ -39,7 +39,7 @@ def read_draft(store: ObjectStore, draft: KeptDraft) -> Conversation | None:
     try:
         value = json.loads(store.get(draft.text))
         messages = tuple((message["role"], message["content"]) for message in value["messages"])
-        return Conversation(draft.draft_id, draft.prompt_digest, messages, value["answer"])
+        return Conversation(draft.draft_id, draft.prompt_digest, messages, value["answer"], draft.edit_of)
     except NotFound:
         return None
     except (ValueError, KeyError, TypeError):

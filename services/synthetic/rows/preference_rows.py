@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from services.synthetic.domain import (
     CRITIQUE,
@@ -14,7 +14,9 @@ from services.synthetic.domain import (
     PairRow,
     Revision,
     Specialist,
+    draft_text_id,
     fingerprint,
+    is_text_id,
 )
 from services.synthetic.ports import TokenCounter
 from tailor.rounds import is_held_out
@@ -60,6 +62,7 @@ class _Votes:
     messages: tuple[tuple[str, str], ...]
     for_answer: Counter[str]
     judgement_ids: list[str]
+    text_ids: set[str] = field(default_factory=set)
 
 
 def make_pairs(specialist: Specialist, evidence: Evidence, limits: PairLimits, counter: TokenCounter) -> Pairs:
@@ -81,7 +84,8 @@ def make_pairs(specialist: Specialist, evidence: Evidence, limits: PairLimits, c
     for row in sorted(fitting, key=lambda row: row.row_id):
         side = is_held_out(row.prompt_digest, limits.held_out_percent)
         is_free = not (side and row.task == CRITIQUE)
-        if is_free and all(_side(key, evidence.sides, limits) == side for key in row.document_ids):
+        documents = [key for key in row.document_ids if not is_text_id(key)]
+        if is_free and all(_side(key, evidence.sides, limits) == side for key in documents):
             sides[side].append(row)
         else:
             across += 1
@@ -103,6 +107,9 @@ def _from_rankings(
             better, worse = conversations.get(better_id), conversations.get(worse_id)
             if better is None or worse is None or better.prompt_digest != worse.prompt_digest:
                 unmatched += 1
+            elif better.edit_of not in ("", worse.draft_id):
+                # The expert compared the edited text with its own draft; the other pairs would teach it again.
+                continue
             elif better.answer.strip() == worse.answer.strip():
                 identical += 1
             else:
@@ -114,6 +121,7 @@ def _from_rankings(
             )
             pair_votes.for_answer[better.answer] += 1
             pair_votes.judgement_ids.append(judgement.judgement_id)
+            pair_votes.text_ids |= {draft_text_id(draft.draft_id) for draft in (better, worse) if draft.edit_of}
     rows, tied = [], 0
     for (prompt_digest, first, second), pair_votes in votes.items():
         lead = pair_votes.for_answer[first] - pair_votes.for_answer[second]
@@ -122,7 +130,8 @@ def _from_rankings(
             continue
         chosen, rejected = (first, second) if lead > 0 else (second, first)
         judgement_ids = tuple(sorted(set(pair_votes.judgement_ids)))
-        rows.append(PairRow(RANKING, prompt_digest, pair_votes.messages, chosen, rejected, judgement_ids=judgement_ids))
+        row = PairRow(RANKING, prompt_digest, pair_votes.messages, chosen, rejected, judgement_ids=judgement_ids)
+        rows.append(replace(row, document_ids=tuple(sorted(pair_votes.text_ids))))
     return rows, replace(counts, unmatched=unmatched, identical=identical, tied=tied)
 
 

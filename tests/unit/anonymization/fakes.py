@@ -203,9 +203,11 @@ class OneNameAnonymizer(Anonymizer):
 
     def __init__(self) -> None:
         self.labels: list[Labels] = []
+        self.passed: tuple[str, ...] = ()
 
-    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS, passed: tuple[str, ...] = ()) -> Anonymized:
         self.labels.append(labels)
+        self.passed = passed
         changes = tuple(
             tuple(
                 Change(match.start(), match.end(), "PERSON", Action.SURROGATE, "Ward")
@@ -224,10 +226,10 @@ class UncoveredAnonymizer(OneNameAnonymizer):
         super().__init__()
         self.is_held = is_held
 
-    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS) -> Anonymized:
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS, passed: tuple[str, ...] = ()) -> Anonymized:
         if self.is_held:
             raise InvalidArgument(Reason.LANGUAGE_NOT_COVERED, "A passage is in the language `sv`.")
-        return replace(super().anonymize(texts, labels), rules_only_languages=("sv",))
+        return replace(super().anonymize(texts, labels, passed), rules_only_languages=("sv",))
 
 
 class MemoryTrueValues(TrueValues):

@@ -8,8 +8,9 @@ from services.console.ports import AnswerSource, CloseableStream, RunReader
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.errors import NotFound, Reason, TailorError, Unavailable
+from tailor.errors import InvalidArgument, NotFound, Reason, TailorError, Unavailable
 from tests.evaluations import make_estimate
+from tests.unit.console.judging_fakes import EDITED
 from tests.unit.console.messages import (
     ADAPTER,
     BASE_DRAFT,
@@ -104,6 +105,7 @@ class FakeInference(AnswerSource):
     streams: list[ListStream[inference_pb2.StreamGenerateResponse]] = field(default_factory=list)
     texts: dict[str, inference_pb2.GetDraftResponse] = field(default_factory=dict)
     regenerated: list[str] = field(default_factory=list)
+    edits: list[tuple[str, str]] = field(default_factory=list)
     write: Callable[[str], str] = lambda draft_id: BASE_DRAFT
 
     def _answer(self, value: T) -> T:
@@ -119,6 +121,13 @@ class FakeInference(AnswerSource):
 
     def get_draft(self, draft_id: str) -> inference_pb2.GetDraftResponse:
         return self._answer(self.texts).get(draft_id, text("NOT_KEPT"))
+
+    def edit_draft(self, draft_id: str, text: str) -> str:
+        if not text.strip():
+            field = {"text": "must not be empty"}
+            raise InvalidArgument(Reason.INVALID_EDIT, "The edited text is invalid.", field_violations=field)
+        self._answer(self.edits).append((draft_id, text))
+        return EDITED
 
     def regenerate(self, draft_id: str) -> str:
         self._answer(self.regenerated).append(draft_id)

@@ -7,7 +7,7 @@ from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import judging_pb2
 from tailor.errors import NotFound, Reason, Unavailable
 
-FIRST, SECOND, LONELY = ("drf_" + digit * 32 for digit in "678")
+FIRST, SECOND, LONELY, EDITED = ("drf_" + digit * 32 for digit in "6789")
 ROUND = drafts_pb2.RoundProgress(
     prompts=9, needed_prompts=42, missing_prompts=33, sentence="9 ranked prompts; a round needs 42: 33 to go."
 )

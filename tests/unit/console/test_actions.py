@@ -68,6 +68,7 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
         REGISTRY["RecordJudgement"],
         *JUDGING.values(),
         INFERENCE["RegenerateDraft"],
+        INFERENCE["EditDraft"],
     ],
     Permission.PROMOTE: [
         REGISTRY[name]

@@ -1,15 +1,17 @@
 """The experts' desk: what it shows, what it hides, and what is recorded."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.console.domain import Judgement, Role
+from services.console.domain import MAX_EDIT_CHARS, Judgement, Role
 from services.console.web.judging import MAX_SECOND_DRAFTS
 from tailor.api.events.v1 import drafts_pb2
+from tailor.api.registry.v1 import registry_pb2
 from tests.unit.console.fake_models import text
-from tests.unit.console.judging_fakes import FIRST, LONELY, SECOND
+from tests.unit.console.judging_fakes import EDITED, FIRST, LONELY, SECOND
 from tests.unit.console.messages import ADAPTER, BASE, BASE_DRAFT, DRAFT, KEY, NAME
 from tests.unit.console.world import PASSWORD, World, sign_in
 
@@ -71,6 +73,70 @@ def test_records_a_decision_and_shows_the_next_pair(decision: str, judgement: Ju
     assert (answer.status_code, answer.headers["location"]) == (303, f"/judge?specialist={NAME}")
     assert list(world.registry.judgements.values()) == [judgement]
     assert world.registry.judged_by == [KEY]
+
+
+def trace_pair(world: World) -> None:
+    """Let the registry know both drafts and the edited one."""
+    for draft_id in (FIRST, SECOND, EDITED):
+        trace = registry_pb2.TraceResponse()
+        trace.draft.draft_id, trace.draft.specialist = draft_id, NAME
+        world.registry.traces[draft_id] = trace
+
+
+EDIT = {key: FORM[key] for key in ("specialist", "first", "second", "attempt")} | {"text": "The cash rises."}
+
+
+def test_an_edited_draft_is_better_than_its_draft_which_is_better_than_the_other() -> None:
+    world = make_world()
+    trace_pair(world)
+    browser = world.signed_in(Role.EXPERT)
+    body = EDIT | {"decision": "second", "style": 4, "comment": " Warmer. "}
+    assert browser.post("/api/judge/edit", json=body).status_code == 200
+    assert world.inference.edits == [(SECOND, "The cash rises.")]
+    assert list(world.registry.judgements.values()) == [Judgement((EDITED, SECOND, FIRST), 0, 4, 0, "Warmer.")]
+    assert world.registry.judged_by == [KEY]
+    assert browser.post("/api/judge/edit", json=body).status_code == 200
+    assert len(world.registry.judgements) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"decision": "tie"}, 400),
+        ({"text": " "}, 400),
+        ({"text": "x" * (MAX_EDIT_CHARS + 1)}, 400),
+        ({"second": FIRST}, 400),
+        ({"style": 6}, 400),
+        ({"first": LONELY}, 404),
+        ({"specialist": "another"}, 404),
+    ],
+)
+def test_refuses_an_invalid_edit_and_records_nothing(change: dict[str, object], status: int) -> None:
+    world = make_world()
+    trace_pair(world)
+    browser = world.signed_in(Role.EXPERT, NAME)
+    assert browser.post("/api/judge/edit", json=EDIT | {"decision": "first"} | change).status_code == status
+    assert not world.registry.judgements and not world.inference.edits
+
+
+def test_only_judges_edit_drafts_of_their_own_specialists() -> None:
+    world = make_world()
+    trace_pair(world)
+    body = EDIT | {"decision": "first"}
+    assert world.signed_in(Role.ENGINEER).post("/api/judge/edit", json=body).status_code == 403
+    assert world.signed_in(Role.EXPERT, "another").post("/api/judge/edit", json=body).status_code == 404
+    assert not world.inference.edits
+
+
+def test_the_largest_edit_fits_a_request_in_any_script() -> None:
+    world = make_world()
+    trace_pair(world)
+    body = EDIT | {"decision": "first", "text": "\u6587" * MAX_EDIT_CHARS}
+    content = json.dumps(body, ensure_ascii=False).encode()
+    answer = world.signed_in(Role.EXPERT).post(
+        "/api/judge/edit", content=content, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 200
 
 
 def test_a_repeated_form_is_recorded_once_and_a_later_attempt_again() -> None:
@@ -195,12 +261,14 @@ def test_lists_own_judgements_with_their_drafts() -> None:
         drafts_pb2.JudgementRecorded(ranking=[SECOND, FIRST], rubric=drafts_pb2.Rubric(style=4), comment="<Clear>"),
         drafts_pb2.JudgementRecorded(equal_drafts=[FIRST, SECOND], outcome=tie),
         drafts_pb2.JudgementRecorded(ranking=[FIRST, SECOND]),
+        drafts_pb2.JudgementRecorded(ranking=[EDITED, FIRST, SECOND], edited=True),
     ]
     browser = world.signed_in(Role.EXPERT)
     page = browser.get("/judge/own").text
     assert page.index(f"/drafts/{SECOND}") < page.index(f"/drafts/{FIRST}")
     assert "&lt;Clear&gt;" in page and "<td>tie</td>" in page and "Next page" in page
-    assert "Next page" not in browser.get(f"/judge/own?specialist={NAME}&token=2").text
+    last = browser.get(f"/judge/own?specialist={NAME}&token=2").text
+    assert "Next page" not in last and "<td>edited</td>" in last and "<td>ranked</td>" in last
     assert world.judging.asked == [(NAME, KEY)] * 2
     world.judging.own.clear()
     assert "You have judged nothing here yet." in browser.get("/judge/own").text

@@ -1,7 +1,7 @@
 """Fakes of the engine and of everything around inference."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,6 +218,11 @@ class FakeArchive(DraftArchive):
     def text(self, ref: Ref) -> Transcript | None:
         return self.texts.get(ref)
 
+    def store_text(self, transcript: Transcript) -> Ref:
+        ref = Ref(f"s3://drafts/texts/{len(self.texts)}.json", "a", 1)
+        self.texts[ref] = transcript
+        return ref
+
     def store_feedback(self, feedback: DraftFeedback, key_id: str) -> StoredFeedback:
         if feedback.verdict not in ("accepted", "edited", "rejected"):
             violations = {"verdict": "must be accepted, edited or rejected"}
@@ -239,11 +244,18 @@ class FakeAnonymizer(Anonymization):
         self.pairs = dict(pairs or {})
         self.anonymized: list[Labels] = []
         self.hidden: list[tuple[tuple[str, ...], Labels, tuple[str, ...]]] = []
+        self.edits: list[tuple[str, tuple[str, ...], Labels]] = []
         self.failures: list[TailorError] = []
 
     def anonymize(self, texts: Sequence[str], labels: Labels) -> tuple[str, ...]:
         self.anonymized.append(labels)
         return self._replace(texts)
+
+    def anonymize_edit(self, text_id: str, text: str, passed: Sequence[str], labels: Labels) -> str:
+        """Keeps the values that stand in the passed texts."""
+        self.edits.append((text_id, tuple(passed), labels))
+        kept = {value for value in self.pairs.values() if any(value in other for other in passed)}
+        return self._replace([text], kept)[0]
 
     def hide(
         self, texts: Sequence[str], labels: Labels, avoid: Sequence[str]
@@ -251,12 +263,12 @@ class FakeAnonymizer(Anonymization):
         self.hidden.append((tuple(texts), labels, tuple(avoid)))
         return self._replace(texts), dict(self.pairs)
 
-    def _replace(self, texts: Sequence[str]) -> tuple[str, ...]:
+    def _replace(self, texts: Sequence[str], kept: Collection[str] = ()) -> tuple[str, ...]:
         if self.failures:
             raise self.failures.pop(0)
         clean = list(texts)
         for surrogate, value in sorted(self.pairs.items(), key=lambda pair: -len(pair[1])):
-            clean = [text.replace(value, surrogate) for text in clean]
+            clean = [text if value in kept else text.replace(value, surrogate) for text in clean]
         return tuple(clean)
 
 

@@ -2,19 +2,26 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from services.registry.domain import JudgingPolicy
 from services.registry.rules.judging import (
     MAX_ALIKE,
     MAX_INCOMPLETE,
-    OVERLAP_EXPERTS,
+    MORE_EXPERTS,
     ExpertDecision,
     StoredDraft,
     count_experts,
+    find_judging_violations,
+    find_votes,
     make_queue,
+    needs_another_expert,
 )
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-ALONE = next(f"prompt {number}" for number in range(100) if count_experts(f"prompt {number}") == 1)
-SHARED = next(f"prompt {number}" for number in range(100) if count_experts(f"prompt {number}") > 1)
+POLICY = JudgingPolicy()
+ALONE = next(f"prompt {number}" for number in range(100) if count_experts(f"prompt {number}", POLICY) == 1)
+SHARED = next(f"prompt {number}" for number in range(100) if count_experts(f"prompt {number}", POLICY) > 1)
 
 
 def draft(prompt: str, answer: str, minute: int = 0, *, is_callers: bool = True) -> StoredDraft:
@@ -73,10 +80,83 @@ def test_some_prompts_go_to_several_experts_and_the_others_to_one() -> None:
     queue = make_queue("exp_2", drafts, first)
     assert queue.pair is not None and queue.pair[0].startswith(SHARED)
     assert queue.waiting == 1
-    enough = [decision(f"exp_{number}", SHARED) for number in range(OVERLAP_EXPERTS)]
+    enough = [decision(f"exp_{number}", SHARED) for number in range(POLICY.experts)]
     assert make_queue("exp_9", drafts, [*first, *enough]).waiting == 0
-    shares = [count_experts(f"prompt {number}") > 1 for number in range(2000)]
-    assert 0.22 < sum(shares) / len(shares) < 0.28
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 0.6, 1.0])
+def test_the_policy_sets_the_share_and_the_experts(share: float) -> None:
+    experts = [count_experts(f"prompt {number}", JudgingPolicy(share, 5)) for number in range(2000)]
+    assert set(experts) <= {1, 5} and abs(experts.count(5) / len(experts) - share) <= 0.03
+    # A larger share keeps the prompts of a smaller one.
+    fewer = [count_experts(f"prompt {number}", JudgingPolicy(share / 2, 5)) for number in range(2000)]
+    assert all(count >= other for count, other in zip(experts, fewer, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("policy", "wrong"),
+    [
+        (POLICY, []),
+        (JudgingPolicy(0, 2), []),
+        (JudgingPolicy(1, 9), []),
+        (JudgingPolicy(-0.1), ["judging.overlap_share"]),
+        (JudgingPolicy(1.1, 1), ["judging.overlap_share", "judging.experts"]),
+        (JudgingPolicy(float("nan"), 10), ["judging.overlap_share", "judging.experts"]),
+    ],
+)
+def test_a_policy_has_limits(policy: JudgingPolicy, wrong: list[str]) -> None:
+    assert [*find_judging_violations(policy)] == wrong
+
+
+@pytest.mark.parametrize(
+    ("votes", "needed"),
+    [
+        ("", False),
+        ("a", False),
+        ("aa", False),
+        ("ab", True),
+        ("aaa", False),
+        ("aab", True),
+        ("ab-", True),
+        ("aaab", False),
+        ("aabb", True),
+        ("aabbb", False),
+        ("ab-ab", False),
+    ],
+)
+def test_experts_who_disagree_need_another_one_up_to_two_more(votes: str, needed: bool) -> None:
+    assert needs_another_expert([vote.replace("-", "") for vote in votes], 3) is needed
+    assert not needs_another_expert(["a", "b"] * 2, 4 - MORE_EXPERTS)
+
+
+def judged(expert: str, *ranking: str, equal: tuple[str, ...] = ()) -> ExpertDecision:
+    return ExpertDecision(expert, "memos", SHARED, f"jdg_{expert}", NOW, ranking=ranking, equal=equal)
+
+
+def test_votes_are_those_on_the_two_drafts() -> None:
+    decisions = [
+        judged("1", "a", "b"),
+        judged("2", "edited", "b", "a"),
+        judged("3", equal=("b", "a")),
+        judged("4", "a", "c"),
+        judged("5", "a"),
+        decision("6", SHARED, ""),
+    ]
+    assert find_votes(("a", "b"), decisions) == ["a", "b", ""]
+
+
+def test_a_prompt_on_which_experts_disagree_returns_to_the_queue_for_one_more() -> None:
+    drafts = [draft(SHARED, side) for side in "ab"]
+    left, right = f"{SHARED} a", f"{SHARED} b"
+    decisions = [judged("1", left, right), judged("2", left, right), judged("3", right, left)]
+    assert make_queue("4", drafts, decisions).waiting == 1
+    assert [make_queue(expert, drafts, decisions).waiting for expert in "123"] == [0, 0, 0]
+    assert make_queue("4", drafts, [*decisions[:2], judged("3", left, right)]).waiting == 0
+    agreed = [*decisions, judged("4", left, right)]
+    assert make_queue("5", drafts, agreed).waiting == 0
+    split = [*decisions, judged("4", right, left)]
+    assert make_queue("5", drafts, split).waiting == 1
+    assert make_queue("6", drafts, [*split, judged("5", left, right)]).waiting == 0
 
 
 def test_order_and_sides_differ_by_expert_and_stay_the_same_for_each() -> None:

@@ -78,9 +78,13 @@ class MemoryHoldings(Holdings):
         listed = self.repository.listed_keys()
         return [key for key in files if key not in listed]
 
-    def forget_drafts(self, adapters: Sequence[str]) -> tuple[int, list[str]]:
+    def forget_drafts(self, adapters: Sequence[str], text_id: str = "") -> tuple[int, list[str]]:
         drafts = self.repository.drafts
-        gone = [drafts.pop(key) for key, draft in list(drafts.items()) if draft.adapter_digest in adapters]
+        gone = [
+            drafts.pop(key)
+            for key, draft in list(drafts.items())
+            if draft.adapter_digest in adapters or (text_id and draft.text_id == text_id)
+        ]
         shared = {draft.text for draft in drafts.values()}
         return len(gone), sorted({draft.text.key for draft in gone if draft.saved and draft.text not in shared})
 

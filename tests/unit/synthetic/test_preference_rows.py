@@ -150,3 +150,22 @@ def test_a_revision_is_better_than_its_draft_and_is_never_held_out() -> None:
     assert (row.task, row.chosen, row.rejected) == ("critique", "Revised a.", "Best.")
     assert (row.judgement_ids, row.made_by, row.messages[0]) == (("jdg_a",), "teacher:wise", ("system", "House style."))
     assert pairs.held_out == () and (pairs.counts.critiques, pairs.counts.across_split) == (2, 1)
+
+
+def test_an_edited_draft_is_paired_with_its_own_draft_only_and_can_be_erased_by_its_text_id() -> None:
+    edited = replace(conversation("drf_e", "Best and warm."), edit_of="b")
+    pairs = make([ranking(1, "drf_e", "b", "c")], [edited, B, C])
+    rows = {(row.chosen, row.rejected): row for row in pairs.train}
+    assert set(rows) == {("Best and warm.", "Middling."), ("Middling.", "Worst.")}
+    assert rows["Best and warm.", "Middling."].document_ids == ("txt_e",)
+    assert rows["Middling.", "Worst."].document_ids == ()
+
+
+def test_a_pair_of_an_edited_draft_is_on_the_side_of_its_prompt() -> None:
+    for prompt in (TRAIN, HELD_OUT):
+        # Text ids on either side of a split of their own.
+        for number in range(12):
+            draft = conversation("b", "Middling.", prompt)
+            edited = replace(conversation(f"drf_{number}", "Warm.", prompt), edit_of="b")
+            pairs = make([ranking(1, edited.draft_id, "b")], [edited, draft])
+            assert (len(pairs.train), len(pairs.held_out)) == ((1, 0) if prompt == TRAIN else (0, 1))

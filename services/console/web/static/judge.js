@@ -32,6 +32,9 @@ function showMarks() {
   for (const pane of document.querySelectorAll("[data-side]")) {
     pane.classList.toggle("better", pane.dataset.side === decide.elements.decision.value);
   }
+  for (const box of decide.querySelectorAll("[data-edit]")) {
+    box.hidden = box.dataset.edit !== decide.elements.decision.value || !$("textarea", box).dataset.open;
+  }
 }
 
 function choose(input) {
@@ -51,6 +54,52 @@ function mark(value) {
 function removeMark() {
   const name = MARK_NAMES.findLast((candidate) => decide.elements[candidate].value);
   if (name) for (const input of decide.elements[name]) input.checked = false;
+}
+
+// The editor of the better draft; null if no draft is better.
+function editor() {
+  return isRanked() ? decide.querySelector(`[data-edit="${decide.elements.decision.value}"] textarea`) : null;
+}
+
+// An edit counts once the text differs from the draft.
+function isEdited() {
+  const text = editor();
+  return text !== null && !text.closest("[data-edit]").hidden && text.value.trim() !== text.defaultValue.trim();
+}
+
+function openEditor() {
+  const text = editor();
+  if (!text) return say("Choose the better draft first: ← or →.");
+  text.closest("[data-edit]").hidden = false;
+  text.dataset.open = "yes";
+  text.focus();
+  text.setSelectionRange(0, 0);
+  text.scrollTop = 0;
+  text.closest("[data-edit]").scrollIntoView({ block: "nearest" });
+  say("");
+}
+
+function discardEdit(event) {
+  const box = event.target.closest("[data-edit]");
+  const text = $("textarea", box);
+  text.value = text.defaultValue;
+  delete text.dataset.open;
+  box.hidden = true;
+  desk.focus({ preventScroll: true });
+}
+
+// Sent by script, so that a text of many minutes is still there if the console refuses it.
+async function recordEdit() {
+  const { specialist, first, second, attempt, decision, comment } = decide.elements;
+  const marks = Object.fromEntries(MARK_NAMES.map((name) => [name, Number(decide.elements[name].value)]));
+  const body = {
+    specialist: specialist.value, first: first.value, second: second.value, attempt: attempt.value,
+    decision: decision.value, comment: comment.value, text: editor().value, ...marks,
+  };
+  say("Recording the edited draft…");
+  const answer = await post("/api/judge/edit", body).catch(() => null);
+  if (answer?.ok) return window.location.assign(`/judge?specialist=${encodeURIComponent(body.specialist)}`);
+  say(answer ? await refusal(answer) : "The connection was lost. Your text is still here: record it again.");
 }
 
 function record() {
@@ -84,6 +133,7 @@ function press(event) {
   else if (event.key === "s") decide.requestSubmit($("#skip"));
   else if (event.key === "u" && $("#undo")) $("#undo").requestSubmit();
   else if (event.key === "c") $("#comment").focus();
+  else if (event.key === "w") openEditor();
   else if (event.key === "d") toggleDifferences();
   else return;
   event.preventDefault();
@@ -103,7 +153,12 @@ function followDesk() {
     }
     if (sent) return event.preventDefault();
     sent = true;
+    if (event.submitter?.value !== "record" || !isEdited()) return;
+    event.preventDefault();
+    recordEdit().finally(() => { sent = false; });
   });
+  $("#edit").addEventListener("click", openEditor);
+  for (const button of decide.querySelectorAll("[data-discard]")) button.addEventListener("click", discardEdit);
   $("#differences").addEventListener("click", toggleDifferences);
   sessionStorage.removeItem(RELOADS);
   showMarks();

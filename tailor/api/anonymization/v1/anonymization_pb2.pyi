@@ -211,6 +211,70 @@ class AnonymizeRowResponse(_message.Message):
 Global___AnonymizeRowResponse: _TypeAlias = AnonymizeRowResponse  # noqa: Y015
 
 @_typing.final
+class AnonymizeEditRequest(_message.Message):
+    """AnonymizeEditRequest holds an edited text and the stored ones that it was made from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    PASSED_TEXTS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    row_id: _builtins.str
+    """`txt_` and 32 hexadecimal digits: the id by which the edited text can be erased."""
+    text: _builtins.str
+    """The edited text."""
+    @_builtins.property
+    def passed_texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The stored texts, which passed the barrier before: a draft's messages and its answer."""
+
+    @_builtins.property
+    def labels(self) -> _common_pb2.Labels:
+        """Labels of the specialist that the text belongs to; they choose among the policy's rules. Without labels, the default table applies."""
+
+    def __init__(
+        self,
+        *,
+        row_id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        passed_texts: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _common_pb2.Labels | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "passed_texts", b"passed_texts", "row_id", b"row_id", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnonymizeEditRequest: _TypeAlias = AnonymizeEditRequest  # noqa: Y015
+
+@_typing.final
+class AnonymizeEditResponse(_message.Message):
+    """AnonymizeEditResponse holds the anonymised text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    REPLACED_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The edited text with surrogates for what was added."""
+    replaced: _builtins.int
+    """Number of values that were replaced."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        replaced: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replaced", b"replaced", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnonymizeEditResponse: _TypeAlias = AnonymizeEditResponse  # noqa: Y015
+
+@_typing.final
 class AnonymizePromptRequest(_message.Message):
     """AnonymizePromptRequest holds the texts of one prompt."""
 

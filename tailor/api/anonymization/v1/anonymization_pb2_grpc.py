@@ -45,6 +45,11 @@ class AnonymizationServiceStub:
                 request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRowRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRowResponse.FromString,
                 _registered_method=True)
+        self.AnonymizeEdit = channel.unary_unary(
+                '/tailor.api.anonymization.v1.AnonymizationService/AnonymizeEdit',
+                request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeEditRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeEditResponse.FromString,
+                _registered_method=True)
         self.AnonymizePrompt = channel.unary_unary(
                 '/tailor.api.anonymization.v1.AnonymizationService/AnonymizePrompt',
                 request_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizePromptRequest.SerializeToString,
@@ -91,6 +96,16 @@ class AnonymizationServiceServicer:
     def AnonymizeRow(self, request, context):
         """AnonymizeRow returns the texts of one training row with surrogates, and records under `row_id` which surrogates they contain, so that
         ResolveSubject finds the row and an erasure reaches it. Idempotent. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters in all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnonymizeEdit(self, request, context):
+        """AnonymizeEdit returns a text that a person edited out of stored ones with surrogates for the personal values that the person added. A value
+        that stands word for word in a stored text stays as it is: it passed the barrier before, so it is a surrogate. Records under `row_id` which
+        surrogates the text contains, as AnonymizeRow does. Inference, which stores those texts, reads them by a draft's id; no person may call
+        this. Idempotent. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters in all, or 1,024 stored texts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,6 +174,11 @@ def add_AnonymizationServiceServicer_to_server(servicer, server):
                     servicer.AnonymizeRow,
                     request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRowRequest.FromString,
                     response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRowResponse.SerializeToString,
+            ),
+            'AnonymizeEdit': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnonymizeEdit,
+                    request_deserializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeEditRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeEditResponse.SerializeToString,
             ),
             'AnonymizePrompt': grpc.unary_unary_rpc_method_handler(
                     servicer.AnonymizePrompt,
@@ -246,6 +266,33 @@ class AnonymizationService:
             '/tailor.api.anonymization.v1.AnonymizationService/AnonymizeRow',
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRowRequest.SerializeToString,
             tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeRowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnonymizeEdit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.anonymization.v1.AnonymizationService/AnonymizeEdit',
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeEditRequest.SerializeToString,
+            tailor_dot_api_dot_anonymization_dot_v1_dot_anonymization__pb2.AnonymizeEditResponse.FromString,
             options,
             channel_credentials,
             insecure,

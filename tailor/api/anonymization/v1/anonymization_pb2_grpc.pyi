@@ -39,6 +39,12 @@ class AnonymizationServiceStub:
     """AnonymizeRow returns the texts of one training row with surrogates, and records under `row_id` which surrogates they contain, so that
     ResolveSubject finds the row and an erasure reaches it. Idempotent. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters in all.
     """
+    AnonymizeEdit: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizeEditRequest, _anonymization_pb2.AnonymizeEditResponse]
+    """AnonymizeEdit returns a text that a person edited out of stored ones with surrogates for the personal values that the person added. A value
+    that stands word for word in a stored text stays as it is: it passed the barrier before, so it is a surrogate. Records under `row_id` which
+    surrogates the text contains, as AnonymizeRow does. Inference, which stores those texts, reads them by a draft's id; no person may call
+    this. Idempotent. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters in all, or 1,024 stored texts.
+    """
     AnonymizePrompt: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizePromptRequest, _anonymization_pb2.AnonymizePromptResponse]
     """AnonymizePrompt returns the texts of one prompt with surrogates, and the value of each surrogate. The surrogates are drawn only for this
     call, and nothing is stored: no vault entry, no log of content. INVALID_ARGUMENT (PROMPT_TOO_LONG) over 1,024 texts or 200,000 characters in all.
@@ -77,6 +83,12 @@ class AnonymizationServiceAsyncStub(AnonymizationServiceStub):
     AnonymizeRow: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizeRowRequest, _anonymization_pb2.AnonymizeRowResponse]  # type: ignore[assignment]
     """AnonymizeRow returns the texts of one training row with surrogates, and records under `row_id` which surrogates they contain, so that
     ResolveSubject finds the row and an erasure reaches it. Idempotent. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters in all.
+    """
+    AnonymizeEdit: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizeEditRequest, _anonymization_pb2.AnonymizeEditResponse]  # type: ignore[assignment]
+    """AnonymizeEdit returns a text that a person edited out of stored ones with surrogates for the personal values that the person added. A value
+    that stands word for word in a stored text stays as it is: it passed the barrier before, so it is a surrogate. Records under `row_id` which
+    surrogates the text contains, as AnonymizeRow does. Inference, which stores those texts, reads them by a draft's id; no person may call
+    this. Idempotent. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters in all, or 1,024 stored texts.
     """
     AnonymizePrompt: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.AnonymizePromptRequest, _anonymization_pb2.AnonymizePromptResponse]  # type: ignore[assignment]
     """AnonymizePrompt returns the texts of one prompt with surrogates, and the value of each surrogate. The surrogates are drawn only for this
@@ -125,6 +137,18 @@ class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_anonymization_pb2.AnonymizeRowResponse, _abc.Awaitable[_anonymization_pb2.AnonymizeRowResponse]]:
         """AnonymizeRow returns the texts of one training row with surrogates, and records under `row_id` which surrogates they contain, so that
         ResolveSubject finds the row and an erasure reaches it. Idempotent. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters in all.
+        """
+
+    @_abc_1.abstractmethod
+    def AnonymizeEdit(
+        self,
+        request: _anonymization_pb2.AnonymizeEditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_anonymization_pb2.AnonymizeEditResponse, _abc.Awaitable[_anonymization_pb2.AnonymizeEditResponse]]:
+        """AnonymizeEdit returns a text that a person edited out of stored ones with surrogates for the personal values that the person added. A value
+        that stands word for word in a stored text stays as it is: it passed the barrier before, so it is a surrogate. Records under `row_id` which
+        surrogates the text contains, as AnonymizeRow does. Inference, which stores those texts, reads them by a draft's id; no person may call
+        this. Idempotent. INVALID_ARGUMENT (TEXT_TOO_LONG) over 1,000,000 characters in all, or 1,024 stored texts.
         """
 
     @_abc_1.abstractmethod

@@ -26,23 +26,23 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tailor/api/events/v1/drafts.proto\x12\x14tailor.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"\xab\x03\n\x0c\x44raftCreated\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x12\n\nspecialist\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x04 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x05 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x06 \x01(\t\x12\x15\n\rprompt_digest\x18\x07 \x01(\t\x12\x15\n\ranswer_digest\x18\x08 \x01(\t\x12\x15\n\rprompt_tokens\x18\t \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\n \x01(\x05\x12\x15\n\rfinish_reason\x18\x0b \x01(\t\x12\x1b\n\x13\x66irst_token_seconds\x18\x0c \x01(\x01\x12\x0f\n\x07seconds\x18\r \x01(\x01\x12\x0e\n\x06key_id\x18\x0e \x01(\t\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x04text\x18\x10 \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\x12\x0e\n\x06\x63\x61nary\x18Z \x01(\x08\"=\n\x06Rubric\x12\x10\n\x08\x61\x63\x63uracy\x18\x01 \x01(\x05\x12\r\n\x05style\x18\x02 \x01(\x05\x12\x12\n\nusefulness\x18\x03 \x01(\x05\"\x9e\x01\n\rRoundProgress\x12\x0f\n\x07prompts\x18\x01 \x01(\x05\x12\x18\n\x10held_out_prompts\x18\x02 \x01(\x05\x12\x16\n\x0eneeded_prompts\x18\x03 \x01(\x05\x12\x1f\n\x17needed_held_out_prompts\x18\x04 \x01(\x05\x12\x17\n\x0fmissing_prompts\x18\x05 \x01(\x05\x12\x10\n\x08sentence\x18\x06 \x01(\t\"\xec\x02\n\x11JudgementRecorded\x12\x14\n\x0cjudgement_id\x18\x01 \x01(\t\x12\x12\n\nspecialist\x18\x02 \x01(\t\x12\x0f\n\x07ranking\x18\x03 \x03(\t\x12,\n\x06rubric\x18\x04 \x01(\x0b\x32\x1c.tailor.api.events.v1.Rubric\x12\x0f\n\x07\x63omment\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x05round\x18\xfc\x02 \x01(\x0b\x32#.tailor.api.events.v1.RoundProgress\x12\x12\n\texpert_id\x18\x86\x03 \x01(\t\x12\x38\n\x07outcome\x18\x87\x03 \x01(\x0e\x32&.tailor.api.events.v1.JudgementOutcome\x12\x15\n\x0c\x65qual_drafts\x18\x88\x03 \x03(\t\x12\x12\n\tretracted\x18\x89\x03 \x01(\x08\"\xa7\x01\n\x11\x45ventDeadLettered\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x10\n\x08\x63onsumer\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x12 \x01(\x03*p\n\x10JudgementOutcome\x12!\n\x1dJUDGEMENT_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15JUDGEMENT_OUTCOME_TIE\x10\x01\x12\x1e\n\x1aJUDGEMENT_OUTCOME_BOTH_BAD\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tailor/api/events/v1/drafts.proto\x12\x14tailor.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"\xbd\x03\n\x0c\x44raftCreated\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\x12\x12\n\nspecialist\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x04 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x05 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x06 \x01(\t\x12\x15\n\rprompt_digest\x18\x07 \x01(\t\x12\x15\n\ranswer_digest\x18\x08 \x01(\t\x12\x15\n\rprompt_tokens\x18\t \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\n \x01(\x05\x12\x15\n\rfinish_reason\x18\x0b \x01(\t\x12\x1b\n\x13\x66irst_token_seconds\x18\x0c \x01(\x01\x12\x0f\n\x07seconds\x18\r \x01(\x01\x12\x0e\n\x06key_id\x18\x0e \x01(\t\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x04text\x18\x10 \x01(\x0b\x32\x1f.tailor.api.common.v1.ObjectRef\x12\x0e\n\x06\x63\x61nary\x18Z \x01(\x08\x12\x10\n\x07\x65\x64it_of\x18\x8a\x03 \x01(\t\"=\n\x06Rubric\x12\x10\n\x08\x61\x63\x63uracy\x18\x01 \x01(\x05\x12\r\n\x05style\x18\x02 \x01(\x05\x12\x12\n\nusefulness\x18\x03 \x01(\x05\"\x9e\x01\n\rRoundProgress\x12\x0f\n\x07prompts\x18\x01 \x01(\x05\x12\x18\n\x10held_out_prompts\x18\x02 \x01(\x05\x12\x16\n\x0eneeded_prompts\x18\x03 \x01(\x05\x12\x1f\n\x17needed_held_out_prompts\x18\x04 \x01(\x05\x12\x17\n\x0fmissing_prompts\x18\x05 \x01(\x05\x12\x10\n\x08sentence\x18\x06 \x01(\t\"\xfd\x02\n\x11JudgementRecorded\x12\x14\n\x0cjudgement_id\x18\x01 \x01(\t\x12\x12\n\nspecialist\x18\x02 \x01(\t\x12\x0f\n\x07ranking\x18\x03 \x03(\t\x12,\n\x06rubric\x18\x04 \x01(\x0b\x32\x1c.tailor.api.events.v1.Rubric\x12\x0f\n\x07\x63omment\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x05round\x18\xfc\x02 \x01(\x0b\x32#.tailor.api.events.v1.RoundProgress\x12\x12\n\texpert_id\x18\x86\x03 \x01(\t\x12\x38\n\x07outcome\x18\x87\x03 \x01(\x0e\x32&.tailor.api.events.v1.JudgementOutcome\x12\x15\n\x0c\x65qual_drafts\x18\x88\x03 \x03(\t\x12\x12\n\tretracted\x18\x89\x03 \x01(\x08\x12\x0f\n\x06\x65\x64ited\x18\x8a\x03 \x01(\x08\"\xa7\x01\n\x11\x45ventDeadLettered\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x10\n\x08\x63onsumer\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x12 \x01(\x03*p\n\x10JudgementOutcome\x12!\n\x1dJUDGEMENT_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15JUDGEMENT_OUTCOME_TIE\x10\x01\x12\x1e\n\x1aJUDGEMENT_OUTCOME_BOTH_BAD\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tailor.api.events.v1.drafts_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JUDGEMENTOUTCOME']._serialized_start=1318
-  _globals['_JUDGEMENTOUTCOME']._serialized_end=1430
+  _globals['_JUDGEMENTOUTCOME']._serialized_start=1353
+  _globals['_JUDGEMENTOUTCOME']._serialized_end=1465
   _globals['_DRAFTCREATED']._serialized_start=128
-  _globals['_DRAFTCREATED']._serialized_end=555
-  _globals['_RUBRIC']._serialized_start=557
-  _globals['_RUBRIC']._serialized_end=618
-  _globals['_ROUNDPROGRESS']._serialized_start=621
-  _globals['_ROUNDPROGRESS']._serialized_end=779
-  _globals['_JUDGEMENTRECORDED']._serialized_start=782
-  _globals['_JUDGEMENTRECORDED']._serialized_end=1146
-  _globals['_EVENTDEADLETTERED']._serialized_start=1149
-  _globals['_EVENTDEADLETTERED']._serialized_end=1316
+  _globals['_DRAFTCREATED']._serialized_end=573
+  _globals['_RUBRIC']._serialized_start=575
+  _globals['_RUBRIC']._serialized_end=636
+  _globals['_ROUNDPROGRESS']._serialized_start=639
+  _globals['_ROUNDPROGRESS']._serialized_end=797
+  _globals['_JUDGEMENTRECORDED']._serialized_start=800
+  _globals['_JUDGEMENTRECORDED']._serialized_end=1181
+  _globals['_EVENTDEADLETTERED']._serialized_start=1184
+  _globals['_EVENTDEADLETTERED']._serialized_end=1351
 # @@protoc_insertion_point(module_scope)

@@ -47,8 +47,8 @@ Global___JudgementOutcome: _TypeAlias = JudgementOutcome  # noqa: Y015
 
 @_typing.final
 class DraftCreated(_message.Message):
-    """DraftCreated: an answer was served, or failed. It contains no text. If the text is stored, the same draft is published again with its
-    reference, after the text has been anonymised.
+    """DraftCreated: an answer was served, or failed, or an expert edited one. It contains no text. If the text is stored, the same draft is
+    published again with its reference, after the text has been anonymised.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -70,6 +70,7 @@ class DraftCreated(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
+    EDIT_OF_FIELD_NUMBER: _builtins.int
     draft_id: _builtins.str
     """Id of the draft, `drf_` and 32 hexadecimal digits."""
     specialist: _builtins.str
@@ -91,7 +92,7 @@ class DraftCreated(_message.Message):
     completion_tokens: _builtins.int
     """Tokens of the answer."""
     finish_reason: _builtins.str
-    """Why the answer ended: `stop`, `length`, `cancelled`, or `error` if the adapter or the engine failed."""
+    """Why the answer ended: `stop`, `length`, `cancelled`, or `error` if the adapter or the engine failed; `edited` if an expert wrote it."""
     first_token_seconds: _builtins.float
     """Seconds to the first token."""
     seconds: _builtins.float
@@ -100,6 +101,8 @@ class DraftCreated(_message.Message):
     """Id of the caller's API key; never the secret."""
     canary: _builtins.bool
     """True if the specialist's canary answered instead of the incumbent."""
+    edit_of: _builtins.str
+    """Draft that an expert edited into this one, which has the same prompt, specialist and adapter; empty for an answer of a model."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was served."""
@@ -130,10 +133,11 @@ class DraftCreated(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         text: _common_pb2.ObjectRef | None = ...,
         canary: _builtins.bool = ...,
+        edit_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "answer_digest", b"answer_digest", "base", b"base", "canary", b"canary", "completion_tokens", b"completion_tokens", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "draft_id", b"draft_id", "finish_reason", b"finish_reason", "first_token_seconds", b"first_token_seconds", "generation", b"generation", "key_id", b"key_id", "prompt_digest", b"prompt_digest", "prompt_tokens", b"prompt_tokens", "seconds", b"seconds", "specialist", b"specialist", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "answer_digest", b"answer_digest", "base", b"base", "canary", b"canary", "completion_tokens", b"completion_tokens", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "draft_id", b"draft_id", "edit_of", b"edit_of", "finish_reason", b"finish_reason", "first_token_seconds", b"first_token_seconds", "generation", b"generation", "key_id", b"key_id", "prompt_digest", b"prompt_digest", "prompt_tokens", b"prompt_tokens", "seconds", b"seconds", "specialist", b"specialist", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -230,6 +234,7 @@ class JudgementRecorded(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     EQUAL_DRAFTS_FIELD_NUMBER: _builtins.int
     RETRACTED_FIELD_NUMBER: _builtins.int
+    EDITED_FIELD_NUMBER: _builtins.int
     judgement_id: _builtins.str
     """Id of the judgement."""
     specialist: _builtins.str
@@ -244,13 +249,15 @@ class JudgementRecorded(_message.Message):
     """What the expert said of the drafts, if not that one is better."""
     retracted: _builtins.bool
     """True if the expert took the judgement with this id back. Then there are no drafts, marks and comment, and nothing may be learned from it."""
+    edited: _builtins.bool
+    """True if the first draft of the ranking is the second one as an expert edited it."""
     @_builtins.property
     def ranking(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Draft ids from best to worst; a single one if only marks were given; none if the outcome is a tie or both bad."""
 
     @_builtins.property
     def rubric(self) -> Global___Rubric:
-        """Marks for the best draft."""
+        """Marks for the best draft that a model wrote."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -278,10 +285,11 @@ class JudgementRecorded(_message.Message):
         outcome: Global___JudgementOutcome.ValueType = ...,
         equal_drafts: _abc.Iterable[_builtins.str] | None = ...,
         retracted: _builtins.bool = ...,
+        edited: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "round", b"round", "rubric", b"rubric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "equal_drafts", b"equal_drafts", "expert_id", b"expert_id", "judgement_id", b"judgement_id", "outcome", b"outcome", "ranking", b"ranking", "retracted", b"retracted", "round", b"round", "rubric", b"rubric", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "edited", b"edited", "equal_drafts", b"equal_drafts", "expert_id", b"expert_id", "judgement_id", b"judgement_id", "outcome", b"outcome", "ranking", b"ranking", "retracted", b"retracted", "round", b"round", "rubric", b"rubric", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

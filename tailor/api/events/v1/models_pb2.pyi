@@ -258,7 +258,7 @@ class DatasetBuilt(_message.Message):
 
     @_builtins.property
     def draft_adapter_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Adapters whose drafts are among its pairs or were revised for its rows, sorted."""
+        """Adapters whose drafts are among its pairs, or were revised or edited for its rows, sorted."""
 
     def __init__(
         self,
@@ -1716,6 +1716,7 @@ class SpecialistChanged(_message.Message):
     STAGES_FIELD_NUMBER: _builtins.int
     RECIPES_FIELD_NUMBER: _builtins.int
     MONTHLY_BUDGET_FIELD_NUMBER: _builtins.int
+    JUDGING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that callers use, a slug of at most 63 characters."""
     revision: _builtins.int
@@ -1794,6 +1795,10 @@ class SpecialistChanged(_message.Message):
     def recipes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Recipes of the other stages, by stage. By default, a stage has the recipe that is named like it."""
 
+    @_builtins.property
+    def judging(self) -> Global___JudgingPolicy:
+        """How many experts judge a prompt."""
+
     def __init__(
         self,
         *,
@@ -1823,14 +1828,43 @@ class SpecialistChanged(_message.Message):
         stages: _abc.Iterable[_builtins.str] | None = ...,
         recipes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         monthly_budget: _builtins.float = ...,
+        judging: Global___JudgingPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "rebuild", b"rebuild", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "judging", b"judging", "rebuild", b"rebuild", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "keep_drafts", b"keep_drafts", "metrics", b"metrics", "monthly_budget", b"monthly_budget", "name", b"name", "on_erasure", b"on_erasure", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "recipes", b"recipes", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "stages", b"stages", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "judging", b"judging", "keep_drafts", b"keep_drafts", "metrics", b"metrics", "monthly_budget", b"monthly_budget", "name", b"name", "on_erasure", b"on_erasure", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "recipes", b"recipes", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "stages", b"stages", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SpecialistChanged: _TypeAlias = SpecialistChanged  # noqa: Y015
+
+@_typing.final
+class JudgingPolicy(_message.Message):
+    """JudgingPolicy says how many experts judge the same drafts, so that their agreement is known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERLAP_SHARE_FIELD_NUMBER: _builtins.int
+    EXPERTS_FIELD_NUMBER: _builtins.int
+    overlap_share: _builtins.float
+    """Share of the prompts that several experts judge, 0 to 1; one expert judges each of the others. 0.25 if absent."""
+    experts: _builtins.int
+    """Experts who judge a prompt of that share, 2 to 9; 0 means 3. If they disagree, up to two more do."""
+    def __init__(
+        self,
+        *,
+        overlap_share: _builtins.float | None = ...,
+        experts: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_overlap_share", b"_overlap_share", "overlap_share", b"overlap_share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_overlap_share", b"_overlap_share", "experts", b"experts", "overlap_share", b"overlap_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__overlap_share: _TypeAlias = _typing.Literal["overlap_share"]  # noqa: Y015
+    _WhichOneofArgType__overlap_share: _TypeAlias = _typing.Literal["_overlap_share", b"_overlap_share"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__overlap_share) -> _WhichOneofReturnType__overlap_share | None: ...
+
+Global___JudgingPolicy: _TypeAlias = JudgingPolicy  # noqa: Y015
 
 @_typing.final
 class ServingCanary(_message.Message):

@@ -625,6 +625,54 @@ class RegenerateDraftResponse(_message.Message):
 Global___RegenerateDraftResponse: _TypeAlias = RegenerateDraftResponse  # noqa: Y015
 
 @_typing.final
+class EditDraftRequest(_message.Message):
+    """EditDraftRequest contains a draft's answer as an expert edited it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    draft_id: _builtins.str
+    """Id of the draft that was edited."""
+    text: _builtins.str
+    """The whole answer, 1 to 100,000 characters; must differ from the draft's."""
+    def __init__(
+        self,
+        *,
+        draft_id: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EditDraftRequest: _TypeAlias = EditDraftRequest  # noqa: Y015
+
+@_typing.final
+class EditDraftResponse(_message.Message):
+    """EditDraftResponse names the edited draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_ID_FIELD_NUMBER: _builtins.int
+    draft_id: _builtins.str
+    """Id of the new draft."""
+    def __init__(
+        self,
+        *,
+        draft_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EditDraftResponse: _TypeAlias = EditDraftResponse  # noqa: Y015
+
+@_typing.final
 class RecordFeedbackRequest(_message.Message):
     """RecordFeedbackRequest contains feedback on a draft."""
 

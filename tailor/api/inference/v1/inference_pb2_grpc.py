@@ -60,6 +60,11 @@ class InferenceServiceStub:
                 request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftResponse.FromString,
                 _registered_method=True)
+        self.EditDraft = channel.unary_unary(
+                '/tailor.api.inference.v1.InferenceService/EditDraft',
+                request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.EditDraftRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.EditDraftResponse.FromString,
+                _registered_method=True)
         self.RecordFeedback = channel.unary_unary(
                 '/tailor.api.inference.v1.InferenceService/RecordFeedback',
                 request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RecordFeedbackRequest.SerializeToString,
@@ -128,6 +133,16 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EditDraft(self, request, context):
+        """EditDraft stores a draft as an expert edited it, as another draft with the same prompt. Personal values that the expert added are replaced;
+        what stands word for word in the draft or its prompt stays. Idempotent: the same text of the same draft has the same id. Blocks until the
+        registry knows the new draft, so that RecordJudgement can rank it. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT)
+        if its text is not stored, INVALID_ARGUMENT (INVALID_EDIT) with a violation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RecordFeedback(self, request, context):
         """RecordFeedback records what became of a draft. The texts are anonymised before they are stored. It replaces an earlier feedback of the
         same key on the draft, so that a repeated call has no effect. Callers give it on drafts of their own key only.
@@ -190,6 +205,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.RegenerateDraft,
                     request_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftRequest.FromString,
                     response_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftResponse.SerializeToString,
+            ),
+            'EditDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.EditDraft,
+                    request_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.EditDraftRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.EditDraftResponse.SerializeToString,
             ),
             'RecordFeedback': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordFeedback,
@@ -348,6 +368,33 @@ class InferenceService:
             '/tailor.api.inference.v1.InferenceService/RegenerateDraft',
             tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftRequest.SerializeToString,
             tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EditDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.inference.v1.InferenceService/EditDraft',
+            tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.EditDraftRequest.SerializeToString,
+            tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.EditDraftResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,12 @@ class InferenceServiceStub:
     digest. Its prompt was anonymised before and its answer is made of that, so its text is stored without passing the barrier again.
     Blocks until the answer is complete. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT) if its text is not stored.
     """
+    EditDraft: _grpc.UnaryUnaryMultiCallable[_inference_pb2.EditDraftRequest, _inference_pb2.EditDraftResponse]
+    """EditDraft stores a draft as an expert edited it, as another draft with the same prompt. Personal values that the expert added are replaced;
+    what stands word for word in the draft or its prompt stays. Idempotent: the same text of the same draft has the same id. Blocks until the
+    registry knows the new draft, so that RecordJudgement can rank it. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT)
+    if its text is not stored, INVALID_ARGUMENT (INVALID_EDIT) with a violation.
+    """
     RecordFeedback: _grpc.UnaryUnaryMultiCallable[_inference_pb2.RecordFeedbackRequest, _inference_pb2.RecordFeedbackResponse]
     """RecordFeedback records what became of a draft. The texts are anonymised before they are stored. It replaces an earlier feedback of the
     same key on the draft, so that a repeated call has no effect. Callers give it on drafts of their own key only.
@@ -96,6 +102,12 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """RegenerateDraft answers the stored prompt of a draft once more, so that experts can compare the two. The new draft has the same prompt
     digest. Its prompt was anonymised before and its answer is made of that, so its text is stored without passing the barrier again.
     Blocks until the answer is complete. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT) if its text is not stored.
+    """
+    EditDraft: _aio.UnaryUnaryMultiCallable[_inference_pb2.EditDraftRequest, _inference_pb2.EditDraftResponse]  # type: ignore[assignment]
+    """EditDraft stores a draft as an expert edited it, as another draft with the same prompt. Personal values that the expert added are replaced;
+    what stands word for word in the draft or its prompt stays. Idempotent: the same text of the same draft has the same id. Blocks until the
+    registry knows the new draft, so that RecordJudgement can rank it. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT)
+    if its text is not stored, INVALID_ARGUMENT (INVALID_EDIT) with a violation.
     """
     RecordFeedback: _aio.UnaryUnaryMultiCallable[_inference_pb2.RecordFeedbackRequest, _inference_pb2.RecordFeedbackResponse]  # type: ignore[assignment]
     """RecordFeedback records what became of a draft. The texts are anonymised before they are stored. It replaces an earlier feedback of the
@@ -167,6 +179,18 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         """RegenerateDraft answers the stored prompt of a draft once more, so that experts can compare the two. The new draft has the same prompt
         digest. Its prompt was anonymised before and its answer is made of that, so its text is stored without passing the barrier again.
         Blocks until the answer is complete. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT) if its text is not stored.
+        """
+
+    @_abc_1.abstractmethod
+    def EditDraft(
+        self,
+        request: _inference_pb2.EditDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.EditDraftResponse, _abc.Awaitable[_inference_pb2.EditDraftResponse]]:
+        """EditDraft stores a draft as an expert edited it, as another draft with the same prompt. Personal values that the expert added are replaced;
+        what stands word for word in the draft or its prompt stays. Idempotent: the same text of the same draft has the same id. Blocks until the
+        registry knows the new draft, so that RecordJudgement can rank it. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT)
+        if its text is not stored, INVALID_ARGUMENT (INVALID_EDIT) with a violation.
         """
 
     @_abc_1.abstractmethod

@@ -83,7 +83,7 @@ class JudgingServiceServicer:
     def UndoJudgement(self, request, context):
         """UndoJudgement takes back the expert's last judgement, or last skip, of a specialist, within 15 minutes. The judgement is published again as
         retracted, and the prompt waits for the expert again. NOT_FOUND (NOTHING_TO_UNDO) if `decision` is not the last one, or is older.
-        FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since.
+        FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since; for an edited draft, any dataset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,7 @@ class JudgingServiceStub:
     UndoJudgement: _grpc.UnaryUnaryMultiCallable[_judging_pb2.UndoJudgementRequest, _judging_pb2.UndoJudgementResponse]
     """UndoJudgement takes back the expert's last judgement, or last skip, of a specialist, within 15 minutes. The judgement is published again as
     retracted, and the prompt waits for the expert again. NOT_FOUND (NOTHING_TO_UNDO) if `decision` is not the last one, or is older.
-    FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since.
+    FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since; for an edited draft, any dataset.
     """
     ListOwnJudgements: _grpc.UnaryUnaryMultiCallable[_judging_pb2.ListOwnJudgementsRequest, _judging_pb2.ListOwnJudgementsResponse]
     """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version."""
@@ -67,7 +67,7 @@ class JudgingServiceAsyncStub(JudgingServiceStub):
     UndoJudgement: _aio.UnaryUnaryMultiCallable[_judging_pb2.UndoJudgementRequest, _judging_pb2.UndoJudgementResponse]  # type: ignore[assignment]
     """UndoJudgement takes back the expert's last judgement, or last skip, of a specialist, within 15 minutes. The judgement is published again as
     retracted, and the prompt waits for the expert again. NOT_FOUND (NOTHING_TO_UNDO) if `decision` is not the last one, or is older.
-    FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since.
+    FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since; for an edited draft, any dataset.
     """
     ListOwnJudgements: _aio.UnaryUnaryMultiCallable[_judging_pb2.ListOwnJudgementsRequest, _judging_pb2.ListOwnJudgementsResponse]  # type: ignore[assignment]
     """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version."""
@@ -104,7 +104,7 @@ class JudgingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_judging_pb2.UndoJudgementResponse, _abc.Awaitable[_judging_pb2.UndoJudgementResponse]]:
         """UndoJudgement takes back the expert's last judgement, or last skip, of a specialist, within 15 minutes. The judgement is published again as
         retracted, and the prompt waits for the expert again. NOT_FOUND (NOTHING_TO_UNDO) if `decision` is not the last one, or is older.
-        FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since.
+        FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since; for an edited draft, any dataset.
         """
 
     @_abc_1.abstractmethod

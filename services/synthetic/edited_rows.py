@@ -1,0 +1,74 @@
+"""Rows of drafts that experts edited: the edited text as the answer to the draft's chat, as if it were a deliverable."""
+
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from services.synthetic.building.reading import read_draft
+from services.synthetic.domain import Conversation, Grounding, RankedEdit, Row, RowOrigin, Specialist, fingerprint
+from services.synthetic.imports.rows import count_tokens
+from services.synthetic.ports import EditedDrafts, ExtraRows, Tokenizers
+from services.synthetic.rows.people_rows import DELIVERABLE
+from tailor.storage.protocol import ObjectStore
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class EditedRows(ExtraRows):
+    """One row of each edited draft that an expert ranked first, on the side of the split that its prompt's pairs are on.
+
+    A deliverable that was made from the same draft takes its place. Edited texts do not make a dataset due by themselves.
+    """
+
+    drafts: EditedDrafts
+    store: ObjectStore
+    tokenizers: Tokenizers
+    erased: Container[str] = frozenset()
+
+    def rows(self, specialist: Specialist) -> Iterator[Row]:
+        """Those that fit the specialist's rows, sorted by id. Raises what `Tokenizers.for_base` and the store raise."""
+        edits = self._list(specialist)
+        if not edits:
+            return
+        read = ((edit, read_draft(self.store, edit.draft)) for edit in edits)
+        made = [_make_row(specialist, edit, conversation) for edit, conversation in read if conversation is not None]
+        counter = self.tokenizers.for_base(specialist.base)
+        limit = min(specialist.rows.max_row_tokens or counter.context_tokens, counter.context_tokens)
+        yield from (row for row in count_tokens(sorted(made, key=_id), counter) if row.tokens <= limit)
+
+    def fingerprint(self, specialist: Specialist) -> str:
+        """Changes with the edits and their texts."""
+        edits = self._list(specialist)
+        return fingerprint("edits", VERSION, *((edit.draft.draft_id, edit.judgement_id) for edit in edits))
+
+    def origin(self, specialist: Specialist) -> RowOrigin:
+        """The adapters that wrote what was edited: if one of them is retired, so are the datasets with the edits."""
+        return RowOrigin(draft_adapters=frozenset(edit.draft.adapter_digest for edit in self._list(specialist)) - {""})
+
+    def _list(self, specialist: Specialist) -> Sequence[RankedEdit]:
+        if specialist.rows.tasks and DELIVERABLE not in specialist.rows.tasks:
+            return ()
+        return [edit for edit in self.drafts.ranked_edits(specialist) if edit.draft.text_id not in self.erased]
+
+
+def _id(row: Row) -> str:
+    return row.row_id
+
+
+def _make_row(specialist: Specialist, edit: RankedEdit, conversation: Conversation) -> Row:
+    row = Row(
+        task=DELIVERABLE,
+        document_ids=(edit.draft.text_id,),
+        messages=(*conversation.messages, ("assistant", conversation.answer.strip())),
+        made_by="human",
+        system_prompt=specialist.system_prompt,
+        grounding=Grounding.PEOPLE,
+        # The pairs of a prompt are split by its digest, and so are extra rows by their seeds.
+        lineage=(
+            ("judgement", edit.judgement_id),
+            ("draft", edit.draft.edit_of),
+            ("seeds", edit.draft.prompt_digest),
+        ),
+    )
+    (role, content), *rest = row.messages
+    return replace(row, system_prompt=content, messages=tuple(rest)) if role == "system" else row
