@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0391"
-down_revision = "0174"
+down_revision = "0389"
 
 
 def upgrade() -> None:
