@@ -31,7 +31,8 @@ BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 MAY_FAIL = re.compile(r"# may fail: ([A-Z_]+)")
 # Tools that a block needs besides Tailor. Without one the block is skipped, and the skip names it.
 CLIENT_TOOLS = {"go run": "go", "npm ": "npm", "mvn ": "mvn"}
-TOOLS = {"kcat": "kcat", "grpcurl ": "grpcurl", **CLIENT_TOOLS}
+# kcat publishes the memo that a later block shows.
+TOOLS = {"kcat": "kcat", "documents show memo-7": "kcat", "grpcurl ": "grpcurl", **CLIENT_TOOLS}
 # Maven runs for seconds: compiling its own code with all optimisations takes longer than they save.
 QUICK_JAVA = {"MAVEN_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 DEFINITION = f"""\
