@@ -1,5 +1,6 @@
 """Groups the recurring wishes in comments of experts. Deterministic: equal comments give equal groups, in any order."""
 
+import hashlib
 import math
 import re
 from collections import Counter, defaultdict
@@ -14,6 +15,8 @@ MAX_EXAMPLES = 3
 MIN_COMMENTS = 2
 # Cosine similarity from which a remark belongs to a group. Short remarks on one subject have about 0.5, on different ones under 0.2.
 SIMILAR = 0.4
+# Comparisons of a stem of a remark with a group, after which no further remark is read: the time would grow with their square.
+MAX_COMPARISONS = 5_000_000
 # Remarks with fewer words say nothing by themselves.
 MIN_WORDS = 2
 # Words that differ only after these letters count as one, in any language: `sentence` and `sentences`.
@@ -58,7 +61,7 @@ def group_comments(judgements: Sequence[Judgement]) -> list[CommentGroup]:
 
 
 def _split(judgements: Sequence[Judgement]) -> Iterable[Remark]:
-    """The sentences of the newest comments. Sorted by text, so that their order of arrival does not matter."""
+    """The sentences of the newest comments. Sorted by a hash, so that neither their order of arrival nor their first letters matter."""
     newest = sorted(
         (judgement for judgement in judgements if judgement.comment.strip()),
         key=lambda judgement: (judgement.create_time, judgement.judgement_id),
@@ -69,7 +72,7 @@ def _split(judgements: Sequence[Judgement]) -> Iterable[Remark]:
         for text in map(str.strip, _END.split(judgement.comment))
         if len(_count_stems(text)) >= MIN_WORDS
     }
-    return sorted(remarks, key=lambda remark: (remark.text.casefold(), remark.text, remark.judgement_id))
+    return sorted(remarks, key=lambda remark: hashlib.sha256(f"{remark.text}\n{remark.judgement_id}".encode()).digest())
 
 
 def _count_stems(text: str) -> Counter[str]:
@@ -94,13 +97,20 @@ def _measure_length(vector: Vector) -> float:
 
 
 def _cluster(vectors: Sequence[Vector]) -> list[list[int]]:
-    """Leader clustering (Hartigan, 1975): each remark joins the most similar group, or begins one; then all are assigned again."""
+    """Leader clustering (Hartigan, 1975): each remark joins the most similar group, or begins one; then all are assigned again.
+
+    Remarks after MAX_COMPARISONS are left out.
+    """
     centroids = _Centroids()
+    read = 0
     for vector in vectors:
+        if centroids.comparisons >= MAX_COMPARISONS:
+            break
         found = centroids.find(vector)
         centroids.add(vector, len(centroids) if found is None else found)
+        read += 1
     places: dict[int, list[int]] = defaultdict(list)
-    for at, vector in enumerate(vectors):
+    for at, vector in enumerate(vectors[:read]):
         found = centroids.find(vector)
         if found is not None:
             places[found].append(at)
@@ -111,6 +121,7 @@ class _Centroids:
     """Sums of the vectors of groups, by stem and group, and their lengths."""
 
     def __init__(self) -> None:
+        self.comparisons = 0
         self._weights: dict[str, dict[int, float]] = defaultdict(dict)
         self._sums: list[dict[str, float]] = []
         self._lengths: list[float] = []
@@ -131,7 +142,9 @@ class _Centroids:
         """The most similar group, the first one of equal ones; None if none is similar enough."""
         products: dict[int, float] = defaultdict(float)
         for stem, value in vector.items():
-            for group, weight in self._weights.get(stem, {}).items():
+            weights = self._weights.get(stem, {})
+            self.comparisons += len(weights)
+            for group, weight in weights.items():
                 products[group] += value * weight
         scored = [(product / self._lengths[group], -group) for group, product in products.items()]
         best, group = max(scored, default=(0.0, 0))

@@ -3,10 +3,12 @@
 import random
 import time
 from datetime import UTC, datetime, timedelta
+from string import ascii_lowercase
 
 import pytest
 
 from services.registry.domain import Judgement
+from services.registry.rules.checks import MAX_COMMENT
 from services.registry.rules.comment_groups import MAX_COMMENTS, group_comments
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
@@ -76,3 +78,16 @@ def test_reads_the_newest_comments_in_seconds() -> None:
     groups = group_comments([*old, *many])
     assert time.process_time() - start < 20
     assert all("shorter" not in group.text for group in groups)
+
+
+def test_remarks_that_share_only_common_words_do_not_keep_the_registry_busy() -> None:
+    draw = random.Random(2)
+    # 100 comments of one expert: each sentence shares two words with all the others, so each would form a group.
+    sentences = [
+        "Please write " + " ".join("".join(draw.choices(ascii_lowercase, k=6)) for _ in range(4)) for _ in range(9_000)
+    ]
+    many = [judgement(at, "\n".join(sentences[at * 90 : (at + 1) * 90])) for at in range(100)]
+    assert all(len(item.comment) <= MAX_COMMENT for item in many)
+    start = time.process_time()
+    group_comments([*judgements(), *many])
+    assert time.process_time() - start < 20
