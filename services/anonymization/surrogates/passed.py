@@ -1,10 +1,11 @@
 """Which values of an edited text passed the barrier before: those that stand word for word in the stored texts that it was made from."""
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 
 from services.anonymization.domain import Finding
+from services.anonymization.recognise import budget
 from services.anonymization.recognise.mentions import match_words
 
 # Detectors take one of these for another, so they count as one type.
@@ -21,22 +22,30 @@ class PassedValues:
         self._known: dict[tuple[str, str], bool] = {}
 
     def has(self, entity_type: str, value: str) -> bool:
-        """True if the value stands in the text as whole words, with any space between them, and is not known there as another type."""
+        """True if the value stands in the text as whole words, with any space between them, and is not known there as another type.
+
+        Raises DeadlineExceeded (TEXT_TOO_SLOW) once the text's time is spent.
+        """
         key = (entity_type, value)
         if key not in self._known:
+            budget.check()
             self._known[key] = any(self._admits(entity_type, *place) for place in self._places(value.split()))
         return self._known[key]
 
     def _places(self, parts: Sequence[str]) -> Iterator[tuple[int, int]]:
-        start = self._text.find(parts[0]) if parts else -1
-        while start >= 0:
-            end = match_words(self._text, start, parts)
+        # All words at once: of many values that begin with the same word, each would look at every mention of that word.
+        words = re.compile(r"\s+".join(map(re.escape, parts)))
+        found = words.search(self._text) if parts else None
+        while found is not None:
+            budget.check()
+            end = match_words(self._text, found.start(), parts)
             if end is not None:
-                yield start, end
-            start = self._text.find(parts[0], start + 1)
+                yield found.start(), end
+            found = words.search(self._text, found.start() + 1)
 
     def _admits(self, entity_type: str, start: int, end: int) -> bool:
-        for finding in islice(self._findings, bisect_right(self._ends, start), None):
+        for place in range(bisect_right(self._ends, start), len(self._findings)):
+            finding = self._findings[place]
             if finding.start >= end:
                 break
             if finding.entity_type != entity_type and not NAMES.issuperset((finding.entity_type, entity_type)):

@@ -1,11 +1,15 @@
 """Which values of an edited text stand in the texts that passed before."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.anonymization.domain import Finding
+from services.anonymization.recognise import budget
 from services.anonymization.surrogates.passed import PassedValues
+from tailor.errors import DeadlineExceeded
 
 TEXT = "Dear Ms Ward, please ask Ines\nWard-Lang of Norbury Mills. Pay GB82 WEST 1234 5698 before noon, says Mills."
 
@@ -86,3 +90,20 @@ def test_what_does_not_stand_there_never_passes(text: str, value: str) -> None:
 def test_words_between_spaces_always_pass(words: list[str], around: str) -> None:
     value = " ".join(words)
     assert PassedValues(f"{around} {value} {around}", ()).has("PERSON", value)
+
+
+def repeat_name(times: int) -> PassedValues:
+    text = "Ann. " * times
+    return PassedValues(text, [Finding(start, start + 3, "PERSON", 1.0) for start in range(0, len(text), 5)])
+
+
+def test_many_names_that_begin_like_many_others_are_looked_up_in_seconds() -> None:
+    passed = repeat_name(12_000)
+    start = time.process_time()
+    assert not any(passed.has("PERSON", f"Ann Berg{number}") for number in range(5_000))
+    assert time.process_time() - start < 12
+
+
+def test_looking_up_ends_with_the_time_of_the_text() -> None:
+    with budget.limit(0), pytest.raises(DeadlineExceeded):
+        repeat_name(1).has("PERSON", "Ann")
