@@ -26,6 +26,8 @@ from tailor.errors import Reason, Unauthenticated, Unavailable
 
 SECONDS = 5
 CACHE_SECONDS = 3600.0
+# Requests to the provider at the same time: more would take the console's threads from its pages while the provider does not answer.
+MAX_QUESTIONS = 8
 # Clocks may differ by this much.
 LEEWAY_SECONDS = 10
 # Signatures with the provider's private key only: with HS256, its public key or the client's secret could sign.
@@ -44,6 +46,7 @@ class OpenIdClient(OpenIdProvider):
         self._client_secret = client_secret
         self._redirect_uri = public_url.rstrip("/") + CALLBACK
         self._lock = threading.Lock()
+        self._questions = threading.BoundedSemaphore(MAX_QUESTIONS)
         # By address: when to ask again, and the answer.
         self._known: dict[str, tuple[float, dict[str, Any]]] = {}
 
@@ -60,7 +63,7 @@ class OpenIdClient(OpenIdProvider):
     def identify(self, attempt: SignInAttempt, code: str) -> ProviderIdentity:
         endpoint = self._metadata()["token_endpoint"]
         try:
-            with self._session() as session, _reached():
+            with self._session() as session, self._reach():
                 token = session.fetch_token(
                     endpoint, code=code, code_verifier=attempt.verifier, timeout=SECONDS, allow_redirects=False
                 )
@@ -94,7 +97,7 @@ class OpenIdClient(OpenIdProvider):
             ask_at, known = self._known.get(address, (0.0, {}))
         if time.monotonic() < ask_at and not again:
             return known
-        with _reached():
+        with self._reach():
             answer = requests.get(address, timeout=SECONDS, allow_redirects=False)
             answer.raise_for_status()
             document = answer.json()
@@ -103,6 +106,18 @@ class OpenIdClient(OpenIdProvider):
         with self._lock:
             self._known[address] = (time.monotonic() + CACHE_SECONDS, document)
         return document
+
+    @contextmanager
+    def _reach(self) -> Iterator[None]:
+        """A request to the provider. Raises Unavailable if it does not answer, or with an error, or if MAX_QUESTIONS others wait for it."""
+        if not self._questions.acquire(blocking=False):
+            raise _unavailable()
+        try:
+            yield
+        except requests.RequestException:
+            raise _unavailable() from None
+        finally:
+            self._questions.release()
 
     def _verify(self, token: dict[str, Any], nonce: str) -> CodeIDToken:
         """The claims of a token response's id token, verified. Raises Unauthenticated."""
@@ -137,15 +152,6 @@ class OpenIdClient(OpenIdProvider):
             raise _invalid("The provider's id token names nobody")
         verified = claims.get("email_verified") is True and isinstance(mail, str)
         return ProviderIdentity(self._issuer, subject, str(mail) if verified else "")
-
-
-@contextmanager
-def _reached() -> Iterator[None]:
-    """Raises Unavailable if the provider does not answer, or with an error."""
-    try:
-        yield
-    except requests.RequestException:
-        raise _unavailable() from None
 
 
 def _is_safe(address: object) -> bool:
