@@ -174,7 +174,7 @@ class KeptDraft:
 
 @dataclass(frozen=True)
 class RankedEdit:
-    """An edited draft, and the judgement that ranks it first."""
+    """An edited draft, and the judgement that ranks it first, before what was edited."""
 
     draft: KeptDraft
     judgement_id: str

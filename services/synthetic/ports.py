@@ -116,7 +116,10 @@ class EditedDrafts(Protocol):
     """Drafts that experts edited."""
 
     def ranked_edits(self, specialist: Specialist) -> list[RankedEdit]:
-        """The specialist's edited drafts that a judgement ranks first, by id; without those whose draft became a selected deliverable."""
+        """The specialist's edited drafts that a judgement ranks first, before what was edited, by id.
+
+        Those whose draft became a selected deliverable are left out.
+        """
         ...
 
 

@@ -479,6 +479,17 @@ def build_both(world: World) -> tuple[dict[str, list[dict[str, Any]]], dict[str,
     return edits, read_pairs(world.store, rankings.digest)
 
 
+def test_an_edit_that_was_only_rated_or_compared_with_another_draft_teaches_no_row(engine: Engine) -> None:
+    world, consumers = edited_world(engine)
+    for number, others in ((EDITS, ()), (EDITS + 1, (f"drf_{EDITS + 1}_bad",))):
+        for side in ("good", "bad"):
+            consumers.draft(created(number, side, world=world))
+        consumers.draft(edited(number, edit_id(number), f"edited answer {number}", world))
+        consumers.judgement(judged(number, edit_id(number), *others))
+    rows, _ = build_both(world)
+    assert sum(map(len, rows.values())) == EDITS
+
+
 def test_an_edited_draft_is_a_pair_and_a_row_on_the_same_side_each_once(engine: Engine) -> None:
     world, _ = edited_world(engine)
     rows, pairs = build_both(world)

@@ -56,8 +56,9 @@ class SqlDrafts(KeptDrafts, EditedDrafts):
 
     def ranked_edits(self, specialist: Specialist) -> list[RankedEdit]:
         table, judgements, documents = tables.drafts, tables.judgements, tables.documents
-        best = judgements.c.ranking[0].astext
-        joined = table.join(judgements, and_(best == table.c.draft_id, judgements.c.specialist == table.c.specialist))
+        best, second = judgements.c.ranking[0].astext, judgements.c.ranking[1].astext
+        is_ranked = and_(best == table.c.draft_id, second == table.c.edit_of)
+        joined = table.join(judgements, and_(is_ranked, judgements.c.specialist == table.c.specialist))
         is_finished = (
             select(literal(1))
             .where(
