@@ -190,6 +190,8 @@ def test_only_an_invited_and_verified_mail_address_signs_in(
     provider.user(**account)
     answer = browser.sign_in()
     assert (answer.status_code, "NOT_INVITED" in answer.text) == (401, True)
+    # A form would need the strict cookie, which browsers do not send on the way back from the provider.
+    assert 'action="/login"' not in answer.text and 'href="/login"' in answer.text
     assert browser.client.get("/ask").status_code == 303
 
 

@@ -57,7 +57,8 @@ def come_back(
     except (Unauthenticated, ResourceExhausted) as error:
         log.warning("sign-in refused", reason=error.reason)
         session_of(request)
-        response = show_refusal(request, console, error, "login.html", **login_values(console, "/"))
+        # The browser sent no strict cookie, which a form on this page would need.
+        response = show_refusal(request, console, error, "login.html", returned=True, **login_values(console, "/"))
     else:
         log.info("signed in", role=visitor.role.value, key_id=visitor.key_id)
         session_of(request)
