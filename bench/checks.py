@@ -8,7 +8,6 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,8 +48,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.checks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="pairs of turns")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
-        costs = [measure(work, arguments.rounds) for work in all_work(Path(folder), running)]
+    with tempfile.TemporaryDirectory() as folder:
+        costs = [measure(work, arguments.rounds) for work in all_work(Path(folder))]
     figures = {
         "cores": os.cpu_count(),
         "rounds": arguments.rounds,
@@ -61,10 +60,10 @@ def main() -> None:
     print("\n".join(to_lines(costs)))
 
 
-def all_work(folder: Path, running: ExitStack) -> Iterator[Work]:
+def all_work(folder: Path) -> Iterator[Work]:
     """The pieces of work, one after the other, so that none waits in memory while another is measured."""
     for make in (documents, answers, adapters, calls):
-        yield from (Work(*parts) for parts in make(folder, running))
+        yield from (Work(*parts) for parts in make(folder))
 
 
 def measure(work: Work, rounds: int) -> Cost:

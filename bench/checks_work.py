@@ -101,7 +101,7 @@ def make_servicer(work: Callable[[str], str]) -> Servicer:
     return Servicer(work)  # type: ignore[abstract]
 
 
-def calls(folder: Path, running: ExitStack) -> Iterator[Parts]:
+def calls(folder: Path) -> Iterator[Parts]:
     """An empty call: credentials, access, rates, limits and the wait for its message; compared with plain gRPC."""
     servicer = make_servicer(lambda text: "")
     with ExitStack() as servers:
@@ -150,7 +150,7 @@ def _identity(folder: Path) -> tuple[Identity, Trust]:
     return Identity.load("registry", path), Trust.load(trust)
 
 
-def documents(folder: Path, running: ExitStack) -> Iterator[Parts]:
+def documents(folder: Path) -> Iterator[Parts]:
     """A document's way: a file is parsed, put into quarantine, read, anonymised and put into the corpus.
 
     With checks, the parser is confined (seccomp, Landlock), the store's parts speak TLS, and the barrier looks at its limits.
@@ -247,7 +247,7 @@ def _client(ports: Ports, secrets: Secrets) -> Minio:
     )
 
 
-def answers(folder: Path, running: ExitStack) -> Iterator[Parts]:
+def answers(folder: Path) -> Iterator[Parts]:
     """A caller's answer of 64 tokens by SmolLM2-135M, whose prompt passes the barrier in another call.
 
     With checks, both calls show credentials, limits count them, and each logit is looked at; without, gRPC is plain.
@@ -282,7 +282,7 @@ def _answer(engine: TransformersEngine, adapter: str) -> None:
         pass
 
 
-def adapters(folder: Path, running: ExitStack) -> Iterator[Parts]:
+def adapters(folder: Path) -> Iterator[Parts]:
     """An adapter of rank 16 that is fetched, loaded and answers once: digests, shapes, finite numbers, magnitudes; against a copy of its files."""
     house = build(folder / "house")
     base = fetch_base(house.store, BASE, folder / "cache")
