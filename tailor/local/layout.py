@@ -63,6 +63,11 @@ class Layout:
         return self.secrets / f"kafka-{user}.password"
 
     @property
+    def kcat_file(self) -> Path:
+        """How kcat reaches an own Kafka as the publisher. There is none for the embedded broker, which asks nobody."""
+        return self.secrets / "kcat.conf"
+
+    @property
     def operator_key_file(self) -> Path:
         """The API key of the first operator."""
         return self.secrets / "operator.key"

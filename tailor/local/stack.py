@@ -38,6 +38,7 @@ class Connection:
     publisher: KafkaSettings
     reader: KafkaSettings
     publisher_password_file: Path
+    kcat_file: Path
     own: OwnStores
     s3_endpoint: str
     service_addresses: Mapping[str, str]
@@ -161,6 +162,7 @@ def connection(state_dir: Path = DEFAULT_STATE_DIR) -> Connection:
         publisher=publisher,
         reader=reader,
         publisher_password_file=layout.kafka_password_file(PUBLISHER),
+        kcat_file=layout.kcat_file,
         own=stores.own,
         s3_endpoint=stores.s3_endpoint,
         service_addresses={name: ports.address(f"{name}-rpc") for name in SERVICES if name != "console"},

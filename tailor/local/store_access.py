@@ -107,6 +107,18 @@ def s3_settings(variables: Mapping[str, str]) -> ServiceSettings:
     return ServiceSettings(**_fields(variables))
 
 
+def librdkafka_properties(variables: Mapping[str, str]) -> str:
+    """The settings of a client that uses librdkafka, such as kcat, from the same variables: a property per line."""
+    properties = {
+        "security.protocol": variables.get("TAILOR_KAFKA_SECURITY_PROTOCOL", ""),
+        "ssl.ca.location": variables.get("TAILOR_KAFKA_CA_FILE", ""),
+        "sasl.mechanisms": variables.get("TAILOR_KAFKA_SASL_MECHANISM", ""),
+        "sasl.username": variables.get("TAILOR_KAFKA_SASL_USERNAME", ""),
+        "sasl.password": variables.get("TAILOR_KAFKA_SASL_PASSWORD", ""),
+    }
+    return "".join(f"{name}={value}\n" for name, value in properties.items() if value)
+
+
 def _fields(variables: Mapping[str, str]) -> dict[str, Any]:
     fields: dict[str, Any] = {name.removeprefix("TAILOR_").lower(): value for name, value in variables.items()}
     for name in ("kafka_sasl_password", "s3_secret_key"):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from tailor.events.access import PUBLISHER
 from tailor.local import processes, secrets
 from tailor.local.broker import broker
 from tailor.local.component import Component
@@ -21,6 +22,7 @@ from tailor.local.runner import ComponentRunner
 from tailor.local.service import service
 from tailor.local.state import ComponentState, StackSnapshot, load, save
 from tailor.local.store import store
+from tailor.local.store_access import librdkafka_properties
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -104,6 +106,14 @@ class StackSupervisor:
             log.error("state not stored", error=type(error).__name__, errno=error.errno)
 
 
+def write_kcat_file(plan: Plan) -> None:
+    """Write what kcat needs for an own Kafka, and remove what an earlier start wrote for another one."""
+    if plan.own.kafka is None:
+        plan.layout.kcat_file.unlink(missing_ok=True)
+    else:
+        secrets.write(plan.layout.kcat_file, librdkafka_properties(plan.stores.kafka(PUBLISHER)))
+
+
 def supervise(
     layout: Layout, services: Mapping[str, str], only: tuple[str, ...], python_path: tuple[Path, ...]
 ) -> None:
@@ -113,6 +123,7 @@ def supervise(
     created = secrets.ensure(layout)
     secrets.write(layout.stores_file, json.dumps(created.store_credentials(), indent=1))
     plan = Plan(layout, reservation.ports, created, python_path, load_own_stores(layout))
+    write_kcat_file(plan)
     parts = components(plan, services, only)
     asyncio.run(StackSupervisor(layout, reservation.ports, parts).run())
     reservation.close()

@@ -1,4 +1,4 @@
-"""Every command of the pages for readers, run as it stands against the embedded stack."""
+"""Every command of the pages for readers, run as it stands against the embedded stack; those of publish.md also on Apache Kafka and MinIO."""
 
 import json
 import os
@@ -18,6 +18,8 @@ from tailor.local import stack
 from tests.e2e import conftest
 from tests.e2e.conftest import SAMPLE, SETTINGS
 from tests.models import make_tiny_base
+from tests.real.kinds import StoreKind
+from tests.real.page import can_sign_in_by_scram
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -27,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 SPECIALIST = "engagement-reports"
 # In the order in which a company would follow them: later pages use what earlier ones made.
 PAGES = ("publish.md", "operate.md", "call.md", "judge.md")
+# What the other pages do is the same whatever the stores are.
+OWN_STORES_PAGE = "publish.md"
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 MAY_FAIL = re.compile(r"# may fail: ([A-Z_]+)")
 # Tools that a block needs besides Tailor. Without one the block is skipped, and the skip names it.
@@ -167,7 +171,7 @@ PLACEHOLDERS = {"RUN": _run, "ADAPTER": _adapter, "CANDIDATE": _candidate, "DRAF
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+def reader(store_kind: StoreKind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     folder = tmp_path_factory.mktemp("checkout")
     (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
     (folder / "proto").symlink_to(ROOT / "proto")
@@ -192,13 +196,14 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=FOLDER), encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAILOR_", "VIRTUAL_ENV"))}
     environment = kept | QUICK_JAVA | {"PYTHONPATH": str(ROOT)}
-    try:
-        stack.up(state).wait_ready(240)
-        command = [str(folder / ".venv" / "bin" / "tailor"), "env"]
-        addresses = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-        yield Reader(folder, environment, addresses.stdout)
-    finally:
-        stack.down(state)
+    with store_kind.run(folder / "own") as tables:
+        try:
+            stack.up(state, own_stores=tables).wait_ready(240)
+            command = [str(folder / ".venv" / "bin" / "tailor"), "env"]
+            addresses = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+            yield Reader(folder, environment, addresses.stdout)
+        finally:
+            stack.down(state)
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -209,16 +214,30 @@ def blocks(page: str) -> list[tuple[str, str]]:
 CASES = [pytest.param(page, place, id=f"{page}-{place}") for page in PAGES for place in range(len(blocks(page)))]
 
 
+def find_obstacle(page: str, code: str, stores: StoreKind, *, with_clients: bool) -> str | None:
+    """Why a block cannot run here, or None."""
+    tools = {tool for use, tool in TOOLS.items() if use in code}
+    if stores.name != "embedded" and page != OWN_STORES_PAGE:
+        return f"{page} does the same on all stores; `make test` runs it"
+    if any(use in code for use in CLIENT_TOOLS) and not with_clients:
+        return f"{page} builds a client in another language here; `make test CLIENTS=1` and .ci/run do"
+    for tool in sorted(tools):
+        if shutil.which(tool) is None:
+            return f"{page} uses {tool}, which is not installed"
+    if stores.name != "embedded" and "kcat" in tools and not can_sign_in_by_scram():
+        return f"{page} uses kcat, which needs librdkafka 2.6.1 or newer for Apache Kafka 4"
+    return None
+
+
 @pytest.mark.parametrize(("page", "place"), CASES)
 def test_a_block_of_a_page_runs_as_it_stands(
-    reader: Reader, pytestconfig: pytest.Config, page: str, place: int
+    request: pytest.FixtureRequest, store_kind: StoreKind, pytestconfig: pytest.Config, page: str, place: int
 ) -> None:
     language, code = blocks(page)[place]
-    if any(use in code for use in CLIENT_TOOLS) and not pytestconfig.getoption("--clients"):
-        pytest.skip(f"{page} builds a client in another language here; `make test CLIENTS=1` and .ci/run do")
-    for use, tool in TOOLS.items():
-        if use in code and shutil.which(tool) is None:
-            pytest.skip(f"{page} uses {tool}, which is not installed")
+    obstacle = find_obstacle(page, code, store_kind, with_clients=pytestconfig.getoption("--clients"))
+    if obstacle:
+        pytest.skip(obstacle)
+    reader: Reader = request.getfixturevalue("reader")
     tolerated = MAY_FAIL.search(code)
     done = reader.run(language, reader.fill(code))
     if tolerated and done.returncode:

@@ -25,6 +25,7 @@ TESTS = (
     "tests/e2e/test_flow.py",
     "tests/e2e/test_forgetting.py",
     "tests/e2e/test_own_stores.py",
+    "tests/e2e/test_pages.py",
     "tests/e2e/test_training_survival.py",
 )
 

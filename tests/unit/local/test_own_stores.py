@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tailor.errors import InvalidArgument
+from tailor.events.access import PUBLISHER
 from tailor.local.component import Component
 from tailor.local.environment import Plan, service_environment
 from tailor.local.external import External
@@ -14,7 +15,7 @@ from tailor.local.own_stores import choose_stores, load_own_stores
 from tailor.local.ports import Ports
 from tailor.local.secrets import ADMIN, ensure
 from tailor.local.store_access import kafka_settings
-from tailor.local.supervisor import components
+from tailor.local.supervisor import components, write_kcat_file
 
 SETTINGS = """\
 [stores.kafka]
@@ -55,6 +56,21 @@ def test_a_service_gets_the_own_addresses_with_its_own_credentials(tmp_path: Pat
     assert (environment["TAILOR_S3_ENDPOINT"], environment["TAILOR_S3_SECURE"]) == ("objects.example:9000", "True")
     assert "@database.example:5432/ingestion" in environment["TAILOR_DATABASE_URL"]
     assert "TAILOR_STORES" not in "".join(environment)
+
+
+def test_kcat_signs_in_as_the_publisher_and_only_where_kafka_is_ones_own(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    write_kcat_file(plan)
+    file = plan.layout.kcat_file
+    assert file.read_text(encoding="utf-8").splitlines() == [
+        "security.protocol=SASL_SSL",
+        "sasl.mechanisms=SCRAM-SHA-512",
+        "sasl.username=tailor-publisher",
+        f"sasl.password={plan.secrets.kafka_password(PUBLISHER)}",
+    ]
+    assert file.stat().st_mode & 0o077 == 0
+    write_kcat_file(make_plan(tmp_path, settings=""))
+    assert not file.exists()
 
 
 def test_no_service_gets_an_administrators_secret(tmp_path: Path) -> None:
