@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 SPECIALIST = "engagement-reports"
 # In the order in which a company would follow them: later pages use what earlier ones made.
 PAGES = ("publish.md", "operate.md", "call.md", "judge.md")
-# What the other pages do is the same whatever the stores are.
+# The other pages do the same on all stores.
 OWN_STORES_PAGE = "publish.md"
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 MAY_FAIL = re.compile(r"# may fail: ([A-Z_]+)")
