@@ -16,7 +16,7 @@ from pydantic import Field
 from deploy.init.credentials import DEFAULT_FILE, load_credentials
 from tailor.errors import TailorError
 from tailor.events.access import KafkaNames, apply_rules, apply_users, users
-from tailor.events.provision import TopicPlan, apply_topics, grow_topics
+from tailor.events.provision import TopicPlan, apply_topics, find_short_memory, grow_topics
 from tailor.events.topics import load_topics
 from tailor.settings import KafkaSettings
 
@@ -58,6 +58,7 @@ def apply(admin: Any, settings: Settings) -> Iterator[str]:
     """Bring the broker to what is listed, and yield one line per change. Idempotent. Raises KafkaError, ValueError or TailorError."""
     topics, names = load_topics().values(), settings.names()
     yield from apply_topics(admin, topics, settings.plan())
+    yield from _warn_of_short_memory(admin)
     if settings.kafka_access == "users":
         credentials = load_credentials(settings.stores_file)
         passwords = {user: credentials[user].kafka_password for user in users(topics, names)}
@@ -65,6 +66,16 @@ def apply(admin: Any, settings: Settings) -> Iterator[str]:
         yield f"users {', '.join(map(names.username_of, passwords))}"
     if settings.kafka_access != "none":
         yield from apply_rules(admin, topics, names)
+
+
+def _warn_of_short_memory(admin: Any) -> Iterator[str]:
+    """A warning about the broker's own configuration, which a managed one may not show."""
+    try:
+        warning = find_short_memory(admin, load_topics().values())
+    except (KafkaError, KeyError) as error:
+        warning = f"warning: the broker does not show its offsets.retention.minutes ({type(error).__name__})."
+    if warning:
+        yield warning
 
 
 def main() -> None:

@@ -118,7 +118,7 @@ class Consumer:
             self._faults,
             lambda absent: find_unusable(settings, absent, "READ"),
         )
-        self._gaps = GapFinder(publish_gap or dead_letter_gap(producer, service), prefix)
+        self._gaps = GapFinder(publish_gap or dead_letter_gap(producer, service), prefix, self._faults)
 
     def run(self, stop: threading.Event) -> None:
         """Handle events until `stop` is set. Blocks; waits for a lost broker. Raises the errors that must crash the process."""

@@ -10,8 +10,9 @@ from typing import Any
 
 from tailor import wire
 from tailor.api.events.v1 import documents_pb2, drafts_pb2
-from tailor.errors import Reason
+from tailor.errors import FailedPrecondition, Reason
 from tailor.events.envelope import derive_id
+from tailor.events.faults import Faults
 from tailor.events.offsets import find_starts
 from tailor.events.producer import Producer
 from tailor.logging import get_logger
@@ -44,9 +45,10 @@ PublishGap = Callable[[Gap], None]
 class GapFinder:
     """Compares positions with what the partitions still have. For one consumer's thread. `prefix` is that of the topics' names."""
 
-    def __init__(self, publish: PublishGap, prefix: str = "") -> None:
+    def __init__(self, publish: PublishGap, prefix: str = "", faults: Faults | None = None) -> None:
         self._publish = publish
         self._prefix = prefix
+        self._faults = faults or Faults()
         self._positions: dict[Any, int] = {}
 
     def reset(self) -> None:
@@ -83,8 +85,15 @@ class GapFinder:
     def _committed(self, client: Any, partition: Any, start: int) -> int:
         position = client.committed(partition)
         if position is None and start > 0:
-            # A new group, or one whose offsets expired with it: nobody knows what it had read.
-            log.warning("no committed offset", topic=partition.topic, partition=partition.partition, oldest=start)
+            self._faults.notice(
+                f"position in {partition.topic}, partition {partition.partition}",
+                FailedPrecondition(
+                    Reason.POSITION_UNKNOWN,
+                    f"{start} events of {partition.topic}, partition {partition.partition}, have expired, and the broker does not know "
+                    "which of them were handled. If the service is new, nothing is missing. If it was away for longer than the broker's "
+                    "`offsets.retention.minutes`, publish the documents of that time again, and raise that setting.",
+                ),
+            )
         return start if position is None else int(position)
 
     def _find(self, starts: Mapping[Any, int]) -> Mapping[Any, int]:

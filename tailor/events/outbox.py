@@ -226,10 +226,13 @@ class Outbox:
         with suppress(TailorError), transaction(self._engine) as connection:
             self.waiting = connection.scalar(select(func.count()).select_from(self._table)) or 0
             OUTBOX_WAITING.set(self.waiting)
-            unsent = connection.scalar(select(func.count()).select_from(SET_ASIDE)) or 0
-            OUTBOX_SET_ASIDE.set(unsent)
+            columns = SET_ASIDE.c
+            groups = select(columns.topic, columns.reason, func.count()).group_by(columns.topic, columns.reason)
+            unsent = [(topic, reason, int(count)) for topic, reason, count in connection.execute(groups)]
+            OUTBOX_SET_ASIDE.set(sum(count for _, _, count in unsent))
             if unsent:
-                message = f"{unsent} events could not be sent and were set aside. `tailor events dead` lists them."
+                listed = "; ".join(f"{count} of {topic}: {reason}" for topic, reason, count in sorted(unsent))
+                message = f"Events could not be sent and were set aside ({listed}). `tailor events dead` lists them."
                 self._faults.notice("unsent events", InvalidArgument(Reason.EVENTS_SET_ASIDE, message))
             else:
                 self._faults.clear("unsent events")

@@ -40,6 +40,14 @@ class TopicAdmin(Protocol):
         """Set configuration values; values not named stay. Returns `OK` or an error for each topic, below `topic`."""
         ...
 
+    def describe_cluster(self) -> dict[str, Any]:
+        """The cluster with its brokers. Raises KafkaError."""
+        ...
+
+    def describe_configs(self, config_resources: list[Any], config_filter: str) -> dict[str, dict[str, dict[str, Any]]]:
+        """The configuration values of resources, by kind, name and key. Raises KafkaError."""
+        ...
+
     def create_partitions(self, topic_partitions: dict[str, int]) -> Any:
         """Raise topics to these numbers of partitions. Raises KafkaError."""
         ...
@@ -53,7 +61,8 @@ def topic_configs(topic: Topic, plan: TopicPlan) -> dict[str, str]:
         "cleanup.policy": "compact" if topic.retention_hours is None else "delete",
     }
     if topic.retention_hours is None:
-        return configs
+        # Only closed segments are compacted, and a replica reads the topic from its beginning: after a day, old values are gone.
+        return configs | {"segment.ms": str(24 * HOUR_MS), "max.compaction.lag.ms": str(24 * HOUR_MS)}
     return configs | {
         "retention.ms": str((topic.kept_hours or 0) * HOUR_MS),
         # Kafka deletes only whole segments, so roll them often: raw text must not outlive its retention in an open segment.
@@ -121,6 +130,26 @@ def check_plan(topics: Iterable[Topic], plan: TopicPlan) -> None:
             )
         if count < topic.partitions:
             raise ValueError(f"{name} has {topic.partitions} partitions by topics.yaml; {count} are too few.")
+
+
+def find_short_memory(admin: TopicAdmin, topics: Iterable[Topic]) -> str | None:
+    """A warning if the broker forgets the positions of its groups before the events of these topics expire, or None.
+
+    A service that was away for longer than that would not know what it had not read. Only the broker's own configuration can change it.
+    Raises KafkaError, or KeyError if the broker does not show its configuration.
+    """
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    kept = max(topic.kept_hours or 0 for topic in topics if topic.consumers) * 60
+    broker = str(admin.describe_cluster()["brokers"][0]["broker_id"])
+    described = admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, broker, None)], config_filter="all")
+    minutes = int(described["broker"][broker]["offsets.retention.minutes"]["value"])
+    if minutes > kept:
+        return None
+    return (
+        f"warning: the broker forgets after {minutes} minutes what was read, but keeps events for {kept}. Set its "
+        f"`offsets.retention.minutes` above {kept}, so that a service that was away for so long can still report what it missed."
+    )
 
 
 def _partitions(admin: TopicAdmin) -> dict[str, int]:

@@ -45,6 +45,7 @@ class RawTopics:
         self._topics = {settings.kafka_topic_prefix + topic.name: topic for topic in topics}
         self._faults = faults
         self._now = now
+        self._misspelt: set[str] = set()
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set. Blocks; waits for a lost broker, which the log watch reports."""
@@ -105,15 +106,25 @@ class RawTopics:
         log.info("handled events deleted", partitions=len(ends))
 
     def report_misspelt(self, existing: Collection[str]) -> None:
-        """Notice topics whose names are almost right: what was published there reaches nobody."""
-        for name in sorted(existing):
-            if name in self._topics:
-                continue
-            for meant in difflib.get_close_matches(name, self._topics, 1, SIMILARITY):
-                self._faults.notice(
-                    f"topic {name}",
-                    Unavailable(
-                        Reason.MISSPELT_TOPIC,
-                        f"Nobody reads topic {name}. If {meant} was meant, publish its documents again there, and delete {name}.",
-                    ),
-                )
+        """Notice topics whose names are almost right: what was published there reaches nobody.
+
+        The topics of another installation, which differ by their prefix only, are not reported.
+        """
+        found = {name: meant for name in existing if (meant := self._find_meant(name))}
+        for name in self._misspelt - found.keys():
+            self._faults.clear(f"topic {name}")
+        self._misspelt = set(found)
+        for name, meant in sorted(found.items()):
+            self._faults.notice(
+                f"topic {name}",
+                Unavailable(
+                    Reason.MISSPELT_TOPIC,
+                    f"This installation does not read topic {name}. If {meant} was meant, publish the documents again there.",
+                ),
+            )
+
+    def _find_meant(self, name: str) -> str | None:
+        prefix = self._settings.kafka_topic_prefix
+        if any(name.endswith(known.removeprefix(prefix)) for known in self._topics):
+            return None
+        return next(iter(difflib.get_close_matches(name, self._topics, 1, SIMILARITY)), None)

@@ -42,7 +42,8 @@ class TableReader:
     def run(self, stop: threading.Event) -> None:
         """Apply events until `stop` is set. Blocks; after a lost broker it reads from the beginning again.
 
-        Logs and skips events that `apply` rejects with an error that is not retryable; a retryable one is raised.
+        Skips events that `apply` rejects with an error that is not retryable, with a notice that stays until the process ends; a retryable
+        error is raised.
         """
         while not stop.is_set():
             with wait_for_broker(stop, self._faults, self._topic):
@@ -60,6 +61,7 @@ class TableReader:
             if error.retryable:
                 raise
             log.error("event skipped", topic=event.topic, offset=event.offset, reason=error.reason)
+            self._faults.notice(f"an event of {event.topic}", error)
 
 
 def read_event(settings: KafkaSettings, topic: str, partition: int, offset: int) -> Event:

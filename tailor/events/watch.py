@@ -157,7 +157,7 @@ class LogWatch:
             part,
             Unavailable(
                 Reason.RETENTION_NEAR,
-                f"{backlog.topic}: unhandled events expire from {max(hours, 0):.0f} h on. Add replicas of {self._service}, or raise "
-                "`retention.ms` of the topic until it has caught up.",
+                f"{backlog.topic}: unhandled events expire from {max(hours, 0):.0f} h on. Add replicas of {self._service}, or mend what "
+                "holds it up.",
             ),
         )

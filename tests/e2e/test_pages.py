@@ -19,7 +19,7 @@ from tests.e2e import conftest
 from tests.e2e.conftest import SAMPLE, SETTINGS
 from tests.models import make_tiny_base
 from tests.real.kinds import StoreKind
-from tests.real.page import can_sign_in_by_scram
+from tests.real.page import kcat_environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -196,6 +196,8 @@ def reader(store_kind: StoreKind, tmp_path_factory: pytest.TempPathFactory) -> I
     (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=FOLDER), encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAILOR_", "VIRTUAL_ENV"))}
     environment = kept | QUICK_JAVA | {"PYTHONPATH": str(ROOT)}
+    if store_kind.name != "embedded":
+        environment |= kcat_environment()
     with store_kind.run(folder / "own") as tables:
         try:
             stack.up(state, own_stores=tables).wait_ready(240)
@@ -224,8 +226,6 @@ def find_obstacle(page: str, code: str, stores: StoreKind, *, with_clients: bool
     for tool in sorted(tools):
         if shutil.which(tool) is None:
             return f"{page} uses {tool}, which is not installed"
-    if stores.name != "embedded" and "kcat" in tools and not can_sign_in_by_scram():
-        return f"{page} uses kcat, which needs librdkafka 2.6.1 or newer for Apache Kafka 4"
     return None
 
 

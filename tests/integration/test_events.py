@@ -11,9 +11,10 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
 from tailor.api.events.v1 import models_pb2
-from tailor.errors import InvalidArgument, Reason, Unavailable
+from tailor.errors import InvalidArgument, PermissionDenied, Reason, Unavailable
 from tailor.events.consumer import Consumer
 from tailor.events.envelope import Event, decode
+from tailor.events.faults import Faults
 from tailor.events.memory import MemoryProducer
 from tailor.events.producer import KafkaProducer
 from tailor.events.table import TableReader
@@ -215,6 +216,27 @@ def test_every_replica_reads_a_table_from_its_beginning(
         reader = TableReader(settings, topic, seen.append)
         _run(reader.run, reader.caught_up.is_set)
         assert [decode(event, models_pb2.SpecialistServing).generation for event in seen] == [1, 2]
+
+
+def test_an_event_that_a_table_refuses_is_skipped_and_noticed(
+    settings: ServiceSettings, producer: KafkaProducer, topic: str
+) -> None:
+    for generation in (1, 2**62, 2):
+        message = models_pb2.SpecialistServing(specialist="s", generation=generation)
+        producer.send(topic, "s", message, f"evt_{generation}")
+    faults, applied = Faults(), list[int]()
+
+    def apply(event: Event) -> None:
+        generation = decode(event, models_pb2.SpecialistServing).generation
+        if generation > 2:
+            raise PermissionDenied(Reason.BEYOND_THE_REGISTRY, "The registry never published this generation.")
+        applied.append(generation)
+
+    reader = TableReader(settings, topic, apply, faults)
+    _run(reader.run, reader.caught_up.is_set)
+    assert applied == [1, 2]
+    (fault,) = faults.all()
+    assert (fault.part, fault.reason, fault.waits) == (f"an event of {topic}", "BEYOND_THE_REGISTRY", False)
 
 
 def test_an_empty_table_is_caught_up_at_once(settings: ServiceSettings, topic: str) -> None:

@@ -10,10 +10,13 @@ import kafka
 import pytest
 from kafka.admin import (
     ACL,
+    ACLFilter,
     ACLOperation,
     ACLPermissionType,
+    ACLResourcePatternType,
     KafkaAdminClient,
     ResourcePattern,
+    ResourcePatternFilter,
     ResourceType,
     ScramMechanism,
     UserScramCredentialUpsertion,
@@ -36,6 +39,13 @@ TOPICS = load_topics()
 RULES = rules(TOPICS.values(), KafkaNames())
 WRITERS = {name: {rule.user for rule in RULES if (rule.operation, rule.resource) == ("WRITE", name)} for name in TOPICS}
 READERS = {name: {rule.user for rule in RULES if (rule.operation, rule.resource) == ("READ", name)} for name in TOPICS}
+EVERY_RULE = ACLFilter(
+    principal=None,
+    host=None,
+    operation=ACLOperation.ANY,
+    permission_type=ACLPermissionType.ANY,
+    resource_pattern=ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY),
+)
 INTERNAL = sorted(name for name, topic in TOPICS.items() if not topic.raw_zone)
 
 
@@ -69,7 +79,8 @@ def _state(stores: Stores, admin: Any) -> Any:
         ]
         ends = client.end_offsets(partitions)
     names = [name for name in sorted(admin.list_topics()) if not name.startswith("__")]
-    return ends, names, _committed(stores, "ingestion")
+    listed, _ = admin.describe_acls(EVERY_RULE)
+    return ends, names, _committed(stores, "ingestion"), {repr(rule) for rule in listed}
 
 
 def _committed(stores: Stores, group: str) -> Any:

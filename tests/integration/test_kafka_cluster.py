@@ -6,8 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,12 +28,16 @@ from tailor.events.topics import load_topics
 from tailor.settings import KafkaSettings
 from tests.real.certificates import make_certificates
 from tests.real.fetch import Programs, fetch, folder
-from tests.real.kinds import StoreKind, read_env
+from tests.real.kinds import StoreKind, port_of, read_env
 from tests.real.servers import Kafka, free_ports, run_kafka
+from tests.waiting import wait_for_port, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 EVENTS = 600
+# As long as a broker was once away while documents waited for 30 to 50 s after its return.
+AWAY_SECONDS = 20.0
+RETURN_SECONDS = 10.0
 JAAS = "org.apache.kafka.common.security"
 
 
@@ -165,6 +169,70 @@ def test_a_killed_broker_of_three_loses_nothing(cluster: Cluster) -> None:
         reader.join(30)
     assert expected <= set(seen)
     print(f"{EVENTS} events, {sum(key in expected for key in seen)} handlings while one of three brokers was killed")
+
+
+def test_two_installations_share_a_broker_and_events_flow_within_seconds_of_its_return(
+    programs: Programs, tmp_path: Path
+) -> None:
+    secrets = make(tmp_path)
+    prefixes = {"TAILOR_KAFKA_TOPIC_PREFIX": "acme.", "TAILOR_KAFKA_GROUP_PREFIX": "acme-"}
+    single = {"TAILOR_KAFKA_REPLICATION_FACTOR": "1", "TAILOR_KAFKA_MIN_INSYNC_REPLICAS": "1"}
+    with run_kafka(programs, tmp_path / "kafka", read_env(secrets / "kafka.env")) as kafka_server:
+        shared = Cluster(kafka_server, secrets)
+        # Each has its own principals, so that neither takes away the rules of the other.
+        for variables in ({}, prefixes | {"TAILOR_KAFKA_PRINCIPAL": "User:acme-{name}"}):
+            outcome = shared.init_topics(**single, **variables)
+            assert outcome.returncode == 0, outcome.stderr
+            assert "warning" not in outcome.stdout
+        seen: dict[str, list[str]] = {"tailor": [], "acme": []}
+        with ExitStack() as cleanup:
+            plain, acme = _joined(shared, {}, seen["tailor"], cleanup), _joined(shared, prefixes, seen["acme"], cleanup)
+            for key, producer in (("run_1", plain), ("run_2", acme)):
+                _send(producer, key)
+            wait_until(lambda: seen == {"tailor": ["run_1"], "acme": ["run_2"]}, 60)
+            _kill_for(shared, AWAY_SECONDS)
+            began = time.monotonic()
+            for key, producer in (("run_3", plain), ("run_4", acme)):
+                _send(producer, key)
+            wait_until(lambda: "run_3" in seen["tailor"] and "run_4" in seen["acme"], RETURN_SECONDS)
+            print(f"{time.monotonic() - began:.1f} s from the open port of a returned broker to handled events")
+        assert not {"run_2", "run_4"} & set(seen["tailor"])
+        assert not {"run_1", "run_3"} & set(seen["acme"])
+
+
+def _joined(cluster: Cluster, prefixes: Mapping[str, str], seen: list[str], cleanup: ExitStack) -> KafkaProducer:
+    """A consumer of an installation that notes the keys of its events, and a producer."""
+    fields = {name.removeprefix("TAILOR_").lower(): value for name, value in prefixes.items()}
+
+    def settings(user: str) -> KafkaSettings:
+        named = cluster.settings(user).model_copy(update=fields)
+        if not fields:
+            return named
+        return named.model_copy(update={"kafka_sasl_username": f"acme-{user}"})
+
+    consumer = Consumer(
+        settings("registry"),
+        service="registry",
+        topics={"run.failed.v1": lambda event: seen.append(event.key)},
+        producer=MemoryProducer(),
+    )
+    stop = threading.Event()
+    reader = threading.Thread(target=consumer.run, args=(stop,), daemon=True)
+    reader.start()
+    cleanup.callback(reader.join, 30)
+    cleanup.callback(stop.set)
+    producer = KafkaProducer.from_settings(settings("training"), "training")
+    cleanup.callback(producer.close)
+    return producer
+
+
+def _kill_for(cluster: Cluster, seconds: float) -> None:
+    """Kill the broker, and return as soon as it listens again."""
+    (broker,) = cluster.kafka.brokers
+    broker.server.kill()
+    time.sleep(seconds)
+    broker.server.start()
+    wait_for_port(port_of(broker.internal), 60)
 
 
 def _send(producer: KafkaProducer, key: str) -> None:

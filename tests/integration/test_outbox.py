@@ -105,6 +105,19 @@ def test_an_event_that_can_never_be_sent_is_set_aside_and_holds_up_no_other(rela
     assert relay.outbox.relay() == 0
 
 
+def test_what_was_set_aside_is_a_notice_with_its_topic_and_reason(relay: Relay) -> None:
+    relay.add("too.large", "run.failed.v1")
+    stop = threading.Event()
+    thread = threading.Thread(target=relay.outbox.run, args=(stop,), daemon=True)
+    thread.start()
+    wait_until(relay.faults.all, 30)
+    stop.set()
+    thread.join(30)
+    (fault,) = relay.faults.all()
+    assert (fault.part, fault.reason, fault.waits) == ("unsent events", "EVENTS_SET_ASIDE", False)
+    assert "(1 of too.large: EVENT_TOO_LARGE)" in fault.message
+
+
 def test_an_event_that_was_set_aside_is_sent_again_on_request(relay: Relay) -> None:
     relay.add("too.large")
     relay.outbox.relay()

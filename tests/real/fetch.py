@@ -15,6 +15,8 @@ from tests.installed import check_installed
 KAFKA = "4.3.1"
 LOG4J = "2.25.3"
 MINIO = "v0.0.0-20260212201848-7aac2a2c5b7c"
+# Its wheel carries librdkafka, of which Debian 12 has one that Kafka 4 does not let sign in: kcat runs with this one.
+LIBRDKAFKA = "2.11.1"
 MIN_JAVA = 17
 FETCH_SECONDS = 1500
 POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
@@ -37,6 +39,8 @@ class Programs:
 
     kafka_libs: Path
     minio: Path
+    # A folder with `librdkafka.so.1`.
+    librdkafka: Path
 
     @property
     def java(self) -> tuple[str, ...]:
@@ -51,8 +55,10 @@ def folder() -> Path:
 
 def find(root: Path) -> Programs | None:
     """The fetched servers, or None if they are not all there."""
-    programs = Programs(root / f"kafka-{KAFKA}", root / f"minio-{MINIO}" / "minio")
-    return programs if programs.kafka_libs.is_dir() and programs.minio.is_file() else None
+    programs = Programs(root / f"kafka-{KAFKA}", root / f"minio-{MINIO}" / "minio", root / f"librdkafka-{LIBRDKAFKA}")
+    return (
+        programs if all(path.exists() for path in (programs.kafka_libs, programs.minio, programs.librdkafka)) else None
+    )
 
 
 def fetch(root: Path) -> Programs:
@@ -64,6 +70,8 @@ def fetch(root: Path) -> Programs:
         _fetch_kafka(root)
     if not (root / f"minio-{MINIO}" / "minio").is_file():
         _fetch_minio(root)
+    if not (root / f"librdkafka-{LIBRDKAFKA}").is_dir():
+        _fetch_librdkafka(root)
     programs = find(root)
     assert programs is not None
     return programs
@@ -90,3 +98,17 @@ def _fetch_minio(root: Path) -> None:
         ["go", "install", f"github.com/minio/minio@{MINIO}"], env=environment, check=True, timeout=FETCH_SECONDS
     )
     work.rename(root / f"minio-{MINIO}")
+
+
+def _fetch_librdkafka(root: Path) -> None:
+    sys.stderr.write(f"Fetching librdkafka {LIBRDKAFKA} by pip ...\n")
+    work = root / "librdkafka.part"
+    shutil.rmtree(work, ignore_errors=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--target"]
+    command += [str(work / "wheel"), f"confluent-kafka=={LIBRDKAFKA}"]
+    subprocess.run(command, check=True, timeout=FETCH_SECONDS)
+    (library,) = (work / "wheel" / "confluent_kafka.libs").glob("librdkafka-*.so*")
+    # It finds the libraries that it needs in the same folder, by its run path.
+    library.with_name("librdkafka.so.1").symlink_to(library.name)
+    library.parent.rename(root / f"librdkafka-{LIBRDKAFKA}")
+    shutil.rmtree(work)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kafka.admin import KafkaAdminClient, ScramMechanism, UserScramCredentialUpsertion
+
+from tests.real.fetch import fetch, folder
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "own-stores.md"
@@ -58,35 +59,31 @@ def let_administrator_use_scram(tables: Mapping[str, Mapping[str, Any]]) -> None
         assert admin.alter_user_scram_credentials([upsertion]) == {"admin": None}
 
 
-def can_sign_in_by_scram() -> bool:
-    """True if kcat is installed with a librdkafka that Kafka 4 admits by SCRAM: 2.6.1 or newer."""
-    if shutil.which("kcat") is None:
-        return False
-    answer = subprocess.run(["kcat", "-V"], capture_output=True, text=True, check=False)
-    version = re.search(r"librdkafka (\d+)\.(\d+)\.(\d+)", answer.stdout + answer.stderr)
-    return version is not None and tuple(map(int, version.groups())) >= (2, 6, 1)
+def kcat_environment() -> dict[str, str]:
+    """What lets an installed kcat sign in by SCRAM at Apache Kafka 4: a librdkafka of 2.6.1 or newer, which Debian 12 does not have."""
+    return {"LD_LIBRARY_PATH": str(fetch(folder()).librdkafka)}
 
 
-def checkout(folder: Path) -> Path:
+def checkout(root: Path) -> Path:
     """A folder in which the page's commands find `.venv/bin` and the checkout's programs."""
-    folder.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     for name in ("deploy", "tailor", "services", "proto"):
-        (folder / name).symlink_to(ROOT / name)
-    (folder / ".venv" / "bin").mkdir(parents=True)
+        (root / name).symlink_to(ROOT / name)
+    (root / ".venv" / "bin").mkdir(parents=True)
     for name, module in (("tailor", "-m tailor.cli.main"), ("python", "")):
-        script = folder / ".venv" / "bin" / name
+        script = root / ".venv" / "bin" / name
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n', encoding="utf-8")
         script.chmod(0o755)
-    return folder
+    return root
 
 
-def run(folder: Path, code: str, seconds: float, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(root: Path, code: str, seconds: float, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a block in a new shell."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    environment |= {"PYTHONPATH": str(ROOT)} | variables
+    environment |= {"PYTHONPATH": str(ROOT)} | kcat_environment() | variables
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", code],
-        cwd=folder,
+        cwd=root,
         env=environment,
         capture_output=True,
         text=True,

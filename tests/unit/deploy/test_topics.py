@@ -28,6 +28,7 @@ class FakeAdmin:
         self.acls: set[Any] = set()
         self.passwords: dict[str, str] = {}
         self.refused: set[str] = set()
+        self.offsets_minutes = "86400"
 
     def describe_topics(self) -> list[dict[str, Any]]:
         return [{"name": name, "partitions": [{}] * entry["partitions"]} for name, entry in self.topics.items()]
@@ -48,6 +49,14 @@ class FakeAdmin:
             if resource.name not in self.refused:
                 self.topics[resource.name]["configs"] |= resource.configs
         return {"topic": results}
+
+    def describe_cluster(self) -> dict[str, Any]:
+        return {"brokers": [{"broker_id": 4}]}
+
+    def describe_configs(self, config_resources: list[Any], config_filter: str) -> dict[str, dict[str, dict[str, Any]]]:
+        assert config_filter == "all"
+        (resource,) = config_resources
+        return {"broker": {resource.name: {"offsets.retention.minutes": {"value": self.offsets_minutes}}}}
 
     def create_partitions(self, topic_partitions: dict[str, int]) -> None:
         for name, count in topic_partitions.items():
@@ -86,6 +95,8 @@ def test_creates_every_topic_as_the_list_says() -> None:
         if topic.retention_hours is None:
             assert created["configs"]["cleanup.policy"] == "compact"
             assert "retention.ms" not in created["configs"]
+            # A day after a change, no replica reads the old value any more.
+            assert created["configs"]["max.compaction.lag.ms"] == created["configs"]["segment.ms"] == str(24 * 3_600_000)
         else:
             assert created["configs"]["retention.ms"] == str((topic.kept_hours or 0) * 3_600_000)
             assert created["configs"]["message.timestamp.type"] == "LogAppendTime"
@@ -225,3 +236,13 @@ def test_reads_the_same_kafka_settings_as_a_service(monkeypatch: pytest.MonkeyPa
     assert settings.kafka_arguments()["bootstrap_servers"] == ["kafka:19092"]
     assert (settings.plan().replication_factor, settings.plan().min_insync_replicas) == (3, 2)
     assert settings.plan().partitions == {"draft.created.v1": 12}
+
+
+def test_a_broker_that_forgets_positions_before_events_expire_is_warned_of() -> None:
+    admin = FakeAdmin()
+    settings = Settings(kafka_replication_factor=1, kafka_min_insync_replicas=1, kafka_access="none")
+    assert not any(line.startswith("warning") for line in apply(admin, settings))
+    # Kafka's default.
+    admin.offsets_minutes = "10080"
+    (warning,) = [line for line in apply(admin, settings) if line.startswith("warning")]
+    assert "after 10080 minutes" in warning and "above 43200" in warning

@@ -8,7 +8,10 @@ import pytest
 from services.ingestion.rpc import IngestionServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
-from tailor.errors import InvalidArgument, NotFound, ResourceExhausted
+from tailor.errors import InvalidArgument, NotFound, Reason, ResourceExhausted
+from tailor.events.faults import Faults
+from tailor.events.operations import EventParts
+from tailor.events.pressure import Backpressure
 from tailor.rpc.auth import Caller, set_caller
 from tests.unit.ingestion.fakes import make_intake
 
@@ -51,6 +54,41 @@ def test_rejects_invalid_streams() -> None:
             servicer.SubmitDocument(parts, CONTEXT)
     with pytest.raises(ResourceExhausted):
         servicer.SubmitDocument(stream(b"12345", b"67890"), CONTEXT)
+
+
+class Watch:
+    """What is known of the log: the largest share of a topic's retention that an unhandled event has used."""
+
+    def __init__(self) -> None:
+        self.used = 0.0
+
+    def retention_used(self) -> float:
+        return self.used
+
+
+class Waiting:
+    """An outbox in which events wait."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+
+
+def test_publishers_are_slowed_before_events_expire_and_while_too_many_wait_to_be_sent() -> None:
+    watch, outbox = Watch(), Waiting()
+    parts = EventParts(Faults(), watch=cast(Any, watch), outbox=cast(Any, outbox))
+    intake, _, quarantine = make_intake()
+    servicer = IngestionServicer(intake, Backpressure(parts).admit)
+    watch.used = 0.75
+    with pytest.raises(ResourceExhausted, match="75%") as caught:
+        servicer.SubmitDocument(stream(b"# Memo"), CONTEXT)
+    assert caught.value.reason is Reason.BACKLOG_TOO_OLD and caught.value.retry_after_seconds
+    watch.used, outbox.waiting = 0.74, 20_000
+    with pytest.raises(ResourceExhausted, match="20,000 events") as caught:
+        servicer.SubmitDocument(stream(b"# Memo"), CONTEXT)
+    assert caught.value.reason is Reason.TOO_MUCH_WAITS and caught.value.retry_after_seconds
+    assert not quarantine.texts
+    outbox.waiting = 19_999
+    assert servicer.SubmitDocument(stream(b"# Memo"), CONTEXT).rejection_reason == ""
 
 
 def submission(servicer: IngestionServicer, external_id: str = "memo-7", key_id: str = "") -> ingestion_pb2.Submission:

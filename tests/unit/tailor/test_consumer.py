@@ -23,6 +23,7 @@ from tailor.events.consumer import (
     Rebalances,
 )
 from tailor.events.envelope import Event, decode
+from tailor.events.faults import Faults
 from tailor.events.gaps import Gap, reject_gap
 from tailor.events.memory import MemoryProducer
 from tailor.settings import KafkaSettings
@@ -306,11 +307,17 @@ def test_events_that_expire_while_the_consumer_is_busy_are_stated_too() -> None:
 def test_a_new_group_and_offsets_that_compaction_took_are_no_gap() -> None:
     producer, member = MemoryProducer(), Member((TopicPartition(TOPIC, 1), -1))
     member.position, member.oldest = None, 10
-    consumer = _consumer(lambda event: None, producer)
+    faults = Faults()
+    consumer = Consumer(
+        KafkaSettings(), service="training", topics={TOPIC: lambda event: None}, producer=producer, faults=faults
+    )
     _poll(consumer, member)
     member.first = 50
     _poll(consumer, member)
     assert _expired(producer) == []
+    # Nobody knows what the group had read, so an operator gets a notice.
+    assert {(fault.reason, fault.waits) for fault in faults.all()} == {("POSITION_UNKNOWN", False)}
+    assert "offsets.retention.minutes" in faults.all()[0].message
 
 
 def test_what_another_member_handled_meanwhile_is_no_gap() -> None:

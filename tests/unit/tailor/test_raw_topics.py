@@ -98,6 +98,15 @@ def test_a_misspelt_topic_is_named_and_others_of_the_cluster_are_not() -> None:
     assert [(fault.part, fault.reason) for fault in faults.all()] == [("topic document.submited.v1", "MISSPELT_TOPIC")]
 
 
+def test_topics_of_other_installations_are_not_misspelt_and_a_notice_ends_with_its_topic() -> None:
+    faults = Faults()
+    raw = RawTopics(KafkaSettings(kafka_topic_prefix="acme."), "ingestion", [TOPIC], faults)
+    raw.report_misspelt([NAME, f"acme2.{NAME}", f"dev.{NAME}", f"acme.{NAME}", "acme.document.submited.v1"])
+    assert [fault.part for fault in faults.all()] == ["topic acme.document.submited.v1"]
+    raw.report_misspelt([f"acme.{NAME}"])
+    assert faults.all() == []
+
+
 def test_raw_topics_name_both_retentions() -> None:
     raw = [topic for topic in load_topics().values() if topic.raw_zone]
     assert all(topic.unread_retention_hours and topic.retention_hours for topic in raw)
