@@ -67,7 +67,8 @@ class GapFinder:
     def follow(self, client: Any, assignment: Iterable[Any], batches: Mapping[Any, Sequence[Any]]) -> Mapping[Any, int]:
         """Look for gaps in partitions that are new to this member, and before a batch that does not follow on what was handled.
 
-        Returns the new positions of partitions with a gap, which the caller commits.
+        Returns positions that the caller commits: those after a gap, and the first ones of partitions that had none. Without the latter,
+        events that expire before the first one was handled could not be counted.
         """
         new = [partition for partition in assignment if partition not in self._positions]
         jumped = [
@@ -78,13 +79,17 @@ class GapFinder:
         if not new and not jumped:
             return {}
         starts = find_starts(client, new + jumped)
+        unknown = {}
         for partition in new:
-            self._positions[partition] = self._committed(client, partition, starts[partition])
-        return self._find(starts)
+            position = client.committed(partition)
+            if position is None:
+                self._notice(partition, starts[partition])
+                unknown[partition] = position = starts[partition]
+            self._positions[partition] = int(position)
+        return unknown | dict(self._find(starts))
 
-    def _committed(self, client: Any, partition: Any, start: int) -> int:
-        position = client.committed(partition)
-        if position is None and start > 0:
+    def _notice(self, partition: Any, start: int) -> None:
+        if start > 0:
             self._faults.notice(
                 f"position in {partition.topic}, partition {partition.partition}",
                 FailedPrecondition(
@@ -94,7 +99,6 @@ class GapFinder:
                     "`offsets.retention.minutes`, publish the documents of that time again, and raise that setting.",
                 ),
             )
-        return start if position is None else int(position)
 
     def _find(self, starts: Mapping[Any, int]) -> Mapping[Any, int]:
         found = {}

@@ -1,21 +1,28 @@
-"""Tombstones through ingestion and registry as processes: a document is erased once and does not come back."""
+"""Ingestion and registry as processes: a document is erased once and does not come back, and none is lost silently."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import kafka
 import pytest
 
 from tailor.api.events.v1 import documents_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.records import to_tombstone
 from tailor.events.envelope import decode
 from tailor.events.table import tail
+from tailor.local import processes
 from tailor.local.layout import STORES
 from tailor.settings import KafkaSettings
 from tests.conftest import Stores, plan_of, run_stack
 from tests.real.kinds import StoreKind
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -92,3 +99,45 @@ def test_a_tombstone_erases_a_document_once_and_for_all(
     assert rejected.reason == documents_pb2.REJECTION_REASON_NOT_ALLOWED
     messages.close()
     assert len([message for message in messages.messages if isinstance(message, documents_pb2.DocumentErased)]) == 1
+
+
+def test_what_expired_while_ingestion_was_away_is_counted_as_rejected(running: Stores) -> None:
+    registry, settings = Connections(Endpoints(running.plan.layout.root)).registry, running.kafka_admin
+
+    def flow() -> tuple[int, int]:
+        """How many submissions passed ingestion, and how many were rejected."""
+        answer = registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=20)
+        return answer.ingested, sum(answer.rejected.values())
+
+    submitted = 8
+    before = flow()
+    for pid in processes.find_marked(running.plan.layout.root, "ingestion"):
+        os.kill(pid, signal.SIGSTOP)
+    expired = dict.fromkeys(_ends(settings), 0)
+    for number in range(submitted):
+        text = f'{{"document_id": "rest-{number}", "text": "Part {number} of the rules for the daily rest of drivers."}}'
+        publish(running.publisher, text.encode(), f"rest-{number}")
+        if number == submitted // 2:
+            expired = _ends(settings)
+    with closing(kafka.KafkaAdminClient(**settings.kafka_arguments())) as admin:
+        # As the retention would do it, had ingestion been away for a week.
+        admin.delete_records(expired)
+    for pid in processes.find_marked(running.plan.layout.root, "ingestion"):
+        os.kill(pid, signal.SIGKILL)
+
+    def has_all() -> bool:
+        passed, rejected = flow()
+        return passed + rejected - sum(before) >= submitted
+
+    wait_until(has_all, 120, "every submitted document")
+    time.sleep(2)
+    passed, rejected = flow()
+    assert passed - before[0] == submitted - submitted // 2 - 1
+    assert rejected - before[1] == submitted // 2 + 1
+    assert registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=20).rejected["EXPIRED"] == submitted // 2 + 1
+
+
+def _ends(settings: KafkaSettings) -> dict[kafka.TopicPartition, int]:
+    with closing(kafka.KafkaConsumer(**settings.kafka_arguments())) as client:
+        partitions = [kafka.TopicPartition(SUBMITTED, number) for number in client.partitions_for_topic(SUBMITTED)]
+        return dict(client.end_offsets(partitions))

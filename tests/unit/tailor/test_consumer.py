@@ -320,6 +320,18 @@ def test_a_new_group_and_offsets_that_compaction_took_are_no_gap() -> None:
     assert "offsets.retention.minutes" in faults.all()[0].message
 
 
+def test_events_that_expire_before_the_first_one_of_a_partition_was_handled_are_stated() -> None:
+    producer, member = MemoryProducer(), Member((TopicPartition(TOPIC, 1), -1))
+    member.position, member.oldest = None, 0
+    member.paused_partitions = set(member.assignment())
+    _poll(_consumer(lambda event: None, producer), member)
+    assert sorted(member.commits) == [(0, 0), (1, 0)]
+    # The next member begins with what the first one committed, and no event was handled in between.
+    member.position, member.oldest = 0, 4
+    _poll(_consumer(lambda event: None, producer), member)
+    assert _expired(producer) == [("EVENT_EXPIRED", 0, 0, 4), ("EVENT_EXPIRED", 1, 0, 4)]
+
+
 def test_what_another_member_handled_meanwhile_is_no_gap() -> None:
     producer, member, rebalances = MemoryProducer(), Member((TopicPartition(TOPIC, 1), -1)), Rebalances()
     consumer = _consumer(lambda event: None, producer)
