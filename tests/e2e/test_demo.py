@@ -1,4 +1,4 @@
-"""`tailor demo` as a newcomer runs it, with a tiny base and without a network."""
+"""`tailor demo` as a newcomer runs it, with a tiny base and without a network; and on one's own stores, which are on the network."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.conftest import SAMPLE, SETTINGS, copy_recipes
 from tests.models import make_tiny_base
+from tests.real.kinds import StoreKind, Tables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -40,8 +41,10 @@ min_gain = {gain}
 """
 
 
-def _cut_off() -> list[str]:
-    """The prefix that runs a command without a network. Skips the test if the machine does not allow that."""
+def _cut_off(stores: StoreKind) -> list[str]:
+    """The prefix that runs a command without a network, if the stores are embedded. Skips the test if the machine does not allow that."""
+    if stores.name != "embedded":
+        return []
     command = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
     if (
         shutil.which("unshare") is None
@@ -64,13 +67,17 @@ def _sample(directory: Path, gain: float) -> Path:
     return sample
 
 
-def _state(directory: Path) -> Path:
+def _state(directory: Path, own_stores: Tables) -> Path:
     texts = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "source").rglob("*.md"))]
     base = make_tiny_base(directory / "tiny-base", texts)
     state = directory / "state"
     state.mkdir(mode=0o700)
     recipes = copy_recipes(directory / "recipes")
-    (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=recipes), encoding="utf-8")
+    settings = SETTINGS.format(base=base, recipes=recipes)
+    for name, table in own_stores.items():
+        # A JSON string is a TOML string, too.
+        settings += f"[stores.{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+    (state / "settings.toml").write_text(settings, encoding="utf-8")
     return state
 
 
@@ -94,9 +101,13 @@ def _printed_commands(output: str) -> dict[str, list[str]]:
 
 
 def test_a_demo_without_a_network_is_refused_then_promoted_by_its_own_commands_and_repeats_nothing(
-    tmp_path: Path,
+    store_kind: StoreKind, tmp_path: Path
 ) -> None:
-    prefix, state, sample = _cut_off(), _state(tmp_path), _sample(tmp_path, 1e9)
+    with store_kind.run(tmp_path / "own") as tables:
+        _check_demo(_cut_off(store_kind), _state(tmp_path, tables), _sample(tmp_path, 1e9))
+
+
+def _check_demo(prefix: list[str], state: Path, sample: Path) -> None:
     status, output, first = _demo(prefix, state, sample)
     assert status == 1, output
     assert "log_likelihood gains" in output

@@ -115,7 +115,9 @@ def test_what_expired_while_ingestion_was_away_is_counted_as_rejected(running: S
         os.kill(pid, signal.SIGSTOP)
     expired = dict.fromkeys(_ends(settings), 0)
     for number in range(submitted):
-        text = f'{{"document_id": "rest-{number}", "text": "Part {number} of the rules for the daily rest of drivers."}}'
+        text = (
+            f'{{"document_id": "rest-{number}", "text": "Part {number} of the rules for the daily rest of drivers."}}'
+        )
         publish(running.publisher, text.encode(), f"rest-{number}")
         if number == submitted // 2:
             expired = _ends(settings)

@@ -22,6 +22,7 @@ TESTS = (
     "tests/integration/test_storage.py",
     "tests/integration/test_ingestion_tombstone.py",
     "tests/e2e/test_access.py",
+    "tests/e2e/test_demo.py",
     "tests/e2e/test_flow.py",
     "tests/e2e/test_forgetting.py",
     "tests/e2e/test_own_stores.py",

@@ -96,7 +96,9 @@ def test_creates_every_topic_as_the_list_says() -> None:
             assert created["configs"]["cleanup.policy"] == "compact"
             assert "retention.ms" not in created["configs"]
             # A day after a change, no replica reads the old value any more.
-            assert created["configs"]["max.compaction.lag.ms"] == created["configs"]["segment.ms"] == str(24 * 3_600_000)
+            assert (
+                created["configs"]["max.compaction.lag.ms"] == created["configs"]["segment.ms"] == str(24 * 3_600_000)
+            )
         else:
             assert created["configs"]["retention.ms"] == str((topic.kept_hours or 0) * 3_600_000)
             assert created["configs"]["message.timestamp.type"] == "LogAppendTime"
