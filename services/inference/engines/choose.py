@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.inference.ports import InferenceEngine
 from services.inference.settings import Settings
+from tailor.engine.environment import prepare_environment
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -25,7 +26,7 @@ def choose_engine(settings: Settings) -> Callable[[Path], InferenceEngine]:
     if name == "vllm":
         from services.inference.engines import vllm_engine
 
-        vllm_engine.prepare_environment(settings.kv_cache_gib, settings.compute_threads)
+        prepare_environment(settings.kv_cache_gib, settings.compute_threads)
         threading.Thread(target=vllm_engine.import_ahead, name="import", daemon=True).start()
         return partial(
             vllm_engine.VllmEngine,

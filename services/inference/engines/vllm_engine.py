@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import math
-import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
@@ -14,47 +13,17 @@ from services.inference.domain import ChatMessage, Sampling, Score
 from services.inference.engines.chat import ChatTemplate
 from services.inference.engines.finite import not_finite
 from services.inference.engines.grammar import Grammars
-from services.inference.engines.vllm_overflow import OVERFLOW, end_overflows
 from services.inference.engines.vllm_stream import VllmStream, engine_failed
 from services.inference.ports import InferenceEngine
+from tailor.engine.environment import CPU_STEP_TOKENS, TARGETS, WORKER
+from tailor.engine.overflow import OVERFLOW, end_overflows
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 from tailor.hardware import computes_in_bf16
 
 T = TypeVar("T")
 
-# Adapters change linear layers only; see `adapters/verify.py`.
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-# Prompt tokens per step on CPU. The engine tries a full step before it is ready; at 2,048 tokens that took 12 s longer.
-CPU_STEP_TOKENS = 512
 WATCH_SECONDS = 1.0
 STOP_SECONDS = 3.0
-
-
-def prepare_environment(kv_cache_gib: int, threads: int) -> None:
-    """Set the environment that vLLM reads. Call it once per process, before vLLM is imported."""
-    os.environ.update(
-        {
-            "VLLM_NO_USAGE_STATS": "1",
-            "VLLM_DO_NOT_TRACK": "1",
-            "DO_NOT_TRACK": "1",
-            "HF_HUB_OFFLINE": "1",
-            "TRANSFORMERS_OFFLINE": "1",
-            "VLLM_LOGGING_LEVEL": "ERROR",
-            "VLLM_CONFIGURE_LOGGING": "1",
-            "VLLM_COMPUTE_NANS_IN_LOGITS": "1",
-            "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib),
-            "OMP_NUM_THREADS": str(threads),
-            # A thread bound to a core that another process uses makes all threads wait: a third of the tokens/s, measured.
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            # It would compile only the ranks of prompt log-probabilities, for 15 s at the first score.
-            "TORCHDYNAMO_DISABLE": "1",
-            # One process fewer: the worker runs in this process. It starts sooner, and nothing spins while idle.
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            # torch's process groups open sockets even for one process; they must not be reachable from other machines.
-            "VLLM_HOST_IP": "127.0.0.1",
-            "GLOO_SOCKET_IFNAME": "lo",
-        }
-    )
 
 
 def import_ahead() -> None:
@@ -223,9 +192,8 @@ async def _start(arguments: dict[str, Any]) -> Any:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     if not torch.cuda.is_available():
-        worker = "services.inference.engines.vllm_worker.TailorWorker"
         arguments = arguments | {
-            "worker_cls": worker,
+            "worker_cls": WORKER,
             "distributed_executor_backend": "uni",
             "max_num_batched_tokens": max(CPU_STEP_TOKENS, arguments["max_num_seqs"]),
         }

@@ -8,8 +8,8 @@ from typing import Any
 from services.inference.domain import CANCELLED, LikelyToken, Piece, Sampling, TokenLogProbability
 from services.inference.engines.finite import not_finite
 from services.inference.engines.grammar import schema_given_up
-from services.inference.engines.vllm_overflow import OVERFLOW
 from services.inference.ports import Stream
+from tailor.engine.overflow import OVERFLOW
 from tailor.errors import Reason, TailorError, Unavailable
 
 # vLLM's finish reasons that differ from ours.

@@ -15,15 +15,15 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
 from vllm.v1.worker.cpu_worker import CPUWorker
 
-from services.inference.engines.lora_rows import plan
-from services.inference.engines.vllm_overflow import clear_new_blocks
+from tailor.engine.lora_rows import plan
+from tailor.engine.overflow import clear_new_blocks
 
 PR_SET_PDEATHSIG = 1
 WRAPPER = f"{__name__}.GroupedLora"
 
 
 class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
-    """Applies adapters to linear layers; embeddings and the output layer are never adapted (see `adapters/verify.py`)."""
+    """Applies adapters to linear layers; embeddings and the output layer are never adapted (see inference's `adapters/verify.py`)."""
 
     def update_metadata(
         self, mapping: Any, lora_index_to_id: list[int | None], max_loras: int, vocab_size: int, **kwargs: Any

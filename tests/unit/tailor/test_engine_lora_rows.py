@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from services.inference.engines.lora_rows import add_each, add_grouped, plan
+from tailor.engine.lora_rows import add_each, add_grouped, plan
 
 SLOTS, RANK, INNER, WIDTH = 4, 3, 6, 5
 
