@@ -133,6 +133,7 @@ def measure(base: Path, case: Case, folder: Path, *, threads: str = "1") -> Meas
             "stages": [{"recipe": case.recipe.model_dump(), "rows": paths}],
             "recipes": {},
             "device": asdict(HERE),
+            "rollout_engine": "generate",
         }
     )
     spec, reports = folder / "spec.json", folder / "reports"

@@ -20,13 +20,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import preference_set
+from bench import preference_set, rollouts
 from services.training.adapters import inputs
 from services.training.adapters.inputs import Inputs
 from services.training.bases.files import load_tokenizer
 from services.training.methods import answers, pairs
 from services.training.methods.answers import Prompt
-from services.training.methods.model import load_saved
+from services.training.methods.model import load_saved, trainable_model
 from services.training.methods.pairs import Pair
 from services.training.methods.rewards import Rewarder, make_judges
 from services.training.methods.rollouts import win_rate
@@ -73,6 +73,7 @@ def main() -> None:
         demonstrations, rankings = (store_dataset(house, kind, split) for kind, split in splits().items())
         made = train_stages(house, demonstrations, rankings)
         sides, reward_accuracy = compare(house, made, rankings)
+        written = compare_rollouts(house, made, rankings)
     steps = [step for step in made["rloo"].progress if step.phase == "training"]
     figures = {
         "reward_accuracy": reward_accuracy,
@@ -80,6 +81,8 @@ def main() -> None:
         "kl": {name: side.kl for name, side in sides.items()},
         "sides": {name: asdict(side) for name, side in sides.items()},
         "stages": {name: stage_figures(service) for name, service in made.items()},
+        "rollout_ratio": written["rollout_ratio"],
+        "rollouts": written,
         "rloo_steps": [{"reward": step.reward, "kl": step.kl} for step in steps],
         "cores": len(os.sched_getaffinity(0)),
         "seconds": time.monotonic() - started,
@@ -140,6 +143,18 @@ def compare(house: House, made: dict[str, Service], rankings: Ref) -> tuple[dict
     return sides, accuracy(pairs.read(held_out, tokenizer), rewarder)
 
 
+def compare_rollouts(house: House, made: dict[str, Service], rankings: Ref) -> dict[str, Any]:
+    """Steps of RLOO's start, written by the engine and by `generate` in turns, and scored by the reward adapter."""
+    recipe = recipe_of("rloo")
+    found = download(house, rankings, adapter(made["sft"]), adapter(made["reward"]), "rollouts")
+    tokenizer = load_tokenizer(found.base)
+    prompts, _ = answers.read_prompts(found.train, tokenizer, MAX_PROMPT)
+    policy = answers.use_plain_attention(trainable_model(found.base, recipe, found.parent))
+    rewarder = make_judges(recipe.rewards, found.base, tokenizer, reward=found.reward).rewarder
+    folder = house.folder / "engine"
+    return rollouts.measure(rollouts.Both(recipe, found.base, policy, tokenizer, rewarder), prompts, folder)
+
+
 def accuracy(held_out: Sequence[Pair], rewarder: Rewarder) -> float:
     """The share of pairs whose chosen answer gets the higher reward."""
     sides = ([pair.chosen for pair in held_out], [pair.rejected for pair in held_out])
@@ -152,9 +167,9 @@ def accuracy(held_out: Sequence[Pair], rewarder: Rewarder) -> float:
     return sum(one > other for one, other in zip(chosen, rejected, strict=True)) / len(held_out)
 
 
-def download(house: House, rankings: Ref, policy: Ref, reward: Ref) -> Inputs:
-    """Download base, held-out prompts and adapters, verified as a worker does."""
-    folder = house.folder / f"compare-{policy.sha256[:12]}"
+def download(house: House, rankings: Ref, policy: Ref, reward: Ref, purpose: str = "compare") -> Inputs:
+    """Download base, prompts and adapters, verified as a worker does."""
+    folder = house.folder / f"{purpose}-{policy.sha256[:12]}"
     folder.mkdir()
     spec = spec_of(house, "run_compare", recipe_of("dpo"), rankings, parent=policy, reward=reward)
     return inputs.download_inputs(house.store, spec, folder)
@@ -233,9 +248,20 @@ def render(figures: dict[str, Any]) -> str:
         f"| {name} | `{STAGES[name][0]}` | {one['steps']} | {one['seconds']:.0f} | {one['tokens_per_second']:.0f} |"
         for name, one in figures["stages"].items()
     ]
+    lines += ["", render_rollouts(figures["rollouts"])]
     whole = f"The whole bench took {figures['seconds']:.0f} s on {figures['cores']} cores."
     accuracy = f"The reward adapter's accuracy on held-out pairs: {figures['reward_accuracy']:.3f}."
     return "\n".join([*lines, "", f"{accuracy} {whole}", "", "![Win rates and rewards](benchmarks/preferences.svg)"])
+
+
+def render_rollouts(figures: dict[str, Any]) -> str:
+    """One sentence about both sides of the rollouts."""
+    ours, theirs = figures["sides"]["engine"], figures["sides"]["generate"]
+    return (
+        f"Rollouts, the median of {figures['rounds']} rounds: {ours['tokens_per_cpu_second']:.0f} tokens per CPU second by the engine against "
+        f"{theirs['tokens_per_cpu_second']:.0f} by `generate`, {figures['rollout_ratio']:.2f} times ({figures['rollout_ratio_with_rewards']:.2f} times "
+        f"with the rewards, {figures['rollout_ratio_seconds']:.2f} times by seconds). The engine's process took {figures['engine_bytes'] / 1e9:.1f} GB."
+    )
 
 
 def write_section(text: str) -> None:

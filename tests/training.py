@@ -11,6 +11,7 @@ from typing import Any
 from services.training.bases.store import StoredBases
 from services.training.domain import Base
 from services.training.methods.base import SINGLE, StepLock
+from services.training.methods.engine import StartEngine, without_engine
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
 from services.training.worker.probes import Reload, reload_in_fresh_process
@@ -134,12 +135,13 @@ def train(
     dies_at: str = "",
     watch: Callable[[models_pb2.RunProgressed], None] = lambda _: None,
     reload: Reload = reload_in_fresh_process,
+    start_engine: StartEngine = without_engine,
 ) -> Service:
-    """Run one worker to its end. Raises KilledError when it writes a key that ends with `dies_at`."""
+    """Run one worker to its end, by default without an engine for rollouts. Raises KilledError when it writes a key that ends with `dies_at`."""
     spec = spec_of(house, run_id, recipe, dataset, parent=parent, reward=reward, witness=witness, epoch=epoch)
     store = DyingStore(house.store.root, dies_at) if dies_at else house.store
     service = Service(watch)
-    run_worker(spec, recipe, store, service, house.folder, reload=reload)
+    run_worker(spec, recipe, store, service, house.folder, reload=reload, start_engine=start_engine)
     return service
 
 
@@ -151,6 +153,7 @@ def run_worker(
     folder: Path,
     *,
     reload: Reload = reload_in_fresh_process,
+    start_engine: StartEngine = without_engine,
 ) -> int:
     """Run one worker, which works in a new folder within `folder`. Returns its exit code."""
     with tempfile.TemporaryDirectory(dir=folder) as work:
@@ -164,6 +167,7 @@ def run_worker(
             signer=FakeSigner(),
             processes=SINGLE,
             reload=reload,
+            start_engine=start_engine,
         )
         return worker.run(threading.Event(), threading.Event())
 

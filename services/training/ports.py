@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 from services.training.domain import (
@@ -306,4 +307,32 @@ class ChatTokenizer(Protocol):
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         """Token ids of a conversation."""
+        ...
+
+
+@dataclass(frozen=True)
+class RolloutAnswer:
+    """One answer, its end token included, with the log-probability that each of its tokens was drawn with."""
+
+    tokens: Sequence[int]
+    log_probabilities: Sequence[float]
+
+
+class RolloutEngine(Protocol):
+    """Writes the answers of a rollout step with other kernels than the training model's."""
+
+    def write(self, prompts: Sequence[Sequence[int]], adapter: Path, seed: int) -> Sequence[RolloutAnswer]:
+        """One sampled answer per prompt, by the adapter in a folder. Blocks. Depends on its arguments only.
+
+        Raises Unavailable (ENGINE_FAILED).
+        """
+        ...
+
+    @property
+    def peak_bytes(self) -> int:
+        """The largest memory until now, in addition to the caller's."""
+        ...
+
+    def close(self) -> None:
+        """Free all memory. Idempotent."""
         ...

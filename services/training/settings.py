@@ -63,6 +63,11 @@ class Settings(ServiceSettings):
         "replicate", description="Each process holds the whole model, or a shard of it (FSDP; GPUs only)."
     )
 
+    rollout_engine: Literal["auto", "generate"] = Field(
+        "auto",
+        description="What writes the answers of rloo and grpo: `auto` is vLLM if it can, `generate` the training model.",
+    )
+
     kubernetes_namespace: str = "tailor"
     kubernetes_image: str = "tailor/training:latest"
     kubernetes_gpus: int = Field(1, ge=0, le=16, description="GPUs per node, one process each; 0 trains on CPU.")
@@ -177,3 +182,4 @@ class WorkerSettings(ServiceSettings):
     exit_file: Path | None = None
     compute_lock: Path | None = None
     parallelism: Literal["replicate", "shard"] = "replicate"
+    rollout_engine: Literal["auto", "generate"] = "auto"

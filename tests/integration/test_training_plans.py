@@ -102,6 +102,7 @@ def forecast(
             ],
             "recipes": {name: known.model_dump() for name, known in recipes.items()},
             "device": asdict(device),
+            "rollout_engine": "generate",
         }
     )
 

@@ -1,22 +1,30 @@
-"""RLOO and GRPO on a tiny model with the real worker.
+"""RLOO and GRPO on a tiny model with the real worker; all but one test without vLLM.
 
 Rewards rise, the parent is the reference, a killed run resumes exactly, and a run beyond its budget keeps the weights within it.
 """
 
+import importlib.util
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from peft import PeftModel
 from safetensors.torch import load, load_file, save_file
+from transformers import AutoModelForCausalLM
 
+from services.training.methods.engine import start_engine
+from services.training.methods.engine_process import Options
+from services.training.ports import RolloutAnswer, RolloutEngine
 from services.training.recipe import Recipe
 from services.training.worker.probes import compute_figures
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tests import training
-from tests.models import make_tiny_base
+from tests.models import make_tiny_base, widen
 from tests.training import House, KilledError, adapter, furnish, store_dataset
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -143,6 +151,69 @@ def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_and_starts_at
     assert house.store.list_keys(MODELS, f"runs/run_cut_{method}/") == []
 
 
+class PlainEngine(RolloutEngine):
+    """An engine on transformers: it reads the adapter from its folder and draws one answer after another, each by its own seed."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.adapters: list[bytes] = []
+        self.closed = False
+
+    def write(self, prompts: Sequence[Sequence[int]], adapter: Path, seed: int) -> list[RolloutAnswer]:
+        self.adapters.append((adapter / "adapter_model.safetensors").read_bytes())
+        base = AutoModelForCausalLM.from_pretrained(self._options.base, dtype=torch.bfloat16)
+        model = PeftModel.from_pretrained(base, str(adapter)).eval()
+        return [self._draw(model, prompt, seed + number) for number, prompt in enumerate(prompts)]
+
+    def _draw(self, model: Any, prompt: Sequence[int], seed: int) -> RolloutAnswer:
+        generator = torch.Generator().manual_seed(seed)
+        tokens: list[int] = []
+        likely: list[float] = []
+        while len(tokens) < self._options.max_new_tokens and not set(tokens[-1:]) & set(self._options.ends):
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([[*prompt, *tokens]]), use_cache=False).logits[0, -1].float()
+            known = torch.log_softmax(logits / self._options.temperature, dim=-1)
+            tokens.append(int(torch.multinomial(known.exp(), 1, generator=generator)))
+            likely.append(float(known[tokens[-1]]))
+        return RolloutAnswer(tokens, likely)
+
+    @property
+    def peak_bytes(self) -> int:
+        return 10**15
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("method", ADAPTERS)
+def test_engine_gets_the_newest_adapter_in_each_step_and_a_killed_run_resumes_exactly(
+    house: House, rankings: Ref, parent: Ref, judge: Ref, method: str
+) -> None:
+    engines: list[PlainEngine] = []
+
+    def start(options: Options) -> RolloutEngine:
+        engines.append(PlainEngine(options))
+        return engines[-1]
+
+    chosen = recipe(method, batch={"accumulation": 2, "max_length": 128}, rewards=[{"kind": "model"}])
+    sources: dict[str, Any] = {"parent": parent, "reward": judge, "start_engine": start}
+    whole = train(house, f"run_engine_{method}", chosen, rankings, **sources)
+    steps = [report for report in whole.progress if report.phase == "training"]
+    assert (steps[0].kl, len(steps), len(set(engines[0].adapters))) == (0.0, 8, 8)
+    # It wrote them with the parent's weights first.
+    first, theirs = load(engines[0].adapters[0]), load(weights(house, parent))
+    assert first.keys() == theirs.keys()
+    assert all(torch.equal(first[name], theirs[name]) for name in first)
+    assert whole.trained is not None
+    assert whole.trained.memory_bytes > 10**15
+    with pytest.raises(KilledError):
+        train(house, f"run_halted_{method}", chosen, rankings, **sources, dies_at="-step-4/manifest.json")
+    second = train(house, f"run_halted_{method}", chosen, rankings, **sources, epoch=2)
+    assert weights(house, adapter(second)) == weights(house, adapter(whole))
+    assert engines[2].adapters == engines[0].adapters[2:]
+    assert all(engine.closed for engine in engines)
+
+
 def test_rules_raise_the_held_out_reward_and_no_log_contains_text(
     house: House, rankings: Ref, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,3 +307,48 @@ def test_run_that_cannot_succeed_reports_the_reason(
     ended = train(here, "run_bad", recipe("rloo", **changes), store_dataset(here, "preference", {"train": rows}))
     assert ended.failed is not None
     assert ended.failed.reason == reason
+
+
+class SharedEngine(RolloutEngine):
+    """An engine that several runs use, because starting vLLM takes long."""
+
+    def __init__(self, engine: RolloutEngine) -> None:
+        self.engine = engine
+        self.write = engine.write  # type: ignore[method-assign]
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.engine.peak_bytes
+
+    def close(self) -> None:
+        """Leave it to the test."""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed; generate writes here")
+def test_vllm_writes_the_rollouts_and_a_killed_run_resumes_exactly(tmp_path: Path) -> None:
+    texts = [text for number in range(20) for text in (row(number)["chosen"], row(number)["rejected"])]
+    base = widen(make_tiny_base(tmp_path / "base", texts, vocabulary=400))
+    here = furnish(tmp_path, f"path:{base}")
+    rows = store_dataset(here, "preference", {"train": [row(number) for number in range(12)]})
+    chosen = recipe("rloo", limit={"max_steps": 4})
+    shared: list[SharedEngine] = []
+
+    def start_once(options: Options) -> RolloutEngine | None:
+        if not shared:
+            started = start_engine(options)
+            assert started is not None
+            shared.append(SharedEngine(started))
+        return shared[0]
+
+    try:
+        whole = train(here, "run_vllm", chosen, rows, start_engine=start_once)
+        with pytest.raises(KilledError):
+            train(here, "run_killed", chosen, rows, start_engine=start_once, dies_at="-step-4/manifest.json")
+    finally:
+        for engine in shared:
+            engine.engine.close()
+    second = train(here, "run_killed", chosen, rows, start_engine=start_engine, epoch=2)
+    steps = [report for report in whole.progress if report.phase == "training"]
+    assert [report.step for report in second.progress if report.phase == "training"] == [3, 4]
+    assert len(steps) == 4
+    assert weights(here, adapter(second)) == weights(here, adapter(whole))

@@ -122,6 +122,7 @@ def _worker_environment(settings: Settings) -> dict[str, str]:
         "TAILOR_TRAINING_ADDRESS": settings.training_address,
         "TAILOR_LOG_LEVEL": settings.log_level,
         "TAILOR_PARALLELISM": settings.parallelism,
+        "TAILOR_ROLLOUT_ENGINE": settings.rollout_engine,
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         **_tls_environment(settings),

@@ -69,6 +69,7 @@ def worker_environment(settings: Settings, inherited: Mapping[str, str]) -> dict
         "TAILOR_TRAINING_ADDRESS": settings.training_address,
         "TAILOR_DATA_DIR": str(settings.data_dir / "work"),
         "TAILOR_PARALLELISM": settings.parallelism,
+        "TAILOR_ROLLOUT_ENGINE": settings.rollout_engine,
     }
 
 

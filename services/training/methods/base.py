@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from services.training.adapters.inputs import Inputs
 from services.training.methods.budget import Watch
+from services.training.methods.engine import StartEngine, without_engine
 from services.training.methods.loading import read_context
 from services.training.methods.processes import Processes
 from services.training.methods.rows import Encoded
@@ -103,7 +104,8 @@ class StageContext:
     """The inputs of a method.
 
     `folder` is the trainer's output directory. The recipe's accumulation is that of all processes together. `lock`, `stopper`, `notes`,
-    which later workers can read, and `report`, which takes a phase and a step's figures, are for work before the first step.
+    which later workers can read, and `report`, which takes a phase and a step's figures, are for work before the first step. `start_engine`
+    starts the engine that writes rollouts, if there is one.
     """
 
     spec: WorkerSpec
@@ -117,6 +119,7 @@ class StageContext:
     processes: Processes
     notes: StageNotes
     report: Callable[[str, models_pb2.RunProgressed], None]
+    start_engine: StartEngine = without_engine
 
     @property
     def max_length(self) -> int:
@@ -133,6 +136,8 @@ class Prepared:
     - `learned` are rows that it learns from. A few of them help to prove the saved weights, and are not stored.
     - `left_out` counts the rows that are longer than the recipe or the base allows.
     - `watch` checks each step against the recipe's budget; training ends at the first one that exceeds it.
+    - `release` frees what only training needs, such as an engine that writes answers. Idempotent.
+    - `extra_bytes` is the peak memory of what it frees, in addition to this process's.
     - `rebuild` builds the model again as it was before training, for methods whose model can be sharded.
     """
 
@@ -146,6 +151,8 @@ class Prepared:
     shown: Mapping[str, str] = field(default_factory=dict)
     left_out: int = 0
     watch: Watch | None = None
+    release: Callable[[], None] = lambda: None
+    extra_bytes: Callable[[], int] = lambda: 0
 
 
 Method = Callable[[StageContext], Prepared]

@@ -3,17 +3,19 @@
 RLOO: Ahmadian et al. 2024, arXiv:2402.14740. GRPO: Shao et al. 2024, arXiv:2402.03300.
 
 A run that resumes from a checkpoint ends with the same weights: every step writes its own answers, no step keeps anything for the next,
-and the prompts of each step are drawn before the first.
+and the prompts of each step are drawn before the first. The engine that serves writes the answers if it can (`engine.py`), else trl does
+with `generate`. An engine draws by a seed of the step, `generate` from the generator that a checkpoint contains.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from services.training.methods import answers, held_out, model
+from services.training.methods import answers, engine, held_out, model
 from services.training.methods.answers import Prompt
 from services.training.methods.base import Prepared, StageContext, plan_steps, trainer_options
 from services.training.methods.budget import KL, LENGTH, TRUNCATED, watch_budget
 from services.training.methods.rewards import Judges, Rewarder, agreement, make_judges
+from services.training.ports import RolloutEngine
 from services.training.recipe import Recipe
 from tailor.errors import InvalidArgument, Reason
 from tailor.logging import get_logger
@@ -42,6 +44,9 @@ def prepare(context: StageContext) -> Prepared:
     drawn = answers.draw_passes(prompts, steps * recipe.rollout.prompts, recipe.seed)
     trainer = _build_trainer(policy, context, drawn, judges)
     measured = _read_held_out_prompts(context)
+    # Last, because from here on it must be closed.
+    writer = _start_engine(policy, context, drawn)
+    trainer.use_engine(writer)
     return Prepared(
         trainer,
         steps,
@@ -50,6 +55,8 @@ def prepare(context: StageContext) -> Prepared:
         measure=lambda: measure(trainer.model, context, measured, judges) if measured else {},
         shown=SHOWN,
         watch=watch_budget(recipe),
+        release=writer.close if writer else lambda: None,
+        extra_bytes=(lambda: writer.peak_bytes) if writer else lambda: 0,
     )
 
 
@@ -125,15 +132,61 @@ def _read_held_out_prompts(context: StageContext) -> list[Prompt]:
     return held_out.choose([(prompt.row_id, len(prompt.tokens), prompt) for prompt in prompts])
 
 
+def _start_engine(policy: Any, context: StageContext, prompts: Sequence[Prompt]) -> RolloutEngine | None:
+    """The engine that writes the answers to these prompts; None if `generate` does."""
+    import torch
+
+    recipe, base = context.recipe, context.inputs.base
+    reason = engine.reason_against(recipe, base, gpu=torch.cuda.is_available())
+    started = None
+    if not reason:
+        started = context.start_engine(engine.options_of(recipe, base, policy, context.tokenizer, prompts))
+    log.info("rollouts", engine="vllm" if started else "generate", reason=reason)
+    return started
+
+
 def _build_trainer(policy: Any, context: StageContext, prompts: Sequence[Prompt], judges: Judges) -> Any:
+    import torch
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
     recipe, meter, tokenizer = context.recipe, context.meter, context.tokenizer
     parent_class, configure = (RLOOTrainer, RLOOConfig) if recipe.method == "rloo" else (GRPOTrainer, GRPOConfig)
+    # The engine's probabilities are those of the nucleus, which the training model's are not.
+    weighted = recipe.rollout.top_p == 1.0
 
     class RolloutTrainer(parent_class):  # type: ignore[misc,valid-type]  # defined here, because importing trl takes seconds
-        """trl's trainer, counting tokens."""
+        """trl's trainer, counting tokens. The engine writes the answers if there is one."""
+
+        writer: RolloutEngine | None = None
+        drawn_with: Any = None  # (answers,): the engine's log-probability of each answer of the newest step
+
+        def use_engine(self, writer: RolloutEngine | None) -> None:
+            """Let the engine write the answers. For trl it is one more vLLM, whose kernels GRPO's loss corrects for."""
+            self.writer = writer
+            self.use_vllm = writer is not None
+
+        def _generate_single_turn(self, prompt_ids: list[list[int]], *arguments: Any) -> Any:
+            """Answers as token ids; for GRPO also the log-probabilities of their tokens."""
+            if self.writer is None:
+                return super()._generate_single_turn(prompt_ids, *arguments)
+            folder = context.folder / "rollouts"
+            engine.save_adapter(self.accelerator.unwrap_model(self.model), folder)
+            written = self.writer.write(prompt_ids, folder, step_seed(recipe, self.state.global_step))
+            self.drawn_with = torch.tensor([sum(answer.log_probabilities) for answer in written])
+            tokens = [list(answer.tokens) for answer in written]
+            if recipe.method == "rloo":
+                return tokens
+            return tokens, [list(answer.log_probabilities) for answer in written]
+
+        def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+            """trl corrects for the engine's kernels in GRPO only; in RLOO an answer's advantage is weighted."""
+            output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+            if self.writer is not None and recipe.method == "rloo" and weighted:
+                weights = engine.weigh(output["old_logps"], self.drawn_with, output["completion_mask"])
+                output["advantages"] = output["advantages"] * weights
+                self._metrics["train"]["sampling/importance_sampling_ratio/mean"].append(float(weights.mean()))
+            return output
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
             """The loss of one micro-batch."""
@@ -195,7 +248,24 @@ def _trainer_arguments(context: StageContext, steps: int) -> Mapping[str, Any]:
         # The order is drawn beforehand: a trainer that resumes would shuffle differently.
         "shuffle_dataset": False,
         "log_completions": False,
+        **_correction(recipe),
     }
+
+
+def _correction(recipe: Recipe) -> Mapping[str, Any]:
+    """GRPO's correction for an engine's kernels, in trl's terms; RLOO's is our own."""
+    if recipe.method == "rloo":
+        return {}
+    return {
+        "vllm_importance_sampling_correction": recipe.rollout.top_p == 1.0,
+        "vllm_importance_sampling_mode": "sequence_truncate",
+        "vllm_importance_sampling_clip_max": engine.MAX_WEIGHT,
+    }
+
+
+def step_seed(recipe: Recipe, step: int) -> int:
+    """The seed of a step's first answer. Each further answer takes the next number, and no two answers of a run the same."""
+    return (recipe.seed << 30) + step * recipe.rollout.prompts * recipe.rollout.answers
 
 
 def _ensure_reference(policy: Any) -> None:

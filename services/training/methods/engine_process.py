@@ -1,0 +1,162 @@
+"""The process of a run's own vLLM: `python -m services.training.methods.engine_process OPTIONS`, with the options as JSON.
+
+It reads one request per line from standard input and answers each with one line of JSON on standard output; there is no port. It ends when
+its input ends, or with the worker that started it.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from tailor.engine.environment import CPU_STEP_TOKENS, TARGETS, WORKER, prepare_environment
+from tailor.hidden_packages import hide_packages
+
+# Answers to one prompt share the keys and values of its whole blocks.
+BLOCK_TOKENS = 32
+PR_SET_PDEATHSIG = 1
+# The ranks that vLLM has kernels for.
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the engine is started. `max_tokens` are those of the longest prompt with its answer, `rows` the answers of a step.
+
+    `ends` are the tokens that end an answer. `precision` is that of training: bf16, f32, or mixed, which computes in bf16.
+    """
+
+    base: str
+    rows: int
+    max_tokens: int
+    max_new_tokens: int
+    rank: int
+    temperature: float
+    top_p: float
+    ends: Sequence[int]
+    precision: str
+    threads: int
+
+    @property
+    def dtype(self) -> str:
+        """The type of weights, keys and values, by vLLM's name."""
+        return "float32" if self.precision == "f32" else "bfloat16"
+
+
+class Engine:
+    """vLLM with one adapter at a time. Deterministic: a step's answers depend on its request only, not on earlier ones."""
+
+    def __init__(self, options: Options) -> None:
+        from vllm import LLM
+
+        self._options = options
+        self._adapters = 0
+        self._llm: Any = LLM(
+            model=options.base,
+            dtype=options.dtype,
+            worker_cls=WORKER,
+            distributed_executor_backend="uni",
+            enforce_eager=True,
+            trust_remote_code=False,
+            load_format="safetensors",
+            skip_tokenizer_init=True,
+            generation_config="vllm",
+            disable_log_stats=True,
+            enable_lora=True,
+            lora_target_modules=TARGETS,
+            max_loras=1,
+            max_lora_rank=next(rank for rank in RANKS if rank >= options.rank),
+            max_model_len=options.max_tokens,
+            max_num_seqs=options.rows,
+            max_num_batched_tokens=max(CPU_STEP_TOKENS, options.rows),
+            block_size=BLOCK_TOKENS,
+            kv_cache_memory_bytes=cache_bytes(options),
+            # Of the tokens as they were drawn: after the temperature.
+            logprobs_mode="processed_logprobs",
+        )
+
+    def write(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """One answer per prompt, as token ids with their log-probabilities. An adapter's folder is read again in each step."""
+        from vllm.lora.request import LoRARequest
+
+        self._adapters += 1
+        adapter = LoRARequest(f"step-{self._adapters}", self._adapters, request["adapter"])
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": prompt} for prompt in request["prompts"]],
+            [self._sampling(request["seed"] + number) for number in range(len(request["prompts"]))],
+            lora_request=adapter,
+            use_tqdm=False,
+        )
+        self._llm.llm_engine.remove_lora(self._adapters)
+        self._llm.reset_prefix_cache()
+        answers = [output.outputs[0] for output in outputs]
+        return {
+            "tokens": [list(answer.token_ids) for answer in answers],
+            "log_probabilities": [
+                [position[token].logprob for token, position in zip(answer.token_ids, answer.logprobs, strict=True)]
+                for answer in answers
+            ],
+        }
+
+    def _sampling(self, seed: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        options = self._options
+        return SamplingParams(
+            temperature=options.temperature,
+            top_p=options.top_p,
+            seed=seed,
+            max_tokens=options.max_new_tokens,
+            stop_token_ids=list(options.ends),
+            logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+
+def cache_bytes(options: Options) -> int:
+    """Bytes of the keys and values of a step's answers, all of them at full length, and of one block that vLLM keeps empty."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(options.base, local_files_only=True, trust_remote_code=False).get_text_config()
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    token = config.num_hidden_layers * 2 * heads * width * (4 if options.dtype == "float32" else 2)
+    blocks = options.rows * -(-options.max_tokens // BLOCK_TOKENS) + 1
+    return int(blocks * BLOCK_TOKENS * token)
+
+
+def main() -> None:
+    """Start the engine, report it as ready, and answer."""
+    if sys.platform == "linux":
+        # With a worker that is killed.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # What libraries print must not get between the answers.
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    options = Options(**json.loads(sys.argv[1]))
+    prepare_environment(0, options.threads)
+    # It would override the exact size.
+    del os.environ["VLLM_CPU_KVCACHE_SPACE"]
+    hide_packages("sklearn", "scipy", "bitsandbytes")
+    try:
+        engine = Engine(options)
+        _send(channel, {"ready": True})
+        for line in iter(sys.stdin.readline, ""):
+            _send(channel, engine.write(json.loads(line)))
+    except Exception as error:  # noqa: BLE001 - the worker gets the type of any error; a message may quote a prompt
+        _send(channel, {"error": type(error).__name__})
+
+
+def _send(channel: TextIO, message: Mapping[str, Any]) -> None:
+    channel.write(json.dumps(message) + "\n")
+    channel.flush()
+
+
+if __name__ == "__main__":
+    main()

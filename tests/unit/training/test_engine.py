@@ -1,0 +1,120 @@
+"""The engine that writes rollouts: when it is used, how its process is talked to, and how its answers are weighted."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from services.training.methods import engine
+from services.training.methods.engine import EngineProcess, reason_against, weigh
+from services.training.methods.engine_process import Options, cache_bytes
+from services.training.methods.rollouts import step_seed
+from services.training.recipe import Recipe, load_recipe
+from tailor.errors import Unavailable
+
+READY = "print('{\"ready\": true}', flush=True)"
+ECHO = f"""
+import json, sys
+{READY}
+for line in sys.stdin:
+    request = json.loads(line)
+    tokens = [prompt[::-1] for prompt in request["prompts"]]
+    print(json.dumps({{"tokens": tokens, "log_probabilities": [[-request["seed"]] * len(row) for row in tokens]}}), flush=True)
+"""
+
+
+def process(script: str) -> EngineProcess:
+    return EngineProcess([sys.executable, "-c", script])
+
+
+def recipe(**adapter: Any) -> Recipe:
+    shipped = load_recipe("rloo")
+    return shipped.model_copy(update={"adapter": shipped.adapter.model_copy(update=adapter)})
+
+
+@pytest.mark.parametrize(
+    ("chosen", "gpu", "expected"),
+    [
+        (recipe(), True, "On a GPU"),
+        (recipe(kind="none"), False, "LoRA only"),
+        (recipe(kind="qlora"), False, "LoRA only"),
+        (recipe(use_dora=True), False, "LoRA only"),
+        (recipe(r=1024), False, "largest rank is 512"),
+    ],
+)
+def test_generate_writes_what_the_engine_cannot(chosen: Recipe, gpu: bool, expected: str) -> None:
+    assert expected in reason_against(chosen, None, gpu=gpu)
+
+
+def test_base_without_attention_kernels_in_vllm_is_left_to_generate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    for width, expected in ((64, "head size"), (256, "")):
+        LlamaConfig(hidden_size=width, num_attention_heads=4, num_key_value_heads=2).save_pretrained(tmp_path)
+        assert expected in reason_against(recipe(), tmp_path, gpu=False)
+        assert engine.uses_engine(recipe(), tmp_path, gpu=False) is not bool(expected)
+    assert not engine.uses_engine(load_recipe("dpo"), tmp_path, gpu=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert reason_against(recipe(), tmp_path, gpu=False) == "vLLM is not installed."
+
+
+def test_cache_holds_all_answers_of_a_step_at_full_length(tmp_path: Path) -> None:
+    LlamaConfig(
+        hidden_size=128, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=3, head_dim=64
+    ).save_pretrained(tmp_path)
+    options = Options(str(tmp_path), 4, 100, 60, 8, 1.0, 1.0, (2,), "bf16", 1)
+    # 100 tokens take 4 blocks of 32; a token has 64 values of 2 bytes for keys and values of 2 heads in 3 layers.
+    assert cache_bytes(options) == (4 * 4 + 1) * 32 * (3 * 2 * 2 * 64 * 2)
+
+
+def test_engine_answers_in_order_and_ends_when_it_is_closed(tmp_path: Path) -> None:
+    answers = process(ECHO)
+    answers.wait_until_ready()
+    written = answers.write([[1, 2], [3]], tmp_path, 5)
+    assert [(answer.tokens, answer.log_probabilities) for answer in written] == [([2, 1], [-5, -5]), ([3], [-5])]
+    assert answers.peak_bytes > 0
+    answers.close()
+    answers.close()
+    assert answers.peak_bytes > 0
+    with pytest.raises(Unavailable) as failed:
+        answers.write([[1]], tmp_path, 5)
+    assert failed.value.reason == "ENGINE_FAILED"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "pass",
+        "print('{\"ready\"', end='', flush=True)",
+        'print(\'{"error": "MemoryError"}\', flush=True)',
+        "import time; time.sleep(60)",
+    ],
+    ids=["ends", "ends within a line", "reports an error", "hangs"],
+)
+def test_failed_engine_is_retryable(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "START_SECONDS", 2.0)
+    monkeypatch.setattr(engine, "STOP_SECONDS", 0.1)
+    answers = process(script)
+    with pytest.raises(Unavailable) as failed:
+        answers.wait_until_ready()
+    answers.close()
+    assert (failed.value.reason, failed.value.retryable) == ("ENGINE_FAILED", True)
+
+
+def test_answer_counts_as_much_as_it_is_likelier_for_the_training_model_up_to_a_bound() -> None:
+    ours, engines = torch.tensor([-3.0, -3.0, -3.0, 0.0]), torch.tensor([-3.0, -3.5, -9.0, -7.0])
+    mask = torch.tensor([[1, 1], [1, 0], [1, 1], [0, 0]])
+    weights = weigh(ours, engines, mask)
+    assert weights.tolist() == pytest.approx([1.0, 1.6487, engine.MAX_WEIGHT, 1.0], abs=1e-4)
+
+
+def test_no_two_answers_of_a_run_are_drawn_with_one_seed() -> None:
+    chosen = recipe()
+    count = chosen.rollout.prompts * chosen.rollout.answers
+    seeds = [step_seed(chosen, step) + number for step in range(50) for number in range(count)]
+    assert len(set(seeds)) == len(seeds)
+    assert step_seed(chosen.model_copy(update={"seed": 2**32 - 1}), 10**6) < 2**63
