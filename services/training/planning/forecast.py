@@ -26,7 +26,7 @@ SCORE_BYTES = 12.0
 ENGINE_FIXED = 1300 * 10**6
 # A token that is generated reads all weights for a few tokens instead of for a whole batch.
 WRITING_COST = 8.0
-# How many times fewer CPU seconds the engine takes for it than `generate`.
+# How many times faster the engine writes than a batch of the training model does; from docs/benchmarks.md, inference against PEFT.
 ENGINE_GAIN = 4.0
 # Share of a large matrix product's speed that training reaches.
 EFFICIENCY_CPU, EFFICIENCY_GPU = 0.6, 0.35
