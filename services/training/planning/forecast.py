@@ -23,7 +23,7 @@ KEPT_WIDTH, KEPT_WIDTH_NF4, KEPT_KEYS, KEPT_INNER = 12.0, 24.0, 4.0, 4.0
 # Bytes per learned token and vocabulary entry: logits as computed, in f32, and their gradients.
 SCORE_BYTES = 12.0
 # Bytes that an engine for rollouts holds without its base's weights, keys and values: interpreter, torch and vLLM.
-ENGINE_FIXED = 1300 * 10**6
+ENGINE_FIXED = 950 * 10**6
 # A token that is generated reads all weights for a few tokens instead of for a whole batch.
 WRITING_COST = 8.0
 # How many times faster the engine writes than a batch of the training model does; from docs/benchmarks.md, inference against PEFT.
@@ -139,9 +139,9 @@ def writing_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
 
 
 def engine_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
-    """Bytes of the engine's process: its own base, and the keys and values of a step's answers."""
+    """Bytes of the engine's process: its own base, twice because its file is mapped too, and the keys and values of a step's answers."""
     value = 4 if recipe.precision == "f32" else 2
-    return ENGINE_FIXED + value * (shape.parameters + load.cached * shape.layers * 2 * shape.key_width)
+    return ENGINE_FIXED + value * (2 * shape.parameters + load.cached * shape.layers * 2 * shape.key_width)
 
 
 def peak_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: bool = False) -> int:

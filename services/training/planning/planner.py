@@ -43,7 +43,7 @@ class StoredPlanner(Planner):
     device: Device
     scratch: Path
     now: Callable[[], datetime]
-    rollout_engine: Literal["auto", "generate"] = "auto"
+    rollout_engine: Literal["auto", "generate"] = "generate"
 
     @classmethod
     def from_settings(

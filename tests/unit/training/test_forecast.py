@@ -83,7 +83,7 @@ def test_generated_answers_are_in_the_cache() -> None:
 
 def test_engine_that_writes_answers_has_its_own_base_and_cache_and_takes_less_time() -> None:
     load, chosen = replace(LOAD, cached=10_000, written=320), recipe(method="rloo")
-    expected = forecast.ENGINE_FIXED + 2 * 1_000_000 + 10_000 * 2 * 2 * 50 * 2
+    expected = forecast.ENGINE_FIXED + 2 * 2 * 1_000_000 + 10_000 * 2 * 2 * 50 * 2
     assert forecast.engine_bytes(chosen, SHAPE, load) == expected
     alone = forecast.peak_memory(chosen, SHAPE, replace(load, cached=0), gpu=False)
     shared = forecast.peak_memory(chosen, SHAPE, load, gpu=False, engine=True)
