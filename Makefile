@@ -21,7 +21,7 @@ TESTS ?=
 CLIENTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-real test-cluster chaos test-fast fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate bench-checks folder-rows
+.PHONY: help install demo test test-real test-cluster test-cluster-node cluster cluster-down chaos test-fast fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate bench-checks folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -41,6 +41,15 @@ test-real: install ## The tests of events, stores, flow, erasure, access and tra
 
 test-cluster: install ## The tests of manifests, placement, rights and training's Jobs, on a Kubernetes control plane that Go builds once (TESTS="FILES" for some)
 	$(BIN)/python -m tests.cluster $(TESTS)
+
+test-cluster-node: install ## The tests of pods, Services and training's Jobs on a real node of Kubernetes, and that it leaves nothing behind (root; TESTS="FILES" for some)
+	$(BIN)/python -m tests.cluster.node test $(TESTS)
+
+cluster: install ## Start a real Kubernetes cluster of one node on this machine (root), and print the KUBECONFIG to use
+	$(BIN)/python -m tests.cluster.node up
+
+cluster-down: ## Remove it, with everything in it
+	$(BIN)/python -m tests.cluster.node down
 
 chaos: install ## Kill, pause and cut services and stores while everything goes on, and count what is lost or doubled (an hour; FAULTS=20 SEED=1 for a short run, BROKERS=3)
 	$(BIN)/python -m bench.chaos --faults $(FAULTS) --seed $(SEED) --brokers $(BROKERS)

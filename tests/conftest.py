@@ -110,6 +110,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--cluster", action="store_true", help="build and start a Kubernetes control plane for tests/cluster"
     )
+    parser.addoption("--node", action="store_true", help="start a real Kubernetes node on this machine, and remove it")
     parser.addoption(
         "--clients",
         action="store_true",

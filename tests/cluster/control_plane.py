@@ -6,14 +6,14 @@ Nothing runs in its pods. kwok starts and deletes them as a kubelet would; those
 import json
 import secrets
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from kubernetes import client
+from kubernetes import client, config
 
 from tests.cluster.programs import KWOK_MODULE, Programs
 from tests.real.servers import Server, free_ports
@@ -56,26 +56,39 @@ containerStatuses:
         },
     },
 }
-SERVICE_NETWORK = "10.0.0.0/16"
 # Short, so that a lost node is noticed within a test. A kubelet reports every 10 s, kwok every 20 to 25 s.
 LOST_NODE = {"node-monitor-grace-period": "60s", "terminated-pod-gc-threshold": "100"}
+
+
+# Starts a program of the cluster by its name, with flags.
+Start = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a control plane listens, and the addresses that it gives to Services."""
+
+    host: str
+    service_network: str
+
+
+LOOPBACK = Address("127.0.0.1", "10.0.0.0/16")
 
 
 @dataclass(frozen=True)
 class ControlPlane:
     """A running control plane and its administrator."""
 
-    url: str
-    ca_file: Path
     kubeconfig: Path
-    token: str
 
     def api(self, token: str | None = None) -> client.ApiClient:
         """A client of the administrator, or of who holds the token."""
-        configuration = client.Configuration(
-            host=self.url, api_key={"authorization": f"Bearer {token or self.token}"}, api_key_prefix={}
-        )
-        configuration.ssl_ca_cert = str(self.ca_file)
+        configuration = client.Configuration()
+        config.load_kube_config(str(self.kubeconfig), client_configuration=configuration)
+        if token is not None:
+            configuration.api_key, configuration.api_key_prefix = {"authorization": f"Bearer {token}"}, {}
+            configuration.refresh_api_key_hook = None
+            configuration.cert_file = configuration.key_file = None
         return client.ApiClient(configuration)
 
     @property
@@ -119,9 +132,6 @@ class ControlPlane:
 def run_control_plane(programs: Programs, directory: Path) -> Iterator[ControlPlane]:
     """Run a control plane without nodes, stopped at the end."""
     directory.mkdir(parents=True, exist_ok=True)
-    _write_keys(directory)
-    etcd, peers, port, kwok = free_ports(4)
-    plane = _write_access(directory, port)
     with ExitStack() as cleanup:
 
         def start(name: str, *flags: str) -> None:
@@ -129,15 +139,25 @@ def run_control_plane(programs: Programs, directory: Path) -> Iterator[ControlPl
             server.start()
             cleanup.callback(server.stop)
 
-        start("etcd", *_etcd_flags(directory, etcd, peers))
-        start("kube-apiserver", *_api_flags(directory, port, etcd))
-        wait_until(lambda: _is_ready(plane), START_SECONDS, "the API server")
-        kubeconfig = f"--kubeconfig={plane.kubeconfig}"
-        start("kube-controller-manager", kubeconfig, *_controller_flags(directory))
-        start("kube-scheduler", kubeconfig, "--leader-elect=false", "--secure-port=0")
+        plane = start_control_plane(directory, LOOPBACK, start)
+        (kwok,) = free_ports(1)
         _write_stages(programs, directory / "stages.yaml")
-        start("kwok", kubeconfig, *_kwok_flags(directory, kwok))
+        start("kwok", f"--kubeconfig={plane.kubeconfig}", *_kwok_flags(directory, kwok))
         yield plane
+
+
+def start_control_plane(directory: Path, address: Address, start: Start, api_flags: Sequence[str] = ()) -> ControlPlane:
+    """Start a control plane by `start`, and wait until it answers. Its keys and its kubeconfig are in `directory`."""
+    _write_keys(directory)
+    etcd, peers, port = free_ports(3)
+    plane = _write_access(directory, f"https://{address.host}:{port}")
+    start("etcd", *_etcd_flags(directory, etcd, peers))
+    start("kube-apiserver", *_api_flags(directory, address, port, etcd), *api_flags)
+    wait_until(lambda: _is_ready(plane), START_SECONDS, "the API server")
+    kubeconfig = f"--kubeconfig={plane.kubeconfig}"
+    start("kube-controller-manager", kubeconfig, *_controller_flags(directory))
+    start("kube-scheduler", kubeconfig, "--leader-elect=false", "--secure-port=0")
+    return plane
 
 
 def _write_keys(directory: Path) -> None:
@@ -148,23 +168,22 @@ def _write_keys(directory: Path) -> None:
     )
 
 
-def _write_access(directory: Path, port: int) -> ControlPlane:
+def _write_access(directory: Path, url: str) -> ControlPlane:
     """The administrator's token, and a kubeconfig with it."""
     token = secrets.token_urlsafe(32)
     (directory / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n', encoding="utf-8")
     ca_file, path = directory / "certificates" / "apiserver.crt", directory / "kubeconfig"
-    plane = ControlPlane(f"https://127.0.0.1:{port}", ca_file, path, token)
-    config = {
+    content = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "tests", "cluster": {"server": plane.url, "certificate-authority": str(ca_file)}}],
+        "clusters": [{"name": "tests", "cluster": {"server": url, "certificate-authority": str(ca_file)}}],
         "users": [{"name": "admin", "user": {"token": token}}],
         "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "admin"}}],
         "current-context": "tests",
     }
     path.touch(mode=0o600)
-    path.write_text(json.dumps(config), encoding="utf-8")
-    return plane
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return ControlPlane(path)
 
 
 def _etcd_flags(directory: Path, port: int, peers: int) -> list[str]:
@@ -179,18 +198,18 @@ def _etcd_flags(directory: Path, port: int, peers: int) -> list[str]:
     ]
 
 
-def _api_flags(directory: Path, port: int, etcd: int) -> list[str]:
+def _api_flags(directory: Path, address: Address, port: int, etcd: int) -> list[str]:
     return [
         f"--etcd-servers=http://127.0.0.1:{etcd}",
         f"--secure-port={port}",
-        "--bind-address=127.0.0.1",
-        "--advertise-address=127.0.0.1",
+        f"--bind-address={address.host}",
+        f"--advertise-address={address.host}",
         f"--cert-dir={directory / 'certificates'}",
         f"--token-auth-file={directory / 'tokens.csv'}",
         f"--service-account-key-file={directory / 'accounts.pub'}",
         f"--service-account-signing-key-file={directory / 'accounts.key'}",
         "--service-account-issuer=https://kubernetes.default.svc",
-        f"--service-cluster-ip-range={SERVICE_NETWORK}",
+        f"--service-cluster-ip-range={address.service_network}",
         "--authorization-mode=RBAC",
     ]
 
@@ -233,4 +252,4 @@ def _write_stages(programs: Programs, path: Path) -> None:
 
 def _is_ready(plane: ControlPlane) -> bool:
     # The built-in roles and priorities are made after the server has started to listen.
-    return plane.ca_file.exists() and plane.kubectl("get", "--raw=/readyz").returncode == 0
+    return plane.kubectl("get", "--raw=/readyz").returncode == 0

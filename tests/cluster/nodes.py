@@ -61,7 +61,7 @@ def running(plane: ControlPlane, app: str, count: int) -> Sequence[client.V1Pod]
     return wait_until(are_running, SECONDS, f"{count} pods of {app}")
 
 
-def remove_namespace(plane: ControlPlane, name: str = NAMESPACE) -> None:
+def remove_namespace(plane: ControlPlane, name: str = NAMESPACE, seconds: float = SECONDS) -> None:
     """Delete the namespace, if there is one, and wait until it is gone."""
 
     def is_gone() -> bool:
@@ -71,7 +71,7 @@ def remove_namespace(plane: ControlPlane, name: str = NAMESPACE) -> None:
             return bool(error.status == 404)
         return False
 
-    wait_until(is_gone, SECONDS, f"namespace {name}")
+    wait_until(is_gone, seconds, f"namespace {name}")
 
 
 def refused(ask: Callable[[], Any]) -> int:

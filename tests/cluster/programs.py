@@ -18,6 +18,10 @@ KUBERNETES = "1.34.2"
 KWOK = "v0.8.0"
 # Kueue 0.17 is built on the API of Kubernetes 1.34 or newer.
 KUEUE = "v0.17.0"
+# The newest whose libraries of Kubernetes are those of 1.34.
+COREDNS = "v1.13.1"
+# The plugins that connect pods to the node's network.
+PLUGINS = "v1.9.1"
 BUILD_SECONDS = 3600
 # Kubernetes replaces its own libraries by folders of its repository, which `go install` refuses: a module of ours names their versions.
 STAGING = (
@@ -32,9 +36,35 @@ PACKAGES = {
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
     "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+    "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+    "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
 }
 KWOK_MODULE, KUEUE_MODULE = f"sigs.k8s.io/kwok@{KWOK}", f"sigs.k8s.io/kueue@{KUEUE}"
-INSTALLED = {"kwok": f"sigs.k8s.io/kwok/cmd/kwok@{KWOK}", "kueue": f"sigs.k8s.io/kueue/cmd/kueue@{KUEUE}"}
+PLUGINS_MODULE = "github.com/containernetworking/plugins"
+INSTALLED = {
+    "kwok": f"sigs.k8s.io/kwok/cmd/kwok@{KWOK}",
+    "kueue": f"sigs.k8s.io/kueue/cmd/kueue@{KUEUE}",
+    "bridge": f"{PLUGINS_MODULE}/plugins/main/bridge@{PLUGINS}",
+    "loopback": f"{PLUGINS_MODULE}/plugins/main/loopback@{PLUGINS}",
+    "host-local": f"{PLUGINS_MODULE}/plugins/ipam/host-local@{PLUGINS}",
+}
+# Only what a cluster's names need: CoreDNS with all of its plugins would take a quarter of an hour.
+NAMES = "coredns"
+NAMES_MAIN = """package main
+
+import (
+	"github.com/coredns/coredns/coremain"
+	_ "github.com/coredns/coredns/plugin/bind"
+	_ "github.com/coredns/coredns/plugin/errors"
+	_ "github.com/coredns/coredns/plugin/kubernetes"
+)
+
+func main() { coremain.Run() }
+"""
+CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+# With played nodes, and with a real one.
+PLAYED = (*CONTROL_PLANE, "kwok", "kueue")
+NODE = (*CONTROL_PLANE, "kubelet", "kube-proxy", NAMES, "bridge", "loopback", "host-local")
 NEEDED = {
     "go": "Go 1.24 or newer: apt-get install golang-go, or the archive of the Go project",
     "kubectl": "kubectl: apt-get install kubernetes-client",
@@ -68,20 +98,22 @@ def folder() -> Path:
     return Path(os.environ.get("TAILOR_CLUSTER_FOLDER") or Path.home() / ".cache" / "tailor" / "cluster")
 
 
-def build(root: Path) -> Programs:
-    """Build what is not there yet, about ten minutes at the first time. Raises Missing, or CalledProcessError if Go fails."""
+def build(root: Path, names: Sequence[str] = PLAYED) -> Programs:
+    """Build those programs that are not there yet, about ten minutes at the first time. Raises Missing, or CalledProcessError if Go fails."""
     check_installed(NEEDED, "a Kubernetes cluster")
     target = root / f"kubernetes-{KUBERNETES}"
     source = root / f"kubernetes-{KUBERNETES}.source"
-    missing = [name for name in (*PACKAGES, *INSTALLED) if not (target / name).is_file()]
+    missing = [name for name in names if not (target / name).is_file()]
     target.mkdir(parents=True, exist_ok=True)
     if set(missing) & set(PACKAGES):
         _write_module(source)
         _run(["go", "mod", "tidy"], source)
+    if NAMES in missing:
+        _write_names(root / f"{NAMES}-{COREDNS}.source")
     for name in missing:
         started = time.monotonic()
-        sys.stderr.write(f"Building {name} of Kubernetes {KUBERNETES} by Go ...\n")
-        _build_program(name, target, source)
+        sys.stderr.write(f"Building {name} for Kubernetes {KUBERNETES} by Go ...\n")
+        _build_program(name, target, root / f"{NAMES}-{COREDNS}.source" if name == NAMES else source)
         size = (target / name).stat().st_size / 1e6
         sys.stderr.write(f"Built {name}: {size:.0f} MB in {time.monotonic() - started:.0f} s.\n")
     return Programs(target)
@@ -98,6 +130,14 @@ def _write_module(source: Path) -> None:
     (source / "tools.go").write_text(f"//go:build tools\n\npackage tools\n\nimport (\n{imports})\n", encoding="utf-8")
 
 
+def _write_names(source: Path) -> None:
+    source.mkdir(parents=True, exist_ok=True)
+    module = f"module example.com/names\ngo 1.24.0\nrequire github.com/coredns/coredns {COREDNS}\n"
+    (source / "go.mod").write_text(module, encoding="utf-8")
+    (source / "main.go").write_text(NAMES_MAIN, encoding="utf-8")
+    _run(["go", "mod", "tidy"], source)
+
+
 def _build_program(name: str, target: Path, source: Path) -> None:
     if name in INSTALLED:
         _run(["go", "install", "-trimpath", INSTALLED[name]], target, {"GOBIN": str(target)})
@@ -108,7 +148,7 @@ def _build_program(name: str, target: Path, source: Path) -> None:
     values = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}
     flags = " ".join(["-s -w", *(f"-X {version}.{key}={value}" for key, value in values.items())])
     output = target / f"{name}.part"
-    _run(["go", "build", "-trimpath", "-ldflags", flags, "-o", str(output), PACKAGES[name]], source)
+    _run(["go", "build", "-trimpath", "-ldflags", flags, "-o", str(output), PACKAGES.get(name, ".")], source)
     output.rename(target / name)
 
 

@@ -39,10 +39,12 @@ class Place:
     ahead: timedelta = timedelta()
 
     namespace: str = NAMESPACE
+    # Where training's ServiceAccount is.
+    services: str = NAMESPACE
 
     def launcher(self, options: JobOptions = OPTIONS) -> KubernetesLauncher:
         """A launcher with the rights of training's pod, which has read the cluster."""
-        api = self.plane.api(self.plane.service_account_token(NAMESPACE, "training"))
+        api = self.plane.api(self.plane.service_account_token(self.services, "training"))
         clients = client.BatchV1Api(api), client.CoreV1Api(api), client.CustomObjectsApi(api)
         made = KubernetesLauncher(*clients, options, lambda: datetime.now(UTC) + self.ahead)
         threading.Thread(target=made.watch, args=(self.stop,), daemon=True).start()

@@ -23,8 +23,8 @@ from services.training.settings import Settings
 
 CONFLICT, MISSING = 409, 404
 CHECK_SECONDS = 1.0
-# Events about Jobs whose pods could not be created.
-REFUSED_PODS = "involvedObject.kind=Job,reason=FailedCreate"
+# Events about Jobs whose pods could not be created, and about pods whose containers cannot.
+WARNINGS = "type=Warning"
 # Kueue 0.15 or newer serves this version of Workloads, and labels each with its Job's uid.
 WORKLOADS = {"group": "kueue.x-k8s.io", "version": "v1beta2", "plural": "workloads"}
 JOB_UID_LABEL = "kueue.x-k8s.io/job-uid"
@@ -52,7 +52,7 @@ class KubernetesLauncher(Launcher):
         place, workers = options.namespace, f"{LABEL}={WORKER}"
         self._jobs = ResourceView(batch.list_namespaced_job, place, label_selector=workers)
         self._pods = ResourceView(core.list_namespaced_pod, place, label_selector=workers)
-        self._events = ResourceView(core.list_namespaced_event, place, field_selector=REFUSED_PODS)
+        self._events = ResourceView(core.list_namespaced_event, place, field_selector=WARNINGS)
         list_workloads = partial(custom.list_namespaced_custom_object, **WORKLOADS)
         self._workloads = ResourceView(list_workloads, place, label_selector=JOB_UID_LABEL)
 

@@ -4,7 +4,7 @@ Objects are dicts as the API returns them.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from services.training.domain import Failure
@@ -17,6 +17,9 @@ QUOTA = re.compile(
     r"exceeded quota: (?P<name>[^,\s]+), requested: (?P<requested>\S+), used: (?P<used>\S+), limited: (?P<limit>\S+)"
 )
 PRIORITY_CLASS = re.compile(r"no PriorityClass with name (?P<name>\S+) was found", re.IGNORECASE)
+
+# The reason of the Job controller's events about pods that it could not create.
+NO_PODS = "FailedCreate"
 
 Object = Mapping[str, Any]
 
@@ -36,12 +39,11 @@ def explain_quota(message: str) -> Failure | None:
 
 def explain_missing_pods(job: Object, events: Iterable[Object]) -> Failure:
     """Why Kubernetes has not created the Job's pods, by the newest event about it."""
-    name, uid = job["metadata"]["name"], job["metadata"]["uid"]
-    # Events outlive their Job: those of an earlier one of the same name are not about this one.
-    about = [event for event in events if event["involvedObject"].get("uid") == uid]
-    if not about:
+    newest = newest_event(job, [event for event in events if event.get("reason") == NO_PODS])
+    if newest is None:
+        name = job["metadata"]["name"]
         return Failure(Reason.WAITS_FOR_POD, f"Kubernetes has not created its pods. See `kubectl describe job {name}`.")
-    cause = FRAME.sub("", max(about, key=_last_seen).get("message", ""))
+    cause = FRAME.sub("", newest.get("message", ""))
     missing = PRIORITY_CLASS.search(cause)
     if missing:
         return Failure(
@@ -49,6 +51,13 @@ def explain_missing_pods(job: Object, events: Iterable[Object]) -> Failure:
             f"The PriorityClass {missing['name']!r} does not exist. Create it, or change TAILOR_KUBERNETES_PRIORITY_CLASS.",
         )
     return explain_quota(cause) or Failure(Reason.WAITS_FOR_POD, f"Kubernetes refuses to create its pods: {cause}")
+
+
+def newest_event(item: Object, events: Sequence[Object]) -> Object | None:
+    """The newest of the events about an object."""
+    # Events outlive their object: those of an earlier one of the same name are not about this one.
+    about = [event for event in events if event["involvedObject"].get("uid") == item["metadata"].get("uid")]
+    return max(about, key=_last_seen, default=None)
 
 
 def explain_admission(queue: str, workload: Object | None) -> Failure:

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.training.domain import RETRIABLE_EXIT, Failure
 from services.training.launchers.kubernetes_job import DISRUPTED, QUEUE_LABEL
-from services.training.launchers.kubernetes_reasons import explain_admission, explain_missing_pods
+from services.training.launchers.kubernetes_reasons import explain_admission, explain_missing_pods, newest_event
 from tailor.errors import Reason
 
 UNKNOWN_EXIT = 1
@@ -16,6 +16,8 @@ PATIENCE = timedelta(minutes=5)
 # Reasons for which Kubernetes retries a container forever.
 NO_IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 NO_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+# Of events about a pod that has a node.
+NO_START = {"FailedMount", "FailedMapVolume", "FailedAttachVolume", "FailedCreatePodSandBox"}
 # The wording of Kubernetes (pkg/controller/job/pod_failure_policy.go).
 RULE = re.compile(r"(?:failed with exit code (?P<code>\d+) )?matching \w+ rule at index (?P<rule>\d+)")
 
@@ -42,7 +44,7 @@ def exit_code(job: Object, pods: Sequence[Object]) -> int | None:
 def waits(job: Object, pods: Sequence[Object], events: Sequence[Object], workload: Object | None) -> Failure | None:
     """What the worker waits for, as the component that keeps it waiting reports it; None if it runs or has ended.
 
-    `events` are those of Jobs whose pods could not be created, `workload` is the Job's in Kueue.
+    `events` are warnings about Jobs and pods, `workload` is the Job's in Kueue.
     """
     if _condition(job, "Complete") or _condition(job, "Failed"):
         return None
@@ -56,7 +58,7 @@ def waits(job: Object, pods: Sequence[Object], events: Sequence[Object], workloa
     if len(pods) < job["spec"].get("parallelism", 1):
         return explain_missing_pods(job, events)
     pending = [pod for pod in pods if pod.get("status", {}).get("phase", "Pending") == "Pending"]
-    return _explain_pending(pending[0]) if pending else None
+    return _explain_pending(pending[0], events) if pending else None
 
 
 def refusal(job: Object, pods: Sequence[Object], now: datetime) -> Failure | None:
@@ -76,7 +78,7 @@ def refusal(job: Object, pods: Sequence[Object], now: datetime) -> Failure | Non
     return None
 
 
-def _explain_pending(pod: Object) -> Failure:
+def _explain_pending(pod: Object, events: Sequence[Object]) -> Failure:
     for condition in pod.get("status", {}).get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return Failure(Reason.WAITS_FOR_NODE, condition.get("message") or "No node accepts its pod.")
@@ -85,6 +87,10 @@ def _explain_pending(pod: Object) -> Failure:
             return Failure(Reason.WAITS_FOR_IMAGE, _waiting_message(status))
         if status["state"]["waiting"].get("reason") in NO_CONTAINER:
             return Failure(Reason.WAITS_FOR_CONTAINER, _waiting_message(status))
+    # A volume that cannot be mounted, such as a Secret that does not exist, stands in no status.
+    warning = newest_event(pod, [event for event in events if event.get("reason") in NO_START])
+    if warning is not None:
+        return Failure(Reason.WAITS_FOR_CONTAINER, f"{warning['reason']}: {warning.get('message', '')}")
     return Failure(Reason.WAITS_FOR_START, "Its pod has a node and is being started.")
 
 

@@ -147,24 +147,26 @@ class Cluster:
 
     def refuse_pods(self, name: str, message: str, count: int = 1, seen: str = "2026-11-27T08:00:00Z") -> None:
         """The Job controller's event about pods that could not be created (pkg/controller/controller_utils.go)."""
+        self._warn({"kind": "Job", "name": name, "apiVersion": "batch/v1"}, "FailedCreate", message, count, seen)
+
+    def warn_about_pod(self, name: str, reason: str, message: str) -> None:
+        """The kubelet's event about the first pod of a Job."""
+        self._warn({"kind": "Pod", "name": f"{name}-0", "apiVersion": "v1"}, reason, message)
+
+    def _warn(self, about: Json, reason: str, message: str, count: int = 1, seen: str = "2026-11-27T08:00:00Z") -> None:
+        name = about["name"]
         event = {
             "metadata": {"name": f"{name}.{len(self.objects['events']):x}", "namespace": "tailor"},
-            "involvedObject": {
-                "kind": "Job",
-                "namespace": "tailor",
-                "name": name,
-                "apiVersion": "batch/v1",
-                "uid": f"uid-of-{name}",
-            },
-            "reason": "FailedCreate",
+            "involvedObject": {**about, "namespace": "tailor", "uid": f"uid-of-{name}"},
+            "reason": reason,
             "message": message,
-            "source": {"component": "job-controller"},
+            "source": {"component": "any"},
             "firstTimestamp": "2026-11-27T07:00:00Z",
             "lastTimestamp": seen,
             "count": count,
             "type": "Warning",
             "eventTime": None,
-            "reportingComponent": "job-controller",
+            "reportingComponent": "any",
             "reportingInstance": "",
         }
         with self.changed:
@@ -218,7 +220,7 @@ class Cluster:
         for index in range(job["spec"].get("parallelism", 1)):
             template = copy.deepcopy(job["spec"]["template"])
             labels = {**template["metadata"]["labels"], JOB: name}
-            metadata = {"name": f"{name}-{index}", "labels": labels}
+            metadata = {"name": f"{name}-{index}", "labels": labels, "uid": f"uid-of-{name}-{index}"}
             self._put("pods", {"metadata": metadata, "spec": template["spec"], "status": {"phase": "Pending"}}, "ADDED")
 
     def _rule(self, name: str, pod: Json, code: int, *, disrupted: bool) -> str:

@@ -261,10 +261,10 @@ def test_job_with_reserved_quota_names_the_admission_check_that_is_open(place: P
     assert message.endswith("'gpu-queue': its admission check 'nodes' is Pending Waiting for two nodes.")
 
 
-def test_launcher_asks_only_for_events_of_refused_pods_and_for_workloads_of_jobs(place: Place, job: Job) -> None:
+def test_launcher_asks_only_for_warnings_and_for_workloads_of_jobs(place: Place, job: Job) -> None:
     started(place, job, QUEUED)
     wanted = {
-        "events": {"fieldSelector": "involvedObject.kind=Job,reason=FailedCreate"},
+        "events": {"fieldSelector": "type=Warning"},
         "workloads": {"labelSelector": "kueue.x-k8s.io/job-uid"},
     }
     until(lambda: {kind: place.cluster.selectors.get(kind) for kind in wanted}, lambda seen: seen == wanted)
@@ -297,6 +297,18 @@ def test_container_that_cannot_be_created_is_refused_after_a_while(
     refusal = launcher.refusal(job.run.run_id, 1)
     assert refusal is not None
     assert (refusal.reason, refusal.message) == (refused, f"{reason}: not found")
+
+
+def test_volume_that_cannot_be_mounted_is_named_as_in_the_nodes_event(place: Place, job: Job) -> None:
+    launcher = started(place, job)
+    # What kept the scheduler from placing it before is over.
+    place.cluster.warn_about_pod(name_of(job), "FailedScheduling", "0/1 nodes are available.")
+    waits_for(launcher, job, "WAITS_FOR_START")
+    cause = 'MountVolume.SetUp failed for volume "identity" : secret "training-worker" not found'
+    place.cluster.warn_about_pod(name_of(job), "FailedMount", cause)
+    assert waits_for(launcher, job, "WAITS_FOR_CONTAINER").message == f"FailedMount: {cause}"
+    place.cluster.run_pods(name_of(job))
+    until(lambda: launcher.waits(job.run.run_id, 1), lambda answer: answer is None)
 
 
 def test_job_over_its_deadline_is_refused(place: Place, job: Job) -> None:
