@@ -300,7 +300,16 @@ def test_a_canary_can_be_compared_with_the_base(database: Engine) -> None:
     assert house.start("a").canary is not None
 
 
-OUTCOMES = replace(POLICY, outcome="satisfaction", min_reports=12, max_outcome_loss=1.0)
+OUTCOMES = replace(POLICY, percent=50, outcome="satisfaction", min_reports=12, max_outcome_loss=1.0)
+
+
+def ask_some(house: House, *replicas: Replica) -> None:
+    """Let half of the keys ask each replica once."""
+    house.send_to(*replicas)
+    for key in KEYS[:20]:
+        for replica in replicas:
+            replica.ask(key)
+    house.receive_from(*replicas)
 
 
 def report_satisfaction(house: House, replicas: tuple[Replica, Replica], canary: int, incumbent: int) -> None:
@@ -316,7 +325,7 @@ def test_an_outcome_withdraws_a_canary_that_answers_fast_but_worse(
     house: House, replicas: tuple[Replica, Replica]
 ) -> None:
     house.start("b", OUTCOMES)
-    ask_all(house, *replicas)
+    ask_some(house, *replicas)
     house.check()
     assert house.canary().state == RUNNING
     report_satisfaction(house, replicas, canary=1, incumbent=5)
@@ -332,7 +341,7 @@ def test_an_outcome_withdraws_a_canary_that_answers_fast_but_worse(
 
 def test_an_outcome_that_is_certainly_not_worse_promotes_it(house: House, replicas: tuple[Replica, Replica]) -> None:
     house.start("b", OUTCOMES)
-    ask_all(house, *replicas)
+    ask_some(house, *replicas)
     report_satisfaction(house, replicas, canary=5, incumbent=4)
     house.check()
     assert (house.canary().state, house.serving().adapter_digest) == (FORWARD, "b")
@@ -343,7 +352,7 @@ def test_without_reports_it_is_withdrawn_as_undecided_at_its_end(
     house: House, replicas: tuple[Replica, Replica]
 ) -> None:
     house.start("b", OUTCOMES)
-    ask_all(house, *replicas)
+    ask_some(house, *replicas)
     house.check(later=599)
     assert house.canary().state == RUNNING
     house.check(later=601)
@@ -353,7 +362,7 @@ def test_without_reports_it_is_withdrawn_as_undecided_at_its_end(
 
 def test_the_share_kept_can_decide(house: House, replicas: tuple[Replica, Replica]) -> None:
     house.start("b", replace(OUTCOMES, outcome="kept_share", max_outcome_loss=0.3))
-    ask_all(house, *replicas)
+    ask_some(house, *replicas)
     with house.begin() as tx:
         for replica in replicas:
             for draft in replica.world.published.drafts:

@@ -7,7 +7,7 @@ whenever the smaller arm has doubled since. The first look gets half of the 5 % 
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from services.registry.domain import KEPT_SHARE, MINUTES, SATISFACTION, CanaryPo
 
 ERROR = 0.05
 # The ends of the scale. Reports that are all the same do not prove that there is no spread: one more at each end counts in the variance.
-SCALES = {KEPT_SHARE: (0.0, 1.0), SATISFACTION: (1.0, 5.0), MINUTES: ()}
+SCALES: Mapping[str, tuple[float, ...]] = {KEPT_SHARE: (0.0, 1.0), SATISFACTION: (1.0, 5.0), MINUTES: ()}
 NAMES = {KEPT_SHARE: "share of the draft kept", SATISFACTION: "satisfaction", MINUTES: "minutes to the deliverable"}
 
 
@@ -93,7 +93,9 @@ def _list_looks(
 def _measure_gain(measure: str, ours: Sequence[float], theirs: Sequence[float], error: float) -> tuple[float, float]:
     """The canary's gain, positive if it is better, and half the width of its interval."""
     sign = -1 if measure == MINUTES else 1
-    means, squares, freedom = [], [], 0.0
+    means: list[float] = []
+    squares: list[float] = []
+    freedom = 0.0
     for values in (ours, theirs):
         transformed = _transform(measure, values)
         square = statistics.variance([*transformed, *SCALES[measure]]) / len(values)
@@ -126,10 +128,9 @@ def _describe(
 ) -> str:
     measure = policy.outcome
     means = [summarize_reports(measure, values) or 0.0 for values in (ours, theirs)]
-    if measure == MINUTES:
-        gain = tuple(1 - math.exp(-value) for value in gain)  # type: ignore[assignment]
+    shares = [1 - math.exp(-value) for value in gain] if measure == MINUTES else gain
     style = ".2f" if measure == SATISFACTION else ".1%"
-    value, low, high = (f"{number:+{style}}" for number in gain)
+    value, low, high = (f"{number:+{style}}" for number in shares)
     shown = ".1f" if measure == MINUTES else style
     return (
         f"{NAMES[measure]} {means[0]:{shown}} in {len(ours)} reports, against {means[1]:{shown}} in {len(theirs)}: a gain of {value} "

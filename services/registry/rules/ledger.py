@@ -170,7 +170,7 @@ def bill_judge(uses: Iterable[JudgeUse], month: Month, prices: UnitPrices) -> li
 
 def bill_serving(uses: Iterable[ServingUse], prices: UnitPrices) -> list[LedgerLine]:
     """A line per device in device hours. Expects the uses of one month, one for each device."""
-    found = []
+    found: list[LedgerLine] = []
     for use in sorted(uses, key=lambda use: use.device):
         hours = use.seconds / SECONDS_PER_HOUR
         lines = _price_line(LedgerKind.SERVING, hours, prices.serving_hour, prices.currency)

@@ -56,7 +56,8 @@ def test_answers_at_the_same_time_share_it_and_add_up_to_the_busy_time() -> None
 
 
 def test_many_threads_never_use_more_than_the_time_that_passed() -> None:
-    clock, total, lock = Clock(), [], threading.Lock()
+    clock, lock = Clock(), threading.Lock()
+    total: list[float] = []
     meter = ComputeMeter("1 x H100", clock)
 
     def answer() -> None:

@@ -135,7 +135,8 @@ def test_storage_counts_by_the_share_of_the_month_in_which_it_was_stored() -> No
     ]
     prices, later = replace(PRICED, gigabyte_month=0.5), MAY.end + timedelta(days=400)
     (line,) = bill_storage(uses, MAY, later, prices)
-    assert (line.kind, line.quantity, line.amount) == (LedgerKind.STORAGE, pytest.approx(8.0), pytest.approx(4.0))
+    assert line.kind is LedgerKind.STORAGE
+    assert line.quantity == pytest.approx(8.0) and line.amount == pytest.approx(4.0)
     (so_far,) = bill_storage(uses, MAY, middle, prices)
     assert so_far.quantity == pytest.approx(5.0)
     assert bill_storage(uses[3:], MAY, later, prices) == []
