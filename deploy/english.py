@@ -84,7 +84,7 @@ Line = tuple[int, str]  # number, text
 
 
 @dataclass(frozen=True)
-class Finding:
+class ListedPhrase:
     path: Path
     line: int
     phrase: str
@@ -101,7 +101,7 @@ class Paragraph:
     words: tuple[str, ...]
     lines: tuple[int, ...]
 
-    def findings(self, path: Path) -> Iterator[Finding]:
+    def findings(self, path: Path) -> Iterator[ListedPhrase]:
         text = " ".join(self.words)
         starts = []
         position = 0
@@ -111,7 +111,7 @@ class Paragraph:
         for pattern, hint in _PATTERNS:
             for match in pattern.finditer(text):
                 line = self.lines[bisect.bisect_right(starts, match.start()) - 1]
-                yield Finding(path, line, match.group().strip(), hint)
+                yield ListedPhrase(path, line, match.group().strip(), hint)
 
 
 def paragraphs(lines: list[Line]) -> Iterator[Paragraph]:
@@ -217,7 +217,7 @@ def _settings(text: str) -> Iterator[list[Line]]:
 _READERS = {".py": _python, ".proto": _proto, ".md": _markdown, ".html": _html, ".toml": _settings, ".yaml": _settings}
 
 
-def check(path: Path, text: str) -> list[Finding]:
+def check(path: Path, text: str) -> list[ListedPhrase]:
     """Return what is left after the allowances, and the allowances that allow nothing."""
     lines = text.splitlines()
     allowed: dict[tuple[int, str], bool] = {}
@@ -234,7 +234,7 @@ def check(path: Path, text: str) -> list[Finding]:
                 if not used:
                     findings.append(finding)
     findings += [
-        Finding(path, line, phrase, "allowed here, but not found")
+        ListedPhrase(path, line, phrase, "allowed here, but not found")
         for (line, phrase), used in allowed.items()
         if not used
     ]

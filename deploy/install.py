@@ -70,7 +70,7 @@ class Choice:
 
 
 @dataclass
-class Progress:
+class ProgressLine:
     """One line on a terminal; elsewhere one line for every tenth of the packages."""
 
     total: int
@@ -296,7 +296,7 @@ def requirements_file(pins: list[str]) -> Iterator[str]:
         yield str(path)
 
 
-def install_pins(python: Path, pins: list[str], progress: Progress | None = None) -> None:
+def install_pins(python: Path, pins: list[str], progress: ProgressLine | None = None) -> None:
     """Install pins of a lock: of every index, only the files whose SHA-256 the lock has.
 
     Raises:
@@ -306,7 +306,7 @@ def install_pins(python: Path, pins: list[str], progress: Progress | None = None
         run_pip(python, ["--require-hashes", "--requirement", path], progress)
 
 
-def run_pip(python: Path, arguments: list[str], progress: Progress | None = None) -> None:
+def run_pip(python: Path, arguments: list[str], progress: ProgressLine | None = None) -> None:
     """Run `pip install --no-deps`; what is installed already stays.
 
     Raises:
@@ -426,7 +426,7 @@ def install(arguments: argparse.Namespace, stream: TextIO, probes: Probes) -> No
         remove_strays(python, sets, pins)
     if choice.torch_by_uv:
         install_torch_by_uv(python)
-    progress = Progress(len(pins), stream)
+    progress = ProgressLine(len(pins), stream)
     for chunk in chunks(pins):
         install_pins(python, chunk, progress)
     progress.close()

@@ -38,7 +38,7 @@ class ServingLoad:
 
 
 @dataclass(frozen=True)
-class Serving:
+class ServingSize:
     """The needs of a replica of inference."""
 
     gpu_bytes: int
@@ -59,11 +59,11 @@ class Training:
     service_disk_bytes: int
 
 
-def plan_serving(shape: Shape, adapter: Recipe, load: ServingLoad) -> Serving:
+def plan_serving(shape: Shape, adapter: Recipe, load: ServingLoad) -> ServingSize:
     """Weights and adapters in bf16, and the keys and values of every place with a full context."""
     weights, cached = 2 * shape.parameters, 2 * 2 * shape.layers * shape.key_width
     learned = 2 * forecast.adapter_parameters(adapter, shape)
-    return Serving(
+    return ServingSize(
         gpu_bytes=round((weights + load.slots * learned + load.places * load.context * cached) / GPU_SHARE),
         memory_bytes=weights + PROCESS_BYTES,
         disk_bytes=weights + load.adapters * learned,

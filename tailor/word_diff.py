@@ -21,28 +21,28 @@ class Side(Enum):
 
 
 @dataclass(frozen=True)
-class Piece:
+class DiffPiece:
     """Consecutive words on the same side."""
 
     side: Side
     text: str
 
 
-def diff_words(first: str, second: str) -> Iterator[Piece]:
+def diff_words(first: str, second: str) -> Iterator[DiffPiece]:
     """The pieces of both texts in reading order. Words beyond the 4,000th of a text are one piece, not compared."""
     ours, theirs = WORD.findall(first), WORD.findall(second)
     matcher = difflib.SequenceMatcher(None, _strip(ours[:MAX_WORDS]), _strip(theirs[:MAX_WORDS]), autojunk=False)
     for tag, start, end, other_start, other_end in matcher.get_opcodes():
         if tag == "equal":
-            yield Piece(Side.BOTH, "".join(theirs[other_start:other_end]))
+            yield DiffPiece(Side.BOTH, "".join(theirs[other_start:other_end]))
             continue
         if end > start:
-            yield Piece(Side.FIRST, "".join(ours[start:end]))
+            yield DiffPiece(Side.FIRST, "".join(ours[start:end]))
         if other_end > other_start:
-            yield Piece(Side.SECOND, "".join(theirs[other_start:other_end]))
+            yield DiffPiece(Side.SECOND, "".join(theirs[other_start:other_end]))
     for side, words in ((Side.FIRST, ours), (Side.SECOND, theirs)):
         if len(words) > MAX_WORDS:
-            yield Piece(side, "".join(words[MAX_WORDS:]))
+            yield DiffPiece(side, "".join(words[MAX_WORDS:]))
 
 
 def _strip(words: list[str]) -> list[str]:

@@ -25,7 +25,7 @@ from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.lists import NO_LISTS, TermLists
 from services.anonymization.recognise.mentions import Mentions
 from services.anonymization.recognise.overlaps import Stretches
-from services.anonymization.recognise.text_analyzer import TextAnalyzer
+from services.anonymization.recognise.ports import TextAnalyzer
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates import coarse
 from services.anonymization.surrogates.passed import PassedValues

@@ -12,7 +12,7 @@ from services.anonymization.ports import ReviewedTerms
 from services.anonymization.prompts import EphemeralPromptAnonymizer
 from services.anonymization.recognise.analyzer import CACHE_SIZE
 from services.anonymization.recognise.lists import TermLists
-from services.anonymization.recognise.text_analyzer import TextAnalyzer
+from services.anonymization.recognise.ports import TextAnalyzer
 from services.anonymization.settings import Settings
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.true_values import TrueValueFinder

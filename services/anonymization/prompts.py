@@ -10,7 +10,7 @@ from services.anonymization.ports import Issuer, PromptAnonymizer, ReviewedTerms
 from services.anonymization.recognise.languages.dictionaries import forget_words
 from services.anonymization.recognise.lexicon import Lexicon, fold
 from services.anonymization.recognise.lists import NO_LISTS, TermLists
-from services.anonymization.recognise.text_analyzer import TextAnalyzer
+from services.anonymization.recognise.ports import TextAnalyzer
 from services.anonymization.recognise.tokens import tokenise
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates.forms import NAME_WORDS, normal

@@ -182,7 +182,7 @@ class TokenLogProbability:
 
 
 @dataclass(frozen=True)
-class Piece:
+class AnswerPiece:
     """The next characters of an answer. `tokens` counts those written so far; `finish` is set in the last piece only.
 
     `model_text` is what the model wrote, if the caller gets a different text.

@@ -12,11 +12,11 @@ from services.inference.definitions import Definitions
 from services.inference.domain import (
     CANCELLED,
     FAILED,
+    AnswerPiece,
     Caller,
     ChatMessage,
     Draft,
     GenerationRequest,
-    Piece,
     ServedModel,
     TokenLogProbability,
     Transcript,
@@ -155,7 +155,7 @@ class Answer:
             self._stream = hidden.open(stream) if hidden else stream
             self._resources = resources.pop_all()
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[AnswerPiece]:
         """Yield the pieces as they are generated; errors as in `Stream`."""
         broken = True
         try:
@@ -200,7 +200,7 @@ class Answer:
                 raise
             yield adapter
 
-    def _add(self, piece: Piece) -> None:
+    def _add(self, piece: AnswerPiece) -> None:
         if piece.tokens and not self.completion_tokens:
             self._first_token_seconds = self._drafts.now() - self._started
         self.text += piece.text

@@ -8,12 +8,12 @@ from typing import Protocol
 
 from services.inference.domain import (
     AdapterRef,
+    AnswerPiece,
     ChatMessage,
     Draft,
     DraftFeedback,
     DraftRecord,
     OutcomeReport,
-    Piece,
     Probe,
     Sampling,
     Score,
@@ -42,7 +42,7 @@ Persist = Callable[[str, Callable[[], None]], None]
 class Stream(Protocol):
     """An answer that is being generated."""
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[AnswerPiece]:
         """Yield the pieces; the last one has a finish reason.
 
         Raises Unavailable if the engine dies, FailedPrecondition if it cannot follow the schema any further.

@@ -339,18 +339,20 @@ class Pins(Protocol):
 
 
 class Erasures(Protocol):
-    """Erasures and the services' answers."""
+    """Erased documents, and what is published of them."""
 
     def lock(self) -> None:
         """Nobody else erases, lifts or answers until the transaction ends."""
         ...
 
     def find(self, erasure_id: str) -> Erasure | None: ...
+
     def list(self, before: int | None, limit: int) -> Sequence[tuple[int, str]]:
         """Positions and ids, newest first."""
         ...
 
     def save(self, erasure: Erasure) -> None: ...
+
     def publish(
         self,
         erasure_id: str,
@@ -385,11 +387,16 @@ class Erasures(Protocol):
         """Remove a document from the catalogue; counts of its entries and submissions."""
         ...
 
+
+class ErasureAnswers(Protocol):
+    """The services' answers to erasures, and the receipts."""
+
     def save_answer(self, answer: ForgottenBy) -> None:
         """Store a service's answer. The first answer about a document stays."""
         ...
 
     def list_answers(self, erasure_id: str) -> Sequence[ForgottenBy]: ...
+
     def save_receipt(self, erasure_id: str, receipt: ErasureReceipt) -> None: ...
 
 
@@ -435,6 +442,10 @@ class Lineage(Protocol):
         """
         ...
 
+
+class Taints(Protocol):
+    """Adapters that learned from erased documents."""
+
     def find_origin_taints(self, adapter: Adapter) -> Sequence[Taint]:
         """The taints of what an adapter comes from, as `find_descendants` has it."""
         ...
@@ -448,6 +459,7 @@ class Lineage(Protocol):
         ...
 
     def find_taint(self, adapter_digest: str) -> Taint | None: ...
+
     def list_taints(self, erasure_id: str) -> Sequence[Taint]: ...
 
 
@@ -476,7 +488,9 @@ class Transaction:
     decisions: OperatorDecisions
     pins: Pins
     erasures: Erasures
+    erasure_answers: ErasureAnswers
     lineage: Lineage
+    taints: Taints
     document_scores: DocumentScores
     feedback: FeedbackStore
     outcomes: Outcomes

@@ -63,7 +63,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     app = replace(app, list_missed=RegistryScores(registry), check_residual=ResidualLimits(anonymization))
     imports, import_files = SqlImports(engine), ParquetImportFiles(store)
     import_eraser = ImportEraser(imports, import_files, erased)
-    consumers, eraser = Consumers(app), DatasetEraser(app, SqlHoldings(engine), import_eraser.forget)
+    holdings = SqlHoldings(engine)
+    consumers, eraser = Consumers(app), DatasetEraser(app, holdings, import_eraser.forget)
     browser = RowBrowser(SqlDatasetFinder(engine), store, ParquetRowReader(store), app.erased)
     servicer = SyntheticServicer(app, app.preparer, settings.near_duplicate_threshold, browser)
     importer = ImportServicer(ImportCommands(imports, import_files, RowAnonymizer(anonymization), erased))
@@ -77,7 +78,9 @@ def build(runtime: Runtime, settings: Settings) -> None:
     )
     runtime.rpc(settings, servicers)
     runtime.read_published(settings, SPECIALISTS, consumers.specialist)
-    superseder = DatasetSuperseder(eraser, partial(confirm_forgotten, runtime.name, producer), settings.supersede_waits)
+    superseder = DatasetSuperseder(
+        eraser, holdings, partial(confirm_forgotten, runtime.name, producer), settings.supersede_waits
+    )
     forget = forgetting(runtime.name, eraser.forget, producer, supersede=superseder.remember)
     runtime.consume(settings, {**consumers.topics(), ERASED: forget}, producer)
     runtime.spawn("superseder", superseder.run)

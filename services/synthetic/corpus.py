@@ -1,11 +1,9 @@
 """The documents of a build: their sketches, their components and sides, their segments, and what is stored of each segment."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from services.synthetic.domain import Document, KeptDraft, Specialist
+from services.synthetic.domain import Document, KeptDraft
 from tailor.datasets import DatasetFile, LeftOutCount, QuizFiles
 from tailor.storage.ref import Ref
 
@@ -189,118 +187,3 @@ class NearDuplicateCount:
     compared: int
     near_duplicates: int
     groups: int
-
-
-class BuildCorpus(Protocol):
-    """The documents of one build: those that the specialist selects, as they were when the build began. Used by one thread."""
-
-    def documents(self) -> int:
-        """The number of documents that give rows."""
-        ...
-
-    def left_out(self) -> dict[str, LeftOutCount]:
-        """Documents by the reason why a filter removes them, and NEAR_DUPLICATES of an admitted document, which represents them."""
-        ...
-
-    def letters(self) -> int:
-        """Characters of the documents that give rows, without blanks."""
-        ...
-
-    def intake_seconds(self) -> float:
-        """The time that preparing these documents took."""
-        ...
-
-    def repeated_parts(self, documents: int) -> list[int]:
-        """Sorted hashes of the paragraphs and lines that at least this number of the documents have."""
-        ...
-
-    def unassigned(self) -> list[str]:
-        """Ids of admitted documents without an assignment, in the order in which they were prepared."""
-        ...
-
-    def golden(self, document_ids: Sequence[str]) -> set[str]:
-        """The golden documents (kind `test`) among these."""
-        ...
-
-    def links(self, boilerplate_documents: int) -> Iterator[Link]:
-        """Stream the clusters that join an unassigned document to others, cluster by cluster.
-
-        A passage that stands in `boilerplate_documents` documents or more joins nothing; nearly equal documents are always joined.
-        """
-        ...
-
-    def assign(self, assignments: Iterable[Assignment]) -> None:
-        """Keep assignments, a page at a time; existing ones do not change."""
-        ...
-
-    def mark_missed(self, document_ids: Sequence[str]) -> None:
-        """Mark documents as missed by the last evaluation, so that their segments change. Unknown documents are ignored."""
-        ...
-
-    def quiz_draw(self, rank: int) -> int | None:
-        """The draw (`quiz_draw`) of the train document with this rank, from 0 and by draw; None if there are not as many."""
-        ...
-
-    def split_size(self) -> SplitSize:
-        """The documents and rows that are assigned."""
-        ...
-
-    def representatives(self, document_ids: Sequence[str]) -> list[Member]:
-        """Those of the documents that represent their near-duplicates and give rows, in the order in which they were prepared."""
-        ...
-
-    def held_out(self) -> list[Member]:
-        """The held-out documents that give rows, in the order in which they were prepared."""
-        ...
-
-    def held_out_digest(self) -> str:
-        """Changes whenever one of the held-out documents does."""
-        ...
-
-    def segments(self) -> list[SegmentKey]:
-        """The segments with train documents, by number."""
-        ...
-
-    def members(self, segment: int) -> list[Member]:
-        """The train documents of a segment, in the order in which they were prepared."""
-        ...
-
-    def sources(self, document_ids: Sequence[str]) -> dict[str, str]:
-        """The digests of the documents' versions, without unknown documents."""
-        ...
-
-    def segment_of(self, document_ids: Sequence[str]) -> dict[str, int]:
-        """The segments of the documents, without unknown documents."""
-        ...
-
-    def sides(self, document_ids: Sequence[str]) -> dict[str, bool]:
-        """True for each document that is held out, without those that have no assignment."""
-        ...
-
-    def stored_segments(self) -> dict[int, StoredSegment]:
-        """The inputs and files of all stored segments, by number."""
-        ...
-
-    def segment_result(self, segment: int) -> SegmentResult | None:
-        """The stored rows of a segment."""
-        ...
-
-    def keep_segment(self, result: SegmentResult) -> list[str]:
-        """Store the rows of a segment. Returns keys of files of its former rows that no dataset has."""
-        ...
-
-    def record_files(self, keys: Sequence[str]) -> None:
-        """Record files before they are written, until `Builds.finish` lists them, so that none is ever without a record."""
-        ...
-
-    def forget_segments(self, numbers: Sequence[int]) -> list[str]:
-        """Drop all stored segments but these. Returns keys of their files, and of recorded files, that no dataset has."""
-        ...
-
-
-class Corpora(Protocol):
-    """Makes the corpora of builds."""
-
-    def open(self, specialist: Specialist) -> AbstractContextManager[BuildCorpus]:
-        """The specialist's documents as they are now. Every selected document must be prepared (`Sketches`)."""
-        ...

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from services.synthetic.domain import SupersededVersion, SupersedeWaits
 from services.synthetic.erasures import DatasetEraser
+from services.synthetic.ports import SupersededVersions
 from tailor.errors import TailorError
 from tailor.events.erased import Erased, Forgotten
 from tailor.logging import get_logger
@@ -30,6 +31,7 @@ class DatasetSuperseder:
     """Remembers superseded versions, and replaces the datasets with them in batches."""
 
     eraser: DatasetEraser
+    versions: SupersededVersions
     confirm: Confirm
     waits: SupersedeWaits = DEFAULT_WAITS
 
@@ -42,7 +44,7 @@ class DatasetSuperseder:
         segment, held = holdings.segment_of(document_id), holdings.held_versions([document_id]).get(document_id)
         version = SupersededVersion(document_id, superseded.erasure_id, superseded.sequence, segment)
         # First, because the segment is not known any more afterwards.
-        holdings.keep_superseded(version)
+        self.versions.keep_superseded(version)
         if held is not None and held[0] < superseded.sequence:
             _, keys = holdings.forget_document(document_id)
         else:
@@ -61,12 +63,11 @@ class DatasetSuperseder:
 
     def replace_if_due(self) -> bool:
         """Replace the datasets with remembered versions and confirm these, if they are due. Blocks. True if there were any."""
-        holdings = self.eraser.holdings
-        ages = holdings.superseded_ages()
+        ages = self.versions.superseded_ages()
         if ages is None or (ages[0] < self.waits.max_seconds and ages[1] < self.waits.quiet_seconds):
             return False
-        with holdings.superseding() as is_held:
-            versions = holdings.superseded(MAX_VERSIONS) if is_held else []
+        with self.versions.superseding() as is_held:
+            versions = self.versions.superseded(MAX_VERSIONS) if is_held else []
             if versions:
                 self._replace(versions)
         return bool(versions)
@@ -89,4 +90,4 @@ class DatasetSuperseder:
             objects = 0
             superseded = Erased(version.document_id, version.erasure_id, sequence=version.sequence)
             self.confirm(superseded, Forgotten(counts, named))
-        self.eraser.holdings.drop_superseded(versions)
+        self.versions.drop_superseded(versions)

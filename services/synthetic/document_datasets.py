@@ -9,14 +9,15 @@ from functools import cached_property
 from services.synthetic.building.extras import HELD_OUT_PART, IMPORT, ExtraParts, Extras, raw_rows
 from services.synthetic.building.grams import make_gram_set
 from services.synthetic.building.overlap import held_out_grams, measure_overlap
+from services.synthetic.building.ports import BuildCorpus, Workers
 from services.synthetic.building.quiz import find_quiz_limit
 from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import Context, HeldOutGrams, WrittenRows, write_rows
 from services.synthetic.building.split import HeldOut, Splitter, boilerplate_documents
 from services.synthetic.building.tally import RowTally
 from services.synthetic.building.train import TrainRows
-from services.synthetic.building.workers import Workers, peak_memory_mb, start_workers
-from services.synthetic.corpus import ALL_SEGMENTS, NEAR_DUPLICATES, BuildCorpus, StoredFile
+from services.synthetic.building.workers import peak_memory_mb, start_workers
+from services.synthetic.corpus import ALL_SEGMENTS, NEAR_DUPLICATES, StoredFile
 from services.synthetic.datasets import PARQUET, file_of, write_manifest
 from services.synthetic.domain import BuildLimits, Dataset, LastBuild, Specialist, fingerprint, is_text_id
 from services.synthetic.filters import filter_settings

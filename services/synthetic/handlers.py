@@ -6,8 +6,9 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from services.synthetic.building.ports import Corpora
 from services.synthetic.building.workers import start_workers
-from services.synthetic.corpus import Corpora, StoredFile
+from services.synthetic.corpus import StoredFile
 from services.synthetic.datasets import read_texts
 from services.synthetic.document_datasets import DocumentDatasets, StartWorkers
 from services.synthetic.domain import (

@@ -177,8 +177,8 @@ class Repository(Items, KeptDrafts, Builds, PairSources, Protocol):
     """Synthetic's whole database. Thread-safe."""
 
 
-class Holdings(Protocol):
-    """Everything that may have to be erased."""
+class HeldDocuments(Protocol):
+    """Documents and drafts that may have to be erased."""
 
     def segment_of(self, document_id: str) -> int | None:
         """The document's segment; None if it was never prepared, or is erased."""
@@ -209,9 +209,43 @@ class Holdings(Protocol):
         """
         ...
 
+
+class HeldDatasets(Protocol):
+    """Datasets that may have to be erased."""
+
     def datasets(self, specialist: str) -> list[Dataset]:
         """Every dataset of a specialist."""
         ...
+
+    def dataset(self, specialist: str, digest: str) -> Dataset | None: ...
+
+    def source_files(self, specialist: str, segments: Collection[int] | None) -> list[tuple[str, str]]:
+        """(dataset, key) of the specialist's sources files that may name a document of the segments; None for any segment."""
+        ...
+
+    def specialists(self) -> list[str]:
+        """The names of all specialists with a dataset."""
+        ...
+
+    def newest_digests(self, specialist: str) -> dict[DatasetKind, str]:
+        """The digests of the last builds by kind, without kinds that were never built."""
+        ...
+
+    def unshared_files(self, digests: Sequence[str]) -> list[str]:
+        """Keys of the datasets' files that no other dataset and no stored segment has."""
+        ...
+
+    def drop_dataset(self, dataset: Dataset) -> None:
+        """Drop a dataset. If it was the newest, there is no newest one afterwards."""
+        ...
+
+
+class Holdings(HeldDocuments, HeldDatasets, Protocol):
+    """Everything that may have to be erased."""
+
+
+class SupersededVersions(Protocol):
+    """Versions of documents whose datasets are to be superseded."""
 
     def keep_superseded(self, version: SupersededVersion) -> None:
         """Remember a version whose datasets are to be superseded. A known one stays as it is."""
@@ -231,28 +265,6 @@ class Holdings(Protocol):
 
     def superseding(self) -> AbstractContextManager[bool]:
         """Hold the lock of the thread that supersedes datasets; yields False at once if another replica holds it."""
-        ...
-
-    def source_files(self, specialist: str, segments: Collection[int] | None) -> list[tuple[str, str]]:
-        """(dataset, key) of the specialist's sources files that may name a document of the segments; None for any segment."""
-        ...
-
-    def dataset(self, specialist: str, digest: str) -> Dataset | None: ...
-
-    def specialists(self) -> list[str]:
-        """The names of all specialists with a dataset."""
-        ...
-
-    def newest_digests(self, specialist: str) -> dict[DatasetKind, str]:
-        """The digests of the last builds by kind, without kinds that were never built."""
-        ...
-
-    def unshared_files(self, digests: Sequence[str]) -> list[str]:
-        """Keys of the datasets' files that no other dataset and no stored segment has."""
-        ...
-
-    def drop_dataset(self, dataset: Dataset) -> None:
-        """Drop a dataset. If it was the newest, there is no newest one afterwards."""
         ...
 
 

@@ -17,8 +17,8 @@ from services.training.ports import (
     OtherCosts,
     Planner,
     PlanRequest,
+    RunRecords,
     Runs,
-    RunUnit,
     RunUpdate,
     WatchCursor,
 )
@@ -299,7 +299,7 @@ def cancel_runs_of(runs: Runs, specialist: str, deleted_at: datetime, now: datet
                 unit.events.publish_failure(cancelled)
 
 
-def lock_run(unit: RunUnit, run_id: str) -> Run:
+def lock_run(unit: RunRecords, run_id: str) -> Run:
     """The run, locked until the transaction ends. Raises NotFound (UNKNOWN_RUN)."""
     run = unit.get(run_id)
     if run is None:

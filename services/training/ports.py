@@ -70,8 +70,8 @@ class RunEvents(Protocol):
         ...
 
 
-class RunUnit(Protocol):
-    """One transaction over the runs. Every method may raise Unavailable."""
+class RunRecords(Protocol):
+    """The runs and their events, within a transaction. Every method may raise Unavailable."""
 
     @property
     def events(self) -> RunEvents:
@@ -98,6 +98,10 @@ class RunUnit(Protocol):
         """The specialist's runs with a stage that learns from the dataset, oldest first."""
         ...
 
+
+class RunInputs(Protocol):
+    """The datasets and adapters that runs learn from, within a transaction. Every method may raise Unavailable."""
+
     def save_newest(self, dataset: NewestDataset) -> None:
         """Record a dataset as the newest of its kind, and count it, unless a newer one is recorded. Idempotent."""
         ...
@@ -113,6 +117,14 @@ class RunUnit(Protocol):
     def has_adapter(self, digest: str) -> bool:
         """True if later stages and runs may build on the adapter."""
         ...
+
+    def drop_adapters(self, digests: Iterable[str]) -> None:
+        """No longer offer these adapters to build on."""
+        ...
+
+
+class RunJournal(Protocol):
+    """What runs report, their plans and their workers, within a transaction. Every method may raise Unavailable."""
 
     def add_report(self, run: Run, progress: Progress) -> None:
         """Store a report for watchers."""
@@ -134,9 +146,9 @@ class RunUnit(Protocol):
         """Forget a worker that has ended."""
         ...
 
-    def drop_adapters(self, digests: Iterable[str]) -> None:
-        """No longer offer these adapters to build on."""
-        ...
+
+class RunUnit(RunRecords, RunInputs, RunJournal, Protocol):
+    """One transaction over the runs."""
 
 
 class Runs(Protocol):

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, Run, RunState, StartedWorker
 from services.training.handlers import TrainingPorts, explain_misfit, explain_overspending, find_reward, make_plan
-from services.training.ports import Launcher, Runs, RunUnit
+from services.training.ports import Launcher, RunRecords, Runs
 from services.training.queue import Limits, Queue
 from services.training.transitions import (
     LEASE,
@@ -250,6 +250,6 @@ class Supervisor:
             self._change(job.run, lambda stored: follow_up(stored, failure, self._now()))
 
 
-def _record_waiting(unit: RunUnit, run: Run, failure: Failure) -> None:
+def _record_waiting(unit: RunRecords, run: Run, failure: Failure) -> None:
     if (run.reason, run.message) != (failure.reason, failure.message):
         unit.save(keep_waiting(run, failure, run.not_before))

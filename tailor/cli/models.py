@@ -28,7 +28,10 @@ def add(
         ),
     ],
 ) -> None:
-    """Fetch a base and store it as bf16 safetensors. Pickles and code are refused. Only this command contacts a hub."""
+    """Fetch a base and store it as bf16 safetensors. Pickles and code are refused.
+
+    Only this command, `models add-detector` and `datasets import` contact a hub.
+    """
     session = session_of(context)
     base = None
     request = training_pb2.AddBaseRequest(name=name, source=source)

@@ -48,7 +48,7 @@ def plain(text: str) -> str:
     return CONTROL.sub(REPLACEMENT, text)
 
 
-class TextOutput:
+class TextOutput(Output):
     """Text for people."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class TextOutput:
         self._console.out(plain(text), end="", highlight=False)
 
 
-class JsonOutput:
+class JsonOutput(Output):
     """One JSON document for programs."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""`tailor report`: the page about a specialist's month for those who pay for it."""
+"""`tailor report`: the monthly report for the people who fund a specialist."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -53,7 +53,7 @@ def up(
 ) -> None:
     """Start the stack and wait until every part is healthy. Has no effect if it already runs.
 
-    Its stores are embedded, for one user's machine: the embedded broker asks nobody for credentials. Your own stores are used instead if
+    Its stores are embedded, for one user's machine: the embedded broker requires no credentials. Your own stores are used instead if
     you name them here or in the `[stores]` table of settings.toml.
     """
     from tailor.local import stack
@@ -177,9 +177,9 @@ def _print_places(console: Console, connections: Connections) -> None:
 def _describe_broker(place: "Connection") -> str:
     """Who may use the broker."""
     if place.own.kafka is None:
-        return "  (embedded: for this machine's one user, because it asks nobody for credentials)"
+        return "  (embedded: for this machine's one user, because it requires no credentials)"
     if not place.own.kafka.has_users:
-        return "  (your own; it asks nobody for credentials, so protect it otherwise)"
+        return "  (your own; it requires no credentials, so protect it otherwise)"
     return f"  (your own; the publisher's password is in {place.publisher_password_file})"
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from services.inference import handlers as inference_handlers
 from services.inference.adapters.events import ReportPublisher
 from services.inference.consumers import ServingConsumer
-from services.inference.domain import Caller, ChatMessage, GenerationRequest, Piece, Sampling
+from services.inference.domain import AnswerPiece, Caller, ChatMessage, GenerationRequest, Sampling
 from services.inference.generation import Cancellation
 from services.inference.wire import from_draft
 from services.registry.adapters.compared_texts import StoredComparedTexts
@@ -48,7 +48,7 @@ class TimedStream(FakeStream):
 
     engine: "TimedEngine | None" = None
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[AnswerPiece]:
         assert self.engine is not None
         for piece in super().__iter__():
             self.engine.moment += self.engine.seconds.get(self.adapter, 0.1)

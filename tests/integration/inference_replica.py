@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from services.inference.domain import Piece, Sampling
+from services.inference.domain import AnswerPiece, Sampling
 from services.inference.handlers import ReadinessGate
 from services.inference.ports import Stream
 from services.inference.rpc import InferenceServicer
@@ -19,7 +19,7 @@ WORD_SECONDS = 0.01
 
 
 class SlowStream(FakeStream):
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[AnswerPiece]:
         for piece in super().__iter__():
             time.sleep(WORD_SECONDS)
             yield piece

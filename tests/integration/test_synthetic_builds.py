@@ -301,8 +301,11 @@ def test_versions_that_a_replay_superseded_leave_their_datasets_together(engine:
     for number in (3, 7):
         masked = put_document(world.store, number, text=distinct(number + 500))
         handlers.on_document(world.app, replace(masked, sequence=2, digest=f"replayed-{number}"))
-    eraser = DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0)
-    superseder = DatasetSuperseder(eraser, lambda erased, said: confirmed.update({erased.document_id: said.datasets}))
+    holdings = SqlHoldings(engine)
+    eraser = DatasetEraser(world.app, holdings, lambda _: 0)
+    superseder = DatasetSuperseder(
+        eraser, holdings, lambda erased, said: confirmed.update({erased.document_id: said.datasets})
+    )
     assert not superseder.replace_if_due()
     for document_id in (*replayed, late, late):
         superseder.remember(Erased(document_id, "ers_1", sequence=2))

@@ -9,7 +9,7 @@ from services.anonymization.policy.pattern_check import parse_checked_policy
 from services.anonymization.ports import Issuer, Previewer, ReviewedTerms
 from services.anonymization.recognise.lists import TermLists
 from services.anonymization.recognise.paragraphs import paragraphs
-from services.anonymization.recognise.text_analyzer import TextAnalyzer
+from services.anonymization.recognise.ports import TextAnalyzer
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.vault import MAX_ATTEMPTS, SqlVault

@@ -28,10 +28,10 @@ from services.anonymization.recognise.languages.lexicons import load_lexicon
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.paragraphs import batches, paragraphs
+from services.anonymization.recognise.ports import SMALL_CACHE_SIZE
 from services.anonymization.recognise.recognisers.enumerations import EnumerationRecogniser
 from services.anonymization.recognise.recognisers.layout import LayoutRecogniser
 from services.anonymization.recognise.technical import Technicality, technicality
-from services.anonymization.recognise.text_analyzer import SMALL_CACHE_SIZE
 from services.anonymization.recognise.tokens import starts_sentence, tokenise
 from services.anonymization.recognise.truecase import Truecaser
 from services.anonymization.recognise.word_votes import NAMES, WordVotes

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from services.anonymization.domain import Finding, TrueValue
 from services.anonymization.ports import TrueValues
 from services.anonymization.recognise.lexicon import fold
-from services.anonymization.recognise.text_analyzer import TextAnalyzer
+from services.anonymization.recognise.ports import TextAnalyzer
 from services.anonymization.recognise.tokens import Token, is_space, tokenise
 from services.anonymization.surrogates.forms import FAMILY, GIVEN, PERSON, WORD, normal
 from services.anonymization.vault.true_value_tables import TrueValueTables

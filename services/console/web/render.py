@@ -21,7 +21,7 @@ from services.console.web.sessions import BrowserSession
 from tailor.api.anonymization.v1 import review_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.wire import to_datetime
-from tailor.word_diff import Piece, diff_words
+from tailor.word_diff import DiffPiece, diff_words
 
 HERE = Path(__file__).parent
 SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -165,7 +165,7 @@ def certainty(estimate: models_pb2.Estimate) -> str:
     return "up" if estimate.low > 0 else "down" if estimate.high < 0 else "muted"
 
 
-def diff(first: str, second: str) -> list[Piece]:
+def diff(first: str, second: str) -> list[DiffPiece]:
     """The pieces in which two texts differ, word by word."""
     return list(diff_words(first, second))
 

@@ -6,11 +6,12 @@ To add one, see docs/how-to/add-a-metric.md.
 import importlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import cast
 
 from services.evaluation.domain import AnsweredRow
 from services.evaluation.measurement import Measurement
 from services.evaluation.metrics.context import MetricContext
+from services.evaluation.metrics.ports import Metric
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.metric_kinds import PARAMETERS, RemoteParameters, parse_parameters
 from tailor.words import MetricDefinition
@@ -19,12 +20,6 @@ from tailor.words import MetricDefinition
 JUDGED = frozenset({"judge", "pitch"})
 # Kinds for which the judge model is asked. Key insights count in any case: their figures, dates and names are checked without it.
 ASKS_JUDGE = JUDGED | {"key_insights_f1"}
-
-
-class Metric(Protocol):
-    """A module of this package."""
-
-    def measure(self, rows: Sequence[AnsweredRow], context: MetricContext) -> Measurement: ...
 
 
 def load(kind: str) -> Metric:

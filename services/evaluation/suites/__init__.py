@@ -3,7 +3,8 @@
 import importlib
 from collections.abc import Callable
 
-from services.evaluation.suites.suite import SuiteAsker, SuiteContext, SuiteResult
+from services.evaluation.suites.ports import SuiteAsker
+from services.evaluation.suites.suite import SuiteContext, SuiteResult
 
 NAMES = ("forgetting", "safety", "memorisation", "knowledge")
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from services.evaluation.domain import CANDIDATE, Answer, HeldOutRow, ModelResult, Score
 from services.evaluation.ports import EvaluatedModel, ModelResults
-from services.evaluation.suites.suite import Messages, SuiteAsker
+from services.evaluation.suites.ports import Messages, SuiteAsker
 from tailor.errors import FailedPrecondition, NotFound, Reason, Unavailable
 from tailor.retry import retry
 from tailor.words import SamplingDefaults

@@ -10,15 +10,8 @@ import numpy
 from services.evaluation.domain import BASE, Score
 from services.evaluation.measurement import Measurement, Sums, mean_of, ratio_of
 from services.evaluation.suites.checks import passes
-from services.evaluation.suites.suite import (
-    Item,
-    SuiteAsker,
-    SuiteContext,
-    SuiteMeasure,
-    SuiteResult,
-    choose_items,
-    read_items,
-)
+from services.evaluation.suites.ports import SuiteAsker
+from services.evaluation.suites.suite import Item, SuiteContext, SuiteMeasure, SuiteResult, choose_items, read_items
 
 INSTRUCTIONS, TEXT, LOSS = "forgetting.instructions", "forgetting.text", "forgetting.loss"
 # One text for every three instructions: a text has many tokens, so that its log-likelihood varies little.

@@ -11,8 +11,9 @@ from rouge_score import rouge_scorer
 
 from services.evaluation.domain import CANDIDATE
 from services.evaluation.measurement import mean_of
+from services.evaluation.suites.ports import SuiteAsker
 from services.evaluation.suites.refusals import declines
-from services.evaluation.suites.suite import SuiteAsker, SuiteContext, SuiteMeasure, SuiteResult
+from services.evaluation.suites.suite import SuiteContext, SuiteMeasure, SuiteResult
 from tailor.datasets import QuizKind, QuizQuestion
 from tailor.document_scores import DocumentScore
 

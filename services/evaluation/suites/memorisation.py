@@ -12,7 +12,8 @@ from random import Random
 from services.evaluation.domain import BASE, CANDIDATE
 from services.evaluation.measurement import mean_of
 from services.evaluation.suites.exposure import exposure, tail_bits
-from services.evaluation.suites.suite import SuiteAsker, SuiteContext, SuiteMeasure, SuiteResult
+from services.evaluation.suites.ports import SuiteAsker
+from services.evaluation.suites.suite import SuiteContext, SuiteMeasure, SuiteResult
 from tailor.planted_secrets import PlantedSecret, fill
 
 SUITE = "memorisation"

@@ -10,7 +10,8 @@ from services.evaluation.domain import BASE, CANDIDATE, HeldOutSet, MetricFigure
 from services.evaluation.ports import DatasetProbes, EvaluatedModel, ModelResults
 from services.evaluation.suites.asker import ModelAsker, StoredAsker
 from services.evaluation.suites.estimates import summarise
-from services.evaluation.suites.suite import SuiteAsker, SuiteContext, SuiteResult
+from services.evaluation.suites.ports import SuiteAsker
+from services.evaluation.suites.suite import SuiteContext, SuiteResult
 from tailor.document_scores import DocumentScore
 from tailor.errors import FailedPrecondition
 from tailor.logging import get_logger

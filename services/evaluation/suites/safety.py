@@ -10,12 +10,11 @@ from functools import cache
 
 from services.evaluation.domain import Score
 from services.evaluation.measurement import mean_of
+from services.evaluation.suites.ports import Messages, SuiteAsker
 from services.evaluation.suites.refusals import refuses
 from services.evaluation.suites.suite import (
     DATA,
     Item,
-    Messages,
-    SuiteAsker,
     SuiteContext,
     SuiteMeasure,
     SuiteResult,

@@ -6,29 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from services.evaluation.domain import BASE, CANDIDATE, Score
+from services.evaluation.domain import BASE, CANDIDATE
 from services.evaluation.measurement import Measurement
+from services.evaluation.suites.ports import Messages
 from tailor.datasets import QuizQuestion
 from tailor.document_scores import DocumentScore
 from tailor.planted_secrets import PlantedSecret
 
 DATA = Path(__file__).parent / "data"
-
-Messages = tuple[tuple[str, str], ...]
-
-
-class SuiteAsker(Protocol):
-    """The models under evaluation, by their names in the evaluation. Methods block, and keep the order of what they are given."""
-
-    def answer(self, model: str, prompts: Sequence[Messages], max_tokens: int) -> list[str]:
-        """Generate an answer to each prompt."""
-        ...
-
-    def score(self, model: str, pairs: Sequence[tuple[Messages, str]]) -> list[Score]:
-        """Score each completion of a prompt by its log-probability."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger, place
 from tailor.rpc import auth
 from tailor.rpc.certificates import CertificateFiles, renewal
+from tailor.runtime import Server
 from tailor.slow_requests import TimedProtocol
 
 log = get_logger(__name__)
@@ -162,7 +163,7 @@ def _handle_errors(app: FastAPI) -> None:
         return JSONResponse(wire.error(Reason.INTERNAL, message, 500), 500)
 
 
-class UvicornServer:
+class UvicornServer(Server):
     """Serves the app in a thread that the runtime spawns with `run`."""
 
     def __init__(self, app: FastAPI, address: Address) -> None:

@@ -13,9 +13,9 @@ from services.inference.domain import (
     CANCELLED,
     LENGTH,
     STOPPED,
+    AnswerPiece,
     ChatMessage,
     LikelyToken,
-    Piece,
     Sampling,
     Score,
     TokenLogProbability,
@@ -173,28 +173,28 @@ class TransformersStream(Stream):
         """End after the token that is being generated."""
         self._cancelled.set()
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[AnswerPiece]:
         detokenizer = self._engine.make_detokenizer(self._sampling.stop)
         sampler = _Sampler(self._engine, self._prompt, self._sampling)
         tokens: Sequence[int] = self._prompt
         cache = None
         for count in range(1, self._sampling.max_tokens + 1):
             if self._cancelled.is_set():
-                yield Piece("", count - 1, CANCELLED)
+                yield AnswerPiece("", count - 1, CANCELLED)
                 return
             logits, cache = self._engine.step(tokens, cache, self._adapter)
             token = sampler.next(logits)
             log_probabilities = self._engine.log_probabilities(logits, token, self._sampling.top_log_probabilities)
             if self._engine.is_end(token):
-                yield Piece(detokenizer.rest(), count, STOPPED, log_probabilities)
+                yield AnswerPiece(detokenizer.rest(), count, STOPPED, log_probabilities)
                 return
             text, stopped = detokenizer.add(token)
             if stopped:
-                yield Piece(text, count, STOPPED, log_probabilities)
+                yield AnswerPiece(text, count, STOPPED, log_probabilities)
                 return
-            yield Piece(text, count, log_probabilities=log_probabilities)
+            yield AnswerPiece(text, count, log_probabilities=log_probabilities)
             tokens = (token,)
-        yield Piece(detokenizer.rest(), self._sampling.max_tokens, LENGTH)
+        yield AnswerPiece(detokenizer.rest(), self._sampling.max_tokens, LENGTH)
 
 
 class _Sampler:

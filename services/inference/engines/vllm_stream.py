@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from services.inference.domain import CANCELLED, LikelyToken, Piece, Sampling, TokenLogProbability
+from services.inference.domain import CANCELLED, AnswerPiece, LikelyToken, Sampling, TokenLogProbability
 from services.inference.engines.finite import not_finite
 from services.inference.engines.grammar import schema_given_up
 from services.inference.ports import Stream
@@ -30,18 +30,18 @@ class VllmStream(Stream):
         self._outputs = outputs
         self._characters = characters
         self._sampling = sampling
-        self._pieces: queue.SimpleQueue[Piece | TailorError | None] = queue.SimpleQueue()
+        self._pieces: queue.SimpleQueue[AnswerPiece | TailorError | None] = queue.SimpleQueue()
         self._future = run(self._pump())
         self._future.add_done_callback(self._end)
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[AnswerPiece]:
         tokens = 0
         finish = ""
         while not finish:
             piece = self._pieces.get()
             if isinstance(piece, TailorError):
                 raise piece
-            piece = piece or Piece("", tokens, CANCELLED)
+            piece = piece or AnswerPiece("", tokens, CANCELLED)
             tokens, finish = piece.tokens, piece.finish
             yield piece
 
@@ -60,7 +60,7 @@ class VllmStream(Stream):
                 return
             tokens += len(part.token_ids)
             finish = CANCELLED if part.finish_reason == ABORTED else part.finish_reason or ""
-            self._pieces.put(Piece(part.text, tokens, finish, self._log_probabilities(part)))
+            self._pieces.put(AnswerPiece(part.text, tokens, finish, self._log_probabilities(part)))
 
     def _log_probabilities(self, part: Any) -> tuple[TokenLogProbability, ...]:
         if self._sampling.top_log_probabilities is None:

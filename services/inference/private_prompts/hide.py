@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from services.inference.domain import STOPPED, ChatMessage, GenerationRequest, Piece, Sampling
+from services.inference.domain import STOPPED, AnswerPiece, ChatMessage, GenerationRequest, Sampling
 from services.inference.ports import Anonymization, Stream
 from services.inference.private_prompts.restore import Restorer, StopTexts, add_spellings
 from services.inference.private_prompts.schema import enum_texts, refuse_values, replace_enum_texts
@@ -66,7 +66,7 @@ class RestoredStream(Stream):
         self._restorer = restorer
         self._stop = StopTexts(stop)
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[AnswerPiece]:
         for piece in self._stream:
             parts = self._restorer.add(piece.text)
             if piece.finish:

@@ -10,7 +10,7 @@ from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.outcomes import forget_outcomes
 from services.registry.domain import Adapter, Erasure, ErasureReceipt, FactKind, ForgottenBy, Taint
-from services.registry.ports import Erasures, Lineage
+from services.registry.ports import ErasureAnswers, Erasures, Lineage, Taints
 from tailor.api.events.v1 import models_pb2
 from tailor.datasets import HELD_OUT, TRAIN, DatasetManifest, QuizFiles
 from tailor.events.envelope import derive_id
@@ -21,7 +21,7 @@ from tailor.events.outbox import Outbox
 LOCK = 7_461_201
 
 
-class SqlErasures(Erasures):
+class SqlErasures(Erasures, ErasureAnswers):
     def __init__(self, connection: Connection, outbox: Outbox) -> None:
         self._connection = connection
         self._outbox = outbox
@@ -159,7 +159,7 @@ class SqlErasures(Erasures):
         )
 
 
-class SqlLineage(Lineage):
+class SqlLineage(Lineage, Taints):
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 

@@ -346,6 +346,7 @@ def transactions(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContext
     @contextmanager
     def begin() -> Iterator[Transaction]:
         with transaction(engine) as connection:
+            erasures, lineage = SqlErasures(connection, outbox), SqlLineage(connection)
             yield Transaction(
                 specialists=SqlSpecialists(connection, outbox),
                 servings=SqlServings(connection, outbox),
@@ -359,8 +360,10 @@ def transactions(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContext
                 approvals=SqlApprovals(connection),
                 decisions=SqlOperatorDecisions(connection),
                 pins=SqlPins(connection),
-                erasures=SqlErasures(connection, outbox),
-                lineage=SqlLineage(connection),
+                erasures=erasures,
+                erasure_answers=erasures,
+                lineage=lineage,
+                taints=lineage,
                 document_scores=SqlDocumentScores(connection),
                 feedback=SqlFeedback(connection),
                 outcomes=SqlOutcomes(connection),

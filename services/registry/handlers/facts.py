@@ -67,7 +67,7 @@ def _supersede(tx: Transaction, state: DocumentState, awaits: Collection[str]) -
     tx.erasures.add_superseded(Erasure(erasure_id, (document_id,), REPLAY, datetime.now(UTC), services))
     tx.lineage.save_superseded(datasets, erasure_id)
     tx.erasures.publish(erasure_id, document_id, datasets, taints, (state.sequence, state.digest))
-    tx.erasures.save_answer(ForgottenBy(erasure_id, document_id, REGISTRY, {}, datasets))
+    tx.erasure_answers.save_answer(ForgottenBy(erasure_id, document_id, REGISTRY, {}, datasets))
 
 
 def record_dataset(begin: Begin, datasets: DatasetDocuments, fact: Fact, dataset: CataloguedDataset) -> None:
@@ -83,7 +83,7 @@ def record_dataset(begin: Begin, datasets: DatasetDocuments, fact: Fact, dataset
         tx.erasures.lock()
         tx.facts.save(fact)
         tx.lineage.save_draft_adapters(digest, dataset.draft_adapters)
-        for taint in tx.lineage.find_draft_taints(digest):
+        for taint in tx.taints.find_draft_taints(digest):
             taint_adapters(tx, {digest}, taint.erasure_id)
         if content is not None:
             tx.lineage.save_dataset(digest, content)
@@ -128,7 +128,7 @@ def _record_documents(begin: Begin, datasets: DatasetDocuments, digest: str, man
 def _publish_again(tx: Transaction, erasure_id: str, document_id: str) -> None:
     """Publish an erasure with all datasets and adapters that are known by now: the topic keeps only the last event of a document."""
     datasets = tx.lineage.find_datasets([document_id])[document_id]
-    tx.erasures.publish(erasure_id, document_id, datasets, tx.lineage.list_taints(erasure_id))
+    tx.erasures.publish(erasure_id, document_id, datasets, tx.taints.list_taints(erasure_id))
 
 
 def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
@@ -139,7 +139,7 @@ def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
         if adapter.size_bytes:
             sizes = {adapter.digest: adapter.size_bytes}
             tx.uses.save_files(adapter.digest, adapter.specialist, sizes, adapter.create_time or datetime.now(UTC))
-        taints = tx.lineage.find_origin_taints(adapter)
+        taints = tx.taints.find_origin_taints(adapter)
         erasure_id = taints[0].erasure_id if taints else _find_erasure(tx, adapter.dataset_digest)
         if erasure_id:
             taint_adapters(tx, set(), erasure_id, {adapter.digest})
@@ -183,7 +183,7 @@ def taint_adapters(
         specialist = tx.specialists.lock(adapter.specialist)
         retired = specialist is not None and specialist.on_erasure == RETIRE
         taints.append(Taint(adapter.digest, adapter.specialist, erasure_id, retired))
-        tx.lineage.save_taint(taints[-1])
+        tx.taints.save_taint(taints[-1])
         if retired:
             # Training deletes the weights of retired adapters.
             tx.uses.mark_deleted([adapter.digest], datetime.now(UTC))
@@ -196,11 +196,11 @@ def _withdraw_retired(tx: Transaction, name: str) -> None:
     specialist, current = tx.specialists.lock(name), tx.servings.current(name)
     if specialist is None:
         return
-    if current.adapter_digest and is_retired(tx.lineage, current.adapter_digest):
+    if current.adapter_digest and is_retired(tx.taints, current.adapter_digest):
         generations = tx.servings.list(name)
         adapter = find_servable(tx, [earlier.adapter_digest for earlier in generations])
         previous = serving.serve_adapter(current, adapter, specialist, current.generation)
         previous = replace(previous, overridden=serving.was_overridden(generations, adapter))
         save_serving(tx, previous, "the serving adapter was retired")
-    elif current.canary is not None and is_retired(tx.lineage, current.canary.adapter_digest):
+    elif current.canary is not None and is_retired(tx.taints, current.canary.adapter_digest):
         save_serving(tx, serving.remove_canary(current, specialist, current.generation), RETIRED)

@@ -41,12 +41,11 @@ from services.synthetic.adapters.drafts import to_draft
 from services.synthetic.adapters.files import unlisted_keys
 from services.synthetic.adapters.locks import session
 from services.synthetic.adapters.sql import read_sides, to_document
+from services.synthetic.building.ports import BuildCorpus, Corpora
 from services.synthetic.corpus import (
     NEAR_DUPLICATES,
     SEGMENT_DOCUMENTS,
     Assignment,
-    BuildCorpus,
-    Corpora,
     ExtraCount,
     Link,
     Member,

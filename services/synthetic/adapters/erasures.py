@@ -16,13 +16,13 @@ from services.synthetic.adapters.sql import to_stored_dataset
 from services.synthetic.adapters.synthesis_rows import forget_critiques, forget_seed, forget_seed_rows
 from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
 from services.synthetic.domain import DRAFT, TEXT, Dataset, SupersededVersion
-from services.synthetic.ports import Holdings
+from services.synthetic.ports import Holdings, SupersededVersions
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind
 
 
-class SqlHoldings(Holdings):
+class SqlHoldings(Holdings, SupersededVersions):
     """Thread-safe."""
 
     def __init__(self, engine: Engine) -> None:

@@ -27,7 +27,7 @@ from services.synthetic.synthesis.domain import (
     TokenCount,
     TokenReservation,
 )
-from services.synthetic.synthesis.ports import Syntheses
+from services.synthetic.synthesis.ports import Syntheses, SynthesisRuns
 from services.synthetic.synthesis.rows import TEACH
 from tailor.errors import Aborted, FailedPrecondition, NotFound, Reason
 from tailor.sql import transaction
@@ -37,7 +37,7 @@ USE = TypeAdapter(SynthesisUse)
 NONE = TokenCount()
 
 
-class SqlSyntheses(Syntheses):
+class SqlSyntheses(Syntheses, SynthesisRuns):
     """Thread-safe."""
 
     def __init__(self, engine: Engine) -> None:

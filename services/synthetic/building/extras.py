@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy
 
+from services.synthetic.building.ports import CorpusDocuments, Workers
 from services.synthetic.building.segments import Context, HeldOutGrams, RawSegment, WrittenRows, draw, write_rows
 from services.synthetic.building.split import HELD_OUT_LIMIT
-from services.synthetic.building.workers import Workers
-from services.synthetic.corpus import BuildCorpus
 from services.synthetic.domain import Row, Specialist, is_text_id
 from services.synthetic.ports import ExtraRows
 from tailor.datasets import LeftOutCount
@@ -40,7 +39,7 @@ class Extras:
     """Splits and writes the extra rows of one specialist. `corpus` knows the sides of the documents."""
 
     sources: Sequence[ExtraRows]
-    corpus: BuildCorpus
+    corpus: CorpusDocuments
     context: Context
 
     @property

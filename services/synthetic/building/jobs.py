@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.synthetic.building.parts import join_parts, read_raw, split_members, write_raw
+from services.synthetic.building.ports import SegmentStore, Workers
 from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import RawSegment, make_segment
-from services.synthetic.building.workers import Workers
-from services.synthetic.corpus import BuildCorpus, Member, SegmentKey, StoredPart
+from services.synthetic.corpus import Member, SegmentKey, StoredPart
 from services.synthetic.domain import fingerprint
 from tailor.errors import NotFound
 from tailor.storage.protocol import ObjectStore
@@ -52,7 +52,7 @@ class SegmentRows:
 class SegmentJobs:
     """Starts the jobs of a build. `inputs` is a digest of what all parts depend on."""
 
-    corpus: BuildCorpus
+    corpus: SegmentStore
     store: ObjectStore
     workers: Workers
     inputs: str

@@ -9,10 +9,10 @@ import numpy
 
 from services.synthetic.building.grams import shared_rows
 from services.synthetic.building.limits import Mask, SeenAnswers
+from services.synthetic.building.ports import SplitDocuments, Workers
 from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import Context, RawSegment, count_letters, make_segment
-from services.synthetic.building.workers import Workers
-from services.synthetic.corpus import Assignment, BuildCorpus, Member, SplitSize
+from services.synthetic.corpus import Assignment, Member, SplitSize
 from services.synthetic.domain import Kind
 from services.synthetic.selection import LinkedDocuments, group_components
 from tailor.datasets import LeftOutCount
@@ -41,7 +41,7 @@ class Splitter:
     """Assigns documents and makes held-out rows, with the workers of one build."""
 
     context: Context
-    corpus: BuildCorpus
+    corpus: SplitDocuments
     reader: MemberReader
     workers: Workers
 

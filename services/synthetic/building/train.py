@@ -15,6 +15,7 @@ from services.synthetic.building.grams import pack_counts
 from services.synthetic.building.jobs import SegmentJob, SegmentJobs, SegmentRows
 from services.synthetic.building.limits import BUDGET, SOURCE_SHARE, Mask, SeenAnswers, limit_sources, limit_tokens
 from services.synthetic.building.parts import part_of, read_raw, write_raw
+from services.synthetic.building.ports import SegmentStore, Workers
 from services.synthetic.building.reading import READERS
 from services.synthetic.building.segments import (
     Context,
@@ -26,14 +27,7 @@ from services.synthetic.building.segments import (
     write_segment,
 )
 from services.synthetic.building.split import count_removed, count_repeated
-from services.synthetic.building.workers import Workers
-from services.synthetic.corpus import (
-    BuildCorpus,
-    ExtraCount,
-    SegmentKey,
-    SegmentResult,
-    StoredSegment,
-)
+from services.synthetic.corpus import ExtraCount, SegmentKey, SegmentResult, StoredSegment
 from services.synthetic.datasets import PARQUET, file_of
 from services.synthetic.domain import fingerprint
 from tailor.datasets import DatasetFile, LeftOutCount
@@ -63,7 +57,7 @@ class TrainRows:
     """Makes and stores the train rows of a build's documents, and their quiz. `inputs` is a digest of what all segments depend on."""
 
     context: Context
-    corpus: BuildCorpus
+    corpus: SegmentStore
     store: ObjectStore
     workers: Workers
     held_out: HeldOutGrams

@@ -10,8 +10,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from services.synthetic.building.ports import Workers
 from services.synthetic.building.segments import Context
 from tailor.errors import Reason, TailorError, Unavailable
 from tailor.hardware import peak_resident_bytes
@@ -30,14 +31,6 @@ ALLOCATION = {
 }
 
 _context: Context | None = None
-
-
-class Workers(Protocol):
-    """Runs functions of a context and other arguments."""
-
-    def submit(self, function: Callable[..., T], *arguments: object) -> Callable[[], T]:
-        """Start the work. The result waits for its end; raises Unavailable (BUILD_WORKER_LOST) if the worker was killed."""
-        ...
 
 
 class InlineWorkers(Workers):

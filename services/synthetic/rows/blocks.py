@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from services.synthetic.domain import Range
-from services.synthetic.rows.pieces import BlockKind, Line, Piece, Reading
+from services.synthetic.rows.pieces import BlockKind, Line, Reading, TextPiece
 from services.synthetic.rows.places import subtract_ranges
 from services.synthetic.rows.structure import HEADER, HEADING
 
@@ -27,13 +27,13 @@ class _FileLine:
     kind: BlockKind
 
 
-def read_blocks(reading: Reading, skip: Sequence[Range] = ()) -> list[Piece]:
+def read_blocks(reading: Reading, skip: Sequence[Range] = ()) -> list[TextPiece]:
     """The blocks of a text in order, without the ranges to skip. Everything else that is not blank is in exactly one block."""
-    blocks: list[Piece] = []
+    blocks: list[TextPiece] = []
     for group in _groups(_file_lines(reading.text)):
         for kind, lines in _paragraphs(group):
             if lines := _without(lines, skip):
-                blocks.append(Piece(reading, kind, lines[0].start, tuple(lines)))
+                blocks.append(TextPiece(reading, kind, lines[0].start, tuple(lines)))
     return blocks
 
 

@@ -10,7 +10,7 @@ from services.synthetic.domain import Grounding, Range
 from services.synthetic.rows.budget import Draft, RowBudget
 from services.synthetic.rows.facts import list_facts
 from services.synthetic.rows.lexicon import ARTICLES, SMALL_WORDS
-from services.synthetic.rows.pieces import BlockKind, Piece, Sentence, join_pieces
+from services.synthetic.rows.pieces import BlockKind, Sentence, TextPiece, join_pieces
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.sections import Section
 from services.synthetic.rows.structure import count_words
@@ -41,8 +41,8 @@ class Chunk:
     """A passage about which questions are asked: at most 300 words of a section. Rows of a long table have its header as `head`."""
 
     heading: str
-    pieces: tuple[Piece, ...]
-    head: Piece | None = None
+    pieces: tuple[TextPiece, ...]
+    head: TextPiece | None = None
 
     @cached_property
     def text(self) -> str:
@@ -125,7 +125,7 @@ def find_chunks(sections: Sequence[Section], budget: RowBudget) -> list[Chunk]:
     limit = budget.characters(_PASSAGE_SHARE)
     chunks: list[Chunk] = []
     for section in sections:
-        pieces: list[Piece] = []
+        pieces: list[TextPiece] = []
         count = 0
         for piece in section.body:
             head = find_head(piece)

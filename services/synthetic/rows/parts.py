@@ -9,7 +9,7 @@ from functools import cached_property
 from services.synthetic.domain import Range
 from services.synthetic.rows.budget import CountedDraft, Draft, RowBudget
 from services.synthetic.rows.facts import ValueRun
-from services.synthetic.rows.pieces import BlockKind, Piece, join_pieces
+from services.synthetic.rows.pieces import BlockKind, TextPiece, join_pieces
 from services.synthetic.rows.sections import Section
 
 # Shares of the room: for an answer, and for one that is not split further before its prompt has less context.
@@ -25,7 +25,7 @@ class DocumentPart:
     """Neighbouring pieces under one heading. `is_opening` is False for the later parts of a section."""
 
     heading: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TextPiece, ...]
     is_opening: bool = True
 
     @property
@@ -97,7 +97,7 @@ def _smaller(part: DocumentPart, level: int, row: CountedDraft, budget: RowBudge
 def _units(sections: Sequence[Section]) -> Iterator[DocumentPart]:
     """Each section, small ones together with the next (the last with the one before)."""
     units: list[DocumentPart] = []
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[TextPiece, ...] = ()
     for section in sections:
         pieces += section.pieces
         if sum(piece.words for piece in pieces if piece.kind is not BlockKind.HEADING) >= MIN_WORDS:
@@ -115,7 +115,7 @@ def _pack(unit: DocumentPart, budget: RowBudget) -> Iterator[DocumentPart]:
     if len(unit.text) <= limit or budget.room <= 0:
         yield unit
         return
-    pieces: list[Piece] = []
+    pieces: list[TextPiece] = []
     is_opening = True
     for piece in split_long(unit.pieces, limit):
         size = sum(len(other.text) + 2 for other in pieces)
@@ -126,7 +126,7 @@ def _pack(unit: DocumentPart, budget: RowBudget) -> Iterator[DocumentPart]:
     yield replace(unit, pieces=tuple(pieces), is_opening=is_opening)
 
 
-def split_long(pieces: Iterable[Piece], limit: int) -> Iterator[Piece]:
+def split_long(pieces: Iterable[TextPiece], limit: int) -> Iterator[TextPiece]:
     """The pieces, of which those with more characters are halved until they fit."""
     for piece in pieces:
         halves = piece.halves() if len(piece.text) > limit else (piece,)
@@ -136,13 +136,13 @@ def split_long(pieces: Iterable[Piece], limit: int) -> Iterator[Piece]:
             yield piece
 
 
-def _open_single(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+def _open_single(pieces: tuple[TextPiece, ...]) -> tuple[TextPiece, ...]:
     """The pieces, of which the only one below a heading is halved, and a heading without text too."""
     body = pieces[1:] if len(pieces) > 1 and pieces[0].kind is BlockKind.HEADING else pieces
     return (*pieces[: len(pieces) - len(body)], *(body[0].halves() if len(body) == 1 else body))
 
 
-def _middle(pieces: Sequence[Piece]) -> int:
+def _middle(pieces: Sequence[TextPiece]) -> int:
     """The number of pieces in the first half, by characters; a heading is not the only piece of a half if there are more."""
     ends = list(itertools.accumulate(len(piece.text) for piece in pieces))
     middle = bisect.bisect_left(ends, ends[-1] / 2)

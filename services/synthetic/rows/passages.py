@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from services.synthetic.domain import Document, Passage, Text
 from services.synthetic.rows.parts import split_long
-from services.synthetic.rows.pieces import Piece, join_pieces
+from services.synthetic.rows.pieces import TextPiece, join_pieces
 from services.synthetic.rows.sections import Section, read_source
 
 
@@ -29,7 +29,7 @@ def _split(section: Section, max_characters: int) -> Iterator[Passage]:
         yield whole
         return
     start = section.start
-    group: list[Piece] = []
+    group: list[TextPiece] = []
     for piece in split_long(section.body or section.pieces, max_characters):
         if group and len(join_pieces([*group, piece])) > max_characters:
             yield Passage(start, group[-1].end, join_pieces(group), section.headings)

@@ -52,7 +52,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextPiece:
     """A block or a part of one. `block` is where its block begins, so that parts of one block are joined again as they were."""
 
     reading: Reading
@@ -95,7 +95,7 @@ class Piece:
         """The values and names in the piece, in order."""
         return tuple(run for sentence in self.sentences for run in sentence.runs)
 
-    def halves(self) -> "tuple[Piece, ...]":
+    def halves(self) -> "tuple[TextPiece, ...]":
         """Two or more smaller pieces: its lines, else its sentences, else its words; itself if it is one character."""
         if len(self.lines) > 1:
             middle = len(self.lines) // 2
@@ -112,12 +112,12 @@ class Piece:
             places = _halve(self.reading.text, line.start, line.end)
         return tuple(self._with((Line(start, end, line.number),)) for start, end in places)
 
-    def part(self, start: int, end: int) -> "Piece":
+    def part(self, start: int, end: int) -> "TextPiece":
         """The lines [start, end)."""
         return self._with(self.lines[start:end])
 
-    def _with(self, lines: Sequence[Line]) -> "Piece":
-        return Piece(self.reading, self.kind, self.block, tuple(lines))
+    def _with(self, lines: Sequence[Line]) -> "TextPiece":
+        return TextPiece(self.reading, self.kind, self.block, tuple(lines))
 
     def _split(self, line: Line) -> list[Range]:
         if self.kind in (BlockKind.TABLE, BlockKind.CODE, BlockKind.HEADING):
@@ -136,7 +136,7 @@ class Piece:
         return indent + " ".join(_BROKEN_WORD.sub(r"\1", raw).split())
 
 
-def join_pieces(pieces: Iterable[Piece]) -> str:
+def join_pieces(pieces: Iterable[TextPiece]) -> str:
     """The text of pieces in order. Parts of a block are joined as they were, items by the end of a line, blocks by an empty line."""
     text, before = "", None
     for piece in pieces:
@@ -145,7 +145,7 @@ def join_pieces(pieces: Iterable[Piece]) -> str:
     return text
 
 
-def _separator(before: Piece, after: Piece) -> str:
+def _separator(before: TextPiece, after: TextPiece) -> str:
     gap = before.reading.text[before.end : after.start]
     if before.block == after.block:
         if before.lines[-1].number != after.lines[0].number:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from services.synthetic.domain import Document, Range, Text
 from services.synthetic.rows.blocks import read_blocks
-from services.synthetic.rows.pieces import BlockKind, Piece, Reading
+from services.synthetic.rows.pieces import BlockKind, Reading, TextPiece
 from services.synthetic.rows.structure import BOLD_LINE, HEADER, HEADING, has_words, normalize
 from services.synthetic.rows.tables import read_cells
 from services.synthetic.rows.templates import base_language
@@ -29,8 +29,8 @@ class Section:
     """A part of a document under one heading. `title` is the block that holds the heading, None if there is none."""
 
     headings: tuple[str, ...]
-    title: Piece | None
-    body: tuple[Piece, ...]
+    title: TextPiece | None
+    body: tuple[TextPiece, ...]
 
     @property
     def heading(self) -> str:
@@ -38,7 +38,7 @@ class Section:
         return self.headings[-1] if self.headings else ""
 
     @property
-    def pieces(self) -> tuple[Piece, ...]:
+    def pieces(self) -> tuple[TextPiece, ...]:
         """All blocks, that of the heading first."""
         return self.body if self.title is None else (self.title, *self.body)
 
@@ -63,7 +63,7 @@ class SourceText:
     sections: tuple[Section, ...]
 
     @cached_property
-    def pieces(self) -> tuple[Piece, ...]:
+    def pieces(self) -> tuple[TextPiece, ...]:
         """All blocks in order."""
         return tuple(piece for section in self.sections for piece in section.pieces)
 
@@ -92,7 +92,7 @@ class SourceText:
         return tail
 
 
-def _opening(piece: Piece) -> str:
+def _opening(piece: TextPiece) -> str:
     """The first line of a table without its marks, or the text."""
     return ", ".join(read_cells(piece.text.split("\n")[0])) if piece.kind is BlockKind.TABLE else piece.text
 
@@ -111,7 +111,7 @@ def read_source(document: Document, text: Text, skip: Sequence[Range] = ()) -> S
     return SourceText(document, reading, _title(sections), tuple(sections))
 
 
-def plain_heading(block: Piece) -> str:
+def plain_heading(block: TextPiece) -> str:
     """The text of a heading: without its marks. Empty for a block that is not a heading."""
     if block.kind is BlockKind.HEADING:
         match = HEADING.match(block.text.strip())
@@ -122,11 +122,11 @@ def plain_heading(block: Piece) -> str:
     return block.text if _is_title(block) else ""
 
 
-def _heading_mark(block: Piece) -> re.Match[str] | None:
+def _heading_mark(block: TextPiece) -> re.Match[str] | None:
     return HEADING.match(block.text.strip()) if block.kind is BlockKind.HEADING else None
 
 
-def _sections_by_spans(blocks: Sequence[Piece], levels: dict[int, int]) -> Iterator[Section]:
+def _sections_by_spans(blocks: Sequence[TextPiece], levels: dict[int, int]) -> Iterator[Section]:
     """A section from each start of a span to the next; each is under the headings of the levels above."""
     stack: list[tuple[int, str]] = []
     for group in _groups_at(blocks, set(levels)):
@@ -141,8 +141,8 @@ def _sections_by_spans(blocks: Sequence[Piece], levels: dict[int, int]) -> Itera
         yield Section(names, first, tuple(group[1:])) if heading else Section(names, None, tuple(group))
 
 
-def _groups_at(blocks: Iterable[Piece], starts: set[int]) -> Iterator[list[Piece]]:
-    group: list[Piece] = []
+def _groups_at(blocks: Iterable[TextPiece], starts: set[int]) -> Iterator[list[TextPiece]]:
+    group: list[TextPiece] = []
     for block in blocks:
         if group and block.start in starts:
             yield group
@@ -152,9 +152,9 @@ def _groups_at(blocks: Iterable[Piece], starts: set[int]) -> Iterator[list[Piece
         yield group
 
 
-def _merge(blocks: Sequence[Piece], starts: set[int]) -> Iterator[Section]:
+def _merge(blocks: Sequence[TextPiece], starts: set[int]) -> Iterator[Section]:
     """Paragraphs merged to about 200 words; a short line that heads a paragraph begins a section."""
-    group: list[Piece] = []
+    group: list[TextPiece] = []
     count = 0
     for block in _shorten(blocks):
         length = block.words
@@ -168,12 +168,12 @@ def _merge(blocks: Sequence[Piece], starts: set[int]) -> Iterator[Section]:
         yield _plain_section(group)
 
 
-def _plain_section(group: Sequence[Piece]) -> Section:
+def _plain_section(group: Sequence[TextPiece]) -> Section:
     heading = plain_heading(group[0]) if len(group) > 1 else ""
     return Section((heading,), group[0], tuple(group[1:])) if heading else Section((), None, tuple(group))
 
 
-def _shorten(blocks: Iterable[Piece]) -> Iterator[Piece]:
+def _shorten(blocks: Iterable[TextPiece]) -> Iterator[TextPiece]:
     """Blocks of at most twice 200 words: longer ones in parts."""
     for block in blocks:
         if block.words <= 2 * _WORDS or len(block.halves()) < 2:
@@ -182,7 +182,7 @@ def _shorten(blocks: Iterable[Piece]) -> Iterator[Piece]:
             yield from _shorten(block.halves())
 
 
-def _is_title(block: Piece) -> bool:
+def _is_title(block: TextPiece) -> bool:
     """True for a single short line, not an item, that does not end like a sentence or hold a field."""
     text = block.text
     is_short = (

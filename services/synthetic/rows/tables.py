@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from services.synthetic.domain import Range
-from services.synthetic.rows.pieces import BlockKind, Piece, Sentence
+from services.synthetic.rows.pieces import BlockKind, Sentence, TextPiece
 from services.synthetic.rows.structure import has_words
 from services.synthetic.rows.templates import draw
 
@@ -36,25 +36,25 @@ def is_rule(line: str) -> bool:
     return _RULE.fullmatch(line) is not None
 
 
-def is_table(pieces: Sequence[Piece]) -> bool:
+def is_table(pieces: Sequence[TextPiece]) -> bool:
     """True if there is nothing but tables with letters or digits, and headings."""
     kinds = {piece.kind for piece in pieces}
     has_cells = any(map(str.isalnum, "".join(piece.text for piece in pieces if piece.kind is BlockKind.TABLE)))
     return has_cells and kinds <= {BlockKind.TABLE, BlockKind.HEADING}
 
 
-def is_figures(pieces: Sequence[Piece]) -> bool:
+def is_figures(pieces: Sequence[TextPiece]) -> bool:
     """True if there is nothing but tables whose rows have hardly any words, and headings."""
     return is_table(pieces) and not has_words("".join(_without_head(piece) for piece in pieces))
 
 
-def _without_head(piece: Piece) -> str:
+def _without_head(piece: TextPiece) -> str:
     if piece.kind is not BlockKind.TABLE:
         return ""
     return piece.text if find_head(piece) is None else piece.part(2, len(piece.lines)).text
 
 
-def find_head(piece: Piece) -> Piece | None:
+def find_head(piece: TextPiece) -> TextPiece | None:
     """The header of a table and the line below it; None if the piece has none."""
     if piece.kind is not BlockKind.TABLE or len(piece.lines) < 3:
         return None
@@ -63,7 +63,7 @@ def find_head(piece: Piece) -> Piece | None:
     return head if is_rule(second) and not is_rule(first) else None
 
 
-def split_table(piece: Piece, max_words: int, max_chars: int) -> Iterator[Piece]:
+def split_table(piece: TextPiece, max_words: int, max_chars: int) -> Iterator[TextPiece]:
     """The rows of a table in pieces of at most this number of words and characters, or of one row; without the header."""
     start, words, chars = 2, 0, 0
     for number, sentence in enumerate(piece.sentences[2:], 2):
@@ -76,7 +76,7 @@ def split_table(piece: Piece, max_words: int, max_chars: int) -> Iterator[Piece]
         yield piece.part(start, len(piece.lines))
 
 
-def list_records(pieces: Sequence[Piece]) -> list[str]:
+def list_records(pieces: Sequence[TextPiece]) -> list[str]:
     """The cells of each line, without the rules."""
     lines = [line for piece in pieces if piece.kind is BlockKind.TABLE for line in piece.text.split("\n")]
     return ["; ".join(filter(None, read_cells(line))) for line in lines if not is_rule(line)]

@@ -122,7 +122,7 @@ class SynthesisWork(Protocol):
 
 
 class Syntheses(Protocol):
-    """Syntheses in the database. Thread-safe. Methods with a lease raise Aborted (STALE_EPOCH) once another replica holds it."""
+    """Syntheses in the database, for those who ask for them and review their rows. Thread-safe."""
 
     def create(self, synthesis: Synthesis, request_id: str) -> Synthesis:
         """Queue a synthesis, or return that of the same request id. Raises InvalidArgument (REQUEST_ID_REUSED)."""
@@ -153,6 +153,21 @@ class Syntheses(Protocol):
         """Let the syntheses that are paused for these reasons resume at once."""
         ...
 
+    def samples(
+        self, synthesis_id: str, state: SampleState | None, limit: int, offset: int
+    ) -> list[SynthesisSample]: ...
+
+    def review(self, synthesis_id: str, decisions: dict[str, SampleState], reviewer: str) -> None:
+        """Record decisions, all or none. Raises NotFound (UNKNOWN_SAMPLE), FailedPrecondition (SAMPLE_REFUSED)."""
+        ...
+
+
+class LeasedSyntheses(Protocol):
+    """Syntheses in the database, for the replicas that run them. Thread-safe.
+
+    Methods with a lease raise Aborted (STALE_EPOCH) once another replica holds it.
+    """
+
     def claim(self, lease_seconds: float) -> tuple[Synthesis, Lease] | None:
         """Take the oldest synthesis that no replica runs. Its earlier reservations become lost tokens."""
         ...
@@ -160,6 +175,29 @@ class Syntheses(Protocol):
     def renew(self, lease: Lease, lease_seconds: float) -> None:
         """Keep the lease."""
         ...
+
+    def numbers(self, synthesis_id: str) -> dict[int, bool]:
+        """The requests that the teacher answered, and whether their rows are stored."""
+        ...
+
+    def pause(self, lease: Lease, reason: str, message: str, seconds: float) -> None:
+        """Pause, and resume by itself after `seconds`."""
+        ...
+
+    def finish(self, lease: Lease, reason: str, message: str) -> None:
+        """End as succeeded."""
+        ...
+
+    def list_rows(self, specialist: str) -> Iterator[SynthesisSample]:
+        """Every row of the specialist's syntheses that no check refused."""
+        ...
+
+
+class SynthesisAnswers(Protocol):
+    """The answers and rows of leased syntheses, and what they spent. Thread-safe.
+
+    Methods with a lease raise Aborted (STALE_EPOCH) once another replica holds it.
+    """
 
     def reserve(self, lease: Lease, reservation: TokenReservation) -> bool:
         """Reserve tokens; False if that would pass a budget."""
@@ -177,30 +215,10 @@ class Syntheses(Protocol):
 
     def answer(self, synthesis_id: str, number: int, step: str) -> StoredAnswer | None: ...
 
-    def numbers(self, synthesis_id: str) -> dict[int, bool]:
-        """The requests that the teacher answered, and whether their rows are stored."""
-        ...
-
     def keep_samples(self, lease: Lease, number: int, samples: Sequence[SynthesisSample]) -> None:
         """Store the rows of a request, all at once."""
         ...
 
-    def pause(self, lease: Lease, reason: str, message: str, seconds: float) -> None:
-        """Pause, and resume by itself after `seconds`."""
-        ...
 
-    def finish(self, lease: Lease, reason: str, message: str) -> None:
-        """End as succeeded."""
-        ...
-
-    def list_rows(self, specialist: str) -> Iterator[SynthesisSample]:
-        """Every row of the specialist's syntheses that no check refused."""
-        ...
-
-    def samples(
-        self, synthesis_id: str, state: SampleState | None, limit: int, offset: int
-    ) -> list[SynthesisSample]: ...
-
-    def review(self, synthesis_id: str, decisions: dict[str, SampleState], reviewer: str) -> None:
-        """Record decisions, all or none. Raises NotFound (UNKNOWN_SAMPLE), FailedPrecondition (SAMPLE_REFUSED)."""
-        ...
+class SynthesisRuns(LeasedSyntheses, SynthesisAnswers, Protocol):
+    """All that running a synthesis needs of the database. Thread-safe."""

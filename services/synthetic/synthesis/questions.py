@@ -12,7 +12,7 @@ from services.synthetic.synthesis.domain import (
     TokenReservation,
     worst_case,
 )
-from services.synthetic.synthesis.ports import ChatModel, LostAnswer, Syntheses
+from services.synthetic.synthesis.ports import ChatModel, LostAnswer, SynthesisAnswers
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError
 from tailor.retry import retry
 
@@ -47,7 +47,7 @@ class Asker:
     While other requests run, their reservations may still shrink, so a request that does not fit the budget waits for them.
     """
 
-    syntheses: Syntheses
+    syntheses: SynthesisAnswers
     lease: Lease
     models: dict[ModelRole, ChatModel]
     limits: AskLimits

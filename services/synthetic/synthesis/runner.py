@@ -13,9 +13,10 @@ from services.synthetic.synthesis.plan import SynthesisPlan
 from services.synthetic.synthesis.ports import (
     ChatModel,
     CommentedDrafts,
+    LeasedSyntheses,
     ScoreTranslation,
     SeedDocuments,
-    Syntheses,
+    SynthesisRuns,
     SynthesisWork,
     Unsupported,
 )
@@ -51,7 +52,7 @@ class RunLimits:
 class SynthesisRunner:
     """Takes one synthesis after another. `judge` is None if none is configured."""
 
-    syntheses: Syntheses
+    syntheses: SynthesisRuns
     teacher: ChatModel
     judge: ChatModel | None
     seeds: SeedReader
@@ -139,7 +140,7 @@ class SynthesisRunner:
 class _Heartbeat:
     """Keeps a lease from a thread. It yields an event, set when the lease is lost, the synthesis is cancelled, or the process ends."""
 
-    def __init__(self, syntheses: Syntheses, lease: Lease, seconds: float, stop: threading.Event) -> None:
+    def __init__(self, syntheses: LeasedSyntheses, lease: Lease, seconds: float, stop: threading.Event) -> None:
         self._syntheses = syntheses
         self._lease = lease
         self._seconds = seconds
@@ -172,7 +173,7 @@ class _Heartbeat:
 class _Session:
     """One run of a synthesis under one lease."""
 
-    syntheses: Syntheses
+    syntheses: LeasedSyntheses
     lease: Lease
     synthesis: Synthesis
     work: SynthesisWork

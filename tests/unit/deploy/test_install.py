@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from deploy import install
-from deploy.install import Choice, InstallError, Probes, Progress
+from deploy.install import Choice, InstallError, Probes, ProgressLine
 
 ROOT = Path(__file__).parents[3]
 SETS = install.load_sets()
@@ -169,7 +169,7 @@ def test_a_changed_lock_is_another_installation() -> None:
 
 
 def test_progress_counts_packages_and_megabytes() -> None:
-    progress = Progress(total=2, stream=io.StringIO())
+    progress = ProgressLine(total=2, stream=io.StringIO())
     for line in (
         "Collecting torch==2.13.0",
         "  Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (526.6 MB)",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.sizes import Serving, ServingLoad, Training, load_recipe, main, plan_serving, plan_training
+from deploy.sizes import ServingLoad, ServingSize, Training, load_recipe, main, plan_serving, plan_training
 from services.inference.settings import Settings as InferenceSettings
 from services.training.planning.base_shape import read_shape
 from services.training.planning.forecast import Shape
@@ -68,7 +68,7 @@ def shape_of(name: str) -> Shape:
         return read_shape(Path(folder))
 
 
-def serving_of(name: str) -> Serving:
+def serving_of(name: str) -> ServingSize:
     environment = environment_of(documents(name), "inference")
     slots = InferenceSettings.model_fields["max_loras"].default
     load = ServingLoad(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from services.inference.domain import CANCELLED, STOPPED, Piece, Sampling
+from services.inference.domain import CANCELLED, STOPPED, AnswerPiece, Sampling
 from services.inference.ports import Stream
 from tests.unit.inference.fakes import FakeEngine
 
@@ -17,14 +17,14 @@ class EchoStream(Stream):
     finish: str
     is_cancelled: bool = False
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[AnswerPiece]:
         starts = range(0, len(self.text), self.size)
         for count, start in enumerate(starts, 1):
             if self.is_cancelled:
-                yield Piece("", count - 1, CANCELLED)
+                yield AnswerPiece("", count - 1, CANCELLED)
                 return
-            yield Piece(self.text[start : start + self.size], count)
-        yield Piece("", len(starts), self.finish)
+            yield AnswerPiece(self.text[start : start + self.size], count)
+        yield AnswerPiece("", len(starts), self.finish)
 
     def cancel(self) -> None:
         self.is_cancelled = True

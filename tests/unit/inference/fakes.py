@@ -16,6 +16,7 @@ from services.inference.domain import (
     LENGTH,
     STOPPED,
     AdapterRef,
+    AnswerPiece,
     Caller,
     ChatMessage,
     Draft,
@@ -23,7 +24,6 @@ from services.inference.domain import (
     DraftRecord,
     LikelyToken,
     OutcomeReport,
-    Piece,
     Probe,
     Sampling,
     Score,
@@ -58,22 +58,22 @@ class FakeStream(Stream):
     ungated: int = 0
     cancelled: threading.Event = field(default_factory=threading.Event)
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[AnswerPiece]:
         if self.say:
-            yield Piece(self.say, len(self.say.split()), STOPPED)
+            yield AnswerPiece(self.say, len(self.say.split()), STOPPED)
             return
         if self.fails:
-            yield Piece("half an ", 2)
+            yield AnswerPiece("half an ", 2)
             raise self.fails
         for count in range(1, self.sampling.max_tokens + 1):
             while count > self.ungated and not self.gate.wait(0.01):
                 if self.cancelled.is_set():
                     break
             if self.cancelled.is_set():
-                yield Piece("", count - 1, CANCELLED)
+                yield AnswerPiece("", count - 1, CANCELLED)
                 return
             finish = LENGTH if count == self.sampling.max_tokens else ""
-            yield Piece("word ", count, finish, log_probabilities(self.sampling.top_log_probabilities))
+            yield AnswerPiece("word ", count, finish, log_probabilities(self.sampling.top_log_probabilities))
 
     def cancel(self) -> None:
         self.cancelled.set()

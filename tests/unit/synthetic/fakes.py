@@ -8,15 +8,14 @@ from typing import Any
 
 from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.building.maker import StructureRows
+from services.synthetic.building.ports import BuildCorpus, Corpora, Workers
 from services.synthetic.building.quiz import quiz_draw
 from services.synthetic.building.segments import Context
-from services.synthetic.building.workers import InlineWorkers, Workers
+from services.synthetic.building.workers import InlineWorkers
 from services.synthetic.corpus import (
     NEAR_DUPLICATES,
     SEGMENT_DOCUMENTS,
     Assignment,
-    BuildCorpus,
-    Corpora,
     Link,
     Member,
     NearDuplicateCount,

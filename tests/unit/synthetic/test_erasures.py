@@ -9,7 +9,7 @@ from services.synthetic.dataset_superseder import DatasetSuperseder
 from services.synthetic.domain import Dataset, DocumentPage, Row, SupersededVersion, SupersedeWaits
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.handlers import build_dataset, on_document
-from services.synthetic.ports import Holdings
+from services.synthetic.ports import Holdings, SupersededVersions
 from tailor.events.erased import Erased, Forgotten
 from tailor.words import DatasetKind, RowPolicy
 from tests.unit.synthetic.fakes import (
@@ -26,7 +26,7 @@ WAITS = SupersedeWaits(quiet_seconds=4, max_seconds=60)
 REPLAY = RowPolicy(replay_percent=50, replay=("chat",))
 
 
-class MemoryHoldings(Holdings):
+class MemoryHoldings(Holdings, SupersededVersions):
     """Holdings over a repository in memory."""
 
     def __init__(self, repository: MemoryRepository) -> None:
@@ -230,7 +230,7 @@ def make_superseder(app: FakeSynthetic, holdings: MemoryHoldings, confirmed: dic
     def confirm(erased: Erased, forgotten: Forgotten) -> None:
         confirmed[erased.document_id] = forgotten
 
-    return DatasetSuperseder(DatasetEraser(app, holdings, lambda _: 0), confirm, WAITS)
+    return DatasetSuperseder(DatasetEraser(app, holdings, lambda _: 0), holdings, confirm, WAITS)
 
 
 def mask(app: FakeSynthetic, document_id: str, sequence: int = 2, digest: str = "replayed") -> None:

@@ -2,15 +2,15 @@
 
 import pytest
 
-from tailor.word_diff import MAX_WORDS, Piece, Side, diff_words
+from tailor.word_diff import MAX_WORDS, DiffPiece, Side, diff_words
 
 
 def test_words_are_compared_and_not_letters() -> None:
     assert list(diff_words("The old answer is short.", "The new answer is short.")) == [
-        Piece(Side.BOTH, "The "),
-        Piece(Side.FIRST, "old "),
-        Piece(Side.SECOND, "new "),
-        Piece(Side.BOTH, "answer is short."),
+        DiffPiece(Side.BOTH, "The "),
+        DiffPiece(Side.FIRST, "old "),
+        DiffPiece(Side.SECOND, "new "),
+        DiffPiece(Side.BOTH, "answer is short."),
     ]
 
 

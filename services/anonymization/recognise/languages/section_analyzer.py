@@ -3,22 +3,13 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from services.anonymization.domain import Disagreement, Finding, Policy
 from services.anonymization.recognise.analysis import Analysis, LanguageSection
 from services.anonymization.recognise.languages.lexicons import MixedLexicon
 from services.anonymization.recognise.lexicon import Lexicon
-from services.anonymization.recognise.text_analyzer import SMALL_CACHE_SIZE, TextAnalyzer
+from services.anonymization.recognise.ports import SMALL_CACHE_SIZE, Sections, TextAnalyzer
 from tailor.errors import InvalidArgument, Reason
-
-
-class Sections(Protocol):
-    """Tells the languages of a text, such as `sections.SectionDetector`."""
-
-    def sections(self, text: str, ends: Sequence[int] = ()) -> list[LanguageSection]:
-        """The sections in order, without gaps. `ends` are the ends of the texts in `text`, if it consists of several."""
-        ...
 
 
 class SectionAnalyzer(TextAnalyzer):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from services.evaluation.ports import DatasetProbes
-from services.evaluation.suites.suite import Messages
+from services.evaluation.suites.ports import Messages
 from tailor.datasets import QuizKind, QuizQuestion
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref

@@ -1,10 +1,10 @@
-"""What finds personal values in a text, in one language or in several."""
+"""The Protocols of what finds personal values in a text, in one language or in several."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from services.anonymization.domain import Finding, Policy
-from services.anonymization.recognise.analysis import Analysis
+from services.anonymization.recognise.analysis import Analysis, LanguageSection
 from services.anonymization.recognise.lexicon import Lexicon
 
 SMALL_CACHE_SIZE = 64
@@ -50,4 +50,12 @@ class TextAnalyzer(Protocol):
 
     def accepting_all(self) -> "TextAnalyzer":
         """The same, but no text is refused for its language."""
+        ...
+
+
+class Sections(Protocol):
+    """Tells the languages of a text, as `languages.sections.SectionDetector` does."""
+
+    def sections(self, text: str, ends: Sequence[int] = ()) -> list[LanguageSection]:
+        """The sections in order, without gaps. `ends` are the ends of the texts in `text`, if it consists of several."""
         ...
