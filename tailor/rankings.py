@@ -1,4 +1,4 @@
-"""What a judgement says of each two drafts. Standard library only."""
+"""The comparisons of each two drafts that a judgement makes. Standard library only."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

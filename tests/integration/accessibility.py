@@ -30,7 +30,7 @@ def set_color_scheme(page: BrowserPage, scheme: str) -> None:
 
 
 def _read_axe() -> str:
-    """The script. The package is not imported, because it asks for a driver of its own."""
+    """The script. The package is not imported, because it requires a driver that the tests do not use."""
     spec = importlib.util.find_spec("axe_playwright_python")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("needs axe-playwright-python, which `make install` installs")

@@ -37,7 +37,7 @@ CRITERIA = (
     JudgingCriterion("tone", "Is the tone right?", "blames", "plain and kind"),
     JudgingCriterion("owner", "Does each finding have an owner?", "none has", "each has"),
 )
-# What the expert presses for one prompt after the other, over and over.
+# What the expert presses for one prompt after the other, repeatedly.
 PAIR_KEYS = (
     ("ArrowLeft", "Enter"),
     ("4", "2", "5", "3", "ArrowRight", "Enter"),
@@ -139,6 +139,7 @@ def hour(database_url: str, tmp_path: Path) -> Iterator[Hour]:
         yield Hour(flow, page, address)
 
 
+@pytest.mark.timeout(1800)
 def test_an_expert_judges_fifty_prompts_an_hour_in_a_few_keys_each(hour: Hour) -> None:
     change_policy(hour.flow, 2)
     prepare(hour.flow, range(JUDGEMENTS), 2)

@@ -109,7 +109,7 @@ def press(page: BrowserPage, *keys: str) -> int:
 
 
 def marks(draft_id: str, *values: int) -> tuple[DraftMark, ...]:
-    """Marks of a draft by the built-in criteria; 0 is none."""
+    """Marks of a draft by the built-in criteria; 0 means no mark."""
     names = [criterion.name for criterion in DEFAULT_JUDGING_CRITERIA]
     return tuple(DraftMark(draft_id, name, value) for name, value in zip(names, values, strict=False) if value)
 

@@ -32,7 +32,7 @@ SPARE_ANSWERS = 2
 MAX_INCOMPLETE = 3
 MAX_CRITERIA = 5
 MAX_QUESTION = 200
-# The name of the agreement on rankings, beside those on criteria.
+# The name of the agreement on rankings, next to the names of criteria.
 RANKING = "ranking"
 
 
@@ -131,7 +131,7 @@ def count_experts(prompt_digest: str, policy: JudgingPolicy) -> int:
 
 
 def list_votes(drafts: Collection[str], decisions: Iterable[ExpertDecision]) -> list[Votes]:
-    """What each decision says of these drafts, without decisions that compare no two of them."""
+    """The votes of each decision about these drafts, without decisions that compare no two of them."""
     votes = [
         {
             (min(pair.first, pair.second), max(pair.first, pair.second)): pair.first if pair.is_decided else ""

@@ -17,7 +17,7 @@ CRITERIA = ("accuracy", "style", "usefulness")
 
 
 def judgement(expert: str, *ranking: str, marks: tuple[int, int, int] = (0, 0, 0)) -> Judgement:
-    """A judgement with marks for its best draft; 0 is none."""
+    """A judgement with marks for its best draft; 0 means no mark."""
     given = tuple(DraftMark(ranking[0], name, mark) for name, mark in zip(CRITERIA, marks, strict=True) if mark)
     return Judgement("jdg", "memos", ranking, given, "", NOW, expert_id=expert)
 

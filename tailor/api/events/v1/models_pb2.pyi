@@ -1889,11 +1889,11 @@ class JudgingCriterion(_message.Message):
     name: _builtins.str
     """Name, 1 to 63 characters of a-z, A-Z, 0-9, '_' and '-'; not `ranking`."""
     question: _builtins.str
-    """What experts ask themselves of a draft, at most 200 characters."""
+    """The question that experts ask themselves of a draft, at most 200 characters."""
     low: _builtins.str
-    """What a draft with mark 1 is like, at most 200 characters."""
+    """Description of a draft with mark 1, at most 200 characters."""
     high: _builtins.str
-    """What a draft with mark 5 is like, at most 200 characters."""
+    """Description of a draft with mark 5, at most 200 characters."""
     def __init__(
         self,
         *,
