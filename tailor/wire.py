@@ -20,6 +20,7 @@ from tailor.words import (
     Criterion,
     EvaluationPolicy,
     Filters,
+    JudgingCriterion,
     Labels,
     MetricDefinition,
     OwnTask,
@@ -241,3 +242,11 @@ def to_evaluation_policy(message: models_pb2.EvaluationPolicy) -> EvaluationPoli
 
 def from_evaluation_policy(policy: EvaluationPolicy) -> models_pb2.EvaluationPolicy:
     return models_pb2.EvaluationPolicy(**asdict(policy))
+
+
+def to_judging_criterion(message: models_pb2.JudgingCriterion) -> JudgingCriterion:
+    return JudgingCriterion(message.name, message.question, message.low, message.high)
+
+
+def from_judging_criterion(criterion: JudgingCriterion) -> models_pb2.JudgingCriterion:
+    return models_pb2.JudgingCriterion(**asdict(criterion))

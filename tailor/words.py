@@ -149,6 +149,34 @@ class Criterion:
 
 
 @dataclass(frozen=True)
+class JudgingCriterion:
+    """A quality that experts mark from 1 to 5: what they ask themselves of a draft, and what drafts with mark 1 and mark 5 are like."""
+
+    name: str
+    question: str
+    low: str
+    high: str
+
+
+# The criteria of specialists that define none.
+DEFAULT_JUDGING_CRITERIA = (
+    JudgingCriterion(
+        "accuracy",
+        "Is it factually correct?",
+        "says what is wrong or not supported",
+        "everything is correct and supported",
+    ),
+    JudgingCriterion(
+        "style",
+        "Is it in the house style?",
+        "nobody here would write it like this",
+        "reads like the work of this house",
+    ),
+    JudgingCriterion("usefulness", "Is it useful as it is?", "has to be written again", "can be sent without a change"),
+)
+
+
+@dataclass(frozen=True)
 class EvaluationPolicy:
     """How a specialist's candidates are evaluated. `max_answers` 0 answers all evaluated rows; empty `suites` runs all."""
 

@@ -1,8 +1,8 @@
 """The console's values and rules: visitors, what each role may do, and what a visitor can send. Imports no library."""
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -14,6 +14,8 @@ BASE = "base"
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MAX_PROMPT_CHARS = 20_000
 MAX_COMMENT_CHARS = 4_000
+# Of a judgement: eight drafts by five criteria.
+MAX_MARKS = 40
 # In any script, it fits the largest request that the console takes.
 MAX_EDIT_CHARS = 60_000
 MAX_TOKENS = 1_024
@@ -237,32 +239,65 @@ class RowQuery:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """An expert's ranking from best to worst, marks for the best draft (1 to 5; 0 means no mark) and a comment.
+class DraftMark:
+    """A mark from 1 to 5 for a draft, by the name of a criterion."""
 
-    `outcome` is `ranked`, `tie` or `both_bad`; the order of the drafts means something only if they are ranked. `seconds` is the time from
-    showing the drafts to the decision, 0 if it is unknown.
+    draft_id: str
+    criterion: str
+    mark: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """An expert's ranking from best to worst, marks for its drafts and a comment.
+
+    `outcome` is `ranked`, `tie` or `both_bad`; the order of the drafts means something only if they are ranked. `places` are those of the
+    ranked drafts, which equally good ones share; empty if no two are. `seconds` is the time from showing the drafts to the decision, 0 if it
+    is unknown.
 
     Raises InvalidArgument with a violation per invalid field."""
 
     ranking: tuple[str, ...]
-    accuracy: int = 0
-    style: int = 0
-    usefulness: int = 0
+    marks: tuple[DraftMark, ...] = ()
     comment: str = ""
     outcome: str = "ranked"
+    places: tuple[int, ...] = ()
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
         violations = {}
         if not self.ranking or not all(self.ranking) or len(set(self.ranking)) != len(self.ranking):
             violations["ranking"] = "must list different drafts, the best one first"
-        if any(not 0 <= mark <= 5 for mark in (self.accuracy, self.style, self.usefulness)):
-            violations["rubric"] = "marks must be 1 to 5"
+        if len(self.marks) > MAX_MARKS or any(not 1 <= mark.mark <= 5 for mark in self.marks):
+            violations["marks"] = f"must be at most {MAX_MARKS}, from 1 to 5"
         if len(self.comment) > MAX_COMMENT_CHARS:
             violations["comment"] = f"must have at most {MAX_COMMENT_CHARS:,} characters"
         if violations:
             raise InvalidArgument(Reason.INVALID_JUDGEMENT, "The judgement is invalid.", field_violations=violations)
+
+    @classmethod
+    def from_places(
+        cls, drafts: Sequence[str], places: Sequence[int], marks: tuple[DraftMark, ...], comment: str
+    ) -> "Judgement":
+        """The judgement of drafts by the place of each, 1 for the best. It is a tie if all have the same one.
+
+        Raises InvalidArgument unless each draft has a place.
+        """
+        if len(places) != len(drafts) or not all(1 <= place <= len(drafts) for place in places):
+            field = {"places": f"must be a number from 1 to {len(drafts)} for each draft"}
+            raise InvalidArgument(Reason.INVALID_JUDGEMENT, "Give each draft a place.", field_violations=field)
+        order = sorted(range(len(drafts)), key=lambda index: places[index])
+        ranking = tuple(drafts[index] for index in order)
+        used = sorted(set(places))
+        if len(used) == 1:
+            return cls(ranking, marks, comment, "tie")
+        dense = tuple(used.index(places[index]) + 1 for index in order)
+        return cls(ranking, marks, comment, places=dense if len(used) < len(places) else ())
+
+    def with_edit(self, edited: str) -> "Judgement":
+        """The judgement with the best draft as it was edited, which is better than that draft."""
+        places = (1, *(place + 1 for place in self.places)) if self.places else ()
+        return replace(self, ranking=(edited, *self.ranking), places=places)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from tailor.api.registry.v1.registry_pb2 import (
 from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse
 from tailor.api.training.v1.training_pb2 import Run, WatchRunResponse
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason, TailorError
+from tailor.wire import to_judging_criterion
+from tailor.words import DEFAULT_JUDGING_CRITERIA, JudgingCriterion
 
 T = TypeVar("T")
 
@@ -266,17 +268,45 @@ def list_served(services: Services, visitor: Visitor) -> ServiceAnswer[tuple[Ser
     return ServiceAnswer(visible, answer.failure)
 
 
+@dataclass(frozen=True)
+class JudgedSpecialist:
+    """What judging a specialist's drafts needs to know of it.
+
+    `round` is the sentence of what its next round lacks; empty if it learns from no rankings.
+    """
+
+    keeps_drafts: bool
+    round: str
+    criteria: tuple[JudgingCriterion, ...]
+
+
+def list_judged(services: Services, visitor: Visitor) -> ServiceAnswer[dict[str, JudgedSpecialist] | None]:
+    """The visitor's specialists by name; None if the registry does not answer."""
+    answer = list_specialists(services, visitor)
+    if answer.failure:
+        return ServiceAnswer(None, answer.failure)
+    return ServiceAnswer(
+        {
+            item.specialist.name: JudgedSpecialist(
+                item.specialist.keep_drafts,
+                item.round.sentence,
+                tuple(map(to_judging_criterion, item.specialist.judging.criteria)) or DEFAULT_JUDGING_CRITERIA,
+            )
+            for item in answer.value
+        }
+    )
+
+
 def list_learning(services: Services, visitor: Visitor) -> ServiceAnswer[dict[str, str] | None]:
     """The visitor's specialists that store draft text, so that rankings become rows; None if the registry does not answer.
 
     Each has the sentence of what its next round lacks, which is empty if its programme does not learn from rankings.
     """
-    answer = list_specialists(services, visitor)
-    if answer.failure:
-        return ServiceAnswer(None, answer.failure)
-    return ServiceAnswer(
-        {item.specialist.name: item.round.sentence for item in answer.value if item.specialist.keep_drafts}
+    answer = list_judged(services, visitor)
+    known = (
+        None if answer.value is None else {name: item.round for name, item in answer.value.items() if item.keeps_drafts}
     )
+    return ServiceAnswer(known, answer.failure)
 
 
 def ask(services: Services, visitor: Visitor, question: Question) -> CloseableStream[StreamGenerateResponse]:

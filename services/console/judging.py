@@ -3,8 +3,9 @@
 The registry admits the console itself to these calls, so the console refuses what the registry would refuse to the visitor's own key.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from services.console.domain import Judgement, Permission, Visitor
 from services.console.handlers import ServiceAnswer, ServiceFailure, call, record_judgement, trace_draft
@@ -24,15 +25,15 @@ class ReadableDraft:
 
 @dataclass(frozen=True)
 class DraftComparison:
-    """The prompt of a pair and its two drafts, first and second."""
+    """A prompt and the drafts of it that are compared."""
 
     prompt: tuple[Message, ...]
-    drafts: tuple[ReadableDraft, ReadableDraft]
+    drafts: tuple[ReadableDraft, ...]
 
 
 @dataclass(frozen=True)
 class Desk:
-    """An expert's queue of a specialist, and the next pair; None if none waits, or its texts cannot be read."""
+    """An expert's queue of a specialist, and the next drafts to compare; None if none wait, or their texts cannot be read."""
 
     queue: NextPairResponse
     comparison: DraftComparison | None
@@ -40,30 +41,30 @@ class Desk:
 
 
 def open_desk(services: Services, visitor: Visitor, specialist: str) -> Desk:
-    """The visitor's next pair. Raises NotFound for a specialist that is unknown or not visible to the visitor."""
+    """The visitor's next drafts. Raises NotFound for a specialist that is unknown or not visible to the visitor."""
     visitor.require(Permission.JUDGE)
     visitor.require_specialist(specialist)
     answer = call("registry", lambda: services.judging.next_pair(specialist, visitor.key_id), NextPairResponse())
-    if not answer.value.first_draft_id:
+    ids = answer.value.draft_ids
+    if not ids:
         return Desk(answer.value, None, answer.failures)
-    ids = (answer.value.first_draft_id, answer.value.second_draft_id)
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="desk") as pool:
-        first, second = pool.map(lambda draft_id: _read(services, draft_id), ids)
-    failures = dict.fromkeys((*answer.failures, *first.failures, *second.failures))
-    return Desk(answer.value, _compare(first.value, second.value), tuple(failures))
+    with ThreadPoolExecutor(max_workers=len(ids), thread_name_prefix="desk") as pool:
+        drafts = list(pool.map(lambda draft_id: _read(services, draft_id), ids))
+    failures = dict.fromkeys((*answer.failures, *(failure for draft in drafts for failure in draft.failures)))
+    return Desk(answer.value, _compare([draft.value for draft in drafts]), tuple(failures))
 
 
 def _read(services: Services, draft_id: str) -> ServiceAnswer[GetDraftResponse | None]:
     return call("inference", lambda: services.inference.get_draft(draft_id), None)
 
 
-def _compare(first: GetDraftResponse | None, second: GetDraftResponse | None) -> DraftComparison | None:
-    if first is None or second is None:
+def _compare(drafts: Sequence[GetDraftResponse | None]) -> DraftComparison | None:
+    readable = [draft for draft in drafts if draft is not None and draft.text_state == TEXT_STATE_KEPT]
+    if len(readable) < len(drafts):
         return None
-    if first.text_state != TEXT_STATE_KEPT or second.text_state != TEXT_STATE_KEPT:
-        return None
-    drafts = (ReadableDraft(first.draft_id, first.answer), ReadableDraft(second.draft_id, second.answer))
-    return DraftComparison(tuple(first.messages), drafts)
+    return DraftComparison(
+        tuple(readable[0].messages), tuple(ReadableDraft(draft.draft_id, draft.answer) for draft in readable)
+    )
 
 
 def skip_pair(services: Services, visitor: Visitor, specialist: str, draft_id: str) -> None:
@@ -116,5 +117,4 @@ def record_edit(
     for draft_id in judgement.ranking:
         trace_draft(services, visitor, draft_id)
     edited = services.inference.edit_draft(judgement.ranking[0], text)
-    ranked = replace(judgement, ranking=(edited, *judgement.ranking))
-    return record_judgement(services, visitor, ranked, attempt)
+    return record_judgement(services, visitor, judgement.with_edit(edited), attempt)

@@ -1,14 +1,25 @@
 """The registry's values: what the catalogue holds, as frozen dataclasses. Imports no library."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
 from tailor.programmes import Programme, resolve_programme
+from tailor.rankings import Comparison, compare_drafts, list_decided_pairs
 from tailor.rounds import RoundProgress
 from tailor.storage.ref import Ref
-from tailor.words import EvaluationPolicy, Filters, Labels, MetricDefinition, RowPolicy, SamplingDefaults, Selection
+from tailor.words import (
+    DEFAULT_JUDGING_CRITERIA,
+    EvaluationPolicy,
+    Filters,
+    JudgingCriterion,
+    Labels,
+    MetricDefinition,
+    RowPolicy,
+    SamplingDefaults,
+    Selection,
+)
 
 POLICY = "policy"
 # What happens to adapters trained on an erased document.
@@ -105,10 +116,20 @@ class CanaryPolicy:
 
 @dataclass(frozen=True)
 class JudgingPolicy:
-    """The share of the prompts that several experts judge, and the number of these experts."""
+    """The share of the prompts that several experts judge, the number of these experts, and the drafts that they rank.
+
+    `criteria` are the specialist's own; without them, those of `effective_criteria` apply.
+    """
 
     overlap_share: float = 0.25
     experts: int = 3
+    drafts: int = 2
+    criteria: tuple[JudgingCriterion, ...] = ()
+
+    @property
+    def effective_criteria(self) -> tuple[JudgingCriterion, ...]:
+        """The criteria by which experts mark drafts."""
+        return self.criteria or DEFAULT_JUDGING_CRITERIA
 
 
 @dataclass(frozen=True)
@@ -520,18 +541,48 @@ class JudgementOutcome(Enum):
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """An expert's ranking, marks (accuracy, style, usefulness; 0 means no mark) and anonymised comment.
+class DraftMark:
+    """A mark from 1 to 5 for a draft. An empty draft id means the best draft that a model wrote."""
 
-    `equal` are the drafts of a tie, or those that are both bad; then there is no ranking. `expert_id` is opaque, and empty if it is not
-    known who judged. `round` is the progress towards the next round with this judgement; None if the programme learns from no rankings.
-    `edited` is True if the first draft is the second one as the expert edited it; the marks are then those of the second.
+    draft_id: str
+    criterion: str
+    mark: int
+
+
+@dataclass(frozen=True)
+class GivenJudgement:
+    """A judgement as it was sent. With a tie, or both bad, the order of the drafts means nothing, and there are no places.
+
+    `seconds` is the time that the expert took, 0 if it is not known.
+    """
+
+    ranking: tuple[str, ...]
+    marks: tuple[DraftMark, ...] = ()
+    comment: str = ""
+    outcome: JudgementOutcome = JudgementOutcome.RANKED
+    places: tuple[int, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def is_ranked(self) -> bool:
+        """True unless none of the drafts is better."""
+        return self.outcome is JudgementOutcome.RANKED
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """An expert's ranking, marks for drafts that a model wrote, and anonymised comment.
+
+    `equal` are the drafts of a tie, or those that are both bad; then there is no ranking. `places` are those of the ranked drafts, which
+    equally good ones share; empty if no two are. `expert_id` is opaque, and empty if it is not known who judged. `round` is the progress
+    towards the next round with this judgement; None if the programme learns from no rankings. `edited` is True if the first draft is the
+    second one as the expert edited it.
     """
 
     judgement_id: str
     specialist: str
     ranking: tuple[str, ...]
-    rubric: tuple[int, int, int]
+    marks: tuple[DraftMark, ...]
     comment: str
     create_time: datetime
     round: RoundProgress | None = None
@@ -539,6 +590,22 @@ class Judgement:
     outcome: JudgementOutcome = JudgementOutcome.RANKED
     equal: tuple[str, ...] = ()
     edited: bool = False
+    places: tuple[int, ...] = ()
+
+    @property
+    def best_draft(self) -> str:
+        """The best draft that a model wrote; empty if none is better."""
+        return next(iter(self.ranking[int(self.edited) :]), "")
+
+    @property
+    def decided_pairs(self) -> Sequence[tuple[str, str]]:
+        """Each two ranked drafts of which one is better, that one first."""
+        return list_decided_pairs(self.ranking, self.places)
+
+    @property
+    def comparisons(self) -> Iterator[Comparison]:
+        """Each two drafts that were compared."""
+        return compare_drafts(self.ranking, self.places, self.equal)
 
 
 class FeedbackVerdict(Enum):

@@ -10,6 +10,7 @@ from services.registry.rules.judging import ExpertQueue
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc
 from tailor.rpc.auth import current_caller
 from tailor.rpc.paging import MAX_TOKEN_DIGITS, page_size, position
+from tailor.wire import from_judging_criterion
 
 
 class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
@@ -24,13 +25,12 @@ class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
         del context
         expert_id, may_use = _expert(request.judged_by), current_caller().may_use
         queue = judging.next_pair(self._begin, request.specialist, expert_id, may_use)
-        first, second = queue.pair or ("", "")
         return judging_pb2.NextPairResponse(
-            first_draft_id=first,
-            second_draft_id=second,
+            draft_ids=queue.drafts,
             progress=_from_progress(queue),
             incomplete_draft_ids=queue.incomplete_drafts,
             last_decision=_from_position(queue.last_decision),
+            criteria=map(from_judging_criterion, queue.criteria),
         )
 
     def SkipPair(

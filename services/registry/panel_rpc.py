@@ -1,5 +1,7 @@
 """The gRPC methods that describe how a specialist's experts judge together, and what their comments ask for."""
 
+from dataclasses import asdict
+
 import grpc
 
 from services.registry.domain import Specialist
@@ -8,6 +10,7 @@ from services.registry.ports import Begin
 from services.registry.queries import Queries
 from services.registry.rules.comment_groups import MAX_COMMENTS, CommentGroup, group_comments
 from services.registry.rules.panel import CriterionAgreement, measure_panel
+from services.registry.rules.panel_report import report_panel
 from tailor.api.registry.v1 import panel_pb2, panel_pb2_grpc
 from tailor.rpc.auth import current_caller
 from tailor.rpc.paging import page_size
@@ -26,12 +29,26 @@ class PanelServicer(panel_pb2_grpc.PanelServiceServicer):
         self, request: panel_pb2.GetAgreementRequest, context: grpc.ServicerContext
     ) -> panel_pb2.GetAgreementResponse:
         del context
-        self._find_visible(request.specialist)
+        criteria = self._find_visible(request.specialist).judging.effective_criteria
         judgements = [judgement for judgement in self._queries.judgements(request.specialist) if judgement.expert_id]
         return panel_pb2.GetAgreementResponse(
-            agreement=map(_from_agreement, measure_panel(judgements)),
+            agreement=map(_from_agreement, measure_panel(judgements, [criterion.name for criterion in criteria])),
             judgements=len(judgements),
             experts=len({judgement.expert_id for judgement in judgements}),
+        )
+
+    def GetPanelReport(
+        self, request: panel_pb2.GetPanelReportRequest, context: grpc.ServicerContext
+    ) -> panel_pb2.GetPanelReportResponse:
+        del context
+        criteria = self._find_visible(request.specialist).judging.effective_criteria
+        questions = {criterion.name: criterion.question for criterion in criteria}
+        judgements = [judgement for judgement in self._queries.judgements(request.specialist) if judgement.marks]
+        adapters = self._queries.draft_adapters({mark.draft_id for item in judgements for mark in item.marks})
+        means = report_panel(judgements, adapters, [*questions])
+        return panel_pb2.GetPanelReportResponse(
+            means=[panel_pb2.PanelMean(**asdict(mean), question=questions.get(mean.criterion, "")) for mean in means],
+            judgements=len(judgements),
         )
 
     def ProposeGuidelines(

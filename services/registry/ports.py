@@ -117,8 +117,8 @@ class Judgements(Protocol):
     """Experts' judgements."""
 
     def find(self, judgement_id: str) -> Judgement | None: ...
-    def measure_round(self, specialist: Specialist, ranking: Sequence[str]) -> RoundProgress | None:
-        """Progress towards the specialist's next round with a new ranking, which may be empty.
+    def measure_round(self, specialist: Specialist, new: Sequence[tuple[str, str]]) -> RoundProgress | None:
+        """Progress towards the specialist's next round with new pairs of drafts, the better one first.
 
         None if its programme does not learn from rankings.
         """

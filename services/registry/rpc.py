@@ -298,21 +298,16 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     ) -> registry_pb2.RecordJudgementResponse:
         caller = current_caller()
         judged_by = request.judged_by if caller.kind == "service" else caller.key_id
-        rubric = (request.rubric.accuracy, request.rubric.style, request.rubric.usefulness)
         judgement_id = (
             derive_id("jdg", caller.name, caller.key_id, request.request_id) if request.request_id else new_id("jdg")
         )
         judgement = judgements.record_judgement(
             self._begin,
             self._anonymize,
+            wire.to_given_judgement(request),
             judgement_id=judgement_id,
-            ranking=tuple(request.ranking),
-            rubric=rubric,
-            comment=request.comment,
             may_use=caller.may_use,
             expert_id=judgements.identify_expert(judged_by),
-            outcome=wire.to_outcome(request.outcome),
-            seconds=request.seconds,
         )
         return registry_pb2.RecordJudgementResponse(judgement=wire.from_judgement(judgement))
 

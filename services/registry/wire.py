@@ -1,7 +1,7 @@
 """Translates the registry's messages to its domain and back, so that rules know no protobuf. A new field of a message is added here."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from services.registry.domain import (
     APPROVAL,
@@ -19,10 +19,12 @@ from services.registry.domain import (
     DecisionKind,
     DocumentState,
     Draft,
+    DraftMark,
     Erasure,
     Evaluation,
     ForgottenBy,
     Gate,
+    GivenJudgement,
     GuardMetric,
     Interval,
     Judgement,
@@ -61,6 +63,7 @@ from tailor.wire import (
     to_datetime,
     to_evaluation_policy,
     to_filters,
+    to_judging_criterion,
     to_labels,
     to_metric,
     to_row_policy,
@@ -133,7 +136,8 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
 def to_judging_policy(message: models_pb2.JudgingPolicy) -> JudgingPolicy:
     default = JudgingPolicy()
     share = message.overlap_share if message.HasField("overlap_share") else default.overlap_share
-    return JudgingPolicy(share, message.experts or default.experts)
+    criteria = tuple(map(to_judging_criterion, message.criteria))
+    return JudgingPolicy(share, message.experts or default.experts, message.drafts or default.drafts, criteria)
 
 
 def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
@@ -402,20 +406,48 @@ def to_call(message: drafts_pb2.DraftCreated) -> Call | None:
 
 
 def to_judgement(message: drafts_pb2.JudgementRecorded) -> Judgement:
-    rubric = (message.rubric.accuracy, message.rubric.style, message.rubric.usefulness)
-    create_time = to_datetime(message.create_time)
-    return Judgement(
+    """A judgement; one from before marks were recorded has the marks of its rubric."""
+    judgement = Judgement(
         message.judgement_id,
         message.specialist,
         tuple(message.ranking),
-        rubric,
+        _to_marks(message.marks),
         message.comment,
-        create_time,
+        to_datetime(message.create_time),
         expert_id=message.expert_id,
         outcome=to_outcome(message.outcome),
         equal=tuple(message.equal_drafts),
         edited=message.edited,
+        places=tuple(message.places),
     )
+    return judgement if judgement.marks else replace(judgement, marks=_to_rubric(message.rubric, judgement.best_draft))
+
+
+def to_given_judgement(request: registry_pb2.RecordJudgementRequest) -> GivenJudgement:
+    return GivenJudgement(
+        tuple(request.ranking),
+        (*_to_marks(request.marks), *_to_rubric(request.rubric, "")),
+        request.comment,
+        to_outcome(request.outcome),
+        tuple(request.places),
+        request.seconds,
+    )
+
+
+def _to_marks(marks: Iterable[drafts_pb2.DraftMark]) -> tuple[DraftMark, ...]:
+    return tuple(DraftMark(mark.draft_id, mark.criterion, mark.mark) for mark in marks)
+
+
+def _to_rubric(rubric: drafts_pb2.Rubric, draft_id: str) -> tuple[DraftMark, ...]:
+    """The marks of a rubric, for a draft."""
+    return tuple(DraftMark(draft_id, field.name, mark) for field, mark in rubric.ListFields())
+
+
+def _from_rubric(judgement: Judgement) -> drafts_pb2.Rubric:
+    """The marks of the best draft that a rubric has."""
+    known = drafts_pb2.Rubric.DESCRIPTOR.fields_by_name
+    own = (mark for mark in judgement.marks if mark.draft_id == judgement.best_draft)
+    return drafts_pb2.Rubric(**{mark.criterion: mark.mark for mark in own if mark.criterion in known})
 
 
 def to_outcome(outcome: drafts_pb2.JudgementOutcome.ValueType) -> JudgementOutcome:
@@ -423,12 +455,13 @@ def to_outcome(outcome: drafts_pb2.JudgementOutcome.ValueType) -> JudgementOutco
 
 
 def from_judgement(judgement: Judgement) -> drafts_pb2.JudgementRecorded:
-    accuracy, style, usefulness = judgement.rubric
     return drafts_pb2.JudgementRecorded(
         judgement_id=judgement.judgement_id,
         specialist=judgement.specialist,
         ranking=judgement.ranking,
-        rubric=drafts_pb2.Rubric(accuracy=accuracy, style=style, usefulness=usefulness),
+        rubric=_from_rubric(judgement),
+        marks=[drafts_pb2.DraftMark(**asdict(mark)) for mark in judgement.marks],
+        places=judgement.places,
         comment=judgement.comment,
         create_time=from_datetime(judgement.create_time),
         round=from_round(judgement.round) if judgement.round else None,

@@ -136,7 +136,10 @@ class Specialist:
 
 @dataclass(frozen=True)
 class Judgement:
-    """An expert's judgement; rankings become preference rows. `equal_drafts` are those of which none is better, without a ranking."""
+    """An expert's judgement; rankings become preference rows. `equal_drafts` are those of which none is better, without a ranking.
+
+    `places` are those of the ranked drafts, which equally good ones share; empty if no two are.
+    """
 
     judgement_id: str
     specialist: str
@@ -144,6 +147,7 @@ class Judgement:
     rubric: Mapping[str, int]
     comment: str
     equal_drafts: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
 
     @property
     def drafts(self) -> tuple[str, ...]:

@@ -128,7 +128,7 @@ def limits_of(specialist: Specialist, limits: PairLimits, counter: TokenCounter)
 
 def _fingerprint(specialist: Specialist, evidence: PairEvidence, counter: TokenCounter, limits: PairLimits) -> str:
     """A digest of everything that the dataset depends on."""
-    judgements = [(judgement.judgement_id, judgement.ranking) for judgement in evidence.judgements]
+    judgements = [(judgement.judgement_id, judgement.ranking, judgement.places) for judgement in evidence.judgements]
     documents = [(entry.document_id, entry.text.sha256, entry.draft_id) for entry in evidence.deliverables]
     drafts = sorted((draft.draft_id, draft.text.sha256) for draft in evidence.drafts.values())
     revisions = [(entry.judgement_id, entry.draft_id, entry.text) for entry in evidence.revisions]

@@ -69,11 +69,13 @@ def to_document(message: documents_pb2.DocumentAnonymized) -> Document:
 
 
 def to_judgement(message: drafts_pb2.JudgementRecorded) -> Judgement:
-    """Raises InvalidArgument (INCOMPLETE_EVENT) without id or drafts."""
+    """Raises InvalidArgument (INCOMPLETE_EVENT) without id or drafts, or with a number of places other than that of ranked drafts."""
     _require({"judgement_id": message.judgement_id, "ranking": message.ranking or message.equal_drafts})
     rubric = {field.name: value for field, value in message.rubric.ListFields()}
-    ranking, equal = tuple(message.ranking), tuple(message.equal_drafts)
-    return Judgement(message.judgement_id, message.specialist, ranking, rubric, message.comment.strip(), equal)
+    ranking, equal, places = tuple(message.ranking), tuple(message.equal_drafts), tuple(message.places)
+    _require({"places": not places or len(places) == len(ranking)})
+    comment = message.comment.strip()
+    return Judgement(message.judgement_id, message.specialist, ranking, rubric, comment, equal, places)
 
 
 def to_retraction(message: drafts_pb2.JudgementRecorded) -> Judgement:

@@ -179,8 +179,7 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     console.print(f"metrics: {'; '.join(map(_metric, specialist.metrics)) or 'the built-in ones'}")
     console.print(f"evaluation: {_evaluation(specialist.evaluation)}")
     if specialist.HasField("judging"):
-        share, experts = specialist.judging.overlap_share, specialist.judging.experts
-        console.print(f"judging: {share * 100:g} % of the prompts by {experts} experts, the others by one")
+        console.print(f"judging: {_judging(specialist.judging)}")
     waits = specialist.promotion == models_pb2.PROMOTION_MODE_APPROVAL
     console.print(f"promotion: {'waits for approval; see `tailor approvals`' if waits else 'automatic'}")
     if specialist.monthly_budget:
@@ -197,3 +196,11 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     ]
     title = f"ready replicas, rollout {'finished' if answer.serving.finished else 'not finished'}"
     console.print(table(title, ("replica", f"serves generation {generation}", "last seen"), replicas))
+
+
+def _judging(policy: models_pb2.JudgingPolicy) -> str:
+    names = ", ".join(criterion.name for criterion in policy.criteria)
+    return (
+        f"{policy.overlap_share * 100:g} % of the prompts by {policy.experts} experts, the others by one; {policy.drafts} drafts of each; "
+        f"criteria: {names or 'the built-in ones'}"
+    )

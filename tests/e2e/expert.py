@@ -55,7 +55,8 @@ class Expert:
 
     def prefer(self, better: Answer, worse: Answer) -> str:
         """Rank one answer above the other, and return the judgement's id."""
-        judgement = {"ranking": [better.draft_id, worse.draft_id], "style": 4}
+        mark = {"draft_id": better.draft_id, "criterion": "style", "mark": 4}
+        judgement = {"ranking": [better.draft_id, worse.draft_id], "marks": [mark]}
         answer = self._browser.post("/api/judgements", json=judgement)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["judgement_id"])

@@ -37,14 +37,18 @@ class FakeOutcomes(outcomes_pb2_grpc.OutcomeServiceServicer):
 
 
 class FakePanel(panel_pb2_grpc.PanelServiceServicer):
-    """Answers with the agreement and the guidelines that a test sets."""
+    """Answers with the agreement, the report and the guidelines that a test sets."""
 
     def __init__(self) -> None:
         self.answer = panel_pb2.GetAgreementResponse()
+        self.report = panel_pb2.GetPanelReportResponse()
         self.guidelines = panel_pb2.ProposeGuidelinesResponse()
 
     def GetAgreement(self, request: Any, context: Any) -> Any:
         return self.answer
+
+    def GetPanelReport(self, request: Any, context: Any) -> Any:
+        return self.report
 
     def ProposeGuidelines(self, request: Any, context: Any) -> Any:
         return self.guidelines

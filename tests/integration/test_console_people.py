@@ -176,7 +176,7 @@ def test_a_person_is_invited_signs_in_judges_and_keeps_the_session_over_a_restar
     found = re.search(r"tlp_[\w-]{43}", answer.text)
     assert answer.status_code == 200 and found
     sign_in(browser, found.group())
-    ranking = {"ranking": ["drf_memos_a", "drf_memos_b"], "style": 4, "attempt": "1"}
+    ranking = {"ranking": ["drf_memos_a", "drf_memos_b"], "outcome": "ranked"}
     assert browser.post("/api/judgements", json=ranking).status_code in {200, 201}
     foreign = ranking | {"ranking": ["drf_reports_a", "drf_reports_b"]}
     assert browser.post("/api/judgements", json=foreign).status_code == 404

@@ -13,6 +13,7 @@ from pyarrow import parquet
 from sqlalchemy import Engine, select, text
 
 from services.registry.bootstrap import MIGRATIONS as REGISTRY_MIGRATIONS
+from services.registry.domain import GivenJudgement
 from services.registry.handlers.judgements import record_judgement
 from services.synthetic import handlers
 from services.synthetic.adapters.erasures import SqlHoldings
@@ -337,10 +338,8 @@ def _play(engine: Engine, registry: RegistryWorld) -> None:
         judgement = record_judgement(
             registry.begin,
             lambda comment, labels: anonymize(comment, labels).replace("Ines", "Ngozi"),
+            GivenJudgement((ids[0], ids[1]), comment="Close more kindly, Ines."),
             judgement_id="jdg_1",
-            ranking=(ids[0], ids[1]),
-            rubric=(0, 0, 0),
-            comment="Close more kindly, Ines.",
             may_use=lambda name: True,
             expert_id="exp_1",
         )

@@ -27,7 +27,7 @@ from services.registry.wire import to_draft
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc, people_pb2_grpc, registry_pb2, registry_pb2_grpc
-from tailor.errors import FailedPrecondition, NotFound, PermissionDenied
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.auth import Authenticator
@@ -35,7 +35,8 @@ from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
-from tailor.words import Labels
+from tailor.wire import to_judging_criterion
+from tailor.words import JudgingCriterion, Labels
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
@@ -148,27 +149,25 @@ def test_an_expert_judges_and_skips_until_nothing_waits(world: World) -> None:
         assert pair == world.next(secret)
         assert (pair.progress.judged, pair.progress.waiting, pair.progress.incomplete) == (step, PROMPTS - 1 - step, 1)
         assert list(pair.incomplete_draft_ids) == ["drf_memos_0_a"]
-        drafts = {pair.first_draft_id, pair.second_draft_id}
+        drafts = {*pair.draft_ids}
         seen.append(drafts)
         if step < PROMPTS - 2:
             world.judge(secret, *drafts)
         else:
-            skip = judging_pb2.SkipPairRequest(specialist="memos", draft_id=pair.first_draft_id)
+            skip = judging_pb2.SkipPairRequest(specialist="memos", draft_id=pair.draft_ids[0])
             for _ in range(2):
                 world.queue(secret).SkipPair(skip, timeout=10)
     assert len({frozenset(drafts) for drafts in seen}) == PROMPTS - 1
     empty = world.next(secret)
-    assert (empty.first_draft_id, empty.progress.judged, empty.progress.waiting) == ("", PROMPTS - 2, 0)
+    assert ([*empty.draft_ids], empty.progress.judged, empty.progress.waiting) == ([], PROMPTS - 2, 0)
     world.draft("drf_memos_0_b", "memos", "prompt 0")
-    assert {world.next(secret).first_draft_id, world.next(secret).second_draft_id} == {"drf_memos_0_a", "drf_memos_0_b"}
+    assert {*world.next(secret).draft_ids} == {"drf_memos_0_a", "drf_memos_0_b"}
 
 
 def test_what_one_expert_skipped_waits_for_the_others(world: World) -> None:
     first, second = world.key(), world.key()
     pair = world.next(first)
-    world.queue(first).SkipPair(
-        judging_pb2.SkipPairRequest(specialist="memos", draft_id=pair.first_draft_id), timeout=10
-    )
+    world.queue(first).SkipPair(judging_pb2.SkipPairRequest(specialist="memos", draft_id=pair.draft_ids[0]), timeout=10)
     assert (world.next(first).progress.waiting, world.next(second).progress.waiting) == (PROMPTS - 2, PROMPTS - 1)
 
 
@@ -176,7 +175,7 @@ def test_the_console_speaks_for_its_visitor(world: World) -> None:
     secret = world.key()
     key_id = world.registry(world.key("OPERATOR")).ListKeys(registry_pb2.ListKeysRequest(), timeout=10).keys
     (own,) = [key.key_id for key in key_id if key.role == common_pb2.ROLE_EXPERT]
-    world.judge(secret, world.next(secret).first_draft_id, world.next(secret).second_draft_id)
+    world.judge(secret, *world.next(secret).draft_ids)
     assert world.next("console", judged_by=own) == world.next(secret)
     with pytest.raises(FailedPrecondition) as refused:
         world.next("console")
@@ -187,7 +186,7 @@ def test_the_console_speaks_for_its_visitor(world: World) -> None:
 
 def test_a_specialist_that_stores_no_texts_has_no_queue(world: World) -> None:
     queue = world.next(world.key(specialist="reports"), "reports")
-    assert (queue.first_draft_id, queue.progress.waiting, queue.progress.incomplete) == ("", 0, 0)
+    assert ([*queue.draft_ids], queue.progress.waiting, queue.progress.incomplete) == ([], 0, 0)
 
 
 def test_the_queue_is_for_experts_of_the_specialist(world: World) -> None:
@@ -218,14 +217,14 @@ def own(world: World, secret: str, **request: Any) -> judging_pb2.ListOwnJudgeme
 def test_a_judgement_that_is_taken_back_is_published_as_retracted_and_its_prompt_waits_again(world: World) -> None:
     secret = world.key()
     pair = world.next(secret)
-    judgement = world.judge(secret, pair.first_draft_id, pair.second_draft_id, request_id="one")
+    judgement = world.judge(secret, *pair.draft_ids, request_id="one")
     decision = world.next(secret).last_decision
     assert own(world, secret).last_decision == decision
     assert undo(world, secret, decision) == judgement.judgement_id
     again = world.next(secret)
-    assert (again.first_draft_id, again.progress.judged, again.last_decision) == (pair.first_draft_id, 0, "")
+    assert (again.draft_ids, again.progress.judged, again.last_decision) == (pair.draft_ids, 0, "")
     # A late repetition of the call does not record it again.
-    world.judge(secret, pair.first_draft_id, pair.second_draft_id, request_id="one")
+    world.judge(secret, *pair.draft_ids, request_id="one")
     assert not own(world, secret).judgements and Queries(world.engine).judgements("memos") == []
     while world.outbox.relay():
         pass
@@ -241,8 +240,8 @@ def test_only_the_last_decision_is_taken_back_and_once(world: World) -> None:
     secret, other = world.key(), world.key()
     for _ in range(2):
         pair = world.next(secret)
-        world.judge(secret, pair.first_draft_id, pair.second_draft_id)
-    skip = judging_pb2.SkipPairRequest(specialist="memos", draft_id=world.next(secret).first_draft_id)
+        world.judge(secret, *pair.draft_ids)
+    skip = judging_pb2.SkipPairRequest(specialist="memos", draft_id=world.next(secret).draft_ids[0])
     world.queue(secret).SkipPair(skip, timeout=10)
     decision = world.next(secret).last_decision
     assert undo(world, secret, decision) == ""
@@ -263,7 +262,7 @@ def test_only_the_last_decision_is_taken_back_and_once(world: World) -> None:
 def test_a_decision_is_not_taken_back_later(world: World) -> None:
     secret = world.key()
     pair = world.next(secret)
-    world.judge(secret, pair.first_draft_id, pair.second_draft_id)
+    world.judge(secret, *pair.draft_ids)
     decision = world.next(secret).last_decision
     table = tables.expert_decisions
     with world.engine.begin() as connection:
@@ -276,7 +275,7 @@ def test_a_decision_is_not_taken_back_later(world: World) -> None:
 def test_a_judgement_in_a_dataset_is_not_taken_back_but_a_skip_is(world: World) -> None:
     secret = world.key()
     pair = world.next(secret)
-    world.judge(secret, pair.first_draft_id, pair.second_draft_id)
+    world.judge(secret, *pair.draft_ids)
     decision = world.next(secret).last_decision
     dataset = models_pb2.DatasetBuilt(digest="d" * 64, specialist="memos", kind=models_pb2.DATASET_KIND_PREFERENCE)
     dataset.create_time.GetCurrentTime()
@@ -286,7 +285,7 @@ def test_a_judgement_in_a_dataset_is_not_taken_back_but_a_skip_is(world: World) 
     with pytest.raises(FailedPrecondition) as refused:
         undo(world, secret, decision)
     assert refused.value.reason == "JUDGEMENT_IN_DATASET"
-    skip = judging_pb2.SkipPairRequest(specialist="memos", draft_id=world.next(secret).first_draft_id)
+    skip = judging_pb2.SkipPairRequest(specialist="memos", draft_id=world.next(secret).draft_ids[0])
     world.queue(secret).SkipPair(skip, timeout=10)
     assert undo(world, secret, world.next(secret).last_decision) == ""
 
@@ -308,7 +307,11 @@ def test_an_edited_draft_is_judged_but_never_queued_and_its_marks_are_those_of_t
     table = tables.stored_drafts
     with world.engine.begin() as connection:
         assert not connection.execute(select(table).where(table.c.draft_id.startswith("drf_edit"))).all()
-    style = next(item for item in measure_panel(Queries(world.engine).judgements("memos")) if item.criterion == "style")
+    (style,) = (
+        item
+        for item in measure_panel(Queries(world.engine).judgements("memos"), [])
+        if item.criterion == "style" and not item.expert_id
+    )
     assert style.agreement.units == 1
 
 
@@ -355,9 +358,68 @@ def test_an_expert_lists_own_judgements_only(world: World) -> None:
     given = []
     for _ in range(3):
         pair = world.next(first)
-        given.append(world.judge(first, pair.first_draft_id, pair.second_draft_id).judgement_id)
+        given.append(world.judge(first, *pair.draft_ids).judgement_id)
     world.judge(second, "drf_memos_1_a", "drf_memos_1_b")
     page = own(world, first, page_size=2)
     assert [judgement.judgement_id for judgement in page.judgements] == given[:0:-1]
     rest = own(world, first, page_size=2, page_token=page.next_page_token)
     assert ([judgement.judgement_id for judgement in rest.judgements], rest.next_page_token) == (given[:1], "")
+
+
+OWN = (
+    JudgingCriterion("tone", "Is the tone right?", "blames", "plain and kind"),
+    JudgingCriterion("owner", "Does each finding have an owner?", "none has", "each has"),
+)
+
+
+def change_policy(world: World, policy: JudgingPolicy) -> None:
+    with world.begin() as tx:
+        specialist = tx.specialists.find("memos")
+    assert specialist is not None
+    specialists.update_specialist(world.begin, replace(specialist, judging=policy))
+
+
+def test_experts_mark_each_draft_by_the_specialists_own_criteria(world: World) -> None:
+    secret = world.key()
+    assert [criterion.name for criterion in world.next(secret).criteria] == ["accuracy", "style", "usefulness"]
+    change_policy(world, JudgingPolicy(criteria=OWN))
+    queue = world.next(secret)
+    assert tuple(map(to_judging_criterion, queue.criteria)) == OWN
+    first, second = queue.draft_ids
+    marks = [
+        drafts_pb2.DraftMark(draft_id=first, criterion="tone", mark=5),
+        drafts_pb2.DraftMark(draft_id=second, criterion="tone", mark=2),
+        drafts_pb2.DraftMark(draft_id=second, criterion="owner", mark=3),
+    ]
+    bad = drafts_pb2.JUDGEMENT_OUTCOME_BOTH_BAD
+    request = registry_pb2.RecordJudgementRequest(ranking=[first, second], marks=marks, outcome=bad)
+    judgement = world.registry(secret).RecordJudgement(request, timeout=10).judgement
+    assert list(judgement.marks) == marks and not judgement.ranking
+    assert list(own(world, secret).judgements[0].marks) == marks
+    for wrong in (
+        [drafts_pb2.DraftMark(draft_id=first, criterion="style", mark=5)],
+        [drafts_pb2.DraftMark(draft_id="drf_memos_0_a", criterion="tone", mark=5)],
+        [*marks, marks[0]],
+    ):
+        refused = registry_pb2.RecordJudgementRequest(ranking=[first, second], marks=wrong)
+        with pytest.raises(InvalidArgument) as problem, wire_errors("registry"):
+            world.registry(secret).RecordJudgement(refused, timeout=10)
+        assert [*problem.value.field_violations] == ["marks"]
+
+
+def test_a_prompt_waits_until_it_has_the_drafts_that_experts_rank_and_ties_are_no_pairs(world: World) -> None:
+    secret = world.key()
+    change_policy(world, JudgingPolicy(drafts=4))
+    queue = world.next(secret)
+    assert (queue.progress.waiting, queue.progress.incomplete) == (0, PROMPTS)
+    world.draft("drf_memos_1_c", "memos", "prompt 1")
+    world.draft("drf_memos_1_d", "memos", "prompt 1")
+    drafts = world.next(secret).draft_ids
+    assert sorted(drafts) == [f"drf_memos_1_{side}" for side in "abcd"]
+    request = registry_pb2.RecordJudgementRequest(ranking=drafts, places=[1, 2, 2, 3])
+    judgement = world.registry(secret).RecordJudgement(request, timeout=10).judgement
+    assert (list(judgement.ranking), list(judgement.places)) == (list(drafts), [1, 2, 2, 3])
+    queue = world.next(secret)
+    assert (queue.progress.waiting, queue.progress.judged, queue.progress.round.prompts) == (0, 1, 1)
+    (stored,) = Queries(world.engine).judgements("memos")
+    assert len(stored.decided_pairs) == 5 and (drafts[1], drafts[2]) not in stored.decided_pairs

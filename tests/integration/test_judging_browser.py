@@ -8,14 +8,16 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from services.console.domain import Judgement, Role
+from services.console.domain import DraftMark, Judgement, Role
 from services.console.web.app import create_app
 from services.console.web.server import HttpServer
 from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import Unavailable
+from tailor.words import DEFAULT_JUDGING_CRITERIA
+from tests.integration.accessibility import find_violations, set_color_scheme
 from tests.integration.browser import BrowserPage, find_browser, open_browser
 from tests.unit.console.fake_models import text
-from tests.unit.console.judging_fakes import EDITED, FIRST, SECOND
+from tests.unit.console.judging_fakes import EDITED, FIRST, FOURTH, SECOND, THIRD
 from tests.unit.console.messages import DRAFT, NAME
 from tests.unit.console.test_judging import trace_pair
 from tests.unit.console.world import World, settings, sign_in
@@ -36,6 +38,8 @@ def world() -> World:
     for draft_id, answer in (
         (FIRST, "# Position\n\nThe cash holds.\n\n| a | b |\n|---|---:|\n| 1 | 2 |\n"),
         (SECOND, "# Position\n\n" + "The cash falls. " * 40),
+        (THIRD, "The cash rises."),
+        (FOURTH, "## Position\n\n1. The cash is stable."),
     ):
         world.inference.texts[draft_id] = text("KEPT", PROMPT, answer=answer)
         world.inference.texts[draft_id].draft_id = draft_id
@@ -89,6 +93,7 @@ def desk(browser: BrowserPage, address: str, world: World) -> BrowserPage:
     """The desk with a new pair."""
     world.registry.judgements.clear()
     world.judging.skipped.clear()
+    world.judging.drafts = (FIRST, SECOND)
     world.inference.edits.clear()
     trace_pair(world)
     browser.open(f"{address}/judge?specialist={NAME}", 1366, 768)
@@ -103,13 +108,26 @@ def press(page: BrowserPage, *keys: str) -> int:
     return len(keys)
 
 
+def marks(draft_id: str, *values: int) -> tuple[DraftMark, ...]:
+    """Marks of a draft by the built-in criteria; 0 means no mark."""
+    names = [criterion.name for criterion in DEFAULT_JUDGING_CRITERIA]
+    return tuple(DraftMark(draft_id, name, value) for name, value in zip(names, values, strict=False) if value)
+
+
 @pytest.mark.parametrize(
     ("keys", "judgement"),
     [
-        (("ArrowLeft", "4", "3", "5", "Enter"), Judgement((FIRST, SECOND), 4, 3, 5)),
+        (("ArrowLeft", "4", "3", "5", "Enter"), Judgement((FIRST, SECOND), marks(FIRST, 4, 3, 5))),
         (("ArrowRight", "Enter"), Judgement((SECOND, FIRST))),
-        (("ArrowLeft", "ArrowRight", "1", "2", "Backspace", "3", "4", "Enter"), Judgement((SECOND, FIRST), 1, 3, 4)),
-        (("ArrowLeft", "5", "e", "Enter"), Judgement((FIRST, SECOND), outcome="tie")),
+        (
+            ("ArrowLeft", "ArrowRight", "1", "2", "Backspace", "3", "4", "Enter"),
+            Judgement((SECOND, FIRST), marks(FIRST, 1, 3, 4)),
+        ),
+        (
+            ("4", "3", "0", "2", "0", "1", "7", "ArrowLeft", "Enter"),
+            Judgement((FIRST, SECOND), (*marks(FIRST, 4, 3), *marks(SECOND, 2, 0, 1))),
+        ),
+        (("ArrowLeft", "5", "e", "Enter"), Judgement((FIRST, SECOND), marks(FIRST, 5), outcome="tie")),
         (("d", "b", "Enter"), Judgement((FIRST, SECOND), outcome="both_bad")),
     ],
 )
@@ -140,7 +158,7 @@ def test_the_last_decision_is_taken_back_by_key(browser: BrowserPage, address: s
 def test_nothing_is_recorded_before_a_choice(desk: BrowserPage, world: World) -> None:
     for key in ("4", "Enter"):
         desk.press(key)
-        assert "better" in desk.evaluate("document.querySelector('#said').textContent")
+    assert "better" in desk.evaluate("document.querySelector('#said').textContent")
     assert not world.registry.judgements
 
 
@@ -165,7 +183,7 @@ def press_with_text(page: BrowserPage, text: str) -> None:
         page.press(letter)
 
 
-EDITOR = "document.querySelector('#edit-left')"
+EDITOR = "document.querySelector('#edit-0')"
 
 
 def test_the_better_draft_is_edited_by_keyboard_and_recorded_above_both(desk: BrowserPage, world: World) -> None:
@@ -174,10 +192,10 @@ def test_the_better_draft_is_edited_by_keyboard_and_recorded_above_both(desk: Br
     desk.press("ArrowLeft")
     desk.press("4")
     desk.press("w")
-    assert desk.evaluate(FOCUS) == "edit-left"
+    assert desk.evaluate(FOCUS) == "edit-0"
     assert desk.evaluate(f"{EDITOR}.value") == world.inference.texts[FIRST].answer
     press_with_text(desk, "web ")
-    assert desk.evaluate(FOCUS) == "edit-left" and desk.evaluate("decide.elements.decision.value") == "first"
+    assert desk.evaluate(FOCUS) == "edit-0" and desk.evaluate("decide.elements.decision.value") == "first"
     desk.press("Escape")
     assert desk.evaluate(FOCUS) == "desk" and not desk.evaluate(f"{EDITOR}.closest('[data-edit]').hidden")
     desk.press("w")
@@ -185,7 +203,7 @@ def test_the_better_draft_is_edited_by_keyboard_and_recorded_above_both(desk: Br
     desk.press("Enter", modifiers=CTRL)
     desk.wait_for_page()
     assert world.inference.edits == [(FIRST, "A web " + world.inference.texts[FIRST].answer)]
-    assert list(world.registry.judgements.values()) == [Judgement((EDITED, FIRST, SECOND), 4)]
+    assert list(world.registry.judgements.values()) == [Judgement((EDITED, FIRST, SECOND), marks(FIRST, 4))]
     assert desk.evaluate(FOCUS) == "desk" and desk.errors == []
 
 
@@ -197,7 +215,7 @@ def test_an_editor_without_a_change_and_a_discarded_edit_record_a_plain_ranking(
     press(desk, "Enter")
     for key in ("ArrowRight", "w", "x"):
         desk.press(key)
-    desk.evaluate("document.querySelector('[data-edit=second] [data-discard]').click()")
+    desk.evaluate("document.querySelector('[data-edit=\"1\"] [data-discard]').click()")
     assert desk.evaluate(FOCUS) == "desk"
     press(desk, "Enter")
     assert list(world.registry.judgements.values()) == [Judgement((SECOND, FIRST))] * 2
@@ -228,7 +246,7 @@ def test_the_editor_fits_its_window(browser: BrowserPage, address: str, size: tu
     left, right = (
         browser.evaluate(f"document.activeElement.getBoundingClientRect().{side}") for side in ("left", "right")
     )
-    assert browser.evaluate(FOCUS) == "edit-right" and 0 <= left < right <= size[0]
+    assert browser.evaluate(FOCUS) == "edit-1" and 0 <= left < right <= size[0]
 
 
 def test_shortcuts_can_be_switched_off(desk: BrowserPage, world: World) -> None:
@@ -267,8 +285,110 @@ def test_a_page_without_a_pair_has_a_second_draft_written_and_opens_the_pair(
     assert world.inference.regenerated == [DRAFT]
 
 
+@pytest.fixture
+def four(desk: BrowserPage, address: str, world: World) -> Iterator[BrowserPage]:
+    """The desk with four drafts."""
+    world.judging.drafts = (FIRST, SECOND, THIRD, FOURTH)
+    desk.open(f"{address}/judge?specialist={NAME}", 1366, 768)
+    yield desk
+    world.judging.drafts = (FIRST, SECOND)
+
+
+@pytest.mark.parametrize(
+    ("keys", "judgement"),
+    [
+        (("3", "1", "4", "Enter"), Judgement((THIRD, FIRST, FOURTH, SECOND))),
+        (("3", "=", "1", "4", "Enter"), Judgement((FIRST, THIRD, FOURTH, SECOND), places=(1, 1, 2, 3))),
+        (("1", "2", "3", "=", "Enter"), Judgement((FIRST, SECOND, THIRD, FOURTH), places=(1, 2, 3, 3))),
+        (("1", "1", "9", "2", "4", "Backspace", "3", "Enter"), Judgement((FIRST, SECOND, THIRD, FOURTH))),
+        (("2", "e", "Enter"), Judgement((FIRST, SECOND, THIRD, FOURTH), outcome="tie")),
+        (("b", "2", "Enter"), Judgement((FIRST, SECOND, THIRD, FOURTH), marks(FIRST, 2), outcome="both_bad")),
+        (
+            ("4", "3", "2", "5", "0", "0", "1", "Enter"),
+            Judgement((FOURTH, THIRD, SECOND, FIRST), (*marks(FIRST, 5), *marks(SECOND, 1))),
+        ),
+    ],
+)
+def test_four_drafts_are_ranked_with_ties_and_marked_by_key(
+    four: BrowserPage, world: World, keys: tuple[str, ...], judgement: Judgement
+) -> None:
+    assert press(four, *keys) <= MAX_KEYS
+    assert list(world.registry.judgements.values()) == [judgement]
+    assert four.evaluate(FOCUS) == "desk" and four.errors == []
+
+
+def test_an_incomplete_ranking_is_not_recorded_and_says_what_is_missing(four: BrowserPage, world: World) -> None:
+    for key in ("2", "3", "w", "Enter"):
+        four.press(key)
+    assert "from best to worst" in four.evaluate("document.querySelector('#said').textContent")
+    shown = "[...document.querySelectorAll('[data-place]')].map(tag => tag.hidden ? '' : tag.textContent).join()"
+    assert four.evaluate(shown) == ",place 1,place 2,"
+    assert not world.registry.judgements
+
+
+def test_the_best_of_four_drafts_is_edited(four: BrowserPage, world: World) -> None:
+    for key in ("3", "=", "2", "1", "w"):
+        four.press(key)
+    assert four.evaluate(FOCUS) == "edit-1"
+    press_with_text(four, "A ")
+    four.press("Enter", modifiers=CTRL)
+    four.wait_for_page()
+    assert world.inference.edits == [(SECOND, "A " + world.inference.texts[SECOND].answer)]
+    assert list(world.registry.judgements.values()) == [
+        Judgement((EDITED, SECOND, THIRD, FIRST, FOURTH), places=(1, 2, 2, 3, 4))
+    ]
+
+
+SIZES = [(1366, 768), (390, 844)]
+# A page, and the keys that open more of it.
+PAGES: list[tuple[str, int, tuple[str, ...]]] = [
+    ("/judge", 2, ()),
+    ("/judge", 2, ("ArrowLeft", "4", "w", "Escape", "d")),
+    ("/judge", 4, ("1", "=", "2", "w", "Escape")),
+    ("/judge", 0, ()),
+    ("/judge/own", 0, ()),
+    ("/login", 0, ()),
+]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_pages_of_an_expert_have_no_violations_of_wcag(
+    browser: BrowserPage, address: str, world: World, size: tuple[int, int], scheme: str
+) -> None:
+    world.judging.own = [
+        drafts_pb2.JudgementRecorded(
+            ranking=[FIRST, SECOND],
+            comment="Clear.",
+            marks=[drafts_pb2.DraftMark(draft_id=FIRST, criterion="style", mark=4)],
+        )
+    ]
+    world.judging.last_decision = "17"
+    set_color_scheme(browser, scheme)
+    violations = []
+    for path, drafts, keys in PAGES:
+        world.judging.waits, world.judging.drafts = drafts > 0, (FIRST, SECOND, THIRD, FOURTH)[:drafts]
+        # To a browser, `localhost` is another site, at which nobody is signed in.
+        site = address.replace("127.0.0.1", "localhost") if path == "/login" else address
+        browser.open(f"{site}{path}?specialist={NAME}", *size)
+        for key in keys:
+            browser.press(key)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= size[0], path
+        assert browser.evaluate("location.pathname") == path
+        violations += [f"{path} {drafts} {violation}" for violation in find_violations(browser)]
+    world.judging.waits, world.judging.drafts, world.judging.last_decision = True, (FIRST, SECOND), ""
+    set_color_scheme(browser, "light")
+    assert violations == []
+
+
+def test_the_check_of_accessibility_finds_a_button_without_a_name(desk: BrowserPage) -> None:
+    desk.evaluate("document.querySelector('main').append(document.createElement('button'))")
+    (violation,) = find_violations(desk)
+    assert violation.startswith("button-name:")
+
+
 @pytest.mark.parametrize("path", ["/judge", "/judge/own"])
-@pytest.mark.parametrize("size", [(1366, 768), (390, 844)])
+@pytest.mark.parametrize("size", SIZES)
 def test_the_pages_fit_their_window(
     browser: BrowserPage, address: str, world: World, path: str, size: tuple[int, int]
 ) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,6 +15,7 @@ from sqlalchemy import Engine
 from services.console.adapters.clients import InferenceClient, RegistryClient
 from services.console.adapters.judging import JudgingClient
 from services.console.adapters.people import SessionClient
+from services.console.ports import Services
 from services.console.web.app import create_app
 from services.inference import wire as inference_wire
 from services.inference.adapters.drafts import DraftBucket, RegistryArchive
@@ -86,10 +88,10 @@ class Flow:
 
         wait_until(is_stored)
 
-    def browser(self) -> TestClient:
-        """An expert who is signed in to the console."""
+    def services(self) -> Services:
+        """The console's services: the registry and inference of the flow."""
         registry = RegistryClient(self.registry.channel("console"))
-        services = replace(
+        return replace(
             ConsoleWorld().services(),
             catalogue=registry,
             decisions=registry,
@@ -98,7 +100,10 @@ class Flow:
             judging=JudgingClient(self.registry.channel("console")),
             inference=InferenceClient(self.registry.channel("console", "inference", self.inference_port)),
         )
-        browser = TestClient(create_app(settings(), services), follow_redirects=False)
+
+    def browser(self) -> TestClient:
+        """An expert who is signed in to the console."""
+        browser = TestClient(create_app(settings(), self.services()), follow_redirects=False)
         sign_in(browser, self.registry.key("EXPERT", "letters"))
         return browser
 
@@ -106,10 +111,11 @@ class Flow:
 @pytest.fixture
 def flow(database_url: str, tmp_path: Path) -> Iterator[Flow]:
     with migrated(database_url, MIGRATIONS) as engine:
-        yield from _run(engine, tmp_path)
+        yield from run_flow(engine, tmp_path)
 
 
-def _run(engine: Engine, folder: Path) -> Iterator[Flow]:
+def run_flow(engine: Engine, folder: Path) -> Iterator[Flow]:
+    """Run the services until the generator is closed."""
     registry, store, definitions = World(engine, folder), MemoryStore(), Definitions()
     drafts: list[drafts_pb2.DraftCreated] = []
     registry.specialist("letters")
@@ -192,17 +198,20 @@ def deliver(flow: Flow, synthetic: SyntheticWorld) -> None:
         consumers.judgement(Event("judgement.recorded.v1", "letters", message.SerializeToString()))
 
 
-def fields(page: str) -> dict[str, str]:
+def fields(page: str) -> dict[str, list[str]]:
     """The hidden fields of the form that decides."""
     form = page[page.index('id="decide"') :]
-    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form))
+    values: dict[str, list[str]] = {}
+    for name, value in re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form):
+        values.setdefault(name, []).append(value)
+    return values
 
 
 def test_a_callers_draft_gets_a_second_one_and_becomes_a_ranked_prompt_until_that_is_taken_back(flow: Flow) -> None:
     first = flow.ask("Write to Ngozi about the cash.", "Dear Ngozi, the cash holds.")
     browser = flow.browser()
     page = browser.get("/judge?specialist=letters").text
-    assert f'data-drafts="{first}" data-waits="yes"' in page and "0 of 1 judged, 1 with only one draft" in page
+    assert f'data-drafts="{first}" data-waits="yes"' in page and "0 of 1 judged, 1 with too few drafts" in page
     flow.engine.say = "Dear Ines, the cash falls."
     second = browser.post("/api/judge/regenerate", json={"draft_id": first}).json()["draft_id"]
     flow.wait_for_text(second)
@@ -211,12 +220,13 @@ def test_a_callers_draft_gets_a_second_one_and_becomes_a_ranked_prompt_until_tha
     assert "Write to Ines about the cash." in page and "Ngozi" not in page
     assert "Dear Ines, the cash holds." in page and "Dear Ines, the cash falls." in page
     form = fields(page)
-    assert {form["first"], form["second"]} == {first, second}
-    better = "first" if form["first"] == second else "second"
-    browser.post("/judge", data=form | {"action": "record", "decision": better, "style": "4"})
+    assert set(form["draft"]) == {first, second}
+    better = "first" if form["draft"][0] == second else "second"
+    browser.post("/judge", data=form | {"action": "record", "decision": better, "mark-0-style": "4"})
     page = browser.get("/judge?specialist=letters").text
     assert "1 of 1 judged. 1 ranked prompt" in page and "Nothing waits for you." in page
-    assert f"/drafts/{second}" in browser.get("/judge/own?specialist=letters").text
+    own = browser.get("/judge/own?specialist=letters").text
+    assert f"/drafts/{second}" in own and "style 4" in own
     decision = re.search(r'name="decision" value="(\d+)"', page)
     assert decision
     undone = browser.post("/judge/undo", data={"specialist": "letters", "decision": decision.group(1)})
@@ -233,8 +243,8 @@ def edit_pair(flow: Flow, browser: TestClient, number: int) -> str:
     flow.engine.say = f"Dear Ines, account {number} falls."
     flow.wait_for_text(browser.post("/api/judge/regenerate", json={"draft_id": first}).json()["draft_id"])
     form = fields(browser.get("/judge?specialist=letters").text)
-    body = {key: form[key] for key in ("specialist", "first", "second", "attempt")}
-    body |= {"decision": "first" if form["first"] == first else "second"}
+    body: dict[str, Any] = {key: form[key][0] for key in ("specialist", "attempt")}
+    body |= {"drafts": form["draft"], "places": [1, 2] if form["draft"][0] == first else [2, 1]}
     body |= {"text": f"Dear Ines, account {number} holds well, as Ngozi says."}
     for _ in range(2):
         assert browser.post("/api/judge/edit", json=body).status_code == 200

@@ -19,7 +19,17 @@ from services.registry.adapters.sql import transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
-from services.registry.domain import APPROVAL, FactKind, Gate, Grounds, KeyTerms, PrimaryMetric, Specialist
+from services.registry.domain import (
+    APPROVAL,
+    DraftMark,
+    FactKind,
+    Gate,
+    GivenJudgement,
+    Grounds,
+    KeyTerms,
+    PrimaryMetric,
+    Specialist,
+)
 from services.registry.handlers import deletions, evaluation_plans, judgements, keys, pins, promotions, specialists
 from services.registry.ports import Begin
 from services.registry.queries import Queries
@@ -467,6 +477,9 @@ def test_a_caller_sees_only_its_own_drafts_of_its_own_specialists(world: World) 
             find(key_id, admitted=admitted)
 
 
+MARKS = (DraftMark("", "accuracy", 4), DraftMark("", "style", 5))
+
+
 def test_a_judgement_has_an_anonymised_comment_and_is_published_once(world: World) -> None:
     for number in (1, 2):
         world.receive("draft.created.v1", drafts_pb2.DraftCreated(draft_id=f"drf_{number}", specialist=NAME))
@@ -474,13 +487,12 @@ def test_a_judgement_has_an_anonymised_comment_and_is_published_once(world: Worl
         judgement = judgements.record_judgement(
             world.begin,
             FakeAnonymizer(),
+            GivenJudgement(("drf_2", "drf_1"), marks=MARKS, comment="Better than Sarah Jenkins's"),
             judgement_id="jdg_1",
-            ranking=("drf_2", "drf_1"),
-            rubric=(4, 5, 4),
-            comment="Better than Sarah Jenkins's",
             may_use=lambda _: True,
         )
     assert judgement.comment == "Better than Helen Ward's"
+    assert judgement.marks == (DraftMark("drf_2", "accuracy", 4), DraftMark("drf_2", "style", 5))
     assert len(world.published("judgement.recorded.v1")) == 1
 
 
@@ -499,10 +511,8 @@ def test_a_judgement_and_the_specialist_say_what_the_next_round_lacks(world: Wor
         judgement = judgements.record_judgement(
             world.begin,
             FakeAnonymizer(),
+            GivenJudgement((receive_draft(world, number, "a"), receive_draft(world, number, "b"))),
             judgement_id=f"jdg_{number}",
-            ranking=(receive_draft(world, number, "a"), receive_draft(world, number, "b")),
-            rubric=(0, 0, 0),
-            comment="",
             may_use=lambda _: True,
         )
     sentence = "3 ranked prompts; a round needs 42: 39 to go."
@@ -553,10 +563,8 @@ def test_a_comment_is_anonymised_by_the_policy_for_the_specialists_documents(wor
         judgements.record_judgement(
             world.begin,
             anonymize,
+            GivenJudgement((f"drf_{number}",), marks=MARKS, comment="Good."),
             judgement_id=f"jdg_{number}",
-            ranking=(f"drf_{number}",),
-            rubric=(4, 5, 4),
-            comment="Good.",
             may_use=lambda _: True,
         )
     assert anonymize.labels == [Labels(department="people"), Labels("", "people", "restricted")]

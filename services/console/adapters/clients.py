@@ -1,6 +1,7 @@
 """The services over gRPC. Every call has a deadline; every failure is a TailorError."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
@@ -207,10 +208,10 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
         call("registry", self._stub.PinEntry, request, WRITE_SECONDS)
 
     def record_judgement(self, judgement: Judgement, request_id: str, key_id: str) -> drafts_pb2.JudgementRecorded:
-        rubric = drafts_pb2.Rubric(accuracy=judgement.accuracy, style=judgement.style, usefulness=judgement.usefulness)
         request = registry_pb2.RecordJudgementRequest(
             ranking=judgement.ranking,
-            rubric=rubric,
+            marks=[drafts_pb2.DraftMark(**asdict(mark)) for mark in judgement.marks],
+            places=judgement.places,
             comment=judgement.comment,
             request_id=request_id,
             judged_by=key_id,

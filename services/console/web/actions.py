@@ -7,8 +7,17 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 
 from services.console import handlers
-from services.console.domain import MAX_COMMENT_CHARS, MAX_PROMPT_CHARS, Judgement, Permission, Question, Visitor
+from services.console.domain import (
+    MAX_COMMENT_CHARS,
+    MAX_MARKS,
+    MAX_PROMPT_CHARS,
+    Judgement,
+    Permission,
+    Question,
+    Visitor,
+)
 from services.console.web.access import ConsoleOf, SignedIn, StillSignedIn, needs
+from services.console.web.judging import MarkBody
 from services.console.web.streams import Event
 from tailor.api.events.v1.models_pb2 import SpecialistServing
 from tailor.api.inference.v1.inference_pb2 import StreamGenerateResponse
@@ -33,12 +42,10 @@ class QuestionBody(BaseModel):
 
 
 class JudgementBody(BaseModel):
-    """A judgement as the page sends it. Marks are 1 to 5; 0 means no mark."""
+    """A judgement as the page sends it."""
 
     ranking: list[str] = Field(min_length=1, max_length=8)
-    accuracy: int = 0
-    style: int = 0
-    usefulness: int = 0
+    marks: list[MarkBody] = Field(default_factory=list, max_length=MAX_MARKS)
     comment: str = Field("", max_length=MAX_COMMENT_CHARS)
     outcome: Literal["ranked", "tie", "both_bad"] = "ranked"
 
@@ -53,8 +60,8 @@ def ask(console: ConsoleOf, visitor: SignedIn, still: StillSignedIn, body: Quest
 @router.post("/api/judgements", dependencies=[Depends(needs(Permission.JUDGE))])
 def judge(console: ConsoleOf, visitor: SignedIn, body: JudgementBody) -> Response:
     """Record which draft is better."""
-    marks = (body.accuracy, body.style, body.usefulness)
-    judgement = Judgement(tuple(body.ranking), *marks, body.comment.strip(), body.outcome)
+    marks = tuple(mark.to_mark() for mark in body.marks)
+    judgement = Judgement(tuple(body.ranking), marks, body.comment.strip(), body.outcome)
     recorded = handlers.record_judgement(console.services, visitor, judgement)
     log.info("judged", judgement_id=recorded.judgement_id, key_id=visitor.key_id)
     return JSONResponse({"judgement_id": recorded.judgement_id, "round": recorded.round.sentence})

@@ -1,9 +1,10 @@
-"""The experts' desk: one pair of drafts after another, judged with the keyboard."""
+"""The experts' desk: the drafts of one prompt after another, judged with the keyboard."""
 
 import math
 import secrets
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -13,7 +14,16 @@ from pydantic import BaseModel, Field
 
 from services.console import handlers
 from services.console import judging as desk
-from services.console.domain import MAX_COMMENT_CHARS, MAX_EDIT_CHARS, Judgement, Page, Permission, Visitor
+from services.console.domain import (
+    MAX_COMMENT_CHARS,
+    MAX_EDIT_CHARS,
+    MAX_MARKS,
+    DraftMark,
+    Judgement,
+    Page,
+    Permission,
+    Visitor,
+)
 from services.console.web.access import Console, ConsoleOf, SignedIn, needs
 from tailor.errors import InvalidArgument, NotFound, Reason, ResourceExhausted
 from tailor.logging import get_logger
@@ -25,45 +35,83 @@ router = APIRouter()
 # Each holds a thread of the console until it is written.
 MAX_SECOND_DRAFTS = 4
 JUDGING = [Depends(needs(Permission.JUDGE))]
-# The marks of the better draft, in the order in which keys give them.
-MARKS = (("accuracy", "Factually correct"), ("style", "In house style"), ("usefulness", "Useful as is"))
+# Experts rank at most this many drafts of a prompt.
+MAX_RANKED = 4
+MARK_FIELD = "mark-"
+MARK_VALUES = ("1", "2", "3", "4", "5")
 
 Name = Annotated[str, Form(max_length=63)]
 DraftId = Annotated[str, Form(max_length=64)]
-Mark = Annotated[int, Form(ge=0, le=5)]
+Drafts = Annotated[list[DraftId], Form(min_length=2, max_length=MAX_RANKED)]
 
 
 class IncompleteDraft(BaseModel):
-    """A draft whose prompt needs a second answer."""
+    """A draft whose prompt needs another answer."""
 
     draft_id: str = Field(max_length=64)
 
 
-class EditedPair(BaseModel):
-    """A pair of which the expert edited the better draft."""
+class MarkBody(BaseModel):
+    """A mark as the page sends it."""
+
+    draft_id: str = Field(max_length=64)
+    criterion: str = Field(max_length=63)
+    mark: int = Field(ge=1, le=5)
+
+    def to_mark(self) -> DraftMark:
+        return DraftMark(self.draft_id, self.criterion, self.mark)
+
+
+class EditedDrafts(BaseModel):
+    """Ranked drafts of which the expert edited the best one."""
 
     specialist: str = Field(max_length=63)
-    first: str = Field(max_length=64)
-    second: str = Field(max_length=64)
-    decision: Literal["first", "second"]
+    drafts: list[str] = Field(min_length=2, max_length=MAX_RANKED)
+    places: list[int] = Field(max_length=MAX_RANKED)
     text: str = Field(max_length=MAX_EDIT_CHARS)
     attempt: str = Field(max_length=32)
-    accuracy: int = Field(0, ge=0, le=5)
-    style: int = Field(0, ge=0, le=5)
-    usefulness: int = Field(0, ge=0, le=5)
+    marks: list[MarkBody] = Field(default_factory=list, max_length=MAX_MARKS)
     comment: str = Field("", max_length=MAX_COMMENT_CHARS)
     shown: float = Field(0.0, ge=0)
 
     def to_judgement(self) -> Judgement:
-        """The ranking of the two drafts. Raises InvalidArgument."""
-        ranking = (self.second, self.first) if self.decision == "second" else (self.first, self.second)
-        judgement = Judgement(ranking, self.accuracy, self.style, self.usefulness, self.comment.strip())
+        """The ranking of the drafts. Raises InvalidArgument, also if none is better."""
+        marks = tuple(mark.to_mark() for mark in self.marks)
+        judgement = Judgement.from_places(self.drafts, self.places, marks, self.comment.strip())
+        if judgement.outcome != "ranked":
+            field = {"places": "must not all be the same"}
+            raise InvalidArgument(
+                Reason.INVALID_JUDGEMENT, "Choose which draft is better, then edit it.", field_violations=field
+            )
         return replace(judgement, seconds=seconds_since(self.shown))
+
+
+@dataclass(frozen=True)
+class FormMark:
+    """A mark for the draft at an index."""
+
+    index: int
+    criterion: str
+    mark: int
+
+
+async def read_marks(request: Request) -> list[FormMark]:
+    """The marks of a form, whose fields are named by the draft's index and the criterion: `mark-0-style`. Raises InvalidArgument."""
+    marks = []
+    for name, value in (await request.form()).multi_items():
+        if not name.startswith(MARK_FIELD):
+            continue
+        index, _, criterion = name.removeprefix(MARK_FIELD).partition("-")
+        if not (index in map(str, range(MAX_RANKED)) and isinstance(value, str) and value in MARK_VALUES):
+            field = {"marks": "must be 1 to 5, for one of the drafts"}
+            raise InvalidArgument(Reason.INVALID_JUDGEMENT, "The judgement is invalid.", field_violations=field)
+        marks.append(FormMark(int(index), criterion, int(value)))
+    return marks
 
 
 @router.get("/judge", dependencies=JUDGING)
 def show_next(request: Request, console: ConsoleOf, visitor: SignedIn, specialist: str = "") -> Response:
-    """The visitor's next pair of a specialist."""
+    """The visitor's next drafts of a specialist."""
     names, chosen, failures = _choose_specialist(console, visitor, specialist)
     opened = desk.open_desk(console.services, visitor, chosen) if chosen and visitor.key_id else None
     return console.renderer.page(
@@ -73,7 +121,6 @@ def show_next(request: Request, console: ConsoleOf, visitor: SignedIn, specialis
         specialist=chosen,
         queue=opened.queue if opened else None,
         comparison=opened.comparison if opened else None,
-        marks=MARKS,
         max_edit=MAX_EDIT_CHARS,
         attempt=secrets.token_hex(8),
         shown=f"{time.time():.1f}",
@@ -128,40 +175,45 @@ def judge(  # noqa: PLR0917 - fields of a form
     console: ConsoleOf,
     visitor: SignedIn,
     specialist: Name,
-    first: DraftId,
-    second: DraftId,
+    draft: Drafts,
+    marks: Annotated[list[FormMark], Depends(read_marks)],
     attempt: Annotated[str, Form(max_length=32)],
     action: Annotated[Literal["record", "skip"], Form()],
-    decision: Annotated[Literal["", "first", "second", "tie", "both_bad"], Form()] = "",
-    accuracy: Mark = 0,
-    style: Mark = 0,
-    usefulness: Mark = 0,
+    decision: Annotated[Literal["", "first", "second", "ranked", "tie", "both_bad"], Form()] = "",
+    place: Annotated[list[Annotated[str, Form(max_length=1)]] | None, Form(max_length=MAX_RANKED)] = None,
     comment: Annotated[str, Form(max_length=MAX_COMMENT_CHARS)] = "",
     shown: Annotated[float, Form(ge=0)] = 0.0,
 ) -> Response:
-    """Record a decision, or skip the pair, and show the next one."""
+    """Record a decision, or skip the drafts, and show the next ones."""
     if action == "skip":
-        desk.skip_pair(console.services, visitor, specialist, first)
-        log.info("pair skipped", specialist=specialist, key_id=visitor.key_id)
+        desk.skip_pair(console.services, visitor, specialist, draft[0])
+        log.info("drafts skipped", specialist=specialist, key_id=visitor.key_id)
         return _show_desk(specialist)
-    if not decision:
-        field = {"decision": "must be one draft, equally good, or both bad"}
-        raise InvalidArgument(Reason.INVALID_JUDGEMENT, "Choose which draft is better.", field_violations=field)
     visitor.require_specialist(specialist)
-    ranking = (second, first) if decision == "second" else (first, second)
+    given = tuple(DraftMark(draft[mark.index], mark.criterion, mark.mark) for mark in marks if mark.index < len(draft))
     if decision in ("tie", "both_bad"):
-        judgement = Judgement(ranking, comment=comment.strip(), outcome=decision)
+        judgement = Judgement(tuple(draft), given, comment.strip(), decision)
     else:
-        judgement = Judgement(ranking, accuracy, style, usefulness, comment.strip())
+        judgement = Judgement.from_places(draft, _read_places(decision, place or []), given, comment.strip())
     judgement = replace(judgement, seconds=seconds_since(shown))
     recorded = handlers.record_judgement(console.services, visitor, judgement, attempt)
     log.info("judged", judgement_id=recorded.judgement_id, key_id=visitor.key_id)
     return _show_desk(specialist)
 
 
+def _read_places(decision: str, places: Sequence[str]) -> Sequence[int]:
+    """The place of each draft: of a pair by the decision, of more drafts by their fields. Raises InvalidArgument."""
+    if decision in ("first", "second"):
+        return (1, 2) if decision == "first" else (2, 1)
+    if not decision or not all(place.isdecimal() for place in places):
+        field = {"decision": "must be one draft, a place for each, equally good, or bad"}
+        raise InvalidArgument(Reason.INVALID_JUDGEMENT, "Choose which draft is better.", field_violations=field)
+    return [int(place) for place in places]
+
+
 @router.post("/api/judge/edit", dependencies=JUDGING)
-def record_edit(console: ConsoleOf, visitor: SignedIn, body: EditedPair) -> Response:
-    """Record an edited draft, and that it is better than both drafts of the pair."""
+def record_edit(console: ConsoleOf, visitor: SignedIn, body: EditedDrafts) -> Response:
+    """Record an edited draft, and that it is better than the drafts on the page."""
     recorded = desk.record_edit(
         console.services, visitor, body.specialist, body.to_judgement(), text=body.text, attempt=body.attempt
     )
@@ -171,7 +223,7 @@ def record_edit(console: ConsoleOf, visitor: SignedIn, body: EditedPair) -> Resp
 
 @router.post("/api/judge/regenerate", dependencies=JUDGING)
 def regenerate(console: ConsoleOf, visitor: SignedIn, body: IncompleteDraft) -> Response:
-    """Have a second draft written. Raises ResourceExhausted while others are being written."""
+    """Have another draft written. Raises ResourceExhausted while others are being written."""
     if not console.second_drafts.acquire(blocking=False):
         message = "Other second drafts are being written. Reload the page in a moment."
         raise ResourceExhausted(Reason.TOO_MANY_CALLS, message)

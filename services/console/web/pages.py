@@ -137,14 +137,14 @@ def specialists(request: Request, console: ConsoleOf, visitor: SignedIn, notice:
 def ask(request: Request, console: ConsoleOf, visitor: SignedIn, specialist: str = "") -> Response:
     """Ask twice at once, and compare."""
     served = handlers.list_served(console.services, visitor)
-    learning = handlers.list_learning(console.services, visitor) if visitor.may(Permission.JUDGE) else None
+    judged = handlers.list_judged(console.services, visitor) if visitor.may(Permission.JUDGE) else None
     return console.renderer.page(
         request,
         "ask.html",
         served=served.value,
         chosen=specialist,
-        learning=learning.value if learning else None,
-        failures=served.failures + (learning.failures if learning else ()),
+        judged=judged.value if judged else None,
+        failures=served.failures + (judged.failures if judged else ()),
     )
 
 

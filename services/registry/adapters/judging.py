@@ -112,7 +112,12 @@ def _with_drafts(decision: ExpertDecision, payload: bytes | None) -> ExpertDecis
     if payload is None:
         return decision
     message = drafts_pb2.JudgementRecorded.FromString(payload)
-    return replace(decision, ranking=tuple(message.ranking), equal=tuple(message.equal_drafts))
+    return replace(
+        decision,
+        ranking=tuple(message.ranking),
+        equal=tuple(message.equal_drafts),
+        places=tuple(message.places),
+    )
 
 
 def save_stored_draft(connection: Connection, draft: Draft) -> None:

@@ -8,16 +8,18 @@ from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.domain import Draft, FactKind, Judgement, Specialist
 from services.registry.rules.programmes import measure_round
+from tailor import rankings
 from tailor.api.events.v1 import drafts_pb2
 from tailor.rounds import RoundProgress
 from tailor.sql import transaction
 
 
-def list_rankings(connection: Connection, specialist: str) -> Sequence[tuple[str, ...]]:
-    """Draft ids of each judgement of a specialist, from best to worst, without those that were taken back."""
+def list_decided_pairs(connection: Connection, specialist: str) -> list[tuple[str, str]]:
+    """Each two drafts of each judgement of a specialist, the better one first, without judgements that were taken back."""
     table = tables.judgements
     payloads = connection.scalars(select(table.c.payload).where(table.c.specialist == specialist, ~table.c.retracted))
-    return [tuple(drafts_pb2.JudgementRecorded.FromString(payload).ranking) for payload in payloads]
+    messages = map(drafts_pb2.JudgementRecorded.FromString, payloads)
+    return [pair for message in messages for pair in rankings.list_decided_pairs(message.ranking, message.places)]
 
 
 class PanelQueries:
@@ -34,6 +36,12 @@ class PanelQueries:
         found = [wire.to_judgement(drafts_pb2.JudgementRecorded.FromString(payload)) for payload in payloads]
         return sorted(found, key=lambda judgement: (judgement.create_time, judgement.judgement_id))
 
+    def draft_adapters(self, draft_ids: Collection[str]) -> Mapping[str, str]:
+        """The adapter of each catalogued one of these drafts; empty for the base."""
+        with transaction(self._engine) as connection:
+            drafts = find_drafts(connection, draft_ids)
+        return {draft_id: draft.adapter_digest for draft_id, draft in drafts.items()}
+
 
 def find_drafts(connection: Connection, draft_ids: Collection[str]) -> Mapping[str, Draft]:
     """The catalogued ones of these drafts, by id."""
@@ -46,9 +54,9 @@ def find_drafts(connection: Connection, draft_ids: Collection[str]) -> Mapping[s
 
 
 def read_round(
-    connection: Connection, specialist: Specialist, new: Sequence[Sequence[str]] = ()
+    connection: Connection, specialist: Specialist, new: Sequence[tuple[str, str]] = ()
 ) -> RoundProgress | None:
-    """Progress towards the specialist's next round, with new rankings that are not stored yet."""
-    rankings = [*list_rankings(connection, specialist.name), *new]
-    drafts = find_drafts(connection, {key for ranking in rankings for key in ranking})
-    return measure_round(specialist, rankings, drafts)
+    """Progress towards the specialist's next round, with new pairs that are not stored yet."""
+    pairs = [*list_decided_pairs(connection, specialist.name), *new]
+    drafts = find_drafts(connection, {key for pair in pairs for key in pair})
+    return measure_round(specialist, pairs, drafts)

@@ -258,8 +258,8 @@ class SqlJudgements(Judgements):
         payload = self._connection.scalar(select(table.c.payload).where(table.c.judgement_id == judgement_id))
         return None if payload is None else wire.to_judgement(drafts_pb2.JudgementRecorded.FromString(payload))
 
-    def measure_round(self, specialist: Specialist, ranking: Sequence[str]) -> RoundProgress | None:
-        return read_round(self._connection, specialist, [ranking])
+    def measure_round(self, specialist: Specialist, new: Sequence[tuple[str, str]]) -> RoundProgress | None:
+        return read_round(self._connection, specialist, new)
 
     def save(self, judgement: Judgement) -> None:
         message = wire.from_judgement(judgement)

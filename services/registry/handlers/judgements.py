@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from services.registry.domain import Draft, Judgement, JudgementOutcome
+from services.registry.domain import Draft, GivenJudgement, Judgement, JudgingPolicy
 from services.registry.ports import Anonymize, Begin, CatalogueFacts
-from services.registry.rules.checks import check_judgement, find_common_specialist
+from services.registry.rules.judgement_checks import check_judgement, find_common_specialist, resolve_marks
 from services.registry.rules.ledger import cap_seconds
 from tailor.errors import NotFound, Reason
 from tailor.events.envelope import derive_id
@@ -16,46 +16,45 @@ from tailor.words import Selection
 def record_judgement(
     begin: Begin,
     anonymize: Anonymize,
+    given: GivenJudgement,
     *,
     judgement_id: str,
-    ranking: tuple[str, ...],
-    rubric: tuple[int, int, int],
-    comment: str,
     may_use: Callable[[str], bool],
     expert_id: str = "",
-    outcome: JudgementOutcome = JudgementOutcome.RANKED,
-    seconds: float = 0.0,
 ) -> Judgement:
     """Store a judgement with its comment anonymised by the policy for the specialist's documents. Idempotent by id.
 
-    `seconds` is the time that the expert took, 0 if it is not known; only the sums of the ledger contain it. Raises NotFound for a draft
-    that the caller may not see, InvalidArgument for an invalid judgement.
+    The time that the expert took is only in the sums of the ledger. Raises NotFound for a draft that the caller may not see,
+    InvalidArgument for an invalid judgement.
     """
-    check_judgement(ranking, rubric, comment, outcome)
-    counted_seconds = cap_seconds(seconds)
+    check_judgement(given)
+    counted_seconds = cap_seconds(given.seconds)
     with begin() as tx:
         known = tx.judgements.find(judgement_id)
-        drafts = [find_draft(tx.facts, draft_id, may_use) for draft_id in ranking]
+        drafts = [find_draft(tx.facts, draft_id, may_use) for draft_id in given.ranking]
     name = known.specialist if known else find_common_specialist(drafts)
     with begin() as tx:
         specialist = tx.specialists.find(name)
         if known is not None:
             return replace(known, round=tx.judgements.measure_round(specialist, ()) if specialist else None)
+    policy = specialist.judging if specialist else JudgingPolicy()
+    marks = resolve_marks(given, drafts, policy.effective_criteria)
     selection = specialist.selection if specialist else Selection()
     judgement = Judgement(
         judgement_id=judgement_id,
         specialist=name,
-        ranking=ranking if outcome is JudgementOutcome.RANKED else (),
-        rubric=rubric,
-        comment=anonymize(comment, selection.common_labels) if comment.strip() else "",
+        ranking=given.ranking if given.is_ranked else (),
+        marks=marks,
+        comment=anonymize(given.comment, selection.common_labels) if given.comment.strip() else "",
         create_time=datetime.now(UTC),
         expert_id=expert_id,
-        outcome=outcome,
-        equal=() if outcome is JudgementOutcome.RANKED else ranking,
-        edited=outcome is JudgementOutcome.RANKED and len(drafts) > 1 and drafts[0].edit_of == drafts[1].draft_id,
+        outcome=given.outcome,
+        equal=() if given.is_ranked else given.ranking,
+        edited=given.is_ranked and len(drafts) > 1 and drafts[0].edit_of == drafts[1].draft_id,
+        places=given.places if len(set(given.places)) < len(given.places) else (),
     )
     with begin() as tx:
-        progress = tx.judgements.measure_round(specialist, judgement.ranking) if specialist else None
+        progress = tx.judgements.measure_round(specialist, judgement.decided_pairs) if specialist else None
         judgement = replace(judgement, round=progress)
         tx.judgements.save(judgement)
         if counted_seconds is not None:

@@ -61,7 +61,7 @@ def measure_agreement(units: Iterable[Sequence[float]], distance: Distance, seed
     drawn = sorted(value for value in resamples if value is not None)
     if not drawn:
         return PanelAgreement(len(met), alpha)
-    return PanelAgreement(len(met), alpha, _percentile(drawn, 0.025), _percentile(drawn, 0.975))
+    return PanelAgreement(len(met), alpha, percentile(drawn, 0.025), percentile(drawn, 0.975))
 
 
 def _find_coincidences(values: Sequence[float]) -> Coincidences:
@@ -84,5 +84,6 @@ def _compute_alpha(met: Mapping[Coincidences, int], distance: Distance) -> float
     return 1.0 - (total - 1) * observed / expected if expected else None
 
 
-def _percentile(values: Sequence[float], share: float) -> float:
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that this share of sorted values is below."""
     return values[min(len(values) - 1, int(share * len(values)))]

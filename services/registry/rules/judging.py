@@ -1,16 +1,19 @@
-"""Which two drafts an expert judges next: drafts of callers, some of them for several experts, in random order and on random sides."""
+"""Which drafts an expert judges next: drafts of callers, some of them for several experts, in random order and on random sides."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import combinations
 
 from services.registry.domain import JudgingPolicy
+from services.registry.rules.measuring import NAME, NAME_RULE
+from tailor.rankings import compare_drafts
 from tailor.rounds import RoundProgress
+from tailor.words import JudgingCriterion
 
-# Texts of drafts expire after 30 days; a pair must stay readable until it is judged.
+# Texts of drafts expire after 30 days; they must stay readable until they are judged.
 WINDOW = timedelta(days=29)
 # How long an expert can take back the last decision.
 UNDO_WINDOW = timedelta(minutes=15)
@@ -21,10 +24,16 @@ MAX_EXPERTS = 9
 MORE_EXPERTS = 2
 # Experts agree on a prompt if at least this share of all pairs of them say the same: three of four do, two of three do not.
 MIN_AGREEMENT = 0.5
-# A prompt is not answered again once it has this many drafts and all are the same.
-MAX_ALIKE = 4
-# Drafts without a second one that a caller of the queue may prepare at a time.
+# Experts rank this many drafts of a prompt at most.
+MAX_DRAFTS_OF_PROMPT = 4
+# A prompt whose drafts are too often the same is answered this often beyond the number that experts rank.
+SPARE_ANSWERS = 2
+# Prompts with too few drafts that a caller of the queue may have answered at a time.
 MAX_INCOMPLETE = 3
+MAX_CRITERIA = 5
+MAX_QUESTION = 200
+# The name of the agreement on rankings, next to the names of criteria.
+RANKING = "ranking"
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class StoredDraft:
 class ExpertDecision:
     """The decision of an expert about a prompt. No judgement means that the expert skipped it. `position` counts decisions.
 
-    `ranking` and `equal` are the drafts of the judgement, as in `Judgement`.
+    `ranking`, `places` and `equal` are those of the judgement, as in `Judgement`.
     """
 
     expert_id: str
@@ -53,22 +62,29 @@ class ExpertDecision:
     position: int = 0
     ranking: tuple[str, ...] = ()
     equal: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
+
+
+# Of each two drafts, by their ids in order: the better one, or an empty string for none.
+Votes = Mapping[tuple[str, str], str]
 
 
 @dataclass(frozen=True)
 class ExpertQueue:
-    """The queue of one expert: the next pair, counts of prompts, and up to MAX_INCOMPLETE drafts that lack a second one.
+    """The queue of one expert: the next drafts to compare, and counts of prompts.
 
-    `last_decision` is the position of the decision that the expert can take back.
+    `incomplete_drafts` are the newest drafts of up to MAX_INCOMPLETE prompts that have too few. `last_decision` is the position of the
+    decision that the expert can take back.
     """
 
-    pair: tuple[str, str] | None
+    drafts: tuple[str, ...]
     judged: int
     waiting: int
     incomplete: int
     incomplete_drafts: tuple[str, ...]
     round: RoundProgress | None = None
     last_decision: int | None = None
+    criteria: tuple[JudgingCriterion, ...] = ()
 
 
 def make_queue(
@@ -77,33 +93,35 @@ def make_queue(
     decisions: Collection[ExpertDecision],
     policy: JudgingPolicy | None = None,
 ) -> ExpertQueue:
-    """The expert's queue. The same input gives the same pair on the same sides."""
+    """The expert's queue. The same input gives the same drafts on the same sides."""
     policy = policy or JudgingPolicy()
     done = {decision.prompt_digest for decision in decisions if decision.expert_id == expert_id}
     judged_by: dict[str, dict[str, ExpertDecision]] = defaultdict(dict)
     for decision in sorted(decisions, key=lambda decision: decision.position):
         if decision.judgement_id:
             judged_by[decision.prompt_digest][decision.expert_id] = decision
-    pairs: dict[str, tuple[str, str]] = {}
-    alone: dict[str, str] = {}
+    complete: dict[str, tuple[str, ...]] = {}
+    short: dict[str, str] = {}
     for prompt, answers in _group(drafts).items():
-        if prompt in done:
+        chosen, judged = _choose_drafts(answers, policy.drafts), judged_by[prompt].values()
+        if prompt in done or not chosen:
             continue
-        pair, judged = _choose_pair(answers), judged_by[prompt].values()
         planned = count_experts(prompt, policy)
-        if len(judged) >= planned and (pair is None or not needs_another_expert(find_votes(pair, judged), planned)):
+        if len(judged) >= planned and not needs_another_expert(list_votes(chosen, judged), planned):
             continue
-        if pair is not None:
-            pairs[prompt] = pair
-        elif any(draft.is_callers for draft in answers) and len(answers) < MAX_ALIKE:
-            alone[prompt] = answers[0].draft_id
-    waiting, incomplete = _shuffle(expert_id, pairs), _shuffle(expert_id, alone)
+        is_answered = len(answers) >= policy.drafts + SPARE_ANSWERS
+        if len(chosen) == policy.drafts or (is_answered and len(chosen) > 1):
+            complete[prompt] = chosen
+        elif not is_answered:
+            short[prompt] = answers[-1].draft_id
+    waiting, incomplete = _shuffle(expert_id, complete), _shuffle(expert_id, short)
     return ExpertQueue(
-        pair=_order_sides(expert_id, waiting[0], pairs[waiting[0]]) if waiting else None,
+        drafts=_order_sides(expert_id, waiting[0], complete[waiting[0]]) if waiting else (),
         judged=sum(expert_id in experts for experts in judged_by.values()),
         waiting=len(waiting),
         incomplete=len(incomplete),
-        incomplete_drafts=tuple(alone[prompt] for prompt in incomplete[:MAX_INCOMPLETE]),
+        incomplete_drafts=tuple(short[prompt] for prompt in incomplete[:MAX_INCOMPLETE]),
+        criteria=policy.effective_criteria,
     )
 
 
@@ -112,24 +130,27 @@ def count_experts(prompt_digest: str, policy: JudgingPolicy) -> int:
     return policy.experts if _draw("overlap", prompt_digest) % 100 < policy.overlap_share * 100 else 1
 
 
-def find_votes(pair: tuple[str, str], decisions: Iterable[ExpertDecision]) -> list[str]:
-    """The better draft of a pair, or an empty string for none, by each decision about these two drafts."""
-    votes = []
-    for decision in decisions:
-        ranked = [draft_id for draft_id in decision.ranking if draft_id in pair]
-        if len(ranked) == len(pair):
-            votes.append(ranked[0])
-        elif set(pair) <= set(decision.equal):
-            votes.append("")
-    return votes
+def list_votes(drafts: Collection[str], decisions: Iterable[ExpertDecision]) -> list[Votes]:
+    """The votes of each decision about these drafts, without decisions that compare no two of them."""
+    votes = [
+        {
+            (min(pair.first, pair.second), max(pair.first, pair.second)): pair.first if pair.is_decided else ""
+            for pair in compare_drafts(decision.ranking, decision.places, decision.equal)
+            if pair.first in drafts and pair.second in drafts
+        }
+        for decision in decisions
+    ]
+    return [vote for vote in votes if vote]
 
 
-def needs_another_expert(votes: Sequence[str], planned: int) -> bool:
-    """True if experts disagree about a pair of drafts, and fewer than MORE_EXPERTS beyond those `planned` have judged it."""
+def needs_another_expert(votes: Sequence[Votes], planned: int) -> bool:
+    """True if experts disagree about drafts, and fewer than MORE_EXPERTS beyond those `planned` have judged them."""
     if not 2 <= len(votes) < planned + MORE_EXPERTS:
         return False
-    pairs = list(combinations(votes, 2))
-    return sum(first == second for first, second in pairs) < MIN_AGREEMENT * len(pairs)
+    compared = [
+        first[pair] == second[pair] for first, second in combinations(votes, 2) for pair in first.keys() & second.keys()
+    ]
+    return sum(compared) < MIN_AGREEMENT * len(compared)
 
 
 def find_judging_violations(policy: JudgingPolicy) -> dict[str, str]:
@@ -139,7 +160,24 @@ def find_judging_violations(policy: JudgingPolicy) -> dict[str, str]:
         violations["judging.overlap_share"] = "must be from 0 to 1"
     if not 2 <= policy.experts <= MAX_EXPERTS:
         violations["judging.experts"] = f"must be from 2 to {MAX_EXPERTS}"
-    return violations
+    if not 2 <= policy.drafts <= MAX_DRAFTS_OF_PROMPT:
+        violations["judging.drafts"] = f"must be from 2 to {MAX_DRAFTS_OF_PROMPT}"
+    return violations | {f"judging.criteria{field}": problem for field, problem in _check_criteria(policy.criteria)}
+
+
+def _check_criteria(criteria: Sequence[JudgingCriterion]) -> Iterator[tuple[str, str]]:
+    if len(criteria) > MAX_CRITERIA:
+        yield "", f"must have at most {MAX_CRITERIA} criteria, so that a judgement stays short"
+    names = [criterion.name for criterion in criteria]
+    for index, criterion in enumerate(criteria):
+        if not NAME.fullmatch(criterion.name) or criterion.name == RANKING:
+            yield f"[{index}].name", f"{NAME_RULE}, and must not be '{RANKING}'"
+        if criterion.name in names[:index]:
+            yield f"[{index}].name", "is listed twice"
+        for field in ("question", "low", "high"):
+            text = getattr(criterion, field)
+            if not text.strip() or len(text) > MAX_QUESTION:
+                yield f"[{index}].{field}", f"must have 1 to {MAX_QUESTION} characters"
 
 
 def _group(drafts: Iterable[StoredDraft]) -> Mapping[str, Sequence[StoredDraft]]:
@@ -150,22 +188,23 @@ def _group(drafts: Iterable[StoredDraft]) -> Mapping[str, Sequence[StoredDraft]]
     return groups
 
 
-def _choose_pair(answers: Sequence[StoredDraft]) -> tuple[str, str] | None:
-    """A caller's oldest draft and the oldest other answer, so that all experts compare the same two."""
+def _choose_drafts(answers: Sequence[StoredDraft], number: int) -> tuple[str, ...]:
+    """A caller's oldest draft and the oldest other answers, so that all experts compare the same; none without a caller's draft."""
     first = next((draft for draft in answers if draft.is_callers), None)
     if first is None:
-        return None
-    other = next((draft for draft in answers if draft.answer_digest != first.answer_digest), None)
-    return None if other is None else (first.draft_id, other.draft_id)
+        return ()
+    chosen = {first.answer_digest: first.draft_id}
+    for draft in answers:
+        chosen.setdefault(draft.answer_digest, draft.draft_id)
+    return tuple(chosen.values())[:number]
 
 
 def _shuffle(expert_id: str, prompts: Iterable[str]) -> list[str]:
     return sorted(prompts, key=lambda prompt: _draw("order", expert_id, prompt))
 
 
-def _order_sides(expert_id: str, prompt: str, pair: tuple[str, str]) -> tuple[str, str]:
-    first, second = pair
-    return (second, first) if _draw("side", expert_id, prompt) % 2 else (first, second)
+def _order_sides(expert_id: str, prompt: str, drafts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(drafts, key=lambda draft_id: _draw("side", expert_id, prompt, draft_id)))
 
 
 def _draw(*names: str) -> int:

@@ -4,20 +4,18 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from services.registry.domain import Judgement
 from services.registry.rules.agreement import Distance, PanelAgreement, interval, measure_agreement, nominal, ordinal
+from services.registry.rules.judging import RANKING
 
-RANKING = "ranking"
-MARKS = ("accuracy", "style", "usefulness")
 # Judgements of one unit by expert: of two drafts the better one (0 or 1, by their ids in order; 0.5 for none), or the mark of a draft.
 Values = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class CriterionAgreement:
-    """Agreement on a criterion: `ranking`, `accuracy`, `style` or `usefulness`.
+    """Agreement on `ranking`, or on the marks by a criterion.
 
     Of the whole panel, or of one expert with the others if `expert_id` is set.
     """
@@ -27,14 +25,16 @@ class CriterionAgreement:
     expert_id: str = ""
 
 
-def measure_panel(judgements: Iterable[Judgement]) -> list[CriterionAgreement]:
-    """The agreement by criterion, of the panel and then of each expert. Expects the oldest judgement first: an expert's last one counts.
+def measure_panel(judgements: Iterable[Judgement], criteria: Sequence[str]) -> list[CriterionAgreement]:
+    """The agreement on rankings, on these criteria and on others by which drafts were marked; of the panel and then of each expert.
+
+    Expects the oldest judgement first: an expert's last one counts.
 
     Judgements without an expert are left out, and so are experts who judged nothing that another one did.
     """
     units = _collect(judgements)
     found = []
-    for criterion in (RANKING, *MARKS):
+    for criterion in (RANKING, *criteria, *sorted(units.keys() - {RANKING, *criteria})):
         by_unit = [values for values in units[criterion].values() if len(values) > 1]
         distance: Distance = nominal if criterion == RANKING else ordinal
         found.append(CriterionAgreement(criterion, measure_agreement([[*v.values()] for v in by_unit], distance)))
@@ -54,16 +54,11 @@ def _collect(judgements: Iterable[Judgement]) -> Mapping[str, Mapping[tuple[str,
 
 
 def _list_values(judgement: Judgement) -> Iterator[tuple[str, tuple[str, ...], float]]:
-    for better, worse in combinations(judgement.ranking, 2):
-        unit = tuple(sorted((better, worse)))
-        yield RANKING, unit, float(better == unit[1])
-    for first, second in combinations(sorted(judgement.equal), 2):
-        yield RANKING, (first, second), 0.5
-    # The marks are those of the best draft that a model wrote.
-    marked = judgement.ranking[1:2] if judgement.edited else judgement.ranking[:1]
-    for criterion, mark in zip(MARKS, judgement.rubric, strict=True):
-        if mark:
-            yield criterion, marked, float(mark)
+    for pair in judgement.comparisons:
+        unit = tuple(sorted((pair.first, pair.second)))
+        yield RANKING, unit, float(pair.first == unit[1]) if pair.is_decided else 0.5
+    for mark in judgement.marks:
+        yield mark.criterion, (mark.draft_id,), float(mark.mark)
 
 
 def _compare_with_others(expert: str, units: Sequence[Values], criterion: str) -> PanelAgreement:

@@ -1,9 +1,8 @@
 """Which programmes a specialist may have, and how far its experts are from the next round. Training runs the programme."""
 
-import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from services.registry.domain import Draft, Specialist
 from tailor.programmes import PROGRAMMES, SFT, learns_from_rankings
@@ -31,26 +30,29 @@ def find_programme_violations(specialist: Specialist) -> dict[str, str]:
 
 
 def measure_round(
-    specialist: Specialist, rankings: Iterable[Sequence[str]], drafts: Mapping[str, Draft]
+    specialist: Specialist, pairs: Iterable[tuple[str, str]], drafts: Mapping[str, Draft]
 ) -> RoundProgress | None:
-    """Progress towards the next round by the rankings so far; None if the programme does not learn from rankings."""
+    """Progress towards the next round by the pairs of drafts so far, the better one first.
+
+    None if the programme does not learn from rankings.
+    """
     if not learns_from_rankings(specialist.programme):
         return None
-    prompts = find_ranked_prompts(specialist.name, rankings, drafts)
+    prompts = find_ranked_prompts(specialist.name, pairs, drafts)
     percent = specialist.rows.held_out_percent
     held_out = sum(is_held_out(prompt, percent) for prompt in prompts)
     minimum = specialist.rebuild.min_ranked_prompts
     return measure_progress(len(prompts), held_out, min_ranked_prompts=minimum, percent=percent)
 
 
-def find_ranked_prompts(name: str, rankings: Iterable[Sequence[str]], drafts: Mapping[str, Draft]) -> set[str]:
+def find_ranked_prompts(name: str, pairs: Iterable[tuple[str, str]], drafts: Mapping[str, Draft]) -> set[str]:
     """Prompts with two different stored drafts of the specialist of which most experts preferred the same one, by digest."""
     votes: Counter[tuple[str, str, str]] = Counter()
     usable = {key: draft for key, draft in drafts.items() if draft.text is not None and draft.specialist == name}
-    for ranking in rankings:
-        known = [usable[key] for key in ranking if key in usable]
-        for better, worse in itertools.combinations(known, 2):
-            if better.prompt_digest == worse.prompt_digest and better.answer_digest != worse.answer_digest:
-                first, second = sorted((better.answer_digest, worse.answer_digest))
-                votes[better.prompt_digest, first, second] += 1 if better.answer_digest == first else -1
+    for better, worse in ((usable.get(first), usable.get(second)) for first, second in pairs):
+        if better is None or worse is None or better.prompt_digest != worse.prompt_digest:
+            continue
+        if better.answer_digest != worse.answer_digest:
+            first, second = sorted((better.answer_digest, worse.answer_digest))
+            votes[better.prompt_digest, first, second] += 1 if better.answer_digest == first else -1
     return {prompt for (prompt, _, _), lead in votes.items() if lead}

@@ -336,12 +336,13 @@ def _judgement_row(judgement: Judgement) -> dict[str, Any]:
         "rubric": dict(judgement.rubric),
         "comment": judgement.comment,
         "equal_drafts": list(judgement.equal_drafts),
+        "places": list(judgement.places),
     }
 
 
 def to_judgement(row: Any) -> Judgement:
-    ranking, equal = tuple(row.ranking), tuple(row.equal_drafts)
-    return Judgement(row.judgement_id, row.specialist, ranking, row.rubric, row.comment, equal)
+    ranking, equal, places = tuple(row.ranking), tuple(row.equal_drafts), tuple(row.places)
+    return Judgement(row.judgement_id, row.specialist, ranking, row.rubric, row.comment, equal, places)
 
 
 def _seconds(value: Any) -> float | None:

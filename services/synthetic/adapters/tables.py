@@ -81,6 +81,8 @@ judgements = Table(
     Column("comment", Text, nullable=False),
     # Drafts of which none is better; then there is no ranking.
     Column("equal_drafts", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    # The place of each ranked draft; empty if no two are equally good.
+    Column("places", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     Column("position", BigInteger, nullable=False, index=True),
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Index("ix_judgements_ranking", "ranking", postgresql_using="gin"),

@@ -19,6 +19,7 @@ from services.synthetic.domain import (
     is_text_id,
 )
 from services.synthetic.ports import TokenCounter
+from tailor.rankings import compare_drafts
 from tailor.rounds import is_held_out
 
 RANKING = "ranking"
@@ -100,11 +101,12 @@ def _from_rankings(
 ) -> tuple[list[PairRow], PairCounts]:
     """Make one row of two answers, however often they were judged. The majority decides their order; a tie makes no row."""
     votes: dict[tuple[str, str, str], _Votes] = {}
+    undecided: set[tuple[str, str, str]] = set()
     unmatched = identical = 0
     for judgement in judgements:
         pairs = []
-        for better_id, worse_id in itertools.combinations(judgement.ranking, 2):
-            better, worse = conversations.get(better_id), conversations.get(worse_id)
+        for compared in compare_drafts(judgement.ranking, judgement.places):
+            better, worse = conversations.get(compared.first), conversations.get(compared.second)
             if better is None or worse is None or better.prompt_digest != worse.prompt_digest:
                 unmatched += 1
             elif better.edit_of not in ("", worse.draft_id):
@@ -112,17 +114,16 @@ def _from_rankings(
                 continue
             elif better.answer.strip() == worse.answer.strip():
                 identical += 1
+            elif not compared.is_decided:
+                undecided.add(_key(better, worse))
             else:
                 pairs.append((better, worse))
         for better, worse in _limit_pairs(judgement, pairs, specialist.filters.max_pairs_per_judgement):
-            first, second = sorted((better.answer, worse.answer))
-            pair_votes = votes.setdefault(
-                (better.prompt_digest, first, second), _Votes(_chat(specialist, better), Counter(), [])
-            )
+            pair_votes = votes.setdefault(_key(better, worse), _Votes(_chat(specialist, better), Counter(), []))
             pair_votes.for_answer[better.answer] += 1
             pair_votes.judgement_ids.append(judgement.judgement_id)
             pair_votes.text_ids |= {draft_text_id(draft.draft_id) for draft in (better, worse) if draft.edit_of}
-    rows, tied = [], 0
+    rows, tied = [], len(undecided - votes.keys())
     for (prompt_digest, first, second), pair_votes in votes.items():
         lead = pair_votes.for_answer[first] - pair_votes.for_answer[second]
         if lead == 0:
@@ -133,6 +134,12 @@ def _from_rankings(
         row = PairRow(RANKING, prompt_digest, pair_votes.messages, chosen, rejected, judgement_ids=judgement_ids)
         rows.append(replace(row, document_ids=tuple(sorted(pair_votes.text_ids))))
     return rows, replace(counts, unmatched=unmatched, identical=identical, tied=tied)
+
+
+def _key(draft: Conversation, other: Conversation) -> tuple[str, str, str]:
+    """The prompt and the two answers in a fixed order."""
+    first, second = sorted((draft.answer, other.answer))
+    return draft.prompt_digest, first, second
 
 
 def _from_deliverables(

@@ -6,8 +6,10 @@ from services.console.ports import JudgingQueue
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import judging_pb2
 from tailor.errors import NotFound, Reason, Unavailable
+from tailor.wire import from_judging_criterion
+from tailor.words import DEFAULT_JUDGING_CRITERIA, JudgingCriterion
 
-FIRST, SECOND, LONELY, EDITED = ("drf_" + digit * 32 for digit in "6789")
+FIRST, SECOND, LONELY, EDITED, THIRD, FOURTH = ("drf_" + digit * 32 for digit in "6789ab")
 ROUND = drafts_pb2.RoundProgress(
     prompts=9, needed_prompts=42, missing_prompts=33, sentence="9 ranked prompts; a round needs 42: 33 to go."
 )
@@ -15,9 +17,11 @@ ROUND = drafts_pb2.RoundProgress(
 
 @dataclass
 class FakeJudgingQueue(JudgingQueue):
-    """One pair, as long as `waits`. Remembers what was skipped, and by which key."""
+    """The drafts of one prompt, as long as it `waits`. Remembers what was skipped, and by which key."""
 
     waits: bool = True
+    drafts: tuple[str, ...] = (FIRST, SECOND)
+    criteria: tuple[JudgingCriterion, ...] = DEFAULT_JUDGING_CRITERIA
     down: bool = False
     incomplete: list[str] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -34,11 +38,11 @@ class FakeJudgingQueue(JudgingQueue):
             judged=12, waiting=28 * self.waits, incomplete=len(self.incomplete), round=ROUND
         )
         return judging_pb2.NextPairResponse(
-            first_draft_id=FIRST if self.waits else "",
-            second_draft_id=SECOND if self.waits else "",
+            draft_ids=self.drafts if self.waits else (),
             progress=progress,
             incomplete_draft_ids=self.incomplete,
             last_decision=self.last_decision,
+            criteria=map(from_judging_criterion, self.criteria),
         )
 
     def undo(self, specialist: str, decision: str, key_id: str) -> None:
@@ -57,6 +61,6 @@ class FakeJudgingQueue(JudgingQueue):
         )
 
     def skip_pair(self, specialist: str, draft_id: str, key_id: str) -> None:
-        if draft_id not in (FIRST, SECOND):
+        if draft_id not in self.drafts:
             raise NotFound(Reason.UNKNOWN_DRAFT, "This draft does not exist.")
         self.skipped.append((specialist, draft_id, key_id))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
-from services.console.domain import ADMITTED, Judgement, Permission, Question, Role, Visitor
+from services.console.domain import ADMITTED, DraftMark, Judgement, Permission, Question, Role, Visitor
 from services.console.web.streams import MAX_UNREAD, Streams
 from tailor.api.anonymization.v1 import review_pb2
 from tailor.api.common.v1 import common_pb2
@@ -266,12 +266,15 @@ def test_key_can_ask_only_its_own_specialists() -> None:
 def test_expert_ranks_two_drafts_once() -> None:
     world = World()
     browser = world.signed_in(Role.EXPERT, NAME)
-    sent = {"ranking": [DRAFT, BASE_DRAFT], "accuracy": 4, "style": 5, "comment": " good "}
+    marks = [{"draft_id": DRAFT, "criterion": "style", "mark": 5}]
+    sent = {"ranking": [DRAFT, BASE_DRAFT], "marks": marks, "comment": " good "}
     for _ in range(2):
         answer = browser.post("/api/judgements", json=sent)
         assert answer.json()["judgement_id"].startswith("jdg_")
         assert answer.json()["round"] == "9 ranked prompts; a round needs 42: 33 to go."
-    assert list(world.registry.judgements.values()) == [Judgement((DRAFT, BASE_DRAFT), 4, 5, 0, "good")]
+    assert list(world.registry.judgements.values()) == [
+        Judgement((DRAFT, BASE_DRAFT), (DraftMark(DRAFT, "style", 5),), "good")
+    ]
     assert len(set(world.registry.judged_by)) == 1 and world.registry.judged_by[0].startswith("key_")
 
 
@@ -302,7 +305,12 @@ def test_drafts_of_other_specialists_cannot_be_seen_or_judged() -> None:
 
 @pytest.mark.parametrize(
     "judgement",
-    [{"ranking": [DRAFT, DRAFT]}, {"ranking": [DRAFT], "style": 6}, {"ranking": [DRAFT], "comment": "x" * 4001}],
+    [
+        {"ranking": [DRAFT, DRAFT]},
+        {"ranking": [DRAFT], "marks": [{"draft_id": DRAFT, "criterion": "style", "mark": 6}]},
+        {"ranking": [DRAFT], "marks": [{"draft_id": DRAFT, "criterion": "style", "mark": 5}] * 41},
+        {"ranking": [DRAFT], "comment": "x" * 4001},
+    ],
 )
 def test_invalid_judgement_is_refused(judgement: dict[str, object]) -> None:
     assert World().signed_in(Role.EXPERT).post("/api/judgements", json=judgement).status_code == 400

@@ -5,20 +5,22 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from services.console.domain import MAX_EDIT_CHARS, Judgement, Role
+from services.console.domain import MAX_EDIT_CHARS, DraftMark, Judgement, Role
 from services.console.web.judging import MAX_SECOND_DRAFTS
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tailor.words import JudgingCriterion
 from tests.unit.console.fake_models import text
-from tests.unit.console.judging_fakes import EDITED, FIRST, LONELY, SECOND
+from tests.unit.console.judging_fakes import EDITED, FIRST, FOURTH, LONELY, SECOND, THIRD
 from tests.unit.console.messages import ADAPTER, BASE, BASE_DRAFT, DRAFT, KEY, NAME
 from tests.unit.console.world import PASSWORD, World, sign_in
 
 PROMPT = ("user", "Write the <b>position</b> of Brightwater.")
-FORM = {"specialist": NAME, "first": FIRST, "second": SECOND, "attempt": "a1", "action": "record"}
+FORM: dict[str, Any] = {"specialist": NAME, "draft": [FIRST, SECOND], "attempt": "a1", "action": "record"}
 
 
 def make_world() -> World:
@@ -59,43 +61,85 @@ def test_nothing_on_the_page_says_which_model_wrote_a_draft() -> None:
     assert not [word for word in ("eneration", "anary", f"/drafts/{FIRST}") if word in page]
 
 
+MARKS = (DraftMark(FIRST, "accuracy", 4), DraftMark(SECOND, "usefulness", 5))
+
+
 @pytest.mark.parametrize(
     ("decision", "judgement"),
     [
-        ("first", Judgement((FIRST, SECOND), 4, 0, 5, "Clear.")),
-        ("second", Judgement((SECOND, FIRST), 4, 0, 5, "Clear.")),
-        ("tie", Judgement((FIRST, SECOND), comment="Clear.", outcome="tie")),
-        ("both_bad", Judgement((FIRST, SECOND), comment="Clear.", outcome="both_bad")),
+        ("first", Judgement((FIRST, SECOND), MARKS, "Clear.")),
+        ("second", Judgement((SECOND, FIRST), MARKS, "Clear.")),
+        ("tie", Judgement((FIRST, SECOND), MARKS, "Clear.", outcome="tie")),
+        ("both_bad", Judgement((FIRST, SECOND), MARKS, "Clear.", outcome="both_bad")),
     ],
 )
 def test_records_a_decision_and_shows_the_next_pair(decision: str, judgement: Judgement) -> None:
     world = make_world()
-    form = FORM | {"decision": decision, "accuracy": "4", "usefulness": "5", "comment": " Clear. "}
+    marks = {"mark-0-accuracy": "4", "mark-1-usefulness": "5"}
+    form = FORM | marks | {"decision": decision, "comment": " Clear. "}
     answer = world.signed_in(Role.EXPERT).post("/judge", data=form)
     assert (answer.status_code, answer.headers["location"]) == (303, f"/judge?specialist={NAME}")
     assert list(world.registry.judgements.values()) == [judgement]
     assert world.registry.judged_by == [KEY]
 
 
+@pytest.mark.parametrize(
+    ("places", "judgement"),
+    [
+        (["3", "1", "2"], Judgement((SECOND, THIRD, FIRST))),
+        (["2", "1", "2"], Judgement((SECOND, FIRST, THIRD), places=(1, 2, 2))),
+        (["1", "3", "1"], Judgement((FIRST, THIRD, SECOND), places=(1, 1, 2))),
+        (["2", "2", "2"], Judgement((FIRST, SECOND, THIRD), outcome="tie")),
+    ],
+)
+def test_ranks_more_than_two_drafts_by_their_places(places: list[str], judgement: Judgement) -> None:
+    world = make_world()
+    form = FORM | {"draft": [FIRST, SECOND, THIRD], "decision": "ranked", "place": places}
+    assert world.signed_in(Role.EXPERT).post("/judge", data=form).status_code == 303
+    assert list(world.registry.judgements.values()) == [judgement]
+
+
+def test_shows_every_draft_with_the_specialists_own_criteria() -> None:
+    world = make_world()
+    world.judging.criteria = (JudgingCriterion("tone", "Is it <kind>?", "blames", "plain & kind"),)
+    world.judging.drafts = (FIRST, SECOND, THIRD)
+    world.inference.texts[THIRD] = text("KEPT", PROMPT, answer="Third.")
+    world.inference.texts[THIRD].draft_id = THIRD
+    page = world.signed_in(Role.EXPERT).get("/judge").text
+    assert page.count("<legend>Is it &lt;kind&gt;?</legend>") == 3 and "1: blames · 5: plain &amp; kind" in page
+    assert 'name="mark-2-tone"' in page and "Draft 3" in page and page.count('name="place"') == 3
+    assert "factually" not in page
+    del world.inference.texts[THIRD]
+    assert "cannot be read now" in world.signed_in(Role.EXPERT).get("/judge").text
+
+
+def test_an_edit_of_the_best_of_several_drafts_has_a_place_of_its_own() -> None:
+    judgement = Judgement.from_places((FIRST, SECOND, THIRD), (2, 1, 2), (), "").with_edit(EDITED)
+    assert judgement == Judgement((EDITED, SECOND, FIRST, THIRD), places=(1, 2, 3, 3))
+
+
 def trace_pair(world: World) -> None:
-    """Let the registry know both drafts and the edited one."""
-    for draft_id in (FIRST, SECOND, EDITED):
+    """Let the registry know the drafts and the edited one."""
+    for draft_id in (FIRST, SECOND, THIRD, FOURTH, EDITED):
         trace = registry_pb2.TraceResponse()
         trace.draft.draft_id, trace.draft.specialist = draft_id, NAME
         world.registry.traces[draft_id] = trace
 
 
-EDIT = {key: FORM[key] for key in ("specialist", "first", "second", "attempt")} | {"text": "The cash rises."}
+EDIT = {"specialist": NAME, "drafts": [FIRST, SECOND], "places": [1, 2], "attempt": "a1", "text": "The cash rises."}
+MARK = {"draft_id": SECOND, "criterion": "style", "mark": 4}
 
 
 def test_an_edited_draft_is_better_than_its_draft_which_is_better_than_the_other() -> None:
     world = make_world()
     trace_pair(world)
     browser = world.signed_in(Role.EXPERT)
-    body = EDIT | {"decision": "second", "style": 4, "comment": " Warmer. "}
+    body = EDIT | {"places": [2, 1], "marks": [MARK], "comment": " Warmer. "}
     assert browser.post("/api/judge/edit", json=body).status_code == 200
     assert world.inference.edits == [(SECOND, "The cash rises.")]
-    assert list(world.registry.judgements.values()) == [Judgement((EDITED, SECOND, FIRST), 0, 4, 0, "Warmer.")]
+    assert list(world.registry.judgements.values()) == [
+        Judgement((EDITED, SECOND, FIRST), (DraftMark(SECOND, "style", 4),), "Warmer.")
+    ]
     assert world.registry.judged_by == [KEY]
     assert browser.post("/api/judge/edit", json=body).status_code == 200
     assert len(world.registry.judgements) == 1
@@ -107,12 +151,14 @@ def test_an_edited_draft_is_better_than_its_draft_which_is_better_than_the_other
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        ({"decision": "tie"}, 400),
+        ({"places": [1, 1]}, 400),
+        ({"places": [1]}, 400),
+        ({"places": [0, 1]}, 400),
         ({"text": " "}, 400),
         ({"text": "x" * (MAX_EDIT_CHARS + 1)}, 400),
-        ({"second": FIRST}, 400),
-        ({"style": 6}, 400),
-        ({"first": LONELY}, 404),
+        ({"drafts": [FIRST, FIRST]}, 400),
+        ({"marks": [MARK | {"mark": 6}]}, 400),
+        ({"drafts": [LONELY, SECOND]}, 404),
         ({"specialist": "another"}, 404),
     ],
 )
@@ -120,14 +166,14 @@ def test_refuses_an_invalid_edit_and_records_nothing(change: dict[str, object], 
     world = make_world()
     trace_pair(world)
     browser = world.signed_in(Role.EXPERT, NAME)
-    assert browser.post("/api/judge/edit", json=EDIT | {"decision": "first"} | change).status_code == status
+    assert browser.post("/api/judge/edit", json=EDIT | change).status_code == status
     assert not world.registry.judgements and not world.inference.edits
 
 
 def test_only_judges_edit_drafts_of_their_own_specialists() -> None:
     world = make_world()
     trace_pair(world)
-    body = EDIT | {"decision": "first"}
+    body = EDIT
     assert world.signed_in(Role.ENGINEER).post("/api/judge/edit", json=body).status_code == 403
     assert world.signed_in(Role.EXPERT, "another").post("/api/judge/edit", json=body).status_code == 404
     assert not world.inference.edits
@@ -136,7 +182,7 @@ def test_only_judges_edit_drafts_of_their_own_specialists() -> None:
 def test_the_largest_edit_fits_a_request_in_any_script() -> None:
     world = make_world()
     trace_pair(world)
-    body = EDIT | {"decision": "first", "text": "\u6587" * MAX_EDIT_CHARS}
+    body = EDIT | {"text": "\u6587" * MAX_EDIT_CHARS}
     content = json.dumps(body, ensure_ascii=False).encode()
     answer = world.signed_in(Role.EXPERT).post(
         "/api/judge/edit", content=content, headers={"content-type": "application/json"}
@@ -179,13 +225,20 @@ def test_skips_a_pair_without_a_judgement() -> None:
     [
         {},
         {"decision": "maybe"},
-        {"decision": "first", "accuracy": "6"},
-        {"decision": "first", "second": FIRST},
+        {"decision": "ranked"},
+        {"decision": "ranked", "place": ["1", ""]},
+        {"decision": "ranked", "place": ["1", "3"]},
+        {"decision": "first", "mark-0-accuracy": "6"},
+        {"decision": "first", "mark-9-accuracy": "5"},
+        {"decision": "first", "mark-0-accuracy": ["1"] * 41},
+        {"decision": "first", "draft": [FIRST, FIRST]},
+        {"decision": "first", "draft": [FIRST]},
+        {"decision": "first", "draft": [FIRST, SECOND, THIRD, FOURTH, LONELY]},
         {"decision": "first", "comment": "x" * 4001},
         {"decision": "first", "action": "delete"},
     ],
 )
-def test_refuses_an_invalid_decision(form: dict[str, str]) -> None:
+def test_refuses_an_invalid_decision(form: dict[str, Any]) -> None:
     world = make_world()
     assert world.signed_in(Role.EXPERT).post("/judge", data=FORM | form).status_code == 400
     assert not world.registry.judgements
@@ -196,7 +249,7 @@ def test_has_a_second_draft_written_for_a_visitor_who_may_see_the_first() -> Non
     world.judging.incomplete, world.judging.waits = [LONELY], False
     browser = world.signed_in(Role.EXPERT)
     page = browser.get("/judge").text
-    assert f'data-drafts="{LONELY}" data-waits="yes"' in page and "writes second drafts" in page
+    assert f'data-drafts="{LONELY}" data-waits="yes"' in page and "writes more drafts" in page
     assert browser.post("/api/judge/regenerate", json={"draft_id": DRAFT}).json() == {"draft_id": BASE_DRAFT}
     assert browser.post("/api/judge/regenerate", json={"draft_id": LONELY}).status_code == 404
     other = world.signed_in(Role.EXPERT, "another")
@@ -278,7 +331,12 @@ def test_lists_own_judgements_with_their_drafts() -> None:
     world = make_world()
     tie = drafts_pb2.JUDGEMENT_OUTCOME_TIE
     world.judging.own = [
-        drafts_pb2.JudgementRecorded(ranking=[SECOND, FIRST], rubric=drafts_pb2.Rubric(style=4), comment="<Clear>"),
+        drafts_pb2.JudgementRecorded(
+            ranking=[SECOND, FIRST, THIRD],
+            places=[1, 2, 2],
+            marks=[drafts_pb2.DraftMark(draft_id=FIRST, criterion="style", mark=4)],
+            comment="<Clear>",
+        ),
         drafts_pb2.JudgementRecorded(equal_drafts=[FIRST, SECOND], outcome=tie),
         drafts_pb2.JudgementRecorded(ranking=[FIRST, SECOND]),
         drafts_pb2.JudgementRecorded(ranking=[EDITED, FIRST, SECOND], edited=True),
@@ -286,6 +344,7 @@ def test_lists_own_judgements_with_their_drafts() -> None:
     browser = world.signed_in(Role.EXPERT)
     page = browser.get("/judge/own").text
     assert page.index(f"/drafts/{SECOND}") < page.index(f"/drafts/{FIRST}")
+    assert "style 4" in page and page.count(" before ") == 1 and page.count(" and ") == 2
     assert "&lt;Clear&gt;" in page and "<td>tie</td>" in page and "Next page" in page
     last = browser.get(f"/judge/own?specialist={NAME}&token=2").text
     assert "Next page" not in last and "<td>edited</td>" in last and "<td>ranked</td>" in last

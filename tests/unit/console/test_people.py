@@ -80,7 +80,7 @@ def test_a_person_keeps_one_id_in_judgements_and_commands() -> None:
     sign_in(browser, secret)
     browser.post("/keys", data={"name": "batch", "role": "caller"})
     assert world.registry.creators == [person_id]
-    answer = browser.post("/api/judgements", json={"ranking": ["drf_a", "drf_b"], "style": 4, "attempt": "1"})
+    answer = browser.post("/api/judgements", json={"ranking": ["drf_a", "drf_b"], "outcome": "ranked"})
     assert answer.status_code in {200, 201}, answer.text
     assert world.registry.judged_by == [person_id]
 

@@ -8,8 +8,8 @@ from string import ascii_lowercase
 import pytest
 
 from services.registry.domain import Judgement
-from services.registry.rules.checks import MAX_COMMENT
 from services.registry.rules.comment_groups import MAX_COMMENTS, group_comments
+from services.registry.rules.judgement_checks import MAX_COMMENT
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 KIND = (
@@ -25,7 +25,7 @@ def judgement(number: int, comment: str, expert: str = "exp_1") -> Judgement:
         judgement_id=f"jdg_{number:05}",
         specialist="memos",
         ranking=("drf_1", "drf_2"),
-        rubric=(0, 0, 0),
+        marks=(),
         comment=comment,
         create_time=START + timedelta(seconds=number),
         expert_id=expert,

@@ -1,25 +1,32 @@
 """The agreement of a specialist's experts."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from services.registry.domain import Judgement
+from services.registry.domain import DraftMark, Judgement
 from services.registry.rules.panel import measure_panel
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
 
+SAME = (("a", 1), ("b", 5))
+CRITERIA = ("accuracy", "style", "usefulness")
+
+
 def judgement(expert: str, *ranking: str, marks: tuple[int, int, int] = (0, 0, 0)) -> Judgement:
-    return Judgement("jdg", "memos", ranking, marks, "", NOW, expert_id=expert)
+    """A judgement with marks for its best draft; 0 means no mark."""
+    given = tuple(DraftMark(ranking[0], name, mark) for name, mark in zip(CRITERIA, marks, strict=True) if mark)
+    return Judgement("jdg", "memos", ranking, given, "", NOW, expert_id=expert)
 
 
 def find(judgements: list[Judgement], criterion: str = "ranking") -> dict[str, tuple[int, float | None]]:
     """Units and alpha by expert; the panel's expert is empty."""
     return {
         item.expert_id: (item.agreement.units, item.agreement.alpha)
-        for item in measure_panel(judgements)
+        for item in measure_panel(judgements, CRITERIA)
         if item.criterion == criterion
     }
 
@@ -60,10 +67,24 @@ def test_marks_are_compared_by_draft_and_criterion() -> None:
 
 
 def test_tie_is_a_judgement_of_its_own() -> None:
-    tie = Judgement("jdg", "memos", (), (0, 0, 0), "", NOW, expert_id="exp_2", equal=("b", "a"))
+    tie = Judgement("jdg", "memos", (), (), "", NOW, expert_id="exp_2", equal=("b", "a"))
     found = find([judgement("exp_1", "a", "b"), tie, judgement("exp_1", "c", "d"), judgement("exp_2", "c", "d")])
     assert found[""][0] == 2
     assert found[""][1] is not None and found[""][1] < 1.0
+
+
+def test_equally_good_drafts_of_a_ranking_are_no_preference() -> None:
+    first = judgement("exp_1", "c", "a", "b")
+    found = find([replace(first, places=(1, 2, 2)), replace(first, expert_id="exp_2", places=(1, 2, 2))])
+    assert found[""] == (3, 1.0)
+    disagreed = find([replace(first, places=(1, 2, 2)), replace(first, expert_id="exp_2")])
+    assert disagreed[""][0] == 3 and disagreed[""][1] is not None and disagreed[""][1] < 1.0
+
+
+def test_criteria_of_earlier_judgements_follow_the_present_ones() -> None:
+    marks = [judgement(expert, draft, marks=(mark, 0, 0)) for expert in ("exp_1", "exp_2") for draft, mark in SAME]
+    found = measure_panel(marks, ["tone"])
+    assert [item.criterion for item in found if not item.expert_id] == ["ranking", "tone", "accuracy"]
 
 
 def test_last_judgement_of_an_expert_counts() -> None:

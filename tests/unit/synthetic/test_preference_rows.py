@@ -70,6 +70,16 @@ def test_a_ranking_gives_a_pair_of_every_two_drafts_with_the_specialists_system_
     assert (pairs.counts.judgements, pairs.counts.pairs) == (1, 3)
 
 
+def test_equally_good_drafts_of_a_ranking_are_no_pair_and_are_counted_unless_somebody_decides() -> None:
+    tied = replace(ranking(1, "a", "b", "c"), places=(1, 2, 2))
+    pairs = make([tied], [A, B, C])
+    assert {(row.chosen, row.rejected) for row in pairs.train} == {("Best.", "Middling."), ("Best.", "Worst.")}
+    assert (pairs.counts.pairs, pairs.counts.tied) == (2, 1)
+    pairs = make([tied, ranking(2, "b", "c")], [A, B, C])
+    (decided,) = (row for row in pairs.train if row.chosen == "Middling.")
+    assert decided.judgement_ids == ("jdg_2",) and pairs.counts.tied == 0
+
+
 def test_a_chat_keeps_its_own_system_prompt() -> None:
     (row,) = make(
         [ranking(1, "a", "b")], [conversation("a", "One.", first="system"), conversation("b", "Two.", first="system")]

@@ -187,6 +187,7 @@ function followQuestions(form) {
     drafts = { left, right };
     if (!judging || !left || !right) return;
     judging.reset();
+    for (const box of judging.querySelectorAll("[data-criteria]")) box.hidden = box.dataset.criteria !== model;
     $("#judged").textContent = "";
     $("button", judging).disabled = false;
     judging.hidden = false;
@@ -196,11 +197,12 @@ function followQuestions(form) {
     const given = new FormData(judging);
     const better = given.get("better");
     const isRanked = better === "left" || better === "right";
-    const mark = (name) => (isRanked ? Number(given.get(name) || 0) : 0);
+    const ranking = better === "right" ? [drafts.right, drafts.left] : [drafts.left, drafts.right];
+    const marked = isRanked ? [...judging.querySelectorAll("[data-criteria]:not([hidden]) input:checked")] : [];
+    const marks = marked.map((input) => ({ draft_id: ranking[0], criterion: input.closest("[data-criterion]").dataset.criterion, mark: Number(input.value) }));
     $("button", judging).disabled = true;
     const answer = await post("/api/judgements", {
-      ranking: better === "right" ? [drafts.right, drafts.left] : [drafts.left, drafts.right], outcome: isRanked ? "ranked" : better,
-      accuracy: mark("accuracy"), style: mark("style"), usefulness: mark("usefulness"), comment: given.get("comment"),
+      ranking, marks, outcome: isRanked ? "ranked" : better, comment: given.get("comment"),
     }).catch(() => null);
     const status = $("#judged");
     const recorded = answer !== null && answer.ok;

@@ -4,7 +4,6 @@
 const desk = $("#desk");
 const decide = $("#decide");
 const KINDS_OF_TEXT = /^(textarea|select)$/i;
-const MARK_NAMES = ["accuracy", "style", "usefulness"];
 const APPEARS_MS = 2500;
 const RELOADS = "judge.reloads";
 const MAX_RELOADS = 12;
@@ -18,47 +17,152 @@ function isText(node) {
   return KINDS_OF_TEXT.test(node.tagName) || (node.tagName === "INPUT" && !["radio", "checkbox"].includes(node.type));
 }
 
-function isRanked() {
-  return ["first", "second"].includes(decide.elements.decision.value);
+const panes = [...document.querySelectorAll("[data-side]")];
+const places = decide ? [...decide.querySelectorAll("select[name=place]")] : [];
+const markFields = panes.flatMap((pane) => [...pane.querySelectorAll("[data-criterion]")]);
+const isPair = panes.length === 2;
+// The index of the mark that the next digit gives.
+let nextMark = 0;
+// Of more than two drafts: their indexes from best to worst, in groups of equally good ones.
+let ranking = [];
+let joinsNext = false;
+// True if the last draft got its place because the others had theirs.
+let lastFollowed = false;
+
+function decision() {
+  return decide.elements.decision.value;
 }
 
-// Marks are for the better draft, so there are none if no draft is better.
-function showMarks() {
-  const allowed = isRanked();
-  for (const input of $("#marks").querySelectorAll("input")) {
-    input.disabled = !allowed;
-    if (!allowed) input.checked = false;
-  }
-  for (const pane of document.querySelectorAll("[data-side]")) {
-    pane.classList.toggle("better", pane.dataset.side === decide.elements.decision.value);
-  }
+function setDecision(value) {
+  for (const input of decide.elements.decision) input.checked = input.value === value;
+}
+
+function isRanked() {
+  return isPair ? ["first", "second"].includes(decision()) : decision() === "ranked" && ranking.flat().length === panes.length;
+}
+
+// The place of each draft, 1 for the best.
+function placeOf(index) {
+  if (!isPair) return ranking.findIndex((group) => group.includes(index)) + 1;
+  return (decision() === "second") === (index === 1) ? 1 : 2;
+}
+
+// The draft to edit: the best one, of equally good ones the first on the page. -1 if none is better.
+function bestDraft() {
+  if (!isRanked() || (!isPair && ranking.length === 1)) return -1;
+  return isPair ? Number(decision() === "second") : Math.min(...ranking[0]);
+}
+
+function show() {
+  const best = bestDraft();
+  panes.forEach((pane, index) => {
+    const place = isPair ? 0 : placeOf(index);
+    pane.classList.toggle("better", isRanked() && (isPair ? index === best : place === 1));
+    const badge = $("[data-place]", pane);
+    if (!badge) return;
+    badge.hidden = !place;
+    badge.textContent = place ? `place ${place}` : "";
+  });
   for (const box of decide.querySelectorAll("[data-edit]")) {
-    box.hidden = box.dataset.edit !== decide.elements.decision.value || !$("textarea", box).dataset.open;
+    box.hidden = Number(box.dataset.edit) !== best || !$("textarea", box).dataset.open;
   }
+  markFields.forEach((field, index) => field.classList.toggle("next", index === nextMark && marksAreNext()));
+}
+
+function marksAreNext() {
+  return isPair || isRanked() || ["tie", "both_bad"].includes(decision());
 }
 
 function choose(input) {
   input.checked = true;
-  showMarks();
+  if (!isPair) clearPlaces();
+  show();
   say("");
 }
 
-function mark(value) {
-  if (!isRanked()) return say("Choose the better draft first.");
-  const name = MARK_NAMES.find((candidate) => !decide.elements[candidate].value);
-  if (!name) return say("All three marks are given. Backspace removes the last one.");
-  decide.elements[name].value = value;
+function clearPlaces() {
+  ranking = [];
+  joinsNext = lastFollowed = false;
+  for (const place of places) place.value = "";
+}
+
+function showPlaces() {
+  places.forEach((place, index) => { place.value = placeOf(index) || ""; });
+  setDecision("ranked");
+  show();
+}
+
+// The last draft has the last place, unless it is said to be as good as the one before.
+function rank(index) {
+  if (index >= panes.length) return say(`There are ${panes.length} drafts.`);
+  if (ranking.flat().includes(index)) return say(`Draft ${index + 1} has a place. Backspace removes the last one.`);
+  if (joinsNext) ranking[ranking.length - 1].push(index);
+  else ranking.push([index]);
+  joinsNext = false;
+  const rest = panes.map((_, other) => other).filter((other) => !ranking.flat().includes(other));
+  lastFollowed = rest.length === 1;
+  if (lastFollowed) ranking.push(rest);
+  showPlaces();
+  say(describeRanking());
+}
+
+function join() {
+  if (isPair || ["tie", "both_bad"].includes(decision())) return;
+  if (isRanked() && ranking.length > 1) ranking.splice(-2, 2, ranking.slice(-2).flat());
+  else if (!isRanked() && ranking.length) joinsNext = true;
+  showPlaces();
+  say(describeRanking());
+}
+
+function describeRanking() {
+  return ranking.map((group) => group.map((index) => index + 1).join(" = ")).join(", then ") + (joinsNext ? " =" : "");
+}
+
+// Removes the draft that was named last.
+function removePlace() {
+  if (lastFollowed) ranking.at(-1).pop();
+  ranking = ranking.filter((group) => group.length);
+  ranking.at(-1).pop();
+  ranking = ranking.filter((group) => group.length);
+  joinsNext = lastFollowed = false;
+  showPlaces();
+  if (!ranking.length) setDecision("");
+  say(describeRanking());
+}
+
+// Places that were chosen in the fields.
+function readPlaces() {
+  ranking = places.map((_, place) => panes.map((__, index) => index).filter((index) => Number(places[index].value) === place + 1));
+  ranking = ranking.filter((group) => group.length);
+  joinsNext = lastFollowed = false;
+  setDecision("ranked");
+}
+
+function giveDigit(digit) {
+  if (!marksAreNext()) return digit ? rank(digit - 1) : say("Rank the drafts first.");
+  if (digit > 5) return;
+  if (nextMark >= markFields.length) return say("All marks are given. Backspace removes the last one.");
+  setMark(nextMark, digit);
+  nextMark += 1;
+  show();
   say("");
 }
 
-function removeMark() {
-  const name = MARK_NAMES.findLast((candidate) => decide.elements[candidate].value);
-  if (name) for (const input of decide.elements[name]) input.checked = false;
+function setMark(index, value) {
+  for (const input of markFields[index].querySelectorAll("input")) input.checked = Number(input.value) === value;
+}
+
+function removeLast() {
+  if (nextMark > 0) {
+    nextMark -= 1;
+    setMark(nextMark, 0);
+    show();
+  } else if (!isPair && ranking.length) removePlace();
 }
 
 // The editor of the better draft; null if no draft is better.
 function editor() {
-  return isRanked() ? decide.querySelector(`[data-edit="${decide.elements.decision.value}"] textarea`) : null;
+  return bestDraft() < 0 ? null : decide.querySelector(`[data-edit="${bestDraft()}"] textarea`);
 }
 
 // An edit counts once the text differs from the draft.
@@ -69,7 +173,7 @@ function isEdited() {
 
 function openEditor() {
   const text = editor();
-  if (!text) return say("Choose the better draft first: ← or →.");
+  if (!text) return say(isPair ? "Choose the better draft first: ← or →." : "Rank the drafts first.");
   text.closest("[data-edit]").hidden = false;
   text.dataset.open = "yes";
   text.focus();
@@ -88,13 +192,20 @@ function discardEdit(event) {
   desk.focus({ preventScroll: true });
 }
 
+function listMarks() {
+  return panes.flatMap((pane) => [...pane.querySelectorAll("[data-criterion]")].flatMap((field) => {
+    const chosen = $("input:checked", field);
+    return chosen ? [{ draft_id: pane.dataset.draft, criterion: field.dataset.criterion, mark: Number(chosen.value) }] : [];
+  }));
+}
+
 // Sent by script, so that a text of many minutes is still there if the console refuses it.
 async function recordEdit() {
-  const { specialist, first, second, attempt, decision, comment } = decide.elements;
-  const marks = Object.fromEntries(MARK_NAMES.map((name) => [name, Number(decide.elements[name].value)]));
+  const { specialist, attempt, comment } = decide.elements;
   const body = {
-    specialist: specialist.value, first: first.value, second: second.value, attempt: attempt.value,
-    decision: decision.value, comment: comment.value, text: editor().value, shown: Number(decide.elements.shown.value), ...marks,
+    specialist: specialist.value, attempt: attempt.value, comment: comment.value, text: editor().value, marks: listMarks(),
+    drafts: panes.map((pane) => pane.dataset.draft), places: panes.map((_, index) => placeOf(index)),
+    shown: Number(decide.elements.shown.value),
   };
   say("Recording the edited draft…");
   const answer = await post("/api/judge/edit", body).catch(() => null);
@@ -102,8 +213,14 @@ async function recordEdit() {
   say(answer ? await refusal(answer) : "The connection was lost. Your text is still here: record it again.");
 }
 
+function isDecided() {
+  return isRanked() || ["tie", "both_bad"].includes(decision());
+}
+
 function record() {
-  if (!decide.elements.decision.value) return say("Choose which draft is better: ←, →, e or b.");
+  if (!isDecided()) {
+    return say(isPair ? "Choose which draft is better: ←, →, e or b." : `Name the drafts from best to worst: 1 to ${panes.length}, e or b.`);
+  }
   decide.requestSubmit($("#record"));
 }
 
@@ -127,8 +244,9 @@ function press(event) {
   const choice = decide.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
   // In a group of radio buttons, the arrows are the browser's.
   if (choice && !(event.target.type === "radio" && event.key.startsWith("Arrow"))) choose(choice);
-  else if (/^[1-5]$/.test(event.key)) mark(event.key);
-  else if (event.key === "Backspace") removeMark();
+  else if (/^[0-9]$/.test(event.key)) giveDigit(Number(event.key));
+  else if (event.key === "=") join();
+  else if (event.key === "Backspace") removeLast();
   else if (event.key === "Enter" && !/^(button|a|summary)$/i.test(event.target.tagName)) record();
   else if (event.key === "s") decide.requestSubmit($("#skip"));
   else if (event.key === "u" && $("#undo")) $("#undo").requestSubmit();
@@ -144,10 +262,19 @@ function followDesk() {
   shortcuts.checked = localStorage.getItem(STORE) !== "off";
   shortcuts.addEventListener("change", () => localStorage.setItem(STORE, shortcuts.checked ? "on" : "off"));
   document.addEventListener("keydown", press);
-  decide.addEventListener("change", showMarks);
+  decide.addEventListener("change", (event) => {
+    if (event.target.name === "place") readPlaces();
+    else if (event.target.name === "decision" && event.target.value !== "ranked" && !isPair) clearPlaces();
+    show();
+  });
+  // Marks that the mouse gives stand outside of the form, in the drafts' panes.
+  markFields.forEach((field, index) => field.addEventListener("change", () => {
+    nextMark = index + 1;
+    show();
+  }));
   let sent = false;
   decide.addEventListener("submit", (event) => {
-    if (event.submitter?.value === "record" && !decide.elements.decision.value) {
+    if (event.submitter?.value === "record" && !isDecided()) {
       event.preventDefault();
       return record();
     }
@@ -161,19 +288,20 @@ function followDesk() {
   for (const button of decide.querySelectorAll("[data-discard]")) button.addEventListener("click", discardEdit);
   $("#differences").addEventListener("click", toggleDifferences);
   sessionStorage.removeItem(RELOADS);
-  showMarks();
+  show();
   desk.focus({ preventScroll: true });
 }
 
-// Has second drafts written while the expert judges, one at a time, each once per tab.
+// Has more drafts written while the expert judges, one at a time, each once per tab.
 async function prepare(place) {
   const waits = place.dataset.waits === "yes";
   const drafts = place.dataset.drafts.split(" ").filter(Boolean);
   const ask = drafts.filter((draft) => !sessionStorage.getItem(draft));
-  if (waits && ask.length) place.textContent = "Writing a second draft…";
+  if (waits && ask.length) place.textContent = "Writing another draft…";
   for (const draft of ask) {
     sessionStorage.setItem(draft, "asked");
     const answer = await post("/api/judge/regenerate", { draft_id: draft }).catch(() => null);
+    if (answer?.ok) sessionStorage.removeItem(RELOADS);
     if (answer?.ok && waits) break;
     if (answer?.ok) continue;
     sessionStorage.removeItem(draft);
@@ -187,7 +315,7 @@ async function prepare(place) {
 function reloadLater(place) {
   const reloads = Number(sessionStorage.getItem(RELOADS));
   if (reloads >= MAX_RELOADS) {
-    place.textContent = "The second draft does not arrive. Reload the page later.";
+    place.textContent = "The new draft does not arrive. Reload the page later.";
     return;
   }
   sessionStorage.setItem(RELOADS, reloads + 1);

@@ -155,7 +155,9 @@ Global___DraftCreated: _TypeAlias = DraftCreated  # noqa: Y015
 
 @_typing.final
 class Rubric(_message.Message):
-    """Rubric is an expert's marks, each from 1 to 5; 0 means no mark."""
+    """Rubric is an expert's marks for the best draft, each from 1 to 5; 0 means no mark. It has the three criteria of specialists that define none; DraftMark
+    has any criterion of any draft.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -182,6 +184,36 @@ class Rubric(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Rubric: _TypeAlias = Rubric  # noqa: Y015
+
+@_typing.final
+class DraftMark(_message.Message):
+    """DraftMark is an expert's mark for a draft, by one of the specialist's criteria."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_ID_FIELD_NUMBER: _builtins.int
+    CRITERION_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
+    draft_id: _builtins.str
+    """Id of the draft."""
+    criterion: _builtins.str
+    """Name of the criterion."""
+    mark: _builtins.int
+    """The mark, 1 to 5."""
+    def __init__(
+        self,
+        *,
+        draft_id: _builtins.str = ...,
+        criterion: _builtins.str = ...,
+        mark: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["criterion", b"criterion", "draft_id", b"draft_id", "mark", b"mark"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DraftMark: _TypeAlias = DraftMark  # noqa: Y015
 
 @_typing.final
 class RoundProgress(_message.Message):
@@ -245,6 +277,8 @@ class JudgementRecorded(_message.Message):
     EQUAL_DRAFTS_FIELD_NUMBER: _builtins.int
     RETRACTED_FIELD_NUMBER: _builtins.int
     EDITED_FIELD_NUMBER: _builtins.int
+    MARKS_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
     judgement_id: _builtins.str
     """Id of the judgement."""
     specialist: _builtins.str
@@ -267,7 +301,7 @@ class JudgementRecorded(_message.Message):
 
     @_builtins.property
     def rubric(self) -> Global___Rubric:
-        """Marks for the best draft that a model wrote."""
+        """Those of `marks` that are for the best draft that a model wrote, by accuracy, style and usefulness."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -280,6 +314,14 @@ class JudgementRecorded(_message.Message):
     @_builtins.property
     def equal_drafts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Drafts of which none is better or none is good enough."""
+
+    @_builtins.property
+    def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DraftMark]:
+        """All marks, for drafts that a model wrote. Empty for a judgement from before this was recorded, which has a rubric only."""
+
+    @_builtins.property
+    def places(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The place of each draft of the ranking: 1 for the best; equally good drafts share one, such as 1, 2, 2, 3. Empty if no two drafts are equally good."""
 
     def __init__(
         self,
@@ -296,10 +338,12 @@ class JudgementRecorded(_message.Message):
         equal_drafts: _abc.Iterable[_builtins.str] | None = ...,
         retracted: _builtins.bool = ...,
         edited: _builtins.bool = ...,
+        marks: _abc.Iterable[Global___DraftMark] | None = ...,
+        places: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "round", b"round", "rubric", b"rubric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "edited", b"edited", "equal_drafts", b"equal_drafts", "expert_id", b"expert_id", "judgement_id", b"judgement_id", "outcome", b"outcome", "ranking", b"ranking", "retracted", b"retracted", "round", b"round", "rubric", b"rubric", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "edited", b"edited", "equal_drafts", b"equal_drafts", "expert_id", b"expert_id", "judgement_id", b"judgement_id", "marks", b"marks", "outcome", b"outcome", "places", b"places", "ranking", b"ranking", "retracted", b"retracted", "round", b"round", "rubric", b"rubric", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

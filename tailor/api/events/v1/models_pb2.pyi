@@ -1866,31 +1866,75 @@ Global___SpecialistChanged: _TypeAlias = SpecialistChanged  # noqa: Y015
 
 @_typing.final
 class JudgingPolicy(_message.Message):
-    """JudgingPolicy says how many experts judge the same drafts, so that their agreement is known."""
+    """JudgingPolicy says which drafts experts compare, by which criteria, and how many experts judge the same drafts, so that their agreement is known."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OVERLAP_SHARE_FIELD_NUMBER: _builtins.int
     EXPERTS_FIELD_NUMBER: _builtins.int
+    DRAFTS_FIELD_NUMBER: _builtins.int
+    CRITERIA_FIELD_NUMBER: _builtins.int
     overlap_share: _builtins.float
     """Share of the prompts that several experts judge, 0 to 1; one expert judges each of the others. 0.25 if absent."""
     experts: _builtins.int
     """Experts who judge a prompt of that share, 2 to 9; 0 means 3. If they disagree, up to two more do."""
+    drafts: _builtins.int
+    """Drafts of a prompt that an expert ranks, 2 to 4; 0 means 2."""
+    @_builtins.property
+    def criteria(self) -> _containers.RepeatedCompositeFieldContainer[Global___JudgingCriterion]:
+        """Criteria by which experts mark each draft, at most 5. If empty: accuracy, style and usefulness."""
+
     def __init__(
         self,
         *,
         overlap_share: _builtins.float | None = ...,
         experts: _builtins.int = ...,
+        drafts: _builtins.int = ...,
+        criteria: _abc.Iterable[Global___JudgingCriterion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_overlap_share", b"_overlap_share", "overlap_share", b"overlap_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_overlap_share", b"_overlap_share", "experts", b"experts", "overlap_share", b"overlap_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_overlap_share", b"_overlap_share", "criteria", b"criteria", "drafts", b"drafts", "experts", b"experts", "overlap_share", b"overlap_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__overlap_share: _TypeAlias = _typing.Literal["overlap_share"]  # noqa: Y015
     _WhichOneofArgType__overlap_share: _TypeAlias = _typing.Literal["_overlap_share", b"_overlap_share"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__overlap_share) -> _WhichOneofReturnType__overlap_share | None: ...
 
 Global___JudgingPolicy: _TypeAlias = JudgingPolicy  # noqa: Y015
+
+@_typing.final
+class JudgingCriterion(_message.Message):
+    """JudgingCriterion is one quality that experts mark from 1 to 5."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, 1 to 63 characters of a-z, A-Z, 0-9, '_' and '-'; not `ranking`."""
+    question: _builtins.str
+    """The question that experts ask themselves of a draft, at most 200 characters."""
+    low: _builtins.str
+    """Description of a draft with mark 1, at most 200 characters."""
+    high: _builtins.str
+    """Description of a draft with mark 5, at most 200 characters."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        question: _builtins.str = ...,
+        low: _builtins.str = ...,
+        high: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low", "name", b"name", "question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JudgingCriterion: _TypeAlias = JudgingCriterion  # noqa: Y015
 
 @_typing.final
 class ServingCanary(_message.Message):

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from tailor.api.events.v1 import drafts_pb2 as _drafts_pb2
+from tailor.api.events.v1 import models_pb2 as _models_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -58,9 +59,9 @@ class JudgingProgress(_message.Message):
     judged: _builtins.int
     """Prompts that the expert judged."""
     waiting: _builtins.int
-    """Prompts with two drafts that wait for the expert."""
+    """Prompts with enough drafts that wait for the expert."""
     incomplete: _builtins.int
-    """Prompts with only one draft so far."""
+    """Prompts with too few drafts so far."""
     @_builtins.property
     def round(self) -> _drafts_pb2.RoundProgress:
         """Progress of all experts towards the next round; absent if the specialist's programme does not learn from rankings."""
@@ -83,41 +84,45 @@ Global___JudgingProgress: _TypeAlias = JudgingProgress  # noqa: Y015
 
 @_typing.final
 class NextPairResponse(_message.Message):
-    """NextPairResponse contains two drafts in an order that says nothing of them."""
+    """NextPairResponse contains drafts in an order that says nothing of them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FIRST_DRAFT_ID_FIELD_NUMBER: _builtins.int
-    SECOND_DRAFT_ID_FIELD_NUMBER: _builtins.int
+    DRAFT_IDS_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     INCOMPLETE_DRAFT_IDS_FIELD_NUMBER: _builtins.int
     LAST_DECISION_FIELD_NUMBER: _builtins.int
-    first_draft_id: _builtins.str
-    """Id of the first draft; empty if no pair waits for the expert."""
-    second_draft_id: _builtins.str
-    """Id of the second draft of the same prompt."""
+    CRITERIA_FIELD_NUMBER: _builtins.int
     last_decision: _builtins.str
     """Names the expert's last decision if UndoJudgement can take it back; otherwise empty."""
+    @_builtins.property
+    def draft_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the drafts of one prompt; empty if none waits for the expert."""
+
     @_builtins.property
     def progress(self) -> Global___JudgingProgress:
         """How far the expert is."""
 
     @_builtins.property
     def incomplete_draft_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Up to three drafts whose prompts have only this one. inference.RegenerateDraft makes the second."""
+        """The newest drafts of up to three prompts that have too few. inference.RegenerateDraft makes one more of each."""
+
+    @_builtins.property
+    def criteria(self) -> _containers.RepeatedCompositeFieldContainer[_models_pb2.JudgingCriterion]:
+        """The criteria by which the expert marks each draft: the specialist's own, or else accuracy, style and usefulness."""
 
     def __init__(
         self,
         *,
-        first_draft_id: _builtins.str = ...,
-        second_draft_id: _builtins.str = ...,
+        draft_ids: _abc.Iterable[_builtins.str] | None = ...,
         progress: Global___JudgingProgress | None = ...,
         incomplete_draft_ids: _abc.Iterable[_builtins.str] | None = ...,
         last_decision: _builtins.str = ...,
+        criteria: _abc.Iterable[_models_pb2.JudgingCriterion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_draft_id", b"first_draft_id", "incomplete_draft_ids", b"incomplete_draft_ids", "last_decision", b"last_decision", "progress", b"progress", "second_draft_id", b"second_draft_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["criteria", b"criteria", "draft_ids", b"draft_ids", "incomplete_draft_ids", b"incomplete_draft_ids", "last_decision", b"last_decision", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -135,7 +140,7 @@ class SkipPairRequest(_message.Message):
     specialist: _builtins.str
     """Name of the specialist."""
     draft_id: _builtins.str
-    """Id of one of the two drafts."""
+    """Id of one of the drafts."""
     judged_by: _builtins.str
     """Id of the person or the API key of the expert, from the console only; others skip with their own key."""
     def __init__(

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class JudgingServiceStub:
-    """JudgingService gives each expert the next two drafts to compare. An expert is a person or an API key; the console names its visitor's.
+    """JudgingService gives each expert the next drafts to compare. An expert is a person or an API key; the console names its visitor's.
     Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
     (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
@@ -60,14 +60,14 @@ class JudgingServiceStub:
 
 
 class JudgingServiceServicer:
-    """JudgingService gives each expert the next two drafts to compare. An expert is a person or an API key; the console names its visitor's.
+    """JudgingService gives each expert the next drafts to compare. An expert is a person or an API key; the console names its visitor's.
     Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
     (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     def NextPair(self, request, context):
-        """NextPair returns two drafts of one prompt that a caller sent, which the expert has not judged yet. A repeated call returns
-        the same two drafts until the expert decides. RecordJudgement records the decision.
+        """NextPair returns two drafts of one prompt that a caller sent, which the expert has not judged yet; three or four if the specialist's judging policy
+        says so. A repeated call returns the same drafts until the expert decides. RecordJudgement records the decision.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,7 +128,7 @@ def add_JudgingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JudgingService:
-    """JudgingService gives each expert the next two drafts to compare. An expert is a person or an API key; the console names its visitor's.
+    """JudgingService gives each expert the next drafts to compare. An expert is a person or an API key; the console names its visitor's.
     Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
     (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JudgingServiceStub:
-    """JudgingService gives each expert the next two drafts to compare. An expert is a person or an API key; the console names its visitor's.
+    """JudgingService gives each expert the next drafts to compare. An expert is a person or an API key; the console names its visitor's.
     Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
     (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
@@ -37,8 +37,8 @@ class JudgingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JudgingServiceAsyncStub: ...
     NextPair: _grpc.UnaryUnaryMultiCallable[_judging_pb2.NextPairRequest, _judging_pb2.NextPairResponse]
-    """NextPair returns two drafts of one prompt that a caller sent, which the expert has not judged yet. A repeated call returns
-    the same two drafts until the expert decides. RecordJudgement records the decision.
+    """NextPair returns two drafts of one prompt that a caller sent, which the expert has not judged yet; three or four if the specialist's judging policy
+    says so. A repeated call returns the same drafts until the expert decides. RecordJudgement records the decision.
     """
     SkipPair: _grpc.UnaryUnaryMultiCallable[_judging_pb2.SkipPairRequest, _judging_pb2.SkipPairResponse]
     """SkipPair leaves a prompt out of the expert's queue without a judgement. Idempotent. NOT_FOUND (UNKNOWN_DRAFT) for an unknown draft."""
@@ -52,15 +52,15 @@ class JudgingServiceStub:
 
 @_typing.type_check_only
 class JudgingServiceAsyncStub(JudgingServiceStub):
-    """JudgingService gives each expert the next two drafts to compare. An expert is a person or an API key; the console names its visitor's.
+    """JudgingService gives each expert the next drafts to compare. An expert is a person or an API key; the console names its visitor's.
     Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
     (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     NextPair: _aio.UnaryUnaryMultiCallable[_judging_pb2.NextPairRequest, _judging_pb2.NextPairResponse]  # type: ignore[assignment]
-    """NextPair returns two drafts of one prompt that a caller sent, which the expert has not judged yet. A repeated call returns
-    the same two drafts until the expert decides. RecordJudgement records the decision.
+    """NextPair returns two drafts of one prompt that a caller sent, which the expert has not judged yet; three or four if the specialist's judging policy
+    says so. A repeated call returns the same drafts until the expert decides. RecordJudgement records the decision.
     """
     SkipPair: _aio.UnaryUnaryMultiCallable[_judging_pb2.SkipPairRequest, _judging_pb2.SkipPairResponse]  # type: ignore[assignment]
     """SkipPair leaves a prompt out of the expert's queue without a judgement. Idempotent. NOT_FOUND (UNKNOWN_DRAFT) for an unknown draft."""
@@ -73,7 +73,7 @@ class JudgingServiceAsyncStub(JudgingServiceStub):
     """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version."""
 
 class JudgingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """JudgingService gives each expert the next two drafts to compare. An expert is a person or an API key; the console names its visitor's.
+    """JudgingService gives each expert the next drafts to compare. An expert is a person or an API key; the console names its visitor's.
     Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
     (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
@@ -84,8 +84,8 @@ class JudgingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _judging_pb2.NextPairRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_judging_pb2.NextPairResponse, _abc.Awaitable[_judging_pb2.NextPairResponse]]:
-        """NextPair returns two drafts of one prompt that a caller sent, which the expert has not judged yet. A repeated call returns
-        the same two drafts until the expert decides. RecordJudgement records the decision.
+        """NextPair returns two drafts of one prompt that a caller sent, which the expert has not judged yet; three or four if the specialist's judging policy
+        says so. A repeated call returns the same drafts until the expert decides. RecordJudgement records the decision.
         """
 
     @_abc_1.abstractmethod

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tailor/api/registry/v1/panel.proto\x12\x16tailor.api.registry.v1\x1a!tailor/api/common/v1/common.proto\"A\n\x18ProposeGuidelinesRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"4\n\x0e\x43ommentExample\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x14\n\x0cjudgement_id\x18\x02 \x01(\t\"\x8f\x01\n\x11ProposedGuideline\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08\x63omments\x18\x02 \x01(\x05\x12\x0f\n\x07\x65xperts\x18\x03 \x01(\x05\x12\x38\n\x08\x65xamples\x18\x04 \x03(\x0b\x32&.tailor.api.registry.v1.CommentExample\x12\x0f\n\x07\x61\x64opted\x18\x05 \x01(\x08\"l\n\x19ProposeGuidelinesResponse\x12=\n\nguidelines\x18\x01 \x03(\x0b\x32).tailor.api.registry.v1.ProposedGuideline\x12\x10\n\x08\x63omments\x18\x02 \x01(\x05\")\n\x13GetAgreementRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"\x9d\x01\n\x12\x43riterionAgreement\x12\x11\n\tcriterion\x18\x01 \x01(\t\x12\x11\n\texpert_id\x18\x02 \x01(\t\x12\r\n\x05units\x18\x03 \x01(\x05\x12\x12\n\x05\x61lpha\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04high\x18\x06 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_alphaB\x06\n\x04_lowB\x07\n\x05_high\"z\n\x14GetAgreementResponse\x12=\n\tagreement\x18\x01 \x03(\x0b\x32*.tailor.api.registry.v1.CriterionAgreement\x12\x12\n\njudgements\x18\x02 \x01(\x05\x12\x0f\n\x07\x65xperts\x18\x03 \x01(\x05\x32\x92\x02\n\x0cPanelService\x12t\n\x0cGetAgreement\x12+.tailor.api.registry.v1.GetAgreementRequest\x1a,.tailor.api.registry.v1.GetAgreementResponse\"\t\x8a\xb5\x18\x05\n\x03\x02\x03\x04\x12\x8b\x01\n\x11ProposeGuidelines\x12\x30.tailor.api.registry.v1.ProposeGuidelinesRequest\x1a\x31.tailor.api.registry.v1.ProposeGuidelinesResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tailor/api/registry/v1/panel.proto\x12\x16tailor.api.registry.v1\x1a!tailor/api/common/v1/common.proto\"A\n\x18ProposeGuidelinesRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"4\n\x0e\x43ommentExample\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x14\n\x0cjudgement_id\x18\x02 \x01(\t\"\x8f\x01\n\x11ProposedGuideline\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08\x63omments\x18\x02 \x01(\x05\x12\x0f\n\x07\x65xperts\x18\x03 \x01(\x05\x12\x38\n\x08\x65xamples\x18\x04 \x03(\x0b\x32&.tailor.api.registry.v1.CommentExample\x12\x0f\n\x07\x61\x64opted\x18\x05 \x01(\x08\"l\n\x19ProposeGuidelinesResponse\x12=\n\nguidelines\x18\x01 \x03(\x0b\x32).tailor.api.registry.v1.ProposedGuideline\x12\x10\n\x08\x63omments\x18\x02 \x01(\x05\")\n\x13GetAgreementRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"\x9d\x01\n\x12\x43riterionAgreement\x12\x11\n\tcriterion\x18\x01 \x01(\t\x12\x11\n\texpert_id\x18\x02 \x01(\t\x12\r\n\x05units\x18\x03 \x01(\x05\x12\x12\n\x05\x61lpha\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04high\x18\x06 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_alphaB\x06\n\x04_lowB\x07\n\x05_high\"z\n\x14GetAgreementResponse\x12=\n\tagreement\x18\x01 \x03(\x0b\x32*.tailor.api.registry.v1.CriterionAgreement\x12\x12\n\njudgements\x18\x02 \x01(\x05\x12\x0f\n\x07\x65xperts\x18\x03 \x01(\x05\"+\n\x15GetPanelReportRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"\xbc\x01\n\tPanelMean\x12\x11\n\tcriterion\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\x12\r\n\x05month\x18\x04 \x01(\t\x12\x0e\n\x06\x64rafts\x18\x05 \x01(\x05\x12\x0f\n\x07\x65xperts\x18\x06 \x01(\x05\x12\x0c\n\x04mean\x18\x07 \x01(\x01\x12\x10\n\x03low\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\t \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_lowB\x07\n\x05_high\"^\n\x16GetPanelReportResponse\x12\x30\n\x05means\x18\x01 \x03(\x0b\x32!.tailor.api.registry.v1.PanelMean\x12\x12\n\njudgements\x18\x02 \x01(\x05\x32\x8e\x03\n\x0cPanelService\x12t\n\x0cGetAgreement\x12+.tailor.api.registry.v1.GetAgreementRequest\x1a,.tailor.api.registry.v1.GetAgreementResponse\"\t\x8a\xb5\x18\x05\n\x03\x02\x03\x04\x12z\n\x0eGetPanelReport\x12-.tailor.api.registry.v1.GetPanelReportRequest\x1a..tailor.api.registry.v1.GetPanelReportResponse\"\t\x8a\xb5\x18\x05\n\x03\x02\x03\x04\x12\x8b\x01\n\x11ProposeGuidelines\x12\x30.tailor.api.registry.v1.ProposeGuidelinesRequest\x1a\x31.tailor.api.registry.v1.ProposeGuidelinesResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PANELSERVICE'].methods_by_name['GetAgreement']._loaded_options = None
   _globals['_PANELSERVICE'].methods_by_name['GetAgreement']._serialized_options = b'\212\265\030\005\n\003\002\003\004'
+  _globals['_PANELSERVICE'].methods_by_name['GetPanelReport']._loaded_options = None
+  _globals['_PANELSERVICE'].methods_by_name['GetPanelReport']._serialized_options = b'\212\265\030\005\n\003\002\003\004'
   _globals['_PANELSERVICE'].methods_by_name['ProposeGuidelines']._loaded_options = None
   _globals['_PANELSERVICE'].methods_by_name['ProposeGuidelines']._serialized_options = b'\212\265\030\r\n\002\003\004\022\007console'
   _globals['_PROPOSEGUIDELINESREQUEST']._serialized_start=97
@@ -50,6 +52,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CRITERIONAGREEMENT']._serialized_end=675
   _globals['_GETAGREEMENTRESPONSE']._serialized_start=677
   _globals['_GETAGREEMENTRESPONSE']._serialized_end=799
-  _globals['_PANELSERVICE']._serialized_start=802
-  _globals['_PANELSERVICE']._serialized_end=1076
+  _globals['_GETPANELREPORTREQUEST']._serialized_start=801
+  _globals['_GETPANELREPORTREQUEST']._serialized_end=844
+  _globals['_PANELMEAN']._serialized_start=847
+  _globals['_PANELMEAN']._serialized_end=1035
+  _globals['_GETPANELREPORTRESPONSE']._serialized_start=1037
+  _globals['_GETPANELREPORTRESPONSE']._serialized_end=1131
+  _globals['_PANELSERVICE']._serialized_start=1134
+  _globals['_PANELSERVICE']._serialized_end=1532
 # @@protoc_insertion_point(module_scope)

@@ -173,7 +173,7 @@ class CriterionAgreement(_message.Message):
     LOW_FIELD_NUMBER: _builtins.int
     HIGH_FIELD_NUMBER: _builtins.int
     criterion: _builtins.str
-    """`ranking` (which of two drafts is better; nominal), or the mark for `accuracy`, `style` or `usefulness` (ordinal)."""
+    """`ranking` (which of two drafts is better; nominal), or the name of the criterion by which drafts were marked (ordinal)."""
     expert_id: _builtins.str
     """Expert that is compared with the majority, or the mean mark (interval), of the others; empty for the whole panel."""
     units: _builtins.int
@@ -244,3 +244,114 @@ class GetAgreementResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetAgreementResponse: _TypeAlias = GetAgreementResponse  # noqa: Y015
+
+@_typing.final
+class GetPanelReportRequest(_message.Message):
+    """GetPanelReportRequest names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPanelReportRequest: _TypeAlias = GetPanelReportRequest  # noqa: Y015
+
+@_typing.final
+class PanelMean(_message.Message):
+    """PanelMean is the mean mark of the drafts of one adapter that were judged in one month."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CRITERION_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    MONTH_FIELD_NUMBER: _builtins.int
+    DRAFTS_FIELD_NUMBER: _builtins.int
+    EXPERTS_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    criterion: _builtins.str
+    """Name of the criterion."""
+    question: _builtins.str
+    """What experts ask themselves, if the specialist still has the criterion."""
+    adapter_digest: _builtins.str
+    """Adapter that wrote the drafts; empty for the base."""
+    month: _builtins.str
+    """Month of the judgements in UTC, such as 2026-11."""
+    drafts: _builtins.int
+    """Drafts with a mark."""
+    experts: _builtins.int
+    """Experts who marked them."""
+    mean: _builtins.float
+    """Mean mark, 1 to 5."""
+    low: _builtins.float
+    """Lower end of the 95 % interval; absent with fewer than 5 drafts."""
+    high: _builtins.float
+    """Upper end of the interval."""
+    def __init__(
+        self,
+        *,
+        criterion: _builtins.str = ...,
+        question: _builtins.str = ...,
+        adapter_digest: _builtins.str = ...,
+        month: _builtins.str = ...,
+        drafts: _builtins.int = ...,
+        experts: _builtins.int = ...,
+        mean: _builtins.float = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "high", b"high", "low", b"low"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "adapter_digest", b"adapter_digest", "criterion", b"criterion", "drafts", b"drafts", "experts", b"experts", "high", b"high", "low", b"low", "mean", b"mean", "month", b"month", "question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
+
+Global___PanelMean: _TypeAlias = PanelMean  # noqa: Y015
+
+@_typing.final
+class GetPanelReportResponse(_message.Message):
+    """GetPanelReportResponse contains the means."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEANS_FIELD_NUMBER: _builtins.int
+    JUDGEMENTS_FIELD_NUMBER: _builtins.int
+    judgements: _builtins.int
+    """Judgements with marks."""
+    @_builtins.property
+    def means(self) -> _containers.RepeatedCompositeFieldContainer[Global___PanelMean]:
+        """By criterion, in the specialist's order, then by month, newest first, and adapter."""
+
+    def __init__(
+        self,
+        *,
+        means: _abc.Iterable[Global___PanelMean] | None = ...,
+        judgements: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["judgements", b"judgements", "means", b"means"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPanelReportResponse: _TypeAlias = GetPanelReportResponse  # noqa: Y015

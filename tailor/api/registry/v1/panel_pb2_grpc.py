@@ -40,6 +40,11 @@ class PanelServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetAgreementRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetAgreementResponse.FromString,
                 _registered_method=True)
+        self.GetPanelReport = channel.unary_unary(
+                '/tailor.api.registry.v1.PanelService/GetPanelReport',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetPanelReportRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetPanelReportResponse.FromString,
+                _registered_method=True)
         self.ProposeGuidelines = channel.unary_unary(
                 '/tailor.api.registry.v1.PanelService/ProposeGuidelines',
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.ProposeGuidelinesRequest.SerializeToString,
@@ -54,6 +59,14 @@ class PanelServiceServicer:
     def GetAgreement(self, request, context):
         """GetAgreement returns how far a specialist's experts agree, by criterion, from all judgements so far. Only drafts that at least two experts
         judged count.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPanelReport(self, request, context):
+        """GetPanelReport returns the mean marks of a specialist's drafts, by criterion, adapter and month, from all judgements so far. A draft's mark is the mean of
+        its experts' last marks; a mean's interval is a bootstrap over drafts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,6 +87,11 @@ def add_PanelServiceServicer_to_server(servicer, server):
                     servicer.GetAgreement,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetAgreementRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetAgreementResponse.SerializeToString,
+            ),
+            'GetPanelReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPanelReport,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetPanelReportRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetPanelReportResponse.SerializeToString,
             ),
             'ProposeGuidelines': grpc.unary_unary_rpc_method_handler(
                     servicer.ProposeGuidelines,
@@ -109,6 +127,33 @@ class PanelService:
             '/tailor.api.registry.v1.PanelService/GetAgreement',
             tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetAgreementRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetAgreementResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPanelReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.PanelService/GetPanelReport',
+            tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetPanelReportRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_panel__pb2.GetPanelReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

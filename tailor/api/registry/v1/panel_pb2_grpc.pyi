@@ -37,6 +37,10 @@ class PanelServiceStub:
     """GetAgreement returns how far a specialist's experts agree, by criterion, from all judgements so far. Only drafts that at least two experts
     judged count.
     """
+    GetPanelReport: _grpc.UnaryUnaryMultiCallable[_panel_pb2.GetPanelReportRequest, _panel_pb2.GetPanelReportResponse]
+    """GetPanelReport returns the mean marks of a specialist's drafts, by criterion, adapter and month, from all judgements so far. A draft's mark is the mean of
+    its experts' last marks; a mean's interval is a bootstrap over drafts.
+    """
     ProposeGuidelines: _grpc.UnaryUnaryMultiCallable[_panel_pb2.ProposeGuidelinesRequest, _panel_pb2.ProposeGuidelinesResponse]
     """ProposeGuidelines groups the sentences of comments that ask for the same, as proposals for the specialist's guidelines or for the criteria of its
     judge model. It only reads; UpdateSpecialist takes one over. NOT_FOUND for an unknown specialist.
@@ -50,6 +54,10 @@ class PanelServiceAsyncStub(PanelServiceStub):
     GetAgreement: _aio.UnaryUnaryMultiCallable[_panel_pb2.GetAgreementRequest, _panel_pb2.GetAgreementResponse]  # type: ignore[assignment]
     """GetAgreement returns how far a specialist's experts agree, by criterion, from all judgements so far. Only drafts that at least two experts
     judged count.
+    """
+    GetPanelReport: _aio.UnaryUnaryMultiCallable[_panel_pb2.GetPanelReportRequest, _panel_pb2.GetPanelReportResponse]  # type: ignore[assignment]
+    """GetPanelReport returns the mean marks of a specialist's drafts, by criterion, adapter and month, from all judgements so far. A draft's mark is the mean of
+    its experts' last marks; a mean's interval is a bootstrap over drafts.
     """
     ProposeGuidelines: _aio.UnaryUnaryMultiCallable[_panel_pb2.ProposeGuidelinesRequest, _panel_pb2.ProposeGuidelinesResponse]  # type: ignore[assignment]
     """ProposeGuidelines groups the sentences of comments that ask for the same, as proposals for the specialist's guidelines or for the criteria of its
@@ -67,6 +75,16 @@ class PanelServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_panel_pb2.GetAgreementResponse, _abc.Awaitable[_panel_pb2.GetAgreementResponse]]:
         """GetAgreement returns how far a specialist's experts agree, by criterion, from all judgements so far. Only drafts that at least two experts
         judged count.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPanelReport(
+        self,
+        request: _panel_pb2.GetPanelReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_panel_pb2.GetPanelReportResponse, _abc.Awaitable[_panel_pb2.GetPanelReportResponse]]:
+        """GetPanelReport returns the mean marks of a specialist's drafts, by criterion, adapter and month, from all judgements so far. A draft's mark is the mean of
+        its experts' last marks; a mean's interval is a bootstrap over drafts.
         """
 
     @_abc_1.abstractmethod

@@ -2560,6 +2560,8 @@ class RecordJudgementRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     JUDGED_BY_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    MARKS_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     comment: _builtins.str
     """Comment, at most 4,000 characters; anonymised before it is stored."""
@@ -2568,7 +2570,7 @@ class RecordJudgementRequest(_message.Message):
     judged_by: _builtins.str
     """Id of the API key of the expert who judges, from the console only; others judge with their own key."""
     outcome: _drafts_pb2.JudgementOutcome.ValueType
-    """With a tie, or both bad, the order of `ranking` means nothing, and there are no marks."""
+    """With a tie, or both bad, the order of `ranking` means nothing, and there is no `rubric`."""
     seconds: _builtins.float
     """Seconds between showing the drafts and the decision; 0 if unknown. At most 15 minutes count."""
     @_builtins.property
@@ -2577,7 +2579,15 @@ class RecordJudgementRequest(_message.Message):
 
     @_builtins.property
     def rubric(self) -> _drafts_pb2.Rubric:
-        """Marks for the best draft."""
+        """Marks for the best draft that a model wrote, if the specialist has these three criteria; `marks` has any."""
+
+    @_builtins.property
+    def marks(self) -> _containers.RepeatedCompositeFieldContainer[_drafts_pb2.DraftMark]:
+        """Marks for drafts of the ranking that a model wrote, by the specialist's criteria; one for each draft and criterion at most."""
+
+    @_builtins.property
+    def places(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The place of each draft of `ranking`, from 1 on: equally good drafts share one, such as 1, 2, 2, 3. Empty if no two drafts are equally good."""
 
     def __init__(
         self,
@@ -2588,11 +2598,13 @@ class RecordJudgementRequest(_message.Message):
         request_id: _builtins.str = ...,
         judged_by: _builtins.str = ...,
         outcome: _drafts_pb2.JudgementOutcome.ValueType = ...,
+        marks: _abc.Iterable[_drafts_pb2.DraftMark] | None = ...,
+        places: _abc.Iterable[_builtins.int] | None = ...,
         seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rubric", b"rubric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "judged_by", b"judged_by", "outcome", b"outcome", "ranking", b"ranking", "request_id", b"request_id", "rubric", b"rubric", "seconds", b"seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "judged_by", b"judged_by", "marks", b"marks", "outcome", b"outcome", "places", b"places", "ranking", b"ranking", "request_id", b"request_id", "rubric", b"rubric", "seconds", b"seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
