@@ -183,7 +183,7 @@ def count_threads() -> int:
     """Threads of an engine: those of this process, which waits while the engine writes."""
     import torch
 
-    return min(torch.get_num_threads(), len(os.sched_getaffinity(0)))
+    return min(int(torch.get_num_threads()), len(os.sched_getaffinity(0)))
 
 
 def save_adapter(policy: Any, folder: Path) -> None:
