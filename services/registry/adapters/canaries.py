@@ -11,7 +11,7 @@ from services.registry.adapters import tables
 from services.registry.domain import KEPT_SHARE, Arm, Call, Canary, CanaryPolicy, Outcome
 from services.registry.ports import Canaries
 from services.registry.rules.canary import ArmReports
-from services.registry.rules.canary_outcomes import OutcomeReport, summarize_reports
+from services.registry.rules.canary_outcomes import OutcomeValue, summarize_reports
 from tailor.events.envelope import derive_id
 
 RUNNING = Outcome.RUNNING.value
@@ -129,7 +129,7 @@ def measure_arms(connection: Connection, canary: Canary) -> tuple[Arm, Arm]:
     return _add_reports(arms.get(True, Arm()), measure, ours), _add_reports(arms.get(False, Arm()), measure, theirs)
 
 
-def _add_reports(arm: Arm, measure: str, reports: Sequence[OutcomeReport]) -> Arm:
+def _add_reports(arm: Arm, measure: str, reports: Sequence[OutcomeValue]) -> Arm:
     mean = summarize_reports(measure, [report.value for report in reports])
     return replace(arm, reports=len(reports), outcome=mean)
 
@@ -151,10 +151,10 @@ def list_reports(connection: Connection, canary: Canary) -> ArmReports:
         .order_by(table.c.create_time.desc())
         .limit(MAX_REPORTS)
     )
-    ours: list[OutcomeReport] = []
-    theirs: list[OutcomeReport] = []
+    ours: list[OutcomeValue] = []
+    theirs: list[OutcomeValue] = []
     for is_canary, found, moment in connection.execute(query):
-        (ours if is_canary else theirs).append(OutcomeReport(float(found), moment))
+        (ours if is_canary else theirs).append(OutcomeValue(float(found), moment))
     return ours, theirs
 
 

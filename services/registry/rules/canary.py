@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.registry.domain import Arm, CanaryPolicy, Outcome
-from services.registry.rules.canary_outcomes import OutcomeReport, compare_outcomes, find_outcome_violations
+from services.registry.rules.canary_outcomes import OutcomeValue, compare_outcomes, find_outcome_violations
 
 # This many failed calls are not chance: a canary over its error limit is then withdrawn at once.
 MIN_ERRORS = 5
 # Of the canary, and of the incumbent.
-ArmReports = tuple[Sequence[OutcomeReport], Sequence[OutcomeReport]]
+ArmReports = tuple[Sequence[OutcomeValue], Sequence[OutcomeValue]]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ NAMES = {KEPT_SHARE: "share of the draft kept", SATISFACTION: "satisfaction", MI
 
 
 @dataclass(frozen=True)
-class OutcomeReport:
+class OutcomeValue:
     """One value of the outcome that a canary's policy names."""
 
     value: float
@@ -60,7 +60,7 @@ def summarize_reports(measure: str, values: Sequence[float]) -> float | None:
 
 
 def compare_outcomes(
-    policy: CanaryPolicy, canary: Sequence[OutcomeReport], incumbent: Sequence[OutcomeReport]
+    policy: CanaryPolicy, canary: Sequence[OutcomeValue], incumbent: Sequence[OutcomeValue]
 ) -> OutcomeComparison:
     """FORWARD if the canary is certainly not worse by more than the policy allows, BACK if it certainly is. Expects `policy.outcome`."""
     name = NAMES[policy.outcome]
@@ -77,7 +77,7 @@ def compare_outcomes(
 
 
 def _list_looks(
-    count: int, canary: Sequence[OutcomeReport], incumbent: Sequence[OutcomeReport]
+    count: int, canary: Sequence[OutcomeValue], incumbent: Sequence[OutcomeValue]
 ) -> Iterator[tuple[list[float], list[float], float]]:
     """The values of both arms for every comparison that is due, with its error. Later reports do not change an earlier comparison."""
     arms = [sorted(reports, key=lambda report: report.moment) for reports in (canary, incumbent)]
