@@ -14,7 +14,15 @@ from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
 from services.registry.bootstrap import MIGRATIONS
 from services.registry.consumers import Consumers
-from services.registry.domain import RETIRE, ErasureReceipt, ErasureRequest, Gate, PrimaryMetric, Specialist
+from services.registry.domain import (
+    RETIRE,
+    ErasureReceipt,
+    ErasureRequest,
+    Gate,
+    GivenJudgement,
+    PrimaryMetric,
+    Specialist,
+)
 from services.registry.handlers import erasures, specialists
 from services.registry.handlers.judgements import record_judgement
 from services.registry.queries import Queries
@@ -99,13 +107,10 @@ class World:
         record_judgement(
             self.begin,
             lambda text, _: text,
+            GivenJudgement(("drf_1", "drf_2"), seconds=seconds),
             judgement_id=judgement_id,
-            ranking=("drf_1", "drf_2"),
-            rubric=(0, 0, 0),
-            comment="",
             may_use=lambda _: True,
             expert_id="exp_1",
-            seconds=seconds,
         )
 
     def bill(self, month: str = "2026-05", specialist: str = "memos") -> dict[str, reports_pb2.LedgerLine]:
@@ -187,7 +192,7 @@ def test_an_adapter_is_billed_from_its_training_to_its_retirement(world: World) 
     later = now + timedelta(days=70)
     assert world.bill(f"{later:%Y-%m}").keys() == set()
     with world.begin() as tx:
-        taint = tx.lineage.find_taint(ADAPTER)
+        taint = tx.taints.find_taint(ADAPTER)
         assert taint is not None and taint.retired
 
 
