@@ -290,21 +290,21 @@ def test_keys_show_their_limits() -> None:
 
 def test_specialists_show_the_rollout_of_a_promotion() -> None:
     world = World()
-    assert "finished" in world.signed_in().get("/specialists").text
+    assert "finished" in world.signed_in().get(f"/specialists/{NAME}").text
     replicas = [
         registry_pb2.ReplicaState(replica="inference-0", serving=True),
         registry_pb2.ReplicaState(replica="inference-1"),
         registry_pb2.ReplicaState(replica="inference-2", reason="WRONG_BASE"),
     ]
     world.registry.specialists = [edit(specialist(), serving=serving(1, *replicas))]
-    text = world.signed_in().get("/specialists").text
+    text = world.signed_in().get(f"/specialists/{NAME}").text
     for part in ("not finished", "serves it", "not yet", "WRONG_BASE"):
         assert part in text
 
 
 def test_specialists_show_both_arms_of_a_canary_and_why_it_ended() -> None:
     world = World()
-    assert "Canary" not in world.signed_in().get("/specialists").text
+    assert "Canary" not in world.signed_in().get(f"/specialists/{NAME}").text
     running = registry_pb2.Canary(
         adapter_digest="cd" * 32,
         policy=models_pb2.CanaryPolicy(percent=10),
@@ -316,7 +316,7 @@ def test_specialists_show_both_arms_of_a_canary_and_why_it_ended() -> None:
     back = edit(running, state=registry_pb2.CANARY_STATE_BACK, reason="2 of 61 calls failed <b>", end_time=STAMP)
     for canary, state in ((running, "running"), (back, "back")):
         world.registry.specialists = [edit(specialist(), canary=canary)]
-        text = world.signed_in().get("/specialists").text
+        text = world.signed_in().get(f"/specialists/{NAME}").text
         for part in ("10 % of the callers", state, "<b>61</b> calls by 3 keys", "<b>2</b> failed", "0.012 s"):
             assert part in text
     assert "2 of 61 calls failed &lt;b&gt;" in text
@@ -386,7 +386,7 @@ def test_ranking_and_specialists_pages_say_what_the_next_round_lacks() -> None:
     world.registry.specialists = [entry]
     expert = world.signed_in(Role.EXPERT)
     assert f'data-round="{sentence}"' in expert.get("/ask").text
-    assert sentence in world.signed_in().get("/specialists").text
+    assert sentence in world.signed_in().get(f"/specialists/{NAME}").text
 
 
 def test_a_draft_names_both_datasets_the_reward_adapter_and_the_round() -> None:
