@@ -36,7 +36,7 @@ class Column(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Choice(Generic[T]):
+class ListFilter(Generic[T]):
     """A filter with (value, label) options; any text without options. Without `value`, the service applies it."""
 
     name: str
@@ -59,7 +59,7 @@ class ListSpec(Generic[T]):
     columns: tuple[Column[T], ...]
     text: Callable[[T], str]
     searched: str
-    choices: tuple[Choice[T], ...] = ()
+    choices: tuple[ListFilter[T], ...] = ()
     first: str = "newest"
     further: str = "older ones"
     # Other parameters of the page, which stay in its links.
@@ -220,7 +220,7 @@ def _read_batch(list_page: Callable[[str], Page[T]], token: str) -> Page[T]:
     return Page(tuple(items), token)
 
 
-def _matches(item: T, spec: ListSpec[T], query: ListQuery, own: list[Choice[T]]) -> bool:
+def _matches(item: T, spec: ListSpec[T], query: ListQuery, own: list[ListFilter[T]]) -> bool:
     """True if the item has the chosen values, and every word of the search is somewhere in its text."""
     if any(choice.value and choice.value(item) != query.filters[choice.name] for choice in own):
         return False

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from services.console.domain import Page, Permission, Visitor
-from services.console.handlers import ServiceAnswer, ServiceFailure, call, list_adapters, list_datasets
+from services.console.handlers import ServiceFailure, call, list_adapters, list_datasets
 from services.console.operations import get_specialist
 from services.console.ports import Services
 from services.console.rules import ENDED, sort_queue, word
@@ -74,13 +74,13 @@ def load_flow(services: Services, visitor: Visitor, name: str) -> SpecialistFlow
         runs = pool.submit(call, "training", lambda: training.list_runs("", name), Page[training_pb2.Run]())
         every = pool.submit(call, "training", lambda: training.list_runs(""), Page[training_pb2.Run]())
         adapters = pool.submit(list_adapters, services, visitor, name)
-    answers: tuple[ServiceAnswer[object], ...] = (
-        documents.result(),
-        builds.result(),
-        datasets.result(),
-        runs.result(),
-        every.result(),
-        adapters.result(),
+    failed = (
+        *documents.result().failures,
+        *builds.result().failures,
+        *datasets.result().failures,
+        *runs.result().failures,
+        *every.result().failures,
+        *adapters.result().failures,
     )
     facts = _Facts(
         entry,
@@ -91,7 +91,7 @@ def load_flow(services: Services, visitor: Visitor, name: str) -> SpecialistFlow
         sort_queue(every.result().value.items),
         adapters.result().value.items,
     )
-    failures = tuple(dict.fromkeys(failure for answer in answers for failure in answer.failures))
+    failures = tuple(dict.fromkeys(failed))
     silent = {failure.service for failure in failures}
     steps = [_mark_unknown(step, silent) for step in _list_steps(facts, visitor)]
     return SpecialistFlow(entry, tuple(steps), failures)

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.console.domain import Page, Permission, Visitor
 from services.console.handlers import ServiceAnswer, call, list_specialists
-from services.console.listing import Choice, Listing, ListQuery, ListSpec, parse_query, read_list
+from services.console.listing import ListFilter, Listing, ListQuery, ListSpec, parse_query, read_list
 from services.console.ports import Services
 from tailor.api.common.v1 import common_pb2
 
@@ -48,12 +48,12 @@ def to_plain_options(values: Iterable[str]) -> Options:
     return tuple((value, value) for value in values)
 
 
-def by_specialist(services: Services, visitor: Visitor) -> tuple[Choice[Any], ...]:
+def by_specialist(services: Services, visitor: Visitor) -> tuple[ListFilter[Any], ...]:
     """The filter by specialist, which the services apply. Visitors who may not see specialists do not get their names."""
     if not visitor.may(Permission.SPECIALISTS):
         return ()
     names = [item.specialist.name for item in list_specialists(services, visitor).value]
-    return (Choice("specialist", "Specialist", to_plain_options(names), is_closed=False),)
+    return (ListFilter("specialist", "Specialist", to_plain_options(names), is_closed=False),)
 
 
 def chosen_specialist(visitor: Visitor, query: ListQuery) -> str:

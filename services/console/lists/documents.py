@@ -3,7 +3,7 @@
 from services.console import rules
 from services.console.domain import DOCUMENT_ID, Page, Permission, Visitor
 from services.console.handlers import PAGE_SIZE, get_dataset
-from services.console.listing import Choice, Column, Listing, ListQuery, ListSpec, parse_query, read_list
+from services.console.listing import Column, ListFilter, Listing, ListQuery, ListSpec, parse_query, read_list
 from services.console.lists.common import (
     ListAnswer,
     Parameters,
@@ -59,9 +59,9 @@ def list_documents(
         ),
         searched="id, labels, format, language, types of what was replaced",
         choices=(
-            *(choices or (Choice[registry_pb2.CatalogueDocument]("specialist", ""),)),
-            Choice("dataset", ""),
-            Choice(
+            *(choices or (ListFilter[registry_pb2.CatalogueDocument]("specialist", ""),)),
+            ListFilter("dataset", ""),
+            ListFilter(
                 "kind", "Kind", to_options(common_pb2.Kind, "KIND_"), lambda item: rules.code(item.anonymized, "kind")
             ),
         ),
@@ -127,13 +127,13 @@ def list_rejections(
         ),
         searched="ids, reason, what to do, format, labels",
         choices=(
-            Choice(
+            ListFilter(
                 "reason",
                 "Reason",
                 to_options(documents_pb2.RejectionReason, "REJECTION_REASON_"),
                 lambda item: rules.code(item.rejected, "reason"),
             ),
-            Choice(
+            ListFilter(
                 "stage",
                 "Rejected by",
                 to_options(documents_pb2.Stage, "STAGE_"),
@@ -168,7 +168,7 @@ def list_erasures(services: Services, parameters: Parameters) -> ListAnswer[regi
         ),
         text=lambda item: " ".join((item.erasure_id, item.reason, *item.document_ids, *item.waiting_for)),
         searched="ids of erasures and documents, reason, services",
-        choices=(Choice("state", "State", to_plain_options(("succeeded", "waiting")), state),),
+        choices=(ListFilter("state", "State", to_plain_options(("succeeded", "waiting")), state),),
     )
     return read_spec(spec, parameters, "registry", lambda token, query: services.catalogue.list_erasures(token))
 
@@ -191,7 +191,7 @@ def list_held_calls(held: tuple[held_pb2.HeldCall, ...], parameters: Parameters)
         text=lambda item: " ".join((item.held_call_id, item.method, item.request, item.requested_by, item.decided_by)),
         searched="ids, method, request, keys",
         choices=(
-            Choice(
+            ListFilter(
                 "state",
                 "State",
                 to_options(held_pb2.HeldCallState, "HELD_CALL_STATE_"),

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from services.console import rules
 from services.console.domain import GIVEN_ROLES, Permission, Visitor
-from services.console.listing import Choice, Column, ListSpec
+from services.console.listing import Column, ListFilter, ListSpec
 from services.console.lists.common import ListAnswer, Parameters, read_spec, seconds, to_options, to_plain_options
 from services.console.ports import Services
 from tailor.api.common.v1 import common_pb2
@@ -39,8 +39,8 @@ def list_keys(
         text=lambda item: " ".join((item.key_id, item.name, item.created_by, *item.specialists, *item.methods)),
         searched="ids, purpose, specialists, methods",
         choices=(
-            Choice("role", "Role", to_options(common_pb2.Role, "ROLE_"), lambda item: rules.code(item, "role")),
-            Choice("state", "State", to_plain_options(("active", "revoked", "expired")), state),
+            ListFilter("role", "Role", to_options(common_pb2.Role, "ROLE_"), lambda item: rules.code(item, "role")),
+            ListFilter("state", "State", to_plain_options(("active", "revoked", "expired")), state),
         ),
     )
     return read_spec(
@@ -81,13 +81,13 @@ def list_people(
         text=lambda item: " ".join((item.person_id, item.invited_by, *item.specialists)),
         searched="ids and specialists; sort by name to find a name",
         choices=(
-            Choice(
+            ListFilter(
                 "role",
                 "Role",
                 to_plain_options(role.value for role in GIVEN_ROLES),
                 lambda item: rules.word(item, "role"),
             ),
-            Choice("state", "State", to_plain_options(("invited", "active", "expired", "removed")), state),
+            ListFilter("state", "State", to_plain_options(("invited", "active", "expired", "removed")), state),
         ),
     )
     return read_spec(

@@ -2,7 +2,7 @@
 
 from services.console import rules
 from services.console.domain import Visitor
-from services.console.listing import Choice, Column, ListSpec
+from services.console.listing import Column, ListFilter, ListSpec
 from services.console.lists.common import (
     ListAnswer,
     Parameters,
@@ -56,8 +56,8 @@ def list_specialists(
         ),
         searched="name, description, base, programme",
         choices=(
-            Choice("serves", "Serves", SERVES, _serves),
-            Choice(
+            ListFilter("serves", "Serves", SERVES, _serves),
+            ListFilter(
                 "promotion",
                 "Promotion",
                 to_options(models_pb2.PromotionMode, "PROMOTION_MODE_"),
@@ -100,7 +100,7 @@ def list_syntheses(services: Services, visitor: Visitor, parameters: Parameters)
         searched="id, specialist, task, models, reason",
         choices=(
             *by_specialist(services, visitor),
-            Choice(
+            ListFilter(
                 "state",
                 "State",
                 to_options(synthesis_pb2.SynthesisState, "SYNTHESIS_STATE_"),
@@ -129,7 +129,7 @@ def list_samples(services: Services, synthesis_id: str, parameters: Parameters) 
         ),
         text=lambda item: " ".join((item.row_id, item.prompt, item.completion, item.reason, *item.document_ids)),
         searched="prompt, answer, reason, ids",
-        choices=(Choice("state", "State", to_plain_options(("pending", "accepted", "rejected", "refused"))),),
+        choices=(ListFilter("state", "State", to_plain_options(("pending", "accepted", "rejected", "refused"))),),
         first="first",
         further="further ones",
     )

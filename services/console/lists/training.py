@@ -4,7 +4,7 @@ from typing import Any
 
 from services.console import rules
 from services.console.domain import Page, Visitor
-from services.console.listing import Choice, Column, Listing, ListSpec, parse_query, read_list
+from services.console.listing import Column, ListFilter, Listing, ListSpec, parse_query, read_list
 from services.console.lists.common import (
     ListAnswer,
     Parameters,
@@ -55,7 +55,7 @@ def list_runs(services: Services, visitor: Visitor, parameters: Parameters) -> L
         searched="ids and digests, specialist, base, recipe, stage, reason",
         choices=(
             *by_specialist(services, visitor),
-            Choice(
+            ListFilter(
                 "state",
                 "State",
                 to_options(training_pb2.RunState, "RUN_STATE_"),
@@ -92,7 +92,7 @@ def list_datasets(services: Services, visitor: Visitor, parameters: Parameters) 
         searched="digest, specialist, base, programme",
         choices=(
             *by_specialist(services, visitor),
-            Choice(
+            ListFilter(
                 "kind",
                 "Kind",
                 to_options(models_pb2.DatasetKind, "DATASET_KIND_"),
@@ -116,9 +116,9 @@ def _adapter_text(item: registry_pb2.CatalogueAdapter) -> str:
     )
 
 
-def _state_of_adapter() -> Choice[Any]:
+def _state_of_adapter() -> ListFilter[Any]:
     """A filter of adapters and of entries of a leaderboard, which have the same field."""
-    return Choice(
+    return ListFilter(
         "state",
         "State",
         to_options(registry_pb2.AdapterState, "ADAPTER_STATE_"),
@@ -150,7 +150,7 @@ def list_adapters(
         choices=(
             *by_specialist(services, visitor),
             _state_of_adapter(),
-            Choice(
+            ListFilter(
                 "kind",
                 "Kind",
                 to_options(models_pb2.AdapterKind, "ADAPTER_KIND_"),
@@ -194,9 +194,9 @@ def list_approvals(
 
 
 def rank_entries(
-    board: registry_pb2.GetLeaderboardResponse, name: str, parameters: Parameters
+    board: registry_pb2.GetLeaderboardResponse, name: str, title: str, parameters: Parameters
 ) -> Listing[registry_pb2.LeaderboardEntry]:
-    """The entries of a leaderboard, in their order by the metric unless another column is chosen."""
+    """The entries of a leaderboard, in their order by the metric, which people know as `title`, unless another column is chosen."""
 
     def score(item: registry_pb2.LeaderboardEntry) -> float:
         return item.scores[board.metric].value if board.metric in item.scores else float("-inf")
@@ -209,7 +209,7 @@ def rank_entries(
         noun="entries",
         columns=(
             Column("Model", "model", lambda item: item.model or item.adapter_digest),
-            Column(board.metric, "score", score, numeric=True),
+            Column(title, "score", score, numeric=True),
             Column("Gain over base", "gain", gain, numeric=True),
             Column("State", "state", lambda item: rules.word(item, "state") if item.state else ""),
             Column("Median answer", "seconds", lambda item: item.cost.median_seconds, numeric=True),
@@ -248,7 +248,7 @@ def list_decisions(
         searched="specialist, adapter, key, reason",
         choices=(
             *by_specialist(services, visitor),
-            Choice(
+            ListFilter(
                 "kind",
                 "Decision",
                 to_options(registry_pb2.OperatorDecisionKind, "OPERATOR_DECISION_KIND_"),

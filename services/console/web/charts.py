@@ -73,7 +73,7 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Line:
+class CurveLine:
     """A curve: its path, and where its mark stands, so that it is told apart without its colour too."""
 
     letter: str
@@ -86,7 +86,7 @@ class Line:
 class Overlay:
     """Curves on common axes. A curve without points has no line."""
 
-    lines: tuple[Line | None, ...]
+    lines: tuple[CurveLine | None, ...]
     across: tuple[Tick, ...]
     up: tuple[Tick, ...]
     width: int = PLOT_WIDTH
@@ -117,7 +117,7 @@ def overlay(curves: Sequence[Points]) -> Overlay:
     for number, points in enumerate(finite):
         placed = [(x(step), y(value)) for step, value in thin(points, MAX_POINTS)]
         path = "".join(f"{'L' if index else 'M'}{left},{top}" for index, (left, top) in enumerate(placed))
-        lines.append(Line(chr(ord("A") + number), path, thin(placed, MARKS), placed[-1]) if placed else None)
+        lines.append(CurveLine(chr(ord("A") + number), path, thin(placed, MARKS), placed[-1]) if placed else None)
     whole = [tick for tick in _ticks(first, last, 9) if float(tick).is_integer()]
     return Overlay(
         tuple(lines),

@@ -11,6 +11,7 @@ from services.console.domain import MAX_COMMENT_CHARS, MAX_REASON_CHARS, Permiss
 from services.console.lists import training as lists
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.definition_form import DefinitionForm, add_proposals, to_definition, to_form
+from services.console.web.render import metric as to_title
 from tailor.errors import Aborted, InvalidArgument
 from tailor.logging import get_logger
 
@@ -133,7 +134,7 @@ def leaderboard(request: Request, console: ConsoleOf, visitor: SignedIn, name: s
     answer = operations.get_leaderboard(console.services, visitor, name, metric)
     board = answer.value
     metrics = sorted({metric for entry in board.entries for metric in entry.scores}) if board else []
-    view = lists.rank_entries(board, name, request.query_params) if board else None
+    view = lists.rank_entries(board, name, to_title(board.metric), request.query_params) if board else None
     return console.renderer.page(
         request, "leaderboard.html", name=name, board=board, view=view, metrics=metrics, failures=answer.failures
     )

@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 
 from services.console.domain import GIVEN_ROLES, InvitationTerms, Page, Role
-from services.console.listing import BATCH_ITEMS, Choice, Column, ListQuery, ListSpec, parse_query, read_list
+from services.console.listing import BATCH_ITEMS, Column, ListFilter, ListQuery, ListSpec, parse_query, read_list
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import InvalidArgument
@@ -37,8 +37,8 @@ SPEC = ListSpec[int](
     text=lambda item: f"n{item:04d}",
     searched="the number",
     choices=(
-        Choice("parity", "Parity", (("even", "even"), ("odd", "odd")), lambda item: "odd" if item % 2 else "even"),
-        Choice("service", "Of the service"),
+        ListFilter("parity", "Parity", (("even", "even"), ("odd", "odd")), lambda item: "odd" if item % 2 else "even"),
+        ListFilter("service", "Of the service"),
     ),
 )
 LISTS = (

@@ -151,16 +151,17 @@ def test_documents_show_counts_labels_and_rejections() -> None:
     text = World().signed_in().get("/documents").text
     assert "email address <b>1</b>" in text
     assert '<span class="tag">sharepoint</span>' in text
-    assert "CORRUPT" in text
+    assert "CORRUPT" not in text and "CORRUPT" in World().signed_in().get("/documents/rejected").text
 
 
 def test_documents_are_paged() -> None:
     world = World()
-    world.registry.page_size = 2
+    world.registry.page_size = 1
     browser = world.signed_in()
-    assert "token=2" in browser.get("/documents").text
-    assert "CORRUPT" in browser.get("/documents?token=2").text
-    assert "CORRUPT" in browser.get("/documents/rejected").text
+    first, second = (world.registry.documents[number].anonymized.document_id for number in (0, 1))
+    page = browser.get("/documents").text
+    assert "token=1" in page and first in page and second not in page
+    assert second in browser.get("/documents?token=1").text
 
 
 def test_a_document_says_which_languages_were_masked_by_rules_only() -> None:
@@ -284,7 +285,7 @@ def test_keys_show_their_limits() -> None:
     method = "tailor.api.inference.v1.InferenceService/Generate"
     world.registry.keys = [api_key(methods=[method], calls_per_minute=60), api_key("key_2")]
     text = world.signed_in().get("/keys").text
-    assert "<td>InferenceService/Generate</td>" in text and "60" in text
+    assert '<td class="long">InferenceService/Generate</td>' in text and "60" in text
     assert "all that the role allows" in text and "no limit" in text
 
 
@@ -460,5 +461,5 @@ def test_documents_of_other_specialists_cannot_be_seen() -> None:
     # Without a name, it is the first of the visitor's own specialists, not all.
     assert world.registry.audited == ["another"]
     page = other.get("/documents").text
-    assert "learns from" in page and 'class="rejected"' not in page and "/documents/rejected" not in page
-    assert 'class="rejected"' in everyone.get("/documents").text
+    assert "learns from" in page and "/documents/rejected" not in page
+    assert "/documents/rejected" in everyone.get("/documents").text
