@@ -25,8 +25,15 @@ MAX_KEY_DAYS = 3_650
 MAX_MAIL_CHARS = 254
 MAX_INVITATION_DAYS = 30
 MAX_FILTER_CHARS = 200
+MAX_RECIPE_CHARS = 200
+MAX_PRIORITY = 100
+# In any script, it fits the largest request that the console takes.
+MAX_DEFINITION_CHARS = 60_000
+DATASET_KINDS = ("sft", "preference")
 MAX_MARKS = 50
 SPLITS = ("train", "held_out")
+DIGEST = re.compile(r"[0-9a-f]{64}")
+DOCUMENT_ID = re.compile(r"doc_[0-9a-f]{32}")
 PASSAGE_ID = re.compile(r"psg_[0-9a-f]{32}")
 
 
@@ -77,6 +84,9 @@ class Permission(StrEnum):
     RESIDUAL = "residual"
     SUBMISSIONS = "submissions"
     HELD_CALLS = "held calls"
+    BUILD = "build datasets"
+    MANAGE_RUNS = "start and cancel runs"
+    EVALUATE = "evaluate adapters"
 
 
 _READER = {
@@ -97,6 +107,9 @@ _ENGINEER = _READER | {
     Permission.READ_DRAFT,
     Permission.SYNTHESES,
     Permission.SUBMISSIONS,
+    Permission.BUILD,
+    Permission.MANAGE_RUNS,
+    Permission.EVALUATE,
 }
 # The same as the contracts' `access` options; a test compares them.
 ADMITTED: Mapping[Role, frozenset[Permission]] = {
@@ -175,6 +188,14 @@ class Visitor:
             self.require_specialist(specialist)
         return specialist or min(self.specialists, default="")
 
+    def require_all(self) -> None:
+        """Raises PermissionDenied for a visitor with access to some specialists only."""
+        if self.specialists:
+            raise PermissionDenied(
+                Reason.SPECIALIST_NEEDED,
+                "Your key is limited to some specialists, and rejected documents belong to none.",
+            )
+
     def require_specialist(self, specialist: str) -> None:
         """Raises NotFound unless the visitor has access to this specialist."""
         if not self.may_use(specialist):
@@ -239,6 +260,35 @@ class RowQuery:
 
 
 @dataclass(frozen=True)
+class RunTerms:
+    """A run that a visitor wants: recipes on a dataset, from the base or an adapter, perhaps with a dataset of rankings.
+
+    Raises InvalidArgument with a violation per invalid field; training checks the rest."""
+
+    specialist: str
+    dataset: str
+    base: str
+    recipe: str
+    preferences: str = ""
+    parent: str = ""
+    priority: int = 0
+
+    def __post_init__(self) -> None:
+        violations = {
+            name: "must be 64 hexadecimal digits" + (", or empty" if name != "dataset" else "")
+            for name in ("dataset", "preferences", "parent")
+            if not DIGEST.fullmatch(getattr(self, name)) and (name == "dataset" or getattr(self, name))
+        }
+        for name in ("specialist", "base", "recipe"):
+            if not 0 < len(getattr(self, name)) <= MAX_RECIPE_CHARS:
+                violations[name] = f"must have 1 to {MAX_RECIPE_CHARS} characters"
+        if abs(self.priority) > MAX_PRIORITY:
+            violations["priority"] = f"must be -{MAX_PRIORITY} to {MAX_PRIORITY}"
+        if violations:
+            raise InvalidArgument(Reason.INVALID_REQUEST, "The run cannot be started.", field_violations=violations)
+
+
+@dataclass(frozen=True)
 class DraftMark:
     """A mark from 1 to 5 for a draft, by the name of a criterion."""
 
@@ -252,8 +302,8 @@ class Judgement:
     """An expert's ranking from best to worst, marks for its drafts and a comment.
 
     `outcome` is `ranked`, `tie` or `both_bad`; the order of the drafts means something only if they are ranked. `places` are those of the
-    ranked drafts, which equally good ones share; empty if no two are. `seconds` is the time from showing the drafts to the decision, 0 if it
-    is unknown.
+    ranked drafts, which equally good ones share; empty if no two are. `seconds` is the time from showing the drafts to the decision, 0 if
+    it is unknown.
 
     Raises InvalidArgument with a violation per invalid field."""
 

@@ -16,16 +16,13 @@ from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecia
 from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
 from tailor.api.registry.v1.registry_pb2 import (
     CatalogueAdapter,
-    CatalogueDocument,
-    Erasure,
     GetFlowResponse,
     GetSpecialistResponse,
-    Key,
     TraceResponse,
 )
 from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse
 from tailor.api.training.v1.training_pb2 import Run, WatchRunResponse
-from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason, TailorError
+from tailor.errors import InvalidArgument, NotFound, Reason, TailorError
 from tailor.wire import to_judging_criterion
 from tailor.words import DEFAULT_JUDGING_CRITERIA, JudgingCriterion
 
@@ -33,7 +30,6 @@ T = TypeVar("T")
 
 SERVICES = ("ingestion", "anonymization", "synthetic", "training", "evaluation", "registry", "inference")
 PAGE_SIZE = 100
-SCAN_SIZE = 1_000
 MAX_SCANNED_PAGES = 20
 
 
@@ -112,13 +108,11 @@ def load_overview(services: Services, visitor: Visitor) -> Overview:
         may_see_runs = visitor.may(Permission.RUNS)
         flow = pool.submit(call, "registry", catalogue.get_flow, GetFlowResponse())
         datasets = pool.submit(
-            lambda: list_datasets(services, visitor, "") if may_see_runs else ServiceAnswer(Page[DatasetBuilt]())
+            lambda: list_datasets(services, visitor) if may_see_runs else ServiceAnswer(Page[DatasetBuilt]())
         )
-        runs = pool.submit(
-            lambda: list_runs(services, visitor, "") if may_see_runs else ServiceAnswer(RunsPage(Page()))
-        )
+        runs = pool.submit(lambda: list_runs(services, visitor) if may_see_runs else ServiceAnswer(RunsPage(Page())))
         adapters = pool.submit(
-            lambda: list_adapters(services, visitor, "") if may_see_runs else ServiceAnswer(Page[CatalogueAdapter]())
+            lambda: list_adapters(services, visitor) if may_see_runs else ServiceAnswer(Page[CatalogueAdapter]())
         )
         specialists = pool.submit(
             call, "registry", lambda: catalogue.list_specialists(""), Page[GetSpecialistResponse]()
@@ -135,39 +129,9 @@ def load_overview(services: Services, visitor: Visitor) -> Overview:
     )
 
 
-def list_documents(
-    services: Services, visitor: Visitor, token: str, specialist: str
-) -> ServiceAnswer[Page[CatalogueDocument]]:
-    """A page of documents, of all specialists or of one (`Visitor.focus`); with all, rejected submissions follow."""
-    focus = visitor.focus(specialist)
-    answer = call(
-        "registry", lambda: services.catalogue.list_documents(token, focus, PAGE_SIZE), Page[CatalogueDocument]()
-    )
-    if not visitor.specialists:
-        return answer
-    # Rejected submissions belong to no specialist; a made-up token asks for them.
-    items = tuple(item for item in answer.value.items if item.HasField("anonymized"))
-    return ServiceAnswer(Page(items, answer.value.next_token), answer.failure)
-
-
-def list_rejections(services: Services, visitor: Visitor) -> ServiceAnswer[tuple[CatalogueDocument, ...]]:
-    """Rejected submissions, newest first, within the scan's limit. Raises PermissionDenied for a visitor of some specialists."""
-    if visitor.specialists:
-        raise PermissionDenied(
-            Reason.SPECIALIST_NEEDED, "Your key is limited to some specialists, and rejected documents belong to none."
-        )
-
-    def scan_rejections() -> tuple[CatalogueDocument, ...]:
-        items = scan(lambda token: services.catalogue.list_documents(token, "", SCAN_SIZE))
-        rejections = [item for item in items if item.HasField("rejected")]
-        return tuple(sorted(rejections, key=lambda item: item.rejected.create_time.ToNanoseconds(), reverse=True))
-
-    return call("registry", scan_rejections, ())
-
-
-def list_datasets(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[DatasetBuilt]]:
-    """A page of datasets, newest first."""
-    answer = call("registry", lambda: services.catalogue.list_datasets(token), Page[DatasetBuilt]())
+def list_datasets(services: Services, visitor: Visitor, specialist: str = "") -> ServiceAnswer[Page[DatasetBuilt]]:
+    """The newest datasets, of all specialists or of one."""
+    answer = call("registry", lambda: services.catalogue.list_datasets("", specialist), Page[DatasetBuilt]())
     return ServiceAnswer(_visible(answer.value, visitor, lambda item: item.specialist), answer.failure)
 
 
@@ -192,9 +156,9 @@ def get_dataset(
     return call("registry", find, None)
 
 
-def list_runs(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[RunsPage]:
-    """A page of runs, newest first, and the places in the queue of those that wait."""
-    answer = call("training", lambda: services.training.list_runs(token), Page[Run]())
+def list_runs(services: Services, visitor: Visitor) -> ServiceAnswer[RunsPage]:
+    """The newest runs, and the places in the queue of those of them that wait."""
+    answer = call("training", lambda: services.training.list_runs(""), Page[Run]())
     places = {run.run_id: place for place, run in enumerate(sort_queue(answer.value.items), start=1)}
     page = _visible(answer.value, visitor, lambda item: item.specialist)
     waiting = tuple((places[run.run_id], run) for run in sort_queue(page.items))
@@ -215,9 +179,9 @@ def watch_run(services: Services, visitor: Visitor, run_id: str) -> CloseableStr
     return services.training.watch_run(run_id)
 
 
-def list_adapters(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[CatalogueAdapter]]:
-    """A page of adapters, newest first."""
-    answer = call("registry", lambda: services.catalogue.list_adapters(token), Page[CatalogueAdapter]())
+def list_adapters(services: Services, visitor: Visitor, specialist: str = "") -> ServiceAnswer[Page[CatalogueAdapter]]:
+    """The newest adapters, of all specialists or of one."""
+    answer = call("registry", lambda: services.catalogue.list_adapters("", specialist), Page[CatalogueAdapter]())
     return ServiceAnswer(_visible(answer.value, visitor, lambda item: item.adapter.specialist), answer.failure)
 
 
@@ -398,20 +362,7 @@ def audit_documents(
     return counts, near
 
 
-def list_erasures(services: Services, token: str) -> ServiceAnswer[Page[Erasure]]:
-    """A page of erasures, newest first."""
-    return call("registry", lambda: services.catalogue.list_erasures(token), Page[Erasure]())
-
-
 # The registry admits the console itself to the calls below, so the console refuses what the registry would refuse to the visitor's own key.
-
-
-def list_keys(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[Key]]:
-    """A page of the API keys that allow no more than the visitor's own, newest first."""
-    visitor.require(Permission.KEYS)
-    answer = call("registry", lambda: services.keys.list_keys(token), Page[Key]())
-    visible = tuple(key for key in answer.value.items if visitor.may_grant(key.specialists))
-    return ServiceAnswer(Page(visible, answer.value.next_token), answer.failure)
 
 
 def create_key(services: Services, visitor: Visitor, terms: KeyTerms) -> NewKey:

@@ -6,7 +6,7 @@ names the visitor's key, which stays on record.
 
 from functools import partial
 
-from services.console.domain import HOLDING, Page, Permission, Visitor
+from services.console.domain import HOLDING, Permission, Visitor
 from services.console.handlers import ServiceAnswer, ServiceFailure, call, list_specialists, require_adapter
 from services.console.ports import Services
 from tailor.api.evaluation.v1.evaluation_pb2 import CompareEvaluationsRequest, CompareEvaluationsResponse
@@ -14,10 +14,8 @@ from tailor.api.events.v1.models_pb2 import SpecialistChanged, SpecialistServing
 from tailor.api.held.v1.held_pb2 import HeldCall
 from tailor.api.registry.v1.panel_pb2 import ProposeGuidelinesResponse
 from tailor.api.registry.v1.registry_pb2 import (
-    CatalogueAdapter,
     GetLeaderboardResponse,
     GetSpecialistResponse,
-    OperatorDecision,
     UpdateSpecialistResponse,
 )
 from tailor.api.synthetic.v1.synthesis_pb2 import CountCommentsResponse
@@ -32,6 +30,13 @@ def get_specialist(services: Services, visitor: Visitor, name: str) -> GetSpecia
         message = answer.failure.message if answer.failure else "This specialist does not exist, or you may not use it."
         raise NotFound(Reason.UNKNOWN_SPECIALIST, message)
     return found
+
+
+def create_specialist(services: Services, visitor: Visitor, definition: SpecialistChanged, attempt: str) -> bool:
+    """Define a specialist; False if it existed with the same definition. Raises AlreadyExists, InvalidArgument by field."""
+    visitor.require(Permission.MANAGE_SPECIALISTS)
+    visitor.require_specialist(definition.name)
+    return services.operations.create_specialist(definition, attempt).created
 
 
 def update_specialist(
@@ -73,13 +78,6 @@ def override(  # noqa: PLR0917 - fields of a form
     return services.operations.override(specialist, digest, generation, reason, visitor.key_id)
 
 
-def list_approvals(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[CatalogueAdapter]]:
-    """A page of the adapters that wait for approval, oldest first."""
-    answer = call("registry", lambda: services.operations.list_approvals(token), Page[CatalogueAdapter]())
-    visible = tuple(item for item in answer.value.items if visitor.may_use(item.adapter.specialist))
-    return ServiceAnswer(Page(visible, answer.value.next_token), answer.failure)
-
-
 def approve(services: Services, visitor: Visitor, digest: str, reason: str) -> SpecialistServing:
     """Let a waiting adapter serve, or start its canary. Raises NotFound if it is not visible to the visitor."""
     visitor.require(Permission.PROMOTE)
@@ -92,13 +90,6 @@ def decline(services: Services, visitor: Visitor, digest: str, reason: str) -> N
     visitor.require(Permission.PROMOTE)
     require_adapter(services, visitor, digest)
     services.operations.decline(digest, reason, visitor.key_id)
-
-
-def list_decisions(services: Services, visitor: Visitor, specialist: str) -> ServiceAnswer[Page[OperatorDecision]]:
-    """Operators' newest decisions."""
-    answer = call("registry", lambda: services.operations.list_decisions(specialist), Page[OperatorDecision]())
-    visible = tuple(item for item in answer.value.items if visitor.may_use(item.specialist))
-    return ServiceAnswer(Page(visible, answer.value.next_token), answer.failure)
 
 
 def get_leaderboard(
@@ -125,11 +116,11 @@ def compare_evaluations(
     return call("evaluation", lambda: services.compare_evaluations(request), None)
 
 
-def list_held_calls(services: Services) -> tuple[list[HeldCall], list[ServiceFailure]]:
+def list_held_calls(services: Services) -> tuple[tuple[HeldCall, ...], list[ServiceFailure]]:
     """The newest held calls of all services, newest first, and the services that do not answer."""
     answers: list[ServiceAnswer[tuple[HeldCall, ...]]] = [
         call(name, partial(services.list_held_calls, name), ()) for name in HOLDING
     ]
     held = [item for answer in answers for item in answer.value]
     held.sort(key=lambda item: item.create_time.ToNanoseconds(), reverse=True)
-    return held, [failure for answer in answers for failure in answer.failures]
+    return tuple(held), [failure for answer in answers for failure in answer.failures]

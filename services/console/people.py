@@ -1,18 +1,9 @@
 """People and their invitations. As with keys, the console refuses what the registry would refuse to the visitor's own key."""
 
-from services.console.domain import GIVEN_ROLES, InvitationTerms, Page, Permission, Visitor
-from services.console.handlers import ServiceAnswer, call, scan
+from services.console.domain import GIVEN_ROLES, InvitationTerms, Permission, Visitor
+from services.console.handlers import scan
 from services.console.ports import Invitation, Services
-from tailor.api.registry.v1.people_pb2 import Person
 from tailor.errors import InvalidArgument, NotFound, Reason
-
-
-def list_people(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[Person]]:
-    """A page of the people who may use no more than the visitor, newest first."""
-    visitor.require(Permission.PEOPLE)
-    answer = call("registry", lambda: services.people.list_people(token), Page[Person]())
-    visible = tuple(person for person in answer.value.items if visitor.may_grant(person.specialists))
-    return ServiceAnswer(Page(visible, answer.value.next_token), answer.failure)
 
 
 def invite(services: Services, visitor: Visitor, terms: InvitationTerms) -> Invitation:

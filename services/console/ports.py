@@ -16,6 +16,7 @@ from services.console.domain import (
     ProviderIdentity,
     Question,
     RowQuery,
+    RunTerms,
     SignInAttempt,
     Visitor,
 )
@@ -33,7 +34,7 @@ from tailor.api.evaluation.v1.evaluation_pb2 import (
     GetEvaluationResponse,
 )
 from tailor.api.events.v1.drafts_pb2 import JudgementRecorded
-from tailor.api.events.v1.models_pb2 import DatasetBuilt, SpecialistChanged, SpecialistServing
+from tailor.api.events.v1.models_pb2 import DatasetBuilt, RunProgressed, SpecialistChanged, SpecialistServing
 from tailor.api.held.v1.held_pb2 import HeldCall
 from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecialist, StreamGenerateResponse
 from tailor.api.ingestion.v1.ingestion_pb2 import GetSubmissionResponse
@@ -44,6 +45,7 @@ from tailor.api.registry.v1.people_pb2 import AcceptInvitationResponse, Person
 from tailor.api.registry.v1.registry_pb2 import (
     CatalogueAdapter,
     CatalogueDocument,
+    CreateSpecialistResponse,
     Erasure,
     GetDatasetResponse,
     GetFlowResponse,
@@ -55,8 +57,13 @@ from tailor.api.registry.v1.registry_pb2 import (
     UpdateSpecialistResponse,
 )
 from tailor.api.synthetic.v1.synthesis_pb2 import CountCommentsResponse, Sample, Synthesis
-from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse, ListRowsResponse
-from tailor.api.training.v1.training_pb2 import Run, WatchRunResponse
+from tailor.api.synthetic.v1.synthetic_pb2 import (
+    BuildDatasetResponse,
+    CountNearDuplicatesResponse,
+    GetBuildStateResponse,
+    ListRowsResponse,
+)
+from tailor.api.training.v1.training_pb2 import Run, RunPlan, WatchRunResponse
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -83,8 +90,12 @@ class CatalogueReader(Protocol):
 
     def get_flow(self) -> GetFlowResponse: ...
     def get_audit(self, specialist: str) -> GetAuditResponse: ...
-    def list_documents(self, token: str, specialist: str, size: int) -> Page[CatalogueDocument]:
-        """Documents; without a specialist, rejected submissions follow."""
+    def list_documents(self, token: str, specialist: str, size: int, dataset: str) -> Page[CatalogueDocument]:
+        """Documents by id; of a specialist or of a dataset unless it is empty."""
+        ...
+
+    def list_rejected(self, token: str, size: int) -> Page[CatalogueDocument]:
+        """Rejected submissions by id."""
         ...
 
     def get_document(self, document_id: str) -> CatalogueDocument:
@@ -96,9 +107,9 @@ class CatalogueReader(Protocol):
         """A dataset with its tokens and what it leaves out."""
         ...
 
-    def list_datasets(self, token: str) -> Page[DatasetBuilt]: ...
+    def list_datasets(self, token: str, specialist: str = "") -> Page[DatasetBuilt]: ...
     def get_adapter(self, digest: str) -> CatalogueAdapter: ...
-    def list_adapters(self, token: str) -> Page[CatalogueAdapter]: ...
+    def list_adapters(self, token: str, specialist: str = "") -> Page[CatalogueAdapter]: ...
     def list_specialists(self, token: str) -> Page[GetSpecialistResponse]: ...
     def trace(self, draft_id: str) -> TraceResponse: ...
     def list_erasures(self, token: str) -> Page[Erasure]: ...
@@ -122,16 +133,20 @@ class Decisions(Protocol):
 class Operations(Protocol):
     """What operators change and decide, recorded by the registry with the key of the visitor who decides."""
 
+    def create_specialist(self, definition: SpecialistChanged, request_id: str) -> CreateSpecialistResponse:
+        """Idempotent. Raises AlreadyExists (SPECIALIST_EXISTS), InvalidArgument by field."""
+        ...
+
     def update_specialist(self, definition: SpecialistChanged, *, validate_only: bool) -> UpdateSpecialistResponse: ...
     def delete_specialist(self, name: str, reason: str, key_id: str) -> None: ...
     def override(
         self, specialist: str, adapter_digest: str, expected_generation: int, reason: str, key_id: str
     ) -> SpecialistServing: ...
-    def list_approvals(self, token: str) -> Page[CatalogueAdapter]: ...
+    def list_approvals(self, token: str, specialist: str = "") -> Page[CatalogueAdapter]: ...
     def approve(self, adapter_digest: str, reason: str, key_id: str) -> SpecialistServing: ...
     def decline(self, adapter_digest: str, reason: str, key_id: str) -> None: ...
-    def list_decisions(self, specialist: str) -> Page[OperatorDecision]:
-        """The newest decisions."""
+    def list_decisions(self, specialist: str, token: str = "") -> Page[OperatorDecision]:
+        """Decisions, newest first."""
         ...
 
     def get_leaderboard(self, specialist: str, metric: str) -> GetLeaderboardResponse: ...
@@ -205,12 +220,52 @@ class OpenIdProvider(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class RunReports:
+    """A run and its workers' reports in the order in which they came. `complete` is False if reading took too long."""
+
+    run: Run
+    reports: tuple[RunProgressed, ...] = ()
+    complete: bool = True
+
+
 class RunReader(Protocol):
     """Runs."""
 
     def get_run(self, run_id: str) -> Run: ...
-    def list_runs(self, token: str) -> Page[Run]: ...
+    def list_runs(self, token: str, specialist: str = "") -> Page[Run]: ...
     def watch_run(self, run_id: str) -> CloseableStream[WatchRunResponse]: ...
+    def read_reports(self, run_id: str) -> RunReports:
+        """The run with the reports of its workers so far. Raises NotFound."""
+        ...
+
+
+class RunCommands(Protocol):
+    """What engineers do with runs."""
+
+    def plan(self, terms: RunTerms) -> RunPlan:
+        """A forecast. Raises InvalidArgument, NotFound."""
+        ...
+
+    def create(self, terms: RunTerms, request_id: str) -> Run:
+        """Queue a run, or resume the same one if it was cancelled or failed. Raises as `plan`, and FailedPrecondition (DOES_NOT_FIT)."""
+        ...
+
+    def cancel(self, run_id: str) -> Run:
+        """End a run. Raises NotFound, FailedPrecondition."""
+        ...
+
+
+class DatasetBuilds(Protocol):
+    """The builds of datasets."""
+
+    def build(self, specialist: str, kind: str, request_id: str) -> BuildDatasetResponse | None:
+        """Build a dataset; None if the build takes longer than some seconds, and continues. Raises FailedPrecondition, NotFound."""
+        ...
+
+    def get_state(self, specialist: str) -> GetBuildStateResponse:
+        """What the next datasets wait for. Raises NotFound."""
+        ...
 
 
 class RowSource(Protocol):
@@ -228,7 +283,7 @@ class RowSource(Protocol):
 class SynthesisReader(Protocol):
     """Syntheses, and decisions about their rows."""
 
-    def list_syntheses(self, token: str) -> Page[Synthesis]: ...
+    def list_syntheses(self, token: str, specialist: str = "") -> Page[Synthesis]: ...
     def get_synthesis(self, synthesis_id: str) -> Synthesis: ...
     def list_samples(self, synthesis_id: str, state: str, token: str) -> Page[Sample]:
         """Samples of a state, such as `pending`; all if it is empty."""
@@ -310,6 +365,8 @@ class Services:
     people: PeopleDirectory
     sessions: SessionRegistry
     training: RunReader
+    runs: RunCommands
+    builds: DatasetBuilds
     inference: AnswerSource
     syntheses: SynthesisReader
     rows: RowSource
@@ -317,6 +374,7 @@ class Services:
     judging: JudgingQueue
     panel: PanelReader
     get_evaluation: Callable[[str], GetEvaluationResponse]  # by adapter digest
+    evaluate: Callable[[str, str], str]  # by adapter digest and request id; returns the evaluation's id
     compare_evaluations: Callable[[CompareEvaluationsRequest], CompareEvaluationsResponse]
     count_near_duplicates: Callable[[str], CountNearDuplicatesResponse]  # by specialist; empty for all
     is_healthy: Callable[[str], bool]  # by service

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from services.console.domain import Page, PassageDecision, PassagePiece, Permission, Visitor
+from services.console.domain import PassageDecision, PassagePiece, Permission, Visitor
 from services.console.handlers import ServiceAnswer, call
 from services.console.ports import Services
 from tailor.api.anonymization.v1.review_pb2 import (
@@ -11,7 +11,6 @@ from tailor.api.anonymization.v1.review_pb2 import (
     GetResidualReportResponse,
     NextPassageResponse,
     PassageStretch,
-    RareCombination,
     ReviewPassage,
     SignedStatement,
 )
@@ -54,11 +53,6 @@ def sign_statement(services: Services, visitor: Visitor) -> SignedStatement:
 def get_report(services: Services) -> ServiceAnswer[GetResidualReportResponse]:
     """What is known of what is left."""
     return call("anonymization", services.review.get_report, GetResidualReportResponse())
-
-
-def list_rare_combinations(services: Services, token: str) -> ServiceAnswer[Page[RareCombination]]:
-    """A page of rare combinations of quasi-identifiers."""
-    return call("anonymization", lambda: services.review.list_rare_combinations(token), Page[RareCombination]())
 
 
 def get_passage(services: Services, visitor: Visitor, document_id: str, number: int) -> ReviewPassage:

@@ -1,39 +1,15 @@
 """Syntheses and their samples: one function per page or command."""
 
-from dataclasses import dataclass
-
-from services.console.domain import Page, Visitor
+from services.console.domain import Visitor
 from services.console.handlers import ServiceAnswer, call
 from services.console.ports import Services
-from tailor.api.synthetic.v1.synthesis_pb2 import Sample, Synthesis
+from tailor.api.synthetic.v1.synthesis_pb2 import Synthesis
 from tailor.errors import NotFound, Reason
 
 
-@dataclass(frozen=True)
-class SamplesPage:
-    """A synthesis with a page of its samples."""
-
-    synthesis: Synthesis
-    samples: Page[Sample]
-
-
-def list_syntheses(services: Services, visitor: Visitor, token: str) -> ServiceAnswer[Page[Synthesis]]:
-    """A page of syntheses, newest first."""
-    answer = call("synthetic", lambda: services.syntheses.list_syntheses(token), Page[Synthesis]())
-    items = tuple(item for item in answer.value.items if visitor.may_use(item.spec.specialist))
-    return ServiceAnswer(Page(items, answer.value.next_token), answer.failure)
-
-
-def get_samples(
-    services: Services, visitor: Visitor, synthesis_id: str, state: str, token: str
-) -> ServiceAnswer[SamplesPage | None]:
-    """A synthesis and its samples of a state, or all if it is empty. Raises NotFound if it is not visible to the visitor."""
-
-    def find() -> SamplesPage:
-        synthesis = _find_visible(services, visitor, synthesis_id)
-        return SamplesPage(synthesis, services.syntheses.list_samples(synthesis_id, state, token))
-
-    return call("synthetic", find, None)
+def get_synthesis(services: Services, visitor: Visitor, synthesis_id: str) -> ServiceAnswer[Synthesis | None]:
+    """A synthesis. Raises NotFound if it is not visible to the visitor."""
+    return call("synthetic", lambda: _find_visible(services, visitor, synthesis_id), None)
 
 
 def review_sample(services: Services, visitor: Visitor, synthesis_id: str, row_id: str, *, accept: bool) -> None:

@@ -116,7 +116,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     ) -> registry_pb2.ListDocumentsResponse:
         size = page_size(request.page_size, 100, 1000)
         _may_use_all(request.specialist)
-        if request.page_token.startswith(REJECTED_PAGE):
+        if request.only_rejected or request.page_token.startswith(REJECTED_PAGE):
             # Rejected documents belong to no specialist, even if the request names one.
             _may_use_all("")
             return self._rejected(request.page_token.removeprefix(REJECTED_PAGE), size)

@@ -501,3 +501,21 @@ def is_due(policy: BuildPolicy, progress: BuildProgress) -> bool:
         return False
     has_rested = progress.seconds_since_build is None or progress.seconds_since_build >= policy.min_interval_seconds
     return has_rested and progress.seconds_since_new >= policy.quiet_seconds
+
+
+def describe_wait(policy: BuildPolicy, progress: BuildProgress, noun: str) -> str:
+    """What the next build waits for, as one sentence. The rule is that of `is_due`."""
+    if policy.min_new_items <= 0:
+        return "Built on command only."
+    if progress.newest_position <= progress.tried_position or progress.seconds_since_new is None:
+        return f"Waits for new {noun}: {policy.min_new_items} make a build due."
+    if progress.new_items < policy.min_new_items:
+        missing = policy.min_new_items - progress.new_items
+        return f"{progress.new_items} new {noun}; a build needs {policy.min_new_items}: {missing} to go."
+    rest = policy.min_interval_seconds - (progress.seconds_since_build or policy.min_interval_seconds)
+    quiet = policy.quiet_seconds - progress.seconds_since_new
+    if rest > 0 and rest >= quiet:
+        return f"Enough new {noun}; the last build was too recent: {rest:.0f} seconds to go."
+    if quiet > 0:
+        return f"Enough new {noun}; a build starts {quiet:.0f} seconds after the newest one if no further ones arrive."
+    return f"Enough new {noun}; the build is due."

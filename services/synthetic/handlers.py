@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -267,6 +267,13 @@ def _make_pairs(app: Synthetic, specialist: Specialist, last: LastBuild) -> tupl
     counter = app.tokenizers.for_base(specialist.base)
     parts = PreferenceDatasets(app.repository, app.store, app.files, app.pair_limits)
     return parts.make_dataset(specialist, app.repository.pair_evidence(specialist), counter, last)
+
+
+def read_build_states(app: Synthetic, name: str) -> Iterator[tuple[Specialist, DatasetKind, BuildProgress]]:
+    """How far the next dataset of each kind is. Raises NotFound (UNKNOWN_SPECIALIST)."""
+    specialist = find_specialist(app, name)
+    for kind in DatasetKind:
+        yield specialist, kind, app.repository.progress(specialist, kind)
 
 
 def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> list[Row]:

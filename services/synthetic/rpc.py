@@ -46,6 +46,13 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
             pairs=wire.from_pairs(result.dataset.pairs) if kind is DatasetKind.PREFERENCE else None,
         )
 
+    def GetBuildState(
+        self, request: synthetic_pb2.GetBuildStateRequest, context: grpc.ServicerContext
+    ) -> synthetic_pb2.GetBuildStateResponse:
+        _may_use(request.specialist)
+        states = handlers.read_build_states(self._app, request.specialist)
+        return synthetic_pb2.GetBuildStateResponse(states=[wire.from_build_state(*state) for state in states])
+
     def CountNearDuplicates(
         self, request: synthetic_pb2.CountNearDuplicatesRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.CountNearDuplicatesResponse:

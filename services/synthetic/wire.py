@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from services.synthetic.domain import (
     BuildPolicy,
+    BuildProgress,
     Dataset,
     Document,
     Judgement,
@@ -13,6 +14,7 @@ from services.synthetic.domain import (
     PairCounts,
     Row,
     Specialist,
+    describe_wait,
 )
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
@@ -136,6 +138,18 @@ def from_left_out(left_out: Mapping[str, LeftOutCount]) -> list[synthetic_pb2.Le
 
 def from_pairs(pairs: PairCounts) -> synthetic_pb2.PairCounts:
     return synthetic_pb2.PairCounts(**asdict(pairs))
+
+
+def from_build_state(specialist: Specialist, kind: DatasetKind, progress: BuildProgress) -> synthetic_pb2.BuildState:
+    noun = "documents" if kind is DatasetKind.SFT else "judgements and deliverables"
+    return synthetic_pb2.BuildState(
+        kind=DATASET_KINDS[kind],
+        new_items=progress.new_items,
+        needed_items=specialist.policy.min_new_items,
+        seconds_since_new=progress.seconds_since_new,
+        seconds_since_build=progress.seconds_since_build,
+        sentence=describe_wait(specialist.policy, progress, noun),
+    )
 
 
 def from_dataset(dataset: Dataset) -> models_pb2.DatasetBuilt:

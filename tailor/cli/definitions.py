@@ -31,18 +31,25 @@ NOT_IN_FILES = ("revision", "update_time", "deleted")
 def read_definition(path: Path) -> models_pb2.SpecialistChanged:
     """Read a definition from a TOML file. Raises InvalidArgument if it is not valid."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidArgument(Reason.INVALID_TOML, f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise InvalidArgument(Reason.INVALID_TOML, f"{path} is not UTF-8: byte {error.start} is invalid.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidArgument(Reason.INVALID_TOML, f"{path} is not TOML: {error}.") from None
+    return parse_definition(text, str(path))
+
+
+def parse_definition(text: str, source: str) -> models_pb2.SpecialistChanged:
+    """Read a definition from TOML. Messages call it `source`. Raises InvalidArgument if it is not valid."""
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InvalidArgument(Reason.INVALID_TOML, f"{source} is not TOML: {error}.") from None
     try:
         return json_format.ParseDict(_to_message_fields(document), models_pb2.SpecialistChanged())
     except (json_format.ParseError, TypeError, ValueError) as error:
         raise InvalidArgument(
-            Reason.INVALID_DEFINITION, f"{path} is not a valid definition of a specialist: {error}"
+            Reason.INVALID_DEFINITION, f"{source} is not a valid definition of a specialist: {error}"
         ) from None
 
 

@@ -176,6 +176,7 @@ def _evaluation(channel: grpc.Channel, n: Names) -> Iterator[Call]:
 def _synthetic(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = synthetic_pb2, synthetic_pb2_grpc.SyntheticServiceStub(channel)
     yield "BuildDataset", stub.BuildDataset, pb.BuildDatasetRequest(specialist=n.specialist)
+    yield "GetBuildState", stub.GetBuildState, pb.GetBuildStateRequest(specialist=n.specialist)
     yield "PreviewRows", stub.PreviewRows, pb.PreviewRowsRequest(specialist=n.specialist)
     near = pb.CountNearDuplicatesRequest(specialist=n.specialist)
     yield "CountNearDuplicates", stub.CountNearDuplicates, near

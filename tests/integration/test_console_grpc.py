@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.console.adapters.clients import connect
-from services.console.domain import DraftMark, Judgement, KeyTerms, Question, Role, RowQuery
+from services.console.domain import DraftMark, Judgement, KeyTerms, Question, Role, RowQuery, RunTerms
 from services.console.ports import Services
 from services.console.rules import count_submitted, decision, word
 from services.console.settings import Settings
@@ -43,7 +43,7 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.GetFlowResponse(ingested=5, anonymized=4, rejected={"EMPTY": 1}, findings={"PERSON": 9})
 
     def ListDocuments(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.ListDocumentsResponse:
-        assert request.include_rejected
+        assert not request.include_rejected
         version = common_pb2.Version(sequence=3)
         kind = common_pb2.KIND_EXAMPLE
         anonymized = documents_pb2.DocumentAnonymized(
@@ -52,11 +52,15 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
         rejected = documents_pb2.DocumentRejected(
             document_id="doc_2", stage=documents_pb2.STAGE_INGESTION, reason=documents_pb2.REJECTION_REASON_CORRUPT
         )
-        documents = [
-            registry_pb2.CatalogueDocument(anonymized=anonymized),
-            registry_pb2.CatalogueDocument(rejected=rejected),
-        ]
-        return registry_pb2.ListDocumentsResponse(documents=documents, next_page_token="more")
+        item = registry_pb2.CatalogueDocument(anonymized=anonymized)
+        if request.only_rejected:
+            item = registry_pb2.CatalogueDocument(rejected=rejected)
+        token = f"{request.specialist} {request.dataset} {request.page_size}"
+        return registry_pb2.ListDocumentsResponse(documents=[item], next_page_token=token)
+
+    def CreateSpecialist(self, request: Any, context: grpc.ServicerContext) -> registry_pb2.CreateSpecialistResponse:
+        assert request.request_id == "attempt"
+        return registry_pb2.CreateSpecialistResponse(specialist=request.specialist, created=True)
 
     def GetAudit(self, request: Any, context: grpc.ServicerContext) -> audit_pb2.GetAuditResponse:
         group = audit_pb2.AuditGroup(value="wiki", documents=2, characters=500, findings=1)
@@ -135,6 +139,17 @@ class Registry(registry_pb2_grpc.RegistryServiceServicer):
 
 
 class Synthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
+    def BuildDataset(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if request.specialist == "busy":
+            raise Aborted(Reason.BUILD_RUNNING, "A build runs.")
+        if request.specialist == "slow":
+            time.sleep(1.0)
+        built = models_pb2.DatasetBuilt(digest=request.request_id, kind=request.kind)
+        return synthetic_pb2.BuildDatasetResponse(dataset=built, created=True)
+
+    def GetBuildState(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return synthetic_pb2.GetBuildStateResponse(states=[synthetic_pb2.BuildState(sentence=request.specialist)])
+
     def CountNearDuplicates(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.specialist:
             raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist.")
@@ -148,13 +163,38 @@ class Synthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
 
 
 class Training(training_pb2_grpc.TrainingServiceServicer):
+    def CreateRun(self, request: Any, context: grpc.ServicerContext) -> training_pb2.CreateRunResponse:
+        run = training_pb2.Run(run_id=request.request_id, dataset_digest=request.dataset_digest)
+        run.recipe, run.parent_digest, run.priority = request.recipe, request.parent_digest, request.priority
+        return training_pb2.CreateRunResponse(run=run)
+
+    def PlanRun(self, request: Any, context: grpc.ServicerContext) -> training_pb2.PlanRunResponse:
+        return training_pb2.PlanRunResponse(plan=training_pb2.RunPlan(device=request.preference_dataset_digest))
+
+    def CancelRun(self, request: Any, context: grpc.ServicerContext) -> training_pb2.CancelRunResponse:
+        return training_pb2.CancelRunResponse(run=training_pb2.Run(run_id=request.run_id))
+
     def WatchRun(self, request: Any, context: grpc.ServicerContext) -> Iterator[training_pb2.WatchRunResponse]:
+        if request.run_id in ("lasting", "silent", "new"):
+            yield from self._last(request.run_id, context)
+            return
         for step in (1, 2):
             progress = models_pb2.RunProgressed(step=step, total_steps=2, loss=3.0 / step, reward=0.0)
             state = training_pb2.RUN_STATE_RUNNING if step == 1 else training_pb2.RUN_STATE_SUCCEEDED
             line = training_pb2.LogLine(level="info", message=f"step={step}", epoch=1)
             run = training_pb2.Run(run_id="r", state=state, progress=progress)
             yield training_pb2.WatchRunResponse(run=run, log_lines=[line])
+
+    def _last(self, run_id: str, context: grpc.ServicerContext) -> Iterator[training_pb2.WatchRunResponse]:
+        """A run that has two reports and does not end: all of them come, only one, or there is none."""
+        reports = [models_pb2.RunProgressed(phase="training", step=step, loss=3.0 / step) for step in (1, 2)]
+        run = training_pb2.Run(run_id=run_id, progress=reports[-1] if run_id != "new" else None)
+        yield training_pb2.WatchRunResponse(run=run)
+        yield training_pb2.WatchRunResponse(run=run, log_lines=[training_pb2.LogLine(message="a line")])
+        for report in reports[: {"lasting": 2, "silent": 1, "new": 0}[run_id]]:
+            yield training_pb2.WatchRunResponse(run=training_pb2.Run(run_id=run_id, progress=report))
+        while context.is_active():
+            time.sleep(0.02)
 
     def GetRun(self, request: Any, context: grpc.ServicerContext) -> training_pb2.GetRunResponse:
         kind = models_pb2.ADAPTER_KIND_REWARD
@@ -231,10 +271,9 @@ def services(tmp_path: Path) -> Iterator[Services]:
 def test_clients_read_the_services(services: Services) -> None:
     flow = services.catalogue.get_flow()
     assert (count_submitted(flow), dict(flow.rejected), dict(flow.findings)) == (6, {"EMPTY": 1}, {"PERSON": 9})
-    page = services.catalogue.list_documents("", "", 10)
-    assert [item.HasField("rejected") for item in page.items] == [False, True]
-    assert word(page.items[0].anonymized, "kind") == "example"
-    assert page.next_token == "more"
+    page = services.catalogue.list_documents("", "s", 10, "abcdef")
+    assert (word(page.items[0].anonymized, "kind"), page.next_token) == ("example", "s abcdef 10")
+    assert word(services.catalogue.list_rejected("", 10).items[0].rejected, "reason") == "corrupt"
     adapter, bare = services.catalogue.list_adapters("").items
     assert [decision(item) for item in (adapter, bare)] == ["refused", "waiting"]
     assert services.catalogue.get_adapter("abcdef").adapter.digest == "abcdef"
@@ -243,6 +282,42 @@ def test_clients_read_the_services(services: Services) -> None:
     assert (specialist.serving.decision.generation, specialist.serving.finished) == (2, True)
     assert services.catalogue.trace("drf_9").draft.draft_id == "drf_9"
     assert services.inference.get_draft("drf_9").messages[0].content == "drf_9"
+
+
+def test_the_reports_of_a_run_that_lasts_are_read_up_to_the_newest(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasting = services.training.read_reports("lasting")
+    assert ([report.step for report in lasting.reports], lasting.complete) == ([1, 2], True)
+    assert services.training.read_reports("new").complete
+    monkeypatch.setattr("services.console.adapters.training.REPORTS_SECONDS", 1)
+    silent = services.training.read_reports("silent")
+    assert ([report.step for report in silent.reports], silent.complete) == ([1], False)
+
+
+def test_builds_that_last_continue_without_the_console(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = services.builds.build("s", "preference", "attempt")
+    assert built and (built.dataset.digest, word(built.dataset, "kind")) == ("attempt", "preference")
+    assert services.builds.build("busy", "sft", "attempt") is None
+    monkeypatch.setattr("services.console.adapters.training.BUILD_SECONDS", 0.3)
+    assert services.builds.build("slow", "sft", "attempt") is None
+    assert services.builds.get_state("s").states[0].sentence == "s"
+
+
+def test_what_engineers_start_reaches_the_services(services: Services) -> None:
+    terms = RunTerms("s", "d" * 64, "b", "lora", preferences="e" * 64, parent="a" * 64, priority=-4)
+    run = services.runs.create(terms, "attempt")
+    assert (run.run_id, run.dataset_digest, run.recipe, run.parent_digest, run.priority) == (
+        "attempt",
+        "d" * 64,
+        "lora",
+        "a" * 64,
+        -4,
+    )
+    assert services.runs.plan(terms).device == "e" * 64
+    assert services.runs.cancel("run_1").run_id == "run_1"
+    defined = services.operations.create_specialist(models_pb2.SpecialistChanged(name="s"), "attempt")
+    assert defined.created and defined.specialist.name == "s"
 
 
 def test_the_audit_is_read_from_registry_and_synthetic(services: Services) -> None:

@@ -499,6 +499,26 @@ def test_the_documents_of_a_dataset_are_listed_only_for_callers_that_may_see_it(
     assert answer(lambda: limited.ListDocuments(foreign))[:2] == ("NOT_FOUND", "UNKNOWN_DATASET")
 
 
+def test_rejected_submissions_are_listed_alone_for_callers_of_all_specialists(world: World) -> None:
+    for number in range(3):
+        reason = documents_pb2.REJECTION_REASON_CORRUPT
+        rejected = documents_pb2.DocumentRejected(
+            document_id=f"doc_r{number}", submission_id=f"sub_r{number}", reason=reason
+        )
+        world.receive("document.rejected.v1", rejected)
+    everyone, limited = world.stub(world.key("ENGINEER")), world.stub(world.key("ENGINEER", OWN))
+    request = registry_pb2.ListDocumentsRequest(only_rejected=True, page_size=2)
+    found = []
+    for _ in range(2):
+        page = everyone.ListDocuments(request)
+        found += [item.rejected.document_id for item in page.documents]
+        request.page_token = page.next_page_token
+    assert (found, request.page_token) == (["doc_r0", "doc_r1", "doc_r2"], "")
+    for specialist in ("", OWN):
+        alone = registry_pb2.ListDocumentsRequest(only_rejected=True, specialist=specialist)
+        assert answer(lambda alone=alone: limited.ListDocuments(alone))[0] == "PERMISSION_DENIED"
+
+
 def test_a_dataset_that_two_specialists_share_is_not_ambiguous(world: World) -> None:
     world.receive("dataset.built.v1", built(world.store, DIGESTS[OWN], OTHER))
     request = registry_pb2.GetDatasetRequest(digest=DIGESTS[OWN])

@@ -1,12 +1,11 @@
 """The services over gRPC. Every call has a deadline; every failure is a TailorError."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
 
 import grpc
 
+from services.console.adapters.calls import COUNT_SECONDS, LIST_SIZE, WRITE_SECONDS, RpcStream, call
 from services.console.adapters.health import HealthClient
 from services.console.adapters.held import HeldCallClient
 from services.console.adapters.judging import JudgingClient
@@ -14,17 +13,16 @@ from services.console.adapters.panel import PanelClient
 from services.console.adapters.people import PeopleClient, SessionClient
 from services.console.adapters.review import ReviewClient
 from services.console.adapters.submissions import submission_finder
+from services.console.adapters.training import BuildClient, RunCommandClient, TrainingClient
 from services.console.domain import HOLDING, Judgement, KeyTerms, Page, Question, RowQuery
 from services.console.ports import (
     AnswerSource,
     ApiKeys,
     CatalogueReader,
-    CloseableStream,
     Decisions,
     NewKey,
     Operations,
     RowSource,
-    RunReader,
     Services,
     SynthesisReader,
 )
@@ -35,46 +33,18 @@ from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
 from tailor.api.synthetic.v1 import synthesis_pb2, synthesis_pb2_grpc, synthetic_pb2, synthetic_pb2_grpc
-from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.errors import NotFound, Reason
-from tailor.rpc.channel import service_channel, wire_errors
+from tailor.rpc.channel import service_channel
 
-T_co = TypeVar("T_co", covariant=True)
-
-READ_SECONDS = 4
-COUNT_SECONDS = 15
-WRITE_SECONDS = 30  # anonymization processes a judgement's comment first
 ANSWER_SECONDS = 180
 # The text passes the barrier, and the registry learns of the draft.
 EDIT_SECONDS = 40
-WATCH_SECONDS = 3600  # the browser reconnects afterwards
-LIST_SIZE = 200
 ROWS_SIZE = 20
 OUTCOMES = {
     "ranked": drafts_pb2.JUDGEMENT_OUTCOME_UNSPECIFIED,
     "tie": drafts_pb2.JUDGEMENT_OUTCOME_TIE,
     "both_bad": drafts_pb2.JUDGEMENT_OUTCOME_BOTH_BAD,
 }
-
-
-def call(service: str, method: Callable[..., T_co], request: Any, seconds: float = READ_SECONDS) -> T_co:
-    with wire_errors(service):
-        return method(request, timeout=seconds)
-
-
-class RpcStream(CloseableStream[T_co], Generic[T_co]):
-    """A streamed call; closing it cancels the call, which stops the service's work on it."""
-
-    def __init__(self, service: str, stream: Any) -> None:
-        self._service = service
-        self._stream = stream
-
-    def __iter__(self) -> Iterator[T_co]:
-        with wire_errors(self._service):
-            yield from self._stream
-
-    def close(self) -> None:
-        self._stream.cancel()
 
 
 class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
@@ -90,10 +60,17 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
         request = audit_pb2.GetAuditRequest(specialist=specialist)
         return call("registry", self._stub.GetAudit, request, COUNT_SECONDS)
 
-    def list_documents(self, token: str, specialist: str, size: int) -> Page[registry_pb2.CatalogueDocument]:
+    def list_documents(
+        self, token: str, specialist: str, size: int, dataset: str
+    ) -> Page[registry_pb2.CatalogueDocument]:
         request = registry_pb2.ListDocumentsRequest(
-            specialist=specialist, page_size=size, page_token=token, include_rejected=not specialist
+            specialist=specialist, page_size=size, page_token=token, dataset=dataset
         )
+        answer = call("registry", self._stub.ListDocuments, request)
+        return Page(tuple(answer.documents), answer.next_page_token)
+
+    def list_rejected(self, token: str, size: int) -> Page[registry_pb2.CatalogueDocument]:
+        request = registry_pb2.ListDocumentsRequest(only_rejected=True, page_size=size, page_token=token)
         answer = call("registry", self._stub.ListDocuments, request)
         return Page(tuple(answer.documents), answer.next_page_token)
 
@@ -110,16 +87,16 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
     def describe_dataset(self, digest: str) -> registry_pb2.GetDatasetResponse:
         return call("registry", self._stub.GetDataset, registry_pb2.GetDatasetRequest(digest=digest))
 
-    def list_datasets(self, token: str) -> Page[models_pb2.DatasetBuilt]:
-        request = registry_pb2.ListDatasetsRequest(page_token=token, page_size=LIST_SIZE)
+    def list_datasets(self, token: str, specialist: str = "") -> Page[models_pb2.DatasetBuilt]:
+        request = registry_pb2.ListDatasetsRequest(specialist=specialist, page_token=token, page_size=LIST_SIZE)
         answer = call("registry", self._stub.ListDatasets, request)
         return Page(tuple(answer.datasets), answer.next_page_token)
 
     def get_adapter(self, digest: str) -> registry_pb2.CatalogueAdapter:
         return call("registry", self._stub.GetAdapter, registry_pb2.GetAdapterRequest(digest=digest)).adapter
 
-    def list_adapters(self, token: str) -> Page[registry_pb2.CatalogueAdapter]:
-        request = registry_pb2.ListAdaptersRequest(page_token=token, page_size=LIST_SIZE)
+    def list_adapters(self, token: str, specialist: str = "") -> Page[registry_pb2.CatalogueAdapter]:
+        request = registry_pb2.ListAdaptersRequest(specialist=specialist, page_token=token, page_size=LIST_SIZE)
         answer = call("registry", self._stub.ListAdapters, request)
         return Page(tuple(answer.adapters), answer.next_page_token)
 
@@ -158,6 +135,12 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
         request = registry_pb2.StopCanaryRequest(specialist=specialist, expected_generation=expected_generation)
         return call("registry", self._stub.StopCanary, request, WRITE_SECONDS).serving
 
+    def create_specialist(
+        self, definition: models_pb2.SpecialistChanged, request_id: str
+    ) -> registry_pb2.CreateSpecialistResponse:
+        request = registry_pb2.CreateSpecialistRequest(specialist=definition, request_id=request_id)
+        return call("registry", self._stub.CreateSpecialist, request, WRITE_SECONDS)
+
     def update_specialist(
         self, definition: models_pb2.SpecialistChanged, *, validate_only: bool
     ) -> registry_pb2.UpdateSpecialistResponse:
@@ -181,8 +164,8 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
         )
         return call("registry", self._stub.Promote, request, WRITE_SECONDS).serving
 
-    def list_approvals(self, token: str) -> Page[registry_pb2.CatalogueAdapter]:
-        request = registry_pb2.ListApprovalsRequest(page_token=token, page_size=LIST_SIZE)
+    def list_approvals(self, token: str, specialist: str = "") -> Page[registry_pb2.CatalogueAdapter]:
+        request = registry_pb2.ListApprovalsRequest(specialist=specialist, page_token=token, page_size=LIST_SIZE)
         answer = call("registry", self._stub.ListApprovals, request)
         return Page(tuple(answer.adapters), answer.next_page_token)
 
@@ -194,8 +177,8 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
         request = registry_pb2.DeclineAdapterRequest(adapter_digest=adapter_digest, reason=reason, decided_by=key_id)
         call("registry", self._stub.DeclineAdapter, request, WRITE_SECONDS)
 
-    def list_decisions(self, specialist: str) -> Page[registry_pb2.OperatorDecision]:
-        request = registry_pb2.ListDecisionsRequest(specialist=specialist)
+    def list_decisions(self, specialist: str, token: str = "") -> Page[registry_pb2.OperatorDecision]:
+        request = registry_pb2.ListDecisionsRequest(specialist=specialist, page_token=token)
         answer = call("registry", self._stub.ListDecisions, request)
         return Page(tuple(answer.decisions), answer.next_page_token)
 
@@ -244,26 +227,6 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
         call("registry", self._stub.RevokeKey, request, WRITE_SECONDS)
 
 
-class TrainingClient(RunReader):
-    """Training."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._stub = training_pb2_grpc.TrainingServiceStub(channel)
-
-    def get_run(self, run_id: str) -> training_pb2.Run:
-        return call("training", self._stub.GetRun, training_pb2.GetRunRequest(run_id=run_id)).run
-
-    def list_runs(self, token: str) -> Page[training_pb2.Run]:
-        request = training_pb2.ListRunsRequest(page_token=token, page_size=LIST_SIZE)
-        answer = call("training", self._stub.ListRuns, request)
-        return Page(tuple(answer.runs), answer.next_page_token)
-
-    def watch_run(self, run_id: str) -> RpcStream[training_pb2.WatchRunResponse]:
-        """The run's reports and its workers' logs, from the first one until the run ends."""
-        request = training_pb2.WatchRunRequest(run_id=run_id)
-        return RpcStream("training", self._stub.WatchRun(request, timeout=WATCH_SECONDS))
-
-
 class RowClient(RowSource):
     """Synthetic's datasets."""
 
@@ -293,8 +256,8 @@ class SynthesisClient(SynthesisReader):
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = synthesis_pb2_grpc.SynthesisServiceStub(channel)
 
-    def list_syntheses(self, token: str) -> Page[synthesis_pb2.Synthesis]:
-        request = synthesis_pb2.ListSynthesesRequest(page_token=token, page_size=LIST_SIZE)
+    def list_syntheses(self, token: str, specialist: str = "") -> Page[synthesis_pb2.Synthesis]:
+        request = synthesis_pb2.ListSynthesesRequest(specialist=specialist, page_token=token, page_size=LIST_SIZE)
         answer = call("synthetic", self._stub.ListSyntheses, request)
         return Page(tuple(answer.syntheses), answer.next_page_token)
 
@@ -369,6 +332,10 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         request = evaluation_pb2.GetEvaluationRequest(adapter_digest=digest)
         return call("evaluation", evaluation.GetEvaluation, request)
 
+    def evaluate(digest: str, request_id: str) -> str:
+        request = evaluation_pb2.EvaluateRequest(adapter_digest=digest, request_id=request_id)
+        return call("evaluation", evaluation.Evaluate, request, WRITE_SECONDS).evaluation_id
+
     def compare_evaluations(
         request: evaluation_pb2.CompareEvaluationsRequest,
     ) -> evaluation_pb2.CompareEvaluationsResponse:
@@ -386,6 +353,8 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         people=PeopleClient(channels["registry"]),
         sessions=SessionClient(channels["registry"]),
         training=TrainingClient(channels["training"]),
+        runs=RunCommandClient(channels["training"]),
+        builds=BuildClient(channels["synthetic"]),
         inference=InferenceClient(channels["inference"]),
         syntheses=SynthesisClient(channels["synthetic"]),
         rows=RowClient(channels["synthetic"]),
@@ -393,6 +362,7 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         judging=JudgingClient(channels["registry"]),
         panel=PanelClient(channels["registry"]),
         get_evaluation=get_evaluation,
+        evaluate=evaluate,
         compare_evaluations=compare_evaluations,
         count_near_duplicates=count_near_duplicates,
         get_submission=submission_finder(channels["ingestion"]),

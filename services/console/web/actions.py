@@ -1,6 +1,7 @@
 """The commands behind buttons: ask, judge, promote, roll back, start and stop canaries."""
 
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Form
 from fastapi.responses import JSONResponse, RedirectResponse, Response
@@ -101,7 +102,7 @@ def stop_canary(console: ConsoleOf, visitor: SignedIn, specialist: Name, expecte
 
 def _redirect(outcome: str, visitor: Visitor, specialist: str, serving: SpecialistServing) -> Response:
     log.info(outcome.replace("-", " "), specialist=specialist, generation=serving.generation, key_id=visitor.key_id)
-    return RedirectResponse(f"/specialists?notice={outcome}", status_code=303)
+    return RedirectResponse(f"/specialists/{quote(specialist)}?notice={outcome}", status_code=303)
 
 
 def piece_event(piece: StreamGenerateResponse) -> Event:

@@ -20,7 +20,9 @@ from services.console.settings import Settings
 from services.console.web import (
     actions,
     audit,
+    commands,
     comparisons,
+    definitions,
     judging,
     keys,
     login,
@@ -30,6 +32,7 @@ from services.console.web import (
     review,
     rows,
     runs,
+    specialist,
     syntheses,
 )
 from services.console.web import openid as openid_pages
@@ -43,14 +46,17 @@ from tailor.logging import get_logger, place
 
 log = get_logger(__name__)
 
-# `comparisons` precedes `pages`, whose `/evaluations/{digest}` would match `/evaluations/compare` too.
+# `comparisons` precedes `pages`, whose `/evaluations/{digest}` would match `/evaluations/compare` too; so does `commands` precede `runs`.
 MODULES = (
     login,
     openid_pages,
     comparisons,
     pages,
     rows,
+    commands,
     runs,
+    definitions,
+    specialist,
     audit,
     keys,
     people,

@@ -3,12 +3,16 @@
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from services.console import handlers, operations
+from services.console import handlers
 from services.console.domain import Permission
+from services.console.lists import training
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.charts import BASELINE, HEIGHT, WIDTH, histogram
 
 router = APIRouter()
+
+# More are on a page of their own.
+NEWEST_DECISIONS = 10
 
 
 @router.get("/audit", dependencies=[Depends(needs(Permission.AUDIT))])
@@ -17,14 +21,14 @@ def audit(request: Request, console: ConsoleOf, visitor: SignedIn, specialist: s
     specialist = visitor.focus(specialist)
     counts, near = handlers.audit_documents(console.services, visitor, specialist)
     known = handlers.list_specialists(console.services, visitor) if visitor.may(Permission.SPECIALISTS) else None
-    decided = operations.list_decisions(console.services, visitor, specialist)
+    decided = training.list_decisions(console.services, visitor, {"specialist": specialist})
     failures = counts.failures + near.failures + decided.failures + (known.failures if known else ())
     return console.renderer.page(
         request,
         "audit.html",
         audit=counts.value,
         near=near.value,
-        decisions=decided.value.items,
+        decisions=decided.value.items[:NEWEST_DECISIONS],
         specialist=specialist,
         specialists=[item.specialist.name for item in known.value] if known else [],
         bars=histogram(counts.value.lengths.histogram if counts.value else ()),

@@ -8,6 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from services.console import handlers
 from services.console.domain import GIVEN_ROLES, MAX_NAME_CHARS, KeyTerms, Permission, Role, Visitor
+from services.console.lists import people as lists
 from services.console.ports import NewKey
 from services.console.rules import word
 from services.console.web.access import Console, ConsoleOf, SignedIn, needs
@@ -19,9 +20,9 @@ router = APIRouter()
 
 
 @router.get("/keys", dependencies=[Depends(needs(Permission.KEYS))])
-def list_keys(request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "", notice: str = "") -> Response:
+def list_keys(request: Request, console: ConsoleOf, visitor: SignedIn, notice: str = "") -> Response:
     """The keys that the visitor may see."""
-    return _page(request, console, visitor, token, revoked=notice == "revoked")
+    return _page(request, console, visitor, revoked=notice == "revoked")
 
 
 @router.post("/keys", dependencies=[Depends(needs(Permission.MANAGE_KEYS))])
@@ -41,7 +42,7 @@ def create_key(  # noqa: PLR0917 - fields of a form
     terms = KeyTerms(name.strip(), role, tuple(specialists), names, calls_per_minute, days)
     created = handlers.create_key(console.services, visitor, terms)
     log.info("key created", created=created.key.key_id, role=word(created.key, "role"), key_id=visitor.key_id)
-    return _page(request, console, visitor, "", created=created)
+    return _page(request, console, visitor, created=created)
 
 
 @router.post("/keys/{key_id}/revoke", dependencies=[Depends(needs(Permission.MANAGE_KEYS))])
@@ -55,21 +56,20 @@ def _page(
     request: Request,
     console: Console,
     visitor: Visitor,
-    token: str,
     *,
     created: NewKey | None = None,
     revoked: bool = False,
 ) -> Response:
-    answer = handlers.list_keys(console.services, visitor, token)
+    now = datetime.now(UTC)
+    answer = lists.list_keys(console.services, visitor, request.query_params, now)
     known = handlers.list_specialists(console.services, visitor)
     return console.renderer.page(
         request,
         "keys.html",
-        page=answer.value,
-        token=token,
+        view=answer.value,
         created=created,
         revoked=revoked,
-        now=datetime.now(UTC),
+        now=now,
         roles=GIVEN_ROLES,
         specialists=[item.specialist.name for item in known.value],
         failures=dict.fromkeys(answer.failures + known.failures),

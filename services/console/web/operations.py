@@ -8,8 +8,10 @@ from fastapi.responses import RedirectResponse, Response
 
 from services.console import operations
 from services.console.domain import MAX_COMMENT_CHARS, MAX_REASON_CHARS, Permission
+from services.console.lists import training as lists
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.definition_form import DefinitionForm, add_proposals, to_definition, to_form
+from services.console.web.render import metric as to_title
 from tailor.errors import Aborted, InvalidArgument
 from tailor.logging import get_logger
 
@@ -74,7 +76,7 @@ def _update(
         error, fields, status = problem.message, problem.field_violations, problem.code.http_status
     if not validate_only and not error:
         log.info("specialist updated", specialist=name, key_id=visitor.key_id)
-        return RedirectResponse("/specialists?notice=updated", status_code=303)
+        return RedirectResponse(f"/specialists/{quote(name)}?notice=updated", status_code=303)
     return console.renderer.page(
         request, "definition.html", status, name=name, form=form, changes=changes, error=error, fields=fields
     )
@@ -100,16 +102,14 @@ def override(  # noqa: PLR0917 - fields of a form
     """Make an adapter serve although it did not pass the gate."""
     serving = operations.override(console.services, visitor, specialist, adapter_digest, expected_generation, reason)
     log.info("gate overridden", specialist=specialist, generation=serving.generation, key_id=visitor.key_id)
-    return RedirectResponse("/specialists?notice=promoted", status_code=303)
+    return RedirectResponse(f"/specialists/{quote(specialist)}?notice=promoted", status_code=303)
 
 
 @router.get("/approvals", dependencies=[Depends(needs(Permission.ADAPTERS))])
-def approvals(request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "", notice: str = "") -> Response:
+def approvals(request: Request, console: ConsoleOf, visitor: SignedIn, notice: str = "") -> Response:
     """Adapters that wait for approval, with the figures that decide."""
-    answer = operations.list_approvals(console.services, visitor, token)
-    return console.renderer.page(
-        request, "approvals.html", page=answer.value, token=token, notice=notice, failures=answer.failures
-    )
+    answer = lists.list_approvals(console.services, visitor, request.query_params)
+    return console.renderer.page(request, "approvals.html", view=answer.value, notice=notice, failures=answer.failures)
 
 
 @router.post("/approve", dependencies=[Depends(needs(Permission.PROMOTE))])
@@ -134,8 +134,9 @@ def leaderboard(request: Request, console: ConsoleOf, visitor: SignedIn, name: s
     answer = operations.get_leaderboard(console.services, visitor, name, metric)
     board = answer.value
     metrics = sorted({metric for entry in board.entries for metric in entry.scores}) if board else []
+    view = lists.rank_entries(board, name, to_title(board.metric), request.query_params) if board else None
     return console.renderer.page(
-        request, "leaderboard.html", name=name, board=board, metrics=metrics, failures=answer.failures
+        request, "leaderboard.html", name=name, board=board, view=view, metrics=metrics, failures=answer.failures
     )
 
 

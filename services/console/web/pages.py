@@ -7,21 +7,14 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from services.console import browsing, handlers, operations
 from services.console.domain import Permission
+from services.console.lists import documents, training
+from services.console.lists import specialists as specialist_lists
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.board import make_board
+from services.console.web.notices import NOTICES
 from tailor.errors import NotFound, Reason
 
 router = APIRouter()
-
-# Messages after a command, by the value of `notice` in the URL.
-NOTICES = {
-    "promoted": "The adapter now serves.",
-    "updated": "The definition is saved as a new revision.",
-    "deleted": "The specialist is deleted. Its documents, datasets, adapters and drafts stay until documents are erased.",
-    "rolled-back": "The previous adapter serves again.",
-    "canary-started": "The canary now serves a share of the callers.",
-    "canary-stopped": "The canary has ended; the serving adapter answers all callers.",
-}
 
 
 @router.get("/")
@@ -40,22 +33,23 @@ def flow_values(console: ConsoleOf, visitor: SignedIn) -> Response:
 
 
 @router.get("/documents", dependencies=[Depends(needs(Permission.DOCUMENTS))])
-def documents(
-    request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "", specialist: str = ""
-) -> Response:
-    """Documents, then rejected submissions."""
-    specialist = visitor.focus(specialist)
-    answer = handlers.list_documents(console.services, visitor, token, specialist)
+def documents_page(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
+    """Documents."""
+    answer = documents.list_documents(console.services, visitor, request.query_params)
     return console.renderer.page(
-        request, "documents.html", page=answer.value, token=token, specialist=specialist, failures=answer.failures
+        request,
+        "documents.html",
+        view=answer.value,
+        specialist=visitor.focus(answer.value.query.filters.get("specialist", "")),
+        failures=answer.failures,
     )
 
 
 @router.get("/documents/rejected", dependencies=[Depends(needs(Permission.DOCUMENTS))])
 def rejected(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
     """Rejected submissions with reason and hint."""
-    answer = handlers.list_rejections(console.services, visitor)
-    return console.renderer.page(request, "rejected.html", items=answer.value, failures=answer.failures)
+    answer = documents.list_rejections(console.services, visitor, request.query_params)
+    return console.renderer.page(request, "rejected.html", view=answer.value, failures=answer.failures)
 
 
 @router.get("/documents/own", dependencies=[Depends(needs(Permission.SUBMISSIONS))])
@@ -73,29 +67,35 @@ def own_document(request: Request, console: ConsoleOf, visitor: SignedIn, id: st
 
 
 @router.get("/datasets", dependencies=[Depends(needs(Permission.DATASETS))])
-def datasets(request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "") -> Response:
+def datasets(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
     """Datasets, newest first."""
-    answer = handlers.list_datasets(console.services, visitor, token)
-    return console.renderer.page(request, "datasets.html", page=answer.value, token=token, failures=answer.failures)
+    answer = training.list_datasets(console.services, visitor, request.query_params)
+    return console.renderer.page(request, "datasets.html", view=answer.value, failures=answer.failures)
 
 
 @router.get("/adapters", dependencies=[Depends(needs(Permission.ADAPTERS))])
-def adapters(request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "") -> Response:
+def adapters(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
     """Adapters, newest first, with the gate's decisions."""
-    answer = handlers.list_adapters(console.services, visitor, token)
+    answer = training.list_adapters(console.services, visitor, request.query_params)
     known = handlers.list_specialists(console.services, visitor)
     return console.renderer.page(
         request,
         "adapters.html",
-        page=answer.value,
-        token=token,
+        view=answer.value,
         generations={item.specialist.name: item.serving.decision.generation for item in known.value},
         failures=dict.fromkeys(answer.failures + known.failures),
     )
 
 
+@router.get("/decisions", dependencies=[Depends(needs(Permission.AUDIT))])
+def decisions(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
+    """Operators' decisions, newest first."""
+    answer = training.list_decisions(console.services, visitor, request.query_params)
+    return console.renderer.page(request, "decisions.html", view=answer.value, failures=answer.failures)
+
+
 @router.get("/evaluations/{digest}", dependencies=[Depends(needs(Permission.EVALUATIONS))])
-def evaluation(request: Request, console: ConsoleOf, visitor: SignedIn, digest: str) -> Response:
+def evaluation(request: Request, console: ConsoleOf, visitor: SignedIn, digest: str, notice: str = "") -> Response:
     """An adapter's scores compared with base and incumbent, the gate's decision, and the report."""
     answer = handlers.get_adapter(console.services, visitor, digest)
     adapter = answer.value
@@ -110,6 +110,7 @@ def evaluation(request: Request, console: ConsoleOf, visitor: SignedIn, digest: 
         # Without the registry's answer, it is not known whether the visitor may see the report.
         report=report.value if adapter else None,
         specialist=specialists[0] if specialists else None,
+        notice=NOTICES.get(notice),
         failures=dict.fromkeys(answer.failures + report.failures + known.failures),
     )
 
@@ -127,9 +128,9 @@ def plot(console: ConsoleOf, visitor: SignedIn, digest: str) -> Response:
 @router.get("/specialists", dependencies=[Depends(needs(Permission.SPECIALISTS))])
 def specialists(request: Request, console: ConsoleOf, visitor: SignedIn, notice: str = "") -> Response:
     """Specialists and what serves them."""
-    answer = handlers.list_specialists(console.services, visitor)
+    answer = specialist_lists.list_specialists(console.services, visitor, request.query_params)
     return console.renderer.page(
-        request, "specialists.html", items=answer.value, notice=NOTICES.get(notice), failures=answer.failures
+        request, "specialists.html", view=answer.value, notice=NOTICES.get(notice), failures=answer.failures
     )
 
 
@@ -170,11 +171,12 @@ def draft(request: Request, console: ConsoleOf, visitor: SignedIn, draft_id: str
 def held_calls(request: Request, console: ConsoleOf) -> Response:
     """Calls of data protection that wait for a second person. They are approved with a key, by the command line."""
     held, failures = operations.list_held_calls(console.services)
-    return console.renderer.page(request, "held.html", held=held, failures=failures)
+    view = documents.list_held_calls(held, request.query_params)
+    return console.renderer.page(request, "held.html", view=view, failures=failures)
 
 
 @router.get("/erasures", dependencies=[Depends(needs(Permission.ERASURES))])
-def erasures(request: Request, console: ConsoleOf, token: str = "") -> Response:
+def erasures(request: Request, console: ConsoleOf) -> Response:
     """Erasures, and the services that have not forgotten the documents yet."""
-    answer = handlers.list_erasures(console.services, token)
-    return console.renderer.page(request, "erasures.html", page=answer.value, token=token, failures=answer.failures)
+    answer = documents.list_erasures(console.services, request.query_params)
+    return console.renderer.page(request, "erasures.html", view=answer.value, failures=answer.failures)

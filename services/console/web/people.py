@@ -16,6 +16,7 @@ from services.console.domain import (
     Role,
     Visitor,
 )
+from services.console.lists import people as lists
 from services.console.ports import Invitation
 from services.console.rules import word
 from services.console.web.access import Console, ConsoleOf, SignedIn, needs, session_of
@@ -31,9 +32,9 @@ router = APIRouter()
 
 
 @router.get("/people", dependencies=[Depends(needs(Permission.PEOPLE))])
-def list_people(request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "", notice: str = "") -> Response:
+def list_people(request: Request, console: ConsoleOf, visitor: SignedIn, notice: str = "") -> Response:
     """The people whom the visitor may see."""
-    return _page(request, console, visitor, token, removed=notice == "removed")
+    return _page(request, console, visitor, removed=notice == "removed")
 
 
 @router.post("/people", dependencies=[Depends(needs(Permission.PEOPLE))])
@@ -52,7 +53,7 @@ def invite(  # noqa: PLR0917 - fields of a form
     invitation = people.invite(console.services, visitor, terms)
     person = invitation.person
     log.info("person invited", person_id=person.person_id, role=word(person, "role"), key_id=visitor.key_id)
-    return _page(request, console, visitor, "", invitation=invitation)
+    return _page(request, console, visitor, invitation=invitation)
 
 
 @router.post("/people/{person_id}/renew", dependencies=[Depends(needs(Permission.PEOPLE))])
@@ -60,7 +61,7 @@ def renew(request: Request, console: ConsoleOf, visitor: SignedIn, person_id: st
     """Invite a person again. Only this response contains the code, and it is not cached."""
     invitation = people.renew(console.services, visitor, person_id)
     log.info("person invited again", person_id=person_id, key_id=visitor.key_id)
-    return _page(request, console, visitor, "", invitation=invitation)
+    return _page(request, console, visitor, invitation=invitation)
 
 
 @router.post("/people/{person_id}/remove", dependencies=[Depends(needs(Permission.PEOPLE))])
@@ -74,23 +75,22 @@ def _page(
     request: Request,
     console: Console,
     visitor: Visitor,
-    token: str,
     *,
     invitation: Invitation | None = None,
     removed: bool = False,
 ) -> Response:
-    answer = people.list_people(console.services, visitor, token)
+    now = datetime.now(UTC)
+    answer = lists.list_people(console.services, visitor, request.query_params, now)
     known = handlers.list_specialists(console.services, visitor)
     return console.renderer.page(
         request,
         "people.html",
-        page=answer.value,
-        token=token,
+        view=answer.value,
         invitation=invitation,
         link=_link(request, invitation),
         removed=removed,
         by_provider=console.openid is not None,
-        now=datetime.now(UTC),
+        now=now,
         roles=GIVEN_ROLES,
         specialists=[item.specialist.name for item in known.value],
         failures=dict.fromkeys(answer.failures + known.failures),

@@ -1,6 +1,7 @@
 """Templates and their filters. Templates escape every value."""
 
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,11 @@ def number(value: float) -> str:
 def score(value: float) -> str:
     """A score with three decimals."""
     return f"{value:.3f}"
+
+
+def figure(value: float) -> str:
+    """A reported figure with four significant digits."""
+    return f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:
@@ -196,6 +202,7 @@ FILTERS = (
         time,
         number,
         score,
+        figure,
         duration,
         size,
         amount,
@@ -245,7 +252,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters |= {function.__name__: function for function in FILTERS}
-        self._environment.globals |= {"Permission": Permission}
+        self._environment.globals |= {"Permission": Permission, "new_attempt": lambda: secrets.token_hex(16)}
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page with the visitor's own navigation."""

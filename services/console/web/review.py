@@ -8,6 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from services.console import review as handlers
 from services.console.domain import PassageDecision, Permission
+from services.console.lists import documents
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from tailor.errors import InvalidArgument, Reason
 from tailor.logging import get_logger
@@ -82,16 +83,15 @@ def draw(
 
 
 @router.get("/residual", dependencies=READING)
-def residual(request: Request, console: ConsoleOf, token: str = "") -> Response:
+def residual(request: Request, console: ConsoleOf) -> Response:
     """What is known of what the barrier left."""
     report = handlers.get_report(console.services)
-    rare = handlers.list_rare_combinations(console.services, token)
+    rare = documents.list_rare_combinations(console.services, request.query_params)
     return console.renderer.page(
         request,
         "residual.html",
         report=report.value,
-        combinations=rare.value,
-        token=token,
+        view=rare.value,
         size=DEFAULT_SIZE,
         failures=report.failures or rare.failures,
     )

@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 from services.console import browsing, handlers
 from services.console.domain import SPLITS, Permission, RowQuery
 from services.console.web.access import ConsoleOf, SignedIn, needs
+from services.console.web.notices import NOTICES
 
 router = APIRouter()
 
@@ -26,6 +27,7 @@ def dataset(
     document: str = "",
     text: str = "",
     token: str = "",
+    notice: str = "",
 ) -> Response:
     """One dataset: its figures, what it leaves out, its rows by filters, and the adapters trained on it."""
     query = RowQuery(digest, split, task.strip(), document.strip(), text)
@@ -38,6 +40,7 @@ def dataset(
         "adapters": adapters,
         "query": query,
         "splits": SPLITS,
+        "notice": NOTICES.get(notice),
     }
     values |= {"token": token, "base": f"{base}?{urlencode(query.filters)}" if query.filters else base}
     if dataset is None:

@@ -1,38 +1,68 @@
 """The pages of runs: the queue, and one run with its plan and its live updates."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from google.protobuf.message import Message
 
-from services.console import handlers
+from services.console import handlers, run_curves
 from services.console.domain import Permission
+from services.console.lists import training
 from services.console.rules import compare_plan, word
 from services.console.web.access import ConsoleOf, SignedIn, StillSignedIn, needs
+from services.console.web.charts import choose_steps, overlay
+from services.console.web.notices import NOTICES
 from services.console.web.streams import Event
 from tailor.api.training.v1.training_pb2 import LogLine, WatchRunResponse
 from tailor.wire import to_datetime
 
 router = APIRouter()
 
+RunIds = Annotated[list[Annotated[str, Query(max_length=64)]], Query(max_length=50)]
+Word = Annotated[str, Query(max_length=64)]
+
 
 @router.get("/runs", dependencies=[Depends(needs(Permission.RUNS))])
-def runs(request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "") -> Response:
+def runs(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
     """The queue, and all runs, newest first."""
-    answer = handlers.list_runs(console.services, visitor, token)
+    answer = training.list_runs(console.services, visitor, request.query_params)
+    queue = handlers.list_runs(console.services, visitor)
     return console.renderer.page(
         request,
         "runs.html",
-        page=answer.value.page,
-        waiting=answer.value.waiting,
-        token=token,
+        view=answer.value,
+        waiting=queue.value.waiting,
+        max_runs=run_curves.MAX_RUNS,
+        failures=dict.fromkeys(answer.failures + queue.failures),
+    )
+
+
+@router.get("/runs/compare", dependencies=[Depends(needs(Permission.RUNS))])
+def compare(  # noqa: PLR0917 - fields of a query
+    request: Request,
+    console: ConsoleOf,
+    visitor: SignedIn,
+    run: RunIds = [],  # noqa: B006 - FastAPI copies it
+    method: Word = "",
+    figure: Word = "loss",
+) -> Response:
+    """The curves of several runs in one chart, and the same values in a table."""
+    answer = run_curves.compare_runs(console.services, visitor, run, method, figure)
+    return console.renderer.page(
+        request,
+        "run_comparison.html",
+        comparison=answer.value,
+        chart=overlay([curve.points for curve in answer.value.curves]),
+        names=run_curves.FIGURES,
+        steps=choose_steps([curve.points for curve in answer.value.curves]),
         failures=answer.failures,
     )
 
 
 @router.get("/runs/{run_id}", dependencies=[Depends(needs(Permission.RUNS))])
-def run(request: Request, console: ConsoleOf, visitor: SignedIn, run_id: str) -> Response:
+def run(request: Request, console: ConsoleOf, visitor: SignedIn, run_id: str, notice: str = "") -> Response:
     """One run: stages, plan and actual, charts and logs."""
     answer = handlers.get_run(console.services, visitor, run_id)
     return console.renderer.page(
@@ -40,6 +70,7 @@ def run(request: Request, console: ConsoleOf, visitor: SignedIn, run_id: str) ->
         "run.html",
         run=answer.value,
         run_id=run_id,
+        notice=NOTICES.get(notice),
         figures=compare_plan(answer.value, datetime.now(UTC)) if answer.value else (),
         failures=answer.failures,
     )

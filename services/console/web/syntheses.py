@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from services.console import syntheses as handlers
 from services.console.domain import Permission
+from services.console.lists import specialists
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from tailor.logging import get_logger
 
@@ -16,32 +17,27 @@ router = APIRouter()
 
 SAMPLE_STATES = ("pending", "accepted", "rejected", "refused")
 READING = [Depends(needs(Permission.SYNTHESES))]
-State = Annotated[str, Query(pattern=f"^({'|'.join(SAMPLE_STATES)})?$")]
 
 
 @router.get("/syntheses", dependencies=READING)
-def syntheses(request: Request, console: ConsoleOf, visitor: SignedIn, token: str = "") -> Response:
+def syntheses(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
     """Syntheses, newest first."""
-    answer = handlers.list_syntheses(console.services, visitor, token)
-    return console.renderer.page(request, "syntheses.html", page=answer.value, token=token, failures=answer.failures)
+    answer = specialists.list_syntheses(console.services, visitor, request.query_params)
+    return console.renderer.page(request, "syntheses.html", view=answer.value, failures=answer.failures)
 
 
 @router.get("/syntheses/{synthesis_id}", dependencies=READING)
-def synthesis(  # noqa: PLR0917 - fields of a query
-    request: Request, console: ConsoleOf, visitor: SignedIn, synthesis_id: str, state: State = "", token: str = ""
-) -> Response:
+def synthesis(request: Request, console: ConsoleOf, visitor: SignedIn, synthesis_id: str) -> Response:
     """One synthesis with its samples."""
-    answer = handlers.get_samples(console.services, visitor, synthesis_id, state, token)
+    answer = handlers.get_synthesis(console.services, visitor, synthesis_id)
+    samples = specialists.list_samples(console.services, synthesis_id, request.query_params) if answer.value else None
     return console.renderer.page(
         request,
         "synthesis.html",
-        synthesis=answer.value and answer.value.synthesis,
-        page=answer.value and answer.value.samples,
+        synthesis=answer.value,
+        view=samples.value if samples else None,
         synthesis_id=synthesis_id,
-        states=SAMPLE_STATES,
-        state=state,
-        token=token,
-        failures=answer.failures,
+        failures=answer.failures + (samples.failures if samples else ()),
     )
 
 

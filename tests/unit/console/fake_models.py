@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from services.console.domain import Page, Question
-from services.console.ports import AnswerSource, CloseableStream, RunReader
+from services.console.domain import Page, Question, RunTerms
+from services.console.ports import AnswerSource, CloseableStream, RunCommands, RunReader, RunReports
 from tailor.api.evaluation.v1 import evaluation_pb2
+from tailor.api.events.v1 import models_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError, Unavailable
@@ -20,6 +21,7 @@ from tests.unit.console.messages import (
     ListStream,
     T,
     evaluated,
+    plan,
     run,
     update,
 )
@@ -31,12 +33,15 @@ class FakeTraining(RunReader):
     updates: list[training_pb2.WatchRunResponse] = field(
         default_factory=lambda: [update(run(step=step)) for step in range(1, 4)]
     )
+    # Of single runs; others have those of `updates`.
+    reports: dict[str, list[models_pb2.RunProgressed]] = field(default_factory=dict)
+    slow: set[str] = field(default_factory=set)
     down: bool = False
 
-    def list_runs(self, token: str) -> Page[training_pb2.Run]:
+    def list_runs(self, token: str, specialist: str = "") -> Page[training_pb2.Run]:
         if self.down:
             raise Unavailable(Reason.UNAVAILABLE, "training does not answer.")
-        return Page(tuple(self.runs))
+        return Page(tuple(item for item in self.runs if specialist in ("", item.specialist)))
 
     def get_run(self, run_id: str) -> training_pb2.Run:
         for item in self.list_runs("").items:
@@ -46,6 +51,37 @@ class FakeTraining(RunReader):
 
     def watch_run(self, run_id: str) -> ListStream[training_pb2.WatchRunResponse]:
         return ListStream(self.updates)
+
+    def read_reports(self, run_id: str) -> RunReports:
+        reports = self.reports.get(run_id, [item.run.progress for item in self.updates])
+        return RunReports(self.get_run(run_id), tuple(reports), complete=run_id not in self.slow)
+
+
+@dataclass
+class FakeRunCommands(RunCommands):
+    """Commands about the runs of `training`."""
+
+    training: FakeTraining
+    planned: list[RunTerms] = field(default_factory=list)
+    created: list[tuple[RunTerms, str]] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    error: TailorError | None = None
+
+    def plan(self, terms: RunTerms) -> training_pb2.RunPlan:
+        if self.error:
+            raise self.error
+        self.planned.append(terms)
+        return plan()
+
+    def create(self, terms: RunTerms, request_id: str) -> training_pb2.Run:
+        if self.error:
+            raise self.error
+        self.created.append((terms, request_id))
+        return run("queued", run_id="run_" + "9" * 32, specialist=terms.specialist)
+
+    def cancel(self, run_id: str) -> training_pb2.Run:
+        self.cancelled.append(run_id)
+        return self.training.get_run(run_id)
 
 
 @dataclass
@@ -63,6 +99,7 @@ class FakeEvaluation:
             )
         }
     )
+    queued: list[tuple[str, str]] = field(default_factory=list)
     compared: list[evaluation_pb2.CompareEvaluationsRequest] = field(default_factory=list)
     down: bool = False
 
@@ -85,6 +122,10 @@ class FakeEvaluation:
         return evaluation_pb2.CompareEvaluationsResponse(
             metric="rougeL", metrics=["rougeL", "bleu"], groups=[whole], rows=[row], only_first=3
         )
+
+    def evaluate(self, adapter_digest: str, request_id: str) -> str:
+        self.queued.append((adapter_digest, request_id))
+        return "evl_2"
 
     def get(self, adapter_digest: str) -> evaluation_pb2.GetEvaluationResponse:
         if self.down:

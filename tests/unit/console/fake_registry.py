@@ -7,7 +7,7 @@ from services.console.ports import ApiKeys, CatalogueReader, Decisions, NewKey, 
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2
-from tailor.errors import Aborted, NotFound, Reason, TailorError, Unavailable
+from tailor.errors import Aborted, AlreadyExists, NotFound, Reason, TailorError, Unavailable
 from tests.unit.console.messages import (
     NEW_KEY,
     SECRET,
@@ -48,11 +48,14 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
     visitors: dict[str, Visitor] = field(default_factory=dict)
     page_size: int = 100
     down: bool = False
+    # Specialists and datasets of which documents were listed.
+    listed: list[tuple[str, str]] = field(default_factory=list)
     audited: list[str] = field(default_factory=list)
     decisions: list[tuple[str, str, str, int]] = field(default_factory=list)
     operator_decisions: list[tuple[str, ...]] = field(default_factory=list)
     updates: list[tuple[models_pb2.SpecialistChanged, bool]] = field(default_factory=list)
     update_error: TailorError | None = None
+    defined: list[tuple[models_pb2.SpecialistChanged, str]] = field(default_factory=list)
     waiting: list[registry_pb2.CatalogueAdapter] = field(default_factory=list)
     records: list[registry_pb2.OperatorDecision] = field(default_factory=list)
     leaderboard: registry_pb2.GetLeaderboardResponse = field(default_factory=registry_pb2.GetLeaderboardResponse)
@@ -80,8 +83,16 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
         self.audited.append(specialist)
         return self._answer(self.audit)
 
-    def list_documents(self, token: str, specialist: str, size: int) -> Page[registry_pb2.CatalogueDocument]:
-        return self._page(self.documents, token, min(size, self.page_size))
+    def list_documents(
+        self, token: str, specialist: str, size: int, dataset: str
+    ) -> Page[registry_pb2.CatalogueDocument]:
+        self.listed.append((specialist, dataset))
+        documents = [item for item in self.documents if item.HasField("anonymized")]
+        return self._page(documents, token, min(size, self.page_size))
+
+    def list_rejected(self, token: str, size: int) -> Page[registry_pb2.CatalogueDocument]:
+        rejected = [item for item in self.documents if item.HasField("rejected")]
+        return self._page(rejected, token, min(size, self.page_size))
 
     def get_document(self, document_id: str) -> registry_pb2.CatalogueDocument:
         for item in self._answer(self.documents):
@@ -112,8 +123,8 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
         response.teacher_tokens = 5_200
         return response
 
-    def list_datasets(self, token: str) -> Page[models_pb2.DatasetBuilt]:
-        return self._page(self.datasets, token)
+    def list_datasets(self, token: str, specialist: str = "") -> Page[models_pb2.DatasetBuilt]:
+        return self._page([item for item in self.datasets if specialist in ("", item.specialist)], token)
 
     def get_adapter(self, digest: str) -> registry_pb2.CatalogueAdapter:
         for item in self._answer(self.adapters):
@@ -121,8 +132,8 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
                 return item
         raise NotFound(Reason.UNKNOWN_ADAPTER, "This adapter does not exist.")
 
-    def list_adapters(self, token: str) -> Page[registry_pb2.CatalogueAdapter]:
-        return self._page(self.adapters, token)
+    def list_adapters(self, token: str, specialist: str = "") -> Page[registry_pb2.CatalogueAdapter]:
+        return self._page([item for item in self.adapters if specialist in ("", item.adapter.specialist)], token)
 
     def list_specialists(self, token: str) -> Page[registry_pb2.GetSpecialistResponse]:
         return self._page(self.specialists, token)
@@ -156,6 +167,16 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
     def stop_canary(self, specialist: str, expected_generation: int) -> models_pb2.SpecialistServing:
         return self._decide("stop canary", specialist, "", expected_generation)
 
+    def create_specialist(
+        self, definition: models_pb2.SpecialistChanged, request_id: str
+    ) -> registry_pb2.CreateSpecialistResponse:
+        known = next((item for item in self._answer(self.specialists) if item.specialist.name == definition.name), None)
+        if known:
+            raise AlreadyExists(Reason.SPECIALIST_EXISTS, "The name means another definition; choose another name.")
+        self.defined.append((definition, request_id))
+        self.specialists.append(registry_pb2.GetSpecialistResponse(specialist=definition))
+        return registry_pb2.CreateSpecialistResponse(specialist=definition, created=True)
+
     def update_specialist(
         self, definition: models_pb2.SpecialistChanged, *, validate_only: bool
     ) -> registry_pb2.UpdateSpecialistResponse:
@@ -174,8 +195,8 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
         self.operator_decisions.append(("override", adapter_digest, reason, key_id))
         return self._decide("override", specialist, adapter_digest, expected_generation)
 
-    def list_approvals(self, token: str) -> Page[registry_pb2.CatalogueAdapter]:
-        return self._page(self.waiting, token)
+    def list_approvals(self, token: str, specialist: str = "") -> Page[registry_pb2.CatalogueAdapter]:
+        return self._page([item for item in self.waiting if specialist in ("", item.adapter.specialist)], token)
 
     def approve(self, adapter_digest: str, reason: str, key_id: str) -> models_pb2.SpecialistServing:
         self.operator_decisions.append(("approve", adapter_digest, reason, key_id))
@@ -184,8 +205,8 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
     def decline(self, adapter_digest: str, reason: str, key_id: str) -> None:
         self.operator_decisions.append(("decline", adapter_digest, reason, key_id))
 
-    def list_decisions(self, specialist: str) -> Page[registry_pb2.OperatorDecision]:
-        return Page(tuple(self._answer(self.records)))
+    def list_decisions(self, specialist: str, token: str = "") -> Page[registry_pb2.OperatorDecision]:
+        return self._page([item for item in self.records if specialist in ("", item.specialist)], token)
 
     def get_leaderboard(self, specialist: str, metric: str) -> registry_pb2.GetLeaderboardResponse:
         return self._answer(self.leaderboard)

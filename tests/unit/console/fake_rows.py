@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.console.domain import Page, RowQuery
-from services.console.ports import RowSource, SynthesisReader
+from services.console.ports import DatasetBuilds, RowSource, SynthesisReader
+from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.errors import NotFound, Reason, Unavailable
-from tests.unit.console.messages import DATASET, NAME, STAMP, SYNTHESIS_ID, edit
+from tests.unit.console.messages import DATASET, NAME, STAMP, SYNTHESIS_ID, dataset, edit
 
 
 def row(number: int = 1, **changes: Any) -> synthetic_pb2.Row:
@@ -54,6 +55,37 @@ class FakeRows(RowSource):
         return synthetic_pb2.ListRowsResponse(rows=self.pages[at], next_page_token=following, scanned_rows=500)
 
 
+@dataclass
+class FakeBuilds(DatasetBuilds):
+    """Builds of datasets. Without an answer, a build lasts."""
+
+    answer: synthetic_pb2.BuildDatasetResponse | None = field(
+        default_factory=lambda: synthetic_pb2.BuildDatasetResponse(dataset=dataset(), created=True)
+    )
+    states: list[synthetic_pb2.BuildState] = field(
+        default_factory=lambda: [
+            synthetic_pb2.BuildState(
+                kind=models_pb2.DATASET_KIND_SFT,
+                new_items=7,
+                needed_items=20,
+                sentence="7 new documents; a build needs 20: 13 to go.",
+            ),
+            synthetic_pb2.BuildState(kind=models_pb2.DATASET_KIND_PREFERENCE, sentence="Built on command only."),
+        ]
+    )
+    down: bool = False
+    built: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def build(self, specialist: str, kind: str, request_id: str) -> synthetic_pb2.BuildDatasetResponse | None:
+        self.built.append((specialist, kind, request_id))
+        return self.answer
+
+    def get_state(self, specialist: str) -> synthetic_pb2.GetBuildStateResponse:
+        if self.down:
+            raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
+        return synthetic_pb2.GetBuildStateResponse(states=self.states)
+
+
 def synthesis(**changes: Any) -> synthesis_pb2.Synthesis:
     message = synthesis_pb2.Synthesis(
         synthesis_id=SYNTHESIS_ID,
@@ -91,10 +123,10 @@ class FakeSyntheses(SynthesisReader):
     decisions: list[tuple[str, str, bool]] = field(default_factory=list)
     down: bool = False
 
-    def list_syntheses(self, token: str) -> Page[synthesis_pb2.Synthesis]:
+    def list_syntheses(self, token: str, specialist: str = "") -> Page[synthesis_pb2.Synthesis]:
         if self.down:
             raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
-        return Page(tuple(self.syntheses))
+        return Page(tuple(item for item in self.syntheses if specialist in ("", item.spec.specialist)))
 
     def get_synthesis(self, synthesis_id: str) -> synthesis_pb2.Synthesis:
         for item in self.list_syntheses("").items:

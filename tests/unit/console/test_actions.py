@@ -24,6 +24,7 @@ from tailor.errors import InvalidArgument, Reason, ResourceExhausted, Unauthenti
 from tests.unit.console.messages import (
     ADAPTER,
     BASE_DRAFT,
+    DATASET,
     DRAFT,
     NAME,
     RUN,
@@ -56,10 +57,15 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
         *(REGISTRY[name] for name in ("ListDatasets", "GetDataset")),
         SYNTHETIC["ListRows"],
     ],
-    Permission.RUNS: [TRAINING["ListRuns"], TRAINING["GetRun"], TRAINING["WatchRun"]],
+    Permission.RUNS: [TRAINING["ListRuns"], TRAINING["GetRun"], TRAINING["WatchRun"], SYNTHETIC["GetBuildState"]],
     Permission.ADAPTERS: [REGISTRY[name] for name in ("ListAdapters", "GetAdapter", "ListApprovals", "GetLeaderboard")],
     Permission.EVALUATIONS: [EVALUATION["GetEvaluation"], EVALUATION["CompareEvaluations"]],
-    Permission.MANAGE_SPECIALISTS: [REGISTRY["UpdateSpecialist"], REGISTRY["DeleteSpecialist"]],
+    Permission.MANAGE_SPECIALISTS: [
+        REGISTRY[name] for name in ("CreateSpecialist", "UpdateSpecialist", "DeleteSpecialist")
+    ],
+    Permission.BUILD: [SYNTHETIC["BuildDataset"]],
+    Permission.MANAGE_RUNS: [TRAINING["PlanRun"], TRAINING["CreateRun"], TRAINING["CancelRun"]],
+    Permission.EVALUATE: [EVALUATION["Evaluate"]],
     Permission.SPECIALISTS: [REGISTRY["ListSpecialists"]],
     Permission.ASK: [INFERENCE["StreamGenerate"], INFERENCE["ListSpecialists"]],
     Permission.TRACE: [REGISTRY["Trace"]],
@@ -129,6 +135,11 @@ def test_each_role_can_open_its_own_pages_only(role: Role) -> None:
         "/documents": Permission.DOCUMENTS,
         "/documents/own": Permission.SUBMISSIONS,
         "/audit": Permission.AUDIT,
+        "/decisions": Permission.AUDIT,
+        "/new-specialist": Permission.MANAGE_SPECIALISTS,
+        f"/specialists/{NAME}": Permission.SPECIALISTS,
+        f"/runs/compare?run={RUN}": Permission.RUNS,
+        f"/runs/new?dataset={DATASET}": Permission.MANAGE_RUNS,
         "/datasets": Permission.DATASETS,
         "/syntheses": Permission.SYNTHESES,
         f"/syntheses/{SYNTHESIS_ID}": Permission.SYNTHESES,
@@ -150,7 +161,10 @@ def test_each_role_can_open_its_own_pages_only(role: Role) -> None:
     for path, action in paths.items():
         assert browser.get(path).status_code == (200 if action in ADMITTED[role] else 403), path
     links = {path for path in paths if f'<a href="{path}"' in browser.get(f"/drafts/{DRAFT}").text}
-    assert links == {path for path, action in paths.items() if action in ADMITTED[role] and path.count("/") == 1}
+    # Pages that other pages lead to.
+    elsewhere = {"/decisions", "/new-specialist"}
+    shown = {path for path, action in paths.items() if action in ADMITTED[role] and path.count("/") == 1}
+    assert links == shown - elsewhere
 
 
 def test_visitor_who_may_not_see_the_flow_is_redirected_to_ask() -> None:
@@ -162,9 +176,9 @@ def test_operator_promotes_with_the_generation_shown_on_the_page() -> None:
     browser = world.signed_in()
     assert 'action="/promote"' in browser.get("/adapters").text
     answer = browser.post("/promote", data=PROMOTION)
-    assert answer.headers["location"] == "/specialists?notice=promoted"
+    assert answer.headers["location"] == f"/specialists/{NAME}?notice=promoted"
     assert world.registry.decisions == [("promote", NAME, ADAPTER, 1)]
-    assert "The adapter now serves." in browser.get("/specialists?notice=promoted").text
+    assert "The adapter now serves." in browser.get(f"/specialists/{NAME}?notice=promoted").text
 
 
 def test_promotion_with_an_old_generation_is_refused() -> None:
@@ -178,9 +192,9 @@ def test_promotion_with_an_old_generation_is_refused() -> None:
 def test_operator_rolls_back() -> None:
     world = World()
     browser = world.signed_in()
-    assert 'action="/rollback"' in browser.get("/specialists").text
+    assert 'action="/rollback"' in browser.get(f"/specialists/{NAME}").text
     answer = browser.post("/rollback", data={"specialist": NAME, "expected_generation": "1"})
-    assert answer.headers["location"] == "/specialists?notice=rolled-back"
+    assert answer.headers["location"] == f"/specialists/{NAME}?notice=rolled-back"
     assert world.registry.decisions == [("roll back", NAME, "", 1)]
 
 
@@ -189,15 +203,15 @@ def test_operator_starts_and_stops_a_canary() -> None:
     browser = world.signed_in()
     assert 'action="/canary/start"' in browser.get("/adapters").text
     answer = browser.post("/canary/start", data=PROMOTION)
-    assert answer.headers["location"] == "/specialists?notice=canary-started"
+    assert answer.headers["location"] == f"/specialists/{NAME}?notice=canary-started"
     assert world.registry.decisions == [("start canary", NAME, ADAPTER, 1)]
-    assert "canary now serves" in browser.get("/specialists?notice=canary-started").text
-    assert 'action="/canary/stop"' not in browser.get("/specialists").text
+    assert "canary now serves" in browser.get(f"/specialists/{NAME}?notice=canary-started").text
+    assert 'action="/canary/stop"' not in browser.get(f"/specialists/{NAME}").text
     canary = registry_pb2.Canary(adapter_digest=ADAPTER, state=registry_pb2.CANARY_STATE_RUNNING)
     world.registry.specialists = [edit(specialist(), canary=canary)]
-    assert 'action="/canary/stop"' in browser.get("/specialists").text
+    assert 'action="/canary/stop"' in browser.get(f"/specialists/{NAME}").text
     answer = browser.post("/canary/stop", data={"specialist": NAME, "expected_generation": "1"})
-    assert answer.headers["location"] == "/specialists?notice=canary-stopped"
+    assert answer.headers["location"] == f"/specialists/{NAME}?notice=canary-stopped"
     assert world.registry.decisions[1:] == [("stop canary", NAME, "", 1)]
 
 
@@ -213,7 +227,7 @@ def test_other_roles_cannot_promote_or_roll_back(role: Role) -> None:
     if Permission.ADAPTERS in ADMITTED[role]:
         assert 'action="/promote"' not in browser.get("/adapters").text
         assert 'action="/canary/start"' not in browser.get("/adapters").text
-        assert 'action="/rollback"' not in browser.get("/specialists").text
+        assert 'action="/rollback"' not in browser.get(f"/specialists/{NAME}").text
 
 
 def test_answer_is_streamed_with_its_draft() -> None:
@@ -457,4 +471,4 @@ def test_question_and_judgement_check_their_limits() -> None:
 def test_generation_zero_offers_no_rollback() -> None:
     world = World()
     world.registry.specialists = [specialist(generation=0)]
-    assert 'action="/rollback"' not in world.signed_in().get("/specialists").text
+    assert 'action="/rollback"' not in world.signed_in().get(f"/specialists/{NAME}").text

@@ -124,7 +124,7 @@ def test_lists_the_filters_that_are_set(filters: models_pb2.Filters, limits: tup
 def test_the_specialists_page_lists_filters() -> None:
     world = World()
     world.registry.specialists = [specialist(filters=models_pb2.Filters(languages=["en"]))]
-    text = world.signed_in().get("/specialists").text
+    text = world.signed_in().get(f"/specialists/{NAME}").text
     assert re.search(r"<dt>Filters</dt><dd><span class=\"finding\">language <b>en</b>", text)
 
 
@@ -153,5 +153,5 @@ def test_lists_the_limits_on_rows(rows: models_pb2.RowPolicy, limits: tuple[str,
 def test_the_specialists_page_lists_the_limits_on_rows() -> None:
     world = World()
     world.registry.specialists = [specialist(rows=models_pb2.RowPolicy(max_rows_per_document=4))]
-    text = world.signed_in().get("/specialists").text
+    text = world.signed_in().get(f"/specialists/{NAME}").text
     assert "per document <b>at most 4 rows</b>" in text

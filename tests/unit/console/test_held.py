@@ -36,7 +36,7 @@ def test_nobody_else_sees_it() -> None:
 def test_the_page_has_no_button_because_the_console_cannot_approve() -> None:
     world = World()
     world.held = {"registry": (_held(1, "Erase"),)}
-    assert 'action="/held' not in world.signed_in(Role.DATA_PROTECTION).get("/held").text
+    assert 'method="post" action="/held' not in world.signed_in(Role.DATA_PROTECTION).get("/held").text
 
 
 def test_a_service_that_does_not_answer_is_named_beside_the_calls_of_the_other() -> None:

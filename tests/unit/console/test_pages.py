@@ -151,16 +151,17 @@ def test_documents_show_counts_labels_and_rejections() -> None:
     text = World().signed_in().get("/documents").text
     assert "email address <b>1</b>" in text
     assert '<span class="tag">sharepoint</span>' in text
-    assert "CORRUPT" in text
+    assert "CORRUPT" not in text and "CORRUPT" in World().signed_in().get("/documents/rejected").text
 
 
 def test_documents_are_paged() -> None:
     world = World()
-    world.registry.page_size = 2
+    world.registry.page_size = 1
     browser = world.signed_in()
-    assert "token=2" in browser.get("/documents").text
-    assert "CORRUPT" in browser.get("/documents?token=2").text
-    assert "CORRUPT" in browser.get("/documents/rejected").text
+    first, second = (world.registry.documents[number].anonymized.document_id for number in (0, 1))
+    page = browser.get("/documents").text
+    assert "token=1" in page and first in page and second not in page
+    assert second in browser.get("/documents?token=1").text
 
 
 def test_a_document_says_which_languages_were_masked_by_rules_only() -> None:
@@ -284,27 +285,27 @@ def test_keys_show_their_limits() -> None:
     method = "tailor.api.inference.v1.InferenceService/Generate"
     world.registry.keys = [api_key(methods=[method], calls_per_minute=60), api_key("key_2")]
     text = world.signed_in().get("/keys").text
-    assert "<td>InferenceService/Generate</td>" in text and "60" in text
+    assert '<td class="long">InferenceService/Generate</td>' in text and "60" in text
     assert "all that the role allows" in text and "no limit" in text
 
 
 def test_specialists_show_the_rollout_of_a_promotion() -> None:
     world = World()
-    assert "finished" in world.signed_in().get("/specialists").text
+    assert "finished" in world.signed_in().get(f"/specialists/{NAME}").text
     replicas = [
         registry_pb2.ReplicaState(replica="inference-0", serving=True),
         registry_pb2.ReplicaState(replica="inference-1"),
         registry_pb2.ReplicaState(replica="inference-2", reason="WRONG_BASE"),
     ]
     world.registry.specialists = [edit(specialist(), serving=serving(1, *replicas))]
-    text = world.signed_in().get("/specialists").text
+    text = world.signed_in().get(f"/specialists/{NAME}").text
     for part in ("not finished", "serves it", "not yet", "WRONG_BASE"):
         assert part in text
 
 
 def test_specialists_show_both_arms_of_a_canary_and_why_it_ended() -> None:
     world = World()
-    assert "Canary" not in world.signed_in().get("/specialists").text
+    assert "Canary" not in world.signed_in().get(f"/specialists/{NAME}").text
     running = registry_pb2.Canary(
         adapter_digest="cd" * 32,
         policy=models_pb2.CanaryPolicy(percent=10),
@@ -316,7 +317,7 @@ def test_specialists_show_both_arms_of_a_canary_and_why_it_ended() -> None:
     back = edit(running, state=registry_pb2.CANARY_STATE_BACK, reason="2 of 61 calls failed <b>", end_time=STAMP)
     for canary, state in ((running, "running"), (back, "back")):
         world.registry.specialists = [edit(specialist(), canary=canary)]
-        text = world.signed_in().get("/specialists").text
+        text = world.signed_in().get(f"/specialists/{NAME}").text
         for part in ("10 % of the callers", state, "<b>61</b> calls by 3 keys", "<b>2</b> failed", "0.012 s"):
             assert part in text
     assert "2 of 61 calls failed &lt;b&gt;" in text
@@ -386,7 +387,7 @@ def test_ranking_and_specialists_pages_say_what_the_next_round_lacks() -> None:
     world.registry.specialists = [entry]
     expert = world.signed_in(Role.EXPERT)
     assert f'data-round="{sentence}"' in expert.get("/ask").text
-    assert sentence in world.signed_in().get("/specialists").text
+    assert sentence in world.signed_in().get(f"/specialists/{NAME}").text
 
 
 def test_a_draft_names_both_datasets_the_reward_adapter_and_the_round() -> None:
@@ -460,5 +461,5 @@ def test_documents_of_other_specialists_cannot_be_seen() -> None:
     # Without a name, it is the first of the visitor's own specialists, not all.
     assert world.registry.audited == ["another"]
     page = other.get("/documents").text
-    assert "learns from" in page and 'class="rejected"' not in page and "/documents/rejected" not in page
-    assert 'class="rejected"' in everyone.get("/documents").text
+    assert "learns from" in page and "/documents/rejected" not in page
+    assert "/documents/rejected" in everyone.get("/documents").text

@@ -17,9 +17,9 @@ from tailor.api.held.v1 import held_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.errors import NotFound, Reason, Unavailable
-from tests.unit.console.fake_models import FakeEvaluation, FakeInference, FakeTraining
+from tests.unit.console.fake_models import FakeEvaluation, FakeInference, FakeRunCommands, FakeTraining
 from tests.unit.console.fake_registry import FakeRegistry
-from tests.unit.console.fake_rows import FakeRows, FakeSyntheses
+from tests.unit.console.fake_rows import FakeBuilds, FakeRows, FakeSyntheses
 from tests.unit.console.judging_fakes import FakeJudgingQueue
 from tests.unit.console.messages import KEY
 from tests.unit.console.panel_fakes import FakePanelReader
@@ -39,6 +39,7 @@ class World:
     inference: FakeInference = field(default_factory=FakeInference)
     syntheses: FakeSyntheses = field(default_factory=FakeSyntheses)
     rows: FakeRows = field(default_factory=FakeRows)
+    builds: FakeBuilds = field(default_factory=FakeBuilds)
     review: FakePassageReview = field(default_factory=FakePassageReview)
     judging: FakeJudgingQueue = field(default_factory=FakeJudgingQueue)
     panel: FakePanelReader = field(default_factory=FakePanelReader)
@@ -53,6 +54,7 @@ class World:
     asked_submissions: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.runs = FakeRunCommands(self.training)
         self.people = FakePeople(self.registry)
 
     def count_near_duplicates(self, specialist: str) -> synthetic_pb2.CountNearDuplicatesResponse:
@@ -80,6 +82,8 @@ class World:
             people=self.people,
             sessions=self.people,
             training=self.training,
+            runs=self.runs,
+            builds=self.builds,
             inference=self.inference,
             syntheses=self.syntheses,
             rows=self.rows,
@@ -87,6 +91,7 @@ class World:
             judging=self.judging,
             panel=self.panel,
             get_evaluation=self.evaluation.get,
+            evaluate=self.evaluation.evaluate,
             compare_evaluations=self.evaluation.compare,
             count_near_duplicates=self.count_near_duplicates,
             is_healthy=lambda service: service not in self.unhealthy,

@@ -1,7 +1,7 @@
 """Components and their sides, and the rule for when a dataset is due."""
 
 from services.synthetic.corpus import Link
-from services.synthetic.domain import BuildPolicy, BuildProgress, is_due
+from services.synthetic.domain import BuildPolicy, BuildProgress, describe_wait, is_due
 from services.synthetic.selection import group_components
 from tailor.rounds import is_held_out
 from tailor.words import Labels, Selection
@@ -56,3 +56,25 @@ def test_a_dataset_is_due_by_count_quiet_and_interval() -> None:
     ):
         assert not is_due(policy, wrong)
     assert not is_due(BuildPolicy(), ready)
+
+
+def test_a_sentence_says_what_a_build_waits_for_by_the_same_rule() -> None:
+    policy = BuildPolicy(min_new_items=3, quiet_seconds=10, min_interval_seconds=60)
+
+    def describe(*figures: float | None) -> str:
+        newest, new, since_new, since_build, tried = figures
+        progress = BuildProgress(int(newest or 0), int(new or 0), since_new, since_build, int(tried or 0))
+        sentence = describe_wait(policy, progress, "documents")
+        assert is_due(policy, progress) == ("is due" in sentence), sentence
+        return sentence
+
+    assert describe(9, 3, 10, 60, 6) == "Enough new documents; the build is due."
+    assert describe(9, 3, 10, None, 0) == "Enough new documents; the build is due."
+    assert describe(9, 2, 10, 60, 6) == "2 new documents; a build needs 3: 1 to go."
+    assert "6 seconds after the newest one" in describe(9, 3, 4, 60, 6)
+    assert "too recent: 50 seconds to go" in describe(9, 3, 10, 10, 6)
+    # The longer of both waits is named.
+    assert "8 seconds after the newest one" in describe(9, 3, 2, 55, 6)
+    assert describe(9, 0, 10, 60, 9) == describe(0, 0, None, None, 0) == "Waits for new documents: 3 make a build due."
+    nothing = BuildProgress(9, 0, 1.0, 1.0, 0)
+    assert describe_wait(BuildPolicy(), nothing, "documents") == "Built on command only."

@@ -11,11 +11,11 @@ function element(name, attributes = {}, ...children) {
   return node;
 }
 
-for (const form of document.querySelectorAll("form[data-confirm]")) {
-  form.addEventListener("submit", (event) => {
-    if (!window.confirm(form.dataset.confirm)) event.preventDefault();
-  });
-}
+// On the document, because parts of pages are replaced.
+document.addEventListener("submit", (event) => {
+  const question = event.target.dataset.confirm;
+  if (question && !window.confirm(question)) event.preventDefault();
+});
 
 // `state` is "on", "off" or "done".
 function showLive(state, text) {
@@ -23,6 +23,39 @@ function showLive(state, text) {
   if (!live) return;
   live.className = `muted live ${state}`;
   $("span", live).textContent = text;
+}
+
+// True if somebody works in a part of the page: it has the focus, an input that was changed, or selected text.
+function isInUse(part) {
+  if (part.contains(document.activeElement) && document.activeElement !== document.body) return true;
+  const selected = window.getSelection();
+  if (selected && !selected.isCollapsed && part.contains(selected.anchorNode)) return true;
+  return [...part.querySelectorAll("input, textarea")].some((field) =>
+    field.type !== "hidden" && (field.value !== field.defaultValue || field.checked !== field.defaultChecked));
+}
+
+// Replaces parts of the page by those of the same page as it is now, except parts in use. Returns false if it cannot be fetched.
+async function refreshParts(ids) {
+  const answer = await fetch(window.location.href);
+  if (!answer.ok) return false;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const id of ids) {
+    const [old, update] = [document.getElementById(id), fresh.getElementById(id)];
+    if (old && update && old.innerHTML !== update.innerHTML && !isInUse(old)) old.replaceChildren(...update.childNodes);
+  }
+  return true;
+}
+
+const REFRESH_PAGE_MS = 5000;
+
+// Pages with parts that are refreshed as long as they are seen.
+async function followParts(ids) {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, REFRESH_PAGE_MS));
+    if (document.hidden) continue;
+    const isFresh = await refreshParts(ids).catch(() => false);
+    showLive(isFresh ? "on" : "off", isFresh ? "live" : "no answer from the console; trying again");
+  }
 }
 
 // --- the flow at work ---
@@ -218,5 +251,7 @@ function followQuestions(form) {
   });
 }
 
+const refreshed = [...document.querySelectorAll("[data-refresh]")].map((part) => part.id);
+if (refreshed.length) followParts(refreshed);
 if ($("#flow")) followFlow();
 if ($("#ask")) followQuestions($("#ask"));

@@ -4,7 +4,7 @@
 const REFRESH_MS = 5000;
 const MAX_LINES = 500;
 const ENDED = ["succeeded", "failed", "cancelled"];
-const SECTIONS = ["run-state", "run-facts", "run-message", "run-stages", "run-plan", "run-times"];
+const SECTIONS = ["run-state", "run-facts", "run-message", "run-stages", "run-plan", "run-times", "run-actions"];
 const SMOOTH = ["loss", "reward", "accuracy", "witness_reward", "witness_agreement", "answer_tokens", "truncated_share"];
 const FROM_ZERO = ["learning_rate", "tokens_per_second", "memory_bytes", "answer_tokens", "truncated_share"];
 const GIB = 2 ** 30;
@@ -121,14 +121,7 @@ function addLines(box, lines) {
 }
 
 async function refreshSections(curves) {
-  const answer = await fetch(window.location.pathname);
-  if (!answer.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const id of SECTIONS) {
-    const [old, update] = [document.getElementById(id), fresh.getElementById(id)];
-    if (old && update && old.innerHTML !== update.innerHTML) old.replaceChildren(...update.childNodes);
-  }
-  showSteps(curves);
+  if (await refreshParts(SECTIONS)) showSteps(curves);
 }
 
 // While the run lasts, only this page knows the steps of all stages.

@@ -685,6 +685,7 @@ class ListDocumentsRequest(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     CHANGED_SINCE_FIELD_NUMBER: _builtins.int
+    ONLY_REJECTED_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Only documents that this specialist selects; empty for all."""
     page_size: _builtins.int
@@ -699,6 +700,8 @@ class ListDocumentsRequest(_message.Message):
     """Only the document with this id; empty for all."""
     changed_since: _builtins.int
     """Only documents that may have changed since the answer with this `cursor`; 0 for all."""
+    only_rejected: _builtins.bool
+    """List rejected submissions only, by id. Other filters have no effect on them."""
     def __init__(
         self,
         *,
@@ -709,10 +712,11 @@ class ListDocumentsRequest(_message.Message):
         dataset: _builtins.str = ...,
         document_id: _builtins.str = ...,
         changed_since: _builtins.int = ...,
+        only_rejected: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_since", b"changed_since", "dataset", b"dataset", "document_id", b"document_id", "include_rejected", b"include_rejected", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_since", b"changed_since", "dataset", b"dataset", "document_id", b"document_id", "include_rejected", b"include_rejected", "only_rejected", b"only_rejected", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

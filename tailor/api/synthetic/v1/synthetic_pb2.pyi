@@ -124,6 +124,101 @@ class BuildDatasetResponse(_message.Message):
 Global___BuildDatasetResponse: _TypeAlias = BuildDatasetResponse  # noqa: Y015
 
 @_typing.final
+class GetBuildStateRequest(_message.Message):
+    """GetBuildStateRequest names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBuildStateRequest: _TypeAlias = GetBuildStateRequest  # noqa: Y015
+
+@_typing.final
+class GetBuildStateResponse(_message.Message):
+    """GetBuildStateResponse has a state per kind of dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___BuildState]:
+        """The states: of datasets from documents, then from judgements."""
+
+    def __init__(
+        self,
+        *,
+        states: _abc.Iterable[Global___BuildState] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBuildStateResponse: _TypeAlias = GetBuildStateResponse  # noqa: Y015
+
+@_typing.final
+class BuildState(_message.Message):
+    """BuildState says what the next dataset of a kind waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NEW_ITEMS_FIELD_NUMBER: _builtins.int
+    NEEDED_ITEMS_FIELD_NUMBER: _builtins.int
+    SECONDS_SINCE_NEW_FIELD_NUMBER: _builtins.int
+    SECONDS_SINCE_BUILD_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    kind: _models_pb2.DatasetKind.ValueType
+    """Kind of the dataset."""
+    new_items: _builtins.int
+    """Items that arrived since the last build, counted up to `needed_items`; 0 if a build has looked at all of them."""
+    needed_items: _builtins.int
+    """New items that make a build due; 0 if datasets are built on command only."""
+    seconds_since_new: _builtins.float
+    """Seconds since the newest item arrived; absent if there is none."""
+    seconds_since_build: _builtins.float
+    """Seconds since the last build; absent if there was none."""
+    sentence: _builtins.str
+    """What it waits for, as one sentence."""
+    def __init__(
+        self,
+        *,
+        kind: _models_pb2.DatasetKind.ValueType = ...,
+        new_items: _builtins.int = ...,
+        needed_items: _builtins.int = ...,
+        seconds_since_new: _builtins.float | None = ...,
+        seconds_since_build: _builtins.float | None = ...,
+        sentence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seconds_since_build", b"_seconds_since_build", "_seconds_since_new", b"_seconds_since_new", "seconds_since_build", b"seconds_since_build", "seconds_since_new", b"seconds_since_new"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seconds_since_build", b"_seconds_since_build", "_seconds_since_new", b"_seconds_since_new", "kind", b"kind", "needed_items", b"needed_items", "new_items", b"new_items", "seconds_since_build", b"seconds_since_build", "seconds_since_new", b"seconds_since_new", "sentence", b"sentence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seconds_since_build: _TypeAlias = _typing.Literal["seconds_since_build"]  # noqa: Y015
+    _WhichOneofArgType__seconds_since_build: _TypeAlias = _typing.Literal["_seconds_since_build", b"_seconds_since_build"]  # noqa: Y015
+    _WhichOneofReturnType__seconds_since_new: _TypeAlias = _typing.Literal["seconds_since_new"]  # noqa: Y015
+    _WhichOneofArgType__seconds_since_new: _TypeAlias = _typing.Literal["_seconds_since_new", b"_seconds_since_new"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seconds_since_build) -> _WhichOneofReturnType__seconds_since_build | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seconds_since_new) -> _WhichOneofReturnType__seconds_since_new | None: ...
+
+Global___BuildState: _TypeAlias = BuildState  # noqa: Y015
+
+@_typing.final
 class PairCounts(_message.Message):
     """PairCounts counts the outcomes of judgements, deliverables and revisions."""
 

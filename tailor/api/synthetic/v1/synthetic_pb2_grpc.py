@@ -40,6 +40,11 @@ class SyntheticServiceStub:
                 request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.BuildDatasetRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.BuildDatasetResponse.FromString,
                 _registered_method=True)
+        self.GetBuildState = channel.unary_unary(
+                '/tailor.api.synthetic.v1.SyntheticService/GetBuildState',
+                request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.GetBuildStateRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.GetBuildStateResponse.FromString,
+                _registered_method=True)
         self.CountNearDuplicates = channel.unary_unary(
                 '/tailor.api.synthetic.v1.SyntheticService/CountNearDuplicates',
                 request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.CountNearDuplicatesRequest.SerializeToString,
@@ -65,6 +70,13 @@ class SyntheticServiceServicer:
         """BuildDataset builds a specialist's dataset at once, from documents or from judgements. If nothing is new, it returns the existing
         dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows, or if the installation limits what the
         barrier may leave and the documents do not meet it (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBuildState(self, request, context):
+        """GetBuildState says what a specialist's next datasets wait for. NOT_FOUND for an unknown specialist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,6 +112,11 @@ def add_SyntheticServiceServicer_to_server(servicer, server):
                     servicer.BuildDataset,
                     request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.BuildDatasetRequest.FromString,
                     response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.BuildDatasetResponse.SerializeToString,
+            ),
+            'GetBuildState': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBuildState,
+                    request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.GetBuildStateRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.GetBuildStateResponse.SerializeToString,
             ),
             'CountNearDuplicates': grpc.unary_unary_rpc_method_handler(
                     servicer.CountNearDuplicates,
@@ -145,6 +162,33 @@ class SyntheticService:
             '/tailor.api.synthetic.v1.SyntheticService/BuildDataset',
             tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.BuildDatasetRequest.SerializeToString,
             tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.BuildDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBuildState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.synthetic.v1.SyntheticService/GetBuildState',
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.GetBuildStateRequest.SerializeToString,
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.GetBuildStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,8 @@ class SyntheticServiceStub:
     dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows, or if the installation limits what the
     barrier may leave and the documents do not meet it (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH).
     """
+    GetBuildState: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.GetBuildStateRequest, _synthetic_pb2.GetBuildStateResponse]
+    """GetBuildState says what a specialist's next datasets wait for. NOT_FOUND for an unknown specialist."""
     CountNearDuplicates: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.CountNearDuplicatesRequest, _synthetic_pb2.CountNearDuplicatesResponse]
     """CountNearDuplicates compares new documents for up to a few seconds, and counts near-duplicates among all that are compared.
     NOT_FOUND for an unknown specialist.
@@ -59,6 +61,8 @@ class SyntheticServiceAsyncStub(SyntheticServiceStub):
     dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows, or if the installation limits what the
     barrier may leave and the documents do not meet it (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH).
     """
+    GetBuildState: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.GetBuildStateRequest, _synthetic_pb2.GetBuildStateResponse]  # type: ignore[assignment]
+    """GetBuildState says what a specialist's next datasets wait for. NOT_FOUND for an unknown specialist."""
     CountNearDuplicates: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.CountNearDuplicatesRequest, _synthetic_pb2.CountNearDuplicatesResponse]  # type: ignore[assignment]
     """CountNearDuplicates compares new documents for up to a few seconds, and counts near-duplicates among all that are compared.
     NOT_FOUND for an unknown specialist.
@@ -83,6 +87,14 @@ class SyntheticServiceServicer(metaclass=_abc_1.ABCMeta):
         dataset with created false. NOT_FOUND for an unknown specialist, FAILED_PRECONDITION for too few rows, or if the installation limits what the
         barrier may leave and the documents do not meet it (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH).
         """
+
+    @_abc_1.abstractmethod
+    def GetBuildState(
+        self,
+        request: _synthetic_pb2.GetBuildStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_synthetic_pb2.GetBuildStateResponse, _abc.Awaitable[_synthetic_pb2.GetBuildStateResponse]]:
+        """GetBuildState says what a specialist's next datasets wait for. NOT_FOUND for an unknown specialist."""
 
     @_abc_1.abstractmethod
     def CountNearDuplicates(

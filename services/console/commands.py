@@ -1,0 +1,103 @@
+"""What engineers start: builds of datasets, runs and evaluations.
+
+The services admit the console itself to these calls, so the console refuses what they would refuse to the visitor's own key.
+"""
+
+from services.console.domain import DATASET_KINDS, Permission, RunTerms, Visitor
+from services.console.handlers import ServiceAnswer, get_dataset, list_datasets, require_adapter
+from services.console.ports import Services
+from tailor.api.events.v1 import models_pb2
+from tailor.api.synthetic.v1.synthetic_pb2 import BuildDatasetResponse
+from tailor.api.training.v1.training_pb2 import Run, RunPlan
+from tailor.errors import InvalidArgument, Reason, Unavailable
+
+
+def build_dataset(
+    services: Services, visitor: Visitor, specialist: str, kind: str, attempt: str
+) -> BuildDatasetResponse | None:
+    """Build a specialist's dataset; None if the build takes longer, and continues. Raises FailedPrecondition for too few rows."""
+    visitor.require(Permission.BUILD)
+    visitor.require_specialist(specialist)
+    if kind not in DATASET_KINDS:
+        field = {"kind": f"must be {' or '.join(DATASET_KINDS)}"}
+        raise InvalidArgument(Reason.INVALID_REQUEST, "This dataset cannot be built.", field_violations=field)
+    return services.builds.build(specialist, kind, attempt)
+
+
+def suggest_run(services: Services, visitor: Visitor, digest: str) -> ServiceAnswer[RunTerms | None]:
+    """The run of the specialist's programme on a dataset, with the newest rankings. Raises NotFound for a dataset that is not visible."""
+    answer = get_dataset(services, visitor, digest)
+    if answer.value is None:
+        return ServiceAnswer(None, answer.failure)
+    dataset, _ = answer.value
+    newest = list_datasets(services, visitor, dataset.specialist).value.items
+    rankings = (item.digest for item in newest if item.kind == models_pb2.DATASET_KIND_PREFERENCE)
+    is_ranked = dataset.kind == models_pb2.DATASET_KIND_PREFERENCE
+    # The first stage learns from documents, the others from rankings.
+    recipes = [stage.recipe for stage in dataset.programme][1 if is_ranked else 0 :]
+    return ServiceAnswer(
+        RunTerms(
+            specialist=dataset.specialist,
+            dataset=dataset.digest,
+            base=dataset.base or "base",
+            recipe=", ".join(recipes) or ("dpo" if is_ranked else "lora"),
+            preferences=next(rankings, "") if len(recipes) > 1 and not is_ranked else "",
+        ),
+        answer.failure,
+    )
+
+
+def plan_run(services: Services, visitor: Visitor, terms: RunTerms) -> RunPlan:
+    """Forecast a run. Raises InvalidArgument, NotFound for what is not visible to the visitor."""
+    _check(services, visitor, terms)
+    return services.runs.plan(terms)
+
+
+def start_run(services: Services, visitor: Visitor, terms: RunTerms, attempt: str) -> Run:
+    """Queue a run. Raises as `plan_run`, and FailedPrecondition (DOES_NOT_FIT)."""
+    _check(services, visitor, terms)
+    return services.runs.create(terms, attempt)
+
+
+def cancel_run(services: Services, visitor: Visitor, run_id: str) -> Run:
+    """End a run. Raises NotFound if it is not visible to the visitor, FailedPrecondition if it has ended."""
+    visitor.require(Permission.MANAGE_RUNS)
+    visitor.require_specialist(services.training.get_run(run_id).specialist)
+    return services.runs.cancel(run_id)
+
+
+def resume_run(services: Services, visitor: Visitor, run_id: str, attempt: str) -> Run:
+    """Start a cancelled or failed run where it stopped. Raises NotFound if it is not visible to the visitor."""
+    run = services.training.get_run(run_id)
+    terms = RunTerms(
+        specialist=run.specialist,
+        dataset=run.dataset_digest,
+        base=run.base,
+        recipe=run.recipe,
+        preferences=run.preference_dataset_digest,
+        parent=run.parent_digest,
+        priority=run.priority,
+    )
+    return start_run(services, visitor, terms, attempt)
+
+
+def evaluate(services: Services, visitor: Visitor, digest: str, attempt: str) -> str:
+    """Queue another evaluation of an adapter; returns its digest. Raises NotFound if it is not visible to the visitor."""
+    visitor.require(Permission.EVALUATE)
+    adapter = require_adapter(services, visitor, digest).adapter
+    services.evaluate(adapter.digest, attempt)
+    return adapter.digest
+
+
+def _check(services: Services, visitor: Visitor, terms: RunTerms) -> None:
+    """Raises NotFound unless the visitor may use the specialist, the datasets and the adapter; Unavailable if it cannot be known."""
+    visitor.require(Permission.MANAGE_RUNS)
+    visitor.require_specialist(terms.specialist)
+    if not visitor.specialists:
+        return
+    for digest in filter(None, (terms.dataset, terms.preferences)):
+        answer = get_dataset(services, visitor, digest)
+        if answer.failure:
+            raise Unavailable(Reason.UNAVAILABLE, answer.failure.message)
+    if terms.parent:
+        require_adapter(services, visitor, terms.parent)

@@ -1,0 +1,223 @@
+"""Documents, rejected submissions, and what data protection does with them."""
+
+from services.console import rules
+from services.console.domain import DOCUMENT_ID, Page, Permission, Visitor
+from services.console.handlers import PAGE_SIZE, get_dataset
+from services.console.listing import Column, ListFilter, Listing, ListQuery, ListSpec, parse_query, read_list
+from services.console.lists.common import (
+    ListAnswer,
+    Parameters,
+    by_specialist,
+    join_labels,
+    read_spec,
+    seconds,
+    to_options,
+    to_plain_options,
+)
+from services.console.ports import Services
+from tailor.api.anonymization.v1.review_pb2 import RareCombination
+from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import documents_pb2
+from tailor.api.held.v1 import held_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.errors import NotFound
+
+# Per call of the registry.
+MAX_DOCUMENTS = 1_000
+
+
+def list_documents(
+    services: Services, visitor: Visitor, parameters: Parameters
+) -> ListAnswer[registry_pb2.CatalogueDocument]:
+    """Documents by id: all, those of a specialist, or those of a dataset. A visitor of some specialists sees those of one.
+
+    Raises NotFound for a specialist or a dataset that is not visible to the visitor.
+    """
+    choices = by_specialist(services, visitor)
+    spec = ListSpec[registry_pb2.CatalogueDocument](
+        path="/documents",
+        noun="documents",
+        columns=(
+            Column("Document", "document", lambda item: item.anonymized.document_id),
+            Column("Kind", "kind", lambda item: rules.word(item.anonymized, "kind")),
+            Column("Format", "format", lambda item: item.anonymized.format),
+            Column("Version", "version", lambda item: item.anonymized.version.sequence, numeric=True),
+            Column("Labels", "labels", lambda item: join_labels(item.anonymized.labels)),
+            Column("Language", "language", lambda item: item.anonymized.language),
+            Column("Characters", "characters", lambda item: item.anonymized.char_count, numeric=True),
+            Column("Found and replaced", "found", lambda item: sum(item.anonymized.findings.values()), numeric=True),
+            Column("Time (UTC)", "time", lambda item: seconds(item.anonymized.create_time), numeric=True),
+        ),
+        text=lambda item: " ".join(
+            (
+                item.anonymized.document_id,
+                item.anonymized.format,
+                item.anonymized.language,
+                join_labels(item.anonymized.labels),
+                *item.anonymized.findings,
+            )
+        ),
+        searched="id, labels, format, language, types of what was replaced",
+        choices=(
+            *(choices or (ListFilter[registry_pb2.CatalogueDocument]("specialist", ""),)),
+            ListFilter("dataset", ""),
+            ListFilter(
+                "kind", "Kind", to_options(common_pb2.Kind, "KIND_"), lambda item: rules.code(item.anonymized, "kind")
+            ),
+        ),
+        first="first",
+        further="further ones",
+    )
+    query = parse_query(spec, parameters)
+    focus = visitor.focus(query.filters.get("specialist", ""))
+    digest = _find_dataset(services, visitor, query.filters.get("dataset", ""))
+
+    def list_page(token: str, query: ListQuery) -> Page[registry_pb2.CatalogueDocument]:
+        if DOCUMENT_ID.fullmatch(query.search) and not focus and not digest:
+            return _get_document(services, query.search)
+        size = PAGE_SIZE if not (query.search or query.sort) else MAX_DOCUMENTS
+        return services.catalogue.list_documents(token, focus, size, digest)
+
+    return read_spec(spec, parameters, "registry", list_page)
+
+
+def _find_dataset(services: Services, visitor: Visitor, digest: str) -> str:
+    """The digest of a dataset that the visitor may see. Raises NotFound; without the registry's answer too, because it is not known."""
+    if not digest:
+        return ""
+    visitor.require(Permission.DATASETS)
+    found = get_dataset(services, visitor, digest).value
+    return found[0].digest if found else digest
+
+
+def _get_document(services: Services, document_id: str) -> Page[registry_pb2.CatalogueDocument]:
+    try:
+        return Page((services.catalogue.get_document(document_id),))
+    except NotFound:
+        return Page()
+
+
+def list_rejections(
+    services: Services, visitor: Visitor, parameters: Parameters
+) -> ListAnswer[registry_pb2.CatalogueDocument]:
+    """Rejected submissions by id. Raises PermissionDenied for a visitor of some specialists."""
+    visitor.require_all()
+    spec = ListSpec[registry_pb2.CatalogueDocument](
+        path="/documents/rejected",
+        noun="rejected submissions",
+        columns=(
+            Column("Document", "document", lambda item: item.rejected.document_id),
+            Column("Reason", "reason", lambda item: rules.code(item.rejected, "reason")),
+            Column("What to do"),
+            Column("Rejected by", "stage", lambda item: rules.word(item.rejected, "stage")),
+            Column("Format", "format", lambda item: item.rejected.format),
+            Column("Labels", "labels", lambda item: join_labels(item.rejected.labels)),
+            Column("Time (UTC)", "time", lambda item: seconds(item.rejected.create_time), numeric=True),
+        ),
+        text=lambda item: " ".join(
+            (
+                item.rejected.document_id,
+                item.rejected.submission_id,
+                rules.code(item.rejected, "reason"),
+                item.rejected.hint,
+                item.rejected.format,
+                item.rejected.duplicate_of,
+                join_labels(item.rejected.labels),
+            )
+        ),
+        searched="ids, reason, what to do, format, labels",
+        choices=(
+            ListFilter(
+                "reason",
+                "Reason",
+                to_options(documents_pb2.RejectionReason, "REJECTION_REASON_"),
+                lambda item: rules.code(item.rejected, "reason"),
+            ),
+            ListFilter(
+                "stage",
+                "Rejected by",
+                to_options(documents_pb2.Stage, "STAGE_"),
+                lambda item: rules.code(item.rejected, "stage"),
+            ),
+        ),
+        first="first",
+        further="further ones",
+    )
+    return read_spec(
+        spec, parameters, "registry", lambda token, query: services.catalogue.list_rejected(token, PAGE_SIZE)
+    )
+
+
+def list_erasures(services: Services, parameters: Parameters) -> ListAnswer[registry_pb2.Erasure]:
+    """Erasures, newest first."""
+
+    def state(item: registry_pb2.Erasure) -> str:
+        return "succeeded" if item.receipt.body else "waiting"
+
+    spec = ListSpec[registry_pb2.Erasure](
+        path="/erasures",
+        noun="erasures",
+        columns=(
+            Column("Erasure", "erasure", lambda item: item.erasure_id),
+            Column("Documents", "documents", lambda item: len(item.document_ids), numeric=True),
+            Column("Reason", "reason", lambda item: item.reason),
+            Column("State", "state", state),
+            Column("Waiting for"),
+            Column("Receipt"),
+            Column("Requested (UTC)", "requested", lambda item: seconds(item.create_time), numeric=True),
+        ),
+        text=lambda item: " ".join((item.erasure_id, item.reason, *item.document_ids, *item.waiting_for)),
+        searched="ids of erasures and documents, reason, services",
+        choices=(ListFilter("state", "State", to_plain_options(("succeeded", "waiting")), state),),
+    )
+    return read_spec(spec, parameters, "registry", lambda token, query: services.catalogue.list_erasures(token))
+
+
+def list_held_calls(held: tuple[held_pb2.HeldCall, ...], parameters: Parameters) -> Listing[held_pb2.HeldCall]:
+    """Calls of data protection that wait, or waited, for a second person: the newest that each service returns."""
+    spec = ListSpec[held_pb2.HeldCall](
+        path="/held",
+        noun="held calls",
+        columns=(
+            Column("Held call", "call", lambda item: item.held_call_id),
+            Column("Method", "method", lambda item: item.method),
+            Column("Request"),
+            Column("By key", "key", lambda item: item.requested_by),
+            Column("State", "state", lambda item: rules.word(item, "state")),
+            Column("Decided by", "decided-by", lambda item: item.decided_by),
+            Column("Requested (UTC)", "requested", lambda item: seconds(item.create_time), numeric=True),
+            Column("Expires (UTC)", "expires", lambda item: seconds(item.expire_time), numeric=True),
+        ),
+        text=lambda item: " ".join((item.held_call_id, item.method, item.request, item.requested_by, item.decided_by)),
+        searched="ids, method, request, keys",
+        choices=(
+            ListFilter(
+                "state",
+                "State",
+                to_options(held_pb2.HeldCallState, "HELD_CALL_STATE_"),
+                lambda item: rules.code(item, "state"),
+            ),
+        ),
+    )
+    return read_list(spec, parse_query(spec, parameters), lambda token: Page(held), lambda item: True)
+
+
+def list_rare_combinations(services: Services, parameters: Parameters) -> ListAnswer[RareCombination]:
+    """Rare combinations of quasi-identifiers."""
+    spec = ListSpec[RareCombination](
+        path="/residual",
+        noun="combinations",
+        columns=(
+            Column("Document", "document", lambda item: item.document_id),
+            Column("Types", "types", lambda item: " ".join(item.entity_types)),
+            Column("Documents that share it", "documents", lambda item: item.documents, numeric=True),
+            Column("Passage", silent=True),
+        ),
+        text=lambda item: " ".join((item.document_id, *item.entity_types)),
+        searched="document, types",
+        first="first",
+        further="further ones",
+    )
+    return read_spec(
+        spec, parameters, "anonymization", lambda token, query: services.review.list_rare_combinations(token)
+    )

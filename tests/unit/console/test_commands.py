@@ -1,0 +1,253 @@
+"""What engineers and operators start: specialists, datasets, runs and evaluations."""
+
+import re
+from html import unescape
+
+import pytest
+
+from services.console.domain import ADMITTED, Permission, Role, RunTerms
+from tailor.api.events.v1 import models_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, Reason
+from tests.unit.console.messages import (
+    ADAPTER,
+    BASE,
+    DATASET,
+    NAME,
+    OLD_ADAPTER,
+    PREFERENCES,
+    RUN,
+    adapter,
+    dataset,
+    run,
+    specialist,
+    trained,
+)
+from tests.unit.console.world import World
+
+ATTEMPT = "attempt-1"
+DEFINITION = 'name = "memos"\nbase = "smollm2"\nrecipe = "lora"\n[rebuild]\nmin_new_items = 3\n'
+TERMS = {"specialist": NAME, "dataset": DATASET, "base": BASE, "recipe": "lora", "priority": "3", "attempt": ATTEMPT}
+
+
+def make_posts() -> dict[str, tuple[dict[str, str], Permission]]:
+    """Every command with its form and the permission that it needs."""
+    return {
+        "/specialists": ({"definition": DEFINITION, "attempt": ATTEMPT}, Permission.MANAGE_SPECIALISTS),
+        f"/specialists/{NAME}/definition": (
+            {"definition": DEFINITION.replace("memos", NAME), "revision": "2"},
+            Permission.MANAGE_SPECIALISTS,
+        ),
+        f"/specialists/{NAME}/build": ({"kind": "sft", "attempt": ATTEMPT}, Permission.BUILD),
+        "/runs": (TERMS, Permission.MANAGE_RUNS),
+        f"/runs/{RUN}/cancel": ({}, Permission.MANAGE_RUNS),
+        f"/runs/{RUN}/resume": ({"attempt": ATTEMPT}, Permission.MANAGE_RUNS),
+        f"/evaluations/{ADAPTER}/evaluate": ({"attempt": ATTEMPT}, Permission.EVALUATE),
+    }
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("path", list(make_posts()))
+def test_a_command_needs_its_permission_and_the_sessions_token(path: str, role: Role) -> None:
+    world = World()
+    browser = world.signed_in(role)
+    form, permission = make_posts()[path]
+    assert browser.post(path, data=form).status_code == (303 if permission in ADMITTED[role] else 403)
+    browser.headers.pop("x-csrf-token")
+    refused = browser.post(path, data=form)
+    assert refused.status_code == 403 and "INVALID_CSRF_TOKEN" in refused.text
+
+
+def test_an_operator_defines_a_specialist_from_a_text() -> None:
+    world = World()
+    browser = world.signed_in()
+    assert "/new-specialist" in browser.get("/specialists").text
+    page = browser.get("/new-specialist").text
+    assert f"base = &#34;{BASE}&#34;" in page
+    answer = browser.post("/specialists", data={"definition": DEFINITION, "attempt": ATTEMPT})
+    assert answer.headers["location"] == "/specialists/memos?notice=created"
+    ((defined, attempt),) = world.registry.defined
+    assert (defined.name, defined.rebuild.min_new_items, attempt) == ("memos", 3, ATTEMPT)
+    assert "The specialist is defined." in browser.get("/specialists/memos?notice=created").text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("name = ", "is not TOML"),
+        ('name = "x"\nwhat = 1', "is not a valid definition"),
+        (f'name = "{NAME}"\nbase = "b"\nrecipe = "r"', "choose another name"),
+    ],
+)
+def test_a_text_that_cannot_be_a_specialist_is_shown_again_with_the_reason(text: str, reason: str) -> None:
+    world = World()
+    answer = world.signed_in().post("/specialists", data={"definition": text, "attempt": ATTEMPT})
+    assert answer.status_code in (400, 409)
+    shown = unescape(answer.text)
+    assert reason in shown and text in shown
+    assert world.registry.defined == []
+
+
+def test_every_field_of_a_definition_is_changed_as_text_after_a_preview() -> None:
+    world = World()
+    browser = world.signed_in()
+    text = unescape(
+        re.findall(r"<textarea[^>]*>(.*?)</textarea>", browser.get(f"/specialists/{NAME}/definition").text, re.S)[0]
+    )
+    assert "min_new_items = 20" in text
+    form = {"definition": text.replace("min_new_items = 20", "min_new_items = 70"), "revision": "2"}
+    shown = browser.post(f"/specialists/{NAME}/definition/preview", data=form)
+    assert "What this changes" in shown.text and "Save" in shown.text
+    saved = browser.post(f"/specialists/{NAME}/definition", data=form)
+    assert saved.headers["location"] == f"/specialists/{NAME}?notice=updated"
+    assert [validate for _, validate in world.registry.updates] == [True, False]
+    changed = world.registry.updates[-1][0]
+    before = specialist().specialist
+    assert (changed.rebuild.min_new_items, changed.revision) == (70, 2)
+    assert list(changed.house_terms) == list(before.house_terms) and changed.gate == before.gate
+
+
+def test_a_text_of_another_specialist_or_of_an_old_revision_is_refused() -> None:
+    world = World()
+    browser = world.signed_in()
+    path = f"/specialists/{NAME}/definition"
+    other = browser.post(path, data={"definition": DEFINITION, "revision": "2"})
+    assert other.status_code == 400 and f"must be {NAME}" in other.text and not world.registry.updates
+    world.registry.update_error = Aborted(Reason.REVISION_MOVED, "Current revision is 7. Reload and retry.")
+    text = DEFINITION.replace("memos", NAME)
+    old = browser.post(path, data={"definition": text, "revision": "2"})
+    assert old.status_code == 409 and "Current revision is 7" in old.text and "min_new_items = 3" in old.text
+
+
+@pytest.mark.parametrize("kind", ["sft", "preference"])
+def test_an_engineer_builds_a_dataset(kind: str) -> None:
+    world = World()
+    browser = world.signed_in(Role.ENGINEER)
+    assert f'action="/specialists/{NAME}/build"' in browser.get(f"/specialists/{NAME}").text
+    answer = browser.post(f"/specialists/{NAME}/build", data={"kind": kind, "attempt": ATTEMPT})
+    assert answer.headers["location"] == f"/datasets/{DATASET}?notice=built"
+    assert world.builds.built == [(NAME, kind, ATTEMPT)]
+    assert "The dataset is built." in browser.get(f"/datasets/{DATASET}?notice=built").text
+
+
+def test_a_build_without_anything_new_and_one_that_lasts_say_so() -> None:
+    world = World()
+    browser = world.signed_in()
+    form = {"kind": "sft", "attempt": ATTEMPT}
+    world.builds.answer = synthetic_pb2.BuildDatasetResponse(dataset=dataset())
+    assert browser.post(f"/specialists/{NAME}/build", data=form).headers["location"].endswith("?notice=unchanged")
+    world.builds.answer = None
+    lasting = browser.post(f"/specialists/{NAME}/build", data=form).headers["location"]
+    assert lasting == f"/specialists/{NAME}?notice=building"
+    assert "It continues" in browser.get(lasting).text
+    assert browser.post(f"/specialists/{NAME}/build", data=form | {"kind": "x"}).status_code == 400
+
+
+def test_the_form_of_a_run_is_filled_in_from_the_dataset_and_the_newest_rankings() -> None:
+    world = World()
+    stages = [
+        models_pb2.ProgrammeStage(stage="sft", recipe="lora"),
+        models_pb2.ProgrammeStage(stage="dpo", recipe="gentle"),
+    ]
+    ranked = dataset(digest=PREFERENCES, kind=models_pb2.DATASET_KIND_PREFERENCE, programme=stages)
+    world.registry.datasets = [ranked, dataset(programme=stages)]
+    browser = world.signed_in(Role.ENGINEER)
+    assert f"/runs/new?dataset={DATASET}" in browser.get(f"/datasets/{DATASET}").text
+
+    def fields(digest: str) -> dict[str, str]:
+        text = browser.get(f"/runs/new?dataset={digest}").text
+        return dict(re.findall(r'<input name="(\w+)" value="([^"]*)"', text))
+
+    assert fields(DATASET) | {"priority": ""} == {
+        "specialist": NAME,
+        "dataset": DATASET,
+        "preferences": PREFERENCES,
+        "base": BASE,
+        "recipe": "lora, gentle",
+        "parent": "",
+        "priority": "",
+    }
+    # Rankings are for the stages after the first.
+    assert (fields(PREFERENCES)["recipe"], fields(PREFERENCES)["preferences"]) == ("gentle", "")
+
+
+def test_a_run_is_forecast_then_started() -> None:
+    world = World()
+    browser = world.signed_in(Role.ENGINEER)
+    forecast = browser.post("/runs/plan", data=TERMS).text
+    assert "39,000 in 120 steps" in forecast and "nothing is started yet" in forecast
+    terms = RunTerms(NAME, DATASET, BASE, "lora", priority=3)
+    assert (world.runs.planned, world.runs.created) == ([terms], [])
+    answer = browser.post("/runs", data=TERMS)
+    assert answer.headers["location"] == f"/runs/run_{'9' * 32}?notice=started"
+    assert world.runs.created == [(terms, ATTEMPT)]
+
+
+@pytest.mark.parametrize("path", ["/runs", "/runs/plan"])
+def test_a_run_that_training_refuses_is_shown_again(path: str) -> None:
+    world = World()
+    browser = world.signed_in()
+    short = browser.post(path, data=TERMS | {"dataset": "abc"})
+    assert short.status_code == 400 and "must be 64 hexadecimal digits" in short.text and 'value="lora"' in short.text
+    world.runs.error = FailedPrecondition(Reason.DOES_NOT_FIT, "It needs 90 GiB; use qlora.")
+    large = browser.post(path, data=TERMS)
+    assert large.status_code == 400 and "use qlora" in large.text
+    world.runs.error = InvalidArgument(Reason.INVALID_RECIPE, "No such recipe.", field_violations={"recipe": "unknown"})
+    assert '<span class="wrong">unknown</span>' in browser.post(path, data=TERMS).text
+
+
+def test_a_limited_engineer_cannot_train_on_what_belongs_to_others() -> None:
+    world = World()
+    world.registry.datasets = [dataset(), dataset(digest=PREFERENCES, specialist="secret-deals")]
+    world.registry.adapters = [adapter(trained(OLD_ADAPTER, specialist="secret-deals"))]
+    browser = world.signed_in(Role.ENGINEER, NAME)
+    for change in ({"specialist": "secret-deals"}, {"preferences": PREFERENCES}, {"parent": OLD_ADAPTER}):
+        assert browser.post("/runs", data=TERMS | change).status_code == 404, change
+        assert browser.post("/runs/plan", data=TERMS | change).status_code == 404, change
+    world.registry.down = True
+    assert browser.post("/runs", data=TERMS).status_code == 503
+    assert world.runs.created == world.runs.planned == []
+
+
+def test_a_run_is_cancelled_and_started_again_with_the_same_terms() -> None:
+    world = World()
+    browser = world.signed_in(Role.ENGINEER)
+    page = browser.get(f"/runs/{RUN}").text
+    assert f'action="/runs/{RUN}/cancel" data-confirm=' in page and "/resume" not in page
+    assert browser.post(f"/runs/{RUN}/cancel").headers["location"] == f"/runs/{RUN}?notice=cancelled"
+    assert world.runs.cancelled == [RUN]
+    world.training.runs = [run("cancelled", preference_dataset_digest=PREFERENCES, priority=5)]
+    page = browser.get(f"/runs/{RUN}").text
+    assert "/cancel" not in page and f'action="/runs/{RUN}/resume"' in page
+    browser.post(f"/runs/{RUN}/resume", data={"attempt": ATTEMPT})
+    assert world.runs.created == [(RunTerms(NAME, DATASET, BASE, "sft-lora", PREFERENCES, priority=5), ATTEMPT)]
+
+
+def test_runs_and_adapters_of_other_specialists_cannot_be_touched() -> None:
+    world = World()
+    world.training.runs = [run(specialist="secret-deals")]
+    world.registry.adapters = [adapter(trained(specialist="secret-deals"))]
+    browser = world.signed_in(Role.ENGINEER, NAME)
+    for path in (f"/runs/{RUN}/cancel", f"/runs/{RUN}/resume", f"/evaluations/{ADAPTER}/evaluate"):
+        assert browser.post(path, data={"attempt": ATTEMPT}).status_code == 404, path
+    assert browser.post("/specialists/secret-deals/build", data={"kind": "sft", "attempt": ATTEMPT}).status_code == 404
+    assert (world.runs.cancelled, world.runs.created, world.evaluation.queued, world.builds.built) == ([], [], [], [])
+    operator = world.signed_in(Role.OPERATOR, NAME)
+    assert operator.post("/specialists", data={"definition": DEFINITION, "attempt": ATTEMPT}).status_code == 404
+    assert world.registry.defined == []
+
+
+def test_an_adapter_is_evaluated_again() -> None:
+    world = World()
+    browser = world.signed_in(Role.ENGINEER)
+    assert "Evaluate again" in browser.get(f"/evaluations/{ADAPTER}").text
+    answer = browser.post(f"/evaluations/{ADAPTER}/evaluate", data={"attempt": ATTEMPT})
+    assert answer.headers["location"] == f"/evaluations/{ADAPTER}?notice=evaluating"
+    assert world.evaluation.queued == [(ADAPTER, ATTEMPT)]
+
+
+def test_each_page_has_its_own_attempt() -> None:
+    browser = World().signed_in()
+    texts = (browser.get(f"/evaluations/{ADAPTER}").text for _ in range(2))
+    attempts = {re.findall(r'name="attempt" value="(\w+)"', text)[0] for text in texts}
+    assert len(attempts) == 2
