@@ -15,7 +15,7 @@ SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MAX_PROMPT_CHARS = 20_000
 MAX_COMMENT_CHARS = 4_000
 # Of a judgement: eight drafts by five criteria.
-MAX_MARKS = 40
+MAX_DRAFT_MARKS = 40
 # In any script, it fits the largest request that the console takes.
 MAX_EDIT_CHARS = 60_000
 MAX_TOKENS = 1_024
@@ -318,8 +318,8 @@ class Judgement:
         violations = {}
         if not self.ranking or not all(self.ranking) or len(set(self.ranking)) != len(self.ranking):
             violations["ranking"] = "must list different drafts, the best one first"
-        if len(self.marks) > MAX_MARKS or any(not 1 <= mark.mark <= 5 for mark in self.marks):
-            violations["marks"] = f"must be at most {MAX_MARKS}, from 1 to 5"
+        if len(self.marks) > MAX_DRAFT_MARKS or any(not 1 <= mark.mark <= 5 for mark in self.marks):
+            violations["marks"] = f"must be at most {MAX_DRAFT_MARKS}, from 1 to 5"
         if len(self.comment) > MAX_COMMENT_CHARS:
             violations["comment"] = f"must have at most {MAX_COMMENT_CHARS:,} characters"
         if violations:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from services.console import handlers
 from services.console.domain import (
     MAX_COMMENT_CHARS,
-    MAX_MARKS,
+    MAX_DRAFT_MARKS,
     MAX_PROMPT_CHARS,
     Judgement,
     Permission,
@@ -46,7 +46,7 @@ class JudgementBody(BaseModel):
     """A judgement as the page sends it."""
 
     ranking: list[str] = Field(min_length=1, max_length=8)
-    marks: list[MarkBody] = Field(default_factory=list, max_length=MAX_MARKS)
+    marks: list[MarkBody] = Field(default_factory=list, max_length=MAX_DRAFT_MARKS)
     comment: str = Field("", max_length=MAX_COMMENT_CHARS)
     outcome: Literal["ranked", "tie", "both_bad"] = "ranked"
 

@@ -16,8 +16,8 @@ from services.console import handlers
 from services.console import judging as desk
 from services.console.domain import (
     MAX_COMMENT_CHARS,
+    MAX_DRAFT_MARKS,
     MAX_EDIT_CHARS,
-    MAX_MARKS,
     DraftMark,
     Judgement,
     Page,
@@ -70,7 +70,7 @@ class EditedDrafts(BaseModel):
     places: list[int] = Field(max_length=MAX_RANKED)
     text: str = Field(max_length=MAX_EDIT_CHARS)
     attempt: str = Field(max_length=32)
-    marks: list[MarkBody] = Field(default_factory=list, max_length=MAX_MARKS)
+    marks: list[MarkBody] = Field(default_factory=list, max_length=MAX_DRAFT_MARKS)
     comment: str = Field("", max_length=MAX_COMMENT_CHARS)
     shown: float = Field(0.0, ge=0)
 
