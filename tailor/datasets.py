@@ -186,6 +186,13 @@ class DatasetManifest:
         """The split of that name; without rows if the dataset does not have it."""
         return self.splits.get(name, SplitFiles())
 
+    @property
+    def files(self) -> tuple[DatasetFile, ...]:
+        """All files of the dataset. The same file can be part of several datasets."""
+        splits = (file for split in self.splits.values() for file in split.files)
+        planted = () if self.planted_secrets is None else (self.planted_secrets,)
+        return (*splits, *self.sources.files, *self.judgements.files, *self.quiz.files, *planted)
+
     def as_json(self) -> dict[str, object]:
         """The manifest for `json.dumps`. Preference datasets have `judgements`, datasets of documents a `quiz`."""
         value: dict[str, object] = {

@@ -1,5 +1,6 @@
 """Capabilities of this machine, and what processes use of it. Torch is loaded by the call, not by the import."""
 
+import os
 from pathlib import Path
 
 
@@ -13,6 +14,12 @@ def computes_in_bf16() -> bool:
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def name_cores() -> str:
+    """The processor as a device, such as `2 CPU cores`: those that this process may use."""
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} CPU core{'s' * (cores > 1)}"
 
 
 def peak_resident_bytes(process_id: int) -> int:

@@ -35,6 +35,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "house_terms": Limit(100, 1_000),
         "system_prompt": TEXT,
         "metrics": Limit(0, 50),
+        "knowledge_sources": Limit(64, 100),
     },
     f"{EVENTS}.SpecialistChanged.RecipesEntry": {"key": SLUG, "value": SLUG},
     f"{EVENTS}.Selection": {
@@ -48,6 +49,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
     f"{EVENTS}.MetricDefinition": {"name": SLUG, "kind": SLUG, "parameters_json": Limit(4_000)},
     f"{EVENTS}.Gate": {"guards": Limit(0, 50), "beat": Limit(64, 20)},
     f"{EVENTS}.Guard": {"metric": SLUG},
+    f"{EVENTS}.CanaryPolicy": {"outcome": SLUG},
     f"{EVENTS}.PrimaryMetric": {"metric": SLUG},
     f"{EVENTS}.EvaluationPolicy": {
         "guidelines": TEXT,

@@ -240,7 +240,8 @@ class RowQuery:
 class Judgement:
     """An expert's ranking from best to worst, marks for the best draft (1 to 5; 0 means no mark) and a comment.
 
-    `outcome` is `ranked`, `tie` or `both_bad`; the order of the drafts means something only if they are ranked.
+    `outcome` is `ranked`, `tie` or `both_bad`; the order of the drafts means something only if they are ranked. `seconds` is the time from
+    showing the drafts to the decision, 0 if it is unknown.
 
     Raises InvalidArgument with a violation per invalid field."""
 
@@ -250,6 +251,7 @@ class Judgement:
     usefulness: int = 0
     comment: str = ""
     outcome: str = "ranked"
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         violations = {}

@@ -10,6 +10,7 @@ from services.inference.adapters.drafts import DraftBucket, RegistryArchive
 from services.inference.adapters.events import DraftPublisher, Presence, ReportPublisher
 from services.inference.adapters.model_store import VerifiedLibrary, fetch_base
 from services.inference.admission import Admission
+from services.inference.compute_meter import ComputeMeter
 from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, SpecialistConsumer
 from services.inference.definitions import Definitions
 from services.inference.draft_texts import DraftTextStore
@@ -42,7 +43,9 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.spawn("engine", partial(engine.watch, beat=beat))
     library = VerifiedLibrary(store, base, settings.model_cache, settings.max_lora_rank)
     cache = AdapterCache(engine, library, settings.max_loras)
-    models = ModelServer(settings.base, engine, cache, table, choose_compute(settings.compute_lock))
+    models = ModelServer(
+        settings.base, engine, cache, table, choose_compute(settings.compute_lock), ComputeMeter(engine.device)
+    )
     anonymizer = AnonymizationClient(runtime.channel(settings, "anonymization", settings.anonymization_address))
     drafts = DraftPublisher.from_settings(settings, producer)
     texts = DraftTextStore(definitions, anonymizer, DraftBucket(store).put, drafts.publish)

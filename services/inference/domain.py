@@ -232,7 +232,8 @@ class RowToScore:
 class Draft:
     """One answer that was served, without its text. `text` is where the text is stored; `moment` is in seconds since 1970.
 
-    `edit_of` is the draft that an expert edited into this one; empty for an answer of a model.
+    `edit_of` is the draft that an expert edited into this one; empty for an answer of a model. `compute_seconds` is its share of the
+    device's time.
     """
 
     draft_id: str
@@ -248,6 +249,8 @@ class Draft:
     text: Ref | None = None
     moment: float = field(default_factory=time.time)
     edit_of: str = ""
+    compute_seconds: float = 0.0
+    compute_device: str = ""
 
 
 @dataclass(frozen=True)

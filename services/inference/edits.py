@@ -60,6 +60,8 @@ def _make_draft(inference: Inference, draft: Draft, edited_id: str, edited: Tran
         finish_reason=EDITED,
         first_token_seconds=0.0,
         seconds=0.0,
+        compute_seconds=0.0,
+        compute_device="",
         text=inference.archive.store_text(edited),
         moment=time.time(),
         edit_of=draft.draft_id,

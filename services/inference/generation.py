@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from services.inference.adapter_cache import AdapterCache
 from services.inference.admission import Admission
+from services.inference.compute_meter import ComputeMeter, ComputeShare
 from services.inference.definitions import Definitions
 from services.inference.domain import (
     CANCELLED,
@@ -47,6 +48,7 @@ class ModelServer:
     cache: AdapterCache
     table: ServingTable
     hold_compute: HoldCompute
+    meter: ComputeMeter
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class Answer:
         self._first_token_seconds = 0.0
         self._resources = ExitStack()
         self._stream: Stream | None = None
+        self._compute: ComputeShare | None = None
 
     def begin(
         self, request: GenerationRequest, cancellation: Cancellation, hidden: HiddenRequest | None = None
@@ -144,6 +147,8 @@ class Answer:
             resources.enter_context(self._admission.place(lambda: cancellation.cancelled))
             adapter = resources.enter_context(self._adapter(cancellation))
             resources.enter_context(self._models.hold_compute())
+            self._compute = self._models.meter.start()
+            resources.callback(self._compute.end)
             stream = engine.generate(prompt, adapter, replace(request.sampling, max_tokens=max_tokens))
             # The cancellation outlives the answer, so it gets the engine's stream only, without the personal values.
             cancellation.attach(stream)
@@ -203,6 +208,9 @@ class Answer:
         self.log_probabilities += piece.log_probabilities
         self.completion_tokens = piece.tokens
         self.finish_reason = piece.finish or self.finish_reason
+        if piece.finish and self._compute:
+            # The reader may keep the last piece for a while.
+            self._compute.end()
 
     @property
     def _caller_messages(self) -> tuple[ChatMessage, ...]:
@@ -221,4 +229,6 @@ class Answer:
             finish_reason=self.finish_reason,
             first_token_seconds=self._first_token_seconds,
             seconds=self._drafts.now() - self._started,
+            compute_seconds=self._compute.seconds if self._compute else 0.0,
+            compute_device=self._compute.device if self._compute else "",
         )

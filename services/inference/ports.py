@@ -55,9 +55,13 @@ class Stream(Protocol):
 
 
 class InferenceEngine(Protocol):
-    """A base model with slots for adapters. Thread-safe. Everywhere an empty adapter digest means the base."""
+    """A base model with slots for adapters. Thread-safe. Everywhere an empty adapter digest means the base.
+
+    `device` is a readable name of what computes, such as `2 CPU cores` or `1 x NVIDIA H100`.
+    """
 
     context_length: int
+    device: str
 
     def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         """The prompt's tokens by the base's own chat template. Raises InvalidArgument if the template refuses the chat."""

@@ -147,6 +147,8 @@ def from_draft(draft: Draft, base: str) -> drafts_pb2.DraftCreated:
         canary=draft.served.is_canary,
         text=None if draft.text is None else from_ref(draft.text),
         edit_of=draft.edit_of,
+        compute_seconds=draft.compute_seconds,
+        compute_device=draft.compute_device,
     )
     message.create_time.FromMilliseconds(round(draft.moment * 1000))
     return message
@@ -173,6 +175,8 @@ def to_record(message: drafts_pb2.DraftCreated) -> DraftRecord:
         text=Ref(text.uri, text.sha256, text.size_bytes) if message.HasField("text") else None,
         moment=message.create_time.ToMilliseconds() / 1000,
         edit_of=message.edit_of,
+        compute_seconds=message.compute_seconds,
+        compute_device=message.compute_device,
     )
     return DraftRecord(draft, message.base)
 

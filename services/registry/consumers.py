@@ -11,7 +11,7 @@ from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode
 from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
-from tailor.wire import to_ref
+from tailor.wire import to_datetime, to_ref
 
 
 class Consumers:
@@ -75,7 +75,12 @@ class Consumers:
         message = decode(event, models_pb2.DatasetBuilt)
         fact_id = f"{message.digest}/{message.specialist}"
         fact = Fact(FactKind.DATASET, fact_id, message.specialist, event.value or b"")
-        dataset = CataloguedDataset(message.digest, to_ref(message.manifest), tuple(message.draft_adapter_digests))
+        dataset = CataloguedDataset(
+            digest=message.digest,
+            manifest=to_ref(message.manifest),
+            create_time=to_datetime(message.create_time),
+            draft_adapters=tuple(message.draft_adapter_digests),
+        )
         facts.record_dataset(self._begin, self._datasets, fact, dataset)
 
     def run_progressed(self, event: Event) -> None:

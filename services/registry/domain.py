@@ -15,6 +15,8 @@ POLICY = "policy"
 MARK, RETIRE = "mark", "retire"
 # What happens to an adapter that passes the gate.
 AUTOMATIC, APPROVAL = "automatic", "approval"
+# Outcomes that a canary can be decided by.
+KEPT_SHARE, SATISFACTION, MINUTES = "kept_share", "satisfaction", "minutes"
 # A ready replica reports every 10 seconds. After this silence it does not count as ready.
 MAX_SILENCE = timedelta(seconds=30)
 
@@ -86,13 +88,19 @@ class Gate:
 
 @dataclass(frozen=True)
 class CanaryPolicy:
-    """The share of the callers that a canary serves, and when it is promoted or withdrawn."""
+    """The share of the callers that a canary serves, and when it is promoted or withdrawn.
+
+    `outcome` is one of KEPT_SHARE, SATISFACTION and MINUTES, or empty; `max_outcome_loss` is in its unit, for minutes a share of them.
+    """
 
     percent: int = 10
     min_calls: int = 50
     max_seconds: int = 86_400
     max_error_rate_increase: float = 0.02
     max_latency_ratio: float = 1.5
+    outcome: str = ""
+    min_reports: int = 20
+    max_outcome_loss: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,7 @@ class Specialist:
     evaluation: EvaluationPolicy = field(default_factory=EvaluationPolicy)
     monthly_budget: float = 0.0
     judging: JudgingPolicy = field(default_factory=JudgingPolicy)
+    knowledge_sources: tuple[str, ...] = ()
     revision: int = 0
     update_time: datetime | None = None
     deleted: bool = False
@@ -151,6 +160,7 @@ class CataloguedDataset:
 
     digest: str
     manifest: Ref
+    create_time: datetime
     draft_adapters: tuple[str, ...] = ()
 
 
@@ -179,7 +189,8 @@ class DocumentState:
 class Adapter:
     """The facts about an adapter that a promotion checks, and what it came from.
 
-    `reward_digest` scored its answers, `base_adapter_digest` was merged into its base; both may be empty.
+    `reward_digest` scored its answers, `base_adapter_digest` was merged into its base; both may be empty. `size_bytes` are those of its
+    files, 0 if they are not known.
     """
 
     digest: str
@@ -191,6 +202,8 @@ class Adapter:
     parent_digest: str = ""
     reward_digest: str = ""
     base_adapter_digest: str = ""
+    size_bytes: int = 0
+    create_time: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -404,13 +417,18 @@ class Call:
 
 @dataclass(frozen=True)
 class Arm:
-    """The calls of one arm of a canary: counts of calls, failed calls and API keys, and median seconds."""
+    """The calls of one arm of a canary: counts of calls, failed calls and API keys, and median seconds.
+
+    `reports` counts reports of the policy's outcome; `outcome` is their mean.
+    """
 
     calls: int = 0
     errors: int = 0
     callers: int = 0
     first_token_seconds: float | None = None
     token_seconds: float | None = None
+    reports: int = 0
+    outcome: float | None = None
 
     @property
     def error_rate(self) -> float:
@@ -475,6 +493,7 @@ class Draft:
     """What tracing, judging and comparing need to know of a draft. `text` is None if its text is not stored, or not yet.
 
     `key_id` is empty if a service asked for it, such as the console. `edit_of` is the draft that an expert edited into this one.
+    `compute_seconds` are those of the device that answered.
     """
 
     draft_id: str
@@ -488,6 +507,8 @@ class Draft:
     generation: int = 0
     create_time: datetime | None = None
     edit_of: str = ""
+    compute_seconds: float = 0.0
+    compute_device: str = ""
 
 
 class JudgementOutcome(Enum):

@@ -24,6 +24,7 @@ from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import derive_id
 from tailor.rpc.auth import current_caller
 from tailor.wire import from_datetime
+from tailor.words import Selection
 
 DEFAULT_WEEKS, MAX_WEEKS = 12, 104
 
@@ -66,10 +67,12 @@ class OutcomeServicer(outcomes_pb2_grpc.OutcomeServiceServicer):
             finals = [item for item in finals if month.has(item.create_time)]
         recent = [item for item in summarize_by_week(outcomes, finals) if item.week is not None and item.week >= since]
         documents = self._queries.documents_by_week(specialist.selection, since)
+        sources = specialist.knowledge_sources
+        articles = self._queries.documents_by_week(Selection(sources=sources), since) if sources else {}
         return outcomes_pb2.GetOutcomesResponse(
             generations=map(_from_figures, summarize_by_generation(outcomes, finals)),
             weeks=map(_from_figures, recent),
-            documents=_list_weeks(documents, recent),
+            documents=_list_weeks(documents, articles, recent),
         )
 
 
@@ -84,15 +87,18 @@ def _check_weeks(weeks: int) -> int:
 
 
 def _list_weeks(
-    documents: Mapping[datetime, int], recent: Sequence[OutcomeFigures]
+    documents: Mapping[datetime, int], articles: Mapping[datetime, int], recent: Sequence[OutcomeFigures]
 ) -> Iterator[outcomes_pb2.WeekOfDocuments]:
     deliverables: Counter[datetime] = Counter()
     for figures in recent:
         if figures.week is not None and figures.deliverables:
             deliverables[figures.week] += figures.deliverables
-    for week in sorted({*documents, *deliverables}, reverse=True):
+    for week in sorted({*documents, *articles, *deliverables}, reverse=True):
         yield outcomes_pb2.WeekOfDocuments(
-            week=from_datetime(week), documents=documents.get(week, 0), deliverables=deliverables[week]
+            week=from_datetime(week),
+            documents=documents.get(week, 0),
+            deliverables=deliverables[week],
+            knowledge_articles=articles.get(week, 0),
         )
 
 

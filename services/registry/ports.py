@@ -37,6 +37,7 @@ from services.registry.domain import (
 )
 from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
 from services.registry.people_domain import OpenIdAccount, Person, Session
+from services.registry.rules.canary import ArmReports
 from services.registry.rules.judging import ExpertDecision, StoredDraft
 from tailor.datasets import DatasetManifest
 from tailor.document_scores import DocumentScore
@@ -156,6 +157,24 @@ class Outcomes(Protocol):
         ...
 
 
+class UseStore(Protocol):
+    """What the ledger adds up. Saving something again has no effect."""
+
+    def save_serving(self, draft: Draft, now: datetime) -> None:
+        """Store the device time of a draft, if it has any. `now` counts for a draft without a time."""
+        ...
+
+    def save_files(self, owner: str, specialist: str, files: Mapping[str, int], create_time: datetime) -> None:
+        """Store the bytes, by SHA-256, of the files of a dataset or adapter."""
+        ...
+
+    def mark_deleted(self, owners: Collection[str], now: datetime) -> None:
+        """Record that the files of datasets or adapters are no longer stored. The first time stays."""
+        ...
+
+    def save_judging_time(self, judgement_id: str, specialist: str, seconds: float) -> None: ...
+
+
 class JudgingStore(Protocol):
     """Drafts that experts can judge, and what experts decided about their prompts."""
 
@@ -265,6 +284,10 @@ class Canaries(Protocol):
 
     def measure(self, canary: Canary) -> tuple[Arm, Arm]:
         """The arms of the canary and of the incumbent."""
+        ...
+
+    def list_reports(self, canary: Canary) -> ArmReports:
+        """Reports of the policy's outcome on the drafts of the canary and of the incumbent, since it started; none without an outcome."""
         ...
 
     def end(self, specialist: str, outcome: Outcome, reason: str) -> None:
@@ -458,6 +481,7 @@ class Transaction:
     feedback: FeedbackStore
     outcomes: Outcomes
     judging: JudgingStore
+    uses: UseStore
 
 
 Begin = Callable[[], AbstractContextManager[Transaction]]

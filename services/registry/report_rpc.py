@@ -11,12 +11,16 @@ from services.registry.queries import Queries
 from services.registry.rules.ledger import (
     LedgerKind,
     LedgerLine,
+    Month,
     UnitPrices,
     bill_judge,
     bill_judgements,
     bill_runs,
+    bill_serving,
+    bill_storage,
     bill_teacher,
     parse_month,
+    sum_amounts,
 )
 from tailor.api.registry.v1 import reports_pb2, reports_pb2_grpc
 from tailor.rpc.auth import current_caller
@@ -39,19 +43,27 @@ class ReportServicer(reports_pb2_grpc.ReportServiceServicer):
     ) -> reports_pb2.GetLedgerResponse:
         del context
         specialist = self._find(request.specialist)
-        month = parse_month(request.month, datetime.now(UTC))
-        lines = [
-            *bill_runs(self._queries.run_uses(specialist.name), month),
-            *bill_teacher(self._queries.teacher_uses(specialist.name), month, self._prices),
-            *bill_judge(self._queries.judge_uses(specialist.name), month, self._prices),
-            *bill_judgements(self._queries.judgement_moments(specialist.name), month, self._prices),
-        ]
+        now = datetime.now(UTC)
+        month = parse_month(request.month, now)
+        lines = self._bill(specialist.name, month, now)
         return reports_pb2.GetLedgerResponse(
             month=f"{month.start:%Y-%m}",
             lines=map(_from_line, lines),
             monthly_budget=specialist.monthly_budget,
             start_time=from_datetime(month.start),
+            budget_used=sum_amounts(lines, self._prices.currency),
         )
+
+    def _bill(self, name: str, month: Month, now: datetime) -> list[LedgerLine]:
+        queries, prices = self._queries, self._prices
+        return [
+            *bill_runs(queries.run_uses(name), month),
+            *bill_teacher(queries.teacher_uses(name), month, prices),
+            *bill_judge(queries.judge_uses(name), month, prices),
+            *bill_serving(queries.serving_uses(name, month), prices),
+            *bill_storage(queries.storage_uses(name), month, now, prices),
+            *bill_judgements(queries.judgement_uses(name), month, prices),
+        ]
 
     def ListGenerations(
         self, request: reports_pb2.ListGenerationsRequest, context: grpc.ServicerContext

@@ -312,6 +312,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             may_use=caller.may_use,
             expert_id=judgements.identify_expert(judged_by),
             outcome=wire.to_outcome(request.outcome),
+            seconds=request.seconds,
         )
         return registry_pb2.RecordJudgementResponse(judgement=wire.from_judgement(judgement))
 

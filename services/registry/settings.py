@@ -20,12 +20,18 @@ class Settings(ServiceSettings):
     price_per_million_teacher_tokens: float = Field(0.0, ge=0, description="Price per million teacher tokens.")
     price_per_million_judge_tokens: float = Field(0.0, ge=0, description="Price per million tokens of the judge model.")
     price_per_judgement: float = Field(0.0, ge=0, description="Price per expert judgement.")
+    price_per_serving_hour: float = Field(0.0, ge=0, description="Price per hour in which a device computes answers.")
+    price_per_gigabyte_month: float = Field(0.0, ge=0, description="Price of 10^9 bytes stored for a month.")
+    price_per_expert_hour: float = Field(0.0, ge=0, description="Price per hour that experts judge.")
 
     def unit_prices(self) -> UnitPrices:
-        """What teacher tokens, judge tokens and judgements cost in this installation."""
+        """What tokens, serving, storage and experts cost in this installation."""
         return UnitPrices(
             currency=self.price_currency,
             million_teacher_tokens=self.price_per_million_teacher_tokens,
             million_judge_tokens=self.price_per_million_judge_tokens,
             judgement=self.price_per_judgement,
+            serving_hour=self.price_per_serving_hour,
+            gigabyte_month=self.price_per_gigabyte_month,
+            expert_hour=self.price_per_expert_hour,
         )

@@ -123,6 +123,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         evaluation=to_evaluation_policy(message.evaluation),
         monthly_budget=message.monthly_budget,
         judging=to_judging_policy(message.judging),
+        knowledge_sources=tuple(message.knowledge_sources),
         revision=message.revision,
         update_time=to_datetime(message.update_time) if message.HasField("update_time") else None,
         deleted=message.deleted,
@@ -163,6 +164,7 @@ def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
         evaluation=from_evaluation_policy(specialist.evaluation),
         monthly_budget=specialist.monthly_budget,
         judging=models_pb2.JudgingPolicy(**asdict(specialist.judging)),
+        knowledge_sources=specialist.knowledge_sources,
         update_time=from_datetime(specialist.update_time),
         deleted=specialist.deleted,
     )
@@ -265,6 +267,9 @@ def to_policy(message: models_pb2.CanaryPolicy, defaults: CanaryPolicy) -> Canar
         max_seconds=message.max_seconds or defaults.max_seconds,
         max_error_rate_increase=defaults.max_error_rate_increase if increase is None else increase,
         max_latency_ratio=message.max_latency_ratio or defaults.max_latency_ratio,
+        outcome=message.outcome or defaults.outcome,
+        min_reports=message.min_reports or defaults.min_reports,
+        max_outcome_loss=message.max_outcome_loss or defaults.max_outcome_loss,
     )
 
 
@@ -308,6 +313,8 @@ def to_adapter(message: models_pb2.AdapterTrained) -> Adapter:
         parent_digest=message.parent_digest,
         reward_digest=message.reward_adapter_digest,
         base_adapter_digest=message.base_adapter_digest,
+        size_bytes=message.size_bytes,
+        create_time=to_datetime(message.create_time) if message.HasField("create_time") else None,
     )
 
 
@@ -370,6 +377,8 @@ def to_draft(message: drafts_pb2.DraftCreated) -> Draft:
         generation=message.generation,
         create_time=to_datetime(message.create_time) if message.HasField("create_time") else None,
         edit_of=message.edit_of,
+        compute_seconds=message.compute_seconds,
+        compute_device=message.compute_device,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.training import handlers
 from services.training.adapters import tables
+from services.training.adapters.ledger import RegistryLedger
 from services.training.adapters.manifests import StoredAdapters, StoredDatasets
 from services.training.adapters.mlflow_evaluations import MlflowEvaluations
 from services.training.adapters.mlflow_mirror import MlflowMirror
@@ -36,7 +37,9 @@ def build(runtime: Runtime, settings: Settings) -> None:
     bases = StoredBases(store, settings.data_dir / "bases", settings.base_max_gib * 2**30)
     planner, datasets = StoredPlanner.from_settings(settings, store, runs, _now), StoredDatasets(store)
     adapters, recipes = StoredAdapters(store), settings.recipes_dir
-    ports = TrainingPorts(runs, bases, datasets, adapters, planner, recipes, settings.rates(), _now)
+    rates = settings.rates()
+    ledger = RegistryLedger(runtime.channel(settings, "registry", settings.registry_address), rates.currency)
+    ports = TrainingPorts(runs, bases, datasets, adapters, planner, recipes, rates, _now, ledger)
     runtime.wait_for("object store", bases.list)
     launcher = start_launcher(runtime, settings)
     runtime.rpc(settings, [(add_TrainingServiceServicer_to_server, TrainingServicer(ports))])

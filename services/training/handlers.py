@@ -14,6 +14,7 @@ from services.training.ports import (
     AdapterStore,
     BaseStore,
     DatasetStore,
+    OtherCosts,
     Planner,
     PlanRequest,
     Runs,
@@ -56,6 +57,7 @@ class TrainingPorts:
     recipes: Path
     rates: Rates
     now: Callable[[], datetime]
+    other_costs: OtherCosts
     deleted: set[str] = field(default_factory=set)
     budgets: dict[str, float] = field(default_factory=dict)
     budget_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -66,7 +68,8 @@ def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
 
     Plans the run first, which may take seconds. Raises InvalidArgument for a wrong request, NotFound for an unknown dataset, base or
     parent, FailedPrecondition (DOES_NOT_FIT, WRONG_PARENT, NO_REWARD_ADAPTER) if the run cannot work, (OVER_BUDGET) if its forecast is
-    above what is left of the specialist's budget, or (SPECIALIST_DELETED).
+    above what is left of the specialist's budget, or (SPECIALIST_DELETED), and Unavailable if there is a budget and the registry does not
+    answer.
     """
     if request.specialist in ports.deleted:
         raise FailedPrecondition(
@@ -165,9 +168,12 @@ def make_plan(ports: TrainingPorts, run: Run, base: Base) -> Plan:
 
 
 def explain_overspending(ports: TrainingPorts, run: Run, plan: Plan) -> Failure | None:
-    """Why the plan's compute costs more than is left of the specialist's budget this month; None if it does not."""
+    """Why the plan's compute costs more than is left of the specialist's budget this month; None if it does not, or costs nothing.
+
+    Blocks. Raises as `find_budget_left`.
+    """
     left = find_budget_left(ports, run)
-    if left is None or plan.price.compute <= left:
+    if left is None or plan.price.compute <= max(left, 0.0):
         return None
     name, currency, budget = run.key.specialist, plan.price.currency, ports.budgets[run.key.specialist]
     return Failure(
@@ -178,7 +184,10 @@ def explain_overspending(ports: TrainingPorts, run: Run, plan: Plan) -> Failure 
 
 
 def find_budget_left(ports: TrainingPorts, run: Run) -> float | None:
-    """What other runs, and the run itself so far, leave of its specialist's budget this month; None without a budget."""
+    """What other runs, the run itself so far, and everything else that the specialist used leave of its budget this month.
+
+    None without a budget. Blocks. Raises Unavailable while the registry does not answer.
+    """
     budget = ports.budgets.get(run.key.specialist)
     if not budget:
         return None
@@ -187,7 +196,8 @@ def find_budget_left(ports: TrainingPorts, run: Run) -> float | None:
     active = [other for other in ports.runs.active() if other.key.specialist == run.key.specialist]
     others = [other for other in (*ended, *active) if other.run_id != run.run_id]
     known = ports.runs.find(run.run_id)
-    return budget - price_committed(others, month) - (price_worked(known) if known else 0.0)
+    runs = price_committed(others, month) + (price_worked(known) if known else 0.0)
+    return budget - runs - ports.other_costs.this_month(run.key.specialist)
 
 
 def list_ended_since(runs: Runs, specialist: str, created_after: datetime) -> list[Run]:

@@ -24,6 +24,14 @@ from services.training.plans import Plan
 from tailor.storage.ref import Ref
 
 
+class OtherCosts(Protocol):
+    """The costs of a specialist besides its runs."""
+
+    def this_month(self, specialist: str) -> float:
+        """The price in this calendar month (UTC) so far. Blocks. Raises Unavailable while the registry does not answer."""
+        ...
+
+
 @dataclass(frozen=True)
 class WatchCursor:
     """The last report and the last log line that a watcher has seen, by number."""

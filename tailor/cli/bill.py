@@ -15,6 +15,12 @@ from tailor.cli.session import session_of
 
 COMPUTE_SECONDS = 60.0
 COLUMNS = ("what", "how much", "price")
+QUANTITIES = {
+    reports_pb2.LEDGER_KIND_COMPUTE: "{:,.2f} device hours of {:,} runs",
+    reports_pb2.LEDGER_KIND_SERVING: "{:,.2f} device hours of {:,} answers",
+    reports_pb2.LEDGER_KIND_STORAGE: "{:,.3f} gigabyte-months",
+    reports_pb2.LEDGER_KIND_EXPERT_MINUTES: "{:,.0f} minutes of {:,} judgements",
+}
 Month = Annotated[str, typer.Option(metavar="YYYY-MM", help="The month, in UTC; the current one by default.")]
 
 app = typer.Typer()
@@ -22,7 +28,7 @@ app = typer.Typer()
 
 @app.command()
 def bill(context: typer.Context, specialist: SpecialistName, month: Month = "") -> None:
-    """Show what a specialist used in a month: device hours of its runs, tokens of teachers and judge models, and judgements.
+    """Show what a specialist used in a month: device hours of its runs and answers, tokens, storage, and experts' judgements and minutes.
 
     Each run counts once, in the month of its last report. Prices appear only if the installation has set them.
     """
@@ -52,8 +58,14 @@ def describe_totals(answer: reports_pb2.GetLedgerResponse) -> list[str]:
     if any(not line.HasField("amount") for line in answer.lines):
         sentences.append("A dash stands for a unit that has no price in this installation.")
     if answer.monthly_budget:
-        sentences.append(f"The budget for the compute of a month is {answer.monthly_budget:,.2f}.")
+        sentences.append(_describe_budget(answer.budget_used, answer.monthly_budget))
     return sentences
+
+
+def _describe_budget(used: float, budget: float) -> str:
+    if used <= budget:
+        return f"{used:,.2f} of the monthly budget of {budget:,.2f} are used."
+    return f"The monthly budget of {budget:,.2f} is exceeded by {used - budget:,.2f}: new runs are refused until the next month."
 
 
 def _describe_kind(line: reports_pb2.LedgerLine) -> str:
@@ -62,9 +74,8 @@ def _describe_kind(line: reports_pb2.LedgerLine) -> str:
 
 
 def _describe_quantity(line: reports_pb2.LedgerLine) -> str:
-    if line.kind == reports_pb2.LEDGER_KIND_COMPUTE:
-        return f"{line.quantity:,.2f} device hours of {line.runs} runs"
-    return f"{line.quantity:,.0f}"
+    form = QUANTITIES.get(line.kind, "{:,.0f}")
+    return form.format(line.quantity, line.runs)
 
 
 def _describe_price(line: reports_pb2.LedgerLine) -> str:

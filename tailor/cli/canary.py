@@ -52,6 +52,16 @@ def start(
         float | None,
         typer.Option(min=1, help="Max ratio of its median token latency to the incumbent's.", show_default="1.5"),
     ] = None,
+    outcome: Annotated[
+        str, typer.Option(help="Outcome of its drafts that decides too: kept_share, satisfaction or minutes.")
+    ] = "",
+    min_reports: Annotated[
+        int | None, typer.Option(min=10, help="Reports of the outcome that each arm needs.", show_default="20")
+    ] = None,
+    max_outcome_loss: Annotated[
+        float | None,
+        typer.Option(min=0, help="Max loss of the outcome: share of the draft, marks, or share of the minutes."),
+    ] = None,
 ) -> None:
     """Serve an adapter that met the gate to a share of the callers. The specialist's `[canary]` table sets the defaults."""
     session = session_of(context)
@@ -62,6 +72,9 @@ def start(
         max_seconds=max_seconds or 0,
         max_error_rate_increase=max_error_rate_increase,
         max_latency_ratio=max_latency_ratio or 0,
+        outcome=outcome,
+        min_reports=min_reports or 0,
+        max_outcome_loss=max_outcome_loss or 0,
     )
     request = registry_pb2.StartCanaryRequest(
         specialist=specialist,
@@ -124,8 +137,22 @@ def _renderer(canary: registry_pb2.Canary) -> Callable[[Console], None]:
             f" +{policy.max_error_rate_increase:g}, latency x{policy.max_latency_ratio:g}",
             highlight=False,
         )
+        if policy.outcome:
+            console.print(_describe_outcome(canary), highlight=False)
 
     return render
+
+
+def _describe_outcome(canary: registry_pb2.Canary) -> str:
+    policy = canary.policy
+    arms = [
+        f"{arm.outcome:.2f} in {arm.reports} reports" if arm.HasField("outcome") else "no report"
+        for arm in (canary.canary, canary.incumbent)
+    ]
+    return (
+        f"{policy.outcome.replace('_', ' ')}: {arms[0]}, against {arms[1]}; decided from {policy.min_reports} reports of each arm, "
+        f"max loss {policy.max_outcome_loss:g}"
+    )
 
 
 def _row(name: str, arm: registry_pb2.CanaryArm) -> tuple[object, ...]:

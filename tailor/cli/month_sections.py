@@ -1,9 +1,9 @@
-"""The sections of a specialist's monthly report: quality, outcomes, cost, and what changed and why."""
+"""The sections of a specialist's monthly report: quality, outcomes, what was published, cost, and what changed and why."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import outcomes_pb2, registry_pb2, reports_pb2
@@ -12,7 +12,7 @@ from tailor.cli.bill import describe_totals, list_rows
 from tailor.cli.figures import decision_of, describe, describe_decision
 from tailor.cli.interval_plot import PlottedValue
 from tailor.cli.outcomes import COLUMNS as OUTCOME_COLUMNS
-from tailor.cli.outcomes import list_cells
+from tailor.cli.outcomes import WEEK_COLUMNS, list_cells, list_counts
 from tailor.cli.output import short
 from tailor.wire import to_datetime
 
@@ -60,7 +60,13 @@ class ReportSection:
 
 def list_sections(figures: MonthFigures) -> list[ReportSection]:
     """All sections, in the order of the page."""
-    return [_quality(figures), _outcomes(figures.outcomes), _cost(figures.ledger), _changes(figures)]
+    return [
+        _quality(figures),
+        _outcomes(figures.outcomes),
+        _published(figures),
+        _cost(figures.ledger),
+        _changes(figures),
+    ]
 
 
 def _quality(figures: MonthFigures) -> ReportSection:
@@ -123,6 +129,19 @@ def _outcomes(answer: outcomes_pb2.GetOutcomesResponse) -> ReportSection:
     return ReportSection(
         "Outcomes", sentences, OUTCOME_COLUMNS, [list_cells(item) for item in answer.generations], plot
     )
+
+
+def _published(figures: MonthFigures) -> ReportSection:
+    """The weeks that have a day in the month."""
+    weeks = [
+        week
+        for week in figures.outcomes.documents
+        if figures.start - timedelta(days=7) < to_datetime(week.week) < figures.end
+    ]
+    if not weeks:
+        return ReportSection("Published", ["Nothing was published in the weeks of this month."])
+    sentences = ["Documents that passed the barrier, by the Monday (UTC) of their week."]
+    return ReportSection("Published", sentences, WEEK_COLUMNS, [list_counts(week) for week in weeks])
 
 
 def _cost(ledger: reports_pb2.GetLedgerResponse) -> ReportSection:

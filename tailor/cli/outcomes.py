@@ -18,6 +18,7 @@ from tailor.wire import to_datetime
 
 MAX_WEEKS = 104
 COMPUTE_SECONDS = 60.0
+WEEK_COLUMNS = ("week of", "documents", "knowledge articles", "deliverables")
 COLUMNS = ("generation", "adapter", "minutes", "kept", "satisfaction", "deliverables")
 
 app = typer.Typer()
@@ -77,10 +78,13 @@ def _print(console: Console, answer: outcomes_pb2.GetOutcomesResponse) -> None:
         console.print(table("medians by generation, 95 % intervals", COLUMNS, map(list_cells, answer.generations)))
         weekly = [(f"{to_datetime(item.week):%Y-%m-%d}", *list_cells(item)) for item in answer.weeks]
         console.print(table("by week", ("week of", *COLUMNS), weekly))
-    counts = [
-        (f"{to_datetime(week.week):%Y-%m-%d}", str(week.documents), str(week.deliverables)) for week in answer.documents
-    ]
-    console.print(table("published", ("week of", "documents", "deliverables"), counts))
+    console.print(table("published", WEEK_COLUMNS, map(list_counts, answer.documents)))
+
+
+def list_counts(week: outcomes_pb2.WeekOfDocuments) -> tuple[str, ...]:
+    """The cells of `WEEK_COLUMNS`."""
+    counts = (week.documents, week.knowledge_articles, week.deliverables)
+    return f"{to_datetime(week.week):%Y-%m-%d}", *map(str, counts)
 
 
 def list_cells(item: outcomes_pb2.OutcomeFigures) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """`tailor report`: the page about a specialist's month for those who pay for it."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from tailor.cli.calls import list_adapters, pages, unary
 from tailor.cli.connections import Connections
 from tailor.cli.month_pages import write_pages
 from tailor.cli.month_sections import MonthFigures, list_sections
+from tailor.cli.outcomes import MAX_WEEKS
 from tailor.cli.output import shows
 from tailor.cli.session import session_of
 from tailor.wire import to_datetime
@@ -44,7 +45,8 @@ def read_month(connections: Connections, specialist: str, month: str) -> MonthFi
     ledger = unary("registry", connections.reports.GetLedger, request, COMPUTE_SECONDS)
     start = to_datetime(ledger.start_time)
     end = start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
-    asked = outcomes_pb2.GetOutcomesRequest(specialist=specialist, month=ledger.month)
+    weeks = min(max((datetime.now(UTC) - start).days // 7 + 2, 1), MAX_WEEKS)
+    asked = outcomes_pb2.GetOutcomesRequest(specialist=specialist, month=ledger.month, weeks=weeks)
     generations = reports_pb2.ListGenerationsRequest(specialist=specialist, page_size=PAGE)
     decisions = registry_pb2.ListDecisionsRequest(specialist=specialist, page_size=PAGE)
     return MonthFigures(

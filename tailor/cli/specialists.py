@@ -184,7 +184,7 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     waits = specialist.promotion == models_pb2.PROMOTION_MODE_APPROVAL
     console.print(f"promotion: {'waits for approval; see `tailor approvals`' if waits else 'automatic'}")
     if specialist.monthly_budget:
-        console.print(f"budget of its runs: {specialist.monthly_budget:,.2f} a month; see `tailor runs plan`")
+        console.print(f"budget: {specialist.monthly_budget:,.2f} a month; see `tailor bill {specialist.name}`")
     if specialist.HasField("canary"):
         console.print(
             f"canary first: {specialist.canary.percent} % of the callers; `tailor canary show {specialist.name}`"

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Engine, func, select
@@ -12,6 +13,8 @@ from services.registry.adapters import tables
 from services.registry.bootstrap import MIGRATIONS
 from services.registry.domain import CanaryPolicy, ErasureRequest
 from services.registry.handlers import canaries, erasures, facts, promotions
+from services.registry.handlers.outcomes import store_outcome
+from services.registry.outcome_domain import DraftOutcome, FinalText
 from tailor.api.registry.v1 import registry_pb2
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tests.conftest import migrated
@@ -295,3 +298,84 @@ def test_a_canary_can_be_compared_with_the_base(database: Engine) -> None:
     house.train("a")
     promotions.roll_back(house.begin, NAME, 1)
     assert house.start("a").canary is not None
+
+
+# So long that a slow machine does not end it.
+OUTCOMES = replace(
+    POLICY, percent=50, max_seconds=100_000, outcome="satisfaction", min_reports=12, max_outcome_loss=1.0
+)
+
+
+def ask_some(house: House, *replicas: Replica) -> None:
+    """Let half of the keys ask each replica once."""
+    house.send_to(*replicas)
+    for key in KEYS[:20]:
+        for replica in replicas:
+            replica.ask(key)
+    house.receive_from(*replicas)
+
+
+def report_satisfaction(house: House, replicas: tuple[Replica, Replica], canary: int, incumbent: int) -> None:
+    """Every caller says how good each of its drafts was."""
+    for replica in replicas:
+        for draft in replica.world.published.drafts:
+            marks = canary if draft.served.adapter_digest == "b" else incumbent
+            told = DraftOutcome(f"out_{draft.draft_id}", draft.draft_id, NAME, 0.0, marks, datetime.now(UTC))
+            store_outcome(house.begin, told, "")
+
+
+def test_an_outcome_withdraws_a_canary_that_answers_fast_but_worse(
+    house: House, replicas: tuple[Replica, Replica]
+) -> None:
+    house.start("b", OUTCOMES)
+    ask_some(house, *replicas)
+    house.check()
+    assert house.canary().state == RUNNING
+    report_satisfaction(house, replicas, canary=1, incumbent=5)
+    running = house.canary()
+    assert running.canary.reports == running.canary.calls > 12 and running.canary.outcome == 1.0
+    assert running.incumbent.reports == running.incumbent.calls and running.incumbent.outcome == 5.0
+    house.check()
+    ended = house.canary()
+    assert (ended.state, house.serving().adapter_digest) == (BACK, "a")
+    assert "satisfaction 1.00 in" in ended.reason and "against 5.00 in" in ended.reason
+    assert (ended.canary.reports, ended.policy.outcome) == (running.canary.reports, "satisfaction")
+
+
+def test_an_outcome_that_is_certainly_not_worse_promotes_it(house: House, replicas: tuple[Replica, Replica]) -> None:
+    house.start("b", OUTCOMES)
+    ask_some(house, *replicas)
+    report_satisfaction(house, replicas, canary=5, incumbent=4)
+    house.check()
+    assert (house.canary().state, house.serving().adapter_digest) == (FORWARD, "b")
+    assert "calls failed" in house.canary().reason and "satisfaction 5.00" in house.canary().reason
+
+
+def test_without_reports_it_is_withdrawn_as_undecided_at_its_end(
+    house: House, replicas: tuple[Replica, Replica]
+) -> None:
+    house.start("b", OUTCOMES)
+    ask_some(house, *replicas)
+    house.check(later=50_000)
+    assert house.canary().state == RUNNING
+    house.check(later=100_001)
+    assert (house.canary().state, house.serving().adapter_digest) == (BACK, "a")
+    assert "0 reports of satisfaction, against 0; the policy requires 12" in house.canary().reason
+
+
+def test_the_share_kept_can_decide(house: House, replicas: tuple[Replica, Replica]) -> None:
+    house.start("b", replace(OUTCOMES, outcome="kept_share", max_outcome_loss=0.3))
+    ask_some(house, *replicas)
+    with house.begin() as tx:
+        for replica in replicas:
+            for draft in replica.world.published.drafts:
+                served = draft.served
+                share = 0.9 if served.adapter_digest == "b" else None
+                final = FinalText(
+                    draft.draft_id, "", NAME, served.generation, served.adapter_digest, share, datetime.now(UTC)
+                )
+                tx.outcomes.save_final_text(final)
+    running = house.canary()
+    assert running.canary.outcome == pytest.approx(0.9) and running.incumbent.reports == 0
+    house.check()
+    assert house.canary().state == RUNNING

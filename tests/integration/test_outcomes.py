@@ -44,7 +44,7 @@ from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.wire import from_ref
-from tailor.words import Labels
+from tailor.words import Labels, Selection
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
@@ -253,6 +253,28 @@ def test_figures_are_listed_by_generation_and_week_for_those_who_may_use_the_spe
         stub.GetOutcomes(request, timeout=10)
 
 
+def test_knowledge_articles_are_counted_by_the_sources_that_the_specialist_names(world: World) -> None:
+    gate = Gate(PrimaryMetric("rougeL"), min_rows=1)
+    selection, articles = Selection(sources=("reports",)), ("knowledge-base", "wiki")
+    specialist = Specialist("guides", "tiny", "lora", gate=gate, selection=selection, knowledge_sources=articles)
+    specialists.create_specialist(world.begin, specialist)
+    sources = ["reports", "knowledge-base", "wiki", "wiki", "mails"]
+    for number, source in enumerate([*sources, *sources]):
+        # The second half are later versions of the same documents.
+        document = documents_pb2.DocumentAnonymized(
+            document_id=f"doc_{number % len(sources)}",
+            submission_id=f"sub_{number}",
+            labels=common_pb2.Labels(source=source),
+        )
+        world.receive("document.anonymized.v1", document)
+    with serve(world, "guides") as stub:
+        (week,) = stub.GetOutcomes(outcomes_pb2.GetOutcomesRequest(specialist="guides"), timeout=10).documents
+    assert (week.documents, week.knowledge_articles, week.deliverables) == (1, 3, 0)
+    with serve(world, "memos") as stub:
+        (week,) = stub.GetOutcomes(outcomes_pb2.GetOutcomesRequest(specialist="memos"), timeout=10).documents
+    assert (week.documents, week.knowledge_articles) == (5, 0)
+
+
 def test_the_ledger_has_what_the_facts_of_a_month_say_each_run_once(world: World) -> None:
     def cost(hours: float) -> models_pb2.RunCost:
         return models_pb2.RunCost(device_seconds=hours * 3600, device="2 CPU cores", amount=hours * 3, currency="EUR")
@@ -273,4 +295,4 @@ def test_the_ledger_has_what_the_facts_of_a_month_say_each_run_once(world: World
         world.receive(topic, message)
     (line,) = bill_runs(Queries(world.engine).run_uses("memos"), parse_month("2026-05", MAY))
     assert (line.quantity, line.runs, line.amount, line.device) == (3.5, 2, 10.5, "2 CPU cores")
-    assert list(Queries(world.engine).judgement_moments("memos")) == Queries(world.engine).teacher_uses("memos") == []
+    assert Queries(world.engine).judgement_uses("memos") == Queries(world.engine).teacher_uses("memos") == []

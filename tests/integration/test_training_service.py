@@ -49,6 +49,7 @@ from tests.unit.training.fakes import (
     FakeBases,
     FakeDatasets,
     FakeLauncher,
+    FakeOtherCosts,
     FakePlanner,
     PreparingSupervisor,
     adapter,
@@ -76,6 +77,7 @@ class House:
             FOLDER,
             RATES,
             lambda: datetime.now(UTC),
+            FakeOtherCosts(),
         )
         self.consumers = Consumers(self.ports)
         self.servicer = TrainingServicer(self.ports)

@@ -215,6 +215,7 @@ class RegistryClient(CatalogueReader, Decisions, Operations, ApiKeys):
             request_id=request_id,
             judged_by=key_id,
             outcome=OUTCOMES[judgement.outcome],
+            seconds=judgement.seconds,
         )
         return call("registry", self._stub.RecordJudgement, request, WRITE_SECONDS).judgement
 

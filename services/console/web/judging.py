@@ -1,6 +1,9 @@
 """The experts' desk: one pair of drafts after another, judged with the keyboard."""
 
+import math
 import secrets
+import time
+from dataclasses import replace
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -49,11 +52,13 @@ class EditedPair(BaseModel):
     style: int = Field(0, ge=0, le=5)
     usefulness: int = Field(0, ge=0, le=5)
     comment: str = Field("", max_length=MAX_COMMENT_CHARS)
+    shown: float = Field(0.0, ge=0)
 
     def to_judgement(self) -> Judgement:
         """The ranking of the two drafts. Raises InvalidArgument."""
         ranking = (self.second, self.first) if self.decision == "second" else (self.first, self.second)
-        return Judgement(ranking, self.accuracy, self.style, self.usefulness, self.comment.strip())
+        judgement = Judgement(ranking, self.accuracy, self.style, self.usefulness, self.comment.strip())
+        return replace(judgement, seconds=seconds_since(self.shown))
 
 
 @router.get("/judge", dependencies=JUDGING)
@@ -71,6 +76,7 @@ def show_next(request: Request, console: ConsoleOf, visitor: SignedIn, specialis
         marks=MARKS,
         max_edit=MAX_EDIT_CHARS,
         attempt=secrets.token_hex(8),
+        shown=f"{time.time():.1f}",
         failures=dict.fromkeys(failures + (opened.failures if opened else ())),
     )
 
@@ -131,6 +137,7 @@ def judge(  # noqa: PLR0917 - fields of a form
     style: Mark = 0,
     usefulness: Mark = 0,
     comment: Annotated[str, Form(max_length=MAX_COMMENT_CHARS)] = "",
+    shown: Annotated[float, Form(ge=0)] = 0.0,
 ) -> Response:
     """Record a decision, or skip the pair, and show the next one."""
     if action == "skip":
@@ -146,6 +153,7 @@ def judge(  # noqa: PLR0917 - fields of a form
         judgement = Judgement(ranking, comment=comment.strip(), outcome=decision)
     else:
         judgement = Judgement(ranking, accuracy, style, usefulness, comment.strip())
+    judgement = replace(judgement, seconds=seconds_since(shown))
     recorded = handlers.record_judgement(console.services, visitor, judgement, attempt)
     log.info("judged", judgement_id=recorded.judgement_id, key_id=visitor.key_id)
     return _show_desk(specialist)
@@ -173,6 +181,12 @@ def regenerate(console: ConsoleOf, visitor: SignedIn, body: IncompleteDraft) -> 
         console.second_drafts.release()
     log.info("second draft written", draft_id=draft_id, key_id=visitor.key_id)
     return JSONResponse({"draft_id": draft_id})
+
+
+def seconds_since(shown: float) -> float:
+    """Seconds since a page was shown, by the console's clock; 0 if that is unknown or in the future. The registry caps them."""
+    seconds = time.time() - shown if shown and math.isfinite(shown) else 0.0
+    return max(seconds, 0.0)
 
 
 def _show_desk(specialist: str) -> Response:

@@ -26,7 +26,7 @@ from services.inference.engines.finite import not_finite
 from services.inference.engines.grammar import Grammar, Grammars
 from services.inference.ports import InferenceEngine, Stream
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
-from tailor.hardware import computes_in_bf16
+from tailor.hardware import computes_in_bf16, name_cores
 
 # Never used; it gives the model its adapter layers before the first real adapter.
 EMPTY = "empty"
@@ -44,6 +44,7 @@ class TransformersEngine(InferenceEngine):
         base = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
+        self.device = name_cores()
         self.context_length = min(context_length, int(base.config.max_position_embeddings))
         self._end_tokens = _end_tokens(base, self._chat.tokenizer)
         self._grammars = Grammars(self._chat.tokenizer, int(base.config.vocab_size))

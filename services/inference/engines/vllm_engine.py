@@ -18,7 +18,7 @@ from services.inference.engines.vllm_overflow import OVERFLOW, end_overflows
 from services.inference.engines.vllm_stream import VllmStream, engine_failed
 from services.inference.ports import InferenceEngine
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
-from tailor.hardware import computes_in_bf16
+from tailor.hardware import computes_in_bf16, name_cores
 
 T = TypeVar("T")
 
@@ -82,6 +82,7 @@ class VllmEngine(InferenceEngine):
         self._engine: Any = self._wait(_start(arguments))
         self._grammars = Grammars(self._chat.tokenizer, int(self._engine.model_config.get_vocab_size()))
         self.context_length = int(self._engine.model_config.max_model_len)
+        self.device = _name_device()
         self._ids: dict[str, Any] = {}
         self._requests = 0
         self._lock = threading.Lock()
@@ -253,3 +254,10 @@ async def _stop(engine: Any) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=STOP_SECONDS)
+
+
+def _name_device() -> str:
+    """Ask the platform, which needs no further context on the GPU."""
+    from vllm.platforms import current_platform
+
+    return name_cores() if current_platform.is_cpu() else f"1 x {current_platform.get_device_name()}"

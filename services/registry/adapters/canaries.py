@@ -4,15 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
-from services.registry.domain import Arm, Call, Canary, CanaryPolicy, Outcome
+from services.registry.domain import KEPT_SHARE, Arm, Call, Canary, CanaryPolicy, Outcome
 from services.registry.ports import Canaries
+from services.registry.rules.canary import ArmReports
+from services.registry.rules.canary_outcomes import OutcomeValue, summarize_reports
 from tailor.events.envelope import derive_id
 
 RUNNING = Outcome.RUNNING.value
+MAX_REPORTS = 100_000
 
 
 class SqlCanaries(Canaries):
@@ -50,6 +53,9 @@ class SqlCanaries(Canaries):
 
     def measure(self, canary: Canary) -> tuple[Arm, Arm]:
         return measure_arms(self._connection, canary)
+
+    def list_reports(self, canary: Canary) -> ArmReports:
+        return list_reports(self._connection, canary)
 
     def end(self, specialist: str, outcome: Outcome, reason: str) -> None:
         canary = self.find_running(specialist)
@@ -118,7 +124,38 @@ def measure_arms(connection: Connection, canary: Canary) -> tuple[Arm, Arm]:
         .group_by(table.c.canary)
     )
     arms = {row[0]: Arm(*row[1:]) for row in connection.execute(query)}
-    return arms.get(True, Arm()), arms.get(False, Arm())
+    ours, theirs = list_reports(connection, canary)
+    measure = canary.policy.outcome
+    return _add_reports(arms.get(True, Arm()), measure, ours), _add_reports(arms.get(False, Arm()), measure, theirs)
+
+
+def _add_reports(arm: Arm, measure: str, reports: Sequence[OutcomeValue]) -> Arm:
+    mean = summarize_reports(measure, [report.value for report in reports])
+    return replace(arm, reports=len(reports), outcome=mean)
+
+
+def list_reports(connection: Connection, canary: Canary) -> ArmReports:
+    """The newest reports of the policy's outcome on drafts of the canary's generation, by arm."""
+    measure = canary.policy.outcome
+    if not measure:
+        return (), ()
+    if measure == KEPT_SHARE:
+        table, value = tables.final_texts, tables.final_texts.c.share
+        known: ColumnElement[bool] = value.is_not(None)
+    else:
+        table, value = tables.outcomes, tables.outcomes.c[measure]
+        known = value > 0
+    query = (
+        select(table.c.adapter_digest == canary.adapter_digest, value, table.c.create_time)
+        .where(table.c.specialist == canary.specialist, table.c.generation == canary.generation, known)
+        .order_by(table.c.create_time.desc())
+        .limit(MAX_REPORTS)
+    )
+    ours: list[OutcomeValue] = []
+    theirs: list[OutcomeValue] = []
+    for is_canary, found, moment in connection.execute(query):
+        (ours if is_canary else theirs).append(OutcomeValue(float(found), moment))
+    return ours, theirs
 
 
 def to_canary(row: Row) -> Canary:  # type: ignore[type-arg]

@@ -1,13 +1,11 @@
 """The facts of the ledger in PostgreSQL."""
 
-from collections.abc import Iterator
-from datetime import datetime
-
-from sqlalchemy import Engine, select
+from sqlalchemy import BigInteger, Engine, case, cast, func, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from services.registry.adapters import tables
 from services.registry.domain import FactKind
-from services.registry.rules.ledger import JudgeUse, RunUse, TeacherUse
+from services.registry.rules.ledger import JudgementUse, JudgeUse, Month, RunUse, ServingUse, StorageUse, TeacherUse
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.sql import transaction
 from tailor.wire import to_datetime
@@ -50,13 +48,45 @@ class LedgerQueries:
         messages = map(models_pb2.AdapterEvaluated.FromString, payloads)
         return [JudgeUse(message.judge_tokens, to_datetime(message.create_time)) for message in messages]
 
-    def judgement_moments(self, specialist: str) -> Iterator[datetime]:
-        """When each judgement was recorded."""
-        table = tables.judgements
-        query = select(table.c.payload).where(table.c.specialist == specialist)
+    def judgement_uses(self, specialist: str) -> list[JudgementUse]:
+        """When each judgement was recorded, and how long it took as far as that is known."""
+        table, times = tables.judgements, tables.judging_times
+        query = select(table.c.payload, times.c.seconds).outerjoin(times, times.c.judgement_id == table.c.judgement_id)
         with transaction(self._engine) as connection:
-            payloads = connection.scalars(query).all()
-        return (to_datetime(drafts_pb2.JudgementRecorded.FromString(payload).create_time) for payload in payloads)
+            rows = connection.execute(query.where(table.c.specialist == specialist)).all()
+        judged = ((drafts_pb2.JudgementRecorded.FromString(payload), seconds) for payload, seconds in rows)
+        return [JudgementUse(to_datetime(message.create_time), seconds) for message, seconds in judged]
+
+    def serving_uses(self, specialist: str, month: Month) -> list[ServingUse]:
+        """The device time of a month's answers, by device."""
+        table = tables.serving_uses
+        query = select(table.c.device, func.sum(table.c.seconds), func.count()).where(
+            table.c.specialist == specialist, table.c.create_time >= month.start, table.c.create_time < month.end
+        )
+        with transaction(self._engine) as connection:
+            return [ServingUse(*row) for row in connection.execute(query.group_by(table.c.device))]
+
+    def storage_uses(self, specialist: str) -> list[StorageUse]:
+        """The bytes of the files that a specialist stored first, by the time in which at least one owner has them."""
+        table = tables.stored_files
+        known = table.alias()
+        first = func.array_agg(aggregate_order_by(table.c.specialist, table.c.create_time, table.c.owner))[1]
+        kept = func.bool_or(table.c.delete_time.is_(None))
+        files = (
+            select(
+                func.max(table.c.size_bytes).label("size_bytes"),
+                func.min(table.c.create_time).label("since"),
+                case((kept, None), else_=func.max(table.c.delete_time)).label("until"),
+            )
+            .where(table.c.sha256.in_(select(known.c.sha256).where(known.c.specialist == specialist)))
+            .group_by(table.c.sha256)
+            .having(first == specialist)
+            .subquery()
+        )
+        size_bytes = cast(func.sum(files.c.size_bytes), BigInteger)
+        query = select(size_bytes, files.c.since, files.c.until).group_by(files.c.since, files.c.until)
+        with transaction(self._engine) as connection:
+            return [StorageUse(*row) for row in connection.execute(query)]
 
     def generations(
         self, specialist: str, before: int | None, limit: int

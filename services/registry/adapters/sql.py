@@ -18,6 +18,7 @@ from services.registry.adapters.outcomes import SqlOutcomes
 from services.registry.adapters.people import SqlPeople, SqlSessions
 from services.registry.adapters.rankings import read_round
 from services.registry.adapters.scores import SqlDocumentScores
+from services.registry.adapters.uses import SqlUses
 from services.registry.domain import (
     Adapter,
     ApiKey,
@@ -364,6 +365,7 @@ def transactions(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContext
                 feedback=SqlFeedback(connection),
                 outcomes=SqlOutcomes(connection),
                 judging=SqlJudging(connection),
+                uses=SqlUses(connection),
             )
 
     return begin

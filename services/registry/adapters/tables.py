@@ -181,6 +181,40 @@ final_texts = Table(
     Column("create_time", DateTime(timezone=True), nullable=False),
 )
 
+# The device time of each answer.
+serving_uses = Table(
+    "serving_uses",
+    metadata,
+    Column("draft_id", String(64), primary_key=True),
+    Column("specialist", String(63), nullable=False),
+    Column("device", String(128), nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Index("ix_serving_uses_specialist_create_time", "specialist", "create_time"),
+)
+
+# The files of each dataset and adapter. Several owners can share a file.
+stored_files = Table(
+    "stored_files",
+    metadata,
+    # Digest of the dataset or adapter.
+    Column("owner", String(64), primary_key=True),
+    Column("sha256", String(64), primary_key=True, index=True),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Column("delete_time", DateTime(timezone=True)),
+)
+
+# The seconds of judgements whose duration is known. Nothing else about them is stored here, and nothing by expert is read from it.
+judging_times = Table(
+    "judging_times",
+    metadata,
+    Column("judgement_id", String(64), primary_key=True),
+    Column("specialist", String(63), nullable=False, index=True),
+    Column("seconds", Float, nullable=False),
+)
+
 keys = Table(
     "keys",
     metadata,

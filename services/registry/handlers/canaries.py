@@ -61,7 +61,7 @@ def withdraw_refused(begin: Begin, name: str, generation: int, reason: str) -> N
 
 
 def decide_canary(begin: Begin, name: str, now: datetime) -> CanaryVerdict | None:
-    """Promote or withdraw a specialist's canary if its calls decide it; None if it is too early or none is running."""
+    """Promote or withdraw a specialist's canary if its calls and outcomes decide it; None if it is too early or none is running."""
     with begin() as tx:
         specialist = tx.specialists.lock(name)
         canary = tx.canaries.find_running(name)
@@ -69,7 +69,8 @@ def decide_canary(begin: Begin, name: str, now: datetime) -> CanaryVerdict | Non
             return None
         canary_arm, incumbent_arm = tx.canaries.measure(canary)
         seconds = (now - canary.start_time).total_seconds()
-        verdict = rules.decide_outcome(canary.policy, canary_arm, incumbent_arm, seconds)
+        reports = tx.canaries.list_reports(canary)
+        verdict = rules.decide_outcome(canary.policy, canary_arm, incumbent_arm, seconds, reports)
         if verdict is None:
             return None
         current = tx.servings.current(name)

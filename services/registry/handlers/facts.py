@@ -87,6 +87,8 @@ def record_dataset(begin: Begin, datasets: DatasetDocuments, fact: Fact, dataset
             taint_adapters(tx, {digest}, taint.erasure_id)
         if content is not None:
             tx.lineage.save_dataset(digest, content)
+            sizes = {ref.sha256: ref.size_bytes for ref in (dataset.manifest, *(file.ref for file in content.files))}
+            tx.uses.save_files(digest, fact.specialist, sizes, dataset.create_time)
         for document_id, erasure_id in tx.lineage.find_erased(digest).items():
             taint_adapters(tx, {digest}, erasure_id)
             _publish_again(tx, erasure_id, document_id)
@@ -134,6 +136,9 @@ def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
     with begin() as tx:
         tx.erasures.lock()
         tx.facts.save_adapter(adapter, payload)
+        if adapter.size_bytes:
+            sizes = {adapter.digest: adapter.size_bytes}
+            tx.uses.save_files(adapter.digest, adapter.specialist, sizes, adapter.create_time or datetime.now(UTC))
         taints = tx.lineage.find_origin_taints(adapter)
         erasure_id = taints[0].erasure_id if taints else _find_erasure(tx, adapter.dataset_digest)
         if erasure_id:
@@ -153,9 +158,10 @@ def record_replica(begin: Begin, replica: Replica) -> None:
 
 
 def record_draft(begin: Begin, draft: Draft, payload: bytes, call: Call | None) -> None:
-    """Store a draft's provenance, and count its call once while a canary is running. A cancelled call is None."""
+    """Store a draft's provenance and device time, and count its call once while a canary is running. A cancelled call is None."""
     with begin() as tx:
         tx.facts.save_draft(draft, payload)
+        tx.uses.save_serving(draft, datetime.now(UTC))
         if call is not None:
             canary = tx.canaries.find_running(call.specialist)
             if canary is not None and canary.generation == call.generation:
@@ -178,6 +184,9 @@ def taint_adapters(
         retired = specialist is not None and specialist.on_erasure == RETIRE
         taints.append(Taint(adapter.digest, adapter.specialist, erasure_id, retired))
         tx.lineage.save_taint(taints[-1])
+        if retired:
+            # Training deletes the weights of retired adapters.
+            tx.uses.mark_deleted([adapter.digest], datetime.now(UTC))
     for name in sorted({taint.specialist for taint in taints if taint.retired}):
         _withdraw_retired(tx, name)
     return taints

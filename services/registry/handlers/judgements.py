@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from services.registry.domain import Draft, Judgement, JudgementOutcome
 from services.registry.ports import Anonymize, Begin, CatalogueFacts
 from services.registry.rules.checks import check_judgement, find_common_specialist
+from services.registry.rules.ledger import cap_seconds
 from tailor.errors import NotFound, Reason
 from tailor.events.envelope import derive_id
 from tailor.words import Selection
@@ -23,11 +24,15 @@ def record_judgement(
     may_use: Callable[[str], bool],
     expert_id: str = "",
     outcome: JudgementOutcome = JudgementOutcome.RANKED,
+    seconds: float = 0.0,
 ) -> Judgement:
     """Store a judgement with its comment anonymised by the policy for the specialist's documents. Idempotent by id.
 
-    Raises NotFound for a draft that the caller may not see, InvalidArgument for an invalid judgement."""
+    `seconds` is the time that the expert took, 0 if it is not known; only the sums of the ledger contain it. Raises NotFound for a draft
+    that the caller may not see, InvalidArgument for an invalid judgement.
+    """
     check_judgement(ranking, rubric, comment, outcome)
+    counted_seconds = cap_seconds(seconds)
     with begin() as tx:
         known = tx.judgements.find(judgement_id)
         drafts = [find_draft(tx.facts, draft_id, may_use) for draft_id in ranking]
@@ -53,6 +58,8 @@ def record_judgement(
         progress = tx.judgements.measure_round(specialist, judgement.ranking) if specialist else None
         judgement = replace(judgement, round=progress)
         tx.judgements.save(judgement)
+        if counted_seconds is not None:
+            tx.uses.save_judging_time(judgement_id, name, counted_seconds)
         if expert_id:
             tx.judging.record(expert_id, name, [draft.prompt_digest for draft in drafts], judgement_id)
     return judgement

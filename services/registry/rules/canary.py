@@ -1,12 +1,16 @@
 """When a canary is promoted, when it is withdrawn, and when it is too early to decide."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.registry.domain import Arm, CanaryPolicy, Outcome
+from services.registry.rules.canary_outcomes import OutcomeValue, compare_outcomes, find_outcome_violations
 
 # This many failed calls are not chance: a canary over its error limit is then withdrawn at once.
 MIN_ERRORS = 5
+# Of the canary, and of the incumbent.
+ArmReports = tuple[Sequence[OutcomeValue], Sequence[OutcomeValue]]
 
 
 @dataclass(frozen=True)
@@ -30,28 +34,44 @@ def find_policy_violations(policy: CanaryPolicy) -> dict[str, str]:
         violations["canary.max_error_rate_increase"] = "must be 0 to 1"
     if not 1 <= policy.max_latency_ratio < math.inf:
         violations["canary.max_latency_ratio"] = "must be 1 or more"
-    return violations
+    return violations | find_outcome_violations(policy)
 
 
-def decide_outcome(policy: CanaryPolicy, canary: Arm, incumbent: Arm, seconds: float) -> CanaryVerdict | None:
-    """The verdict on the calls so far, `seconds` after the start; None if it is too early."""
+def decide_outcome(
+    policy: CanaryPolicy,
+    canary: Arm,
+    incumbent: Arm,
+    seconds: float,
+    reports: ArmReports = ((), ()),
+) -> CanaryVerdict | None:
+    """The verdict on the calls, and the reports of the canary and the incumbent, `seconds` after the start; None if it is too early.
+
+    An outcome in the policy can withdraw a canary at any time, and a promotion needs it.
+    """
     failing = _find_errors(policy, canary, incumbent)
     if failing and canary.errors >= MIN_ERRORS:
         return CanaryVerdict(Outcome.BACK, failing)
-    if min(canary.calls, incumbent.calls) >= policy.min_calls:
-        reason = failing or _find_delays(policy, canary, incumbent)
-        return (
-            CanaryVerdict(Outcome.BACK, reason)
-            if reason
-            else CanaryVerdict(Outcome.FORWARD, _summarise(canary, incumbent))
-        )
+    compared = compare_outcomes(policy, *reports) if policy.outcome else None
+    has_calls = min(canary.calls, incumbent.calls) >= policy.min_calls
+    reason = (failing or _find_delays(policy, canary, incumbent)) if has_calls else ""
+    if reason:
+        return CanaryVerdict(Outcome.BACK, reason)
+    if compared is not None and compared.outcome is Outcome.BACK:
+        return CanaryVerdict(Outcome.BACK, compared.reason)
+    if has_calls and (compared is None or compared.outcome is Outcome.FORWARD):
+        reasons = [_summarise(canary, incumbent), *([compared.reason] if compared else [])]
+        return CanaryVerdict(Outcome.FORWARD, "; ".join(reasons))
     if seconds >= policy.max_seconds:
-        return CanaryVerdict(
-            Outcome.BACK,
-            f"undecided after {policy.max_seconds} s: {canary.calls} calls by {canary.callers} keys, against "
-            f"{incumbent.calls} by {incumbent.callers} for the incumbent; the policy requires {policy.min_calls} in each arm",
-        )
+        lacking = compared.reason if compared is not None and has_calls else _count_calls(policy, canary, incumbent)
+        return CanaryVerdict(Outcome.BACK, f"undecided after {policy.max_seconds} s: {lacking}")
     return None
+
+
+def _count_calls(policy: CanaryPolicy, canary: Arm, incumbent: Arm) -> str:
+    return (
+        f"{canary.calls} calls by {canary.callers} keys, against {incumbent.calls} by {incumbent.callers} for the incumbent; "
+        f"the policy requires {policy.min_calls} in each arm"
+    )
 
 
 def _find_errors(policy: CanaryPolicy, canary: Arm, incumbent: Arm) -> str:

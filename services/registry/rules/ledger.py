@@ -1,23 +1,30 @@
-"""The ledger of a specialist: what it used in a calendar month, each run, synthesis, evaluation and judgement counted once."""
+"""The ledger of a specialist: what it used in a calendar month. Each run, synthesis, evaluation, answer, file and judgement counts once."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 
 from tailor.errors import InvalidArgument, Reason
 
-SECONDS_PER_HOUR = 3600.0
+SECONDS_PER_HOUR, SECONDS_PER_MINUTE, MINUTES_PER_HOUR = 3600.0, 60.0, 60.0
+BYTES_PER_GIGABYTE = 1e9
+# An open page is not work. The desk is built for 50 judgements an hour, 72 seconds each; an edit of a draft takes minutes.
+MAX_JUDGING_SECONDS = 900.0
 
 
 class LedgerKind(Enum):
-    """Kinds of use: device hours, tokens of a teacher and of a judge model, judgements."""
+    """Kinds of use: device hours of runs and of answers, tokens of a teacher and of a judge model, gigabyte-months, judgements, minutes."""
 
     COMPUTE = auto()
     TEACHER_TOKENS = auto()
     JUDGE_TOKENS = auto()
+    SERVING = auto()
+    STORAGE = auto()
     JUDGEMENTS = auto()
+    EXPERT_MINUTES = auto()
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,9 @@ class UnitPrices:
     million_teacher_tokens: float = 0.0
     million_judge_tokens: float = 0.0
     judgement: float = 0.0
+    serving_hour: float = 0.0
+    gigabyte_month: float = 0.0
+    expert_hour: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,37 @@ class JudgeUse:
 
 
 @dataclass(frozen=True)
+class ServingUse:
+    """The seconds of a device that answers used in a month, and the number of these answers."""
+
+    device: str
+    seconds: float
+    answers: int
+
+
+@dataclass(frozen=True)
+class StorageUse:
+    """Bytes that were stored since a moment, and until another; None if they still are."""
+
+    size_bytes: int
+    since: datetime
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class JudgementUse:
+    """A judgement, and the seconds that it took; None if they are not known."""
+
+    moment: datetime
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class LedgerLine:
-    """The sum of one kind, for compute of one device. `amount` is None without a price."""
+    """The sum of one kind, for compute and serving of one device. `amount` is None without a price.
+
+    `runs` counts runs of compute, answers of serving, and judgements of expert minutes.
+    """
 
     kind: LedgerKind
     quantity: float
@@ -129,10 +168,58 @@ def bill_judge(uses: Iterable[JudgeUse], month: Month, prices: UnitPrices) -> li
     return _price_line(LedgerKind.JUDGE_TOKENS, tokens, prices.million_judge_tokens / 1e6, prices.currency)
 
 
-def bill_judgements(moments: Iterable[datetime], month: Month, prices: UnitPrices) -> list[LedgerLine]:
-    """The number of judgements in the month; no line without any."""
-    count = sum(map(month.has, moments))
-    return _price_line(LedgerKind.JUDGEMENTS, count, prices.judgement, prices.currency)
+def bill_serving(uses: Iterable[ServingUse], prices: UnitPrices) -> list[LedgerLine]:
+    """A line per device in device hours. Expects the uses of one month, one for each device."""
+    found: list[LedgerLine] = []
+    for use in sorted(uses, key=lambda use: use.device):
+        hours = use.seconds / SECONDS_PER_HOUR
+        lines = _price_line(LedgerKind.SERVING, hours, prices.serving_hour, prices.currency)
+        found += [replace(line, device=use.device, runs=use.answers) for line in lines]
+    return found
+
+
+def bill_storage(uses: Iterable[StorageUse], month: Month, now: datetime, prices: UnitPrices) -> list[LedgerLine]:
+    """Gigabyte-months up to `now`: bytes times the share of the month in which they were stored. No line without any."""
+    length = (month.end - month.start).total_seconds()
+    byte_months = 0.0
+    for use in uses:
+        end = min(use.until or now, now, month.end)
+        stored = (end - max(use.since, month.start)).total_seconds()
+        byte_months += use.size_bytes * max(stored, 0.0) / length
+    gigabyte_months = byte_months / BYTES_PER_GIGABYTE
+    return _price_line(LedgerKind.STORAGE, gigabyte_months, prices.gigabyte_month, prices.currency)
+
+
+def bill_judgements(uses: Iterable[JudgementUse], month: Month, prices: UnitPrices) -> list[LedgerLine]:
+    """The judgements of the month and the experts' minutes, as far as these are known; no line without any.
+
+    With a price per expert hour, a judgement of known duration counts in minutes only, so that it is priced once.
+    """
+    known = [use for use in uses if month.has(use.moment)]
+    timed = [use.seconds for use in known if use.seconds is not None]
+    count = len(known) - (len(timed) if prices.expert_hour else 0)
+    minutes = sum(min(seconds, MAX_JUDGING_SECONDS) for seconds in timed) / SECONDS_PER_MINUTE
+    by_minutes = _price_line(LedgerKind.EXPERT_MINUTES, minutes, prices.expert_hour / MINUTES_PER_HOUR, prices.currency)
+    return [
+        *_price_line(LedgerKind.JUDGEMENTS, count, prices.judgement, prices.currency),
+        *(replace(line, runs=len(timed)) for line in by_minutes),
+    ]
+
+
+def sum_amounts(lines: Iterable[LedgerLine], currency: str) -> float:
+    """The sum of the prices in a currency."""
+    return sum(line.amount or 0.0 for line in lines if line.currency == currency)
+
+
+def cap_seconds(seconds: float) -> float | None:
+    """The seconds of a judgement that count; None for 0, which means unknown. Raises InvalidArgument (INVALID_JUDGEMENT)."""
+    if not math.isfinite(seconds) or seconds < 0:
+        raise InvalidArgument(
+            Reason.INVALID_JUDGEMENT,
+            "The judgement is invalid.",
+            field_violations={"seconds": "must be above 0, or 0 if they are unknown"},
+        )
+    return min(seconds, MAX_JUDGING_SECONDS) or None
 
 
 def _sum_runs(device: str, currency: str, uses: Sequence[RunUse]) -> LedgerLine:
@@ -141,7 +228,7 @@ def _sum_runs(device: str, currency: str, uses: Sequence[RunUse]) -> LedgerLine:
     return LedgerLine(LedgerKind.COMPUTE, hours, device, len(uses), sum(amounts) if amounts else None, currency)
 
 
-def _price_line(kind: LedgerKind, quantity: int, price: float, currency: str) -> list[LedgerLine]:
+def _price_line(kind: LedgerKind, quantity: float, price: float, currency: str) -> list[LedgerLine]:
     if quantity <= 0:
         return []
     if not price:

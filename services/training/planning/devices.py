@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from services.training.settings import Settings
+from tailor.hardware import name_cores
 
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 MEASURED_SECONDS = 0.2
@@ -58,8 +59,7 @@ def _detect() -> Device:
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         return Device(f"1 x {properties.name}", 1, properties.total_memory, 0.0, gpu=True, here=True)
-    cores = len(os.sched_getaffinity(0))
-    return Device(f"{cores} CPU core{'s' * (cores > 1)}", 1, memory_limit(), 0.0, gpu=False, here=True)
+    return Device(name_cores(), 1, memory_limit(), 0.0, gpu=False, here=True)
 
 
 def memory_limit(limits: tuple[Path, ...] = CGROUP_LIMITS) -> int:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from services.training.methods.base import Meter
 from services.training.spec import WorkerSpec
 from services.training.worker.memory import peak_bytes
+from services.training.worker.results import StoredResult
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import TailorError
-from tailor.storage.ref import Ref
 from tailor.wire import from_ref, now
 
 KINDS = {"policy": models_pb2.ADAPTER_KIND_POLICY, "reward": models_pb2.ADAPTER_KIND_REWARD}
@@ -41,14 +41,15 @@ def complete_progress(
 
 
 def to_trained(
-    figures: models_pb2.AdapterTrained, spec: WorkerSpec, kind: str, manifest: Ref
+    figures: models_pb2.AdapterTrained, spec: WorkerSpec, kind: str, stored: StoredResult
 ) -> models_pb2.AdapterTrained:
     """The figures of a stage, completed with the adapter that is stored and proven."""
     message = models_pb2.AdapterTrained(
-        digest=manifest.sha256,
+        digest=stored.manifest.sha256,
         kind=KINDS[kind],
         base_digest=spec.base_digest,
-        manifest=from_ref(manifest),
+        manifest=from_ref(stored.manifest),
+        size_bytes=stored.size_bytes,
         parent_digest=spec.parent.sha256 if spec.parent else "",
         stage=spec.stage,
     )

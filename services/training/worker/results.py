@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,14 @@ def _describe_cost(spec: WorkerSpec, figures: models_pb2.AdapterTrained) -> str:
     return f"{cost}; {price:.2f} {spec.currency} at {spec.hourly_price:.2f} {spec.currency} per hour"
 
 
+@dataclass(frozen=True)
+class StoredResult:
+    """The manifest of an adapter, and the bytes of all its files."""
+
+    manifest: Ref
+    size_bytes: int
+
+
 def store_files(store: ObjectStore, folder: Path) -> list[dict[str, Any]]:
     """Store the folder's files by digest. Returns their entries in the manifest."""
     entries = []
@@ -111,8 +120,9 @@ def store_result(
     kind: str,
     figures: models_pb2.AdapterTrained,
     probes: list[dict[str, Any]],
-) -> Ref:
-    """Store the files, then the manifest. Returns the manifest's reference; its digest names the adapter. Idempotent."""
+) -> StoredResult:
+    """Store the files, then the manifest, whose digest names the adapter. Idempotent."""
+    files = store_files(store, folder)
     manifest = {
         "kind": kind,
         "weights": "full" if recipe.adapter.kind == "none" else "adapter",
@@ -130,8 +140,9 @@ def store_result(
         "rows": figures.rows,
         "rows_left_out": figures.rows_left_out,
         "probes": probes,
-        "files": store_files(store, folder),
+        "files": files,
     }
     data = json.dumps(manifest, sort_keys=True, indent=2).encode()
     digest = hashlib.sha256(data).hexdigest()
-    return store.put(MODELS, f"adapters/{digest}/manifest.json", data, "application/json")
+    ref = store.put(MODELS, f"adapters/{digest}/manifest.json", data, "application/json")
+    return StoredResult(ref, len(data) + sum(file["size_bytes"] for file in files))

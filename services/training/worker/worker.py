@@ -191,13 +191,13 @@ class Worker:
             )
         log.info("verified", difference=proof.difference)
         entries = probes.to_entries(kind, probe_rows, proof)
-        manifest = retry_dependency(
+        stored = retry_dependency(
             "object store",
             lambda: results.store_result(
                 self._store, spec, recipe, weights, kind=kind, figures=figures, probes=entries
             ),
         )
-        message = messages.to_trained(figures, spec, kind, manifest)
+        message = messages.to_trained(figures, spec, kind, stored)
         too_late = retry_dependency(
             "training service", lambda: self._reporter.report_trained(message), seconds=REPORT_SECONDS
         )

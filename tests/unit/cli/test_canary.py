@@ -17,6 +17,7 @@ def test_starts_a_canary_on_the_current_generation_with_the_given_limits(tailor:
     assert (request.adapter_digest, request.expected_generation, request.policy.percent) == (ADAPTER, 3, 25)
     assert request.policy.HasField("max_error_rate_increase") and request.policy.max_error_rate_increase == 0
     assert (request.policy.min_calls, request.policy.max_seconds, request.policy.max_latency_ratio) == (0, 0, 0)
+    assert (request.policy.outcome, request.policy.min_reports, request.policy.max_outcome_loss) == ("", 0, 0)
     assert "25 % of the callers of engagement-reports get" in started.out
 
 
@@ -57,3 +58,22 @@ def test_shows_both_arms_and_the_outcome(tailor: Tailor, services: Services) -> 
     for text in ("on 10 % of the callers since generation 4", "back", "6 of 6 calls failed", "0.250 s", "0.013 s"):
         assert text in shown.out
     assert tailor("canary", "show", "engagement-reports", "--json").document["canary"]["errors"] == 6
+
+
+def test_an_outcome_can_decide(tailor: Tailor, services: Services) -> None:
+    options = ("--outcome", "kept_share", "--min-reports", "30", "--max-outcome-loss", "0.05")
+    assert tailor("canary", "start", "engagement-reports", ADAPTER, *options).code == 0
+    (request,) = services.registry.canaries
+    assert (request.policy.outcome, request.policy.min_reports, request.policy.max_outcome_loss) == (
+        "kept_share",
+        30,
+        0.05,
+    )
+    services.registry.canary = registry_pb2.Canary(
+        adapter_digest=ADAPTER,
+        policy=request.policy,
+        canary=registry_pb2.CanaryArm(reports=31, outcome=0.71),
+        incumbent=registry_pb2.CanaryArm(),
+    )
+    shown = tailor("canary", "show", "engagement-reports").out
+    assert "kept share: 0.71 in 31 reports, against no report" in shown and "max loss 0.05" in shown

@@ -39,7 +39,7 @@ def test_shows_medians_by_generation_and_week_next_to_the_baseline(tailor: Tailo
     baseline = outcomes_pb2.OutcomeFigures(minutes=outcomes_pb2.MedianEstimate(count=1, median=90))
     weekly = outcomes_pb2.OutcomeFigures(generation=3, minutes=minutes)
     weekly.week.FromJsonString("2026-05-04T00:00:00Z")
-    published = outcomes_pb2.WeekOfDocuments(week=weekly.week, documents=120, deliverables=7)
+    published = outcomes_pb2.WeekOfDocuments(week=weekly.week, documents=120, deliverables=7, knowledge_articles=31)
     services.outcomes.answer = outcomes_pb2.GetOutcomesResponse(
         generations=[figures, baseline], weeks=[weekly], documents=[published]
     )
@@ -47,7 +47,7 @@ def test_shows_medians_by_generation_and_week_next_to_the_baseline(tailor: Tailo
     shown = tailor("outcomes", "engagement-reports", "--weeks", "4").out
 
     assert "26 (18 to 33), n = 50" in shown and "80%, n = 2" in shown and "90, n = 1" in shown
-    assert "baseline" in shown and "2026-05-04" in shown and "120" in shown
+    assert "baseline" in shown and "2026-05-04" in shown and "120" in shown and "31" in shown
     (asked,) = services.outcomes.asked
     assert (asked.specialist, asked.weeks) == ("engagement-reports", 4)
 

@@ -36,10 +36,19 @@ def month(services: Services) -> Services:
             outcomes_pb2.OutcomeFigures(minutes=outcomes_pb2.MedianEstimate(count=1, median=90)),
         ]
     )
+    inside, outside = outcomes_pb2.WeekOfDocuments(documents=120, knowledge_articles=31), outcomes_pb2.WeekOfDocuments()
+    inside.week.FromDatetime(datetime(2026, 4, 27, tzinfo=UTC))
+    outside.week.FromDatetime(datetime(2026, 4, 20, tzinfo=UTC))
+    services.outcomes.answer.documents.extend([inside, outside])
     line = reports_pb2.LedgerLine(
         kind=reports_pb2.LEDGER_KIND_COMPUTE, device="1 x H100", quantity=2.5, runs=3, amount=10, currency="EUR"
     )
-    services.reports.ledger = reports_pb2.GetLedgerResponse(month="2026-05", lines=[line])
+    serving = reports_pb2.LedgerLine(kind=reports_pb2.LEDGER_KIND_SERVING, device="1 x H100", quantity=0.25, runs=1200)
+    storage = reports_pb2.LedgerLine(kind=reports_pb2.LEDGER_KIND_STORAGE, quantity=1.5)
+    experts = reports_pb2.LedgerLine(kind=reports_pb2.LEDGER_KIND_EXPERT_MINUTES, quantity=95, runs=70)
+    services.reports.ledger = reports_pb2.GetLedgerResponse(
+        month="2026-05", lines=[line, serving, storage, experts], monthly_budget=8, budget_used=10
+    )
     services.reports.ledger.start_time.FromDatetime(datetime(2026, 5, 1, tzinfo=UTC))
     services.reports.generations = reports_pb2.ListGenerationsResponse(
         generations=[
@@ -67,11 +76,18 @@ def test_writes_quality_outcomes_cost_and_changes_as_markdown(tailor: Tailor, mo
     assert shown.code == 0, shown.err
     text = (tmp_path / "engagement-reports-2026-05.md").read_text(encoding="utf-8")
     assert text.startswith("# engagement-reports in 2026-05\n")
-    for title in ("Quality", "Outcomes", "Cost", "Changes"):
+    for title in ("Quality", "Outcomes", "Published", "Cost", "Changes"):
         assert f"\n## {title}\n" in text
     assert "| rougeL | 0.100 (0.095 to 0.105) | - | 0.300 (0.295 to 0.305) | +0.200" in text
     assert "25 (18 to 33), n = 50" in text and "| baseline | - | 90, n = 1 |" in text
     assert "2.50 device hours of 3 runs | 10.00 EUR" in text and "In all 10.00 EUR." in text
+    assert "| serving on 1 x H100 | 0.25 device hours of 1,200 answers | - |" in text
+    assert (
+        "| storage | 1.500 gigabyte-months | - |" in text
+        and "| expert minutes | 95 minutes of 70 judgements | - |" in text
+    )
+    assert "The monthly budget of 8.00 is exceeded by 2.00" in text
+    assert "| 2026-04-27 | 120 | 31 | 0 |" in text and "2026-04-20" not in text
     assert "| 2026-05-04 09:30 | 2 | promotion |" in text and "| 3 | rollback | the base |" in text
     assert "The board \\| &lt;b&gt;asked&lt;/b&gt;." in text
     assert "| 4 |" not in text and "| 1 |" not in text
@@ -85,6 +101,7 @@ def test_writes_one_html_file_that_needs_no_other_and_plots_that_parse(
 
     page = (tmp_path / "engagement-reports-2026-05.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 2 and "<b>asked" not in page and "&lt;b&gt;asked" in page
+    assert "<td>storage</td><td>1.500 gigabyte-months</td>" in page and "<td>2026-04-27</td><td>120</td>" in page
     assert "src=" not in page and "href=" not in page
     for name in ("quality", "minutes"):
         ElementTree.parse(tmp_path / f"engagement-reports-2026-05-{name}.svg")
@@ -97,7 +114,7 @@ def test_a_month_without_anything_says_so(tailor: Tailor, services: Services, tm
 
     text = (tmp_path / "engagement-reports-2020-01.md").read_text(encoding="utf-8")
     assert "No adapter was evaluated" in text and "No outcomes were reported" in text
-    assert "Nothing was used." in text and "did not change" in text
+    assert "Nothing was published" in text and "Nothing was used." in text and "did not change" in text
     assert len(list(tmp_path.glob("*.svg"))) == 0
 
 

@@ -1,7 +1,9 @@
 """The experts' desk: what it shows, what it hides, and what is recorded."""
 
 import json
+import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -97,6 +99,9 @@ def test_an_edited_draft_is_better_than_its_draft_which_is_better_than_the_other
     assert world.registry.judged_by == [KEY]
     assert browser.post("/api/judge/edit", json=body).status_code == 200
     assert len(world.registry.judgements) == 1
+    timed = body | {"attempt": "a2", "shown": time.time() - 300}
+    assert browser.post("/api/judge/edit", json=timed).status_code == 200
+    assert 300 <= [*world.registry.judgements.values()][-1].seconds < 330
 
 
 @pytest.mark.parametrize(
@@ -145,6 +150,21 @@ def test_a_repeated_form_is_recorded_once_and_a_later_attempt_again() -> None:
     for attempt in ("a1", "a1", "a2"):
         browser.post("/judge", data=FORM | {"decision": "first", "attempt": attempt})
     assert len(world.registry.judgements) == 2
+
+
+@pytest.mark.parametrize(("age", "low", "high"), [(40, 40, 70), (-3600, 0, 0), (None, 0, 0)])
+def test_says_how_long_the_pair_was_shown(age: float | None, low: float, high: float) -> None:
+    world = make_world()
+    shown = {} if age is None else {"shown": f"{time.time() - age:.1f}"}
+    assert world.signed_in(Role.EXPERT).post("/judge", data=FORM | {"decision": "tie"} | shown).status_code == 303
+    (judgement,) = world.registry.judgements.values()
+    assert low <= judgement.seconds <= high
+
+
+def test_the_page_tells_when_it_was_shown() -> None:
+    page = make_world().signed_in(Role.EXPERT).get("/judge").text
+    found = re.search(r'name="shown" value="([0-9.]+)"', page)
+    assert found and abs(time.time() - float(found[1])) < 60
 
 
 def test_skips_a_pair_without_a_judgement() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from services.inference import handlers
 from services.inference.adapter_cache import AdapterCache
 from services.inference.admission import Admission
+from services.inference.compute_meter import ComputeMeter
 from services.inference.definitions import Definitions
 from services.inference.domain import (
     CANCELLED,
@@ -91,6 +92,7 @@ class FakeEngine(InferenceEngine):
 
     def __init__(self, context_length: int = 64) -> None:
         self.context_length = context_length
+        self.device = "2 CPU cores"
         self.loaded: dict[str, Path] = {}
         self.unloaded: list[str] = []
         self.streams: list[FakeStream] = []
@@ -303,7 +305,9 @@ def make_world(
     fake = engine if isinstance(engine, FakeEngine) else fake
     cache = AdapterCache(engine or fake, library, slots, wait_seconds)
     inference = Inference(
-        models=ModelServer("tiny", engine or fake, cache, table or ServingTable(), nullcontext),
+        models=ModelServer(
+            "tiny", engine or fake, cache, table or ServingTable(), nullcontext, ComputeMeter(fake.device)
+        ),
         admission=Admission(max_concurrent, max_queued),
         definitions=Definitions(),
         anonymizer=anonymizer,

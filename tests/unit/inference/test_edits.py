@@ -26,6 +26,7 @@ def make_edit_world() -> World:
     world = make_world()
     world.inference.definitions.define("reports", LABELS, keep_drafts=True)
     draft = Draft("drf_1", served("reports", 1, "a"), "key_1", "prompt", "answer", 1, 2, "stop", 0.1, 0.2, REF)
+    draft = replace(draft, compute_seconds=0.2, compute_device="2 CPU cores")
     world.archive.records["drf_1"] = DraftRecord(draft, "tiny")
     world.archive.texts[REF] = Transcript((PROMPT,), ANSWER)
     world.anonymizer.pairs = {"Mara": "Ines", "Odile": "Ngozi"}
@@ -46,6 +47,7 @@ def test_an_edit_is_a_draft_of_the_same_prompt_whose_added_values_are_replaced()
     assert (draft.draft_id, draft.edit_of, draft.finish_reason, draft.key_id) == (draft_id, "drf_1", "edited", "")
     assert (draft.prompt_digest, draft.served) == (original.prompt_digest, original.served)
     assert draft.answer_digest not in ("", original.answer_digest) and draft.moment >= original.moment
+    assert (draft.compute_seconds, draft.compute_device) == (0, "")
     assert draft.text is not None
     stored = world.archive.texts[draft.text]
     assert stored == Transcript((PROMPT,), "Dear Ines, Odile says that the cash holds.", anonymized=True)

@@ -29,6 +29,7 @@ from services.training.ports import (
     BaseStore,
     DatasetStore,
     Launcher,
+    OtherCosts,
     Planner,
     PlanRequest,
     RunEvents,
@@ -328,6 +329,19 @@ class PreparingSupervisor(Supervisor):
         super().tick()
 
 
+class FakeOtherCosts(OtherCosts):
+    """Prices by specialist."""
+
+    def __init__(self) -> None:
+        self.amounts: dict[str, float] = {}
+        self.fails: TailorError | None = None
+
+    def this_month(self, specialist: str) -> float:
+        if self.fails:
+            raise self.fails
+        return self.amounts.get(specialist, 0.0)
+
+
 class House:
     """A training service in memory."""
 
@@ -339,8 +353,17 @@ class House:
         self.datasets = FakeDatasets()
         self.adapters = FakeAdapters()
         self.planner = FakePlanner()
+        self.other_costs = FakeOtherCosts()
         self.ports = TrainingPorts(
-            self.runs, self.bases, self.datasets, self.adapters, self.planner, recipes, RATES, self.now
+            self.runs,
+            self.bases,
+            self.datasets,
+            self.adapters,
+            self.planner,
+            recipes,
+            RATES,
+            self.now,
+            self.other_costs,
         )
         self.supervisor = PreparingSupervisor(self.ports, self.launcher, limits)
 

@@ -14,7 +14,7 @@ from services.training.consumers import SPECIALISTS, Consumers
 from services.training.domain import DATASET_ERASED, Failure, LogLine, Run, RunState
 from services.training.ports import WatchCursor
 from tailor.api.events.v1 import models_pb2
-from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.events.envelope import Event
 from tests.unit.training.fakes import PLAN, RATES, START, House, built, progress, trained, wanted
 
@@ -321,6 +321,34 @@ def test_an_ended_run_counts_in_its_month_with_what_it_took(house: House) -> Non
     assert handlers.plan_run(house.ports, wanted(recipe="lora")).budget_left == pytest.approx(0.7)
     house.now.forward(27 * 86_400)
     assert handlers.plan_run(house.ports, wanted(recipe="lora")).budget_left == pytest.approx(1.0)
+
+
+def test_what_else_the_specialist_used_counts_against_the_budget(house: House) -> None:
+    set_budget(house, 1.0)
+    priced(house, 0.6)
+    house.other_costs.amounts = {"reports": 0.5, "others": 90.0}
+    assert handlers.plan_run(house.ports, wanted(recipe="lora")).budget_left == pytest.approx(0.5)
+    with pytest.raises(FailedPrecondition) as refused:
+        handlers.create_run(house.ports, wanted())
+    assert "0.50 EUR of the monthly budget of 1.00 EUR" in refused.value.message
+    house.other_costs.amounts = {"reports": 5.0}
+    priced(house, 0.0)
+    assert handlers.create_run(house.ports, wanted()).state is RunState.QUEUED
+
+
+def test_a_run_within_a_budget_waits_for_the_registry(house: House) -> None:
+    set_budget(house, 1.0)
+    priced(house, 0.6)
+    house.other_costs.fails = Unavailable(Reason.UNAVAILABLE, "It does not answer.")
+    with pytest.raises(Unavailable):
+        handlers.create_run(house.ports, wanted())
+    queue_run(house)
+    house.supervisor.tick()
+    assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "UNAVAILABLE")
+    house.other_costs.fails = None
+    house.now.forward(3600)
+    house.supervisor.tick()
+    assert house.only_run().plan is not None
 
 
 def test_without_a_budget_no_run_is_refused_for_its_price(house: House) -> None:

@@ -94,7 +94,7 @@ async function recordEdit() {
   const marks = Object.fromEntries(MARK_NAMES.map((name) => [name, Number(decide.elements[name].value)]));
   const body = {
     specialist: specialist.value, first: first.value, second: second.value, attempt: attempt.value,
-    decision: decision.value, comment: comment.value, text: editor().value, ...marks,
+    decision: decision.value, comment: comment.value, text: editor().value, shown: Number(decide.elements.shown.value), ...marks,
   };
   say("Recording the edited draft…");
   const answer = await post("/api/judge/edit", body).catch(() => null);

@@ -71,6 +71,8 @@ class DraftCreated(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
     EDIT_OF_FIELD_NUMBER: _builtins.int
+    COMPUTE_SECONDS_FIELD_NUMBER: _builtins.int
+    COMPUTE_DEVICE_FIELD_NUMBER: _builtins.int
     draft_id: _builtins.str
     """Id of the draft, `drf_` and 32 hexadecimal digits."""
     specialist: _builtins.str
@@ -103,6 +105,12 @@ class DraftCreated(_message.Message):
     """True if the specialist's canary answered instead of the incumbent."""
     edit_of: _builtins.str
     """Draft that an expert edited into this one, which has the same prompt, specialist and adapter; empty for an answer of a model."""
+    compute_seconds: _builtins.float
+    """Seconds of the device's time that the answer used. Answers that are computed at the same time share it, so the sum over all answers is the time
+    in which the device computed. 0 for an edited draft, or if nothing was computed.
+    """
+    compute_device: _builtins.str
+    """Readable name of the device, such as `2 CPU cores` or `1 x NVIDIA H100`; empty if nothing was computed."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was served."""
@@ -134,10 +142,12 @@ class DraftCreated(_message.Message):
         text: _common_pb2.ObjectRef | None = ...,
         canary: _builtins.bool = ...,
         edit_of: _builtins.str = ...,
+        compute_seconds: _builtins.float = ...,
+        compute_device: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "answer_digest", b"answer_digest", "base", b"base", "canary", b"canary", "completion_tokens", b"completion_tokens", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "draft_id", b"draft_id", "edit_of", b"edit_of", "finish_reason", b"finish_reason", "first_token_seconds", b"first_token_seconds", "generation", b"generation", "key_id", b"key_id", "prompt_digest", b"prompt_digest", "prompt_tokens", b"prompt_tokens", "seconds", b"seconds", "specialist", b"specialist", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "answer_digest", b"answer_digest", "base", b"base", "canary", b"canary", "completion_tokens", b"completion_tokens", "compute_device", b"compute_device", "compute_seconds", b"compute_seconds", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "draft_id", b"draft_id", "edit_of", b"edit_of", "finish_reason", b"finish_reason", "first_token_seconds", b"first_token_seconds", "generation", b"generation", "key_id", b"key_id", "prompt_digest", b"prompt_digest", "prompt_tokens", b"prompt_tokens", "seconds", b"seconds", "specialist", b"specialist", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

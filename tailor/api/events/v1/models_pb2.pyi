@@ -569,6 +569,7 @@ class AdapterTrained(_message.Message):
     BASE_ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     STOPPED_BECAUSE_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the adapter's manifest: the adapter's name."""
     kind: Global___AdapterKind.ValueType
@@ -619,6 +620,8 @@ class AdapterTrained(_message.Message):
     """Adapter that was merged into its base; empty for other bases."""
     stopped_because: _builtins.str
     """Why training ended before its last step, as readable text: which budget of the recipe was exceeded. Empty if it did not."""
+    size_bytes: _builtins.int
+    """Bytes of its files and its manifest in the models bucket; 0 if it is from before this was measured."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` next to the weights in the models bucket."""
@@ -667,10 +670,11 @@ class AdapterTrained(_message.Message):
         base_adapter_digest: _builtins.str = ...,
         stopped_because: _builtins.str = ...,
         cost: Global___RunCost | None = ...,
+        size_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_adapter_digest", b"base_adapter_digest", "base_digest", b"base_digest", "cost", b"cost", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "intermediate", b"intermediate", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "reward_adapter_digest", b"reward_adapter_digest", "round", b"round", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "sft_dataset_digest", b"sft_dataset_digest", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "stopped_because", b"stopped_because", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_adapter_digest", b"base_adapter_digest", "base_digest", b"base_digest", "cost", b"cost", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "intermediate", b"intermediate", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "reward_adapter_digest", b"reward_adapter_digest", "round", b"round", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "sft_dataset_digest", b"sft_dataset_digest", "size_bytes", b"size_bytes", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "stopped_because", b"stopped_because", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1635,16 +1639,27 @@ class CanaryPolicy(_message.Message):
     MAX_SECONDS_FIELD_NUMBER: _builtins.int
     MAX_ERROR_RATE_INCREASE_FIELD_NUMBER: _builtins.int
     MAX_LATENCY_RATIO_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    MIN_REPORTS_FIELD_NUMBER: _builtins.int
+    MAX_OUTCOME_LOSS_FIELD_NUMBER: _builtins.int
     percent: _builtins.int
     """Share of the callers that get it, in percent, from 1 to 99; 10 if 0."""
     min_calls: _builtins.int
     """Minimum calls of each arm for a decision; 50 if 0."""
     max_seconds: _builtins.int
-    """Seconds after which it is withdrawn if there were fewer calls; 86,400, a day, if 0."""
+    """Seconds after which it is withdrawn if there were fewer calls, or if the outcome is still undecided; 86,400, a day, if 0."""
     max_error_rate_increase: _builtins.float
     """Maximum increase of its share of failed calls over the incumbent's, from 0 to 1; 0.02 if absent."""
     max_latency_ratio: _builtins.float
     """Maximum ratio of its median seconds to the incumbent's, to the first token and for each further token; at least 1; 1.5 if 0."""
+    outcome: _builtins.str
+    """Outcome of its drafts that decides too: `kept_share`, `satisfaction` or `minutes`; none if empty."""
+    min_reports: _builtins.int
+    """Minimum reports of the outcome in each arm, at least 10; 20 if 0."""
+    max_outcome_loss: _builtins.float
+    """Maximum loss of the outcome against the incumbent's, which must be certain: as a share of the draft (0 to 1), in marks, or as a share of the
+    minutes. Above 0 with an outcome.
+    """
     def __init__(
         self,
         *,
@@ -1653,10 +1668,13 @@ class CanaryPolicy(_message.Message):
         max_seconds: _builtins.int = ...,
         max_error_rate_increase: _builtins.float | None = ...,
         max_latency_ratio: _builtins.float = ...,
+        outcome: _builtins.str = ...,
+        min_reports: _builtins.int = ...,
+        max_outcome_loss: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_error_rate_increase", b"_max_error_rate_increase", "max_error_rate_increase", b"max_error_rate_increase"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_error_rate_increase", b"_max_error_rate_increase", "max_error_rate_increase", b"max_error_rate_increase", "max_latency_ratio", b"max_latency_ratio", "max_seconds", b"max_seconds", "min_calls", b"min_calls", "percent", b"percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_error_rate_increase", b"_max_error_rate_increase", "max_error_rate_increase", b"max_error_rate_increase", "max_latency_ratio", b"max_latency_ratio", "max_outcome_loss", b"max_outcome_loss", "max_seconds", b"max_seconds", "min_calls", b"min_calls", "min_reports", b"min_reports", "outcome", b"outcome", "percent", b"percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_error_rate_increase: _TypeAlias = _typing.Literal["max_error_rate_increase"]  # noqa: Y015
     _WhichOneofArgType__max_error_rate_increase: _TypeAlias = _typing.Literal["_max_error_rate_increase", b"_max_error_rate_increase"]  # noqa: Y015
@@ -1717,6 +1735,7 @@ class SpecialistChanged(_message.Message):
     RECIPES_FIELD_NUMBER: _builtins.int
     MONTHLY_BUDGET_FIELD_NUMBER: _builtins.int
     JUDGING_FIELD_NUMBER: _builtins.int
+    KNOWLEDGE_SOURCES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that callers use, a slug of at most 63 characters."""
     revision: _builtins.int
@@ -1742,7 +1761,9 @@ class SpecialistChanged(_message.Message):
     deleted: _builtins.bool
     """True if it was deleted: it no longer serves, builds or trains."""
     monthly_budget: _builtins.float
-    """Limit of the price of its runs' compute in a calendar month (UTC), in the currency of the installation's prices; 0 for no limit."""
+    """Limit of the price of all that it uses in a calendar month (UTC), in the currency of the installation's prices: a run that would pass it is
+    refused. 0 for no limit.
+    """
     @_builtins.property
     def selection(self) -> Global___Selection:
         """Which documents it learns from."""
@@ -1799,6 +1820,10 @@ class SpecialistChanged(_message.Message):
     def judging(self) -> Global___JudgingPolicy:
         """How many experts judge a prompt."""
 
+    @_builtins.property
+    def knowledge_sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Labels `source` of documents that count as knowledge articles in its outcomes, also outside its selection; none if empty."""
+
     def __init__(
         self,
         *,
@@ -1829,10 +1854,11 @@ class SpecialistChanged(_message.Message):
         recipes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         monthly_budget: _builtins.float = ...,
         judging: Global___JudgingPolicy | None = ...,
+        knowledge_sources: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "judging", b"judging", "rebuild", b"rebuild", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "judging", b"judging", "keep_drafts", b"keep_drafts", "metrics", b"metrics", "monthly_budget", b"monthly_budget", "name", b"name", "on_erasure", b"on_erasure", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "recipes", b"recipes", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "stages", b"stages", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "judging", b"judging", "keep_drafts", b"keep_drafts", "knowledge_sources", b"knowledge_sources", "metrics", b"metrics", "monthly_budget", b"monthly_budget", "name", b"name", "on_erasure", b"on_erasure", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "recipes", b"recipes", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "stages", b"stages", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -245,10 +245,13 @@ class WeekOfDocuments(_message.Message):
     WEEK_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     DELIVERABLES_FIELD_NUMBER: _builtins.int
+    KNOWLEDGE_ARTICLES_FIELD_NUMBER: _builtins.int
     documents: _builtins.int
     """Documents of the specialist's selection that passed the barrier, deliverables among them."""
     deliverables: _builtins.int
     """Drafts of the specialist of which a deliverable was made."""
+    knowledge_articles: _builtins.int
+    """Documents with one of the specialist's `knowledge_sources` that passed the barrier."""
     @_builtins.property
     def week(self) -> _timestamp_pb2.Timestamp:
         """Monday on which the week begins, in UTC."""
@@ -259,10 +262,11 @@ class WeekOfDocuments(_message.Message):
         week: _timestamp_pb2.Timestamp | None = ...,
         documents: _builtins.int = ...,
         deliverables: _builtins.int = ...,
+        knowledge_articles: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["week", b"week"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliverables", b"deliverables", "documents", b"documents", "week", b"week"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliverables", b"deliverables", "documents", b"documents", "knowledge_articles", b"knowledge_articles", "week", b"week"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

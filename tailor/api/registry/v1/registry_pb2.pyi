@@ -2228,6 +2228,8 @@ class CanaryArm(_message.Message):
     CALLERS_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_SECONDS_FIELD_NUMBER: _builtins.int
     TOKEN_SECONDS_FIELD_NUMBER: _builtins.int
+    REPORTS_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
     calls: _builtins.int
     """Calls."""
     errors: _builtins.int
@@ -2238,6 +2240,10 @@ class CanaryArm(_message.Message):
     """Median seconds to the first token; absent before the first answer."""
     token_seconds: _builtins.float
     """Median seconds for each further token; absent before the first answer with two."""
+    reports: _builtins.int
+    """Reports of the policy's outcome on its drafts."""
+    outcome: _builtins.float
+    """Their mean, for minutes the geometric one; absent without a report."""
     def __init__(
         self,
         *,
@@ -2246,17 +2252,23 @@ class CanaryArm(_message.Message):
         callers: _builtins.int = ...,
         first_token_seconds: _builtins.float | None = ...,
         token_seconds: _builtins.float | None = ...,
+        reports: _builtins.int = ...,
+        outcome: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_token_seconds", b"_first_token_seconds", "_token_seconds", b"_token_seconds", "first_token_seconds", b"first_token_seconds", "token_seconds", b"token_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_token_seconds", b"_first_token_seconds", "_outcome", b"_outcome", "_token_seconds", b"_token_seconds", "first_token_seconds", b"first_token_seconds", "outcome", b"outcome", "token_seconds", b"token_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_token_seconds", b"_first_token_seconds", "_token_seconds", b"_token_seconds", "callers", b"callers", "calls", b"calls", "errors", b"errors", "first_token_seconds", b"first_token_seconds", "token_seconds", b"token_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_token_seconds", b"_first_token_seconds", "_outcome", b"_outcome", "_token_seconds", b"_token_seconds", "callers", b"callers", "calls", b"calls", "errors", b"errors", "first_token_seconds", b"first_token_seconds", "outcome", b"outcome", "reports", b"reports", "token_seconds", b"token_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_token_seconds: _TypeAlias = _typing.Literal["first_token_seconds"]  # noqa: Y015
     _WhichOneofArgType__first_token_seconds: _TypeAlias = _typing.Literal["_first_token_seconds", b"_first_token_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__outcome: _TypeAlias = _typing.Literal["outcome"]  # noqa: Y015
+    _WhichOneofArgType__outcome: _TypeAlias = _typing.Literal["_outcome", b"_outcome"]  # noqa: Y015
     _WhichOneofReturnType__token_seconds: _TypeAlias = _typing.Literal["token_seconds"]  # noqa: Y015
     _WhichOneofArgType__token_seconds: _TypeAlias = _typing.Literal["_token_seconds", b"_token_seconds"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_seconds) -> _WhichOneofReturnType__first_token_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__outcome) -> _WhichOneofReturnType__outcome | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__token_seconds) -> _WhichOneofReturnType__token_seconds | None: ...
 
@@ -2548,6 +2560,7 @@ class RecordJudgementRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     JUDGED_BY_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
     comment: _builtins.str
     """Comment, at most 4,000 characters; anonymised before it is stored."""
     request_id: _builtins.str
@@ -2556,6 +2569,8 @@ class RecordJudgementRequest(_message.Message):
     """Id of the API key of the expert who judges, from the console only; others judge with their own key."""
     outcome: _drafts_pb2.JudgementOutcome.ValueType
     """With a tie, or both bad, the order of `ranking` means nothing, and there are no marks."""
+    seconds: _builtins.float
+    """Seconds between showing the drafts and the decision; 0 if unknown. At most 15 minutes count."""
     @_builtins.property
     def ranking(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Draft ids from best to worst, 1 to 8, all of one specialist."""
@@ -2573,10 +2588,11 @@ class RecordJudgementRequest(_message.Message):
         request_id: _builtins.str = ...,
         judged_by: _builtins.str = ...,
         outcome: _drafts_pb2.JudgementOutcome.ValueType = ...,
+        seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rubric", b"rubric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "judged_by", b"judged_by", "outcome", b"outcome", "ranking", b"ranking", "request_id", b"request_id", "rubric", b"rubric"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "judged_by", b"judged_by", "outcome", b"outcome", "ranking", b"ranking", "request_id", b"request_id", "rubric", b"rubric", "seconds", b"seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

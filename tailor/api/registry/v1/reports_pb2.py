@@ -27,7 +27,7 @@ from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_
 from tailor.api.events.v1 import models_pb2 as tailor_dot_api_dot_events_dot_v1_dot_models__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tailor/api/registry/v1/reports.proto\x12\x16tailor.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\x1a!tailor/api/events/v1/models.proto\"\xa0\x01\n\nLedgerLine\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\".tailor.api.registry.v1.LedgerKind\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\x01\x12\x0c\n\x04runs\x18\x04 \x01(\x03\x12\x13\n\x06\x61mount\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x63urrency\x18\x06 \x01(\tB\t\n\x07_amount\"5\n\x10GetLedgerRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\r\n\x05month\x18\x02 \x01(\t\"\x9d\x01\n\x11GetLedgerResponse\x12\r\n\x05month\x18\x01 \x01(\t\x12\x31\n\x05lines\x18\x02 \x03(\x0b\x32\".tailor.api.registry.v1.LedgerLine\x12\x16\n\x0emonthly_budget\x18\x03 \x01(\x01\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x16ListGenerationsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"p\n\x17ListGenerationsResponse\x12<\n\x0bgenerations\x18\x01 \x03(\x0b\x32\'.tailor.api.events.v1.SpecialistServing\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x9c\x01\n\nLedgerKind\x12\x1b\n\x17LEDGER_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13LEDGER_KIND_COMPUTE\x10\x01\x12\x1e\n\x1aLEDGER_KIND_TEACHER_TOKENS\x10\x02\x12\x1a\n\x16LEDGER_KIND_JUDGEMENTS\x10\x03\x12\x1c\n\x18LEDGER_KIND_JUDGE_TOKENS\x10\x04\x32\x8d\x02\n\rReportService\x12s\n\tGetLedger\x12(.tailor.api.registry.v1.GetLedgerRequest\x1a).tailor.api.registry.v1.GetLedgerResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsole\x12\x86\x01\n\x0fListGenerations\x12..tailor.api.registry.v1.ListGenerationsRequest\x1a/.tailor.api.registry.v1.ListGenerationsResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tailor/api/registry/v1/reports.proto\x12\x16tailor.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\x1a!tailor/api/events/v1/models.proto\"\xa0\x01\n\nLedgerLine\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\".tailor.api.registry.v1.LedgerKind\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\x01\x12\x0c\n\x04runs\x18\x04 \x01(\x03\x12\x13\n\x06\x61mount\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x63urrency\x18\x06 \x01(\tB\t\n\x07_amount\"5\n\x10GetLedgerRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\r\n\x05month\x18\x02 \x01(\t\"\xb3\x01\n\x11GetLedgerResponse\x12\r\n\x05month\x18\x01 \x01(\t\x12\x31\n\x05lines\x18\x02 \x03(\x0b\x32\".tailor.api.registry.v1.LedgerLine\x12\x16\n\x0emonthly_budget\x18\x03 \x01(\x01\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0b\x62udget_used\x18\x8e\x03 \x01(\x01\"S\n\x16ListGenerationsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"p\n\x17ListGenerationsResponse\x12<\n\x0bgenerations\x18\x01 \x03(\x0b\x32\'.tailor.api.events.v1.SpecialistServing\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xee\x01\n\nLedgerKind\x12\x1b\n\x17LEDGER_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13LEDGER_KIND_COMPUTE\x10\x01\x12\x1e\n\x1aLEDGER_KIND_TEACHER_TOKENS\x10\x02\x12\x1a\n\x16LEDGER_KIND_JUDGEMENTS\x10\x03\x12\x1c\n\x18LEDGER_KIND_JUDGE_TOKENS\x10\x04\x12\x17\n\x13LEDGER_KIND_SERVING\x10\x05\x12\x17\n\x13LEDGER_KIND_STORAGE\x10\x06\x12\x1e\n\x1aLEDGER_KIND_EXPERT_MINUTES\x10\x07\x32\x97\x02\n\rReportService\x12}\n\tGetLedger\x12(.tailor.api.registry.v1.GetLedgerRequest\x1a).tailor.api.registry.v1.GetLedgerResponse\"\x1b\x8a\xb5\x18\x17\n\x02\x03\x04\x12\x07\x63onsole\x12\x08training\x12\x86\x01\n\x0fListGenerations\x12..tailor.api.registry.v1.ListGenerationsRequest\x1a/.tailor.api.registry.v1.ListGenerationsResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,21 +35,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tailor.api.registry.v1.repo
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPORTSERVICE'].methods_by_name['GetLedger']._loaded_options = None
-  _globals['_REPORTSERVICE'].methods_by_name['GetLedger']._serialized_options = b'\212\265\030\r\n\002\003\004\022\007console'
+  _globals['_REPORTSERVICE'].methods_by_name['GetLedger']._serialized_options = b'\212\265\030\027\n\002\003\004\022\007console\022\010training'
   _globals['_REPORTSERVICE'].methods_by_name['ListGenerations']._loaded_options = None
   _globals['_REPORTSERVICE'].methods_by_name['ListGenerations']._serialized_options = b'\212\265\030\016\n\003\002\003\004\022\007console'
-  _globals['_LEDGERKIND']._serialized_start=745
-  _globals['_LEDGERKIND']._serialized_end=901
+  _globals['_LEDGERKIND']._serialized_start=767
+  _globals['_LEDGERKIND']._serialized_end=1005
   _globals['_LEDGERLINE']._serialized_start=168
   _globals['_LEDGERLINE']._serialized_end=328
   _globals['_GETLEDGERREQUEST']._serialized_start=330
   _globals['_GETLEDGERREQUEST']._serialized_end=383
   _globals['_GETLEDGERRESPONSE']._serialized_start=386
-  _globals['_GETLEDGERRESPONSE']._serialized_end=543
-  _globals['_LISTGENERATIONSREQUEST']._serialized_start=545
-  _globals['_LISTGENERATIONSREQUEST']._serialized_end=628
-  _globals['_LISTGENERATIONSRESPONSE']._serialized_start=630
-  _globals['_LISTGENERATIONSRESPONSE']._serialized_end=742
-  _globals['_REPORTSERVICE']._serialized_start=904
-  _globals['_REPORTSERVICE']._serialized_end=1173
+  _globals['_GETLEDGERRESPONSE']._serialized_end=565
+  _globals['_LISTGENERATIONSREQUEST']._serialized_start=567
+  _globals['_LISTGENERATIONSREQUEST']._serialized_end=650
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_start=652
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_end=764
+  _globals['_REPORTSERVICE']._serialized_start=1008
+  _globals['_REPORTSERVICE']._serialized_end=1287
 # @@protoc_insertion_point(module_scope)

@@ -34,9 +34,15 @@ class _LedgerKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LedgerKind
     LEDGER_KIND_TEACHER_TOKENS: _LedgerKind.ValueType  # 2
     """Tokens of the teacher, prompts and answers, of syntheses with rows in a dataset."""
     LEDGER_KIND_JUDGEMENTS: _LedgerKind.ValueType  # 3
-    """Experts' judgements, in judgements."""
+    """Experts' judgements, in judgements. If the installation has a price per expert hour, only those of unknown duration."""
     LEDGER_KIND_JUDGE_TOKENS: _LedgerKind.ValueType  # 4
     """Tokens of the judge model, prompts and answers, of evaluations."""
+    LEDGER_KIND_SERVING: _LedgerKind.ValueType  # 5
+    """Compute of answers to callers and experts, in device hours."""
+    LEDGER_KIND_STORAGE: _LedgerKind.ValueType  # 6
+    """Files of datasets and adapters, in gigabyte-months: 10^9 bytes stored for a whole month."""
+    LEDGER_KIND_EXPERT_MINUTES: _LedgerKind.ValueType  # 7
+    """Experts' time for judgements, in minutes."""
 
 class LedgerKind(_LedgerKind, metaclass=_LedgerKindEnumTypeWrapper):
     """LedgerKind is what was used."""
@@ -48,9 +54,15 @@ LEDGER_KIND_COMPUTE: LedgerKind.ValueType  # 1
 LEDGER_KIND_TEACHER_TOKENS: LedgerKind.ValueType  # 2
 """Tokens of the teacher, prompts and answers, of syntheses with rows in a dataset."""
 LEDGER_KIND_JUDGEMENTS: LedgerKind.ValueType  # 3
-"""Experts' judgements, in judgements."""
+"""Experts' judgements, in judgements. If the installation has a price per expert hour, only those of unknown duration."""
 LEDGER_KIND_JUDGE_TOKENS: LedgerKind.ValueType  # 4
 """Tokens of the judge model, prompts and answers, of evaluations."""
+LEDGER_KIND_SERVING: LedgerKind.ValueType  # 5
+"""Compute of answers to callers and experts, in device hours."""
+LEDGER_KIND_STORAGE: LedgerKind.ValueType  # 6
+"""Files of datasets and adapters, in gigabyte-months: 10^9 bytes stored for a whole month."""
+LEDGER_KIND_EXPERT_MINUTES: LedgerKind.ValueType  # 7
+"""Experts' time for judgements, in minutes."""
 Global___LedgerKind: _TypeAlias = LedgerKind  # noqa: Y015
 
 @_typing.final
@@ -68,11 +80,11 @@ class LedgerLine(_message.Message):
     kind: Global___LedgerKind.ValueType
     """What was used."""
     device: _builtins.str
-    """Readable name of the devices; empty for other kinds than compute."""
+    """Readable name of the devices; empty for other kinds than compute and serving."""
     quantity: _builtins.float
     """How much, in the unit of the kind."""
     runs: _builtins.int
-    """Number of runs, for compute; 0 for other kinds."""
+    """Number of runs for compute, of answers for serving, and of judgements for expert minutes; 0 for other kinds."""
     amount: _builtins.float
     """Price; absent if the installation has set none."""
     currency: _builtins.str
@@ -133,10 +145,13 @@ class GetLedgerResponse(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     MONTHLY_BUDGET_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
+    BUDGET_USED_FIELD_NUMBER: _builtins.int
     month: _builtins.str
     """Month that it is about."""
     monthly_budget: _builtins.float
-    """The specialist's budget for the compute of a month; 0 without one."""
+    """The specialist's budget for a month; 0 without one."""
+    budget_used: _builtins.float
+    """Sum of the prices of all lines in the installation's currency, which the budget limits."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerLine]:
         """Lines by kind and device; kinds of which nothing was used are left out."""
@@ -152,10 +167,11 @@ class GetLedgerResponse(_message.Message):
         lines: _abc.Iterable[Global___LedgerLine] | None = ...,
         monthly_budget: _builtins.float = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
+        budget_used: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "month", b"month", "monthly_budget", b"monthly_budget", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_used", b"budget_used", "lines", b"lines", "month", b"month", "monthly_budget", b"monthly_budget", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

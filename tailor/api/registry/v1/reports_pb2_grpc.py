@@ -52,7 +52,7 @@ class ReportServiceServicer:
     """
 
     def GetLedger(self, request, context):
-        """GetLedger returns what a specialist used in a month. Each run, synthesis, evaluation and judgement counts once.
+        """GetLedger returns what a specialist used in a month. Each run, synthesis, evaluation, answer, stored file and judgement counts once.
         NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid month.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -34,7 +34,7 @@ class ReportServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReportServiceAsyncStub: ...
     GetLedger: _grpc.UnaryUnaryMultiCallable[_reports_pb2.GetLedgerRequest, _reports_pb2.GetLedgerResponse]
-    """GetLedger returns what a specialist used in a month. Each run, synthesis, evaluation and judgement counts once.
+    """GetLedger returns what a specialist used in a month. Each run, synthesis, evaluation, answer, stored file and judgement counts once.
     NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid month.
     """
     ListGenerations: _grpc.UnaryUnaryMultiCallable[_reports_pb2.ListGenerationsRequest, _reports_pb2.ListGenerationsResponse]
@@ -46,7 +46,7 @@ class ReportServiceAsyncStub(ReportServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetLedger: _aio.UnaryUnaryMultiCallable[_reports_pb2.GetLedgerRequest, _reports_pb2.GetLedgerResponse]  # type: ignore[assignment]
-    """GetLedger returns what a specialist used in a month. Each run, synthesis, evaluation and judgement counts once.
+    """GetLedger returns what a specialist used in a month. Each run, synthesis, evaluation, answer, stored file and judgement counts once.
     NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid month.
     """
     ListGenerations: _aio.UnaryUnaryMultiCallable[_reports_pb2.ListGenerationsRequest, _reports_pb2.ListGenerationsResponse]  # type: ignore[assignment]
@@ -61,7 +61,7 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reports_pb2.GetLedgerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reports_pb2.GetLedgerResponse, _abc.Awaitable[_reports_pb2.GetLedgerResponse]]:
-        """GetLedger returns what a specialist used in a month. Each run, synthesis, evaluation and judgement counts once.
+        """GetLedger returns what a specialist used in a month. Each run, synthesis, evaluation, answer, stored file and judgement counts once.
         NOT_FOUND for an unknown specialist, INVALID_ARGUMENT for an invalid month.
         """
 
