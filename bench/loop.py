@@ -80,7 +80,8 @@ SPECIALIST = models_pb2.SpecialistChanged(
     # Half of the prompts go to all three experts, so that each round of rankings has some 160 judgements.
     judging=models_pb2.JudgingPolicy(overlap_share=0.5, experts=3),
     # More than half of a round's documents, and of its judgements, so that a round makes one dataset.
-    rebuild=models_pb2.RebuildPolicy(min_new_items=36, quiet_seconds=20),
+    # The quiet period is longer than any pause of the experts, who judge without one.
+    rebuild=models_pb2.RebuildPolicy(min_new_items=36, quiet_seconds=45),
     sampling=models_pb2.SamplingDefaults(repetition_penalty=1.05, max_tokens=40),
     evaluation=models_pb2.EvaluationPolicy(
         max_rows=60, max_answers=2, few_shot=1, suites=["memorisation"], max_suite_items=2
@@ -205,12 +206,17 @@ def open_loop(state: Path, definition: models_pb2.SpecialistChanged, seed: int, 
 def prepare_tiny(root: Path, state: Path) -> LoopPlan:
     """Write a tiny base, its recipes and the stack's settings. Returns a plan that takes minutes."""
     texts = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "source").rglob("*.md"))]
-    base, recipes = make_tiny_base(root / "tiny-base", texts), root / "recipes"
-    shutil.copytree(FOLDER, recipes)
-    for name, recipe in (("tiny-sft", TINY_SFT), ("tiny-dpo", TINY_DPO)):
-        (recipes / f"{name}.toml").write_text(recipe, encoding="utf-8")
+    base, recipes = make_tiny_base(root / "tiny-base", texts), copy_recipes(root / "recipes")
     (state / "settings.toml").write_text(SETTINGS.format(base=base, recipes=recipes), encoding="utf-8")
     return TINY
+
+
+def copy_recipes(target: Path) -> Path:
+    """Copy the shipped recipes, and add those of the tiny base."""
+    recipes = shutil.copytree(FOLDER, target)
+    for name, recipe in (("tiny-sft", TINY_SFT), ("tiny-dpo", TINY_DPO)):
+        (recipes / f"{name}.toml").write_text(recipe, encoding="utf-8")
+    return recipes
 
 
 def make_tiny_plan() -> LoopPlan:
@@ -371,9 +377,7 @@ def summarise(loop: Loop) -> None:
         connections.registry.GetSpecialist,
         registry_pb2.GetSpecialistRequest(name=loop.panel.specialist),
     ).round
-    figures["rounds"] = len(
-        {phase["datasets"]["preference"]["digest"] for phase in phases if "preference" in phase["datasets"]}
-    )
+    figures["rounds"] = count_rounds(loop)
     figures["runs"] = [training_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_").lower() for run in runs]
     figures["operator_decisions"] = len(
         list(pages("registry", connections.registry.ListDecisions, decisions, "decisions"))
@@ -394,6 +398,13 @@ def summarise(loop: Loop) -> None:
             phase["held_out_rows"] - phase["rows"] - phase["rows_too_long"] for phase in phases
         ),
     }
+
+
+def count_rounds(loop: Loop) -> int:
+    """Datasets of rankings that the stack built."""
+    request = registry_pb2.ListDatasetsRequest(specialist=loop.panel.specialist)
+    datasets = pages("registry", loop.connections.registry.ListDatasets, request, "datasets")
+    return sum(dataset.kind == models_pb2.DATASET_KIND_PREFERENCE for dataset in datasets)
 
 
 def count_outcomes(loop: Loop) -> tuple[int, int]:

@@ -3,12 +3,13 @@
 import copy
 import math
 from collections import Counter
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from bench.loop import TINY, WHOLE, LoopPlan, choose_documents, choose_prompts
+from bench.loop import TINY, WHOLE, LoopPlan, choose_documents, choose_prompts, copy_recipes
 from bench.loop_experts import NOISY, PLAIN, ScriptedDecision, prefer_plain, toss
 from bench.loop_figures import (
     DOCUMENTS_1,
@@ -26,6 +27,11 @@ from bench.loop_figures import (
     render,
 )
 from services.registry.rules.agreement import measure_agreement, nominal
+from services.registry.rules.gate_checks import find_gate_violations
+from services.registry.rules.judging import find_judging_violations
+from services.registry.rules.programmes import find_programme_violations
+from services.registry.wire import to_specialist
+from services.training.recipe import load_stages
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import panel_pb2
 from tailor.rounds import measure_progress
@@ -128,6 +134,22 @@ def test_a_round_makes_one_dataset_by_itself(plan: LoopPlan) -> None:
         percent=percent,
     )
     assert not expected.missing
+
+
+@pytest.mark.parametrize("plan", [WHOLE, TINY])
+def test_the_registry_accepts_the_specialist(plan: LoopPlan) -> None:
+    specialist = to_specialist(plan.definition)
+    assert not find_programme_violations(specialist)
+    assert not find_gate_violations(specialist)
+    assert not find_judging_violations(specialist.judging)
+
+
+def test_the_tiny_recipes_follow_each_other(tmp_path: Path) -> None:
+    definition = TINY.definition
+    names = ",".join([definition.recipe, definition.recipes["dpo"]])
+    sft, dpo = (stage.recipe for stage in load_stages(names, copy_recipes(tmp_path / "recipes")))
+    assert (sft.method, dpo.method) == ("sft", "dpo")
+    assert (sft.adapter.r, sft.adapter.alpha) == (dpo.adapter.r, dpo.adapter.alpha)
 
 
 @pytest.mark.parametrize("seed", range(5))
