@@ -21,7 +21,7 @@ TESTS ?=
 CLIENTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-real test-cluster test-cluster-node cluster cluster-down chaos test-fast fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-rows bench-gate bench-checks folder-rows
+.PHONY: help install demo test test-real test-cluster test-cluster-node cluster cluster-down chaos test-fast fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate bench-checks folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ bench-training: install ## SFT beside trl, full beside LoRA and QLoRA, and what 
 
 bench-preferences: install ## Reward model, RLOO and DPO on rankings
 	$(BIN)/python -m bench.preferences
+
+bench-loop: install ## Two rounds of documents and of rankings by three experts, without a command (an hour; TINY=1 for a tiny base in minutes)
+	$(BIN)/python -m bench.loop $(if $(TINY),--tiny)
 
 bench-gate: install ## Whether chance can pass the gate: adapters of known worth on many samples of rows, and fresh demos (two hours; DEMOS=1 for one)
 	$(BIN)/python -m bench.gate

@@ -17,11 +17,16 @@ def read_figures(name: str) -> dict[str, Any]:
     return figures
 
 
-def keep(name: str, figures: Mapping[str, Any], section: str) -> None:
-    """Keep the figures, and replace what stands between `<!-- NAME -->` and `<!-- /NAME -->`."""
+def store(name: str, figures: Mapping[str, Any]) -> None:
+    """Keep the figures only."""
     report = _report(name)
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def keep(name: str, figures: Mapping[str, Any], section: str) -> None:
+    """Keep the figures, and replace what stands between `<!-- NAME -->` and `<!-- /NAME -->`."""
+    store(name, figures)
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(end)

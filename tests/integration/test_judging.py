@@ -18,6 +18,7 @@ from services.registry.bootstrap import MIGRATIONS, key_verifier
 from services.registry.domain import Fact, FactKind, Gate, JudgingPolicy, KeyTerms, PrimaryMetric, Specialist
 from services.registry.handlers import keys, specialists
 from services.registry.judging_rpc import JudgingServicer
+from services.registry.panel_rpc import PanelServicer
 from services.registry.people_rpc import PeopleServicer
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
@@ -26,7 +27,14 @@ from services.registry.rules.panel import measure_panel
 from services.registry.wire import to_draft
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2
-from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc, people_pb2_grpc, registry_pb2, registry_pb2_grpc
+from tailor.api.registry.v1 import (
+    judging_pb2,
+    judging_pb2_grpc,
+    panel_pb2_grpc,
+    people_pb2_grpc,
+    registry_pb2,
+    registry_pb2_grpc,
+)
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -78,6 +86,7 @@ class World:
                     RegistryServicer(self.begin, Queries(engine), anonymize, (), lambda *_: None),
                 ),
                 (judging_pb2_grpc.add_JudgingServiceServicer_to_server, JudgingServicer(self.begin)),
+                (panel_pb2_grpc.add_PanelServiceServicer_to_server, PanelServicer(self.begin, Queries(engine))),
                 (
                     people_pb2_grpc.add_PeopleServiceServicer_to_server,
                     PeopleServicer(self.begin, Queries(engine), lambda *_: None),
