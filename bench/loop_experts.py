@@ -105,9 +105,9 @@ class ScriptedPanel:
     def _judge_next(self, expert: ScriptedExpert, now: Tell) -> bool:
         """Judge the pair that waits for the expert. False if none does."""
         response = self._next_pair(expert)
-        if not response.first_draft_id:
+        if not response.draft_ids:
             return False
-        ids = (response.first_draft_id, response.second_draft_id)
+        ids = tuple(response.draft_ids)
         first, second = (wait_out_errors(lambda: expert.client.draft(draft_id), now) for draft_id in ids)  # noqa: B023
         preferred = expert.prefer(first.answer, second.answer)
         request = registry_pb2.RecordJudgementRequest(

@@ -20,7 +20,7 @@ SAME = 1e-9
 
 
 @dataclass(frozen=True)
-class Figure:
+class LoopFigure:
     """A value with its 95 % interval, and the number of rows or units."""
 
     value: float
@@ -38,7 +38,7 @@ class PanelFigures:
     low: float
     high: float
     independent_alpha: float
-    experts: Mapping[str, Figure]
+    experts: Mapping[str, LoopFigure]
     noisy_expert: str
     judgements: int
 
@@ -78,24 +78,24 @@ def measure_panel(
     )
 
 
-def find_noisy_expert(experts: Mapping[str, Figure]) -> str:
+def find_noisy_expert(experts: Mapping[str, LoopFigure]) -> str:
     """The expert who certainly agrees less than every other one: whose whole interval is below all others. Empty if there is none."""
     worst = min(experts, key=lambda name: experts[name].value, default="")
     others = [figure for name, figure in experts.items() if name != worst]
     return worst if others and all(experts[worst].high < other.low for other in others) else ""
 
 
-def find_figure(evaluation: models_pb2.AdapterEvaluated, metric: str, model: str) -> Figure | None:
+def find_figure(evaluation: models_pb2.AdapterEvaluated, metric: str, model: str) -> LoopFigure | None:
     """A model's value of a metric; None if it was not measured."""
     return _find(evaluation, metric, model, "models")
 
 
-def find_gain(evaluation: models_pb2.AdapterEvaluated, metric: str, model: str) -> Figure | None:
+def find_gain(evaluation: models_pb2.AdapterEvaluated, metric: str, model: str) -> LoopFigure | None:
     """The candidate's gain over a model; None if it was not measured."""
     return _find(evaluation, metric, model, "gains")
 
 
-def find_guarded_gain(evaluation: models_pb2.AdapterEvaluated) -> Figure | None:
+def find_guarded_gain(evaluation: models_pb2.AdapterEvaluated) -> LoopFigure | None:
     """The candidate's gain on the documents as the gate guards it: over the adapter that served, or else over the base."""
     has_other = evaluation.incumbent_digest not in ("", evaluation.adapter_digest)
     return find_gain(evaluation, DOCUMENTS, INCUMBENT if has_other else BASE)
@@ -177,17 +177,17 @@ def render(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _agreement(item: panel_pb2.CriterionAgreement) -> Figure:
+def _agreement(item: panel_pb2.CriterionAgreement) -> LoopFigure:
     """Alpha with its interval; NaN for what is absent."""
     alpha, low, high = (getattr(item, name) if item.HasField(name) else math.nan for name in ("alpha", "low", "high"))
-    return Figure(alpha, low, high, item.units)
+    return LoopFigure(alpha, low, high, item.units)
 
 
-def _find(evaluation: models_pb2.AdapterEvaluated, metric: str, model: str, kind: str) -> Figure | None:
+def _find(evaluation: models_pb2.AdapterEvaluated, metric: str, model: str, kind: str) -> LoopFigure | None:
     for item in evaluation.metrics:
         known = getattr(item, kind)
         if item.metric == metric and model in known:
-            return Figure(known[model].value, known[model].low, known[model].high, known[model].rows)
+            return LoopFigure(known[model].value, known[model].low, known[model].high, known[model].rows)
     return None
 
 

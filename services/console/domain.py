@@ -289,7 +289,7 @@ class RunTerms:
 
 
 @dataclass(frozen=True)
-class DraftMark:
+class GivenMark:
     """A mark from 1 to 5 for a draft, by the name of a criterion."""
 
     draft_id: str
@@ -308,7 +308,7 @@ class Judgement:
     Raises InvalidArgument with a violation per invalid field."""
 
     ranking: tuple[str, ...]
-    marks: tuple[DraftMark, ...] = ()
+    marks: tuple[GivenMark, ...] = ()
     comment: str = ""
     outcome: str = "ranked"
     places: tuple[int, ...] = ()
@@ -327,7 +327,7 @@ class Judgement:
 
     @classmethod
     def from_places(
-        cls, drafts: Sequence[str], places: Sequence[int], marks: tuple[DraftMark, ...], comment: str
+        cls, drafts: Sequence[str], places: Sequence[int], marks: tuple[GivenMark, ...], comment: str
     ) -> "Judgement":
         """The judgement of drafts by the place of each, 1 for the best. It is a tie if all have the same one.
 

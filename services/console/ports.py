@@ -85,11 +85,9 @@ class CloseableStream(Protocol[T_co]):
         ...
 
 
-class CatalogueReader(Protocol):
-    """What the registry knows."""
+class DocumentReader(Protocol):
+    """The documents that the registry knows."""
 
-    def get_flow(self) -> GetFlowResponse: ...
-    def get_audit(self, specialist: str) -> GetAuditResponse: ...
     def list_documents(self, token: str, specialist: str, size: int, dataset: str) -> Page[CatalogueDocument]:
         """Documents by id; of a specialist or of a dataset unless it is empty."""
         ...
@@ -102,6 +100,12 @@ class CatalogueReader(Protocol):
         """An anonymised document. Raises NotFound."""
         ...
 
+
+class CatalogueReader(DocumentReader, Protocol):
+    """What the registry knows."""
+
+    def get_flow(self) -> GetFlowResponse: ...
+    def get_audit(self, specialist: str) -> GetAuditResponse: ...
     def get_dataset(self, digest: str) -> DatasetBuilt: ...
     def describe_dataset(self, digest: str) -> GetDatasetResponse:
         """A dataset with its tokens and what it leaves out."""

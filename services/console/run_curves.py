@@ -62,7 +62,9 @@ def compare_runs(
     ids = list(dict.fromkeys(run_ids))
     if len(ids) > MAX_RUNS:
         field = {"run": f"choose at most {MAX_RUNS}"}
-        raise InvalidArgument(Reason.INVALID_REQUEST, "So many runs do not fit one chart.", field_violations=field)
+        raise InvalidArgument(
+            Reason.INVALID_REQUEST, f"At most {MAX_RUNS} runs fit one chart. Choose fewer.", field_violations=field
+        )
     if figure not in FIGURES:
         field = {"figure": f"must be one of: {', '.join(FIGURES)}"}
         raise InvalidArgument(Reason.INVALID_REQUEST, "There is no such figure.", field_violations=field)

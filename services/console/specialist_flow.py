@@ -125,7 +125,7 @@ def _list_steps(facts: _Facts, visitor: Visitor) -> tuple[FlowStep, ...]:
     )
 
 
-def _wait_of(facts: _Facts, kind: "models_pb2.DatasetKind") -> str:
+def _wait_of(facts: _Facts, kind: "models_pb2.DatasetKind.ValueType") -> str:
     return next((state.sentence for state in facts.builds.states if state.kind == kind), "")
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from tailor.programmes import Programme, resolve_programme
-from tailor.rankings import Comparison, compare_drafts, list_decided_pairs
+from tailor.rankings import ComparedDrafts, compare_drafts, list_decided_pairs
 from tailor.rounds import RoundProgress
 from tailor.storage.ref import Ref
 from tailor.words import (
@@ -603,7 +603,7 @@ class Judgement:
         return list_decided_pairs(self.ranking, self.places)
 
     @property
-    def comparisons(self) -> Iterator[Comparison]:
+    def comparisons(self) -> Iterator[ComparedDrafts]:
         """Each two drafts that were compared."""
         return compare_drafts(self.ranking, self.places, self.equal)
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.console.adapters.clients import connect
-from services.console.domain import DraftMark, Judgement, KeyTerms, Question, Role, RowQuery, RunTerms
+from services.console.domain import GivenMark, Judgement, KeyTerms, Question, Role, RowQuery, RunTerms
 from services.console.ports import Services
 from services.console.rules import count_submitted, decision, word
 from services.console.settings import Settings
@@ -344,7 +344,7 @@ def test_clients_send_commands_and_raise_refusals(services: Services) -> None:
     assert (caught.value.reason, caught.value.message) == ("GENERATION_MOVED", "Reload and retry.")
     assert services.decisions.start_canary("s", "a", 3).generation == 4
     assert services.decisions.stop_canary("s", 4).generation == 5
-    judged = services.decisions.record_judgement(Judgement(("a", "b"), (DraftMark("a", "style", 5),)), "id", "key_1")
+    judged = services.decisions.record_judgement(Judgement(("a", "b"), (GivenMark("a", "style", 5),)), "id", "key_1")
     assert judged.judgement_id == "jdg_a_b_5_key_1"
 
 

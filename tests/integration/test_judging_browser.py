@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from services.console.domain import DraftMark, Judgement, Role
+from services.console.domain import GivenMark, Judgement, Role
 from services.console.web.app import create_app
 from services.console.web.server import HttpServer
 from tailor.api.events.v1 import drafts_pb2
@@ -108,10 +108,10 @@ def press(page: BrowserPage, *keys: str) -> int:
     return len(keys)
 
 
-def marks(draft_id: str, *values: int) -> tuple[DraftMark, ...]:
+def marks(draft_id: str, *values: int) -> tuple[GivenMark, ...]:
     """Marks of a draft by the built-in criteria; 0 means no mark."""
     names = [criterion.name for criterion in DEFAULT_JUDGING_CRITERIA]
-    return tuple(DraftMark(draft_id, name, value) for name, value in zip(names, values, strict=False) if value)
+    return tuple(GivenMark(draft_id, name, value) for name, value in zip(names, values, strict=False) if value)
 
 
 @pytest.mark.parametrize(

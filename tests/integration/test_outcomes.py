@@ -295,4 +295,5 @@ def test_the_ledger_has_what_the_facts_of_a_month_say_each_run_once(world: World
         world.receive(topic, message)
     (line,) = bill_runs(Queries(world.engine).run_uses("memos"), parse_month("2026-05", MAY))
     assert (line.quantity, line.runs, line.amount, line.device) == (3.5, 2, 10.5, "2 CPU cores")
-    assert Queries(world.engine).judgement_uses("memos") == Queries(world.engine).teacher_uses("memos") == []
+    assert Queries(world.engine).judgement_uses("memos") == []
+    assert Queries(world.engine).teacher_uses("memos") == []

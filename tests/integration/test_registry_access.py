@@ -516,7 +516,7 @@ def test_rejected_submissions_are_listed_alone_for_callers_of_all_specialists(wo
     assert (found, request.page_token) == (["doc_r0", "doc_r1", "doc_r2"], "")
     for specialist in ("", OWN):
         alone = registry_pb2.ListDocumentsRequest(only_rejected=True, specialist=specialist)
-        assert answer(lambda alone=alone: limited.ListDocuments(alone))[0] == "PERMISSION_DENIED"
+        assert answer(partial(limited.ListDocuments, alone))[0] == "PERMISSION_DENIED"
 
 
 def test_a_dataset_that_two_specialists_share_is_not_ambiguous(world: World) -> None:

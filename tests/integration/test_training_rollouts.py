@@ -17,7 +17,7 @@ from safetensors.torch import load, load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from services.training.methods.engine import start_engine
-from services.training.methods.engine_process import Options
+from services.training.methods.engine_process import EngineOptions
 from services.training.ports import RolloutAnswer, RolloutEngine
 from services.training.recipe import Recipe
 from services.training.worker.probes import compute_figures
@@ -154,7 +154,7 @@ def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_and_starts_at
 class PlainEngine(RolloutEngine):
     """An engine on transformers: it reads the adapter from its folder and draws one answer after another, each by its own seed."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: EngineOptions) -> None:
         self._options = options
         self.adapters: list[bytes] = []
         self.closed = False
@@ -191,7 +191,7 @@ def test_engine_gets_the_newest_adapter_in_each_step_and_a_killed_run_resumes_ex
 ) -> None:
     engines: list[PlainEngine] = []
 
-    def start(options: Options) -> RolloutEngine:
+    def start(options: EngineOptions) -> RolloutEngine:
         engines.append(PlainEngine(options))
         return engines[-1]
 
@@ -314,7 +314,9 @@ class SharedEngine(RolloutEngine):
 
     def __init__(self, engine: RolloutEngine) -> None:
         self.engine = engine
-        self.write = engine.write  # type: ignore[method-assign]
+
+    def write(self, prompts: Sequence[Sequence[int]], adapter: Path, seed: int) -> Sequence[RolloutAnswer]:
+        return self.engine.write(prompts, adapter, seed)
 
     @property
     def peak_bytes(self) -> int:
@@ -333,7 +335,7 @@ def test_vllm_writes_the_rollouts_and_a_killed_run_resumes_exactly(tmp_path: Pat
     chosen = recipe("rloo", limit={"max_steps": 4})
     shared: list[SharedEngine] = []
 
-    def start_once(options: Options) -> RolloutEngine | None:
+    def start_once(options: EngineOptions) -> RolloutEngine | None:
         if not shared:
             started = start_engine(options)
             assert started is not None

@@ -77,7 +77,7 @@ def list_people(
             ),
             Column("Actions", silent=True),
         ),
-        # Addresses of pages are in histories of browsers and logs of proxies, so names and mail addresses are no part of them.
+        # Addresses of pages are in histories of browsers and logs of proxies, so they must not contain names and mail addresses.
         text=lambda item: " ".join((item.person_id, item.invited_by, *item.specialists)),
         searched="ids and specialists; sort by name to find a name",
         choices=(

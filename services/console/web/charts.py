@@ -141,7 +141,7 @@ def choose_steps(curves: Sequence[Points]) -> tuple[int, ...]:
 
 
 def _ticks(low: float, high: float, count: int) -> list[float]:
-    """Round values between two limits, about so many."""
+    """Round values between two limits, about `count` of them."""
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(size * power for size in STEPS if size * power >= rough * (1 - 1e-9))

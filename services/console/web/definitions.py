@@ -23,7 +23,7 @@ MANAGING = [Depends(needs(Permission.MANAGE_SPECIALISTS))]
 Definition = Annotated[str, Form(max_length=MAX_DEFINITION_CHARS)]
 Attempt = Annotated[str, Form(min_length=8, max_length=64)]
 Revision = Annotated[int, Form(ge=0)]
-# What a new specialist needs. The other fields have defaults.
+# The fields without a default.
 TEMPLATE = """# All fields and their defaults: docs/registry/specialist.toml.
 name = ""
 description = ""

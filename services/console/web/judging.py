@@ -18,7 +18,7 @@ from services.console.domain import (
     MAX_COMMENT_CHARS,
     MAX_DRAFT_MARKS,
     MAX_EDIT_CHARS,
-    DraftMark,
+    GivenMark,
     Judgement,
     Page,
     Permission,
@@ -58,11 +58,11 @@ class MarkBody(BaseModel):
     criterion: str = Field(max_length=63)
     mark: int = Field(ge=1, le=5)
 
-    def to_mark(self) -> DraftMark:
-        return DraftMark(self.draft_id, self.criterion, self.mark)
+    def to_mark(self) -> GivenMark:
+        return GivenMark(self.draft_id, self.criterion, self.mark)
 
 
-class EditedDrafts(BaseModel):
+class EditBody(BaseModel):
     """Ranked drafts of which the expert edited the best one."""
 
     specialist: str = Field(max_length=63)
@@ -190,7 +190,7 @@ def judge(  # noqa: PLR0917 - fields of a form
         log.info("drafts skipped", specialist=specialist, key_id=visitor.key_id)
         return _show_desk(specialist)
     visitor.require_specialist(specialist)
-    given = tuple(DraftMark(draft[mark.index], mark.criterion, mark.mark) for mark in marks if mark.index < len(draft))
+    given = tuple(GivenMark(draft[mark.index], mark.criterion, mark.mark) for mark in marks if mark.index < len(draft))
     if decision in ("tie", "both_bad"):
         judgement = Judgement(tuple(draft), given, comment.strip(), decision)
     else:
@@ -212,7 +212,7 @@ def _read_places(decision: str, places: Sequence[str]) -> Sequence[int]:
 
 
 @router.post("/api/judge/edit", dependencies=JUDGING)
-def record_edit(console: ConsoleOf, visitor: SignedIn, body: EditedDrafts) -> Response:
+def record_edit(console: ConsoleOf, visitor: SignedIn, body: EditBody) -> Response:
     """Record an edited draft, and that it is better than the drafts on the page."""
     recorded = desk.record_edit(
         console.services, visitor, body.specialist, body.to_judgement(), text=body.text, attempt=body.attempt

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from services.training.methods.answers import Prompt, end_tokens
-from services.training.methods.engine_process import RANKS, Options
+from services.training.methods.engine_process import RANKS, EngineOptions
 from services.training.ports import RolloutAnswer, RolloutEngine
 from services.training.recipe import GENERATING, Recipe
 from tailor.errors import Reason, Unavailable
@@ -35,14 +35,14 @@ START_SECONDS, STEP_SECONDS, STOP_SECONDS = 900.0, 3600.0, 10.0
 HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
 # Starts an engine; None if `generate` should write instead.
-StartEngine = Callable[[Options], RolloutEngine | None]
+StartEngine = Callable[[EngineOptions], RolloutEngine | None]
 
 
-def without_engine(_: Options) -> None:
+def without_engine(_: EngineOptions) -> None:
     """Start nothing: `generate` writes the answers."""
 
 
-def start_engine(options: Options) -> RolloutEngine | None:
+def start_engine(options: EngineOptions) -> RolloutEngine | None:
     """Start vLLM and wait until it is ready, which takes half a minute. None, with a warning in the log, if it does not start."""
     engine = EngineProcess.start(options)
     try:
@@ -100,7 +100,7 @@ class EngineProcess(RolloutEngine):
         self._answers = cast("IO[bytes]", self._process.stdout)
 
     @classmethod
-    def start(cls, options: Options) -> "EngineProcess":
+    def start(cls, options: EngineOptions) -> "EngineProcess":
         """vLLM, which is not ready yet."""
         return cls([sys.executable, "-m", MODULE, json.dumps(asdict(options))])
 
@@ -154,10 +154,10 @@ class EngineProcess(RolloutEngine):
         return message
 
 
-def options_of(recipe: Recipe, base: Path, policy: Any, tokenizer: Any, prompts: Sequence[Prompt]) -> Options:
+def options_of(recipe: Recipe, base: Path, policy: Any, tokenizer: Any, prompts: Sequence[Prompt]) -> EngineOptions:
     """How to start the engine for the rollouts of a recipe on these prompts."""
     rollout = recipe.rollout
-    return Options(
+    return EngineOptions(
         base=str(base),
         rows=rollout.prompts * rollout.answers,
         max_tokens=max(len(prompt.tokens) for prompt in prompts) + rollout.max_new_tokens,

@@ -24,7 +24,7 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 @dataclass(frozen=True)
-class Options:
+class EngineOptions:
     """How the engine is started. `max_tokens` are those of the longest prompt with its answer, `rows` the answers of a step.
 
     `ends` are the tokens that end an answer. `precision` is that of training: bf16, f32, or mixed, which computes in bf16.
@@ -50,7 +50,7 @@ class Options:
 class Engine:
     """vLLM with one adapter at a time. Deterministic: a step's answers depend on its request only, not on earlier ones."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: EngineOptions) -> None:
         from vllm import LLM
 
         self._options = options
@@ -119,7 +119,7 @@ class Engine:
         )
 
 
-def cache_bytes(options: Options) -> int:
+def cache_bytes(options: EngineOptions) -> int:
     """Bytes of the keys and values of a step's answers, all of them at full length, and of one block that vLLM keeps empty."""
     from transformers import AutoConfig
 
@@ -139,7 +139,7 @@ def main() -> None:
     # What libraries print must not get between the answers.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    options = Options(**json.loads(sys.argv[1]))
+    options = EngineOptions(**json.loads(sys.argv[1]))
     prepare_environment(0, options.threads)
     # It would override the exact size.
     del os.environ["VLLM_CPU_KVCACHE_SPACE"]

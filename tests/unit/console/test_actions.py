@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
-from services.console.domain import ADMITTED, DraftMark, Judgement, Permission, Question, Role, Visitor
+from services.console.domain import ADMITTED, GivenMark, Judgement, Permission, Question, Role, Visitor
 from services.console.web.streams import MAX_UNREAD, Streams
 from tailor.api.anonymization.v1 import review_pb2
 from tailor.api.common.v1 import common_pb2
@@ -287,7 +287,7 @@ def test_expert_ranks_two_drafts_once() -> None:
         assert answer.json()["judgement_id"].startswith("jdg_")
         assert answer.json()["round"] == "9 ranked prompts; a round needs 42: 33 to go."
     assert list(world.registry.judgements.values()) == [
-        Judgement((DRAFT, BASE_DRAFT), (DraftMark(DRAFT, "style", 5),), "good")
+        Judgement((DRAFT, BASE_DRAFT), (GivenMark(DRAFT, "style", 5),), "good")
     ]
     assert len(set(world.registry.judged_by)) == 1 and world.registry.judged_by[0].startswith("key_")
 

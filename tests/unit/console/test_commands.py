@@ -206,7 +206,8 @@ def test_a_limited_engineer_cannot_train_on_what_belongs_to_others() -> None:
         assert browser.post("/runs/plan", data=TERMS | change).status_code == 404, change
     world.registry.down = True
     assert browser.post("/runs", data=TERMS).status_code == 503
-    assert world.runs.created == world.runs.planned == []
+    assert world.runs.created == []
+    assert world.runs.planned == []
 
 
 def test_a_run_is_cancelled_and_started_again_with_the_same_terms() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.console.domain import MAX_EDIT_CHARS, DraftMark, Judgement, Role
+from services.console.domain import MAX_EDIT_CHARS, GivenMark, Judgement, Role
 from services.console.web.judging import MAX_SECOND_DRAFTS
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -61,7 +61,7 @@ def test_nothing_on_the_page_says_which_model_wrote_a_draft() -> None:
     assert not [word for word in ("eneration", "anary", f"/drafts/{FIRST}") if word in page]
 
 
-MARKS = (DraftMark(FIRST, "accuracy", 4), DraftMark(SECOND, "usefulness", 5))
+MARKS = (GivenMark(FIRST, "accuracy", 4), GivenMark(SECOND, "usefulness", 5))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_an_edited_draft_is_better_than_its_draft_which_is_better_than_the_other
     assert browser.post("/api/judge/edit", json=body).status_code == 200
     assert world.inference.edits == [(SECOND, "The cash rises.")]
     assert list(world.registry.judgements.values()) == [
-        Judgement((EDITED, SECOND, FIRST), (DraftMark(SECOND, "style", 4),), "Warmer.")
+        Judgement((EDITED, SECOND, FIRST), (GivenMark(SECOND, "style", 4),), "Warmer.")
     ]
     assert world.registry.judged_by == [KEY]
     assert browser.post("/api/judge/edit", json=body).status_code == 200

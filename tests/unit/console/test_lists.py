@@ -1,4 +1,4 @@
-"""Lists: search, filters, order and paging, and what is said of the part that was not read."""
+"""Lists: search, filters, order and paging, and a note on the part that was not read."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Runs in one chart: what is drawn, what is said without colours, and who may see it."""
+"""Runs in one chart: what is drawn, what can be read without colours, and who may see it."""
 
 import re
 

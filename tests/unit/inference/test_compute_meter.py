@@ -9,9 +9,10 @@ from services.inference import handlers
 from services.inference.compute_meter import ComputeMeter
 from services.inference.domain import ChatMessage, GenerationRequest, Sampling
 from services.inference.generation import Cancellation
+from services.inference.ports import Stream
 from services.inference.wire import from_draft, to_record
 from tailor.errors import Reason, TailorError, Unavailable
-from tests.unit.inference.fakes import EVALUATION, KEY, FakeEngine, FakeStream, World, make_world
+from tests.unit.inference.fakes import EVALUATION, KEY, FakeEngine, World, make_world
 
 REQUEST = GenerationRequest("base", (ChatMessage("user", "Write."),), Sampling(max_tokens=2))
 
@@ -89,7 +90,7 @@ class RefusingEngine(FakeEngine):
         super().__init__()
         self.asked = 0
 
-    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> FakeStream:
+    def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> Stream:
         self.asked += 1
         if self.asked == 1:
             raise Unavailable(Reason.ENGINE_FAILED, "It broke.")

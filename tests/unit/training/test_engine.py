@@ -10,7 +10,7 @@ from transformers import LlamaConfig
 
 from services.training.methods import engine
 from services.training.methods.engine import EngineProcess, reason_against, weigh
-from services.training.methods.engine_process import Options, cache_bytes
+from services.training.methods.engine_process import EngineOptions, cache_bytes
 from services.training.methods.rollouts import step_seed
 from services.training.recipe import Recipe, load_recipe
 from tailor.errors import Unavailable
@@ -66,7 +66,7 @@ def test_cache_holds_all_answers_of_a_step_at_full_length(tmp_path: Path) -> Non
     LlamaConfig(
         hidden_size=128, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=3, head_dim=64
     ).save_pretrained(tmp_path)
-    options = Options(str(tmp_path), 4, 100, 60, 8, 1.0, 1.0, (2,), "bf16", 1)
+    options = EngineOptions(str(tmp_path), 4, 100, 60, 8, 1.0, 1.0, (2,), "bf16", 1)
     # 100 tokens take 4 blocks of 32; a token has 64 values of 2 bytes for keys and values of 2 heads in 3 layers.
     assert cache_bytes(options) == (4 * 4 + 1) * 32 * (3 * 2 * 2 * 64 * 2)
 
