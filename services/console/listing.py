@@ -68,7 +68,10 @@ class ListSpec(Generic[T]):
 
 @dataclass(frozen=True)
 class ListQuery:
-    """The part of a list that a visitor wants to see. `token` is the service's page token, `offset` counts matches in the batch that it begins."""
+    """The part of a list that a visitor wants to see.
+
+    `token` is the service's page token, `offset` counts matches in the batch that it begins.
+    """
 
     search: str = ""
     filters: Mapping[str, str] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from bench.loop_figures import (
     PHASES,
     RANKINGS_1,
     RANKINGS_2,
-    Figure,
+    LoopFigure,
     find_guarded_gain,
     find_noisy_expert,
     list_broken_bounds,
@@ -171,9 +171,13 @@ def test_decisions_that_nobody_shares_have_no_alpha() -> None:
 
 
 def test_the_noisy_expert_is_who_certainly_agrees_least() -> None:
-    experts = {"a": Figure(1.0, 1.0, 1.0, 30), "b": Figure(1.0, 0.9, 1.0, 30), "c": Figure(0.1, -0.2, 0.4, 40)}
+    experts = {
+        "a": LoopFigure(1.0, 1.0, 1.0, 30),
+        "b": LoopFigure(1.0, 0.9, 1.0, 30),
+        "c": LoopFigure(0.1, -0.2, 0.4, 40),
+    }
     assert find_noisy_expert(experts) == "c"
-    assert not find_noisy_expert(experts | {"b": Figure(0.6, 0.3, 0.9, 30)})
+    assert not find_noisy_expert(experts | {"b": LoopFigure(0.6, 0.3, 0.9, 30)})
     assert not find_noisy_expert({"a": experts["a"]})
     assert not find_noisy_expert({})
 
