@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -37,10 +39,11 @@ class Topic:
         return self.unread_retention_hours or self.retention_hours
 
 
-def load_topics(path: Path = TOPICS_FILE) -> dict[str, Topic]:
-    """Read all topics, by name."""
+@cache
+def load_topics(path: Path = TOPICS_FILE) -> Mapping[str, Topic]:
+    """Read all topics, by name. The file is read once."""
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return {name: _topic(name, entry) for name, entry in document["topics"].items()}
+    return MappingProxyType({name: _topic(name, entry) for name, entry in document["topics"].items()})
 
 
 def _topic(name: str, entry: Mapping[str, Any]) -> Topic:
