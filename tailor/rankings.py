@@ -6,7 +6,7 @@ from itertools import combinations
 
 
 @dataclass(frozen=True)
-class Comparison:
+class DraftPair:
     """Two drafts of a judgement. If one is better, it is the first."""
 
     first: str
@@ -16,16 +16,16 @@ class Comparison:
 
 def compare_drafts(
     ranking: Sequence[str], places: Sequence[int] = (), equal: Sequence[str] = ()
-) -> Iterator[Comparison]:
+) -> Iterator[DraftPair]:
     """Each two drafts of a ranking, and each two of those that are equal.
 
     `places` has the place of each draft of the ranking, which equally good ones share; without places, no two are equally good.
     """
     ranked = list(zip(ranking, places or range(len(ranking)), strict=True))
     for (first, first_place), (second, second_place) in combinations(ranked, 2):
-        yield Comparison(first, second, first_place < second_place)
+        yield DraftPair(first, second, first_place < second_place)
     for first, second in combinations(equal, 2):
-        yield Comparison(first, second, is_decided=False)
+        yield DraftPair(first, second, is_decided=False)
 
 
 def list_decided_pairs(ranking: Sequence[str], places: Sequence[int] = ()) -> list[tuple[str, str]]:

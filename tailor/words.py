@@ -177,6 +177,15 @@ DEFAULT_JUDGING_CRITERIA = (
 
 
 @dataclass(frozen=True)
+class DraftMark:
+    """A mark from 1 to 5 for a draft, by the name of a criterion."""
+
+    draft_id: str
+    criterion: str
+    mark: int
+
+
+@dataclass(frozen=True)
 class EvaluationPolicy:
     """How a specialist's candidates are evaluated. `max_answers` 0 answers all evaluated rows; empty `suites` runs all."""
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
+from tailor.words import DraftMark
 
 T = TypeVar("T")
 
@@ -236,15 +237,6 @@ class RowQuery:
         """The filters that are set."""
         values = {"split": self.split, "task": self.task, "document": self.document, "text": self.text}
         return {name: value for name, value in values.items() if value}
-
-
-@dataclass(frozen=True)
-class DraftMark:
-    """A mark from 1 to 5 for a draft, by the name of a criterion."""
-
-    draft_id: str
-    criterion: str
-    mark: int
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from tailor.programmes import Programme, resolve_programme
-from tailor.rankings import Comparison, compare_drafts, list_decided_pairs
+from tailor.rankings import DraftPair, compare_drafts, list_decided_pairs
 from tailor.rounds import RoundProgress
 from tailor.storage.ref import Ref
 from tailor.words import (
     DEFAULT_JUDGING_CRITERIA,
+    DraftMark,
     EvaluationPolicy,
     Filters,
     JudgingCriterion,
@@ -520,17 +521,11 @@ class JudgementOutcome(Enum):
 
 
 @dataclass(frozen=True)
-class DraftMark:
-    """A mark from 1 to 5 for a draft. An empty draft id means the best draft that a model wrote."""
-
-    draft_id: str
-    criterion: str
-    mark: int
-
-
-@dataclass(frozen=True)
 class GivenJudgement:
-    """A judgement as it was sent. With a tie, or both bad, the order of the drafts means nothing, and there are no places."""
+    """A judgement as it was sent. With a tie, or both bad, the order of the drafts means nothing, and there are no places.
+
+    A mark without a draft id is for the best draft that a model wrote.
+    """
 
     ranking: tuple[str, ...]
     marks: tuple[DraftMark, ...] = ()
@@ -578,7 +573,7 @@ class Judgement:
         return list_decided_pairs(self.ranking, self.places)
 
     @property
-    def comparisons(self) -> Iterator[Comparison]:
+    def comparisons(self) -> Iterator[DraftPair]:
         """Each two drafts that were compared."""
         return compare_drafts(self.ranking, self.places, self.equal)
 

@@ -19,7 +19,6 @@ from services.registry.domain import (
     DecisionKind,
     DocumentState,
     Draft,
-    DraftMark,
     Erasure,
     Evaluation,
     ForgottenBy,
@@ -70,6 +69,7 @@ from tailor.wire import (
     to_sampling,
     to_selection,
 )
+from tailor.words import DraftMark
 
 CANARY_STATES = {
     Outcome.RUNNING: registry_pb2.CANARY_STATE_RUNNING,

@@ -160,6 +160,7 @@ def _reports(channel: grpc.Channel, n: Names) -> Iterator[Call]:
 def _panel(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = panel_pb2, panel_pb2_grpc.PanelServiceStub(channel)
     yield "GetAgreement", stub.GetAgreement, pb.GetAgreementRequest(specialist=n.specialist)
+    yield "GetPanelReport", stub.GetPanelReport, pb.GetPanelReportRequest(specialist=n.specialist)
     yield "ProposeGuidelines", stub.ProposeGuidelines, pb.ProposeGuidelinesRequest(specialist=n.specialist)
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.console.adapters.clients import connect
-from services.console.domain import DraftMark, Judgement, KeyTerms, Question, Role, RowQuery
+from services.console.domain import Judgement, KeyTerms, Question, Role, RowQuery
 from services.console.ports import Services
 from services.console.rules import count_submitted, decision, word
 from services.console.settings import Settings
@@ -32,6 +32,7 @@ from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, Unavailabl
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
+from tailor.words import DraftMark
 from tests.evaluations import make_evaluated, make_figures
 from tests.waiting import wait_until
 

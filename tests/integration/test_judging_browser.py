@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from services.console.domain import DraftMark, Judgement, Role
+from services.console.domain import Judgement, Role
 from services.console.web.app import create_app
 from services.console.web.server import HttpServer
 from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import Unavailable
-from tailor.words import DEFAULT_JUDGING_CRITERIA
+from tailor.words import DEFAULT_JUDGING_CRITERIA, DraftMark
 from tests.integration.accessibility import find_violations, set_color_scheme
 from tests.integration.browser import BrowserPage, find_browser, open_browser
 from tests.unit.console.fake_models import text

@@ -21,7 +21,6 @@ from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
 from services.registry.domain import (
     APPROVAL,
-    DraftMark,
     FactKind,
     Gate,
     GivenJudgement,
@@ -55,7 +54,7 @@ from tailor.sql import connect, migrate
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.wire import from_ref
-from tailor.words import Labels, Selection
+from tailor.words import DraftMark, Labels, Selection
 from tests.datasets import built, store_dataset, store_ids
 from tests.evaluations import make_evaluated, make_figures
 

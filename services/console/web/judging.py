@@ -16,7 +16,6 @@ from services.console.domain import (
     MAX_COMMENT_CHARS,
     MAX_DRAFT_MARKS,
     MAX_EDIT_CHARS,
-    DraftMark,
     Judgement,
     Page,
     Permission,
@@ -25,6 +24,7 @@ from services.console.domain import (
 from services.console.web.access import Console, ConsoleOf, SignedIn, needs
 from tailor.errors import InvalidArgument, NotFound, Reason, ResourceExhausted
 from tailor.logging import get_logger
+from tailor.words import DraftMark
 
 log = get_logger(__name__)
 
@@ -60,7 +60,7 @@ class MarkBody(BaseModel):
         return DraftMark(self.draft_id, self.criterion, self.mark)
 
 
-class EditedDrafts(BaseModel):
+class EditedRanking(BaseModel):
     """Ranked drafts of which the expert edited the best one."""
 
     specialist: str = Field(max_length=63)
@@ -206,7 +206,7 @@ def _read_places(decision: str, places: Sequence[str]) -> Sequence[int]:
 
 
 @router.post("/api/judge/edit", dependencies=JUDGING)
-def record_edit(console: ConsoleOf, visitor: SignedIn, body: EditedDrafts) -> Response:
+def record_edit(console: ConsoleOf, visitor: SignedIn, body: EditedRanking) -> Response:
     """Record an edited draft, and that it is better than the drafts on the page."""
     recorded = desk.record_edit(
         console.services, visitor, body.specialist, body.to_judgement(), text=body.text, attempt=body.attempt

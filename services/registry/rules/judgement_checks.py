@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from services.registry.domain import Draft, DraftMark, GivenJudgement
+from services.registry.domain import Draft, GivenJudgement
 from tailor.errors import InvalidArgument, Reason
-from tailor.words import JudgingCriterion
+from tailor.words import DraftMark, JudgingCriterion
 
 MAX_RANKED = 8
 MAX_COMMENT = 4000

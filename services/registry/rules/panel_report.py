@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 
-from services.registry.domain import DraftMark, Judgement
+from services.registry.domain import Judgement
 from services.registry.rules.agreement import MIN_UNITS, RESAMPLES, percentile
+from tailor.words import DraftMark
 
 MarkKey = tuple[str, str]  # draft and criterion
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
-from services.console.domain import ADMITTED, DraftMark, Judgement, Permission, Question, Role, Visitor
+from services.console.domain import ADMITTED, Judgement, Permission, Question, Role, Visitor
 from services.console.web.streams import MAX_UNREAD, Streams
 from tailor.api.anonymization.v1 import review_pb2
 from tailor.api.common.v1 import common_pb2
@@ -21,6 +21,7 @@ from tailor.api.registry.v1 import judging_pb2, people_pb2, registry_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import InvalidArgument, Reason, ResourceExhausted, Unauthenticated, Unavailable
+from tailor.words import DraftMark
 from tests.unit.console.messages import (
     ADAPTER,
     BASE_DRAFT,

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from services.console.domain import MAX_EDIT_CHARS, DraftMark, Judgement, Role
+from services.console.domain import MAX_EDIT_CHARS, Judgement, Role
 from services.console.web.judging import MAX_SECOND_DRAFTS
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.words import JudgingCriterion
+from tailor.words import DraftMark, JudgingCriterion
 from tests.unit.console.fake_models import text
 from tests.unit.console.judging_fakes import EDITED, FIRST, FOURTH, LONELY, SECOND, THIRD
 from tests.unit.console.messages import ADAPTER, BASE, BASE_DRAFT, DRAFT, KEY, NAME

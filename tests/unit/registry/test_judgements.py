@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.registry.domain import Draft, DraftMark, GivenJudgement, Judgement, JudgementOutcome
+from services.registry.domain import Draft, GivenJudgement, Judgement, JudgementOutcome
 from services.registry.rules.judgement_checks import MAX_MARKS, check_judgement, resolve_marks
 from services.registry.wire import from_judgement, to_given_judgement, to_judgement
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.errors import InvalidArgument
-from tailor.words import DEFAULT_JUDGING_CRITERIA
+from tailor.words import DEFAULT_JUDGING_CRITERIA, DraftMark
 
 TIE, BOTH_BAD = JudgementOutcome.TIE, JudgementOutcome.BOTH_BAD
 MARK = DraftMark("a", "style", 3)

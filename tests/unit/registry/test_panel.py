@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.registry.domain import DraftMark, Judgement
+from services.registry.domain import Judgement
 from services.registry.rules.panel import measure_panel
+from tailor.words import DraftMark
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
