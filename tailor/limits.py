@@ -57,6 +57,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "suites": Limit(64, 20),
         "criteria": Limit(0, 30),
     },
+    f"{EVENTS}.JudgingCriterion": {"name": SHORT, "question": Limit(200), "low": Limit(200), "high": Limit(200)},
     f"{EVENTS}.Criterion": {"name": SHORT, "description": Limit(2_000)},
     f"{REGISTRY}.RecordJudgementRequest": {"comment": Limit(4_000), "ranking": Limit(64, 100)},
     "tailor.api.ingestion.v1.DocumentHeader": {

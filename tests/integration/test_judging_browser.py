@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -114,6 +115,11 @@ def marks(draft_id: str, *values: int) -> tuple[GivenMark, ...]:
     return tuple(GivenMark(draft_id, name, value) for name, value in zip(names, values, strict=False) if value)
 
 
+def recorded(world: World) -> list[Judgement]:
+    """The judgements without the time that they took."""
+    return [replace(judgement, seconds=0.0) for judgement in world.registry.judgements.values()]
+
+
 @pytest.mark.parametrize(
     ("keys", "judgement"),
     [
@@ -136,7 +142,7 @@ def test_a_judgement_takes_a_few_keys_and_the_next_pair_has_the_focus(
 ) -> None:
     assert desk.evaluate(FOCUS) == "desk"
     assert press(desk, *keys) <= MAX_KEYS
-    assert list(world.registry.judgements.values()) == [judgement]
+    assert recorded(world) == [judgement]
     assert desk.evaluate(FOCUS) == "desk"
     assert desk.errors == []
 
@@ -174,7 +180,7 @@ def test_shortcuts_are_letters_in_a_comment_and_the_field_keeps_the_focus(desk: 
     desk.press("Enter", text="\n")
     desk.press("Enter", modifiers=CTRL)
     desk.wait_for_page()
-    (judgement,) = world.registry.judgements.values()
+    (judgement,) = recorded(world)
     assert judgement == Judgement((FIRST, SECOND), comment="sbed 4")
 
 
@@ -203,7 +209,7 @@ def test_the_better_draft_is_edited_by_keyboard_and_recorded_above_both(desk: Br
     desk.press("Enter", modifiers=CTRL)
     desk.wait_for_page()
     assert world.inference.edits == [(FIRST, "A web " + world.inference.texts[FIRST].answer)]
-    assert list(world.registry.judgements.values()) == [Judgement((EDITED, FIRST, SECOND), marks(FIRST, 4))]
+    assert recorded(world) == [Judgement((EDITED, FIRST, SECOND), marks(FIRST, 4))]
     assert desk.evaluate(FOCUS) == "desk" and desk.errors == []
 
 
@@ -218,7 +224,7 @@ def test_an_editor_without_a_change_and_a_discarded_edit_record_a_plain_ranking(
     desk.evaluate("document.querySelector('[data-edit=\"1\"] [data-discard]').click()")
     assert desk.evaluate(FOCUS) == "desk"
     press(desk, "Enter")
-    assert list(world.registry.judgements.values()) == [Judgement((SECOND, FIRST))] * 2
+    assert recorded(world) == [Judgement((SECOND, FIRST))] * 2
     assert not world.inference.edits
 
 
@@ -313,7 +319,7 @@ def test_four_drafts_are_ranked_with_ties_and_marked_by_key(
     four: BrowserPage, world: World, keys: tuple[str, ...], judgement: Judgement
 ) -> None:
     assert press(four, *keys) <= MAX_KEYS
-    assert list(world.registry.judgements.values()) == [judgement]
+    assert recorded(world) == [judgement]
     assert four.evaluate(FOCUS) == "desk" and four.errors == []
 
 
@@ -334,7 +340,7 @@ def test_the_best_of_four_drafts_is_edited(four: BrowserPage, world: World) -> N
     four.press("Enter", modifiers=CTRL)
     four.wait_for_page()
     assert world.inference.edits == [(SECOND, "A " + world.inference.texts[SECOND].answer)]
-    assert list(world.registry.judgements.values()) == [
+    assert recorded(world) == [
         Judgement((EDITED, SECOND, THIRD, FIRST, FOURTH), places=(1, 2, 2, 3, 4))
     ]
 

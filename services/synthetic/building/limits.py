@@ -23,17 +23,23 @@ class SeenAnswers:
 
     def add(self, answers: Keys) -> Mask:
         """True for each answer that is the first of its kind; 0 always is."""
+        first, new = self.find(answers)
+        self.keep(new)
+        return first
+
+    def find(self, answers: Keys) -> tuple[Mask, Keys]:
+        """What `add` would return, and the answers that were not seen yet, sorted."""
         # Sorted, because looking up neighbours one after another is several times as fast.
         keys, places = numpy.unique(answers, return_index=True)
         is_new = keys != 0
         for run in self._runs:
             is_new &= ~_contains(run, keys)
-        self._merge(keys[is_new])
         first = numpy.asarray(answers == 0)
         first[places[is_new]] = True
-        return first
+        return first, keys[is_new]
 
-    def _merge(self, run: Keys) -> None:
+    def keep(self, run: Keys) -> None:
+        """Remember answers that `find` did not know."""
         while self._runs and len(self._runs[-1]) <= 2 * len(run):
             run = numpy.sort(numpy.concatenate([self._runs.pop(), run]))
         self._runs.append(run)

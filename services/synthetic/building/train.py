@@ -175,9 +175,11 @@ class TrainRows:
 
     def _reuse(self, key: SegmentKey, stored: SegmentResult, is_last: bool) -> Callable[[], SegmentResult]:
         """The stored rows, unless other rows would be kept now. They are compared again if the held-out answers changed."""
-        kept = keep_all(self.seen.add(numpy.frombuffer(stored.answers, "<u8")))
-        if mask_digest(kept.mask) != stored.kept:
-            return self._submit(self._jobs.start(key, grows=is_last).result(), kept)
+        first, new = self.seen.find(numpy.frombuffer(stored.answers, "<u8"))
+        if mask_digest(keep_all(first).mask) != stored.kept:
+            # The rows are chosen from those that are made now: an erasure may have taken a text that the stored ones had.
+            return self._write(self._jobs.start(key, grows=is_last))
+        self.seen.keep(new)
         if stored.checked == self.held_out.grams.digest or stored.grams is None or stored.check_grams is None:
             return lambda: stored
         grams, check_grams = (self.store.get(file.ref) for file in (stored.grams, stored.check_grams))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.installed import Missing, check_installed
-from tests.real.fetch import KAFKA, MINIO, NEEDED, find, folder
+from tests.real.fetch import KAFKA, LIBRDKAFKA, MINIO, NEEDED, find, folder
 from tests.real.servers import compose_environment, free_ports
 
 
@@ -22,11 +22,13 @@ def test_says_nothing_if_all_is_installed(tmp_path: Path) -> None:
     check_installed(NEEDED, "real stores", path=str(tmp_path))
 
 
-def test_servers_are_found_only_if_both_are_whole(tmp_path: Path) -> None:
+def test_servers_are_found_only_if_all_are_whole(tmp_path: Path) -> None:
     (tmp_path / f"kafka-{KAFKA}").mkdir()
     assert find(tmp_path) is None
     (tmp_path / f"minio-{MINIO}").mkdir()
     (tmp_path / f"minio-{MINIO}" / "minio").touch()
+    assert find(tmp_path) is None
+    (tmp_path / f"librdkafka-{LIBRDKAFKA}").mkdir()
     assert find(tmp_path) is not None
 
 

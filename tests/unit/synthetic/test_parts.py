@@ -144,6 +144,21 @@ def test_a_part_whose_file_is_gone_is_made_again() -> None:
     assert build(app) == digest
 
 
+def test_a_segment_is_made_again_although_an_erasure_took_a_text_meanwhile() -> None:
+    app = filled(40)
+    build(app)
+    place, segment = next(iter(app.repository.segments.items()))
+    # Other rows would be kept now, as after a change of an earlier segment.
+    app.repository.segments[place] = replace(segment, kept="", parts=())
+    app.repository.builds.clear()
+    gone = next(each.document_id for each in app.repository.assignments.values() if not each.held_out)
+    for bucket, key in [item for item in app.store.objects if gone in item[1]]:
+        app.store.delete(bucket, key)
+    build(app)
+    remade = app.repository.segments[place]
+    assert 0 < len(remade.answers) < len(segment.answers)
+
+
 def test_a_segment_to_which_no_documents_come_keeps_no_parts() -> None:
     app = filled(40)
     build(app)
