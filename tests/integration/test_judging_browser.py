@@ -340,9 +340,7 @@ def test_the_best_of_four_drafts_is_edited(four: BrowserPage, world: World) -> N
     four.press("Enter", modifiers=CTRL)
     four.wait_for_page()
     assert world.inference.edits == [(SECOND, "A " + world.inference.texts[SECOND].answer)]
-    assert recorded(world) == [
-        Judgement((EDITED, SECOND, THIRD, FIRST, FOURTH), places=(1, 2, 2, 3, 4))
-    ]
+    assert recorded(world) == [Judgement((EDITED, SECOND, THIRD, FIRST, FOURTH), places=(1, 2, 2, 3, 4))]
 
 
 SIZES = [(1366, 768), (390, 844)]
