@@ -185,12 +185,17 @@ class PlainEngine(RolloutEngine):
         self.closed = True
 
 
+@pytest.fixture
+def small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's attention does not support the tiny base's heads, but the plain engine does."""
+    monkeypatch.setattr("services.training.methods.engine.HEAD_SIZES", range(1, 257))
+
+
+@pytest.mark.usefixtures("small_heads")
 @pytest.mark.parametrize("method", ADAPTERS)
 def test_engine_gets_the_newest_adapter_in_each_step_and_a_killed_run_resumes_exactly(
-    house: House, rankings: Ref, parent: Ref, judge: Ref, method: str, monkeypatch: pytest.MonkeyPatch
+    house: House, rankings: Ref, parent: Ref, judge: Ref, method: str
 ) -> None:
-    # vLLM's attention does not support the tiny base's heads, but this engine does.
-    monkeypatch.setattr("services.training.methods.engine.HEAD_SIZES", range(1, 257))
     engines: list[PlainEngine] = []
 
     def start(options: EngineOptions) -> RolloutEngine:
