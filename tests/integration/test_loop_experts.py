@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -10,8 +11,8 @@ import pytest
 
 from bench.loop_experts import MAX_ANSWERS, NOISY, PLAIN, open_panel, prefer_plain
 from bench.loop_figures import measure_panel
-from services.registry.domain import KeyTerms
-from services.registry.handlers import keys
+from services.registry.domain import JudgingPolicy, KeyTerms
+from services.registry.handlers import keys, specialists
 from services.registry.rules.agreement import MIN_UNITS
 from tailor.api.registry.v1 import panel_pb2
 from tailor.cli.calls import unary
@@ -23,6 +24,8 @@ __all__ = ["flow"]
 pytestmark = pytest.mark.integration
 
 PROMPTS = 48
+# The share of prompts that all three experts judge: enough that the noisy one certainly disagrees somewhere.
+OVERLAP_SHARE = 0.8
 WORDS = ("a", "to", "due", "bank", "ledger", "control", "evidence", "readiness", "proportionate")
 
 
@@ -35,6 +38,15 @@ def connect(flow: Flow, folder: Path) -> Connections:
     return Connections(Endpoints(folder, secret, addresses))
 
 
+def share_prompts(flow: Flow) -> None:
+    """Have most prompts judged by all experts."""
+    with flow.registry.begin() as tx:
+        specialist = tx.specialists.find("letters")
+    assert specialist is not None
+    policy = JudgingPolicy(OVERLAP_SHARE, 3)
+    specialists.update_specialist(flow.registry.begin, replace(specialist, judging=policy))
+
+
 def say(number: int) -> str:
     """Six words of different lengths, and a number that no other answer has."""
     return " ".join(Random(number).choices(WORDS, k=6)) + f" {number}"
@@ -43,6 +55,7 @@ def say(number: int) -> str:
 def test_two_experts_agree_and_the_noisy_one_is_found_by_what_the_registry_measures(
     flow: Flow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    share_prompts(flow)
     numbers = count()
     monkeypatch.setattr(flow.engine, "text", lambda adapter: say(next(numbers)))
     said: list[str] = []
