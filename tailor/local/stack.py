@@ -22,7 +22,8 @@ from tailor.local.state import StackSnapshot, load, save
 from tailor.settings import KafkaSettings
 
 DEFAULT_STATE_DIR = Path(".tailor")
-START_SECONDS = 30.0
+# For another supervisor to begin or to end, and for our own, which a busy machine may keep from its imports.
+HANDOVER_SECONDS, START_SECONDS = 30.0, 300.0
 STOP_SECONDS = 45.0
 POLL_SECONDS = 0.1
 
@@ -99,8 +100,8 @@ def up(
 
     `only` names the components to run; empty means all. `services` maps service names to modules, by default `services.<name>`.
     `own_stores` has the tables `kafka`, `s3` and `database` of `[stores]`, over those of the settings file.
-    Raises FailedPrecondition(NOT_INSTALLED) without setpriv, Unavailable(STACK_ENDED) if the supervisor ends at once, and
-    InvalidArgument(INVALID_SETTINGS_FILE) for own stores that are described wrongly.
+    Raises FailedPrecondition(NOT_INSTALLED) without setpriv, Unavailable(STACK_ENDED) if the supervisor ends at once or does not begin
+    (it is killed then), and InvalidArgument(INVALID_SETTINGS_FILE) for own stores that are described wrongly.
     """
     find_setpriv()
     layout = Layout(state_dir.resolve())
@@ -108,18 +109,21 @@ def up(
     if not _is_running(layout):
         choose_stores(layout, own_stores or {})
         load_own_stores(layout)
-    deadline = time.monotonic() + START_SECONDS
-    started = False
+    deadline = time.monotonic() + HANDOVER_SECONDS
+    group: int | None = None
     while not _is_running(layout):
         # A killed supervisor's lock is released when its guard has killed the leftover processes.
         with _lock(layout) as free:
-            if time.monotonic() > deadline or (started and free):
+            if time.monotonic() > deadline or (group is not None and free):
+                if group is not None:
+                    processes.kill(processes.group_members(group))
+                    _end_leftovers(layout)
                 raise Unavailable(Reason.STACK_ENDED, f"The stack did not start; see {layout.log_file('supervisor')}.")
             if free:
                 _end_leftovers(layout)
         if free:
-            _start(layout, only, services, python_path)
-            started = True
+            group = _start(layout, only, services, python_path)
+            deadline = time.monotonic() + START_SECONDS
         time.sleep(POLL_SECONDS / 2)
     return Stack(layout)
 
@@ -174,9 +178,8 @@ def connection(state_dir: Path = DEFAULT_STATE_DIR) -> Connection:
     )
 
 
-def _start(
-    layout: Layout, only: Sequence[str], services: Mapping[str, str] | None, python_path: Sequence[Path]
-) -> None:
+def _start(layout: Layout, only: Sequence[str], services: Mapping[str, str] | None, python_path: Sequence[Path]) -> int:
+    """Start a supervisor in the background. Returns its process group."""
     command = [sys.executable, "-m", "tailor.local", str(layout.root)]
     command += [f"--only={name}" for name in only]
     command += [f"--service={name}={module}" for name, module in (services or {}).items()]
@@ -186,9 +189,8 @@ def _start(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         # The command forks into the background and returns; the child holds the lock.
-        subprocess.run(
+        process = subprocess.Popen(
             command,
-            check=True,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -196,6 +198,9 @@ def _start(
             env=environment,
             start_new_session=True,
         )
+    if code := process.wait():
+        raise subprocess.CalledProcessError(code, command)
+    return process.pid
 
 
 def _is_running(layout: Layout) -> bool:

@@ -16,7 +16,7 @@ from kafka.admin import KafkaAdminClient
 from minio import Minio
 from minio.error import S3Error
 
-from tailor.errors import DeadlineExceeded
+from tailor.errors import DeadlineExceeded, Unavailable
 from tailor.events.topics import load_topics
 from tailor.local import processes, stack
 from tailor.local.layout import STORES, WITH_DATABASE, Layout
@@ -282,6 +282,16 @@ def test_a_killed_supervisor_leaves_no_process_and_up_recovers(tmp_path: Path) -
     finally:
         stack.down(state_dir)
     assert _processes_of(state_dir) == []
+
+
+def test_a_supervisor_that_does_not_begin_is_ended_and_up_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state_dir = tmp_path / ".tailor"
+    monkeypatch.setattr(stack, "START_SECONDS", 0.0)
+    with pytest.raises(Unavailable, match="did not start"):
+        stack.up(state_dir, only=STORES)
+    wait_until(lambda: _processes_of(state_dir) == [], 10)
 
 
 def test_a_service_is_monitored_restarted_and_cleaned_up(tmp_path: Path, fake_path: Path) -> None:
