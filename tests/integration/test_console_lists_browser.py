@@ -1,20 +1,14 @@
 """Lists with long content on a laptop's screen, and inputs that keep their focus while a page renews its parts."""
 
-import socket
-import threading
-import time
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from services.console.domain import InvitationTerms, Role
-from services.console.web.app import create_app
-from services.console.web.server import HttpServer
 from tailor.api.held.v1 import held_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.errors import Unavailable
-from tests.integration.browser import BrowserPage, find_browser, open_browser
+from tests.integration.browser import BrowserPage
+from tests.integration.console_pages import open_signed_in, serve_console
 from tests.unit.console.fake_rows import synthesis
 from tests.unit.console.messages import (
     ADAPTER,
@@ -35,7 +29,7 @@ from tests.unit.console.messages import (
     specialist,
     trained,
 )
-from tests.unit.console.world import World, settings, sign_in
+from tests.unit.console.world import World
 
 pytestmark = pytest.mark.integration
 
@@ -134,42 +128,15 @@ def world() -> World:
 @pytest.fixture(scope="module")
 def address(world: World) -> Iterator[str]:
     """A console that listens on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     world.key(Role.OPERATOR)
-    options = settings().model_copy(update={"http_host": "127.0.0.1", "http_port": port})
-    server, stop = HttpServer(options, create_app(options, world.services())), threading.Event()
-    thread = threading.Thread(target=server.run, args=(stop,))
-    thread.start()
-    try:
-        _wait_until_started(server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _wait_until_started(server: HttpServer) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return server.check_started()
-        except Unavailable:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    with serve_console(world.services()) as console:
+        yield console
 
 
 @pytest.fixture(scope="module")
 def page(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserPage]:
     """A browser that is signed in as an operator."""
-    program = find_browser()
-    if program is None:
-        pytest.skip("needs Chromium")
-    with httpx.Client(base_url=address) as client, open_browser(program, tmp_path_factory.mktemp("profile")) as browser:
-        sign_in(client, f"tlr_{Role.OPERATOR.value}_0")
-        for cookie in client.cookies.jar:
-            browser.set_cookie(address, cookie.name, cookie.value or "")
+    with open_signed_in(address, f"tlr_{Role.OPERATOR.value}_0", tmp_path_factory.mktemp("profile")) as browser:
         yield browser
 
 

@@ -2,18 +2,14 @@
 
 import itertools
 import statistics
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import httpx
 import pytest
 
-from services.console.web.app import create_app
-from services.console.web.server import HttpServer
 from services.registry.bootstrap import MIGRATIONS
 from services.registry.domain import JudgementOutcome, JudgingPolicy
 from services.registry.handlers import specialists
@@ -21,11 +17,9 @@ from services.registry.queries import Queries
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.words import JudgingCriterion
 from tests.conftest import migrated
-from tests.integration.browser import BrowserPage, find_browser, open_browser
-from tests.integration.test_console_browser import _wait_until_started
-from tests.integration.test_console_grpc import free_port
+from tests.integration.browser import BrowserPage
+from tests.integration.console_pages import open_signed_in, serve_console
 from tests.integration.test_judging_flow import Flow, run_flow
-from tests.unit.console.world import settings, sign_in
 
 pytestmark = pytest.mark.integration
 
@@ -105,37 +99,14 @@ def change_policy(flow: Flow, drafts: int) -> None:
     specialists.update_specialist(flow.registry.begin, replace(specialist, judging=policy))
 
 
-@contextmanager
-def serve(flow: Flow) -> Iterator[str]:
-    """The console over HTTP."""
-    port, stop = free_port(), threading.Event()
-    options = settings().model_copy(update={"http_host": "127.0.0.1", "http_port": port})
-    server = HttpServer(options, create_app(options, flow.services()))
-    thread = threading.Thread(target=server.run, args=(stop,))
-    thread.start()
-    try:
-        _wait_until_started(server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        stop.set()
-        thread.join()
-
-
 @pytest.fixture
 def hour(database_url: str, tmp_path: Path) -> Iterator[Hour]:
-    program = find_browser()
-    if program is None:
-        pytest.skip("needs Chromium")
     with (
         migrated(database_url, MIGRATIONS) as engine,
         contextmanager(run_flow)(engine, tmp_path) as flow,
-        serve(flow) as address,
-        open_browser(program, tmp_path / "profile") as page,
-        httpx.Client(base_url=address) as client,
+        serve_console(flow.services()) as address,
+        open_signed_in(address, flow.registry.key("EXPERT", "letters"), tmp_path / "profile") as page,
     ):
-        sign_in(client, flow.registry.key("EXPERT", "letters"))
-        for cookie in client.cookies.jar:
-            page.set_cookie(address, cookie.name, cookie.value or "")
         yield Hour(flow, page, address)
 
 

@@ -1,27 +1,21 @@
 """An expert at the desk with a keyboard only: what is recorded, after how many keys, and where the focus is."""
 
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-import httpx
 import pytest
 
 from services.console.domain import GivenMark, Judgement, Role
-from services.console.web.app import create_app
-from services.console.web.server import HttpServer
 from tailor.api.events.v1 import drafts_pb2
-from tailor.errors import Unavailable
 from tailor.words import DEFAULT_JUDGING_CRITERIA
 from tests.integration.accessibility import find_violations, set_color_scheme
-from tests.integration.browser import BrowserPage, find_browser, open_browser
+from tests.integration.browser import BrowserPage
+from tests.integration.console_pages import open_signed_in, serve_console
 from tests.unit.console.fake_models import text
 from tests.unit.console.judging_fakes import EDITED, FIRST, FOURTH, SECOND, THIRD
 from tests.unit.console.messages import DRAFT, NAME
 from tests.unit.console.test_judging import trace_pair
-from tests.unit.console.world import World, settings, sign_in
+from tests.unit.console.world import World
 
 pytestmark = pytest.mark.integration
 
@@ -50,42 +44,15 @@ def world() -> World:
 @pytest.fixture(scope="module")
 def address(world: World) -> Iterator[str]:
     """A console that listens on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     world.key(Role.EXPERT)
-    options = settings().model_copy(update={"http_host": "127.0.0.1", "http_port": port})
-    server, stop = HttpServer(options, create_app(options, world.services())), threading.Event()
-    thread = threading.Thread(target=server.run, args=(stop,))
-    thread.start()
-    try:
-        _wait_until_started(server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _wait_until_started(server: HttpServer) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return server.check_started()
-        except Unavailable:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    with serve_console(world.services()) as console:
+        yield console
 
 
 @pytest.fixture(scope="module")
 def browser(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserPage]:
     """A browser that is signed in as an expert."""
-    program = find_browser()
-    if program is None:
-        pytest.skip("needs Chromium")
-    with httpx.Client(base_url=address) as client, open_browser(program, tmp_path_factory.mktemp("profile")) as page:
-        sign_in(client, f"tlr_{Role.EXPERT.value}_0")
-        for cookie in client.cookies.jar:
-            page.set_cookie(address, cookie.name, cookie.value or "")
+    with open_signed_in(address, f"tlr_{Role.EXPERT.value}_0", tmp_path_factory.mktemp("profile")) as page:
         yield page
 
 

@@ -1,6 +1,5 @@
 """Signing in with a real browser: by the link of an invitation, and by an OpenID provider on another site."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,18 +7,15 @@ from pathlib import Path
 import pytest
 
 from services.console.adapters.openid import OpenIdClient
-from services.console.web.app import create_app
-from services.console.web.server import HttpServer
 from services.registry.bootstrap import MIGRATIONS
 from tests.conftest import migrated
 from tests.integration.browser import BrowserPage, find_browser, open_browser
-from tests.integration.test_console_browser import _wait_until_started
+from tests.integration.console_pages import serve_console
 from tests.integration.test_console_grpc import free_port
 from tests.integration.test_console_people import MAIL, World
 from tests.integration.test_openid import Provider
 from tests.openid_provider import CLIENT_ID, CLIENT_SECRET
 from tests.unit.console.world import World as ConsoleWorld
-from tests.unit.console.world import settings
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -40,21 +36,15 @@ class Place:
 def place(database_url: str, tmp_path: Path) -> Iterator[Place]:
     port = free_port()
     console = f"http://localhost:{port}"
-    provider, stop = Provider(f"{console}/openid/callback"), threading.Event()
+    provider = Provider(f"{console}/openid/callback")
     with migrated(database_url, MIGRATIONS) as engine:
         world = World(engine, tmp_path)
         services = replace(ConsoleWorld().services(), sessions=world.sessions, people=world.directory)
-        options = settings().model_copy(update={"http_host": "localhost", "http_port": port})
         openid = OpenIdClient(provider.issuer, CLIENT_ID, CLIENT_SECRET, console)
-        server = HttpServer(options, create_app(options, services, openid))
-        thread = threading.Thread(target=server.run, args=(stop,))
-        thread.start()
         try:
-            _wait_until_started(server)
-            yield Place(world, console, provider)
+            with serve_console(services, "localhost", port, openid):
+                yield Place(world, console, provider)
         finally:
-            stop.set()
-            thread.join()
             world.server.stop(0)
             provider.stop()
 
