@@ -66,10 +66,10 @@ class Side:
         return Look(time.time(), sum(map(cpu_seconds, self.counted())))
 
 
-def alternate(one: Side, other: Side, turn_seconds: float) -> None:
+def alternate(first: Side, second: Side, turn_seconds: float) -> None:
     """Run two sides that are held, in turns, until each has ended; who begins a pair of turns changes. Both are held then."""
-    pair = (one, other)
-    while not (one.ended() and other.ended()):
+    pair = (first, second)
+    while not (first.ended() and second.ended()):
         for side in pair:
             _take_turn(side, turn_seconds)
         pair = (pair[1], pair[0])

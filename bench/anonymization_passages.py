@@ -51,9 +51,9 @@ def mentions(golds: Iterable[Gold], find: Find) -> dict[str, tuple[int, int]]:
     """By type, language and in all: the mentions of which nothing is left, and all mentions."""
     whole, total = Counter[str](), Counter[str]()
     for gold in golds:
-        found = {at for start, end in find(gold.text) for at in range(start, end)}
+        marked = {at for start, end in find(gold.text) for at in range(start, end)}
         for start, end, kind in gold.spans:
-            is_whole = all(at in found or not gold.text[at].isalnum() for at in range(start, end))
+            is_whole = all(at in marked or not gold.text[at].isalnum() for at in range(start, end))
             for name in ("all", kind, gold.language):
                 total[name] += 1
                 whole[name] += is_whole

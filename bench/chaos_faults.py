@@ -170,14 +170,14 @@ class Striker:
         return [state.process.pid] if state is not None and state.process is not None else list(pids)
 
 
-def _strike_server(fault: Strike, own: OwnServer) -> bool:
-    process = own.server.process
+def _strike_server(fault: Strike, server: OwnServer) -> bool:
+    process = server.server.process
     if process is None or process.poll() is not None:
         return False
     if fault.action == KILL:
-        own.server.kill()
+        server.server.kill()
         time.sleep(fault.seconds)
-        own.start()
+        server.start()
     else:
         _hold(fault, [process.pid])
     return True

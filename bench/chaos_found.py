@@ -32,17 +32,17 @@ def find(
     connections: Connections, running: stack.Stack, history: History, not_ready: Iterable[str], pairs: int
 ) -> Found:
     """Ask everything and everyone. Raises TailorError if someone does not answer."""
-    found = Found(not_ready=tuple(not_ready), pairs=pairs)
-    _read_log(connections.kafka_reader(), found)
-    found.submissions = {name: _submissions(connections, name) for name in history.documents}
-    _read_catalogue(connections, found)
-    _read_training(connections, found)
+    end = Found(not_ready=tuple(not_ready), pairs=pairs)
+    _read_log(connections.kafka_reader(), end)
+    end.submissions = {name: _submissions(connections, name) for name in history.documents}
+    _read_catalogue(connections, end)
+    _read_training(connections, end)
     drafts = {call.draft_id for call in history.calls if call.draft_id}
-    found.traced = {draft_id for draft_id in drafts if _is_traced(connections, draft_id)}
+    end.traced = {draft_id for draft_id in drafts if _is_traced(connections, draft_id)}
     markers = {document.marker for document in history.documents.values()}
     texts = [text for _, text in _places(running)]
-    found.held = {marker for marker in markers if any(marker in text for text in texts)}
-    return found
+    end.held = {marker for marker in markers if any(marker in text for text in texts)}
+    return end
 
 
 def read_topics(settings: KafkaSettings, topics: list[str]) -> Iterator[tuple[str, Any]]:
@@ -56,26 +56,26 @@ def read_topics(settings: KafkaSettings, topics: list[str]) -> Iterator[tuple[st
                 yield reader.topic(record), record
 
 
-def _read_log(settings: KafkaSettings, found: Found) -> None:
+def _read_log(settings: KafkaSettings, end: Found) -> None:
     facts: dict[str, list[Any]] = defaultdict(list)
     topics = [name for name, topic in load_topics().items() if not topic.raw_zone]
     for topic, record in read_topics(settings, topics):
         if record.value is not None:
             facts[topic].append(decode(topic, record.value))
-    found.passed = _sets(
+    end.passed = _sets(
         (event.submission_id, f"{event.document_id} passed as version {event.version.sequence} {event.text.sha256}")
         for event in facts["document.anonymized.v1"]
     )
-    found.rejected = _sets(
+    end.rejected = _sets(
         (event.submission_id, f"{event.document_id} {_reason(event.reason)}") for event in facts["document.rejected.v1"]
     )
-    found.judgements = _sets((event.judgement_id, tuple(event.ranking)) for event in facts["judgement.recorded.v1"])
-    found.trained = _sets((f"{event.run_id}/{event.stage}", event.digest) for event in facts["adapter.trained.v1"])
-    found.serving = _sets(
+    end.judgements = _sets((event.judgement_id, tuple(event.ranking)) for event in facts["judgement.recorded.v1"])
+    end.trained = _sets((f"{event.run_id}/{event.stage}", event.digest) for event in facts["adapter.trained.v1"])
+    end.serving = _sets(
         ((event.specialist, event.generation), event.adapter_digest) for event in facts["specialist.serving.v1"]
     )
-    found.drafts = _sets((event.draft_id, _draft(event)) for event in facts["draft.created.v1"])
-    found.dead_letters = sorted(
+    end.drafts = _sets((event.draft_id, _draft(event)) for event in facts["draft.created.v1"])
+    end.dead_letters = sorted(
         {
             f"{event.topic}/{event.partition}/{event.offset} of {event.consumer} ({event.reason})"
             for event in facts["event.dead_lettered.v1"]
@@ -107,22 +107,22 @@ def _submissions(connections: Connections, external_id: str) -> list[FoundSubmis
     return [FoundSubmission(item.submission_id, item.document_id, item.rejection_reason) for item in answer.submissions]
 
 
-def _read_catalogue(connections: Connections, found: Found) -> None:
+def _read_catalogue(connections: Connections, end: Found) -> None:
     registry = connections.registry
     listed = pages("registry", registry.ListDocuments, registry_pb2.ListDocumentsRequest(page_size=1000), "documents")
-    found.catalogue = [item.anonymized.document_id for item in listed]
+    end.catalogue = [item.anonymized.document_id for item in listed]
     flow = unary("registry", registry.GetFlow, registry_pb2.GetFlowRequest())
-    found.counted_passed, found.counted_rejected = flow.anonymized, sum(flow.rejected.values())
+    end.counted_passed, end.counted_rejected = flow.anonymized, sum(flow.rejected.values())
     erasures = pages("registry", registry.ListErasures, registry_pb2.ListErasuresRequest(), "erasures")
-    found.erasures = [
+    end.erasures = [
         FoundErasure(item.erasure_id, tuple(item.document_ids), tuple(item.waiting_for), item.HasField("receipt"))
         for item in erasures
     ]
 
 
-def _read_training(connections: Connections, found: Found) -> None:
+def _read_training(connections: Connections, end: Found) -> None:
     runs = pages("training", connections.training.ListRuns, training_pb2.ListRunsRequest(), "runs")
-    found.runs = [
+    end.runs = [
         FoundRun(
             run.run_id,
             " ".join((run.dataset_digest, run.recipe_digest, run.parent_digest, run.preference_dataset_digest)),
@@ -133,8 +133,8 @@ def _read_training(connections: Connections, found: Found) -> None:
         for run in runs
     ]
     adapters = list(list_adapters(connections.registry))
-    found.adapters = [item.adapter.digest for item in adapters]
-    found.not_evaluated = [
+    end.adapters = [item.adapter.digest for item in adapters]
+    end.not_evaluated = [
         item.adapter.digest
         for item in adapters
         if item.adapter.kind == models_pb2.ADAPTER_KIND_POLICY and not _is_evaluated(connections, item)

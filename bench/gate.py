@@ -119,7 +119,7 @@ def run_trials(judge: Judge, base: MeasuredModel, models: Sequence[MeasuredModel
     return {
         **headline(tallies),
         "trials": trials,
-        "trainings": {kind: len(found) for kind, found in by_kind.items()},
+        "trainings": {kind: len(trainings) for kind, trainings in by_kind.items()},
     } | {
         "kinds": {
             kind: {"verdicts": dict(tally.verdicts), "refused_by": dict(tally.refusals)}

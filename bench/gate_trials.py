@@ -72,7 +72,7 @@ class Judge:
         }
         if comparison.incumbent is not None:
             models[INCUMBENT] = comparison.incumbent.result
-        found = measure_sample(self.terms, self.rows, numbers, models)
+        measured = measure_sample(self.terms, self.rows, numbers, models)
         adapter = Adapter("candidate", self.terms.specialist, "dataset", "base", NOWHERE)
         serving = None if comparison.incumbent is None else Serving(self.terms.specialist, 1, "incumbent")
         result = EvaluationResult(
@@ -81,10 +81,10 @@ class Judge:
             serving,
             NOWHERE,
             1,
-            found.metrics,
+            measured.metrics,
             held_out_rows=len(self.rows),
             suites=(fixed_value(PARITY, comparison.candidate.parity, lower_is_better=True),),
-            not_measured=found.not_measured,
+            not_measured=measured.not_measured,
         )
         return decide(self.gate, registry_wire.to_evaluation(from_result(result)))
 

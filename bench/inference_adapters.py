@@ -110,15 +110,15 @@ def _hidden(output: Any) -> Any:
 def _words(model: Any, tokenizer: Any, count: int) -> list[int]:
     """Tokens of letters only that are the likeliest if the last hidden state is their own embedding."""
     embeddings = model.get_input_embeddings().weight.detach()
-    found = []
+    words = []
     for token, number in sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1]):
         if token.isascii() and token.isalpha() and len(token) >= 2:
             state = embeddings[number] * model.model.norm.weight.detach()
             if int((embeddings @ state).argmax()) == number:
-                found.append(number)
-        if len(found) == count:
-            return found
-    raise SystemExit(f"the base has {len(found)} tokens to tell adapters by, and {count} are needed")
+                words.append(number)
+        if len(words) == count:
+            return words
+    raise SystemExit(f"the base has {len(words)} tokens to tell adapters by, and {count} are needed")
 
 
 def encode(tokenizer: Any, prompt: str) -> list[int]:

@@ -75,7 +75,10 @@ class Director(threading.Thread):
 
     def _is_served(self, name: str, generation: int, deadline: float) -> bool:
         while time.monotonic() < deadline:
-            if any(one.name == name and one.provenance.generation == generation for one in self._client.specialists()):
+            if any(
+                specialist.name == name and specialist.provenance.generation == generation
+                for specialist in self._client.specialists()
+            ):
                 return True
             time.sleep(0.05)
         return False

@@ -67,8 +67,8 @@ def _throughput(replica: Replica, client: TailorClient, size: OverheadSize) -> d
     callers = len(PROMPTS)
     without, within = [], []
     for _ in range(size.rounds):
-        found = _directly(replica, callers, 1, size.tokens)
-        without.append(found["tokens"] / found["wall_seconds"])
+        answers = _directly(replica, callers, 1, size.tokens)
+        without.append(answers["tokens"] / answers["wall_seconds"])
         began = time.perf_counter()
         written = ask(client, [BASE] * callers, [PROMPT] * callers, size.tokens)
         within.append(written / (time.perf_counter() - began))
@@ -80,8 +80,8 @@ def _throughput(replica: Replica, client: TailorClient, size: OverheadSize) -> d
 
 def _directly(replica: Replica, callers: int, calls: int, tokens: int) -> dict[str, Any]:
     asked = {"callers": callers, "calls": calls, "tokens": tokens, "prompt": PROMPT}
-    found: dict[str, Any] = json.loads(replica.child.ask(json.dumps(asked)))
-    return found
+    answers: dict[str, Any] = json.loads(replica.child.ask(json.dumps(asked)))
+    return answers
 
 
 def _call(client: TailorClient, tokens: int) -> float:

@@ -351,12 +351,12 @@ def measure_adapter(loop: Loop, adapter: models_pb2.AdapterTrained) -> dict[str,
     for kind, digest in digests.items():
         if digest:
             request = registry_pb2.GetDatasetRequest(digest=digest)
-            found = unary("registry", loop.connections.registry.GetDataset, request).dataset
+            dataset = unary("registry", loop.connections.registry.GetDataset, request).dataset
             datasets[kind] = {
                 "digest": digest,
-                "train_rows": found.train_rows,
-                "held_out_rows": found.held_out_rows,
-                "judgements": found.judgements,
+                "train_rows": dataset.train_rows,
+                "held_out_rows": dataset.held_out_rows,
+                "judgements": dataset.judgements,
             }
     return {
         "round": adapter.round,

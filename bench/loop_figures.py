@@ -62,9 +62,9 @@ def measure_panel(
     response: panel_pb2.GetAgreementResponse, names: Mapping[str, str], decisions: Sequence[ScriptedDecision]
 ) -> PanelFigures:
     """The figures of `GetAgreement`, with the experts' names by their ids, and alpha computed independently from the decisions."""
-    found = {item.expert_id: item for item in response.agreement if item.criterion == RANKING}
-    panel = found.pop("")
-    experts = {names[key]: _agreement(item) for key, item in found.items()}
+    agreement = {item.expert_id: item for item in response.agreement if item.criterion == RANKING}
+    panel = agreement.pop("")
+    experts = {names[key]: _agreement(item) for key, item in agreement.items()}
     whole = _agreement(panel)
     return PanelFigures(
         whole.rows,

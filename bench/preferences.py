@@ -71,16 +71,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=report.parent) as folder:
         house = furnish(Path(folder), SOURCE)
         demonstrations, rankings = (store_dataset(house, kind, split) for kind, split in splits().items())
-        made = train_stages(house, demonstrations, rankings)
-        sides, reward_accuracy = compare(house, made, rankings)
-        written = compare_rollouts(house, made, rankings)
-    steps = [step for step in made["rloo"].progress if step.phase == "training"]
+        services = train_stages(house, demonstrations, rankings)
+        sides, reward_accuracy = compare(house, services, rankings)
+        written = compare_rollouts(house, services, rankings)
+    steps = [step for step in services["rloo"].progress if step.phase == "training"]
     figures = {
         "reward_accuracy": reward_accuracy,
         "win_rate": {name: side.win_rate for name, side in sides.items()},
         "kl": {name: side.kl for name, side in sides.items()},
         "sides": {name: asdict(side) for name, side in sides.items()},
-        "stages": {name: stage_figures(service) for name, service in made.items()},
+        "stages": {name: stage_figures(service) for name, service in services.items()},
         "rollout_ratio": written["rollout_ratio"],
         "rollouts": written,
         "rloo_steps": [{"reward": step.reward, "kl": step.kl} for step in steps],
@@ -107,12 +107,12 @@ def splits() -> dict[str, dict[str, Rows]]:
 
 def train_stages(house: House, demonstrations: Ref, rankings: Ref) -> dict[str, Service]:
     """All four stages, one after another."""
-    made = {"sft": train(house, "run_sft", recipe_of("sft"), demonstrations, watch=show)}
-    made["reward"] = train(house, "run_reward", recipe_of("reward"), rankings, watch=show)
-    parent, judge = adapter(made["sft"]), adapter(made["reward"])
-    made["rloo"] = train(house, "run_rloo", recipe_of("rloo"), rankings, parent=parent, reward=judge, watch=show)
-    made["dpo"] = train(house, "run_dpo", recipe_of("dpo"), rankings, parent=parent, watch=show)
-    return made
+    services = {"sft": train(house, "run_sft", recipe_of("sft"), demonstrations, watch=show)}
+    services["reward"] = train(house, "run_reward", recipe_of("reward"), rankings, watch=show)
+    parent, judge = adapter(services["sft"]), adapter(services["reward"])
+    services["rloo"] = train(house, "run_rloo", recipe_of("rloo"), rankings, parent=parent, reward=judge, watch=show)
+    services["dpo"] = train(house, "run_dpo", recipe_of("dpo"), rankings, parent=parent, watch=show)
+    return services
 
 
 def show(progress: models_pb2.RunProgressed) -> None:
@@ -122,20 +122,21 @@ def show(progress: models_pb2.RunProgressed) -> None:
               f"reward {progress.reward:.2f}, kl {progress.kl:.4f}", flush=True)  # fmt: skip
 
 
-def compare(house: House, made: dict[str, Service], rankings: Ref) -> tuple[dict[str, Side], float]:
+def compare(house: House, services: dict[str, Service], rankings: Ref) -> tuple[dict[str, Side], float]:
     """Each adapter's answers to the held-out prompts against the SFT adapter's, and the reward adapter's accuracy on held-out pairs."""
-    found = {
-        name: download(house, rankings, adapter(made[name]), adapter(made["reward"])) for name in ("sft", "dpo", "rloo")
+    inputs = {
+        name: download(house, rankings, adapter(services[name]), adapter(services["reward"]))
+        for name in ("sft", "dpo", "rloo")
     }
-    base, held_out = found["sft"].base, found["sft"].held_out
+    base, held_out = inputs["sft"].base, inputs["sft"].held_out
     tokenizer = load_tokenizer(base)
     if not held_out:
         raise AssertionError("there are no held-out rows")
     prompts, _ = answers.read_prompts(held_out, tokenizer, MAX_PROMPT)
-    rewarder = make_judges(recipe_of("rloo").rewards, base, tokenizer, reward=found["sft"].reward).rewarder
-    policy = answers.use_plain_attention(load_saved(base, folder_of(found["sft"]), recipe_of("sft"), "policy"))
+    rewarder = make_judges(recipe_of("rloo").rewards, base, tokenizer, reward=inputs["sft"].reward).rewarder
+    policy = answers.use_plain_attention(load_saved(base, folder_of(inputs["sft"]), recipe_of("sft"), "policy"))
     for name in ("dpo", "rloo"):
-        policy.load_adapter(folder_of(found[name]), name)
+        policy.load_adapter(folder_of(inputs[name]), name)
     baseline = answers.write_answers(policy, tokenizer, prompts, recipe_of("rloo").rollout, BASELINE_SEED)
     theirs = rewarder.rewards([prompt.tokens for prompt in prompts], baseline)
     judged = Judged(policy, tokenizer, prompts, rewarder, theirs)
@@ -143,16 +144,16 @@ def compare(house: House, made: dict[str, Service], rankings: Ref) -> tuple[dict
     return sides, accuracy(pairs.read(held_out, tokenizer), rewarder)
 
 
-def compare_rollouts(house: House, made: dict[str, Service], rankings: Ref) -> dict[str, Any]:
+def compare_rollouts(house: House, services: dict[str, Service], rankings: Ref) -> dict[str, Any]:
     """Steps of RLOO's start, written by the engine and by `generate` in turns, and scored by the reward adapter."""
     recipe = recipe_of("rloo")
-    found = download(house, rankings, adapter(made["sft"]), adapter(made["reward"]), "rollouts")
-    tokenizer = load_tokenizer(found.base)
-    prompts, _ = answers.read_prompts(found.train, tokenizer, MAX_PROMPT)
-    policy = answers.use_plain_attention(trainable_model(found.base, recipe, found.parent))
-    rewarder = make_judges(recipe.rewards, found.base, tokenizer, reward=found.reward).rewarder
+    inputs = download(house, rankings, adapter(services["sft"]), adapter(services["reward"]), "rollouts")
+    tokenizer = load_tokenizer(inputs.base)
+    prompts, _ = answers.read_prompts(inputs.train, tokenizer, MAX_PROMPT)
+    policy = answers.use_plain_attention(trainable_model(inputs.base, recipe, inputs.parent))
+    rewarder = make_judges(recipe.rewards, inputs.base, tokenizer, reward=inputs.reward).rewarder
     folder = house.folder / "engine"
-    return rollouts.measure(rollouts.Both(recipe, found.base, policy, tokenizer, rewarder), prompts, folder)
+    return rollouts.measure(rollouts.Both(recipe, inputs.base, policy, tokenizer, rewarder), prompts, folder)
 
 
 def accuracy(held_out: Sequence[Pair], rewarder: Rewarder) -> float:
@@ -164,7 +165,7 @@ def accuracy(held_out: Sequence[Pair], rewarder: Rewarder) -> float:
         )
         for rows in sides
     )
-    return sum(one > other for one, other in zip(chosen, rejected, strict=True)) / len(held_out)
+    return sum(better > worse for better, worse in zip(chosen, rejected, strict=True)) / len(held_out)
 
 
 def download(house: House, rankings: Ref, policy: Ref, reward: Ref, purpose: str = "compare") -> Inputs:
@@ -175,11 +176,11 @@ def download(house: House, rankings: Ref, policy: Ref, reward: Ref, purpose: str
     return inputs.download_inputs(house.store, spec, folder)
 
 
-def folder_of(found: Inputs) -> Path:
+def folder_of(inputs: Inputs) -> Path:
     """The folder of the policy."""
-    if found.parent is None:
+    if inputs.parent is None:
         raise AssertionError("there is no adapter")
-    return found.parent.folder
+    return inputs.parent.folder
 
 
 @dataclass(frozen=True)
@@ -280,8 +281,8 @@ def trained(service: Service) -> models_pb2.AdapterTrained:
 
 def stage_figures(service: Service) -> dict[str, float]:
     """Steps, seconds and speed of a stage."""
-    made = trained(service)
-    return {"steps": made.steps, "seconds": made.seconds, "tokens_per_second": made.tokens_per_second}
+    stages = trained(service)
+    return {"steps": stages.steps, "seconds": stages.seconds, "tokens_per_second": stages.tokens_per_second}
 
 
 if __name__ == "__main__":

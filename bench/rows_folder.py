@@ -109,14 +109,14 @@ def teach(path: Path, parsed: ParsedText, language: str, counter: TokenCounter) 
     document = Document(
         f"doc_{name}", 1, "", Kind.DOCUMENT, Labels(), Ref("", "", 0), language=language, spans=parsed.spans
     )
-    made = make_rows(document, Text(None, parsed.text), SPECIALIST, counter)
-    answers = ("\n".join(text for role, text in row.messages if role == "assistant") for row in made.rows)
+    rows = make_rows(document, Text(None, parsed.text), SPECIALIST, counter)
+    answers = ("\n".join(text for role, text in row.messages if role == "assistant") for row in rows.rows)
     return FolderDocument(
         path,
         parsed.format,
-        len(made.rows),
+        len(rows.rows),
         count_characters(parsed.text, [(0, len(parsed.text))]),
-        made.left_out,
+        rows.left_out,
         rows_check.word_coverage([Paper(str(path), parsed.text)], answers),
     )
 

@@ -76,12 +76,12 @@ def measure(place: Place, papers: Sequence[Paper], tokens: int, documents: int) 
     examination = Examination(place, parts, asked)
     results, sides = {"base": examination.of_base()}, {}
     print("base", summarise(results["base"]), file=sys.stderr)
-    for name, made in rows.items():
-        chosen = draw_rows(made, counter, tokens)
+    for name, kind_rows in rows.items():
+        chosen = draw_rows(kind_rows, counter, tokens)
         used = _train(place, name, chosen, parts, max(1.0, tokens / sum(count_tokens(row, counter) for row in chosen)))
         results[name] = examination.of_adapter(used)
         print(name, summarise(results[name]), file=sys.stderr)
-        sides[name] = _describe_side(train, made, chosen, used, counter)
+        sides[name] = _describe_side(train, kind_rows, chosen, used, counter)
     return {
         "trained_tokens": tokens,
         "train_documents": len(train),

@@ -60,7 +60,7 @@ def without_shared(parts: Sequence[HeldOutQuestion], train: Sequence[Paper]) -> 
     wanted = numpy.unique(numpy.concatenate(grams)) if grams else numpy.zeros(0, numpy.uint64)
     shared = [numpy.intersect1d(wanted, _grams(paper.text)) for paper in train]
     known = numpy.unique(numpy.concatenate(shared)) if shared else wanted[:0]
-    return [part for part, own in zip(parts, grams, strict=True) if not numpy.isin(own, known).any()]
+    return [part for part, part_grams in zip(parts, grams, strict=True) if not numpy.isin(part_grams, known).any()]
 
 
 def _grams(text: str) -> rows_check.Hashes:

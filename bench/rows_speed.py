@@ -44,10 +44,10 @@ def main() -> None:
     seconds = []
     for _ in range(ROUNDS):
         start = time.process_time()
-        made = make_rows(document, Text(None, text), Specialist("reports", 1, "base", "lora"), NoCounter())
+        rows = make_rows(document, Text(None, text), Specialist("reports", 1, "base", "lora"), NoCounter())
         seconds.append(time.process_time() - start)
     milliseconds = min(seconds) * 1000 * CHARACTERS / len(text)
-    print(f"{len(made.rows)} rows of {len(text)} characters; {milliseconds:.2f} ms of CPU per {CHARACTERS} characters")
+    print(f"{len(rows.rows)} rows of {len(text)} characters; {milliseconds:.2f} ms of CPU per {CHARACTERS} characters")
 
 
 if __name__ == "__main__":

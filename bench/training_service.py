@@ -43,16 +43,16 @@ def measure(house: House) -> dict[str, Any]:
     ):
         idle = _cores_taken(service)
         rounds = [_round(house, service, number) for number in range(ROUNDS)]
-    overhead, error = _mean_ratio([(one.served.clock, one.bare.clock) for one in rounds])
-    cpu_overhead, cpu_error = _mean_ratio([(one.served.cpu_seconds, one.bare.cpu_seconds) for one in rounds])
+    overhead, error = _mean_ratio([(pair.served.clock, pair.bare.clock) for pair in rounds])
+    cpu_overhead, cpu_error = _mean_ratio([(pair.served.cpu_seconds, pair.bare.cpu_seconds) for pair in rounds])
     return {
-        "bare_seconds": round(float(np.mean([one.bare.clock for one in rounds])), 2),
-        "service_seconds": round(float(np.mean([one.served.clock for one in rounds])), 2),
+        "bare_seconds": round(float(np.mean([pair.bare.clock for pair in rounds])), 2),
+        "service_seconds": round(float(np.mean([pair.served.clock for pair in rounds])), 2),
         "service_overhead": round(overhead, 4),
         "service_overhead_error": round(error, 4),
         "service_cpu_overhead": round(cpu_overhead, 4),
         "service_cpu_overhead_error": round(cpu_error, 4),
-        "service_overhead_rounds": [round(one.served.clock / one.bare.clock - 1, 4) for one in rounds],
+        "service_overhead_rounds": [round(pair.served.clock / pair.bare.clock - 1, 4) for pair in rounds],
         "idle_stack_cores": round(idle, 4),
         "steps": STEPS - FIRST,
         "checkpoints": (STEPS - 1) // _recipe(0).checkpoint_every_steps,

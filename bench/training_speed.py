@@ -64,7 +64,7 @@ def _loss_difference(house: House, tokenizer: Any, encoded: Sequence[Encoded]) -
     steps = [groups[number % len(groups)] for number in range(LOSS_STEPS)]
     mine = _ours(house, exact, steps)
     theirs = _trl(house, tokenizer, exact, [row for group in steps for row in group], LOSS_STEPS, same_start=True)
-    return max(abs(one - other) for one, other in zip(mine.losses, theirs.losses, strict=True))
+    return max(abs(first - second) for first, second in zip(mine.losses, theirs.losses, strict=True))
 
 
 def _ours(house: House, chosen: Recipe, bins: Sequence[Sequence[Encoded]]) -> Took:

@@ -197,8 +197,8 @@ def project_requirements(extras: Iterable[str], groups: Iterable[str] = ()) -> l
     for group in groups:
         lines += group_lines(data["dependency-groups"], group)
     requirements = [Requirement(line) for line in lines]
-    own = [requirement for requirement in requirements if requirement.name == project["name"]]
-    nested = sorted({extra for requirement in own for extra in requirement.extras} - set(names))
+    itself = [requirement for requirement in requirements if requirement.name == project["name"]]
+    nested = sorted({extra for requirement in itself for extra in requirement.extras} - set(names))
     others = [requirement for requirement in requirements if requirement.name != project["name"]]
     return others + (project_requirements(nested) if nested else [])
 

@@ -500,10 +500,10 @@ def same(path: Path, data: bytes) -> bool:
     """Whether the file holds `data`; Word files compare by their parts, since each zlib compresses in its own way."""
     if not path.is_file():
         return False
-    found = path.read_bytes()
-    if found == data or path.suffix != ".docx" or not zipfile.is_zipfile(path):
-        return found == data
-    with zipfile.ZipFile(io.BytesIO(found)) as old, zipfile.ZipFile(io.BytesIO(data)) as new:
+    content = path.read_bytes()
+    if content == data or path.suffix != ".docx" or not zipfile.is_zipfile(path):
+        return content == data
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(io.BytesIO(data)) as new:
         return old.namelist() == new.namelist() and all(old.read(name) == new.read(name) for name in new.namelist())
 
 

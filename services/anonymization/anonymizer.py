@@ -117,7 +117,7 @@ class TextAnonymizer(Anonymizer):
     def _policy(self) -> Policy:
         return self._analyzer.policy
 
-    def _complete(self, whole: str, found: Iterable[Finding], labels: Labels, mentions: Mentions) -> list[Finding]:
+    def _complete(self, whole: str, detected: Iterable[Finding], labels: Labels, mentions: Mentions) -> list[Finding]:
         """The findings and their other mentions that the policy does not keep in documents with these labels."""
         kept_types = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
         # Not in the analyzer, whose cache of paragraphs notices neither another decision of a review nor a changed file.
@@ -126,7 +126,7 @@ class TextAnonymizer(Anonymizer):
         allowed = [*self._policy.find_allowed(whole), *never]
         findings = [
             finding
-            for finding in (*_outside([*found, *listed], never), *personal)
+            for finding in (*_outside([*detected, *listed], never), *personal)
             if self._policy.action(finding.entity_type, labels) is not Action.KEEP
         ]
         figures = _outside(coarse.find(whole, FIGURES - kept_types), allowed)

@@ -34,15 +34,15 @@ def make_parts(
     for_prompts = analyzer.apart(analyzer.policy)
 
     def build(policy: Policy) -> PolicyParts:
-        own = analyzer.with_policy(policy, CACHE_SIZE)
+        policy_analyzer = analyzer.with_policy(policy, CACHE_SIZE)
         lists = TermLists(settings.lists_dir, policy)
         return PolicyParts(
             anonymizer=TextAnonymizer(
-                own, surrogates, settings.seconds_per_text, terms, lists=lists, detectors_digest=detectors
+                policy_analyzer, surrogates, settings.seconds_per_text, terms, lists=lists, detectors_digest=detectors
             ),
-            prompts=EphemeralPromptAnonymizer(own, terms, lists=lists, apart=for_prompts),
-            previewer=Preview(own, surrogates, vault, terms, lists_dir=settings.lists_dir),
-            true_values=TrueValueFinder(engine, vault, own),
+            prompts=EphemeralPromptAnonymizer(policy_analyzer, terms, lists=lists, apart=for_prompts),
+            previewer=Preview(policy_analyzer, surrogates, vault, terms, lists_dir=settings.lists_dir),
+            true_values=TrueValueFinder(engine, vault, policy_analyzer),
         )
 
     return build

@@ -82,9 +82,11 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
     ) -> policy_pb2.ListPoliciesResponse:
         del context
         size = page_size(request.page_size, PAGE, MAX_PAGE)
-        found = self._policies.list(position(request.page_token), size + 1)
-        token = str(found[size - 1].generation) if len(found) > size else ""
-        return policy_pb2.ListPoliciesResponse(policies=map(to_installed_message, found[:size]), next_page_token=token)
+        policies = self._policies.list(position(request.page_token), size + 1)
+        token = str(policies[size - 1].generation) if len(policies) > size else ""
+        return policy_pb2.ListPoliciesResponse(
+            policies=map(to_installed_message, policies[:size]), next_page_token=token
+        )
 
     def _read(self, source: str, text: str = "") -> Policy:
         """The policy in TOML, with its patterns tried in a separate process; the one in force if empty."""

@@ -197,14 +197,14 @@ def read_list(
     spec: ListSpec[T], query: ListQuery, list_page: Callable[[str], Page[T]], may_see: Callable[[T], bool]
 ) -> Listing[T]:
     """The visitor's page of a list. Raises what `list_page` raises."""
-    own = [choice for choice in spec.choices if choice.value and choice.name in query.filters]
-    if not (query.search or query.sort or own):
+    active = [choice for choice in spec.choices if choice.value and choice.name in query.filters]
+    if not (query.search or query.sort or active):
         page = list_page(query.token)
         visible = tuple(item for item in page.items if may_see(item))
         return Listing(spec, query, visible, len(visible), len(visible), page.next_token)
     batch = _read_batch(list_page, query.token)
     visible = tuple(item for item in batch.items if may_see(item))
-    wanted = [item for item in visible if _matches(item, spec, query, own)]
+    wanted = [item for item in visible if _matches(item, spec, query, active)]
     column = next((column for column in spec.columns if column.name and column.name == query.sorted_by), None)
     if column and column.key:
         wanted.sort(key=_order_by(column.key), reverse=query.descending)
@@ -223,9 +223,9 @@ def _read_batch(list_page: Callable[[str], Page[T]], token: str) -> Page[T]:
     return Page(tuple(items), token)
 
 
-def _matches(item: T, spec: ListSpec[T], query: ListQuery, own: list[ListFilter[T]]) -> bool:
+def _matches(item: T, spec: ListSpec[T], query: ListQuery, active: list[ListFilter[T]]) -> bool:
     """True if the item has the chosen values, and every word of the search is somewhere in its text."""
-    if any(choice.value and choice.value(item) != query.filters[choice.name] for choice in own):
+    if any(choice.value and choice.value(item) != query.filters[choice.name] for choice in active):
         return False
     if not query.search:
         return True

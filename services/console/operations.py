@@ -25,11 +25,11 @@ from tailor.errors import NotFound, Reason
 def get_specialist(services: Services, visitor: Visitor, name: str) -> GetSpecialistResponse:
     """A specialist. Raises NotFound if it is unknown or not visible to the visitor, Unavailable without the registry."""
     answer = list_specialists(services, visitor)
-    found = next((item for item in answer.value if item.specialist.name == name), None)
-    if found is None:
+    specialist = next((item for item in answer.value if item.specialist.name == name), None)
+    if specialist is None:
         message = answer.failure.message if answer.failure else "This specialist does not exist, or you may not use it."
         raise NotFound(Reason.UNKNOWN_SPECIALIST, message)
-    return found
+    return specialist
 
 
 def create_specialist(services: Services, visitor: Visitor, definition: SpecialistChanged, attempt: str) -> bool:

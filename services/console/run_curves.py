@@ -76,20 +76,22 @@ def compare_runs(
             visitor.require_specialist(answer.value.specialist)
     with ThreadPoolExecutor(max_workers=MAX_RUNS, thread_name_prefix="curves") as pool:
         answers = list(pool.map(lambda run_id: call("training", partial(_read, services, run_id), None), ids))
-    found = [answer.value for answer in answers if answer.value]
+    reports = [answer.value for answer in answers if answer.value]
     failure: ServiceFailure | None = next((answer.failure for answer in answers if answer.failure), None)
-    return ServiceAnswer(_compare(found, method, figure), failure)
+    return ServiceAnswer(_compare(reports, method, figure), failure)
 
 
 def _read(services: Services, run_id: str) -> RunReports | None:
     return services.training.read_reports(run_id)
 
 
-def _compare(found: list[RunReports], method: str, figure: str) -> RunComparison:
-    methods = tuple(dict.fromkeys(stage.method for item in found for stage in item.run.stages))
-    if not method and found and found[0].run.stages:
-        method = found[0].run.stages[min(found[0].run.stage, len(found[0].run.stages) - 1)].method
-    parts = [(item, [report for report in item.reports if _method_of(item.run, report) == method]) for item in found]
+def _compare(run_reports: list[RunReports], method: str, figure: str) -> RunComparison:
+    methods = tuple(dict.fromkeys(stage.method for item in run_reports for stage in item.run.stages))
+    if not method and run_reports and run_reports[0].run.stages:
+        method = run_reports[0].run.stages[min(run_reports[0].run.stage, len(run_reports[0].run.stages) - 1)].method
+    parts = [
+        (item, [report for report in item.reports if _method_of(item.run, report) == method]) for item in run_reports
+    ]
     reported = {name for _, reports in parts for report in reports for name in FIGURES if _has(report, name)}
     return RunComparison(
         tuple(Curve(item.run, read_curve(reports, figure), item.complete) for item, reports in parts),

@@ -64,7 +64,7 @@ def measure_all(
             continue
         lower = metrics.is_lower_better(definition)
         figures += _summarise(definition.name, measurements, clusters, lower_is_better=lower)
-        row_values[definition.name] = {model: found.row_values() for model, found in measurements.items()}
+        row_values[definition.name] = {model: measurement.row_values() for model, measurement in measurements.items()}
         counts[definition.name] = measurements[CANDIDATE].counts
     return MeasuredFigures(tuple(figures), not_measured, row_values, counts)
 
@@ -82,11 +82,11 @@ def _measure_models(
     for model, rows in answered.items():
         chosen = [row for row, is_wanted in zip(rows, wanted, strict=True) if is_wanted]
         try:
-            found = metrics.measure(definition, chosen, context)
+            measurement = metrics.measure(definition, chosen, context)
         except (FailedPrecondition, InvalidArgument) as error:
             reason = str(error)
         else:
-            measurements[model] = metrics.spread(found, wanted)
+            measurements[model] = metrics.spread(measurement, wanted)
     return measurements, reason
 
 
@@ -104,14 +104,16 @@ def _summarise(
     """The figures of a metric and of its parts."""
     candidate = measurements[CANDIDATE]
     gains = {
-        model: estimate_gain(candidate, found, clusters, lower_is_better=lower_is_better)
-        for model, found in measurements.items()
+        model: estimate_gain(candidate, measurement, clusters, lower_is_better=lower_is_better)
+        for model, measurement in measurements.items()
         if model != CANDIDATE
     }
-    models = {model: estimate(found, clusters) for model, found in measurements.items()}
+    models = {model: estimate(measurement, clusters) for model, measurement in measurements.items()}
     summaries = [MetricFigures(name, lower_is_better, models, gains)]
     for part in candidate.parts:
-        parts = {model: found.parts[part] for model, found in measurements.items() if part in found.parts}
+        parts = {
+            model: measurement.parts[part] for model, measurement in measurements.items() if part in measurement.parts
+        }
         summaries += _summarise(f"{name}.{part}", parts, clusters, lower_is_better=lower_is_better)
     return summaries
 

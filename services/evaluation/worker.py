@@ -129,8 +129,10 @@ class EvaluationWorker:
         held_out = self._held_out(adapter, terms)
         incumbent = self.specialists.serving.get(adapter.specialist)
         models = self.source.list_models(adapter, terms, incumbent, held_out)
-        found = self._runner(evaluation, terms, held_out).run_all(models)
-        data = self._measure(ReportData(evaluation, terms, incumbent, found.held_out, found.results), found)
+        suite_results = self._runner(evaluation, terms, held_out).run_all(models)
+        data = self._measure(
+            ReportData(evaluation, terms, incumbent, suite_results.held_out, suite_results.results), suite_results
+        )
         data = self._run_suites(data, models)
         self._check_not_erased(held_out)
         result = self._store(data)
@@ -149,7 +151,7 @@ class EvaluationWorker:
             sleep=self.sleep,
         )
 
-    def _measure(self, data: ReportData, found: ModelResultsOf) -> ReportData:
+    def _measure(self, data: ReportData, results: ModelResultsOf) -> ReportData:
         terms = data.terms
         judging = self.judging.prepare(data.evaluation.adapter, terms)
         context = MetricContext(
@@ -159,14 +161,14 @@ class EvaluationWorker:
             judge=judging.judge,
             services=self.services,
         )
-        figures = measure_all(terms, data.held_out, found.results, context)
+        figures = measure_all(terms, data.held_out, results.results, context)
         figures = judging.apply(figures, terms.policy.min_judge_agreement)
         return replace(
             data,
             metrics=figures.metrics,
             suites=self._suites(data.evaluation.adapter),
-            costs=tuple(self._cost(model, result) for model, result in found.results.items()),
-            not_measured={**figures.not_measured, **found.left_out},
+            costs=tuple(self._cost(model, result) for model, result in results.results.items()),
+            not_measured={**figures.not_measured, **results.left_out},
             counts=figures.counts,
             row_values=figures.row_values,
             definitions=self.definitions.freeze(terms),
@@ -182,7 +184,7 @@ class EvaluationWorker:
         if self.suites is None:
             return data
         adapter = data.evaluation.adapter
-        known = (self.artifacts.dataset(each.dataset_digest) for each in (adapter, *self._ancestors(adapter)))
+        known = (self.artifacts.dataset(ancestor.dataset_digest) for ancestor in (adapter, *self._ancestors(adapter)))
         measured = self.suites.run(data, models, [manifest for manifest in known if manifest is not None])
         return replace(
             data,
@@ -247,7 +249,7 @@ class EvaluationWorker:
     def _preferences(self, adapter: Adapter) -> str:
         """The preference dataset that the adapter, or one below it, learned from; empty if there is none."""
         chain = (adapter, *self._ancestors(adapter))
-        return next((each.preference_dataset for each in chain if each.preference_dataset), "")
+        return next((ancestor.preference_dataset for ancestor in chain if ancestor.preference_dataset), "")
 
     def _ancestors(self, adapter: Adapter) -> Iterator[Adapter]:
         """The adapters that training started from, as far as they are known."""

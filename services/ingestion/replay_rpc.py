@@ -61,9 +61,9 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
     ) -> replay_pb2.ListReplaysResponse:
         del context
         size = page_size(request.page_size, PAGE, MAX_PAGE)
-        found = self._replays.list(position(request.page_token), size + 1)
-        token = str(found[size - 1][0]) if len(found) > size else ""
-        replays = [_from_replay(replay) for _, replay in found[:size]]
+        listed = self._replays.list(position(request.page_token), size + 1)
+        token = str(listed[size - 1][0]) if len(listed) > size else ""
+        replays = [_from_replay(replay) for _, replay in listed[:size]]
         return replay_pb2.ListReplaysResponse(replays=replays, next_page_token=token)
 
     def CancelReplay(
@@ -81,11 +81,11 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
         self._find(request.replay_id)
         size = page_size(request.page_size, DOCUMENTS_PAGE, MAX_DOCUMENTS_PAGE)
         after = offset(request.page_token)
-        found = self._replays.documents(request.replay_id, request.outcome, after, size + 1)
-        token = str(found[size - 1][0]) if len(found) > size else ""
+        listed = self._replays.documents(request.replay_id, request.outcome, after, size + 1)
+        token = str(listed[size - 1][0]) if len(listed) > size else ""
         documents = [
             replay_pb2.ReplayDocument(document_id=document_id, outcome=outcome)
-            for _, document_id, outcome in found[:size]
+            for _, document_id, outcome in listed[:size]
         ]
         return replay_pb2.ListReplayDocumentsResponse(documents=documents, next_page_token=token)
 

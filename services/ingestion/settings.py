@@ -65,9 +65,9 @@ class Settings(ServiceSettings):
 
     @model_validator(mode="after")
     def _refuse_own_buckets(self) -> Self:
-        own = {self.s3_bucket_prefix + bucket for bucket in BUCKETS} & set(_parts(self.fetch_buckets))
-        if own:
-            raise ValueError(f"documents cannot be fetched from Tailor's own buckets ({', '.join(sorted(own))})")
+        refused = {self.s3_bucket_prefix + bucket for bucket in BUCKETS} & set(_parts(self.fetch_buckets))
+        if refused:
+            raise ValueError(f"documents cannot be fetched from Tailor's own buckets ({', '.join(sorted(refused))})")
         return self
 
     def fetch_store(self) -> ServiceSettings:
@@ -92,8 +92,8 @@ def decode_buckets(value: str) -> list[str]:
     buckets = _parts(value)
     if not all(BUCKET.fullmatch(bucket) for bucket in buckets):
         raise ValueError("a bucket name must have 3 to 63 characters, each of them a-z, 0-9, '.' or '-'")
-    if own := set(buckets) & set(BUCKETS):
-        raise ValueError(f"documents cannot be fetched from Tailor's own buckets ({', '.join(sorted(own))})")
+    if refused := set(buckets) & set(BUCKETS):
+        raise ValueError(f"documents cannot be fetched from Tailor's own buckets ({', '.join(sorted(refused))})")
     return buckets
 
 

@@ -446,8 +446,8 @@ def _to_rubric(rubric: drafts_pb2.Rubric, draft_id: str) -> tuple[DraftMark, ...
 def _from_rubric(judgement: Judgement) -> drafts_pb2.Rubric:
     """The marks of the best draft that a rubric has."""
     known = drafts_pb2.Rubric.DESCRIPTOR.fields_by_name
-    own = (mark for mark in judgement.marks if mark.draft_id == judgement.best_draft)
-    return drafts_pb2.Rubric(**{mark.criterion: mark.mark for mark in own if mark.criterion in known})
+    best_marks = (mark for mark in judgement.marks if mark.draft_id == judgement.best_draft)
+    return drafts_pb2.Rubric(**{mark.criterion: mark.mark for mark in best_marks if mark.criterion in known})
 
 
 def to_outcome(outcome: drafts_pb2.JudgementOutcome.ValueType) -> JudgementOutcome:

@@ -31,10 +31,10 @@ class EditedRows(ExtraRows):
         if not edits:
             return
         read = ((edit, read_draft(self.store, edit.draft)) for edit in edits)
-        made = [_make_row(specialist, edit, conversation) for edit, conversation in read if conversation is not None]
+        rows = [_make_row(specialist, edit, conversation) for edit, conversation in read if conversation is not None]
         counter = self.tokenizers.for_base(specialist.base)
         limit = min(specialist.rows.max_row_tokens or counter.context_tokens, counter.context_tokens)
-        yield from (row for row in count_tokens(sorted(made, key=_id), counter) if row.tokens <= limit)
+        yield from (row for row in count_tokens(sorted(rows, key=_id), counter) if row.tokens <= limit)
 
     def fingerprint(self, specialist: Specialist) -> str:
         """Changes with the edits and their texts."""

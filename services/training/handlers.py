@@ -202,14 +202,14 @@ def find_budget_left(ports: TrainingPorts, run: Run) -> float | None:
 
 def list_ended_since(runs: Runs, specialist: str, created_after: datetime) -> list[Run]:
     """The specialist's runs that have ended, of those that were created after a moment."""
-    found: list[Run] = []
+    ended: list[Run] = []
     before: tuple[datetime, str] | None = None
     while page := runs.page(specialist, MAX_PAGE, before):
-        found += [run for run in page if run.create_time > created_after]
+        ended += [run for run in page if run.create_time > created_after]
         before = (page[-1].create_time, page[-1].run_id)
         if before[0] <= created_after:
             break
-    return [run for run in found if run.state.ended]
+    return [run for run in ended if run.state.ended]
 
 
 def explain_misfit(plan: Plan) -> Failure:

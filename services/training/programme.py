@@ -122,8 +122,8 @@ def _check_methods(run: Run, stages: Programme) -> None:
     wrong = ""
     if len(run.stages) != len(stages):
         wrong = f"A recipe of {list_recipes(stages)!r} has stages. Name them in the specialist's `stages` instead."
-    for stage, made in zip(stages, run.stages, strict=False):
-        method = made.kind if made.is_witness else METHODS.get(made.method, made.method)
+    for stage, run_stage in zip(stages, run.stages, strict=False):
+        method = run_stage.kind if run_stage.is_witness else METHODS.get(run_stage.method, run_stage.method)
         if method != stage.stage:
             wrong = wrong or f"The stage {stage.stage!r} names the recipe {stage.recipe!r}, whose method is {method!r}."
     if wrong:
@@ -133,15 +133,15 @@ def _check_methods(run: Run, stages: Programme) -> None:
 def _insert(unit: RunUnit, run: Run, now: datetime) -> Run:
     """Insert the run, with the first stage of an earlier run if that was the same, and supersede those that wait."""
     earlier = _find_first_stage(unit, run)
-    made = reuse_stage(run, earlier) if earlier else run
-    if not unit.add(made):
-        return unit.get(run.run_id) or made
+    started = reuse_stage(run, earlier) if earlier else run
+    if not unit.add(started):
+        return unit.get(run.run_id) or started
     for waiting in unit.active():
-        if waiting.is_programme and waiting.is_waiting and _is_superseded(waiting, made):
-            ended = supersede(waiting, made.run_id, now)
+        if waiting.is_programme and waiting.is_waiting and _is_superseded(waiting, started):
+            ended = supersede(waiting, started.run_id, now)
             unit.save(ended)
             unit.events.publish_failure(ended)
-    return made
+    return started
 
 
 def _is_superseded(waiting: Run, run: Run) -> bool:

@@ -231,11 +231,11 @@ def check_shape(recipe: Recipe, parent: Mapping[str, object]) -> None:
     summary = "The recipe does not match its parent."
     if recipe.adapter.kind == "none":
         raise _invalid(summary, {"adapter.kind": 'cannot train all weights on an adapter; set "lora" or "qlora"'})
-    own = recipe.adapter.model_dump(mode="json")
+    shape = recipe.adapter.model_dump(mode="json")
     wrong = {
-        f"adapter.{name}": f"is {json.dumps(own[name])}, but the parent's is {json.dumps(parent.get(name))}; set that"
+        f"adapter.{name}": f"is {json.dumps(shape[name])}, but the parent's is {json.dumps(parent.get(name))}; set that"
         for name in SHAPE
-        if own[name] != parent.get(name)
+        if shape[name] != parent.get(name)
     }
     if wrong:
         raise _invalid(summary, wrong)

@@ -122,9 +122,9 @@ class Settings(ServiceSettings):
     @field_validator("kubernetes_environment")
     @classmethod
     def _check_environment(cls, value: str) -> str:
-        own = sorted(name for name in decode_labels(value) if name.startswith("TAILOR_"))
-        if own:
-            raise ValueError(f"names {', '.join(own)}, which the service sets for its workers")
+        refused = sorted(name for name in decode_labels(value) if name.startswith("TAILOR_"))
+        if refused:
+            raise ValueError(f"names {', '.join(refused)}, which the service sets for its workers")
         return value
 
     @field_validator("kubernetes_tolerations")

@@ -87,9 +87,9 @@ class Preparer:
             missing = Failure(Reason.WAITS_FOR_BASE, "Its base is not in the models bucket yet.")
             return keep_waiting(run, missing, self._ports.now() + RECHECK_INTERVAL)
         plan = make_plan(self._ports, run, base)
-        planned = assign_plan(run, plan, base)
+        run_with_plan = assign_plan(run, plan, base)
         failure = explain_overspending(self._ports, run, plan) if plan.fits else explain_misfit(plan)
-        return planned if failure is None else fail(planned, failure, self._ports.now())
+        return run_with_plan if failure is None else fail(run_with_plan, failure, self._ports.now())
 
     def _with_reward(self, run: Run) -> Run:
         stage = run.current

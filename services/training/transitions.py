@@ -163,8 +163,8 @@ def resume(run: Run) -> Run:
 
 def assign_plan(run: Run, plan: Plan, base: Base) -> Run:
     """The run with its forecast on a base."""
-    planned = replace(run, plan=plan, base_digest=base.digest, base_adapter=base.adapter_digest, needs_plan=False)
-    return _clear_waiting(planned)
+    run_with_plan = replace(run, plan=plan, base_digest=base.digest, base_adapter=base.adapter_digest, needs_plan=False)
+    return _clear_waiting(run_with_plan)
 
 
 def assign_rankings(run: Run, dataset: Ref) -> Run:

@@ -81,13 +81,13 @@ def _show_submissions(session: CommandSession, own_id: str, specialist: str) -> 
             "Nothing was published under this id, ingestion has not read it yet, or your key may not see it. Check the id and the topic.",
         ) from None
     accepted = next((item for item in answer.submissions if item.version), None)
-    found = _anonymized(session.connections, accepted.document_id, specialist) if accepted else None
+    entry = _anonymized(session.connections, accepted.document_id, specialist) if accepted else None
     result = {
         "submissions": [to_dict(item) for item in answer.submissions],
-        "document": to_dict(found[0].anonymized) if found else None,
-        "specialists": found[1] if found else [],
+        "document": to_dict(entry[0].anonymized) if entry else None,
+        "specialists": entry[1] if entry else [],
     }
-    session.output.emit(result, lambda console: _print_submissions(console, answer.submissions, found))
+    session.output.emit(result, lambda console: _print_submissions(console, answer.submissions, entry))
 
 
 def _find_document(
@@ -119,21 +119,21 @@ def _anonymized(
 def _print_submissions(
     console: Console,
     submissions: Iterable[ingestion_pb2.Submission],
-    found: tuple[registry_pb2.CatalogueDocument, list[str]] | None,
+    entry: tuple[registry_pb2.CatalogueDocument, list[str]] | None,
 ) -> None:
     rows = [
-        (item.submission_id, item.document_id, item.version or "", item.format, _outcome(item, found))
+        (item.submission_id, item.document_id, item.version or "", item.format, _outcome(item, entry))
         for item in submissions
     ]
     console.print(table("", ("submission", "document", "version", "format", "state"), rows))
-    if found:
-        _print_document(console, *found)
+    if entry:
+        _print_document(console, *entry)
 
 
-def _outcome(item: ingestion_pb2.Submission, found: tuple[registry_pb2.CatalogueDocument, list[str]] | None) -> str:
+def _outcome(item: ingestion_pb2.Submission, entry: tuple[registry_pb2.CatalogueDocument, list[str]] | None) -> str:
     if item.rejection_reason:
         return f"rejected by {item.rejection_stage}: {item.rejection_reason}. {item.hint}"
-    passed = found[0].anonymized.version.sequence if found else 0
+    passed = entry[0].anonymized.version.sequence if entry else 0
     if item.version < passed:
         return "replaced by a newer version"
     return "anonymised" if item.version == passed else "ingested; waits for anonymization"

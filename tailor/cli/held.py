@@ -35,7 +35,9 @@ def list_held(
 ) -> None:
     """List held calls, newest first, with who asked, who decided, and what became of them."""
     session = session_of(context)
-    found = [(service, held) for service in SERVICES for held in first(limit, _pages(session.connections, service))]
+    held_events = [
+        (service, held) for service in SERVICES for held in first(limit, _pages(session.connections, service))
+    ]
     columns = ("held call", "method", "request", "by key", "requested", "expires", "state", "decided by")
     rows = [
         (
@@ -48,9 +50,9 @@ def list_held(
             short_enum(held_pb2.HeldCallState, held.state, "HELD_CALL_STATE_"),
             held.decided_by,
         )
-        for _, held in found
+        for _, held in held_events
     ]
-    session.output.emit({"held_calls": [to_dict(held) for _, held in found]}, shows(table("", columns, rows)))
+    session.output.emit({"held_calls": [to_dict(held) for _, held in held_events]}, shows(table("", columns, rows)))
 
 
 @app.command()
@@ -91,8 +93,8 @@ def repeat(context: typer.Context, held_call: HeldCallId) -> None:
     """Carry out your own call after its approval, exactly as it was made, and show its result."""
     session = session_of(context)
     connections = session.connections
-    found = ((service, held) for service in SERVICES for held in _pages(connections, service))
-    service, held = next(((name, item) for name, item in found if item.held_call_id == held_call), ("", None))
+    held_events = ((service, held) for service in SERVICES for held in _pages(connections, service))
+    service, held = next(((name, item) for name, item in held_events if item.held_call_id == held_call), ("", None))
     if held is None:
         raise _unknown()
     calls: dict[str, tuple[Callable[..., Message], Message]] = {

@@ -100,8 +100,8 @@ def _plot_quality(adapters: Sequence[registry_pb2.CatalogueAdapter]) -> Plot | N
     name = metrics[0].metric
     named = [("base", metrics[0].models["base"])] if "base" in metrics[0].models else []
     for item in adapters:
-        found = (metric.models["candidate"] for metric in item.evaluation.metrics if metric.metric == name)
-        named += [(short(item.adapter.digest), estimate) for estimate in found]
+        candidates = (metric.models["candidate"] for metric in item.evaluation.metrics if metric.metric == name)
+        named += [(short(item.adapter.digest), estimate) for estimate in candidates]
     values = [_plotted(label, item.value, item.low, item.high) for label, item in named if math.isfinite(item.value)]
     return Plot("quality", f"{name}, 95 % intervals", values) if values else None
 

@@ -154,8 +154,8 @@ def replays(
         session.output.emit(document, shows(policy_views.replay_table(items)))
     elif outcome:
         request = replay_pb2.ListReplayDocumentsRequest(replay_id=replay_id, outcome=outcome.upper())
-        found = first(limit, pages("ingestion", stub.ListReplayDocuments, request, "documents"))
-        ids = [document.document_id for document in found]
+        documents = first(limit, pages("ingestion", stub.ListReplayDocuments, request, "documents"))
+        ids = [document.document_id for document in documents]
         session.output.emit({"document_ids": ids}, shows("\n".join(ids) or "No document has this outcome."))
     elif cancel:
         request_cancel = replay_pb2.CancelReplayRequest(replay_id=replay_id)

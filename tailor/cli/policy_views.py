@@ -114,12 +114,12 @@ def print_replay(console: Console, replay: replay_pb2.Replay, learners: ReplayLe
     rows = [(name, count, ADVICE.get(name, "")) for name, count in sorted(replay.outcomes.items())]
     if rows:
         console.print(table("", ("outcome", "documents", ""), rows))
-    for title, found in [
+    for title, entries in [
         ("adapters that learned from what would be masked now", learners.superseded),
         ("adapters that learned from documents whose owners must publish them again", learners.unchecked),
     ]:
-        if found:
-            console.print(learner_table(title, found))
+        if entries:
+            console.print(learner_table(title, entries))
 
 
 def learner_table(title: str, learners: Sequence[lineage_pb2.Learner]) -> Table:

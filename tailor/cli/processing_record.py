@@ -65,8 +65,8 @@ def record(
 def _specialists(session: CommandSession) -> list[str]:
     registry = session.connections.registry
     request = registry_pb2.ListSpecialistsRequest()
-    found = first(SPECIALISTS, pages("registry", registry.ListSpecialists, request, "specialists"))
-    return [item.specialist.name for item in found]
+    specialists = first(SPECIALISTS, pages("registry", registry.ListSpecialists, request, "specialists"))
+    return [item.specialist.name for item in specialists]
 
 
 def render(

@@ -143,10 +143,10 @@ def _is_text(value: object) -> bool:
 def read_attribute(text: str) -> pb.SynthesisAttribute:
     """`sector=banks,insurers`. Raises InvalidArgument for anything else."""
     name, mark, values = text.partition("=")
-    found = [value.strip() for value in values.split(",") if value.strip()]
-    if not mark or not name.strip() or not found:
+    items = [value.strip() for value in values.split(",") if value.strip()]
+    if not mark or not name.strip() or not items:
         raise InvalidArgument(Reason.INVALID_ARGUMENT, f"--attribute must be NAME=VALUE,VALUE, not {text!r}.")
-    return pb.SynthesisAttribute(name=name.strip(), values=found)
+    return pb.SynthesisAttribute(name=name.strip(), values=items)
 
 
 def _price(option: str, prompt: float | None, answer: float | None) -> pb.SynthesisPrice | None:
@@ -212,8 +212,8 @@ def samples(
             Reason.INVALID_ARGUMENT, "--state must be `pending`, `accepted`, `rejected` or `refused`."
         )
     request = pb.ListSamplesRequest(synthesis_id=synthesis_id, state=pb.SampleState.Value(name))
-    found = pages("synthetic", session.connections.syntheses.ListSamples, request, "samples")
-    emit_sample_list(session, first(limit, found))
+    rows = pages("synthetic", session.connections.syntheses.ListSamples, request, "samples")
+    emit_sample_list(session, first(limit, rows))
 
 
 @group.command()

@@ -189,7 +189,7 @@ class Consumer:
                 self._gaps.advance(partition, record.offset + 1)
             if not is_handled or rebalances.revoked:
                 # A partition that moved away, even if it came back, continues from its committed offset.
-                _seek(client, {each: offset for each, offset in unhandled.items() if each not in rebalances.revoked})
+                _seek(client, {key: offset for key, offset in unhandled.items() if key not in rebalances.revoked})
                 return
 
     def _handle_and_commit(

@@ -101,7 +101,7 @@ class GapFinder:
             )
 
     def _find(self, starts: Mapping[Any, int]) -> Mapping[Any, int]:
-        found = {}
+        gaps = {}
         for partition, start in starts.items():
             position = self._positions[partition]
             if start > position:
@@ -109,8 +109,8 @@ class GapFinder:
                 log.error("events expired", topic=gap.topic, partition=gap.partition, first=gap.first, count=gap.count)
                 EVENTS_EXPIRED.labels(gap.topic).inc(gap.count)
                 self._publish(gap)
-                self._positions[partition] = found[partition] = start
-        return found
+                self._positions[partition] = gaps[partition] = start
+        return gaps
 
 
 def dead_letter_gap(producer: Producer, service: str) -> PublishGap:

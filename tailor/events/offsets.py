@@ -24,12 +24,12 @@ def find_since(client: Any, times_ms: Mapping[Any, int], timeout_ms: int | None 
     """The first offset of each partition at or after its time, in ms since 1970; its end if no record is as young. Raises KafkaError."""
     # Asked first: a record that comes in between is only kept longer.
     ends = find_ends(client, list(times_ms), timeout_ms)
-    found = client.offsets_for_times(dict(times_ms), timeout_ms=timeout_ms)
-    missing = [partition for partition in times_ms if found.get(partition) is None]
+    offsets = client.offsets_for_times(dict(times_ms), timeout_ms=timeout_ms)
+    missing = [partition for partition in times_ms if offsets.get(partition) is None]
     # Known before and after: known in between too.
     find_ends(client, missing, timeout_ms)
     return {
-        partition: ends[partition] if partition in missing else int(found[partition].offset) for partition in times_ms
+        partition: ends[partition] if partition in missing else int(offsets[partition].offset) for partition in times_ms
     }
 
 

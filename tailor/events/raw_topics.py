@@ -110,11 +110,11 @@ class RawTopics:
 
         The topics of another installation, which differ by their prefix only, are not reported.
         """
-        found = {name: meant for name in existing if (meant := self._find_meant(name))}
-        for name in self._misspelt - found.keys():
+        meanings = {name: meant for name in existing if (meant := self._find_meant(name))}
+        for name in self._misspelt - meanings.keys():
             self._faults.clear(f"topic {name}")
-        self._misspelt = set(found)
-        for name, meant in sorted(found.items()):
+        self._misspelt = set(meanings)
+        for name, meant in sorted(meanings.items()):
             self._faults.notice(
                 f"topic {name}",
                 Unavailable(

@@ -69,16 +69,18 @@ class ExternalRunner:
             self._publish(state)
 
 
-def external_broker(access: StoreAccess, own: OwnKafka) -> External:
+def external_broker(access: StoreAccess, broker: OwnKafka) -> External:
     """An own Kafka."""
-    provision = _Once(lambda: provision_kafka(access, own))
-    return External(BROKER, lambda: _attempt(provision, lambda: _check_kafka(access)), {"kafka": own.bootstrap_servers})
+    provision = _Once(lambda: provision_kafka(access, broker))
+    return External(
+        BROKER, lambda: _attempt(provision, lambda: _check_kafka(access)), {"kafka": broker.bootstrap_servers}
+    )
 
 
-def external_store(access: StoreAccess, own: OwnStore) -> External:
+def external_store(access: StoreAccess, store: OwnStore) -> External:
     """An own object store."""
-    provision = _Once(lambda: provision_store(access.secrets, own))
-    return External(STORE, lambda: _attempt(provision, lambda: _check_store(access, own)), {"s3": own.endpoint})
+    provision = _Once(lambda: provision_store(access.secrets, store))
+    return External(STORE, lambda: _attempt(provision, lambda: _check_store(access, store)), {"s3": store.endpoint})
 
 
 def external_database(access: StoreAccess, address: str, *, has_administrator: bool) -> External:
@@ -87,33 +89,35 @@ def external_database(access: StoreAccess, address: str, *, has_administrator: b
     return External(DATABASE, lambda: _attempt(provision, lambda: _check_database(access)), {"postgresql": address})
 
 
-def provision_kafka(access: StoreAccess, own: OwnKafka) -> None:
+def provision_kafka(access: StoreAccess, broker: OwnKafka) -> None:
     """Make topics, and users and rules at a broker that asks for a user. Does nothing without an administrator. Idempotent."""
     variables = access.kafka_admin()
     if variables is None:
         return
-    check_names(own.names)
+    check_names(broker.names)
     admin = KafkaAdminClient(client_id="tailor-up", **kafka_settings(variables).kafka_arguments())
     try:
         topics = load_topics().values()
-        apply_topics(admin, topics, own.plan)
-        if own.has_users:
+        apply_topics(admin, topics, broker.plan)
+        if broker.has_users:
             passwords = {user: access.secrets.kafka_password(user) for user in access.secrets.kafka_users}
-            apply_users(admin, passwords, own.sasl_mechanism, own.names.username_of)
-            apply_rules(admin, topics, own.names)
+            apply_users(admin, passwords, broker.sasl_mechanism, broker.names.username_of)
+            apply_rules(admin, topics, broker.names)
     finally:
         admin.close()
 
 
-def provision_store(secrets: Secrets, own: OwnStore) -> None:
+def provision_store(secrets: Secrets, settings: OwnStore) -> None:
     """Make buckets and keys. Does nothing without an administrator. Idempotent."""
-    if not own.admin_access_key:
+    if not settings.admin_access_key:
         return
-    secret = own.admin_secret_key.get_secret_value()
-    store, admin = open_admin(own.endpoint, own.admin_access_key, secret, region=own.region, secure=own.secure)
-    apply_buckets(store, own.bucket_prefix)
+    secret = settings.admin_secret_key.get_secret_value()
+    store, admin = open_admin(
+        settings.endpoint, settings.admin_access_key, secret, region=settings.region, secure=settings.secure
+    )
+    apply_buckets(store, settings.bucket_prefix)
     keys = {name: secrets.s3(name) for name in ACCESS}
-    apply_keys(admin, {name: (key.access_key, key.secret_key) for name, key in keys.items()}, own.bucket_prefix)
+    apply_keys(admin, {name: (key.access_key, key.secret_key) for name, key in keys.items()}, settings.bucket_prefix)
 
 
 def provision_database(access: StoreAccess) -> None:
@@ -164,16 +168,16 @@ def _check_kafka(access: StoreAccess) -> str | None:
     return f"no topic {', '.join(missing)}, or no right to it" if missing else None
 
 
-def _check_store(access: StoreAccess, own: OwnStore) -> str | None:
+def _check_store(access: StoreAccess, settings: OwnStore) -> str | None:
     variables = access.s3("ingestion")
     store, _ = open_admin(
-        own.endpoint,
+        settings.endpoint,
         variables["TAILOR_S3_ACCESS_KEY"],
         variables["TAILOR_S3_SECRET_KEY"],
-        region=own.region,
-        secure=own.secure,
+        region=settings.region,
+        secure=settings.secure,
     )
-    bucket = own.bucket_prefix + BUCKETS[0]
+    bucket = settings.bucket_prefix + BUCKETS[0]
     return None if store.bucket_exists(bucket) else f"no bucket {bucket}, or no right to it"
 
 

@@ -26,34 +26,34 @@ class StoreAccess:
 
     def kafka(self, user: str) -> dict[str, str]:
         """The variables of a user of the broker."""
-        own = self.own.kafka
-        if own is None:
+        broker = self.own.kafka
+        if broker is None:
             return {
                 "TAILOR_KAFKA_BOOTSTRAP_SERVERS": self.ports.address("broker"),
                 "TAILOR_KAFKA_CLIENT_MODULE": "tailor.local.forgetful",
             }
-        variables = _kafka_place(own)
-        if user not in SERVICES and own.outside_servers:
-            variables["TAILOR_KAFKA_BOOTSTRAP_SERVERS"] = own.outside_servers
-        if own.has_users:
-            variables["TAILOR_KAFKA_SASL_MECHANISM"] = own.sasl_mechanism
-            variables["TAILOR_KAFKA_SASL_USERNAME"] = own.names.username_of(user)
+        variables = _kafka_place(broker)
+        if user not in SERVICES and broker.outside_servers:
+            variables["TAILOR_KAFKA_BOOTSTRAP_SERVERS"] = broker.outside_servers
+        if broker.has_users:
+            variables["TAILOR_KAFKA_SASL_MECHANISM"] = broker.sasl_mechanism
+            variables["TAILOR_KAFKA_SASL_USERNAME"] = broker.names.username_of(user)
             variables["TAILOR_KAFKA_SASL_PASSWORD"] = self.secrets.kafka_password(user)
         return variables
 
     def kafka_admin(self) -> dict[str, str] | None:
         """The variables of the broker's administrator; None if a broker that asks for one has no administrator here."""
-        own = self.own.kafka
-        if own is None:
+        broker = self.own.kafka
+        if broker is None:
             return self.kafka(ADMIN)
-        if not own.has_users:
-            return _kafka_place(own)
-        if not own.admin_username:
+        if not broker.has_users:
+            return _kafka_place(broker)
+        if not broker.admin_username:
             return None
-        return _kafka_place(own) | {
-            "TAILOR_KAFKA_SASL_MECHANISM": own.admin_mechanism or own.sasl_mechanism,
-            "TAILOR_KAFKA_SASL_USERNAME": own.admin_username,
-            "TAILOR_KAFKA_SASL_PASSWORD": own.admin_password.get_secret_value(),
+        return _kafka_place(broker) | {
+            "TAILOR_KAFKA_SASL_MECHANISM": broker.admin_mechanism or broker.sasl_mechanism,
+            "TAILOR_KAFKA_SASL_USERNAME": broker.admin_username,
+            "TAILOR_KAFKA_SASL_PASSWORD": broker.admin_password.get_secret_value(),
         }
 
     @property
@@ -63,38 +63,38 @@ class StoreAccess:
 
     def s3(self, identity: str) -> dict[str, str]:
         """The variables of an identity at the object store; ADMIN may do everything."""
-        own, key = self.own.s3, self.secrets.s3(identity)
+        store, key = self.own.s3, self.secrets.s3(identity)
         access_key, secret_key = key.access_key, key.secret_key
-        if own is not None and identity == ADMIN:
-            access_key, secret_key = own.admin_access_key, own.admin_secret_key.get_secret_value()
+        if store is not None and identity == ADMIN:
+            access_key, secret_key = store.admin_access_key, store.admin_secret_key.get_secret_value()
         variables = {
             "TAILOR_S3_ENDPOINT": self.s3_endpoint,
             "TAILOR_S3_ACCESS_KEY": access_key,
             "TAILOR_S3_SECRET_KEY": secret_key,
         }
-        if own is not None:
+        if store is not None:
             variables |= {
-                "TAILOR_S3_SECURE": str(own.secure),
-                "TAILOR_S3_REGION": own.region,
-                "TAILOR_S3_BUCKET_PREFIX": own.bucket_prefix,
+                "TAILOR_S3_SECURE": str(store.secure),
+                "TAILOR_S3_REGION": store.region,
+                "TAILOR_S3_BUCKET_PREFIX": store.bucket_prefix,
             }
         return variables
 
     def database_url(self, role: str) -> str:
         """The address of a service's database, as its role; ADMIN gets the administrator's own."""
-        own = self.own.database
-        address = self.ports.address("database") if own is None else own.address
+        database = self.own.database
+        address = self.ports.address("database") if database is None else database.address
         if role != ADMIN:
             return f"postgresql+psycopg://{role}:{self.secrets.database_password(role)}@{address}/{role}"
-        if own is None:
+        if database is None:
             return f"postgresql+psycopg://{SUPERUSER}:{self.secrets.database_password(ADMIN)}@{address}/{SUPERUSER}"
-        password = own.admin_password.get_secret_value()
+        password = database.admin_password.get_secret_value()
         if not password:
             raise FailedPrecondition(
                 Reason.INVALID_SETTINGS_FILE,
                 "stores.database has no admin_password; set it to do this as the administrator.",
             )
-        return f"postgresql+psycopg://{own.admin_username}:{password}@{address}/{own.admin_database}"
+        return f"postgresql+psycopg://{database.admin_username}:{password}@{address}/{database.admin_database}"
 
 
 def kafka_settings(variables: Mapping[str, str]) -> KafkaSettings:
@@ -127,11 +127,11 @@ def _fields(variables: Mapping[str, str]) -> dict[str, Any]:
     return fields
 
 
-def _kafka_place(own: OwnKafka) -> dict[str, str]:
+def _kafka_place(broker: OwnKafka) -> dict[str, str]:
     variables = {
-        "TAILOR_KAFKA_BOOTSTRAP_SERVERS": own.bootstrap_servers,
-        "TAILOR_KAFKA_SECURITY_PROTOCOL": own.security_protocol,
-        "TAILOR_KAFKA_TOPIC_PREFIX": own.topic_prefix,
-        "TAILOR_KAFKA_GROUP_PREFIX": own.group_prefix,
+        "TAILOR_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "TAILOR_KAFKA_SECURITY_PROTOCOL": broker.security_protocol,
+        "TAILOR_KAFKA_TOPIC_PREFIX": broker.topic_prefix,
+        "TAILOR_KAFKA_GROUP_PREFIX": broker.group_prefix,
     }
-    return variables if own.ca_file is None else variables | {"TAILOR_KAFKA_CA_FILE": str(own.ca_file)}
+    return variables if broker.ca_file is None else variables | {"TAILOR_KAFKA_CA_FILE": str(broker.ca_file)}

@@ -30,20 +30,20 @@ log = get_logger(__name__)
 
 def components(plan: Plan, services: Mapping[str, str], only: tuple[str, ...]) -> list[Component | External]:
     """The components to run, stores first. `services` maps names to modules; an empty `only` means all."""
-    own, access = plan.own, plan.stores
+    own_stores, access = plan.own, plan.stores
     factories: dict[str, Callable[[], Component | External]] = {
         BROKER: lambda: broker(plan.layout, plan.ports),
         STORE: lambda: store(plan.layout, plan.ports, plan.secrets),
         DATABASE: lambda: database(plan.layout, plan.ports, plan.secrets),
     }
-    if own.kafka is not None:
-        kafka = own.kafka
+    if own_stores.kafka is not None:
+        kafka = own_stores.kafka
         factories[BROKER] = lambda: external_broker(access, kafka)
-    if own.s3 is not None:
-        s3 = own.s3
+    if own_stores.s3 is not None:
+        s3 = own_stores.s3
         factories[STORE] = lambda: external_store(access, s3)
-    if own.database is not None:
-        server = own.database
+    if own_stores.database is not None:
+        server = own_stores.database
         has_administrator = bool(server.admin_password.get_secret_value())
         factories[DATABASE] = lambda: external_database(access, server.address, has_administrator=has_administrator)
     stores = tuple(name for name in STORES if not only or name in only)

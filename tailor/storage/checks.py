@@ -77,10 +77,10 @@ def check_keys(stores: Mapping[str, CheckedStore], prefix: str = "") -> list[str
             continue
         for bucket in BUCKETS:
             scopes = [(scope, right) for scope, right in ACCESS[service].items() if split_scope(scope)[0] == bucket]
-            found = [problem for scope, right in scopes for problem in _check_scope(store, scope, right, prefix)]
+            key_problems = [problem for scope, right in scopes for problem in _check_scope(store, scope, right, prefix)]
             if not scopes and not _is_refused(lambda name=prefix + bucket, store=store: _list(store, name, "")):  # type: ignore[misc]
-                found = [f"it may list {prefix}{bucket}. Take that right away."]
-            problems += [f"key of {service}: {problem}" for problem in found]
+                key_problems = [f"it may list {prefix}{bucket}. Take that right away."]
+            problems += [f"key of {service}: {problem}" for problem in key_problems]
     return problems
 
 

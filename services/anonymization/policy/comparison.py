@@ -31,8 +31,8 @@ def list_decisions(policy: Policy) -> list[PolicyDecision]:
 
 def types_of(*policies: Policy) -> list[str]:
     """All types that the policies know, sorted."""
-    own = (kind for policy in policies for kind in (*policy.codes, *policy.deny, *policy.deny_files, *policy.actions))
-    return sorted({*ENTITY_TYPES, *own})
+    named = (kind for policy in policies for kind in (*policy.codes, *policy.deny, *policy.deny_files, *policy.actions))
+    return sorted({*ENTITY_TYPES, *named})
 
 
 def compare(before: Policy, after: Policy, counts: Iterable[FindingCount]) -> list[PolicyDifference]:
@@ -50,8 +50,8 @@ def compare(before: Policy, after: Policy, counts: Iterable[FindingCount]) -> li
             count = counted.get((place, kind))
             is_new = place == NO_LABELS or actions != plain or count is not None
             if actions[0] is not actions[1] and is_new:
-                found = (count.documents, count.values) if count else (0, 0)
-                differences.append(PolicyDifference(kind, place, *actions, *found))
+                changed = (count.documents, count.values) if count else (0, 0)
+                differences.append(PolicyDifference(kind, place, *actions, *changed))
     return differences
 
 

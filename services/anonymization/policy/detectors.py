@@ -53,8 +53,8 @@ def detectors_digest(settings: Settings, models: Iterable[str], files: Iterable[
 def _own_settings(settings: Settings) -> dict[str, object]:
     """The settings that only anonymization has: its languages and regions."""
     shared = {name for base in Settings.__mro__[1:] for name in getattr(base, "model_fields", {})}
-    own = set(Settings.model_fields) - shared - OTHER_SETTINGS
-    return {name: getattr(settings, name) for name in sorted(own)}
+    remaining = set(Settings.model_fields) - shared - OTHER_SETTINGS
+    return {name: getattr(settings, name) for name in sorted(remaining)}
 
 
 def _version(package: str) -> str:

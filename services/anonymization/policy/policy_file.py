@@ -215,13 +215,19 @@ def _read_tables(data: bytes) -> tuple[dict[str, Any], str]:
     return _extend(parent, content), hashlib.sha256(f"{parent_digest}{digest}".encode()).hexdigest()
 
 
-def _extend(parent: Any, own: Any) -> Any:
+def _extend(parent: Any, extension: Any) -> Any:
     """The own tables over the parent's. Own actions and bands win; lists of names, patterns and rules are joined, the own ones first."""
-    if isinstance(parent, dict) and isinstance(own, dict):
-        return parent | {key: _extend(parent[key], value) if key in parent else value for key, value in own.items()}
-    if isinstance(parent, list) and isinstance(own, list) and not all(isinstance(entry, int) for entry in own):
-        return [*own, *(entry for entry in parent if entry not in own)]
-    return own
+    if isinstance(parent, dict) and isinstance(extension, dict):
+        return parent | {
+            key: _extend(parent[key], value) if key in parent else value for key, value in extension.items()
+        }
+    if (
+        isinstance(parent, list)
+        and isinstance(extension, list)
+        and not all(isinstance(entry, int) for entry in extension)
+    ):
+        return [*extension, *(entry for entry in parent if entry not in extension)]
+    return extension
 
 
 def _rejection(problems: dict[str, str]) -> InvalidArgument:

@@ -161,8 +161,8 @@ class Analyzer:
             budget.check()
             # Lock for each batch, so that a long document does not hold up short texts.
             with self._lock:
-                found = self._find_batch([paragraph for _, paragraph in batch])
-            for (start, paragraph), by_detector in zip(batch, found, strict=True):
+                batch_findings = self._find_batch([paragraph for _, paragraph in batch])
+            for (start, paragraph), by_detector in zip(batch, batch_findings, strict=True):
                 analysis = combine(self._ballots(paragraph, by_detector, technical.at(start)))
                 findings += [finding.shift(start) for finding in analysis.findings]
                 disagreements += [stretch.shift(start) for stretch in analysis.disagreements]
@@ -196,19 +196,19 @@ class Analyzer:
             for place, text in enumerate(texts)
             if technicality(text) < 1 and (reading := self._truecaser.rewrite(text)) is not None
         }
-        found = self._ask_detectors([*texts, *rewritten.values()])
-        for place, second in zip(rewritten, found[len(texts) :], strict=True):
+        findings = self._ask_detectors([*texts, *rewritten.values()])
+        for place, second in zip(rewritten, findings[len(texts) :], strict=True):
             # A model that reads capitals takes every word for a name; it is asked about the second reading only.
             shouts = sum(map(str.isupper, texts[place])) > SHOUTED * sum(map(str.isalpha, texts[place]))
-            found[place] = tuple(
+            findings[place] = tuple(
                 after if shouts and engine.has_model else _join(before, after)
-                for engine, before, after in zip(self._engines, found[place], second, strict=True)
+                for engine, before, after in zip(self._engines, findings[place], second, strict=True)
             )
-        return found[: len(texts)]
+        return findings[: len(texts)]
 
     def _ask_detectors(self, texts: list[str]) -> list[Found]:
         """Ask the rules about every text, and the models, which take most of the time, about those with a name left."""
-        found: list[list[tuple[Finding, ...] | None]] = [[] for _ in texts]
+        findings: list[list[tuple[Finding, ...] | None]] = [[] for _ in texts]
         with ExitStack() as zones:
             if not self._cache_size:
                 for engine in self._engines:
@@ -217,19 +217,22 @@ class Analyzer:
                 asked = [
                     place
                     for place, text in enumerate(texts)
-                    if engine.detector.kind is DetectorKind.RULES or self._may_name(text, found[place])
+                    if engine.detector.kind is DetectorKind.RULES or self._may_name(text, findings[place])
                 ]
                 answers = dict(zip(asked, engine.find([texts[place] for place in asked]), strict=True))
-                for place, of_text in enumerate(found):
+                for place, of_text in enumerate(findings):
                     of_text.append(tuple(answers[place]) if place in answers else None)
-        return [tuple(of_text) for of_text in found]
+        return [tuple(of_text) for of_text in findings]
 
-    def _may_name(self, text: str, found: Iterable[tuple[Finding, ...] | None]) -> bool:
+    def _may_name(self, text: str, answers: Iterable[tuple[Finding, ...] | None]) -> bool:
         """True if a word that no certain finding covers may be a name."""
         if not self._is_rest_kept or self.lexicon.capitalises_nouns:
             return True
         certain = Stretches(
-            (finding.start, finding.end) for findings in found for finding in findings or () if finding.score >= CERTAIN
+            (finding.start, finding.end)
+            for findings in answers
+            for finding in findings or ()
+            if finding.score >= CERTAIN
         )
         tokens = tokenise(text)
         return any(
@@ -240,10 +243,10 @@ class Analyzer:
             for place, token in enumerate(tokens)
         )
 
-    def _ballots(self, text: str, found: Found, technical: float) -> list[Ballot]:
+    def _ballots(self, text: str, detected: Found, technical: float) -> list[Ballot]:
         return [
             Ballot(engine.detector, tuple(self._doubt_technical(text, findings, technical)))
-            for engine, findings in zip(self._engines, found, strict=True)
+            for engine, findings in zip(self._engines, detected, strict=True)
             if findings is not None
         ]
 

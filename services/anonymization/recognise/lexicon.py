@@ -77,8 +77,8 @@ class Lexicon:
         tables = {name: words.pop(name) for name in [name for name, value in words.items() if isinstance(value, dict)]}
         for name, items in tables.get(language, {}).items():
             words[name] = [*words[name], *items]
-        own = load_language(language)
-        for name, listed in own.words.items() if own else ():
+        language_words = load_language(language)
+        for name, listed in language_words.words.items() if language_words else ():
             words[name] = [*words[name], *listed]
         names = _names(tuple(words["latin_locales"]), frozenset(words["ambiguous"]))
         for name in words["given_more"]:
@@ -183,9 +183,9 @@ def _names(latin: tuple[str, ...], avoided: frozenset[str]) -> Names:
     ordered = dict.fromkeys([*first, *sorted(available)])
     for locale in ordered:
         provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
-        own = load_language(locale[:2])
-        gendered = own.gendered_endings if own else ()
-        country = own.locale if own else "en_GB"
+        words = load_language(locale[:2])
+        gendered = words.gendered_endings if words else ()
+        country = words.locale if words else "en_GB"
         home = locale if locale in latin else next((group[0] for group in NEIGHBOURS if locale in group), country)
         for attribute, gender in (("first_names_female", "f"), ("first_names_male", "m"), ("first_names", "")):
             pool = _values(provider, attribute)

@@ -54,8 +54,8 @@ class Term:
     def matches(self, words: Sequence[str]) -> bool:
         """True if the folded words begin with the term."""
         return len(words) >= len(self.words) and all(
-            word.startswith(own) if is_open else word == own
-            for word, own, is_open in zip(words, self.words, self.open, strict=False)
+            word.startswith(expected) if is_open else word == expected
+            for word, expected, is_open in zip(words, self.words, self.open, strict=False)
         )
 
 
@@ -91,7 +91,7 @@ class SpecialWords:
                 terms.setdefault(term.words[0][:KEY_LETTERS], []).append(term)
         cues = content["person"]
         # The longest term first, so that "type 2 diabetes" is not found as "diabetes".
-        ordered = {key: tuple(sorted(found, key=lambda term: -len(term.words))) for key, found in terms.items()}
+        ordered = {key: tuple(sorted(same_key, key=lambda term: -len(term.words))) for key, same_key in terms.items()}
         persons, things, stops, also_names = (
             frozenset(map(fold, cues.get(name, ()))) for name in ("cues", "things", "stops", "also_names")
         )
@@ -213,8 +213,8 @@ def _is_phrase(tokens: Sequence[Token]) -> bool:
     return all(is_space(token.gap) for token in tokens[1:])
 
 
-def _has_sentence_end(text: str, one: Token, other: Token) -> bool:
-    first, last = sorted((one, other), key=lambda token: token.start)
+def _has_sentence_end(text: str, left: Token, right: Token) -> bool:
+    first, last = sorted((left, right), key=lambda token: token.start)
     # The full stop after a title or an initial ends no sentence.
     start = first.end + (1 if len(first.text) <= LONGEST_TITLE and text[first.end : first.end + 1] == "." else 0)
     return SENTENCE_END.search(text, start, last.start) is not None

@@ -38,7 +38,7 @@ class ListedQuasiIdentifiers(QuasiIdentifiers):
         }
 
     def __call__(self, text: str, replaced: Sequence[PassageStretch]) -> list[PassageStretch]:
-        found = [item for item in replaced if item.entity_type in COARSE_TYPES]
+        mentions = [item for item in replaced if item.entity_type in COARSE_TYPES]
         plain = [
             PassageStretch(match.start("value"), match.end("value"), entity_type=kind)
             for kind, form in self._forms.items()
@@ -51,8 +51,8 @@ class ListedQuasiIdentifiers(QuasiIdentifiers):
             if self._is_place(match[0])
         ]
         # A surrogate, such as that of an address, singles nobody out.
-        found += [item for item in plain if not overlaps(item, replaced)]
-        return sorted(found, key=lambda item: item.start)
+        mentions += [item for item in plain if not overlaps(item, replaced)]
+        return sorted(mentions, key=lambda item: item.start)
 
 
 def combine(text: str, stretches: Iterable[PassageStretch], passages: int, key: bytes) -> list[Combination]:

@@ -47,12 +47,12 @@ class DocumentRecorder(ReviewRecorder):
             result.rules_only_languages,
         )
         standing = standing_disagreements(clean.parts, result.changes, result.disagreements)
-        found = self._quasi_identifiers(text, replaced)
+        mentions = self._quasi_identifiers(text, replaced)
         self._documents.keep(
             document,
             self._terms.digest,
             _queue(document, text, standing),
-            combine(text, found, passages, self._key),
+            combine(text, mentions, passages, self._key),
         )
 
     def forget(self, document_id: str) -> int:

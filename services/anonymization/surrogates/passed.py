@@ -35,13 +35,13 @@ class PassedValues:
     def _places(self, parts: Sequence[str]) -> Iterator[tuple[int, int]]:
         # All words at once: of many values that begin with the same word, each would look at every mention of that word.
         words = re.compile(r"\s+".join(map(re.escape, parts)))
-        found = words.search(self._text) if parts else None
-        while found is not None:
+        match = words.search(self._text) if parts else None
+        while match is not None:
             budget.check()
-            end = match_words(self._text, found.start(), parts)
+            end = match_words(self._text, match.start(), parts)
             if end is not None:
-                yield found.start(), end
-            found = words.search(self._text, found.start() + 1)
+                yield match.start(), end
+            match = words.search(self._text, match.start() + 1)
 
     def _admits(self, entity_type: str, start: int, end: int) -> bool:
         for place in range(bisect_right(self._ends, start), len(self._findings)):

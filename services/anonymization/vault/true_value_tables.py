@@ -24,24 +24,24 @@ class TrueValueTables:
         """The surrogates of the (type, value hash) pairs that the vault has."""
         key = tuple_(ENTRIES.c.entity_type, ENTRIES.c.value_hash)
         columns = select(ENTRIES.c.entity_type, ENTRIES.c.value_hash, ENTRIES.c.surrogate)
-        found: dict[tuple[str, str], str] = {}
+        surrogates: dict[tuple[str, str], str] = {}
         with transaction(self._engine) as connection:
             for batch in _batches(sorted(hashes)):
                 rows = connection.execute(columns.where(key.in_(batch)))
-                found |= {(kind, value_hash): surrogate for kind, value_hash, surrogate in rows}
-        return found
+                surrogates |= {(kind, value_hash): surrogate for kind, value_hash, surrogate in rows}
+        return surrogates
 
     def occurring(self, pairs: Collection[tuple[str, str]], document_ids: Sequence[str]) -> set[tuple[str, str]]:
         """Those of the (type, surrogate) pairs that occur in any of the documents."""
         key = tuple_(OCCURRENCES.c.entity_type, OCCURRENCES.c.surrogate)
         columns = select(OCCURRENCES.c.entity_type, OCCURRENCES.c.surrogate).distinct()
-        found: set[tuple[str, str]] = set()
+        occurring: set[tuple[str, str]] = set()
         with transaction(self._engine) as connection:
             for batch in _batches(sorted(pairs)):
                 among = OCCURRENCES.c.document_id.in_(document_ids)
                 rows = connection.execute(columns.where(key.in_(batch), among))
-                found |= {(kind, surrogate) for kind, surrogate in rows}
-        return found
+                occurring |= {(kind, surrogate) for kind, surrogate in rows}
+        return occurring
 
 
 def _batches(values: Iterable[T]) -> Iterator[list[T]]:

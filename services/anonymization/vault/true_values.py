@@ -61,12 +61,12 @@ class TrueValueFinder(TrueValues):
 
     def occurring(self, values: frozenset[TrueValue], document_ids: Sequence[str]) -> frozenset[TrueValue]:
         pairs = {pair for value in values for pair in (*value.surrogates, *value.as_surrogate)}
-        found = self._tables.occurring(pairs, document_ids)
+        occurring = self._tables.occurring(pairs, document_ids)
         return frozenset(
             value
             for value in values
             # A model that writes what is also a surrogate of these documents may have learned the surrogate.
-            if found.issuperset(value.surrogates) and not found.intersection(value.as_surrogate)
+            if occurring.issuperset(value.surrogates) and not occurring.intersection(value.as_surrogate)
         )
 
     def _candidates(self, text: str) -> Iterator[PossibleValue]:

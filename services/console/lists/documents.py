@@ -86,8 +86,8 @@ def _find_dataset(services: Services, visitor: Visitor, digest: str) -> str:
     if not digest:
         return ""
     visitor.require(Permission.DATASETS)
-    found = get_dataset(services, visitor, digest).value
-    return found[0].digest if found else digest
+    dataset = get_dataset(services, visitor, digest).value
+    return dataset[0].digest if dataset else digest
 
 
 def _get_document(services: Services, document_id: str) -> Page[registry_pb2.CatalogueDocument]:

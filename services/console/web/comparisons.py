@@ -37,8 +37,8 @@ def compare(  # noqa: PLR0917 - parameters of a page
             first=_model(first), second=_model(second), metric=metric, task=task, language=language, page_token=token
         )
         try:
-            found = operations.compare_evaluations(console.services, visitor, wanted)
-            answer, failures = found.value, found.failures
+            comparison = operations.compare_evaluations(console.services, visitor, wanted)
+            answer, failures = comparison.value, comparison.failures
         except (FailedPrecondition, InvalidArgument) as problem:
             error = problem.message
     return console.renderer.page(

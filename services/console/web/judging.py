@@ -113,18 +113,18 @@ async def read_marks(request: Request) -> list[FormMark]:
 def show_next(request: Request, console: ConsoleOf, visitor: SignedIn, specialist: str = "") -> Response:
     """The visitor's next drafts of a specialist."""
     names, chosen, failures = _choose_specialist(console, visitor, specialist)
-    opened = desk.open_desk(console.services, visitor, chosen) if chosen and visitor.key_id else None
+    pair = desk.open_desk(console.services, visitor, chosen) if chosen and visitor.key_id else None
     return console.renderer.page(
         request,
         "judge.html",
         names=names,
         specialist=chosen,
-        queue=opened.queue if opened else None,
-        comparison=opened.comparison if opened else None,
+        queue=pair.queue if pair else None,
+        comparison=pair.comparison if pair else None,
         max_edit=MAX_EDIT_CHARS,
         attempt=secrets.token_hex(8),
         shown=f"{time.time():.1f}",
-        failures=dict.fromkeys(failures + (opened.failures if opened else ())),
+        failures=dict.fromkeys(failures + (pair.failures if pair else ())),
     )
 
 

@@ -56,9 +56,15 @@ def decide(  # noqa: PLR0917 - fields of a form
 ) -> Response:
     """Record a decision, and show the next passage."""
     is_skip = decision == "skip"
-    made = PassageDecision(passage_id, () if is_skip else read_marks(marks), is_skip)
-    handlers.decide_passage(console.services, visitor, made)
-    log.info("passage reviewed", passage_id=passage_id, marks=len(made.marks), skip=is_skip, key_id=visitor.key_id)
+    passage_decision = PassageDecision(passage_id, () if is_skip else read_marks(marks), is_skip)
+    handlers.decide_passage(console.services, visitor, passage_decision)
+    log.info(
+        "passage reviewed",
+        passage_id=passage_id,
+        marks=len(passage_decision.marks),
+        skip=is_skip,
+        key_id=visitor.key_id,
+    )
     return RedirectResponse(f"/review?kind={kind}", status_code=303)
 
 
@@ -113,9 +119,9 @@ def sign(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
 @router.get("/residual/{document_id}/{number}", dependencies=REVIEWING)
 def passage(request: Request, console: ConsoleOf, visitor: SignedIn, document_id: str, number: int) -> Response:
     """The passage of a rare combination."""
-    found = handlers.get_passage(console.services, visitor, document_id, number)
-    pieces = list(handlers.split_passage(found))
-    return console.renderer.page(request, "passage.html", passage=found, pieces=pieces)
+    page = handlers.get_passage(console.services, visitor, document_id, number)
+    pieces = list(handlers.split_passage(page))
+    return console.renderer.page(request, "passage.html", passage=page, pieces=pieces)
 
 
 def read_marks(text: str) -> tuple[tuple[int, int, str], ...]:

@@ -116,10 +116,10 @@ class OptimizedPromptModel(EvaluatedModel):
         with self.data.open() as split:
             rows = choose_trial_rows(split, self.data, self.budget.rows)
         instructions = self.optimizer.optimize(self.task, seed, rows, self.budget.max_scores)
-        found = OptimizedPrompt(instructions, tuple(sorted({name for row in rows for name in row.document_ids})))
-        self.store.save(self._digest, found)
+        optimized = OptimizedPrompt(instructions, tuple(sorted({name for row in rows for name in row.document_ids})))
+        self.store.save(self._digest, optimized)
         log.info("prompt optimised", base=self.base, rows=len(rows), changed=instructions != seed)
-        return found
+        return optimized
 
     def answer(self, row: HeldOutRow, sampling: SamplingDefaults) -> Answer:
         return self.models.generate(BASE, self._fit(row).messages, sampling)

@@ -37,8 +37,8 @@ def _count(answered: AnsweredRow, pattern: SafePattern, register: set[str]) -> t
 
 
 def _find(pattern: SafePattern, text: str) -> set[str] | None:
-    found = pattern.find_all(text)
-    return None if found is None else {_normalize(entry) for entry in found}
+    matches = pattern.find_all(text)
+    return None if matches is None else {_normalize(entry) for entry in matches}
 
 
 def _normalize(text: str) -> str:

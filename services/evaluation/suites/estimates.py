@@ -21,5 +21,5 @@ def _estimate(name: str, measure: SuiteMeasure) -> MetricFigures:
     candidate = measure.models[CANDIDATE]
     clusters = range(len(candidate.statistics))
     gain = estimate_gain(candidate, measure.models[BASE], clusters, lower_is_better=measure.lower_is_better)
-    models = {model: estimate(found, clusters) for model, found in measure.models.items()}
+    models = {model: estimate(values, clusters) for model, values in measure.models.items()}
     return MetricFigures(name, measure.lower_is_better, models, {BASE: gain})

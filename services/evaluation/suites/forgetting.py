@@ -25,14 +25,14 @@ def run(ask: SuiteAsker, context: SuiteContext) -> SuiteResult:
     instructions = choose_items(read_items("instructions"), limit)
     answers = {model: _answer(ask, model, instructions) for model in context.models}
     hits = {
-        model: [passes(answer, item.content["checks"]) for item, answer in zip(instructions, found, strict=True)]
-        for model, found in answers.items()
+        model: [passes(answer, item.content["checks"]) for item, answer in zip(instructions, values, strict=True)]
+        for model, values in answers.items()
     }
     pairs = [(item.messages, item.content["text"]) for item in texts]
     scores = {model: ask.score(model, pairs) for model in context.models}
     measures = {
-        INSTRUCTIONS: SuiteMeasure({model: mean_of(found) for model, found in hits.items()}),
-        TEXT: SuiteMeasure({model: _likelihood(found) for model, found in scores.items()}),
+        INSTRUCTIONS: SuiteMeasure({model: mean_of(values) for model, values in hits.items()}),
+        TEXT: SuiteMeasure({model: _likelihood(values) for model, values in scores.items()}),
         LOSS: _loss(hits, scores),
     }
     details = {
@@ -47,8 +47,8 @@ def _answer(ask: SuiteAsker, model: str, items: Sequence[Item]) -> list[str]:
     answers: dict[str, str] = {}
     for tokens in sorted({item.content["max_tokens"] for item in items}):
         group = [item for item in items if item.content["max_tokens"] == tokens]
-        found = ask.answer(model, [item.messages for item in group], tokens)
-        answers |= {item.item_id: answer for item, answer in zip(group, found, strict=True)}
+        group_answers = ask.answer(model, [item.messages for item in group], tokens)
+        answers |= {item.item_id: answer for item, answer in zip(group, group_answers, strict=True)}
     return [answers[item.item_id] for item in items]
 
 

@@ -59,7 +59,7 @@ def run(ask: SuiteAsker, context: SuiteContext) -> SuiteResult:
         }
     if absent:
         hits = {model: list(map(declines, _answers(ask, model, absent))) for model in context.models}
-        measures[ABSENT] = SuiteMeasure({model: mean_of(found) for model, found in hits.items()})
+        measures[ABSENT] = SuiteMeasure({model: mean_of(values) for model, values in hits.items()})
     missing = {LEARNED, MISSED, CONTRADICTED, ABSENT} - set(measures)
     scores = _by_document(learnable, marks.get(CANDIDATE, []))
     return SuiteResult(measures, not_measured=dict.fromkeys(sorted(missing), NO_QUESTIONS), documents=scores)
@@ -75,8 +75,8 @@ def mark(question: QuizQuestion, answer: str) -> Mark:
     if not question.values:
         recall = SCORER.score(question.reference, answer)["rougeL"].recall
         return Mark.LEARNED if recall >= MIN_RECALL else Mark.MISSED
-    found = sum(_has(answer, value) for value in question.values)
-    if found >= MIN_VALUES * len(question.values):
+    values_told = sum(_has(answer, value) for value in question.values)
+    if values_told >= MIN_VALUES * len(question.values):
         return Mark.LEARNED
     return Mark.CONTRADICTED if _gives_other_values(question, answer) else Mark.MISSED
 
@@ -105,17 +105,19 @@ def _answers(ask: SuiteAsker, model: str, questions: Sequence[QuizQuestion]) -> 
 
 
 def _share(marks: Mapping[str, Sequence[Mark]], kind: Mark, *, lower_is_better: bool = False) -> SuiteMeasure:
-    shares = {model: mean_of([found is kind for found in each]) for model, each in marks.items()}
+    shares = {model: mean_of([mark is kind for mark in model_marks]) for model, model_marks in marks.items()}
     return SuiteMeasure(shares, lower_is_better)
 
 
 def _by_document(questions: Sequence[QuizQuestion], marks: Sequence[Mark]) -> list[DocumentScore]:
     by_document: dict[str, list[Mark]] = {}
-    for question, found in zip(questions, marks, strict=True):
-        by_document.setdefault(question.document_id, []).append(found)
+    for question, mark in zip(questions, marks, strict=True):
+        by_document.setdefault(question.document_id, []).append(mark)
     return [
         DocumentScore(
-            document, len(each), *(each.count(kind) for kind in (Mark.LEARNED, Mark.MISSED, Mark.CONTRADICTED))
+            document,
+            len(document_marks),
+            *(document_marks.count(kind) for kind in (Mark.LEARNED, Mark.MISSED, Mark.CONTRADICTED)),
         )
-        for document, each in by_document.items()
+        for document, document_marks in by_document.items()
     ]

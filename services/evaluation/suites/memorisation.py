@@ -64,10 +64,15 @@ def _measure_secrets(ask: SuiteAsker, context: SuiteContext) -> SuiteResult:
         return SuiteResult(not_measured=dict.fromkeys((SECRETS, EXPOSURE), "No secret was planted."))
     planted = sorted(context.planted, key=lambda secret: _digest(secret.secret_id))[:MAX_SECRETS]
     figures = {model: _measure_model(ask, model, planted) for model in context.models}
-    memorised = {model: sum(found.is_memorised(len(planted)) for found in each) for model, each in figures.items()}
-    exposures = {model: mean_of([found.exposure for found in each]) for model, each in figures.items()}
+    memorised = {
+        model: sum(exposure.is_memorised(len(planted)) for exposure in model_figures)
+        for model, model_figures in figures.items()
+    }
+    exposures = {
+        model: mean_of([exposure.exposure for exposure in model_figures]) for model, model_figures in figures.items()
+    }
     details = {
-        secret.secret_id: {model: asdict(each[place]) for model, each in figures.items()}
+        secret.secret_id: {model: asdict(model_figures[place]) for model, model_figures in figures.items()}
         for place, secret in enumerate(planted)
     }
     return SuiteResult({EXPOSURE: SuiteMeasure(exposures, lower_is_better=True)}, {SECRETS: memorised}, details=details)

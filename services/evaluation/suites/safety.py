@@ -37,8 +37,8 @@ def run(ask: SuiteAsker, context: SuiteContext) -> SuiteResult:
     def measure(name: str, hit: Callable[[Item, str], bool], *, lower_is_better: bool = False) -> SuiteMeasure:
         prompts = [_messages(item, context) for item in items[name]]
         answers = {model: ask.answer(model, prompts, MAX_TOKENS) for model in context.models}
-        hits = {model: list(map(hit, items[name], found)) for model, found in answers.items()}
-        return SuiteMeasure({model: mean_of(found) for model, found in hits.items()}, lower_is_better)
+        hits = {model: list(map(hit, items[name], values)) for model, values in answers.items()}
+        return SuiteMeasure({model: mean_of(values) for model, values in hits.items()}, lower_is_better)
 
     return SuiteResult(
         {

@@ -153,8 +153,8 @@ def list_reports(connection: Connection, canary: Canary) -> ArmReports:
     )
     ours: list[OutcomeValue] = []
     theirs: list[OutcomeValue] = []
-    for is_canary, found, moment in connection.execute(query):
-        (ours if is_canary else theirs).append(OutcomeValue(float(found), moment))
+    for is_canary, payload, moment in connection.execute(query):
+        (ours if is_canary else theirs).append(OutcomeValue(float(payload), moment))
     return ours, theirs
 
 

@@ -90,10 +90,10 @@ class SqlJudging(JudgingStore):
     ) -> Sequence[tuple[int, Judgement]]:
         decisions, judgements = tables.expert_decisions, tables.judgements
         position = func.max(decisions.c.position).label("position")
-        own = select(decisions.c.judgement_id, position).where(
+        experts_judgements = select(decisions.c.judgement_id, position).where(
             decisions.c.expert_id == expert_id, decisions.c.specialist == specialist, decisions.c.judgement_id != ""
         )
-        grouped = own.group_by(decisions.c.judgement_id).subquery()
+        grouped = experts_judgements.group_by(decisions.c.judgement_id).subquery()
         joined = grouped.join(judgements, judgements.c.judgement_id == grouped.c.judgement_id)
         query = select(grouped.c.position, judgements.c.payload).select_from(joined).where(~judgements.c.retracted)
         if before is not None:

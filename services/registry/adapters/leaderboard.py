@@ -19,7 +19,7 @@ def make_leaderboard(
     of the untuned models.
     """
     evaluated = [item for item in adapters if item.HasField("evaluation")]
-    figures = [found for item in evaluated if (found := _find(item.evaluation, metric))]
+    figures = [figure for item in evaluated if (figure := _find(item.evaluation, metric))]
     lower_is_better = bool(figures) and figures[0].lower_is_better
     entries: list[Entry] = []
     for group in _by_dataset(evaluated).values():

@@ -87,10 +87,10 @@ class SqlSessions(Sessions):
 
     def add(self, session_sha256: str, session: Session, limit: int) -> None:
         table, now = tables.sessions, datetime.now(UTC)
-        own = table.c.holder_id == session.holder.holder_id
-        newest = select(table.c.session_sha256).where(own).order_by(table.c.expire_time.desc()).limit(limit - 1)
+        is_holders = table.c.holder_id == session.holder.holder_id
+        newest = select(table.c.session_sha256).where(is_holders).order_by(table.c.expire_time.desc()).limit(limit - 1)
         self._connection.execute(delete(table).where(table.c.expire_time <= now))
-        self._connection.execute(delete(table).where(own, table.c.session_sha256.not_in(newest)))
+        self._connection.execute(delete(table).where(is_holders, table.c.session_sha256.not_in(newest)))
         row = {"session_sha256": session_sha256, "holder_id": session.holder.holder_id}
         self._connection.execute(insert(table).values(row | {"expire_time": session.expire_time}))
 

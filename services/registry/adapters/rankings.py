@@ -33,8 +33,8 @@ class PanelQueries:
         query = select(table.c.payload).where(table.c.specialist == specialist, ~table.c.retracted)
         with transaction(self._engine) as connection:
             payloads = connection.scalars(query).all()
-        found = [wire.to_judgement(drafts_pb2.JudgementRecorded.FromString(payload)) for payload in payloads]
-        return sorted(found, key=lambda judgement: (judgement.create_time, judgement.judgement_id))
+        judgements = [wire.to_judgement(drafts_pb2.JudgementRecorded.FromString(payload)) for payload in payloads]
+        return sorted(judgements, key=lambda judgement: (judgement.create_time, judgement.judgement_id))
 
     def draft_adapters(self, draft_ids: Collection[str]) -> Mapping[str, str]:
         """The adapter of each catalogued one of these drafts; empty for the base."""

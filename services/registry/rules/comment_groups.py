@@ -83,7 +83,9 @@ def _count_stems(text: str) -> Counter[str]:
 def _weigh(counts: Sequence[Counter[str]]) -> list[Vector]:
     """TF-IDF vectors of length 1 (Salton and Buckley, 1988; the smoothed IDF of scikit-learn)."""
     frequency = Counter(stem for count in counts for stem in count)
-    weights = {stem: math.log((1 + len(counts)) / (1 + found)) + 1 for stem, found in frequency.items()}
+    weights = {
+        stem: math.log((1 + len(counts)) / (1 + comments_with_it)) + 1 for stem, comments_with_it in frequency.items()
+    }
     return [_normalize({stem: number * weights[stem] for stem, number in sorted(count.items())}) for count in counts]
 
 
@@ -106,14 +108,14 @@ def _cluster(vectors: Sequence[Vector]) -> list[list[int]]:
     for vector in vectors:
         if centroids.comparisons >= MAX_COMPARISONS:
             break
-        found = centroids.find(vector)
-        centroids.add(vector, len(centroids) if found is None else found)
+        nearest = centroids.find(vector)
+        centroids.add(vector, len(centroids) if nearest is None else nearest)
         read += 1
     places: dict[int, list[int]] = defaultdict(list)
     for at, vector in enumerate(vectors[:read]):
-        found = centroids.find(vector)
-        if found is not None:
-            places[found].append(at)
+        nearest = centroids.find(vector)
+        if nearest is not None:
+            places[nearest].append(at)
     return [places[group] for group in sorted(places)]
 
 

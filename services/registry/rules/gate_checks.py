@@ -21,8 +21,8 @@ def find_gate_violations(specialist: Specialist) -> dict[str, str]:
 
 def list_metric_names(specialist: Specialist) -> tuple[str, ...]:
     """The metrics of every evaluation: the specialist's or the built-in ones, and those that decide by default."""
-    own = tuple(metric.name for metric in specialist.metrics) or BUILT_IN
-    return tuple(dict.fromkeys((LOG_LIKELIHOOD, WIN_RATE, *own)))
+    names = tuple(metric.name for metric in specialist.metrics) or BUILT_IN
+    return tuple(dict.fromkeys((LOG_LIKELIHOOD, WIN_RATE, *names)))
 
 
 def _check_metrics(specialist: Specialist) -> Iterator[tuple[str, str]]:

@@ -106,8 +106,8 @@ def make_queue(
         chosen, judged = _choose_drafts(answers, policy.drafts), judged_by[prompt].values()
         if prompt in done or not chosen:
             continue
-        planned = count_experts(prompt, policy)
-        if len(judged) >= planned and not needs_another_expert(list_votes(chosen, judged), planned):
+        wanted = count_experts(prompt, policy)
+        if len(judged) >= wanted and not needs_another_expert(list_votes(chosen, judged), wanted):
             continue
         is_answered = len(answers) >= policy.drafts + SPARE_ANSWERS
         if len(chosen) == policy.drafts or (is_answered and len(chosen) > 1):
@@ -143,9 +143,9 @@ def list_votes(drafts: Collection[str], decisions: Iterable[ExpertDecision]) -> 
     return [vote for vote in votes if vote]
 
 
-def needs_another_expert(votes: Sequence[Votes], planned: int) -> bool:
+def needs_another_expert(votes: Sequence[Votes], wanted: int) -> bool:
     """True if experts disagree about drafts, and fewer than MORE_EXPERTS beyond those `planned` have judged them."""
-    if not 2 <= len(votes) < planned + MORE_EXPERTS:
+    if not 2 <= len(votes) < wanted + MORE_EXPERTS:
         return False
     compared = [
         first[pair] == second[pair] for first, second in combinations(votes, 2) for pair in first.keys() & second.keys()

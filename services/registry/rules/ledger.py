@@ -147,7 +147,7 @@ def bill_runs(uses: Iterable[RunUse], month: Month) -> list[LedgerLine]:
     for use in last.values():
         if month.has(use.moment) and use.device_seconds > 0:
             groups[use.device, use.currency].append(use)
-    return [_sum_runs(device, currency, found) for (device, currency), found in sorted(groups.items())]
+    return [_sum_runs(device, currency, device_runs) for (device, currency), device_runs in sorted(groups.items())]
 
 
 def bill_teacher(uses: Iterable[TeacherUse], month: Month, prices: UnitPrices) -> list[LedgerLine]:
@@ -170,12 +170,12 @@ def bill_judge(uses: Iterable[JudgeUse], month: Month, prices: UnitPrices) -> li
 
 def bill_serving(uses: Iterable[ServingUse], prices: UnitPrices) -> list[LedgerLine]:
     """A line per device in device hours. Expects the uses of one month, one for each device."""
-    found: list[LedgerLine] = []
+    bill: list[LedgerLine] = []
     for use in sorted(uses, key=lambda use: use.device):
         hours = use.seconds / SECONDS_PER_HOUR
         lines = _price_line(LedgerKind.SERVING, hours, prices.serving_hour, prices.currency)
-        found += [replace(line, device=use.device, runs=use.answers) for line in lines]
-    return found
+        bill += [replace(line, device=use.device, runs=use.answers) for line in lines]
+    return bill
 
 
 def bill_storage(uses: Iterable[StorageUse], month: Month, now: datetime, prices: UnitPrices) -> list[LedgerLine]:

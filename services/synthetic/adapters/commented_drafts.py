@@ -46,9 +46,9 @@ class SqlCommentedDrafts(CommentedDrafts):
 
     def count(self, specialist: Specialist) -> CommentCounts:
         with transaction(self._engine) as connection:
-            found = list(_read_comments(connection, specialist, _comments(specialist.name)))
-        fates = Counter(comment.fate for comment in found)
-        refused = Counter(comment.reason for comment in found if comment.fate == SampleState.REFUSED.value)
+            comments = list(_read_comments(connection, specialist, _comments(specialist.name)))
+        fates = Counter(comment.fate for comment in comments)
+        refused = Counter(comment.reason for comment in comments if comment.fate == SampleState.REFUSED.value)
         return CommentCounts(
             accepted=fates[SampleState.ACCEPTED.value],
             pending=fates[SampleState.PENDING.value],
@@ -70,8 +70,8 @@ class SqlCommentedDrafts(CommentedDrafts):
     def _waiting(self, specialist: Specialist) -> list[_Comment]:
         query = _comments(specialist.name).where(synthesis_rows.c.judgement_id.is_(None))
         with transaction(self._engine) as connection:
-            found = _read_comments(connection, specialist, query)
-            return [comment for comment in found if comment.fate == WAITING]
+            comments = _read_comments(connection, specialist, query)
+            return [comment for comment in comments if comment.fate == WAITING]
 
     def read(self, specialist: Specialist, judgement_ids: Sequence[str]) -> dict[int, CommentedDraft]:
         query = _comments(specialist.name).where(is_one_of(tables.judgements.c.judgement_id, judgement_ids))
@@ -79,13 +79,13 @@ class SqlCommentedDrafts(CommentedDrafts):
             judgements = [to_judgement(row) for row in connection.execute(query)]
             drafts = _find_drafts(connection, specialist.name, judgements)
         by_id = {judgement.judgement_id: judgement for judgement in judgements if _has_texts(judgement, drafts)}
-        found = {}
+        known = {}
         for number, judgement_id in enumerate(judgement_ids):
             judgement = by_id.get(judgement_id)
             draft = read_draft(self._store, drafts[judgement.drafts[0]]) if judgement else None
             if judgement is not None and draft is not None:
-                found[number] = CommentedDraft(judgement_id, judgement.comment, draft)
-        return found
+                known[number] = CommentedDraft(judgement_id, judgement.comment, draft)
+        return known
 
     def month(self, specialist: str) -> MonthOfCritiques:
         table = syntheses.c

@@ -263,8 +263,8 @@ class SqlCorpus(BuildCorpus):
         draw = func.left(func.md5(func.concat("quiz", chosen.c.document_id)), 8).collate("C")
         query = select(draw).join_from(chosen, tables.assignments, self._is_assigned())
         query = query.where(chosen.c.reason == "", ~tables.assignments.c.held_out)
-        found = self._connection.scalar(query.order_by(draw).offset(rank).limit(1))
-        return None if found is None else int(found, 16)
+        threshold = self._connection.scalar(query.order_by(draw).offset(rank).limit(1))
+        return None if threshold is None else int(threshold, 16)
 
     def split_size(self) -> SplitSize:
         table = tables.assignments.c

@@ -112,9 +112,9 @@ class GramSet:
     @cached_property
     def _filter(self) -> NDArray[numpy.bool_]:
         """By its first bits, whether the set may have a hash. Not needed by workers, which get the set with every segment."""
-        found = numpy.zeros(1 << FILTER_BITS, dtype=bool)
-        found[(self.hashes >> _SHIFT).astype(numpy.int64)] = True
-        return found
+        bits = numpy.zeros(1 << FILTER_BITS, dtype=bool)
+        bits[(self.hashes >> _SHIFT).astype(numpy.int64)] = True
+        return bits
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -154,8 +154,8 @@ class GramCounts:
         if not len(self.hashes):
             return {}
         places = numpy.minimum(numpy.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
-        found = self.hashes[places] == wanted
-        return dict(zip(wanted[found].tolist(), self.documents[places[found]].tolist(), strict=True))
+        is_known = self.hashes[places] == wanted
+        return dict(zip(wanted[is_known].tolist(), self.documents[places[is_known]].tolist(), strict=True))
 
 
 def count_grams(documents: Iterable[Sequence[Hashes]]) -> GramCounts:

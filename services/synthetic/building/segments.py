@@ -345,8 +345,8 @@ def compare_segment(
 def _count_documents(table: RowTable) -> Counter[str]:
     """Documents by language, without those that are only seeds of other rows."""
     columns = (table.column(name) for name in ("made_by", "document_ids", "language"))
-    own = {(key, language) for maker, ids, language in zip(*columns, strict=True) if maker in OWN for key in ids}
-    return Counter(language for _, language in own)
+    documents = {(key, language) for maker, ids, language in zip(*columns, strict=True) if maker in OWN for key in ids}
+    return Counter(language for _, language in documents)
 
 
 def _write_grams(context: Context, counts: GramCounts) -> bytes:

@@ -53,7 +53,11 @@ class Splitter:
         threshold = boilerplate_documents(self.context.specialist.filters)
         golden = self.corpus.golden(unassigned)
         components = group_components(unassigned, self.corpus.links(threshold))
-        free = [each for each in components if each.known_side is None and not golden.intersection(each.new)]
+        free = [
+            candidate
+            for candidate in components
+            if candidate.known_side is None and not golden.intersection(candidate.new)
+        ]
         held_out_rows = self._draw(free, self.context.specialist.rows, len(unassigned))
         self.corpus.assign(
             assignment
@@ -64,14 +68,16 @@ class Splitter:
     def _draw(self, free: Sequence[LinkedDocuments], policy: RowPolicy, new: int) -> dict[str, dict[str, int]]:
         """The components that are held out, with the rows of their documents: those that a fixed hash draws, and more if these are few."""
         size = self.corpus.split_size()
-        held_out = dict(self._fill([each for each in free if each.draw < policy.held_out_percent], policy, size))
+        held_out = dict(
+            self._fill([component for component in free if component.draw < policy.held_out_percent], policy, size)
+        )
         counts = [count for rows in held_out.values() for count in rows.values()]
         size = SplitSize(
             size.documents + new,
             size.held_out_documents + sum(count > 0 for count in counts),
             size.held_out_rows + sum(counts),
         )
-        others = [each for each in free if each.draw >= policy.held_out_percent]
+        others = [component for component in free if component.draw >= policy.held_out_percent]
         return held_out | dict(self._complete(others, policy, size))
 
     def _complete(
@@ -80,7 +86,7 @@ class Splitter:
         """Of the others those with the lowest draws, until enough documents are held out: of a small corpus, chance may draw hardly any."""
         wanted = min(MIN_DOCUMENTS, size.documents // DOCUMENTS_EACH)
         documents, rows = size.held_out_documents, size.held_out_rows
-        nearest = sorted(others, key=lambda each: each.draw)[:CHUNK]
+        nearest = sorted(others, key=lambda candidate: candidate.draw)[:CHUNK]
         for component in self._count(nearest if documents < wanted else ()):
             if 0 < component.documents <= wanted - documents and component.rows <= policy.max_held_out_rows - rows:
                 documents, rows = documents + component.documents, rows + component.rows

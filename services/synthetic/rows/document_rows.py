@@ -320,10 +320,10 @@ def _limit_characters(
     """
     percent = specialist.rows.max_answer_percent
     room = percent * len(text.text) / 100 if percent else math.inf
-    own = {task.name for task in specialist.rows.own_tasks}
+    task_names = {task.name for task in specialist.rows.own_tasks}
     for item in drafts:
-        room -= 0 if item.draft.task in own else item.draft.answer_characters
-        if room >= 0 or not item.draft.places or item.draft.task in own:
+        room -= 0 if item.draft.task in task_names else item.draft.answer_characters
+        if room >= 0 or not item.draft.places or item.draft.task in task_names:
             yield item
         else:
             refusals.add("many_answers", item.draft.places, 1)

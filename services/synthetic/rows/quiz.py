@@ -129,8 +129,8 @@ def _bare(run: ValueRun) -> str:
 def _values(prompts: Prompts, question: str, reference: str) -> tuple[str, ...]:
     """Figures and names of the reference that the question does not show."""
     language, known = prompts.source.reading.language, normalize(question)
-    found = (value for line in reference.split("\n") for value in find_values(normalize(line), language))
-    return tuple(value for value in dict.fromkeys(found) if value not in known)
+    values = (value for line in reference.split("\n") for value in find_values(normalize(line), language))
+    return tuple(value for value in dict.fromkeys(values) if value not in known)
 
 
 def _draft(question: str, reference: str, sentences: Sequence[Sentence]) -> Draft:

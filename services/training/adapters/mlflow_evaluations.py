@@ -50,8 +50,8 @@ class MlflowEvaluations:
         if experiment is None:
             return ""
         wanted = f"tags.`{ADAPTER_TAG}` = '{evaluation.adapter_digest}'"
-        found = self._client.search_runs([experiment.experiment_id], wanted, max_results=1)
-        return str(found[0].info.run_id) if found else ""
+        runs = self._client.search_runs([experiment.experiment_id], wanted, max_results=1)
+        return str(runs[0].info.run_id) if runs else ""
 
     def _write(self, run_id: str, evaluation: models_pb2.AdapterEvaluated) -> None:
         metrics = list(_to_metrics(evaluation))

@@ -26,15 +26,15 @@ Object = Mapping[str, Any]
 
 def explain_quota(message: str) -> Failure | None:
     """What exceeds which ResourceQuota, from a message of the API; None if the message is about something else."""
-    found = QUOTA.search(message)
-    if found is None:
+    match = QUOTA.search(message)
+    if match is None:
         return None
-    used, limits = _amounts(found["used"]), _amounts(found["limit"])
+    used, limits = _amounts(match["used"]), _amounts(match["limit"])
     amounts = [
         f"{amount} {name} requested, {used.get(name, '?')} of {limits.get(name, '?')} in use"
-        for name, amount in _amounts(found["requested"]).items()
+        for name, amount in _amounts(match["requested"]).items()
     ]
-    return Failure(Reason.WAITS_FOR_QUOTA, f"Over the namespace's quota {found['name']!r}: {'; '.join(amounts)}.")
+    return Failure(Reason.WAITS_FOR_QUOTA, f"Over the namespace's quota {match['name']!r}: {'; '.join(amounts)}.")
 
 
 def explain_missing_pods(job: Object, events: Iterable[Object]) -> Failure:

@@ -98,8 +98,8 @@ def agreement(ours: Sequence[float], theirs: Sequence[float], answers: int) -> f
     """
     points = []
     for start in range(0, len(ours), answers):
-        for one, two in itertools.combinations(range(start, start + answers), 2):
-            first, second = ours[one] - ours[two], theirs[one] - theirs[two]
+        for left, right in itertools.combinations(range(start, start + answers), 2):
+            first, second = ours[left] - ours[right], theirs[left] - theirs[right]
             if first:
                 points.append(0.5 if not second else float((first > 0) == (second > 0)))
     return sum(points) / len(points) if points else None
