@@ -22,7 +22,7 @@ class Look:
 
 
 @dataclass
-class Side:
+class Contender:
     """Processes that run, or are held together; it runs when it is made. `held` gives their numbers at any time, `counted` the numbers of those of
     which the CPU seconds count while it runs."""
 
@@ -66,7 +66,7 @@ class Side:
         return Look(time.time(), sum(map(cpu_seconds, self.counted())))
 
 
-def alternate(first: Side, second: Side, turn_seconds: float) -> None:
+def alternate(first: Contender, second: Contender, turn_seconds: float) -> None:
     """Run two sides that are held, in turns, until each has ended; who begins a pair of turns changes. Both are held then."""
     pair = (first, second)
     while not (first.ended() and second.ended()):
@@ -75,7 +75,7 @@ def alternate(first: Side, second: Side, turn_seconds: float) -> None:
         pair = (pair[1], pair[0])
 
 
-def _take_turn(side: Side, seconds: float) -> None:
+def _take_turn(side: Contender, seconds: float) -> None:
     if side.ended():
         return
     side.release()

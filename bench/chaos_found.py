@@ -18,7 +18,7 @@ from tailor.cli.records import SUBMITTED
 from tailor.errors import NotFound
 from tailor.events.topics import load_topics
 from tailor.local import secrets, stack
-from tailor.local.environment import Plan
+from tailor.local.environment import StackPlan
 from tailor.local.own_stores import load_own_stores
 from tailor.settings import KafkaSettings
 from tailor.wire import enum_name
@@ -163,7 +163,7 @@ def _is_traced(connections: Connections, draft_id: str) -> bool:
 
 def _places(running: stack.Stack) -> Iterator[tuple[str, str]]:
     layout = running.layout
-    plan = Plan(layout, running.snapshot().ports, secrets.ensure(layout), own=load_own_stores(layout))
+    plan = StackPlan(layout, running.snapshot().ports, secrets.ensure(layout), own=load_own_stores(layout))
     yield from buckets(plan)
     yield from databases(plan)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import inference_events, inference_layer, inference_page, inference_speed
 from bench.inference_house import SMOLLM2, TINY, Base, House, open_house
-from bench.inference_load import Stage
+from bench.inference_load import ServedSpecialists
 from bench.report import PLOTS, ROOT, keep
 
 NAME = "inference"
@@ -34,8 +34,8 @@ class Bench:
         return self._house.publish_base(self._name)
 
     @cached_property
-    def _stage(self) -> Stage:
-        return Stage(self._house, self._base)
+    def _stage(self) -> ServedSpecialists:
+        return ServedSpecialists(self._house, self._base)
 
     def speed(self) -> dict[str, Any]:
         """Tokens per second, compared with others."""

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.inference_house import Replica
-from bench.inference_load import PROMPTS, Stage, load, percentile, serving, stream, whole
+from bench.inference_house import ReplicaProcess
+from bench.inference_load import PROMPTS, ServedSpecialists, load, percentile, serving, stream, whole
 from tailor.client import TailorClient
 
 PATIENCE_SECONDS = 60.0
@@ -24,14 +24,14 @@ class LoadSize:
     after_restart: int = 200
 
 
-def measure_load(stage: Stage, size: LoadSize) -> dict[str, Any]:
+def measure_load(stage: ServedSpecialists, size: LoadSize) -> dict[str, Any]:
     """Measure constant load."""
     with serving(stage, threads=_cores()) as replicas, stage.client(*replicas) as client:
         outcome = load(client, stage, stream, lambda number: number < size.requests, lambda _: None)
     return {"load": {"base": stage.base.name, **outcome.figures(), **outcome.times()}}
 
 
-def measure_rollouts(stage: Stage, size: LoadSize) -> dict[str, Any]:
+def measure_rollouts(stage: ServedSpecialists, size: LoadSize) -> dict[str, Any]:
     """Measure load while one specialist after the other is promoted and rolled back."""
     with serving(stage, threads=_cores()) as replicas, stage.client(*replicas) as client:
         director = Director(client, stage, size)
@@ -55,7 +55,7 @@ def measure_rollouts(stage: Stage, size: LoadSize) -> dict[str, Any]:
 class Director(threading.Thread):
     """Promotes a specialist, rolls it back half a period later, then continues with the next one. Records the time until each is served."""
 
-    def __init__(self, client: TailorClient, stage: Stage, size: LoadSize) -> None:
+    def __init__(self, client: TailorClient, stage: ServedSpecialists, size: LoadSize) -> None:
         super().__init__(name="director", daemon=True)
         self._client = client
         self._stage = stage
@@ -88,7 +88,7 @@ class Director(threading.Thread):
 class Killing:
     """Kills a replica (`kill -9`) after a number of answers, which `answered` counts, and restarts it."""
 
-    victim: Replica
+    victim: ReplicaProcess
     size: LoadSize
     answers_after: int = 0
     restart_seconds: float = 0.0
@@ -123,7 +123,7 @@ class Killing:
         self.restart_seconds = time.monotonic() - began
 
 
-def measure_kill(stage: Stage, size: LoadSize) -> dict[str, Any]:
+def measure_kill(stage: ServedSpecialists, size: LoadSize) -> dict[str, Any]:
     """Measure load on two replicas with half of the cores each, one of which is killed and restarted."""
     with serving(stage, threads=max(1, _cores() // 2), replicas=2) as replicas, stage.client(*replicas) as client:
         killing = Killing(replicas[0], size)

@@ -24,7 +24,7 @@ from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.client import TailorClient
 from tailor.events.producer import KafkaProducer
 from tailor.local import secrets, stack
-from tailor.local.environment import Plan, service_environment
+from tailor.local.environment import StackPlan, service_environment
 from tailor.local.layout import STORES
 from tailor.rpc.channel import open_channel
 from tailor.settings import ServiceSettings
@@ -63,7 +63,7 @@ class Adapter:
 
 
 @dataclass(frozen=True)
-class Replica:
+class ReplicaProcess:
     """A process of inference and its gRPC address."""
 
     child: Child
@@ -73,7 +73,7 @@ class Replica:
 class House:
     """A running broker, object store, database and registry, and a key with the role `caller`."""
 
-    def __init__(self, root: Path, plan: Plan) -> None:
+    def __init__(self, root: Path, plan: StackPlan) -> None:
         self.root = root
         self.plan = plan
         self._store = S3Store.from_settings(self._settings("training"))
@@ -83,7 +83,7 @@ class House:
             request = registry_pb2.CreateKeyRequest(name="bench", role=common_pb2.ROLE_CALLER)
             self.key: str = registry_pb2_grpc.RegistryServiceStub(channel).CreateKey(request, timeout=30).secret
 
-    def client(self, *replicas: Replica) -> TailorClient:
+    def client(self, *replicas: ReplicaProcess) -> TailorClient:
         """The documented client, with the caller's key."""
         return TailorClient([replica.address for replica in replicas], self.key)
 
@@ -115,7 +115,7 @@ class House:
 
     def replica(
         self, base: Base, *, slots: int, threads: int, number: int = 0, module: str = "services.inference"
-    ) -> Replica:
+    ) -> ReplicaProcess:
         """A replica that is not started yet. A module other than the service's own answers lines, see `Child.ask`."""
         environment = self.environment(f"replica-{number}", threads) | {
             "TAILOR_BASE": base.name,
@@ -137,7 +137,7 @@ class House:
             f"http://127.0.0.1:{environment['TAILOR_STATUS_PORT']}/readyz",
             piped=module != "services.inference",
         )
-        return Replica(child, f"127.0.0.1:{environment['TAILOR_RPC_PORT']}")
+        return ReplicaProcess(child, f"127.0.0.1:{environment['TAILOR_RPC_PORT']}")
 
     def environment(self, name: str, threads: int) -> dict[str, str]:
         """The environment of inference in the stack, with a separate folder and without the lock that it shares with training."""
@@ -195,7 +195,7 @@ def open_house() -> Iterator[House]:
         running = stack.up(root, only=(*STORES, "registry"))
         try:
             running.wait_ready(STACK_SECONDS)
-            plan = Plan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))
+            plan = StackPlan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))
             house = House(root, plan)
             yield house
             house.close()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.inference_house import Base, House, Replica
+from bench.inference_house import Base, House, ReplicaProcess
 from bench.inference_speed import PROMPTS, ask
 from services.inference.domain import BASE
 from tailor.client import TailorClient
@@ -47,7 +47,7 @@ def added(direct: Mapping[int, Sequence[float]], through: Mapping[int, Sequence[
     }
 
 
-def _latency(replica: Replica, client: TailorClient, size: OverheadSize) -> dict[str, Any]:
+def _latency(replica: ReplicaProcess, client: TailorClient, size: OverheadSize) -> dict[str, Any]:
     direct: dict[int, list[float]] = {length: [] for length in size.lengths}
     through: dict[int, list[float]] = {length: [] for length in size.lengths}
     for _ in range(size.turns):
@@ -63,7 +63,7 @@ def _latency(replica: Replica, client: TailorClient, size: OverheadSize) -> dict
     }
 
 
-def _throughput(replica: Replica, client: TailorClient, size: OverheadSize) -> dict[str, Any]:
+def _throughput(replica: ReplicaProcess, client: TailorClient, size: OverheadSize) -> dict[str, Any]:
     callers = len(PROMPTS)
     without, within = [], []
     for _ in range(size.rounds):
@@ -78,7 +78,7 @@ def _throughput(replica: Replica, client: TailorClient, size: OverheadSize) -> d
     }
 
 
-def _directly(replica: Replica, callers: int, calls: int, tokens: int) -> dict[str, Any]:
+def _directly(replica: ReplicaProcess, callers: int, calls: int, tokens: int) -> dict[str, Any]:
     asked = {"callers": callers, "calls": calls, "tokens": tokens, "prompt": PROMPT}
     answers: dict[str, Any] = json.loads(replica.child.ask(json.dumps(asked)))
     return answers

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.inference_adapters import make_speakers
-from bench.inference_house import Adapter, Base, House, Replica
+from bench.inference_house import Adapter, Base, House, ReplicaProcess
 from tailor.client import Provenance, TailorClient
 from tailor.errors import TailorError
 
@@ -39,7 +39,7 @@ class TimedAnswer:
     tokens: int
 
 
-class Stage:
+class ServedSpecialists:
     """Specialists of a base with two adapters each, and their published generations. One per house, because generations only grow."""
 
     def __init__(self, house: House, base: Base) -> None:
@@ -58,7 +58,7 @@ class Stage:
     def names(self) -> list[str]:
         return [f"{self.base.name.split('-')[0]}-speaker-{number}" for number in range(SPECIALISTS)]
 
-    def client(self, *replicas: Replica) -> TailorClient:
+    def client(self, *replicas: ReplicaProcess) -> TailorClient:
         """The documented client, with a caller's key."""
         return self.house.client(*replicas)
 
@@ -150,7 +150,11 @@ def whole(client: TailorClient, name: str, prompt: str) -> TimedAnswer:
 
 
 def load(
-    client: TailorClient, stage: Stage, ask: Ask, more: Callable[[int], bool], answered: Callable[[int], None]
+    client: TailorClient,
+    stage: ServedSpecialists,
+    ask: Ask,
+    more: Callable[[int], bool],
+    answered: Callable[[int], None],
 ) -> LoadOutcome:
     """Let CALLERS callers ask one specialist after the other while `more(number of calls)` is true; `answered` gets the number of answers."""
     outcome = LoadOutcome()
@@ -181,7 +185,7 @@ def load(
 
 
 @contextmanager
-def serving(stage: Stage, threads: int, replicas: int = 1) -> Iterator[list[Replica]]:
+def serving(stage: ServedSpecialists, threads: int, replicas: int = 1) -> Iterator[list[ReplicaProcess]]:
     """Replicas that are ready."""
     started = [
         stage.house.replica(stage.base, slots=SLOTS, threads=threads, number=number) for number in range(replicas)

@@ -36,7 +36,7 @@ class SpeedSize:
 
 
 @dataclass
-class Side:
+class GenerationPath:
     """One way to generate answers; returns the number of tokens. `cpu` counts the CPU seconds of the process that computes."""
 
     answer: Callable[[int], int]
@@ -84,7 +84,7 @@ def ratios(best: dict[str, float]) -> dict[str, float]:
 
 
 @contextmanager
-def _sides(house: House, base: Base, size: SpeedSize, threads: int) -> Iterator[dict[str, Side]]:
+def _sides(house: House, base: Base, size: SpeedSize, threads: int) -> Iterator[dict[str, GenerationPath]]:
     adapters = [
         house.publish_adapter(folder, base)
         for folder in make_adapters(base.folder, house.root / f"{base.name}-adapters", len(PROMPTS))
@@ -107,12 +107,14 @@ def _sides(house: House, base: Base, size: SpeedSize, threads: int) -> Iterator[
             ours, theirs, here = replica.child.cpu_seconds, server.child.cpu_seconds, time.process_time
             base_models = [BASE] * len(PROMPTS)
             yield {
-                "generate": Side(lambda tokens: plain.one_by_one(few, tokens, alone), here, threads=alone),
-                "PEFT, mixed": Side(lambda tokens: plain.mixed(PROMPTS, tokens, batch), here, threads=batch),
-                "ours": Side(lambda tokens: ask(client, base_models, PROMPTS, tokens), ours, threads=threads),
-                "vLLM's server": Side(lambda tokens: server.ask(base_models, PROMPTS, tokens), theirs, threads=threads),
-                "ours, mixed": Side(lambda tokens: ask(client, names, PROMPTS, tokens), ours, threads=threads),
-                "vLLM's server, mixed": Side(
+                "generate": GenerationPath(lambda tokens: plain.one_by_one(few, tokens, alone), here, threads=alone),
+                "PEFT, mixed": GenerationPath(lambda tokens: plain.mixed(PROMPTS, tokens, batch), here, threads=batch),
+                "ours": GenerationPath(lambda tokens: ask(client, base_models, PROMPTS, tokens), ours, threads=threads),
+                "vLLM's server": GenerationPath(
+                    lambda tokens: server.ask(base_models, PROMPTS, tokens), theirs, threads=threads
+                ),
+                "ours, mixed": GenerationPath(lambda tokens: ask(client, names, PROMPTS, tokens), ours, threads=threads),
+                "vLLM's server, mixed": GenerationPath(
                     lambda tokens: server.ask(server.models, PROMPTS, tokens), theirs, threads=threads
                 ),
             }

@@ -53,7 +53,7 @@ MAX_PROMPT = 256
 
 
 @dataclass(frozen=True)
-class Side:
+class HeldOutFigures:
     """One adapter on the held-out prompts."""
 
     win_rate: float
@@ -122,7 +122,7 @@ def show(progress: models_pb2.RunProgressed) -> None:
               f"reward {progress.reward:.2f}, kl {progress.kl:.4f}", flush=True)  # fmt: skip
 
 
-def compare(house: House, services: dict[str, Service], rankings: Ref) -> tuple[dict[str, Side], float]:
+def compare(house: House, services: dict[str, Service], rankings: Ref) -> tuple[dict[str, HeldOutFigures], float]:
     """Each adapter's answers to the held-out prompts against the SFT adapter's, and the reward adapter's accuracy on held-out pairs."""
     inputs = {
         name: download(house, rankings, adapter(services[name]), adapter(services["reward"]))
@@ -194,14 +194,14 @@ class Judged:
     baseline: list[float]
 
 
-def side(judged: Judged, name: str) -> Side:
+def side(judged: Judged, name: str) -> HeldOutFigures:
     """Score one adapter's answers."""
     policy, tokenizer, prompts = judged.policy, judged.tokenizer, judged.prompts
     policy.set_adapter(name)
     written = answers.write_answers(policy, tokenizer, prompts, recipe_of("rloo").rollout, SEED)
     rewards = judged.rewarder.rewards([prompt.tokens for prompt in prompts], written)
     texts = tokenizer.batch_decode(written, skip_special_tokens=True)
-    return Side(
+    return HeldOutFigures(
         win_rate=win_rate(rewards, judged.baseline),
         kl=answers.divergence(policy, tokenizer, prompts, written, "default"),
         reward=sum(rewards) / len(rewards),

@@ -19,7 +19,7 @@ from services.synthetic.settings import Settings
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.local import secrets, stack
-from tailor.local.environment import Plan, service_environment
+from tailor.local.environment import StackPlan, service_environment
 from tailor.local.layout import DATABASE
 from tailor.sql import connect, migrate
 from tailor.storage.buckets import CORPUS
@@ -82,7 +82,7 @@ def database(root: Path) -> Iterator[str]:
     running = stack.up(root, only=(DATABASE,))
     try:
         running.wait_ready(READY_SECONDS)
-        plan = Plan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))
+        plan = StackPlan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))
         yield service_environment("synthetic", plan, os.environ)["TAILOR_DATABASE_URL"]
     finally:
         stack.down(root)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.alternating import Look, Side, alternate
+from bench.alternating import Contender, Look, alternate
 from bench.children import cpu_seconds
 from bench.training_house import ROOT, House, recipe
 from bench.training_stack import Followed, Service, training_service
@@ -71,14 +71,14 @@ def _round(house: House, service: Service, number: int) -> Round:
     chosen = _recipe(number)
     with _Bare(house, chosen) as bare:
         _await_step(bare)
-        alone = Side(
+        alone = Contender(
             bare.processes, lambda: bare.processes() + _idle(service), lambda: STEPS in bare.clocks or not bare.alive
         )
         try:
             alone.hold()
             run = service.begin(f"bench-{number}", chosen)
             _await_step(run)
-            through = Side(service.workers, service.processes, lambda: STEPS in run.clocks or not run.alive)
+            through = Contender(service.workers, service.processes, lambda: STEPS in run.clocks or not run.alive)
             try:
                 through.hold()
                 alternate(alone, through, TURN_SECONDS)
@@ -114,7 +114,7 @@ def _await_step(side: "_Bare | Followed") -> None:
         time.sleep(0.02)
 
 
-def _ran(side: Side, clocks: Mapping[int, float]) -> Look:
+def _ran(side: Contender, clocks: Mapping[int, float]) -> Look:
     if clocks[FIRST] < side.windows[0][0].clock:
         raise SystemExit(f"step {FIRST} had passed before it was looked at")
     return side.ran(clocks[FIRST], clocks[STEPS])

@@ -16,7 +16,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.events.producer import KafkaProducer
 from tailor.local import processes, secrets, stack
-from tailor.local.environment import Plan, service_environment
+from tailor.local.environment import StackPlan, service_environment
 from tailor.local.layout import STORES
 from tailor.rpc.channel import service_channel
 from tailor.settings import ServiceSettings
@@ -63,7 +63,7 @@ class Service:
 
     def __init__(self, house: House, running: stack.Stack, recipes: Path) -> None:
         self._house, self._root, self._recipes = house, running.layout.root, recipes
-        self._plan = Plan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))
+        self._plan = StackPlan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))
         self._producer = KafkaProducer.from_settings(self._settings_of("synthetic"), "synthetic")
         channel = service_channel(
             self._settings_of("console"), "training", self._plan.ports.address("training-rpc"), service="console"

@@ -16,7 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tailor.events.access import OPERATOR, PUBLISHER
 from tailor.local import secrets, stack
-from tailor.local.environment import Plan, service_environment
+from tailor.local.environment import StackPlan, service_environment
 from tailor.local.layout import STORES
 from tailor.local.own_stores import load_own_stores
 from tailor.local.secrets import ADMIN
@@ -39,7 +39,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 class Stores:
     """A running broker, object store and database."""
 
-    plan: Plan
+    plan: StackPlan
 
     def environment(self, service: str) -> dict[str, str]:
         """The environment that `tailor up` would give the service."""
@@ -124,10 +124,10 @@ def store_kind(pytestconfig: pytest.Config) -> StoreKind:
     return EmbeddedStores() if pytestconfig.getoption("--stores") == "embedded" else RealStores(fetch(folder()))
 
 
-def plan_of(running: stack.Stack) -> Plan:
+def plan_of(running: stack.Stack) -> StackPlan:
     """The plan of a running stack, including its secrets."""
     layout = running.layout
-    return Plan(layout, running.snapshot().ports, secrets.ensure(layout), own=load_own_stores(layout))
+    return StackPlan(layout, running.snapshot().ports, secrets.ensure(layout), own=load_own_stores(layout))
 
 
 @contextmanager

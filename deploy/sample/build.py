@@ -116,7 +116,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Span:
+class TextRun:
     """A run of text with one weight."""
 
     text: str
@@ -129,7 +129,7 @@ class Block:
     """A heading, paragraph or list item: the structure that docx, pdf and txt share."""
 
     kind: str
-    spans: tuple[Span, ...]
+    spans: tuple[TextRun, ...]
     level: int = 0
     number: int = 0
 
@@ -224,7 +224,7 @@ def parse_blocks(body: str) -> list[Block]:
     return blocks
 
 
-def make_block(spans: tuple[Span, ...], heading: int, lists: list[list[int]]) -> Block:
+def make_block(spans: tuple[TextRun, ...], heading: int, lists: list[list[int]]) -> Block:
     """Name the block by where it stands, and count it when its list is numbered."""
     if heading:
         return Block("heading", spans, heading)
@@ -236,7 +236,7 @@ def make_block(spans: tuple[Span, ...], heading: int, lists: list[list[int]]) ->
     return Block("number", spans, len(lists), lists[-1][0] - 1)
 
 
-def parse_spans(inline: Token) -> Iterator[Span]:
+def parse_spans(inline: Token) -> Iterator[TextRun]:
     """Yield the text runs of an inline token, a line break as a newline."""
     bold = italic = False
     children = inline.children or []
@@ -247,11 +247,11 @@ def parse_spans(inline: Token) -> Iterator[Span]:
             italic = token.type == "em_open"
         elif token.type == "softbreak":
             following = "".join(child.content for child in children[position + 1 :])
-            yield Span("\n" if HEADER_LINE.match(following) else " ", bold, italic)
+            yield TextRun("\n" if HEADER_LINE.match(following) else " ", bold, italic)
         elif token.type == "hardbreak":
-            yield Span("\n", bold, italic)
+            yield TextRun("\n", bold, italic)
         elif token.content:
-            yield Span(token.content, bold, italic)
+            yield TextRun(token.content, bold, italic)
 
 
 def plain(block: Block) -> str:
@@ -382,7 +382,7 @@ def pdf_flowable(block: Block) -> Flowable:
     return Paragraph(marker + pdf_markup(block.spans), style)
 
 
-def pdf_markup(spans: Iterable[Span]) -> str:
+def pdf_markup(spans: Iterable[TextRun]) -> str:
     """Spans in the inline markup of reportlab."""
     parts = []
     for span in spans:

@@ -94,7 +94,7 @@ class Cancellation:
             self._stream.cancel()
 
 
-class Answer:
+class AnswerStream:
     """An answer that is being generated: iterate over it once, or close it.
 
     It holds its adapter and its place until then, and publishes its draft at the end, however it ends. `stored_prompt` is the prompt's

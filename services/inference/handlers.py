@@ -24,7 +24,7 @@ from services.inference.domain import (
     Transcript,
     add_system_prompt,
 )
-from services.inference.generation import Answer, Cancellation, Inference, ModelServer
+from services.inference.generation import AnswerStream, Cancellation, Inference, ModelServer
 from services.inference.ports import DraftArchive, PublishReport
 from services.inference.private_prompts.hide import HiddenRequest, hide
 from services.inference.serving_table import ServingTable
@@ -54,7 +54,9 @@ class ReadinessGate:
         return self._inference
 
 
-def generate(inference: Inference, caller: Caller, request: GenerationRequest, cancellation: Cancellation) -> Answer:
+def generate(
+    inference: Inference, caller: Caller, request: GenerationRequest, cancellation: Cancellation
+) -> AnswerStream:
     """Check a request, wait for a place and start the answer.
 
     Raises NotFound, InvalidArgument, ResourceExhausted or Unavailable before any token is generated.
@@ -64,7 +66,7 @@ def generate(inference: Inference, caller: Caller, request: GenerationRequest, c
     request = request.with_defaults(inference.definitions.sampling(served.specialist))
     hidden = _hide(inference, caller, served, request)
     request = hidden.request if hidden else request
-    answer = Answer(inference, caller, served, add_system_prompt(request.messages, served.system_prompt))
+    answer = AnswerStream(inference, caller, served, add_system_prompt(request.messages, served.system_prompt))
     answer.begin(request, cancellation, hidden)
     return answer
 
@@ -110,7 +112,7 @@ def get_draft(archive: DraftArchive, caller: Caller, draft_id: str) -> tuple[Dra
     return record, archive.text(text) if text else None
 
 
-def regenerate_draft(inference: Inference, caller: Caller, draft_id: str, cancellation: Cancellation) -> Answer:
+def regenerate_draft(inference: Inference, caller: Caller, draft_id: str, cancellation: Cancellation) -> AnswerStream:
     """Answer the stored prompt of a draft again, at a temperature at which the answers differ.
 
     Raises NotFound as `get_draft`, FailedPrecondition (DRAFT_WITHOUT_TEXT) if its text is not stored, and as `generate`.
@@ -128,7 +130,7 @@ def regenerate_draft(inference: Inference, caller: Caller, draft_id: str, cancel
     request = request.with_defaults(inference.definitions.sampling(served.specialist))
     # The stored prompt holds surrogates only, so there is nothing to hide.
     messages = add_system_prompt(request.messages, served.system_prompt)
-    answer = Answer(inference, caller, served, messages, draft.prompt_digest)
+    answer = AnswerStream(inference, caller, served, messages, draft.prompt_digest)
     answer.begin(request, cancellation)
     return answer
 

@@ -45,7 +45,7 @@ def base_environment(component: str, layout: Layout, inherited: Mapping[str, str
 
 
 @dataclass(frozen=True)
-class Plan:
+class StackPlan:
     """The inputs for the components of one stack. `python_path` comes before Tailor's root on PYTHONPATH; `own` stores are not embedded."""
 
     layout: Layout
@@ -60,7 +60,7 @@ class Plan:
         return StoreAccess(self.ports, self.secrets, self.own)
 
 
-def service_environment(service: str, plan: Plan, inherited: Mapping[str, str]) -> dict[str, str]:
+def service_environment(service: str, plan: StackPlan, inherited: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of one service."""
     layout, ports, secrets = plan.layout, plan.ports, plan.secrets
     return (

@@ -12,12 +12,12 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tailor.local.component import Component
-from tailor.local.environment import Plan, service_environment
+from tailor.local.environment import StackPlan, service_environment
 
 CHECK_SECONDS = 2.0
 
 
-def service(name: str, module: str, plan: Plan, needs: tuple[str, ...]) -> Component:
+def service(name: str, module: str, plan: StackPlan, needs: tuple[str, ...]) -> Component:
     """The component that runs a service as `python -m MODULE`."""
     ports, scratch = plan.ports, plan.layout.scratch(name)
     addresses = {"rpc": ports.address(f"{name}-rpc"), "status": f"http://{ports.address(f'{name}-status')}"}

@@ -13,7 +13,7 @@ from tailor.local import processes, secrets
 from tailor.local.broker import broker
 from tailor.local.component import Component
 from tailor.local.database import database
-from tailor.local.environment import Plan
+from tailor.local.environment import StackPlan
 from tailor.local.external import External, ExternalRunner, external_broker, external_database, external_store
 from tailor.local.layout import BROKER, DATABASE, STORE, STORES, Layout
 from tailor.local.own_stores import load_own_stores
@@ -28,7 +28,7 @@ from tailor.logging import get_logger
 log = get_logger(__name__)
 
 
-def components(plan: Plan, services: Mapping[str, str], only: tuple[str, ...]) -> list[Component | External]:
+def components(plan: StackPlan, services: Mapping[str, str], only: tuple[str, ...]) -> list[Component | External]:
     """The components to run, stores first. `services` maps names to modules; an empty `only` means all."""
     own_stores, access = plan.own, plan.stores
     factories: dict[str, Callable[[], Component | External]] = {
@@ -106,7 +106,7 @@ class StackSupervisor:
             log.error("state not stored", error=type(error).__name__, errno=error.errno)
 
 
-def write_kcat_file(plan: Plan) -> None:
+def write_kcat_file(plan: StackPlan) -> None:
     """Write what kcat needs for an own Kafka, and remove what an earlier start wrote for another one."""
     if plan.own.kafka is None:
         plan.layout.kcat_file.unlink(missing_ok=True)
@@ -122,7 +122,7 @@ def supervise(
     reservation = reserve(layout.root, None if previous is None else previous.port_base)
     created = secrets.ensure(layout)
     secrets.write(layout.stores_file, json.dumps(created.store_credentials(), indent=1))
-    plan = Plan(layout, reservation.ports, created, python_path, load_own_stores(layout))
+    plan = StackPlan(layout, reservation.ports, created, python_path, load_own_stores(layout))
     write_kcat_file(plan)
     parts = components(plan, services, only)
     asyncio.run(StackSupervisor(layout, reservation.ports, parts).run())

@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from tailor.events.table import tail
 from tailor.events.topics import load_topics
-from tailor.local.environment import Plan
+from tailor.local.environment import StackPlan
 from tailor.local.layout import SERVICES, WITH_DATABASE
 from tailor.local.secrets import ADMIN
 from tailor.local.store_access import s3_settings
@@ -23,7 +23,7 @@ from tailor.storage.s3 import S3Store
 Place = tuple[str, str]
 
 
-def all_places(plan: Plan, kafka: KafkaSettings) -> Iterator[Place]:
+def all_places(plan: StackPlan, kafka: KafkaSettings) -> Iterator[Place]:
     """Yield the name and text of each place outside the raw zone."""
     yield from buckets(plan)
     yield from topics(kafka)
@@ -32,7 +32,7 @@ def all_places(plan: Plan, kafka: KafkaSettings) -> Iterator[Place]:
     yield from metrics(plan)
 
 
-def buckets(plan: Plan) -> Iterator[Place]:
+def buckets(plan: StackPlan) -> Iterator[Place]:
     """Every object except those in quarantine. Parquet is shown as rows; model weights are left out."""
     store = S3Store.from_settings(s3_settings(plan.stores.s3(ADMIN)))
     for bucket in BUCKETS:
@@ -54,7 +54,7 @@ def topics(kafka: KafkaSettings) -> Iterator[Place]:
         yield event.topic, f"{event.key}\n{event.headers}\n{readable(event.value or b'')}"
 
 
-def databases(plan: Plan) -> Iterator[Place]:
+def databases(plan: StackPlan) -> Iterator[Place]:
     """Every row of every table of every service."""
     for name in WITH_DATABASE:
         url = plan.stores.database_url(ADMIN).replace("+psycopg", "")
@@ -70,13 +70,13 @@ def databases(plan: Plan) -> Iterator[Place]:
                 yield f"database {name}.{table}", rows
 
 
-def logs(plan: Plan) -> Iterator[Place]:
+def logs(plan: StackPlan) -> Iterator[Place]:
     """Every log file of the stack."""
     for path in sorted(plan.layout.log_file("registry").parent.iterdir()):
         yield f"log {path.name}", path.read_text(encoding="utf-8", errors="replace")
 
 
-def metrics(plan: Plan) -> Iterator[Place]:
+def metrics(plan: StackPlan) -> Iterator[Place]:
     """The metrics of each service."""
     for service in SERVICES:
         with urllib.request.urlopen(f"http://{plan.ports.address(f'{service}-status')}/metrics", timeout=10) as answer:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from tailor.cli.main import app
 from tailor.local import secrets, stack
-from tailor.local.environment import Plan, service_environment
+from tailor.local.environment import StackPlan, service_environment
 from tailor.local.layout import STORES, Layout
 from tests.waiting import wait_until
 
@@ -54,7 +54,7 @@ class House:
         self.clients.write_text("quiet lantern\n", encoding="utf-8")
         self.stack = stack.up(root, only=(*STORES, *SERVICES))
         snapshot = self.stack.wait_ready(SECONDS)
-        plan = Plan(Layout(root), snapshot.ports, secrets.ensure(Layout(root)))
+        plan = StackPlan(Layout(root), snapshot.ports, secrets.ensure(Layout(root)))
         self.store = service_environment("anonymization", plan, {})
         self.broker = snapshot.ports.address("broker")
 

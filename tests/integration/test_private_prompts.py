@@ -22,7 +22,7 @@ from services.inference.adapters.drafts import DraftBucket
 from services.inference.domain import ChatMessage, GenerationRequest, Sampling
 from services.inference.draft_texts import DraftTextStore
 from services.inference.engines.transformers_engine import TransformersEngine
-from services.inference.generation import Answer, Cancellation
+from services.inference.generation import AnswerStream, Cancellation
 from services.inference.handlers import generate
 from services.inference.ports import InferenceEngine
 from tailor.api.anonymization.v1 import anonymization_pb2_grpc
@@ -93,7 +93,7 @@ def house() -> Iterator[House]:
     house.server.stop(0)
 
 
-def answered(world: World, text: str, schema: str = "", max_tokens: int = 100) -> Answer:
+def answered(world: World, text: str, schema: str = "", max_tokens: int = 100) -> AnswerStream:
     sampling = Sampling(schema=schema, max_tokens=max_tokens)
     answer = generate(
         world.inference, KEY, GenerationRequest("reports", (ChatMessage("user", text),), sampling), Cancellation()

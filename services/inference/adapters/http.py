@@ -24,7 +24,7 @@ from services.inference import handlers
 from services.inference.adapters import openai_wire as wire
 from services.inference.adapters.body_limit import LimitedBody
 from services.inference.domain import Caller
-from services.inference.generation import Answer, Cancellation
+from services.inference.generation import AnswerStream, Cancellation
 from services.inference.handlers import ReadinessGate
 from services.inference.rpc import to_caller
 from services.inference.settings import Settings
@@ -221,7 +221,7 @@ async def _unless_gone(request: Request, cancellation: Cancellation, work: Calla
 
 
 async def _closing(
-    request: Request, lines: Iterator[str], cancellation: Cancellation, answer: Answer
+    request: Request, lines: Iterator[str], cancellation: Cancellation, answer: AnswerStream
 ) -> AsyncIterator[str]:
     """Yield the lines; end the generation if the client goes away."""
     try:
@@ -233,6 +233,6 @@ async def _closing(
             await anyio.to_thread.run_sync(answer.close)
 
 
-def _drain(answer: Answer) -> None:
+def _drain(answer: AnswerStream) -> None:
     for _ in answer:
         pass

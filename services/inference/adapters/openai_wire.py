@@ -16,7 +16,7 @@ from services.inference.domain import (
     StoredFeedback,
     TokenLogProbability,
 )
-from services.inference.generation import Answer
+from services.inference.generation import AnswerStream
 from services.inference.validation import MAX_MESSAGES
 from tailor.errors import InvalidArgument, Reason, TailorError
 
@@ -238,7 +238,7 @@ def feedback(draft_id: str, stored: StoredFeedback) -> dict[str, Any]:
     }
 
 
-def completion(model: str, answer: Answer) -> dict[str, Any]:
+def completion(model: str, answer: AnswerStream) -> dict[str, Any]:
     """A whole answer."""
     message = {"role": "assistant", "content": answer.text}
     choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
@@ -246,7 +246,7 @@ def completion(model: str, answer: Answer) -> dict[str, Any]:
     return _head(model, answer, "chat.completion") | {"choices": [choice], "usage": _usage(answer)}
 
 
-def chunks(model: str, answer: Answer, check_key: Callable[[], None], *, usage: bool) -> Iterator[str]:
+def chunks(model: str, answer: AnswerStream, check_key: Callable[[], None], *, usage: bool) -> Iterator[str]:
     """An answer as server-sent events. An error of the answer, or one that `check_key` raises meanwhile, is the last event."""
     yield _line(model, answer, {"role": "assistant", "content": ""})
     try:
@@ -309,7 +309,7 @@ def _field(location: Sequence[Any]) -> str:
 
 def _line(
     model: str,
-    answer: Answer,
+    answer: AnswerStream,
     delta: dict[str, str],
     finish: str | None = None,
     log_probabilities: tuple[TokenLogProbability, ...] = (),
@@ -331,11 +331,11 @@ def _likely(token: LikelyToken) -> dict[str, Any]:
     return {"token": token.token, "logprob": token.log_probability, "bytes": octets}
 
 
-def _head(model: str, answer: Answer, kind: str) -> dict[str, Any]:
+def _head(model: str, answer: AnswerStream, kind: str) -> dict[str, Any]:
     return {"id": answer.draft_id, "object": kind, "created": int(time.time()), "model": model}
 
 
-def _usage(answer: Answer) -> dict[str, int]:
+def _usage(answer: AnswerStream) -> dict[str, int]:
     total = answer.prompt_tokens + answer.completion_tokens
     return {
         "prompt_tokens": answer.prompt_tokens,

@@ -80,7 +80,9 @@ def _compute_alpha(met: Mapping[Coincidences, int], distance: Distance) -> float
         counts[value] = counts.get(value, 0.0) + weight
     total = sum(counts.values())
     observed = sum(weight * distance(*pair, counts) for pair, weight in pairs.items())
-    expected = sum(counts[first] * counts[second] * distance(first, second, counts) for first, second in permutations(counts, 2))
+    expected = sum(
+        counts[first] * counts[second] * distance(first, second, counts) for first, second in permutations(counts, 2)
+    )
     return 1.0 - (total - 1) * observed / expected if expected else None
 
 

@@ -10,7 +10,7 @@ Message = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Draft:
+class RowDraft:
     """A row before its tokens are counted. The last `turns` messages of the assistant are its answers."""
 
     task: str
@@ -35,7 +35,7 @@ class Draft:
 class CountedDraft:
     """A draft with the tokens of the whole row and those of its answers."""
 
-    draft: Draft
+    draft: RowDraft
     tokens: int
     answer_tokens: int
 
@@ -65,12 +65,12 @@ class RowBudget:
         """The estimated number of characters that fill a share of the room."""
         return int(share * self.room / self.density)
 
-    def count(self, drafts: Sequence[Draft]) -> list[CountedDraft]:
+    def count(self, drafts: Sequence[RowDraft]) -> list[CountedDraft]:
         """Count the drafts' tokens, all in one call."""
         counts = iter(self.counter.count([content for draft in drafts for _, content in draft.messages]))
         return [self._count_draft(draft, [next(counts) for _ in draft.messages]) for draft in drafts]
 
-    def _count_draft(self, draft: Draft, counts: Sequence[int]) -> CountedDraft:
+    def _count_draft(self, draft: RowDraft, counts: Sequence[int]) -> CountedDraft:
         rest = self._count_rest([content for _, content in draft.messages])
         return CountedDraft(draft, sum(counts) + rest, sum(counts[::-2][: draft.turns]))
 
@@ -87,6 +87,6 @@ def make_budget(specialist: Specialist, counter: TokenCounter, text: str) -> Row
     return RowBudget(counter, limit, system if specialist.system_prompt else None, max(tokens, 1) / max(len(text), 1))
 
 
-def keep_fitting(drafts: Sequence[Draft], budget: RowBudget) -> list[CountedDraft]:
+def keep_fitting(drafts: Sequence[RowDraft], budget: RowBudget) -> list[CountedDraft]:
     """The drafts that fit, counted. The others are views of text that smaller rows teach."""
     return [row for row in budget.count(drafts) if row.tokens <= budget.limit]

@@ -20,7 +20,7 @@ from services.synthetic.domain import (
     Text,
 )
 from services.synthetic.ports import TokenCounter
-from services.synthetic.rows.budget import CountedDraft, Draft, keep_fitting, make_budget
+from services.synthetic.rows.budget import CountedDraft, RowDraft, keep_fitting, make_budget
 from services.synthetic.rows.grounding import unsupported
 from services.synthetic.rows.knowledge_rows import (
     ANSWER,
@@ -205,7 +205,7 @@ def _main_composer(prompts: Prompts, specialist: Specialist, main: str, *, is_si
     return report_part(prompts, REPORT if _is_wanted(specialist, REPORT) else main)
 
 
-def _views(source: _Source, parts: Sequence[DocumentPart]) -> Iterator[Draft | None]:
+def _views(source: _Source, parts: Sequence[DocumentPart]) -> Iterator[RowDraft | None]:
     """Rows of a document that teach its parts once more."""
     prompts, chunks, specialist = source.prompts, source.chunks, source.specialist
     main = main_task(prompts.source)

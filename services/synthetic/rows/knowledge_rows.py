@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from services.synthetic.domain import Grounding, Range
-from services.synthetic.rows.budget import Draft, RowBudget
+from services.synthetic.rows.budget import RowBudget, RowDraft
 from services.synthetic.rows.facts import list_facts
 from services.synthetic.rows.lexicon import ARTICLES, SMALL_WORDS
 from services.synthetic.rows.pieces import BlockKind, Sentence, TextPiece, join_pieces
@@ -86,14 +86,14 @@ class Chunk:
         return "", ()
 
 
-def answer_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[Draft]:
+def answer_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[RowDraft]:
     """One question about each passage, which is in the prompt."""
     return [draft for chunk in chunks for draft in _answers(prompts, chunk)]
 
 
-def knowledge_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[Draft]:
+def knowledge_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[RowDraft]:
     """Every view of every passage."""
-    drafts: list[Draft] = []
+    drafts: list[RowDraft] = []
     for number, chunk in enumerate(chunks):
         drafts += _closed(prompts, chunk)
         if prompts.templates is not None and count_words(chunk.text) >= _MIN_VIEWED:
@@ -108,7 +108,7 @@ def knowledge_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[Draft]:
     return drafts
 
 
-def extra_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> Iterator[Draft]:
+def extra_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> Iterator[RowDraft]:
     """More views of every passage, in rounds: those that were not drawn for it, then other questions without it, in other wordings."""
     viewed = [chunk for chunk in chunks if prompts.templates is not None and count_words(chunk.text) >= _MIN_VIEWED]
     for chunk in viewed:
@@ -144,7 +144,7 @@ def find_chunks(sections: Sequence[Section], budget: RowBudget) -> list[Chunk]:
     return [chunk for chunk in chunks if len(chunk.text) <= limit and count_words(chunk.text) >= _MIN_WORDS]
 
 
-def _answers(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
+def _answers(prompts: Prompts, chunk: Chunk) -> Iterator[RowDraft]:
     """A question about a subject of the passage; in a table of figures, about its rows and columns."""
     yield from _question(prompts, chunk, ANSWER, "answer", 0)
     if not chunk.is_figures:
@@ -156,10 +156,10 @@ def _answers(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
             for question in ask_table(head.text.split("\n")[0], rows, chunk.text):
                 request = prompts.ask("answer", ANSWER, piece.start, question.topic, topic=question.topic)
                 prompt = prompts.assemble(request, passage=chunk.text)
-                yield Draft(ANSWER, (("user", prompt), ("assistant", question.answer)), question.places)
+                yield RowDraft(ANSWER, (("user", prompt), ("assistant", question.answer)), question.places)
 
 
-def _question(prompts: Prompts, chunk: Chunk, task: str, view: str, number: int) -> Iterator[Draft]:
+def _question(prompts: Prompts, chunk: Chunk, task: str, view: str, number: int) -> Iterator[RowDraft]:
     """A question about a subject of the passage, answered by the sentences that mention it."""
     topic, sentences = chunk.ask_about(number, _ANSWER_SHARE)
     if sentences:
@@ -168,7 +168,7 @@ def _question(prompts: Prompts, chunk: Chunk, task: str, view: str, number: int)
         yield _draft(task, prompts.assemble(request, passage=chunk.text), answer, sentences)
 
 
-def _closed(prompts: Prompts, chunk: Chunk, number: int = 3, *key: object) -> Iterator[Draft]:
+def _closed(prompts: Prompts, chunk: Chunk, number: int = 3, *key: object) -> Iterator[RowDraft]:
     """A question without its passage; the key draws its wording."""
     topic, sentences = chunk.ask_about(number, _ANSWER_SHARE if len(chunk.sentences) > 2 else 1.0)
     if sentences:
@@ -176,7 +176,7 @@ def _closed(prompts: Prompts, chunk: Chunk, number: int = 3, *key: object) -> It
         yield _draft(KNOWLEDGE, request, join_sentences(sentences), sentences, Grounding.CLOSED)
 
 
-def _where(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
+def _where(prompts: Prompts, chunk: Chunk) -> Iterator[RowDraft]:
     """The place at which a subject stands, with its first sentence."""
     start = chunk.pieces[0].start
     topic, sentences = chunk.ask_about(4, 1.0)
@@ -187,7 +187,7 @@ def _where(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
         yield _draft(KNOWLEDGE, prompts.ask("where", start, topic=topic), answer, sentences, Grounding.CLOSED)
 
 
-def _summary(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
+def _summary(prompts: Prompts, chunk: Chunk) -> Iterator[RowDraft]:
     """The first sentence and those with the most values and names, in order."""
     sentences = chunk.sentences
     if len(sentences) >= _MIN_SUMMARISED:
@@ -200,7 +200,7 @@ def _summary(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
         yield _draft(KNOWLEDGE, prompt, join_sentences(chosen), chosen)
 
 
-def _key_facts(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
+def _key_facts(prompts: Prompts, chunk: Chunk) -> Iterator[RowDraft]:
     """The clauses with values and names."""
     facts = list_facts((run for sentence in chunk.sentences for run in sentence.runs), "", len(chunk.text))
     if len(facts) >= _MIN_FACTS:
@@ -210,7 +210,7 @@ def _key_facts(prompts: Prompts, chunk: Chunk) -> Iterator[Draft]:
         yield _draft(KNOWLEDGE, prompt, "\n".join(f"- {fact}" for fact in facts), sentences)
 
 
-def _refusal(prompts: Prompts, chunk: Chunk, number: int) -> Iterator[Draft]:
+def _refusal(prompts: Prompts, chunk: Chunk, number: int) -> Iterator[RowDraft]:
     """A question that the passage does not answer; for one passage in three, at least one for each document."""
     if prompts.templates is None or number % 3:
         return
@@ -270,6 +270,6 @@ def join_sentences(sentences: Sequence[Sentence]) -> str:
 
 def _draft(
     task: str, prompt: str, answer: str, sentences: Sequence[Sentence], grounding: Grounding = Grounding.YES
-) -> Draft:
+) -> RowDraft:
     places: tuple[Range, ...] = tuple((sentence.start, sentence.end) for sentence in sentences)
-    return Draft(task, (("user", prompt), ("assistant", answer)), places, grounding)
+    return RowDraft(task, (("user", prompt), ("assistant", answer)), places, grounding)

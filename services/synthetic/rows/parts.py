@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from services.synthetic.domain import Range
-from services.synthetic.rows.budget import CountedDraft, Draft, RowBudget
+from services.synthetic.rows.budget import CountedDraft, RowBudget, RowDraft
 from services.synthetic.rows.facts import ValueRun
 from services.synthetic.rows.pieces import BlockKind, TextPiece, join_pieces
 from services.synthetic.rows.sections import Section
@@ -57,7 +57,7 @@ class DocumentPart:
         return replace(self, pieces=pieces[:cut]), replace(self, pieces=pieces[cut:], is_opening=False)
 
 
-Compose = Callable[[DocumentPart, int], Draft]
+Compose = Callable[[DocumentPart, int], RowDraft]
 
 
 def plan_parts(sections: Sequence[Section], budget: RowBudget) -> list[DocumentPart]:

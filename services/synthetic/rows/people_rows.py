@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from services.synthetic.domain import Conversation, Grounding, Specialist
 from services.synthetic.ports import TokenCounter
-from services.synthetic.rows.budget import CountedDraft, Draft, Message, RowBudget, make_budget
+from services.synthetic.rows.budget import CountedDraft, Message, RowBudget, RowDraft, make_budget
 from services.synthetic.rows.parts import Compose, DocumentPart, fit_parts, plan_parts
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.sections import SourceText
@@ -57,20 +57,20 @@ def _make_people_rows(task: str, source: SourceText, chat: Sequence[Message], bu
     return PeopleRows(tuple(_join_turns(fitting, prompts)), tuple(refused))
 
 
-def _verbatim(task: str, text: str, chat: Sequence[Message], source: SourceText) -> Draft:
+def _verbatim(task: str, text: str, chat: Sequence[Message], source: SourceText) -> RowDraft:
     places = tuple(place for piece in source.pieces for place in piece.places)
-    return Draft(task, (*chat, ("assistant", text.strip())), places, Grounding.PEOPLE, "human")
+    return RowDraft(task, (*chat, ("assistant", text.strip())), places, Grounding.PEOPLE, "human")
 
 
 def _compose(task: str, chat: Sequence[Message], prompts: Prompts) -> Compose:
     """Composes the parts of a long answer: each after the chat and the end of the part before."""
 
-    def compose(part: DocumentPart, level: int) -> Draft:
+    def compose(part: DocumentPart, level: int) -> RowDraft:
         *earlier, (role, prompt) = chat
         so_far = prompts.so_far(part) if level < 1 else ""
         asked = prompts.assemble(prompt, so_far=so_far)
         messages = (*earlier, (role, asked), ("assistant", part.text))
-        return Draft(task, messages, part.places, Grounding.PEOPLE, "human")
+        return RowDraft(task, messages, part.places, Grounding.PEOPLE, "human")
 
     return compose
 
@@ -90,7 +90,7 @@ def _join_turns(parts: Iterable[CountedDraft], prompts: Prompts) -> Iterator[Cou
         yield row
 
 
-def _add_turn(draft: Draft, part: Draft, prompts: Prompts) -> Draft:
+def _add_turn(draft: RowDraft, part: RowDraft, prompts: Prompts) -> RowDraft:
     """The draft with one more turn: the user asks to go on, and the part answers."""
     asked = prompts.ask("continue", part.task, part.places[0])
     return replace(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from services.synthetic.domain import Grounding
-from services.synthetic.rows.budget import Draft
+from services.synthetic.rows.budget import RowDraft
 from services.synthetic.rows.facts import ValueRun, find_values
 from services.synthetic.rows.knowledge_rows import Chunk, join_sentences
 from services.synthetic.rows.lexicon import ARTICLES, SMALL_WORDS
@@ -32,7 +32,7 @@ _MIN_WORDS, _MAX_SENTENCE, _MAX_VALUE = 8, 400, 60
 class QuizDraft:
     """A question before its tokens are counted. `is_new` means that no row asks without the passage for what it asks."""
 
-    draft: Draft
+    draft: RowDraft
     kind: QuizKind
     values: tuple[str, ...] = ()
     is_new: bool = True
@@ -43,7 +43,7 @@ class QuizDraft:
         return self.draft.messages[0][1]
 
 
-def quiz_drafts(prompts: Prompts, chunks: Sequence[Chunk], rows: Sequence[Draft], count: int) -> list[QuizDraft]:
+def quiz_drafts(prompts: Prompts, chunks: Sequence[Chunk], rows: Sequence[RowDraft], count: int) -> list[QuizDraft]:
     """At most `count` questions that the document answers, and one that it does not; never in the words of a row's prompt.
 
     Questions for what no row asks come first, then those with values or names to check.
@@ -72,7 +72,7 @@ def _choose(ranked: Sequence[QuizDraft], count: int) -> list[QuizDraft]:
     return chosen
 
 
-def _subjects(prompts: Prompts, chunks: Sequence[Chunk], closed: Sequence[Draft]) -> Iterator[QuizDraft]:
+def _subjects(prompts: Prompts, chunks: Sequence[Chunk], closed: Sequence[RowDraft]) -> Iterator[QuizDraft]:
     """A question about each subject that a few sentences of one passage mention, and no other passage."""
     text = prompts.source.reading.text
     for chunk, topic in ((passage, topic) for passage in chunks for topic in passage.topics):
@@ -86,7 +86,7 @@ def _subjects(prompts: Prompts, chunks: Sequence[Chunk], closed: Sequence[Draft]
             yield QuizDraft(_draft(question, reference, sentences), QuizKind.LEARNABLE, values, is_new)
 
 
-def _gaps(prompts: Prompts, chunks: Sequence[Chunk], closed: Sequence[Draft]) -> Iterator[QuizDraft]:
+def _gaps(prompts: Prompts, chunks: Sequence[Chunk], closed: Sequence[RowDraft]) -> Iterator[QuizDraft]:
     """Each sentence with a gap in the place of one of its values or names, if the rest of it stands in no other sentence."""
     title = normalize(prompts.source.name)
     gaps = [list(_gapped(sentence, title)) for chunk in chunks for sentence in chunk.sentences]
@@ -133,9 +133,9 @@ def _values(prompts: Prompts, question: str, reference: str) -> tuple[str, ...]:
     return tuple(value for value in dict.fromkeys(values) if value not in known)
 
 
-def _draft(question: str, reference: str, sentences: Sequence[Sentence]) -> Draft:
+def _draft(question: str, reference: str, sentences: Sequence[Sentence]) -> RowDraft:
     places = tuple((sentence.start, sentence.end) for sentence in sentences)
-    return Draft(QUIZ, (("user", question), ("assistant", reference)), places, Grounding.CLOSED)
+    return RowDraft(QUIZ, (("user", question), ("assistant", reference)), places, Grounding.CLOSED)
 
 
 def _absent(prompts: Prompts) -> Iterator[QuizDraft]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.synthetic.rows.budget import Draft, RowBudget
+from services.synthetic.rows.budget import RowBudget, RowDraft
 from services.synthetic.rows.parts import Compose, DocumentPart
 from services.synthetic.rows.pieces import join_pieces
 from services.synthetic.rows.prompts import Prompts
@@ -32,7 +32,7 @@ MIN_HEADINGS, MIN_SUMMARY_WORDS = 3, 20
 def report_part(prompts: Prompts, task: str = REPORT) -> Compose:
     """Composes rows of what is written next: from the outline and the text so far."""
 
-    def compose(part: DocumentPart, level: int) -> Draft:
+    def compose(part: DocumentPart, level: int) -> RowDraft:
         blocks = {"outline": prompts.outline(part)} if level < 2 else {}
         if level < 1:
             blocks["so_far"] = prompts.so_far(part)
@@ -49,7 +49,7 @@ def section_part(prompts: Prompts) -> Compose:
 def own_part(prompts: Prompts, task: OwnTask) -> Compose:
     """Composes rows of a specialist's own task: its instruction, then the document and section that the answer is for."""
 
-    def compose(part: DocumentPart, level: int) -> Draft:
+    def compose(part: DocumentPart, level: int) -> RowDraft:
         lines = [task.instruction, prompts.source.name, *([part.heading] if level < 1 and part.heading else [])]
         return _write(task.name, prompts, part, "\n".join(lines))
 
@@ -60,7 +60,7 @@ def whole_part(prompts: Prompts, task: str) -> Compose:
     """Composes the row of a text that is a single part: the whole from its facts; what does not fit is asked as a part."""
     by_part = report_part(prompts, task)
 
-    def compose(part: DocumentPart, level: int) -> Draft:
+    def compose(part: DocumentPart, level: int) -> RowDraft:
         if len(part.pieces) < len(prompts.source.pieces):
             return by_part(part, level)
         return _write(task, prompts, part, prompts.ask("whole" if task == REPORT else task, "whole"))
@@ -68,7 +68,7 @@ def whole_part(prompts: Prompts, task: str) -> Compose:
     return compose
 
 
-def outline_draft(prompts: Prompts) -> Draft | None:
+def outline_draft(prompts: Prompts) -> RowDraft | None:
     """From the brief to the outline, if the document has at least three headings."""
     sections = [section for section in prompts.source.sections if section.title is not None]
     if len(sections) < MIN_HEADINGS:
@@ -77,10 +77,10 @@ def outline_draft(prompts: Prompts) -> Draft | None:
     answer = "\n".join(piece.text for piece in pieces)
     prompt = prompts.mend(prompts.ask("outline"), (run for piece in pieces for run in piece.runs), answer)
     places = tuple(place for piece in pieces for place in piece.places)
-    return Draft(REPORT, (("user", prompt), ("assistant", answer)), places)
+    return RowDraft(REPORT, (("user", prompt), ("assistant", answer)), places)
 
 
-def whole_draft(prompts: Prompts, task: str) -> Draft | None:
+def whole_draft(prompts: Prompts, task: str) -> RowDraft | None:
     """From the brief to the whole, if that may fit."""
     whole = DocumentPart(prompts.source.name, prompts.source.pieces)
     if prompts.budget.estimate(whole.text) > WHOLE_SHARE * prompts.budget.room:
@@ -88,7 +88,7 @@ def whole_draft(prompts: Prompts, task: str) -> Draft | None:
     return _write(task, prompts, whole, prompts.ask("whole" if task == REPORT else task, "whole"))
 
 
-def summary_draft(prompts: Prompts) -> Draft | None:
+def summary_draft(prompts: Prompts) -> RowDraft | None:
     """A summary that stands in the document, from the rest of the document or, if that is too long, from its facts."""
     sections = prompts.source.sections
     summary = next((section for section in sections if is_summary(section.heading) and section.body), None)
@@ -131,10 +131,10 @@ def _request(prompts: Prompts, part: DocumentPart, task: str = REPORT) -> str:
     return request if part.is_opening or not part.heading else f"{request}\n\n{part.heading}"
 
 
-def _write(task: str, prompts: Prompts, part: DocumentPart, prompt: str) -> Draft:
+def _write(task: str, prompts: Prompts, part: DocumentPart, prompt: str) -> RowDraft:
     if is_figures(part.pieces):
         # Figures repeat, so a list of values would not say where each belongs.
         request = prompts.add_facts(prompt, list_records(part.pieces))
     else:
         request = prompts.mend(prompt, part.runs, part.text)
-    return Draft(task, (("user", request), ("assistant", part.text)), part.places)
+    return RowDraft(task, (("user", request), ("assistant", part.text)), part.places)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.alternating import Look, Side, alternate
+from bench.alternating import Contender, Look, alternate
 from tests.waiting import wait_until
 
 COUNT = "import sys, time\nwhile True:\n    open(sys.argv[1], 'a').write(f'{time.time()}\\n')\n    time.sleep(0.01)\n"
@@ -27,11 +27,11 @@ def children() -> Iterator[list[subprocess.Popen[bytes]]]:
         process.wait()
 
 
-def held_counter(path: Path, children: list[subprocess.Popen[bytes]]) -> Side:
+def held_counter(path: Path, children: list[subprocess.Popen[bytes]]) -> Contender:
     child = subprocess.Popen([sys.executable, "-c", COUNT, str(path)])
     children.append(child)
     wait_until(path.exists)
-    side = Side(lambda: [child.pid], lambda: [child.pid], lambda: len(moments(path)) > ENOUGH)
+    side = Contender(lambda: [child.pid], lambda: [child.pid], lambda: len(moments(path)) > ENOUGH)
     side.hold()
     return side
 
@@ -56,7 +56,7 @@ def test_one_side_runs_while_the_other_is_held(tmp_path: Path, children: list[su
 
 
 def test_what_a_side_ran_is_what_its_windows_share_with_the_time_asked_for() -> None:
-    side = Side(list, list, lambda: True)
+    side = Contender(list, list, lambda: True)
     side.windows = [(Look(10, 1), Look(20, 3)), (Look(30, 5), Look(40, 9)), (Look(50, 9), Look(60, 19))]
     assert astuple(side.ran(15, 52)) == pytest.approx((5 + 10 + 2, 1 + 4 + 2))
     assert side.ran(21, 29) == Look(0, 0)

@@ -13,7 +13,7 @@ import pytest
 from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.openai_wire import chunks, completion
 from services.inference.domain import CANCELLED, LENGTH, STOPPED, Caller, ChatMessage, GenerationRequest, Sampling
-from services.inference.generation import Answer, Cancellation
+from services.inference.generation import AnswerStream, Cancellation
 from services.inference.handlers import generate
 from services.inference.private_prompts.hide import RestoredStream
 from services.inference.private_prompts.restore import Restorer
@@ -50,7 +50,7 @@ def ask(
     return GenerationRequest(model, (*before, ChatMessage("user", text)), replace(Sampling(), **sampling))  # type: ignore[arg-type]
 
 
-def answered(world: World, question: GenerationRequest, caller: Caller = KEY) -> Answer:
+def answered(world: World, question: GenerationRequest, caller: Caller = KEY) -> AnswerStream:
     answer = generate(world.inference, caller, question, Cancellation())
     for _ in answer:
         pass

@@ -14,7 +14,7 @@ from services.anonymization.settings import Settings as AnonymizationSettings
 from services.ingestion.settings import Settings as IngestionSettings
 from services.ingestion.settings import decode_hosts
 from tailor.errors import InvalidArgument
-from tailor.local.environment import Plan, service_environment
+from tailor.local.environment import StackPlan, service_environment
 from tailor.local.layout import Layout
 from tailor.local.ports import Ports
 from tailor.local.secrets import ensure
@@ -29,7 +29,7 @@ Read = Callable[[str, type[S], str], S]
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:  # type: ignore[type-arg]
     """Read a service's settings as its process would, from the owner's file."""
     layout = Layout(tmp_path)
-    plan = Plan(layout, Ports(20000), ensure(layout))
+    plan = StackPlan(layout, Ports(20000), ensure(layout))
 
     def read_settings(service: str, settings_type: type[S], text: str) -> S:
         layout.settings_file.write_text(text, encoding="utf-8")
@@ -42,7 +42,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:  # type: igno
 
 def test_the_owners_settings_reach_only_the_service_they_name(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
-    plan = Plan(layout, Ports(20000), ensure(layout))
+    plan = StackPlan(layout, Ports(20000), ensure(layout))
     layout.settings_file.write_text('[synthetic]\nteacher_model = "llama"\nmin_train_rows = 9\n', encoding="utf-8")
     environment = service_environment("synthetic", plan, os.environ)
     assert (environment["TAILOR_TEACHER_MODEL"], environment["TAILOR_MIN_TRAIN_ROWS"]) == ("llama", "9")
@@ -51,7 +51,7 @@ def test_the_owners_settings_reach_only_the_service_they_name(tmp_path: Path) ->
 
 def test_a_table_of_a_setting_reaches_the_service_as_json(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
-    plan = Plan(layout, Ports(20000), ensure(layout))
+    plan = StackPlan(layout, Ports(20000), ensure(layout))
     text = '[evaluation]\nexternal_model_keys = {gpt = "sk"}\n[evaluation.external_models.gpt]\nmodel = "m"\n'
     layout.settings_file.write_text(text, encoding="utf-8")
     environment = service_environment("evaluation", plan, os.environ)
@@ -61,7 +61,7 @@ def test_a_table_of_a_setting_reaches_the_service_as_json(tmp_path: Path) -> Non
 
 def test_a_settings_file_that_is_not_toml_is_refused_by_name(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
-    plan = Plan(layout, Ports(20000), ensure(layout))
+    plan = StackPlan(layout, Ports(20000), ensure(layout))
     layout.settings_file.write_text("[synthetic", encoding="utf-8")
     with pytest.raises(InvalidArgument, match=r"settings\.toml"):
         service_environment("synthetic", plan, os.environ)
@@ -108,7 +108,7 @@ def test_lists_numbers_and_switches_reach_the_service_with_their_types(read: Rea
 )
 def test_a_table_of_no_service_is_refused_by_name(tmp_path: Path, text: str, problem: str) -> None:
     layout = Layout(tmp_path)
-    plan = Plan(layout, Ports(20000), ensure(layout))
+    plan = StackPlan(layout, Ports(20000), ensure(layout))
     layout.settings_file.write_text(text, encoding="utf-8")
     with pytest.raises(InvalidArgument, match=problem):
         service_environment("ingestion", plan, os.environ)

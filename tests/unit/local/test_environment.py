@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tailor.local.environment import NOTHING_PHONES_HOME, Plan, service_environment
+from tailor.local.environment import NOTHING_PHONES_HOME, StackPlan, service_environment
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
 from tailor.local.ports import Ports
 from tailor.local.secrets import ensure
@@ -23,12 +23,12 @@ SHARED = {"quarantine.key": {"ingestion", "anonymization"}}
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> StackPlan:
     layout = Layout(tmp_path)
-    return Plan(layout, Ports(20000), ensure(layout))
+    return StackPlan(layout, Ports(20000), ensure(layout))
 
 
-def test_inherits_only_the_listed_variables(plan: Plan) -> None:
+def test_inherits_only_the_listed_variables(plan: StackPlan) -> None:
     for service in SERVICES:
         environment = service_environment(service, plan, SHELL)
         assert {name: environment[name] for name in ("PATH", "HOME", "LANG")} == {
@@ -38,7 +38,7 @@ def test_inherits_only_the_listed_variables(plan: Plan) -> None:
         assert "HTTPS_PROXY" not in environment
 
 
-def test_each_service_has_only_its_own_secrets(plan: Plan) -> None:
+def test_each_service_has_only_its_own_secrets(plan: StackPlan) -> None:
     environments = {service: "\n".join(service_environment(service, plan, SHELL).values()) for service in SERVICES}
     for name, value in plan.secrets.values.items():
         holders = {service for service, text in environments.items() if value in text}
@@ -49,7 +49,7 @@ def test_each_service_has_only_its_own_secrets(plan: Plan) -> None:
     assert plan.secrets.values["vault.key"] in environments["anonymization"]
 
 
-def test_only_training_gets_the_hubs_token(plan: Plan) -> None:
+def test_only_training_gets_the_hubs_token(plan: StackPlan) -> None:
     environments = {
         name: service_environment(name, plan, {"HF_TOKEN": "hf_secret"}) for name in ("training", "inference")
     }
@@ -57,36 +57,36 @@ def test_only_training_gets_the_hubs_token(plan: Plan) -> None:
     assert "hf_secret" not in environments["inference"].values()
 
 
-def test_the_registry_gets_only_a_digest_of_the_operators_key(plan: Plan) -> None:
+def test_the_registry_gets_only_a_digest_of_the_operators_key(plan: StackPlan) -> None:
     environment = service_environment("registry", plan, SHELL)
     assert environment["TAILOR_BOOTSTRAP_OPERATOR_KEY_SHA256"] == plan.secrets.operator_key_sha256
 
 
-def test_only_services_that_need_them_get_a_database_and_a_store(plan: Plan) -> None:
+def test_only_services_that_need_them_get_a_database_and_a_store(plan: StackPlan) -> None:
     for service in SERVICES:
         environment = service_environment(service, plan, SHELL)
         assert ("TAILOR_DATABASE_URL" in environment) == (service in WITH_DATABASE)
         assert ("TAILOR_S3_SECRET_KEY" in environment) == bool(ACCESS[service])
 
 
-def test_telemetry_is_off_in_every_service(plan: Plan) -> None:
+def test_telemetry_is_off_in_every_service(plan: StackPlan) -> None:
     for service in SERVICES:
         assert service_environment(service, plan, SHELL).items() >= NOTHING_PHONES_HOME.items()
 
 
-def test_the_shells_thread_limits_apply(plan: Plan) -> None:
+def test_the_shells_thread_limits_apply(plan: StackPlan) -> None:
     assert service_environment("training", plan, SHELL | {"OMP_NUM_THREADS": "3"})["OMP_NUM_THREADS"] == "3"
     assert int(service_environment("console", plan, SHELL)["OMP_NUM_THREADS"]) == 1
 
 
-def test_training_and_inference_share_one_compute_lock(plan: Plan) -> None:
+def test_training_and_inference_share_one_compute_lock(plan: StackPlan) -> None:
     locks = {
         service_environment(service, plan, SHELL).get("TAILOR_COMPUTE_LOCK") for service in ("training", "inference")
     }
     assert locks == {str(plan.layout.compute_lock_file)}
 
 
-def test_the_shared_settings_read_the_environment(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shared_settings_read_the_environment(plan: StackPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in service_environment("training", plan, SHELL).items():
         monkeypatch.setenv(name, value)
     settings = ServiceSettings()

@@ -8,7 +8,7 @@ import pytest
 from tailor.errors import InvalidArgument
 from tailor.events.access import PUBLISHER
 from tailor.local.component import Component
-from tailor.local.environment import Plan, service_environment
+from tailor.local.environment import StackPlan, service_environment
 from tailor.local.external import External
 from tailor.local.layout import BROKER, DATABASE, STORE, Layout
 from tailor.local.own_stores import choose_stores, load_own_stores
@@ -38,11 +38,11 @@ max_text_chars = 5
 """
 
 
-def make_plan(root: Path, settings: str = SETTINGS) -> Plan:
+def make_plan(root: Path, settings: str = SETTINGS) -> StackPlan:
     layout = Layout(root)
     root.mkdir(exist_ok=True)
     layout.settings_file.write_text(settings, encoding="utf-8")
-    return Plan(layout, Ports(20000), ensure(layout), own=load_own_stores(layout))
+    return StackPlan(layout, Ports(20000), ensure(layout), own=load_own_stores(layout))
 
 
 def test_a_service_gets_the_own_addresses_with_its_own_credentials(tmp_path: Path) -> None:
