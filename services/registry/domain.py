@@ -248,8 +248,9 @@ class MetricIntervals:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A candidate's figures by metric and by suite's measure. `held_out_rows` counts the rows that could be evaluated.
+    """A candidate's figures by metric and by suite's measure.
 
+    `held_out_rows` counts the rows that could be evaluated, `rows` those that were; `pairs` of the latter are ranked pairs.
     `preferences` and `incumbent_preferences` are the datasets of judgements that the two adapters learned from; empty if they did not.
     """
 
@@ -262,6 +263,7 @@ class Evaluation:
     incumbent_generation: int
     incumbent_digest: str = ""
     held_out_rows: int = 0
+    pairs: int = 0
     not_measured: Mapping[str, str] = field(default_factory=dict)
     preferences: str = ""
     incumbent_preferences: str = ""

@@ -46,15 +46,25 @@ def say_what_decides(evaluation: Evaluation, metric: str, gain: Interval, limit:
 
 def _say_where(evaluation: Evaluation, metric: str, rows: int, needed: int) -> str:
     """Which setting gives the rows, or that the dataset does not have them."""
-    if needed > evaluation.held_out_rows:
+    held_out = _count_held_out(evaluation, metric)
+    if needed > held_out:
         more = "Publish more documents; a higher `rows.held_out_percent` holds out more of the new ones"
         if metric == WIN_RATE:
             more = "Have experts rank more drafts, or raise `rows.held_out_percent`"
         return (
-            f", but the dataset holds out {evaluation.held_out_rows}. "
+            f", but the dataset holds out {held_out}. "
             f"{more}. Raise `rows.max_held_out_rows` and `evaluation.max_rows` if they are lower"
         )
     # Metrics of scores are measured on every evaluated row, however few are answered.
     is_answered = metric.split(".", maxsplit=1)[0] not in SCORED
     setting = "evaluation.max_answers" if is_answered and rows < evaluation.rows else "evaluation.max_rows"
-    return f", and the dataset holds out {evaluation.held_out_rows}. Raise `{setting}` with `tailor specialist update`"
+    return f", and the dataset holds out {held_out}. Raise `{setting}` with `tailor specialist update`"
+
+
+def _count_held_out(evaluation: Evaluation, metric: str) -> int:
+    """The held-out rows that a metric can be measured on: pairs for the win rate, rows of documents for the others.
+
+    Rows that were not evaluated may be of either kind.
+    """
+    rest = evaluation.held_out_rows - evaluation.rows
+    return rest + (evaluation.pairs if metric == WIN_RATE else evaluation.rows - evaluation.pairs)

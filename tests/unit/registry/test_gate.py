@@ -7,7 +7,7 @@ import pytest
 
 from services.registry.domain import Decision, Evaluation, Gate, GuardMetric, Interval, MetricIntervals, PrimaryMetric
 from services.registry.rules.gate import decide
-from services.registry.rules.power import count_needed_rows
+from services.registry.rules.power import count_needed_rows, say_what_decides
 
 GATE = Gate(
     PrimaryMetric("log_likelihood", 0.05, 0.0),
@@ -85,6 +85,13 @@ def test_names_the_setting_if_the_dataset_has_the_rows() -> None:
 def test_a_metric_of_scores_is_not_helped_by_more_answers_although_pairs_were_evaluated_too() -> None:
     with_pairs = replace(with_gain("log_likelihood", base=gain(0.09, 0.07)), held_out_rows=200, rows=150)
     assert "Raise `evaluation.max_rows`" in decide(GATE, with_pairs).reasons[0]
+
+
+def test_rows_that_would_decide_are_compared_with_those_of_their_kind() -> None:
+    of_documents = replace(with_gain("log_likelihood", base=gain(0.09, 0.07)), held_out_rows=40, rows=40, pairs=16)
+    assert "but the dataset holds out 24. Publish more documents" in decide(GATE, of_documents).reasons[0]
+    of_pairs = say_what_decides(evaluation(held_out_rows=40, rows=40, pairs=16), "win_rate", gain(0.1, 0.15), 0.0)
+    assert "but the dataset holds out 16. Have experts rank more drafts" in of_pairs
 
 
 def test_a_gain_at_the_limit_needs_no_number_of_rows() -> None:
