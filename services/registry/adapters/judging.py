@@ -38,7 +38,15 @@ class SqlJudging(JudgingStore):
             .limit(limit)
         )
         return [
-            StoredDraft(row.draft_id, row.prompt_digest, row.answer_digest, row.is_callers, row.create_time)
+            StoredDraft(
+                row.draft_id,
+                row.prompt_digest,
+                row.answer_digest,
+                row.is_callers,
+                row.create_time,
+                row.generation,
+                row.adapter_digest,
+            )
             for row in self._connection.execute(query)
         ]
 
@@ -129,5 +137,7 @@ def save_stored_draft(connection: Connection, draft: Draft) -> None:
         "answer_digest": draft.answer_digest,
         "is_callers": bool(draft.key_id),
         "create_time": draft.create_time or datetime.now(UTC),
+        "generation": draft.generation,
+        "adapter_digest": draft.adapter_digest,
     }
     connection.execute(insert(tables.stored_drafts).values(row).on_conflict_do_nothing())

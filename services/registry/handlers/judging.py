@@ -25,7 +25,8 @@ def next_pair(begin: Begin, name: str, expert_id: str, may_use: MayUse) -> Exper
         specialist = _find_specialist(tx, name, may_use)
         _require_expert(expert_id)
         drafts = tx.judging.list_drafts(name, since, MAX_DRAFTS) if specialist.keep_drafts else ()
-        queue = make_queue(expert_id, drafts, tx.judging.list_decisions(name, since), specialist.judging)
+        canary = tx.canaries.find_running(name) if specialist.gate.panel else None
+        queue = make_queue(expert_id, drafts, tx.judging.list_decisions(name, since), specialist.judging, canary)
         last = _find_undoable(tx, name, expert_id)
         progress = tx.judgements.measure_round(specialist, ())
         return replace(queue, round=progress, last_decision=last.position if last else None)

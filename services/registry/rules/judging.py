@@ -1,13 +1,13 @@
 """Which drafts an expert judges next: drafts of callers, some of them for several experts, in random order and on random sides."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import combinations
 
-from services.registry.domain import JudgingPolicy
+from services.registry.domain import Canary, JudgingPolicy
 from services.registry.rules.measuring import NAME, NAME_RULE
 from tailor.rankings import compare_drafts
 from tailor.rounds import RoundProgress
@@ -45,6 +45,8 @@ class StoredDraft:
     answer_digest: str
     is_callers: bool
     create_time: datetime
+    generation: int = 0
+    adapter_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,13 @@ def make_queue(
     drafts: Iterable[StoredDraft],
     decisions: Collection[ExpertDecision],
     policy: JudgingPolicy | None = None,
+    canary: Canary | None = None,
 ) -> ExpertQueue:
-    """The expert's queue. The same input gives the same drafts on the same sides."""
+    """The expert's queue. The same input gives the same drafts on the same sides.
+
+    If a `canary` waits for experts' marks, its prompts and the incumbent's from the same time come first, those of the adapter with fewer
+    judged prompts before the others.
+    """
     policy = policy or JudgingPolicy()
     done = {decision.prompt_digest for decision in decisions if decision.expert_id == expert_id}
     judged_by: dict[str, dict[str, ExpertDecision]] = defaultdict(dict)
@@ -102,7 +109,8 @@ def make_queue(
             judged_by[decision.prompt_digest][decision.expert_id] = decision
     complete: dict[str, tuple[str, ...]] = {}
     short: dict[str, str] = {}
-    for prompt, answers in _group(drafts).items():
+    groups = _group(drafts)
+    for prompt, answers in groups.items():
         chosen, judged = _choose_drafts(answers, policy.drafts), judged_by[prompt].values()
         if prompt in done or not chosen:
             continue
@@ -114,7 +122,8 @@ def make_queue(
             complete[prompt] = chosen
         elif not is_answered:
             short[prompt] = answers[-1].draft_id
-    waiting, incomplete = _shuffle(expert_id, complete), _shuffle(expert_id, short)
+    first = _order_arms(canary, groups, judged_by) if canary else {}
+    waiting, incomplete = _shuffle(expert_id, complete, first), _shuffle(expert_id, short, first)
     return ExpertQueue(
         drafts=_order_sides(expert_id, waiting[0], complete[waiting[0]]) if waiting else (),
         judged=sum(expert_id in experts for experts in judged_by.values()),
@@ -199,8 +208,22 @@ def _choose_drafts(answers: Sequence[StoredDraft], number: int) -> tuple[str, ..
     return tuple(chosen.values())[:number]
 
 
-def _shuffle(expert_id: str, prompts: Iterable[str]) -> list[str]:
-    return sorted(prompts, key=lambda prompt: _draw("order", expert_id, prompt))
+def _order_arms(
+    canary: Canary, groups: Mapping[str, Sequence[StoredDraft]], judged: Mapping[str, Collection[object]]
+) -> Mapping[str, int]:
+    """The rank of each prompt that callers asked while the canary ran: 0 if fewer of its adapter's prompts are judged, else 1."""
+    arms: dict[str, bool] = {}
+    for prompt, answers in groups.items():
+        own = next((draft for draft in answers if draft.is_callers and draft.generation == canary.generation), None)
+        if own is not None:
+            arms[prompt] = own.adapter_digest == canary.adapter_digest
+    counts = Counter(arm for prompt, arm in arms.items() if judged.get(prompt))
+    return {prompt: int(counts[arm] > counts[not arm]) for prompt, arm in arms.items()}
+
+
+def _shuffle(expert_id: str, prompts: Iterable[str], first: Mapping[str, int]) -> list[str]:
+    """In random order, after those with a rank."""
+    return sorted(prompts, key=lambda prompt: (first.get(prompt, 2), _draw("order", expert_id, prompt)))
 
 
 def _order_sides(expert_id: str, prompt: str, drafts: Iterable[str]) -> tuple[str, ...]:
