@@ -135,7 +135,7 @@ def test_experts_marks_promote_and_withdraw(
         with pytest.raises(FailedPrecondition):
             desk.house.start("b", SLOW)
     else:
-        # What a canary showed against `a` still holds against `a`.
+        # The marks of its canary count as long as `a` serves.
         promotions.roll_back(desk.house.begin, NAME, desk.house.serving().generation)
         generation = desk.house.serving().generation
         assert promotions.promote(desk.house.begin, NAME, "b", generation).adapter_digest == "b"

@@ -103,9 +103,9 @@ def compare_marks(guards: Sequence[PanelGuard], marks: Sequence[PanelMark]) -> l
 
 def check_panel(guards: Sequence[PanelGuard], marks: Sequence[PanelMark]) -> list[Finding]:
     """The gate's findings: what was not measured, or is not certain yet, is undecided."""
-    found = dict.fromkeys(map(_to_finding, compare_marks(guards, marks)))
+    findings = map(_to_finding, compare_marks(guards, marks))
     # Both conditions of a criterion without marks are the same sentence.
-    return [*found]
+    return [*dict.fromkeys(findings)]
 
 
 def _to_finding(item: OutcomeComparison) -> Finding:
@@ -117,8 +117,8 @@ def _to_finding(item: OutcomeComparison) -> Finding:
 def explain_undecided(findings: Sequence[Finding], decision: Decision, explanation: str) -> list[Finding]:
     """The findings, in which those that are undecided lead to this decision, with an explanation."""
     return [
-        (decision, f"{sentence}; {explanation}") if found is Decision.UNDECIDED else (found, sentence)
-        for found, sentence in findings
+        (decision, f"{sentence}; {explanation}") if before is Decision.UNDECIDED else (before, sentence)
+        for before, sentence in findings
     ]
 
 
@@ -129,12 +129,12 @@ def summarize_marks(guards: Sequence[PanelGuard], marks: Sequence[PanelMark]) ->
 
 
 def _summarize_criterion(guard: PanelGuard, marks: Sequence[PanelMark], conditions: int) -> CriterionMarks:
-    own = [mark for mark in marks if mark.criterion == guard.criterion]
+    marks = [mark for mark in marks if mark.criterion == guard.criterion]
     return CriterionMarks(
         criterion=guard.criterion,
-        canary=_summarize([mark for mark in own if mark.is_canary]),
-        incumbent=_summarize([mark for mark in own if not mark.is_canary]),
-        conditions=tuple(_compare(condition, own, conditions).reason for condition in _list_conditions(guard)),
+        canary=_summarize([mark for mark in marks if mark.is_canary]),
+        incumbent=_summarize([mark for mark in marks if not mark.is_canary]),
+        conditions=tuple(_compare(condition, marks, conditions).reason for condition in _list_conditions(guard)),
     )
 
 
@@ -146,8 +146,8 @@ def _list_conditions(guard: PanelGuard) -> Iterator[_Condition]:
 
 
 def _compare(condition: _Condition, marks: Sequence[PanelMark], conditions: int) -> OutcomeComparison:
-    own = [mark for mark in marks if mark.criterion == condition.guard.criterion]
-    arms = [[mark for mark in own if mark.is_canary is arm] for arm in condition.arms]
+    name = condition.guard.criterion
+    arms = [[mark for mark in marks if (mark.criterion, mark.is_canary) == (name, arm)] for arm in condition.arms]
     reason = _count(condition, arms)
     for seen, error in _list_looks(condition.guard.min_drafts, arms):
         samples = [[*_average(marks_of_arm).values()] for marks_of_arm in seen]

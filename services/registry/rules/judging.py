@@ -214,9 +214,9 @@ def _order_arms(
     """The rank of each prompt that callers asked while the canary ran: 0 if fewer of its adapter's prompts are judged, else 1."""
     arms: dict[str, bool] = {}
     for prompt, answers in groups.items():
-        own = next((draft for draft in answers if draft.is_callers and draft.generation == canary.generation), None)
-        if own is not None:
-            arms[prompt] = own.adapter_digest == canary.adapter_digest
+        first = next((draft for draft in answers if draft.is_callers and draft.generation == canary.generation), None)
+        if first is not None:
+            arms[prompt] = first.adapter_digest == canary.adapter_digest
     counts = Counter(arm for prompt, arm in arms.items() if judged.get(prompt))
     return {prompt: int(counts[arm] > counts[not arm]) for prompt, arm in arms.items()}
 

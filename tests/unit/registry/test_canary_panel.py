@@ -52,16 +52,16 @@ def give(
 
 
 def test_a_mean_that_is_certainly_above_the_floor_meets_it() -> None:
-    (found,) = compare_marks([FLOOR], give(FOURS))
-    assert found.outcome is Outcome.FORWARD
+    (comparison,) = compare_marks([FLOOR], give(FOURS))
+    assert comparison.outcome is Outcome.FORWARD
     # The first look has 20 drafts, so later ones are not in the sentence.
-    assert "the experts' accuracy is 4.25 in 20 drafts by 1 expert (3.80 to 4.70)" in found.reason
-    assert "the gate requires 3.5" in found.reason
+    assert "the experts' accuracy is 4.25 in 20 drafts by 1 expert (3.80 to 4.70)" in comparison.reason
+    assert "the gate requires 3.5" in comparison.reason
 
 
 def test_a_mean_that_is_certainly_below_the_floor_breaks_it() -> None:
-    (found,) = compare_marks([FLOOR], give(TWOS))
-    assert found.outcome is Outcome.BACK and "is 2.00 in 20 drafts" in found.reason
+    (comparison,) = compare_marks([FLOOR], give(TWOS))
+    assert comparison.outcome is Outcome.BACK and "is 2.00 in 20 drafts" in comparison.reason
     assert check_panel([FLOOR], give(TWOS))[0][0] is Decision.REFUSED
     assert "`tailor guidelines`" in check_panel([FLOOR], give(TWOS))[0][1]
 
@@ -82,14 +82,14 @@ def test_a_guard_with_both_limits_has_two_conditions() -> None:
 @pytest.mark.parametrize(("canary", "incumbent"), [(19, 200), (200, 19), (1, 1)])
 def test_too_few_marked_drafts_decide_nothing(canary: int, incumbent: int) -> None:
     marks = give([5] * canary, [1] * incumbent)
-    (found,) = compare_marks([LOSS], marks)
-    assert found.outcome is None
-    assert f"not decided: {canary} drafts are marked, against {incumbent}; the gate requires 20" in found.reason
+    (comparison,) = compare_marks([LOSS], marks)
+    assert comparison.outcome is None
+    assert f"not decided: {canary} drafts are marked, against {incumbent}; the gate requires 20" in comparison.reason
 
 
 def test_marks_that_do_not_settle_it_leave_it_undecided() -> None:
-    (found,) = compare_marks([PanelGuard("accuracy", min_mean=3.0)], give([1, 5] * 100))
-    assert found.outcome is None and "3.00 in 160 drafts" in found.reason
+    (comparison,) = compare_marks([PanelGuard("accuracy", min_mean=3.0)], give([1, 5] * 100))
+    assert comparison.outcome is None and "3.00 in 160 drafts" in comparison.reason
 
 
 def test_without_a_mark_it_was_not_measured_and_never_passes() -> None:
@@ -108,10 +108,10 @@ def test_marks_by_a_criterion_that_was_renamed_do_not_count() -> None:
 def test_a_drafts_mark_is_the_mean_of_its_experts_last_marks() -> None:
     again = [replace(mark, mark=5, moment=mark.moment + timedelta(days=1)) for mark in give([1, 1])]
     other = give([2, 2], expert="exp_2")
-    (found,) = summarize_marks([FLOOR], [*again, *give([1, 1]), *other])
-    assert (found.canary.drafts, found.canary.experts, found.canary.mean) == (2, 2, 3.5)
-    assert (found.incumbent.drafts, found.incumbent.experts, found.incumbent.mean) == (0, 0, None)
-    assert found.conditions == ("the experts' accuracy is not decided: 2 drafts are marked; the gate requires 20",)
+    (comparison,) = summarize_marks([FLOOR], [*again, *give([1, 1]), *other])
+    assert (comparison.canary.drafts, comparison.canary.experts, comparison.canary.mean) == (2, 2, 3.5)
+    assert (comparison.incumbent.drafts, comparison.incumbent.experts, comparison.incumbent.mean) == (0, 0, None)
+    assert comparison.conditions == ("the experts' accuracy is not decided: 2 drafts are marked; the gate requires 20",)
 
 
 def test_several_experts_of_a_draft_are_one_draft() -> None:
