@@ -140,8 +140,8 @@ def _renderer(canary: registry_pb2.Canary) -> Callable[[Console], None]:
         if policy.outcome:
             console.print(_describe_outcome(canary), highlight=False)
         if canary.marks:
-            columns = ("criterion", "canary", "drafts", "experts", "serving", "drafts", "experts")
-            console.print(table("experts' marks", columns, map(_row_of_marks, canary.marks)))
+            headings = ("criterion", "canary", "drafts", "experts", "serving", "drafts", "experts")
+            console.print(table("experts' marks", headings, map(_row_of_marks, canary.marks)))
             for condition in (sentence for item in canary.marks for sentence in item.conditions):
                 console.print(condition, highlight=False)
 

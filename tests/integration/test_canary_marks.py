@@ -125,7 +125,7 @@ def test_experts_marks_promote_and_withdraw(
     assert (steps, desk.counts()) == (20, (10, 10))
     ended = desk.house.canary()
     assert (ended.state, desk.house.serving().adapter_digest) == (state, serves)
-    figures = f"{canary:.2f} in 10 drafts by 1 expert, against {incumbent:.2f} in 10"
+    figures = f"{canary:.2f} in 10 drafts by 1 expert, against {incumbent:.2f} in 10 drafts by 1 expert"
     assert f"the experts' accuracy is {figures}: a gain of {canary - incumbent:+.2f} (" in ended.reason
     (marks,) = ended.marks
     assert (marks.canary.mean, marks.incumbent.mean, marks.canary.experts) == (canary, incumbent, 1)

@@ -225,8 +225,8 @@ def _describe(condition: _Condition, arms: Sequence[Sequence[PanelMark]], estima
     if len(arms) == 1:
         _, low, high = estimate
         return f"the experts' {name} is {told[0]} ({low:.2f} to {high:.2f}); the gate requires {condition.limit:g}"
-    value, low, high = (f"{number:+.2f}" for number in estimate)
+    gain, lowest, highest = (f"{number:+.2f}" for number in estimate)
     return (
-        f"the experts' {name} is {told[0]}, against {told[1]}: a gain of {value} ({low} to {high}); "
+        f"the experts' {name} is {told[0]}, against {told[1]}: a gain of {gain} ({lowest} to {highest}); "
         f"the gate allows a loss of {-condition.limit:g}"
     )
