@@ -2,14 +2,12 @@
 
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psycopg
 import pytest
 from sqlalchemy import Engine
 from xdist.scheduler import LoadScopeScheduling
@@ -22,7 +20,8 @@ from tailor.local.own_stores import load_own_stores
 from tailor.local.secrets import ADMIN
 from tailor.local.store_access import kafka_settings, s3_settings
 from tailor.settings import KafkaSettings, ServiceSettings
-from tailor.sql import connect, migrate
+from tailor.sql import connect
+from tests.databases import Databases, fill, open_databases
 from tests.real.fetch import fetch, folder
 from tests.real.kinds import EmbeddedStores, RealStores, StoreKind
 
@@ -151,23 +150,27 @@ def stores(store_kind: StoreKind) -> Iterator[Stores]:
         yield Stores(plan_of(running))
 
 
-@pytest.fixture
-def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A new empty database, on the server of TAILOR_DATABASE_URL (whose role must be allowed to create databases) or the embedded one."""
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    """The server of TAILOR_DATABASE_URL, whose role must be allowed to create databases, or the embedded one."""
     admin = os.environ.get("TAILOR_DATABASE_URL") or _embedded_admin(request.getfixturevalue("stores"))
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(admin.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    yield f"{admin.rpartition('/')[0]}/{name}"
-    with psycopg.connect(admin.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with open_databases(admin) as databases:
+        yield databases
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> Iterator[str]:
+    """A new empty database."""
+    url = databases.create()
+    yield url
+    databases.drop(url)
 
 
 @contextmanager
 def migrated(url: str, migrations: Path) -> Iterator[Engine]:
-    """An engine of a service's database at its newest schema. Closed afterwards."""
+    """An engine of an empty database, which gets a service's tables at their newest schema. Closed afterwards."""
+    fill(url, migrations)
     engine = connect(url)
-    migrate(engine, migrations)
     yield engine
     engine.dispose()
 
