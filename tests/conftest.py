@@ -1,5 +1,6 @@
 """Shared fixtures: the stores, started once for all tests that use them. `--stores=real` puts Apache Kafka and MinIO in the embedded ones' place."""
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -101,6 +102,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow folders first, so that no worker waits at the end for another's last long file."""
     slow = ("tests/e2e/", "tests/integration/")
     items.sort(key=lambda item: [not item.nodeid.startswith(folder) for folder in slow])
+
+
+def pytest_collection_finish() -> None:
+    """Spare garbage collections the thousands of tests and the libraries, which live until the end.
+
+    Trainers and some tests collect explicitly, which took most of a second each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
