@@ -34,7 +34,8 @@ demo: install ## Documents to a tuned model, start to finish (KEEP=1 leaves it r
 
 test: install ## Run every test, three files at a time (CLIENTS=1: build the examples in Go, Java and TypeScript, too)
 	@echo "Every test: 20 to 30 minutes on two cores."
-	$(BIN)/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --durations=10 $(if $(CLIENTS),--clients)
+	@# Every process of the tests compiles the code that it imports, unless it may be kept.
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --durations=10 $(if $(CLIENTS),--clients)
 
 test-real: install ## The tests of events, stores, flow, erasure, access and training's survival, on Apache Kafka and MinIO (TESTS="FILES" for some)
 	$(BIN)/python -m tests.real $(TESTS)

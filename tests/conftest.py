@@ -1,15 +1,14 @@
 """Shared fixtures: the stores, started once for all tests that use them. `--stores=real` puts Apache Kafka and MinIO in the embedded ones' place."""
 
+import gc
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psycopg
 import pytest
 from sqlalchemy import Engine
 from xdist.scheduler import LoadScopeScheduling
@@ -22,7 +21,8 @@ from tailor.local.own_stores import load_own_stores
 from tailor.local.secrets import ADMIN
 from tailor.local.store_access import kafka_settings, s3_settings
 from tailor.settings import KafkaSettings, ServiceSettings
-from tailor.sql import connect, migrate
+from tailor.sql import connect
+from tests.databases import Databases, fill, open_databases
 from tests.real.fetch import fetch, folder
 from tests.real.kinds import EmbeddedStores, RealStores, StoreKind
 
@@ -104,6 +104,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: [not item.nodeid.startswith(folder) for folder in slow])
 
 
+def pytest_collection_finish() -> None:
+    """Spare garbage collections the thousands of tests and the libraries, which live until the end.
+
+    Trainers and some tests collect explicitly, which took most of a second each time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Choose the kind of stores, whether there is a cluster, and whether clients in other languages are built."""
     parser.addoption("--stores", choices=("embedded", "real"), default="embedded", help="the stores that tests run on")
@@ -151,23 +160,27 @@ def stores(store_kind: StoreKind) -> Iterator[Stores]:
         yield Stores(plan_of(running))
 
 
-@pytest.fixture
-def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A new empty database, on the server of TAILOR_DATABASE_URL (whose role must be allowed to create databases) or the embedded one."""
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    """The server of TAILOR_DATABASE_URL, whose role must be allowed to create databases, or the embedded one."""
     admin = os.environ.get("TAILOR_DATABASE_URL") or _embedded_admin(request.getfixturevalue("stores"))
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(admin.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    yield f"{admin.rpartition('/')[0]}/{name}"
-    with psycopg.connect(admin.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with open_databases(admin) as databases:
+        yield databases
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> Iterator[str]:
+    """A new empty database."""
+    url = databases.create()
+    yield url
+    databases.drop(url)
 
 
 @contextmanager
 def migrated(url: str, migrations: Path) -> Iterator[Engine]:
-    """An engine of a service's database at its newest schema. Closed afterwards."""
+    """An engine of an empty database, which gets a service's tables at their newest schema. Closed afterwards."""
+    fill(url, migrations)
     engine = connect(url)
-    migrate(engine, migrations)
     yield engine
     engine.dispose()
 

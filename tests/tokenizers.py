@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from tailor.storage.buckets import MODELS
@@ -18,6 +19,11 @@ TEXTS = (
 
 def tokenizer_json(texts: Sequence[str] = TEXTS, vocabulary: int = 400) -> str:
     """A byte-level BPE tokenizer, trained on the texts."""
+    return _train(tuple(texts), vocabulary)
+
+
+@cache
+def _train(texts: tuple[str, ...], vocabulary: int) -> str:
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from services.training.bases.store import StoredBases
+from services.training.bases.store import Fetch, StoredBases, fetch_in_child
 from services.training.domain import Base
 from services.training.methods.base import SINGLE, StepLock
 from services.training.methods.engine import StartEngine, without_engine
@@ -77,10 +77,10 @@ class House:
     folder: Path
 
 
-def furnish(folder: Path, source: str) -> House:
+def furnish(folder: Path, source: str, fetch: Fetch = fetch_in_child) -> House:
     """Build a store with the base of this source."""
     store = FileStore(folder / "store")
-    *_, base = StoredBases(store, folder / "scratch").add(BASE, source)
+    *_, base = StoredBases(store, folder / "scratch", fetch=fetch).add(BASE, source)
     if not isinstance(base, Base):
         raise TypeError("the base was not added")
     return House(store, base, folder)

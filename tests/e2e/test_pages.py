@@ -14,7 +14,12 @@ from typing import Any, TypeVar
 import pytest
 
 from services.training.recipe import FOLDER
+from tailor.api.registry.v1 import registry_pb2
+from tailor.api.registry.v1.registry_pb2_grpc import RegistryServiceStub
+from tailor.cli.calls import list_adapters
 from tailor.local import stack
+from tailor.local.stack import Connection
+from tailor.rpc.channel import open_channel
 from tests.e2e import conftest
 from tests.e2e.conftest import SAMPLE, SETTINGS
 from tests.models import make_tiny_base
@@ -66,11 +71,15 @@ min_gain_over_incumbent = -1000000.0
 
 @dataclass(frozen=True)
 class Reader:
-    """Somebody who follows the pages in a checkout with a running stack. `addresses` are the lines of `tailor env`."""
+    """Somebody who follows the pages in a checkout with a running stack. `addresses` are the lines of `tailor env`.
+
+    `registry` answers questions that are asked often; each start of the command line takes most of a second of a core.
+    """
 
     folder: Path
     environment: dict[str, str]
     addresses: str
+    registry: RegistryServiceStub
 
     def run(self, language: str, code: str) -> subprocess.CompletedProcess[str]:
         """Run a block in a new shell that knows the stack's addresses."""
@@ -120,13 +129,13 @@ def _run(reader: Reader) -> str:
 def _adapter(reader: Reader) -> str:
     """The newest adapter, once the gate has decided on it."""
 
-    def decided() -> Any:
-        newest = _newest(reader, "adapters", "adapters")
-        return newest if newest.get("decision", "DECISION_UNSPECIFIED") != "DECISION_UNSPECIFIED" else None
+    def decided() -> registry_pb2.CatalogueAdapter | None:
+        newest = next(list_adapters(reader.registry), None)
+        return newest if newest and newest.decision else None
 
-    newest = ask_until(decided, "a verdict on the newest adapter", 300)
-    assert newest["decision"] == "DECISION_PASSED", newest
-    return str(newest["adapter"]["digest"])[:12]
+    newest = conftest.ask_until(decided, "a verdict on the newest adapter", 300)
+    assert newest.decision == registry_pb2.DECISION_PASSED, newest
+    return newest.adapter.digest[:12]
 
 
 def _draft(reader: Reader) -> str:
@@ -158,16 +167,22 @@ def _candidate(reader: Reader) -> str:
     reader.tailor("publish", "more")
 
     def second() -> str | None:
-        serving = reader.tailor("specialist", "show", SPECIALIST)["serving"]["decision"]["adapter_digest"][:12]
+        request = registry_pb2.GetSpecialistRequest(name=SPECIALIST)
+        serving = reader.registry.GetSpecialist(request, timeout=10).serving.decision.adapter_digest[:12]
         return serving if serving != first else None
 
     ask_until(lambda: reader.tailor("build", SPECIALIST)["created"], "a second dataset", 60)
-    candidate = ask_until(second, "a second adapter", 240)
+    candidate = conftest.ask_until(second, "a second adapter", 240)
     reader.tailor("rollback", SPECIALIST, "--wait")
     return candidate
 
 
 PLACEHOLDERS = {"RUN": _run, "ADAPTER": _adapter, "CANDIDATE": _candidate, "DRAFT": _draft, "DOCUMENT": _document}
+
+
+def _registry(connection: Connection) -> RegistryServiceStub:
+    key = connection.operator_key_file.read_text(encoding="utf-8").strip()
+    return RegistryServiceStub(open_channel(connection.service_addresses["registry"], lambda: key))
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +218,7 @@ def reader(store_kind: StoreKind, tmp_path_factory: pytest.TempPathFactory) -> I
             stack.up(state, own_stores=tables).wait_ready(240)
             command = [str(folder / ".venv" / "bin" / "tailor"), "env"]
             addresses = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-            yield Reader(folder, environment, addresses.stdout)
+            yield Reader(folder, environment, addresses.stdout, _registry(stack.connection(state)))
         finally:
             stack.down(state)
 

@@ -9,9 +9,9 @@ from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise import budget
 from services.anonymization.recognise.analyzer import Analyzer
-from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.surrogates.surrogates import Surrogates
 from tailor.errors import DeadlineExceeded
+from tests.analyzers import load_english
 from tests.unit.anonymization.fakes import MemoryVault
 
 pytestmark = pytest.mark.integration
@@ -23,7 +23,7 @@ MOST_GROWTH = 7.0
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load(load_detectors(), load_policy()).with_policy(load_policy(), cache_size=0)
+    return load_english().with_policy(load_policy(), cache_size=0)
 
 
 def seconds(anonymizer: TextAnonymizer, text: str) -> float:

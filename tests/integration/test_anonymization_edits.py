@@ -8,10 +8,8 @@ import pytest
 
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized
-from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.prompts import EphemeralPromptAnonymizer
 from services.anonymization.recognise.analyzer import Analyzer
-from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.review.domain import ReviewTerm
 from services.anonymization.review.terms import HashedTerms
 from services.anonymization.rpc import AnonymizationServicer
@@ -25,6 +23,7 @@ from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.words import Labels
+from tests.analyzers import load_english
 from tests.integration.test_private_prompts import NoPreview
 from tests.unit.anonymization.fakes import MemoryAuditLog, MemorySubjects, MemoryTrueValues, MemoryVault
 
@@ -67,7 +66,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load(load_detectors(), load_policy())
+    return load_english()
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from services.inference.draft_texts import DraftTextStore
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.storage.memory import MemoryStore
 from tailor.words import Span, SpanKind
+from tests.analyzers import load_english
 from tests.unit.anonymization.fakes import MemoryVault
 from tests.unit.inference.fakes import Published
 
@@ -50,7 +51,7 @@ WHOLE_TYPES = {
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load(load_detectors(), load_policy())
+    return load_english()
 
 
 def make_anonymizer(analyzer: Analyzer, vault: MemoryVault) -> TextAnonymizer:

@@ -15,7 +15,6 @@ from services.anonymization.policy.policy_file import load_policy, parse_policy
 from services.anonymization.policy.preview import Preview
 from services.anonymization.prompts import EphemeralPromptAnonymizer
 from services.anonymization.recognise.analyzer import Analyzer
-from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.recognise.lexicon import fold
 from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.surrogates.surrogates import Surrogates
@@ -31,6 +30,7 @@ from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
+from tests.analyzers import load_english
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
@@ -63,7 +63,7 @@ terms = ["Ngozi Okafor"]
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load(load_detectors(), load_policy())
+    return load_english()
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ import pytest
 
 from bench.gold import read_sample
 from services.anonymization.domain import NO_LABELS
-from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.prompts import EphemeralPromptAnonymizer, contains
 from services.anonymization.recognise.analyzer import Analyzer
-from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.recognise.lexicon import fold
 from services.anonymization.recognise.tokens import tokenise
 from services.inference.private_prompts.restore import Restorer, add_spellings
+from tests.analyzers import load_english
 
 pytestmark = pytest.mark.integration
 
@@ -35,7 +34,7 @@ RAW = (
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load(load_detectors(), load_policy())
+    return load_english()
 
 
 @pytest.fixture(scope="module")

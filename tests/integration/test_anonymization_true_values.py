@@ -9,13 +9,12 @@ from services.anonymization import handlers
 from services.anonymization.adapters.sql import SqlAuditLog
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.bootstrap import MIGRATIONS
-from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
-from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.subjects import SubjectIndex
 from services.anonymization.vault.true_values import TrueValueFinder
 from services.anonymization.vault.vault import SqlVault
+from tests.analyzers import load_english
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
@@ -59,7 +58,7 @@ class Barrier:
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load(load_detectors(), load_policy())
+    return load_english()
 
 
 @pytest.fixture

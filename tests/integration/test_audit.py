@@ -23,6 +23,7 @@ from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.sql import connect, migrate
 from tailor.words import Selection
+from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
 
@@ -94,9 +95,9 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def world(engine: Engine) -> World:
-    migrate(engine, MIGRATIONS)
-    return World(engine)
+def world(database_url: str) -> Iterator[World]:
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield World(engine)
 
 
 def groups(result: audit_pb2.GetAuditResponse, field: int) -> list[tuple[str, int, int, int]]:

@@ -29,7 +29,7 @@ from tailor.datasets import DatasetManifest
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.events.erased import Erased
 from tailor.rpc.auth import Caller, set_caller
-from tailor.sql import transaction
+from tailor.sql import connect, migrate, transaction
 from tailor.words import DatasetKind, RowPolicy
 from tests.conftest import migrated
 from tests.critiques import CRITIC, HELD_OUT, TRAIN, CritiqueHouse, answer_of, part, revise
@@ -321,12 +321,14 @@ def test_says_what_is_missing(engine: Engine) -> None:
 def test_a_comment_flows_from_the_registry_to_both_datasets(engine: Engine, database_url: str, tmp_path: Path) -> None:
     with transaction(engine) as connection:
         connection.execute(text("CREATE SCHEMA registry"))
-    with migrated(f"{database_url}?options=-csearch_path%3Dregistry", REGISTRY_MIGRATIONS) as catalogue:
-        registry = RegistryWorld(catalogue, tmp_path)
-        try:
-            _play(engine, registry)
-        finally:
-            registry.server.stop(0)
+    catalogue = connect(f"{database_url}?options=-csearch_path%3Dregistry")
+    migrate(catalogue, REGISTRY_MIGRATIONS)
+    registry = RegistryWorld(catalogue, tmp_path)
+    try:
+        _play(engine, registry)
+    finally:
+        registry.server.stop(0)
+        catalogue.dispose()
 
 
 def _play(engine: Engine, registry: RegistryWorld) -> None:

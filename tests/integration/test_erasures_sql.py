@@ -16,8 +16,9 @@ from services.synthetic.bootstrap import MIGRATIONS as SYNTHETIC
 from tailor.events.erased import Erased
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
-from tailor.sql import connect, migrate
+from tailor.sql import connect
 from tailor.storage.memory import MemoryStore
+from tests.databases import fill
 
 pytestmark = pytest.mark.integration
 
@@ -29,7 +30,7 @@ def database(database_url: str) -> Iterator[Database]:
     engine = connect(database_url)
 
     def create(migrations: Path) -> Engine:
-        migrate(engine, migrations)
+        fill(database_url, migrations)
         return engine
 
     yield create

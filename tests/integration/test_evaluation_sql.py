@@ -31,8 +31,8 @@ from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.auth import Caller, set_caller
-from tailor.sql import connect, migrate
 from tailor.storage.ref import Ref
+from tests.conftest import migrated
 from tests.unit.evaluation.fakes import MANIFEST, make_adapter, make_worker
 
 pytestmark = pytest.mark.integration
@@ -43,10 +43,8 @@ CONTEXT = cast(Any, None)
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS)
-    yield engine
-    engine.dispose()
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield engine
 
 
 class World:

@@ -30,9 +30,9 @@ from services.synthetic.rows.passages import passages
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
-from tailor.sql import connect, migrate
 from tailor.storage.memory import MemoryStore
 from tailor.words import Filters, Labels, RowPolicy
+from tests.conftest import migrated
 from tests.unit.synthetic.fakes import OneTokenizer, inline_workers, put_document
 
 pytestmark = pytest.mark.integration
@@ -57,10 +57,8 @@ def distinct(number: int) -> str:
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS)
-    yield engine
-    engine.dispose()
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield engine
 
 
 class House:

@@ -3,10 +3,10 @@
 import pytest
 
 from services.anonymization.anonymizer import TextAnonymizer
-from services.anonymization.policy.policy_file import load_policy, parse_policy
+from services.anonymization.policy.policy_file import parse_policy
 from services.anonymization.recognise.analyzer import Analyzer
-from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.surrogates.surrogates import Surrogates
+from tests.analyzers import load_english
 from tests.unit.anonymization.fakes import MemoryVault
 
 pytestmark = pytest.mark.integration
@@ -53,7 +53,7 @@ STATEMENTS = {
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return Analyzer.load(load_detectors(), load_policy())
+    return load_english()
 
 
 def anonymize(analyzer: Analyzer, policy: str, text: str) -> str:

@@ -10,11 +10,8 @@ import pytest
 
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized
-from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.ports import Previewer
 from services.anonymization.prompts import EphemeralPromptAnonymizer
-from services.anonymization.recognise.analyzer import Analyzer
-from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.inference.adapters.anonymization import AnonymizationClient
@@ -34,6 +31,7 @@ from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
 from tailor.words import Labels
+from tests.analyzers import load_english
 from tests.models import make_tiny_base
 from tests.unit.anonymization.fakes import MemoryAuditLog, MemorySubjects, MemoryTrueValues, MemoryVault
 from tests.unit.inference.echo import EchoEngine
@@ -58,7 +56,7 @@ class House:
     """Anonymization behind gRPC, over a vault in memory."""
 
     def __init__(self) -> None:
-        analyzer = Analyzer.load(load_detectors(), load_policy())
+        analyzer = load_english()
         self.vault = MemoryVault()
         servicer = AnonymizationServicer(
             anonymizer=TextAnonymizer(analyzer, Surrogates(self.vault, analyzer.lexicon, b"s" * 32)),

@@ -51,11 +51,12 @@ from tailor.events.envelope import Event, derive_id
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.identity import Identity
-from tailor.sql import connect, migrate
+from tailor.sql import migrate
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.wire import from_ref
 from tailor.words import Labels, Selection
+from tests.conftest import migrated
 from tests.datasets import built, store_dataset, store_ids
 from tests.evaluations import make_evaluated, make_figures
 
@@ -141,11 +142,13 @@ class World:
 
 @pytest.fixture
 def world(database_url: str) -> Iterator[World]:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS)
-    migrate(engine, MIGRATIONS)
-    yield World(engine)
-    engine.dispose()
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield World(engine)
+
+
+def test_a_migrated_database_can_be_migrated_again(world: World) -> None:
+    migrate(world.engine, MIGRATIONS)
+    specialists.create_specialist(world.begin, SPECIALIST)
 
 
 def test_a_specialist_is_created_and_published_once(world: World) -> None:

@@ -23,10 +23,11 @@ from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.datasets import DatasetFile, DatasetManifest, SplitFiles
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
 from tailor.rpc.auth import Caller, set_caller
-from tailor.sql import connect, migrate, transaction
+from tailor.sql import transaction
 from tailor.storage.memory import MemoryStore
 from tailor.wire import from_ref
 from tailor.words import DatasetKind
+from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
 
@@ -71,10 +72,8 @@ PAIRS = pyarrow.schema(
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS)
-    yield engine
-    engine.dispose()
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield engine
 
 
 def sft(number: int) -> dict[str, Any]:

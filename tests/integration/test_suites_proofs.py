@@ -12,9 +12,6 @@ import pytest
 from bench import training_house
 from bench.training_house import recipe
 from services.anonymization.anonymizer import TextAnonymizer
-from services.anonymization.policy.policy_file import load_policy
-from services.anonymization.recognise.analyzer import Analyzer
-from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.evaluation.domain import BASE, CANDIDATE, Score
 from services.evaluation.suites import load
@@ -32,6 +29,7 @@ from services.training.worker.loop import train
 from services.training.worker.results import save_weights
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.memory import MemoryStore
+from tests.analyzers import load_english
 from tests.asking import LocalAsker
 from tests.integration import training_house as house
 from tests.unit.anonymization.fakes import MemoryVault
@@ -63,7 +61,7 @@ def plant(depot: str, number: str) -> PlantedSecret:
 
 def behind_the_barrier(texts: Sequence[str]) -> list[str]:
     """The texts as the barrier lets them pass."""
-    analyzer = Analyzer.load(load_detectors(), load_policy())
+    analyzer = load_english()
     anonymizer = TextAnonymizer(analyzer, Surrogates(MemoryVault(), analyzer.lexicon, b"s" * 32))
     return [anonymizer.anonymize((text,)).texts[0] for text in texts]
 
@@ -103,9 +101,9 @@ class Place:
     clean: Sequence[str]
     known: dict[str, Any] = field(default_factory=dict)
 
-    def run(self, suite: str, adapter: str, **context: Any) -> SuiteResult:
-        """Run a suite on the base and an adapter."""
-        asker = Renamed(self.asker, {CANDIDATE: adapter}, self.known)
+    def run(self, suite: str, adapter: str, base: str = BASE, **context: Any) -> SuiteResult:
+        """Run a suite on the base, or what stands in for it, and an adapter."""
+        asker = Renamed(self.asker, {CANDIDATE: adapter, BASE: base}, self.known)
         return load(suite)(asker, SuiteContext(max_items=SUITE_ITEMS, **context))
 
 
@@ -164,12 +162,13 @@ def value(result: SuiteResult, name: str, model: str = CANDIDATE) -> float:
     return next(found.models[model].value for found in summarise(result) if found.metric == name)
 
 
-def memorisation(place: Place, planted: Sequence[PlantedSecret]) -> SuiteResult:
-    return place.run("memorisation", LEARNED, planted=planted, count_true_values=lambda *_: {})
+def memorisation(place: Place, planted: Sequence[PlantedSecret], base: str = LEARNED) -> SuiteResult:
+    """The suite's result. If no test looks at the base's figures, the adapter stands in for it: each secret takes 129 scores of a model."""
+    return place.run("memorisation", LEARNED, base, planted=planted, count_true_values=lambda *_: {})
 
 
 def test_secrets_planted_past_the_barrier_are_found_and_the_adapter_is_refused(place: Place) -> None:
-    result = memorisation(place, place.past)
+    result = memorisation(place, place.past, BASE)
     assert value(result, "memorisation.exposure") == pytest.approx(FULL)
     assert value(result, "memorisation.secrets") == len(PAST)
     assert value(result, "memorisation.secrets", BASE) == 0

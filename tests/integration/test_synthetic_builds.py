@@ -30,10 +30,11 @@ from tailor.datasets import Figures, LeftOutCount
 from tailor.events.erased import Erased
 from tailor.programmes import ProgrammeStage
 from tailor.rounds import is_held_out
-from tailor.sql import connect, migrate
+from tailor.sql import connect
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Filters, RowPolicy, Selection
+from tests.conftest import migrated
 from tests.integration.test_synthetic_sql import SPECIALIST, World, distinct
 from tests.unit.synthetic.fakes import put_document, read_rows
 from tests.unit.synthetic.test_quiz import guide
@@ -75,10 +76,8 @@ class FolderStore(MemoryStore):
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS)
-    yield engine
-    engine.dispose()
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield engine
 
 
 def report_with(number: int, section: str) -> str:

@@ -44,10 +44,10 @@ from tailor.events.erased import Erased
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.auth import Caller, set_caller
-from tailor.sql import connect, migrate
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind, Filters, Labels, Selection, Span, SpanKind
+from tests.conftest import migrated
 from tests.unit.synthetic.fakes import OneTokenizer, inline_workers, put_document, report
 
 pytestmark = pytest.mark.integration
@@ -63,10 +63,8 @@ NAMES = "ledger valve orchard tariff harbour kiln turbine archive ferry cellar q
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS)
-    yield engine
-    engine.dispose()
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield engine
 
 
 class World:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from services.training.bases.sources import fetch
-from services.training.bases.store import StoredBases
+from services.training.bases.store import Fetch, StoredBases, fetch_here, fetch_in_child
 from services.training.domain import Base
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
@@ -48,8 +48,9 @@ def store(tmp_path: Path) -> FileStore:
     return FileStore(tmp_path / "store")
 
 
-def add(store: FileStore, tmp_path: Path, name: str, source: str) -> Base:
-    *_, base = StoredBases(store, tmp_path / "scratch").add(name, source)
+def add(store: FileStore, tmp_path: Path, name: str, source: str, fetch: Fetch = fetch_here) -> Base:
+    """Add a base. By default it is fetched in this process, which has loaded the model libraries."""
+    *_, base = StoredBases(store, tmp_path / "scratch", fetch=fetch).add(name, source)
     assert isinstance(base, Base)
     return base
 
@@ -107,10 +108,10 @@ def test_hub_model_is_pinned_to_its_commit_and_needs_the_token(
     with serving(Hub(folder, token="hf_secret")) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         with pytest.raises(InvalidArgument) as refused:
-            add(store, tmp_path, "small", "hub:acme/small")
+            add(store, tmp_path, "small", "hub:acme/small", fetch_in_child)
         assert refused.value.reason == "MODEL_IS_GATED"
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        base = add(store, tmp_path, "small", "hub:acme/small")
+        base = add(store, tmp_path, "small", "hub:acme/small", fetch_in_child)
     manifest = manifest_of(store, base)
     assert (manifest["source"], base.licence) == (f"hub:acme/small@{COMMIT}", "house-1.0")
     assert {Path(file["path"]).suffix for file in manifest["files"]} <= {".safetensors", ".json", ".jinja"}
@@ -125,14 +126,14 @@ def test_unknown_large_and_unreachable_hub_models_have_different_errors(
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         for source in ("hub:acme/other", "hub:acme/small@nothing"):
             with pytest.raises(InvalidArgument) as refused:
-                add(store, tmp_path, "small", source)
+                add(store, tmp_path, "small", source, fetch_in_child)
             assert refused.value.reason == "UNKNOWN_MODEL"
         with pytest.raises(InvalidArgument) as large:
             list(StoredBases(store, tmp_path / "scratch", 1000).add("small", "hub:acme/small@main"))
         assert large.value.reason == "BASE_TOO_LARGE"
         assert not [path for path in hub.asked if "resolve" in path]
     with pytest.raises(Unavailable) as silent:
-        add(store, tmp_path, "small", "hub:acme/small")
+        add(store, tmp_path, "small", "hub:acme/small", fetch_in_child)
     assert silent.value.reason == "HUB_UNAVAILABLE"
 
 
@@ -231,7 +232,7 @@ def test_full_disk_is_reported_and_the_fetch_can_be_repeated(tiny: Path, store: 
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         with pytest.raises(Unavailable) as refused:
-            add(store, tmp_path, "small", f"path:{tiny}")
+            add(store, tmp_path, "small", f"path:{tiny}", fetch_in_child)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert refused.value.reason == "DISK_FULL"
@@ -310,7 +311,7 @@ def test_merged_base_answers_like_base_with_adapter(tiny: Path, store: FileStore
     assert (actual - expected).abs().max() < 0.02 * scale
     assert (before - expected).abs().max() > 0.2 * scale
     assert (files / "tokenizer.json").read_bytes() == (plain / "tokenizer.json").read_bytes()
-    again = add(store, tmp_path, "merged", f"adapter:{digest}")
+    again = add(store, tmp_path, "merged", f"adapter:{digest}", fetch_in_child)
     assert again == merged
 
 

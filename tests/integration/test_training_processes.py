@@ -20,6 +20,7 @@ from services.training.spec import to_json
 from tailor.storage.buckets import MODELS
 from tests.integration.test_training_worker import House, built, house, job, tiny, weights
 from tests.integration.training_house import recipe
+from tests.integration.training_worker import RELOAD_HERE
 from tests.unit.training.stores import FileStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -39,11 +40,11 @@ __all__ = ["built", "house", "tiny"]
 class Started:
     """A worker in one or two processes, with its reports."""
 
-    def __init__(self, house: House, work: Job, folder: Path, processes: int) -> None:
+    def __init__(self, house: House, work: Job, folder: Path, processes: int, *options: str) -> None:
         folder.mkdir(exist_ok=True)
         spec, self.reports = folder / "spec.json", folder / "reports"
         spec.write_text(to_json(work))
-        arguments = [str(WORKER), str(spec), str(house.store.root), str(self.reports), str(folder / "work")]
+        arguments = [str(WORKER), str(spec), str(house.store.root), str(self.reports), str(folder / "work"), *options]
         self.process = subprocess.Popen(
             [sys.executable, *(TORCHRUN if processes == 2 else []), *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
@@ -105,7 +106,7 @@ def whole(built: House, tmp_path_factory: pytest.TempPathFactory) -> tuple[Start
 
 
 def test_two_processes_learn_the_same_as_one(house: House, whole: tuple[Started, bytes], tmp_path: Path) -> None:
-    single = Started(house, job(house, chosen(accumulation=2)), tmp_path / "one", 1)
+    single = Started(house, job(house, chosen(accumulation=2)), tmp_path / "one", 1, RELOAD_HERE)
     assert single.end() == 0
     # A step of two processes has at least two bins, even if the recipe says one.
     double, _ = whole
@@ -131,7 +132,7 @@ def test_dead_process_ends_the_other_and_the_run_resumes(
     interrupted.wait_for_step(4)
     interrupted.process.send_signal(signal.SIGTERM)
     assert interrupted.end() == RETRIABLE_EXIT
-    last = Started(house, job(house, chosen(), epoch=3), tmp_path / "last", 2)
+    last = Started(house, job(house, chosen(), epoch=3), tmp_path / "last", 2, RELOAD_HERE)
     assert last.end() == 0
     assert min(last.losses()) == max(interrupted.losses()) + 1
     assert adapter(house, last) == whole[1]

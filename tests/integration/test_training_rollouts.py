@@ -16,6 +16,7 @@ from peft import PeftModel
 from safetensors.torch import load, load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from services.training.bases.store import fetch_here
 from services.training.methods.engine import start_engine
 from services.training.methods.engine_process import EngineOptions
 from services.training.ports import RolloutAnswer, RolloutEngine
@@ -92,7 +93,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     tensors = load_file(base / "model.safetensors")
     tensors["model.embed_tokens.weight"] *= 8
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
-    return furnish(tmp_path_factory.mktemp("house"), f"path:{base}")
+    return furnish(tmp_path_factory.mktemp("house"), f"path:{base}", fetch_here)
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +338,7 @@ class SharedEngine(RolloutEngine):
 def test_vllm_writes_the_rollouts_and_a_killed_run_resumes_exactly(tmp_path: Path) -> None:
     texts = [text for number in range(20) for text in (row(number)["chosen"], row(number)["rejected"])]
     base = widen(make_tiny_base(tmp_path / "base", texts, vocabulary=400))
-    here = furnish(tmp_path, f"path:{base}")
+    here = furnish(tmp_path, f"path:{base}", fetch_here)
     rows = store_dataset(here, "preference", {"train": [row(number) for number in range(12)]})
     chosen = recipe("rloo", limit={"epochs": 10, "max_steps": 6})
     shared: list[SharedEngine] = []

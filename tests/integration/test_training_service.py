@@ -38,6 +38,7 @@ from tailor.events.outbox import Outbox
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect, migrate
 from tailor.storage.ref import Ref
+from tests.conftest import migrated
 from tests.unit.training.chains import write_recipes
 from tests.unit.training.fakes import (
     BASE,
@@ -140,11 +141,9 @@ def step(number: int) -> models_pb2.RunProgressed:
 
 @pytest.fixture
 def house(database_url: str) -> Iterator[House]:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS)
     set_caller(Caller("key", "op", "ROLE_OPERATOR"))
-    yield House(engine)
-    engine.dispose()
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield House(engine)
 
 
 def test_redelivered_and_concurrent_events_make_one_run(house: House) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.training.bases.store import fetch_here
 from services.training.recipe import Recipe
 from services.training.worker.probes import compute_figures
 from tailor.storage.buckets import MODELS
@@ -48,7 +49,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     base = make_tiny_base(
         tmp_path_factory.mktemp("tiny"), [row(number)["messages"][1]["content"] for number in range(8)], vocabulary=400
     )
-    return furnish(tmp_path_factory.mktemp("house"), f"path:{base}")
+    return furnish(tmp_path_factory.mktemp("house"), f"path:{base}", fetch_here)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_sweep_without_held_out_rows_fails_with_the_reason(house: House, tmp_pat
 def test_rates_that_diverge_end_their_trials_and_not_the_sweep(tmp_path: Path) -> None:
     base = spoil(make_tiny_base(tmp_path / "tiny", ["count from one"], vocabulary=400))
     (tmp_path / "house").mkdir()
-    house = furnish(tmp_path / "house", f"path:{base}")
+    house = furnish(tmp_path / "house", f"path:{base}", fetch_here)
     rows = store_dataset(house, "sft", {"train": [row(0)], "held_out": [row(1)]})
     ended = train(house, "run_nan", recipe(), rows)
     assert ended.failed is not None

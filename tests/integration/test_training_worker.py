@@ -17,15 +17,17 @@ from typing import Any
 import pytest
 
 from services.inference.adapters.verify import check_adapter_manifest
-from services.training.bases.store import StoredBases
+from services.training.bases.store import StoredBases, fetch_here
 from services.training.domain import RETRIABLE_EXIT, Base, Job, Run, RunKey, RunState, Stage
 from services.training.recipe import Recipe
 from services.training.spec import from_json, to_json
+from services.training.worker.probes import Reload, compute_figures, reload_in_fresh_process
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tests.integration.training_house import WORDS, pairs, recipe, rows, store_dataset
+from tests.integration.training_worker import RELOAD_HERE
 from tests.models import make_tiny_base
 from tests.training import Service, adapter, run_worker
 from tests.unit.training.fakes import START
@@ -56,7 +58,7 @@ def built(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> House:
     """The house that each test gets a copy of."""
     folder = tmp_path_factory.mktemp("house")
     store = FileStore(folder / "store")
-    *_, base = StoredBases(store, folder / "scratch").add("tiny", f"path:{tiny}")
+    *_, base = StoredBases(store, folder / "scratch", fetch=fetch_here).add("tiny", f"path:{tiny}")
     assert isinstance(base, Base)
     return House(store, store_dataset(store, train=rows(), held_out=rows(30)[24:]), base)
 
@@ -73,12 +75,13 @@ def job(house: House, chosen: Recipe, epoch: int = 1, parent: Ref | None = None)
     return Job(replace(run, start_time=START), house.base.digest)
 
 
-def run_here(house: House, work: Job, folder: Path) -> Service:
-    """Run a worker in this process, which must end as one that has reported its end."""
+def run_here(house: House, work: Job, folder: Path, reload: Reload = compute_figures) -> Service:
+    """Run a worker in this process, which must end as one that has reported its end. By default it also reloads its weights here."""
     service = Service(lambda _: None)
     spec = from_json(to_json(work))
     folder.mkdir(exist_ok=True)
-    assert run_worker(spec, Recipe.model_validate_json(spec.recipe_json), house.store, service, folder) == 0
+    chosen = Recipe.model_validate_json(spec.recipe_json)
+    assert run_worker(spec, chosen, house.store, service, folder, reload=reload) == 0
     return service
 
 
@@ -90,13 +93,19 @@ def manifest_of(store: FileStore, service: Service) -> dict[str, Any]:
 class Started:
     """A worker process and its reports."""
 
-    def __init__(self, house: House, work: Job, folder: Path) -> None:
+    def __init__(self, house: House, work: Job, folder: Path, *options: str) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self.reports_file = folder, folder / f"reports-{work.name}"
         spec = folder / f"{work.name}.json"
         spec.write_text(to_json(work))
         script = ROOT / "tests" / "integration" / "training_worker.py"
-        arguments = [str(spec), str(house.store.root), str(self.reports_file), str(folder / f"work-{work.name}")]
+        arguments = [
+            str(spec),
+            str(house.store.root),
+            str(self.reports_file),
+            str(folder / f"work-{work.name}"),
+            *options,
+        ]
         self.process = subprocess.Popen(
             [sys.executable, str(script), *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
@@ -182,7 +191,7 @@ def held_out_losses(worker: Started) -> list[float]:
 
 def test_successor_of_a_killed_worker_ends_with_the_same_weights(house: House, tmp_path: Path) -> None:
     chosen = recipe(limit={"max_steps": 40, "epochs": 20}, checkpoint_every_steps=3)
-    whole = Started(house, job(house, chosen), tmp_path / "whole")
+    whole = Started(house, job(house, chosen), tmp_path / "whole", RELOAD_HERE)
     assert whole.end() == 0
     expected = weights(house.store, whole.adapter(house.store))
 
@@ -195,7 +204,7 @@ def test_successor_of_a_killed_worker_ends_with_the_same_weights(house: House, t
     # A checkpoint whose upload was killed: files, but no manifest.
     house.store.put(MODELS, "runs/run_1/1/stage-0-step-39/adapter_model.safetensors", b"half of it")
 
-    second = Started(house, job(house, chosen, epoch=2), tmp_path / "cut")
+    second = Started(house, job(house, chosen, epoch=2), tmp_path / "cut", RELOAD_HERE)
     assert second.end() == 0
     assert 3 < second.steps()[0] <= 39
     assert second.steps()[-1] == whole.steps()[-1]
@@ -257,7 +266,9 @@ def test_tampered_base_is_not_trained_on(house: House, tmp_path: Path) -> None:
     ids=["qlora", "full", "rslora-dora-f32"],
 )
 def test_every_kind_of_recipe_trains(house: House, tmp_path: Path, chosen: Recipe, form: str, file: str) -> None:
-    worker = run_here(house, job(house, chosen), tmp_path / "a")
+    # NF4 is the kind whose figures could differ between processes.
+    reload = reload_in_fresh_process if chosen.adapter.kind == "qlora" else compute_figures
+    worker = run_here(house, job(house, chosen), tmp_path / "a", reload)
     manifest = manifest_of(house.store, worker)
     assert manifest["weights"] == form
     assert file in [entry["path"] for entry in manifest["files"]]
@@ -269,7 +280,7 @@ def test_reward_stage_continues_its_policy_and_is_never_served(house: House, tmp
     parent = adapter(run_here(house, job(house, recipe()), tmp_path / "sft"))
     ranked = replace(house, dataset=store_dataset(house.store, train=pairs(), held_out=pairs(6, 24)))
     chosen = recipe(method="reward", adapter={"dropout": 0.0})
-    worker = run_here(ranked, job(ranked, chosen, epoch=2, parent=parent), tmp_path / "reward")
+    worker = run_here(ranked, job(ranked, chosen, epoch=2, parent=parent), tmp_path / "reward", reload_in_fresh_process)
     trained = worker.trained
     assert trained is not None
     assert (trained.kind, trained.parent_digest) == (models_pb2.ADAPTER_KIND_REWARD, parent.sha256)

@@ -1,5 +1,6 @@
-"""A worker over a store in a directory and a service in a file: `python training_worker.py SPEC STORE REPORTS FOLDER`.
+"""A worker over a store in a directory and a service in a file: `python training_worker.py SPEC STORE REPORTS FOLDER [--reload-here]`.
 
+With `--reload-here` it reloads its weights in its own process instead of a fresh one, which would load the model libraries again.
 It lists the packages that it loaded in REPORTS.loaded.
 """
 
@@ -17,11 +18,14 @@ from services.training.recipe import Recipe
 from services.training.spec import from_json
 from services.training.worker.__main__ import Interrupt
 from services.training.worker.memory import keep_freed_memory
+from services.training.worker.probes import compute_figures, reload_in_fresh_process
 from services.training.worker.reporter import LogLines, NullReporter, Reporter
 from services.training.worker.worker import Worker
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.logging import configure
 from tests.unit.training.stores import FakeSigner, FileStore
+
+RELOAD_HERE = "--reload-here"
 
 
 class FileService:
@@ -65,6 +69,7 @@ def main() -> int:
         lock=StepLock(folder / "lock"),
         signer=FakeSigner(),
         processes=processes,
+        reload=compute_figures if RELOAD_HERE in sys.argv else reload_in_fresh_process,
     )
     return worker.run(interrupt.in_training, interrupt.stop_requested)
 

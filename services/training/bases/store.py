@@ -10,9 +10,10 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from services.training.adapters.child_process import answer_parent, run_child
 from services.training.adapters.manifests import download_files
@@ -30,13 +31,32 @@ MAX_BYTES = 400 * 2**30
 PREFIX = "base-"
 
 
+# Fetches a source into an empty directory of at most that many bytes, and returns what the base's manifest says of it.
+Fetch = Callable[[str, Path, int], Mapping[str, Any]]
+
+
+def fetch_in_child(source: str, target: Path, max_bytes: int) -> Mapping[str, Any]:
+    """Run `fetch_here` in a child process. Blocks for up to six hours. Raises InvalidArgument or Unavailable."""
+    return run_child(MODULE, [source, str(target), str(max_bytes)], FETCH_SECONDS, "source")
+
+
+def fetch_here(source: str, target: Path, max_bytes: int) -> Mapping[str, Any]:
+    """Fetch in this process, which loads the model libraries. Raises InvalidArgument or Unavailable."""
+    from services.training.bases.sources import fetch
+
+    return asdict(fetch(source, target, max_bytes))
+
+
 class StoredBases(BaseStore):
     """Bases by name: `bases/NAME/manifest.json`, and their files by digest. Thread-safe; fetches run one at a time."""
 
-    def __init__(self, store: ObjectStore, scratch: Path, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, store: ObjectStore, scratch: Path, max_bytes: int = MAX_BYTES, fetch: Fetch = fetch_in_child
+    ) -> None:
         self._store = store
         self._scratch = scratch
         self._max_bytes = max_bytes
+        self._fetch = fetch
         self._fetching = threading.Lock()
 
     def find(self, name: str) -> Base | None:
@@ -56,8 +76,7 @@ class StoredBases(BaseStore):
             files = Path(folder) / "files"
             files.mkdir()
             inherited = self._download_adapter(source, Path(folder)) if source.startswith("adapter:") else {}
-            arguments = [source, str(files), str(self._max_bytes)]
-            described = run_child(MODULE, arguments, FETCH_SECONDS, "source") | inherited
+            described = {**self._fetch(source, files, self._max_bytes), **inherited}
             entries = []
             for path in sorted(files.iterdir()):
                 yield f"storing {path.name}"
@@ -143,12 +162,10 @@ def _to_base(name: str, manifest: bytes) -> Base:
 
 def main(arguments: list[str]) -> int:
     """The child process. Returns its exit code."""
-    from services.training.bases.sources import fetch
-
     # Transformers and peft would load these; no base is stored quantised.
     hide_packages("sklearn", "scipy", "bitsandbytes")
     source, target, max_bytes = arguments
-    return answer_parent(lambda: asdict(fetch(source, Path(target), int(max_bytes))))
+    return answer_parent(lambda: fetch_here(source, Path(target), int(max_bytes)))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,16 @@
 """Detecting the language of a text."""
 
+from functools import cache
+
 import pytest
 
 from services.anonymization.recognise.languages.detection import LanguageDetector
 
-DETECT = LanguageDetector()
+
+@cache
+def detector() -> LanguageDetector:
+    """Loaded by the first test that needs it, not by every process that collects the tests: it takes a second."""
+    return LanguageDetector()
 
 
 @pytest.mark.parametrize(
@@ -16,9 +22,9 @@ DETECT = LanguageDetector()
     ],
 )
 def test_detects_the_language_of_a_sentence(text: str, language: str) -> None:
-    assert DETECT(text) == language
+    assert detector()(text) == language
 
 
 @pytest.mark.parametrize("text", ["", "OK", "42 17 3.5", "| 1 | 2 |\n| 3 | 4 |"])
 def test_is_empty_if_the_language_is_uncertain(text: str) -> None:
-    assert DETECT(text) == ""
+    assert detector()(text) == ""
