@@ -21,7 +21,7 @@ TESTS ?=
 CLIENTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-real test-cluster test-cluster-node cluster cluster-down chaos test-fast fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate bench-checks folder-rows
+.PHONY: help install demo test test-real test-cluster test-cluster-node test-cluster-flow cluster cluster-down chaos test-fast fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate bench-checks folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ test-cluster: install ## The tests of manifests, placement, rights and training'
 
 test-cluster-node: install ## The tests of pods, Services and training's Jobs on a real node of Kubernetes, and that it leaves nothing behind (root; TESTS="FILES" for some)
 	$(BIN)/python -m tests.cluster.node test $(TESTS)
+
+test-cluster-flow: install ## Our images as pods of the prod overlay on that node, its stores outside: from documents to answers, restarts, kills and an erasure (root, docker, 20 GB of disk, 40 minutes)
+	$(BIN)/python -m tests.cluster.flow
 
 cluster: install ## Start a real Kubernetes cluster of one node on this machine (root), and print the KUBECONFIG to use
 	$(BIN)/python -m tests.cluster.node up

@@ -17,11 +17,11 @@ def wait_until(check: Callable[[], T], seconds: float = 30, description: str = "
     return result
 
 
-def wait_for_port(port: int, seconds: float = 10) -> None:
+def wait_for_port(port: int, seconds: float = 10, host: str = "127.0.0.1") -> None:
     """Wait until a server on this machine accepts connections on the port."""
 
     def connects() -> bool:
         with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", port)) == 0
+            return client.connect_ex((host, port)) == 0
 
     wait_until(connects, seconds)

@@ -69,10 +69,25 @@ class Node:
     isolation: Isolation
 
     def load_image(self, archive: IO[bytes]) -> str:
-        """Load an image that `docker save` wrote, and return containerd's line about it. Blocks."""
+        """Load an image that `docker save` wrote, and return containerd's line about it. Blocks. Raises AssertionError with its complaint."""
         command = [*self.isolation.enter, *_ctr(self.isolation.directory), "images", "import", "-"]
-        done = subprocess.run(command, stdin=archive, check=True, capture_output=True, text=True, timeout=1800)
+        done = subprocess.run(command, stdin=archive, check=False, capture_output=True, text=True, timeout=1800)
+        assert done.returncode == 0, done.stderr
         return done.stdout.strip()
+
+    def drop_archived_layers(self, reference: str) -> None:
+        """Remove the layers of a loaded image as they were in its archive. Its containers start from the unpacked ones."""
+        listed = self._ctr("images", "ls", f"name=={reference}").splitlines()[1:]
+        digests = [line.split()[2] for line in listed]
+        layers: set[str] = set()
+        while digests:
+            manifest = json.loads(self._ctr("content", "get", digests.pop()))
+            digests += [entry["digest"] for entry in manifest.get("manifests", [])]
+            layers |= {layer["digest"] for layer in manifest.get("layers", [])}
+        self._ctr("content", "rm", *sorted(layers))
+
+    def _ctr(self, *arguments: str) -> str:
+        return self.isolation.run(*_ctr(self.isolation.directory), *arguments)
 
 
 def up(programs: Programs) -> Node:

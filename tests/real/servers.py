@@ -24,20 +24,21 @@ from tests.waiting import wait_for_port, wait_until
 ROOT = Path(__file__).parents[2]
 CLUSTER_ID = "qMRNi5aYQDqvQyYqvQyYqg"
 START_SECONDS = 90.0
+LOOPBACK = "127.0.0.1"
 LOG4J = """Configuration:
   Appenders: {Console: {name: STDOUT, PatternLayout: {pattern: "%d %p %c %m%n"}}}
   Loggers: {Root: {level: WARN, AppenderRef: [{ref: STDOUT}]}}
 """
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses at the moment, outside of the ranges of embedded stacks and of outgoing connections."""
+def free_ports(count: int, host: str = LOOPBACK) -> list[int]:
+    """Ports of an address that nobody uses at the moment, outside of the ranges of embedded stacks and of outgoing connections."""
     with ExitStack() as sockets:
         ports: list[int] = []
         while len(ports) < count:
             probe = sockets.enter_context(socket.socket())
             with suppress(OSError):
-                probe.bind(("127.0.0.1", random.randrange(10_000, 20_000)))
+                probe.bind((host, random.randrange(10_000, 20_000)))
                 ports.append(probe.getsockname()[1])
         return ports
 
@@ -118,20 +119,22 @@ def run_kafka(
     secrets: Mapping[str, str],
     *,
     brokers: int = 1,
+    host: str = LOOPBACK,
     more_listeners: Mapping[str, tuple[int, str]] | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> Iterator[Kafka]:
     """Run a cluster with the broker's own `secrets`, as its image reads them in compose.
 
-    `more_listeners` has ports and protocols by name; `extra` overrides settings of compose, in the image's form (`KAFKA_...`).
+    `host` is the address of the listeners of services and publishers. `more_listeners` has ports and protocols by name; `extra` overrides
+    settings of compose, in the image's form (`KAFKA_...`).
     """
-    ports = free_ports(3 * brokers)
+    ports = free_ports(3 * brokers, host)
     places = [ports[3 * number : 3 * number + 3] for number in range(brokers)]
     voters = ",".join(f"{number + 1}@127.0.0.1:{place[2]}" for number, place in enumerate(places))
     with ExitStack() as cleanup:
         started = []
         for number, place in enumerate(places):
-            environment = compose_environment() | dict(secrets) | _listeners(place, more_listeners or {})
+            environment = compose_environment() | dict(secrets) | _listeners(host, place, more_listeners or {})
             environment |= {
                 "KAFKA_NODE_ID": str(number + 1),
                 "KAFKA_CONTROLLER_QUORUM_VOTERS": voters,
@@ -142,15 +145,15 @@ def run_kafka(
             server = _configure(programs, directory / f"broker-{number + 1}", environment | dict(extra or {}))
             server.start()
             cleanup.callback(server.stop)
-            started.append(Broker(server, f"127.0.0.1:{place[0]}", f"127.0.0.1:{place[1]}"))
+            started.append(Broker(server, f"{host}:{place[0]}", f"{host}:{place[1]}"))
         for place in places:
-            wait_for_port(place[0], START_SECONDS)
+            wait_for_port(place[0], START_SECONDS, host)
         yield Kafka(tuple(started))
 
 
-def _listeners(place: Sequence[int], more: Mapping[str, tuple[int, str]]) -> dict[str, str]:
+def _listeners(host: str, place: Sequence[int], more: Mapping[str, tuple[int, str]]) -> dict[str, str]:
     internal, publishers, controller = place
-    outside = [f"INTERNAL://127.0.0.1:{internal}", f"PUBLISHERS://127.0.0.1:{publishers}"]
+    outside = [f"INTERNAL://{host}:{internal}", f"PUBLISHERS://{host}:{publishers}"]
     outside += [f"{name}://localhost:{port}" for name, (port, _) in more.items()]
     protocols = compose_environment()["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"]
     return {
@@ -190,10 +193,13 @@ class Minio:
 
 
 @contextmanager
-def run_minio(programs: Programs, directory: Path, access_key: str, secret_key: str) -> Iterator[Minio]:
-    """Run MinIO on one folder."""
+def run_minio(
+    programs: Programs, directory: Path, access_key: str, secret_key: str, host: str = LOOPBACK
+) -> Iterator[Minio]:
+    """Run MinIO on one folder and an address."""
     directory.mkdir(parents=True, exist_ok=True)
-    (port,) = free_ports(1)
+    (port,) = free_ports(1, host)
+    address = f"{host}:{port}"
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(directory),
@@ -202,20 +208,20 @@ def run_minio(programs: Programs, directory: Path, access_key: str, secret_key: 
         "MINIO_BROWSER": "off",
         "MINIO_UPDATE": "off",
     }
-    command = [str(programs.minio), "server", str(directory / "data"), "--address", f"127.0.0.1:{port}"]
+    command = [str(programs.minio), "server", str(directory / "data"), "--address", address]
     server = Server(command, environment, directory / "log")
     server.start()
     try:
-        wait_until(lambda: _is_ready(port), START_SECONDS, "MinIO")
-        yield Minio(server, f"127.0.0.1:{port}", access_key, secret_key)
+        wait_until(lambda: _is_ready(address), START_SECONDS, "MinIO")
+        yield Minio(server, address, access_key, secret_key)
     finally:
         server.stop()
 
 
-def _is_ready(port: int) -> bool:
+def _is_ready(address: str) -> bool:
     time.sleep(0.1)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/minio/health/ready", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://{address}/minio/health/ready", timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

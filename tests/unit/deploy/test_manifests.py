@@ -15,6 +15,7 @@ from deploy.make_secrets import make
 from services.training.launchers.kubernetes_job import LABEL, RENDEZVOUS_PORT, SUBDOMAIN, WORKER
 from tailor.local.layout import SERVICES, WITH_DATABASE
 from tailor.storage.buckets import ACCESS
+from tests.unit.deploy.policies import find_calls
 
 ROOT = Path(__file__).parents[3]
 K8S = ROOT / "k8s"
@@ -141,6 +142,19 @@ def test_a_service_reaches_only_the_stores_that_it_has_credentials_for(tree: Pat
     documents = render(tree, overlay)
     assert clients(documents, f"object-store{suffix}") & set(SERVICES) == {name for name in SERVICES if ACCESS[name]}
     assert clients(documents, f"database{suffix}") & set(SERVICES) == set(WITH_DATABASE)
+
+
+# The contract admits synthetic to inference, which it calls by HTTP only. Workers in dev are processes of the training service.
+NOT_CALLED = {("synthetic", "inference", 50051), (WORKER, "training", 50051)}
+
+
+@pytest.mark.parametrize(("overlay", "caller"), [("prod", "tailor/client=true"), ("dev", "tailor/publisher=true")])
+def test_what_a_policy_lets_in_another_one_lets_out(tree: Path, overlay: str, caller: str) -> None:
+    calls = find_calls(render(tree, overlay))
+    assert caller in {name for name, _, _ in calls}
+    kept = {(name.removeprefix(f"{LABEL}="), *place) for (name, *place), is_let_out in calls.items() if not is_let_out}
+    assert kept <= NOT_CALLED
+    assert (WORKER, "training", 50051) not in kept or overlay == "dev"
 
 
 def test_the_dev_brokers_settings_are_those_of_compose(tree: Path) -> None:

@@ -1,0 +1,203 @@
+"""`make test-cluster-flow`: the prod overlay with our own images on a real node of this machine, from documents to answers and beyond.
+
+Apache Kafka, MinIO and PostgreSQL run outside of the cluster. Then it does what a user does: publish the sample, train in a Job, pass the
+gate, ask from another pod, restart inference meanwhile, kill a pod of each service, erase a person. The figures go to
+`.tailor/bench/cluster.json`; the exit status is 1 if a step fails or an answer is missing.
+
+Needs what `make cluster` and `make test-real` need, docker, and some 20 GB of disk while it runs. The node is removed at the end; `--keep`
+leaves node and stores until Ctrl-C. Not tried here: a Gateway or an Ingress, network policies (nothing enforces them on this node), TLS to the
+stores and between the services, a drained node (there is only one).
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench import report
+from deploy.pin_images import find_images
+from tailor.cli.story import Story
+from tailor.local.layout import SERVICES
+from tests.cluster.flow import life, overlay
+from tests.cluster.flow.calls import CallerPod, Calls
+from tests.cluster.flow.images import load_images, name_of
+from tests.cluster.flow.stores import Stores, run_stores
+from tests.cluster.isolation import Occupied
+from tests.cluster.node import Node, down, find_node, prepare, state, up
+from tests.cluster.nodes import NAMESPACE
+from tests.installed import Missing, check_installed
+from tests.models import make_tiny_base
+from tests.real.fetch import fetch
+from tests.real.fetch import folder as real_folder
+from tests.unit.deploy.manifests import Document
+
+NEEDED = {"docker": "docker with a running daemon: apt-get install docker.io"}
+# Calls go on for a while after a restart, so that they meet the new replicas.
+SETTLE_SECONDS = 10.0
+LOG_LINES = 15
+
+Figures = dict[str, Any]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Returns the exit status: 1 if the flow failed, 2 if a program is missing or another node is there."""
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.flow", description=__doc__.split("\n")[0])
+    parser.add_argument("--keep", action="store_true", help="leave node and stores until Ctrl-C")
+    options = parser.parse_args(arguments)
+    try:
+        check_installed(NEEDED, "images on a node")
+        servers, programs = fetch(real_folder()), prepare()
+        node = up(programs)
+    except (Missing, Occupied) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    with tempfile.TemporaryDirectory(prefix="tailor-flow-", ignore_cleanup_errors=True) as directory:
+        folder = Path(directory)
+        try:
+            with run_stores(servers, folder / "stores") as stores:
+                try:
+                    return run(node, stores, folder)
+                except BaseException:
+                    show_trouble(node)
+                    raise
+                finally:
+                    if options.keep:
+                        wait_for_interrupt()
+                    # Before the stores, whose clients are in it.
+                    down()
+        finally:
+            down()
+
+
+def run(node: Node, stores: Stores, folder: Path) -> int:
+    """Everything after the node and the stores have started. Returns the exit status."""
+    story, started = Story(Console(stderr=True)), time.monotonic()
+    documents = overlay.render(stores.settings)
+    figures: Figures = {"objects": 0, "not_tried": ["Gateway", "Ingress", "NetworkPolicy", "TLS", "drain"]}
+    with story.step("images", "build them or take them from docker, and load them into the node"):
+        images = load_images(node, find_images(documents), story.now)
+        figures["images"] = {name: asdict(image) for name, image in images.items()}
+        figures["node_bytes"] = disk_bytes(state() / "containerd")
+    with story.step("overlay", "apply it, with its Secrets, and wait until everything is ready"):
+        sample = life.copy_sample(folder / "sample")
+        figures["objects"] = apply(node, stores, make_base(folder, sample.file.parent), documents)
+        figures["pods_ready"] = life.wait_ready(node.plane, story.now)
+    operator = life.ClusterConnections(node.plane, stores, folder, stores.read("operator.key"))
+    with closing(operator):
+        learned = life.learn(operator, sample, folder, story)
+        assert learned.promoted, "The gate did not promote the adapter. Its reasons are above."
+        figures |= {"documents": learned.documents, "promoted": True}
+        node.plane.apply([life.make_caller_key(operator, learned.specialist)])
+        (image,) = (item for item in find_images(documents) if name_of(item) == "init")
+        caller = CallerPod(node.plane, documents, image, learned.specialist, life.KEY_SECRET, learned.questions)
+        figures |= strike(node, caller, story)
+    protection = life.ClusterConnections(node.plane, stores, folder, stores.read("protection.key"))
+    with closing(protection), story.step("erasure", "erase a person"):
+        figures["erasure"] = life.erase(protection, story.now)
+    figures["jobs"] = life.count_worker_jobs(node.plane)
+    figures["seconds"] = round(time.monotonic() - started)
+    figures["steps"] = story.seconds
+    report.store("cluster", figures)
+    story.note(f"{figures}")
+    return 0 if is_clean(figures) else 1
+
+
+def strike(node: Node, caller: CallerPod, story: Story) -> Figures:
+    """Restart inference and kill one of its pods while another pod calls it; then kill a pod of each other service, and call again."""
+    parts: dict[str, Figures] = {}
+    calls = Counter[str]()
+    with story.step("restart", "restart inference while another pod calls it"):
+        with caller.run("caller-restart") as counted:
+            seconds = life.restart(node.plane, "inference")
+            time.sleep(SETTLE_SECONDS)
+        parts["restart"] = add(calls, counted, seconds)
+    with story.step("kill inference", "kill a replica of inference while another pod calls it"):
+        with caller.run("caller-kill") as counted:
+            seconds = life.kill(node.plane, "inference")
+            time.sleep(SETTLE_SECONDS)
+        parts["kill"] = add(calls, counted, seconds)
+    with story.step("kill the others", "kill a pod of each other service"):
+        killed = {}
+        with caller.run("caller-others") as counted:
+            for service in SERVICES:
+                if service != "inference":
+                    story.now(f"{service} is killed")
+                    killed[service] = life.kill(node.plane, service)
+        # A key that is not known yet cannot be checked while the only registry is away: these calls are reported, and not counted.
+        parts["others"] = {**life.describe_calls(counted, sum(killed.values())), "seconds_until_ready": killed}
+    return {"calls": calls["all"], "calls_failed": calls["failed"], **parts}
+
+
+def add(calls: Counter[str], counted: Calls, seconds: float) -> Figures:
+    """Count calls, and return their figures."""
+    calls["all"] += counted.total
+    calls["failed"] += sum(counted.failed.values())
+    return life.describe_calls(counted, seconds)
+
+
+def is_clean(figures: Figures) -> bool:
+    """Whether a Job trained, all calls were answered, and the person is gone."""
+    erasure = figures["erasure"]
+    return bool(
+        figures["jobs"] > 0
+        and figures["calls"] > 0
+        and not figures["calls_failed"]
+        and erasure["documents"] == life.WITH_PERSON
+        and not erasure["left"]
+    )
+
+
+def make_base(folder: Path, sample: Path) -> Path:
+    """The tests' tiny base, with a tokenizer of the sample's texts."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted((sample / "source").rglob("*.md"))]
+    return make_tiny_base(folder / "base", texts)
+
+
+def apply(node: Node, stores: Stores, base: Path, documents: Sequence[Document]) -> int:
+    """Apply the namespace, what the overlay needs, and the overlay. Returns the number of objects."""
+    needed = overlay.prerequisites(stores, base)
+    node.plane.apply([document for document in documents if document["kind"] == "Namespace"])
+    node.plane.apply(needed)
+    node.plane.apply(documents)
+    return len(needed) + len(documents)
+
+
+def disk_bytes(folder: Path) -> int:
+    """The disk space that a folder takes."""
+    used = subprocess.run(["du", "--summarize", "--block-size=1", str(folder)], capture_output=True, check=True)
+    return int(used.stdout.split()[0])
+
+
+def show_trouble(node: Node) -> None:
+    """Write the pods that are not ready, their events, and the end of their logs."""
+    kubectl, where = node.plane.kubectl, f"--namespace={NAMESPACE}"
+    for command in (("get", "pods,jobs", "--output=wide"), ("get", "events", "--sort-by=.lastTimestamp")):
+        lines = kubectl(*command, where).stdout.splitlines()
+        sys.stderr.write("\n".join([*lines[-40:], ""]))
+    for pod in node.plane.core.list_namespaced_pod(NAMESPACE).items:
+        if not life.is_ready(pod) and pod.status.phase != "Succeeded":
+            log = kubectl("logs", where, pod.metadata.name, f"--tail={LOG_LINES}")
+            sys.stderr.write(f"== {pod.metadata.name}\n{log.stdout or log.stderr}")
+
+
+def wait_for_interrupt() -> None:
+    """Return at Ctrl-C."""
+    sys.stderr.write(f"Kept: KUBECONFIG={find_node().plane.kubeconfig}. Ctrl-C removes it.\n")
+    try:
+        while True:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

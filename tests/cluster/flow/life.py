@@ -1,0 +1,207 @@
+"""A user's steps with an installation on the cluster, those of `tailor.demo`, and an operator's restarts and kills meanwhile."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copytree
+
+from kubernetes import client
+
+from tailor import demo
+from tailor.api.anonymization.v1 import anonymization_pb2
+from tailor.api.common.v1 import common_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.cli.calls import unary
+from tailor.cli.connections import SERVICES as WITH_RPC
+from tailor.cli.connections import Connections, Endpoints
+from tailor.cli.published_files import PublishedFiles
+from tailor.cli.rollout import wait_for_rollout
+from tailor.cli.story import Story, Tell, wait_for
+from tailor.settings import KafkaSettings
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.flow.calls import Calls
+from tests.cluster.flow.overlay import secret
+from tests.cluster.flow.stores import Stores
+from tests.cluster.nodes import NAMESPACE
+from tests.unit.deploy.manifests import Document
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[3]
+SAMPLE = ROOT / "deploy" / "sample"
+SAMPLE_BASE, BASE = 'base = "smollm2-135m-instruct"', 'base = "tiny"'
+PERSON = "Perpetua Quillfeather"
+WITH_PERSON = 2
+RPC_PORT = 50051
+# Two busy cores import torch in every service at once.
+READY_SECONDS = 1200.0
+RESTART_SECONDS = 900.0
+RECEIPT_SECONDS = 300.0
+WORKERS = "app.kubernetes.io/name=training-worker"
+KEY_SECRET = "caller"
+
+
+class ClusterConnections(Connections):
+    """Connections of this machine to the services by the addresses of their Services, and to the broker as its users outside."""
+
+    def __init__(self, plane: ControlPlane, stores: Stores, folder: Path, key: str) -> None:
+        services = {service: f"{address_of(plane, service)}:{RPC_PORT}" for service in WITH_RPC}
+        super().__init__(Endpoints(folder, api_key=key, addresses=services))
+        self._stores = stores
+
+    def kafka_publisher(self) -> KafkaSettings:
+        return self._stores.kafka_user("publisher")
+
+    def kafka_reader(self) -> KafkaSettings:
+        return self._stores.kafka_user("operator")
+
+
+def address_of(plane: ControlPlane, service: str) -> str:
+    """The address of a Service, which the machine reaches by a route."""
+    return str(plane.core.read_namespaced_service(service, NAMESPACE).spec.cluster_ip)
+
+
+def copy_sample(folder: Path) -> demo.Sample:
+    """The sample for the tiny base, with a few papers that name a person who asks to be erased later."""
+    copytree(SAMPLE, folder)
+    definition = (folder / "specialist.toml").read_text(encoding="utf-8")
+    assert SAMPLE_BASE in definition
+    (folder / "specialist.toml").write_text(definition.replace(SAMPLE_BASE, BASE), encoding="utf-8")
+    papers = sorted((folder / "documents").glob("*.md"))[:WITH_PERSON]
+    for paper in papers:
+        text = paper.read_text(encoding="utf-8")
+        paper.write_text(f"{text}\n\nAsked for by {PERSON} in the end.\n", encoding="utf-8")
+    return demo.read_sample(folder)
+
+
+def wait_ready(plane: ControlPlane, now: Tell) -> int:
+    """Wait until the init Jobs have ended well and every replica is ready. Returns the number of ready pods."""
+
+    def check() -> tuple[int | None, str]:
+        jobs = plane.batch.list_namespaced_job(NAMESPACE, label_selector="tailor/init=true").items
+        deployments = plane.apps.list_namespaced_deployment(NAMESPACE).items
+        waiting = [f"Job {job.metadata.name}" for job in jobs if not job.status.succeeded]
+        waiting += [item.metadata.name for item in deployments if not is_complete(item)]
+        ready = sum(item.status.ready_replicas or 0 for item in deployments)
+        return (None if waiting else ready), f"{ready} pods are ready; waiting for {', '.join(waiting)}"
+
+    return wait_for(check, now, stalled_seconds=READY_SECONDS)
+
+
+def is_complete(deployment: client.V1Deployment) -> bool:
+    """Whether all replicas are of the newest revision and ready, and no other one is left."""
+    wanted, status = deployment.spec.replicas, deployment.status
+    return bool(
+        (status.observed_generation or 0) >= deployment.metadata.generation
+        and status.updated_replicas == status.ready_replicas == status.replicas == wanted
+    )
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The outcome of documents, dataset, run and evaluation."""
+
+    documents: int
+    promoted: bool
+    specialist: str
+    questions: Sequence[str]
+
+
+def learn(connections: Connections, sample: demo.Sample, folder: Path, story: Story) -> Learned:
+    """Publish the sample and follow it to an adapter on which the gate has decided; if it is promoted, until all replicas serve it."""
+    definition, now = sample.definition, story.now
+    with connections.client() as callers:
+        with story.step("base", "the training service adds it to the object store, and inference loads it"):
+            demo.wait_for_base(connections, callers, definition.base, now)
+        with story.step("documents", "publish the sample and follow every document through the barrier"):
+            is_new = demo.define_specialist(connections, folder, sample, now)
+            published = PublishedFiles(folder / "published.json")
+            figures = demo.publish_documents(connections, published, sample, is_new, now)
+        with story.step("dataset", "turn the anonymised documents into rows"):
+            built = demo.build(connections, definition.name, now)
+        with story.step("training", "train an adapter in a Job"):
+            adapter = demo.train(connections, built, now)
+        with story.step("evaluation", "measure the adapter, and promote it if it meets the gate"):
+            item = demo.evaluate(connections, adapter, now)
+            promoted = item.decision == registry_pb2.DECISION_PASSED
+            if promoted:
+                demo.wait_until_served(connections, callers, adapter, now)
+                request = registry_pb2.GetSpecialistRequest(name=definition.name)
+                serving = unary("registry", connections.registry.GetSpecialist, request).serving
+                wait_for_rollout(connections.registry, serving.decision)
+            for reason in item.reasons:
+                story.note(reason)
+    return Learned(figures["documents_anonymized"], promoted, definition.name, sample.questions)
+
+
+def count_worker_jobs(plane: ControlPlane) -> int:
+    """The Jobs of training's workers that ended well."""
+    jobs = plane.batch.list_namespaced_job(NAMESPACE, label_selector=WORKERS).items
+    return sum(bool(job.status.succeeded) for job in jobs)
+
+
+def make_caller_key(connections: Connections, specialist: str) -> Document:
+    """A Secret with a new API key that may ask the specialist."""
+    request = registry_pb2.CreateKeyRequest(name="flow", role=common_pb2.ROLE_CALLER, specialists=[specialist])
+    return secret(KEY_SECRET, {"key": unary("registry", connections.registry.CreateKey, request).secret})
+
+
+def restart(plane: ControlPlane, name: str) -> float:
+    """Restart a Deployment's pods as `kubectl rollout restart` does. Blocks until the last one is new and ready; returns the seconds."""
+    started = time.monotonic()
+    restarted = plane.kubectl("rollout", "restart", f"--namespace={NAMESPACE}", f"deployment/{name}")
+    assert not restarted.returncode, restarted.stderr
+    wait_until(lambda: is_whole(plane, name), RESTART_SECONDS, f"the restart of {name}")
+    return round(time.monotonic() - started, 1)
+
+
+def kill(plane: ControlPlane, name: str) -> float:
+    """Kill a pod of a Deployment without a grace period. Blocks until another one has taken its place; returns the seconds."""
+    core, started = plane.core, time.monotonic()
+    label = f"app.kubernetes.io/name={name}"
+    pod = core.list_namespaced_pod(NAMESPACE, label_selector=label).items[0].metadata
+    core.delete_namespaced_pod(pod.name, NAMESPACE, grace_period_seconds=0)
+
+    def is_replaced() -> bool:
+        pods = core.list_namespaced_pod(NAMESPACE, label_selector=label).items
+        # The Deployment's status follows later than its pods.
+        ready = [item for item in pods if is_ready(item) and item.metadata.uid != pod.uid]
+        wanted = plane.apps.read_namespaced_deployment(name, NAMESPACE).spec.replicas
+        return bool(len(ready) == len(pods) == wanted)
+
+    wait_until(is_replaced, RESTART_SECONDS, f"another pod of {name}")
+    return round(time.monotonic() - started, 1)
+
+
+def is_ready(pod: client.V1Pod) -> bool:
+    """Whether a pod is ready."""
+    return any(item.type == "Ready" and item.status == "True" for item in pod.status.conditions or [])
+
+
+def is_whole(plane: ControlPlane, name: str) -> bool:
+    """Whether all replicas of a Deployment are new and ready."""
+    return is_complete(plane.apps.read_namespaced_deployment(name, NAMESPACE))
+
+
+def erase(officer: Connections, now: Tell) -> Mapping[str, int | bool]:
+    """Erase what names the person, as data protection does: resolve, erase, wait for the receipt. Returns the figures."""
+    subject = anonymization_pb2.ResolveSubjectRequest(subject=PERSON)
+    found = unary("anonymization", officer.anonymization.ResolveSubject, subject, 60)
+    request = registry_pb2.EraseRequest(document_ids=found.document_ids, reason="subject-request")
+    erasure_id = unary("registry", officer.registry.Erase, request, 60).erasure.erasure_id
+    asked = registry_pb2.GetErasureRequest(erasure_id=erasure_id)
+
+    def signed() -> tuple[registry_pb2.Erasure | None, str]:
+        erasure = unary("registry", officer.registry.GetErasure, asked).erasure
+        text = f"waiting for {', '.join(erasure.waiting_for)}"
+        return (erasure if erasure.HasField("receipt") else None), text
+
+    wait_for(signed, now, stalled_seconds=RECEIPT_SECONDS)
+    left = unary("anonymization", officer.anonymization.ResolveSubject, subject, 60).document_ids
+    now(f"{len(found.document_ids)} documents are erased, and the receipt is signed")
+    return {"documents": len(found.document_ids), "left": len(left), "receipt": True}
+
+
+def describe_calls(calls: Calls, seconds: float) -> dict[str, object]:
+    """The figures of calls during something."""
+    return {"calls": calls.total, "failed": calls.failed, "seconds": seconds}
