@@ -113,7 +113,9 @@ def _sides(house: House, base: Base, size: SpeedSize, threads: int) -> Iterator[
                 "vLLM's server": GenerationPath(
                     lambda tokens: server.ask(base_models, PROMPTS, tokens), theirs, threads=threads
                 ),
-                "ours, mixed": GenerationPath(lambda tokens: ask(client, names, PROMPTS, tokens), ours, threads=threads),
+                "ours, mixed": GenerationPath(
+                    lambda tokens: ask(client, names, PROMPTS, tokens), ours, threads=threads
+                ),
                 "vLLM's server, mixed": GenerationPath(
                     lambda tokens: server.ask(server.models, PROMPTS, tokens), theirs, threads=threads
                 ),

@@ -40,7 +40,7 @@ def serve_console(
 
 @contextmanager
 def open_signed_in(address: str, secret: str, folder: Path) -> Iterator[BrowserPage]:
-    """A browser with the session of the key's holder. Skips the test where there is no browser."""
+    """A browser with the session of the key's holder. Skips the test without Chromium."""
     program = find_browser()
     if program is None:
         pytest.skip("needs Chromium")
