@@ -4,7 +4,8 @@ Apache Kafka, MinIO and PostgreSQL run outside of the cluster. Then it does what
 gate, ask from another pod, restart inference meanwhile, kill a pod of each service, erase a person. The figures go to
 `.tailor/bench/cluster.json`; the exit status is 1 if a step fails or an answer is missing.
 
-Needs what `make cluster` and `make test-real` need, docker, and some 20 GB of disk while it runs. The node is removed at the end; `--keep`
+It has not run to its end yet (docs/kubernetes/tests.md). Needs what `make cluster` and `make test-real` need, docker, and 25 GB of free
+disk while it runs. The node is removed at the end; `--keep`
 leaves node and stores until Ctrl-C. Not tried here: a Gateway or an Ingress, network policies (nothing enforces them on this node), TLS to the
 stores and between the services, a drained node (there is only one).
 """
