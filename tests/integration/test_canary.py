@@ -125,7 +125,7 @@ def test_a_slow_canary_is_withdrawn(house: House, replicas: tuple[Replica, Repli
 def test_too_few_calls_withdraw_it_when_its_time_is_up(house: House, replicas: tuple[Replica, Replica]) -> None:
     house.start("b", replace(POLICY, min_calls=1_000))
     ask_all(house, *replicas)
-    house.check(later=590)
+    house.check(later=300)
     assert house.canary().state == RUNNING
     house.check(later=601)
     assert (house.canary().state, house.serving().adapter_digest) == (BACK, "a")
