@@ -165,8 +165,8 @@ def list_reports(connection: Connection, canary: Canary) -> ArmReports:
     )
     ours: list[OutcomeValue] = []
     theirs: list[OutcomeValue] = []
-    for is_canary, payload, moment in connection.execute(query):
-        (ours if is_canary else theirs).append(OutcomeValue(float(payload), moment))
+    for is_canary, value, moment in connection.execute(query):
+        (ours if is_canary else theirs).append(OutcomeValue(float(value), moment))
     return ours, theirs
 
 
