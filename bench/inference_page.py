@@ -67,11 +67,11 @@ def _loads(figures: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for title, of in measured.items():
-        first, each = (
+        first, further = (
             ", ".join(f"{of[share][what]:g}" for share in SHARES) for what in ("first_token_ms", "per_token_ms")
         )
         lines.append(
-            f"| {title} | {of['base']} | {of['requests']} | {of['errors']} | {of['wrong_adapter']} | {first} | {each} |"
+            f"| {title} | {of['base']} | {of['requests']} | {of['errors']} | {of['wrong_adapter']} | {first} | {further} |"
         )
     rolled = figures.get("load_with_rollouts")
     if rolled:

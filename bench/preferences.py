@@ -241,13 +241,13 @@ def render(figures: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {one['win_rate']:.3f} | {one['kl']:.3f} | {one['reward']:.2f} | {one['words']:.1f} | {one['concise']:.2f} |"
-        for name, one in sides.items()
+        f"| {name} | {values['win_rate']:.3f} | {values['kl']:.3f} | {values['reward']:.2f} | {values['words']:.1f} | {values['concise']:.2f} |"
+        for name, values in sides.items()
     ]
     lines += ["", "| stage | recipe | steps | seconds | tokens/s |", "|---|---|---|---|---|"]
     lines += [
-        f"| {name} | `{STAGES[name][0]}` | {one['steps']} | {one['seconds']:.0f} | {one['tokens_per_second']:.0f} |"
-        for name, one in figures["stages"].items()
+        f"| {name} | `{STAGES[name][0]}` | {values['steps']} | {values['seconds']:.0f} | {values['tokens_per_second']:.0f} |"
+        for name, values in figures["stages"].items()
     ]
     lines += ["", render_rollouts(figures["rollouts"])]
     whole = f"The whole bench took {figures['seconds']:.0f} s on {figures['cores']} cores."

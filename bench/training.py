@@ -62,7 +62,7 @@ def render(figures: Mapping[str, Any]) -> str:
             f"The service against the bare trainer, {figures['steps']} steps, {figures['checkpoints']} checkpoint, the mean of {len(figures['service_overhead_rounds'])} "
             f"rounds: {figures['service_seconds']} s against {figures['bare_seconds']} s, {figures['service_overhead']:+.1%} with a standard error of "
             f"{figures['service_overhead_error']:.1%} (all CPU seconds {figures['service_cpu_overhead']:+.1%}, standard error "
-            f"{figures['service_cpu_overhead_error']:.1%}). Rounds: {', '.join(f'{one:+.1%}' for one in figures['service_overhead_rounds'])}. Idle, the stack takes "
+            f"{figures['service_cpu_overhead_error']:.1%}). Rounds: {', '.join(f'{overhead:+.1%}' for overhead in figures['service_overhead_rounds'])}. Idle, the stack takes "
             f"{figures['idle_stack_cores']:.1%} of a core."
         )
     return "\n\n".join(parts)

@@ -47,7 +47,7 @@ def decide(gate: Gate, evaluation: Evaluation, panel: Iterable[Finding] = ()) ->
         *panel,
     ]
     for decision in (Decision.REFUSED, Decision.UNDECIDED):
-        reasons = tuple(sentence for found, sentence in findings if found is decision)
+        reasons = tuple(sentence for outcome, sentence in findings if outcome is decision)
         if reasons:
             return Verdict(decision, reasons)
     return Verdict(Decision.PASSED, tuple(sentence for _, sentence in findings))

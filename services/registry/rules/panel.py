@@ -33,14 +33,14 @@ def measure_panel(judgements: Iterable[Judgement], criteria: Sequence[str]) -> l
     Judgements without an expert are left out, and so are experts who judged nothing that another one did.
     """
     units = _collect(judgements)
-    found = []
+    agreements = []
     for criterion in (RANKING, *criteria, *sorted(units.keys() - {RANKING, *criteria})):
         by_unit = [values for values in units[criterion].values() if len(values) > 1]
         distance: Distance = nominal if criterion == RANKING else ordinal
-        found.append(CriterionAgreement(criterion, measure_agreement([[*v.values()] for v in by_unit], distance)))
+        agreements.append(CriterionAgreement(criterion, measure_agreement([[*v.values()] for v in by_unit], distance)))
         for expert in sorted({expert for values in by_unit for expert in values}):
-            found.append(CriterionAgreement(criterion, _compare_with_others(expert, by_unit, criterion), expert))
-    return found
+            agreements.append(CriterionAgreement(criterion, _compare_with_others(expert, by_unit, criterion), expert))
+    return agreements
 
 
 def _collect(judgements: Iterable[Judgement]) -> Mapping[str, Mapping[tuple[str, ...], Values]]:

@@ -44,10 +44,10 @@ def report_panel(
             group = groups[mark.criterion, month, adapters[mark.draft_id]]
             group[mark.draft_id][expert] = float(mark.mark)
     order = {name: place for place, name in enumerate(criteria)}
-    found = sorted(groups, key=lambda group: group[2])
-    found.sort(key=lambda group: group[1], reverse=True)
-    found.sort(key=lambda group: (order.get(group[0], len(order)), group[0]))
-    return [_describe(group, groups[group]) for group in found]
+    ordered = sorted(groups, key=lambda group: group[2])
+    ordered.sort(key=lambda group: group[1], reverse=True)
+    ordered.sort(key=lambda group: (order.get(group[0], len(order)), group[0]))
+    return [_describe(group, groups[group]) for group in ordered]
 
 
 def _list_last(judgements: Iterable[Judgement]) -> Iterable[tuple[str, str, DraftMark]]:
