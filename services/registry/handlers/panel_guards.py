@@ -11,29 +11,27 @@ def check_marks_before_canary(
     tx: Transaction, specialist: Specialist, adapter: Adapter, current: Serving
 ) -> list[Finding]:
     """The findings on an adapter that a canary will try. Refused only if experts' marks certainly break a condition."""
-    findings = _check_marks(tx, specialist, adapter, current)
-    if not current.generation or not has_incumbent(current, adapter):
-        return _explain_without_canary(findings, current)
-    return explain_undecided(findings, Decision.PASSED, "its canary decides")
+    return _explain(tx, specialist, adapter, current, (Decision.PASSED, "its canary decides"))
 
 
 def check_marks_before_promotion(
     tx: Transaction, specialist: Specialist, adapter: Adapter, current: Serving
 ) -> list[Finding]:
     """The findings on an adapter that serves all callers next: undecided unless a canary showed that the conditions are met."""
-    findings = _check_marks(tx, specialist, adapter, current)
-    if not current.generation or not has_incumbent(current, adapter):
-        return _explain_without_canary(findings, current)
-    return explain_undecided(findings, Decision.UNDECIDED, "`tailor canary start` lets experts mark its drafts")
+    unknown = (Decision.UNDECIDED, "`tailor canary start` lets experts mark its drafts")
+    return _explain(tx, specialist, adapter, current, unknown)
 
 
-def _explain_without_canary(findings: list[Finding], current: Serving) -> list[Finding]:
-    """The first adapter of a specialist is not stopped, because experts have seen nothing to compare it with."""
+def _explain(
+    tx: Transaction, specialist: Specialist, adapter: Adapter, current: Serving, unknown: Finding
+) -> list[Finding]:
+    """The findings. Those that are undecided become `unknown` if a canary can compare the adapter with what serves."""
     if not current.generation:
-        return explain_undecided(findings, Decision.PASSED, "nothing serves yet to compare it with")
-    return explain_undecided(
-        findings, Decision.UNDECIDED, "a canary cannot compare it with what serves on another base"
-    )
+        # The first adapter of a specialist is not stopped: experts have seen nothing to compare it with.
+        unknown = (Decision.PASSED, "nothing serves yet to compare it with")
+    elif not has_incumbent(current, adapter):
+        unknown = (Decision.UNDECIDED, "a canary cannot compare it with what serves on another base")
+    return explain_undecided(_check_marks(tx, specialist, adapter, current), *unknown)
 
 
 def _check_marks(tx: Transaction, specialist: Specialist, adapter: Adapter, current: Serving) -> list[Finding]:
