@@ -28,7 +28,7 @@ from tailor.events.clients import (
     topic_missing,
     wait_for_broker,
 )
-from tailor.events.faults import REPEAT_SECONDS, Faults
+from tailor.events.faults import PASSING_SECONDS, REPEAT_SECONDS, Faults
 from tailor.settings import KafkaSettings
 
 TOPIC, OTHER = "dataset.built.v1", "run.failed.v1"
@@ -61,13 +61,15 @@ def test_every_cause_has_its_own_reason_and_names_what_is_missing(
 
 
 def test_a_lost_broker_is_a_fault_and_a_rebalance_is_none() -> None:
-    faults, stop = Faults(), threading.Event()
+    moment = 0.0
+    faults, stop = Faults(lambda: moment), threading.Event()
     stop.set()
     with wait_for_broker(stop, faults, "consumer"), broker_errors(SETTINGS):
         raise CommitFailedError
     assert faults.all() == []
     with wait_for_broker(stop, faults, "consumer"), broker_errors(SETTINGS):
         raise KafkaConnectionError
+    moment = PASSING_SECONDS
     assert [(fault.part, fault.reason) for fault in faults.all()] == [("consumer", "KAFKA_UNAVAILABLE")]
     faults.clear("consumer")
     assert faults.all() == []
@@ -79,9 +81,29 @@ def test_logs_an_unchanged_fault_once_a_minute(capsys: pytest.CaptureFixture[str
     moments = iter([1.0, 2.0, 3.0, REPEAT_SECONDS + 1.0])
     faults = Faults(lambda: next(moments))
     for _ in range(4):
-        faults.report("kafka", BrokerLost(Reason.KAFKA_UNAVAILABLE, "The broker is away."))
+        faults.report("kafka", topic_missing(["document.submitted.v1"]))
     printed = capsys.readouterr()
-    assert (printed.out + printed.err).count("The broker is away.") == 2
+    assert (printed.out + printed.err).count("document.submitted.v1") == 2
+
+
+def test_a_connection_that_is_back_within_seconds_was_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    moment, labels = 0.0, {"part": "passing", "reason": "KAFKA_UNAVAILABLE"}
+    faults, lost = Faults(lambda: moment), BrokerLost(Reason.KAFKA_UNAVAILABLE, "The broker is away.")
+    faults.report("passing", lost)
+    moment = PASSING_SECONDS - 1
+    faults.report("passing", lost)
+    assert faults.all() == [] and REGISTRY.get_sample_value("tailor_fault", labels) is None
+    faults.clear("passing")
+    printed = capsys.readouterr()
+    assert printed.out + printed.err == ""
+    faults.report("passing", lost)
+    moment += PASSING_SECONDS
+    assert [fault.part for fault in faults.all()] == ["passing"]
+    faults.report("passing", lost)
+    assert REGISTRY.get_sample_value("tailor_fault", labels) == 1
+    faults.clear("passing")
+    printed = capsys.readouterr()
+    assert "The broker is away." in printed.out + printed.err and "works again" in printed.out + printed.err
 
 
 CLOSED = KafkaConnectionError("socket disconnected")
@@ -162,8 +184,8 @@ def test_a_refusal_that_leaves_nothing_to_read_is_raised() -> None:
 
 
 def test_a_fault_is_a_metric_while_it_lasts_and_a_notice_does_not_wait() -> None:
-    faults, labels = Faults(), {"part": "metric", "reason": "KAFKA_UNAVAILABLE"}
-    faults.report("metric", BrokerLost(Reason.KAFKA_UNAVAILABLE, "The broker is away."))
+    faults, labels = Faults(), {"part": "metric", "reason": "KAFKA_TOPIC_MISSING"}
+    faults.report("metric", topic_missing([TOPIC]))
     assert REGISTRY.get_sample_value("tailor_fault", labels) == 1
     faults.clear("metric")
     assert REGISTRY.get_sample_value("tailor_fault", labels) is None

@@ -136,10 +136,10 @@ def test_a_part_that_waits_makes_the_process_not_ready_but_keeps_it_serving() ->
     runtime.ready()
     runtime.faults.notice("topic x", Unavailable(Reason.MISSPELT_TOPIC, "Nobody reads it."))
     assert runtime.status()["ready"]
-    runtime.faults.report("kafka", Unavailable(Reason.KAFKA_UNAVAILABLE, "The broker is away."))
+    runtime.faults.report("kafka", Unavailable(Reason.KAFKA_LOGIN_REFUSED, "The broker refuses the login."))
     status = runtime.status()
     assert status["serving"] and not status["ready"]
-    assert status["waiting_for"] == "kafka: KAFKA_UNAVAILABLE. The broker is away."
+    assert status["waiting_for"] == "kafka: KAFKA_LOGIN_REFUSED. The broker refuses the login."
     runtime.faults.clear("kafka")
     assert runtime.status()["ready"]
 
