@@ -163,7 +163,7 @@ def _is_traced(connections: Connections, draft_id: str) -> bool:
 
 def _places(running: stack.Stack) -> Iterator[tuple[str, str]]:
     layout = running.layout
-    plan = StackPlan(layout, running.snapshot().ports, secrets.ensure(layout), own=load_own_stores(layout))
+    plan = StackPlan(layout, running.snapshot().ports, secrets.ensure(layout), own_stores=load_own_stores(layout))
     yield from buckets(plan)
     yield from databases(plan)
 

@@ -136,7 +136,7 @@ def store_kind(pytestconfig: pytest.Config) -> StoreKind:
 def plan_of(running: stack.Stack) -> StackPlan:
     """The plan of a running stack, including its secrets."""
     layout = running.layout
-    return StackPlan(layout, running.snapshot().ports, secrets.ensure(layout), own=load_own_stores(layout))
+    return StackPlan(layout, running.snapshot().ports, secrets.ensure(layout), own_stores=load_own_stores(layout))
 
 
 @contextmanager

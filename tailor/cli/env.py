@@ -29,7 +29,7 @@ def env(context: typer.Context) -> None:
     key = f'export TAILOR_API_KEY="$(cat {shlex.quote(str(place.operator_key_file))})"'
     lines = [*(f"export {name}={shlex.quote(value)}" for name, value in variables.items()), key]
     document = variables | {"TAILOR_API_KEY_FILE": str(place.operator_key_file)}
-    if place.own.kafka is not None:
+    if place.own_stores.kafka is not None:
         # kcat reads its settings from there.
         lines.append(f"export KCAT_CONFIG={shlex.quote(str(place.kcat_file))}")
         document["KCAT_CONFIG"] = str(place.kcat_file)

@@ -52,12 +52,12 @@ class StackPlan:
     ports: Ports
     secrets: Secrets
     python_path: tuple[Path, ...] = ()
-    own: OwnStores = field(default_factory=OwnStores)
+    own_stores: OwnStores = field(default_factory=OwnStores)
 
     @property
     def stores(self) -> StoreAccess:
         """How each identity reaches the stores."""
-        return StoreAccess(self.ports, self.secrets, self.own)
+        return StoreAccess(self.ports, self.secrets, self.own_stores)
 
 
 def service_environment(service: str, plan: StackPlan, inherited: Mapping[str, str]) -> dict[str, str]:

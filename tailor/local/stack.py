@@ -40,7 +40,7 @@ class Connection:
     reader: KafkaSettings
     publisher_password_file: Path
     kcat_file: Path
-    own: OwnStores
+    own_stores: OwnStores
     s3_endpoint: str
     service_addresses: Mapping[str, str]
     console_url: str
@@ -167,7 +167,7 @@ def connection(state_dir: Path = DEFAULT_STATE_DIR) -> Connection:
         reader=reader,
         publisher_password_file=layout.kafka_password_file(PUBLISHER),
         kcat_file=layout.kcat_file,
-        own=stores.own,
+        own_stores=stores.own_stores,
         s3_endpoint=stores.s3_endpoint,
         service_addresses={name: ports.address(f"{name}-rpc") for name in SERVICES if name != "console"},
         console_url=f"http://{ports.address('console-http')}",

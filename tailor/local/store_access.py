@@ -22,11 +22,11 @@ class StoreAccess:
 
     ports: Ports
     secrets: Secrets
-    own: OwnStores
+    own_stores: OwnStores
 
     def kafka(self, user: str) -> dict[str, str]:
         """The variables of a user of the broker."""
-        broker = self.own.kafka
+        broker = self.own_stores.kafka
         if broker is None:
             return {
                 "TAILOR_KAFKA_BOOTSTRAP_SERVERS": self.ports.address("broker"),
@@ -43,7 +43,7 @@ class StoreAccess:
 
     def kafka_admin(self) -> dict[str, str] | None:
         """The variables of the broker's administrator; None if a broker that asks for one has no administrator here."""
-        broker = self.own.kafka
+        broker = self.own_stores.kafka
         if broker is None:
             return self.kafka(ADMIN)
         if not broker.has_users:
@@ -59,11 +59,11 @@ class StoreAccess:
     @property
     def s3_endpoint(self) -> str:
         """HOST:PORT of the object store."""
-        return self.ports.address("s3") if self.own.s3 is None else self.own.s3.endpoint
+        return self.ports.address("s3") if self.own_stores.s3 is None else self.own_stores.s3.endpoint
 
     def s3(self, identity: str) -> dict[str, str]:
         """The variables of an identity at the object store; ADMIN may do everything."""
-        store, key = self.own.s3, self.secrets.s3(identity)
+        store, key = self.own_stores.s3, self.secrets.s3(identity)
         access_key, secret_key = key.access_key, key.secret_key
         if store is not None and identity == ADMIN:
             access_key, secret_key = store.admin_access_key, store.admin_secret_key.get_secret_value()
@@ -82,7 +82,7 @@ class StoreAccess:
 
     def database_url(self, role: str) -> str:
         """The address of a service's database, as its role; ADMIN gets the administrator's own."""
-        database = self.own.database
+        database = self.own_stores.database
         address = self.ports.address("database") if database is None else database.address
         if role != ADMIN:
             return f"postgresql+psycopg://{role}:{self.secrets.database_password(role)}@{address}/{role}"

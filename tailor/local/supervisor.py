@@ -30,7 +30,7 @@ log = get_logger(__name__)
 
 def components(plan: StackPlan, services: Mapping[str, str], only: tuple[str, ...]) -> list[Component | External]:
     """The components to run, stores first. `services` maps names to modules; an empty `only` means all."""
-    own_stores, access = plan.own, plan.stores
+    own_stores, access = plan.own_stores, plan.stores
     factories: dict[str, Callable[[], Component | External]] = {
         BROKER: lambda: broker(plan.layout, plan.ports),
         STORE: lambda: store(plan.layout, plan.ports, plan.secrets),
@@ -108,7 +108,7 @@ class StackSupervisor:
 
 def write_kcat_file(plan: StackPlan) -> None:
     """Write what kcat needs for an own Kafka, and remove what an earlier start wrote for another one."""
-    if plan.own.kafka is None:
+    if plan.own_stores.kafka is None:
         plan.layout.kcat_file.unlink(missing_ok=True)
     else:
         secrets.write(plan.layout.kcat_file, librdkafka_properties(plan.stores.kafka(PUBLISHER)))

@@ -42,14 +42,14 @@ Price = PricePerToken | HourPrice
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices of external models by their names in an evaluation, and of the models that inference answers for."""
+    """Prices of external models by their names in an evaluation, and one of the models that inference answers for (`internal`)."""
 
     external: Mapping[str, Price] = field(default_factory=dict)
-    own: Price | None = None
+    internal: Price | None = None
 
     def add_to(self, cost: ModelCost, result: ModelResult, concurrency: int) -> ModelCost:
         """The cost with the model's price; unchanged without a price or without answers."""
-        price = self.external.get(cost.model) if cost.model.startswith(EXTERNAL) else self.own
+        price = self.external.get(cost.model) if cost.model.startswith(EXTERNAL) else self.internal
         answers = [answer for answer in result.answers if answer is not None]
         if price is None or not answers:
             return cost

@@ -42,7 +42,7 @@ def make_plan(root: Path, settings: str = SETTINGS) -> StackPlan:
     layout = Layout(root)
     root.mkdir(exist_ok=True)
     layout.settings_file.write_text(settings, encoding="utf-8")
-    return StackPlan(layout, Ports(20000), ensure(layout), own=load_own_stores(layout))
+    return StackPlan(layout, Ports(20000), ensure(layout), own_stores=load_own_stores(layout))
 
 
 def test_a_service_gets_the_own_addresses_with_its_own_credentials(tmp_path: Path) -> None:
