@@ -10,7 +10,7 @@ from tailor.api.registry.v1 import registry_pb2
 from tests.evaluations import make_evaluated, make_figures
 from tests.integration.browser import BrowserPage
 from tests.integration.console_pages import open_signed_in, serve_console
-from tests.unit.console.messages import ADAPTER, NAME, adapter
+from tests.unit.console.messages import ADAPTER, NAME, adapter, run
 from tests.unit.console.world import World
 
 pytestmark = pytest.mark.integration
@@ -54,6 +54,7 @@ def make_world() -> World:
     ]
     world.registry.adapters[0].state = registry_pb2.ADAPTER_STATE_WAITING_FOR_APPROVAL
     world.registry.waiting = world.registry.adapters
+    world.training.runs = [run("succeeded")]
     answer = world.evaluation.answers[ADAPTER]
     answer.result.CopyFrom(evaluation)
     answer.report_markdown = REPORT
@@ -96,6 +97,16 @@ def test_the_columns_that_decide_are_seen_without_scrolling_to_the_side(
     assert max(page.evaluate(ENDS)) <= width
     gains = page.evaluate("document.querySelector('table.scores tbody td.n').innerText")
     assert all(f"{model} +" in " ".join(gains.split()) for model in ("base", "few shot", "incumbent"))
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_states_of_the_flow_fit_their_cards(page: BrowserPage, address: str, width: int, height: int) -> None:
+    page.open(f"{address}/", width, height)
+    texts = page.evaluate(
+        "[...document.querySelectorAll('.stage strong')].map(e => [e.innerText, e.scrollWidth - e.clientWidth])"
+    )
+    assert "succeeded" in [text for text, _ in texts]
+    assert [text for text, excess in texts if excess > 0] == []
 
 
 def test_the_browser_reports_what_the_policy_refuses(page: BrowserPage, address: str) -> None:
