@@ -31,7 +31,7 @@ class Fault:
 
 @dataclass
 class _Known:
-    """A reported fault, when its reason was first reported, and when it was last logged, if it was."""
+    """A reported fault, since when its part has had one, and when this one was last logged, if it was."""
 
     fault: Fault
     since: float
@@ -66,18 +66,18 @@ class Faults:
         with self._lock:
             before = self._faults.get(part)
             is_same = before is not None and before.fault.reason == fault.reason
-            known = _Known(fault, before.since, before.logged_at) if before and is_same else _Known(fault, now)
+            known = _Known(fault, before.since if before else now, before.logged_at if before and is_same else None)
             self._faults[part] = known
-            is_due = known.logged_at is None or now - known.logged_at >= REPEAT_SECONDS
-            is_new = is_due or before is None or before.fault != fault
             counts = known.counts(now)
-            if counts and is_new:
+            is_due = known.logged_at is None or now - known.logged_at >= REPEAT_SECONDS
+            is_new = counts and (is_due or before is None or before.fault != fault)
+            if is_new:
                 known.logged_at = now
         if before is not None and not is_same:
             _forget(before.fault)
         if counts:
             FAULTS.labels(part, fault.reason).set(1)
-        if counts and is_new:
+        if is_new:
             title = "waiting" if fault.waits else "notice"
             log.warning(title, waiting_for=part, reason=fault.reason, message=fault.message)
 
