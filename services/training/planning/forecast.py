@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 
 from services.training.recipe import GENERATING, Recipe
 
-# Bytes that a worker holds before it loads a base: interpreter, torch, transformers, trl and the rows; and the same on a GPU.
-CPU_FIXED = 750 * 10**6
+# Bytes that a worker holds before it loads a base: interpreter, torch's CUDA build (its CPU build takes 100 MB less), transformers, trl and
+# the rows; and the same on a GPU.
+CPU_FIXED = 1000 * 10**6
 GPU_FIXED = 64 * 10**6
 # Bytes that the driver's context takes in addition to the allocator's memory, and the factor for fragmentation.
 GPU_RESERVE = 10**9
 FRAGMENTATION = 1.1
+# The same on a CPU, for what a step allocates: a worker keeps the memory that it frees (`worker/memory.py`), in pieces.
+FRAGMENTATION_CPU = 1.45
 # NF4 with double quantisation: half a byte per weight, and one scale byte per 64 weights.
 NF4_BYTES = 0.516
 ADAM_BYTES = 16  # f32 weight, gradient and two moments
@@ -22,12 +25,14 @@ ADAM_BYTES = 16  # f32 weight, gradient and two moments
 KEPT_WIDTH, KEPT_WIDTH_NF4, KEPT_KEYS, KEPT_INNER = 12.0, 24.0, 4.0, 4.0
 # Bytes per learned token and vocabulary entry: logits as computed, in f32, and their gradients.
 SCORE_BYTES = 12.0
+# DPO also has the reference's logits, and those of the chosen answers once more in f32.
+SCORE_BYTES_DPO = 24.0
 # Bytes that an engine for rollouts holds without its base's weights, keys and values: interpreter, torch and vLLM.
 ENGINE_FIXED = 950 * 10**6
 # A token that is generated reads all weights for a few tokens instead of for a whole batch.
 WRITING_COST = 8.0
-# How many times faster the engine writes than a batch of the training model does; from docs/benchmarks.md, inference against PEFT.
-ENGINE_GAIN = 4.0
+# How many times faster the engine writes than the training model does: `rollout_ratio` in docs/benchmarks.md.
+ENGINE_GAIN = 1.4
 # Share of a large matrix product's speed that training reaches.
 EFFICIENCY_CPU, EFFICIENCY_GPU = 0.6, 0.35
 START_SECONDS, PROOF_SECONDS = 12.0, 15.0
@@ -126,7 +131,8 @@ def activation_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
         # A copy of each module's input, and a mask of one byte.
         copy = 4 if recipe.adapter.kind == "qlora" else value
         kept += (copy + 1) * sum(inputs for _, inputs, _ in adapted_modules(recipe, shape))
-    return kept * load.tokens + SCORE_BYTES * shape.vocabulary * load.learned
+    score = SCORE_BYTES_DPO if recipe.method == "dpo" else SCORE_BYTES
+    return kept * load.tokens + score * shape.vocabulary * load.learned
 
 
 def writing_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
@@ -144,17 +150,22 @@ def engine_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
     return ENGINE_FIXED + value * (2 * shape.parameters + load.cached * shape.layers * 2 * shape.key_width)
 
 
+def step_bytes(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: bool = False) -> float:
+    """Bytes that a step allocates and frees. Training and generating alternate, so the larger of them counts."""
+    writing = 0.0 if engine else writing_bytes(recipe, shape, load)
+    peak = max(activation_bytes(recipe, shape, load), writing)
+    return peak if gpu else peak * FRAGMENTATION_CPU
+
+
 def peak_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: bool = False) -> int:
     """Peak bytes of the GPU's allocator, or of the process, and of the engine that writes its rollouts if there is one.
 
-    Training and generating alternate, so the larger of them counts. The reference of a preference method is the same base with its adapter
-    switched off, and costs nothing.
+    The reference of a preference method is the same base with its adapter switched off: it has no weights of its own.
     """
     fixed = weight_bytes(recipe, shape) + judge_bytes(recipe, shape) + trained_bytes(recipe, shape)
     if not gpu:
         fixed += kept_bytes(recipe, shape)
-    writing = 0.0 if engine else writing_bytes(recipe, shape, load)
-    peak = max(activation_bytes(recipe, shape, load), writing)
+    peak = step_bytes(recipe, shape, load, gpu=gpu, engine=engine)
     return round(
         (GPU_FIXED if gpu else CPU_FIXED) + fixed + peak + (engine_bytes(recipe, shape, load) if engine else 0)
     )

@@ -84,7 +84,7 @@ class Forecaster:
         """Why the stage does not fit, in gigabytes."""
         recipe, shape, load = stage.recipe, self.shape, stage.load
         base, trained = forecast.weight_bytes(recipe, shape), forecast.trained_bytes(recipe, shape)
-        step = forecast.activation_bytes(recipe, shape, load)
+        step = forecast.step_bytes(recipe, shape, load, gpu=self.device.gpu, engine=self.uses_engine(recipe))
         return (
             f"It needs {_gigabytes(stage.required)}, but there are {_gigabytes(self.device.memory_bytes)} ({self.device.name}): "
             f"{_gigabytes(base)} for the base, {_gigabytes(trained)} for the trained weights with gradients and moments, "

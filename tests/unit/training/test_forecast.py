@@ -66,6 +66,14 @@ def test_memory_grows_with_the_tokens_per_step_and_not_with_the_number_of_steps(
     assert forecast.peak_memory(recipe(adapter={"dropout": 0.1}), SHAPE, LOAD, gpu=False) > known
 
 
+def test_a_step_takes_more_of_a_cpus_heap_and_dpo_keeps_the_references_logits() -> None:
+    on_gpu, on_cpu = (forecast.step_bytes(recipe(), SHAPE, LOAD, gpu=gpu) for gpu in (True, False))
+    assert on_gpu == forecast.activation_bytes(recipe(), SHAPE, LOAD)
+    assert on_cpu == pytest.approx(1.45 * on_gpu)
+    more = forecast.activation_bytes(recipe(method="dpo"), SHAPE, LOAD) - on_gpu
+    assert more == 16 * 2_000 * (forecast.SCORE_BYTES_DPO - forecast.SCORE_BYTES)
+
+
 def test_device_needs_more_memory_than_a_step() -> None:
     on_gpu = forecast.peak_memory(recipe(), SHAPE, LOAD, gpu=True)
     assert forecast.required_memory(recipe(), SHAPE, LOAD, gpu=True) > 1.1 * on_gpu
