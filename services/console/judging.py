@@ -104,6 +104,16 @@ def regenerate(services: Services, visitor: Visitor, draft_id: str) -> str:
     return services.inference.regenerate(draft_id)
 
 
+def draw_prompt(services: Services, visitor: Visitor, specialist: str) -> str:
+    """Have a prompt drawn from the specialist's newest dataset and answered; returns the draft's id. Blocks until it is written.
+
+    Raises NotFound (UNKNOWN_SPECIALIST), and what `PromptDraws.draw` raises.
+    """
+    visitor.require(Permission.JUDGE)
+    visitor.require_specialist(specialist)
+    return services.draws.draw(specialist)
+
+
 def record_edit(
     services: Services, visitor: Visitor, specialist: str, judgement: Judgement, *, text: str, attempt: str
 ) -> JudgementRecorded:

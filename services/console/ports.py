@@ -340,6 +340,18 @@ class JudgingQueue(Protocol):
     def list_own(self, specialist: str, token: str, key_id: str) -> ListOwnJudgementsResponse: ...
 
 
+class PromptDraws(Protocol):
+    """Prompts that are drawn from datasets."""
+
+    def draw(self, specialist: str) -> str:
+        """Draw a prompt and have it answered; returns the draft's id.
+
+        Raises FailedPrecondition (PROMPTS_NOT_DRAWN, NO_DATASET, NO_ADAPTER, NO_PROMPT_LEFT), ResourceExhausted (ENOUGH_PROMPTS_WAIT) and
+        Aborted (DRAWING_RUNNING).
+        """
+        ...
+
+
 class AnswerSource(Protocol):
     """Answers and their drafts."""
 
@@ -376,6 +388,7 @@ class Services:
     rows: RowSource
     review: PassageReview
     judging: JudgingQueue
+    draws: PromptDraws
     panel: PanelReader
     get_evaluation: Callable[[str], GetEvaluationResponse]  # by adapter digest
     evaluate: Callable[[str, str], str]  # by adapter digest and request id; returns the evaluation's id

@@ -233,7 +233,7 @@ class Draft:
     """One answer that was served, without its text. `text` is where the text is stored; `moment` is in seconds since 1970.
 
     `edit_of` is the draft that an expert edited into this one; empty for an answer of a model. `compute_seconds` is its share of the
-    device's time.
+    device's time. `drawn_from` are the documents of the row whose prompt was drawn for experts; empty if somebody sent the prompt.
     """
 
     draft_id: str
@@ -251,15 +251,37 @@ class Draft:
     edit_of: str = ""
     compute_seconds: float = 0.0
     compute_device: str = ""
+    drawn_from: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoredPrompt:
+    """A prompt that passed the barrier before: its digest, and the documents of its row if it was drawn for experts."""
+
+    digest: str
+    drawn_from: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowPrompt:
+    """The prompt of a dataset's row, without the specialist's own system prompt, and the documents of the row."""
+
+    specialist: str
+    messages: tuple[ChatMessage, ...]
+    document_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """The chat, without the specialist's own system prompt, and its answer. `anonymized` is True once both have passed the barrier."""
+    """The chat, without the specialist's own system prompt, and its answer.
+
+    `anonymized` is True once both have passed the barrier, `is_drawn` if the prompt is that of a dataset's row.
+    """
 
     messages: tuple[ChatMessage, ...] = field(repr=False)
     answer: str = field(repr=False)
     anonymized: bool = False
+    is_drawn: bool = False
 
     @property
     def characters(self) -> int:

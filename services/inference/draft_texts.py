@@ -108,4 +108,4 @@ class DraftTextStore:
         *contents, answer = self._anonymizer.anonymize(texts, labels)
         roles = (message.role for message in transcript.messages)
         messages = tuple(ChatMessage(role, content) for role, content in zip(roles, contents, strict=True))
-        return Transcript(messages, answer, anonymized=True)
+        return replace(transcript, messages=messages, answer=answer, anonymized=True)

@@ -3,16 +3,13 @@
 import time
 from dataclasses import replace
 
+from services.inference.catalogue import is_catalogued, wait_until_catalogued
 from services.inference.domain import EDITED, Caller, Draft, Transcript, digest_text
 from services.inference.generation import Inference
 from services.inference.handlers import get_draft
-from services.inference.ports import DraftArchive
 from services.inference.validation import check_edit
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.events.envelope import derive_id
-
-CATALOGUE_SECONDS = 10.0
-PAUSE_SECONDS = 0.05
 
 
 def edit_draft(inference: Inference, caller: Caller, draft_id: str, text: str) -> str:
@@ -30,16 +27,17 @@ def edit_draft(inference: Inference, caller: Caller, draft_id: str, text: str) -
             "The draft's text is not stored, or has expired. Only drafts of specialists with `keep_drafts` can be edited.",
         )
     edited_id = derive_id("drf", "edit", draft_id, digest_text(inference.drafts.digest_key, text))
-    if _is_catalogued(inference.archive, edited_id):
+    if is_catalogued(inference.archive, edited_id):
         return edited_id
     # Only what is stored counts as passed; the caller names a draft and never such a text.
     passed = (*(message.content for message in transcript.messages), transcript.answer)
     answer = inference.anonymizer.anonymize_edit(text_id_of(edited_id), text, passed, labels)
     if answer.strip() == transcript.answer.strip():
         _raise_if_invalid({"text": "must differ from the draft"})
-    edited = Transcript(transcript.messages, answer, anonymized=True)
+    is_drawn = bool(record.draft.drawn_from)
+    edited = Transcript(transcript.messages, answer, anonymized=True, is_drawn=is_drawn)
     inference.drafts.publish(_make_draft(inference, record.draft, edited_id, edited))
-    _wait_until_catalogued(inference.archive, edited_id)
+    wait_until_catalogued(inference.archive, edited_id)
     return edited_id
 
 
@@ -66,20 +64,6 @@ def _make_draft(inference: Inference, draft: Draft, edited_id: str, edited: Tran
         moment=time.time(),
         edit_of=draft.draft_id,
     )
-
-
-def _is_catalogued(archive: DraftArchive, draft_id: str) -> bool:
-    try:
-        return archive.draft(draft_id).draft.text is not None
-    except NotFound:
-        return False
-
-
-def _wait_until_catalogued(archive: DraftArchive, draft_id: str) -> None:
-    """Wait for the draft's event to reach the registry. A slow broker only means that ranking it must be tried again."""
-    end = time.monotonic() + CATALOGUE_SECONDS
-    while not _is_catalogued(archive, draft_id) and time.monotonic() < end:
-        time.sleep(PAUSE_SECONDS)
 
 
 def _raise_if_invalid(wrong: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ from services.inference.domain import (
     Draft,
     GenerationRequest,
     ServedModel,
+    StoredPrompt,
     TokenLogProbability,
     Transcript,
     digest_prompt,
@@ -97,8 +98,8 @@ class Cancellation:
 class AnswerStream:
     """An answer that is being generated: iterate over it once, or close it.
 
-    It holds its adapter and its place until then, and publishes its draft at the end, however it ends. `stored_prompt` is the prompt's
-    digest if the messages are the anonymised ones of an earlier draft.
+    It holds its adapter and its place until then, and publishes its draft at the end, however it ends. `stored_prompt` is set if the
+    messages passed the barrier before: those of an earlier draft, or of a dataset's row.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class AnswerStream:
         caller: Caller,
         served: ServedModel,
         messages: tuple[ChatMessage, ...],
-        stored_prompt: str = "",
+        stored_prompt: StoredPrompt | None = None,
     ) -> None:
         self.draft_id = inference.drafts.new_id()
         self.served = served
@@ -178,11 +179,10 @@ class AnswerStream:
             return
         stream.cancel()
         self._resources.close()
-        if self._caller.leaves_drafts:
+        if self._leaves_draft:
             draft = self._draft()
             self._drafts.publish(draft)
-            transcript = Transcript(self._caller_messages, self._model_text, anonymized=bool(self._stored_prompt))
-            self._drafts.keep_text(draft, transcript)
+            self._drafts.keep_text(draft, self._transcript(draft))
 
     @contextmanager
     def _adapter(self, cancellation: Cancellation) -> Iterator[str]:
@@ -195,7 +195,7 @@ class AnswerStream:
                 raise
             except TailorError:
                 self.finish_reason = FAILED
-                if self._caller.leaves_drafts:
+                if self._leaves_draft:
                     self._drafts.publish(self._draft())
                 raise
             yield adapter
@@ -213,16 +213,24 @@ class AnswerStream:
             self._compute.end()
 
     @property
+    def _leaves_draft(self) -> bool:
+        return self._caller.leaves_drafts or bool(self._stored_prompt and self._stored_prompt.drawn_from)
+
+    def _transcript(self, draft: Draft) -> Transcript:
+        is_anonymized, is_drawn = self._stored_prompt is not None, bool(draft.drawn_from)
+        return Transcript(self._caller_messages, self._model_text, anonymized=is_anonymized, is_drawn=is_drawn)
+
+    @property
     def _caller_messages(self) -> tuple[ChatMessage, ...]:
         return strip_system_prompt(self._messages, self.served.system_prompt)
 
     def _draft(self) -> Draft:
-        key = self._drafts.digest_key
+        key, stored = self._drafts.digest_key, self._stored_prompt
         return Draft(
             draft_id=self.draft_id,
             served=self.served,
             key_id=self._caller.key_id,
-            prompt_digest=self._stored_prompt or digest_prompt(key, self._caller_messages),
+            prompt_digest=stored.digest if stored else digest_prompt(key, self._caller_messages),
             answer_digest=digest_text(key, self._model_text),
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
@@ -231,4 +239,5 @@ class AnswerStream:
             seconds=self._drafts.now() - self._started,
             compute_seconds=self._compute.seconds if self._compute else 0.0,
             compute_device=self._compute.device if self._compute else "",
+            drawn_from=stored.drawn_from if stored else (),
         )

@@ -9,6 +9,7 @@ from services.inference.domain import (
     AdapterRef,
     Caller,
     CandidateModel,
+    ChatMessage,
     DraftFeedback,
     DraftRecord,
     GenerationRequest,
@@ -21,6 +22,7 @@ from services.inference.domain import (
     ServingReport,
     StoredFeedback,
     StoredOutcome,
+    StoredPrompt,
     Transcript,
     add_system_prompt,
 )
@@ -125,12 +127,27 @@ def regenerate_draft(inference: Inference, caller: Caller, draft_id: str, cancel
             "The draft's text is not stored, or has expired. Only drafts of specialists with `keep_drafts` are answered again.",
         )
     served = resolve(inference.models.table, caller, draft.served.specialist)
+    prompt = StoredPrompt(draft.prompt_digest, draft.drawn_from)
+    return answer_stored_prompt(
+        inference, caller, served, transcript.messages, prompt=prompt, cancellation=cancellation
+    )
+
+
+def answer_stored_prompt(
+    inference: Inference,
+    caller: Caller,
+    served: ServedModel,
+    messages: tuple[ChatMessage, ...],
+    *,
+    prompt: StoredPrompt,
+    cancellation: Cancellation,
+) -> AnswerStream:
+    """Answer a prompt that passed the barrier before, at a temperature at which answers differ. Raises as `generate`."""
     sampling = Sampling(temperature=REGENERATION_TEMPERATURE)
-    request = GenerationRequest(served.specialist, transcript.messages, sampling, UNSET_IN_REGENERATION)
+    request = GenerationRequest(served.specialist, messages, sampling, UNSET_IN_REGENERATION)
     request = request.with_defaults(inference.definitions.sampling(served.specialist))
-    # The stored prompt holds surrogates only, so there is nothing to hide.
-    messages = add_system_prompt(request.messages, served.system_prompt)
-    answer = AnswerStream(inference, caller, served, messages, draft.prompt_digest)
+    # The prompt holds surrogates only, so there is nothing to hide.
+    answer = AnswerStream(inference, caller, served, add_system_prompt(messages, served.system_prompt), prompt)
     answer.begin(request, cancellation)
     return answer
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import grpc
 
 from services.inference import handlers, wire
-from services.inference.domain import Caller, Draft
+from services.inference.domain import Caller, Draft, RowPrompt
+from services.inference.drawn_answers import answer_drawn_prompt
 from services.inference.edits import edit_draft
 from services.inference.generation import AnswerStream, Cancellation, Inference
 from services.inference.handlers import ReadinessGate
@@ -110,6 +111,14 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             pass
         _raise_if_ended(context)
         return inference_pb2.RegenerateDraftResponse(draft_id=answer.draft_id)
+
+    def AnswerDrawnPrompt(
+        self, request: inference_pb2.AnswerDrawnPromptRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.AnswerDrawnPromptResponse:
+        drawn = RowPrompt(request.specialist, wire.to_messages(request.messages), tuple(request.document_ids))
+        draft_id = answer_drawn_prompt(self._gate.inference(), current_caller(), drawn, _cancellation(context))
+        _raise_if_ended(context)
+        return inference_pb2.AnswerDrawnPromptResponse(draft_id=draft_id)
 
     def EditDraft(
         self, request: inference_pb2.EditDraftRequest, context: grpc.ServicerContext

@@ -149,6 +149,7 @@ def from_draft(draft: Draft, base: str) -> drafts_pb2.DraftCreated:
         edit_of=draft.edit_of,
         compute_seconds=draft.compute_seconds,
         compute_device=draft.compute_device,
+        drawn_from=draft.drawn_from,
     )
     message.create_time.FromMilliseconds(round(draft.moment * 1000))
     return message
@@ -177,6 +178,7 @@ def to_record(message: drafts_pb2.DraftCreated) -> DraftRecord:
         edit_of=message.edit_of,
         compute_seconds=message.compute_seconds,
         compute_device=message.compute_device,
+        drawn_from=tuple(message.drawn_from),
     )
     return DraftRecord(draft, message.base)
 

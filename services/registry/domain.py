@@ -129,13 +129,15 @@ class CanaryPolicy:
 class JudgingPolicy:
     """The share of the prompts that several experts judge, the number of these experts, and the drafts that they rank.
 
-    `criteria` are the specialist's own; without them, those of `effective_criteria` apply.
+    `criteria` are the specialist's own; without them, those of `effective_criteria` apply. With `draw_prompts`, prompts of the newest
+    dataset are drawn if too few wait.
     """
 
     overlap_share: float = 0.25
     experts: int = 3
     drafts: int = 2
     criteria: tuple[JudgingCriterion, ...] = ()
+    draw_prompts: bool = True
 
     @property
     def effective_criteria(self) -> tuple[JudgingCriterion, ...]:
@@ -527,7 +529,8 @@ class Draft:
     """What tracing, judging and comparing need to know of a draft. `text` is None if its text is not stored, or not yet.
 
     `key_id` is empty if a service asked for it, such as the console. `edit_of` is the draft that an expert edited into this one.
-    `compute_seconds` are those of the device that answered.
+    `compute_seconds` are those of the device that answered. `drawn_from` are the documents of the row whose prompt was drawn; empty if
+    somebody sent it.
     """
 
     draft_id: str
@@ -543,6 +546,7 @@ class Draft:
     edit_of: str = ""
     compute_seconds: float = 0.0
     compute_device: str = ""
+    drawn_from: tuple[str, ...] = ()
 
 
 class JudgementOutcome(Enum):

@@ -6,7 +6,7 @@ from services.registry import wire
 from services.registry.handlers import judging
 from services.registry.handlers.judgements import identify_expert
 from services.registry.ports import Begin
-from services.registry.rules.judging import ExpertQueue
+from services.registry.rules.judging import MAX_DRAWN_WAITING, ExpertQueue
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc
 from tailor.rpc.auth import current_caller
 from tailor.rpc.paging import MAX_TOKEN_DIGITS, page_size, position
@@ -31,6 +31,8 @@ class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
             incomplete_draft_ids=queue.incomplete_drafts,
             last_decision=_from_position(queue.last_decision),
             criteria=map(from_judging_criterion, queue.criteria),
+            drawn=queue.is_drawn,
+            draw_prompt=queue.draws_prompt,
         )
 
     def SkipPair(
@@ -64,6 +66,13 @@ class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
             next_page_token=str(rows[size - 1][0]) if len(rows) > size else "",
             last_decision=_from_position(last),
         )
+
+    def CountDrawnPrompts(
+        self, request: judging_pb2.CountDrawnPromptsRequest, context: grpc.ServicerContext
+    ) -> judging_pb2.CountDrawnPromptsResponse:
+        del context
+        waiting = judging.count_drawn_prompts(self._begin, request.specialist, current_caller().may_use)
+        return judging_pb2.CountDrawnPromptsResponse(waiting=waiting, max_waiting=MAX_DRAWN_WAITING)
 
 
 def _from_position(decision: int | None) -> str:

@@ -396,6 +396,10 @@ class Erasures(Protocol):
         """Remove a document from the catalogue; counts of its entries and submissions."""
         ...
 
+    def forget_drawn_drafts(self, document_id: str) -> int:
+        """Take the drafts whose prompts were drawn from a document out of the experts' queue; the number of drafts."""
+        ...
+
 
 class ErasureAnswers(Protocol):
     """The services' answers to erasures, and the receipts."""

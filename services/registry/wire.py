@@ -139,7 +139,8 @@ def to_judging_policy(message: models_pb2.JudgingPolicy) -> JudgingPolicy:
     default = JudgingPolicy()
     share = message.overlap_share if message.HasField("overlap_share") else default.overlap_share
     criteria = tuple(map(to_judging_criterion, message.criteria))
-    return JudgingPolicy(share, message.experts or default.experts, message.drafts or default.drafts, criteria)
+    draws = message.draw_prompts if message.HasField("draw_prompts") else default.draw_prompts
+    return JudgingPolicy(share, message.experts or default.experts, message.drafts or default.drafts, criteria, draws)
 
 
 def from_specialist(specialist: Specialist) -> models_pb2.SpecialistChanged:
@@ -407,12 +408,13 @@ def to_draft(message: drafts_pb2.DraftCreated) -> Draft:
         edit_of=message.edit_of,
         compute_seconds=message.compute_seconds,
         compute_device=message.compute_device,
+        drawn_from=tuple(message.drawn_from),
     )
 
 
 def to_call(message: drafts_pb2.DraftCreated) -> Call | None:
-    """A draft as a call of a canary's arm; None if its caller cancelled it, the base answered, or an expert wrote it."""
-    if not message.specialist or message.finish_reason == "cancelled" or message.edit_of:
+    """A draft as a call of a canary's arm; None if it was cancelled, its prompt drawn, the base answered, or an expert wrote it."""
+    if not message.specialist or message.finish_reason == "cancelled" or message.edit_of or message.drawn_from:
         return None
     failed, tokens = message.finish_reason == "error", message.completion_tokens
     answered = not failed and tokens > 0

@@ -13,11 +13,13 @@ from services.synthetic.adapters import tables
 from services.synthetic.adapters.barrier import ResidualLimits, RowAnonymizer
 from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
+from services.synthetic.adapters.drawn_prompts import SqlDrawnPrompts
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.adapters.import_files import ParquetImportFiles
 from services.synthetic.adapters.imports import SqlImports
+from services.synthetic.adapters.inference import InferenceAnswers
 from services.synthetic.adapters.parquet import ParquetFiles
-from services.synthetic.adapters.registry import RegistryDocuments, RegistryScores
+from services.synthetic.adapters.registry import RegistryDocuments, RegistryQueue, RegistryScores
 from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
@@ -36,6 +38,7 @@ from services.synthetic.imports.rows import ImportedRows
 from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
 from services.synthetic.ports import ListDocuments
+from services.synthetic.prompt_drawer import PromptDrawer
 from services.synthetic.rows.passages import passages
 from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.settings import Settings
@@ -66,7 +69,11 @@ def build(runtime: Runtime, settings: Settings) -> None:
     holdings = SqlHoldings(engine)
     consumers, eraser = Consumers(app), DatasetEraser(app, holdings, import_eraser.forget)
     browser = RowBrowser(SqlDatasetFinder(engine), store, ParquetRowReader(store), app.erased)
-    servicer = SyntheticServicer(app, app.preparer, settings.near_duplicate_threshold, browser)
+    inference = runtime.channel(settings, "inference", settings.inference_address)
+    drawer = PromptDrawer(
+        app.specialists, browser, SqlDrawnPrompts(engine), RegistryQueue(registry), InferenceAnswers(inference)
+    )
+    servicer = SyntheticServicer(app, app.preparer, settings.near_duplicate_threshold, browser, drawer)
     importer = ImportServicer(ImportCommands(imports, import_files, RowAnonymizer(anonymization), erased))
     syntheses = build_syntheses(
         runtime, settings, engine, store, specialists=app.specialists, sides=app.repository.sides

@@ -50,6 +50,7 @@ class DatasetSuperseder:
         else:
             keys = holdings.forget_derived(document_id)
         self.eraser.delete(keys)
+        self.eraser.forget_drawn(document_id)
 
     def run(self, stop: threading.Event) -> None:
         """Replace what is due until `stop` is set. A lost database, store or broker is waited for."""

@@ -122,6 +122,7 @@ class Specialist:
     recipes: Mapping[str, str] = field(default_factory=dict)
     keep_drafts: bool = False
     guidelines: str = ""
+    draw_prompts: bool = True
 
     @property
     def programme(self) -> Programme:
@@ -159,7 +160,7 @@ class Judgement:
 class KeptDraft:
     """A draft whose anonymised text is stored. `saved` means that it was judged or finished, so its text does not expire.
 
-    `edit_of` is the draft that an expert edited into this one.
+    `edit_of` is the draft that an expert edited into this one. `drawn_from` are the documents of the row whose prompt was drawn.
     """
 
     draft_id: str
@@ -169,6 +170,7 @@ class KeptDraft:
     text: Ref
     saved: bool = False
     edit_of: str = ""
+    drawn_from: tuple[str, ...] = ()
 
     @property
     def text_id(self) -> str:
@@ -188,7 +190,7 @@ class RankedEdit:
 class Conversation:
     """A draft with its text: the chat as (role, content), without the specialist's own system prompt, and the answer.
 
-    `edit_of` is the draft that an expert edited into this one.
+    `edit_of` is the draft that an expert edited into this one. `drawn_from` are the documents of the row whose prompt was drawn.
     """
 
     draft_id: str
@@ -196,6 +198,17 @@ class Conversation:
     messages: tuple[tuple[str, str], ...]
     answer: str
     edit_of: str = ""
+    drawn_from: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DrawnPrompt:
+    """The prompt of a train row: its digest, and the chat as (role, content) without the answer and the specialist's own system prompt."""
+
+    digest: str
+    task: str
+    document_ids: tuple[str, ...]
+    messages: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -354,7 +367,10 @@ class DocumentRows:
 
 @dataclass(frozen=True)
 class PairRow:
-    """One preference row: the chat as (role, content), the better answer and the worse one, and the tokens with the longer one."""
+    """One preference row: the chat as (role, content), the better answer and the worse one, and the tokens with the longer one.
+
+    `drawn_from` are those of its documents from which the prompt was drawn.
+    """
 
     task: str
     prompt_digest: str
@@ -365,6 +381,7 @@ class PairRow:
     judgement_ids: tuple[str, ...] = ()
     made_by: str = "human"
     tokens: int = 0
+    drawn_from: tuple[str, ...] = ()
 
     @property
     def row_id(self) -> str:

@@ -8,6 +8,7 @@ from services.synthetic.domain import Conversation, Grounding, RankedEdit, Row, 
 from services.synthetic.imports.rows import count_tokens
 from services.synthetic.ports import EditedDrafts, ExtraRows, Tokenizers
 from services.synthetic.rows.people_rows import DELIVERABLE
+from tailor.rounds import is_held_out
 from tailor.storage.protocol import ObjectStore
 
 VERSION = 1
@@ -27,7 +28,7 @@ class EditedRows(ExtraRows):
 
     def rows(self, specialist: Specialist) -> Iterator[Row]:
         """Those that fit the specialist's rows, sorted by id. Raises what `Tokenizers.for_base` and the store raise."""
-        edits = self._list(specialist)
+        edits = [edit for edit in self._list(specialist) if not _is_held_out(edit, specialist)]
         if not edits:
             return
         read = ((edit, read_draft(self.store, edit.draft)) for edit in edits)
@@ -51,6 +52,11 @@ class EditedRows(ExtraRows):
         return [edit for edit in self.drafts.ranked_edits(specialist) if edit.draft.text_id not in self.erased]
 
 
+def _is_held_out(edit: RankedEdit, specialist: Specialist) -> bool:
+    """True for an edit of a drawn prompt whose pairs are held out: its row would be on the side of its documents, and be trained on."""
+    return bool(edit.draft.drawn_from) and is_held_out(edit.draft.prompt_digest, specialist.rows.held_out_percent)
+
+
 def _id(row: Row) -> str:
     return row.row_id
 
@@ -58,7 +64,7 @@ def _id(row: Row) -> str:
 def _make_row(specialist: Specialist, edit: RankedEdit, conversation: Conversation) -> Row:
     row = Row(
         task=DELIVERABLE,
-        document_ids=(edit.draft.text_id,),
+        document_ids=(edit.draft.text_id, *edit.draft.drawn_from),
         messages=(*conversation.messages, ("assistant", conversation.answer.strip())),
         made_by="human",
         system_prompt=specialist.system_prompt,

@@ -8,6 +8,7 @@ from services.synthetic.corpus import ALL_SEGMENTS
 from services.synthetic.domain import Dataset, is_text_id
 from services.synthetic.handlers import Synthetic, build, run_exclusively
 from services.synthetic.ports import Holdings
+from services.synthetic.preference_datasets import delete_drawn_text, saved_key
 from tailor.errors import NotFound, TailorError
 from tailor.events.erased import Erased, Forgotten
 from tailor.logging import get_logger
@@ -40,19 +41,28 @@ class DatasetEraser:
         segment = ALL_SEGMENTS if is_text else self.holdings.segment_of(document_id)
         entries, keys = self.holdings.forget_document(document_id)
         drafts, texts = self.holdings.forget_drafts(erased.retired, document_id if is_text else "")
-        files = self.delete([*keys, *texts])
+        drawn, drawn_objects = self.forget_drawn(document_id)
+        files = self.delete([*keys, *texts]) + drawn_objects
         ranked, ranked_objects = self._replace_ranked(erased.retired)
         digests, objects = self.replace_datasets({document_id: ""}, None if segment is None else {segment})
         named = tuple(sorted(digests[document_id]))
         counts = {
             "documents": entries,
             "imported_rows": rows,
-            "drafts": drafts,
+            "drafts": drafts + drawn,
             "datasets": len(named),
             "ranked_datasets": len(ranked - {*named}),
             "objects": files + ranked_objects + objects,
         }
         return Forgotten(counts, named)
+
+    def forget_drawn(self, document_id: str) -> tuple[int, int]:
+        """Delete the drafts whose prompts were drawn from a document, with their texts; returns the numbers of drafts and objects."""
+        drafts, digests = self.holdings.forget_drawn(document_id)
+        objects = self.delete([saved_key(digest) for digest in digests])
+        for digest in digests:
+            objects += delete_drawn_text(self.app.store, digest)
+        return drafts, objects
 
     def _replace_ranked(self, adapters: Sequence[str]) -> tuple[set[str], int]:
         """Rebuild and delete the datasets with pairs of the adapters' drafts. Returns their digests and the number of deleted objects."""

@@ -38,7 +38,7 @@ from services.synthetic.ports import (
     RowMaker,
     Tokenizers,
 )
-from services.synthetic.preference_datasets import PreferenceDatasets, save_texts
+from services.synthetic.preference_datasets import PreferenceDatasets, delete_drawn_text, save_texts
 from services.synthetic.rows.preference_rows import PairLimits
 from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
@@ -106,9 +106,12 @@ def on_retraction(app: Synthetic, judgement: Judgement) -> None:
 def on_draft(app: Synthetic, draft: KeptDraft) -> None:
     """Keep a draft whose text is stored, and save the text if the draft was already judged or finished. Idempotent.
 
-    An edited draft that was erased is ignored.
+    An edited draft that was erased is ignored, and so is one whose prompt was drawn from an erased document; its text is deleted.
     """
     if draft.text_id in app.erased:
+        return
+    if any(document_id in app.erased for document_id in draft.drawn_from):
+        delete_drawn_text(app.store, draft.text.sha256)
         return
     app.repository.keep_draft(draft)
     if app.repository.is_wanted(draft.draft_id):

@@ -14,6 +14,7 @@ from services.synthetic.domain import (
     Document,
     DocumentPage,
     DocumentRows,
+    DrawnPrompt,
     Filled,
     Judgement,
     KeptDraft,
@@ -49,6 +50,14 @@ CheckResidual = Callable[[Selection], None]
 # Pages of the ids of documents of which the last evaluation missed or contradicted a quiz question, by the specialist's name. Raises
 # Unavailable while the registry does not answer.
 ListMissed = Callable[[str], Iterable[Sequence[str]]]
+
+# The drawn prompts of a specialist that wait for experts, and the number from which on none may be drawn. Raises Unavailable while the
+# registry does not answer.
+CountWaiting = Callable[[str], tuple[int, int]]
+
+# Has a specialist, by its name, answer a drawn prompt; returns the draft's id. Blocks. Raises InvalidArgument for a prompt that it cannot
+# answer, FailedPrecondition (NO_ADAPTER, PROMPTS_NOT_DRAWN), Unavailable while inference does not answer.
+AnswerPrompt = Callable[[str, DrawnPrompt], str]
 
 
 class Items(Protocol):
@@ -109,6 +118,31 @@ class KeptDrafts(Protocol):
 
     def forget_drafts(self, days: int) -> None:
         """Drop drafts older than `days` that nobody judged or finished."""
+        ...
+
+
+class DrawnPrompts(Protocol):
+    """What was drawn for the experts of each specialist."""
+
+    def drawing(self, specialist: str) -> AbstractContextManager[bool]:
+        """Hold the specialist's drawing lock without a transaction; yields False at once if another thread or replica holds it."""
+        ...
+
+    def count(self, specialist: str) -> int: ...
+    def find_drawn(self, specialist: str, digests: Sequence[str]) -> set[str]:
+        """Those of the prompts' digests that were drawn."""
+        ...
+
+    def count_documents(self, specialist: str, document_ids: Sequence[str]) -> dict[str, int]:
+        """How often each document was drawn from; without those that never were."""
+        ...
+
+    def count_tasks(self, specialist: str) -> dict[str, int]:
+        """How often prompts of each task were drawn."""
+        ...
+
+    def keep(self, specialist: str, prompt: DrawnPrompt) -> None:
+        """Remember that a prompt was drawn. Idempotent."""
         ...
 
 
@@ -206,6 +240,13 @@ class HeldDocuments(Protocol):
         """Drop the drafts of adapters with their revisions, and the edited one with this text id.
 
         Returns their number, and the keys of saved texts that no other draft has.
+        """
+        ...
+
+    def forget_drawn(self, document_id: str) -> tuple[int, list[str]]:
+        """Drop the drafts whose prompts were drawn from a document, and what was drawn from it.
+
+        Returns the number of drafts and the SHA-256 of their texts.
         """
         ...
 

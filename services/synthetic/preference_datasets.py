@@ -22,7 +22,7 @@ from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest, IdFil
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.logging import get_logger
 from tailor.rounds import measure_progress
-from tailor.storage.buckets import DATASETS
+from tailor.storage.buckets import DATASETS, DRAFTS, DRAWN
 from tailor.storage.protocol import ObjectStore
 from tailor.words import DatasetKind
 
@@ -163,8 +163,22 @@ def save_texts(drafts: KeptDrafts, store: ObjectStore, draft_ids: Sequence[str])
         except NotFound:
             log.warning("text of a draft no longer exists", draft_id=draft.draft_id)
             continue
-        ref = store.put(DATASETS, f"judged/{draft.text.sha256}.json", data, "application/json")
+        ref = store.put(DATASETS, saved_key(draft.text.sha256), data, "application/json")
         drafts.keep_draft(replace(draft, text=ref, saved=True))
+
+
+def saved_key(digest: str) -> str:
+    """The key in the datasets bucket of a saved text with this SHA-256."""
+    return f"judged/{digest}.json"
+
+
+def delete_drawn_text(store: ObjectStore, digest: str) -> bool:
+    """Delete the text of a draft whose prompt was drawn from the drafts bucket; True if it was there."""
+    key = f"{DRAWN}{digest}.json"
+    is_there = store.exists(DRAFTS, key)
+    if is_there:
+        store.delete(DRAFTS, key)
+    return is_there
 
 
 def _require_enough(specialist: Specialist, pairs: Pairs, limits: PairLimits) -> None:

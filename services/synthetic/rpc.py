@@ -6,6 +6,7 @@ from services.synthetic import handlers, row_wire, wire
 from services.synthetic.browsing import DatasetQuery, RowBrowser
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
+from services.synthetic.prompt_drawer import PromptDrawer
 from services.synthetic.views import StoredDataset
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
@@ -21,9 +22,17 @@ MAX_REQUEST_ID = 128
 class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
     """Translates calls for the handlers."""
 
-    def __init__(self, app: Synthetic, preparer: DocumentPreparer, threshold: float, browser: RowBrowser) -> None:
+    def __init__(
+        self,
+        app: Synthetic,
+        preparer: DocumentPreparer,
+        threshold: float,
+        browser: RowBrowser,
+        drawer: PromptDrawer,
+    ) -> None:
         self._app = app
         self._browser = browser
+        self._drawer = drawer
         self._preparer = preparer
         self._threshold = threshold
 
@@ -80,6 +89,12 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
         limit = page_size(request.page_size, DEFAULT_ROWS, MAX_ROWS)
         rows = handlers.preview_rows(self._app, request.specialist, request.document_id, limit)
         return synthetic_pb2.PreviewRowsResponse(rows=[wire.from_row(row) for row in rows])
+
+    def DrawPrompt(
+        self, request: synthetic_pb2.DrawPromptRequest, context: grpc.ServicerContext
+    ) -> synthetic_pb2.DrawPromptResponse:
+        _may_use(request.specialist)
+        return synthetic_pb2.DrawPromptResponse(draft_id=self._drawer.draw(request.specialist))
 
     def ListRows(
         self, request: synthetic_pb2.ListRowsRequest, context: grpc.ServicerContext

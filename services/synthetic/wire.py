@@ -98,6 +98,7 @@ def to_draft(message: drafts_pb2.DraftCreated) -> KeptDraft | None:
         message.adapter_digest,
         text,
         edit_of=message.edit_of,
+        drawn_from=tuple(message.drawn_from),
     )
 
 
@@ -122,6 +123,7 @@ def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
         recipes=dict(message.recipes),
         keep_drafts=message.keep_drafts,
         guidelines=message.evaluation.guidelines,
+        draw_prompts=message.judging.draw_prompts if message.judging.HasField("draw_prompts") else True,
     )
 
 

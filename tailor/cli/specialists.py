@@ -202,5 +202,5 @@ def _judging(policy: models_pb2.JudgingPolicy) -> str:
     names = ", ".join(criterion.name for criterion in policy.criteria)
     return (
         f"{policy.overlap_share * 100:g} % of the prompts by {policy.experts} experts, the others by one; {policy.drafts} drafts of each; "
-        f"criteria: {names or 'the built-in ones'}"
+        f"criteria: {names or 'the built-in ones'}; {'' if policy.draw_prompts else 'no '}prompts are drawn if few wait"
     )

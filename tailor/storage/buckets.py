@@ -19,12 +19,15 @@ Right = Literal["r", "w", "rw"]
 # In the bucket of models: the bases, without the adapters.
 BASES = f"{MODELS}/bases/"
 
+# In the bucket of drafts: texts whose prompts were drawn from documents, which an erasure of a document must reach.
+DRAWN = "drawn/"
+
 # Every service has its own credentials. So does the worker of a training run, which gets no other credentials of its service.
 # Rights are on a bucket, or on the objects of a bucket whose keys begin with a prefix, as `BUCKET/PREFIX`.
 ACCESS: dict[str, dict[str, Right]] = {
     "ingestion": {QUARANTINE: "rw"},
     "anonymization": {QUARANTINE: "rw", CORPUS: "rw"},
-    "synthetic": {CORPUS: "r", DRAFTS: "r", DATASETS: "rw", BASES: "r"},
+    "synthetic": {CORPUS: "r", DRAFTS: "r", f"{DRAFTS}/{DRAWN}": "rw", DATASETS: "rw", BASES: "r"},
     "training": {DATASETS: "r", MODELS: "rw"},
     "training-worker": {DATASETS: "r", MODELS: "rw"},
     "evaluation": {DATASETS: "r", REPORTS: "rw"},

@@ -181,6 +181,7 @@ def _synthetic(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "PreviewRows", stub.PreviewRows, pb.PreviewRowsRequest(specialist=n.specialist)
     near = pb.CountNearDuplicatesRequest(specialist=n.specialist)
     yield "CountNearDuplicates", stub.CountNearDuplicates, near
+    yield "DrawPrompt", stub.DrawPrompt, pb.DrawPromptRequest(specialist=n.specialist)
     yield "ListRows", stub.ListRows, pb.ListRowsRequest(specialist=n.specialist)
     yield "ListRows by digest", stub.ListRows, pb.ListRowsRequest(dataset_digest=n.dataset)
 

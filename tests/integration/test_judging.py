@@ -70,7 +70,7 @@ class World:
                 self.draft(f"drf_{name}_{number}_a", name, f"prompt {number}", "key_1")
                 if number:
                     self.draft(f"drf_{name}_{number}_b", name, f"prompt {number}")
-        private = {name: Ed25519PrivateKey.generate() for name in ("console", "inference")}
+        private = {name: Ed25519PrivateKey.generate() for name in ("console", "inference", "synthetic")}
         public = {
             name: key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
             for name, key in private.items()

@@ -7,6 +7,7 @@ import pytest
 
 from services.console.domain import GivenMark, Judgement, Role
 from tailor.api.events.v1 import drafts_pb2
+from tailor.errors import FailedPrecondition, Reason
 from tailor.words import DEFAULT_JUDGING_CRITERIA
 from tests.integration.accessibility import find_violations, set_color_scheme
 from tests.integration.browser import BrowserPage
@@ -256,6 +257,45 @@ def test_a_page_without_a_pair_has_a_second_draft_written_and_opens_the_pair(
     browser.wait_for_page()
     assert browser.evaluate(FOCUS) == "desk"
     assert world.inference.regenerated == [DRAFT]
+
+
+def test_a_page_without_a_prompt_draws_one_has_it_answered_twice_and_opens_it(
+    browser: BrowserPage, address: str, world: World
+) -> None:
+    def draw(specialist: str) -> str:
+        world.judging.incomplete, world.judging.draw_prompt = [DRAFT], False
+        return DRAFT
+
+    def write(draft_id: str) -> str:
+        world.judging.waits, world.judging.drawn, world.judging.incomplete = True, True, []
+        return SECOND
+
+    world.draws.write, world.inference.write = draw, write
+    world.inference.regenerated.clear()
+    world.judging.waits, world.judging.incomplete, world.judging.draw_prompt = False, [], True
+    browser.evaluate("sessionStorage.clear()")
+    try:
+        browser.open(f"{address}/judge?specialist={NAME}", 1366, 768)
+        for _ in range(2):
+            browser.wait_for_page()
+        browser.wait_for(f"{FOCUS} === 'desk'")
+        assert "It was drawn" in browser.evaluate("document.body.textContent")
+        assert (world.draws.drawn, world.inference.regenerated) == ([NAME], [DRAFT])
+    finally:
+        world.judging.drawn = world.judging.draw_prompt = False
+
+
+def test_a_page_that_cannot_draw_says_why_and_stops(browser: BrowserPage, address: str, world: World) -> None:
+    def refuse(specialist: str) -> str:
+        raise FailedPrecondition(Reason.NO_DATASET, "The specialist has no dataset of documents yet. Build it.")
+
+    world.draws.write = refuse
+    world.judging.waits, world.judging.draw_prompt = False, True
+    try:
+        browser.open(f"{address}/judge?specialist={NAME}", 1366, 768)
+        browser.wait_for("document.querySelector('#preparing').textContent.includes('no dataset of documents yet')")
+    finally:
+        world.judging.waits, world.judging.draw_prompt = True, False
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ class World:
         self.erased: set[str] = set()
         browser = RowBrowser(SqlDatasetFinder(engine), self.store, ParquetRowReader(self.store), self.erased)
         unused: Any = None
-        self.servicer = SyntheticServicer(unused, unused, 0.8, browser)
+        self.servicer = SyntheticServicer(unused, unused, 0.8, browser, unused)
 
     def put(self, records: list[dict[str, Any]], schema: pyarrow.Schema) -> DatasetFile:
         buffer = io.BytesIO()

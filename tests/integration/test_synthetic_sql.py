@@ -55,8 +55,9 @@ pytestmark = pytest.mark.integration
 SPECIALIST = Specialist(
     "reports", 1, "smollm2-135m-instruct", "lora", policy=BuildPolicy(1), system_prompt="Write in the house style."
 )
-# The servicer does not use its context.
+# The servicer does not use its context, nor what draws prompts.
 CONTEXT: Any = None
+UNUSED: Any = None
 # Distinct texts, so that MinHash finds no near-duplicates among them.
 NAMES = "ledger valve orchard tariff harbour kiln turbine archive ferry cellar quarry loom depot clinic granary mast"
 
@@ -250,7 +251,7 @@ def test_events_and_calls_reach_the_database(engine: Engine) -> None:
         consumers.topics()[event.topic](event)
     with pytest.raises(InvalidArgument, match="INCOMPLETE_EVENT"):
         consumers.document(replace(event, value=b""))
-    servicer = SyntheticServicer(world.app, world.preparer, 0.8, world.browser())
+    servicer = SyntheticServicer(world.app, world.preparer, 0.8, world.browser(), UNUSED)
     set_caller(Caller("key", "an engineer", "ROLE_ENGINEER", frozenset({"reports"})))
     rows = servicer.PreviewRows(synthetic_pb2.PreviewRowsRequest(specialist="reports"), CONTEXT).rows
     assert rows and all(
@@ -410,7 +411,7 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
         "made_by": "human",
         "tokens": row["tokens"],
     }
-    call = SyntheticServicer(world.app, world.preparer, 0.8, world.browser()).BuildDataset
+    call = SyntheticServicer(world.app, world.preparer, 0.8, world.browser(), UNUSED).BuildDataset
     set_caller(Caller("key", "engineer", "ROLE_ENGINEER"))
     request = synthetic_pb2.BuildDatasetRequest(specialist="reports", kind=models_pb2.DATASET_KIND_PREFERENCE)
     answer = call(request, CONTEXT)

@@ -8,7 +8,7 @@ import grpc
 from services.console.adapters.calls import COUNT_SECONDS, LIST_SIZE, WRITE_SECONDS, RpcStream, call
 from services.console.adapters.health import HealthClient
 from services.console.adapters.held import HeldCallClient
-from services.console.adapters.judging import JudgingClient
+from services.console.adapters.judging import DrawClient, JudgingClient
 from services.console.adapters.panel import PanelClient
 from services.console.adapters.people import PeopleClient, SessionClient
 from services.console.adapters.review import ReviewClient
@@ -360,6 +360,7 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         rows=RowClient(channels["synthetic"]),
         review=ReviewClient(channels["anonymization"]),
         judging=JudgingClient(channels["registry"]),
+        draws=DrawClient(channels["synthetic"]),
         panel=PanelClient(channels["registry"]),
         get_evaluation=get_evaluation,
         evaluate=evaluate,

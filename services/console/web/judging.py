@@ -3,7 +3,8 @@
 import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 from urllib.parse import quote
@@ -49,6 +50,12 @@ class IncompleteDraft(BaseModel):
     """A draft whose prompt needs another answer."""
 
     draft_id: str = Field(max_length=64)
+
+
+class DrawBody(BaseModel):
+    """The specialist for which a prompt is drawn."""
+
+    specialist: str = Field(min_length=1, max_length=63)
 
 
 class MarkBody(BaseModel):
@@ -224,15 +231,31 @@ def record_edit(console: ConsoleOf, visitor: SignedIn, body: EditBody) -> Respon
 @router.post("/api/judge/regenerate", dependencies=JUDGING)
 def regenerate(console: ConsoleOf, visitor: SignedIn, body: IncompleteDraft) -> Response:
     """Have another draft written. Raises ResourceExhausted while others are being written."""
-    if not console.second_drafts.acquire(blocking=False):
-        message = "Other second drafts are being written. Reload the page in a moment."
-        raise ResourceExhausted(Reason.TOO_MANY_CALLS, message)
-    try:
+    with _hold_thread(console):
         draft_id = desk.regenerate(console.services, visitor, body.draft_id)
-    finally:
-        console.second_drafts.release()
     log.info("second draft written", draft_id=draft_id, key_id=visitor.key_id)
     return JSONResponse({"draft_id": draft_id})
+
+
+@router.post("/api/judge/draw", dependencies=JUDGING)
+def draw_prompt(console: ConsoleOf, visitor: SignedIn, body: DrawBody) -> Response:
+    """Have a prompt drawn and answered. Raises ResourceExhausted while other drafts are being written."""
+    with _hold_thread(console):
+        draft_id = desk.draw_prompt(console.services, visitor, body.specialist)
+    log.info("prompt drawn", draft_id=draft_id, specialist=body.specialist, key_id=visitor.key_id)
+    return JSONResponse({"draft_id": draft_id})
+
+
+@contextmanager
+def _hold_thread(console: Console) -> Iterator[None]:
+    """Hold one of the few threads that wait for drafts. Raises ResourceExhausted if all of them do."""
+    if not console.second_drafts.acquire(blocking=False):
+        message = "Other drafts are being written. Reload the page in a moment."
+        raise ResourceExhausted(Reason.TOO_MANY_CALLS, message)
+    try:
+        yield
+    finally:
+        console.second_drafts.release()
 
 
 def seconds_since(shown: float) -> float:

@@ -19,16 +19,17 @@ from services.inference.ports import DraftArchive
 from tailor.api.registry.v1 import feedback_pb2_grpc, outcomes_pb2_grpc, registry_pb2, registry_pb2_grpc
 from tailor.errors import NotFound
 from tailor.rpc.channel import wire_errors
-from tailor.storage.buckets import DRAFTS
+from tailor.storage.buckets import DRAFTS, DRAWN
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
+TEXTS = "texts/"
 REGISTRY_SECONDS = 5
 FEEDBACK_SECONDS = 60
 
 
 class DraftBucket:
-    """Stores anonymised transcripts under their own digests."""
+    """Stores anonymised transcripts under their own digests, those of drawn prompts in the folder that synthetic may erase from."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -36,7 +37,8 @@ class DraftBucket:
     def put(self, transcript: Transcript) -> Ref:
         messages = [{"role": message.role, "content": message.content} for message in transcript.messages]
         data = json.dumps({"messages": messages, "answer": transcript.answer}, ensure_ascii=False).encode()
-        return self._store.put(DRAFTS, f"texts/{hashlib.sha256(data).hexdigest()}.json", data, "application/json")
+        folder = DRAWN if transcript.is_drawn else TEXTS
+        return self._store.put(DRAFTS, f"{folder}{hashlib.sha256(data).hexdigest()}.json", data, "application/json")
 
 
 class RegistryArchive(DraftArchive):

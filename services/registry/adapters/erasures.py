@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
 from services.registry.adapters import tables
+from services.registry.adapters.judging import forget_drawn_drafts
 from services.registry.adapters.outcomes import forget_outcomes
 from services.registry.domain import Adapter, Erasure, ErasureReceipt, FactKind, ForgottenBy, Taint
 from services.registry.ports import ErasureAnswers, Erasures, Lineage, Taints
@@ -107,7 +108,11 @@ class SqlErasures(Erasures, ErasureAnswers):
         scores = tables.document_scores
         scored = self._connection.execute(delete(scores).where(scores.c.document_id == document_id)).rowcount
         outcomes = forget_outcomes(self._connection, document_id)
-        return {"entries": entries, "submissions": emptied, "scores": scored, "outcomes": outcomes}
+        drafts = self.forget_drawn_drafts(document_id)
+        return {"entries": entries, "submissions": emptied, "scores": scored, "outcomes": outcomes, "drafts": drafts}
+
+    def forget_drawn_drafts(self, document_id: str) -> int:
+        return forget_drawn_drafts(self._connection, document_id)
 
     def save_answer(self, answer: ForgottenBy) -> None:
         row = {

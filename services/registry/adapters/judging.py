@@ -46,6 +46,7 @@ class SqlJudging(JudgingStore):
                 row.create_time,
                 row.generation,
                 row.adapter_digest,
+                bool(row.drawn_from),
             )
             for row in self._connection.execute(query)
         ]
@@ -139,5 +140,12 @@ def save_stored_draft(connection: Connection, draft: Draft) -> None:
         "create_time": draft.create_time or datetime.now(UTC),
         "generation": draft.generation,
         "adapter_digest": draft.adapter_digest,
+        "drawn_from": [*draft.drawn_from],
     }
     connection.execute(insert(tables.stored_drafts).values(row).on_conflict_do_nothing())
+
+
+def forget_drawn_drafts(connection: Connection, document_id: str) -> int:
+    """Take the drafts whose prompts were drawn from a document out of the queue; the number of drafts."""
+    table = tables.stored_drafts
+    return connection.execute(delete(table).where(table.c.drawn_from.contains([document_id]))).rowcount

@@ -19,7 +19,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from tailor.events.outbox import outbox_table
 
@@ -123,7 +123,10 @@ stored_drafts = Table(
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("generation", BigInteger, nullable=False, server_default="0"),
     Column("adapter_digest", String(64), nullable=False, server_default=""),
+    # Documents of the row whose prompt was drawn; empty if somebody sent it.
+    Column("drawn_from", ARRAY(String(64)), nullable=False, server_default="{}"),
     Index("ix_stored_drafts_specialist_create_time", "specialist", "create_time"),
+    Index("ix_stored_drafts_drawn_from", "drawn_from", postgresql_using="gin"),
 )
 
 # What experts did with prompts. The judgement is empty for a prompt that was skipped.

@@ -66,6 +66,7 @@ def _supersede(tx: Transaction, state: DocumentState, awaits: Collection[str]) -
     services = tuple(sorted({*awaits, REGISTRY}))
     tx.erasures.add_superseded(Erasure(erasure_id, (document_id,), REPLAY, datetime.now(UTC), services))
     tx.lineage.save_superseded(datasets, erasure_id)
+    tx.erasures.forget_drawn_drafts(document_id)
     tx.erasures.publish(erasure_id, document_id, datasets, taints, (state.sequence, state.digest))
     tx.erasure_answers.save_answer(ForgottenBy(erasure_id, document_id, REGISTRY, {}, datasets))
 
@@ -158,8 +159,13 @@ def record_replica(begin: Begin, replica: Replica) -> None:
 
 
 def record_draft(begin: Begin, draft: Draft, payload: bytes, call: Call | None) -> None:
-    """Store a draft's provenance and device time, and count its call once while a canary is running. A cancelled call is None."""
+    """Store a draft's provenance and device time, and count its call once while a canary is running. A cancelled call is None.
+
+    A draft whose prompt was drawn from an erased document does not join the queue.
+    """
     with begin() as tx:
+        if any(tx.erasures.is_erased(document_id) for document_id in draft.drawn_from):
+            draft = replace(draft, text=None)
         tx.facts.save_draft(draft, payload)
         tx.uses.save_serving(draft, datetime.now(UTC))
         if call is not None:

@@ -8,7 +8,16 @@ from services.registry.domain import Judgement, Specialist
 from services.registry.handlers.judgements import find_draft
 from services.registry.handlers.specialists import unknown_specialist
 from services.registry.ports import Begin, Transaction
-from services.registry.rules.judging import MAX_DRAFTS, UNDO_WINDOW, WINDOW, ExpertDecision, ExpertQueue, make_queue
+from services.registry.rules.judging import (
+    MAX_DRAFTS,
+    MAX_DRAWN_WAITING,
+    UNDO_WINDOW,
+    WINDOW,
+    ExpertDecision,
+    ExpertQueue,
+    count_drawn,
+    make_queue,
+)
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.words import DatasetKind
 
@@ -26,10 +35,22 @@ def next_pair(begin: Begin, name: str, expert_id: str, may_use: MayUse) -> Exper
         _require_expert(expert_id)
         drafts = tx.judging.list_drafts(name, since, MAX_DRAFTS) if specialist.keep_drafts else ()
         canary = tx.canaries.find_running(name) if specialist.gate.panel else None
-        queue = make_queue(expert_id, drafts, tx.judging.list_decisions(name, since), specialist.judging, canary)
+        decisions = tx.judging.list_decisions(name, since)
+        queue = make_queue(expert_id, drafts, decisions, specialist.judging, canary)
+        may_draw = specialist.keep_drafts and specialist.judging.draw_prompts and queue.needs_prompts
+        draws_prompt = may_draw and count_drawn(drafts, decisions, specialist.judging) < MAX_DRAWN_WAITING
         last = _find_undoable(tx, name, expert_id)
         progress = tx.judgements.measure_round(specialist, ())
-        return replace(queue, round=progress, last_decision=last.position if last else None)
+        return replace(queue, round=progress, last_decision=last.position if last else None, draws_prompt=draws_prompt)
+
+
+def count_drawn_prompts(begin: Begin, name: str, may_use: MayUse) -> int:
+    """The drawn prompts of a specialist that wait without a decision. Raises NotFound (UNKNOWN_SPECIALIST)."""
+    since = datetime.now(UTC) - WINDOW
+    with begin() as tx:
+        specialist = _find_specialist(tx, name, may_use)
+        drafts = tx.judging.list_drafts(name, since, MAX_DRAFTS)
+        return count_drawn(drafts, tx.judging.list_decisions(name, since), specialist.judging)
 
 
 def skip_pair(begin: Begin, name: str, draft_id: str, expert_id: str, may_use: MayUse) -> None:

@@ -1,4 +1,4 @@
-"""Which drafts an expert judges next: drafts of callers, some of them for several experts, in random order and on random sides."""
+"""Which drafts an expert judges next: of callers' prompts or drawn ones, some for several experts, in random order and on random sides."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -30,15 +30,21 @@ MAX_DRAFTS_OF_PROMPT = 4
 SPARE_ANSWERS = 2
 # Prompts with too few drafts that a caller of the queue may have answered at a time.
 MAX_INCOMPLETE = 3
+# If fewer prompts wait for an expert, with enough drafts or without, another one is drawn.
+MIN_WAITING = 3
+# Drawn prompts of a specialist that may wait without anybody's decision.
+MAX_DRAWN_WAITING = 10
 MAX_CRITERIA = 5
 MAX_QUESTION = 200
+# Prompts of a canary's arms have the ranks 0 and 1.
+CALLERS_RANK, DRAWN_RANK = 2, 3
 # The name of the agreement on rankings, next to the names of criteria.
 RANKING = "ranking"
 
 
 @dataclass(frozen=True)
 class StoredDraft:
-    """A draft whose text is stored. `is_callers` is True if it was requested with an API key."""
+    """A draft whose text is stored. `is_callers` is True if it was requested with an API key, `is_drawn` if its prompt was drawn."""
 
     draft_id: str
     prompt_digest: str
@@ -47,6 +53,7 @@ class StoredDraft:
     create_time: datetime
     generation: int = 0
     adapter_digest: str = ""
+    is_drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,8 @@ class ExpertQueue:
     """The queue of one expert: the next drafts to compare, and counts of prompts.
 
     `incomplete_drafts` are the newest drafts of up to MAX_INCOMPLETE prompts that have too few. `last_decision` is the position of the
-    decision that the expert can take back.
+    decision that the expert can take back. `is_drawn` says that no caller sent the prompt of `drafts`, and `draws_prompt` that another
+    prompt should be drawn.
     """
 
     drafts: tuple[str, ...]
@@ -87,6 +95,13 @@ class ExpertQueue:
     round: RoundProgress | None = None
     last_decision: int | None = None
     criteria: tuple[JudgingCriterion, ...] = ()
+    is_drawn: bool = False
+    draws_prompt: bool = False
+
+    @property
+    def needs_prompts(self) -> bool:
+        """True if too few prompts wait for the expert."""
+        return self.waiting + self.incomplete < MIN_WAITING
 
 
 def make_queue(
@@ -99,7 +114,7 @@ def make_queue(
     """The expert's queue. The same input gives the same drafts on the same sides.
 
     If a `canary` waits for experts' marks, its prompts and the incumbent's from the same time come first, those of the adapter with fewer
-    judged prompts before the others.
+    judged prompts before the others. Drawn prompts come last.
     """
     policy = policy or JudgingPolicy()
     done = {decision.prompt_digest for decision in decisions if decision.expert_id == expert_id}
@@ -122,8 +137,9 @@ def make_queue(
             complete[prompt] = chosen
         elif not is_answered:
             short[prompt] = answers[-1].draft_id
-    first = _order_arms(canary, groups, judged_by) if canary else {}
-    waiting, incomplete = _shuffle(expert_id, complete, first), _shuffle(expert_id, short, first)
+    drawn = {prompt for prompt, answers in groups.items() if _is_drawn(answers)}
+    ranks = {**dict.fromkeys(drawn, DRAWN_RANK), **(_order_arms(canary, groups, judged_by) if canary else {})}
+    waiting, incomplete = _shuffle(expert_id, complete, ranks), _shuffle(expert_id, short, ranks)
     return ExpertQueue(
         drafts=_order_sides(expert_id, waiting[0], complete[waiting[0]]) if waiting else (),
         judged=sum(expert_id in experts for experts in judged_by.values()),
@@ -131,7 +147,17 @@ def make_queue(
         incomplete=len(incomplete),
         incomplete_drafts=tuple(short[prompt] for prompt in incomplete[:MAX_INCOMPLETE]),
         criteria=policy.effective_criteria,
+        is_drawn=bool(waiting) and waiting[0] in drawn,
     )
+
+
+def count_drawn(drafts: Iterable[StoredDraft], decisions: Iterable[ExpertDecision], policy: JudgingPolicy) -> int:
+    """The drawn prompts that wait, and about which no expert has decided. Those whose answers are all alike do not wait."""
+    decided = {decision.prompt_digest for decision in decisions}
+    groups = _group(draft for draft in drafts if draft.prompt_digest not in decided)
+    undecided = [draft for answers in groups.values() if _is_drawn(answers) for draft in answers]
+    queue = make_queue("", undecided, (), policy)
+    return queue.waiting + queue.incomplete
 
 
 def count_experts(prompt_digest: str, policy: JudgingPolicy) -> int:
@@ -197,9 +223,17 @@ def _group(drafts: Iterable[StoredDraft]) -> Mapping[str, Sequence[StoredDraft]]
     return groups
 
 
+def _is_drawn(answers: Sequence[StoredDraft]) -> bool:
+    return any(draft.is_drawn for draft in answers) and not any(draft.is_callers for draft in answers)
+
+
 def _choose_drafts(answers: Sequence[StoredDraft], number: int) -> tuple[str, ...]:
-    """A caller's oldest draft and the oldest other answers, so that all experts compare the same; none without a caller's draft."""
+    """A caller's oldest draft, or else that of a drawn prompt, and the oldest other answers, so that all experts compare the same.
+
+    None without such a draft.
+    """
     first = next((draft for draft in answers if draft.is_callers), None)
+    first = first or next((draft for draft in answers if draft.is_drawn), None)
     if first is None:
         return ()
     chosen = {first.answer_digest: first.draft_id}
@@ -221,9 +255,9 @@ def _order_arms(
     return {prompt: int(counts[arm] > counts[not arm]) for prompt, arm in arms.items()}
 
 
-def _shuffle(expert_id: str, prompts: Iterable[str], first: Mapping[str, int]) -> list[str]:
-    """In random order, after those with a rank."""
-    return sorted(prompts, key=lambda prompt: (first.get(prompt, 2), _draw("order", expert_id, prompt)))
+def _shuffle(expert_id: str, prompts: Iterable[str], ranks: Mapping[str, int]) -> list[str]:
+    """By rank, and in random order within a rank."""
+    return sorted(prompts, key=lambda prompt: (ranks.get(prompt, CALLERS_RANK), _draw("order", expert_id, prompt)))
 
 
 def _order_sides(expert_id: str, prompt: str, drafts: Iterable[str]) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ class SqlDrafts(KeptDrafts, EditedDrafts):
             "text_size_bytes": draft.text.size_bytes,
             "saved": draft.saved,
             "edit_of": draft.edit_of,
+            "drawn_from": [*draft.drawn_from],
         }
         statement = insert(table).values(row)
         changed = {name: statement.excluded[name] for name in row if name != "draft_id"}
@@ -83,4 +84,13 @@ class SqlDrafts(KeptDrafts, EditedDrafts):
 
 def to_draft(row: Any) -> KeptDraft:
     text = Ref(row.text_uri, row.text_sha256, row.text_size_bytes)
-    return KeptDraft(row.draft_id, row.specialist, row.prompt_digest, row.adapter_digest, text, row.saved, row.edit_of)
+    return KeptDraft(
+        row.draft_id,
+        row.specialist,
+        row.prompt_digest,
+        row.adapter_digest,
+        text,
+        row.saved,
+        row.edit_of,
+        tuple(row.drawn_from),
+    )

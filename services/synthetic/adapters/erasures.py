@@ -76,6 +76,15 @@ class SqlHoldings(Holdings, SupersededVersions):
             shared = set(connection.scalars(select(table.c.text_uri).where(is_one_of(table.c.text_uri, sorted(uris)))))
             return len(forgotten), sorted(Ref(uri, "", 0).key for uri in uris - shared)
 
+    def forget_drawn(self, document_id: str) -> tuple[int, list[str]]:
+        drafts, prompts = tables.drafts, tables.drawn_prompts
+        statement = delete(drafts).where(drafts.c.drawn_from.contains([document_id]))
+        with transaction(self._engine) as connection:
+            forgotten = connection.execute(statement.returning(drafts.c.draft_id, drafts.c.text_sha256)).all()
+            forget_critiques(connection, [row.draft_id for row in forgotten])
+            connection.execute(delete(prompts).where(prompts.c.document_ids.contains([document_id])))
+        return len(forgotten), sorted({row.text_sha256 for row in forgotten})
+
     def datasets(self, specialist: str) -> list[Dataset]:
         table = tables.datasets
         query = select(table).where(table.c.specialist == specialist).order_by(table.c.digest)

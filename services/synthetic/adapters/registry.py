@@ -1,4 +1,4 @@
-"""Lists the documents of a specialist in the registry, and those that its last evaluations missed."""
+"""Lists the documents of a specialist in the registry and those that its last evaluations missed, and counts its drawn prompts."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ import grpc
 
 from services.synthetic import wire
 from services.synthetic.domain import DocumentPage
-from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
+from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc, registry_pb2, registry_pb2_grpc
 from tailor.rpc.channel import wire_errors
 
 PAGE = 500
@@ -52,3 +52,17 @@ class RegistryScores:
             request.page_token = page.next_page_token
             if not request.page_token:
                 return
+
+
+class RegistryQueue:
+    """A `ports.CountWaiting`."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = judging_pb2_grpc.JudgingServiceStub(channel)
+
+    def __call__(self, specialist: str) -> tuple[int, int]:
+        """Block for at most TIMEOUT_SECONDS."""
+        request = judging_pb2.CountDrawnPromptsRequest(specialist=specialist)
+        with wire_errors("registry"):
+            answer = self._stub.CountDrawnPrompts(request, timeout=TIMEOUT_SECONDS)
+        return answer.waiting, answer.max_waiting

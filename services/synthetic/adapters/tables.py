@@ -106,6 +106,21 @@ drafts = Table(
     Column("kept_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp(), index=True),
     # The draft that an expert edited into this one.
     Column("edit_of", String(64), nullable=False, server_default=""),
+    # Documents of the row whose prompt was drawn; empty if somebody sent it.
+    Column("drawn_from", ARRAY(String(64)), nullable=False, server_default="{}"),
+    Index("ix_drafts_drawn_from", "drawn_from", postgresql_using="gin"),
+)
+
+# Prompts of rows that were drawn for experts; none is drawn twice for a specialist.
+drawn_prompts = Table(
+    "drawn_prompts",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("prompt_digest", String(64), primary_key=True),
+    Column("task", String(64), nullable=False),
+    Column("document_ids", ARRAY(String(64)), nullable=False),
+    Column("drawn_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Index("ix_drawn_prompts_document_ids", "document_ids", postgresql_using="gin"),
 )
 
 # The side of each document of a specialist. Never changes.

@@ -39,7 +39,9 @@ def read_draft(store: ObjectStore, draft: KeptDraft) -> Conversation | None:
     try:
         value = json.loads(store.get(draft.text))
         messages = tuple((message["role"], message["content"]) for message in value["messages"])
-        return Conversation(draft.draft_id, draft.prompt_digest, messages, value["answer"], draft.edit_of)
+        return Conversation(
+            draft.draft_id, draft.prompt_digest, messages, value["answer"], draft.edit_of, draft.drawn_from
+        )
     except NotFound:
         return None
     except (ValueError, KeyError, TypeError):

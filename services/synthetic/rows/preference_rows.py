@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.synthetic.domain import (
@@ -64,6 +64,7 @@ class _Votes:
     for_answer: Counter[str]
     judgement_ids: list[str]
     text_ids: set[str] = field(default_factory=set)
+    drawn_from: set[str] = field(default_factory=set)
 
 
 def make_pairs(specialist: Specialist, evidence: Evidence, limits: PairLimits, counter: TokenCounter) -> Pairs:
@@ -85,7 +86,8 @@ def make_pairs(specialist: Specialist, evidence: Evidence, limits: PairLimits, c
     for row in sorted(fitting, key=lambda row: row.row_id):
         side = is_held_out(row.prompt_digest, limits.held_out_percent)
         is_free = not (side and row.task == CRITIQUE)
-        documents = [key for key in row.document_ids if not is_text_id(key)]
+        # Prompts are drawn from train rows, and their pairs are split like all others.
+        documents = [key for key in row.document_ids if not is_text_id(key) and key not in row.drawn_from]
         if is_free and all(_side(key, evidence.sides, limits) == side for key in documents):
             sides[side].append(row)
         else:
@@ -123,6 +125,7 @@ def _from_rankings(
             pair_votes.for_answer[better.answer] += 1
             pair_votes.judgement_ids.append(judgement.judgement_id)
             pair_votes.text_ids |= {draft_text_id(draft.draft_id) for draft in (better, worse) if draft.edit_of}
+            pair_votes.drawn_from |= {*better.drawn_from, *worse.drawn_from}
     rows, tied = [], len(undecided - votes.keys())
     for (prompt_digest, first, second), pair_votes in votes.items():
         lead = pair_votes.for_answer[first] - pair_votes.for_answer[second]
@@ -132,7 +135,7 @@ def _from_rankings(
         chosen, rejected = (first, second) if lead > 0 else (second, first)
         judgement_ids = tuple(sorted(set(pair_votes.judgement_ids)))
         row = PairRow(RANKING, prompt_digest, pair_votes.messages, chosen, rejected, judgement_ids=judgement_ids)
-        rows.append(replace(row, document_ids=tuple(sorted(pair_votes.text_ids))))
+        rows.append(_name_documents(row, pair_votes.text_ids, pair_votes.drawn_from))
     return rows, replace(counts, unmatched=unmatched, identical=identical, tied=tied)
 
 
@@ -158,7 +161,7 @@ def _from_deliverables(
             identical += 1
             continue
         row = PairRow(DELIVERABLE, draft.prompt_digest, _chat(specialist, draft), text, draft.answer)
-        rows.append(replace(row, document_ids=(document.document_id,)))
+        rows.append(_name_documents(row, [document.document_id], draft.drawn_from))
     return rows, replace(counts, identical=counts.identical + identical)
 
 
@@ -175,8 +178,15 @@ def _from_revisions(
         if draft is None:
             continue
         row = PairRow(CRITIQUE, draft.prompt_digest, _chat(specialist, draft), revision.text, draft.answer)
-        rows.append(replace(row, judgement_ids=(revision.judgement_id,), made_by=revision.made_by))
+        row = replace(row, judgement_ids=(revision.judgement_id,), made_by=revision.made_by)
+        rows.append(_name_documents(row, (), draft.drawn_from))
     return rows, replace(counts, critiques=len(rows))
+
+
+def _name_documents(row: PairRow, document_ids: Iterable[str], drawn_from: Collection[str]) -> PairRow:
+    """The row with its documents, so that an erasure finds it."""
+    ids = tuple(sorted({*document_ids, *drawn_from}))
+    return replace(row, document_ids=ids, drawn_from=tuple(sorted({*drawn_from} - {*document_ids})))
 
 
 def _limit_pairs(

@@ -108,7 +108,7 @@ def make_row(
     )
     return Row(
         task=CRITIQUE,
-        document_ids=(),
+        document_ids=commented.draft.drawn_from,
         messages=(*chat[bool(system_prompt) :], ("assistant", revision)) if revision else (),
         made_by=f"teacher:{answer.model}",
         system_prompt=system_prompt,

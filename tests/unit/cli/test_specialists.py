@@ -119,7 +119,7 @@ def test_shows_a_specialist_without_limits(tailor: Tailor) -> None:
 def test_takes_words_and_parameters_from_toml_and_shows_them(tailor: Tailor, tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
     head = DEFINITION.replace('recipe = "lora"\n', 'recipe = "lora"\npromotion = "approval"\non_erasure = "retire"\n')
-    file.write_text(head + MEASURED + "\n[judging]\noverlap_share = 0.5\nexperts = 4\n")
+    file.write_text(head + MEASURED + "\n[judging]\noverlap_share = 0.5\nexperts = 4\ndraw_prompts = false\n")
 
     specialist = tailor("specialist", "update", str(file), "--json").document["specialist"]
 
@@ -130,6 +130,7 @@ def test_takes_words_and_parameters_from_toml_and_shows_them(tailor: Tailor, tmp
     assert 'metrics: house (terms, at = 2, terms = ["a"])' in shown
     assert "evaluation: max_rows = 50; few_shot = 3; guidelines = 9 characters; criteria = tone;" in shown
     assert "judging: 50 % of the prompts by 4 experts, the others by one" in shown
+    assert "no prompts are drawn if few wait" in " ".join(shown.split())
     assert "promotion: waits for approval; see `tailor approvals`" in shown
 
 

@@ -1,8 +1,9 @@
 """The registry's queue of drafts to judge in memory, for the console."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from services.console.ports import JudgingQueue
+from services.console.ports import JudgingQueue, PromptDraws
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import judging_pb2
 from tailor.errors import NotFound, Reason, Unavailable
@@ -23,6 +24,8 @@ class FakeJudgingQueue(JudgingQueue):
     drafts: tuple[str, ...] = (FIRST, SECOND)
     criteria: tuple[JudgingCriterion, ...] = DEFAULT_JUDGING_CRITERIA
     down: bool = False
+    drawn: bool = False
+    draw_prompt: bool = False
     incomplete: list[str] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str, str]] = field(default_factory=list)
@@ -43,6 +46,8 @@ class FakeJudgingQueue(JudgingQueue):
             incomplete_draft_ids=self.incomplete,
             last_decision=self.last_decision,
             criteria=map(from_judging_criterion, self.criteria),
+            drawn=self.drawn,
+            draw_prompt=self.draw_prompt,
         )
 
     def undo(self, specialist: str, decision: str, key_id: str) -> None:
@@ -64,3 +69,16 @@ class FakeJudgingQueue(JudgingQueue):
         if draft_id not in self.drafts:
             raise NotFound(Reason.UNKNOWN_DRAFT, "This draft does not exist.")
         self.skipped.append((specialist, draft_id, key_id))
+
+
+@dataclass
+class FakeDraws(PromptDraws):
+    """Draws a prompt, or raises what `write` raises."""
+
+    write: Callable[[str], str] = lambda specialist: FIRST
+    drawn: list[str] = field(default_factory=list)
+
+    def draw(self, specialist: str) -> str:
+        draft_id = self.write(specialist)
+        self.drawn.append(specialist)
+        return draft_id

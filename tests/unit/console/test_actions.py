@@ -72,7 +72,8 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.READ_DRAFT: [INFERENCE["GetDraft"]],
     Permission.JUDGE: [
         REGISTRY["RecordJudgement"],
-        *JUDGING.values(),
+        *(method for name, method in JUDGING.items() if name != "CountDrawnPrompts"),
+        SYNTHETIC["DrawPrompt"],
         INFERENCE["RegenerateDraft"],
         INFERENCE["EditDraft"],
     ],

@@ -13,6 +13,7 @@ from services.console.domain import MAX_EDIT_CHARS, GivenMark, Judgement, Role
 from services.console.web.judging import MAX_SECOND_DRAFTS
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tailor.errors import FailedPrecondition, Reason
 from tailor.words import JudgingCriterion
 from tests.unit.console.fake_models import text
 from tests.unit.console.judging_fakes import EDITED, FIRST, FOURTH, LONELY, SECOND, THIRD
@@ -198,7 +199,7 @@ def test_a_repeated_form_is_recorded_once_and_a_later_attempt_again() -> None:
     assert len(world.registry.judgements) == 2
 
 
-@pytest.mark.parametrize(("age", "low", "high"), [(40, 40, 70), (-3600, 0, 0), (None, 0, 0)])
+@pytest.mark.parametrize(("age", "low", "high"), [(40, 39.9, 70), (-3600, 0, 0), (None, 0, 0)])
 def test_says_how_long_the_pair_was_shown(age: float | None, low: float, high: float) -> None:
     world = make_world()
     shown = {} if age is None else {"shown": f"{time.time() - age:.1f}"}
@@ -257,7 +258,40 @@ def test_has_a_second_draft_written_for_a_visitor_who_may_see_the_first() -> Non
     assert world.inference.regenerated == [DRAFT]
 
 
-def test_only_a_few_second_drafts_are_written_at_a_time() -> None:
+def test_has_a_prompt_drawn_for_a_visitor_who_may_judge_the_specialist() -> None:
+    world = make_world()
+    world.judging.waits, world.judging.draw_prompt = False, True
+    browser = world.signed_in(Role.EXPERT)
+    page = browser.get("/judge").text
+    assert f'data-draws="{NAME}" data-drafts="" data-waits="yes"' in page and "draws one from the specialist" in page
+    assert browser.post("/api/judge/draw", json={"specialist": NAME}).json() == {"draft_id": FIRST}
+    assert world.signed_in(Role.EXPERT, "another").post("/api/judge/draw", json={"specialist": NAME}).status_code == 404
+    assert world.signed_in(Role.ENGINEER).post("/api/judge/draw", json={"specialist": NAME}).status_code == 403
+    for name in ("", "x" * 64):
+        assert browser.post("/api/judge/draw", json={"specialist": name}).status_code == 400
+    assert world.draws.drawn == [NAME]
+    world.judging.draw_prompt = False
+    page = browser.get("/judge").text
+    assert 'data-draws=""' in page and "Nothing waits for you." in page
+
+
+def test_says_that_a_prompt_was_drawn_and_why_none_can_be() -> None:
+    world = make_world()
+    browser = world.signed_in(Role.EXPERT)
+    assert "It was drawn" not in browser.get("/judge").text
+    world.judging.drawn = True
+    assert "No caller sent this prompt. It was drawn from the specialist" in browser.get("/judge").text
+
+    def refuse(specialist: str) -> str:
+        raise FailedPrecondition(Reason.NO_DATASET, "The specialist has no dataset of documents yet. Build it.")
+
+    world.draws.write = refuse
+    answer = browser.post("/api/judge/draw", json={"specialist": NAME})
+    assert answer.status_code == 400
+    assert "no dataset of documents yet" in answer.json()["message"] and answer.json()["reason"] == "NO_DATASET"
+
+
+def test_only_a_few_drafts_are_written_at_a_time() -> None:
     world = make_world()
     browser = world.signed_in(Role.EXPERT)
     entered, go = threading.Semaphore(0), threading.Event()
@@ -273,6 +307,7 @@ def test_only_a_few_second_drafts_are_written_at_a_time() -> None:
         asked = [pool.submit(browser.post, "/api/judge/regenerate", json=body) for _ in range(MAX_SECOND_DRAFTS)]
         assert all(entered.acquire(timeout=30) for _ in asked)
         assert browser.post("/api/judge/regenerate", json=body).status_code == 429
+        assert browser.post("/api/judge/draw", json={"specialist": NAME}).status_code == 429
         go.set()
         assert [answer.result().status_code for answer in asked] == [200] * MAX_SECOND_DRAFTS
     assert browser.post("/api/judge/regenerate", json=body).status_code == 200

@@ -20,7 +20,7 @@ from tailor.errors import NotFound, Reason, Unavailable
 from tests.unit.console.fake_models import FakeEvaluation, FakeInference, FakeRunCommands, FakeTraining
 from tests.unit.console.fake_registry import FakeRegistry
 from tests.unit.console.fake_rows import FakeBuilds, FakeRows, FakeSyntheses
-from tests.unit.console.judging_fakes import FakeJudgingQueue
+from tests.unit.console.judging_fakes import FakeDraws, FakeJudgingQueue
 from tests.unit.console.messages import KEY
 from tests.unit.console.panel_fakes import FakePanelReader
 from tests.unit.console.people_fakes import FakePeople
@@ -42,6 +42,7 @@ class World:
     builds: FakeBuilds = field(default_factory=FakeBuilds)
     review: FakePassageReview = field(default_factory=FakePassageReview)
     judging: FakeJudgingQueue = field(default_factory=FakeJudgingQueue)
+    draws: FakeDraws = field(default_factory=FakeDraws)
     panel: FakePanelReader = field(default_factory=FakePanelReader)
     near: synthetic_pb2.CountNearDuplicatesResponse | None = field(
         default_factory=lambda: synthetic_pb2.CountNearDuplicatesResponse(
@@ -89,6 +90,7 @@ class World:
             rows=self.rows,
             review=self.review,
             judging=self.judging,
+            draws=self.draws,
             panel=self.panel,
             get_evaluation=self.evaluation.get,
             evaluate=self.evaluation.evaluate,

@@ -12,6 +12,7 @@ from services.registry.rules.judging import (
     SPARE_ANSWERS,
     ExpertDecision,
     StoredDraft,
+    count_drawn,
     count_experts,
     find_judging_violations,
     list_votes,
@@ -56,6 +57,50 @@ def test_prompts_that_no_caller_sent_are_not_in_the_queue() -> None:
     drafts = [draft(ALONE, side, is_callers=False) for side in "ab"] + [draft("other", "a", is_callers=False)]
     queue = make_queue("exp_1", drafts, [])
     assert (queue.drafts, queue.waiting, queue.incomplete) == ((), 0, 0)
+
+
+def drawn(prompt: str, answer: str, minute: int = 0) -> StoredDraft:
+    return replace(draft(prompt, answer, minute, is_callers=False), is_drawn=True)
+
+
+def test_drawn_prompts_come_after_those_of_callers_and_say_that_they_are_drawn() -> None:
+    callers = [draft(f"prompt {number}", side) for number in range(3) for side in "ab"]
+    drafts = [drawn(f"drawn {number}", side) for number in range(3) for side in "ab"] + callers
+    decided: list[ExpertDecision] = []
+    seen = []
+    for _ in range(6):
+        queue = make_queue("exp_1", drafts, decided)
+        prompt = queue.drafts[0].rpartition(" ")[0]
+        seen.append((prompt.startswith("drawn"), queue.is_drawn, queue.waiting))
+        decided.append(decision("exp_1", prompt))
+    assert seen == [(False, False, 6 - number) for number in range(3)] + [
+        (True, True, 3 - number) for number in range(3)
+    ]
+    assert not make_queue("exp_1", drafts, decided).is_drawn
+
+
+def test_a_drawn_prompt_that_a_caller_sent_too_is_the_callers() -> None:
+    drafts = [drawn("same", "a"), draft("same", "b", 1)]
+    queue = make_queue("exp_1", drafts, [])
+    assert set(queue.drafts) == {"same a", "same b"} and not queue.is_drawn
+    assert count_drawn(drafts, [], POLICY) == 0
+
+
+def test_drawn_prompts_wait_until_somebody_decides_or_their_answers_are_all_alike() -> None:
+    alike = [
+        StoredDraft(f"drf_{number}", "alike", "same", False, NOW, is_drawn=True) for number in range(2 + SPARE_ANSWERS)
+    ]
+    drafts = [drawn("judged", side) for side in "ab"] + [drawn("skipped", "a"), drawn("short", "a"), *alike]
+    assert count_drawn(drafts, [], POLICY) == 3
+    decisions = [decision("exp_1", "judged"), decision("exp_2", "skipped", "")]
+    assert count_drawn(drafts, decisions, POLICY) == 1
+    assert count_drawn([*drafts, *pairs(3)], decisions, POLICY) == 1
+
+
+def test_needs_prompts_while_few_wait_with_or_without_enough_drafts() -> None:
+    drafts = [draft("prompt 1", side) for side in "ab"] + [draft("prompt 2", "a")]
+    assert make_queue("exp_1", drafts, []).needs_prompts
+    assert not make_queue("exp_1", [*drafts, draft("prompt 3", "a")], []).needs_prompts
 
 
 def test_a_prompt_whose_answers_are_all_alike_is_answered_again_a_few_times_only() -> None:

@@ -1,14 +1,15 @@
 """Erased documents, and the datasets that are superseded."""
 
+import hashlib
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
 from services.synthetic.dataset_superseder import DatasetSuperseder
-from services.synthetic.domain import Dataset, DocumentPage, Row, SupersededVersion, SupersedeWaits
+from services.synthetic.domain import Dataset, DocumentPage, KeptDraft, Row, SupersededVersion, SupersedeWaits
 from services.synthetic.erasures import DatasetEraser
-from services.synthetic.handlers import build_dataset, on_document
+from services.synthetic.handlers import build_dataset, on_document, on_draft
 from services.synthetic.ports import Holdings, SupersededVersions
 from tailor.events.erased import Erased, Forgotten
 from tailor.words import DatasetKind, RowPolicy
@@ -87,6 +88,11 @@ class MemoryHoldings(Holdings, SupersededVersions):
         ]
         shared = {draft.text for draft in drafts.values()}
         return len(gone), sorted({draft.text.key for draft in gone if draft.saved and draft.text not in shared})
+
+    def forget_drawn(self, document_id: str) -> tuple[int, list[str]]:
+        drafts = self.repository.drafts
+        gone = [drafts.pop(key) for key, draft in list(drafts.items()) if document_id in draft.drawn_from]
+        return len(gone), sorted({draft.text.sha256 for draft in gone})
 
     def datasets(self, specialist: str) -> list[Dataset]:
         return [dataset for (name, _), dataset in self.repository.datasets.items() if specialist == name]
@@ -253,6 +259,18 @@ def test_a_superseded_version_leaves_its_datasets_and_the_new_one_enters_them() 
     mask(app, document_id, 3, "again")
     supersede(app, repository, (document_id, 2))
     assert {digest for name, digest in repository.datasets if name == SPECIALIST.name} != set()
+
+
+def test_a_superseded_version_takes_the_drafts_with_it_whose_prompts_were_drawn_from_it() -> None:
+    app, repository, _ = build()
+    document_id, other = sorted(repository.documents)[:2]
+    for key, origin in (("drf_1", document_id), ("drf_2", other)):
+        text = app.store.put("drafts", f"drawn/{hashlib.sha256(key.encode()).hexdigest()}.json", key.encode())
+        on_draft(app, KeptDraft(key, "reports", "p", "a", text, drawn_from=(origin,)))
+    make_superseder(app, MemoryHoldings(repository), {}).remember(Erased(document_id, "ers_1", sequence=2))
+    assert [*repository.drafts] == ["drf_2"]
+    assert [app.store.get(draft.text) for draft in repository.drafts.values()] == [b"drf_2"]
+    assert len(app.store.list_keys("drafts", "drawn/")) == 1
 
 
 def test_a_superseded_version_is_dropped_if_the_new_one_has_not_arrived() -> None:

@@ -179,3 +179,23 @@ def test_a_pair_of_an_edited_draft_is_on_the_side_of_its_prompt() -> None:
             edited = replace(conversation(f"drf_{number}", "Warm.", prompt), edit_of="b")
             pairs = make([ranking(1, edited.draft_id, "b")], [edited, draft])
             assert (len(pairs.train), len(pairs.held_out)) == ((1, 0) if prompt == TRAIN else (0, 1))
+
+
+def test_pairs_of_a_drawn_prompt_name_its_documents_and_are_split_by_the_prompt() -> None:
+    for prompt in (TRAIN, HELD_OUT):
+        a, b = (
+            replace(conversation(key, text, prompt), drawn_from=("doc_9",))
+            for key, text in (("a", "Best."), ("b", "Worst."))
+        )
+        revision = Revision("jdg_2", "b", "Better.", "teacher:m")
+        pairs = make([ranking(1, "a", "b")], [a, b], sides={"doc_9": False}, revisions=[revision])
+        rows = pairs.held_out if prompt == HELD_OUT else pairs.train
+        assert {(row.task, row.document_ids) for row in rows} >= {("ranking", ("doc_9",))}
+        assert len(rows) == 1 + (prompt == TRAIN) and {row.document_ids for row in rows} == {("doc_9",)}
+
+
+def test_a_deliverable_of_a_drawn_prompt_is_on_the_side_of_its_own_document_only() -> None:
+    draft = replace(A, drawn_from=("doc_held",))
+    finished = [(deliverable(KEPT_DOCUMENT, "a"), "Final.")]
+    (row,) = make([], [draft], finished, {"doc_held": True}).train
+    assert row.document_ids == tuple(sorted((KEPT_DOCUMENT, "doc_held"))) and row.drawn_from == ("doc_held",)

@@ -309,6 +309,18 @@ async function prepare(place) {
     return;
   }
   if (waits && drafts.length) reloadLater(place);
+  else if (place.dataset.draws) await draw(place, waits);
+}
+
+// Has a prompt drawn and answered. While an expert judges, that is silent; the next page has the other drafts written.
+async function draw(place, waits) {
+  if (waits) place.textContent = "Drawing a prompt from the documents…";
+  const answer = await post("/api/judge/draw", { specialist: place.dataset.draws }).catch(() => null);
+  if (!waits) return;
+  if (answer?.ok) sessionStorage.removeItem(RELOADS);
+  // Another page draws at this moment, and its prompt appears here too.
+  if (answer?.ok || answer?.status === 409) return reloadLater(place);
+  place.textContent = answer ? await refusal(answer) : "The connection was lost. Reload the page.";
 }
 
 // The text of a draft appears a moment after it was written; without one, somebody has to look.

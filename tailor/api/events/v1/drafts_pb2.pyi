@@ -73,6 +73,7 @@ class DraftCreated(_message.Message):
     EDIT_OF_FIELD_NUMBER: _builtins.int
     COMPUTE_SECONDS_FIELD_NUMBER: _builtins.int
     COMPUTE_DEVICE_FIELD_NUMBER: _builtins.int
+    DRAWN_FROM_FIELD_NUMBER: _builtins.int
     draft_id: _builtins.str
     """Id of the draft, `drf_` and 32 hexadecimal digits."""
     specialist: _builtins.str
@@ -121,6 +122,12 @@ class DraftCreated(_message.Message):
         specialist stores draft text.
         """
 
+    @_builtins.property
+    def drawn_from(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Documents of the dataset's row whose prompt was drawn for experts, so that an erasure finds the draft; empty if somebody sent the prompt. Further
+        answers to a drawn prompt, and edits of them, have the same ones.
+        """
+
     def __init__(
         self,
         *,
@@ -144,10 +151,11 @@ class DraftCreated(_message.Message):
         edit_of: _builtins.str = ...,
         compute_seconds: _builtins.float = ...,
         compute_device: _builtins.str = ...,
+        drawn_from: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "answer_digest", b"answer_digest", "base", b"base", "canary", b"canary", "completion_tokens", b"completion_tokens", "compute_device", b"compute_device", "compute_seconds", b"compute_seconds", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "draft_id", b"draft_id", "edit_of", b"edit_of", "finish_reason", b"finish_reason", "first_token_seconds", b"first_token_seconds", "generation", b"generation", "key_id", b"key_id", "prompt_digest", b"prompt_digest", "prompt_tokens", b"prompt_tokens", "seconds", b"seconds", "specialist", b"specialist", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "answer_digest", b"answer_digest", "base", b"base", "canary", b"canary", "completion_tokens", b"completion_tokens", "compute_device", b"compute_device", "compute_seconds", b"compute_seconds", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "draft_id", b"draft_id", "drawn_from", b"drawn_from", "edit_of", b"edit_of", "finish_reason", b"finish_reason", "first_token_seconds", b"first_token_seconds", "generation", b"generation", "key_id", b"key_id", "prompt_digest", b"prompt_digest", "prompt_tokens", b"prompt_tokens", "seconds", b"seconds", "specialist", b"specialist", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1923,12 +1923,15 @@ class JudgingPolicy(_message.Message):
     EXPERTS_FIELD_NUMBER: _builtins.int
     DRAFTS_FIELD_NUMBER: _builtins.int
     CRITERIA_FIELD_NUMBER: _builtins.int
+    DRAW_PROMPTS_FIELD_NUMBER: _builtins.int
     overlap_share: _builtins.float
     """Share of the prompts that several experts judge, 0 to 1; one expert judges each of the others. 0.25 if absent."""
     experts: _builtins.int
     """Experts who judge a prompt of that share, 2 to 9; 0 means 3. If they disagree, up to two more do."""
     drafts: _builtins.int
     """Drafts of a prompt that an expert ranks, 2 to 4; 0 means 2."""
+    draw_prompts: _builtins.bool
+    """False: experts judge prompts that callers sent only, and none is drawn from the newest dataset. True if absent."""
     @_builtins.property
     def criteria(self) -> _containers.RepeatedCompositeFieldContainer[Global___JudgingCriterion]:
         """Criteria by which experts mark each draft, at most 5. If empty: accuracy, style and usefulness."""
@@ -1940,13 +1943,19 @@ class JudgingPolicy(_message.Message):
         experts: _builtins.int = ...,
         drafts: _builtins.int = ...,
         criteria: _abc.Iterable[Global___JudgingCriterion] | None = ...,
+        draw_prompts: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_overlap_share", b"_overlap_share", "overlap_share", b"overlap_share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_draw_prompts", b"_draw_prompts", "_overlap_share", b"_overlap_share", "draw_prompts", b"draw_prompts", "overlap_share", b"overlap_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_overlap_share", b"_overlap_share", "criteria", b"criteria", "drafts", b"drafts", "experts", b"experts", "overlap_share", b"overlap_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_draw_prompts", b"_draw_prompts", "_overlap_share", b"_overlap_share", "criteria", b"criteria", "drafts", b"drafts", "draw_prompts", b"draw_prompts", "experts", b"experts", "overlap_share", b"overlap_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__draw_prompts: _TypeAlias = _typing.Literal["draw_prompts"]  # noqa: Y015
+    _WhichOneofArgType__draw_prompts: _TypeAlias = _typing.Literal["_draw_prompts", b"_draw_prompts"]  # noqa: Y015
     _WhichOneofReturnType__overlap_share: _TypeAlias = _typing.Literal["overlap_share"]  # noqa: Y015
     _WhichOneofArgType__overlap_share: _TypeAlias = _typing.Literal["_overlap_share", b"_overlap_share"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__draw_prompts) -> _WhichOneofReturnType__draw_prompts | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__overlap_share) -> _WhichOneofReturnType__overlap_share | None: ...
 
 Global___JudgingPolicy: _TypeAlias = JudgingPolicy  # noqa: Y015

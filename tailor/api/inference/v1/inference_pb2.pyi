@@ -625,6 +625,62 @@ class RegenerateDraftResponse(_message.Message):
 Global___RegenerateDraftResponse: _TypeAlias = RegenerateDraftResponse  # noqa: Y015
 
 @_typing.final
+class AnswerDrawnPromptRequest(_message.Message):
+    """AnswerDrawnPromptRequest contains the prompt of a row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
+        """The row's chat without its answer and without the specialist's own system prompt, at most 64 messages; the last one is the user's."""
+
+    @_builtins.property
+    def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Documents that the row was made from, 1 to 64."""
+
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        messages: _abc.Iterable[Global___Message] | None = ...,
+        document_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_ids", b"document_ids", "messages", b"messages", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerDrawnPromptRequest: _TypeAlias = AnswerDrawnPromptRequest  # noqa: Y015
+
+@_typing.final
+class AnswerDrawnPromptResponse(_message.Message):
+    """AnswerDrawnPromptResponse names the draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_ID_FIELD_NUMBER: _builtins.int
+    draft_id: _builtins.str
+    """Id of the draft."""
+    def __init__(
+        self,
+        *,
+        draft_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerDrawnPromptResponse: _TypeAlias = AnswerDrawnPromptResponse  # noqa: Y015
+
+@_typing.final
 class EditDraftRequest(_message.Message):
     """EditDraftRequest contains a draft's answer as an expert edited it."""
 

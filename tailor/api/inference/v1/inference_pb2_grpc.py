@@ -60,6 +60,11 @@ class InferenceServiceStub:
                 request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftResponse.FromString,
                 _registered_method=True)
+        self.AnswerDrawnPrompt = channel.unary_unary(
+                '/tailor.api.inference.v1.InferenceService/AnswerDrawnPrompt',
+                request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.AnswerDrawnPromptRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.AnswerDrawnPromptResponse.FromString,
+                _registered_method=True)
         self.EditDraft = channel.unary_unary(
                 '/tailor.api.inference.v1.InferenceService/EditDraft',
                 request_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.EditDraftRequest.SerializeToString,
@@ -128,6 +133,16 @@ class InferenceServiceServicer:
         """RegenerateDraft answers the stored prompt of a draft once more, so that experts can compare the two. The new draft has the same prompt
         digest. Its prompt was anonymised before and its answer is made of that, so its text is stored without passing the barrier again.
         Blocks until the answer is complete. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT) if its text is not stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerDrawnPrompt(self, request, context):
+        """AnswerDrawnPrompt answers the prompt of a dataset's row, which was drawn for experts to judge. Datasets contain surrogates only, so neither the prompt
+        nor the answer passes the barrier, and the call is for synthetic only: nobody else may say of a text that it has passed. Blocks until the
+        registry knows the draft with its text. NOT_FOUND for an unknown specialist. INVALID_ARGUMENT (INVALID_REQUEST, PROMPT_TOO_LONG) for a prompt that
+        cannot be answered. FAILED_PRECONDITION (NO_ADAPTER) if the specialist has no adapter yet, PROMPTS_NOT_DRAWN if its drafts are not stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -205,6 +220,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.RegenerateDraft,
                     request_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftRequest.FromString,
                     response_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftResponse.SerializeToString,
+            ),
+            'AnswerDrawnPrompt': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerDrawnPrompt,
+                    request_deserializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.AnswerDrawnPromptRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.AnswerDrawnPromptResponse.SerializeToString,
             ),
             'EditDraft': grpc.unary_unary_rpc_method_handler(
                     servicer.EditDraft,
@@ -368,6 +388,33 @@ class InferenceService:
             '/tailor.api.inference.v1.InferenceService/RegenerateDraft',
             tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftRequest.SerializeToString,
             tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.RegenerateDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerDrawnPrompt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.inference.v1.InferenceService/AnswerDrawnPrompt',
+            tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.AnswerDrawnPromptRequest.SerializeToString,
+            tailor_dot_api_dot_inference_dot_v1_dot_inference__pb2.AnswerDrawnPromptResponse.FromString,
             options,
             channel_credentials,
             insecure,

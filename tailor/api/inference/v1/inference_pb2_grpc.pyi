@@ -53,6 +53,12 @@ class InferenceServiceStub:
     digest. Its prompt was anonymised before and its answer is made of that, so its text is stored without passing the barrier again.
     Blocks until the answer is complete. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT) if its text is not stored.
     """
+    AnswerDrawnPrompt: _grpc.UnaryUnaryMultiCallable[_inference_pb2.AnswerDrawnPromptRequest, _inference_pb2.AnswerDrawnPromptResponse]
+    """AnswerDrawnPrompt answers the prompt of a dataset's row, which was drawn for experts to judge. Datasets contain surrogates only, so neither the prompt
+    nor the answer passes the barrier, and the call is for synthetic only: nobody else may say of a text that it has passed. Blocks until the
+    registry knows the draft with its text. NOT_FOUND for an unknown specialist. INVALID_ARGUMENT (INVALID_REQUEST, PROMPT_TOO_LONG) for a prompt that
+    cannot be answered. FAILED_PRECONDITION (NO_ADAPTER) if the specialist has no adapter yet, PROMPTS_NOT_DRAWN if its drafts are not stored.
+    """
     EditDraft: _grpc.UnaryUnaryMultiCallable[_inference_pb2.EditDraftRequest, _inference_pb2.EditDraftResponse]
     """EditDraft stores a draft as an expert edited it, as another draft with the same prompt. Personal values that the expert added are replaced;
     what stands word for word in the draft or its prompt stays. Idempotent: the same text of the same draft has the same id. Blocks until the
@@ -102,6 +108,12 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """RegenerateDraft answers the stored prompt of a draft once more, so that experts can compare the two. The new draft has the same prompt
     digest. Its prompt was anonymised before and its answer is made of that, so its text is stored without passing the barrier again.
     Blocks until the answer is complete. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT) if its text is not stored.
+    """
+    AnswerDrawnPrompt: _aio.UnaryUnaryMultiCallable[_inference_pb2.AnswerDrawnPromptRequest, _inference_pb2.AnswerDrawnPromptResponse]  # type: ignore[assignment]
+    """AnswerDrawnPrompt answers the prompt of a dataset's row, which was drawn for experts to judge. Datasets contain surrogates only, so neither the prompt
+    nor the answer passes the barrier, and the call is for synthetic only: nobody else may say of a text that it has passed. Blocks until the
+    registry knows the draft with its text. NOT_FOUND for an unknown specialist. INVALID_ARGUMENT (INVALID_REQUEST, PROMPT_TOO_LONG) for a prompt that
+    cannot be answered. FAILED_PRECONDITION (NO_ADAPTER) if the specialist has no adapter yet, PROMPTS_NOT_DRAWN if its drafts are not stored.
     """
     EditDraft: _aio.UnaryUnaryMultiCallable[_inference_pb2.EditDraftRequest, _inference_pb2.EditDraftResponse]  # type: ignore[assignment]
     """EditDraft stores a draft as an expert edited it, as another draft with the same prompt. Personal values that the expert added are replaced;
@@ -179,6 +191,18 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         """RegenerateDraft answers the stored prompt of a draft once more, so that experts can compare the two. The new draft has the same prompt
         digest. Its prompt was anonymised before and its answer is made of that, so its text is stored without passing the barrier again.
         Blocks until the answer is complete. NOT_FOUND for an unknown draft, FAILED_PRECONDITION (DRAFT_WITHOUT_TEXT) if its text is not stored.
+        """
+
+    @_abc_1.abstractmethod
+    def AnswerDrawnPrompt(
+        self,
+        request: _inference_pb2.AnswerDrawnPromptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.AnswerDrawnPromptResponse, _abc.Awaitable[_inference_pb2.AnswerDrawnPromptResponse]]:
+        """AnswerDrawnPrompt answers the prompt of a dataset's row, which was drawn for experts to judge. Datasets contain surrogates only, so neither the prompt
+        nor the answer passes the barrier, and the call is for synthetic only: nobody else may say of a text that it has passed. Blocks until the
+        registry knows the draft with its text. NOT_FOUND for an unknown specialist. INVALID_ARGUMENT (INVALID_REQUEST, PROMPT_TOO_LONG) for a prompt that
+        cannot be answered. FAILED_PRECONDITION (NO_ADAPTER) if the specialist has no adapter yet, PROMPTS_NOT_DRAWN if its drafts are not stored.
         """
 
     @_abc_1.abstractmethod

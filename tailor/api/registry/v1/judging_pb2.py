@@ -27,7 +27,7 @@ from tailor.api.events.v1 import drafts_pb2 as tailor_dot_api_dot_events_dot_v1_
 from tailor.api.events.v1 import models_pb2 as tailor_dot_api_dot_events_dot_v1_dot_models__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tailor/api/registry/v1/judging.proto\x12\x16tailor.api.registry.v1\x1a!tailor/api/common/v1/common.proto\x1a!tailor/api/events/v1/drafts.proto\x1a!tailor/api/events/v1/models.proto\"8\n\x0fNextPairRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x11\n\tjudged_by\x18\x02 \x01(\t\"z\n\x0fJudgingProgress\x12\x0e\n\x06judged\x18\x01 \x01(\x05\x12\x0f\n\x07waiting\x18\x02 \x01(\x05\x12\x12\n\nincomplete\x18\x03 \x01(\x05\x12\x32\n\x05round\x18\x04 \x01(\x0b\x32#.tailor.api.events.v1.RoundProgress\"\xdb\x01\n\x10NextPairResponse\x12\x11\n\tdraft_ids\x18\x06 \x03(\t\x12\x39\n\x08progress\x18\x03 \x01(\x0b\x32\'.tailor.api.registry.v1.JudgingProgress\x12\x1c\n\x14incomplete_draft_ids\x18\x04 \x03(\t\x12\x15\n\rlast_decision\x18\x05 \x01(\t\x12\x38\n\x08\x63riteria\x18\x07 \x03(\x0b\x32&.tailor.api.events.v1.JudgingCriterionJ\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03\"J\n\x0fSkipPairRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x10\n\x08\x64raft_id\x18\x02 \x01(\t\x12\x11\n\tjudged_by\x18\x03 \x01(\t\"\x12\n\x10SkipPairResponse\"O\n\x14UndoJudgementRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x02 \x01(\t\x12\x11\n\tjudged_by\x18\x03 \x01(\t\"-\n\x15UndoJudgementResponse\x12\x14\n\x0cjudgement_id\x18\x01 \x01(\t\"h\n\x18ListOwnJudgementsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x11\n\tjudged_by\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x88\x01\n\x19ListOwnJudgementsResponse\x12;\n\njudgements\x18\x01 \x03(\x0b\x32\'.tailor.api.events.v1.JudgementRecorded\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rlast_decision\x18\x03 \x01(\t2\x83\x04\n\x0eJudgingService\x12p\n\x08NextPair\x12\'.tailor.api.registry.v1.NextPairRequest\x1a(.tailor.api.registry.v1.NextPairResponse\"\x11\x8a\xb5\x18\r\n\x02\x02\x04\x12\x07\x63onsole\x12p\n\x08SkipPair\x12\'.tailor.api.registry.v1.SkipPairRequest\x1a(.tailor.api.registry.v1.SkipPairResponse\"\x11\x8a\xb5\x18\r\n\x02\x02\x04\x12\x07\x63onsole\x12\x7f\n\rUndoJudgement\x12,.tailor.api.registry.v1.UndoJudgementRequest\x1a-.tailor.api.registry.v1.UndoJudgementResponse\"\x11\x8a\xb5\x18\r\n\x02\x02\x04\x12\x07\x63onsole\x12\x8b\x01\n\x11ListOwnJudgements\x12\x30.tailor.api.registry.v1.ListOwnJudgementsRequest\x1a\x31.tailor.api.registry.v1.ListOwnJudgementsResponse\"\x11\x8a\xb5\x18\r\n\x02\x02\x04\x12\x07\x63onsoleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tailor/api/registry/v1/judging.proto\x12\x16tailor.api.registry.v1\x1a!tailor/api/common/v1/common.proto\x1a!tailor/api/events/v1/drafts.proto\x1a!tailor/api/events/v1/models.proto\"8\n\x0fNextPairRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x11\n\tjudged_by\x18\x02 \x01(\t\"z\n\x0fJudgingProgress\x12\x0e\n\x06judged\x18\x01 \x01(\x05\x12\x0f\n\x07waiting\x18\x02 \x01(\x05\x12\x12\n\nincomplete\x18\x03 \x01(\x05\x12\x32\n\x05round\x18\x04 \x01(\x0b\x32#.tailor.api.events.v1.RoundProgress\"\xff\x01\n\x10NextPairResponse\x12\x11\n\tdraft_ids\x18\x06 \x03(\t\x12\x39\n\x08progress\x18\x03 \x01(\x0b\x32\'.tailor.api.registry.v1.JudgingProgress\x12\x1c\n\x14incomplete_draft_ids\x18\x04 \x03(\t\x12\x15\n\rlast_decision\x18\x05 \x01(\t\x12\x38\n\x08\x63riteria\x18\x07 \x03(\x0b\x32&.tailor.api.events.v1.JudgingCriterion\x12\r\n\x05\x64rawn\x18\x08 \x01(\x08\x12\x13\n\x0b\x64raw_prompt\x18\t \x01(\x08J\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03\"J\n\x0fSkipPairRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x10\n\x08\x64raft_id\x18\x02 \x01(\t\x12\x11\n\tjudged_by\x18\x03 \x01(\t\"\x12\n\x10SkipPairResponse\"O\n\x14UndoJudgementRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x02 \x01(\t\x12\x11\n\tjudged_by\x18\x03 \x01(\t\"-\n\x15UndoJudgementResponse\x12\x14\n\x0cjudgement_id\x18\x01 \x01(\t\"h\n\x18ListOwnJudgementsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x11\n\tjudged_by\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x88\x01\n\x19ListOwnJudgementsResponse\x12;\n\njudgements\x18\x01 \x03(\x0b\x32\'.tailor.api.events.v1.JudgementRecorded\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rlast_decision\x18\x03 \x01(\t\".\n\x18\x43ountDrawnPromptsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"A\n\x19\x43ountDrawnPromptsResponse\x12\x0f\n\x07waiting\x18\x01 \x01(\x05\x12\x13\n\x0bmax_waiting\x18\x02 \x01(\x05\x32\x8f\x05\n\x0eJudgingService\x12p\n\x08NextPair\x12\'.tailor.api.registry.v1.NextPairRequest\x1a(.tailor.api.registry.v1.NextPairResponse\"\x11\x8a\xb5\x18\r\n\x02\x02\x04\x12\x07\x63onsole\x12p\n\x08SkipPair\x12\'.tailor.api.registry.v1.SkipPairRequest\x1a(.tailor.api.registry.v1.SkipPairResponse\"\x11\x8a\xb5\x18\r\n\x02\x02\x04\x12\x07\x63onsole\x12\x7f\n\rUndoJudgement\x12,.tailor.api.registry.v1.UndoJudgementRequest\x1a-.tailor.api.registry.v1.UndoJudgementResponse\"\x11\x8a\xb5\x18\r\n\x02\x02\x04\x12\x07\x63onsole\x12\x8b\x01\n\x11ListOwnJudgements\x12\x30.tailor.api.registry.v1.ListOwnJudgementsRequest\x1a\x31.tailor.api.registry.v1.ListOwnJudgementsResponse\"\x11\x8a\xb5\x18\r\n\x02\x02\x04\x12\x07\x63onsole\x12\x89\x01\n\x11\x43ountDrawnPrompts\x12\x30.tailor.api.registry.v1.CountDrawnPromptsRequest\x1a\x31.tailor.api.registry.v1.CountDrawnPromptsResponse\"\x0f\x8a\xb5\x18\x0b\x12\tsyntheticb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,24 +42,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JUDGINGSERVICE'].methods_by_name['UndoJudgement']._serialized_options = b'\212\265\030\r\n\002\002\004\022\007console'
   _globals['_JUDGINGSERVICE'].methods_by_name['ListOwnJudgements']._loaded_options = None
   _globals['_JUDGINGSERVICE'].methods_by_name['ListOwnJudgements']._serialized_options = b'\212\265\030\r\n\002\002\004\022\007console'
+  _globals['_JUDGINGSERVICE'].methods_by_name['CountDrawnPrompts']._loaded_options = None
+  _globals['_JUDGINGSERVICE'].methods_by_name['CountDrawnPrompts']._serialized_options = b'\212\265\030\013\022\tsynthetic'
   _globals['_NEXTPAIRREQUEST']._serialized_start=169
   _globals['_NEXTPAIRREQUEST']._serialized_end=225
   _globals['_JUDGINGPROGRESS']._serialized_start=227
   _globals['_JUDGINGPROGRESS']._serialized_end=349
   _globals['_NEXTPAIRRESPONSE']._serialized_start=352
-  _globals['_NEXTPAIRRESPONSE']._serialized_end=571
-  _globals['_SKIPPAIRREQUEST']._serialized_start=573
-  _globals['_SKIPPAIRREQUEST']._serialized_end=647
-  _globals['_SKIPPAIRRESPONSE']._serialized_start=649
-  _globals['_SKIPPAIRRESPONSE']._serialized_end=667
-  _globals['_UNDOJUDGEMENTREQUEST']._serialized_start=669
-  _globals['_UNDOJUDGEMENTREQUEST']._serialized_end=748
-  _globals['_UNDOJUDGEMENTRESPONSE']._serialized_start=750
-  _globals['_UNDOJUDGEMENTRESPONSE']._serialized_end=795
-  _globals['_LISTOWNJUDGEMENTSREQUEST']._serialized_start=797
-  _globals['_LISTOWNJUDGEMENTSREQUEST']._serialized_end=901
-  _globals['_LISTOWNJUDGEMENTSRESPONSE']._serialized_start=904
-  _globals['_LISTOWNJUDGEMENTSRESPONSE']._serialized_end=1040
-  _globals['_JUDGINGSERVICE']._serialized_start=1043
-  _globals['_JUDGINGSERVICE']._serialized_end=1558
+  _globals['_NEXTPAIRRESPONSE']._serialized_end=607
+  _globals['_SKIPPAIRREQUEST']._serialized_start=609
+  _globals['_SKIPPAIRREQUEST']._serialized_end=683
+  _globals['_SKIPPAIRRESPONSE']._serialized_start=685
+  _globals['_SKIPPAIRRESPONSE']._serialized_end=703
+  _globals['_UNDOJUDGEMENTREQUEST']._serialized_start=705
+  _globals['_UNDOJUDGEMENTREQUEST']._serialized_end=784
+  _globals['_UNDOJUDGEMENTRESPONSE']._serialized_start=786
+  _globals['_UNDOJUDGEMENTRESPONSE']._serialized_end=831
+  _globals['_LISTOWNJUDGEMENTSREQUEST']._serialized_start=833
+  _globals['_LISTOWNJUDGEMENTSREQUEST']._serialized_end=937
+  _globals['_LISTOWNJUDGEMENTSRESPONSE']._serialized_start=940
+  _globals['_LISTOWNJUDGEMENTSRESPONSE']._serialized_end=1076
+  _globals['_COUNTDRAWNPROMPTSREQUEST']._serialized_start=1078
+  _globals['_COUNTDRAWNPROMPTSREQUEST']._serialized_end=1124
+  _globals['_COUNTDRAWNPROMPTSRESPONSE']._serialized_start=1126
+  _globals['_COUNTDRAWNPROMPTSRESPONSE']._serialized_end=1191
+  _globals['_JUDGINGSERVICE']._serialized_start=1194
+  _globals['_JUDGINGSERVICE']._serialized_end=1849
 # @@protoc_insertion_point(module_scope)

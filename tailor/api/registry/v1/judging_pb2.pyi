@@ -93,8 +93,14 @@ class NextPairResponse(_message.Message):
     INCOMPLETE_DRAFT_IDS_FIELD_NUMBER: _builtins.int
     LAST_DECISION_FIELD_NUMBER: _builtins.int
     CRITERIA_FIELD_NUMBER: _builtins.int
+    DRAWN_FIELD_NUMBER: _builtins.int
+    DRAW_PROMPT_FIELD_NUMBER: _builtins.int
     last_decision: _builtins.str
     """Names the expert's last decision if UndoJudgement can take it back; otherwise empty."""
+    drawn: _builtins.bool
+    """True if no caller sent the prompt of these drafts: it was drawn from a dataset of the specialist."""
+    draw_prompt: _builtins.bool
+    """True if so few prompts wait for the expert that another one should be drawn. synthetic.DrawPrompt does that."""
     @_builtins.property
     def draft_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the drafts of one prompt; empty if none waits for the expert."""
@@ -119,10 +125,12 @@ class NextPairResponse(_message.Message):
         incomplete_draft_ids: _abc.Iterable[_builtins.str] | None = ...,
         last_decision: _builtins.str = ...,
         criteria: _abc.Iterable[_models_pb2.JudgingCriterion] | None = ...,
+        drawn: _builtins.bool = ...,
+        draw_prompt: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["criteria", b"criteria", "draft_ids", b"draft_ids", "incomplete_draft_ids", b"incomplete_draft_ids", "last_decision", b"last_decision", "progress", b"progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["criteria", b"criteria", "draft_ids", b"draft_ids", "draw_prompt", b"draw_prompt", "drawn", b"drawn", "incomplete_draft_ids", b"incomplete_draft_ids", "last_decision", b"last_decision", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -292,3 +300,51 @@ class ListOwnJudgementsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListOwnJudgementsResponse: _TypeAlias = ListOwnJudgementsResponse  # noqa: Y015
+
+@_typing.final
+class CountDrawnPromptsRequest(_message.Message):
+    """CountDrawnPromptsRequest names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountDrawnPromptsRequest: _TypeAlias = CountDrawnPromptsRequest  # noqa: Y015
+
+@_typing.final
+class CountDrawnPromptsResponse(_message.Message):
+    """CountDrawnPromptsResponse counts prompts of the last 29 days."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAITING_FIELD_NUMBER: _builtins.int
+    MAX_WAITING_FIELD_NUMBER: _builtins.int
+    waiting: _builtins.int
+    """Drawn prompts that wait for experts, and about which none has decided."""
+    max_waiting: _builtins.int
+    """Number of waiting prompts from which on no further one may be drawn."""
+    def __init__(
+        self,
+        *,
+        waiting: _builtins.int = ...,
+        max_waiting: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_waiting", b"max_waiting", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountDrawnPromptsResponse: _TypeAlias = CountDrawnPromptsResponse  # noqa: Y015

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class JudgingServiceStub:
     """JudgingService gives each expert the next drafts to compare. An expert is a person or an API key; the console names its visitor's.
-    Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
-    (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
+    Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and every method for experts with
+    FAILED_PRECONDITION (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     def __init__(self, channel):
@@ -57,17 +57,23 @@ class JudgingServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.ListOwnJudgementsRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.ListOwnJudgementsResponse.FromString,
                 _registered_method=True)
+        self.CountDrawnPrompts = channel.unary_unary(
+                '/tailor.api.registry.v1.JudgingService/CountDrawnPrompts',
+                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.CountDrawnPromptsRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.CountDrawnPromptsResponse.FromString,
+                _registered_method=True)
 
 
 class JudgingServiceServicer:
     """JudgingService gives each expert the next drafts to compare. An expert is a person or an API key; the console names its visitor's.
-    Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
-    (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
+    Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and every method for experts with
+    FAILED_PRECONDITION (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     def NextPair(self, request, context):
-        """NextPair returns two drafts of one prompt that a caller sent, which the expert has not judged yet; three or four if the specialist's judging policy
-        says so. A repeated call returns the same drafts until the expert decides. RecordJudgement records the decision.
+        """NextPair returns two drafts of one prompt, which the expert has not judged yet; three or four if the specialist's judging policy says so. A caller
+        sent the prompt, or, if none of those waits, it was drawn from a dataset. A repeated call returns the same drafts until the expert decides.
+        RecordJudgement records the decision.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +102,13 @@ class JudgingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountDrawnPrompts(self, request, context):
+        """CountDrawnPrompts counts the drawn prompts of a specialist about which no expert has decided. Synthetic asks before it draws another one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JudgingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -119,6 +132,11 @@ def add_JudgingServiceServicer_to_server(servicer, server):
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.ListOwnJudgementsRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.ListOwnJudgementsResponse.SerializeToString,
             ),
+            'CountDrawnPrompts': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountDrawnPrompts,
+                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.CountDrawnPromptsRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.CountDrawnPromptsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'tailor.api.registry.v1.JudgingService', rpc_method_handlers)
@@ -129,8 +147,8 @@ def add_JudgingServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class JudgingService:
     """JudgingService gives each expert the next drafts to compare. An expert is a person or an API key; the console names its visitor's.
-    Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
-    (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
+    Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and every method for experts with
+    FAILED_PRECONDITION (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     @staticmethod
@@ -231,6 +249,33 @@ class JudgingService:
             '/tailor.api.registry.v1.JudgingService/ListOwnJudgements',
             tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.ListOwnJudgementsRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.ListOwnJudgementsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountDrawnPrompts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.registry.v1.JudgingService/CountDrawnPrompts',
+            tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.CountDrawnPromptsRequest.SerializeToString,
+            tailor_dot_api_dot_registry_dot_v1_dot_judging__pb2.CountDrawnPromptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,8 +28,8 @@ GRPC_VERSION: str
 
 class JudgingServiceStub:
     """JudgingService gives each expert the next drafts to compare. An expert is a person or an API key; the console names its visitor's.
-    Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
-    (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
+    Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and every method for experts with
+    FAILED_PRECONDITION (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     @_typing.overload
@@ -37,8 +37,9 @@ class JudgingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JudgingServiceAsyncStub: ...
     NextPair: _grpc.UnaryUnaryMultiCallable[_judging_pb2.NextPairRequest, _judging_pb2.NextPairResponse]
-    """NextPair returns two drafts of one prompt that a caller sent, which the expert has not judged yet; three or four if the specialist's judging policy
-    says so. A repeated call returns the same drafts until the expert decides. RecordJudgement records the decision.
+    """NextPair returns two drafts of one prompt, which the expert has not judged yet; three or four if the specialist's judging policy says so. A caller
+    sent the prompt, or, if none of those waits, it was drawn from a dataset. A repeated call returns the same drafts until the expert decides.
+    RecordJudgement records the decision.
     """
     SkipPair: _grpc.UnaryUnaryMultiCallable[_judging_pb2.SkipPairRequest, _judging_pb2.SkipPairResponse]
     """SkipPair leaves a prompt out of the expert's queue without a judgement. Idempotent. NOT_FOUND (UNKNOWN_DRAFT) for an unknown draft."""
@@ -49,18 +50,21 @@ class JudgingServiceStub:
     """
     ListOwnJudgements: _grpc.UnaryUnaryMultiCallable[_judging_pb2.ListOwnJudgementsRequest, _judging_pb2.ListOwnJudgementsResponse]
     """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version."""
+    CountDrawnPrompts: _grpc.UnaryUnaryMultiCallable[_judging_pb2.CountDrawnPromptsRequest, _judging_pb2.CountDrawnPromptsResponse]
+    """CountDrawnPrompts counts the drawn prompts of a specialist about which no expert has decided. Synthetic asks before it draws another one."""
 
 @_typing.type_check_only
 class JudgingServiceAsyncStub(JudgingServiceStub):
     """JudgingService gives each expert the next drafts to compare. An expert is a person or an API key; the console names its visitor's.
-    Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
-    (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
+    Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and every method for experts with
+    FAILED_PRECONDITION (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     NextPair: _aio.UnaryUnaryMultiCallable[_judging_pb2.NextPairRequest, _judging_pb2.NextPairResponse]  # type: ignore[assignment]
-    """NextPair returns two drafts of one prompt that a caller sent, which the expert has not judged yet; three or four if the specialist's judging policy
-    says so. A repeated call returns the same drafts until the expert decides. RecordJudgement records the decision.
+    """NextPair returns two drafts of one prompt, which the expert has not judged yet; three or four if the specialist's judging policy says so. A caller
+    sent the prompt, or, if none of those waits, it was drawn from a dataset. A repeated call returns the same drafts until the expert decides.
+    RecordJudgement records the decision.
     """
     SkipPair: _aio.UnaryUnaryMultiCallable[_judging_pb2.SkipPairRequest, _judging_pb2.SkipPairResponse]  # type: ignore[assignment]
     """SkipPair leaves a prompt out of the expert's queue without a judgement. Idempotent. NOT_FOUND (UNKNOWN_DRAFT) for an unknown draft."""
@@ -71,11 +75,13 @@ class JudgingServiceAsyncStub(JudgingServiceStub):
     """
     ListOwnJudgements: _aio.UnaryUnaryMultiCallable[_judging_pb2.ListOwnJudgementsRequest, _judging_pb2.ListOwnJudgementsResponse]  # type: ignore[assignment]
     """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version."""
+    CountDrawnPrompts: _aio.UnaryUnaryMultiCallable[_judging_pb2.CountDrawnPromptsRequest, _judging_pb2.CountDrawnPromptsResponse]  # type: ignore[assignment]
+    """CountDrawnPrompts counts the drawn prompts of a specialist about which no expert has decided. Synthetic asks before it draws another one."""
 
 class JudgingServiceServicer(metaclass=_abc_1.ABCMeta):
     """JudgingService gives each expert the next drafts to compare. An expert is a person or an API key; the console names its visitor's.
-    Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and with FAILED_PRECONDITION
-    (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
+    Every method fails with NOT_FOUND (UNKNOWN_SPECIALIST) for a specialist that the key may not use, and every method for experts with
+    FAILED_PRECONDITION (JUDGE_NEEDS_KEY) for somebody who signed in to the console by password.
     """
 
     @_abc_1.abstractmethod
@@ -84,8 +90,9 @@ class JudgingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _judging_pb2.NextPairRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_judging_pb2.NextPairResponse, _abc.Awaitable[_judging_pb2.NextPairResponse]]:
-        """NextPair returns two drafts of one prompt that a caller sent, which the expert has not judged yet; three or four if the specialist's judging policy
-        says so. A repeated call returns the same drafts until the expert decides. RecordJudgement records the decision.
+        """NextPair returns two drafts of one prompt, which the expert has not judged yet; three or four if the specialist's judging policy says so. A caller
+        sent the prompt, or, if none of those waits, it was drawn from a dataset. A repeated call returns the same drafts until the expert decides.
+        RecordJudgement records the decision.
         """
 
     @_abc_1.abstractmethod
@@ -114,5 +121,13 @@ class JudgingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_judging_pb2.ListOwnJudgementsResponse, _abc.Awaitable[_judging_pb2.ListOwnJudgementsResponse]]:
         """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version."""
+
+    @_abc_1.abstractmethod
+    def CountDrawnPrompts(
+        self,
+        request: _judging_pb2.CountDrawnPromptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_judging_pb2.CountDrawnPromptsResponse, _abc.Awaitable[_judging_pb2.CountDrawnPromptsResponse]]:
+        """CountDrawnPrompts counts the drawn prompts of a specialist about which no expert has decided. Synthetic asks before it draws another one."""
 
 def add_JudgingServiceServicer_to_server(servicer: JudgingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

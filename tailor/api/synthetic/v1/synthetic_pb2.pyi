@@ -581,6 +581,50 @@ class PreviewRowsResponse(_message.Message):
 Global___PreviewRowsResponse: _TypeAlias = PreviewRowsResponse  # noqa: Y015
 
 @_typing.final
+class DrawPromptRequest(_message.Message):
+    """DrawPromptRequest names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrawPromptRequest: _TypeAlias = DrawPromptRequest  # noqa: Y015
+
+@_typing.final
+class DrawPromptResponse(_message.Message):
+    """DrawPromptResponse names the draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_ID_FIELD_NUMBER: _builtins.int
+    draft_id: _builtins.str
+    """Id of the draft that answers the prompt."""
+    def __init__(
+        self,
+        *,
+        draft_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrawPromptResponse: _TypeAlias = DrawPromptResponse  # noqa: Y015
+
+@_typing.final
 class ListRowsRequest(_message.Message):
     """ListRowsRequest names a dataset and filters its rows."""
 

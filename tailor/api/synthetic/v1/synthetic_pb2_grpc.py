@@ -55,6 +55,11 @@ class SyntheticServiceStub:
                 request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsResponse.FromString,
                 _registered_method=True)
+        self.DrawPrompt = channel.unary_unary(
+                '/tailor.api.synthetic.v1.SyntheticService/DrawPrompt',
+                request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.DrawPromptRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.DrawPromptResponse.FromString,
+                _registered_method=True)
         self.ListRows = channel.unary_unary(
                 '/tailor.api.synthetic.v1.SyntheticService/ListRows',
                 request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.ListRowsRequest.SerializeToString,
@@ -97,6 +102,17 @@ class SyntheticServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrawPrompt(self, request, context):
+        """DrawPrompt draws the prompt of a train row of the specialist's newest dataset of documents, and has the specialist answer it, so that experts have
+        something to judge. Held-out rows and prompts that were drawn before are never drawn. Experts may not read rows; the queue shows them the prompt
+        with its drafts. Blocks until the answer is complete. NOT_FOUND for an unknown specialist. FAILED_PRECONDITION if the specialist's prompts are not
+        drawn or its drafts not stored (PROMPTS_NOT_DRAWN), without a dataset (NO_DATASET) or an adapter (NO_ADAPTER), or if every prompt was drawn
+        (NO_PROMPT_LEFT). RESOURCE_EXHAUSTED (ENOUGH_PROMPTS_WAIT) while enough drawn prompts wait, ABORTED (DRAWING_RUNNING) while another one is drawn.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRows(self, request, context):
         """ListRows returns the rows of a dataset that pass the filters, train rows first. One call reads a limited number of rows, so that a page
         may have few rows or none while more pages follow. Rows of erased documents are left out. NOT_FOUND for an unknown specialist or dataset.
@@ -127,6 +143,11 @@ def add_SyntheticServiceServicer_to_server(servicer, server):
                     servicer.PreviewRows,
                     request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsRequest.FromString,
                     response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsResponse.SerializeToString,
+            ),
+            'DrawPrompt': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrawPrompt,
+                    request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.DrawPromptRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.DrawPromptResponse.SerializeToString,
             ),
             'ListRows': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRows,
@@ -243,6 +264,33 @@ class SyntheticService:
             '/tailor.api.synthetic.v1.SyntheticService/PreviewRows',
             tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsRequest.SerializeToString,
             tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrawPrompt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.synthetic.v1.SyntheticService/DrawPrompt',
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.DrawPromptRequest.SerializeToString,
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.DrawPromptResponse.FromString,
             options,
             channel_credentials,
             insecure,

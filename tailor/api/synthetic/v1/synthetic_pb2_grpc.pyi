@@ -46,6 +46,13 @@ class SyntheticServiceStub:
     """
     PreviewRows: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.PreviewRowsRequest, _synthetic_pb2.PreviewRowsResponse]
     """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored."""
+    DrawPrompt: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.DrawPromptRequest, _synthetic_pb2.DrawPromptResponse]
+    """DrawPrompt draws the prompt of a train row of the specialist's newest dataset of documents, and has the specialist answer it, so that experts have
+    something to judge. Held-out rows and prompts that were drawn before are never drawn. Experts may not read rows; the queue shows them the prompt
+    with its drafts. Blocks until the answer is complete. NOT_FOUND for an unknown specialist. FAILED_PRECONDITION if the specialist's prompts are not
+    drawn or its drafts not stored (PROMPTS_NOT_DRAWN), without a dataset (NO_DATASET) or an adapter (NO_ADAPTER), or if every prompt was drawn
+    (NO_PROMPT_LEFT). RESOURCE_EXHAUSTED (ENOUGH_PROMPTS_WAIT) while enough drawn prompts wait, ABORTED (DRAWING_RUNNING) while another one is drawn.
+    """
     ListRows: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.ListRowsRequest, _synthetic_pb2.ListRowsResponse]
     """ListRows returns the rows of a dataset that pass the filters, train rows first. One call reads a limited number of rows, so that a page
     may have few rows or none while more pages follow. Rows of erased documents are left out. NOT_FOUND for an unknown specialist or dataset.
@@ -69,6 +76,13 @@ class SyntheticServiceAsyncStub(SyntheticServiceStub):
     """
     PreviewRows: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.PreviewRowsRequest, _synthetic_pb2.PreviewRowsResponse]  # type: ignore[assignment]
     """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored."""
+    DrawPrompt: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.DrawPromptRequest, _synthetic_pb2.DrawPromptResponse]  # type: ignore[assignment]
+    """DrawPrompt draws the prompt of a train row of the specialist's newest dataset of documents, and has the specialist answer it, so that experts have
+    something to judge. Held-out rows and prompts that were drawn before are never drawn. Experts may not read rows; the queue shows them the prompt
+    with its drafts. Blocks until the answer is complete. NOT_FOUND for an unknown specialist. FAILED_PRECONDITION if the specialist's prompts are not
+    drawn or its drafts not stored (PROMPTS_NOT_DRAWN), without a dataset (NO_DATASET) or an adapter (NO_ADAPTER), or if every prompt was drawn
+    (NO_PROMPT_LEFT). RESOURCE_EXHAUSTED (ENOUGH_PROMPTS_WAIT) while enough drawn prompts wait, ABORTED (DRAWING_RUNNING) while another one is drawn.
+    """
     ListRows: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.ListRowsRequest, _synthetic_pb2.ListRowsResponse]  # type: ignore[assignment]
     """ListRows returns the rows of a dataset that pass the filters, train rows first. One call reads a limited number of rows, so that a page
     may have few rows or none while more pages follow. Rows of erased documents are left out. NOT_FOUND for an unknown specialist or dataset.
@@ -113,6 +127,19 @@ class SyntheticServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_synthetic_pb2.PreviewRowsResponse, _abc.Awaitable[_synthetic_pb2.PreviewRowsResponse]]:
         """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored."""
+
+    @_abc_1.abstractmethod
+    def DrawPrompt(
+        self,
+        request: _synthetic_pb2.DrawPromptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_synthetic_pb2.DrawPromptResponse, _abc.Awaitable[_synthetic_pb2.DrawPromptResponse]]:
+        """DrawPrompt draws the prompt of a train row of the specialist's newest dataset of documents, and has the specialist answer it, so that experts have
+        something to judge. Held-out rows and prompts that were drawn before are never drawn. Experts may not read rows; the queue shows them the prompt
+        with its drafts. Blocks until the answer is complete. NOT_FOUND for an unknown specialist. FAILED_PRECONDITION if the specialist's prompts are not
+        drawn or its drafts not stored (PROMPTS_NOT_DRAWN), without a dataset (NO_DATASET) or an adapter (NO_ADAPTER), or if every prompt was drawn
+        (NO_PROMPT_LEFT). RESOURCE_EXHAUSTED (ENOUGH_PROMPTS_WAIT) while enough drawn prompts wait, ABORTED (DRAWING_RUNNING) while another one is drawn.
+        """
 
     @_abc_1.abstractmethod
     def ListRows(
