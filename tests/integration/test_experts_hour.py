@@ -95,7 +95,8 @@ def change_policy(flow: Flow, drafts: int) -> None:
     with flow.registry.begin() as tx:
         specialist = tx.specialists.find("letters")
     assert specialist is not None
-    policy = JudgingPolicy(drafts=drafts, criteria=CRITERIA)
+    # The hour ends with an empty queue.
+    policy = JudgingPolicy(drafts=drafts, criteria=CRITERIA, draw_prompts=False)
     specialists.update_specialist(flow.registry.begin, replace(specialist, judging=policy))
 
 

@@ -224,7 +224,7 @@ def test_a_callers_draft_gets_a_second_one_and_becomes_a_ranked_prompt_until_tha
     better = "first" if form["draft"][0] == second else "second"
     browser.post("/judge", data=form | {"action": "record", "decision": better, "mark-0-style": "4"})
     page = browser.get("/judge?specialist=letters").text
-    assert "1 of 1 judged. 1 ranked prompt" in page and "Nothing waits for you." in page
+    assert "1 of 1 judged. 1 ranked prompt" in page and "No prompt of a caller waits for you." in page
     own = browser.get("/judge/own?specialist=letters").text
     assert f"/drafts/{second}" in own and "style 4" in own
     decision = re.search(r'name="decision" value="(\d+)"', page)
