@@ -87,9 +87,9 @@ class PromptDrawer:
     def _choose(self, specialist: Specialist) -> DrawnPrompt:
         drawn = self.prompts.count(specialist.name)
         for prompts in self._read(specialist, drawn):
-            found = self._choose_new(specialist.name, prompts)
-            if found is not None:
-                return found
+            prompt = self._choose_new(specialist.name, prompts)
+            if prompt is not None:
+                return prompt
         raise FailedPrecondition(
             Reason.NO_PROMPT_LEFT,
             f"All prompts of the newest dataset were drawn ({drawn} so far). Publish more documents, and build a dataset.",

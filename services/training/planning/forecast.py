@@ -160,7 +160,7 @@ def step_bytes(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: b
 def peak_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: bool = False) -> int:
     """Peak bytes of the GPU's allocator, or of the process, and of the engine that writes its rollouts if there is one.
 
-    The reference of a preference method is the same base with its adapter switched off: it has no weights of its own.
+    The reference of a preference method is the same base with its adapter switched off: it adds no weights.
     """
     fixed = weight_bytes(recipe, shape) + judge_bytes(recipe, shape) + trained_bytes(recipe, shape)
     if not gpu:
