@@ -15,7 +15,7 @@ GPU_FIXED = 64 * 10**6
 # Bytes that the driver's context takes in addition to the allocator's memory, and the factor for fragmentation.
 GPU_RESERVE = 10**9
 FRAGMENTATION = 1.1
-# The same on a CPU, for what a step allocates: a worker keeps the memory that it frees (`worker/memory.py`), in pieces.
+# The same on a CPU, for what a step allocates, as measured: a part of it is that a worker keeps what it frees (`worker/memory.py`).
 FRAGMENTATION_CPU = 1.45
 # NF4 with double quantisation: half a byte per weight, and one scale byte per 64 weights.
 NF4_BYTES = 0.516
