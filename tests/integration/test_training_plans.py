@@ -10,13 +10,14 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from services.training.adapters.child_process import run_child
 from services.training.bases.files import load_tokenizer
 from services.training.domain import Base, Run, RunKey, RunState, Stage
 from services.training.methods.rows import pack, read_encoded
 from services.training.methods.sft import count_steps
 from services.training.planning import forecaster, loads
 from services.training.planning.devices import Device, memory_limit
-from services.training.planning.planner import StoredPlanner
+from services.training.planning.planner import MODULE, StoredPlanner
 from services.training.plans import RunReport
 from services.training.ports import PlanRequest
 from services.training.recipe import FOLDER, Recipe, load_recipe
@@ -91,20 +92,22 @@ def recipe(name: str = "tiny", **changes: Any) -> Recipe:
     return Recipe.model_validate(settings)
 
 
+def request_for(
+    base: Path, stages: Sequence[tuple[Recipe, Paths]], device: Device = CPU, **recipes: Recipe
+) -> dict[str, Any]:
+    return {
+        "base": str(base),
+        "stages": [{"recipe": chosen.model_dump(), "rows": [str(path) for path in paths]} for chosen, paths in stages],
+        "recipes": {name: known.model_dump() for name, known in recipes.items()},
+        "device": asdict(device),
+        "rollout_engine": "generate",
+    }
+
+
 def forecast(
     base: Path, stages: Sequence[tuple[Recipe, Paths]], device: Device = CPU, **recipes: Recipe
 ) -> dict[str, Any]:
-    return forecaster.plan(
-        {
-            "base": str(base),
-            "stages": [
-                {"recipe": chosen.model_dump(), "rows": [str(path) for path in paths]} for chosen, paths in stages
-            ],
-            "recipes": {name: known.model_dump() for name, known in recipes.items()},
-            "device": asdict(device),
-            "rollout_engine": "generate",
-        }
-    )
+    return forecaster.plan(request_for(base, stages, device, **recipes))
 
 
 def test_rows_tokens_and_steps_equal_those_of_training(tiny: Path, rows: dict[str, Paths]) -> None:
@@ -116,6 +119,18 @@ def test_rows_tokens_and_steps_equal_those_of_training(tiny: Path, rows: dict[st
     # Two epochs train on each token twice.
     assert result["tokens"] == pytest.approx(2 * sum(len(row.tokens) for row in encoded), rel=0.01)
     assert (result["refusal"], result["devices"], result["device"]) == ("", 1, "a CPU")
+
+
+def test_a_base_that_was_read_before_is_forecast_alike_without_torch(
+    tiny: Path, rows: dict[str, Paths], tmp_path: Path
+) -> None:
+    kinds = {"tiny": "sft", "dpo": "preference", "reward": "preference", "rloo": "preference"}
+    request = request_for(tiny, [(recipe(name, batch={"max_length": 0}), rows[kind]) for name, kind in kinds.items()])
+    first = forecaster.plan(request)
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps({**request, "known": first["known"]}), encoding="utf-8")
+    # Torch is hidden there, so an import of it would fail.
+    assert run_child(MODULE, [str(path)], 120, "recipe") == json.loads(json.dumps(first))
 
 
 def test_stages_add_up_and_the_largest_decides_the_memory(tiny: Path, rows: dict[str, Paths]) -> None:
@@ -239,6 +254,7 @@ def test_planner_uses_the_speed_of_earlier_runs(tiny: Path, tmp_path: Path) -> N
     assert (plan.rows, plan.fits, plan.seconds_from, plan.create_time) == (40, True, "estimated", START)
     assert plan.steps > 0 < plan.memory_bytes < plan.device_memory_bytes
     assert not list((tmp_path / "plans").iterdir())
+    assert planner.plan(request) == plan
 
     report = RunReport(
         rows=40,

@@ -1,14 +1,16 @@
 """Forecasts a run from its rows and its base's configuration: `python -m services.training.planning.forecaster REQUEST.json`.
 
 The request names a folder with the base's config.json and tokenizer, the rows of each stage, the installation's recipes, and the device.
+The answer has what was read of the base and measured of the device, too. A request that brings it along needs no torch, whose import takes
+longer than the rest.
 """
 
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from services.training.adapters.child_process import answer_parent
 from services.training.methods.engine import uses_engine
@@ -32,6 +34,31 @@ class StageForecast:
     memory: int
     required: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A base and a device, on which forecasts stand. `in_f32` means that the device computes in f32 for lack of bf16."""
+
+    shape: Shape
+    device: Device
+    in_f32: bool
+
+    @classmethod
+    def read(cls, base: Path, device: Device) -> Self:
+        """Read the base's configuration and measure the device. Loads torch. Raises InvalidArgument (BASE_UNREADABLE)."""
+        shape, device = read_shape(base), complete_device(device)
+        return cls(shape, device, in_f32=not device.gpu and not computes_in_bf16())
+
+    @classmethod
+    def from_json(cls, known: Mapping[str, Any]) -> Self:
+        """What `to_json` returned earlier."""
+        targets = tuple((name, inputs, outputs) for name, inputs, outputs in known["shape"]["targets"])
+        return cls(Shape(**{**known["shape"], "targets": targets}), Device(**known["device"]), known["in_f32"])
+
+    def to_json(self) -> dict[str, Any]:
+        """For another request with the same base and device."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -104,13 +131,13 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
     """Forecast all stages: sums, the largest memory, and the first misfit. Raises InvalidArgument if the run can never work."""
     from services.training.bases.files import load_tokenizer
 
-    base = Path(request["base"])
-    shape, tokenizer = read_shape(base), load_tokenizer(base)
-    device = complete_device(Device(**request["device"]))
+    base, known = Path(request["base"]), request.get("known")
+    ground = Ground.from_json(known) if known else Ground.read(base, Device(**request["device"]))
+    shape, device, tokenizer = ground.shape, ground.device, load_tokenizer(base)
     forecaster = Forecaster(
         shape,
         device,
-        in_f32=not device.gpu and not computes_in_bf16(),
+        in_f32=ground.in_f32,
         uses_engine=lambda recipe: request["rollout_engine"] == "auto" and uses_engine(recipe, base, gpu=device.gpu),
     )
     recipes = {name: Recipe.model_validate(settings) for name, settings in request["recipes"].items()}
@@ -127,6 +154,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
         "other_seconds": len(stages) * forecast.other_seconds(shape),
         "refusal": refusal,
         "nearest_recipe": nearest,
+        "known": ground.to_json(),
     }
 
 
@@ -148,7 +176,13 @@ def _gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
+def main(path: Path) -> int:
+    """Answer the request in the file. Returns the exit code."""
+    request = json.loads(path.read_text(encoding="utf-8"))
+    # Transformers would load these; a forecast builds no weights.
+    hide_packages("sklearn", "scipy", "bitsandbytes", *(["torch"] if request.get("known") else []))
+    return answer_parent(lambda: plan(request))
+
+
 if __name__ == "__main__":
-    # Transformers and peft would load these; a forecast builds no weights.
-    hide_packages("sklearn", "scipy", "bitsandbytes")
-    sys.exit(answer_parent(lambda: plan(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))
+    sys.exit(main(Path(sys.argv[1])))

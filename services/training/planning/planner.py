@@ -4,7 +4,7 @@ import json
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +44,8 @@ class StoredPlanner(Planner):
     scratch: Path
     now: Callable[[], datetime]
     rollout_engine: Literal["auto", "generate"] = "generate"
+    # What the child process found of a base and the device, by the base's digest.
+    _known: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
     def from_settings(
@@ -69,6 +71,7 @@ class StoredPlanner(Planner):
             path = Path(folder) / "request.json"
             path.write_text(json.dumps(self._to_json(request, Path(folder))), encoding="utf-8")
             forecast = run_child(MODULE, [str(path)], PLAN_SECONDS, "recipe")
+        self._known[request.base.digest] = forecast["known"]
         measured = self._measured_rate(request, forecast)
         working = forecast["tokens"] / measured if measured else forecast["working_seconds"]
         return Plan(
@@ -101,6 +104,7 @@ class StoredPlanner(Planner):
             "recipes": self._load_recipes(),
             "device": asdict(self.device),
             "rollout_engine": self.rollout_engine,
+            "known": self._known.get(request.base.digest),
         }
 
     def _download_base(self, base: Base, folder: Path) -> None:
