@@ -1,27 +1,29 @@
-"""A user's steps with an installation on the cluster, those of `tailor.demo`, and an operator's restarts and kills meanwhile."""
+"""A user's first day with an installation on the cluster, by the page for a first specialist, and an operator's restarts and kills afterwards."""
 
+import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from shutil import copytree
 
 from kubernetes import client
 
-from tailor import demo
+from tailor import demo, wire
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.api.common.v1 import common_pb2
+from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.cli.calls import unary
+from tailor.api.training.v1 import training_pb2
+from tailor.cli.calls import list_adapters, pages, unary
 from tailor.cli.connections import SERVICES as WITH_RPC
 from tailor.cli.connections import Connections, Endpoints
-from tailor.cli.published_files import PublishedFiles
 from tailor.cli.rollout import wait_for_rollout
 from tailor.cli.story import Story, Tell, wait_for
 from tailor.settings import KafkaSettings
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.flow.calls import Calls
 from tests.cluster.flow.overlay import secret
+from tests.cluster.flow.page import Shell, sections
 from tests.cluster.flow.stores import Stores
 from tests.cluster.nodes import NAMESPACE
 from tests.unit.deploy.manifests import Document
@@ -97,41 +99,86 @@ def is_complete(deployment: client.V1Deployment) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class Learned:
-    """The outcome of documents, dataset, run and evaluation."""
+class Reader:
+    """Follows the page of `page.py`: waits where it says so, and puts real ids in place of its words. `connect` works once it has been started."""
 
-    documents: int
-    promoted: bool
-    specialist: str
-    questions: Sequence[str]
+    def __init__(
+        self, shell: Shell, connect: Callable[[], Connections], specialist: models_pb2.SpecialistChanged, documents: int
+    ) -> None:
+        self.anonymized = 0
+        self._shell = shell
+        self._connect = connect
+        self._specialist = specialist
+        self._documents = documents
+        self._since = wire.now()
+        self._waits = {
+            "specialist create": self._wait_for_base,
+            "tailor build": self._wait_for_documents,
+            "tailor ask": self._wait_until_served,
+        }
+        self._ids = {"RUN": self._find_run, "ADAPTER": self._find_promoted}
 
+    def follow(self, story: Story) -> None:
+        """Run the page's commands. Blocks. Raises AssertionError if one fails, or if the gate does not promote the adapter."""
+        for number, section in enumerate(sections(), start=1):
+            with story.step(f"page {number}", section.question):
+                for code in section.blocks:
+                    story.now(code.splitlines()[0])
+                    self._shell.run(self._prepare(code, story.now))
 
-def learn(connections: Connections, sample: demo.Sample, folder: Path, story: Story) -> Learned:
-    """Publish the sample and follow it to an adapter on which the gate has decided; if it is promoted, until all replicas serve it."""
-    definition, now = sample.definition, story.now
-    with connections.client() as callers:
-        with story.step("base", "the training service adds it to the object store, and inference loads it"):
-            demo.wait_for_base(connections, callers, definition.base, now)
-        with story.step("documents", "publish the sample and follow every document through the barrier"):
-            is_new = demo.define_specialist(connections, folder, sample, now)
-            published = PublishedFiles(folder / "published.json")
-            figures = demo.publish_documents(connections, published, sample, is_new, now)
-        with story.step("dataset", "turn the anonymised documents into rows"):
-            built = demo.build(connections, definition.name, now)
-        with story.step("training", "train an adapter in a Job"):
-            adapter = demo.train(connections, built, now)
-        with story.step("evaluation", "measure the adapter, and promote it if it meets the gate"):
-            item = demo.evaluate(connections, adapter, now)
-            promoted = item.decision == registry_pb2.DECISION_PASSED
-            if promoted:
-                demo.wait_until_served(connections, callers, adapter, now)
-                request = registry_pb2.GetSpecialistRequest(name=definition.name)
-                serving = unary("registry", connections.registry.GetSpecialist, request).serving
-                wait_for_rollout(connections.registry, serving.decision)
-            for reason in item.reasons:
-                story.note(reason)
-    return Learned(figures["documents_anonymized"], promoted, definition.name, sample.questions)
+    def _prepare(self, code: str, now: Tell) -> str:
+        for words, wait in self._waits.items():
+            if words in code:
+                wait(now)
+        for word, find in self._ids.items():
+            if re.search(rf"\b{word}\b", code):
+                code = re.sub(rf"\b{word}\b", find(now), code)
+        return code
+
+    def _wait_for_base(self, now: Tell) -> None:
+        with self._connect().client() as callers:
+            demo.wait_for_base(self._connect(), callers, self._specialist.base, now)
+
+    def _wait_for_documents(self, now: Tell) -> None:
+        request = registry_pb2.GetFlowRequest(since=self._since)
+
+        def are_through() -> tuple[int | None, str]:
+            flow = unary("registry", self._connect().registry.GetFlow, request)
+            count = flow.anonymized + sum(flow.rejected.values())
+            text = f"{count} of {self._documents} documents are anonymised or rejected"
+            return flow.anonymized if count >= self._documents else None, text
+
+        self.anonymized = wait_for(are_through, now)
+
+    def _find_run(self, now: Tell) -> str:
+        request = training_pb2.ListRunsRequest(specialist=self._specialist.name)
+
+        def listed() -> tuple[str | None, str]:
+            runs: Iterator[training_pb2.Run] = pages("training", self._connect().training.ListRuns, request, "runs")
+            return next((run.run_id for run in runs), None), "waiting for the run"
+
+        return wait_for(listed, now)
+
+    def _find_promoted(self, now: Tell) -> str:
+        item = demo.evaluate(self._connect(), self._wait_for_adapter(now), now)
+        assert item.decision == registry_pb2.DECISION_PASSED, "\n".join(item.reasons)
+        return item.adapter.digest
+
+    def _wait_for_adapter(self, now: Tell) -> models_pb2.AdapterTrained:
+        def known() -> tuple[models_pb2.AdapterTrained | None, str]:
+            items = list_adapters(self._connect().registry, self._specialist.name)
+            return next((item.adapter for item in items), None), "waiting for the adapter"
+
+        return wait_for(known, now)
+
+    def _wait_until_served(self, now: Tell) -> None:
+        connections = self._connect()
+        with connections.client() as callers:
+            demo.wait_until_served(connections, callers, self._wait_for_adapter(now), now)
+        request = registry_pb2.GetSpecialistRequest(name=self._specialist.name)
+        wait_for_rollout(
+            connections.registry, unary("registry", connections.registry.GetSpecialist, request).serving.decision
+        )
 
 
 def count_worker_jobs(plane: ControlPlane) -> int:

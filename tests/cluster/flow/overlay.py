@@ -1,4 +1,4 @@
-"""The objects that an operator applies: the prod overlay for the tests' tiny base on processors, the stores' addresses, and the Secrets."""
+"""The overlay that an operator applies: prod for the tests' tiny base on processors, with the stores' addresses."""
 
 import base64
 from collections.abc import Mapping
@@ -7,10 +7,7 @@ from typing import Any
 
 import yaml
 
-from deploy.secret_manifests import manifests as secret_manifests
-from tests.cluster.flow.stores import ADMINISTRATORS, Stores
 from tests.cluster.nodes import NAMESPACE
-from tests.real.kinds import read_env
 from tests.unit.deploy.manifests import Document, build
 
 COMPONENT = "../../../tests/cluster/flow/tiny-cpu"
@@ -19,15 +16,15 @@ BASE = "tiny-base"
 PULL = [{"op": "replace", "path": "/spec/template/spec/containers/0/imagePullPolicy", "value": "IfNotPresent"}]
 
 
-def render(settings: Mapping[str, str]) -> list[Document]:
-    """The objects of the overlay."""
+def kustomization(settings: Mapping[str, str]) -> dict[str, Any]:
+    """The overlay, for a folder next to prod's."""
     config = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "tailor-settings"},
         "data": dict(settings),
     }
-    kustomization: dict[str, Any] = {
+    return {
         "resources": ["../prod"],
         "components": [COMPONENT],
         "patches": [
@@ -35,17 +32,17 @@ def render(settings: Mapping[str, str]) -> list[Document]:
             {"target": {"kind": "Deployment|Job"}, "patch": yaml.safe_dump(PULL)},
         ],
     }
-    return list(build(kustomization))
 
 
-def prerequisites(stores: Stores, base: Path) -> list[Document]:
-    """The Secrets and the ConfigMaps that the overlay does not have."""
-    documents = [*secret_manifests(stores.folder, NAMESPACE, NAMESPACE)]
-    for name in ADMINISTRATORS:
-        documents.append(secret(name, read_env(stores.secrets / f"{name}.env")))
+def render(settings: Mapping[str, str]) -> list[Document]:
+    """The objects of the overlay."""
+    return list(build(kustomization(settings)))
+
+
+def base_files(base: Path) -> Document:
+    """The ConfigMap with the tiny base, which the overlay does not have."""
     files = {path.name: base64.b64encode(path.read_bytes()).decode() for path in sorted(base.iterdir())}
-    documents.append({**_named("ConfigMap", BASE), "binaryData": files})
-    return documents
+    return {**_named("ConfigMap", BASE), "binaryData": files}
 
 
 def secret(name: str, values: Mapping[str, str]) -> Document:

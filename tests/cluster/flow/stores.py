@@ -31,7 +31,7 @@ host  all       {ADMINISTRATOR}  {HOST}/32  scram-sha-256
 host  all       {ADMINISTRATOR}  {NETWORK}  scram-sha-256
 host  sameuser  all              {NETWORK}  scram-sha-256
 """
-# The init programs know their administrators by these files of `make_secrets`.
+# The administrators of the stores, which start with these files of `make_secrets`. The init programs need them, too.
 ADMINISTRATORS = ("init-topics", "init-buckets", "init-databases")
 
 
@@ -65,6 +65,21 @@ class Stores:
             "TAILOR_KAFKA_REPLICATION_FACTOR": "1",
             "TAILOR_KAFKA_MIN_INSYNC_REPLICAS": "1",
         }
+
+    @property
+    def examples(self) -> Mapping[str, str]:
+        """The addresses in place of those in docs/kubernetes/first-specialist.md."""
+        return {
+            "db.example:5432?sslmode=verify-full": self.database,
+            "kafka.example:9094": self.kafka.publishers,
+        }
+
+    def link_into(self, checkout: Path) -> None:
+        """Put the secrets where that page's commands have them, with the administrators' in a folder of their own."""
+        (checkout / "prod").symlink_to(self.folder)
+        (checkout / "administrators").mkdir()
+        for name in ADMINISTRATORS:
+            (checkout / "administrators" / f"{name}.env").symlink_to(self.secrets / f"{name}.env")
 
     def kafka_user(self, user: str) -> KafkaSettings:
         """How a user outside, `publisher` or `operator`, reaches the broker from this machine."""

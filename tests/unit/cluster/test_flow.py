@@ -1,10 +1,11 @@
-"""The flow on a node: what its overlay changes, the base that it mounts, the images that it needs, and the pod that calls."""
+"""The flow on a node: what its overlay changes, the base that it mounts, the images that it needs, its page, and the pod that calls."""
 
 import os
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any, cast
 
 import kubernetes_validate
@@ -16,11 +17,14 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.flow.calls import CallerPod, Calls
 from tests.cluster.flow.images import find_builds, load_images
 from tests.cluster.flow.life import PERSON, copy_sample
-from tests.cluster.flow.overlay import BASE, PULL, render
+from tests.cluster.flow.overlay import BASE, PULL, kustomization, render
+from tests.cluster.flow.page import Checkout, open_shell, sections, write_checkout
+from tests.cluster.flow.stores import Stores
 from tests.cluster.node import Node
 from tests.models import make_tiny_base
 from tests.unit.deploy import manifests
 from tests.unit.deploy.manifests import SCHEMAS, Document, container_of, environment_of, named, pod_of
+from tests.waiting import wait_until
 
 # What the component may change of a Deployment: numbers and places, never what a pod may do or which parts it has.
 OF_A_POD = {"nodeSelector", "tolerations", "volumes", "containers"}
@@ -182,3 +186,55 @@ def test_the_calling_pod_is_restricted_and_has_the_label_of_clients(ours: Sequen
 def test_calls_fail_unless_an_adapter_answers() -> None:
     calls = Calls({"ANSWERED": 7, "ANSWERED_BY_BASE": 1, "UNREACHABLE": 2})
     assert (calls.total, calls.failed) == (10, {"ANSWERED_BY_BASE": 1, "UNREACHABLE": 2})
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path, tmp_path / "kubeconfig", {"db.example:5432": "10.0.0.1:5433"})
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there and not only waits to be noticed by its parent."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_variables_and_background_programs_of_the_page_stay_until_its_end(checkout: Checkout) -> None:
+    alive = checkout.folder / "alive"
+    with open_shell(checkout) as shell:
+        shell.run("PLACE=db.example:5432\nsleep 600 &\necho $! > alive\n")
+        shell.run('echo "$PLACE $KUBECONFIG" > seen\n')
+        process = int(alive.read_text(encoding="utf-8"))
+        assert is_running(process)
+    assert (checkout.folder / "seen").read_text(encoding="utf-8") == f"10.0.0.1:5433 {checkout.kubeconfig}\n"
+    wait_until(lambda: not is_running(process), 10, "the end of the background program")
+
+
+def test_a_command_of_the_page_that_fails_is_shown_with_what_it_wrote(checkout: Checkout) -> None:
+    with open_shell(checkout) as shell:
+        with pytest.raises(AssertionError, match="no such place"):
+            shell.run("echo 'no such place' >&2\nfalse\ntouch after\n")
+        with pytest.raises(AssertionError, match="echo later"):
+            shell.run("echo later\n")
+    assert not (checkout.folder / "after").exists()
+
+
+def test_every_example_address_of_the_page_is_replaced() -> None:
+    stores = Stores(Path(), cast(Any, SimpleNamespace(publishers="10.0.0.1:9094")), cast(Any, None), "10.0.0.1:5432")
+    checkout = Checkout(Path(), Path(), stores.examples)
+    code = "\n".join(block for section in sections() for block in section.blocks)
+    assert all(example in code for example in stores.examples)
+    assert ".example" not in checkout.fill(code)
+
+
+def test_the_checkout_of_the_page_has_its_own_overlay_and_sample(tmp_path: Path) -> None:
+    sample = copy_sample(tmp_path / "sample")
+    write_checkout(tmp_path / "checkout", sample.file.parent, kustomization({"TAILOR_S3_ENDPOINT": "10.0.0.1:9000"}))
+    specialist = (tmp_path / "checkout" / "deploy" / "sample" / "specialist.toml").read_text(encoding="utf-8")
+    assert 'base = "tiny"' in specialist
+    command = ["kubectl", "kustomize", str(tmp_path / "checkout" / "k8s" / "overlays" / "ours")]
+    built = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "10.0.0.1:9000" in built
