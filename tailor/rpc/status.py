@@ -13,6 +13,8 @@ from grpc_status import rpc_status
 from tailor.errors import BY_CODE, Code, Reason, TailorError, Unavailable
 
 DOMAIN = "tailor"
+# Parts of grpcio's details of a call that was cancelled in this process.
+CANCELLED_HERE = ("Locally cancelled", "Channel closed")
 
 
 def to_status(error: TailorError) -> status_pb2.Status:
@@ -47,6 +49,9 @@ def from_rpc_error(error: grpc.RpcError, service: str) -> TailorError:
     call = cast(grpc.Call, error) if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
     code = call.code() if call else grpc.StatusCode.UNAVAILABLE
     status = rpc_status.from_call(call) if call else None
+    if call and _is_cancelled_there(call):
+        # grpcio answers so to calls that arrive while the server begins to stop. Another replica can take them.
+        return Unavailable(Reason.UNAVAILABLE, f"{service} stopped before it began the call.")
     number = code.value[0]
     if number not in {known.value for known in Code}:
         return Unavailable(Reason.SERVICE_FAILED, f"{service} answered {code.name}.")
@@ -66,6 +71,11 @@ def from_rpc_error(error: grpc.RpcError, service: str) -> TailorError:
     if number == Code.UNIMPLEMENTED.value:
         message = f"{service} does not have this call; it may be of another version. Update it."
     return BY_CODE[Code(number)](reason, message, field_violations=violations, retry_after_seconds=retry, **metadata)
+
+
+def _is_cancelled_there(call: grpc.Call) -> bool:
+    details = str(call.details() or "")
+    return call.code() is grpc.StatusCode.CANCELLED and not any(words in details for words in CANCELLED_HERE)
 
 
 @contextmanager

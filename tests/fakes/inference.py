@@ -2,16 +2,22 @@
 
 from typing import Any
 
+import grpc
+
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason, Unavailable
 from tests.fakes.serving import ADAPTER, refuse
 
 
 class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
-    """Answers with the model's name and the prompt. Fails the first `failures` calls. `cancelled` is True after a caller went away."""
+    """Answers with the model's name and the prompt. `cancelled` is True after a caller went away.
+
+    Fails the first `failures` calls, and cancels the first `stops` calls, as a server does that begins to stop.
+    """
 
     def __init__(self) -> None:
         self.failures = 0
+        self.stops = 0
         self.calls = 0
         self.cancelled = False
         self.endless = False
@@ -23,6 +29,9 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
     def _check(self, request: Any, context: Any) -> inference_pb2.Provenance:
         self.calls += 1
         self.asked.append(request)
+        if self.stops:
+            self.stops -= 1
+            context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
         if self.failures:
             self.failures -= 1
             refuse(context, Unavailable(Reason("NO_MODEL"), "No model is ready."))

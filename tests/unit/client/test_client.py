@@ -109,6 +109,24 @@ def test_retries_while_no_model_is_ready(client: TailorClient, inference: FakeIn
     assert inference.calls == 3
 
 
+def test_retries_what_a_stopping_replica_did_not_begin(client: TailorClient, inference: FakeInference) -> None:
+    inference.stops = 1
+    assert client.generate("base", "hello").text == "base: hello"
+    inference.stops = 1
+    assert len(list(client.stream("base", "hello"))) == 4
+
+
+def test_a_call_that_its_own_client_cancels_is_not_retried(client: TailorClient, inference: FakeInference) -> None:
+    inference.endless = True
+    stream = client.stream("base", "hello")
+    next(stream)
+    client.close()
+    with pytest.raises(Unavailable) as raised:
+        list(stream)
+    assert raised.value.reason == "SERVICE_FAILED"
+    assert inference.calls == 1
+
+
 def test_a_stream_is_retried_before_its_first_piece(client: TailorClient, inference: FakeInference) -> None:
     inference.failures = 1
 
