@@ -66,10 +66,11 @@ Start = Callable[..., None]
 
 @dataclass(frozen=True)
 class Address:
-    """Where a control plane listens, and the addresses that it gives to Services."""
+    """Where a control plane listens, and the addresses that it gives to Services. `port` 0 is a free one."""
 
     host: str
     service_network: str
+    port: int = 0
 
 
 LOOPBACK = Address("127.0.0.1", "10.0.0.0/16")
@@ -149,7 +150,8 @@ def run_control_plane(programs: Programs, directory: Path) -> Iterator[ControlPl
 def start_control_plane(directory: Path, address: Address, start: Start, api_flags: Sequence[str] = ()) -> ControlPlane:
     """Start a control plane by `start`, and wait until it answers. Its keys and its kubeconfig are in `directory`."""
     _write_keys(directory)
-    etcd, peers, port = free_ports(3)
+    etcd, peers, free = free_ports(3)
+    port = address.port or free
     plane = _write_access(directory, f"https://{address.host}:{port}")
     start("etcd", *_etcd_flags(directory, etcd, peers))
     start("kube-apiserver", *_api_flags(directory, address, port, etcd), *api_flags)

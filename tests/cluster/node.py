@@ -5,8 +5,9 @@
     python -m tests.cluster.node down                           # remove it
     python -m tests.cluster.node test [FILE ...]                # tests on a node of their own
 
-Its control plane, kubelet, kube-proxy, containerd and CoreDNS run isolated from this machine (`isolation.py`); its state is in a folder
-outside the tree, which `down` removes. Needs root, and containerd and runc of the distribution.
+Its control plane, kubelet, kube-proxy, containerd, CoreDNS and kube-router, which enforces network policies, run isolated from this machine
+(`isolation.py`); its state is in a folder outside the tree, which `down` removes. Needs root, and containerd, runc and ipset of the
+distribution.
 """
 
 import json
@@ -34,6 +35,10 @@ from tests.real.servers import Server, free_ports
 from tests.waiting import wait_until
 
 NAME = "node1"
+# The policy `training-cluster` lets the training service reach the API at its usual ports.
+API_PORT = 6443
+# That of NodeLocal DNSCache, for which the component `dns-node-local` opens the policies.
+NAMES_ADDRESS = "169.254.20.10"
 START_SECONDS = 120.0
 LOG_LINES = 8
 # What of the tests has no need of played nodes.
@@ -43,6 +48,7 @@ NEEDED = {
     "containerd": "containerd: apt-get install containerd",
     "runc": "runc: apt-get install runc",
     "iptables": "iptables: apt-get install iptables",
+    "ipset": "ipset: apt-get install ipset",
     "ip": "ip: apt-get install iproute2",
     "nsenter": "nsenter and unshare: apt-get install util-linux",
     **tools_image.NEEDED,
@@ -140,12 +146,14 @@ def _start(programs: Programs, directory: Path, isolation: Isolation) -> Node:
         Server([*isolation.enter, path, *flags], environment, directory / f"{name}.log").start()
 
     _write_client_certificate(directory)
-    plane = start_control_plane(directory, Address(ADDRESS, SERVICE_NETWORK), start, _api_flags(directory))
+    address = Address(ADDRESS, SERVICE_NETWORK, API_PORT)
+    plane = start_control_plane(directory, address, start, _api_flags(directory))
     node = Node(plane, isolation)
     (kubelet,) = free_ports(1)
     _write_containerd(programs, directory)
     _write_kubelet(directory, kubelet)
     _write_names(plane, directory)
+    isolation.run("ip", "address", "add", f"{NAMES_ADDRESS}/32", "dev", "lo")
     start("containerd", f"--config={directory / 'containerd.toml'}")
     ask = [*isolation.enter, *_ctr(directory), "version"]
     wait_until(
@@ -160,6 +168,8 @@ def _start(programs: Programs, directory: Path, isolation: Isolation) -> Node:
     start("kube-proxy", access, *_proxy_flags())
     start("coredns", f"-conf={directory / 'Corefile'}")
     wait_until(lambda: _takes_pods(plane), START_SECONDS, "the node")
+    # It ends at once unless it finds the node.
+    start("kube-router", access, *_policy_flags())
     return node
 
 
@@ -244,7 +254,7 @@ def _write_kubelet(directory: Path, port: int) -> None:
         "failCgroupV1": False,
         "failSwapOn": False,
         "enforceNodeAllocatable": [],
-        "clusterDNS": [ADDRESS],
+        "clusterDNS": [NAMES_ADDRESS],
         "clusterDomain": "cluster.local",
         # The machine's disk is not the node's to tidy.
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
@@ -275,11 +285,22 @@ def _proxy_flags() -> list[str]:
     ]
 
 
+def _policy_flags() -> list[str]:
+    return [
+        f"--hostname-override={NAME}",
+        f"--service-cluster-ip-range={SERVICE_NETWORK}",
+        "--run-firewall=true",
+        "--run-router=false",
+        "--run-service-proxy=false",
+        "--health-port=0",
+    ]
+
+
 def _write_names(plane: ControlPlane, directory: Path) -> None:
     """CoreDNS as a process of the node, which every pod asks: Services, and pods of headless Services, by name."""
     (directory / "Corefile").write_text(
         f""".:53 {{
-  bind {ADDRESS}
+  bind {NAMES_ADDRESS}
   errors
   kubernetes cluster.local {{
     kubeconfig {plane.kubeconfig}

@@ -22,6 +22,8 @@ KUEUE = "v0.17.0"
 COREDNS = "v1.13.1"
 # The plugins that connect pods to the node's network.
 PLUGINS = "v1.9.1"
+# Enforces network policies, by iptables. The newest that Go's proxy has. Flaws are reported for it; it runs on the tests' node only.
+KUBE_ROUTER = "v2.1.0"
 BUILD_SECONDS = 3600
 # Kubernetes replaces its own libraries by folders of its repository, which `go install` refuses: a module of ours names their versions.
 STAGING = (
@@ -47,6 +49,7 @@ INSTALLED = {
     "bridge": f"{PLUGINS_MODULE}/plugins/main/bridge@{PLUGINS}",
     "loopback": f"{PLUGINS_MODULE}/plugins/main/loopback@{PLUGINS}",
     "host-local": f"{PLUGINS_MODULE}/plugins/ipam/host-local@{PLUGINS}",
+    "kube-router": f"github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@{KUBE_ROUTER}",
 }
 # Only what a cluster's names need: CoreDNS with all of its plugins would take a quarter of an hour.
 NAMES = "coredns"
@@ -64,7 +67,7 @@ func main() { coremain.Run() }
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 # With played nodes, and with a real one.
 PLAYED = (*CONTROL_PLANE, "kwok", "kueue")
-NODE = (*CONTROL_PLANE, "kubelet", "kube-proxy", NAMES, "bridge", "loopback", "host-local")
+NODE = (*CONTROL_PLANE, "kubelet", "kube-proxy", NAMES, "bridge", "loopback", "host-local", "kube-router")
 NEEDED = {
     "go": "Go 1.24 or newer: apt-get install golang-go, or the archive of the Go project",
     "kubectl": "kubectl: apt-get install kubernetes-client",

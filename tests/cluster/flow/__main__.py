@@ -1,13 +1,13 @@
 """`make test-cluster-flow`: the prod overlay with our own images on a real node of this machine, from documents to answers and beyond.
 
 Apache Kafka, MinIO and PostgreSQL run outside of the cluster. It follows docs/kubernetes/first-specialist.md, from an empty cluster to a
-served specialist, asks from another pod, restarts inference meanwhile, kills a pod of each service, and erases a person. The figures go to
-`.tailor/bench/cluster.json`; the exit status is 1 if a step fails or an answer is missing.
+served specialist, tries the network policies, asks from another pod, restarts inference meanwhile, kills a pod of each service, evicts a
+worker in training, and erases a person. The figures go to `.tailor/bench/cluster.json`; the exit status is 1 if a step fails or an answer
+is missing.
 
-It has not run to its end yet (docs/kubernetes/tests.md). Needs what `make cluster` and `make test-real` need, docker, and 25 GB of free
-disk while it runs. The node is removed at the end; `--keep`
-leaves node and stores until Ctrl-C. Not tried here: a Gateway or an Ingress, network policies (nothing enforces them on this node), TLS to the
-stores and between the services, a drained node (there is only one).
+Needs what `make cluster` and `make test-real` need, docker, and 25 GB of free disk while it runs. The node is removed at the end; `--keep`
+leaves node and stores until Ctrl-C. Not tried here: a Gateway or an Ingress, TLS to the stores and between the services, a drained
+node (there is only one).
 """
 
 import argparse
@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +29,7 @@ from bench import report
 from deploy.pin_images import find_images
 from tailor.cli.story import Story
 from tailor.local.layout import SERVICES
-from tests.cluster.flow import life, overlay, page
+from tests.cluster.flow import life, overlay, page, reach
 from tests.cluster.flow.calls import CallerPod, Calls
 from tests.cluster.flow.images import load_images, name_of
 from tests.cluster.flow.stores import Stores, run_stores
@@ -83,32 +83,38 @@ def main(arguments: Sequence[str]) -> int:
 def run(node: Node, stores: Stores, folder: Path) -> int:
     """Everything after the node and the stores have started. Returns the exit status."""
     story, started = Story(Console(stderr=True)), time.monotonic()
-    documents = overlay.render(stores.settings)
-    not_tried = ["Gateway", "Ingress", "NetworkPolicy", "TLS", "drain"]
-    figures: Figures = {"objects": len(documents), "not_tried": not_tried}
+    documents = overlay.render(stores.settings, stores.networks)
+    figures: Figures = {"objects": len(documents), "not_tried": ["Gateway", "Ingress", "TLS", "drain"]}
     with story.step("images", "build them or take them from docker, and load them into the node"):
         images = load_images(node, find_images(documents), story.now)
         figures["images"] = {name: asdict(image) for name, image in images.items()}
         figures["node_bytes"] = disk_bytes(state() / "containerd")
     sample = life.copy_sample(folder / "sample")
     add_base(node, folder, sample.file.parent, documents)
-    page.write_checkout(folder / "checkout", sample.file.parent, overlay.kustomization(stores.settings))
+    page.write_checkout(
+        folder / "checkout", sample.file.parent, overlay.kustomization(stores.settings, stores.networks)
+    )
     stores.link_into(folder / "checkout")
     checkout = page.Checkout(folder / "checkout", node.plane.kubeconfig, stores.examples)
-    operator = lru_cache(lambda: life.ClusterConnections(node.plane, stores, folder, stores.read("operator.key")))
-    with page.open_shell(checkout) as shell:
+    with page.open_shell(checkout) as shell, ExitStack() as forwards:
+        operator = lru_cache(
+            lambda: forwards.enter_context(life.connect(node.plane, folder, stores.read("operator.key")))
+        )
         reader = life.Reader(shell, operator, sample.definition, len(sample.documents))
         reader.follow(story)
-    figures |= {"documents": reader.anonymized, "promoted": True}
-    with closing(operator()):
-        figures["pods_ready"] = life.wait_ready(node.plane, story.now)
         node.plane.apply([life.make_caller_key(operator(), sample.definition.name)])
+    figures |= {"documents": reader.anonymized, "promoted": True}
+    figures["pods_ready"] = life.wait_ready(node.plane, story.now)
     (image,) = (item for item in find_images(documents) if name_of(item) == "init")
+    with story.step("policies", "connect from every service to every other, and compare with the network policies"):
+        figures["connections"] = asdict(reach.try_all(node.plane, documents, image, stores.networks))
     caller = CallerPod(node.plane, documents, image, sample.definition.name, life.KEY_SECRET, sample.questions)
     figures |= strike(node, caller, story)
-    protection = life.ClusterConnections(node.plane, stores, folder, stores.read("protection.key"))
-    with closing(protection), story.step("erasure", "erase a person"):
-        figures["erasure"] = life.erase(protection, story.now)
+    operator_key, protection_key = stores.read("operator.key"), stores.read("protection.key")
+    with story.step("eviction", "evict a worker in training"), life.connect(node.plane, folder, operator_key) as access:
+        figures["eviction"] = life.evict_worker(access, node.plane, sample.definition.name, story.now)
+    with story.step("erasure", "erase a person"), life.connect(node.plane, folder, protection_key) as access:
+        figures["erasure"] = life.erase(access, story.now)
     figures["jobs"] = life.count_worker_jobs(node.plane)
     figures["seconds"] = round(time.monotonic() - started)
     figures["steps"] = story.seconds
@@ -151,12 +157,15 @@ def add(calls: Counter[str], counted: Calls, seconds: float) -> Figures:
 
 
 def is_clean(figures: Figures) -> bool:
-    """Whether a Job trained, all calls were answered, and the person is gone."""
+    """Whether a Job trained, all calls were answered, the network policies held, the evicted run went on, and the person is gone."""
     erasure = figures["erasure"]
     return bool(
         figures["jobs"] > 0
         and figures["calls"] > 0
         and not figures["calls_failed"]
+        and figures["connections"]["closed"] > 0
+        and not figures["connections"]["surprises"]
+        and figures["eviction"]["from_step"] > 0
         and erasure["documents"] == life.WITH_PERSON
         and not erasure["left"]
     )

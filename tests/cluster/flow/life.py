@@ -1,8 +1,11 @@
 """A user's first day with an installation on the cluster, by the page for a first specialist, and an operator's restarts and kills afterwards."""
 
+import json
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import copytree
 
@@ -18,16 +21,17 @@ from tailor.cli.calls import list_adapters, pages, unary
 from tailor.cli.connections import SERVICES as WITH_RPC
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.rollout import wait_for_rollout
+from tailor.cli.run_views import FAILED, describe
 from tailor.cli.story import Story, Tell, wait_for
-from tailor.settings import KafkaSettings
+from tailor.events.envelope import new_id
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.flow.calls import Calls
 from tests.cluster.flow.overlay import secret
 from tests.cluster.flow.page import Shell, sections
-from tests.cluster.flow.stores import Stores
 from tests.cluster.nodes import NAMESPACE
+from tests.real.servers import free_ports
 from tests.unit.deploy.manifests import Document
-from tests.waiting import wait_until
+from tests.waiting import wait_for_port, wait_until
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "deploy" / "sample"
@@ -39,28 +43,35 @@ RPC_PORT = 50051
 READY_SECONDS = 1200.0
 RESTART_SECONDS = 900.0
 RECEIPT_SECONDS = 300.0
+FORWARD_SECONDS = 60.0
 WORKERS = "app.kubernetes.io/name=training-worker"
 KEY_SECRET = "caller"
+# Of the recipes that the base can follow, one whose steps take longer.
+EVICTED_RECIPE = "dora"
 
 
-class ClusterConnections(Connections):
-    """Connections of this machine to the services by the addresses of their Services, and to the broker as its users outside."""
-
-    def __init__(self, plane: ControlPlane, stores: Stores, folder: Path, key: str) -> None:
-        services = {service: f"{address_of(plane, service)}:{RPC_PORT}" for service in WITH_RPC}
-        super().__init__(Endpoints(folder, api_key=key, addresses=services))
-        self._stores = stores
-
-    def kafka_publisher(self) -> KafkaSettings:
-        return self._stores.kafka_user("publisher")
-
-    def kafka_reader(self) -> KafkaSettings:
-        return self._stores.kafka_user("operator")
+@contextmanager
+def connect(plane: ControlPlane, folder: Path, key: str) -> Iterator[Connections]:
+    """Connections of this machine to the services. The network policies admit no address outside of the cluster, so ports are forwarded."""
+    with ExitStack() as forwards:
+        addresses = {service: forwards.enter_context(_forward(plane, service)) for service in WITH_RPC}
+        connections = Connections(Endpoints(folder, api_key=key, addresses=addresses))
+        forwards.callback(connections.close)
+        yield connections
 
 
-def address_of(plane: ControlPlane, service: str) -> str:
-    """The address of a Service, which the machine reaches by a route."""
-    return str(plane.core.read_namespaced_service(service, NAMESPACE).spec.cluster_ip)
+@contextmanager
+def _forward(plane: ControlPlane, service: str) -> Iterator[str]:
+    """The address at which a pod of a service is reached until the end of the block."""
+    (port,) = free_ports(1)
+    command = ["kubectl", f"--kubeconfig={plane.kubeconfig}", "port-forward", f"--namespace={NAMESPACE}"]
+    process = subprocess.Popen([*command, f"service/{service}", f"{port}:{RPC_PORT}"], stdout=subprocess.DEVNULL)
+    try:
+        wait_for_port(port, FORWARD_SECONDS)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def copy_sample(folder: Path) -> demo.Sample:
@@ -179,6 +190,55 @@ class Reader:
         wait_for_rollout(
             connections.registry, unary("registry", connections.registry.GetSpecialist, request).serving.decision
         )
+
+
+def evict_worker(connections: Connections, plane: ControlPlane, specialist: str, now: Tell) -> Mapping[str, int]:
+    """Start another run of the newest dataset, evict its worker in training, and wait for its end.
+
+    Returns the run's epochs, and the step from which its last worker went on.
+    """
+    listed = training_pb2.ListRunsRequest(specialist=specialist)
+    runs: Iterator[training_pb2.Run] = pages("training", connections.training.ListRuns, listed, "runs")
+    newest = next(runs)
+    request = training_pb2.CreateRunRequest(
+        specialist=specialist,
+        dataset_digest=newest.dataset_digest,
+        base=newest.base,
+        recipe=EVICTED_RECIPE,
+        request_id=new_id("req"),
+    )
+    asked = training_pb2.GetRunRequest(run_id=unary("training", connections.training.CreateRun, request, 60).run.run_id)
+
+    def read() -> training_pb2.Run:
+        return unary("training", connections.training.GetRun, asked).run
+
+    def trains() -> tuple[training_pb2.Run | None, str]:
+        run = read()
+        return run if run.progress.step else None, describe(run)
+
+    wait_for(trains, now, poll_seconds=0.2)
+    pod = _newest_worker(plane)
+    plane.core.create_namespaced_pod_eviction(pod, NAMESPACE, client.V1Eviction(metadata=client.V1ObjectMeta(name=pod)))
+
+    def ended() -> tuple[training_pb2.Run | None, str]:
+        run = read()
+        assert run.state not in FAILED, run.message
+        return run if run.state == training_pb2.RUN_STATE_SUCCEEDED else None, describe(run)
+
+    run = wait_for(ended, now)
+    return {"epochs": run.epoch, "from_step": first_step(plane, _newest_worker(plane))}
+
+
+def _newest_worker(plane: ControlPlane) -> str:
+    pods = plane.core.list_namespaced_pod(NAMESPACE, label_selector=WORKERS).items
+    return str(max(pods, key=lambda pod: pod.metadata.creation_timestamp).metadata.name)
+
+
+def first_step(plane: ControlPlane, worker: str) -> int:
+    """The step from which a worker went on, as its log has it; 0 if it began at the first."""
+    log = plane.kubectl("logs", f"--namespace={NAMESPACE}", worker).stdout.splitlines()
+    entries = [json.loads(line) for line in log if line.startswith("{")]
+    return next((int(entry["from_step"]) for entry in entries if "from_step" in entry), 0)
 
 
 def count_worker_jobs(plane: ControlPlane) -> int:

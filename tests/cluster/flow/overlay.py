@@ -10,14 +10,15 @@ import yaml
 from tests.cluster.nodes import NAMESPACE
 from tests.unit.deploy.manifests import Document, build
 
-COMPONENT = "../../../tests/cluster/flow/tiny-cpu"
+# Names are resolved on the node, as by NodeLocal DNSCache.
+COMPONENTS = ("../../components/dns-node-local", "../../../tests/cluster/flow/tiny-cpu")
 BASE = "tiny-base"
 # The images are in the node already, and nowhere else.
 PULL = [{"op": "replace", "path": "/spec/template/spec/containers/0/imagePullPolicy", "value": "IfNotPresent"}]
 
 
-def kustomization(settings: Mapping[str, str]) -> dict[str, Any]:
-    """The overlay, for a folder next to prod's."""
+def kustomization(settings: Mapping[str, str], stores: Mapping[str, str]) -> dict[str, Any]:
+    """The overlay, for a folder next to prod's. `stores` are addresses by the names of the network policies that let pods reach them."""
     config = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -26,17 +27,27 @@ def kustomization(settings: Mapping[str, str]) -> dict[str, Any]:
     }
     return {
         "resources": ["../prod"],
-        "components": [COMPONENT],
+        "components": [*COMPONENTS],
         "patches": [
             {"patch": yaml.safe_dump(config)},
             {"target": {"kind": "Deployment|Job"}, "patch": yaml.safe_dump(PULL)},
+            *(
+                {"target": {"kind": "NetworkPolicy", "name": name}, "patch": yaml.safe_dump(_let_out(address))}
+                for name, address in stores.items()
+            ),
         ],
     }
 
 
-def render(settings: Mapping[str, str]) -> list[Document]:
+def _let_out(address: str) -> list[dict[str, Any]]:
+    host, _, port = address.partition(":")
+    rule = {"to": [{"ipBlock": {"cidr": f"{host}/32"}}], "ports": [{"protocol": "TCP", "port": int(port)}]}
+    return [{"op": "replace", "path": "/spec/egress", "value": [rule]}]
+
+
+def render(settings: Mapping[str, str], stores: Mapping[str, str]) -> list[Document]:
     """The objects of the overlay."""
-    return list(build(kustomization(settings)))
+    return list(build(kustomization(settings, stores)))
 
 
 def base_files(base: Path) -> Document:

@@ -67,6 +67,11 @@ class Stores:
         }
 
     @property
+    def networks(self) -> Mapping[str, str]:
+        """The stores' addresses, by the names of the network policies that let pods reach them."""
+        return {"broker": self.kafka.internal, "object-store": self.minio.endpoint, "database": self.database}
+
+    @property
     def examples(self) -> Mapping[str, str]:
         """The addresses in place of those in docs/kubernetes/first-specialist.md."""
         return {

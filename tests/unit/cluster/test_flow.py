@@ -16,9 +16,10 @@ from tailor.local.layout import SERVICES
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.flow.calls import CallerPod, Calls
 from tests.cluster.flow.images import find_builds, load_images
-from tests.cluster.flow.life import PERSON, copy_sample
+from tests.cluster.flow.life import PERSON, copy_sample, first_step
 from tests.cluster.flow.overlay import BASE, PULL, kustomization, render
 from tests.cluster.flow.page import Checkout, open_shell, sections, write_checkout
+from tests.cluster.flow.reach import STRANGER, find_open
 from tests.cluster.flow.stores import Stores
 from tests.cluster.node import Node
 from tests.models import make_tiny_base
@@ -41,6 +42,10 @@ VARIABLES = {
 }
 
 
+# By the network policies that let pods reach them.
+STORES = {"broker": "10.0.0.1:9092", "object-store": "10.0.0.1:9000", "database": "10.0.0.1:5432"}
+
+
 def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
     return {key for key in {*one, *other} if one.get(key) != other.get(key)}
 
@@ -52,7 +57,7 @@ def prod() -> Sequence[Document]:
 
 @pytest.fixture(scope="module")
 def ours() -> Sequence[Document]:
-    return render({"TAILOR_S3_ENDPOINT": "10.0.0.1:9000"})
+    return render({"TAILOR_S3_ENDPOINT": "10.0.0.1:9000"}, STORES)
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -72,9 +77,13 @@ def test_the_overlay_has_the_objects_of_prod_and_the_stores_that_it_is_given(
         return {(item["kind"], item["metadata"]["name"].partition("-settings")[0]) for item in documents}
 
     assert names(ours) == names(prod)
-    unchanged = {"Service", "NetworkPolicy", "Role", "RoleBinding", "ServiceAccount", "ResourceQuota", "Namespace"}
+    unchanged = {"Service", "Role", "RoleBinding", "ServiceAccount", "ResourceQuota", "Namespace"}
     for kind in unchanged:
         assert named(ours, kind) == named(prod, kind)
+    network, of_prod = named(ours, "NetworkPolicy"), named(prod, "NetworkPolicy")
+    assert different(network, of_prod) == {*STORES, "names"}
+    for name in STORES:
+        assert different(network[name]["spec"], of_prod[name]["spec"]) == {"egress"}
     (settings,) = named(ours, "ConfigMap").values()
     assert settings["data"]["TAILOR_S3_ENDPOINT"] == "10.0.0.1:9000"
     assert settings["data"]["TAILOR_BASE"] == settings["data"]["TAILOR_DEFAULT_BASE"] == "tiny"
@@ -232,9 +241,44 @@ def test_every_example_address_of_the_page_is_replaced() -> None:
 
 def test_the_checkout_of_the_page_has_its_own_overlay_and_sample(tmp_path: Path) -> None:
     sample = copy_sample(tmp_path / "sample")
-    write_checkout(tmp_path / "checkout", sample.file.parent, kustomization({"TAILOR_S3_ENDPOINT": "10.0.0.1:9000"}))
+    write_checkout(tmp_path / "checkout", sample.file.parent, kustomization({}, STORES))
     specialist = (tmp_path / "checkout" / "deploy" / "sample" / "specialist.toml").read_text(encoding="utf-8")
     assert 'base = "tiny"' in specialist
     command = ["kubectl", "kustomize", str(tmp_path / "checkout" / "k8s" / "overlays" / "ours")]
     built = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "10.0.0.1:9000" in built
+    assert "10.0.0.1/32" in built
+
+
+TARGETS = {**{service: f"10.1.0.{number}:50051" for number, service in enumerate(SERVICES)}, **STORES}
+
+
+@pytest.mark.parametrize(
+    ("caller", "called", "is_open"),
+    [
+        ("console", "registry", True),
+        ("console", "database", False),
+        ("registry", "anonymization", True),
+        ("registry", "training", False),
+        ("registry", "database", True),
+        ("inference", "object-store", True),
+        ("inference", "database", False),
+        ("training", "kubernetes", True),
+        ("registry", "kubernetes", False),
+        # It can leave its namespace, but no service lets it in.
+        (STRANGER, "database", True),
+        (STRANGER, "registry", False),
+    ],
+)
+def test_the_policies_say_who_reaches_whom(
+    ours: Sequence[Document], caller: str, called: str, *, is_open: bool
+) -> None:
+    targets = {**TARGETS, "kubernetes": "10.2.0.1:443"}
+    assert (called in find_open(ours, caller, targets)) is is_open
+
+
+def test_a_worker_that_went_on_says_so_in_its_log() -> None:
+    class Plane:
+        def kubectl(self, *_: str) -> SimpleNamespace:
+            return SimpleNamespace(stdout='a line\n{"event": "a"}\n{"event": "checkpoint", "from_step": 12}\n')
+
+    assert first_step(cast(ControlPlane, Plane()), "run-1-2") == 12
