@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.dialects.postgresql import insert
+
 from bench.children import Child, free_port
 from bench.report import ROOT
+from services.registry.adapters import tables
 from services.training.bases.sources import fetch
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
@@ -28,6 +31,7 @@ from tailor.local.environment import StackPlan, service_environment
 from tailor.local.layout import STORES
 from tailor.rpc.channel import open_channel
 from tailor.settings import ServiceSettings
+from tailor.sql import connect, transaction
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tailor.storage.s3 import S3Store
@@ -78,6 +82,7 @@ class House:
         self.plan = plan
         self._store = S3Store.from_settings(self._settings("training"))
         self._producer = KafkaProducer.from_settings(self._settings("registry"), "registry")
+        self._database = connect(service_environment("registry", plan, os.environ)["TAILOR_DATABASE_URL"])
         operator = plan.layout.operator_key_file.read_text(encoding="utf-8").strip()
         with open_channel(plan.ports.address("registry-rpc"), operator) as channel:
             request = registry_pb2.CreateKeyRequest(name="bench", role=common_pb2.ROLE_CALLER)
@@ -102,7 +107,7 @@ class House:
         return Adapter(digest, self._store.put(MODELS, f"adapters/{digest}/manifest.json", data), folder)
 
     def serve(self, specialist: str, generation: int, adapter: Adapter, base: Base) -> None:
-        """Publish a serving decision, as the registry does after a promotion or a rollback."""
+        """Store and publish a serving decision, as the registry does after a promotion or a rollback. Replicas ask it what it decided."""
         ref = adapter.manifest
         message = models_pb2.SpecialistServing(
             specialist=specialist,
@@ -111,6 +116,24 @@ class House:
             manifest=common_pb2.ObjectRef(uri=ref.uri, sha256=ref.sha256, size_bytes=ref.size_bytes),
             base=base.name,
         )
+        definition = models_pb2.SpecialistChanged(name=specialist, base=base.name, revision=1)
+        rows = {
+            tables.specialists: {
+                "name": specialist,
+                "revision": 1,
+                "payload": definition.SerializeToString(),
+                "deleted": False,
+            },
+            tables.servings: {
+                "specialist": specialist,
+                "generation": generation,
+                "adapter_digest": adapter.digest,
+                "payload": message.SerializeToString(),
+            },
+        }
+        with transaction(self._database) as connection:
+            for table, row in rows.items():
+                connection.execute(insert(table).values(row).on_conflict_do_nothing())
         self._producer.send(SERVING, specialist, message, f"evt_bench_{specialist}_{generation}")
 
     def replica(
@@ -149,6 +172,7 @@ class House:
 
     def close(self) -> None:
         self._producer.close()
+        self._database.dispose()
 
     def _put_files(self, folder: Path, prefix: str) -> list[dict[str, Any]]:
         files = []
