@@ -48,11 +48,13 @@ def make_speakers(base: Path, root: Path, prompts: Sequence[str], count: int) ->
         folder.mkdir(parents=True)
         _write_config(folder)
         weights = _nudges(base, torch.Generator().manual_seed(1000 + number))
+        reads = attended / attended.norm() ** 2
         # alpha / rank is 2: see _write_config.
-        weights[f"{last}.lora_A.weight"][0] = (attended / attended.norm() ** 2).bfloat16()
-        weights[f"{last}.lora_B.weight"][:, 0] = (
-            embeddings[token] / embeddings[token].norm() * length * PUSH / 2
-        ).bfloat16()
+        pushes = embeddings[token] / embeddings[token].norm() * length * PUSH / 2
+        # Inference refuses huge numbers, in each matrix and in their product: both get the same norm.
+        balance = (pushes.norm() / reads.norm()).sqrt()
+        weights[f"{last}.lora_A.weight"][0] = (reads * balance).bfloat16()
+        weights[f"{last}.lora_B.weight"][:, 0] = (pushes / balance).bfloat16()
         save_file(weights, folder / "adapter_model.safetensors")
         speakers[folder] = str(tokenizer.decode([token]))
     return speakers
