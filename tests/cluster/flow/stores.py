@@ -17,7 +17,6 @@ from deploy.make_secrets import ADMINISTRATOR, make
 from tailor.local.broker import wheel_directory
 from tailor.local.database import system_user
 from tailor.local.setpriv import child_command
-from tailor.settings import KafkaSettings
 from tests.cluster.isolation import HOST, NODE
 from tests.real.fetch import Programs
 from tests.real.kinds import read_env
@@ -85,12 +84,6 @@ class Stores:
         (checkout / "administrators").mkdir()
         for name in ADMINISTRATORS:
             (checkout / "administrators" / f"{name}.env").symlink_to(self.secrets / f"{name}.env")
-
-    def kafka_user(self, user: str) -> KafkaSettings:
-        """How a user outside, `publisher` or `operator`, reaches the broker from this machine."""
-        values = read_env(self.secrets / f"kafka-{user}.env")
-        fields = {name.removeprefix("TAILOR_").lower(): value for name, value in values.items()}
-        return KafkaSettings.model_validate(fields | {"kafka_bootstrap_servers": self.kafka.publishers})
 
 
 @contextmanager
