@@ -1,6 +1,7 @@
 """The flow on a node: what its overlay changes, the base that it mounts, the images that it needs, its page, and the pod that calls."""
 
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -239,6 +240,7 @@ def test_every_example_address_of_the_page_is_replaced() -> None:
     assert ".example" not in checkout.fill(code)
 
 
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl: apt-get install kubernetes-client")
 def test_the_checkout_of_the_page_has_its_own_overlay_and_sample(tmp_path: Path) -> None:
     sample = copy_sample(tmp_path / "sample")
     write_checkout(tmp_path / "checkout", sample.file.parent, kustomization({}, STORES))
