@@ -30,6 +30,7 @@ from tailor.events.availability import Availability
 from tailor.events.clients import (
     IDLE_SECONDS,
     POLL_MS,
+    BrokerLost,
     GroupChanged,
     IdlePause,
     RightMissing,
@@ -108,6 +109,7 @@ class Consumer:
         self._sleep = sleep
         self._batch_seconds = batch_seconds
         self._dead_in_a_row = 0
+        self._is_lost = False
         self._pause = IdlePause()
         self._group = settings.kafka_group_prefix + service
         self._faults = faults or Faults()
@@ -132,6 +134,7 @@ class Consumer:
     def _session(self, stop: threading.Event) -> None:
         """Handle events from the committed offsets on, with one client."""
         rebalances = Rebalances()
+        self._is_lost = False
         self._gaps.reset()
         client = open_consumer(
             self._settings,
@@ -171,9 +174,12 @@ class Consumer:
             self._gaps.forget(rebalances.revoked)
             if _is_member(client):
                 for partition, offset in self._gaps.follow(client, client.assignment(), batches).items():
-                    _commit(client, partition, offset)
+                    self._commit(client, partition, offset)
+        if batches or rebalances.revoked:
+            self._is_lost = False
         if _is_member(client):
-            self._faults.clear(PART)
+            if not self._is_lost:
+                self._faults.clear(PART)
             self._pause.after(batches, stop)
         rebalances.revoked.clear()
         unhandled, polled = _first_offsets(batches), time.monotonic()
@@ -201,7 +207,26 @@ class Consumer:
         if stop.is_set() or not self._wait(client, pool.submit(self.handle, event, stop), stop):
             return False
         partition = kafka.TopicPartition(record.topic, record.partition)
-        return partition not in rebalances.revoked and _commit(client, partition, record.offset + 1)
+        return partition not in rebalances.revoked and self._commit(client, partition, record.offset + 1)
+
+    def _commit(self, client: Any, partition: Any, offset: int) -> bool:
+        """Commit an offset. Returns False if the group is rebalancing and refuses it, or the broker is away.
+
+        The client stays, since a broker that returns soon still knows it as a member. It would take a new client for another one, and give
+        it no partition until the session of the old one has ended.
+        """
+        try:
+            with broker_errors(self._settings, right="READ", group=self._group):
+                client.commit({partition: kafka.structs.OffsetAndMetadata(offset, "", -1)})
+        except GroupChanged:
+            return False
+        except BrokerLost as error:
+            if error.reason != Reason.KAFKA_UNAVAILABLE:
+                raise
+            self._is_lost = True
+            self._faults.report(PART, error)
+            return False
+        return True
 
     def _wait(self, client: Any, future: "Future[bool]", stop: threading.Event) -> bool:
         """Wait for the handler, and poll if it takes long, so that the group keeps this member. Returns the handler's result."""
@@ -348,13 +373,3 @@ def _seek(client: Any, offsets: Mapping[Any, int]) -> None:
     for partition, offset in offsets.items():
         if partition in client.assignment():
             client.seek(partition, offset)
-
-
-def _commit(client: Any, partition: Any, offset: int) -> bool:
-    """Commit an offset. Returns False if the group is rebalancing and refuses it."""
-    try:
-        with broker_errors():
-            client.commit({partition: kafka.structs.OffsetAndMetadata(offset, "", -1)})
-    except GroupChanged:
-        return False
-    return True

@@ -21,7 +21,8 @@ from kafka.errors import KafkaError
 from deploy.make_secrets import make
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import Unavailable
-from tailor.events.consumer import Consumer
+from tailor.events.consumer import Consumer, Handler
+from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.producer import KafkaProducer
 from tailor.events.topics import load_topics
@@ -186,11 +187,19 @@ def test_two_installations_share_a_broker_and_events_flow_within_seconds_of_its_
             assert "warning" not in outcome.stdout
         seen: dict[str, list[str]] = {"tailor": [], "acme": []}
         with ExitStack() as cleanup:
-            plain, acme = _joined(shared, {}, seen["tailor"], cleanup), _joined(shared, prefixes, seen["acme"], cleanup)
+            killed = threading.Event()
+
+            def handle(event: Event) -> None:
+                # The broker is killed before this event can be committed; the other installation is idle then.
+                seen["tailor"].append(event.key)
+                killed.wait(60)
+
+            plain = _joined(shared, {}, handle, cleanup)
+            acme = _joined(shared, prefixes, lambda event: seen["acme"].append(event.key), cleanup)
             for key, producer in (("run_1", plain), ("run_2", acme)):
                 _send(producer, key)
             wait_until(lambda: seen == {"tailor": ["run_1"], "acme": ["run_2"]}, 60)
-            _kill_for(shared, AWAY_SECONDS)
+            _kill_for(shared, AWAY_SECONDS, killed)
             began = time.monotonic()
             for key, producer in (("run_3", plain), ("run_4", acme)):
                 _send(producer, key)
@@ -200,8 +209,8 @@ def test_two_installations_share_a_broker_and_events_flow_within_seconds_of_its_
         assert not {"run_1", "run_3"} & set(seen["acme"])
 
 
-def _joined(cluster: Cluster, prefixes: Mapping[str, str], seen: list[str], cleanup: ExitStack) -> KafkaProducer:
-    """A consumer of an installation that notes the keys of its events, and a producer."""
+def _joined(cluster: Cluster, prefixes: Mapping[str, str], handle: Handler, cleanup: ExitStack) -> KafkaProducer:
+    """A consumer of an installation, and a producer."""
     fields = {name.removeprefix("TAILOR_").lower(): value for name, value in prefixes.items()}
 
     def settings(user: str) -> KafkaSettings:
@@ -213,7 +222,7 @@ def _joined(cluster: Cluster, prefixes: Mapping[str, str], seen: list[str], clea
     consumer = Consumer(
         settings("registry"),
         service="registry",
-        topics={"run.failed.v1": lambda event: seen.append(event.key)},
+        topics={"run.failed.v1": handle},
         producer=MemoryProducer(),
     )
     stop = threading.Event()
@@ -226,10 +235,11 @@ def _joined(cluster: Cluster, prefixes: Mapping[str, str], seen: list[str], clea
     return producer
 
 
-def _kill_for(cluster: Cluster, seconds: float) -> None:
-    """Kill the broker, and return as soon as it listens again."""
+def _kill_for(cluster: Cluster, seconds: float, killed: threading.Event) -> None:
+    """Kill the broker, set `killed`, and return as soon as the broker listens again."""
     (broker,) = cluster.kafka.brokers
     broker.server.kill()
+    killed.set()
     time.sleep(seconds)
     broker.server.start()
     wait_for_port(port_of(broker.internal), 60)

@@ -1,5 +1,6 @@
 """Consuming events, without a broker: the three kinds of failure, and rebalances."""
 
+import itertools
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +9,12 @@ from typing import Any
 
 import pytest
 from kafka import TopicPartition
-from kafka.errors import CommitFailedError
+from kafka.errors import CommitFailedError, GroupAuthorizationFailedError, KafkaError, KafkaTimeoutError
 from kafka.structs import MemberState
 
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.errors import InvalidArgument, Reason, Unavailable
+from tailor.events.clients import RightMissing
 from tailor.events.consumer import (
     DEAD_LETTERS,
     MAX_ATTEMPTS,
@@ -173,8 +175,8 @@ def test_a_stop_between_two_attempts_leaves_the_event_uncommitted() -> None:
 class Member:
     """A client with two partitions whose group refuses the commit of `refused`. Its partitions begin at `oldest`."""
 
-    def __init__(self, refused: tuple[TopicPartition, int]) -> None:
-        self.refused = refused
+    def __init__(self, refused: tuple[TopicPartition, int], error: type[KafkaError] = CommitFailedError) -> None:
+        self.refused, self.error = refused, error
         self.sought: dict[TopicPartition, int] = {}
         self.commits: list[tuple[int, int]] = []
         self.position: int | None = 10
@@ -212,7 +214,7 @@ class Member:
     def commit(self, offsets: Mapping[TopicPartition, Any]) -> None:
         ((partition, commit),) = offsets.items()
         if (partition, commit.offset) == self.refused:
-            raise CommitFailedError
+            raise self.error
         self.commits.append((partition.partition, commit.offset))
 
     def beginning_offsets(
@@ -241,6 +243,36 @@ def test_reads_the_rest_of_a_batch_again_after_a_rebalance() -> None:
     assert handled == [(0, 10), (1, 10), (0, 11), (1, 11)]
     assert member.commits == [(0, 11), (1, 11), (0, 12)]
     assert member.sought == {TopicPartition(TOPIC, 0): 12, TopicPartition(TOPIC, 1): 11}
+
+
+def test_a_broker_that_is_away_during_a_commit_costs_no_membership() -> None:
+    member, faults = (
+        Member((TopicPartition(TOPIC, 1), 12), KafkaTimeoutError),
+        Faults(now=itertools.count(0, 10).__next__),
+    )
+    consumer = Consumer(
+        KafkaSettings(),
+        service="training",
+        topics={TOPIC: lambda event: None},
+        producer=MemoryProducer(),
+        faults=faults,
+    )
+    _poll(consumer, member)
+    assert member.sought == {TopicPartition(TOPIC, 0): 12, TopicPartition(TOPIC, 1): 11}
+    # While the broker is away, polls return nothing, and the service says what it waits for.
+    member.paused_partitions = set(member.assignment())
+    _poll(consumer, member)
+    assert [fault.reason for fault in faults.all()] == ["KAFKA_UNAVAILABLE"]
+    member.paused_partitions.clear()
+    member.refused = (TopicPartition(TOPIC, 1), 0)
+    _poll(consumer, member)
+    assert faults.all() == []
+
+
+def test_a_user_that_may_not_commit_ends_the_session() -> None:
+    member = Member((TopicPartition(TOPIC, 1), 12), GroupAuthorizationFailedError)
+    with pytest.raises(RightMissing):
+        _poll(_consumer(lambda event: None, MemoryProducer()), member)
 
 
 def test_a_partition_that_moved_away_is_neither_committed_nor_read_from_an_old_place() -> None:
