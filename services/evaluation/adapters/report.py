@@ -7,7 +7,6 @@ from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
-from services.evaluation.adapters.plot import draw_figures
 from services.evaluation.comparison import ReportedModel, ReportedRow
 from services.evaluation.domain import (
     CANDIDATE,
@@ -43,6 +42,9 @@ class ObjectReports(ReportStore):
 
     def write(self, data: ReportData) -> Ref:
         folder = data.evaluation.evaluation_id
+        # Imports matplotlib.
+        from services.evaluation.adapters.plot import draw_figures
+
         self._store.put(REPORTS, f"{folder}/{PLOT}", draw_figures(data.metrics), "image/png")
         self._store.put(REPORTS, f"{folder}/{MARKDOWN}", as_markdown(data).encode(), "text/markdown")
         return self._store.put(REPORTS, f"{folder}/{JSON}", as_json(data), "application/json")

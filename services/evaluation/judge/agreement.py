@@ -5,8 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from statistics import fmean
 
-from nltk.metrics.agreement import AnnotationTask
-
 from services.evaluation.domain import MIN_RANKED_PAIRS, Agreement, RankedPair
 from services.evaluation.judge.prompts import Request, Rules
 from services.evaluation.judge.verdicts import LOSS, TIE, WIN, compare, mark
@@ -39,6 +37,9 @@ def cohens_kappa(labels: Sequence[tuple[str, str]]) -> float:
     """Kappa of two raters' labels; 0 if chance alone explains every label."""
     if len({label for pair in labels for label in pair}) < 2:
         return 0.0
+    # Imports scikit-learn and pandas.
+    from nltk.metrics.agreement import AnnotationTask
+
     entries = [
         (rater, str(item), label) for item, pair in enumerate(labels) for rater, label in zip("ab", pair, strict=True)
     ]
