@@ -27,7 +27,9 @@ OPTIONS: list[tuple[str, str | int]] = [
 # For callers, a host name with several addresses stands for several replicas. Services stay with one: only the replica that loaded a
 # candidate can answer for it.
 ROUND_ROBIN = ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}))
-CALLER_OPTIONS = [ROUND_ROBIN, *OPTIONS]
+# gRPC waits 30 s before it looks a name up again. Replicas that are restarted one after the other can all have gone by then.
+LOOK_UP_AGAIN: tuple[str, int] = ("grpc.dns_min_time_between_resolutions_ms", 1_000)
+CALLER_OPTIONS: list[tuple[str, str | int]] = [ROUND_ROBIN, LOOK_UP_AGAIN, *OPTIONS]
 
 
 @dataclass(frozen=True)
