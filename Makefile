@@ -46,7 +46,7 @@ test-cluster: install ## The tests of manifests, placement, rights and training'
 test-cluster-node: install ## The tests of pods, Services and training's Jobs on a real node of Kubernetes, and that it leaves nothing behind (root; TESTS="FILES" for some)
 	$(BIN)/python -m tests.cluster.node test $(TESTS)
 
-test-cluster-flow: install ## Our images as pods of the prod overlay on that node, its stores outside: from documents to answers, restarts, kills and an erasure (root, docker, 25 GB of free disk, 40 minutes)
+test-cluster-flow: install ## Our images as pods of the prod overlay on that node, its stores outside: from documents to answers, also from outside, restarts, kills, a drain and an erasure (root, docker, 25 GB of free disk, 40 minutes)
 	$(BIN)/python -m tests.cluster.flow
 
 cluster: install ## Start a real Kubernetes cluster of one node on this machine (root), and print the KUBECONFIG to use

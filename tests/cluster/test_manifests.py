@@ -10,24 +10,13 @@ import yaml
 
 from deploy.make_secrets import make
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.definitions import define
 from tests.cluster.nodes import NAMESPACE, SECONDS, WORKERS, remove_namespace
 from tests.cluster.programs import Programs
 from tests.unit.deploy.manifests import K8S, Document, build
 from tests.waiting import wait_until
 
-# What needs definitions that a plain cluster does not have.
-DEFINITIONS = {
-    "gateway": "sigs.k8s.io/gateway-api@v1.4.0:config/crd/standard",
-    "autoscaling-lag": "github.com/kedacore/keda/v2@v2.18.0:config/crd/bases",
-}
 DIFFS = 5
-# Each installation names its own; the component's is that of NVIDIA's operator.
-RUNTIME_CLASS = {
-    "apiVersion": "node.k8s.io/v1",
-    "kind": "RuntimeClass",
-    "metadata": {"name": "nvidia"},
-    "handler": "nvidia",
-}
 PROD = [
     [],
     ["size-8b"],
@@ -56,17 +45,6 @@ def empty(plane: ControlPlane) -> Iterator[ControlPlane]:
     yield plane
     for name in (NAMESPACE, WORKERS):
         remove_namespace(plane, name)
-
-
-def define(plane: ControlPlane, programs: Programs, components: Sequence[str]) -> None:
-    """Add what the components expect of a cluster: the definitions of other projects, and the class of a runtime."""
-    if "runtime-class" in components:
-        plane.apply([RUNTIME_CLASS])
-    for name in set(components) & set(DEFINITIONS):
-        package, _, place = DEFINITIONS[name].partition(":")
-        files = sorted((programs.source(package) / place).glob("*.yaml"))
-        definitions = [item for file in files if (item := yaml.safe_load(file.read_text(encoding="utf-8"))).get("spec")]
-        plane.apply([item for item in definitions if item["kind"] == "CustomResourceDefinition"])
 
 
 def pods_are_made(plane: ControlPlane) -> bool:

@@ -1,4 +1,4 @@
-"""An image for pods of the tests, written without Docker: busybox, and a `python` that ends as a test tells it. Its sandbox runs it, too.
+"""Images for pods of the tests, written without Docker. The tools: busybox, and a `python` that ends as a test tells it. Its sandbox runs it, too.
 
 `python -m tests.cluster.tools_image FILE` writes it, for a cluster of your own.
 """
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -28,15 +29,27 @@ NEEDED = {"busybox": "busybox: apt-get install busybox-static"}
 
 def write(output: IO[bytes]) -> None:
     """Write the image as `docker save` would."""
-    layer = _layer()
+    _write(output, NAME, _layer(), {"Cmd": ["/bin/sleep", "2147483647"]})
+
+
+def write_program(output: IO[bytes], name: str, program: Path) -> None:
+    """Write an image of one statically linked program, which it starts, and of an empty /tmp."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        _add_folders(archive)
+        _add(archive, f"bin/{program.name}", program.read_bytes(), 0o755)
+    _write(output, name, content.getvalue(), {"Entrypoint": [f"/bin/{program.name}"]})
+
+
+def _write(output: IO[bytes], name: str, layer: bytes, start: Mapping[str, Sequence[str]]) -> None:
     digest = hashlib.sha256(layer).hexdigest()
     config = {
         "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
-        "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sleep", "2147483647"]},
+        "config": {"Env": ["PATH=/bin"], **start},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
     }
-    manifest = [{"Config": "config.json", "RepoTags": [NAME], "Layers": ["layer.tar"]}]
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
     with tarfile.open(fileobj=output, mode="w") as archive:
         _add(archive, "layer.tar", layer)
         _add(archive, "config.json", json.dumps(config).encode())
@@ -49,10 +62,7 @@ def _layer() -> bytes:
     names = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
-        for folder in ("bin", "tmp"):
-            entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
-            archive.addfile(entry)
+        _add_folders(archive)
         _add(archive, "bin/busybox", Path(program).read_bytes(), 0o755)
         _add(archive, "bin/python", PYTHON.encode(), 0o755)
         for name in names:
@@ -61,6 +71,13 @@ def _layer() -> bytes:
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 archive.addfile(link)
     return content.getvalue()
+
+
+def _add_folders(archive: tarfile.TarFile) -> None:
+    for folder in ("bin", "tmp"):
+        entry = tarfile.TarInfo(folder)
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
+        archive.addfile(entry)
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -> None:

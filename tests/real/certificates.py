@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
+ISSUER = "Test CA"
+
 
 @dataclass(frozen=True)
 class Certificates:
@@ -37,19 +39,19 @@ class Certificates:
         return self.folder / f"{name}.key"
 
 
-def make_certificates(folder: Path, clients: Sequence[str]) -> Certificates:
-    """Make all of them. Each client's subject is its name."""
+def make_certificates(folder: Path, clients: Sequence[str], hosts: Sequence[str] = ()) -> Certificates:
+    """Make all of them. Each client's subject is its name. They are also those of servers at this machine and at `hosts`."""
     folder.mkdir(parents=True)
     files = Certificates(folder)
     ca_key = _key()
-    ca = _sign("Test CA", ca_key, "Test CA", ca_key, is_ca=True)
+    ca = _sign(ISSUER, ca_key, ca_key, is_ca=True)
     files.ca.write_bytes(_pem(ca))
     broker_key = _key()
-    files.broker.write_bytes(_private(broker_key) + _pem(_sign("localhost", broker_key, "Test CA", ca_key)))
+    files.broker.write_bytes(_private(broker_key) + _pem(_sign("localhost", broker_key, ca_key, hosts)))
     for name in clients:
         key = _key()
         files.key(name).write_bytes(_private(key))
-        files.certificate(name).write_bytes(_pem(_sign(name, key, "Test CA", ca_key)))
+        files.certificate(name).write_bytes(_pem(_sign(name, key, ca_key, hosts)))
     return files
 
 
@@ -58,14 +60,14 @@ def _key() -> rsa.RSAPrivateKey:
 
 
 def _sign(
-    name: str, key: rsa.RSAPrivateKey, issuer: str, issuer_key: rsa.RSAPrivateKey, *, is_ca: bool = False
+    name: str, key: rsa.RSAPrivateKey, issuer_key: rsa.RSAPrivateKey, hosts: Sequence[str] = (), *, is_ca: bool = False
 ) -> x509.Certificate:
     now = datetime.now(UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    names = [*map(x509.DNSName, ("localhost", *hosts)), x509.IPAddress(ip_address("127.0.0.1"))]
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ISSUER)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=5))

@@ -1,4 +1,5 @@
-"""Runs in a pod of the flow, with nothing but the client: asks until the file STOP is there, and prints a line of figures now and then."""
+"""Runs in a pod of the flow, and outside of the cluster, with nothing but the client: asks until the file STOP is there, and prints figures now
+and then."""
 
 import json
 import os
@@ -7,10 +8,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tailor.client import TailorClient
+from tailor.client import TailorClient, Tls
 from tailor.errors import TailorError
 
-STOP = Path("/tmp/stop")
+STOP = Path(os.environ.get("STOP", "/tmp/stop"))
 PRINT_SECONDS = 2.0
 # So that an answer is on its way at every moment.
 CALLERS = 2
@@ -22,7 +23,8 @@ def main() -> None:
     """The last line has the figures of all calls."""
     questions = json.loads(os.environ["QUESTIONS"])
     counts = [Counter[str]() for _ in questions[:CALLERS]]
-    with TailorClient(os.environ["ADDRESS"]) as client:
+    ca = os.environ.get("TAILOR_TLS_CA_FILE")
+    with TailorClient(os.environ["ADDRESS"], tls=Tls(Path(ca).read_bytes()) if ca else None) as client:
         callers = [
             threading.Thread(target=ask, args=(client, question, own))
             for question, own in zip(questions, counts, strict=False)

@@ -4,10 +4,11 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import copytree
+from typing import Any
 
 from kubernetes import client
 
@@ -26,11 +27,10 @@ from tailor.cli.story import Story, Tell, wait_for
 from tailor.events.envelope import new_id
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.flow.calls import Calls
-from tests.cluster.flow.overlay import secret
 from tests.cluster.flow.page import Shell, sections
 from tests.cluster.nodes import NAMESPACE
 from tests.real.servers import free_ports
-from tests.unit.deploy.manifests import Document
+from tests.unit.deploy.policies import NAME
 from tests.waiting import wait_for_port, wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -46,6 +46,9 @@ RECEIPT_SECONDS = 300.0
 FORWARD_SECONDS = 60.0
 WORKERS = "app.kubernetes.io/name=training-worker"
 KEY_SECRET = "caller"
+OURS = "app.kubernetes.io/part-of=tailor"
+# As long as it takes the pods to end, and a little.
+DRAIN_SECONDS = 40
 # Of the recipes that the base can follow, one whose steps take longer.
 EVICTED_RECIPE = "dora"
 
@@ -247,10 +250,10 @@ def count_worker_jobs(plane: ControlPlane) -> int:
     return sum(bool(job.status.succeeded) for job in jobs)
 
 
-def make_caller_key(connections: Connections, specialist: str) -> Document:
-    """A Secret with a new API key that may ask the specialist."""
+def make_caller_key(connections: Connections, specialist: str) -> str:
+    """A new API key that may ask the specialist."""
     request = registry_pb2.CreateKeyRequest(name="flow", role=common_pb2.ROLE_CALLER, specialists=[specialist])
-    return secret(KEY_SECRET, {"key": unary("registry", connections.registry.CreateKey, request).secret})
+    return unary("registry", connections.registry.CreateKey, request).secret
 
 
 def restart(plane: ControlPlane, name: str) -> float:
@@ -278,6 +281,30 @@ def kill(plane: ControlPlane, name: str) -> float:
 
     wait_until(is_replaced, RESTART_SECONDS, f"another pod of {name}")
     return round(time.monotonic() - started, 1)
+
+
+def drain(plane: ControlPlane) -> Mapping[str, object]:
+    """Drain the node as for maintenance, and take it into use again. Blocks until every pod is back.
+
+    There is no other node, so each pod that leaves waits for this one, and the budget of inference keeps its last replica. Returns the
+    services whose pods were kept, and the seconds from the end of the drain until all pods were ready.
+    """
+    node = plane.core.list_node().items[0].metadata.name
+    options = ("--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={DRAIN_SECONDS}s", f"--pod-selector={OURS}")
+    drained = plane.kubectl("drain", node, *options)
+    assert drained.returncode, "the only node was drained, although a budget keeps a replica of inference"
+    kept = {pod.metadata.labels[NAME] for pod in _running(plane)}
+    started = time.monotonic()
+    uncordoned = plane.kubectl("uncordon", node)
+    assert not uncordoned.returncode, uncordoned.stderr
+    names = [item.metadata.name for item in plane.apps.list_namespaced_deployment(NAMESPACE).items]
+    wait_until(lambda: all(is_whole(plane, name) for name in names), RESTART_SECONDS, "the return of the drained pods")
+    return {"kept": sorted(kept), "seconds_until_ready": round(time.monotonic() - started, 1)}
+
+
+def _running(plane: ControlPlane) -> Sequence[client.V1Pod]:
+    pods = plane.core.list_namespaced_pod(NAMESPACE, label_selector=OURS).items
+    return [pod for pod in pods if pod.status.phase == "Running" and pod.metadata.deletion_timestamp is None]
 
 
 def is_ready(pod: client.V1Pod) -> bool:
@@ -309,6 +336,6 @@ def erase(officer: Connections, now: Tell) -> Mapping[str, int | bool]:
     return {"documents": len(found.document_ids), "left": len(left), "receipt": True}
 
 
-def describe_calls(calls: Calls, seconds: float) -> dict[str, object]:
-    """The figures of calls during something."""
-    return {"calls": calls.total, "failed": calls.failed, "seconds": seconds}
+def describe_calls(calls: Calls) -> dict[str, Any]:
+    """The figures of calls."""
+    return {"calls": calls.total, "failed": calls.failed}

@@ -1,7 +1,7 @@
 """The overlay that an operator applies: prod for the tests' tiny base on processors, with the stores' addresses."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,17 @@ def _let_out(address: str) -> list[dict[str, Any]]:
     return [{"op": "replace", "path": "/spec/egress", "value": [rule]}]
 
 
-def render(settings: Mapping[str, str], stores: Mapping[str, str]) -> list[Document]:
-    """The objects of the overlay."""
-    return list(build(kustomization(settings, stores)))
+def render(
+    settings: Mapping[str, str],
+    stores: Mapping[str, str],
+    components: Sequence[str] = (),
+    patches: Sequence[Mapping[str, Any]] = (),
+) -> list[Document]:
+    """The objects of the overlay, with further components and patches."""
+    overlay = kustomization(settings, stores)
+    overlay["components"] += components
+    overlay["patches"] += patches
+    return list(build(overlay))
 
 
 def base_files(base: Path) -> Document:
