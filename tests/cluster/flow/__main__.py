@@ -26,6 +26,7 @@ from rich.console import Console
 from bench import report
 from deploy.pin_images import find_images
 from tailor.cli.story import Story
+from tailor.demo import Sample
 from tailor.local.layout import SERVICES
 from tests.cluster.flow import doors, life, overlay, page, reach
 from tests.cluster.flow.calls import CallerPod
@@ -93,6 +94,33 @@ def run(node: Node, programs: Programs, stores: Stores, folder: Path) -> int:
         figures["node_bytes"] = disk_bytes(state() / "containerd")
     sample = life.copy_sample(folder / "sample")
     add_base(node, folder, sample.file.parent, documents)
+    figures["documents"], key = follow_page(node, stores, folder, sample, story)
+    figures |= {"promoted": True, "pods_ready": life.wait_ready(node.plane, story.now)}
+    (image,) = (item for item in find_images(documents) if name_of(item) == "init")
+    with story.step("policies", "connect from every service to every other, and compare with the network policies"):
+        figures["connections"] = asdict(reach.try_all(node.plane, documents, image, stores.networks))
+    outside = doors.OutsideCaller(folder / "outside", key, sample.definition.name, sample.questions)
+    with story.step("doors", "open a Gateway and an Ingress, and make requests from outside"):
+        routes = overlay.render(stores.settings, stores.networks, doors.COMPONENTS, doors.PATCHES)
+        doors.open_doors(node, programs, routes, outside.folder)
+        figures["doors"] = outside.visit(stores.read("operator.key"))
+    pod = CallerPod(node.plane, documents, image, sample.definition.name, life.KEY_SECRET, sample.questions)
+    figures |= strike(node, pod, outside, story)
+    operator_key, protection_key = stores.read("operator.key"), stores.read("protection.key")
+    with story.step("eviction", "evict a worker in training"), life.connect(node.plane, folder, operator_key) as access:
+        figures["eviction"] = life.evict_worker(access, node.plane, sample.definition.name, story.now)
+    with story.step("erasure", "erase a person"), life.connect(node.plane, folder, protection_key) as access:
+        figures["erasure"] = life.erase(access, story.now)
+    figures["jobs"] = life.count_worker_jobs(node.plane)
+    figures["seconds"] = round(time.monotonic() - started)
+    figures["steps"] = story.seconds
+    report.store("cluster", figures)
+    story.note(f"{figures}")
+    return 0 if is_clean(figures) else 1
+
+
+def follow_page(node: Node, stores: Stores, folder: Path, sample: Sample, story: Story) -> tuple[int, str]:
+    """Follow the page to a served specialist, and make a Secret with a caller's key. Returns the number of anonymised documents, and the key."""
     page.write_checkout(
         folder / "checkout", sample.file.parent, overlay.kustomization(stores.settings, stores.networks)
     )
@@ -104,33 +132,9 @@ def run(node: Node, programs: Programs, stores: Stores, folder: Path) -> int:
         )
         reader = life.Reader(shell, operator, sample.definition, len(sample.documents))
         reader.follow(story)
-        caller_key = life.make_caller_key(operator(), sample.definition.name)
-        node.plane.apply([secret(life.KEY_SECRET, {"key": caller_key})])
-    figures |= {"documents": reader.anonymized, "promoted": True}
-    figures["pods_ready"] = life.wait_ready(node.plane, story.now)
-    (image,) = (item for item in find_images(documents) if name_of(item) == "init")
-    with story.step("policies", "connect from every service to every other, and compare with the network policies"):
-        figures["connections"] = asdict(reach.try_all(node.plane, documents, image, stores.networks))
-    operator_key, protection_key = stores.read("operator.key"), stores.read("protection.key")
-    model, outside = sample.definition.name, folder / "outside"
-    with story.step("doors", "open a Gateway and an Ingress, and make requests from outside"):
-        routes = overlay.render(stores.settings, stores.networks, doors.COMPONENTS, doors.PATCHES)
-        doors.open_doors(node, programs, routes, outside)
-        keys = {"CALLER_KEY": caller_key, "OPERATOR_KEY": operator_key}
-        figures["doors"] = doors.visit(outside, {**keys, "MODEL": model, "QUESTION": sample.questions[0]})
-    pod = CallerPod(node.plane, documents, image, model, life.KEY_SECRET, sample.questions)
-    visitor = doors.OutsideCaller(outside, caller_key, model, sample.questions)
-    figures |= strike(node, pod, visitor, story)
-    with story.step("eviction", "evict a worker in training"), life.connect(node.plane, folder, operator_key) as access:
-        figures["eviction"] = life.evict_worker(access, node.plane, sample.definition.name, story.now)
-    with story.step("erasure", "erase a person"), life.connect(node.plane, folder, protection_key) as access:
-        figures["erasure"] = life.erase(access, story.now)
-    figures["jobs"] = life.count_worker_jobs(node.plane)
-    figures["seconds"] = round(time.monotonic() - started)
-    figures["steps"] = story.seconds
-    report.store("cluster", figures)
-    story.note(f"{figures}")
-    return 0 if is_clean(figures) else 1
+        key = life.make_caller_key(operator(), sample.definition.name)
+        node.plane.apply([secret(life.KEY_SECRET, {"key": key})])
+    return reader.anonymized, key
 
 
 def strike(node: Node, pod: CallerPod, outside: doors.OutsideCaller, story: Story) -> Figures:

@@ -79,35 +79,35 @@ def open_doors(node: Node, programs: Programs, documents: Sequence[Document], fo
     wait_until(lambda: _is_open(plane), READY_SECONDS, "the gateway")
 
 
-def visit(folder: Path, environment: Mapping[str, str]) -> Mapping[str, str]:
-    """Make every kind of request from outside, with `visitor.py`, whose variables `environment` has. Returns what each came to, by its name."""
-    command = [sys.executable, "-m", "tests.cluster.flow.visitor"]
-    done = subprocess.run(
-        enter(folder, command),
-        cwd=ROOT,
-        env=variables(folder, environment),
-        capture_output=True,
-        text=True,
-        timeout=VISIT_SECONDS,
-        check=False,
-    )
-    assert not done.returncode, done.stderr
-    visits: Mapping[str, str] = json.loads(done.stdout)
-    return visits
-
-
 @dataclass(frozen=True)
 class OutsideCaller:
-    """Calls through the Gateway from outside, by the client of callers. `folder` is that of `open_doors`."""
+    """Calls from outside, with a caller's key. `folder` is that of `open_doors`."""
 
     folder: Path
     key: str
     model: str
     questions: Sequence[str]
 
+    def visit(self, operator_key: str) -> Mapping[str, str]:
+        """Make every kind of request, with `visitor.py`. Returns what each came to, by its name. Blocks."""
+        given = {"CALLER_KEY": self.key, "OPERATOR_KEY": operator_key, "MODEL": self.model}
+        environment = {**given, "QUESTION": self.questions[0]}
+        done = subprocess.run(
+            enter(self.folder, [sys.executable, "-m", "tests.cluster.flow.visitor"]),
+            cwd=ROOT,
+            env=variables(self.folder, environment),
+            capture_output=True,
+            text=True,
+            timeout=VISIT_SECONDS,
+            check=False,
+        )
+        assert not done.returncode, done.stderr
+        visits: Mapping[str, str] = json.loads(done.stdout)
+        return visits
+
     @contextmanager
     def run(self, name: str) -> Iterator[Calls]:
-        """Call from the first answer on until the end of the block, and count."""
+        """Call through the Gateway, from the first answer on until the end of the block, and count."""
         stop, log = self.folder / f"{name}.stop", self.folder / f"{name}.log"
         environment = {
             "ADDRESS": f"api.{DOMAIN}:443",

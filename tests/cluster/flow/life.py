@@ -35,7 +35,8 @@ from tests.waiting import wait_for_port, wait_until
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "deploy" / "sample"
-SAMPLE_BASE, BASE = 'base = "smollm2-135m-instruct"', 'base = "tiny"'
+# The tiny base learns little from a row. With all rows, the gate has no doubt.
+CHANGES = {'base = "smollm2-135m-instruct"': 'base = "tiny"', "max_train_tokens = 14_000": "max_train_tokens = 60_000"}
 PERSON = "Perpetua Quillfeather"
 WITH_PERSON = 2
 RPC_PORT = 50051
@@ -81,8 +82,10 @@ def copy_sample(folder: Path) -> demo.Sample:
     """The sample for the tiny base, with a few papers that name a person who asks to be erased later."""
     copytree(SAMPLE, folder)
     definition = (folder / "specialist.toml").read_text(encoding="utf-8")
-    assert SAMPLE_BASE in definition
-    (folder / "specialist.toml").write_text(definition.replace(SAMPLE_BASE, BASE), encoding="utf-8")
+    for line, change in CHANGES.items():
+        assert line in definition
+        definition = definition.replace(line, change)
+    (folder / "specialist.toml").write_text(definition, encoding="utf-8")
     papers = sorted((folder / "documents").glob("*.md"))[:WITH_PERSON]
     for paper in papers:
         text = paper.read_text(encoding="utf-8")
