@@ -178,7 +178,5 @@ def _holds(item: Document) -> bool:
     status = item.get("status", {})
     listeners, parents = status.get("listeners", []), status.get("parents", [])
     conditions = [entry for part in (*listeners, *parents) for entry in part.get("conditions", [])]
-    states = {entry["type"]: entry["status"] for entry in conditions}
-    return bool(states) and all(
-        state == "True" for name, state in states.items() if name in ("Accepted", "ResolvedRefs")
-    )
+    states = [entry["status"] for entry in conditions if entry["type"] in ("Accepted", "ResolvedRefs")]
+    return bool(states) and set(states) == {"True"}
