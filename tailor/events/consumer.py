@@ -21,6 +21,7 @@ from typing import Any
 
 import kafka
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import KafkaConnectionError, KafkaTimeoutError
 from kafka.structs import MemberState
 
 from tailor import wire
@@ -65,6 +66,8 @@ MAX_DEAD_LETTERS_IN_A_ROW = 50
 DEFECT_WEIGHT = 10
 # While the group is being joined, a poll does nothing else.
 JOIN_MS = 500
+# What kafka-python raises while the broker is away.
+AWAY = (KafkaConnectionError, KafkaTimeoutError)
 # A client whose broker is away would wait much longer to leave its group.
 CLOSE_MS = 2_000
 # A rebalance waits this long for the event at work. Longer handlers go on while the member polls, and joins with them unfinished.
@@ -221,7 +224,8 @@ class Consumer:
         except GroupChanged:
             return False
         except BrokerLost as error:
-            if error.reason != Reason.KAFKA_UNAVAILABLE:
+            # A fenced member, for example, needs a new client.
+            if not isinstance(error.__context__, AWAY):
                 raise
             self._is_lost = True
             self._faults.report(PART, error)

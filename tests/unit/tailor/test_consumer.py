@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 from kafka import TopicPartition
-from kafka.errors import CommitFailedError, GroupAuthorizationFailedError, KafkaError, KafkaTimeoutError
+from kafka.errors import (
+    CommitFailedError,
+    FencedInstanceIdError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    KafkaTimeoutError,
+)
 from kafka.structs import MemberState
 
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.errors import InvalidArgument, Reason, Unavailable
-from tailor.events.clients import RightMissing
+from tailor.events.clients import BrokerLost
 from tailor.events.consumer import (
     DEAD_LETTERS,
     MAX_ATTEMPTS,
@@ -269,9 +275,10 @@ def test_a_broker_that_is_away_during_a_commit_costs_no_membership() -> None:
     assert faults.all() == []
 
 
-def test_a_user_that_may_not_commit_ends_the_session() -> None:
-    member = Member((TopicPartition(TOPIC, 1), 12), GroupAuthorizationFailedError)
-    with pytest.raises(RightMissing):
+@pytest.mark.parametrize("error", [GroupAuthorizationFailedError, FencedInstanceIdError])
+def test_a_member_that_may_not_commit_ends_its_session(error: type[KafkaError]) -> None:
+    member = Member((TopicPartition(TOPIC, 1), 12), error)
+    with pytest.raises(BrokerLost):
         _poll(_consumer(lambda event: None, MemoryProducer()), member)
 
 
