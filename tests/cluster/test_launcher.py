@@ -3,6 +3,8 @@
 kwok runs the workers' pods; where a test needs an exit code or a failing image, it reports as a kubelet would.
 """
 
+import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -25,6 +27,12 @@ T = TypeVar("T")
 
 FAILED_BY_ITSELF, KILLED = 1, 137
 GONE = 404
+
+
+def is_out_of_time(launcher: KubernetesLauncher, job: Job) -> None:
+    found = wait_until(lambda: launcher.refusal(job.run.run_id, job.run.epoch), SECONDS, "the deadline")
+    assert isinstance(found, Failure)
+    assert found.reason == Reason.OUT_OF_TIME
 
 
 def test_a_worker_gets_a_gpu_node_and_its_job_ends(place: Place, job: Job) -> None:
@@ -124,9 +132,27 @@ def test_a_missing_secret_is_waited_for(place: Place, job: Job) -> None:
 def test_a_deadline_that_passes_ends_the_run(place: Place, job: Job) -> None:
     launcher = place.launcher(replace(OPTIONS, deadline_seconds=1))
     launcher.start(job)
-    found = wait_until(lambda: launcher.refusal(job.run.run_id, job.run.epoch), SECONDS, "the deadline")
-    assert isinstance(found, Failure)
-    assert found.reason == Reason.OUT_OF_TIME
+    is_out_of_time(launcher, job)
+
+
+def test_a_deadline_that_passes_while_others_change_the_job_ends_the_run(place: Place, job: Job) -> None:
+    # Each change makes the Job controller's own writes conflict: it then gives the exit code of the pod as the reason.
+    launcher = place.launcher(replace(OPTIONS, deadline_seconds=1))
+    launcher.start(job)
+    batch, name, ended = place.plane.batch, name_of(job), threading.Event()
+
+    def change() -> None:
+        for number in itertools.takewhile(lambda _: not ended.is_set(), itertools.count()):
+            body = {"metadata": {"annotations": {"tests.tailor/number": str(number)}}}
+            batch.patch_namespaced_job(name, NAMESPACE, body)
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        is_out_of_time(launcher, job)
+    finally:
+        ended.set()
+        changing.join()
 
 
 def test_an_evicted_worker_is_retriable(place: Place, job: Job) -> None:

@@ -64,7 +64,7 @@ def waits(job: Object, pods: Sequence[Object], events: Sequence[Object], workloa
 def refusal(job: Object, pods: Sequence[Object], now: datetime) -> Failure | None:
     """Why every worker of the run would fail; None if another may succeed."""
     failed = _condition(job, "Failed")
-    if failed and failed.get("reason") == "DeadlineExceeded":
+    if failed and _is_out_of_time(job, failed):
         return Failure(Reason.OUT_OF_TIME, "Its worker exceeded TAILOR_KUBERNETES_DEADLINE_SECONDS.")
     for pod in pods:
         started = pod.get("status", {}).get("startTime")
@@ -76,6 +76,17 @@ def refusal(job: Object, pods: Sequence[Object], now: datetime) -> Failure | Non
                 if reason in NO_CONTAINER:
                     return Failure(Reason.CONTAINER_NOT_MADE, _waiting_message(status))
     return None
+
+
+def _is_out_of_time(job: Object, failed: Object) -> bool:
+    if failed.get("reason") == "DeadlineExceeded":
+        return True
+    # The Job controller gives the pods' end as the reason if another change of the Job kept it from noting first why it ended them.
+    seconds, started = job["spec"].get("activeDeadlineSeconds"), job["status"].get("startTime")
+    if seconds is None or started is None:
+        return False
+    ended = datetime.fromisoformat(failed["lastTransitionTime"])
+    return ended - datetime.fromisoformat(started) >= timedelta(seconds=seconds)
 
 
 def _explain_pending(pod: Object, events: Sequence[Object]) -> Failure:

@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -140,10 +140,14 @@ class Cluster:
             elif all(each["status"]["phase"] == "Succeeded" for each in self.pods_of(name)):
                 self.finish(name, "Complete", "CompletionsReached", "")
 
-    def finish(self, name: str, kind: str, reason: str, message: str) -> None:
-        """Set a Job's final condition."""
+    def finish(self, name: str, kind: str, reason: str, message: str, seconds: int = 0) -> None:
+        """Set a Job's final condition, as of `seconds` after its start."""
+        started = datetime(2026, 11, 27, 8, tzinfo=UTC)
+        ended = started + timedelta(seconds=seconds)
         condition = {"type": kind, "status": "True", "reason": reason, "message": message}
-        self._status(self.objects["jobs"][name], {"conditions": [condition]}, "jobs")
+        dated = {**condition, "lastTransitionTime": f"{ended:%FT%TZ}"}
+        status = {"startTime": f"{started:%FT%TZ}", "conditions": [dated]}
+        self._status(self.objects["jobs"][name], status, "jobs")
 
     def refuse_pods(self, name: str, message: str, count: int = 1, seen: str = "2026-11-27T08:00:00Z") -> None:
         """The Job controller's event about pods that could not be created (pkg/controller/controller_utils.go)."""

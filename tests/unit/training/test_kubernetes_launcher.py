@@ -318,6 +318,18 @@ def test_job_over_its_deadline_is_refused(place: Place, job: Job) -> None:
     assert refusal.reason == "OUT_OF_TIME"
 
 
+@pytest.mark.parametrize(("seconds", "reason"), [(59, None), (60, "OUT_OF_TIME")])
+def test_job_whose_pod_ends_at_its_deadline_is_refused(
+    place: Place, job: Job, seconds: int, reason: str | None
+) -> None:
+    launcher = started(place, job, replace(OPTIONS, deadline_seconds=60))
+    message = "Container worker for pod tailor/worker failed with exit code 143 matching FailJob rule at index 2"
+    place.cluster.finish(name_of(job), "Failed", "PodFailurePolicy", message, seconds)
+    until(lambda: launcher.exit_code(job.run.run_id, 1), lambda code: code == 143)
+    refusal = launcher.refusal(job.run.run_id, 1)
+    assert (refusal and refusal.reason) == reason
+
+
 def test_cancelled_worker_has_its_pods_grace_period_to_end(place: Place, job: Job) -> None:
     launcher = started(place, job)
     grace = render_job(job, OPTIONS)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
