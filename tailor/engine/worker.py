@@ -17,6 +17,7 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 
 from tailor.engine.lora_rows import plan
 from tailor.engine.overflow import clear_new_blocks
+from tailor.engine.seeds import hold_generators
 
 PR_SET_PDEATHSIG = 1
 WRAPPER = f"{__name__}.GroupedLora"
@@ -70,3 +71,8 @@ class TailorWorker(CPUWorker):  # type: ignore[misc]
         clear_new_blocks()
         type(current_platform).get_punica_wrapper = classmethod(lambda _: WRAPPER)
         super().load_model(**kwargs)
+
+    def sample_tokens(self, grammar_output: Any) -> Any:
+        """Draw a step's tokens."""
+        with hold_generators(self.model_runner):
+            return super().sample_tokens(grammar_output)

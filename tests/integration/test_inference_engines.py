@@ -26,7 +26,7 @@ from services.inference.ports import InferenceEngine
 from services.registry import wire as registry_wire
 from services.registry.domain import Decision, Gate, PrimaryMetric
 from services.registry.rules.gate import decide
-from tailor.engine.environment import prepare_environment
+from tailor.engine.environment import CPU_STEP_TOKENS, prepare_environment
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
@@ -646,6 +646,19 @@ def check_beats_end_while_a_step_hangs(engine: Any) -> None:
         watch.join(10)
 
 
+def check_seeds_hold_where_prompts_take_several_steps(engine: InferenceEngine) -> None:
+    """Draws with seeds are the same alone and among prompts that no step can read at once."""
+    prompts = [tuple(range(10 + 16 * number, 210 + 16 * number)) for number in range(8)]
+    assert sum(map(len, prompts)) > 2 * CPU_STEP_TOKENS
+
+    def draw(number: int) -> Iterator[Any]:
+        return engine.generate(prompts[number], "", Sampling(max_tokens=4, temperature=1.0, seed=number))
+
+    streams = [draw(number) for number in range(8)]
+    together = ["".join(piece.text for piece in stream) for stream in streams]
+    assert together == ["".join(piece.text for piece in draw(number)) for number in range(8)]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vllm is not installed; the transformers engine serves here"
@@ -687,6 +700,7 @@ def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch
             cancelled.cancel()
             assert list(cancelled)[-1].finish == "cancelled"
             check_equal_log_probabilities(engine, plain, first)
+            check_seeds_hold_where_prompts_take_several_steps(engine)
             # vLLM omits a character whose bytes are incomplete.
             assert text(engine, first, max_tokens=3) == text(plain, first, max_tokens=3).rstrip("�")
         with AdapterCache(engine, lab.library(), 1).using(lab.adapters[0]) as good:
