@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.nodes import SECONDS, refused, remove_namespace
+from tests.cluster.nodes import SECONDS, namespace_is_gone, refused
 from tests.unit.deploy import manifests
 from tests.waiting import wait_until
 
@@ -49,4 +49,4 @@ def new_space(plane: ControlPlane) -> Iterator[Space]:
         wait_until(lambda: not refused(partial(plane.core.read_namespaced_service_account, "default", name)), SECONDS)
         yield Space(plane, name)
     finally:
-        remove_namespace(plane, name, REMOVE_SECONDS)
+        wait_until(lambda: namespace_is_gone(plane, name), REMOVE_SECONDS, f"namespace {name}")

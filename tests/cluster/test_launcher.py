@@ -18,7 +18,7 @@ from services.training.domain import RETRIABLE_EXIT, Failure, Job, RunState
 from services.training.launchers.kubernetes import KubernetesLauncher
 from services.training.launchers.kubernetes_job import JobOptions, Resources
 from tailor.errors import Reason
-from tests.cluster.nodes import GPU, NAMESPACE, SECONDS, play_node, refused, running
+from tests.cluster.nodes import GONE, GPU, NAMESPACE, SECONDS, play_node, refused, running
 from tests.cluster.workers import OPTIONS, PLAYED, Place, ends_with, name_of, runs, waits_for
 from tests.unit.training.fakes import ONE, House, PreparingSupervisor, built
 from tests.waiting import wait_until
@@ -26,7 +26,6 @@ from tests.waiting import wait_until
 T = TypeVar("T")
 
 FAILED_BY_ITSELF, KILLED = 1, 137
-GONE = 404
 
 
 def is_out_of_time(launcher: KubernetesLauncher, job: Job) -> None:

@@ -125,9 +125,10 @@ def _check_demo(prefix: list[str], state: Path, sample: Path) -> None:
             status, output = _tailor([], *commands[name])
             assert status == 0, output
         assert "is served by" in output
+        # On the running stack.
+        status, output, second = _demo([], state, sample)
     finally:
         _tailor([], "--state-dir", str(state), "down")
-    status, output, second = _demo(prefix, state, sample)
     assert status == 0, output
     assert "nothing is new" in output
     assert (second["run"], second["adapter"], second["dataset"]) == (first["run"], first["adapter"], first["dataset"])
