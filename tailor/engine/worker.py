@@ -15,9 +15,9 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
 from vllm.v1.worker.cpu_worker import CPUWorker
 
+from tailor.engine.held_generators import hold_generators
 from tailor.engine.lora_rows import plan
 from tailor.engine.overflow import clear_new_blocks
-from tailor.engine.seeds import hold_generators
 
 PR_SET_PDEATHSIG = 1
 WRAPPER = f"{__name__}.GroupedLora"

@@ -22,7 +22,7 @@ from services.inference.adapters.model_store import StoredBase, VerifiedLibrary,
 from services.inference.adapters.verify import check_config
 from services.inference.domain import AdapterRef, Canary, ChatMessage, GenerationRequest, Sampling, ServedModel
 from services.inference.generation import Cancellation
-from services.inference.ports import InferenceEngine
+from services.inference.ports import InferenceEngine, Stream
 from services.registry import wire as registry_wire
 from services.registry.domain import Decision, Gate, PrimaryMetric
 from services.registry.rules.gate import decide
@@ -651,7 +651,7 @@ def check_seeds_hold_where_prompts_take_several_steps(engine: InferenceEngine) -
     prompts = [tuple(range(10 + 16 * number, 210 + 16 * number)) for number in range(8)]
     assert sum(map(len, prompts)) > 2 * CPU_STEP_TOKENS
 
-    def draw(number: int) -> Iterator[Any]:
+    def draw(number: int) -> Stream:
         return engine.generate(prompts[number], "", Sampling(max_tokens=4, temperature=1.0, seed=number))
 
     streams = [draw(number) for number in range(8)]
