@@ -85,8 +85,10 @@ def _is_out_of_time(job: Object, failed: Object) -> bool:
     seconds, started = job["spec"].get("activeDeadlineSeconds"), job["status"].get("startTime")
     if seconds is None or started is None:
         return False
-    ended = datetime.fromisoformat(failed["lastTransitionTime"])
-    return ended - datetime.fromisoformat(started) >= timedelta(seconds=seconds)
+    # A Job is Failed only when all of its pods have ended; that it will be is known before.
+    decided = _condition(job, "FailureTarget") or failed
+    lasted = datetime.fromisoformat(decided["lastTransitionTime"]) - datetime.fromisoformat(started)
+    return lasted >= timedelta(seconds=seconds)
 
 
 def _explain_pending(pod: Object, events: Sequence[Object]) -> Failure:

@@ -141,12 +141,23 @@ class Cluster:
                 self.finish(name, "Complete", "CompletionsReached", "")
 
     def finish(self, name: str, kind: str, reason: str, message: str, seconds: int = 0) -> None:
-        """Set a Job's final condition, as of `seconds` after its start."""
+        """Set a Job's final condition. It was decided `seconds` after its start, and its pods took a minute more to end."""
         started = datetime(2026, 11, 27, 8, tzinfo=UTC)
-        ended = started + timedelta(seconds=seconds)
-        condition = {"type": kind, "status": "True", "reason": reason, "message": message}
-        dated = {**condition, "lastTransitionTime": f"{ended:%FT%TZ}"}
-        status = {"startTime": f"{started:%FT%TZ}", "conditions": [dated]}
+        decided = started + timedelta(seconds=seconds)
+        times = {kind: decided + timedelta(minutes=1)}
+        if kind == "Failed":
+            times["FailureTarget"] = decided
+        conditions = [
+            {
+                "type": each,
+                "status": "True",
+                "reason": reason,
+                "message": message,
+                "lastTransitionTime": f"{time:%FT%TZ}",
+            }
+            for each, time in times.items()
+        ]
+        status = {"startTime": f"{started:%FT%TZ}", "conditions": conditions}
         self._status(self.objects["jobs"][name], status, "jobs")
 
     def refuse_pods(self, name: str, message: str, count: int = 1, seen: str = "2026-11-27T08:00:00Z") -> None:
