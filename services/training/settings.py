@@ -64,8 +64,8 @@ class Settings(ServiceSettings):
     )
 
     rollout_engine: Literal["auto", "generate"] = Field(
-        "generate",
-        description="What writes the answers of rloo and grpo: `generate` is the training model, `auto` vLLM if it can.",
+        "auto",
+        description="What writes the answers of rloo and grpo: `auto` is vLLM if it can, `generate` always the training model.",
     )
 
     kubernetes_namespace: str = "tailor"
@@ -182,4 +182,4 @@ class WorkerSettings(ServiceSettings):
     exit_file: Path | None = None
     compute_lock: Path | None = None
     parallelism: Literal["replicate", "shard"] = "replicate"
-    rollout_engine: Literal["auto", "generate"] = "generate"
+    rollout_engine: Literal["auto", "generate"] = "auto"

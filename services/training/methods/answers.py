@@ -64,9 +64,12 @@ def use_plain_attention(model: Any) -> Any:
 
 
 def write_answers(
-    model: Any, tokenizer: Any, prompts: Sequence[Prompt], rollout: RolloutRecipe, seed: int
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], rollout: RolloutRecipe, seed: int, *, at_once: int = BATCH
 ) -> list[list[int]]:
-    """One answer per prompt as token ids, including the end token, sampled as the recipe's rollouts are. Deterministic by seed."""
+    """One answer per prompt as token ids, including the end token, sampled as the recipe's rollouts are. Deterministic by seed.
+
+    `at_once` of them are written in one batch.
+    """
     import torch
     from transformers import set_seed
 
@@ -75,7 +78,7 @@ def write_answers(
     ends = end_tokens(model, tokenizer)
     answers = []
     with torch.no_grad():
-        for batch in _batches(prompts, BATCH):
+        for batch in _batches(prompts, at_once):
             inputs = _pad([list(prompt.tokens) for prompt in batch], tokenizer.pad_token_id, model.device, left=True)
             written = model.generate(
                 **inputs,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from services.training.methods.answers import Prompt, end_tokens
-from services.training.methods.engine_process import RANKS, EngineOptions
+from services.training.methods.engine_process import EngineOptions
 from services.training.ports import RolloutAnswer, RolloutEngine
 from services.training.recipe import GENERATING, Recipe
 from tailor.errors import Reason, Unavailable
@@ -63,8 +63,6 @@ def reason_against(recipe: Recipe, base: Path | None, *, gpu: bool) -> str:
         return "On a GPU, engine and training would compete for its memory."
     if recipe.adapter.kind != "lora" or recipe.adapter.use_dora:
         return "The engine adapts its base by LoRA only."
-    if recipe.adapter.r > RANKS[-1]:
-        return f"The engine's largest rank is {RANKS[-1]}."
     if importlib.util.find_spec("vllm") is None:
         return "vLLM is not installed."
     if base is not None and _head_size(base) not in HEAD_SIZES:
@@ -163,6 +161,7 @@ def options_of(recipe: Recipe, base: Path, policy: Any, tokenizer: Any, prompts:
         max_tokens=max(len(prompt.tokens) for prompt in prompts) + rollout.max_new_tokens,
         max_new_tokens=rollout.max_new_tokens,
         rank=recipe.adapter.r,
+        targets=sorted({name.rpartition(".")[2] for name in policy.peft_config["default"].target_modules}),
         temperature=rollout.temperature,
         top_p=rollout.top_p,
         ends=end_tokens(policy, tokenizer),

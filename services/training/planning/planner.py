@@ -43,7 +43,7 @@ class StoredPlanner(Planner):
     device: Device
     scratch: Path
     now: Callable[[], datetime]
-    rollout_engine: Literal["auto", "generate"] = "generate"
+    rollout_engine: Literal["auto", "generate"] = "auto"
     # What the child process found of a base and the device, by the base's digest.
     _known: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 

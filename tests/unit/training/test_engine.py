@@ -42,7 +42,6 @@ def recipe(**adapter: Any) -> Recipe:
         (recipe(kind="none"), False, "LoRA only"),
         (recipe(kind="qlora"), False, "LoRA only"),
         (recipe(use_dora=True), False, "LoRA only"),
-        (recipe(r=1024), False, "largest rank is 512"),
     ],
 )
 def test_generate_writes_what_the_engine_cannot(chosen: Recipe, gpu: bool, expected: str) -> None:
@@ -66,7 +65,7 @@ def test_cache_holds_all_answers_of_a_step_at_full_length(tmp_path: Path) -> Non
     LlamaConfig(
         hidden_size=128, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=3, head_dim=64
     ).save_pretrained(tmp_path)
-    options = EngineOptions(str(tmp_path), 4, 100, 60, 8, 1.0, 1.0, (2,), "bf16", 1)
+    options = EngineOptions(str(tmp_path), 4, 100, 60, 8, ["q_proj"], 1.0, 1.0, (2,), "bf16", 1)
     # 100 tokens take 4 blocks of 32; a token has 64 values of 2 bytes for keys and values of 2 heads in 3 layers.
     assert cache_bytes(options) == (4 * 4 + 1) * 32 * (3 * 2 * 2 * 64 * 2)
 

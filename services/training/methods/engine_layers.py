@@ -1,0 +1,68 @@
+"""Layers of vLLM's model that add one adapter to every row's output, beside the base's packed weights. Imports torch only.
+
+LoRA: Hu et al. 2021.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+# Prepares the product of rows (rows, in) with a matrix (in, out).
+Multiply = Callable[[torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]
+
+
+class AdaptedLayer:
+    """A layer of vLLM's model, which may be several of the adapter's: `parts` are their names, `widths` the sizes of their outputs.
+
+    It has the matrices of all parts at once: A as (in, parts * rank), and B as (parts * rank, sum of widths), which is zero outside its
+    diagonal of parts. `multiply` prepares the product with a matrix that is used many times.
+    """
+
+    def __init__(self, layer: Any, parts: Sequence[str], rank: int, multiply: Multiply) -> None:
+        self.parts = parts
+        self._widths = getattr(layer, "output_sizes", [layer.output_size])
+        self._a = torch.zeros(layer.input_size, len(parts) * rank, dtype=layer.params_dtype)
+        self._b = torch.zeros(len(parts) * rank, sum(self._widths), dtype=layer.params_dtype)
+        self._rank, self._multiply = rank, multiply
+        self._plain, self._is_used = layer.cpu_linear, False
+        layer.cpu_linear = self._compute
+
+    def _compute(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        y: torch.Tensor = self._plain(x, weight, bias)
+        return y.add_(self._times_b(self._times_a(x))) if self._is_used else y
+
+    def take(self, matrices: Mapping[tuple[str, bool], torch.Tensor], scale: float) -> set[str]:
+        """Copy the adapter's matrices, which are named by their module and whether they are A. Returns the modules that it had."""
+        first, taken = 0, set()
+        self._a.zero_()
+        self._b.zero_()
+        for number, (part, width) in enumerate(zip(self.parts, self._widths, strict=True)):
+            rows, columns = slice(number * self._rank, (number + 1) * self._rank), slice(first, first + width)
+            first += width
+            if (part, True) in matrices:
+                self._a[:, rows] = matrices[part, True].t()
+                self._b[rows, columns] = matrices[part, False].t() * scale
+                taken.add(part)
+        self._times_a, self._times_b = self._multiply(self._a), self._multiply(self._b)
+        self._is_used = bool(taken)
+        return taken
+
+
+def adapt(model: Any, rank: int, targets: set[str], multiply: Multiply) -> list[AdaptedLayer]:
+    """Prepare all layers of vLLM's model with a module of the given names, such as q_proj. The adapter is zero.
+
+    Raises ValueError if the model has none for one of the names.
+    """
+    packed = getattr(model, "packed_modules_mapping", {})
+    layers: list[AdaptedLayer] = []
+    for path, layer in model.named_modules():
+        prefix, _, name = path.rpartition(".")
+        parts = packed.get(name, [name])
+        # What has none is no linear layer, or one with other weights than the base's own, such as quantized ones.
+        if not hasattr(layer, "cpu_linear") or targets.isdisjoint(parts):
+            continue
+        layers.append(AdaptedLayer(layer, [f"{prefix}.{part}" for part in parts], rank, multiply))
+    if missing := targets - {part.rpartition(".")[2] for layer in layers for part in layer.parts}:
+        raise ValueError(f"The engine's model has no linear layer {min(missing)}.")
+    return layers

@@ -1,0 +1,79 @@
+"""The engine that writes rollouts computes what the training model computes, with the adapter of each step: vLLM on a small base."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from services.training.methods.engine import EngineProcess
+from services.training.methods.engine_process import EngineOptions
+from services.training.ports import RolloutAnswer
+from tests.models import make_tiny_base, widen
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed; generate writes here"),
+]
+
+PROMPTS = [[5, 6, 7, 8], list(range(40, 90))]
+ANSWERS = 3
+# Query and value are parts of one layer of vLLM's model, whose key stays as it is; `down_proj` is a layer of its own.
+TARGETS = ["q_proj", "v_proj", "down_proj"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return widen(make_tiny_base(tmp_path_factory.mktemp("base"), ["what the engine reads"], vocabulary=400))
+
+
+def options(base: Path) -> EngineOptions:
+    return EngineOptions(str(base), 6, 80, 24, 4, TARGETS, 1.0, 1.0, (2,), "f32", 2)
+
+
+def adapted(base: Path, seed: int) -> PeftModel:
+    """The base with a random adapter that changes its answers a lot."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    torch.manual_seed(seed)
+    config = LoraConfig(r=4, lora_alpha=12, use_rslora=True, target_modules=TARGETS, init_lora_weights=False)
+    return get_peft_model(model, config)
+
+
+def likelihoods(model: PeftModel, prompt: list[int], tokens: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1]
+    return torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(tokens)[:, None])[:, 0]
+
+
+def largest_difference(model: PeftModel, prompts: list[list[int]], written: list[RolloutAnswer]) -> float:
+    return max(
+        float((likelihoods(model, prompt, list(answer.tokens)) - torch.tensor(answer.log_probabilities)).abs().max())
+        for prompt, answer in zip(prompts, written, strict=True)
+    )
+
+
+def test_answers_are_drawn_from_the_adapter_of_their_step(base: Path, tmp_path: Path) -> None:
+    models = [adapted(base, seed) for seed in (1, 2)]
+    prompts = [prompt for prompt in PROMPTS for _ in range(ANSWERS)]
+    engine = EngineProcess.start(options(base))
+    try:
+        engine.wait_until_ready()
+        steps = []
+        for number, model in enumerate(models):
+            model.save_pretrained(tmp_path / "adapter")
+            steps.append(engine.write(prompts, tmp_path / "adapter", seed=7 + number))
+        models[0].save_pretrained(tmp_path / "adapter")
+        again = engine.write(prompts, tmp_path / "adapter", seed=7)
+    finally:
+        engine.close()
+    assert [largest_difference(model, prompts, step) for model, step in zip(models, steps, strict=True)] == [
+        pytest.approx(0.0, abs=1e-3)
+    ] * 2
+    # The adapters differ much more than that, so none of it is what another adapter or the base would have drawn.
+    assert largest_difference(models[1], prompts, steps[0]) > 0.1
+    with models[0].disable_adapter():
+        assert largest_difference(models[0], prompts, steps[0]) > 0.1
+    assert again == steps[0]
