@@ -26,6 +26,7 @@ from services.training.adapters.inputs import Inputs
 from services.training.bases.files import load_tokenizer
 from services.training.methods import answers, pairs
 from services.training.methods.answers import Prompt
+from services.training.methods.engine import start_engine
 from services.training.methods.model import load_saved, trainable_model
 from services.training.methods.pairs import Pair
 from services.training.methods.rewards import Rewarder, make_judges
@@ -110,7 +111,8 @@ def train_stages(house: House, demonstrations: Ref, rankings: Ref) -> dict[str, 
     services = {"sft": train(house, "run_sft", recipe_of("sft"), demonstrations, watch=show)}
     services["reward"] = train(house, "run_reward", recipe_of("reward"), rankings, watch=show)
     parent, judge = adapter(services["sft"]), adapter(services["reward"])
-    services["rloo"] = train(house, "run_rloo", recipe_of("rloo"), rankings, parent=parent, reward=judge, watch=show)
+    sources: dict[str, Any] = {"parent": parent, "reward": judge, "start_engine": start_engine}
+    services["rloo"] = train(house, "run_rloo", recipe_of("rloo"), rankings, **sources, watch=show)
     services["dpo"] = train(house, "run_dpo", recipe_of("dpo"), rankings, parent=parent, watch=show)
     return services
 
