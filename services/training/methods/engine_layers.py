@@ -1,4 +1,4 @@
-"""Layers of vLLM's model that add one adapter to every row's output, beside the base's packed weights. Imports torch only.
+"""Layers of vLLM's model that add one adapter to the output of the base's packed weights. Imports torch only.
 
 LoRA: Hu et al. 2021.
 """
@@ -59,7 +59,7 @@ def adapt(model: Any, rank: int, targets: set[str], multiply: Multiply) -> list[
     for path, layer in model.named_modules():
         prefix, _, name = path.rpartition(".")
         parts = packed.get(name, [name])
-        # What has none is no linear layer, or one with other weights than the base's own, such as quantized ones.
+        # Only linear layers with the base's own weights have one, not quantized layers.
         if not hasattr(layer, "cpu_linear") or targets.isdisjoint(parts):
             continue
         layers.append(AdaptedLayer(layer, [f"{prefix}.{part}" for part in parts], rank, multiply))

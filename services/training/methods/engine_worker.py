@@ -1,8 +1,8 @@
 """vLLM's CPU worker that writes rollouts: every row uses the policy's adapter. vLLM imports it by name.
 
 Serving's path for adapters looks up each row's adapter, and multiplies with each part of a layer (`tailor/engine/worker.py`). Here a layer
-has two products, whose matrices are packed once per step. Like serving's, they are computed beside the base's weights: merged in bf16,
-small updates would be lost.
+has two products, whose matrices are packed once per step. As in serving, the adapter is not merged into the base's weights, where bf16
+would lose small updates.
 """
 
 from collections.abc import Callable
