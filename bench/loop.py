@@ -2,7 +2,7 @@
 
 A new stack has one specialist with the programme `sft, dpo`, which is rebuilt when new documents or judgements suffice. The bench publishes
 documents, has 80 prompts answered and ranked by three scripted experts, of whom one is noisy, and does both once more. It only waits for what the stack
-does by itself. The figures go to `.tailor/bench/loop.json`, and the services' logs to `loop-logs` there if the bench fails.
+does by itself. Then the engine's rollouts are compared with `generate`, as in `make bench-preferences`. The figures go to `.tailor/bench/loop.json`, and the services' logs to `loop-logs` there if the bench fails.
 
 `python -m bench.loop --tiny` does the same with a tiny base in minutes, and leaves docs/benchmarks.md as it is.
 """
@@ -36,7 +36,8 @@ from bench.loop_figures import (
     render,
 )
 from bench.preference_set import ASKS, SUBJECTS
-from bench.report import ROOT, keep, read_figures, store
+from bench.preferences import measure_rollouts
+from bench.report import ROOT, keep, store
 from services.training.recipe import FOLDER
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import panel_pb2, registry_pb2
@@ -156,6 +157,11 @@ def main() -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tailor-loop-", ignore_cleanup_errors=True) as directory:
         figures = run(Path(directory).resolve(), arguments.seed, is_tiny=arguments.tiny)
+    if arguments.tiny:
+        figures["rollout_ratio"] = "not measured with a tiny base"
+    else:
+        figures["rollouts"] = measure_rollouts()
+        figures["rollout_ratio"] = figures["rollouts"]["rollout_ratio"]
     figures |= {"seconds": time.monotonic() - started, "cores": len(os.sched_getaffinity(0))}
     figures["broken"] = list(list_broken_bounds(figures, NOISY))
     print(json.dumps(figures, indent=2), flush=True)
@@ -384,9 +390,6 @@ def summarise(loop: Loop) -> None:
     )
     figures["ranked_prompts"] = {"all": progress.prompts, "held_out": progress.held_out_prompts}
     figures["noisy_expert_found"] = figures["panel"][RANKINGS_2]["noisy_expert"] == NOISY
-    figures["rollout_ratio"] = read_figures("preferences").get(
-        "rollout_ratio", "not measured: run `make bench-preferences` first"
-    )
     pairs = sum(phase.get("pairs_of_drafts", 0) for phase in phases)
     figures["left_out"] = {
         "documents rejected": sum(phase.get("documents_rejected", 0) for phase in phases),

@@ -11,7 +11,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import panel_pb2
 
 RANKING = "ranking"
-PAIRS, DOCUMENTS = "win_rate", "log_likelihood"
+PAIRS, MARGIN, DOCUMENTS = "win_rate", "pair_margin", "log_likelihood"
 BASE, INCUMBENT, CANDIDATE = "base", "incumbent", "candidate"
 # Names of the four phases.
 DOCUMENTS_1, RANKINGS_1, DOCUMENTS_2, RANKINGS_2 = PHASES = ("documents 1", "rankings 1", "documents 2", "rankings 2")
@@ -129,6 +129,8 @@ def measure_phase(evaluation: models_pb2.AdapterEvaluated) -> dict[str, Any]:
         "pair_accuracy": find_figure(evaluation, PAIRS, CANDIDATE),
         "pair_accuracy_base": find_figure(evaluation, PAIRS, BASE),
         "pair_accuracy_gain": find_gain(evaluation, PAIRS, INCUMBENT),
+        "pair_margin": find_figure(evaluation, MARGIN, CANDIDATE),
+        "pair_margin_gain": find_gain(evaluation, MARGIN, INCUMBENT),
         "documents_metric": find_figure(evaluation, DOCUMENTS, CANDIDATE),
         "documents_gain": find_guarded_gain(evaluation),
     }
@@ -145,13 +147,13 @@ def measure_phase(evaluation: models_pb2.AdapterEvaluated) -> dict[str, Any]:
 def render(figures: Mapping[str, Any]) -> str:
     """The section of docs/benchmarks.md."""
     lines = [
-        "| phase | verdict | pairs: right, of | gain over what served | documents: nats per token | gain as guarded | seconds |",
+        "| phase | verdict | pairs: right, of | margin's gain over what served | documents: nats per token | gain as guarded | seconds |",
         "|---|---|---|---|---|---|---:|",
     ]
     for name in PHASES:
         phase = figures["phases"][name]
         lines.append(
-            f"| {name} | {phase['verdict']} | {_show(phase['pair_accuracy'])} | {_show(phase['pair_accuracy_gain'])} "
+            f"| {name} | {phase['verdict']} | {_show(phase['pair_accuracy'])} | {_show(phase['pair_margin_gain'])} "
             f"| {_show(phase['documents_metric'])} | {_show(phase['documents_gain'])} | {phase['seconds']:.0f} |"
         )
     lines += ["", "| | after rankings 1 | after rankings 2 |", "|---|---|---|"]

@@ -130,6 +130,7 @@ PARAMETERS: Mapping[str, type[MetricParameters]] = {
     "chrf": MetricParameters,
     "log_likelihood": MetricParameters,
     "perplexity": MetricParameters,
+    "pair_margin": MetricParameters,
     "win_rate": MetricParameters,
     "terms": TermsParameters,
     "key_insights_f1": MetricParameters,

@@ -91,10 +91,11 @@ def list_models(evaluation: models_pb2.AdapterEvaluated) -> tuple[str, ...]:
 def list_gate(gate: models_pb2.Gate) -> tuple[tuple[str, str], ...]:
     """Name and limit of every condition of a gate."""
     primary = gate.primary
+    served = "" if primary.metric else "; after new rankings, that of pair_margin suffices, too"
     limits = (
-        ("decides", primary.metric or "win_rate after new rankings, else log_likelihood"),
+        ("decides", primary.metric or "log_likelihood"),
         ("gain", f"certainly above {primary.min_gain:g} over {' and '.join(gate.beat or BEAT)}"),
-        ("gain", f"certainly above {primary.min_gain_over_incumbent:g} over what serves"),
+        ("gain", f"certainly above {primary.min_gain_over_incumbent:g} over what serves{served}"),
         *((f"{guard.metric} loses", f"certainly at most {guard.margin:g}") for guard in gate.guards),
         *(condition for guard in gate.panel for condition in _list_panel_conditions(guard)),
         ("rows", f"at least {gate.min_rows:,}"),

@@ -31,7 +31,7 @@ GOLDEN = "test"
 TOO_LONG = (Reason.ROW_TOO_LONG, Reason.PROMPT_TOO_LONG)
 # Fewer ranked pairs say nothing about a judge model.
 MIN_RANKED_PAIRS = 10
-WIN_RATE = "win_rate"
+PAIR_MARGIN, WIN_RATE = "pair_margin", "win_rate"
 
 
 class EvaluationState(StrEnum):

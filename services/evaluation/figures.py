@@ -9,6 +9,7 @@ from services.evaluation import metrics
 from services.evaluation.domain import (
     CANDIDATE,
     LOG_LIKELIHOOD,
+    PAIR_MARGIN,
     WIN_RATE,
     AnsweredRow,
     Estimate,
@@ -26,6 +27,8 @@ from tailor.words import MetricDefinition
 
 # What is measured if a specialist names no metrics. `terms` needs house terms.
 BUILT_IN = (LOG_LIKELIHOOD, "rouge1", "rouge2", "rougeL", "bleu", "terms", "repetition", "fabrication", "perplexity")
+# What is measured on ranked pairs.
+PAIRED = (PAIR_MARGIN, WIN_RATE)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def list_metrics(terms: SpecialistTerms, held_out: HeldOutSet) -> list[MetricDef
     """The specialist's metrics or the built-in ones, and always those that decide by default."""
     names = [name for name in BUILT_IN if name != "terms" or terms.house_terms]
     defined = list(terms.metrics) or [MetricDefinition(name, name) for name in names]
-    needed = [*([WIN_RATE] if held_out.has_pairs else []), LOG_LIKELIHOOD]
+    needed = [*(PAIRED if held_out.has_pairs else ()), LOG_LIKELIHOOD]
     known = {metric.name for metric in defined}
     return [*(MetricDefinition(name, name) for name in needed if name not in known), *defined]
 
@@ -91,9 +94,9 @@ def _measure_models(
 
 
 def _choose(definition: MetricDefinition, rows: Sequence[AnsweredRow]) -> list[bool]:
-    """Pairs for the win rate. For other metrics the documents' rows, whose references people wrote; without any, the chosen answers."""
+    """Pairs for the metrics of pairs. For others the documents' rows, whose references people wrote; without any, the chosen answers."""
     pairs = [row.row.rejected is not None for row in rows]
-    if definition.kind == WIN_RATE or all(pairs):
+    if definition.kind in PAIRED or all(pairs):
         return pairs
     return [not is_pair for is_pair in pairs]
 

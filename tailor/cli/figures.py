@@ -160,11 +160,12 @@ def describe_panel_guard(guard: models_pb2.PanelGuard) -> str:
 def describe_gate(gate: models_pb2.Gate) -> Iterator[str]:
     """The gate's conditions, a line each."""
     primary = gate.primary
-    name = primary.metric or "win_rate after new rankings, else log_likelihood,"
+    name = primary.metric or "log_likelihood"
+    served = "" if primary.metric else "; after new rankings, a gain of pair_margin over what serves suffices, too"
     beat = " and ".join(gate.beat or ("base", "few_shot"))
     yield (
         f"gate: {name} must certainly gain more than {primary.min_gain:g} over {beat}, "
-        f"and more than {primary.min_gain_over_incumbent:g} over what serves"
+        f"and more than {primary.min_gain_over_incumbent:g} over what serves{served}"
     )
     for guard in gate.guards:
         yield f"guard: {guard.metric} must certainly not lose more than {guard.margin:g}"

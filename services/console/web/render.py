@@ -38,6 +38,7 @@ METRIC_NAMES = {
     "parity": "Parity (nats per token)",
     "held_out_loss": "Held-out loss",
     "reward_accuracy": "Reward accuracy",
+    "pair_margin": "Pair margin (nats per token)",
     "win_rate": "Win rate",
     "kl": "KL",
 }

@@ -13,7 +13,7 @@ from services.registry.domain import (
     PrimaryMetric,
     Verdict,
 )
-from services.registry.rules.power import LOG_LIKELIHOOD, WIN_RATE, say_what_decides, widen
+from services.registry.rules.power import LOG_LIKELIHOOD, PAIR_MARGIN, PAIRED, WIN_RATE, say_what_decides, widen
 from services.registry.rules.suites import check_suites
 
 BASE, FEW_SHOT, INCUMBENT, CANDIDATE = "base", "few_shot", "incumbent", "candidate"
@@ -26,8 +26,10 @@ PROMPTED = {
 }
 # Nats per token of the documents' references that a run on preferences may lose, if the gate names neither metric nor guards.
 PREFERENCE_MARGIN = 0.1
-# Share of the held-out pairs that a candidate may lose to an adapter that learned from rankings, if the gate does not guard the win rate.
-PAIRS_MARGIN = 0.1
+# Shares that a candidate may lose to an adapter that learned from rankings, if the gate does not guard the pairs: of the pair margin that
+# the adapter gained over the base; or of the pairs, if they are too few to show that loss.
+TAUGHT_SHARE = 0.5
+PAIRS_SHARE = 0.1
 # Tolerance for binary fractions: a value that equals a limit counts as equal.
 ROUNDING = 1e-9
 # A sentence and the decision that it leads to.
@@ -54,61 +56,108 @@ def decide(gate: Gate, evaluation: Evaluation, panel: Iterable[Finding] = ()) ->
 
 
 def find_primary(gate: Gate, evaluation: Evaluation) -> PrimaryMetric:
-    """The metric that decides. By default the win rate if the candidate learned from new rankings, else the log-likelihood.
+    """The metric that decides. By default the pair margin if the candidate learned from new rankings, else the log-likelihood.
 
     Without new rankings nothing can be won on the pairs: what is new stands in the documents, and the pairs are guarded.
+    An evaluation from before the pair margin has only the win rate.
     """
     if gate.primary.metric:
         return gate.primary
-    name = WIN_RATE if WIN_RATE in evaluation.metrics and evaluation.has_new_rankings else LOG_LIKELIHOOD
+    measured = [metric for metric in PAIRED if metric in evaluation.metrics]
+    name = measured[0] if measured and evaluation.has_new_rankings else LOG_LIKELIHOOD
     return PrimaryMetric(name, gate.primary.min_gain, gate.primary.min_gain_over_incumbent)
 
 
 def _list_guards(gate: Gate, evaluation: Evaluation) -> tuple[GuardMetric, ...]:
     """The gate's guards, and by default those of what was learned before: the documents, and what experts taught."""
-    primary = find_primary(gate, evaluation).metric
-    by_default = not gate.primary.metric and not gate.guards
-    if by_default and primary == WIN_RATE and LOG_LIKELIHOOD in evaluation.metrics:
-        return (GuardMetric(LOG_LIKELIHOOD, PREFERENCE_MARGIN),)
-    named = {primary, *(guard.metric for guard in gate.guards)}
+    guards, primary = gate.guards, find_primary(gate, evaluation).metric
+    by_default = not gate.primary.metric and not guards
+    if by_default and primary in PAIRED and LOG_LIKELIHOOD in evaluation.metrics:
+        guards = (GuardMetric(LOG_LIKELIHOOD, PREFERENCE_MARGIN),)
+    named = {gate.primary.metric, *(guard.metric for guard in guards)}
     taught = evaluation.has_other_incumbent and evaluation.incumbent_preferences
-    if taught and WIN_RATE in evaluation.metrics and WIN_RATE not in named:
-        return (*gate.guards, GuardMetric(WIN_RATE, PAIRS_MARGIN))
-    return gate.guards
+    if taught and not named.intersection(PAIRED):
+        guards = (*guards, *_guard_pairs(evaluation))
+    return guards
+
+
+def _guard_pairs(evaluation: Evaluation) -> Iterator[GuardMetric]:
+    """The guard of what experts taught: the pair margin if the pairs can show the loss of its share, else the win rate."""
+    gains = evaluation.metrics[PAIR_MARGIN].gains if PAIR_MARGIN in evaluation.metrics else {}
+    if BASE in gains and INCUMBENT in gains:
+        over_incumbent = gains[INCUMBENT]
+        margin = TAUGHT_SHARE * (gains[BASE].value - over_incumbent.value)
+        if margin > over_incumbent.value - over_incumbent.low:
+            yield GuardMetric(PAIR_MARGIN, margin)
+            return
+    if WIN_RATE in evaluation.metrics:
+        yield GuardMetric(WIN_RATE, PAIRS_SHARE)
+
+
+def find_beating_metric(gate: Gate, primary: str) -> str:
+    """The metric that must gain over the models of `beat` if an adapter serves.
+
+    By default it is the log-likelihood, even if the pair margin decides: the stages before rankings move the margins over the base for
+    reasons that no expert gave, so that gain says nothing about the rankings.
+    """
+    return LOG_LIKELIHOOD if primary in PAIRED and not gate.primary.metric else primary
 
 
 def _check_primary(gate: Gate, evaluation: Evaluation) -> Iterator[Finding]:
     primary = find_primary(gate, evaluation)
-    figures = _find_counting(evaluation, primary.metric)
-    if figures is None:
-        yield _not_measured(evaluation, primary.metric)
-        return
-    limits = dict.fromkeys(gate.beat or BEAT, primary.min_gain)
+    beating = primary.metric
     if evaluation.has_other_incumbent:
-        limits[INCUMBENT] = primary.min_gain_over_incumbent
-    for model, limit in limits.items():
-        yield _check_gain(evaluation, figures, model, limit)
+        beating = find_beating_metric(gate, primary.metric)
+    findings = [_check_gain(evaluation, beating, model, primary.min_gain) for model in gate.beat or BEAT]
+    # All models lack a metric that was not measured.
+    yield from dict.fromkeys(findings)
+    if evaluation.has_other_incumbent:
+        metrics = tuple(dict.fromkeys((primary.metric, beating)))
+        yield from _check_over_incumbent(evaluation, metrics, primary.min_gain_over_incumbent)
 
 
-def _check_gain(evaluation: Evaluation, figures: MetricIntervals, model: str, limit: float) -> Finding:
+def _check_over_incumbent(evaluation: Evaluation, metrics: tuple[str, ...], limit: float) -> Iterator[Finding]:
+    """One of the metrics must certainly gain over what serves: rankings and documents may both be new."""
+    findings = [_check_gain(evaluation, metric, INCUMBENT, limit, conditions=len(metrics)) for metric in metrics]
+    decision = next(
+        found
+        for found in (Decision.PASSED, Decision.UNDECIDED, Decision.REFUSED)
+        if any(outcome is found for outcome, _ in findings)
+    )
+    prefix = (
+        ""
+        if decision is Decision.PASSED or len(metrics) == 1
+        else f"{' or '.join(metrics)} must gain over what serves: "
+    )
+    yield from ((outcome, prefix + sentence) for outcome, sentence in findings if outcome is decision)
+
+
+def _check_gain(evaluation: Evaluation, metric: str, model: str, limit: float, conditions: int = 1) -> Finding:
+    """One of this many conditions suffices, so each must be more certain."""
+    figures = _find_counting(evaluation, metric)
+    if figures is None:
+        return _not_measured(evaluation, metric)
     gain = figures.gains.get(model)
     if gain is None:
         reason = f" ({evaluation.not_measured[model]})" if model in evaluation.not_measured else ""
         return (
             Decision.REFUSED,
-            f"{figures.metric} was not measured for {model}{reason}. Evaluate it, or remove it from the gate's `beat`",
+            f"{metric} was not measured for {model}{reason}. Evaluate it, or remove it from the gate's `beat`",
         )
-    told = f"{figures.metric} gains {describe(gain)} over {PROMPTED.get(model, model)}"
-    if gain.low > limit + ROUNDING:
+    told = f"{metric} gains {describe(gain)} over {PROMPTED.get(model, model)}"
+    joint = widen(gain, conditions) if _is_finite(gain) else gain
+    if joint.low > limit + ROUNDING:
         if _is_finite(gain):
             return Decision.PASSED, told
         return Decision.REFUSED, f"{told}; that is no measurement. Read the rows of {model} in the report"
-    if gain.high <= limit + ROUNDING:
+    if joint.high <= limit + ROUNDING:
         remedy = "Train on more or better rows, or change the recipe"
         if model in PROMPTED:
             remedy = f"An adapter that does not beat prompting is not promoted. {remedy}"
         return Decision.REFUSED, f"{told}; the gate requires more than {limit:g}. {remedy}"
-    decides = say_what_decides(evaluation, figures.metric, gain, limit)
+    if gain.low > limit + ROUNDING:
+        told += f", which is not certain for the better of {conditions} metrics (from {joint.low:+.3f})"
+    decides = say_what_decides(evaluation, metric, joint, limit)
     return (
         Decision.UNDECIDED,
         f"{told}; the gate requires that the whole interval is above {limit:g}: {decides}",
@@ -146,13 +195,13 @@ def _check_guard(
     if joint.high < -guard.margin:
         yield (
             Decision.REFUSED,
-            f"{told}; the gate allows a loss of {guard.margin:g}. Read the rows that lost in the report, then change recipe or rows",
+            f"{told}; the gate allows a loss of {guard.margin:.3g}. Read the rows that lost in the report, then change recipe or rows",
         )
         return
     if gain.high < -guard.margin:
         told += f", which {guards} guards together do not make certain (up to {joint.high:+.3f})"
     decides = say_what_decides(evaluation, guard.metric, gain if gain.value > -guard.margin else joint, -guard.margin)
-    yield Decision.UNDECIDED, f"{told}; the gate allows a loss of {guard.margin:g}: {decides}"
+    yield Decision.UNDECIDED, f"{told}; the gate allows a loss of {guard.margin:.3g}: {decides}"
 
 
 def _is_finite(gain: Interval) -> bool:

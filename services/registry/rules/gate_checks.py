@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from services.registry.domain import Gate, Specialist
 from services.registry.rules.canary_panel import find_panel_violations
 from services.registry.rules.gate import BEAT
-from services.registry.rules.power import LOG_LIKELIHOOD, WIN_RATE
+from services.registry.rules.power import LOG_LIKELIHOOD, PAIRED
 
 PROMPT, EXTERNAL = "prompt", "external:"
 SHARES = ("max_forgetting", "max_refusal_drop")
@@ -30,7 +30,7 @@ def find_gate_violations(specialist: Specialist) -> dict[str, str]:
 def list_metric_names(specialist: Specialist) -> tuple[str, ...]:
     """The metrics of every evaluation: the specialist's or the built-in ones, and those that decide by default."""
     names = tuple(metric.name for metric in specialist.metrics) or BUILT_IN
-    return tuple(dict.fromkeys((LOG_LIKELIHOOD, WIN_RATE, *names)))
+    return tuple(dict.fromkeys((LOG_LIKELIHOOD, *PAIRED, *names)))
 
 
 def _check_metrics(specialist: Specialist) -> Iterator[tuple[str, str]]:

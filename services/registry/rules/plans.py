@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from services.registry.domain import Evaluation, Interval, Specialist
-from services.registry.rules.gate import BASE, BEAT, INCUMBENT
-from services.registry.rules.power import LOG_LIKELIHOOD, NORMAL, SCORED, WIN_RATE, count_needed_rows
+from services.registry.rules.gate import BASE, BEAT, INCUMBENT, find_beating_metric
+from services.registry.rules.power import LOG_LIKELIHOOD, NORMAL, PAIR_MARGIN, PAIRED, SCORED, count_needed_rows, widen
 
 # A dataset with this share of the most held-out rows was cut: rows that overlap with train are left out after the cut.
 NEAR_LIMIT = 0.9
@@ -41,7 +41,7 @@ class _Material:
 
     def held_out(self, metric: str) -> int:
         """Held-out rows that a metric could be measured on."""
-        return self.pairs if metric == WIN_RATE or not self.documents else self.documents
+        return self.pairs if metric in PAIRED or not self.documents else self.documents
 
     def rows(self, metric: str) -> int:
         """Held-out rows that a metric will be measured on."""
@@ -50,6 +50,10 @@ class _Material:
         if policy.max_answers and self._is_answered(metric):
             limits.append(policy.max_answers)
         return min(limits)
+
+    def beating(self, metric: str) -> str:
+        """The metric that must gain over the models of `beat` if this one decides."""
+        return find_beating_metric(self.specialist.gate, metric) if self.gain(metric, INCUMBENT) else metric
 
     def total_rows(self) -> int:
         """All rows that will be evaluated."""
@@ -69,7 +73,7 @@ class _Material:
             return "raise `evaluation.max_answers`"
         if policy.max_rows < held_out:
             return "raise `evaluation.max_rows`"
-        if metric == WIN_RATE or not self.documents:
+        if metric in PAIRED or not self.documents:
             return "have experts rank more drafts or raise `rows.held_out_percent`"
         if held_out >= NEAR_LIMIT * self.specialist.rows.max_held_out_rows:
             return "raise `rows.max_held_out_rows`"
@@ -84,7 +88,7 @@ class _Material:
 def plan_evaluation(specialist: Specialist, documents: int, pairs: int, newest: Evaluation | None) -> EvaluationPlan:
     """The plan for a run on datasets with these held-out rows of documents and held-out pairs."""
     material = _Material(specialist, documents, pairs, newest)
-    metric = specialist.gate.primary.metric or (WIN_RATE if pairs else LOG_LIKELIHOOD)
+    metric = specialist.gate.primary.metric or (PAIR_MARGIN if pairs else LOG_LIKELIHOOD)
     rows, spread = material.rows(metric), material.gain(metric, INCUMBENT) or material.gain(metric, BASE)
     visible = math.inf
     if rows:
@@ -123,14 +127,29 @@ def _say_plan(material: _Material, metric: str, visible: float, spread: Interval
 
 def _list_beaten(material: _Material, metric: str) -> dict[str, Interval]:
     """The newest evaluation's gains over the models of `beat`."""
-    models = material.specialist.gate.beat or BEAT
-    return {model: gain for model in models if (gain := material.gain(metric, model))}
+    models, beating = material.specialist.gate.beat or BEAT, material.beating(metric)
+    return {model: gain for model in models if (gain := material.gain(beating, model))}
+
+
+def _list_served(material: _Material, metric: str) -> dict[str, Interval]:
+    """The newest evaluation's gains over what serves. One of them must be certain, so their intervals are widened as at the gate."""
+    names = metric, material.beating(metric)
+    gains = {name: gain for name in names if (gain := material.gain(name, INCUMBENT))}
+    return {name: widen(gain, len(gains)) for name, gain in gains.items()}
+
+
+def _list_decided(material: _Material, metric: str) -> tuple[dict[str, Interval], float]:
+    """The gains of the deciding metric whose rows are counted, and their limit: over `beat`, or else over what serves."""
+    primary, served = material.specialist.gate.primary, _list_served(material, metric)
+    if metric in served and material.beating(metric) != metric:
+        return {"what serves": served[metric]}, primary.min_gain_over_incumbent
+    return _list_beaten(material, metric), primary.min_gain
 
 
 def _count_needed(material: _Material, metric: str) -> int:
     """The most rows that one of the last gains needs to be certain; 0 if that is not known."""
-    limit = material.specialist.gate.primary.min_gain
-    needed = [count_needed_rows(gain, limit) for gain in _list_beaten(material, metric).values()]
+    gains, limit = _list_decided(material, metric)
+    needed = [count_needed_rows(gain, limit) for gain in gains.values()]
     counts = [count for count in needed if count is not None]
     return max(counts) if counts and len(counts) == len(needed) else 0
 
@@ -152,18 +171,31 @@ def _list_conditions(material: _Material, metric: str) -> Iterator[str]:
 
 
 def _say_primary(material: _Material, metric: str) -> Iterator[str]:
-    primary, rows, beaten = material.specialist.gate.primary, material.rows(metric), _list_beaten(material, metric)
-    wanted = [f"{primary.min_gain + _half_width(gain, rows):.3f} over {model}" for model, gain in beaten.items()]
-    if gain := material.gain(metric, INCUMBENT):
-        wanted.append(f"{primary.min_gain_over_incumbent + _half_width(gain, rows):.3f} over what serves")
-    if wanted:
-        yield f"to pass, {metric} must gain more than about {', '.join(wanted)}"
-    if beaten:
-        gains = ", ".join(f"{gain.value:+.3f} over {model}" for model, gain in beaten.items())
+    primary, beating = material.specialist.gate.primary, material.beating(metric)
+    limits = [
+        f"{primary.min_gain + _half_width(gain, material.rows(beating)):.3f} over {model}"
+        for model, gain in _list_beaten(material, metric).items()
+    ]
+    served = {
+        name: f"{primary.min_gain_over_incumbent + _half_width(gain, material.rows(name)):.3f}"
+        for name, gain in _list_served(material, metric).items()
+    }
+    if list(served) == [beating]:
+        limits.append(f"{served.pop(beating)} over what serves")
+    parts = [f"{beating} must gain more than about {', '.join(limits)}"] if limits else []
+    if served:
+        parts.append(
+            " or ".join(f"{name} more than about {limit}" for name, limit in served.items()) + " over what serves"
+        )
+    if parts:
+        yield f"to pass, {', and '.join(parts)}"
+    decided, _ = _list_decided(material, metric)
+    if decided:
+        told_gains = ", ".join(f"{gain.value:+.3f} over {model}" for model, gain in decided.items())
         needed = _count_needed(material, metric)
         told = f"about {needed} rows would decide" if needed else "no number of rows would decide"
-        more = f": {material.how_to_get_more(metric)}" if needed > rows else ""
-        yield f"if the candidate gains as the last one did ({gains}), {told}{more}"
+        more = f": {material.how_to_get_more(metric)}" if needed > material.rows(metric) else ""
+        yield f"if the candidate gains as the last one did ({told_gains}), {told}{more}"
 
 
 def _say_guard(material: _Material, metric: str, margin: float, gain: Interval) -> str:

@@ -5,9 +5,11 @@ from statistics import NormalDist
 
 from services.registry.domain import Evaluation, Interval
 
-LOG_LIKELIHOOD, WIN_RATE = "log_likelihood", "win_rate"
+LOG_LIKELIHOOD, PAIR_MARGIN, WIN_RATE = "log_likelihood", "pair_margin", "win_rate"
+# Metrics of ranked pairs.
+PAIRED = (PAIR_MARGIN, WIN_RATE)
 # Metrics that need no answers.
-SCORED = {LOG_LIKELIHOOD, WIN_RATE, "perplexity"}
+SCORED = {LOG_LIKELIHOOD, *PAIRED, "perplexity"}
 # What lies beyond each end of a 95 % interval.
 TAIL = 0.025
 # Half the width of a 95 % interval in standard errors.
@@ -49,7 +51,7 @@ def _say_where(evaluation: Evaluation, metric: str, rows: int, needed: int) -> s
     held_out = _count_held_out(evaluation, metric)
     if needed > held_out:
         more = "Publish more documents; a higher `rows.held_out_percent` holds out more of the new ones"
-        if metric == WIN_RATE:
+        if metric in PAIRED:
             more = "Have experts rank more drafts, or raise `rows.held_out_percent`"
         return (
             f", but the dataset holds out {held_out}. "
@@ -62,9 +64,9 @@ def _say_where(evaluation: Evaluation, metric: str, rows: int, needed: int) -> s
 
 
 def _count_held_out(evaluation: Evaluation, metric: str) -> int:
-    """The held-out rows that a metric can be measured on: pairs for the win rate, rows of documents for the others.
+    """The held-out rows that a metric can be measured on: pairs for the metrics of pairs, rows of documents for the others.
 
     Rows that were not evaluated may be of either kind.
     """
     rest = evaluation.held_out_rows - evaluation.rows
-    return rest + (evaluation.pairs if metric == WIN_RATE else evaluation.rows - evaluation.pairs)
+    return rest + (evaluation.pairs if metric in PAIRED else evaluation.rows - evaluation.pairs)

@@ -50,6 +50,7 @@ PANEL = {
 PHASE = {
     "pair_accuracy": ESTIMATE,
     "pair_accuracy_gain": None,
+    "pair_margin_gain": None,
     "documents_metric": ESTIMATE,
     "documents_gain": {"value": 0.0, "low": -0.05, "high": 0.05, "rows": 20},
     "verdict": "passed",
@@ -207,7 +208,7 @@ def make_evaluation(incumbent: str) -> models_pb2.AdapterEvaluated:
     }
     metrics = [
         models_pb2.MetricFigures(metric=name, models={"candidate": estimate}, gains=gains)
-        for name in ("win_rate", "log_likelihood")
+        for name in ("win_rate", "pair_margin", "log_likelihood")
     ]
     return models_pb2.AdapterEvaluated(
         adapter_digest="a1", incumbent_digest=incumbent, metrics=metrics, rows=40, pairs=20, held_out_rows=60
@@ -224,6 +225,7 @@ def test_a_phase_has_what_its_evaluation_measured() -> None:
     figures = measure_phase(make_evaluation("b2"))
     assert figures["pair_accuracy"] == {"value": 0.75, "low": 0.6, "high": 0.9, "rows": 20}
     assert figures["pair_accuracy_base"] is None
+    assert figures["pair_margin_gain"] == {"value": -0.02, "low": -0.04, "high": 0.0, "rows": 20}
     assert (figures["rows"], figures["pairs"], figures["held_out_rows"]) == (40, 20, 60)
 
 

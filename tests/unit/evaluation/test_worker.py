@@ -416,6 +416,7 @@ def test_a_run_on_pairs_is_measured_on_its_pairs_and_on_the_documents_of_an_earl
     figures = {figures.metric: figures for figures in result.metrics}
     assert figures["win_rate"].models["candidate"].value == 1 and figures["win_rate"].models["base"].value == 0.5
     assert (figures["win_rate"].gains["base"].rows, figures["rougeL"].gains["base"].rows) == (6, 4)
+    assert figures["pair_margin"].models["base"].value == 0 < figures["pair_margin"].gains["base"].low
     assert result.rows == 10
     assert worker.models.calls.count("adapter:ad1") == 4
 
@@ -485,7 +486,7 @@ def test_a_run_on_pairs_alone_answers_its_pairs() -> None:
     worker = make_worker()
     worker.rows.rows = [make_pair(number) for number in range(3)]
     figures = {figures.metric: figures for figures in evaluate(worker).metrics}
-    assert {"win_rate", "rougeL", "log_likelihood"} <= set(figures)
+    assert {"pair_margin", "win_rate", "rougeL", "log_likelihood"} <= set(figures)
     assert figures["rougeL"].models["candidate"].value == 1 and worker.models.calls.count("base") == 3
 
 

@@ -215,11 +215,69 @@ def test_an_adapter_that_does_not_beat_prompting_is_refused_and_the_reason_says_
 
 def test_pairs_decide_by_default_and_documents_guard() -> None:
     gate = replace(GATE, primary=PrimaryMetric(), guards=())
-    won = replace(with_gain("win_rate", base=gain(0.2, 0.1)), preferences="p1")
-    assert decide(gate, won).decision is Decision.PASSED
+    won = replace(with_gain("pair_margin", base=gain(0.2, 0.1)), preferences="p1")
+    assert decide(gate, won).reasons == ("pair_margin gains +0.200 (95 %: +0.100 to +0.300, 24 rows) over base",)
     lost = replace(won, metrics={**won.metrics, "log_likelihood": figures("log_likelihood", base=gain(-1.0, 0.1))})
     assert "guard log_likelihood" in decide(gate, lost).reasons[0]
     assert decide(gate, evaluation()).decision is Decision.PASSED
+
+
+def test_the_win_rate_decides_only_where_no_margin_was_measured() -> None:
+    older = replace(with_gain("win_rate", base=gain(0.2, 0.1)), preferences="p1")
+    assert decide(DEFAULT, older).reasons[0].startswith("win_rate gains +0.200")
+    margin = figures("pair_margin", base=gain(0.0, 0.1))
+    newer = replace(older, metrics={**older.metrics, "pair_margin": margin})
+    assert decide(DEFAULT, newer).decision is Decision.UNDECIDED
+
+
+def ranked(pairs: Interval, documents: Interval, **changes: object) -> Evaluation:
+    """A candidate with new rankings, and its gains over an adapter that serves without any."""
+    metrics = {
+        "pair_margin": figures("pair_margin", base=gain(-0.1, 0.3), incumbent=pairs),
+        "log_likelihood": figures("log_likelihood", base=gain(0.3, 0.1), incumbent=documents),
+    }
+    return replace(evaluation(incumbent_digest="ad0", preferences="p1"), metrics=metrics, **changes)  # type: ignore[arg-type]
+
+
+def test_after_new_rankings_pairs_or_documents_must_gain_over_what_serves() -> None:
+    """The margins over the base vary with the stages before; they do not count if an adapter serves."""
+    won = decide(DEFAULT, ranked(gain(0.1, 0.05), gain(0.0, 0.05)))
+    assert won.decision is Decision.PASSED
+    assert [reason[:24] for reason in won.reasons] == ["log_likelihood gains +0.", "pair_margin gains +0.100"]
+    documents = decide(DEFAULT, ranked(gain(0.0, 0.05), gain(0.1, 0.05)))
+    assert documents.decision is Decision.PASSED
+    assert documents.reasons[1] == "log_likelihood gains +0.100 (95 %: +0.050 to +0.150, 24 rows) over incumbent"
+    neither = decide(DEFAULT, ranked(gain(0.0, 0.05), gain(-0.05, 0.02)))
+    assert neither.decision is Decision.UNDECIDED
+    told = "pair_margin or log_likelihood must gain over what serves: pair_margin gains +0.000"
+    assert len(neither.reasons) == 1 and neither.reasons[0].startswith(told)
+    both = decide(DEFAULT, ranked(gain(-0.1, 0.05), gain(-0.05, 0.02)))
+    assert both.decision is Decision.REFUSED and len(both.reasons) == 2
+
+
+def test_the_better_of_two_metrics_must_be_more_certain() -> None:
+    """Of two exchangeable candidates, the better of two intervals of 95 % would pass one in twenty."""
+    verdict = decide(DEFAULT, ranked(gain(0.102, 0.1), gain(0.0, 0.05)))
+    assert verdict.decision is Decision.UNDECIDED
+    assert "which is not certain for the better of 2 metrics (from -0.012)" in verdict.reasons[0]
+
+
+def test_documents_that_new_rankings_lose_are_guarded_and_must_beat_the_base() -> None:
+    lost = decide(DEFAULT, ranked(gain(0.1, 0.05), gain(-0.3, 0.1)))
+    assert lost.decision is Decision.REFUSED and "guard log_likelihood" in lost.reasons[0]
+    known = ranked(gain(0.1, 0.05), gain(0.0, 0.05))
+    documents = figures("log_likelihood", base=gain(-0.3, 0.1), incumbent=gain(0.0, 0.05))
+    below = decide(DEFAULT, replace(known, metrics={**known.metrics, "log_likelihood": documents}))
+    assert below.decision is Decision.REFUSED and below.reasons[0].startswith("log_likelihood gains -0.300")
+    chosen = replace(GATE, primary=PrimaryMetric("pair_margin"), guards=())
+    assert decide(chosen, known).decision is Decision.UNDECIDED
+
+
+def test_new_rankings_keep_half_of_what_older_ones_taught() -> None:
+    """The incumbent gained 0.2 over the base; documents that gain do not make up for the loss of 0.3."""
+    lost = ranked(gain(-0.3, 0.05), gain(0.1, 0.05), incumbent_preferences="p0")
+    verdict = decide(DEFAULT, lost)
+    assert verdict.decision is Decision.REFUSED and "the guard pair_margin gains -0.300" in verdict.reasons[0]
 
 
 DEFAULT = replace(GATE, primary=PrimaryMetric(), guards=())
@@ -235,7 +293,6 @@ def test_new_documents_with_the_same_rankings_are_decided_by_the_documents() -> 
     verdict = decide(DEFAULT, with_rankings(gain(0.0, 0.05)))
     assert verdict.decision is Decision.PASSED
     assert verdict.reasons[0].startswith("log_likelihood gains")
-    assert decide(DEFAULT, with_rankings(gain(0.0, 0.05), new="p2")).decision is Decision.UNDECIDED
 
 
 @pytest.mark.parametrize("gate", [DEFAULT, GATE])
@@ -247,9 +304,39 @@ def test_a_round_that_would_lose_what_experts_taught_is_refused(gate: Gate) -> N
     assert never_ranked.decision is Decision.PASSED
 
 
+def with_margins(base: Interval, incumbent: Interval) -> Evaluation:
+    """Rankings that serve already, and the pair margin's gains; no pair changed its order."""
+    known = with_rankings(gain(0.0, 0.0))
+    return replace(
+        known, metrics={**known.metrics, "pair_margin": figures("pair_margin", base=base, incumbent=incumbent)}
+    )
+
+
+@pytest.mark.parametrize("gate", [DEFAULT, GATE])
+def test_half_of_what_experts_taught_must_be_kept(gate: Gate) -> None:
+    """The incumbent gained 0.06 over the base."""
+    kept = with_margins(gain(0.05, 0.02), gain(-0.01, 0.01))
+    assert decide(gate, kept).decision is Decision.PASSED
+    lost = decide(gate, with_margins(gain(0.01, 0.02), gain(-0.05, 0.01)))
+    assert lost.decision is Decision.REFUSED
+    assert "the guard pair_margin gains -0.050" in lost.reasons[0] and "a loss of 0.03" in lost.reasons[0]
+    unclear = decide(gate, with_margins(gain(0.03, 0.02), gain(-0.03, 0.01)))
+    assert unclear.decision is Decision.UNDECIDED
+
+
+@pytest.mark.parametrize("base", [0.02, -0.02])
+def test_pairs_that_cannot_show_the_loss_guard_by_their_order(base: float) -> None:
+    """Half of what was taught is less than the interval's half width, or nothing was."""
+    unseen = with_margins(gain(base, 0.02), gain(0.0, 0.02))
+    assert decide(DEFAULT, unseen).decision is Decision.PASSED
+    swapped = replace(unseen, metrics={**unseen.metrics, "win_rate": figures("win_rate", incumbent=gain(-0.4, 0.1))})
+    assert "the guard win_rate gains -0.400" in decide(DEFAULT, swapped).reasons[0]
+
+
 def test_a_guard_of_the_gate_takes_the_place_of_the_default_one() -> None:
     gate = replace(GATE, guards=(GuardMetric("win_rate", 0.6),))
     assert decide(gate, with_rankings(gain(-0.4, 0.1))).decision is Decision.PASSED
+    assert decide(gate, with_margins(gain(0.01, 0.02), gain(-0.05, 0.01))).decision is Decision.PASSED
 
 
 def test_a_judge_without_agreement_does_not_count() -> None:

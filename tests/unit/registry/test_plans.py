@@ -43,6 +43,24 @@ def test_before_the_first_evaluation_a_plan_is_in_standard_deviations_and_asks_n
     assert (plan.needed_rows, plan.conditions) == (0, ())
 
 
+def test_held_out_pairs_are_planned_for_by_their_margin() -> None:
+    margins = evaluated(
+        pair_margin={"base": gain(0.2, 0.5), "incumbent": gain(0.1, 0.08)},
+        log_likelihood={"base": gain(0.3, 0.07), "incumbent": gain(0.0, 0.06)},
+    )
+    specialist = with_gate(primary=replace(SPECIALIST.gate.primary, metric=""))
+    plan = plan_evaluation(specialist, 96, 6, margins)
+    assert (plan.metric, plan.rows) == ("pair_margin", 6)
+    assert plan.visible_difference == pytest.approx(0.16)
+    assert plan.conditions[-2] == (
+        "to pass, log_likelihood must gain more than about 0.085 over base, "
+        "and pair_margin more than about 0.203 or log_likelihood more than about 0.054 over what serves"
+    )
+    # 24 * (1.144 * .08 / (.1 - .02))^2: with two metrics of which one decides, intervals are 2.241 instead of 1.96 standard errors wide.
+    assert plan.needed_rows == 33
+    assert "(+0.100 over what serves), about 33 rows would decide: have experts rank more drafts" in plan.conditions[-1]
+
+
 def test_the_spread_of_the_newest_evaluation_says_what_a_candidate_must_gain_to_pass() -> None:
     plan = plan_evaluation(SPECIALIST, 96, 0, CLOSE)
     assert plan.visible_difference == pytest.approx(0.03) and plan.spread_rows == 24

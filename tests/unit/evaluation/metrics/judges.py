@@ -48,6 +48,7 @@ def answered(
     language: str = "en",
     key_insights: str = "",
     score: Score | None = None,
+    rejected_score: Score | None = None,
 ) -> AnsweredRow:
     row = HeldOutRow("row_1", task, ("doc_1",), (("user", prompt),), reference, language, key_insights)
-    return AnsweredRow(row, answer, score)
+    return AnsweredRow(row, answer, score, rejected_score=rejected_score)

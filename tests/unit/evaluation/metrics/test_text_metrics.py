@@ -79,6 +79,21 @@ def test_log_likelihood_is_by_token_and_perplexity_follows_from_it() -> None:
     assert run("perplexity", *rows).value() == pytest.approx(math.e)
 
 
+def test_pairs_are_compared_per_token() -> None:
+    """A margin of +1, one of -0.5 although the chosen answer's sum is higher, a tie, and a row of a document."""
+    rows = [
+        answered(None, "a", score=Score(-2.0, 2), rejected_score=Score(-2.0, 1)),
+        answered(None, "b", score=Score(-2.0, 2), rejected_score=Score(-3.0, 6)),
+        answered(None, "c", score=Score(-4.0, 4), rejected_score=Score(-2.0, 2)),
+        answered(None, "d", score=Score(-1.0, 1)),
+    ]
+    margins = run("pair_margin", *rows)
+    assert margins.row_values() == [1.0, -0.5, 0.0, None]
+    assert margins.value() == pytest.approx(1 / 6)
+    wins = run("win_rate", *rows)
+    assert (wins.row_values(), wins.value()) == ([1.0, 0.0, 0.5, None], 0.5)
+
+
 def test_terms_are_the_micro_f1_of_whole_words() -> None:
     rows = [
         answered("The RESIDUAL\nrisk is low.", "Residual risk; the control owner agrees."),
