@@ -71,7 +71,7 @@ def main() -> None:
     report.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=report.parent) as folder:
         house = furnish(Path(folder), SOURCE)
-        demonstrations, rankings = (store_dataset(house, kind, split) for kind, split in splits().items())
+        demonstrations, rankings = store_datasets(house)
         services = train_stages(house, demonstrations, rankings)
         sides, reward_accuracy = compare(house, services, rankings)
         written = compare_rollouts(house, services, rankings)
@@ -94,6 +94,14 @@ def main() -> None:
     print(render(figures))
 
 
+def measure_rollouts() -> dict[str, Any]:
+    """Only the comparison of rollouts, after the two stages that it needs."""
+    with tempfile.TemporaryDirectory(prefix="tailor-bench-") as folder:
+        house = furnish(Path(folder), SOURCE)
+        demonstrations, rankings = store_datasets(house)
+        return compare_rollouts(house, train_judged(house, demonstrations, rankings), rankings)
+
+
 def recipe_of(stage: str) -> Recipe:
     """The shipped recipe of a stage, with the bench's limit."""
     name, limit = STAGES[stage]
@@ -106,10 +114,21 @@ def splits() -> dict[str, dict[str, Rows]]:
     return {kind: {"train": rows(held_out=False), "held_out": rows(held_out=True)} for kind, rows in kinds.items()}
 
 
+def store_datasets(house: House) -> tuple[Ref, Ref]:
+    """The demonstrations and the rankings."""
+    demonstrations, rankings = (store_dataset(house, kind, split) for kind, split in splits().items())
+    return demonstrations, rankings
+
+
+def train_judged(house: House, demonstrations: Ref, rankings: Ref) -> dict[str, Service]:
+    """The stages `sft` and `reward`, which RLOO starts from."""
+    sft = train(house, "run_sft", recipe_of("sft"), demonstrations, watch=show)
+    return {"sft": sft, "reward": train(house, "run_reward", recipe_of("reward"), rankings, watch=show)}
+
+
 def train_stages(house: House, demonstrations: Ref, rankings: Ref) -> dict[str, Service]:
     """All four stages, one after another."""
-    services = {"sft": train(house, "run_sft", recipe_of("sft"), demonstrations, watch=show)}
-    services["reward"] = train(house, "run_reward", recipe_of("reward"), rankings, watch=show)
+    services = train_judged(house, demonstrations, rankings)
     parent, judge = adapter(services["sft"]), adapter(services["reward"])
     sources: dict[str, Any] = {"parent": parent, "reward": judge, "start_engine": start_engine}
     services["rloo"] = train(house, "run_rloo", recipe_of("rloo"), rankings, **sources, watch=show)

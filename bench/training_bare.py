@@ -14,7 +14,7 @@ from bench.training_house import context
 from services.training.methods import sft
 from services.training.methods.base import remove_printers
 from services.training.recipe import Recipe
-from services.training.worker.memory import keep_freed_memory
+from tailor.hardware import keep_freed_memory
 
 
 def main() -> None:

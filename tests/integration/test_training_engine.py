@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from services.training.methods.engine import EngineProcess
 from services.training.methods.engine_process import EngineOptions
@@ -77,3 +77,34 @@ def test_answers_are_drawn_from_the_adapter_of_their_step(base: Path, tmp_path: 
     with models[0].disable_adapter():
         assert largest_difference(models[0], prompts, steps[0]) > 0.1
     assert again == steps[0]
+
+
+# Biases of query, key and value; norms of each head, which are parts of a row; windows of attention, and another norm.
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3", "gemma3_text"])
+def test_engine_computes_what_transformers_computes_for_other_kinds_of_bases(kind: str, tmp_path: Path) -> None:
+    base = make_base(kind, tmp_path / "base")
+    model = adapted(base, seed=3)
+    model.save_pretrained(tmp_path / "adapter")
+    engine = EngineProcess.start(options(base))
+    try:
+        engine.wait_until_ready()
+        written = engine.write(PROMPTS, tmp_path / "adapter", seed=5)
+    finally:
+        engine.close()
+    assert largest_difference(model, PROMPTS, written) == pytest.approx(0.0, abs=1e-3)
+
+
+def make_base(kind: str, folder: Path) -> Path:
+    """A base of two layers with random weights, also those that are ones or zeros in a new model."""
+    size = {"vocab_size": 400, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "head_dim": 64}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 256}
+    window = {"sliding_window": 16} if kind == "gemma3_text" else {}
+    config = AutoConfig.for_model(kind, **size, **heads, **window, eos_token_id=2, pad_token_id=0, bos_token_id=1)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if name.endswith(("norm.weight", "bias")):
+                weights.add_(0.2 * torch.randn_like(weights))
+    model.save_pretrained(folder)
+    return folder

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-# Prepares the product of rows (rows, in) with a matrix (in, out).
-Multiply = Callable[[torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]
+# Prepares the product of rows (rows, in) with a matrix (in, rank) and then another one (rank, out). It may use its results again.
+Multiply = Callable[[torch.Tensor, torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]
 
 
 class AdaptedLayer:
     """A layer of vLLM's model, which may be several of the adapter's: `parts` are their names, `widths` the sizes of their outputs.
 
     It has the matrices of all parts at once: A as (in, parts * rank), and B as (parts * rank, sum of widths), which is zero outside its
-    diagonal of parts. `multiply` prepares the product with a matrix that is used many times.
+    diagonal of parts. `multiply` prepares the product with both, which is used many times.
     """
 
     def __init__(self, layer: Any, parts: Sequence[str], rank: int, multiply: Multiply) -> None:
@@ -25,12 +25,13 @@ class AdaptedLayer:
         self._a = torch.zeros(layer.input_size, len(parts) * rank, dtype=layer.params_dtype)
         self._b = torch.zeros(len(parts) * rank, sum(self._widths), dtype=layer.params_dtype)
         self._rank, self._multiply = rank, multiply
-        self._plain, self._is_used = layer.cpu_linear, False
+        self._plain = layer.cpu_linear
+        self._times: Callable[[torch.Tensor], torch.Tensor] | None = None
         layer.cpu_linear = self._compute
 
     def _compute(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         y: torch.Tensor = self._plain(x, weight, bias)
-        return y.add_(self._times_b(self._times_a(x))) if self._is_used else y
+        return y.add_(self._times(x)) if self._times else y
 
     def take(self, matrices: Mapping[tuple[str, bool], torch.Tensor], scale: float) -> set[str]:
         """Copy the adapter's matrices, which are named by their module and whether they are A. Returns the modules that it had."""
@@ -44,8 +45,7 @@ class AdaptedLayer:
                 self._a[:, rows] = matrices[part, True].t()
                 self._b[rows, columns] = matrices[part, False].t() * scale
                 taken.add(part)
-        self._times_a, self._times_b = self._multiply(self._a), self._multiply(self._b)
-        self._is_used = bool(taken)
+        self._times = self._multiply(self._a, self._b) if taken else None
         return taken
 
 

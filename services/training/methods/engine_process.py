@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from tailor.engine.environment import CPU_STEP_TOKENS, prepare_environment
+from tailor.hardware import keep_freed_memory
 from tailor.hidden_packages import hide_packages
 
 # Answers to one prompt share the keys and values of its whole blocks.
@@ -142,6 +143,8 @@ def main() -> None:
     hide_packages("sklearn", "scipy", "bitsandbytes")
     try:
         engine = Engine(options)
+        # Only now: what loading needed is given back.
+        keep_freed_memory()
         _send(channel, {"ready": True})
         for line in iter(sys.stdin.readline, ""):
             _send(channel, engine.write(json.loads(line)))

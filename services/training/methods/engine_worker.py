@@ -5,46 +5,38 @@ has two products, whose matrices are packed once per step. As in serving, the ad
 would lose small updates.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from vllm import _custom_ops as custom_ops
-from vllm import ir
 from vllm.lora.peft_helper import PEFTHelper
 from vllm.lora.utils import parse_fine_tuned_lora_name
-from vllm.v1.sample import sampler
+from vllm.v1.outputs import LogprobsTensors
+from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 from vllm.v1.worker.cpu_worker import CPUWorker
 
+from services.training.methods.engine_kernels import Packer, call_kernels, use_onednn
 from services.training.methods.engine_layers import adapt
+from services.training.methods.engine_sampling import draw
 from tailor.engine.held_generators import hold_generators
 from tailor.engine.overflow import clear_new_blocks
-
-# Numbers of rows for which oneDNN keeps its plan of a product, as vLLM has it for the base's.
-PREPARED_SIZES = 32
-# vLLM has kernels for them on a CPU, but declares them for GPUs only. torch's operations take 8 % of a step of 16 rows more.
-NORMS = ("rms_norm", "fused_add_rms_norm")
 
 
 class RolloutWorker(CPUWorker):  # type: ignore[misc]
     """A CPU worker with one adapter, of the rank and for the layers that vLLM's additional configuration names."""
 
-    def __init__(self, vllm_config: Any, **kwargs: Any) -> None:
-        for norm in NORMS:
-            getattr(ir.ops, norm).impls["vllm_c"].supported = True
-            setattr(vllm_config.kernel_config.ir_op_priority, norm, ["vllm_c", "native"])
-        super().__init__(vllm_config=vllm_config, **kwargs)
-
     def load_model(self, **kwargs: Any) -> None:
         """Load the base. Raises ValueError if a layer that the policy adapts is not one that the engine can adapt."""
         clear_new_blocks()
+        use_onednn()
         super().load_model(**kwargs)
-        # Nobody reads the ranks of the tokens that were drawn, and counting them takes 7 % of a step of 64 rows.
-        sampler.batched_count_greater_than = _no_ranks
-        options = self.vllm_config.additional_config
-        self._layers = adapt(self.get_model(), options["rank"], set(options["targets"]), pack)
+        self.model_runner.sampler.topk_topp_sampler.forward = _sample
+        self.model_runner.sampler.gather_logprobs = _drawn_only
+        options, model = self.vllm_config.additional_config, self.get_model()
+        self._layers = adapt(model, options["rank"], set(options["targets"]), Packer(self.model_config.dtype))
+        call_kernels(model)
 
     def adopt(self, folder: str) -> None:
         """Use the adapter in a folder from now on. Raises ValueError if the model lacks a module of it."""
@@ -65,11 +57,19 @@ class RolloutWorker(CPUWorker):  # type: ignore[misc]
             return super().sample_tokens(grammar_output)
 
 
-def pack(matrix: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The product of rows with a matrix that oneDNN has packed, which takes half as long as torch's with so few columns or rows."""
-    handler = custom_ops.create_onednn_mm(matrix, PREPARED_SIZES)
-    return lambda x: custom_ops.onednn_mm(handler, x, None)
+def _sample(
+    logits: torch.Tensor, generators: Mapping[int, torch.Generator], k: torch.Tensor | None, p: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Drawn tokens (rows,), and the log-probabilities that they were drawn with (rows, 1)."""
+    return draw(apply_top_k_top_p(logits, k, p), generators)
 
 
-def _no_ranks(log_probabilities: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-    return torch.zeros(len(log_probabilities), dtype=torch.int64)
+def _drawn_only(log_probabilities: torch.Tensor, _: int, token_ids: torch.Tensor) -> LogprobsTensors:
+    """The log-probabilities (rows, 1), or those of the given tokens among (rows, tokens).
+
+    Without the ranks of the tokens, which nobody reads: counting them takes 7 % of a step of 64 rows.
+    """
+    tokens = token_ids.unsqueeze(-1)
+    if log_probabilities.shape[1] > 1:
+        log_probabilities = log_probabilities.gather(-1, tokens)
+    return LogprobsTensors(tokens.to(torch.int32), log_probabilities, torch.zeros_like(token_ids))

@@ -15,7 +15,7 @@ GPU_FIXED = 64 * 10**6
 # Bytes that the driver's context takes in addition to the allocator's memory, and the factor for fragmentation.
 GPU_RESERVE = 10**9
 FRAGMENTATION = 1.1
-# The same on a CPU, for what a step allocates, as measured: a part of it is that a worker keeps what it frees (`worker/memory.py`).
+# The same on a CPU, for what a step allocates, as measured: a part of it is that a worker keeps what it frees (`tailor/hardware.py`).
 FRAGMENTATION_CPU = 1.45
 # NF4 with double quantisation: half a byte per weight, and one scale byte per 64 weights.
 NF4_BYTES = 0.516
@@ -31,8 +31,8 @@ SCORE_BYTES_DPO = 24.0
 ENGINE_FIXED = 950 * 10**6
 # A token that is generated reads all weights for a few tokens instead of for a whole batch.
 WRITING_COST = 8.0
-# How many times faster the engine writes than the training model does: `rollout_ratio` in docs/benchmarks.md.
-ENGINE_GAIN = 1.4
+# How many times faster the engine writes than the training model does: the lowest `rollout_ratio` in docs/benchmarks.md.
+ENGINE_GAIN = 2.8
 # Share of a large matrix product's speed that training reaches.
 EFFICIENCY_CPU, EFFICIENCY_GPU = 0.6, 0.35
 START_SECONDS, PROOF_SECONDS = 12.0, 15.0

@@ -44,9 +44,9 @@ def read_spec(settings: WorkerSettings) -> WorkerSpec:
 
 def main() -> NoReturn:
     """Run the worker and end this process."""
-    from services.training.worker.memory import keep_freed_memory
     from services.training.worker.reporter import LogLines
     from services.training.worker.worker import run_worker
+    from tailor.hardware import keep_freed_memory
 
     keep_freed_memory()
     settings = WorkerSettings()

@@ -12,10 +12,10 @@ from services.training.methods.engine_layers import adapt
 RANK = 2
 
 
-def multiply(matrix: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A product with the matrix as it is now."""
-    kept = matrix.clone()
-    return lambda x: x @ kept
+def multiply(a: torch.Tensor, b: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A product with the matrices as they are now."""
+    kept = a.clone(), b.clone()
+    return lambda x: x @ kept[0] @ kept[1]
 
 
 class Layer(nn.Module):  # type: ignore[misc]

@@ -8,7 +8,7 @@ import pytest
 LARGE = 2**30
 ROUND_TRIPS = """
 import resource
-from services.training.worker.memory import keep_freed_memory
+from tailor.hardware import keep_freed_memory
 {keep}
 def round_trip():
     bytes(memoryview(b"x" * 50_000_000))
