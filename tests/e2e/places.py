@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 from pyarrow import parquet
 
+from tailor.errors import NotFound
 from tailor.events.table import tail
 from tailor.events.topics import load_topics
 from tailor.local.environment import StackPlan
@@ -33,13 +34,19 @@ def all_places(plan: StackPlan, kafka: KafkaSettings) -> Iterator[Place]:
 
 
 def buckets(plan: StackPlan) -> Iterator[Place]:
-    """Every object except those in quarantine. Parquet is shown as rows; model weights are left out."""
+    """Every object except those in quarantine. Parquet is shown as rows; model weights are left out.
+
+    An object that is removed meanwhile holds nothing any more.
+    """
     store = S3Store.from_settings(s3_settings(plan.stores.s3(ADMIN)))
     for bucket in BUCKETS:
         if bucket == QUARANTINE:
             continue
         for name in store.list_keys(bucket, ""):
-            data = store.read(bucket, name)
+            try:
+                data = store.read(bucket, name)
+            except NotFound:
+                continue  # A training removed an older checkpoint after the listing.
             if data[:4] == b"PAR1":
                 yield f"{bucket}/{name}", json.dumps(parquet.read_table(io.BytesIO(data)).to_pylist(), default=str)
             elif len(data) < 20_000_000:

@@ -143,7 +143,7 @@ def test_an_adapter_learns_from_the_documents_and_serves(installation: Installat
     request = synthetic_pb2.BuildDatasetRequest(specialist=NAME, request_id="erasure")
     story.dataset = ask_until(lambda: synthetic.BuildDataset(request, timeout=60), "a dataset").dataset.digest
     served = ask_until(
-        lambda: [item for item in _adapters(installation) if item.serving], "an adapter that serves", 200
+        lambda: [item for item in _adapters(installation) if item.serving], "an adapter that serves", 400
     )
     story.adapter = served[0].adapter.digest
     holding = _holding(installation, MARKER)
