@@ -115,14 +115,13 @@ def measure(both: Both, prompts: Sequence[Prompt], folder: Path) -> dict[str, An
     """The figures of both sides."""
     rollout, policy = both.recipe.rollout, both.policy
     options = engine.options_of(both.recipe, both.base, policy, both.tokenizer, prompts)
-    writer = engine.EngineProcess.start(options)
+    writer, adapter = engine.EngineProcess.start(options), engine.AdapterFolder(policy, folder / "rollouts")
 
     def generate(batch: Sequence[Prompt], seed: int) -> list[list[int]]:
         return answers.write_answers(policy, both.tokenizer, batch, rollout, seed, at_once=len(batch))
 
     def ask(batch: Sequence[Prompt], seed: int) -> list[list[int]]:
-        engine.save_adapter(policy, folder / "rollouts")
-        written = writer.write([prompt.tokens for prompt in batch], folder / "rollouts", seed)
+        written = writer.write([prompt.tokens for prompt in batch], adapter.save(), seed)
         return [list(answer.tokens) for answer in written]
 
     sides: dict[str, Callable[[Sequence[Prompt], int], list[list[int]]]] = {"generate": generate, "engine": ask}

@@ -188,15 +188,25 @@ def count_threads() -> int:
     return min(int(torch.get_num_threads()), len(os.sched_getaffinity(0)))
 
 
-def save_adapter(policy: Any, folder: Path) -> None:
-    """Write the policy's adapter for the engine, in the precision in which it is trained."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
+class AdapterFolder:
+    """A folder with the policy's adapter, in the precision in which it is trained. The engine reads it in each step."""
 
-    weights = get_peft_model_state_dict(policy, adapter_name="default", save_embedding_layers=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "adapter_model.safetensors")
-    policy.peft_config["default"].save_pretrained(folder)
+    def __init__(self, policy: Any, path: Path) -> None:
+        from peft import get_peft_model_state_dict
+
+        self.path = path
+        # They share the memory of the parameters, which training changes in place. Finding them takes longer than writing them.
+        self._weights = get_peft_model_state_dict(policy, adapter_name="default", save_embedding_layers=False)
+        path.mkdir(parents=True, exist_ok=True)
+        policy.peft_config["default"].save_pretrained(path)
+
+    def save(self) -> Path:
+        """Write the weights as they are now."""
+        from safetensors.torch import save_file
+
+        contiguous = {name: weights.contiguous() for name, weights in self._weights.items()}
+        save_file(contiguous, self.path / "adapter_model.safetensors")
+        return self.path
 
 
 def weigh(ours: Any, engines: Any, mask: Any) -> Any:

@@ -91,10 +91,7 @@ class Engine:
         answers = [output.outputs[0] for output in outputs]
         return {
             "tokens": [list(answer.token_ids) for answer in answers],
-            "log_probabilities": [
-                [position[token].logprob for token, position in zip(answer.token_ids, answer.logprobs, strict=True)]
-                for answer in answers
-            ],
+            "log_probabilities": [list(answer.logprobs.logprobs) for answer in answers],
         }
 
     def _sampling(self, seed: int) -> Any:
@@ -108,7 +105,9 @@ class Engine:
             seed=seed,
             max_tokens=options.max_new_tokens,
             stop_token_ids=list(options.ends),
+            # Of the drawn token only, in one list.
             logprobs=0,
+            flat_logprobs=True,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )

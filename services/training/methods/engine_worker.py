@@ -19,6 +19,7 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 
 from services.training.methods.engine_kernels import Packer, call_kernels, use_onednn
 from services.training.methods.engine_layers import adapt
+from services.training.methods.engine_prompts import SharedReading
 from services.training.methods.engine_sampling import draw
 from tailor.engine.held_generators import hold_generators
 from tailor.engine.overflow import clear_new_blocks
@@ -37,6 +38,7 @@ class RolloutWorker(CPUWorker):  # type: ignore[misc]
         options, model = self.vllm_config.additional_config, self.get_model()
         self._layers = adapt(model, options["rank"], set(options["targets"]), Packer(self.model_config.dtype))
         call_kernels(model)
+        self.model_runner._model_forward = SharedReading(self.model_runner)
 
     def adopt(self, folder: str) -> None:
         """Use the adapter in a folder from now on. Raises ValueError if the model lacks a module of it."""

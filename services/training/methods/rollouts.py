@@ -159,6 +159,7 @@ def _build_trainer(policy: Any, context: StageContext, prompts: Sequence[Prompt]
         """trl's trainer, counting tokens. The engine writes the answers if there is one."""
 
         writer: RolloutEngine | None = None
+        adapter: engine.AdapterFolder | None = None
         drawn_with: Any = None  # (answers,): the engine's log-probability of each answer of the newest step
 
         def use_engine(self, writer: RolloutEngine | None) -> None:
@@ -170,9 +171,11 @@ def _build_trainer(policy: Any, context: StageContext, prompts: Sequence[Prompt]
             """Answers as token ids; for GRPO also the log-probabilities of their tokens."""
             if self.writer is None:
                 return super()._generate_single_turn(prompt_ids, *arguments)
-            folder = context.folder / "rollouts"
-            engine.save_adapter(self.accelerator.unwrap_model(self.model), folder)
-            written = self.writer.write(prompt_ids, folder, step_seed(recipe, self.state.global_step))
+            if self.adapter is None:
+                self.adapter = engine.AdapterFolder(
+                    self.accelerator.unwrap_model(self.model), context.folder / "rollouts"
+                )
+            written = self.writer.write(prompt_ids, self.adapter.save(), step_seed(recipe, self.state.global_step))
             self.drawn_with = torch.tensor([sum(answer.log_probabilities) for answer in written])
             tokens = [list(answer.tokens) for answer in written]
             if recipe.method == "rloo":

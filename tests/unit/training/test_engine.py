@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from services.training.methods import engine
-from services.training.methods.engine import EngineProcess, reason_against, weigh
+from services.training.methods.engine import AdapterFolder, EngineProcess, reason_against, weigh
 from services.training.methods.engine_process import EngineOptions, cache_bytes
 from services.training.methods.rollouts import step_seed
 from services.training.recipe import Recipe, load_recipe
@@ -117,3 +119,20 @@ def test_no_two_answers_of_a_run_are_drawn_with_one_seed() -> None:
     seeds = [step_seed(chosen, step) + number for step in range(50) for number in range(count)]
     assert len(set(seeds)) == len(seeds)
     assert step_seed(chosen.model_copy(update={"seed": 2**32 - 1}), 10**6) < 2**63
+
+
+def test_each_step_gets_the_weights_of_its_time(tmp_path: Path) -> None:
+    config = LlamaConfig(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    policy = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=2, target_modules=["q_proj"]))
+    policy.add_adapter("ref", policy.peft_config["default"])
+    folder = AdapterFolder(policy, tmp_path / "rollouts")
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_B"
+    optimizer = torch.optim.AdamW([weights for weights in policy.parameters() if weights.requires_grad], lr=0.1)
+    for _ in range(2):
+        saved = load_file(folder.save() / "adapter_model.safetensors")
+        assert set(saved) == {f"{name}.weight", f"{name.replace('lora_B', 'lora_A')}.weight"}
+        assert torch.equal(saved[f"{name}.weight"], policy.get_parameter(f"{name}.default.weight"))
+        policy(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([[1, 2, 3]])).loss.backward()
+        optimizer.step()
+        assert not torch.equal(saved[f"{name}.weight"], policy.get_parameter(f"{name}.default.weight"))
+    assert (tmp_path / "rollouts" / "adapter_config.json").exists()
