@@ -82,8 +82,11 @@ def _read_rows(input_ids: torch.Tensor, layouts: Layouts, layers: Mapping[str, A
     for number, length in enumerate(lengths):
         first, end = starts[number : number + 2]
         before = length - (end - first)
-        blocks = [block for table, size in kinds.values() for block in table[number][: -(-before // size)]]
-        yield Row(first, tuple(ids[first:end]), before, tuple(blocks))
+        blocks, written = [], []
+        for table, size in kinds.values():
+            blocks += table[number][: -(-before // size)]
+            written += table[number][before // size : -(-length // size)]
+        yield Row(first, tuple(ids[first:end]), before, tuple(blocks), tuple(written))
 
 
 def _select_rows(

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """An answer's tokens in a step, from place `first` on. `before` are the tokens that were read earlier.
+    """An answer's tokens in a step, from place `first` on. `before` is the number of tokens that were read earlier.
 
-    `blocks` are the memory blocks of those earlier tokens. Two rows have the same blocks only if they have the same earlier tokens.
+    `blocks` are the memory blocks of those earlier tokens, and `written` those that the step fills. Two rows have the same blocks only if
+    they have the same earlier tokens.
     """
 
     first: int
     tokens: tuple[int, ...]
     before: int
     blocks: tuple[int, ...]
+    written: tuple[int, ...]
 
     @property
     def end(self) -> int:
@@ -23,11 +25,15 @@ class Row:
 
 
 def find_repeats(rows: Sequence[Row]) -> dict[int, int]:
-    """The numbers of rows that compute what an earlier row computes, and the number of that row."""
+    """The numbers of rows that compute what an earlier row computes, and the number of that row.
+
+    Without rows whose blocks another row reads in the same step: they would be copied too late.
+    """
+    read = {block for row in rows for block in row.blocks}
     sources: dict[tuple[object, ...], int] = {}
     repeats = {}
     for number, row in enumerate(rows):
         source = sources.setdefault((row.tokens, row.before, row.blocks), number)
-        if source != number:
+        if source != number and read.isdisjoint(row.written):
             repeats[number] = source
     return repeats
