@@ -176,7 +176,7 @@ def test_a_client_that_stops_waiting_ends_the_generation(gate: tuple[World, Read
     closed.open(world.inference)
     world.engine.gate.clear()
     with pytest.raises(openai.APITimeoutError):
-        ask(address, timeout=0.5)
+        ask(address, timeout=1)
     wait_until(lambda: world.published.drafts, 5)
     assert world.published.drafts[0].finish_reason == "cancelled"
     assert world.engine.streams[0].cancelled.is_set()
