@@ -115,7 +115,8 @@ def measure(both: Both, prompts: Sequence[Prompt], folder: Path) -> dict[str, An
     """The figures of both sides."""
     rollout, policy = both.recipe.rollout, both.policy
     options = engine.options_of(both.recipe, both.base, policy, both.tokenizer, prompts)
-    writer, adapter = engine.EngineProcess.start(options), engine.AdapterFolder(policy, folder / "rollouts")
+    adapter = engine.AdapterFolder(policy, folder / "rollouts")
+    writer = engine.EngineProcess.start(options)
 
     def generate(batch: Sequence[Prompt], seed: int) -> list[list[int]]:
         return answers.write_answers(policy, both.tokenizer, batch, rollout, seed, at_once=len(batch))

@@ -63,7 +63,8 @@ class Packer:
 def use_onednn() -> None:
     """Let vLLM pack the weights of all linear layers by oneDNN, and look up nothing when it multiplies. Call it before they are loaded.
 
-    vLLM has another kernel for layers of at most 1 MiB, which takes a fifth longer for 4 to 64 rows.
+    vLLM has another kernel for layers of at most 1 MiB, which took a fifth longer for 4 to 64 rows on one processor,
+    and as long on another one, without AMX.
     """
     utils._CPU_SGL_GEMM_MAX_WEIGHT_BYTES = 0
     custom_ops.onednn_mm = _multiply_packed
