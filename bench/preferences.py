@@ -279,10 +279,12 @@ def render(figures: dict[str, Any]) -> str:
 def render_rollouts(figures: dict[str, Any]) -> str:
     """One sentence about both sides of the rollouts."""
     ours, theirs = figures["sides"]["engine"], figures["sides"]["generate"]
+    low, high = figures["rollout_ratio_interval"]
     return (
-        f"Rollouts, the median of {figures['rounds']} rounds: {ours['tokens_per_cpu_second']:.0f} tokens per CPU second by the engine against "
-        f"{theirs['tokens_per_cpu_second']:.0f} by `generate`, {figures['rollout_ratio']:.2f} times ({figures['rollout_ratio_with_rewards']:.2f} times "
-        f"with the rewards, {figures['rollout_ratio_seconds']:.2f} times by seconds). The engine's process took {figures['engine_bytes'] / 1e9:.1f} GB."
+        f"Rollouts, over {figures['rounds']} rounds: {ours['tokens_per_cpu_second']:.0f} tokens per CPU second by the engine against "
+        f"{theirs['tokens_per_cpu_second']:.0f} by `generate`, {figures['rollout_ratio']:.2f} times [{low:.2f}, {high:.2f}] "
+        f"({figures['rollout_ratio_with_rewards']:.2f} times with the rewards, {figures['rollout_ratio_seconds']:.2f} times by seconds). "
+        f"The engine's process took {figures['engine_bytes'] / 1e9:.1f} GB. Processor: {figures['processor']}."
     )
 
 

