@@ -67,7 +67,6 @@ class Turn:
 
 def main() -> None:
     """Compare both sides for each workload, print the figures and store them."""
-    keep_freed_memory()
     recipe = load_recipe("rloo")
     if not computes_in_bf16():
         recipe = recipe.model_copy(update={"precision": "f32"})
@@ -113,7 +112,8 @@ class Both:
 
 
 def measure(both: Both, prompts: Sequence[Prompt], folder: Path) -> dict[str, Any]:
-    """The figures of both sides."""
+    """The figures of both sides. From then on this process keeps the memory that it frees, as the worker does, in which `generate` writes."""
+    keep_freed_memory()
     rollout, policy = both.recipe.rollout, both.policy
     options = engine.options_of(both.recipe, both.base, policy, both.tokenizer, prompts)
     adapter = engine.AdapterFolder(policy, folder / "rollouts")
