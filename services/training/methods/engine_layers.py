@@ -4,7 +4,7 @@ LoRA: Hu et al. 2021.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -12,23 +12,11 @@ import torch
 Linear = Callable[[torch.Tensor, Any, torch.Tensor | None], torch.Tensor]
 
 
-class Product(Protocol):
-    """The product with packed weights."""
-
-    def __call__(self, x: torch.Tensor, weight: Any, bias: torch.Tensor | None, /) -> torch.Tensor:
-        """The product of x (..., in)."""
-        ...
-
-    def with_adapter(self, a: torch.Tensor, b: torch.Tensor) -> Linear:
-        """The product to which that with A (in, rank) and then B (rank, out) is added. Both may change after the call."""
-        ...
-
-
 class AdaptedLayer:
     """A layer of vLLM's model, which may be several of the adapter's: `parts` are their names, `widths` the sizes of their outputs.
 
     It has the matrices of all parts at once: A as (in, parts * rank), and B as (parts * rank, sum of widths), which is zero outside its
-    diagonal of parts.
+    diagonal of parts. The layer's product with its packed weights is one of `engine_products.py`.
     """
 
     def __init__(self, layer: Any, parts: Sequence[str], rank: int) -> None:
@@ -37,7 +25,7 @@ class AdaptedLayer:
         self._a = torch.zeros(layer.input_size, len(parts) * rank, dtype=layer.params_dtype)
         self._b = torch.zeros(len(parts) * rank, sum(self._widths), dtype=layer.params_dtype)
         self._rank = rank
-        self._plain: Product = layer.cpu_linear
+        self._plain: Any = layer.cpu_linear
         self._product: Linear = self._plain
         layer.cpu_linear = self._compute
 

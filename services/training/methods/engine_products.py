@@ -31,7 +31,7 @@ class Packer:
 
     def __init__(self, dtype: torch.dtype) -> None:
         self._choose = utils.dispatch_cpu_unquantized_gemm
-        self._narrow, self._wide, self._inputs = Results(dtype), Results(dtype), Inputs()
+        self._narrow, self._wide, self._inputs = Results(dtype), Results(dtype), WidenedRows()
 
     def __call__(self, layer: Any, remove_weight: bool) -> None:
         """Pack the layer's weights (out, in), and let go of them if nothing else needs them."""
@@ -100,7 +100,7 @@ def _pack_by_onednn(matrix: torch.Tensor) -> Any:
 class SglangProduct:
     """The product with weights (out, in) in blocks of columns. B of an adapter follows in each block: one product computes both sums."""
 
-    def __init__(self, weights: torch.Tensor, inputs: "Inputs") -> None:
+    def __init__(self, weights: torch.Tensor, inputs: "WidenedRows") -> None:
         self._inputs, (self._out, self._in) = inputs, weights.shape
         self._blocks = _pack_blocks(weights)
         self._multiply = torch.ops._C.weight_packed_linear.default
@@ -150,7 +150,7 @@ class SglangProduct:
         return y
 
 
-class Inputs(dict[tuple[int, int, int], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
+class WidenedRows(dict[tuple[int, int, int], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
     """Memory for rows and their products with A, by (rows, in, rank): together, and both parts of it."""
 
     def __missing__(self, size: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
