@@ -1,6 +1,9 @@
 """The engine that writes rollouts computes what the training model computes, with the adapter of each step: vLLM on a small base."""
 
 import importlib.util
+import json
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +80,45 @@ def test_answers_are_drawn_from_the_adapter_of_their_step(base: Path, tmp_path: 
     with models[0].disable_adapter():
         assert largest_difference(models[0], prompts, steps[0]) > 0.1
     assert again == steps[0]
+
+
+# The engine's process, which also writes how many guesses of tokens were right, and how many wrong, into a file.
+COUNTING = """
+import sys
+from services.training.methods import engine_guesses, engine_process
+count = engine_guesses.Guesses.count
+def write_down(self, right, wrong):
+    count(self, right, wrong)
+    open(sys.argv[2], "a").write(f"{right} {wrong}\\n")
+engine_guesses.Guesses.count = write_down
+engine_process.main()
+"""
+
+
+def test_guessed_tokens_change_no_answer(base: Path, tmp_path: Path) -> None:
+    model, prompt = adapted(base, seed=1), PROMPTS[0]
+    model.save_pretrained(tmp_path / "adapter")
+    steps, counts = [], []
+    # Guesses take free places, of which there are none until an answer ends, and then many.
+    for rows in (2, 40):
+        counted = tmp_path / str(rows)
+        wanted = json.dumps(asdict(replace(options(base), rows=rows)))
+        engine = EngineProcess([sys.executable, "-c", COUNTING, wanted, str(counted)])
+        try:
+            engine.wait_until_ready()
+            (answer,) = engine.write([prompt], tmp_path / "adapter", seed=3)
+            counted.unlink()
+            # What the first row draws is in the prompt of the second one; what that draws is not.
+            steps.append(engine.write([prompt, [*prompt, *answer.tokens]], tmp_path / "adapter", seed=3))
+        finally:
+            engine.close()
+        counts.append([tuple(map(int, line.split())) for line in counted.read_text().splitlines()])
+    right, wrong = (sum(column) for column in zip(*counts[1], strict=True))
+    assert right >= 6
+    assert wrong > 0
+    for plain, guessed in zip(*steps, strict=True):
+        assert guessed.tokens == plain.tokens
+        assert guessed.log_probabilities == pytest.approx(plain.log_probabilities, abs=1e-4)
 
 
 # Which kernel multiplies bf16 depends on the processor, and with less than 5 rows it may be another one. qwen2 has biases.

@@ -15,15 +15,15 @@ Linear = Callable[[torch.Tensor, Any, torch.Tensor | None], torch.Tensor]
 class AdaptedLayer:
     """A layer of vLLM's model, which may be several of the adapter's: `parts` are their names, `widths` the sizes of their outputs.
 
-    It has the matrices of all parts at once: A as (in, parts * rank), and B as (parts * rank, sum of widths), which is zero outside its
+    It has the matrices of all parts at once: A as (parts * rank, in), and B as (sum of widths, parts * rank), which is zero outside its
     diagonal of parts. The layer's product with its packed weights is one of `engine_products.py`.
     """
 
     def __init__(self, layer: Any, parts: Sequence[str], rank: int) -> None:
         self.parts = parts
         self._widths = getattr(layer, "output_sizes", [layer.output_size])
-        self._a = torch.zeros(layer.input_size, len(parts) * rank, dtype=layer.params_dtype)
-        self._b = torch.zeros(len(parts) * rank, sum(self._widths), dtype=layer.params_dtype)
+        self._a = torch.zeros(len(parts) * rank, layer.input_size, dtype=layer.params_dtype)
+        self._b = torch.zeros(sum(self._widths), len(parts) * rank, dtype=layer.params_dtype)
         self._rank = rank
         self._plain: Any = layer.cpu_linear
         self._product: Linear = self._plain
@@ -38,11 +38,11 @@ class AdaptedLayer:
         self._a.zero_()
         self._b.zero_()
         for number, (part, width) in enumerate(zip(self.parts, self._widths, strict=True)):
-            rows, columns = slice(number * self._rank, (number + 1) * self._rank), slice(first, first + width)
+            ranks, outputs = slice(number * self._rank, (number + 1) * self._rank), slice(first, first + width)
             first += width
             if (part, True) in matrices:
-                self._a[:, rows] = matrices[part, True].t()
-                self._b[rows, columns] = matrices[part, False].t() * scale
+                self._a[ranks] = matrices[part, True]
+                self._b[outputs, ranks] = matrices[part, False] * scale
                 taken.add(part)
         self._product = self._plain.with_adapter(self._a, self._b) if taken else self._plain
         return taken

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from services.training.methods.engine_guesses import LONGEST_GUESS
 from tailor.engine.environment import CPU_STEP_TOKENS, prepare_environment
 from tailor.hardware import keep_freed_memory
 from tailor.hidden_packages import hide_packages
@@ -20,8 +21,9 @@ from tailor.hidden_packages import hide_packages
 # Answers to one prompt share the keys and values of its whole blocks.
 BLOCK_TOKENS = 32
 PR_SET_PDEATHSIG = 1
-# vLLM imports it by name.
+# vLLM imports them by name.
 WORKER = "services.training.methods.engine_worker.RolloutWorker"
+GUESSES = "services.training.methods.engine_guesses.Guesses"
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,14 @@ class Engine:
             max_num_batched_tokens=max(CPU_STEP_TOKENS, options.rows),
             block_size=BLOCK_TOKENS,
             kv_cache_memory_bytes=cache_bytes(options),
+            speculative_config={"method": "custom_class", "model": GUESSES, "num_speculative_tokens": LONGEST_GUESS},
             # Of the tokens as they were drawn: after the temperature.
             logprobs_mode="processed_logprobs",
         )
 
     def write(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """One answer per prompt, as token ids with their log-probabilities. The adapter's folder is read again in each step."""
-        self._llm.collective_rpc("adopt", args=(request["adapter"],))
+        self._llm.collective_rpc("begin", args=(request["adapter"], request["prompts"]))
         outputs = self._llm.generate(
             [{"prompt_token_ids": prompt} for prompt in request["prompts"]],
             [self._sampling(request["seed"] + number) for number in range(len(request["prompts"]))],

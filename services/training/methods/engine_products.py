@@ -66,7 +66,7 @@ class OneDnnProduct:
     """The product with weights (out, in) that oneDNN has packed. `narrow` and `wide` are for the results of adapters."""
 
     def __init__(self, weights: torch.Tensor, narrow: Results, wide: Results) -> None:
-        self._weights, self._narrow, self._wide = _pack_by_onednn(weights.t()), narrow, wide
+        self._weights, self._narrow, self._wide = _pack_by_onednn(weights), narrow, wide
         self._multiply = torch.ops._C.onednn_mm.default
 
     def __call__(self, x: torch.Tensor, _: object = None, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -77,10 +77,10 @@ class OneDnnProduct:
         return y
 
     def with_adapter(self, a: torch.Tensor, b: torch.Tensor) -> Linear:
-        """The product to which that with A (in, rank) and then B (rank, out) is added."""
+        """The product to which that with A (rank, in) and then B (out, rank) is added."""
         narrow, wide, multiply = self._narrow, self._wide, self._multiply
         first, second = _pack_by_onednn(a), _pack_by_onednn(b)
-        rank, columns = a.shape[1], b.shape[1]
+        columns, rank = b.shape
 
         def add(x: torch.Tensor, _: object = None, bias: torch.Tensor | None = None) -> torch.Tensor:
             y = self(x, None, bias)
@@ -94,8 +94,8 @@ class OneDnnProduct:
 
 
 def _pack_by_onednn(matrix: torch.Tensor) -> Any:
-    """A matrix (in, out). With so few columns or rows as an adapter has, its products take half as long as torch's."""
-    return custom_ops.create_onednn_mm(matrix, PREPARED_SIZES)
+    """A matrix (out, in). With so few columns or rows as an adapter has, its products take half as long as torch's."""
+    return custom_ops.create_onednn_mm(matrix.t(), PREPARED_SIZES)
 
 
 class SglangProduct:
@@ -124,11 +124,11 @@ class SglangProduct:
         return self._compute(pad(rows, (0, more)) if more else rows, bias).view(*x.shape[:-1], self._out)
 
     def with_adapter(self, a: torch.Tensor, b: torch.Tensor) -> Linear:
-        """The product to which that with A (in, rank) and then B (rank, out) is added. It replaces an earlier one."""
-        unused = -a.shape[1] % BLOCK
-        rank = a.shape[1] + unused
-        packed_a = torch.ops._C.convert_weight_packed(pad(a.t(), (0, 0, 0, unused)).contiguous())
-        blocks_b = _pack_blocks(pad(b.t(), (0, unused)))
+        """The product to which that with A (rank, in) and then B (out, rank) is added. It replaces an earlier one."""
+        unused = -len(a) % BLOCK
+        rank = len(a) + unused
+        packed_a = torch.ops._C.convert_weight_packed(pad(a, (0, 0, 0, unused)))
+        blocks_b = _pack_blocks(pad(b, (0, unused)))
         own = self._in * BLOCK
         if self._blocks.shape[1] == own + blocks_b.shape[1]:
             self._blocks[:, own:] = blocks_b

@@ -28,7 +28,11 @@ class SharedReading:
         """Hidden states (tokens, width) of a step's tokens. A repeated row gets those of its source, and its keys and values."""
         context = get_forward_context()
         layouts: Layouts = context.attn_metadata or {}
-        rows = list(_read_rows(input_ids, layouts, context.no_compile_layers)) if _can_share(positions, layouts) else []
+        rows = (
+            list(_read_rows(input_ids, layouts, context.no_compile_layers))
+            if self._can_share(positions, layouts)
+            else []
+        )
         repeats = find_repeats(rows)
         if not repeats:
             return self._forward(input_ids, positions, *rest, **named)
@@ -39,6 +43,21 @@ class SharedReading:
         hidden = self._forward(input_ids[tokens], positions[tokens], *rest, **named)
         _copy_blocks(rows, repeats, layouts, context.no_compile_layers)
         return hidden[_find_places(rows, repeats, tokens)]
+
+    def _can_share(self, positions: Any, layouts: Layouts) -> bool:
+        """Whether some row reads its prompt, in a form that is known here."""
+        answering = self._runner.num_decode_draft_tokens.np[: self._runner.input_batch.num_reqs] >= 0
+        return (
+            bool(layouts)
+            and positions.dim() == 1
+            and not answering.all()
+            and all(
+                isinstance(layout, CPUAttentionMetadata)
+                and layout.dynamic_causal is None
+                and layout.encoder_cache is None
+                for layout in layouts.values()
+            )
+        )
 
     def _select(self, layouts: Layouts, kept: Sequence[int], tokens: torch.Tensor) -> Layouts:
         """The layouts of some rows."""
@@ -54,21 +73,6 @@ class SharedReading:
             if id(layout) not in selected:
                 selected[id(layout)] = _select_rows(layout, kept, tokens, builders[name])
         return {name: selected[id(layout)] for name, layout in layouts.items()}
-
-
-def _can_share(positions: Any, layouts: Layouts) -> bool:
-    """Whether some row reads several tokens, in a form that is known here."""
-    return (
-        bool(layouts)
-        and positions.dim() == 1
-        and all(
-            isinstance(layout, CPUAttentionMetadata)
-            and layout.max_query_len > 1
-            and layout.dynamic_causal is None
-            and layout.encoder_cache is None
-            for layout in layouts.values()
-        )
-    )
 
 
 def _read_rows(input_ids: torch.Tensor, layouts: Layouts, layers: Mapping[str, Any]) -> Iterator[Row]:

@@ -23,7 +23,7 @@ class Product:
     def with_adapter(self, a: torch.Tensor, b: torch.Tensor) -> Linear:
         """With the matrices as they are now."""
         kept = a.clone(), b.clone()
-        return lambda x, weight, bias: self(x, weight, bias) + x @ kept[0] @ kept[1]
+        return lambda x, weight, bias: self(x, weight, bias) + x @ kept[0].t() @ kept[1].t()
 
 
 class Layer(nn.Module):  # type: ignore[misc]
