@@ -40,7 +40,7 @@ class Guesses:
         self._wrong += wrong
 
     def propose(
-        self, drawn: Sequence[Sequence[int]], lengths: Sequence[int], tokens: Any, slot_mappings: object = None
+        self, drawn: Sequence[Sequence[int]], lengths: Sequence[int], tokens: Any, **_: object
     ) -> list[list[int]]:
         """The next tokens of each row, or none.
 
