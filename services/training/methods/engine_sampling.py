@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-# In the place of a token that was not drawn.
+# In the place of a token that was not drawn. vLLM skips it.
 NONE = -1
 
 

@@ -42,7 +42,7 @@ def test_first_and_last_draws_have_a_probability(share: float) -> None:
 
 
 def write(length: int, seed: int, guessed: torch.Generator | None) -> tuple[list[int], list[float]]:
-    """An answer of the model. At each step up to four tokens are guessed, each of them right in about half of the cases."""
+    """An answer of the model. At each step up to four tokens are guessed: the likeliest ones, or any."""
     generator, tokens, likelihoods = torch.Generator().manual_seed(seed), [0], []
     while len(tokens) <= length:
         guess: list[int] = []
@@ -75,7 +75,7 @@ def test_guesses_change_no_answer() -> None:
 
 
 def test_row_draws_until_it_draws_another_token_than_the_guessed_one() -> None:
-    # Only token 1 can follow, and then only token 2.
+    # One token can follow at each place: the first row draws all that is guessed, the second one another token.
     logits = torch.full((6, 4), -torch.inf)
     logits[0, 1] = logits[1, 2] = logits[2, 3] = logits[3, 1] = logits[4, 2] = logits[5, 0] = 0.0
     drawn, likely = draw_after_guesses(logits, [[1, 2], [3], []], {})
