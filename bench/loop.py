@@ -73,7 +73,7 @@ SPECIALIST = models_pb2.SpecialistChanged(
     rows=models_pb2.RowPolicy(
         max_row_tokens=384,
         max_rows_per_document=2,
-        max_train_tokens=8_000,
+        max_train_tokens=12_000,
         held_out_percent=25,
         max_held_out_rows=20,
         knowledge=False,
@@ -262,10 +262,12 @@ def rank(loop: Loop, name: str, prompts: Sequence[str]) -> None:
     """Have the prompts answered and ranked, wait for what follows from that, and compare the panel's agreement."""
 
     def judge(now: Tell) -> dict[str, int]:
+        before = len(loop.panel.edits)
         pairs = loop.panel.ask(prompts, now)
         decisions = loop.panel.judge(now)
         counts = {
             "judgements": len(decisions),
+            "edited_drafts": len(loop.panel.edits) - before,
             "pairs_of_drafts": pairs,
             "prompts_answered_alike": len(prompts) - pairs,
         }

@@ -1,6 +1,6 @@
-"""Callers who ask, and three experts who judge the answers: two by the same rule, one by a coin.
+"""Callers who ask, and three experts who judge the answers: two by the same rule, of whom one edits the better draft, and one by a coin.
 
-They use what the callers and experts of an installation use: `Generate`, `RegenerateDraft`, the registry's queue, and `RecordJudgement`.
+They use what the callers and experts of an installation use: `Generate`, `RegenerateDraft`, the registry's queue, `EditDraft`, and `RecordJudgement`.
 """
 
 import re
@@ -23,6 +23,8 @@ from tailor.errors import NotFound
 Prefer = Callable[[str, str], int]
 
 PLAIN, NOISY = ("plain-1", "plain-2"), "noisy"
+# The last line of each of the firm's deliverables.
+LAST_LINE = "Next step: name an owner and a date."
 # The temperature of `RegenerateDraft`, so that both drafts of a prompt are drawn alike.
 TEMPERATURE = 0.7
 # A prompt with as many equal answers has left the queue.
@@ -32,6 +34,7 @@ CALL_SECONDS = 300.0
 STALLED_SECONDS = 300.0
 POLL_SECONDS = 0.2
 WORD = re.compile(r"[^\W\d_]+")
+SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,11 @@ class ScriptedDecision:
 
 @dataclass
 class ScriptedExpert:
-    """An expert with a key. `expert_id` is the registry's name of the expert, known after the first judgement."""
+    """An expert with a key, who edits the better draft or not. `expert_id` is the registry's name of the expert, known after the first judgement."""
 
     name: str
     prefer: Prefer
+    edits: bool
     connections: Connections
     client: TailorClient
     expert_id: str = ""
@@ -56,12 +60,13 @@ class ScriptedExpert:
 
 @dataclass
 class ScriptedPanel:
-    """The callers and experts of a specialist, and all that the experts decided."""
+    """The callers and experts of a specialist, all that the experts decided, and the ids of the drafts as they edited them."""
 
     specialist: str
     caller: TailorClient
     experts: Sequence[ScriptedExpert]
     decisions: list[ScriptedDecision] = field(default_factory=list)
+    edits: list[str] = field(default_factory=list)
 
     def ask(self, prompts: Sequence[str], now: Tell) -> int:
         """Ask each prompt as a caller, and have it answered again. Blocks until all pairs wait in the queue. Returns the pairs."""
@@ -110,15 +115,28 @@ class ScriptedPanel:
         ids = tuple(response.draft_ids)
         first, second = (wait_out_errors(lambda: expert.client.draft(draft_id), now) for draft_id in ids)  # noqa: B023
         preferred = expert.prefer(first.answer, second.answer)
+        edits = self._edit(expert, (first, second)[preferred]) if expert.edits else []
         request = registry_pb2.RecordJudgementRequest(
-            ranking=[ids[preferred], ids[1 - preferred]], request_id=f"loop-{expert.name}-{len(self.decisions)}"
+            ranking=[*edits, ids[preferred], ids[1 - preferred]],
+            request_id=f"loop-{expert.name}-{len(self.decisions)}",
         )
         registry = expert.connections.registry
         recorded = wait_out_errors(lambda: unary("registry", registry.RecordJudgement, request, CALL_SECONDS), now)
         expert.expert_id = recorded.judgement.expert_id
         smaller, larger = sorted(ids)
         self.decisions.append(ScriptedDecision(expert.name, (smaller, larger), ids[preferred]))
+        self.edits += edits
         return True
+
+    def _edit(self, expert: ScriptedExpert, draft: Draft) -> list[str]:
+        """The id of the draft as the expert would deliver it; nothing if it is fine as it is."""
+        text = finish(draft.answer)
+        if text == draft.answer:
+            return []
+        inference = inference_pb2_grpc.InferenceServiceStub(expert.connections.channel("inference"))
+        request = inference_pb2.EditDraftRequest(draft_id=draft.draft_id, text=text)
+        edited = wait_out_errors(lambda: unary("inference", inference.EditDraft, request, CALL_SECONDS), _ignore)
+        return [edited.draft_id]
 
     def _next_pair(self, expert: ScriptedExpert) -> judging_pb2.NextPairResponse:
         queue = judging_pb2_grpc.JudgingServiceStub(expert.connections.channel("registry"))
@@ -128,12 +146,15 @@ class ScriptedPanel:
 
 @contextmanager
 def open_panel(operator: Connections, specialist: str, seed: int) -> Iterator[ScriptedPanel]:
-    """A caller and three experts with new keys, the last of whom is noisy."""
+    """A caller and three experts with new keys. The first expert edits, the last one is noisy."""
     rules: dict[str, Prefer] = {**dict.fromkeys(PLAIN, prefer_plain), NOISY: toss(seed)}
     caller = _connect(operator, "loop caller", common_pb2.ROLE_CALLER)
     known = {name: _connect(operator, f"loop {name}", common_pb2.ROLE_EXPERT) for name in rules}
     clients = {name: connections.client() for name, connections in known.items()}
-    experts = [ScriptedExpert(name, prefer, known[name], clients[name]) for name, prefer in rules.items()]
+    # If both edited, they would write the same text, and agree on it with themselves.
+    experts = [
+        ScriptedExpert(name, prefer, name == PLAIN[0], known[name], clients[name]) for name, prefer in rules.items()
+    ]
     try:
         with caller.client() as client:
             yield ScriptedPanel(specialist, client, experts)
@@ -145,8 +166,17 @@ def open_panel(operator: Connections, specialist: str, seed: int) -> Iterator[Sc
 
 
 def prefer_plain(first: str, second: str) -> int:
-    """The text with the shorter words is better; of equal ones, the shorter text."""
+    """The text with the firm's last line is better; of equal ones, the one with the shorter words, and then the shorter one."""
     return int(_plainness(second) < _plainness(first))
+
+
+def finish(text: str) -> str:
+    """The answer as the firm would deliver it: its complete sentences, then the firm's last line. A text with that line ends with it."""
+    before, line, _ = text.partition(LAST_LINE)
+    if line:
+        return before + line
+    ends = [match.end() for match in SENTENCE_END.finditer(text)]
+    return f"{text[: ends[-1] if ends else None].strip()}\n\n{LAST_LINE}".lstrip()
 
 
 def toss(seed: int) -> Prefer:
@@ -168,9 +198,9 @@ def wait_for_text(client: TailorClient, draft_id: str) -> Draft:
     return wait_for(kept, _ignore, stalled_seconds=STALLED_SECONDS, poll_seconds=POLL_SECONDS)
 
 
-def _plainness(text: str) -> tuple[float, int, str]:
+def _plainness(text: str) -> tuple[bool, float, int, str]:
     words = WORD.findall(text)
-    return (sum(map(len, words)) / len(words) if words else float("inf"), len(words), text)
+    return (LAST_LINE not in text, sum(map(len, words)) / len(words) if words else float("inf"), len(words), text)
 
 
 def _regenerate(expert: ScriptedExpert, draft_id: str) -> str:

@@ -11,12 +11,15 @@ from services.synthetic.rows.people_rows import DELIVERABLE
 from tailor.rounds import is_held_out
 from tailor.storage.protocol import ObjectStore
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class EditedRows(ExtraRows):
-    """One row of each edited draft that an expert ranked first, on the side of the split that its prompt's pairs are on.
+    """One row to train on of each edited draft that an expert ranked first, unless its prompt's pairs are held out.
+
+    None is held out: most of an edited text was written by one adapter, which finds it likelier than any other one does, so these rows
+    would count against every candidate that is compared with that adapter. What the expert thinks is measured by the pairs.
 
     A deliverable that was made from the same draft takes its place. Edited texts do not make a dataset due by themselves.
     """
@@ -53,8 +56,8 @@ class EditedRows(ExtraRows):
 
 
 def _is_held_out(edit: RankedEdit, specialist: Specialist) -> bool:
-    """True for an edit of a drawn prompt whose pairs are held out: its row would be on the side of its documents, and be trained on."""
-    return bool(edit.draft.drawn_from) and is_held_out(edit.draft.prompt_digest, specialist.rows.held_out_percent)
+    """True if the pairs of the edit's prompt are held out."""
+    return is_held_out(edit.draft.prompt_digest, specialist.rows.held_out_percent)
 
 
 def _id(row: Row) -> str:

@@ -37,6 +37,7 @@ from services.synthetic.rows.preference_rows import PairLimits
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.events.envelope import Event
+from tailor.rounds import is_held_out
 from tailor.rpc.auth import Authenticator
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
@@ -56,6 +57,7 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.integration
 
 KEY = b"0123456789abcdef"
+HELD_OUT_PERCENT = 50
 
 
 @dataclass
@@ -175,7 +177,7 @@ def synthetic(flow: Flow, database_url: str) -> Iterator[SyntheticWorld]:
                 keep_drafts=True,
                 stages=("sft", "dpo"),
                 policy=BuildPolicy(1, min_ranked_prompts=1),
-                rows=RowPolicy(held_out_percent=50),
+                rows=RowPolicy(held_out_percent=HELD_OUT_PERCENT),
             )
             edits = EditedRows(world.repository, flow.store, OneTokenizer())
             limits = PairLimits(min_train_rows=1, min_held_out_rows=1)
@@ -262,10 +264,12 @@ def test_a_draft_that_an_expert_edited_becomes_a_pair_and_a_row_until_that_is_ta
     assert browser.get("/judge/own?specialist=letters").text.count("<td>edited</td>") == PROMPTS
     deliver(flow, synthetic)
     rows, pairs = build_rows(synthetic)
-    assert sorted(rows) == [
+    digests = {draft.draft_id: draft.prompt_digest for draft in flow.drafts}
+    taught = {number for number, draft_id in enumerate(edited) if not is_held_out(digests[draft_id], HELD_OUT_PERCENT)}
+    assert sorted(rows) == sorted(
         (f"Write to Ines about account {number}.", f"Dear Ines, account {number} holds well, as Ines says.")
-        for number in range(PROMPTS)
-    ]
+        for number in taught
+    )
     assert {(chosen, rejected) for chosen, rejected in pairs} == {
         pair
         for number in range(PROMPTS)
@@ -279,7 +283,8 @@ def test_a_draft_that_an_expert_edited_becomes_a_pair_and_a_row_until_that_is_ta
     browser.post("/judge/undo", data={"specialist": "letters", "decision": decision.group(1)})
     deliver(flow, synthetic)
     rows, pairs = build_rows(synthetic)
-    assert (len(rows), len(pairs), len(set(edited))) == (PROMPTS - 1, 2 * (PROMPTS - 1), PROMPTS)
+    # It undid the newest decision.
+    assert (len(rows), len(pairs), len(set(edited))) == (len(taught - {PROMPTS - 1}), 2 * (PROMPTS - 1), PROMPTS)
 
 
 def build_rows(world: SyntheticWorld) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

@@ -43,6 +43,7 @@ from tailor.events.envelope import Event
 from tailor.events.erased import Erased
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
+from tailor.rounds import is_held_out
 from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -469,6 +470,12 @@ def edited_world(engine: Engine) -> tuple[World, Consumers]:
     return world, consumers
 
 
+def list_taught(world: World) -> set[int]:
+    """The numbers of the edits whose prompts are not held out."""
+    percent = world.app.specialists["reports"].rows.held_out_percent
+    return {number for number in range(EDITS) if not is_held_out(f"p{number}", percent)}
+
+
 def build_both(world: World) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[dict[str, Any]]]]:
     """The rows of edits in a new dataset of documents, and all rows in one of rankings, by split."""
     documents = handlers.build_dataset(world.app, "reports", "").dataset
@@ -486,32 +493,38 @@ def test_an_edit_that_was_only_rated_or_compared_with_another_draft_teaches_no_r
         consumers.draft(edited(number, edit_id(number), f"edited answer {number}", world))
         consumers.judgement(judged(number, edit_id(number), *others))
     rows, _ = build_both(world)
-    assert sum(map(len, rows.values())) == EDITS
+    assert len(rows["train"]) == len(list_taught(world)) and not rows["held_out"]
 
 
-def test_an_edited_draft_is_a_pair_and_a_row_on_the_same_side_each_once(engine: Engine) -> None:
+def test_an_edited_draft_is_a_pair_and_a_row_to_train_on_unless_the_pair_is_held_out(engine: Engine) -> None:
     world, _ = edited_world(engine)
     rows, pairs = build_both(world)
-    assert sum(map(len, rows.values())) == EDITS and rows["train"] and rows["held_out"]
-    for split, items in rows.items():
-        for row in items:
-            (text_id,) = row["document_ids"]
-            number = int(text_id.removeprefix("txt_"), 16)
-            assert [part["content"] for part in row["messages"][-2:]] == [
-                f"Write about {number}.",
-                f"edited answer {number}",
-            ]
-            assert dict(row["lineage"]) == {
-                "judgement": f"jdg_{number}",
-                "draft": f"drf_{number}_good",
-                "seeds": f"p{number}",
-            }
-            own = [pair for pair in pairs[split] if pair["judgement_ids"] == [f"jdg_{number}"]]
-            assert sorted((pair["chosen"], pair["rejected"], pair["document_ids"]) for pair in own) == [
-                (f"edited answer {number}", f"good answer {number}", [text_id]),
+    taught = set()
+    for row in rows["train"]:
+        (text_id,) = row["document_ids"]
+        number = int(text_id.removeprefix("txt_"), 16)
+        taught.add(number)
+        assert [part["content"] for part in row["messages"][-2:]] == [
+            f"Write about {number}.",
+            f"edited answer {number}",
+        ]
+        assert dict(row["lineage"]) == {
+            "judgement": f"jdg_{number}",
+            "draft": f"drf_{number}_good",
+            "seeds": f"p{number}",
+        }
+    held_out = set(range(EDITS)) - taught
+    assert taught == list_taught(world) and len(rows["train"]) == len(taught) and held_out and not rows["held_out"]
+    for split, numbers in (("train", taught), ("held_out", held_out)):
+        made = sorted((pair["chosen"], pair["rejected"], pair["document_ids"]) for pair in pairs[split])
+        assert made == sorted(
+            pair
+            for number in numbers
+            for pair in (
+                (f"edited answer {number}", f"good answer {number}", [edit_id(number, "txt_")]),
                 (f"good answer {number}", f"bad answer {number}", []),
-            ]
-    assert sum(map(len, pairs.values())) == 2 * EDITS
+            )
+        )
 
 
 def test_an_edit_that_was_taken_back_or_became_a_deliverable_makes_no_row(engine: Engine) -> None:
@@ -521,9 +534,10 @@ def test_an_edit_that_was_taken_back_or_became_a_deliverable_makes_no_row(engine
     final = put_document(world.store, 200, text=distinct(200))
     handlers.on_document(world.app, replace(final, kind=Kind.DELIVERABLE, draft_id="drf_8_good"))
     rows, pairs = build_both(world)
-    gone = {edit_id(number, "txt_") for number in (7, 8)}
     taught = {key for split in rows.values() for row in split for key in row["document_ids"]}
-    assert not taught & gone and len(taught) == EDITS - 2 + 1
+    deliverable = {final.document_id}
+    assert {7, 8} & list_taught(world)
+    assert taught == deliverable | {edit_id(number, "txt_") for number in list_taught(world) - {7, 8}}
     assert not [pair for split in pairs.values() for pair in split if "jdg_7" in pair["judgement_ids"]]
 
 
@@ -539,7 +553,7 @@ def test_an_erased_edit_leaves_both_datasets_and_does_not_come_back(engine: Engi
     assert not eraser.forget(Erased(text_id, "ers_1")).counts["drafts"]
     Consumers(world.app).draft(edited(number, edit_id(number), f"edited answer {number}", world))
     rows, pairs = build_both(world)
-    assert sum(map(len, rows.values())) == EDITS - 1
+    assert sum(map(len, rows.values())) == len(list_taught(world)) - 1
     assert text_id not in str(rows) and text_id not in str(pairs) and f"edited answer {number}'" not in str(pairs)
     judged_again = [pair for split in pairs.values() for pair in split if pair["judgement_ids"] == [f"jdg_{number}"]]
     assert [(pair["chosen"], pair["rejected"]) for pair in judged_again] == [
@@ -559,7 +573,7 @@ def test_the_edits_of_a_retired_adapters_drafts_leave_both_datasets(engine: Engi
     assert (forgotten.counts["drafts"], forgotten.counts["ranked_datasets"]) == (3, 2)
     assert not any(world.store.exists("datasets", f"{dataset.digest}/manifest.json") for dataset in built)
     rows, pairs = build_both(world)
-    assert sum(map(len, rows.values())) == EDITS - 1 and "answer 3'" not in str(rows) + str(pairs)
+    assert sum(map(len, rows.values())) == len(list_taught(world) - {3}) and "answer 3'" not in str(rows) + str(pairs)
 
 
 def read_pairs(store: MemoryStore, digest: str) -> dict[str, list[dict[str, Any]]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.loop import TINY, WHOLE, LoopPlan, choose_documents, choose_prompts, copy_recipes
-from bench.loop_experts import NOISY, PLAIN, ScriptedDecision, prefer_plain, toss
+from bench.loop_experts import LAST_LINE, NOISY, PLAIN, ScriptedDecision, finish, prefer_plain, toss
 from bench.loop_figures import (
     DOCUMENTS_1,
     DOCUMENTS_2,
@@ -99,6 +99,25 @@ def test_shorter_words_are_better_on_either_side() -> None:
     plain, grand = "We call the bank on Monday.", "Stakeholders subsequently communicate financial considerations."
     assert (prefer_plain(plain, grand), prefer_plain(grand, plain)) == (0, 1)
     assert (prefer_plain("", plain), prefer_plain("a b c", "a b")) == (1, 1)
+
+
+def test_the_firms_last_line_is_better_than_short_words() -> None:
+    assert prefer_plain("We call the bank.", f"Stakeholders communicate.\n\n{LAST_LINE}") == 1
+
+
+@pytest.mark.parametrize(
+    ("draft", "body"),
+    [
+        ("Call the bank. Then we", "Call the bank."),
+        ("Version 2.5 of the plan", "Version 2.5 of the plan"),
+        (" Call the bank!\n", "Call the bank!"),
+    ],
+)
+def test_an_edit_keeps_complete_sentences_and_adds_the_firms_last_line(draft: str, body: str) -> None:
+    edited = finish(draft)
+    assert edited == f"{body}\n\n{LAST_LINE}"
+    assert finish(edited) == edited
+    assert finish(f"{edited} And then") == edited
 
 
 def test_the_noisy_expert_tosses_the_same_coins_for_a_seed() -> None:
