@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from bench.preference_set import SUBJECTS, concise
 from tailor.api.common.v1 import common_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc, registry_pb2
@@ -23,8 +24,8 @@ from tailor.errors import NotFound
 Prefer = Callable[[str, str], int]
 
 PLAIN, NOISY = ("plain-1", "plain-2"), "noisy"
-# The last line of each of the firm's deliverables.
-LAST_LINE = "Next step: name an owner and a date."
+# How the firm's deliverables begin.
+FIRST_STEP = "1. "
 # The temperature of `RegenerateDraft`, so that both drafts of a prompt are drawn alike.
 TEMPERATURE = 0.7
 # A prompt with as many equal answers has left the queue.
@@ -34,7 +35,6 @@ CALL_SECONDS = 300.0
 STALLED_SECONDS = 300.0
 POLL_SECONDS = 0.2
 WORD = re.compile(r"[^\W\d_]+")
-SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,14 @@ class ScriptedExpert:
 
 @dataclass
 class ScriptedPanel:
-    """The callers and experts of a specialist, all that the experts decided, and the ids of the drafts as they edited them."""
+    """The callers and experts of a specialist, all that the experts decided, the ids of the drafts as they edited them, and the prompts by draft."""
 
     specialist: str
     caller: TailorClient
     experts: Sequence[ScriptedExpert]
     decisions: list[ScriptedDecision] = field(default_factory=list)
     edits: list[str] = field(default_factory=list)
+    prompts: dict[str, str] = field(default_factory=dict)
 
     def ask(self, prompts: Sequence[str], now: Tell) -> int:
         """Ask each prompt as a caller, and have it answered again. Blocks until all pairs wait in the queue. Returns the pairs."""
@@ -100,9 +101,11 @@ class ScriptedPanel:
             ).draft_id
 
         first = wait_for_text(self.caller, wait_out_errors(generate, _ignore))
+        self.prompts[first.draft_id] = prompt
         expert = self.experts[0]
         for _ in range(MAX_ANSWERS - 1):
             other = wait_for_text(expert.client, _regenerate(expert, first.draft_id))
+            self.prompts[other.draft_id] = prompt
             if other.answer.strip() != first.answer.strip():
                 return True
         return False
@@ -129,10 +132,10 @@ class ScriptedPanel:
         return True
 
     def _edit(self, expert: ScriptedExpert, draft: Draft) -> list[str]:
-        """The id of the draft as the expert would deliver it; nothing if it is fine as it is."""
-        text = finish(draft.answer)
-        if text == draft.answer:
+        """The id of the draft as the expert would deliver it; nothing if it is written in the firm's way."""
+        if draft.answer.startswith(FIRST_STEP):
             return []
+        text = rewrite(self.prompts[draft.draft_id])
         inference = inference_pb2_grpc.InferenceServiceStub(expert.connections.channel("inference"))
         request = inference_pb2.EditDraftRequest(draft_id=draft.draft_id, text=text)
         edited = wait_out_errors(lambda: unary("inference", inference.EditDraft, request, CALL_SECONDS), _ignore)
@@ -166,17 +169,14 @@ def open_panel(operator: Connections, specialist: str, seed: int) -> Iterator[Sc
 
 
 def prefer_plain(first: str, second: str) -> int:
-    """The text with the firm's last line is better; of equal ones, the one with the shorter words, and then the shorter one."""
+    """The text in steps is better; of equal ones, the one with the shorter words, and then the shorter one."""
     return int(_plainness(second) < _plainness(first))
 
 
-def finish(text: str) -> str:
-    """The answer as the firm would deliver it: its complete sentences, then the firm's last line. A text with that line ends with it."""
-    before, line, _ = text.partition(LAST_LINE)
-    if line:
-        return before + line
-    ends = [match.end() for match in SENTENCE_END.finditer(text)]
-    return f"{text[: ends[-1] if ends else None].strip()}\n\n{LAST_LINE}".lstrip()
+def rewrite(prompt: str) -> str:
+    """The answer as the firm delivers it: two steps, an owner and a date, always the same for a prompt."""
+    subject = max((subject for subject in SUBJECTS if subject in prompt), key=len)
+    return concise(subject, Random(prompt))
 
 
 def toss(seed: int) -> Prefer:
@@ -200,7 +200,12 @@ def wait_for_text(client: TailorClient, draft_id: str) -> Draft:
 
 def _plainness(text: str) -> tuple[bool, float, int, str]:
     words = WORD.findall(text)
-    return (LAST_LINE not in text, sum(map(len, words)) / len(words) if words else float("inf"), len(words), text)
+    return (
+        not text.startswith(FIRST_STEP),
+        sum(map(len, words)) / len(words) if words else float("inf"),
+        len(words),
+        text,
+    )
 
 
 def _regenerate(expert: ScriptedExpert, draft_id: str) -> str:

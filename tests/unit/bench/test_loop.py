@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.loop import TINY, WHOLE, LoopPlan, choose_documents, choose_prompts, copy_recipes
-from bench.loop_experts import LAST_LINE, NOISY, PLAIN, ScriptedDecision, finish, prefer_plain, toss
+from bench.loop_experts import FIRST_STEP, NOISY, PLAIN, ScriptedDecision, prefer_plain, rewrite, toss
 from bench.loop_figures import (
     DOCUMENTS_1,
     DOCUMENTS_2,
@@ -26,6 +26,7 @@ from bench.loop_figures import (
     measure_phase,
     render,
 )
+from bench.preference_set import SUBJECTS
 from services.registry.rules.agreement import measure_agreement, nominal
 from services.registry.rules.gate_checks import find_gate_violations
 from services.registry.rules.judging import find_judging_violations
@@ -101,23 +102,15 @@ def test_shorter_words_are_better_on_either_side() -> None:
     assert (prefer_plain("", plain), prefer_plain("a b c", "a b")) == (1, 1)
 
 
-def test_the_firms_last_line_is_better_than_short_words() -> None:
-    assert prefer_plain("We call the bank.", f"Stakeholders communicate.\n\n{LAST_LINE}") == 1
+def test_steps_are_better_than_short_words() -> None:
+    assert prefer_plain("We call the bank.", "1. Stakeholders communicate. 2. Finance reports by Friday.") == 1
 
 
-@pytest.mark.parametrize(
-    ("draft", "body"),
-    [
-        ("Call the bank. Then we", "Call the bank."),
-        ("Version 2.5 of the plan", "Version 2.5 of the plan"),
-        (" Call the bank!\n", "Call the bank!"),
-    ],
-)
-def test_an_edit_keeps_complete_sentences_and_adds_the_firms_last_line(draft: str, body: str) -> None:
-    edited = finish(draft)
-    assert edited == f"{body}\n\n{LAST_LINE}"
-    assert finish(edited) == edited
-    assert finish(f"{edited} And then") == edited
+def test_an_edit_is_in_steps_about_the_prompts_subject_and_always_the_same() -> None:
+    for prompt in choose_prompts(1, 160):
+        edited = rewrite(prompt)
+        assert edited.startswith(FIRST_STEP) and edited == rewrite(prompt)
+        assert any(subject in prompt and subject in edited for subject in SUBJECTS)
 
 
 def test_the_noisy_expert_tosses_the_same_coins_for_a_seed() -> None:
