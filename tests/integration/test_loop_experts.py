@@ -9,7 +9,8 @@ from random import Random
 
 import pytest
 
-from bench.loop_experts import MAX_ANSWERS, NOISY, PLAIN, open_panel, prefer_plain
+from bench.loop import choose_prompts
+from bench.loop_experts import MAX_ANSWERS, NOISY, PLAIN, open_panel, prefer_plain, rewrite
 from bench.loop_figures import measure_panel
 from services.registry.domain import JudgingPolicy, KeyTerms
 from services.registry.handlers import keys, specialists
@@ -60,13 +61,14 @@ def test_two_experts_agree_and_the_noisy_one_is_found_by_what_the_registry_measu
     monkeypatch.setattr(flow.engine, "text", lambda adapter: say(next(numbers)))
     said: list[str] = []
     with closing(connect(flow, tmp_path)) as connections, open_panel(connections, "letters", seed=2) as panel:
-        assert panel.ask([f"Advise on case {number}." for number in range(PROMPTS)], said.append) == PROMPTS
+        assert panel.ask(choose_prompts(1, PROMPTS), said.append) == PROMPTS
         decisions = panel.judge(said.append)
         request = panel_pb2.GetAgreementRequest(specialist="letters")
         response = unary("registry", connections.panel.GetAgreement, request)
         figures = measure_panel(response, {item.expert_id: item.name for item in panel.experts}, decisions)
         assert not panel.judge(said.append)
         texts = {key: panel.experts[0].client.draft(key).answer for item in decisions for key in item.drafts}
+        edits = [panel.experts[0].client.draft(key).answer for key in panel.edits]
     assert figures.judgements == len(decisions) == len(panel.decisions)
     judged = Counter(item.drafts for item in decisions)
     assert len(judged) == PROMPTS and set(judged.values()) == {1, 3}
@@ -78,6 +80,8 @@ def test_two_experts_agree_and_the_noisy_one_is_found_by_what_the_registry_measu
         if item.expert in PLAIN:
             first, second = item.drafts
             assert item.better == item.drafts[prefer_plain(texts[first], texts[second])]
+    edited = [item.better for item in decisions if item.expert == PLAIN[0]]
+    assert edited and edits == [rewrite(panel.prompts[draft]) for draft in edited]
 
 
 def test_a_prompt_whose_answers_are_alike_gives_no_pair(flow: Flow, tmp_path: Path) -> None:
