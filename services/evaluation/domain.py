@@ -320,7 +320,8 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class HeldOutSet:
-    """The chosen rows, sorted by id, and the ids of those that are answered; the others are only scored. `total` counts all rows.
+    """The chosen rows, sorted by id, and the ids of those that are answered; the others are only scored. `total` counts all rows, and
+    `total_pairs` the pairs among them.
 
     `too_long` counts chosen rows that were left out, because they do not fit the context that inference serves.
     """
@@ -329,6 +330,7 @@ class HeldOutSet:
     answered: frozenset[str]
     total: int
     too_long: int = 0
+    total_pairs: int = 0
 
     @property
     def has_pairs(self) -> bool:
@@ -341,7 +343,8 @@ class HeldOutSet:
 
     def add_documents(self, documents: "HeldOutSet") -> "HeldOutSet":
         """These pairs with documents' rows. The pairs are then only scored, because the documents' rows have written references."""
-        return HeldOutSet(documents.rows + self.rows, documents.answered, documents.total + self.total)
+        total = documents.total + self.total
+        return HeldOutSet(documents.rows + self.rows, documents.answered, total, total_pairs=self.total_pairs)
 
     def take(self, places: Sequence[int]) -> "HeldOutSet":
         """These rows; the others count as too long."""
@@ -392,7 +395,8 @@ class Evaluation:
 class EvaluationResult:
     """The result of a successful evaluation. `not_measured` has the reason by metric or suite; `definitions` are as in `ReportData`.
 
-    `preferences` and `incumbent_preferences` are the preference datasets that the adapters learned from; `pairs` counts evaluated pairs.
+    `preferences` and `incumbent_preferences` are the preference datasets that the adapters learned from; `pairs` counts evaluated pairs,
+    of `held_out_pairs` that there are.
     """
 
     evaluation: Evaluation
@@ -413,6 +417,7 @@ class EvaluationResult:
     preferences: str = ""
     incumbent_preferences: str = ""
     pairs: int = 0
+    held_out_pairs: int = 0
     judge_tokens: int = 0
 
 
@@ -459,6 +464,7 @@ class ReportData:
             definitions=tuple(self.definitions),
             goals=self.goals,
             pairs=self.held_out.pairs,
+            held_out_pairs=self.held_out.total_pairs,
             judge_tokens=self.judge_tokens,
         )
 

@@ -102,6 +102,7 @@ def from_result(result: EvaluationResult) -> models_pb2.AdapterEvaluated:
         preference_dataset_digest=result.preferences,
         incumbent_preference_dataset_digest=result.incumbent_preferences,
         pairs=result.pairs,
+        held_out_pairs=result.held_out_pairs,
         judge_tokens=result.judge_tokens,
     )
     if incumbent is not None:
@@ -135,6 +136,7 @@ def to_result(message: models_pb2.AdapterEvaluated, evaluation: Evaluation) -> E
         preferences=message.preference_dataset_digest,
         incumbent_preferences=message.incumbent_preference_dataset_digest,
         pairs=message.pairs,
+        held_out_pairs=message.held_out_pairs,
         judge_tokens=message.judge_tokens,
     )
 

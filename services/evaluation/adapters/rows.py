@@ -41,7 +41,10 @@ class StoredHeldOutRows(HeldOutRows):
             rows = [to_row(record) for record in read_records(paths, None) if record["row_id"] in chosen]
         rows.sort(key=lambda row: row.row_id)
         answered = spread_rows(((row.row_id, row.task, row.document_ids) for row in rows), max_answers or len(rows))
-        return HeldOutSet(tuple(rows), frozenset(answered), sum(file.rows for file in files))
+        total = sum(file.rows for file in files)
+        # All rows of a dataset of judgements are pairs, and none of another one.
+        total_pairs = total if any(row.rejected is not None for row in rows) else 0
+        return HeldOutSet(tuple(rows), frozenset(answered), total, total_pairs=total_pairs)
 
     def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
         content = DatasetManifest.parse(self._store.get(manifest))

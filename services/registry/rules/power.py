@@ -64,9 +64,6 @@ def _say_where(evaluation: Evaluation, metric: str, rows: int, needed: int) -> s
 
 
 def _count_held_out(evaluation: Evaluation, metric: str) -> int:
-    """The held-out rows that a metric can be measured on: pairs for the metrics of pairs, rows of documents for the others.
-
-    Rows that were not evaluated may be of either kind.
-    """
-    rest = evaluation.held_out_rows - evaluation.rows
-    return rest + (evaluation.pairs if metric in PAIRED else evaluation.rows - evaluation.pairs)
+    """The held-out rows that a metric can be measured on: pairs for those of pairs; for others the documents' rows, if there are any."""
+    documents = evaluation.held_out_rows - evaluation.held_out_pairs
+    return documents if documents and metric not in PAIRED else evaluation.held_out_pairs

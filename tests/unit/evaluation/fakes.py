@@ -209,8 +209,10 @@ class MemoryHeldOutRows(HeldOutRows):
         self.pairs: list[RankedPair] = []
 
     def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOutSet:
-        rows = tuple(self.by_manifest.get(manifest.uri, self.rows)[:max_rows])
-        return HeldOutSet(rows, frozenset(row.row_id for row in rows[: max_answers or None]), len(self.rows))
+        every = self.by_manifest.get(manifest.uri, self.rows)
+        rows, pairs = tuple(every[:max_rows]), sum(row.rejected is not None for row in every)
+        answered = frozenset(row.row_id for row in rows[: max_answers or None])
+        return HeldOutSet(rows, answered, len(every), total_pairs=pairs)
 
     def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
         return self.pairs[:limit]

@@ -91,6 +91,16 @@ def test_the_reference_of_a_preference_row_is_the_chosen_answer() -> None:
     assert row.messages == (("system", "S"), ("user", "U")) and (row.reference, row.rejected) == ("A", "B")
 
 
+def test_pairs_that_are_not_evaluated_count_as_pairs() -> None:
+    store = MemoryStore()
+    pairs = [record(number, ("user", "U"), chosen="A", rejected="B") for number in range(5)]
+    ref, _ = store_dataset(store, {"held_out": pairs}, kind=DatasetKind.PREFERENCE)
+    documents = store_dataset(store, {"held_out": [record(number, *CHAT) for number in range(6, 9)]})[0]
+    rows = StoredHeldOutRows(store)
+    held_out = rows.held_out(ref, 2, 0).add_documents(rows.held_out(documents, 2, 0))
+    assert (len(held_out.rows), held_out.pairs, held_out.total, held_out.total_pairs) == (4, 2, 8, 5)
+
+
 def make_report() -> ReportData:
     names = ("base", "incumbent", "candidate")
     rows = (make_row(1), replace(make_row(2), language="de"))

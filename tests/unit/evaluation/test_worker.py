@@ -434,8 +434,10 @@ def test_a_run_on_documents_is_measured_on_the_specialists_held_out_pairs_too() 
     figures = {figures.metric: figures for figures in result.metrics}
     assert (figures["win_rate"].gains["base"].rows, figures["rougeL"].gains["base"].rows) == (6, 4)
     assert (result.rows, result.pairs, result.preferences) == (10, 6, "")
+    assert (result.held_out_rows, result.held_out_pairs) == (10, 6)
     message = wire.from_result(result)
-    assert wire.to_result(message, result.evaluation).pairs == 6
+    read = wire.to_result(message, result.evaluation)
+    assert (read.pairs, read.held_out_pairs) == (6, 6)
 
 
 def test_pairs_of_another_specialist_or_deleted_ones_are_not_measured() -> None:

@@ -8,6 +8,8 @@ import pytest
 from services.registry.domain import Decision, Evaluation, Gate, GuardMetric, Interval, MetricIntervals, PrimaryMetric
 from services.registry.rules.gate import decide
 from services.registry.rules.power import count_needed_rows, say_what_decides
+from services.registry.wire import to_evaluation
+from tests.evaluations import make_evaluated, make_figures
 
 GATE = Gate(
     PrimaryMetric("log_likelihood", 0.05, 0.0),
@@ -88,10 +90,20 @@ def test_a_metric_of_scores_is_not_helped_by_more_answers_although_pairs_were_ev
 
 
 def test_rows_that_would_decide_are_compared_with_those_of_their_kind() -> None:
-    of_documents = replace(with_gain("log_likelihood", base=gain(0.09, 0.07)), held_out_rows=40, rows=40, pairs=16)
+    of_documents = replace(
+        with_gain("log_likelihood", base=gain(0.09, 0.07)), held_out_rows=70, rows=40, held_out_pairs=46
+    )
     assert "but the dataset holds out 24. Publish more documents" in decide(GATE, of_documents).reasons[0]
-    of_pairs = say_what_decides(evaluation(held_out_rows=40, rows=40, pairs=16), "win_rate", gain(0.1, 0.15), 0.0)
-    assert "but the dataset holds out 16. Have experts rank more drafts" in of_pairs
+    of_pairs = say_what_decides(
+        evaluation(held_out_rows=70, rows=40, held_out_pairs=46), "win_rate", gain(0.1, 0.3), 0.0
+    )
+    assert "but the dataset holds out 46. Have experts rank more drafts" in of_pairs
+
+
+def test_an_evaluation_of_an_earlier_version_counts_its_evaluated_pairs() -> None:
+    shown = make_figures("log_likelihood", base=0.1, candidate=0.3)
+    assert to_evaluation(make_evaluated("a", "reports", shown, pairs=5)).held_out_pairs == 5
+    assert to_evaluation(make_evaluated("a", "reports", shown, pairs=5, held_out_pairs=9)).held_out_pairs == 9
 
 
 def test_a_gain_at_the_limit_needs_no_number_of_rows() -> None:

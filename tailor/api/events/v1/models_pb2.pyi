@@ -970,6 +970,7 @@ class AdapterEvaluated(_message.Message):
     PREFERENCE_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
     INCUMBENT_PREFERENCE_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_PAIRS_FIELD_NUMBER: _builtins.int
     JUDGE_TOKENS_FIELD_NUMBER: _builtins.int
     evaluation_id: _builtins.str
     """Id of the evaluation."""
@@ -997,6 +998,8 @@ class AdapterEvaluated(_message.Message):
     """The same of the adapter that served at the time."""
     pairs: _builtins.int
     """Number of held-out pairs among the evaluated rows."""
+    held_out_pairs: _builtins.int
+    """Number of held-out pairs among `held_out_rows`; 0 in evaluations made before this field existed."""
     judge_tokens: _builtins.int
     """Tokens of prompts and answers that the judge model used for this evaluation, as its endpoint reported them; 0 without one."""
     @_builtins.property
@@ -1062,11 +1065,12 @@ class AdapterEvaluated(_message.Message):
         preference_dataset_digest: _builtins.str = ...,
         incumbent_preference_dataset_digest: _builtins.str = ...,
         pairs: _builtins.int = ...,
+        held_out_pairs: _builtins.int = ...,
         judge_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document_scores", b"document_scores", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "costs", b"costs", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "definitions", b"definitions", "document_scores", b"document_scores", "evaluation_id", b"evaluation_id", "goals", b"goals", "held_out_rows", b"held_out_rows", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "incumbent_preference_dataset_digest", b"incumbent_preference_dataset_digest", "judge_tokens", b"judge_tokens", "metrics", b"metrics", "not_measured", b"not_measured", "pairs", b"pairs", "preference_dataset_digest", b"preference_dataset_digest", "report", b"report", "rows", b"rows", "rows_too_long", b"rows_too_long", "specialist", b"specialist", "specialist_revision", b"specialist_revision", "suites", b"suites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "costs", b"costs", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "definitions", b"definitions", "document_scores", b"document_scores", "evaluation_id", b"evaluation_id", "goals", b"goals", "held_out_pairs", b"held_out_pairs", "held_out_rows", b"held_out_rows", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "incumbent_preference_dataset_digest", b"incumbent_preference_dataset_digest", "judge_tokens", b"judge_tokens", "metrics", b"metrics", "not_measured", b"not_measured", "pairs", b"pairs", "preference_dataset_digest", b"preference_dataset_digest", "report", b"report", "rows", b"rows", "rows_too_long", b"rows_too_long", "specialist", b"specialist", "specialist_revision", b"specialist_revision", "suites", b"suites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
