@@ -30,6 +30,7 @@ from bench.loop_figures import (
     DOCUMENTS_2,
     RANKINGS_1,
     RANKINGS_2,
+    describe_phase,
     list_broken_bounds,
     measure_panel,
     measure_phase,
@@ -72,10 +73,10 @@ SPECIALIST = models_pb2.SpecialistChanged(
     keep_drafts=True,
     rows=models_pb2.RowPolicy(
         max_row_tokens=384,
-        max_rows_per_document=2,
-        max_train_tokens=12_000,
+        # One row of each document, and no limit of their tokens: the second round has about twice the documents' rows of the first.
+        max_rows_per_document=1,
         held_out_percent=25,
-        max_held_out_rows=20,
+        max_held_out_rows=40,
         knowledge=False,
     ),
     # Half of the prompts go to all three experts, so that each round of rankings has some 160 judgements.
@@ -232,6 +233,8 @@ def make_tiny_plan() -> LoopPlan:
     definition.base, definition.recipe = "tiny", "tiny-sft"
     definition.recipes["dpo"] = "tiny-dpo"
     definition.rebuild.min_new_items = 16
+    definition.rows.max_rows_per_document = 2
+    definition.rows.max_train_tokens = 12_000
     definition.rows.max_held_out_rows = 12
     definition.sampling.max_tokens = 24
     return LoopPlan(definition, 24, 40)
@@ -303,6 +306,7 @@ def learn(loop: Loop, name: str, work: Callable[[Tell], dict[str, int]]) -> None
         "seconds": time.monotonic() - started,
         "seconds_by_step": seconds,
     }
+    loop.story.note(describe_phase(loop.figures["phases"][name]))
 
 
 def publish(loop: Loop, documents: Sequence[FileSubmission], now: Tell) -> dict[str, int]:

@@ -144,6 +144,15 @@ def measure_phase(evaluation: models_pb2.AdapterEvaluated) -> dict[str, Any]:
     }
 
 
+def describe_phase(phase: Mapping[str, Any]) -> str:
+    """A phase's figures that the bounds are about, in a line."""
+    rows = {kind: dataset["train_rows"] for kind, dataset in phase["datasets"].items()}
+    return (
+        f"pair_accuracy {_show(phase['pair_accuracy'])}, documents gain {_show(phase['documents_gain'])}, rows to train on: "
+        + ", ".join(f"{count} {kind}" for kind, count in rows.items())
+    )
+
+
 def render(figures: Mapping[str, Any]) -> str:
     """The section of docs/benchmarks.md."""
     lines = [

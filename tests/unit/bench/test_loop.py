@@ -18,6 +18,7 @@ from bench.loop_figures import (
     RANKINGS_1,
     RANKINGS_2,
     LoopFigure,
+    describe_phase,
     find_guarded_gain,
     find_noisy_expert,
     list_broken_bounds,
@@ -280,3 +281,10 @@ def test_the_page_shows_every_phase_and_what_was_left_out() -> None:
 def json_copy(figures: dict[str, Any]) -> dict[str, Any]:
     """A copy in which no two phases share a part."""
     return {name: json_copy(value) if isinstance(value, dict) else copy.copy(value) for name, value in figures.items()}
+
+
+def test_a_phase_is_described_by_what_the_bounds_are_about() -> None:
+    phase = PHASE | {"datasets": {"sft": {"train_rows": 40}, "preference": {"train_rows": 94}}}
+    assert describe_phase(phase) == (
+        "pair_accuracy 0.500 (0.400 to 0.600, 20), documents gain 0.000 (-0.050 to 0.050, 20), rows to train on: 40 sft, 94 preference"
+    )
