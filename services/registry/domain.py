@@ -263,8 +263,7 @@ class MetricIntervals:
 class Evaluation:
     """A candidate's figures by metric and by suite's measure.
 
-    `held_out_rows` counts the rows that could be evaluated, `rows` those that were. `held_out_pairs` of the former and `pairs` of the
-    latter are ranked pairs.
+    `held_out_rows` counts the rows that could be evaluated, of which `held_out_pairs` are ranked pairs; `rows` counts those that were.
     `preferences` and `incumbent_preferences` are the datasets of judgements that the two adapters learned from; empty if they did not.
     """
 
@@ -277,7 +276,6 @@ class Evaluation:
     incumbent_generation: int
     incumbent_digest: str = ""
     held_out_rows: int = 0
-    pairs: int = 0
     held_out_pairs: int = 0
     not_measured: Mapping[str, str] = field(default_factory=dict)
     preferences: str = ""

@@ -357,7 +357,6 @@ def to_evaluation(message: models_pb2.AdapterEvaluated) -> Evaluation:
         incumbent_generation=message.incumbent_generation,
         incumbent_digest=message.incumbent_digest,
         held_out_rows=message.held_out_rows,
-        pairs=message.pairs,
         held_out_pairs=message.held_out_pairs or message.pairs,
         not_measured=dict(message.not_measured),
         preferences=message.preference_dataset_digest,
