@@ -36,7 +36,7 @@ from tests.waiting import wait_for_port, wait_until
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "deploy" / "sample"
 # The tiny base learns little from a row. With all rows, the gate has no doubt.
-CHANGES = {'base = "smollm2-135m-instruct"': 'base = "tiny"', "max_train_tokens = 14_000": "max_train_tokens = 60_000"}
+CHANGES = {'base = "smollm2-135m-instruct"': 'base = "tiny"', "max_train_tokens = 18_000": "max_train_tokens = 60_000"}
 PERSON = "Perpetua Quillfeather"
 WITH_PERSON = 2
 RPC_PORT = 50051
