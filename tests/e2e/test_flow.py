@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import grpc
@@ -250,17 +251,26 @@ def test_the_specialist_answers_and_its_draft_is_traced_to_its_documents(install
 def test_draft_texts_are_stored_anonymised_and_a_ranking_becomes_a_pair(installation: Installation) -> None:
     prompt = f"Write a memo for {gold.TYPED[0]} ({gold.TYPED[1]})."
     with _client(installation) as client:
-        drafts = [client.generate(NAME, prompt, max_tokens=12, temperature=1.5, seed=seed).draft_id for seed in (1, 2)]
+        drawn = (client.generate(NAME, prompt, max_tokens=12, temperature=1.5, seed=seed) for seed in range(1, 20))
+        # A blank answer has no text to store.
+        drafts = [answer.draft_id for answer in islice((answer for answer in drawn if answer.text.strip()), 2)]
     inference = inference_pb2_grpc.InferenceServiceStub(installation.channel("inference"))
+
+    seen: dict[str, str] = {}
 
     def find_text(draft_id: str) -> inference_pb2.GetDraftResponse | None:
         if _trace(installation, draft_id) is None:
             return None
         draft = inference.GetDraft(inference_pb2.GetDraftRequest(draft_id=draft_id), timeout=10)
+        tokens, state = draft.usage.completion_tokens, inference_pb2.TextState.Name(draft.text_state)
+        seen[draft_id] = f"{state}, {draft.finish_reason}, {tokens} tokens"
         return draft if draft.text_state == inference_pb2.TEXT_STATE_KEPT else None
 
     for draft_id in drafts:
-        draft = ask_until(lambda draft_id=draft_id: find_text(draft_id), "a stored text", 60)  # type: ignore[misc]
+        try:
+            draft = ask_until(lambda draft_id=draft_id: find_text(draft_id), "a stored text", 60)  # type: ignore[misc]
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {seen}") from None
         (message,) = draft.messages
         assert message.role == "user" and message.content.startswith("Write a memo for ") and draft.answer, draft.answer
         assert not any(value in message.content + draft.answer for value in gold.TYPED)
