@@ -89,7 +89,9 @@ class Consumers:
 
     def run_failed(self, event: Event) -> None:
         message = decode(event, models_pb2.RunFailed)
-        self._record(FactKind.RUN, f"{message.run_id}/failed", message.specialist, event)
+        # A run can be resumed and fail again; the ledger needs what it had cost at each time.
+        fact_id = f"{message.run_id}/{message.create_time.ToMilliseconds()}/failed"
+        self._record(FactKind.RUN, fact_id, message.specialist, event)
 
     def adapter_trained(self, event: Event) -> None:
         message = decode(event, models_pb2.AdapterTrained)

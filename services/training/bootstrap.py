@@ -12,6 +12,7 @@ from services.training.adapters.mlflow_evaluations import MlflowEvaluations
 from services.training.adapters.mlflow_mirror import MlflowMirror
 from services.training.adapters.sql import SqlRuns
 from services.training.bases.store import StoredBases
+from services.training.budget_watch import BudgetWatch
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.erasures import Eraser
 from services.training.handlers import TrainingPorts
@@ -57,6 +58,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     supervisor = Supervisor(runs, launcher, settings.limits(), _now)
     supervisor.adopt()
     runtime.spawn("supervisor", supervisor.run)
+    runtime.spawn("budgets", BudgetWatch(ports, launcher.ends_within).run)
     if uri:
         runtime.spawn("mlflow", MlflowMirror(runs, uri).run)
     if settings.default_base and settings.default_base_source:

@@ -150,9 +150,9 @@ class Run:
 
     `is_programme` runs follow from datasets; a new dataset supersedes them. `round` is the number of the specialist's preference datasets
     so far if the run learns from the newest one, else 0. `base_adapter` is the adapter that was merged into its base. `failures` counts the
-    workers lost since the run last reached a new furthest step. `worked_seconds` is the time of workers that have ended; `heard_since` and
-    `heard_last` are the first and last reports of the current one. `base_digest` is empty until the run is planned. `needs_plan` is set
-    again when the run gets another dataset.
+    workers lost since the run last reached a new furthest step. `worked_seconds` is the time of workers that have ended, `earlier_seconds`
+    the part of it before the run was resumed in a later month. `heard_since` and `heard_last` are the first and last reports of the current
+    worker. `base_digest` is empty until the run is planned. `needs_plan` is set again when the run gets another dataset.
     """
 
     run_id: str
@@ -183,6 +183,7 @@ class Run:
     base_adapter: str = ""
     needs_plan: bool = True
     worked_seconds: float = 0.0
+    earlier_seconds: float = 0.0
     heard_since: datetime | None = None
     heard_last: datetime | None = None
     plan: Plan | None = None

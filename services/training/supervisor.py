@@ -32,8 +32,8 @@ log = get_logger(__name__)
 INTERVAL_SECONDS = 1.0
 
 
-def tick_until_stopped(tick: Callable[[], None], stop: threading.Event) -> None:
-    """Call `tick` every second until `stop` is set. Blocks.
+def tick_until_stopped(tick: Callable[[], None], stop: threading.Event, interval: float = INTERVAL_SECONDS) -> None:
+    """Call `tick` every `interval` seconds until `stop` is set. Blocks.
 
     A retryable TailorError, such as a lost database, only delays the next tick. Any other exception passes through.
     """
@@ -44,7 +44,7 @@ def tick_until_stopped(tick: Callable[[], None], stop: threading.Event) -> None:
             if not error.retryable:
                 raise
             log.warning("waiting for a dependency", reason=error.reason)
-        stop.wait(INTERVAL_SECONDS)
+        stop.wait(interval)
 
 
 class Preparer:

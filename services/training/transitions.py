@@ -21,6 +21,7 @@ from services.training.domain import (
 )
 from services.training.plans import Plan, Price, RunReport, forecast_error
 from services.training.recipe import GENERATING
+from services.training.spending import first_of_month
 from tailor.errors import Aborted, FailedPrecondition, Reason
 from tailor.storage.ref import Ref
 
@@ -155,9 +156,11 @@ def supersede(run: Run, successor: str, now: datetime) -> Run:
     return replace(cancel(run, now), reason=Reason.SUPERSEDED, message=message)
 
 
-def resume(run: Run) -> Run:
-    """Queue a cancelled or failed run again, at its stage and from its checkpoint."""
+def resume(run: Run, now: datetime) -> Run:
+    """Queue a cancelled or failed run again, at its stage and from its checkpoint. A later month has only what it takes from now on."""
     queued = replace(run, state=RunState.QUEUED, end_time=None, failures=0, not_before=None)
+    if run.end_time is not None and run.end_time < first_of_month(now):
+        queued = replace(queued, earlier_seconds=run.worked_seconds)
     return replace(queued, needs_plan=True, reason="", message="")
 
 

@@ -37,6 +37,7 @@ SETTINGS = """\
 default_base = "tiny"
 default_base_source = "path:{base}"
 recipes_dir = "{recipes}"
+price_per_device_hour = 3600.0
 [inference]
 base = "tiny"
 engine = "transformers"
@@ -164,6 +165,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         for service in SERVICES:
             log = shared.stack.layout.log_file(service)
             # At the end of the session the folder is removed before the report of its last test.
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+            written = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+            # Elsewhere only the first part of a report may be kept, so it has what went wrong.
+            lines = [line for line in written if '"level": "info"' not in line]
             report.sections.append((service, "\n".join(line[:LOG_CHARS] for line in lines[-LOG_LINES:])))
     return report

@@ -3,6 +3,7 @@
 The tests depend on their order.
 """
 
+import contextlib
 import os
 import signal
 import threading
@@ -68,6 +69,7 @@ def _recipes() -> dict[str, str]:
         "killed-steady": RECIPE.format(**steady, every=1000),
         "killed-seldom": RECIPE.format(**steady, every=2),
         "killed-never": RECIPE.format(**steady, every=999),
+        "killed-budget": RECIPE.format(**steady, every=998),
         "killed-once": RECIPE.format(**steady, every=5),
         "killed-reward": RECIPE.format(**short, method="reward"),
         "killed-dpo": RECIPE.format(**short, method="dpo"),
@@ -243,6 +245,48 @@ def test_a_worker_survives_its_service_and_loses_no_step_on_sigterm(installation
     assert (run.state, run.epoch) == (training_pb2.RUN_STATE_SUCCEEDED, 2)
     assert training.weights(run.adapter_digest) == story.expected
     assert [step for _, step in training.steps(run_id)] == list(range(1, STEPS + 1))
+
+
+def _set_budget(installation: Installation, name: str, amount: float) -> None:
+    found = installation.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=name), timeout=10).specialist
+    found.monthly_budget = amount
+    installation.registry.UpdateSpecialist(registry_pb2.UpdateSpecialistRequest(specialist=found), timeout=10)
+
+
+def test_a_run_at_its_budget_is_stopped_and_resumes_with_no_step_lost(installation: Installation, story: Story) -> None:
+    training, name = story.training, "frugal"
+    specialist = models_pb2.SpecialistChanged(
+        name=name, base="tiny", recipe="tiny", selection=models_pb2.Selection(sources=["nowhere"]), monthly_budget=1e6
+    )
+    installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=specialist), timeout=10)
+    rows, _ = story.datasets.write("sft", name, _rows(range(24)), _rows(range(24, 28)))
+    wanted = {"specialist": name, "dataset_digest": rows.sha256, "recipe": "killed-budget"}
+    with paused_training(installation, training) as lock:
+        run_id = training.create(**wanted)
+        lock.advance(run_id, 5)
+        worker = training.wait_for_worker(run_id)
+        _set_budget(installation, name, 0.01)
+        stopped = training.wait_for_end(run_id)
+        assert (stopped.state, stopped.reason) == (training_pb2.RUN_STATE_FAILED, "OVER_BUDGET")
+        with pytest.raises(grpc.RpcError, match=r"but 0\.00 EUR of the monthly budget of 0\.01 EUR"):
+            training.create(**wanted)
+        lock.allow_step()
+        ask_until(lambda: not worker.is_alive(), "the worker's end", 90)
+    (saved,) = training.checkpoints(run_id)
+    assert saved.whole and saved.step >= 5
+    _set_budget(installation, name, 1e6)
+
+    def resume() -> str:
+        # Training may not have read of the new budget yet.
+        with contextlib.suppress(grpc.RpcError):
+            return training.create(**wanted)
+        return ""
+
+    assert ask_until(resume, "the resumed run", 60) == run_id
+    run = training.wait_for_end(run_id)
+    assert (run.state, run.epoch) == (training_pb2.RUN_STATE_SUCCEEDED, 2)
+    assert training.weights(run.adapter_digest) == story.expected
+    assert _first_steps(training.steps(run_id)) == {1: 1, 2: saved.step + 1}
 
 
 def test_a_queued_or_running_run_can_be_cancelled_but_an_ended_one_cannot(

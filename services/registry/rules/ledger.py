@@ -137,16 +137,19 @@ def parse_month(text: str, now: datetime) -> Month:
 
 
 def bill_runs(uses: Iterable[RunUse], month: Month) -> list[LedgerLine]:
-    """A line per device and currency. A run counts once, with the most that it reported, in the month of that report."""
-    last: dict[str, RunUse] = {}
+    """A line per device and currency. A run counts with the most that it reported in the month, less what it had reported before."""
+    before: dict[str, RunUse] = {}
+    until: dict[str, RunUse] = {}
     for use in uses:
-        known = last.get(use.run_id)
-        if known is None or (use.device_seconds, use.moment) > (known.device_seconds, known.moment):
-            last[use.run_id] = use
+        if use.moment < month.start:
+            _keep_largest(before, use)
+        elif use.moment < month.end:
+            _keep_largest(until, use)
     groups: dict[tuple[str, str], list[RunUse]] = defaultdict(list)
-    for use in last.values():
-        if month.has(use.moment) and use.device_seconds > 0:
-            groups[use.device, use.currency].append(use)
+    for run_id, use in until.items():
+        added = _subtract(use, before.get(run_id))
+        if added.device_seconds > 0:
+            groups[added.device, added.currency].append(added)
     return [_sum_runs(device, currency, device_runs) for (device, currency), device_runs in sorted(groups.items())]
 
 
@@ -220,6 +223,21 @@ def cap_seconds(seconds: float) -> float | None:
             field_violations={"seconds": "must be above 0, or 0 if they are unknown"},
         )
     return min(seconds, MAX_JUDGING_SECONDS) or None
+
+
+def _keep_largest(uses: dict[str, RunUse], use: RunUse) -> None:
+    known = uses.get(use.run_id)
+    if known is None or (use.device_seconds, use.moment) > (known.device_seconds, known.moment):
+        uses[use.run_id] = use
+
+
+def _subtract(use: RunUse, earlier: RunUse | None) -> RunUse:
+    """The use without that of earlier months. The amount is that of all seconds at the newest price, so it is split by them."""
+    if earlier is None or not use.device_seconds:
+        return use
+    seconds = max(use.device_seconds - earlier.device_seconds, 0.0)
+    amount = None if use.amount is None else use.amount * seconds / use.device_seconds
+    return replace(use, device_seconds=seconds, amount=amount)
 
 
 def _sum_runs(device: str, currency: str, uses: Sequence[RunUse]) -> LedgerLine:

@@ -45,11 +45,18 @@ def test_a_run_counts_once_however_often_and_in_whatever_order_it_reported() -> 
     assert bill_runs(reversed(reports), MAY) == bill_runs(reports, MAY)
 
 
-def test_a_run_counts_in_the_month_of_its_last_report() -> None:
-    reports = [use("run_1", 1.0, MAY.start - timedelta(hours=1)), use("run_1", 2.0), use("run_2", 1.0, MAY.end)]
-    (line,) = bill_runs(reports, MAY)
-    assert (line.quantity, line.runs) == (2.0, 1)
-    assert bill_runs(reports, parse_month("2026-04", NOON)) == []
+def test_a_run_counts_in_each_month_with_what_that_month_added() -> None:
+    april = MAY.start - timedelta(hours=1)
+    reports = [
+        use("run_1", 1.0, april),
+        use("run_1", 3.0, rate=6.0),
+        use("run_2", 1.0, MAY.end),
+        use("run_3", 1.0, april),
+    ]
+    (line,) = bill_runs([*reports, use("run_3", 1.0)], MAY)
+    assert (line.quantity, line.runs, line.amount) == (2.0, 1, 12.0)
+    (line,) = bill_runs(reports, parse_month("2026-04", NOON))
+    assert (line.quantity, line.runs, line.amount) == (2.0, 2, 8.0)
 
 
 def test_devices_have_a_line_each_and_no_price_where_none_is_set() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from services.training import wire
+from services.training.budget_watch import BudgetWatch
+from services.training.consumers import SPECIALISTS, Consumers
 from services.training.domain import (
     Adapter,
     Base,
@@ -44,6 +46,7 @@ from services.training.recipe import FOLDER, AdapterRecipe
 from services.training.supervisor import Preparer, Supervisor
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import NotFound, Reason, TailorError, Unavailable
+from tailor.events.envelope import Event
 from tailor.programmes import ProgrammeStage
 from tailor.storage.ref import Ref
 
@@ -366,10 +369,22 @@ class House:
             self.other_costs,
         )
         self.supervisor = PreparingSupervisor(self.ports, self.launcher, limits)
+        self.budget_watch = BudgetWatch(self.ports, self.launcher.ends_within)
 
     def only_run(self) -> Run:
         (run,) = self.runs.runs.values()
         return run
+
+
+def priced(house: House, compute: float) -> None:
+    """Let every run be forecast at a price, which its devices and seconds give at 3.60 EUR per hour."""
+    house.planner.answer = replace(PLAN, seconds=compute / RATES.device_hour / PLAN.devices * 3600)
+
+
+def set_budget(house: House, amount: float) -> None:
+    """Set the monthly budget of the specialist `reports`; 0 removes it."""
+    message = models_pb2.SpecialistChanged(name="reports", monthly_budget=amount)
+    Consumers(house.ports).on_specialist(Event(SPECIALISTS, "reports", message.SerializeToString()))
 
 
 def dataset_ref(digest: str) -> Ref:

@@ -16,7 +16,7 @@ from services.training.ports import WatchCursor
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.events.envelope import Event
-from tests.unit.training.fakes import PLAN, RATES, START, House, built, progress, trained, wanted
+from tests.unit.training.fakes import PLAN, RATES, START, House, built, priced, progress, set_budget, trained, wanted
 
 
 @pytest.fixture
@@ -264,16 +264,6 @@ def specialist_event(*, deleted: bool) -> Event:
     message = models_pb2.SpecialistChanged(name="reports", deleted=deleted)
     message.update_time.FromDatetime(START + timedelta(days=1))
     return Event(SPECIALISTS, "reports", message.SerializeToString())
-
-
-def priced(house: House, compute: float) -> None:
-    """Let every run be forecast at a price, which its devices and seconds give at 3.60 EUR per hour."""
-    house.planner.answer = replace(PLAN, seconds=compute / RATES.device_hour / PLAN.devices * 3600)
-
-
-def set_budget(house: House, amount: float) -> None:
-    message = models_pb2.SpecialistChanged(name="reports", monthly_budget=amount)
-    Consumers(house.ports).on_specialist(Event(SPECIALISTS, "reports", message.SerializeToString()))
 
 
 def test_a_budget_of_1_eur_refuses_a_run_before_it_is_passed(house: House) -> None:
