@@ -85,11 +85,13 @@ class Consumers:
 
     def run_progressed(self, event: Event) -> None:
         message = decode(event, models_pb2.RunProgressed)
-        self._record(FactKind.RUN, message.run_id, message.specialist, event)
+        # The newest report of each month: the ledger subtracts what a run had cost before.
+        month = f"{to_datetime(message.create_time):%Y-%m}"
+        self._record(FactKind.RUN, f"{message.run_id}/{month}", message.specialist, event)
 
     def run_failed(self, event: Event) -> None:
         message = decode(event, models_pb2.RunFailed)
-        # A run can be resumed and fail again; the ledger needs what it had cost at each time.
+        # A run can be resumed, and fail again.
         fact_id = f"{message.run_id}/{message.create_time.ToMilliseconds()}/failed"
         self._record(FactKind.RUN, fact_id, message.specialist, event)
 

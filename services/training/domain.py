@@ -150,9 +150,10 @@ class Run:
 
     `is_programme` runs follow from datasets; a new dataset supersedes them. `round` is the number of the specialist's preference datasets
     so far if the run learns from the newest one, else 0. `base_adapter` is the adapter that was merged into its base. `failures` counts the
-    workers lost since the run last reached a new furthest step. `worked_seconds` is the time of workers that have ended, `earlier_seconds`
-    the part of it before the run was resumed in a later month. `heard_since` and `heard_last` are the first and last reports of the current
-    worker. `base_digest` is empty until the run is planned. `needs_plan` is set again when the run gets another dataset.
+    workers lost since the run last reached a new furthest step. `worked_seconds` is the time of workers that have ended; `heard_since` and
+    `heard_last` are the first and last reports of the current one. Before its last plan the run had worked for `seconds_before_plan`, and
+    for `seconds_before_month` before `month`, the beginning of the month in which it worked last. `stopping` is why the current worker was
+    asked to save and end. `base_digest` is empty until the run is planned. `needs_plan` is set again when the run gets another dataset.
     """
 
     run_id: str
@@ -183,9 +184,12 @@ class Run:
     base_adapter: str = ""
     needs_plan: bool = True
     worked_seconds: float = 0.0
-    earlier_seconds: float = 0.0
+    seconds_before_plan: float = 0.0
+    seconds_before_month: float = 0.0
+    month: datetime | None = None
     heard_since: datetime | None = None
     heard_last: datetime | None = None
+    stopping: Failure | None = None
     plan: Plan | None = None
     report: RunReport | None = None
 
@@ -203,6 +207,14 @@ class Run:
     def continues(self) -> bool:
         """True if another stage starts from the current one's adapter as soon as that is complete."""
         return self.stage + 1 < len(self.stages) and self.stages[self.stage + 1].dataset is not None
+
+    @property
+    def is_finishing(self) -> bool:
+        """True if the worker has trained the current stage, and saves and proves its result."""
+        progress = self.progress
+        if progress is None or progress.stage != self.stage or progress.phase == "loading":
+            return False
+        return progress.phase != "training" or progress.step >= progress.total_steps
 
     @property
     def is_waiting(self) -> bool:

@@ -93,15 +93,15 @@ def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
         if overspending is not None:
             raise FailedPrecondition(Reason.OVER_BUDGET, overspending.message, specialist=request.specialist)
         if existing is not None:
-            return _resume(ports, run.run_id, plan, base)
+            return _resume(ports.runs, run.run_id, plan, base)
         return insert_run(ports.runs, assign_plan(run, plan, base))
 
 
-def _resume(ports: TrainingPorts, run_id: str, plan: Plan, base: Base) -> Run:
-    with ports.runs.unit() as unit:
+def _resume(runs: Runs, run_id: str, plan: Plan, base: Base) -> Run:
+    with runs.unit() as unit:
         run = lock_run(unit, run_id)
         if run.can_resume:
-            run = assign_plan(resume(run, ports.now()), plan, base)
+            run = assign_plan(resume(run), plan, base)
             unit.save(run)
     return run
 
@@ -188,20 +188,21 @@ def find_budget_left(ports: TrainingPorts, run: Run) -> float | None:
 
     None without a budget. Blocks. Raises Unavailable while the registry does not answer.
     """
-    if not ports.budgets.get(run.key.specialist):
+    budget = ports.budgets.get(run.key.specialist)
+    if not budget:
         return None
     known = ports.runs.find(run.run_id)
     spent = price_month(known, first_of_month(ports.now())) if known else 0.0
-    return find_limit(ports, run, ports.other_costs.this_month(run.key.specialist)) - spent
+    return budget - spent - price_others(ports, run) - ports.other_costs.this_month(run.key.specialist)
 
 
-def find_limit(ports: TrainingPorts, run: Run, other_costs: float) -> float:
-    """What the specialist's budget leaves for a run this month, given the costs besides runs. Expects a budget."""
+def price_others(ports: TrainingPorts, run: Run) -> float:
+    """What the other runs of the specialist have used this month. Those that have not ended count with at least their forecast."""
     specialist, month = run.key.specialist, first_of_month(ports.now())
     ended = list_ended_since(ports.runs, specialist, month - LONGEST_RUN)
     active = [other for other in ports.runs.active() if other.key.specialist == specialist]
     others = [other for other in (*ended, *active) if other.run_id != run.run_id]
-    return ports.budgets[specialist] - price_committed(others, month) - other_costs
+    return price_committed(others, month)
 
 
 def list_ended_since(runs: Runs, specialist: str, created_after: datetime) -> list[Run]:

@@ -20,8 +20,8 @@ def heartbeat(runs: Runs, run_id: str, epoch: int, now: datetime) -> bool:
     """Renew the worker's lease. True if the worker must stop."""
     with runs.unit() as unit:
         run = lock_run(unit, run_id)
-        if _has_ended(run, epoch):
-            return _must_stop(run, epoch)
+        if _must_stop(run, epoch):
+            return True
         unit.save(renew(run, epoch, now))
     return False
 
@@ -34,8 +34,8 @@ def report_progress(runs: Runs, run_id: str, epoch: int, progress: Progress, now
         return True
     with runs.unit() as unit:
         run = lock_run(unit, run_id)
-        if _has_ended(run, epoch):
-            return _must_stop(run, epoch)
+        if _must_stop(run, epoch):
+            return True
         progress = replace(progress, stage=run.stage)
         publishes = is_event_due(run, progress, now)
         run = advance(renew(run, epoch, now), progress)
@@ -53,8 +53,8 @@ def report_log(runs: Runs, run_id: str, epoch: int, lines: Sequence[LogLine], no
         raise InvalidArgument(Reason.TOO_MANY_LINES, f"A report may have at most {MAX_LINES} lines. Send several.")
     with runs.unit() as unit:
         run = lock_run(unit, run_id)
-        if _has_ended(run, epoch):
-            return _must_stop(run, epoch)
+        if _must_stop(run, epoch):
+            return True
         unit.save(renew(run, epoch, now))
         unit.add_log(run, [replace(line, message=line.message[:MAX_LINE_LENGTH]) for line in lines])
     return False
@@ -74,6 +74,8 @@ def report_trained(
         unit.events.publish_adapter(run, trained, now)
         run = finish_stage(run, trained, now)
         unit.save(report_cost(run, _actual_price(rates, run)) if run.state is RunState.SUCCEEDED else run)
+        if run.state is RunState.FAILED:
+            unit.events.publish_failure(run)
     return False
 
 
@@ -98,13 +100,5 @@ def _actual_price(rates: Rates, run: Run) -> Price:
     return replace(run.plan.price, compute=price_compute(rates, run.plan.devices, run.worked_seconds))
 
 
-def _has_ended(run: Run, epoch: int) -> bool:
-    """True if the run was cancelled or stopped at its budget under this worker."""
-    return _must_stop(run, epoch) or (
-        run.epoch == epoch and run.state is RunState.FAILED and run.reason == Reason.OVER_BUDGET
-    )
-
-
 def _must_stop(run: Run, epoch: int) -> bool:
-    """True if the worker shall end without saving. At the budget it saves, as the supervisor asks it to."""
     return run.state is RunState.CANCELLED and run.epoch == epoch

@@ -20,20 +20,12 @@ def count_worked_seconds(run: Run) -> float:
 
 def price_worked(run: Run) -> float:
     """Price of the compute that a run has used so far; 0 before it is planned."""
-    return _price_seconds(run, count_worked_seconds(run))
+    return _price(run, count_worked_seconds(run))
 
 
 def price_month(run: Run, month: datetime) -> float:
-    """Price of the compute that a run has used in the month that begins then; the one in which it ended, or else the current one."""
-    if run.state.ended and (run.end_time is None or run.end_time < month):
-        return 0.0
-    return _price_seconds(run, count_worked_seconds(run) - run.earlier_seconds)
-
-
-def price_until(run: Run, moment: datetime) -> float:
-    """Price of the compute that a run that has not ended will have used in the current month if its worker goes on until a moment."""
-    heard = (moment - run.heard_since).total_seconds() if run.heard_since else 0.0
-    return _price_seconds(run, run.worked_seconds - run.earlier_seconds + heard)
+    """Price of the compute that a run has used in the current month, which begins at `month`."""
+    return _price(run, count_worked_seconds(run) - _count_earlier_seconds(run, month))
 
 
 def price_committed(runs: Iterable[Run], month: datetime) -> float:
@@ -41,22 +33,34 @@ def price_committed(runs: Iterable[Run], month: datetime) -> float:
     return sum(_price_committed(run, month) for run in runs)
 
 
-def must_end(run: Run, limit: float, next_look: datetime, ends_within: timedelta) -> bool:
-    """True if a run that has not ended must do so now, so that it does not use more than `limit` in the current month.
+def must_end(run: Run, limit: float, moment: datetime, ends_within: timedelta) -> bool:
+    """True if the worker of a run must be stopped so that the run uses at most `limit` in the current month.
 
-    Its worker may take `ends_within` to save and end. It is stopped so much earlier, but not before its forecast is used up.
+    `moment` is up to when it would go on otherwise. The worker may take `ends_within` to save and end, so it is stopped that much earlier,
+    but if possible not before the forecast is used up.
     """
-    forecast = run.plan.price.compute if run.plan else 0.0
-    latest = limit - _price_seconds(run, ends_within.total_seconds())
-    return price_until(run, next_look) > max(latest, min(limit, forecast))
+    earlier = _count_earlier_seconds(run, first_of_month(moment))
+    heard = (moment - run.heard_since).total_seconds() if run.heard_since else 0.0
+    used = _price(run, run.worked_seconds + heard - earlier)
+    forecast = run.plan.seconds if run.plan else 0.0
+    planned = _price(run, run.seconds_before_plan + forecast - earlier)
+    return used > max(limit - _price(run, ends_within.total_seconds()), min(limit, planned))
+
+
+def _count_earlier_seconds(run: Run, month: datetime) -> float:
+    """Seconds that the run had worked before the current month."""
+    if run.month is None:
+        # A run of an earlier release counts as a whole in the month in which it ends.
+        return run.worked_seconds if run.end_time and run.end_time < month else 0.0
+    return run.seconds_before_month if run.month == month else count_worked_seconds(run)
 
 
 def _price_committed(run: Run, month: datetime) -> float:
-    spent = price_month(run, month)
+    used = price_month(run, month)
     if run.state.ended or run.plan is None:
-        return spent
-    return max(run.plan.price.compute, spent)
+        return used
+    return max(run.plan.price.compute, used)
 
 
-def _price_seconds(run: Run, seconds: float) -> float:
+def _price(run: Run, seconds: float) -> float:
     return seconds / SECONDS_PER_HOUR * (run.plan.hourly_price if run.plan else 0.0)

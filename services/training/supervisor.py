@@ -153,6 +153,10 @@ class Supervisor:
 
     def _handle_worker(self, run: Run) -> bool:
         """React if the worker ended, is silent, or waits to be placed. False if it is fine."""
+        worker = StartedWorker(run.run_id, run.epoch)
+        if run.stopping and worker not in self._stopped:
+            self._launcher.stop(run.run_id, run.epoch)
+            self._stopped.add(worker)
         refusal = self._launcher.refusal(run.run_id, run.epoch)
         code = self._launcher.exit_code(run.run_id, run.epoch)
         if refusal is not None:

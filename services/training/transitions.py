@@ -21,7 +21,7 @@ from services.training.domain import (
 )
 from services.training.plans import Plan, Price, RunReport, forecast_error
 from services.training.recipe import GENERATING
-from services.training.spending import first_of_month
+from services.training.spending import count_worked_seconds, first_of_month
 from tailor.errors import Aborted, FailedPrecondition, Reason
 from tailor.storage.ref import Ref
 
@@ -52,8 +52,26 @@ def renew(run: Run, epoch: int, now: datetime) -> Run:
     """Renew the lease of the worker that reported. Raises Aborted (STALE_EPOCH) if another worker holds it or the run has ended."""
     if run.epoch != epoch or run.state is not RunState.RUNNING:
         raise Aborted(Reason.STALE_EPOCH, "This worker no longer holds the run. Stop.", run_id=run.run_id)
-    heard = replace(run, lease_expires=now + LEASE, heard_since=run.heard_since or now, heard_last=now)
-    return replace(heard, reason="", message="")
+    run = _enter_month(run, now)
+    if run.stopping is None:
+        return replace(
+            run, lease_expires=now + LEASE, heard_since=run.heard_since or now, heard_last=now, reason="", message=""
+        )
+    # What it takes to save is not counted, like the last seconds of a cancelled run.
+    return replace(run, lease_expires=now + LEASE, reason=run.stopping.reason, message=run.stopping.message)
+
+
+def _enter_month(run: Run, now: datetime) -> Run:
+    """The run at work: in a new month, what it has taken so far belongs to the earlier ones."""
+    month = first_of_month(now)
+    if run.month is None or run.month == month:
+        return replace(run, month=month)
+    return replace(run, month=month, seconds_before_month=count_worked_seconds(run))
+
+
+def stop_worker(run: Run, failure: Failure) -> Run:
+    """The worker was asked to save and end. The run fails then."""
+    return replace(run, stopping=failure, reason=failure.reason, message=failure.message)
 
 
 def extend_lease(run: Run, now: datetime) -> Run:
@@ -63,6 +81,8 @@ def extend_lease(run: Run, now: datetime) -> Run:
 
 def wait_for_place(run: Run, waiting: Failure, now: datetime) -> Run:
     """The worker has not been placed yet: record why, and extend its lease."""
+    if run.stopping:
+        return fail(run, run.stopping, now)
     return replace(extend_lease(run, now), reason=waiting.reason, message=waiting.message)
 
 
@@ -86,6 +106,8 @@ def is_event_due(run: Run, progress: Progress, now: datetime) -> bool:
 
 def lose_worker(run: Run, reason: str, now: datetime) -> Run:
     """The worker is gone. Requeue the run with a growing delay; fail it after five workers in a row without progress."""
+    if run.stopping:
+        return fail(run, run.stopping, now)
     failures = run.failures + 1
     if failures >= MAX_ATTEMPTS:
         failure = Failure(
@@ -113,6 +135,8 @@ def _backoff(run: Run, failures: int) -> float:
 
 def requeue_preempted(run: Run, now: datetime) -> Run:
     """The worker was preempted and saved its state. Does not count as a failure."""
+    if run.stopping:
+        return fail(run, run.stopping, now)
     queued = replace(_without_worker(run), state=RunState.QUEUED, not_before=now)
     return replace(queued, reason="PREEMPTED", message="Its worker was preempted and saved its state.")
 
@@ -156,18 +180,16 @@ def supersede(run: Run, successor: str, now: datetime) -> Run:
     return replace(cancel(run, now), reason=Reason.SUPERSEDED, message=message)
 
 
-def resume(run: Run, now: datetime) -> Run:
-    """Queue a cancelled or failed run again, at its stage and from its checkpoint. A later month has only what it takes from now on."""
+def resume(run: Run) -> Run:
+    """Queue a cancelled or failed run again, at its stage and from its checkpoint."""
     queued = replace(run, state=RunState.QUEUED, end_time=None, failures=0, not_before=None)
-    if run.end_time is not None and run.end_time < first_of_month(now):
-        queued = replace(queued, earlier_seconds=run.worked_seconds)
     return replace(queued, needs_plan=True, reason="", message="")
 
 
 def assign_plan(run: Run, plan: Plan, base: Base) -> Run:
     """The run with its forecast on a base."""
-    run_with_plan = replace(run, plan=plan, base_digest=base.digest, base_adapter=base.adapter_digest, needs_plan=False)
-    return _clear_waiting(run_with_plan)
+    planned = replace(run, plan=plan, seconds_before_plan=count_worked_seconds(run), needs_plan=False)
+    return _clear_waiting(replace(planned, base_digest=base.digest, base_adapter=base.adapter_digest))
 
 
 def assign_rankings(run: Run, dataset: Ref) -> Run:
@@ -204,11 +226,13 @@ def finish_stage(run: Run, trained: TrainedAdapter, now: datetime) -> Run:
         rows_left_out=trained.rows_left_out,
         stopped_because=trained.stopped_because,
     )
+    stopping = run.stopping
     run = _replace_stage(_without_worker(run), replace(run.current, result=result))
     if run.stage == len(run.stages) - 1:
         ended = replace(run, state=RunState.SUCCEEDED, end_time=now, reason="", message="")
         return replace(ended, adapter_digest=trained.digest)
-    return _queue_next_stage(run)
+    queued = _queue_next_stage(run)
+    return fail(queued, stopping, now) if stopping else queued
 
 
 def _queue_next_stage(run: Run) -> Run:
@@ -270,6 +294,5 @@ def _replace_stage(run: Run, stage: Stage) -> Run:
 def _without_worker(run: Run) -> Run:
     """The run without its worker, whose time is added up."""
     worked = (run.heard_last - run.heard_since).total_seconds() if run.heard_since and run.heard_last else 0.0
-    return replace(
-        run, lease_expires=None, heard_since=None, heard_last=None, worked_seconds=run.worked_seconds + worked
-    )
+    ended = replace(run, lease_expires=None, heard_since=None, heard_last=None, stopping=None)
+    return replace(ended, worked_seconds=run.worked_seconds + worked)

@@ -166,7 +166,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             log = shared.stack.layout.log_file(service)
             # At the end of the session the folder is removed before the report of its last test.
             written = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-            # Elsewhere only the first part of a report may be kept, so it has what went wrong.
+            # Elsewhere only the first part of a report may be kept, so leave out what went well.
             lines = [line for line in written if '"level": "info"' not in line]
             report.sections.append((service, "\n".join(line[:LOG_CHARS] for line in lines[-LOG_LINES:])))
     return report

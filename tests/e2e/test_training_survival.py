@@ -266,12 +266,13 @@ def test_a_run_at_its_budget_is_stopped_and_resumes_with_no_step_lost(installati
         lock.advance(run_id, 5)
         worker = training.wait_for_worker(run_id)
         _set_budget(installation, name, 0.01)
-        stopped = training.wait_for_end(run_id)
-        assert (stopped.state, stopped.reason) == (training_pb2.RUN_STATE_FAILED, "OVER_BUDGET")
-        with pytest.raises(grpc.RpcError, match=r"but 0\.00 EUR of the monthly budget of 0\.01 EUR"):
-            training.create(**wanted)
+        assert training.wait_for_reason(run_id, "OVER_BUDGET").state == training_pb2.RUN_STATE_RUNNING
         lock.allow_step()
-        ask_until(lambda: not worker.is_alive(), "the worker's end", 90)
+        stopped = training.wait_for_end(run_id)
+    assert (stopped.state, stopped.reason) == (training_pb2.RUN_STATE_FAILED, "OVER_BUDGET")
+    assert not worker.is_alive()
+    with pytest.raises(grpc.RpcError, match=r"but 0\.00 EUR of the monthly budget of 0\.01 EUR"):
+        training.create(**wanted)
     (saved,) = training.checkpoints(run_id)
     assert saved.whole and saved.step >= 5
     _set_budget(installation, name, 1e6)

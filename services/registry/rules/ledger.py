@@ -232,7 +232,7 @@ def _keep_largest(uses: dict[str, RunUse], use: RunUse) -> None:
 
 
 def _subtract(use: RunUse, earlier: RunUse | None) -> RunUse:
-    """The use without that of earlier months. The amount is that of all seconds at the newest price, so it is split by them."""
+    """The use since earlier months. `amount` covers all seconds at the newest price, so it is scaled by their share."""
     if earlier is None or not use.device_seconds:
         return use
     seconds = max(use.device_seconds - earlier.device_seconds, 0.0)
