@@ -267,8 +267,14 @@ def test_a_run_at_its_budget_is_stopped_and_resumes_with_no_step_lost(installati
         worker = training.wait_for_worker(run_id)
         _set_budget(installation, name, 0.01)
         assert training.wait_for_reason(run_id, "OVER_BUDGET").state == training_pb2.RUN_STATE_RUNNING
-        lock.allow_step()
-        stopped = training.wait_for_end(run_id)
+
+        def ended() -> training_pb2.Run | None:
+            # The supervisor signals a second later, and the worker saves after a step.
+            lock.allow_step()
+            run = training.run(run_id)
+            return run if run.state > training_pb2.RUN_STATE_RUNNING else None
+
+        stopped = ask_until(ended, "the run's end", 90, pause=3)
     assert (stopped.state, stopped.reason) == (training_pb2.RUN_STATE_FAILED, "OVER_BUDGET")
     assert not worker.is_alive()
     with pytest.raises(grpc.RpcError, match=r"but 0\.00 EUR of the monthly budget of 0\.01 EUR"):
