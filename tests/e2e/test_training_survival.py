@@ -124,20 +124,26 @@ class Story:
     killer: threading.Thread = field(default_factory=threading.Thread)
 
 
-@pytest.fixture(scope="module")
-def story(installation: Installation) -> Iterator[Story]:
-    for name, text in _recipes().items():
-        installation.recipes.joinpath(f"{name}.toml").write_text(text, encoding="utf-8")
+def _create_specialist(installation: Installation, name: str, **fields: Any) -> None:
+    """A specialist without a programme, whose adapters are evaluated quickly and never pass."""
     specialist = models_pb2.SpecialistChanged(
-        name=NAME,
+        name=name,
         base="tiny",
         recipe="tiny",
         selection=models_pb2.Selection(sources=["nowhere"]),
         sampling=models_pb2.SamplingDefaults(max_tokens=24),
         evaluation=models_pb2.EvaluationPolicy(max_rows=12, max_answers=6, max_suite_items=4),
         gate=models_pb2.Gate(primary=models_pb2.PrimaryMetric(metric="perplexity", min_gain=1e9)),
+        **fields,
     )
     installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=specialist), timeout=10)
+
+
+@pytest.fixture(scope="module")
+def story(installation: Installation) -> Iterator[Story]:
+    for name, text in _recipes().items():
+        installation.recipes.joinpath(f"{name}.toml").write_text(text, encoding="utf-8")
+    _create_specialist(installation, NAME)
     datasets = Datasets(installation)
     rows, _ = datasets.write("sft", NAME, _rows(range(24)), _rows(range(24, 28)))
     yield Story(datasets, Training(installation), rows)
@@ -255,11 +261,10 @@ def _set_budget(installation: Installation, name: str, amount: float) -> None:
 
 def test_a_run_at_its_budget_is_stopped_and_resumes_with_no_step_lost(installation: Installation, story: Story) -> None:
     training, name = story.training, "frugal"
-    specialist = models_pb2.SpecialistChanged(
-        name=name, base="tiny", recipe="tiny", selection=models_pb2.Selection(sources=["nowhere"]), monthly_budget=1e6
-    )
-    installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=specialist), timeout=10)
+    _create_specialist(installation, name, monthly_budget=1e6)
     rows, _ = story.datasets.write("sft", name, _rows(range(24)), _rows(range(24, 28)))
+    # Otherwise the evaluation of its adapter waits for the dataset, and others wait for it.
+    story.datasets.publish(name, rows, SFT)
     wanted = {"specialist": name, "dataset_digest": rows.sha256, "recipe": "killed-budget"}
     with paused_training(installation, training) as lock:
         run_id = training.create(**wanted)
