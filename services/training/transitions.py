@@ -293,6 +293,5 @@ def _replace_stage(run: Run, stage: Stage) -> Run:
 
 def _without_worker(run: Run) -> Run:
     """The run without its worker, whose time is added up."""
-    worked = (run.heard_last - run.heard_since).total_seconds() if run.heard_since and run.heard_last else 0.0
     ended = replace(run, lease_expires=None, heard_since=None, heard_last=None, stopping=None)
-    return replace(ended, worked_seconds=run.worked_seconds + worked)
+    return replace(ended, worked_seconds=count_worked_seconds(run))
