@@ -263,7 +263,7 @@ def test_a_run_at_its_budget_is_stopped_and_resumes_with_no_step_lost(installati
     training, name = story.training, "frugal"
     _create_specialist(installation, name, monthly_budget=1e6)
     rows, _ = story.datasets.write("sft", name, _rows(range(24)), _rows(range(24, 28)))
-    # Otherwise the evaluation of its adapter waits for the dataset, and others wait for it.
+    # Otherwise the evaluation of its adapter waits for the dataset.
     story.datasets.publish(name, rows, SFT)
     wanted = {"specialist": name, "dataset_digest": rows.sha256, "recipe": "killed-budget"}
     with paused_training(installation, training) as lock:

@@ -27,6 +27,13 @@ def start(house: House, *, forecast: float, budget: float) -> Run:
     return run
 
 
+def resume(house: House) -> None:
+    run = handlers.create_run(house.ports, wanted())
+    assert (run.state, run.epoch) == (RunState.QUEUED, 1)
+    house.supervisor.tick()
+    reporting.heartbeat(house.runs, run.run_id, 2, house.now())
+
+
 def work(house: House, seconds: float) -> None:
     """Let the worker report and the watch look every five seconds, until the worker is asked to end or the time is over."""
     for step in range(round(seconds / LOOK_SECONDS)):
@@ -192,9 +199,7 @@ def test_without_an_answer_of_the_registry_its_last_answer_of_the_month_counts()
     house.now.forward(timedelta(days=31).total_seconds())
     house.other_costs.fails = None
     house.other_costs.amounts = {}
-    handlers.create_run(house.ports, wanted())
-    house.supervisor.tick()
-    reporting.heartbeat(house.runs, house.only_run().run_id, 2, house.now())
+    resume(house)
     house.other_costs.fails = Unavailable(Reason.UNAVAILABLE, "It does not answer.")
     work(house, 3600)
     assert 0.8 < used(house) <= 1.0
@@ -229,10 +234,8 @@ def test_a_stopped_run_resumes_in_this_month_with_its_whole_forecast_after_the_b
     end_worker(house)
     first = used(house)
     set_budget(house, first + 0.51)
-    run = handlers.create_run(house.ports, wanted())
-    assert (run.state, run.epoch, used(house)) == (RunState.QUEUED, 1, first)
-    house.supervisor.tick()
-    reporting.heartbeat(house.runs, run.run_id, 2, house.now())
+    resume(house)
+    assert used(house) == first
     work(house, 0.48 / PER_SECOND)
     assert house.only_run().stopping is None
     work(house, 3600)
@@ -247,10 +250,8 @@ def test_a_stopped_run_resumes_next_month_with_a_whole_budget() -> None:
     first = used(house)
     house.now.forward(timedelta(days=31).total_seconds())
     assert used(house) == 0.0
-    run = handlers.create_run(house.ports, wanted())
-    house.supervisor.tick()
+    resume(house)
     assert house.only_run().epoch == 2 and used(house) == 0.0
-    reporting.heartbeat(house.runs, run.run_id, 2, house.now())
     work(house, 3600)
     end_worker(house)
     assert house.only_run().reason == "OVER_BUDGET" and used(house) == pytest.approx(first)
