@@ -3,7 +3,7 @@
 Methods of the database raise Unavailable while it does not answer.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -77,8 +77,8 @@ class Evaluations(Protocol):
         """The result of an evaluation that succeeded."""
         ...
 
-    def claim(self) -> AbstractContextManager[Evaluation | None]:
-        """Hold the oldest evaluation that is queued or was interrupted, and count the attempt. None if there is none.
+    def claim(self, is_due: Callable[[Evaluation], bool]) -> AbstractContextManager[Evaluation | None]:
+        """Hold the oldest evaluation that is queued or was interrupted and is due, and count the attempt. None if there is none.
 
         Nobody else gets the evaluation until the context ends; a killed process holds nothing.
         """

@@ -53,7 +53,7 @@ class Settings(ServiceSettings):
 
     concurrency: int = Field(32, ge=1, le=64, description="Answers requested in parallel.")
     give_up_seconds: float = Field(
-        3600, gt=0, description="How long one evaluation waits for a dependency that does not answer."
+        3600, gt=0, description="How long one evaluation waits for a dependency that does not answer, or for an event."
     )
     judge_base_url: str = Field(
         "", description="OpenAI-style endpoint of the judge model, such as https://HOST/v1; empty for no judge model."

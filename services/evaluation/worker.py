@@ -1,6 +1,7 @@
 """Works off the queue of evaluations: every model on the same held-out rows, every metric with its interval."""
 
 import threading
+import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -38,7 +39,7 @@ from services.evaluation.ports import (
     ReportStore,
 )
 from services.evaluation.suites.runner import SuiteRunner
-from tailor.errors import FailedPrecondition, NotFound, Reason, TailorError, Unavailable
+from tailor.errors import FailedPrecondition, NotFound, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
 
@@ -66,6 +67,8 @@ class EvaluationWorker:
     limits: RetryLimits = field(default_factory=RetryLimits)
     erased: Container[str] = frozenset()
     sleep: Callable[[float], None] | None = None
+    # When each evaluation was first found to wait for an event, as `time.monotonic`.
+    _waiting: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     def run(self, stop: threading.Event, idle_seconds: float = 1.0) -> None:
         """Evaluate until `stop` is set. Blocks. Resumes the evaluations of killed processes."""
@@ -81,12 +84,12 @@ class EvaluationWorker:
             return
 
     def evaluate_next(self, stop: threading.Event) -> bool:
-        """Evaluate the next adapter in the queue. Returns False if the queue is empty.
+        """Evaluate the next adapter in the queue. Returns False if there is none, or all wait for an event.
 
         Retries while a dependency does not answer. An evaluation that cannot succeed fails with its reason. One that `stop` interrupts
         stays open for the next start.
         """
-        with self.evaluations.claim() as evaluation:
+        with self.evaluations.claim(self._is_due) as evaluation:
             if evaluation is None:
                 return False
 
@@ -115,13 +118,13 @@ class EvaluationWorker:
     def evaluate(self, evaluation: Evaluation) -> EvaluationResult:
         """Evaluate every model on the same rows, store the report and publish the result.
 
-        Continues from stored results. Raises Unavailable if a dependency does not answer or an event has not arrived yet, and
-        FailedPrecondition if the evaluation cannot succeed.
+        Continues from stored results. Raises Unavailable if a dependency does not answer, and FailedPrecondition if the evaluation
+        cannot succeed or an event has not arrived.
         """
         adapter = evaluation.adapter
         terms = self.specialists.terms.get(adapter.specialist)
         if terms is None:
-            raise Unavailable(Reason.UNKNOWN_SPECIALIST, "The specialist's definition has not arrived yet.")
+            raise FailedPrecondition(Reason.UNKNOWN_SPECIALIST, "The specialist's definition has not arrived.")
         if terms.deleted:
             raise FailedPrecondition(
                 Reason.SPECIALIST_DELETED, "The specialist was deleted. Create it again to evaluate its adapters."
@@ -139,6 +142,22 @@ class EvaluationWorker:
         self.evaluations.finish(result)
         log.info("evaluated", evaluation_id=evaluation.evaluation_id, adapter=adapter.digest, rows=result.rows)
         return result
+
+    def _is_due(self, evaluation: Evaluation) -> bool:
+        """True unless the evaluation waits for an event. After `give_up_seconds` it is due all the same, and fails."""
+        adapter, evaluation_id = evaluation.adapter, evaluation.evaluation_id
+        terms = self.specialists.terms.get(adapter.specialist)
+        if terms is None:
+            missing = Reason.UNKNOWN_SPECIALIST
+        elif not terms.deleted and self.artifacts.dataset(adapter.dataset_digest) is None:
+            missing = Reason.UNKNOWN_DATASET
+        else:
+            self._waiting.pop(evaluation_id, None)
+            return True
+        if evaluation_id not in self._waiting:
+            log.warning("evaluation waits", evaluation_id=evaluation_id, reason=missing)
+        since = self._waiting.setdefault(evaluation_id, time.monotonic())
+        return time.monotonic() >= since + self.limits.give_up_seconds
 
     def _runner(self, evaluation: Evaluation, terms: SpecialistTerms, held_out: HeldOutSet) -> ModelRunner:
         return ModelRunner(
@@ -219,7 +238,7 @@ class EvaluationWorker:
         """
         held_out = self._read_rows(adapter.dataset_digest, terms)
         if held_out is None:
-            raise Unavailable(Reason.UNKNOWN_DATASET, "The adapter's dataset has not been announced yet.")
+            raise FailedPrecondition(Reason.UNKNOWN_DATASET, "The adapter's dataset has not been announced.")
         if held_out.has_pairs:
             known = (adapter.sft_dataset, *(ancestor.dataset_digest for ancestor in self._ancestors(adapter)))
             earlier = (self._read_rows(digest, terms) for digest in known)

@@ -16,6 +16,7 @@ from services.evaluation.consumers import Consumers
 from services.evaluation.domain import (
     Agreement,
     Answer,
+    Evaluation,
     EvaluationState,
     ModelResult,
     Score,
@@ -158,17 +159,28 @@ def test_an_evaluation_is_claimed_once_and_released_with_the_transaction(engine:
     for number in (1, 2):
         world.artifacts.add_adapter(make_adapter(f"ad{number}"))
         evaluations.queue(f"evl_{number}", make_adapter(f"ad{number}"))
-    with evaluations.claim() as first, evaluations.claim() as second, evaluations.claim() as third:
+
+    def is_due(evaluation: Evaluation) -> bool:
+        return evaluation.evaluation_id not in waiting
+
+    waiting = set[str]()
+    with evaluations.claim(is_due) as first, evaluations.claim(is_due) as second, evaluations.claim(is_due) as third:
         assert first is not None and second is not None and third is None
         assert (first.evaluation_id, second.evaluation_id, first.attempts) == ("evl_1", "evl_2", 1)
         evaluations.start("evl_1", 8)
-    with evaluations.claim() as again:
+    with evaluations.claim(is_due) as again:
         assert again is not None
         assert (again.evaluation_id, again.state, again.attempts) == ("evl_1", EvaluationState.RUNNING, 2)
+    waiting.add("evl_1")
+    with evaluations.claim(is_due) as later, evaluations.claim(is_due) as none:
+        assert later is not None and (later.evaluation_id, none) == ("evl_2", None)
+        # A replica for which the first one is due can have it meanwhile.
+        with evaluations.claim(lambda _: True) as first:
+            assert first is not None and first.evaluation_id == "evl_1"
     for reason in ("WRONG_BASE", "ROWS_ERASED"):
         evaluations.fail("evl_1", reason)
-        assert evaluations.find("evl_1") == replace(again, state=EvaluationState.FAILED, reason="WRONG_BASE")
-    with evaluations.claim() as other:
+        assert evaluations.find("evl_1") == replace(first, state=EvaluationState.FAILED, reason="WRONG_BASE")
+    with evaluations.claim(is_due) as other:
         assert other is not None and other.evaluation_id == "evl_2"
 
 

@@ -1,6 +1,6 @@
 """Evaluation's database in PostgreSQL. All classes are thread-safe."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -105,7 +105,7 @@ class SqlEvaluations(Evaluations):
         return wire.to_result(models_pb2.AdapterEvaluated.FromString(row.payload), evaluation)
 
     @contextmanager
-    def claim(self) -> Iterator[Evaluation | None]:
+    def claim(self, is_due: Callable[[Evaluation], bool]) -> Iterator[Evaluation | None]:
         """Uses advisory locks, which end with the transaction, so a killed process holds nothing."""
         table = tables.evaluations
         query = _evaluations().where(table.c.state.in_(OPEN)).order_by(table.c.created_at)
@@ -113,7 +113,7 @@ class SqlEvaluations(Evaluations):
         with transaction(self._engine) as connection:
             claimed = None
             for row in connection.execute(query).all():
-                if not connection.scalar(lock, {"id": row.evaluation_id}):
+                if not is_due(_evaluation(row)) or not connection.scalar(lock, {"id": row.evaluation_id}):
                     continue
                 # Another replica may have finished it between the two statements.
                 evaluation = self.find(row.evaluation_id)

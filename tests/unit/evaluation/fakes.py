@@ -1,7 +1,7 @@
 """In-memory fakes of evaluation's ports."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -116,8 +116,8 @@ class MemoryEvaluations(Evaluations):
         return self.outcomes.get(evaluation_id)
 
     @contextmanager
-    def claim(self) -> Iterator[Evaluation | None]:
-        claimed = next((e for e in self.evaluations.values() if self._is_open(e.evaluation_id)), None)
+    def claim(self, is_due: Callable[[Evaluation], bool]) -> Iterator[Evaluation | None]:
+        claimed = next((e for e in self.evaluations.values() if self._is_open(e.evaluation_id) and is_due(e)), None)
         if claimed is not None:
             self._change(claimed.evaluation_id, attempts=claimed.attempts + 1)
             claimed = self.evaluations[claimed.evaluation_id]

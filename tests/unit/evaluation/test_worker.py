@@ -207,19 +207,50 @@ def test_waiting_for_a_dependency_ends_after_a_while() -> None:
         time.sleep(0.02)
 
     worker = make_worker(limits=RetryLimits(give_up_seconds=0.1), sleep=sleep)
-    worker.artifacts.datasets.clear()
+    worker.models.failures = [silence() for _ in range(1000)]
     queue(worker)
     worker.evaluate_next(RUNNING)
-    assert find(worker).reason == "UNKNOWN_DATASET" and len(pauses) > 1
+    assert find(worker).reason == "INFERENCE_UNAVAILABLE" and len(pauses) > 1
+
+
+def test_an_evaluation_that_waits_for_an_event_holds_up_no_other() -> None:
+    worker = make_worker(limits=RetryLimits(max_starts=1))
+    for number, adapter in enumerate(
+        (
+            replace(make_adapter("ad1"), dataset_digest="later"),
+            replace(make_adapter("ad2"), specialist="later"),
+            make_adapter("ad3"),
+        ),
+        start=1,
+    ):
+        handlers.queue_evaluation(worker.artifacts, worker.evaluations, adapter, f"evl_{number}")
+    assert worker.evaluate_next(RUNNING) and find(worker, "evl_3").state is EvaluationState.SUCCEEDED
+    assert not worker.evaluate_next(RUNNING) and not worker.evaluate_next(RUNNING)
+    worker.artifacts.add_dataset("later", Ref("s3://datasets/later", "later", 1))
+    worker.specialists.terms["later"] = replace(make_terms(), specialist="later")
+    assert worker.evaluate_next(RUNNING) and worker.evaluate_next(RUNNING) and not worker.evaluate_next(RUNNING)
+    assert {find(worker, f"evl_{number}").state for number in (1, 2, 3)} == {EvaluationState.SUCCEEDED}
+
+
+@pytest.mark.parametrize("missing", ["dataset", "specialist"])
+def test_waiting_for_an_event_ends_after_a_while(missing: str) -> None:
+    worker = make_worker(limits=RetryLimits(give_up_seconds=0.1))
+    (worker.artifacts.datasets if missing == "dataset" else worker.specialists.terms).clear()
+    queue(worker)
+    assert not worker.evaluate_next(RUNNING) and find(worker).state is EvaluationState.QUEUED
+    time.sleep(0.1)
+    assert worker.evaluate_next(RUNNING)
+    assert (find(worker).state, find(worker).reason) == (EvaluationState.FAILED, f"UNKNOWN_{missing.upper()}")
 
 
 def test_an_interrupted_evaluation_stays_open_for_the_next_start() -> None:
     worker, stop = make_worker(), threading.Event()
-    worker.artifacts.datasets.clear()
+    worker.models.failures = [silence() for _ in range(1000)]
     stop.set()
     queue(worker)
-    assert worker.evaluate_next(stop)
-    assert find(worker).state is EvaluationState.QUEUED
+    assert worker.evaluate_next(stop) and find(worker).state is EvaluationState.RUNNING
+    worker.models.failures.clear()
+    assert worker.evaluate_next(RUNNING) and find(worker).state is EvaluationState.SUCCEEDED
 
 
 def test_an_adapter_is_evaluated_once_and_again_only_on_command() -> None:
