@@ -20,6 +20,8 @@ NAME_WORDS = (GIVEN, FAMILY, WORD)
 REGIONS = ("GB", "US", "DE", "FR")
 # Types whose case is not part of the value, and whose stand-ins keep the spelling they were drawn in.
 AS_DRAWN = (MAIL, "USERNAME", "URL")
+ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+SHORTEST_REPEATED = 3
 
 
 def normal(entity_type: str, value: str) -> str:
@@ -33,6 +35,18 @@ def true_forms(entity_type: str, surrogate: str) -> set[tuple[str, str]]:
         return {(entity_type, normal(entity_type, surrogate))}
     words = {fold(surrogate), *fold(surrogate).split("-")}
     return {(kind, word) for kind in NAME_WORDS for word in words}
+
+
+def repeats(entity_type: str, candidate: str, key: str) -> bool:
+    """True if a stand-in would spell out the true value, as `Joanna` does with `Ann` and `23 May 1996` with `3 May 1996`.
+
+    `key` is the value's normal form. Below SHORTEST_REPEATED characters it is in too many words to matter.
+    """
+    form = normal(entity_type, candidate)
+    if ISO_DATE.fullmatch(key) and ISO_DATE.fullmatch(form):
+        # 23/11/1996 contains 3/11/1996, and 11/3/1996 contains 1/3/1996.
+        return form[:4] == key[:4] and (form[5:7] == key[5:7] or form[8:] == key[8:])
+    return len(key) >= SHORTEST_REPEATED and key in form
 
 
 def write_like(entity_type: str, surrogate: str, value: str, language: str = "") -> str:

@@ -25,6 +25,7 @@ from services.anonymization.surrogates.forms import (
     PHONE,
     WORD,
     normal,
+    repeats,
     write_like,
 )
 from services.anonymization.surrogates.people import People
@@ -207,7 +208,7 @@ class Surrogates:
         candidates = (
             candidate
             for candidate in map(propose, range(MAX_CANDIDATES))
-            if not self._content.contains(entity_type, candidate)
+            if not self._content.contains(entity_type, candidate) and not repeats(entity_type, candidate, key)
         )
 
         def next_candidate(_: int) -> str:

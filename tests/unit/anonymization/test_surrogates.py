@@ -9,7 +9,7 @@ import pytest
 from services.anonymization.recognise.checksums import is_iban, is_luhn
 from services.anonymization.recognise.lexicon import Lexicon, fold
 from services.anonymization.surrogates.draws import DRAWS, code
-from services.anonymization.surrogates.forms import normal
+from services.anonymization.surrogates.forms import normal, repeats
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.surrogates import Surrogates
 from tests.unit.anonymization.fakes import MemoryVault
@@ -223,6 +223,30 @@ def test_no_word_of_the_document_becomes_a_stand_in(lexicon: Lexicon) -> None:
     surrogates = Surrogates(MemoryVault(), lexicon, KEY).for_document(text, [])
     others = [surrogates.person(name, "", People()) for name in names]
     assert not {fold(word) for name in others for word in name.split()} & {fold(word) for word in text.split()}
+
+
+def test_no_stand_in_contains_the_true_name(lexicon: Lexicon) -> None:
+    drawn = [Surrogates(MemoryVault(), lexicon, bytes([key])).person("Ann Lee", "", People()) for key in range(256)]
+    assert [name for name in drawn if "ann" in name.split()[0].casefold() or "lee" in name.split()[1].casefold()] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "candidate", "expected"),
+    [
+        ("PERSON_GIVEN", "Ann", "Joanna", True),
+        ("PERSON_GIVEN", "Zoë", "Zoel", True),
+        ("PERSON_GIVEN", "Ann", "Helen", False),
+        ("PERSON_FAMILY", "Ng", "King", False),
+        ("ADDRESS", "4 Mill Road", "14 Mill Road, Leeds", True),
+        ("DATE_OF_BIRTH", "3 November 1996", "1996-11-23", True),
+        ("DATE_OF_BIRTH", "1/3/96", "1996-11-01", True),
+        ("DATE_OF_BIRTH", "3 November 1996", "1997-11-23", False),
+        ("DATE_OF_BIRTH", "3 November 1996", "1996-10-23", False),
+        ("IBAN", "GB82 WEST 1234 5698 7654 32", "GB33BUKB20201555555555", False),
+    ],
+)
+def test_a_stand_in_that_spells_out_the_value_repeats_it(kind: str, value: str, candidate: str, expected: bool) -> None:
+    assert repeats(kind, candidate, normal(kind, value)) is expected
 
 
 def test_a_value_of_the_document_in_another_spelling_does_not_become_a_stand_in(lexicon: Lexicon) -> None:
