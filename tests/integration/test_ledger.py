@@ -144,6 +144,28 @@ def world(database_url: str) -> Iterator[World]:
         yield World(engine)
 
 
+def test_a_run_is_billed_in_each_month_for_what_it_used_there(world: World) -> None:
+    june, july = datetime(2026, 6, 2, tzinfo=UTC), datetime(2026, 7, 3, tzinfo=UTC)
+    reports = (
+        ("run.progressed.v1", models_pb2.RunProgressed(), 1, NOON),
+        ("run.progressed.v1", models_pb2.RunProgressed(), 2, NOON + timedelta(hours=1)),
+        # Stopped at its budget twice in a month, and resumed each time.
+        ("run.failed.v1", models_pb2.RunFailed(), 5, june),
+        ("run.progressed.v1", models_pb2.RunProgressed(), 6, june + timedelta(days=1)),
+        ("run.failed.v1", models_pb2.RunFailed(), 7, june + timedelta(days=2)),
+        ("adapter.trained.v1", models_pb2.AdapterTrained(digest=ADAPTER), 10, july),
+    )
+    for topic, message, hours, at in reports:
+        message.run_id, message.specialist = "run_1", "memos"
+        message.cost.CopyFrom(models_pb2.RunCost(device_seconds=3600 * hours, device="1 x H100", amount=2 * hours))
+        message.cost.currency = "EUR"
+        message.create_time.FromDatetime(at)
+        for _ in range(2):  # every event can arrive again
+            world.receive(topic, message)
+    months = {month: world.bill(month)["COMPUTE"] for month in ("2026-05", "2026-06", "2026-07")}
+    assert [(line.quantity, line.amount) for line in months.values()] == [(2, 4), (5, 10), (3, 6)]
+
+
 def test_the_time_of_a_shared_device_is_billed_to_those_who_used_it(world: World) -> None:
     for _ in range(2):  # a draft is published again when its text is stored
         world.receive_draft("drf_1", 3600)
