@@ -43,6 +43,7 @@ ALLOWED = {
     "mremap": (25, 216),
     "madvise": (28, 233),
     "nanosleep": (35, 101),
+    "setitimer": (38, 103),
     "getpid": (39, 172),
     "exit": (60, 93),
     "uname": (63, 160),
@@ -80,13 +81,11 @@ ALLOWED = {
     "rseq": (334, 293),
     "faccessat2": (439, 439),
 }
-# Allowed if the argument at that position has none of these bits: opening without writing, and limits of processor time only.
+# Allowed if the argument at that position has none of these bits: opening without writing.
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CONDITIONAL = {
     "open": (2, None, 1, WRITING),
     "openat": (257, 56, 2, WRITING),
-    "prlimit64": (302, 261, 1, 0xFFFFFFFF & ~resource.RLIMIT_CPU),
-    "setrlimit": (160, 164, 0, 0xFFFFFFFF & ~resource.RLIMIT_CPU),
 }
 # The kernel's audit number of the architecture, the column above, and the number of the seccomp call.
 MACHINES = {"x86_64": (0xC000003E, 0, 317), "aarch64": (0xC00000B7, 1, 277)}

@@ -156,7 +156,7 @@ class ParserProcess:
             code = self._end()
         if code == UNCONFINED:
             return RuntimeError("this machine cannot sandbox a parsing worker: it needs Linux with seccomp")
-        if expired or code == -signal.SIGXCPU:
+        if expired or code == -signal.SIGPROF:
             return Rejected(RejectionReason.TIMEOUT, SLOW)
         return Rejected(RejectionReason.CORRUPT, BROKEN)
 

@@ -49,6 +49,8 @@ attempts = {
     "kill": lambda: os.kill(parent, 0),
     "trace": lambda: raw(101, 16, parent, 0, 0),
     "more_memory": lambda: resource.setrlimit(resource.RLIMIT_AS, (2**40, 2**40)),
+    "less_memory": lambda: resource.setrlimit(resource.RLIMIT_AS, (2**20, 2**20)),
+    "more_processor_time": lambda: resource.setrlimit(resource.RLIMIT_CPU, (2**20, resource.RLIM_INFINITY)),
     "mount": lambda: raw(165, b"none", b"/mnt", b"tmpfs", 0, None),
     "change_root": lambda: os.chroot("/usr"),
     "leave_folder": lambda: os.chdir("/"),
@@ -109,7 +111,9 @@ def test_a_worker_cannot_reach_other_processes(results: dict[str, str], name: st
     assert results[name] != "done"
 
 
-@pytest.mark.parametrize("name", ["more_memory", "mount", "change_root", "leave_folder", "namespace"])
+@pytest.mark.parametrize(
+    "name", ["more_memory", "less_memory", "more_processor_time", "mount", "change_root", "leave_folder", "namespace"]
+)
 def test_a_worker_cannot_change_its_limits_or_place(results: dict[str, str], name: str) -> None:
     assert results[name] != "done"
 
@@ -139,6 +143,8 @@ def test_the_worker_of_the_pool_is_sandboxed_in_an_empty_folder() -> None:
         assert len(list((process / "fd").iterdir())) == 4
         limits = (process / "limits").read_text().splitlines()
         assert any(line.split()[:5] == ["Max", "file", "size", "0", "0"] for line in limits)
+        # Processor time is limited file by file: a worker that has parsed for long is not ended for it.
+        assert any(line.split()[:4] == ["Max", "cpu", "time", "unlimited"] for line in limits)
         assert (process / "oom_score_adj").read_text().strip() == "1000"
     finally:
         pool.close()
