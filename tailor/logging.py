@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import signal
 import sys
 import time
 import traceback
@@ -43,6 +44,8 @@ OPEN_LIBRARIES = ("kafka",)
 QUOTED = re.compile(r"""b?'[^']*'|b?"[^"]*\"""")
 PLACEHOLDER = re.compile(r"%(?:%|(?:\([^)]*\))?[-+ #0]*[\d*]*(?:\.[\d*]+)?[a-zA-Z])")
 MAX_TEXT = 300
+# The last line of a traceback.
+UNCAUGHT = re.compile(r"[\w.]*(?:Error|Exception|Interrupt|Exit)\b")
 REPEAT_SECONDS = 60.0
 MAX_REMEMBERED = 1_000
 HIDDEN = "…"
@@ -117,6 +120,21 @@ def place(error: BaseException) -> str:
     """The file and line that raised an error."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+
+
+def describe_error(error: BaseException, *, with_message: bool = False) -> str:
+    """The type and the place of an error, for the log of the process that gets it. Its message may quote a text that was handled."""
+    message = f": {error}"[:MAX_TEXT] if with_message else ""
+    return f"{type(error).__name__}{message} at {place(error)}"
+
+
+def describe_exit(code: int, stderr: str = "", *, with_message: bool = False) -> str:
+    """How a child process failed, for the log of its parent: the error that ended it, or its signal or status."""
+    if code < 0:
+        return f"it was ended by {signal.Signals(-code).name}"
+    last = next((line for line in reversed(stderr.splitlines()) if UNCAUGHT.match(line)), "")
+    error = last if with_message else last.partition(":")[0]
+    return error[:MAX_TEXT] or f"it ended with status {code}"
 
 
 def _add_service(service: str) -> structlog.typing.Processor:

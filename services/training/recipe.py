@@ -154,6 +154,10 @@ class Recipe(Part):
             )
         return self
 
+    def fit_processor(self, *, bf16: bool) -> "Recipe":
+        """The recipe for a processor: in f32 if that would only emulate bf16, many times slower."""
+        return self if bf16 or self.precision == "f32" else self.model_copy(update={"precision": "f32"})
+
     def _check_tables(self) -> None:
         """Reject tables that the method would ignore: their author expects an effect."""
         if (self.method in GENERATING) != bool(self.rewards):

@@ -22,10 +22,11 @@ from services.training.plans import RunReport
 from services.training.ports import PlanRequest
 from services.training.recipe import FOLDER, Recipe, load_recipe
 from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.hardware import computes_in_bf16
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tests.datasets import store_dataset
-from tests.models import make_tiny_base
+from tests.models import WITHOUT_AVX512, make_tiny_base
 from tests.unit.training.fakes import START
 from tests.unit.training.stores import FileStore
 
@@ -118,7 +119,21 @@ def test_rows_tokens_and_steps_equal_those_of_training(tiny: Path, rows: dict[st
     assert (result["rows"], result["steps"]) == (40, count_steps(bins, chosen))
     # Two epochs train on each token twice.
     assert result["tokens"] == pytest.approx(2 * sum(len(row.tokens) for row in encoded), rel=0.01)
-    assert (result["refusal"], result["devices"], result["device"]) == ("", 1, "a CPU")
+    device = "a CPU" if computes_in_bf16() else "a CPU, f32 in place of bf16"
+    assert (result["refusal"], result["devices"], result["device"]) == ("", 1, device)
+
+
+def test_plan_for_a_processor_that_would_emulate_bf16_is_in_f32_and_says_so(
+    tiny: Path, rows: dict[str, Paths], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "request.json"
+    wanted, plain = recipe(precision="bf16"), recipe(precision="f32")
+    path.write_text(json.dumps(request_for(tiny, [(wanted, rows["sft"])])), encoding="utf-8")
+    for name, value in WITHOUT_AVX512.items():
+        monkeypatch.setenv(name, value)
+    result = run_child(MODULE, [str(path)], 120, "recipe")
+    assert result["device"] == "a CPU, f32 in place of bf16"
+    assert result["memory_bytes"] == forecast(tiny, [(plain, rows["sft"])])["memory_bytes"]
 
 
 def test_a_base_that_was_read_before_is_forecast_alike_without_torch(

@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tests.integration.training_house import WORDS, pairs, recipe, rows, store_dataset
 from tests.integration.training_worker import RELOAD_HERE
-from tests.models import make_tiny_base
+from tests.models import WITHOUT_AVX512, make_tiny_base
 from tests.training import Service, adapter, run_worker
 from tests.unit.training.fakes import START
 from tests.unit.training.stores import FileStore
@@ -93,7 +95,14 @@ def manifest_of(store: FileStore, service: Service) -> dict[str, Any]:
 class Started:
     """A worker process and its reports."""
 
-    def __init__(self, house: House, work: Job, folder: Path, *options: str) -> None:
+    def __init__(
+        self,
+        house: House,
+        work: Job,
+        folder: Path,
+        *options: str,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self.reports_file = folder, folder / f"reports-{work.name}"
         spec = folder / f"{work.name}.json"
@@ -108,7 +117,7 @@ class Started:
         ]
         self.process = subprocess.Popen(
             [sys.executable, str(script), *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
             stdout=subprocess.DEVNULL,
         )
 
@@ -187,6 +196,14 @@ def test_run_completes_with_a_verified_adapter(house: House, tmp_path: Path) -> 
 def held_out_losses(worker: Started) -> list[float]:
     reports = [report["progress"] for report in worker.reports() if "progress" in report]
     return [progress["held_out_loss"] for progress in reports if "held_out_loss" in progress]
+
+
+def test_a_processor_that_would_emulate_bf16_trains_in_f32_and_the_result_says_so(house: House, tmp_path: Path) -> None:
+    assert recipe().precision == "bf16"
+    worker = Started(house, job(house, recipe()), tmp_path / "a", environment=WITHOUT_AVX512)
+    assert worker.end() == 0
+    assert worker.adapter(house.store)["recipe"]["precision"] == "f32"
+    assert "bf16 is emulated here, computing in f32 instead precision=bf16" in worker.log()
 
 
 def test_successor_of_a_killed_worker_ends_with_the_same_weights(house: House, tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ from collections.abc import Iterable, Iterator
 from services.anonymization.domain import Policy
 from services.anonymization.policy.policy_file import parse_policy
 from tailor.errors import InvalidArgument, Reason
+from tailor.logging import describe_exit, get_logger
+
+log = get_logger(__name__)
 
 MAX_SECONDS = 15.0
 
@@ -27,7 +30,7 @@ def parse_checked_policy(source: str, texts: Iterable[str], max_seconds: float =
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     request = json.dumps({"policy": source, "texts": list(texts)})
     try:
-        subprocess.run(
+        child = subprocess.run(
             [sys.executable, "-m", __name__],
             input=request.encode(),
             stdout=subprocess.PIPE,
@@ -41,6 +44,8 @@ def parse_checked_policy(source: str, texts: Iterable[str], max_seconds: float =
         problem = f"takes over {max_seconds:g} s on this text; avoid nested repeats such as (a+)+"
         violations = {names[-1] if names else "policy": problem}
         raise InvalidArgument(Reason.INVALID_POLICY, "The policy is too slow.", field_violations=violations) from None
+    if child.returncode:
+        log.warning("pattern check failed", error=describe_exit(child.returncode))
     return parse_policy(source.encode())
 
 

@@ -19,7 +19,10 @@ from services.ingestion.golden import check_insights
 from services.ingestion.ports import Parser
 from services.ingestion.settings import Settings
 from services.ingestion.spans import MAX_SPANS
+from tailor.logging import describe_exit, get_logger
 from tailor.words import Span, SpanKind
+
+log = get_logger(__name__)
 
 SLOW = "Parsing takes longer than is allowed. Simplify the file or publish it in parts."
 BROKEN = "The file crashes its parser. Export it again."
@@ -158,6 +161,7 @@ class ParserProcess:
             return RuntimeError("this machine cannot sandbox a parsing worker: it needs Linux with seccomp")
         if expired or code == -signal.SIGPROF:
             return Rejected(RejectionReason.TIMEOUT, SLOW)
+        log.warning("parser failed", error=describe_exit(code))
         return Rejected(RejectionReason.CORRUPT, BROKEN)
 
     def _read(self, frame: bytes) -> ParsedText:

@@ -10,17 +10,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
+from tailor.logging import describe_exit, get_logger
+
+log = get_logger(__name__)
 
 PR_SET_PDEATHSIG = 1
 # The disk, the user's quota or the process's file size limit is exhausted.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def run_child(module: str, arguments: Sequence[str], seconds: float, field: str) -> dict[str, Any]:
+def run_child(
+    module: str, arguments: Sequence[str], seconds: float, field: str, *, reads_rows: bool = False
+) -> dict[str, Any]:
     """Run `python -m MODULE ARGUMENTS` and return its JSON object. Blocks for up to `seconds`.
 
-    `field` is the request's field that errors refer to if the child names none. Raises InvalidArgument or Unavailable as the child
-    reports, and Unavailable (CHILD_TIMEOUT, CHILD_KILLED).
+    `field` is the request's field that errors refer to if the child names none. The message of an unexpected error is shown unless the
+    child reads rows, which it may quote. Raises InvalidArgument or Unavailable as the child reports, and Unavailable (CHILD_TIMEOUT,
+    CHILD_KILLED).
     """
     try:
         child = subprocess.run(
@@ -31,14 +37,17 @@ def run_child(module: str, arguments: Sequence[str], seconds: float, field: str)
     output = _last_object(child.stdout)
     if child.returncode == 0 and output:
         return output
+    cause = "" if "reason" in output else describe_exit(child.returncode, child.stderr, with_message=not reads_rows)
+    if cause:
+        log.warning("child process failed", module=module, error=cause)
     if child.returncode < 0:
         raise Unavailable(
-            Reason.CHILD_KILLED, f"The process that reads the {field} was killed. Is there enough memory?"
+            Reason.CHILD_KILLED, f"The process that reads the {field} was killed: {cause}. Is there enough memory?"
         )
     if output.get("retryable"):
         raise Unavailable(Reason(output["reason"]), output["message"])
     reason = output.get("reason", Reason.CHILD_FAILED)
-    message = output.get("message", f"The {field} could not be read.")
+    message = output.get("message", f"The {field} could not be read: {cause}.")
     raise InvalidArgument(Reason(reason), message, field_violations=output.get("fields") or {field: message})
 
 

@@ -21,6 +21,7 @@ from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
 from tailor.api.events.v1 import models_pb2
 from tailor.compute_lock import ComputeLock
+from tailor.hardware import computes_in_bf16
 from tailor.logging import get_logger
 from tailor.retry import retry
 
@@ -105,7 +106,8 @@ class StageContext:
 
     `folder` is the trainer's output directory. The recipe's accumulation is that of all processes together. `lock`, `stopper`, `notes`,
     which later workers can read, and `report`, which takes a phase and a step's figures, are for work before the first step. `start_engine`
-    starts the engine that writes rollouts, if there is one.
+    starts the engine that writes rollouts, if there is one. The precision of `recipe` is fitted to the processor here, for every method:
+    the card and the manifest of the result must name this recipe.
     """
 
     spec: WorkerSpec
@@ -120,6 +122,12 @@ class StageContext:
     notes: StageNotes
     report: Callable[[str, models_pb2.RunProgressed], None]
     start_engine: StartEngine = without_engine
+
+    def __post_init__(self) -> None:
+        fitted = self.recipe.fit_processor(bf16=computes_in_bf16())
+        if fitted is not self.recipe:
+            log.info("bf16 is emulated here, computing in f32 instead", precision=self.recipe.precision)
+            object.__setattr__(self, "recipe", fitted)
 
     @property
     def max_length(self) -> int:

@@ -23,7 +23,7 @@ from services.training.ports import RolloutAnswer, RolloutEngine
 from services.training.recipe import GENERATING, Recipe
 from tailor.errors import Reason, Unavailable
 from tailor.hardware import peak_resident_bytes
-from tailor.logging import get_logger
+from tailor.logging import describe_exit, get_logger
 
 log = get_logger(__name__)
 
@@ -51,7 +51,7 @@ def start_engine(options: EngineOptions) -> RolloutEngine | None:
         engine.wait_until_ready()
     except Unavailable as error:
         engine.close()
-        log.warning("the engine does not start; generate writes the rollouts", reason=error.reason)
+        log.warning("the engine does not start; generate writes the rollouts", reason=error.reason, error=error.message)
         return None
     return engine
 
@@ -143,16 +143,28 @@ class EngineProcess(RolloutEngine):
             self._requests.write(line)
             self._requests.flush()
         except (OSError, ValueError):  # it ended, or was closed
-            raise _failed() from None
+            raise self._failure() from None
 
     def _receive(self, seconds: float) -> Mapping[str, Any]:
         readable, _, _ = select.select([self._answers], [], [], seconds)
         line = self._answers.readline() if readable else b""
         message: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
         if not message or "error" in message:
-            log.warning("engine failed", error=message.get("error", "it ended" if readable else "it does not answer"))
-            raise _failed()
+            raise self._failure(message.get("error", "" if readable else f"it has not answered for {seconds:.0f} s"))
         return message
+
+    def _failure(self, cause: str = "") -> Unavailable:
+        if not cause:
+            try:
+                cause = describe_exit(self._process.wait(STOP_SECONDS))
+            except subprocess.TimeoutExpired:
+                cause = "its answer is incomplete"
+        log.warning("engine failed", error=cause)
+        return Unavailable(
+            Reason.ENGINE_FAILED,
+            f"The engine that writes the rollouts failed: {cause}. The run goes on from its last checkpoint. If it fails again, set "
+            "TAILOR_ROLLOUT_ENGINE=generate.",
+        )
 
 
 def options_of(recipe: Recipe, base: Path, policy: Any, tokenizer: Any, prompts: Sequence[Prompt]) -> EngineOptions:
@@ -170,14 +182,6 @@ def options_of(recipe: Recipe, base: Path, policy: Any, tokenizer: Any, prompts:
         ends=end_tokens(policy, tokenizer),
         precision=recipe.precision,
         threads=count_threads(),
-    )
-
-
-def _failed() -> Unavailable:
-    return Unavailable(
-        Reason.ENGINE_FAILED,
-        "The engine that writes the rollouts failed. The run goes on from its last checkpoint. If it fails again, set "
-        "TAILOR_ROLLOUT_ENGINE=generate.",
     )
 
 

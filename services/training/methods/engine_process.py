@@ -17,6 +17,7 @@ from services.training.methods.engine_guesses import LONGEST_GUESS
 from tailor.engine.environment import CPU_STEP_TOKENS, prepare_environment
 from tailor.hardware import keep_freed_memory
 from tailor.hidden_packages import hide_packages
+from tailor.logging import describe_error
 
 # Answers to one prompt share the keys and values of its whole blocks.
 BLOCK_TOKENS = 32
@@ -147,11 +148,15 @@ def main() -> None:
         engine = Engine(options)
         # Only now: what loading needed is given back.
         keep_freed_memory()
-        _send(channel, {"ready": True})
+    except Exception as error:  # noqa: BLE001 - the worker logs it; it is about the base and the machine, since no prompt has arrived
+        _send(channel, {"error": describe_error(error, with_message=True)})
+        return
+    _send(channel, {"ready": True})
+    try:
         for line in iter(sys.stdin.readline, ""):
             _send(channel, engine.write(json.loads(line)))
-    except Exception as error:  # noqa: BLE001 - the worker gets the type of any error; a message may quote a prompt
-        _send(channel, {"error": type(error).__name__})
+    except Exception as error:  # noqa: BLE001 - the worker logs it
+        _send(channel, {"error": describe_error(error)})
 
 
 def _send(channel: TextIO, message: Mapping[str, Any]) -> None:

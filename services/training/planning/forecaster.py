@@ -8,7 +8,7 @@ longer than the rest.
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +23,8 @@ from services.training.recipe import Recipe
 from tailor.errors import InvalidArgument
 from tailor.hardware import computes_in_bf16
 from tailor.hidden_packages import hide_packages
+
+IN_F32 = ", f32 in place of bf16"
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,13 @@ class Ground:
 
     @classmethod
     def read(cls, base: Path, device: Device) -> Self:
-        """Read the base's configuration and measure the device. Loads torch. Raises InvalidArgument (BASE_UNREADABLE)."""
+        """Read the base's configuration and measure the device, whose name says so if it computes in f32.
+
+        Loads torch. Raises InvalidArgument (BASE_UNREADABLE).
+        """
         shape, device = read_shape(base), complete_device(device)
-        return cls(shape, device, in_f32=not device.gpu and not computes_in_bf16())
+        in_f32 = not device.gpu and not computes_in_bf16()
+        return cls(shape, replace(device, name=device.name + IN_F32) if in_f32 else device, in_f32)
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> Self:
@@ -73,8 +79,7 @@ class Forecaster:
 
     def forecast(self, recipe: Recipe, lengths: Lengths) -> StageForecast:
         """Forecast a stage. Raises InvalidArgument (INVALID_RECIPE, NO_ROWS)."""
-        if self.in_f32:
-            recipe = recipe.model_copy(update={"precision": "f32"})
+        recipe = recipe.fit_processor(bf16=not self.in_f32)
         check_recipe(recipe, self.shape)
         load = count(lengths, recipe)
         where = {"gpu": self.device.gpu, "engine": self.uses_engine(recipe)}

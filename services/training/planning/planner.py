@@ -70,7 +70,7 @@ class StoredPlanner(Planner):
         with tempfile.TemporaryDirectory(dir=self.scratch, prefix="plan-") as folder:
             path = Path(folder) / "request.json"
             path.write_text(json.dumps(self._to_json(request, Path(folder))), encoding="utf-8")
-            forecast = run_child(MODULE, [str(path)], PLAN_SECONDS, "recipe")
+            forecast = run_child(MODULE, [str(path)], PLAN_SECONDS, "recipe", reads_rows=True)
         self._known[request.base.digest] = forecast["known"]
         measured = self._measured_rate(request, forecast)
         working = forecast["tokens"] / measured if measured else forecast["working_seconds"]

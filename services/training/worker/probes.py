@@ -20,6 +20,9 @@ from services.training.methods.rows import Encoded, encode
 from services.training.recipe import Recipe
 from tailor.errors import FailedPrecondition, Reason
 from tailor.hardware import computes_in_bf16
+from tailor.logging import describe_exit, get_logger
+
+log = get_logger(__name__)
 
 # These stay in the manifest, which outlives the rows that the adapter learned from, so they must not come from any customer.
 CONVERSATIONS = {
@@ -86,8 +89,11 @@ def reload_in_fresh_process(base: Path, weights: Path, request: Path) -> Figures
     command = [sys.executable, "-m", "services.training.worker.probes", str(base), str(weights), str(request)]
     child = subprocess.run(command, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)
     if child.returncode != 0:
+        cause = describe_exit(child.returncode, child.stderr, with_message=True)
+        log.error("saved weights do not load", error=cause)
         raise FailedPrecondition(
-            Reason.ADAPTER_DOES_NOT_LOAD, "The saved weights do not load in a fresh process. Run the recipe again."
+            Reason.ADAPTER_DOES_NOT_LOAD,
+            f"The saved weights do not load in a fresh process: {cause}. Run the recipe again.",
         )
     figures: Figures = json.loads(child.stdout.strip().splitlines()[-1])
     return figures
@@ -131,9 +137,8 @@ def to_serving(recipe: Recipe, kind: str) -> Recipe:
     if kind == "reward":
         return recipe
     adapter = recipe.adapter.model_copy(update={"kind": "none" if recipe.adapter.kind == "none" else "lora"})
-    return recipe.model_copy(
-        update={"adapter": adapter, "precision": "bf16" if computes_in_bf16() else "f32"},
-    )
+    served = recipe.model_copy(update={"adapter": adapter, "precision": "bf16"})
+    return served.fit_processor(bf16=computes_in_bf16())
 
 
 def compute_figures(base: Path, weights: Path, request: Path) -> Figures:

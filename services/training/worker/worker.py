@@ -26,7 +26,6 @@ from services.training.worker.notes import SignedNotes
 from services.training.worker.reporter import LogLines, NullReporter, Reporter, connect
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import Aborted, InvalidArgument, Reason, TailorError
-from tailor.hardware import computes_in_bf16
 from tailor.logging import get_logger
 from tailor.rpc.identity import Identity
 from tailor.storage.protocol import ObjectStore
@@ -100,7 +99,7 @@ class Worker:
         start_engine: engine.StartEngine = engine.without_engine,
     ) -> None:
         self._spec = spec
-        self._recipe = _avoid_emulated_bf16(processes.fit_recipe(recipe))
+        self._recipe = processes.fit_recipe(recipe)
         self._store = store
         self._reporter = reporter
         self._lock = lock
@@ -182,7 +181,7 @@ class Worker:
 
     def _save_and_report(self, context: StageContext, trained: TrainedModel) -> None:
         """Save, prove, store and report the result."""
-        spec, recipe, kind = self._spec, self._recipe, trained.prepared.kind
+        spec, recipe, kind = self._spec, context.recipe, trained.prepared.kind
         last = models_pb2.RunProgressed(
             step=trained.steps, total_steps=trained.prepared.steps, loss=self._meter.last_loss
         )
@@ -250,11 +249,3 @@ def _find_method(recipe: Recipe) -> Method:
     if recipe.method not in METHODS:
         raise InvalidArgument(Reason.UNKNOWN_METHOD, f"This worker does not support the method {recipe.method}.")
     return METHODS[recipe.method]
-
-
-def _avoid_emulated_bf16(recipe: Recipe) -> Recipe:
-    """The recipe in f32 if this machine would only emulate bf16. The adapter's card and manifest say so."""
-    if recipe.precision == "f32" or computes_in_bf16():
-        return recipe
-    log.info("bf16 is emulated here, computing in f32 instead", precision=recipe.precision)
-    return recipe.model_copy(update={"precision": "f32"})

@@ -87,20 +87,21 @@ def test_engine_answers_in_order_and_ends_when_it_is_closed(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "script",
+    ("script", "cause"),
     [
-        "pass",
-        "print('{\"ready\"', end='', flush=True)",
-        'print(\'{"error": "MemoryError"}\', flush=True)',
-        "import time; time.sleep(60)",
+        ("raise SystemExit(3)", "it ended with status 3"),
+        ("print('{\"ready\"', end='', flush=True)", "it ended with status 0"),
+        ("import os; os.kill(os.getpid(), 4)", "it was ended by SIGILL"),
+        ('print(\'{"error": "RuntimeError: no primitive"}\', flush=True)', "RuntimeError: no primitive"),
+        ("import time; time.sleep(60)", "it has not answered for 2 s"),
     ],
-    ids=["ends", "ends within a line", "reports an error", "hangs"],
+    ids=["ends", "ends within a line", "is killed", "reports an error", "hangs"],
 )
-def test_failed_engine_is_retryable(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_engine_is_retryable_and_says_why(script: str, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "START_SECONDS", 2.0)
     monkeypatch.setattr(engine, "STOP_SECONDS", 0.1)
     answers = process(script)
-    with pytest.raises(Unavailable) as failed:
+    with pytest.raises(Unavailable, match=f"failed: {cause}") as failed:
         answers.wait_until_ready()
     answers.close()
     assert (failed.value.reason, failed.value.retryable) == ("ENGINE_FAILED", True)
