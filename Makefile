@@ -18,10 +18,13 @@ BROKERS ?= 1
 GPU_PYTHON ?=
 DOCUMENTS ?=
 TESTS ?=
-CLIENTS ?=
+BASE ?=
+# Every process of the tests compiles the code that it imports, unless it may be kept.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --durations=10
+AVX2_TESTS := tests/integration/test_training_engine.py tests/integration/test_training_methods.py tests/integration/test_inference_engines.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-real test-cluster test-cluster-node test-cluster-flow cluster cluster-down chaos test-fast fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate bench-checks folder-rows
+.PHONY: help install demo test test-changed test-all test-avx2 test-real test-cluster test-cluster-node test-cluster-flow cluster cluster-down chaos fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate bench-checks folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -32,15 +35,25 @@ install: ## Install the locked packages into .venv (SET=client: the client and t
 demo: install ## Documents to a tuned model, start to finish (KEEP=1 leaves it running)
 	$(BIN)/tailor demo $(if $(KEEP),--keep)
 
-test: install ## Run every test, three files at a time (CLIENTS=1: build the examples in Go, Java and TypeScript, too)
-	@echo "Every test: 20 to 30 minutes on two cores."
-	@# Every process of the tests compiles the code that it imports, unless it may be kept.
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --durations=10 $(if $(CLIENTS),--clients)
+test: install ## The tests that every change needs: each behaviour once, the whole flow included (12 minutes on two quick cores)
+	$(PYTEST) -m "not release"
 
-test-real: install ## The tests of events, stores, flow, erasure, access and training's survival, on Apache Kafka and MinIO (TESTS="FILES" for some)
+test-changed: install ## The quick tests that what you changed can break, chosen by the import graph (BASE=COMMIT compares with another commit)
+	$(BIN)/python -m tests.changed $(if $(BASE),--base $(BASE))
+
+test-all: install ## Every test, as a release needs it: long ones, clients in Go, Java and TypeScript, real stores, a control plane, fuzz (an hour or more)
+	$(PYTEST) --clients
+	$(BIN)/python -m tests.real --all
+	$(BIN)/python -m tests.cluster --all
+	$(BIN)/python -m tests.fuzz --seconds 600
+
+test-avx2: install ## The tests of numbers, as on a processor without AVX-512 and bf16
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -m "not release" $(AVX2_TESTS)
+
+test-real: install ## The tests of events, access, storage and the whole flow on Apache Kafka and MinIO (TESTS="FILES" for others)
 	$(BIN)/python -m tests.real $(TESTS)
 
-test-cluster: install ## The tests of manifests, placement, rights and training's Jobs, on a Kubernetes control plane that Go builds once (TESTS="FILES" for some)
+test-cluster: install ## The tests of manifests, placement and a training Job on a Kubernetes control plane that Go builds once (TESTS="FILES" for others)
 	$(BIN)/python -m tests.cluster $(TESTS)
 
 test-cluster-node: install ## The tests of pods, Services and training's Jobs on a real node of Kubernetes, and that it leaves nothing behind (root; TESTS="FILES" for some)
@@ -57,9 +70,6 @@ cluster-down: ## Remove it, with everything in it
 
 chaos: install ## Kill, pause and cut services and stores while everything goes on, and count what is lost or doubled (an hour; FAULTS=20 SEED=1 for a short run, BROKERS=3)
 	$(BIN)/python -m bench.chaos --faults $(FAULTS) --seed $(SEED) --brokers $(BROKERS)
-
-test-fast: install ## The tests that need no store and no model
-	$(BIN)/pytest tests/unit tests/contract -m 'not integration and not slow and not e2e'
 
 fuzz: install ## Random and mutated input for every reader of outside bytes (ten minutes; SECONDS=60 for less)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600)
@@ -105,7 +115,7 @@ bench-rows: install ## Rows of 100,000 generated and 1,200 real documents, and w
 folder-rows: install ## What the documents of a folder would teach, and what is left out and why (FOLDER=...)
 	$(BIN)/python -m bench.rows_folder $(FOLDER)
 
-check: install ## Format, lint, types, import contracts, weaknesses, secrets, licences, English, generated code, manifests
+check: install ## Format, lint, types, import contracts, weaknesses, secrets, licences, English, generated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -119,7 +129,6 @@ check: install ## Format, lint, types, import contracts, weaknesses, secrets, li
 	$(BIN)/python -m deploy.errors_page --check
 	$(BIN)/python -m deploy.licences --check
 	$(BIN)/python deploy/sample/build.py --check
-	$(BIN)/pytest -q tests/unit/deploy
 
 fmt: install ## Format everything
 	$(BIN)/ruff format .

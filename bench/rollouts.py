@@ -67,9 +67,7 @@ class Turn:
 
 def main() -> None:
     """Compare both sides for each workload, print the figures and store them."""
-    recipe = load_recipe("rloo")
-    if not computes_in_bf16():
-        recipe = recipe.model_copy(update={"precision": "f32"})
+    recipe = load_recipe("rloo").fit_processor(bf16=computes_in_bf16())
     with tempfile.TemporaryDirectory(prefix="tailor-bench-") as folder:
         base = Path(folder) / "base"
         base.mkdir()

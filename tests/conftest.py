@@ -1,7 +1,9 @@
 """Shared fixtures: the stores, started once for all tests that use them. `--stores=real` puts Apache Kafka and MinIO in the embedded ones' place."""
 
+import fcntl
 import gc
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 from tailor.events.access import OPERATOR, PUBLISHER
 from tailor.local import secrets, stack
 from tailor.local.environment import StackPlan, service_environment
-from tailor.local.layout import STORES
+from tailor.local.layout import DATABASE, STORES
 from tailor.local.own_stores import load_own_stores
 from tailor.local.secrets import ADMIN
 from tailor.local.store_access import kafka_settings, s3_settings
@@ -25,10 +27,36 @@ from tailor.sql import connect
 from tests.databases import Databases, fill, open_databases
 from tests.real.fetch import fetch, folder
 from tests.real.kinds import EmbeddedStores, RealStores, StoreKind
+from tests.waiting import PATIENCE
 
 S = TypeVar("S", bound=ServiceSettings)
 
-OWN_STACK = ("tests/e2e/test_demo.py", "tests/e2e/test_pages.py")
+# Files that start a stack of their own. They run one after another, and so do those that share the fixture `stores`: however many workers
+# there are, at most two stacks run. (`tests/contract/test_stacks.py` finds a file that is missing.)
+OWN_STACK = (
+    "tests/e2e/test_demo.py",
+    "tests/e2e/test_pages.py",
+    "tests/integration/test_demo.py",
+    "tests/integration/test_ingestion_flow.py",
+    "tests/integration/test_ingestion_tombstone.py",
+    "tests/integration/test_local_stack.py",
+    "tests/integration/test_local_strangers.py",
+    "tests/integration/test_local_upkeep.py",
+    "tests/integration/test_own_stores.py",
+    "tests/integration/test_policy_replay_flow.py",
+)
+SHARED_STORES = (
+    "tests/integration/test_event_flow.py",
+    "tests/integration/test_events.py",
+    "tests/integration/test_inference_service.py",
+    "tests/integration/test_ingestion_load.py",
+    "tests/integration/test_ingestion_references.py",
+    "tests/integration/test_kafka_access.py",
+    "tests/integration/test_kafka_connect.py",
+    "tests/integration/test_storage.py",
+)
+
+SHARED = pytest.StashKey[Path]()
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # There are more test processes than cores: with several threads each, torch's would mostly wait for one another.
@@ -81,16 +109,13 @@ class Stores:
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Runs the tests of one file on one worker, in order, and likewise all tests that share the end-to-end installation.
-
-    Files that start a stack of their own run one after the other, so that a small machine runs two stacks at most.
-    """
+    """Runs the tests of one file on one worker, in order, and likewise all files that share a stack or start their own."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        if path in OWN_STACK:
-            return "own stack"
-        return "tests/e2e" if path.startswith("tests/e2e/") else path
+        if path in OWN_STACK or path.startswith("tests/e2e/"):
+            return "stacks"
+        return "stores" if path in SHARED_STORES else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
@@ -99,9 +124,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow folders first, so that no worker waits at the end for another's last long file."""
-    slow = ("tests/e2e/", "tests/integration/")
-    items.sort(key=lambda item: [not item.nodeid.startswith(folder) for folder in slow])
+    """What takes longest first, so that no worker waits at the end for another: stacks, then files with slow tests, then other folders.
+
+    The tests of the shared stack come before those that start their own, so that it can be stopped.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def order(item: pytest.Item) -> tuple[bool, ...]:
+        path = item.nodeid.partition("::")[0]
+        return (
+            not path.startswith("tests/e2e/"),
+            "installation" not in getattr(item, "fixturenames", ()),
+            path not in (*OWN_STACK, *SHARED_STORES),
+            item.path not in slow,
+            not path.startswith("tests/integration/"),
+        )
+
+    items.sort(key=order)
 
 
 def pytest_collection_finish() -> None:
@@ -162,10 +201,42 @@ def stores(store_kind: StoreKind) -> Iterator[Stores]:
 
 @pytest.fixture(scope="session")
 def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
-    """The server of TAILOR_DATABASE_URL, whose role must be allowed to create databases, or the embedded one."""
-    admin = os.environ.get("TAILOR_DATABASE_URL") or _embedded_admin(request.getfixturevalue("stores"))
+    """The server of TAILOR_DATABASE_URL, whose role must be allowed to create databases, or an embedded one for all workers."""
+    admin = os.environ.get("TAILOR_DATABASE_URL") or request.getfixturevalue("database_server")
     with open_databases(admin) as databases:
         yield databases
+
+
+@pytest.fixture(scope="session")
+def database_server(request: pytest.FixtureRequest) -> str:
+    """The administrator's URL of an embedded database server. The first worker that needs it starts it; the session ends it."""
+    folder = request.config.stash[SHARED]
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        running = stack.up(folder / "databases", only=(DATABASE,))
+        running.wait_ready(120 * PATIENCE)
+    return plan_of(running).stores.database_url(ADMIN)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder that all workers of this session share, and no other session."""
+    workerinput = getattr(config, "workerinput", None)
+    config.stash[SHARED] = Path(
+        workerinput["shared"] if workerinput else tempfile.mkdtemp(prefix="tailor-tests-")
+    ).resolve()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where it is."""
+    node.workerinput["shared"] = str(node.config.stash[SHARED])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop what the workers shared, and remove the folder."""
+    if not hasattr(config, "workerinput") and (folder := config.stash.get(SHARED, None)):
+        stack.down(folder / "databases")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -183,7 +254,3 @@ def migrated(url: str, migrations: Path) -> Iterator[Engine]:
     engine = connect(url)
     yield engine
     engine.dispose()
-
-
-def _embedded_admin(stores: Stores) -> str:
-    return stores.plan.stores.database_url(ADMIN)

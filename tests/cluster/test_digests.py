@@ -16,6 +16,8 @@ from tests.cluster.workers import OPTIONS, Place, runs
 from tests.unit.deploy.manifests import build
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.release
+
 DIGEST = "@sha256:" + "a" * 64
 POLICY = "tailor-images-by-digest"
 

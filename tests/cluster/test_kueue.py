@@ -17,6 +17,8 @@ from tests.cluster.programs import Programs
 from tests.cluster.workers import OPTIONS, Place, runs, waits_for
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.release
+
 QUEUED = replace(OPTIONS, queue="trainers", resources=Resources(gpus=2))
 API = f"{GROUP}/{VERSION}"
 COVERED = ["cpu", "memory", "ephemeral-storage", GPU]

@@ -47,6 +47,7 @@ def test_a_worker_gets_a_gpu_node_and_its_job_ends(place: Place, job: Job) -> No
     ends_with(launcher, job, 0)
 
 
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("code", "seen"), [(FAILED_BY_ITSELF, FAILED_BY_ITSELF), (KILLED, KILLED), (RETRIABLE_EXIT, RETRIABLE_EXIT)]
 )
@@ -57,12 +58,14 @@ def test_a_code_that_the_worker_ended_with_is_known(place: Place, job: Job, code
     ends_with(launcher, job, seen)
 
 
+@pytest.mark.release
 def test_a_restarted_service_finds_the_worker_and_its_end(place: Place, job: Job) -> None:
     place.launcher(PLAYED).start(job)
     place.ends(job, RETRIABLE_EXIT)
     ends_with(place.launcher(PLAYED), job, RETRIABLE_EXIT)
 
 
+@pytest.mark.release
 def test_two_nodes_with_two_gpus_each_get_one_pod_each(place: Place, job: Job) -> None:
     options = replace(OPTIONS, nodes=2, resources=Resources(gpus=2))
     launcher = place.launcher(options)
@@ -71,24 +74,28 @@ def test_two_nodes_with_two_gpus_each_get_one_pod_each(place: Place, job: Job) -
     assert sorted(pod.spec.node_name for pod in place.pods(job)) == ["gpu-a", "gpu-b"]
 
 
+@pytest.mark.release
 def test_more_gpus_than_a_node_has_are_waited_for_with_the_schedulers_words(place: Place, job: Job) -> None:
     launcher = place.launcher(replace(OPTIONS, resources=Resources(gpus=4)))
     launcher.start(job)
     waits_for(launcher, job, Reason.WAITS_FOR_NODE, f"Insufficient {GPU}")
 
 
+@pytest.mark.release
 def test_a_label_that_no_node_has_is_waited_for(place: Place, job: Job) -> None:
     launcher = place.launcher(replace(OPTIONS, node_labels={"tailor/pool": "none"}))
     launcher.start(job)
     waits_for(launcher, job, Reason.WAITS_FOR_NODE, "didn't match Pod's node affinity")
 
 
+@pytest.mark.release
 def test_a_scratch_larger_than_every_disk_is_waited_for(place: Place, job: Job) -> None:
     launcher = place.launcher(replace(OPTIONS, resources=Resources(scratch="4Ti")))
     launcher.start(job)
     waits_for(launcher, job, Reason.WAITS_FOR_NODE, "Insufficient ephemeral-storage")
 
 
+@pytest.mark.release
 def test_what_exceeds_the_quota_is_said_in_numbers(place: Place, job: Job) -> None:
     launcher = place.launcher(replace(OPTIONS, nodes=2, resources=Resources(gpus=5)))
     launcher.start(job)
@@ -96,6 +103,7 @@ def test_what_exceeds_the_quota_is_said_in_numbers(place: Place, job: Job) -> No
     assert message == f"Over the namespace's quota 'tailor': 5 requests.{GPU} requested, 5 of 8 in use."
 
 
+@pytest.mark.release
 def test_a_missing_priority_class_is_named_with_its_setting(place: Place, job: Job) -> None:
     launcher = place.launcher(replace(OPTIONS, priority_class="tailor-training"))
     launcher.start(job)
@@ -103,12 +111,14 @@ def test_a_missing_priority_class_is_named_with_its_setting(place: Place, job: J
     assert "TAILOR_KUBERNETES_PRIORITY_CLASS" in message
 
 
+@pytest.mark.release
 def test_a_missing_runtime_class_is_said(place: Place, job: Job) -> None:
     launcher = place.launcher(replace(OPTIONS, runtime_class="nvidia"))
     launcher.start(job)
     waits_for(launcher, job, Reason.WAITS_FOR_POD, 'RuntimeClass "nvidia" not found')
 
 
+@pytest.mark.release
 def test_an_image_that_cannot_be_pulled_is_waited_for_and_then_fails_the_run(place: Place, job: Job) -> None:
     launcher = place.launcher(PLAYED)
     launcher.start(job)
@@ -121,6 +131,7 @@ def test_an_image_that_cannot_be_pulled_is_waited_for_and_then_fails_the_run(pla
     assert found.reason == Reason.IMAGE_NOT_PULLED
 
 
+@pytest.mark.release
 def test_a_missing_secret_is_waited_for(place: Place, job: Job) -> None:
     launcher = place.launcher(PLAYED)
     launcher.start(job)
@@ -128,12 +139,14 @@ def test_a_missing_secret_is_waited_for(place: Place, job: Job) -> None:
     waits_for(launcher, job, Reason.WAITS_FOR_CONTAINER, "tailor-training-worker")
 
 
+@pytest.mark.release
 def test_a_deadline_that_passes_ends_the_run(place: Place, job: Job) -> None:
     launcher = place.launcher(replace(OPTIONS, deadline_seconds=1))
     launcher.start(job)
     is_out_of_time(launcher, job)
 
 
+@pytest.mark.release
 def test_a_deadline_that_passes_while_others_change_the_job_ends_the_run(place: Place, job: Job) -> None:
     # Each change makes the Job controller's own writes conflict: it then gives the exit code of the pod as the reason.
     launcher = place.launcher(replace(OPTIONS, deadline_seconds=1))
@@ -154,6 +167,7 @@ def test_a_deadline_that_passes_while_others_change_the_job_ends_the_run(place: 
         changing.join()
 
 
+@pytest.mark.release
 def test_an_evicted_worker_is_retriable(place: Place, job: Job) -> None:
     launcher = place.launcher()
     launcher.start(job)
@@ -164,6 +178,7 @@ def test_an_evicted_worker_is_retriable(place: Place, job: Job) -> None:
     ends_with(launcher, job, RETRIABLE_EXIT)
 
 
+@pytest.mark.release
 def test_a_worker_whose_node_is_lost_is_retriable(place: Place, job: Job) -> None:
     play_node(place.plane, "gpu-lost", "c", gpus=4)
     launcher = place.launcher(replace(OPTIONS, resources=Resources(gpus=4)))
@@ -174,6 +189,7 @@ def test_a_worker_whose_node_is_lost_is_retriable(place: Place, job: Job) -> Non
     ends_with(launcher, job, RETRIABLE_EXIT)
 
 
+@pytest.mark.release
 def test_stopping_deletes_the_job_and_a_second_time_is_no_error(place: Place, job: Job) -> None:
     launcher = place.launcher()
     launcher.start(job)
@@ -215,6 +231,7 @@ def serve(place: Place, options: JobOptions) -> Training:
     return training
 
 
+@pytest.mark.release
 def test_waiting_inference_takes_a_workers_place_and_the_next_epoch_follows(place: Place) -> None:
     training = serve(place, replace(OPTIONS, resources=Resources(gpus=2)))
     runs(place, training.launcher, training.job())
@@ -238,6 +255,7 @@ def test_waiting_inference_takes_a_workers_place_and_the_next_epoch_follows(plac
         place.plane.apps.patch_namespaced_deployment_scale("inference", NAMESPACE, {"spec": {"replicas": 0}})
 
 
+@pytest.mark.release
 def test_a_job_that_somebody_deletes_is_replaced_by_the_next_epoch(place: Place) -> None:
     training = serve(place, OPTIONS)
     runs(place, training.launcher, training.job())

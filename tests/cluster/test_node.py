@@ -19,6 +19,8 @@ from tests.cluster.workers import OPTIONS, Place, ends_with, runs, waits_for
 from tests.unit.deploy.manifests import Document, container_of, pod_of, render
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.release
+
 # A busy machine starts a container in seconds, and a kubelet backs off between its tries.
 SECONDS = 180.0
 SMALL = Resources(

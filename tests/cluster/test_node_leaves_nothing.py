@@ -12,6 +12,8 @@ from tests.cluster.node import NAME, NEEDED, SYSTEM_PATH, down, kubeconfig, stat
 from tests.cluster.programs import NODE, Programs, build, folder
 from tests.installed import check_installed
 
+pytestmark = pytest.mark.release
+
 # Where nodes of Kubernetes keep files, and what else one adds to.
 FOLDERS = ("/etc", "/opt", "/run", "/run/netns", "/usr/libexec", "/var/lib", "/var/log", "/var/lib/cni")
 # Parts of the names of programs that belong to it.

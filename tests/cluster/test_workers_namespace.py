@@ -16,6 +16,8 @@ from tests.cluster.workers import OPTIONS, Place, known, name_of, runs, waits_fo
 from tests.unit.deploy.manifests import build
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.release
+
 FORBIDDEN = 403
 THERE = replace(OPTIONS, namespace=WORKERS, service_account="training-worker", role="arn:aws:iam::1:role/worker")
 # A pod with every Secret of its namespace at hand.

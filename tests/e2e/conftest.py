@@ -77,7 +77,7 @@ class Installation:
         """The secret of a new API key."""
         maker = self.protection_key if role == common_pb2.ROLE_DATA_PROTECTION else self.operator_key
         request = registry_pb2.CreateKeyRequest(name="test", role=role, specialists=specialists)
-        return RegistryServiceStub(self.channel("registry", maker)).CreateKey(request, timeout=10).secret
+        return RegistryServiceStub(self.channel("registry", maker)).CreateKey(request, timeout=60).secret
 
     def channel(self, service: str, key: str | None = None) -> grpc.Channel:
         """A channel with an API key, by default the operator's."""
@@ -151,8 +151,8 @@ def installation(store_kind: StoreKind, request: pytest.FixtureRequest) -> Itera
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Stop the shared stack after the last of these tests instead of at the session's end: idle, it takes a tenth of a core."""
-    if nextitem is None or not nextitem.path.is_relative_to(Path(__file__).parent):
+    """Stop the shared stack after the last of its tests instead of at the session's end: idle, it takes a tenth of a core."""
+    if nextitem is None or "installation" not in getattr(nextitem, "fixturenames", ()):
         item.config.stash.get(ENDS, ExitStack()).close()
 
 

@@ -27,7 +27,7 @@ class Expert:
     def __init__(self, installation: Installation) -> None:
         self._registry = installation.registry
         request = registry_pb2.CreateKeyRequest(name="ranks", role=common_pb2.ROLE_EXPERT)
-        secret = self._registry.CreateKey(request, timeout=10).secret
+        secret = self._registry.CreateKey(request, timeout=60).secret
         self._browser = httpx.Client(base_url=installation.connection.console_url, timeout=60)
         form = {"secret": secret, "csrf": self._find("/login", r'data-csrf="([^"]+)"')}
         assert self._browser.post("/login", data=form).status_code == 303
@@ -45,7 +45,7 @@ class Expert:
 
         def known() -> drafts_pb2.DraftCreated | None:
             try:
-                return self._registry.Trace(registry_pb2.TraceRequest(draft_id=draft_id), timeout=10).draft
+                return self._registry.Trace(registry_pb2.TraceRequest(draft_id=draft_id), timeout=60).draft
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.NOT_FOUND:
                     return None

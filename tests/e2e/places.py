@@ -86,7 +86,7 @@ def logs(plan: StackPlan) -> Iterator[Place]:
 def metrics(plan: StackPlan) -> Iterator[Place]:
     """The metrics of each service."""
     for service in SERVICES:
-        with urllib.request.urlopen(f"http://{plan.ports.address(f'{service}-status')}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{plan.ports.address(f'{service}-status')}/metrics", timeout=60) as answer:
             yield f"metrics {service}", answer.read().decode()
 
 

@@ -15,7 +15,7 @@ from tests.e2e.conftest import SAMPLE, SETTINGS, copy_recipes
 from tests.models import make_tiny_base
 from tests.real.kinds import StoreKind, Tables
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.release]
 
 SPECIALIST = """\
 name = "tiny-reports"

@@ -36,7 +36,7 @@ from tests.e2e.expert import Expert
 from tests.e2e.reach import Names, answers
 from tests.e2e.training import Datasets, Training
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 NAME = "tiny-reports"
 SPECIALIST = models_pb2.SpecialistChanged(
@@ -119,7 +119,7 @@ def _submissions(directory: Path) -> list[FileSubmission]:
 
 
 def _flow(installation: Installation) -> registry_pb2.GetFlowResponse:
-    return installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=10)
+    return installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=60)
 
 
 def _accounted(installation: Installation, expected: int) -> registry_pb2.GetFlowResponse:
@@ -132,7 +132,7 @@ def _accounted(installation: Installation, expected: int) -> registry_pb2.GetFlo
 
 def _runs(installation: Installation) -> list[training_pb2.Run]:
     stub = training_pb2_grpc.TrainingServiceStub(installation.channel("training"))
-    return list(stub.ListRuns(training_pb2.ListRunsRequest(specialist=NAME), timeout=10).runs)
+    return list(stub.ListRuns(training_pb2.ListRunsRequest(specialist=NAME), timeout=60).runs)
 
 
 def test_every_document_is_accounted_for_although_the_first_services_are_killed(
@@ -189,7 +189,7 @@ def test_one_dataset_one_run_and_one_promotion_although_every_service_is_killed(
     digest = adapters[0].adapter.digest
 
     def running() -> bool:
-        response = evaluation.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest=digest), timeout=10)
+        response = evaluation.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest=digest), timeout=60)
         return response.state >= evaluation_pb2.EVALUATION_STATE_RUNNING
 
     with contextlib.suppress(grpc.RpcError):
@@ -211,7 +211,7 @@ def test_one_dataset_one_run_and_one_promotion_although_every_service_is_killed(
 
 def _adapters(installation: Installation) -> list[registry_pb2.CatalogueAdapter]:
     return list(
-        installation.registry.ListAdapters(registry_pb2.ListAdaptersRequest(specialist=NAME), timeout=10).adapters
+        installation.registry.ListAdapters(registry_pb2.ListAdaptersRequest(specialist=NAME), timeout=60).adapters
     )
 
 
@@ -223,7 +223,7 @@ def _decided(installation: Installation) -> registry_pb2.CatalogueAdapter | None
     evaluation = evaluation_pb2_grpc.EvaluationServiceStub(installation.channel("evaluation"))
     request = evaluation_pb2.GetEvaluationRequest(adapter_digest=newest.adapter.digest)
     with contextlib.suppress(NotFound), wire_errors("evaluation"):
-        found = evaluation.GetEvaluation(request, timeout=10)
+        found = evaluation.GetEvaluation(request, timeout=60)
         assert found.state != evaluation_pb2.EVALUATION_STATE_FAILED, found.reason
     return None
 
@@ -242,7 +242,7 @@ def test_the_specialist_answers_and_its_draft_is_traced_to_its_documents(install
     assert traced.dataset.digest == traced.adapter.dataset_digest
     request = registry_pb2.ListDocumentsRequest(dataset=traced.dataset.digest, page_size=1000)
     listed = [
-        item.anonymized.document_id for item in installation.registry.ListDocuments(request, timeout=10).documents
+        item.anonymized.document_id for item in installation.registry.ListDocuments(request, timeout=60).documents
     ]
     assert len(listed) == traced.dataset.documents > 0
     assert [document.document_id for document in traced.documents] == listed[:100]
@@ -261,7 +261,7 @@ def test_draft_texts_are_stored_anonymised_and_a_ranking_becomes_a_pair(installa
     def find_text(draft_id: str) -> inference_pb2.GetDraftResponse | None:
         if _trace(installation, draft_id) is None:
             return None
-        draft = inference.GetDraft(inference_pb2.GetDraftRequest(draft_id=draft_id), timeout=10)
+        draft = inference.GetDraft(inference_pb2.GetDraftRequest(draft_id=draft_id), timeout=60)
         tokens, state = draft.usage.completion_tokens, inference_pb2.TextState.Name(draft.text_state)
         seen[draft_id] = f"{state}, {draft.finish_reason}, {tokens} tokens"
         return draft if draft.text_state == inference_pb2.TEXT_STATE_KEPT else None
@@ -293,7 +293,7 @@ def test_draft_texts_are_stored_anonymised_and_a_ranking_becomes_a_pair(installa
 
 def _trace(installation: Installation, draft_id: str) -> registry_pb2.TraceResponse | None:
     try:
-        return installation.registry.Trace(registry_pb2.TraceRequest(draft_id=draft_id), timeout=10)
+        return installation.registry.Trace(registry_pb2.TraceRequest(draft_id=draft_id), timeout=60)
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.NOT_FOUND:
             return None
@@ -383,6 +383,7 @@ def test_publishing_the_same_corpus_again_creates_nothing_new(installation: Inst
     assert len(_runs(installation)) == 1
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("store", ["store", "database", "broker"])
 def test_killing_a_store_during_the_flow_loses_nothing(installation: Installation, tmp_path: Path, store: str) -> None:
     before = _flow(installation)
@@ -451,6 +452,7 @@ def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_co
     assert definition.round.prompts >= 9 and not definition.round.missing_prompts
 
 
+@pytest.mark.release
 def test_new_documents_make_a_run_of_all_stages_that_keeps_what_experts_taught(
     installation: Installation, tmp_path: Path
 ) -> None:

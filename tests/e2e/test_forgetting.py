@@ -30,7 +30,7 @@ from tests.conftest import plan_of
 from tests.e2e.conftest import SAMPLE, Installation, ask_until
 from tests.e2e.places import buckets, databases
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.e2e
 
 NAME = "forgetful-reports"
 SOURCE = "erasure"
@@ -100,13 +100,13 @@ def _publish(installation: Installation, number: int, text: str) -> None:
 
 
 def _accounted(installation: Installation) -> int:
-    flow = installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=10)
+    flow = installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=60)
     return flow.anonymized + sum(flow.rejected.values())
 
 
 def _documents(installation: Installation) -> list[str]:
     request = registry_pb2.ListDocumentsRequest(specialist=NAME, page_size=1000)
-    items = installation.registry.ListDocuments(request, timeout=10).documents
+    items = installation.registry.ListDocuments(request, timeout=60).documents
     return [item.anonymized.document_id for item in items]
 
 
@@ -130,11 +130,11 @@ def _marked_document(installation: Installation) -> str:
 
 def _adapters(installation: Installation) -> list[registry_pb2.CatalogueAdapter]:
     request = registry_pb2.ListAdaptersRequest(specialist=NAME)
-    return list(installation.registry.ListAdapters(request, timeout=10).adapters)
+    return list(installation.registry.ListAdapters(request, timeout=60).adapters)
 
 
 def test_an_adapter_learns_from_the_documents_and_serves(installation: Installation, story: Story) -> None:
-    installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=SPECIALIST), timeout=10)
+    installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=SPECIALIST), timeout=60)
     texts, before = _texts(), _accounted(installation)
     for number, text in enumerate(texts):
         _publish(installation, number, text)
@@ -159,10 +159,10 @@ def test_the_erasure_names_the_service_that_is_down(installation: Installation, 
 
     def waits_for() -> list[str]:
         request = registry_pb2.GetErasureRequest(erasure_id=story.erasure.erasure_id)
-        return list(story.officer.GetErasure(request, timeout=10).erasure.waiting_for)
+        return list(story.officer.GetErasure(request, timeout=60).erasure.waiting_for)
 
     ask_until(lambda: waits_for() == ["evaluation"], "the confirmation of all other services", 120)
-    serving = installation.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=NAME), timeout=10).serving
+    serving = installation.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=NAME), timeout=60).serving
     assert serving.decision.adapter_digest != story.adapter
 
 
@@ -173,7 +173,7 @@ def test_the_receipt_is_signed_when_the_service_is_back_and_nothing_remains(
     asked = registry_pb2.GetErasureRequest(erasure_id=story.erasure.erasure_id)
 
     def signed() -> registry_pb2.Erasure | None:
-        erasure = story.officer.GetErasure(asked, timeout=10).erasure
+        erasure = story.officer.GetErasure(asked, timeout=60).erasure
         return erasure if erasure.HasField("receipt") else None
 
     erasure = ask_until(signed, "a receipt", 120)
@@ -201,7 +201,7 @@ def test_a_dataset_without_the_document_supersedes_the_old_one(installation: Ins
     newest = datasets[0]
     assert newest.digest != story.dataset
     request = registry_pb2.ListDocumentsRequest(dataset=newest.digest, page_size=1000)
-    listed = installation.registry.ListDocuments(request, timeout=10).documents
+    listed = installation.registry.ListDocuments(request, timeout=60).documents
     assert len(listed) == newest.documents > 0
     assert not set(story.erasure.document_ids) & {item.anonymized.document_id for item in listed}
 
@@ -209,17 +209,17 @@ def test_a_dataset_without_the_document_supersedes_the_old_one(installation: Ins
 def test_a_republished_document_stays_erased_until_the_erasure_is_lifted(
     installation: Installation, story: Story
 ) -> None:
-    before = installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=10).rejected["ERASED"]
+    before = installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=60).rejected["ERASED"]
     _publish(installation, 0, OWN)
 
     def refused() -> bool:
-        flow = installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=10)
+        flow = installation.registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=60)
         return flow.rejected["ERASED"] == before + 1
 
     ask_until(refused, "a rejection", 60)
     assert _holding(installation, MARKER) == []
     document_id = story.erasure.document_ids[0]
-    story.officer.LiftErasure(registry_pb2.LiftErasureRequest(document_id=document_id), timeout=10)
+    story.officer.LiftErasure(registry_pb2.LiftErasureRequest(document_id=document_id), timeout=60)
 
     def back() -> bool:
         _publish(installation, 0, OWN)
@@ -238,7 +238,7 @@ def test_a_person_is_resolved_erased_and_masked_from_then_on(installation: Insta
     request = registry_pb2.EraseRequest(document_ids=resolved.document_ids, reason="subject-request")
     erasure_id = story.officer.Erase(request, timeout=20).erasure.erasure_id
     asked = registry_pb2.GetErasureRequest(erasure_id=erasure_id)
-    ask_until(lambda: story.officer.GetErasure(asked, timeout=10).erasure.HasField("receipt"), "a receipt", 120)
+    ask_until(lambda: story.officer.GetErasure(asked, timeout=60).erasure.HasField("receipt"), "a receipt", 120)
     assert not set(resolved.document_ids) & set(_documents(installation))
     before = set(_documents(installation))
     _publish(installation, 40, f"# Note\n\nThe {MARKER} is kept by {PERSON} of the harbour office since last spring.\n")

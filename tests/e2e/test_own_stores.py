@@ -12,7 +12,7 @@ from tests.models import make_tiny_base
 from tests.real.kinds import StoreKind
 from tests.real.page import blocks, checkout, fill, let_administrator_use_scram, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 
 def test_the_pages_commands_start_a_stack_on_own_stores_and_publish_to_it(

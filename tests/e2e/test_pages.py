@@ -26,7 +26,7 @@ from tests.models import make_tiny_base
 from tests.real.kinds import StoreKind
 from tests.real.page import kcat_environment
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 T = TypeVar("T")
 
@@ -168,7 +168,7 @@ def _candidate(reader: Reader) -> str:
 
     def second() -> str | None:
         request = registry_pb2.GetSpecialistRequest(name=SPECIALIST)
-        serving = reader.registry.GetSpecialist(request, timeout=10).serving.decision.adapter_digest[:12]
+        serving = reader.registry.GetSpecialist(request, timeout=60).serving.decision.adapter_digest[:12]
         return serving if serving != first else None
 
     ask_until(lambda: reader.tailor("build", SPECIALIST)["created"], "a second dataset", 60)
@@ -235,15 +235,16 @@ def find_obstacle(page: str, code: str, stores: StoreKind, *, with_clients: bool
     """Why a block cannot run here, or None."""
     tools = {tool for use, tool in TOOLS.items() if use in code}
     if stores.name != "embedded" and page != OWN_STORES_PAGE:
-        return f"{page} does the same on all stores; `make test` runs it"
+        return f"{page} does the same on all stores; on the embedded ones `make test-all` runs it"
     if any(use in code for use in CLIENT_TOOLS) and not with_clients:
-        return f"{page} builds a client in another language here; `make test CLIENTS=1` and .ci/run do"
+        return f"{page} builds a client in another language here; `make test-all` does"
     for tool in sorted(tools):
         if shutil.which(tool) is None:
             return f"{page} uses {tool}, which is not installed"
     return None
 
 
+@pytest.mark.release
 @pytest.mark.parametrize(("page", "place"), CASES)
 def test_a_block_of_a_page_runs_as_it_stands(
     request: pytest.FixtureRequest, store_kind: StoreKind, pytestconfig: pytest.Config, page: str, place: int

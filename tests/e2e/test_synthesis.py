@@ -29,7 +29,7 @@ from tailor.storage.s3 import S3Store
 from tests.conftest import Stores, plan_of
 from tests.e2e.conftest import Installation
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.e2e
 
 BUDGET = 20_000
 SPECIALIST = Specialist("tiny-synthesis", 1, "tiny", "tiny", use_teacher=True)

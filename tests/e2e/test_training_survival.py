@@ -24,7 +24,7 @@ from tailor.storage.ref import Ref
 from tests.e2e.conftest import Installation, ask_until
 from tests.e2e.training import PREFERENCE, SFT, Datasets, Training, paused_training
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.release]
 
 NAME = "killed-reports"
 STEPS = 12
@@ -136,7 +136,7 @@ def _create_specialist(installation: Installation, name: str, **fields: Any) -> 
         gate=models_pb2.Gate(primary=models_pb2.PrimaryMetric(metric="perplexity", min_gain=1e9)),
         **fields,
     )
-    installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=specialist), timeout=10)
+    installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=specialist), timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_a_run_publishes_its_first_stage_and_then_waits_for_rankings(installatio
 
     def catalogued() -> list[str]:
         request = registry_pb2.ListAdaptersRequest(specialist=NAME)
-        return [item.adapter.digest for item in installation.registry.ListAdapters(request, timeout=10).adapters]
+        return [item.adapter.digest for item in installation.registry.ListAdapters(request, timeout=60).adapters]
 
     ask_until(lambda: adapter in catalogued(), "the adapter in the catalogue", 60)
 
@@ -254,9 +254,9 @@ def test_a_worker_survives_its_service_and_loses_no_step_on_sigterm(installation
 
 
 def _set_budget(installation: Installation, name: str, amount: float) -> None:
-    found = installation.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=name), timeout=10).specialist
+    found = installation.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=name), timeout=60).specialist
     found.monthly_budget = amount
-    installation.registry.UpdateSpecialist(registry_pb2.UpdateSpecialistRequest(specialist=found), timeout=10)
+    installation.registry.UpdateSpecialist(registry_pb2.UpdateSpecialistRequest(specialist=found), timeout=60)
 
 
 def test_a_run_at_its_budget_is_stopped_and_resumes_with_no_step_lost(installation: Installation, story: Story) -> None:
@@ -336,7 +336,7 @@ def test_tampered_rows_fail_a_run_with_a_reason(installation: Installation, stor
 def test_a_run_whose_workers_always_die_fails(story: Story) -> None:
     run = story.training.wait_for_end(story.doomed)
     assert (run.state, run.reason, run.epoch) == (training_pb2.RUN_STATE_FAILED, "WORKER_DIED", 5)
-    story.killer.join(10)
+    story.killer.join(60)
 
 
 def test_rankings_let_the_programme_finish_although_its_last_worker_is_killed(
@@ -377,7 +377,7 @@ def test_rankings_let_the_programme_finish_although_its_last_worker_is_killed(
 
 def _evaluation(installation: Installation, adapter: str) -> evaluation_pb2.GetEvaluationResponse:
     stub = evaluation_pb2_grpc.EvaluationServiceStub(installation.channel("evaluation"))
-    return stub.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest=adapter), timeout=10)
+    return stub.GetEvaluation(evaluation_pb2.GetEvaluationRequest(adapter_digest=adapter), timeout=60)
 
 
 def _evaluated(installation: Installation, adapters: list[str]) -> None:

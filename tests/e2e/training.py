@@ -99,15 +99,15 @@ class Training:
 
     def run(self, run_id: str) -> training_pb2.Run:
         """The run's current state."""
-        return self.stub.GetRun(training_pb2.GetRunRequest(run_id=run_id), timeout=10).run
+        return self.stub.GetRun(training_pb2.GetRunRequest(run_id=run_id), timeout=60).run
 
     def runs(self, specialist: str) -> list[training_pb2.Run]:
         """The newest runs of a specialist."""
-        return list(self.stub.ListRuns(training_pb2.ListRunsRequest(specialist=specialist), timeout=10).runs)
+        return list(self.stub.ListRuns(training_pb2.ListRunsRequest(specialist=specialist), timeout=60).runs)
 
     def cancel(self, run_id: str) -> training_pb2.Run:
         """Cancel a run."""
-        return self.stub.CancelRun(training_pb2.CancelRunRequest(run_id=run_id), timeout=10).run
+        return self.stub.CancelRun(training_pb2.CancelRunRequest(run_id=run_id), timeout=60).run
 
     def wait_for_reason(self, run_id: str, reason: str) -> training_pb2.Run:
         """Block until the run is waiting for this reason, and return it."""

@@ -7,6 +7,8 @@ import pytest
 from tests.fuzz.attack import attack, check
 from tests.fuzz.targets import TARGETS, Target
 
+pytestmark = pytest.mark.release
+
 KEPT = Path(__file__).parent / "kept"
 EXAMPLES, SLOW_EXAMPLES = 150, 25
 

@@ -11,7 +11,7 @@ from services.training.methods.loading import load_base
 from services.training.methods.rows import Encoded, encode
 from tests.gpu.conftest import Figures
 
-pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.gpu
 
 
 def rows_of(base: Path) -> list[Encoded]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.gpu.conftest import Figures
 
-pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.gpu
 
 # In a separate process, because vLLM holds the GPU's memory until its process ends.
 SCRIPT = """

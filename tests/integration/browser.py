@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import wait_until
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 60.0
 
@@ -66,11 +68,8 @@ class BrowserPage:
         self._wait(lambda message: message.get("method") == "Page.loadEventFired")
 
     def wait_for(self, condition: str) -> None:
-        """Block until a script's condition is true. Raises AssertionError after a minute."""
-        deadline = time.monotonic() + SECONDS
-        while not self.evaluate(condition):
-            assert time.monotonic() < deadline, condition
-            time.sleep(0.05)
+        """Block until a script's condition is true. Raises AssertionError if it stays false."""
+        wait_until(lambda: self.evaluate(condition), description=condition)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol. Raises AssertionError for an error or after a minute."""

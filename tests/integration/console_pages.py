@@ -1,7 +1,6 @@
 """The console over HTTP on a free port, and a browser that is signed in to it."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +16,7 @@ from tailor.errors import Unavailable
 from tests.integration.browser import BrowserPage, find_browser, open_browser
 from tests.integration.test_console_grpc import free_port
 from tests.unit.console.world import settings, sign_in
-
-START_SECONDS = 60.0
+from tests.waiting import wait_until
 
 
 @contextmanager
@@ -52,10 +50,11 @@ def open_signed_in(address: str, secret: str, folder: Path) -> Iterator[BrowserP
 
 
 def _wait_until_started(server: HttpServer) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
+    def is_started() -> bool:
         try:
-            return server.check_started()
+            server.check_started()
         except Unavailable:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+            return False
+        return True
+
+    wait_until(is_started)

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from sqlalchemy import Engine, insert, select, text, update
 
 from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.vault.keyring import DRAW, INDEX, Keyring, Sealed, entry_place, rotate
-from services.anonymization.vault.tables import ENTRIES
+from services.anonymization.vault.tables import ENTRIES, SECRETS
 from services.anonymization.vault.vault import SqlVault
 from tailor.errors import FailedPrecondition
 from tests.conftest import migrated
 from tests.integration.vault_values import VALUES
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -45,6 +45,7 @@ def keys_of(engine: Engine) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
+@pytest.mark.slow
 def test_four_processes_draw_the_same_surrogates_for_two_hundred_values(engine: Engine, database_url: str) -> None:
     SqlVault(engine, OLD)
     command = [sys.executable, str(ROOT / "tests" / "integration" / "vault_drawer.py"), database_url, OLD.hex()]
@@ -127,11 +128,14 @@ def test_a_killed_rotation_loses_nothing_and_can_be_continued(engine: Engine, da
     }
     rotation = subprocess.Popen(command, env=environment, cwd=ROOT)
     new = Keyring(NEW, [OLD])
-    while not keys_of(engine).get(new.current_id):
+    with engine.connect() as connection:
+        # It cannot end before it is killed.
+        connection.execute(select(ENTRIES).where(ENTRIES.c.value_hash.endswith("7")).with_for_update())
+        connection.execute(select(SECRETS).with_for_update())
+        wait_until(lambda: keys_of(engine).get(new.current_id))
         assert rotation.poll() is None
-        time.sleep(0.002)
-    rotation.kill()
-    rotation.wait()
+        rotation.kill()
+        rotation.wait()
     half = keys_of(engine)
     assert set(half) == {new.current_id, Keyring(OLD).current_id} and sum(half.values()) == count
     assert _values(engine, NEW, [OLD]) == {f"value {n}" for n in range(count)}

@@ -179,6 +179,7 @@ def test_rejects_a_wrong_policy_field_by_field(world: World) -> None:
     assert set(refused.value.field_violations) == {"types.PERSON", "generalise.AGE"}
 
 
+@pytest.mark.slow
 def test_rejects_a_pattern_that_does_not_end_without_delaying_others(world: World) -> None:
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(world.preview, "a" * 50_000 + "!", "[types]\n[codes]\nCONTRACT = ['(a|a)+$']\n")

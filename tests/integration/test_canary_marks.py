@@ -78,7 +78,7 @@ class Desk:
             ranking=marks,
             marks=[drafts_pb2.DraftMark(draft_id=key, criterion=criterion, mark=mark) for key, mark in marks.items()],
         )
-        self.world.registry(self.expert).RecordJudgement(request, timeout=10)
+        self.world.registry(self.expert).RecordJudgement(request, timeout=60)
 
     def counts(self) -> tuple[int, int]:
         """Marked drafts of the canary and of the incumbent."""
@@ -88,7 +88,7 @@ class Desk:
     def reasons(self, digest: str) -> str:
         """The reasons of the gate's verdict on an adapter."""
         operator = self.world.registry(self.world.key("OPERATOR", NAME))
-        adapters = operator.ListAdapters(registry_pb2.ListAdaptersRequest(specialist=NAME), timeout=10).adapters
+        adapters = operator.ListAdapters(registry_pb2.ListAdaptersRequest(specialist=NAME), timeout=60).adapters
         (entry,) = [item for item in adapters if item.adapter.digest == digest]
         return ". ".join(entry.reasons)
 
@@ -159,7 +159,7 @@ def test_a_judgement_that_was_taken_back_does_not_count(desk: Desk) -> None:
     assert sum(desk.counts()) == 1
     undoable = desk.world.next(desk.expert, NAME).last_decision
     undo = judging_pb2.UndoJudgementRequest(specialist=NAME, decision=undoable)
-    desk.world.queue(desk.expert).UndoJudgement(undo, timeout=10)
+    desk.world.queue(desk.expert).UndoJudgement(undo, timeout=60)
     assert desk.counts() == (0, 0)
 
 

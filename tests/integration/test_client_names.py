@@ -79,6 +79,7 @@ def _names(*addresses: str) -> Iterator[Names]:
             thread.join()
 
 
+@pytest.mark.slow
 def test_no_call_fails_while_all_replicas_of_a_name_are_replaced() -> None:
     old, new = ("127.0.0.2", "127.0.0.3"), ("127.0.0.4", "127.0.0.5")
     (port,) = free_ports(1)

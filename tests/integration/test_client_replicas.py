@@ -30,7 +30,7 @@ def replicas() -> Iterator[list[Replica]]:
     yield running
     for process in started:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         assert process.stdout is not None
         process.stdout.close()
 
@@ -58,7 +58,7 @@ def test_a_killed_replica_fails_no_call(replicas: list[Replica]) -> None:
     with TailorClient([first, second], "tlr_test") as client:
 
         def ask(_: int) -> str:
-            answer = client.generate("base", "Write it.", max_tokens=WORDS, timeout_seconds=30)
+            answer = client.generate("base", "Write it.", max_tokens=WORDS, timeout_seconds=60)
             countdown.count()
             return answer.text
 
@@ -66,7 +66,7 @@ def test_a_killed_replica_fails_no_call(replicas: list[Replica]) -> None:
             texts = list(callers.map(ask, range(160)))
     assert texts == [WHOLE] * 160
     assert countdown.after > 60
-    assert victim.wait(5) == -9
+    assert victim.wait(60) == -9
 
 
 def test_with_asyncio_a_killed_replica_fails_only_streams_that_have_begun(replicas: list[Replica]) -> None:
@@ -77,7 +77,7 @@ def test_with_asyncio_a_killed_replica_fails_only_streams_that_have_begun(replic
     async def stream(client: AsyncTailorClient) -> str:
         text = ""
         try:
-            async for piece in client.stream("base", "Write it.", max_tokens=WORDS, timeout_seconds=30):
+            async for piece in client.stream("base", "Write it.", max_tokens=WORDS, timeout_seconds=60):
                 text += piece.text
         except Unavailable:
             broken.append(text)
@@ -86,7 +86,7 @@ def test_with_asyncio_a_killed_replica_fails_only_streams_that_have_begun(replic
 
     async def ask(client: AsyncTailorClient, number: int) -> str:
         if number % 2:
-            answer = await client.generate("base", "Write it.", max_tokens=WORDS, timeout_seconds=30)
+            answer = await client.generate("base", "Write it.", max_tokens=WORDS, timeout_seconds=60)
             text = answer.text
         else:
             text = await stream(client)

@@ -399,7 +399,7 @@ def test_health_and_unavailable_services(services: Services) -> None:
 def fetch(url: str) -> tuple[int, str]:
     """Status and body; status 0 without an answer."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -428,7 +428,7 @@ def test_process_is_ready_without_other_services_and_stops_on_sigterm(tmp_path: 
         assert (code, "Password, secret or API key" in text) == (200, True)
     finally:
         process.terminate()
-        _, log = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=60)
     assert process.returncode == 0
     assert '"event": "stopped"' in log
     assert "correct horse" not in log

@@ -293,7 +293,7 @@ def test_a_thread_starts_critiques_and_another_one_runs_them(engine: Engine) -> 
         finally:
             stop.set()
             for thread in threads:
-                thread.join(10)
+                thread.join(60)
     assert len(endpoint.requests) == 4
     assert {item.spec.task for item in house.syntheses.list_newest(["reports"], 9, 0)} == {"critique"}
 

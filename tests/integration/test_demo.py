@@ -30,7 +30,7 @@ from tests.fakes.serving import ADAPTER, REFUSED_ADAPTER
 from tests.fakes.synthetic import FakeSynthetic
 from tests.fakes.training import FakeTraining
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 SPECIALIST = 'name = "engagement-reports"\nbase = "tiny"\nrecipe = "lora"\n'
 DOCUMENTS = 12

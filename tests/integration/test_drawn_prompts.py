@@ -272,7 +272,7 @@ def test_who_may_draw_and_that_only_synthetic_may_say_that_a_text_passed_the_bar
     def draw(role: str, specialist: str) -> grpc.StatusCode:
         channel = registry.channel(registry.key(role, specialist), "synthetic", house.port)
         request = synthetic_pb2.DrawPromptRequest(specialist="letters")
-        return house.refuse(lambda: synthetic_pb2_grpc.SyntheticServiceStub(channel).DrawPrompt(request, timeout=10))
+        return house.refuse(lambda: synthetic_pb2_grpc.SyntheticServiceStub(channel).DrawPrompt(request, timeout=60))
 
     assert draw("CALLER", "letters") == draw("ENGINEER", "letters") == grpc.StatusCode.PERMISSION_DENIED
     assert draw("EXPERT", "memos") == grpc.StatusCode.NOT_FOUND
@@ -281,6 +281,6 @@ def test_who_may_draw_and_that_only_synthetic_may_say_that_a_text_passed_the_bar
     for caller in (registry.key("OPERATOR", "letters"), "console"):
         channel = registry.channel(caller, "inference", house.flow.inference_port)
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
-        code = house.refuse(lambda stub=stub: stub.AnswerDrawnPrompt(claim, timeout=10))  # type: ignore[misc]
+        code = house.refuse(lambda stub=stub: stub.AnswerDrawnPrompt(claim, timeout=60))  # type: ignore[misc]
         assert code == grpc.StatusCode.PERMISSION_DENIED
     assert not house.flow.drafts

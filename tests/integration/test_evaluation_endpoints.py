@@ -100,7 +100,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     wait_for_port(port)
     yield Api(f"http://127.0.0.1:{port}/v1", engine)
     stop.set()
-    thread.join(10)
+    thread.join(60)
     engine.close()
 
 

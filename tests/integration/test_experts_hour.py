@@ -21,7 +21,7 @@ from tests.integration.browser import BrowserPage
 from tests.integration.console_pages import open_signed_in, serve_console
 from tests.integration.test_judging_flow import Flow, run_flow
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.release]
 
 # The product's promise: 50 judgements an hour, each without a comment in at most 12 keys, and nothing to wait for.
 JUDGEMENTS = 50
@@ -111,7 +111,6 @@ def hour(database_url: str, tmp_path: Path) -> Iterator[Hour]:
         yield Hour(flow, page, address)
 
 
-@pytest.mark.timeout(1800)
 def test_an_expert_judges_fifty_prompts_an_hour_in_a_few_keys_each(hour: Hour) -> None:
     change_policy(hour.flow, 2)
     prepare(hour.flow, range(JUDGEMENTS), 2)

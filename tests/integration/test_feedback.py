@@ -132,17 +132,17 @@ def test_people_list_the_feedback_of_their_specialists(world: World, tmp_path: P
         return feedback_pb2_grpc.FeedbackServiceStub(open_channel(f"127.0.0.1:{server.port}", lambda: secret))
 
     request = feedback_pb2.ListFeedbackRequest(specialist="memos", page_size=1)
-    page = stub("EXPERT", "memos").ListFeedback(request, timeout=10)
+    page = stub("EXPERT", "memos").ListFeedback(request, timeout=60)
     assert [said.verdict for said in page.feedback] == [common_pb2.FEEDBACK_VERDICT_REJECTED]
     assert (page.totals.accepted, page.totals.rejected, bool(page.next_page_token)) == (1, 1, True)
     request.page_token = page.next_page_token
-    second = stub("OPERATOR", "memos").ListFeedback(request, timeout=10)
+    second = stub("OPERATOR", "memos").ListFeedback(request, timeout=60)
     assert ([said.feedback_id for said in second.feedback], second.next_page_token) == (["fbk_1"], "")
     with pytest.raises(NotFound), wire_errors("registry"):
-        stub("ENGINEER", "reports").ListFeedback(request, timeout=10)
+        stub("ENGINEER", "reports").ListFeedback(request, timeout=60)
     with pytest.raises(PermissionDenied), wire_errors("registry"):
-        stub("CALLER", "memos").ListFeedback(request, timeout=10)
+        stub("CALLER", "memos").ListFeedback(request, timeout=60)
     store = feedback_pb2.StoreFeedbackRequest(draft_id="drf_memos_0", verdict=common_pb2.FEEDBACK_VERDICT_ACCEPTED)
     with pytest.raises(PermissionDenied), wire_errors("registry"):
-        stub("OPERATOR", "memos").StoreFeedback(store, timeout=10)
+        stub("OPERATOR", "memos").StoreFeedback(store, timeout=60)
     server.stop(0)

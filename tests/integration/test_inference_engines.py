@@ -628,13 +628,18 @@ def check_equal_log_probabilities(engine: InferenceEngine, plain: InferenceEngin
 
 def check_beats_end_while_a_step_hangs(engine: Any) -> None:
     """The engine beats while its loop runs; it does not while the loop, in which its steps run, is held."""
-    stop, beats, released = threading.Event(), list[float](), threading.Event()
+    stop, beats, held, released = threading.Event(), list[float](), threading.Event(), threading.Event()
     watch = threading.Thread(target=engine.watch, args=(stop, lambda: beats.append(time.monotonic())))
+
+    def hold() -> None:
+        held.set()
+        released.wait(120)
+
     watch.start()
     try:
         wait_until(lambda: len(beats) >= 2)
-        engine._loop.call_soon_threadsafe(released.wait, 20)
-        time.sleep(1.5)
+        engine._loop.call_soon_threadsafe(hold)
+        assert held.wait(60)
         before = len(beats)
         time.sleep(2.5)
         assert len(beats) <= before + 1
@@ -643,7 +648,7 @@ def check_beats_end_while_a_step_hangs(engine: Any) -> None:
     finally:
         released.set()
         stop.set()
-        watch.join(10)
+        watch.join(60)
 
 
 def check_seeds_hold_where_prompts_take_several_steps(engine: InferenceEngine) -> None:

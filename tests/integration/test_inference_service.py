@@ -32,7 +32,7 @@ from tests.integration.listening import listening
 from tests.models import make_tiny_base
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 BASE = "tiny-inference-test"
 
@@ -49,7 +49,7 @@ def publish_base(store: S3Store, folder: Path) -> None:
 def readiness(environment: dict[str, str]) -> dict[str, Any]:
     address = f"http://127.0.0.1:{environment['TAILOR_STATUS_PORT']}/readyz"
     try:
-        with urllib.request.urlopen(address, timeout=2) as reply:
+        with urllib.request.urlopen(address, timeout=30) as reply:
             return dict(json.load(reply))
     except urllib.error.HTTPError as error:
         return dict(json.load(error))
@@ -98,7 +98,7 @@ def test_waits_for_its_base_then_serves_a_specialist_and_reports_it(
     request = inference_pb2.GenerateRequest(model="base", prompt="Write it.")
     request.sampling.max_tokens = 5
     with pytest.raises(Unavailable) as early, wire_errors("inference"):
-        stub.Generate(request, timeout=10)
+        stub.Generate(request, timeout=60)
     assert early.value.reason == "NO_MODEL_READY"
 
     publish_base(
@@ -125,8 +125,8 @@ def test_waits_for_its_base_then_serves_a_specialist_and_reports_it(
     assert reply.usage.completion_tokens >= 1
     request.model = "nothing"
     with pytest.raises(NotFound), wire_errors("inference"):
-        stub.Generate(request, timeout=10)
-    listed = stub.ListSpecialists(inference_pb2.ListSpecialistsRequest(), timeout=10).specialists
+        stub.Generate(request, timeout=60)
+    listed = stub.ListSpecialists(inference_pb2.ListSpecialistsRequest(), timeout=60).specialists
     # What the registry has not published does not serve.
     assert {"base", "tiny-reports"} <= {entry.name for entry in listed}
     assert "evil-specialist" not in {entry.name for entry in listed}

@@ -23,7 +23,7 @@ from tailor.settings import ServiceSettings
 from tests.conftest import Stores, plan_of, run_stack
 from tests.real.kinds import StoreKind
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.release]
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "sample"
 SERVICES = ("ingestion", "anonymization")

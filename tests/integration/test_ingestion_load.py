@@ -20,8 +20,9 @@ from tailor.events.table import tail
 from tailor.local.layout import ROOT
 from tailor.settings import KafkaSettings
 from tests.conftest import Stores
+from tests.waiting import PATIENCE, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.release]
 
 WARM, DOCUMENTS = 200, 1_500
 SUBMITTED, INGESTED = "document.submitted.v1", "document.ingested.v1"
@@ -47,16 +48,13 @@ class Replica:
                 [sys.executable, "-m", "services.ingestion"], cwd=ROOT, env=environment, stdout=output, stderr=output
             )
 
-    def wait_ready(self, deadline: float) -> None:
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None
-            try:
-                self._read("readyz")
-            except OSError:
-                time.sleep(0.2)
-            else:
-                return
-        raise AssertionError("not ready")
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None
+        try:
+            self._read("readyz")
+        except OSError:
+            return False
+        return True
 
     def handled(self) -> int:
         match = HANDLED.search(self._read("metrics"))
@@ -73,12 +71,12 @@ class Replica:
     def stop(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
 
     def _read(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.status_port}/{path}", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.status_port}/{path}", timeout=30) as answer:
             return str(answer.read().decode())
 
 
@@ -88,9 +86,8 @@ def replicas(stores: Stores, tmp_path: Path) -> Iterator[list[Replica]]:
     names = ("ingestion", "synthetic")
     started = [Replica(stores, name, tmp_path / f"{name}.log") for name in names]
     try:
-        deadline = time.monotonic() + 40
         for replica in started:
-            replica.wait_ready(deadline)
+            wait_until(replica.is_ready, 40)
         yield started
     finally:
         for replica in started:
@@ -117,7 +114,7 @@ class Ingested:
 
     def wait_for(self, count: int, replicas: list[Replica], seconds: float) -> list[int]:
         """Wait for `count` versions. Returns the highest resident memory of each replica meanwhile, in bytes."""
-        highest, deadline = [0 for _ in replicas], time.monotonic() + seconds
+        highest, deadline = [0 for _ in replicas], time.monotonic() + seconds * PATIENCE
         while len(self.versions) < count and time.monotonic() < deadline:
             highest = [max(known, replica.resident_bytes()) for known, replica in zip(highest, replicas, strict=True)]
             time.sleep(0.1)
@@ -125,7 +122,7 @@ class Ingested:
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(60)
 
 
 def publish(settings: KafkaSettings, numbers: range) -> float:

@@ -130,11 +130,11 @@ class World:
     def next(self, secret: str, specialist: str = "memos", **request: str) -> judging_pb2.NextPairResponse:
         with wire_errors("registry"):
             request_message = judging_pb2.NextPairRequest(specialist=specialist, **request)
-            return self.queue(secret).NextPair(request_message, timeout=10)
+            return self.queue(secret).NextPair(request_message, timeout=60)
 
     def judge(self, secret: str, *ranking: str, request_id: str = "") -> drafts_pb2.JudgementRecorded:
         request = registry_pb2.RecordJudgementRequest(ranking=ranking, request_id=request_id)
-        return self.registry(secret).RecordJudgement(request, timeout=10).judgement
+        return self.registry(secret).RecordJudgement(request, timeout=60).judgement
 
     def channel(self, caller: str, service: str = "registry", port: int = 0) -> grpc.Channel:
         """A channel to a service, for a key's secret or in the name of a service."""
@@ -165,7 +165,7 @@ def test_an_expert_judges_and_skips_until_nothing_waits(world: World) -> None:
         else:
             skip = judging_pb2.SkipPairRequest(specialist="memos", draft_id=pair.draft_ids[0])
             for _ in range(2):
-                world.queue(secret).SkipPair(skip, timeout=10)
+                world.queue(secret).SkipPair(skip, timeout=60)
     assert len({frozenset(drafts) for drafts in seen}) == PROMPTS - 1
     empty = world.next(secret)
     assert ([*empty.draft_ids], empty.progress.judged, empty.progress.waiting) == ([], PROMPTS - 2, 0)
@@ -176,13 +176,13 @@ def test_an_expert_judges_and_skips_until_nothing_waits(world: World) -> None:
 def test_what_one_expert_skipped_waits_for_the_others(world: World) -> None:
     first, second = world.key(), world.key()
     pair = world.next(first)
-    world.queue(first).SkipPair(judging_pb2.SkipPairRequest(specialist="memos", draft_id=pair.draft_ids[0]), timeout=10)
+    world.queue(first).SkipPair(judging_pb2.SkipPairRequest(specialist="memos", draft_id=pair.draft_ids[0]), timeout=60)
     assert (world.next(first).progress.waiting, world.next(second).progress.waiting) == (PROMPTS - 2, PROMPTS - 1)
 
 
 def test_the_console_speaks_for_its_visitor(world: World) -> None:
     secret = world.key()
-    key_id = world.registry(world.key("OPERATOR")).ListKeys(registry_pb2.ListKeysRequest(), timeout=10).keys
+    key_id = world.registry(world.key("OPERATOR")).ListKeys(registry_pb2.ListKeysRequest(), timeout=60).keys
     (own,) = [key.key_id for key in key_id if key.role == common_pb2.ROLE_EXPERT]
     world.judge(secret, *world.next(secret).draft_ids)
     assert world.next("console", judged_by=own) == world.next(secret)
@@ -208,19 +208,19 @@ def test_the_queue_is_for_experts_of_the_specialist(world: World) -> None:
             world.next(world.key(role))
     foreign = judging_pb2.SkipPairRequest(specialist="memos", draft_id="drf_reports_0_a")
     with pytest.raises(NotFound) as unknown, wire_errors("registry"):
-        world.queue(world.key()).SkipPair(foreign, timeout=10)
+        world.queue(world.key()).SkipPair(foreign, timeout=60)
     assert unknown.value.reason == "UNKNOWN_DRAFT"
 
 
 def undo(world: World, secret: str, decision: str) -> str:
     with wire_errors("registry"):
         request = judging_pb2.UndoJudgementRequest(specialist="memos", decision=decision)
-        return world.queue(secret).UndoJudgement(request, timeout=10).judgement_id
+        return world.queue(secret).UndoJudgement(request, timeout=60).judgement_id
 
 
 def own(world: World, secret: str, **request: Any) -> judging_pb2.ListOwnJudgementsResponse:
     message = judging_pb2.ListOwnJudgementsRequest(specialist="memos", **request)
-    return world.queue(secret).ListOwnJudgements(message, timeout=10)
+    return world.queue(secret).ListOwnJudgements(message, timeout=60)
 
 
 def test_a_judgement_that_is_taken_back_is_published_as_retracted_and_its_prompt_waits_again(world: World) -> None:
@@ -251,7 +251,7 @@ def test_only_the_last_decision_is_taken_back_and_once(world: World) -> None:
         pair = world.next(secret)
         world.judge(secret, *pair.draft_ids)
     skip = judging_pb2.SkipPairRequest(specialist="memos", draft_id=world.next(secret).draft_ids[0])
-    world.queue(secret).SkipPair(skip, timeout=10)
+    world.queue(secret).SkipPair(skip, timeout=60)
     decision = world.next(secret).last_decision
     assert undo(world, secret, decision) == ""
     for secret_key, token in (
@@ -295,7 +295,7 @@ def test_a_judgement_in_a_dataset_is_not_taken_back_but_a_skip_is(world: World) 
         undo(world, secret, decision)
     assert refused.value.reason == "JUDGEMENT_IN_DATASET"
     skip = judging_pb2.SkipPairRequest(specialist="memos", draft_id=world.next(secret).draft_ids[0])
-    world.queue(secret).SkipPair(skip, timeout=10)
+    world.queue(secret).SkipPair(skip, timeout=60)
     assert undo(world, secret, world.next(secret).last_decision) == ""
 
 
@@ -307,7 +307,7 @@ def test_an_edited_draft_is_judged_but_never_queued_and_its_marks_are_those_of_t
         request = registry_pb2.RecordJudgementRequest(
             ranking=[f"drf_edit_{secret}", "drf_memos_1_a", "drf_memos_1_b"], rubric=drafts_pb2.Rubric(style=4)
         )
-        judgement = world.registry(secret).RecordJudgement(request, timeout=10).judgement
+        judgement = world.registry(secret).RecordJudgement(request, timeout=60).judgement
         assert judgement.edited and judgement.expert_id and len(judgement.ranking) == 3
     # It counts as the expert's decision, and as one ranked prompt; edited drafts are not compared again.
     queue = world.next(experts[0])
@@ -402,7 +402,7 @@ def test_experts_mark_each_draft_by_the_specialists_own_criteria(world: World) -
     ]
     bad = drafts_pb2.JUDGEMENT_OUTCOME_BOTH_BAD
     request = registry_pb2.RecordJudgementRequest(ranking=[first, second], marks=marks, outcome=bad)
-    judgement = world.registry(secret).RecordJudgement(request, timeout=10).judgement
+    judgement = world.registry(secret).RecordJudgement(request, timeout=60).judgement
     assert list(judgement.marks) == marks and not judgement.ranking
     assert list(own(world, secret).judgements[0].marks) == marks
     for wrong in (
@@ -412,7 +412,7 @@ def test_experts_mark_each_draft_by_the_specialists_own_criteria(world: World) -
     ):
         refused = registry_pb2.RecordJudgementRequest(ranking=[first, second], marks=wrong)
         with pytest.raises(InvalidArgument) as problem, wire_errors("registry"):
-            world.registry(secret).RecordJudgement(refused, timeout=10)
+            world.registry(secret).RecordJudgement(refused, timeout=60)
         assert [*problem.value.field_violations] == ["marks"]
 
 
@@ -426,7 +426,7 @@ def test_a_prompt_waits_until_it_has_the_drafts_that_experts_rank_and_ties_are_n
     drafts = world.next(secret).draft_ids
     assert sorted(drafts) == [f"drf_memos_1_{side}" for side in "abcd"]
     request = registry_pb2.RecordJudgementRequest(ranking=drafts, places=[1, 2, 2, 3])
-    judgement = world.registry(secret).RecordJudgement(request, timeout=10).judgement
+    judgement = world.registry(secret).RecordJudgement(request, timeout=60).judgement
     assert (list(judgement.ranking), list(judgement.places)) == (list(drafts), [1, 2, 2, 3])
     queue = world.next(secret)
     assert (queue.progress.waiting, queue.progress.judged, queue.progress.round.prompts) == (0, 1, 1)

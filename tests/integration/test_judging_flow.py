@@ -76,7 +76,7 @@ class Flow:
         secret = self.registry.key("CALLER", "letters")
         channel = self.registry.channel(secret, "inference", self.inference_port)
         request = inference_pb2.GenerateRequest(model="letters", prompt=prompt)
-        draft_id = inference_pb2_grpc.InferenceServiceStub(channel).Generate(request, timeout=10).draft_id
+        draft_id = inference_pb2_grpc.InferenceServiceStub(channel).Generate(request, timeout=60).draft_id
         self.wait_for_text(draft_id)
         return str(draft_id)
 
@@ -156,7 +156,7 @@ def run_flow(engine: Engine, folder: Path) -> Iterator[Flow]:
         yield Flow(registry, world.engine, server.port, store, drafts)
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
         server.stop(0)
         registry.server.stop(0)
 

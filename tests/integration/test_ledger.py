@@ -121,7 +121,7 @@ class World:
 
     def ask(self, month: str, specialist: str = "memos") -> reports_pb2.GetLedgerResponse:
         with serve(self.servicer) as stub:
-            return stub.GetLedger(reports_pb2.GetLedgerRequest(specialist=specialist, month=month), timeout=10)
+            return stub.GetLedger(reports_pb2.GetLedgerRequest(specialist=specialist, month=month), timeout=60)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from tailor.local.state import StackSnapshot
 from tailor.storage.buckets import BUCKETS
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 READY_SECONDS = 90.0
 
@@ -116,7 +116,7 @@ def _sql(state_dir: Path, role: str, database: str, password: str | None = None)
         user=role,
         password=password or _secrets(state_dir).database_password(role),
         dbname=database,
-        connect_timeout=5,
+        connect_timeout=60,
     )
 
 
@@ -157,10 +157,10 @@ def test_every_topic_exists_and_carries_events(stores: Path) -> None:
     admin.close()
     assert described == {name: topic.partitions for name, topic in load_topics().items()}
     producer = KafkaProducer(bootstrap_servers=bootstrap)
-    producer.send("run.failed.v1", b"value", b"key").get(10)
+    producer.send("run.failed.v1", b"value", b"key").get(60)
     producer.close()
     consumer = KafkaConsumer(
-        "run.failed.v1", bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=10_000
+        "run.failed.v1", bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=60_000
     )
     assert next(consumer).value == b"value"
     consumer.close()
@@ -242,7 +242,7 @@ def test_killed_stores_come_back_with_their_data(stores: Path) -> None:
     with _sql(stores, "registry", "registry") as connection:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS id")
     producer = KafkaProducer(bootstrap_servers=bootstrap)
-    producer.send("run.progressed.v1", b"kept", b"key").get(10)
+    producer.send("run.progressed.v1", b"kept", b"key").get(60)
     producer.close()
     time.sleep(3)  # the broker writes its data to disk about once per second
     before = stack.Stack(Layout(stores.resolve())).snapshot()
@@ -259,7 +259,7 @@ def test_killed_stores_come_back_with_their_data(stores: Path) -> None:
     with _sql(stores, "registry", "registry") as connection:
         assert connection.execute("SELECT id FROM kept").fetchone() == (7,)
     consumer = KafkaConsumer(
-        "run.progressed.v1", bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=10_000
+        "run.progressed.v1", bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=60_000
     )
     assert next(consumer).value == b"kept"
     consumer.close()

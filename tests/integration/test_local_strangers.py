@@ -21,7 +21,7 @@ from tailor.local.secrets import ADMIN, ensure
 from tailor.storage.buckets import BUCKETS
 from tests.strangers import as_stranger, ask, listening_ports
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 # SeaweedFS's own paths, by which its ports delete, write, grow, read and describe.
 PATHS = (
@@ -112,7 +112,7 @@ def test_no_grpc_port_of_the_store_answers_without_its_certificate(ports: Mappin
     method = f"/{part if part != 's3' else 'messaging'}_pb.{service}/Ping"
     for channel in (grpc.insecure_channel(address), grpc.secure_channel(address, grpc.ssl_channel_credentials())):
         with channel, pytest.raises(grpc.RpcError) as refused:
-            channel.unary_unary(method, None, None)(b"", timeout=5)
+            channel.unary_unary(method, None, None)(b"", timeout=60)
         assert refused.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 

@@ -16,7 +16,7 @@ from tailor.local.upkeep import compact_database, compact_store, delete_expired
 from tailor.storage.buckets import BUCKETS, CORPUS, DRAFTS, QUARANTINE
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 TEXT = b"Ravenscroft-Ogilvie of 14 Larkspur Hollow"
 

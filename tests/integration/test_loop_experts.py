@@ -22,7 +22,7 @@ from tests.integration.test_judging_flow import Flow, flow
 
 __all__ = ["flow"]
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.release]
 
 PROMPTS = 48
 # The share of prompts that all three experts judge: enough that the noisy one certainly disagrees somewhere.

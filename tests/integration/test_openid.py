@@ -60,7 +60,7 @@ class Provider:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=60)
 
 
 @pytest.fixture(scope="module")

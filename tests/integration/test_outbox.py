@@ -33,7 +33,7 @@ def test_sends_an_event_when_its_transaction_ends_without_waiting_for_the_next_p
     def publish(number: int) -> None:
         with transaction(engine) as connection:
             outbox.add(connection, "run.failed.v1", "run_1", models_pb2.RunFailed(run_id="run_1"), f"evt_{number}")
-            time.sleep(0.3)
+            time.sleep(0.1)
             assert len(producer.sent) == number
 
     def wait_for_events(count: int) -> None:
@@ -112,7 +112,7 @@ def test_what_was_set_aside_is_a_notice_with_its_topic_and_reason(relay: Relay) 
     thread.start()
     wait_until(relay.faults.all, 30)
     stop.set()
-    thread.join(30)
+    thread.join(60)
     (fault,) = relay.faults.all()
     assert (fault.part, fault.reason, fault.waits) == ("unsent events", "EVENTS_SET_ASIDE", False)
     assert "(1 of too.large: EVENT_TOO_LARGE)" in fault.message

@@ -231,12 +231,12 @@ def test_figures_are_listed_by_generation_and_week_for_those_who_may_use_the_spe
     world.publish_deliverable("One two.", moment=today)
     request = outcomes_pb2.GetOutcomesRequest(specialist="memos")
     with serve(world, "memos") as stub:
-        answer = stub.GetOutcomes(request, timeout=10)
+        answer = stub.GetOutcomes(request, timeout=60)
         for weeks in (-1, 105):
             with pytest.raises(InvalidArgument), wire_errors("registry"):
-                stub.GetOutcomes(outcomes_pb2.GetOutcomesRequest(specialist="memos", weeks=weeks), timeout=10)
+                stub.GetOutcomes(outcomes_pb2.GetOutcomesRequest(specialist="memos", weeks=weeks), timeout=60)
         with pytest.raises(PermissionDenied), wire_errors("registry"):
-            stub.StoreOutcome(outcomes_pb2.StoreOutcomeRequest(draft_id="drf_1", minutes=1), timeout=10)
+            stub.StoreOutcome(outcomes_pb2.StoreOutcomeRequest(draft_id="drf_1", minutes=1), timeout=60)
     generation, baseline = answer.generations
     assert (generation.generation, generation.minutes.median, generation.kept_share.median) == (2, 25, 0.5)
     assert (baseline.generation, baseline.minutes.median, baseline.minutes.HasField("low")) == (0, 90, False)
@@ -250,7 +250,7 @@ def test_figures_are_listed_by_generation_and_week_for_those_who_may_use_the_spe
         ).generations
     assert before == baseline
     with serve(world, "reports") as stub, pytest.raises(NotFound), wire_errors("registry"):
-        stub.GetOutcomes(request, timeout=10)
+        stub.GetOutcomes(request, timeout=60)
 
 
 def test_knowledge_articles_are_counted_by_the_sources_that_the_specialist_names(world: World) -> None:
@@ -268,10 +268,10 @@ def test_knowledge_articles_are_counted_by_the_sources_that_the_specialist_names
         )
         world.receive("document.anonymized.v1", document)
     with serve(world, "guides") as stub:
-        (week,) = stub.GetOutcomes(outcomes_pb2.GetOutcomesRequest(specialist="guides"), timeout=10).documents
+        (week,) = stub.GetOutcomes(outcomes_pb2.GetOutcomesRequest(specialist="guides"), timeout=60).documents
     assert (week.documents, week.knowledge_articles, week.deliverables) == (1, 3, 0)
     with serve(world, "memos") as stub:
-        (week,) = stub.GetOutcomes(outcomes_pb2.GetOutcomesRequest(specialist="memos"), timeout=10).documents
+        (week,) = stub.GetOutcomes(outcomes_pb2.GetOutcomesRequest(specialist="memos"), timeout=60).documents
     assert (week.documents, week.knowledge_articles) == (5, 0)
 
 

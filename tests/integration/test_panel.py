@@ -84,17 +84,17 @@ class World:
         request = registry_pb2.RecordJudgementRequest(
             ranking=ranking, judged_by="key_of_somebody_else", outcome=outcome, comment=comment
         )
-        return stub.RecordJudgement(request, timeout=10).judgement
+        return stub.RecordJudgement(request, timeout=60).judgement
 
     def agreement(self, secret: str, specialist: str = "memos") -> panel_pb2.GetAgreementResponse:
         stub = panel_pb2_grpc.PanelServiceStub(self._channel(secret))
         with wire_errors("registry"):
-            return stub.GetAgreement(panel_pb2.GetAgreementRequest(specialist=specialist), timeout=10)
+            return stub.GetAgreement(panel_pb2.GetAgreementRequest(specialist=specialist), timeout=60)
 
     def propose(self, secret: str, specialist: str = "memos") -> panel_pb2.ProposeGuidelinesResponse:
         stub = panel_pb2_grpc.PanelServiceStub(self._channel(secret))
         with wire_errors("registry"):
-            return stub.ProposeGuidelines(panel_pb2.ProposeGuidelinesRequest(specialist=specialist), timeout=10)
+            return stub.ProposeGuidelines(panel_pb2.ProposeGuidelinesRequest(specialist=specialist), timeout=60)
 
     def _channel(self, secret: str) -> grpc.Channel:
         return open_channel(f"127.0.0.1:{self.server.port}", lambda: secret)

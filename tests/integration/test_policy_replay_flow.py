@@ -17,13 +17,14 @@ from minio import Minio
 from minio.error import S3Error
 from typer.testing import CliRunner
 
+from services.anonymization.recognise.lists import LOOK_SECONDS
 from tailor.cli.main import app
 from tailor.local import secrets, stack
 from tailor.local.environment import StackPlan, service_environment
 from tailor.local.layout import STORES, Layout
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.release]
 
 SERVICES = ("ingestion", "anonymization", "synthetic", "registry")
 NOT_STARTED = ["evaluation", "inference", "training"]
@@ -160,7 +161,7 @@ def test_a_list_of_names_is_read_again_while_the_service_runs(house: House) -> N
     house.publish({"note-1": "# Note\n\nThe amber walrus and the tin harbour wait for the first delivery."})
     wait_until(lambda: "amber walrus" in house.corpus(), SECONDS, "the first note to pass")
     house.clients.write_text("quiet lantern\ntin harbour\n", encoding="utf-8")
-    time.sleep(2)
+    time.sleep(LOOK_SECONDS)
     house.publish({"note-2": "# Note\n\nThe grey walrus and the tin harbour wait for the second delivery."})
     wait_until(lambda: "grey walrus" in house.corpus(), SECONDS, "the second note to pass")
     assert house.corpus().count("tin harbour") == 1

@@ -59,6 +59,7 @@ from tailor.words import Labels, Selection
 from tests.conftest import migrated
 from tests.datasets import built, store_dataset, store_ids
 from tests.evaluations import make_evaluated, make_figures
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -412,9 +413,13 @@ def test_lists_what_changed_since_a_cursor_even_from_a_transaction_that_was_runn
     def changed(cursor: int) -> list[str]:
         return [document.document_id for document in world.queries.documents(None, "", 10, changed_since=cursor)]
 
+    def settled_cursor() -> int | None:
+        """A cursor after all changes: it waits for the transactions of other databases on the server, which other tests use."""
+        cursor = world.queries.cursor()
+        return None if changed(cursor) else cursor
+
     receive_document(world, _document(1, 1, "a", "wiki"))
-    first = world.queries.cursor()
-    assert changed(first) == []
+    assert wait_until(settled_cursor)
     with world.engine.begin() as connection:
         running = connection.execute(text("SELECT pg_current_xact_id()::text::bigint")).scalar_one()
         receive_document(world, _document(2, 1, "a", "wiki"))
@@ -429,7 +434,8 @@ def test_lists_what_changed_since_a_cursor_even_from_a_transaction_that_was_runn
             row | {"other": f"doc_{2:032x}"},
         )
     assert len(changed(second)) == 2
-    third = world.queries.cursor()
+    third = wait_until(settled_cursor)
+    assert third is not None
     receive_document(world, _document(1, 2, "b", "wiki"))
     assert changed(third) == [f"doc_{1:032x}"]
     # As after a restore elsewhere.

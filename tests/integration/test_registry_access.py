@@ -257,8 +257,8 @@ def test_other_specialists_are_answered_like_unknown_ones(world: World) -> None:
     for case in CALLS:
         for role in case.roles:
             call = getattr(world.stub(world.key(role, OWN)), case.method)
-            other = answer(partial(call, case.request(OTHER), timeout=10))
-            unknown = answer(partial(call, case.request(UNKNOWN), timeout=10))
+            other = answer(partial(call, case.request(OTHER), timeout=60))
+            unknown = answer(partial(call, case.request(UNKNOWN), timeout=60))
             assert other[:2] == unknown[:2], (case.method, role)
             assert other[2].replace(DIGESTS[OTHER], "") == unknown[2].replace(DIGESTS[UNKNOWN], ""), (case.method, role)
             assert other[0] == "NOT_FOUND", (case.method, role)
@@ -274,7 +274,7 @@ def test_the_same_calls_succeed_for_own_specialists(world: World) -> None:
             # A caller sees only drafts that its key requested.
             if case.method not in changing and role != "CALLER":
                 call = getattr(world.stub(world.key(role, OWN)), case.method)
-                response = answer(partial(call, case.request(OWN), timeout=10))
+                response = answer(partial(call, case.request(OWN), timeout=60))
                 assert not isinstance(response, tuple), (case.method, role, response)
 
 
@@ -292,7 +292,7 @@ def test_lists_contain_only_own_specialists(world: World) -> None:
     )
     for call, request in calls:
         with pytest.raises(PermissionDenied), wire_errors("registry"):
-            call(request, timeout=10)
+            call(request, timeout=60)
 
 
 def test_a_deletion_is_recorded_with_the_callers_own_key(world: World) -> None:
@@ -442,11 +442,11 @@ def test_the_registry_refuses_revoked_expired_and_limited_keys(world: World) -> 
     expired = world.key("ENGINEER", expire_time=datetime.now(UTC) - timedelta(seconds=1))
     for secret in (revoked, expired):
         with pytest.raises(Unauthenticated), wire_errors("registry"):
-            world.stub(secret).Trace(request, timeout=10)
+            world.stub(secret).Trace(request, timeout=60)
     limited = world.stub(world.key("ENGINEER", methods=("tailor.api.registry.v1.RegistryService/GetFlow",)))
-    limited.GetFlow(registry_pb2.GetFlowRequest(), timeout=10)
+    limited.GetFlow(registry_pb2.GetFlowRequest(), timeout=60)
     with pytest.raises(PermissionDenied), wire_errors("registry"):
-        limited.Trace(request, timeout=10)
+        limited.Trace(request, timeout=60)
 
 
 def test_a_dataset_or_adapter_is_found_by_the_beginning_of_its_digest(world: World) -> None:

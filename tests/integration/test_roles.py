@@ -9,16 +9,14 @@ import pytest
 from psycopg import sql
 
 from tailor.local.roles import apply_role_and_database
-from tailor.local.secrets import ADMIN
-from tests.conftest import Stores
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def superuser(stores: Stores) -> Iterator[psycopg.Connection]:
-    """The superuser of the stores' PostgreSQL."""
-    url = stores.plan.stores.database_url(ADMIN).replace("+psycopg", "")
+def superuser(database_server: str) -> Iterator[psycopg.Connection]:
+    """The superuser of an embedded PostgreSQL."""
+    url = database_server.replace("+psycopg", "")
     with psycopg.connect(url, autocommit=True) as connection:
         yield connection
 

@@ -37,7 +37,7 @@ from tests.unit.training.stores import FakeSigner
 
 T = TypeVar("T")
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.release]
 
 # Telephone numbers, which the barrier replaces. Those of the first depots pass it, the others are planted past it.
 BEHIND = {"Alder": "020 7318 4462", "Birch": "020 7905 1873", "Cedar": "020 7240 6951", "Elm": "020 7663 0294"}

@@ -92,7 +92,12 @@ def test_makes_the_target_with_lineage_and_serves_it_to_builds(engine: Engine) -
 
 
 def test_requests_go_in_parallel_and_no_further_than_the_setting(engine: Engine) -> None:
+    third_is_here = threading.Event()
+
     def slow(number: int, body: dict[str, Any]) -> Reply:
+        if number == 2:
+            third_is_here.set()
+        third_is_here.wait(60)
         return Reply(good(number, body).content, seconds=0.15)
 
     with scripted(slow) as endpoint:
@@ -128,12 +133,17 @@ def test_a_budget_in_eur_is_never_passed_even_if_the_teacher_reports_no_usage(en
 
 
 def test_lost_answers_count_as_spent_and_refused_connections_do_not(engine: Engine) -> None:
+    is_over = threading.Event()
+
     def slow_at_first(number: int, body: dict[str, Any]) -> Reply:
-        return Reply(good(number, body).content, seconds=1.0 if number == 0 else 0.0)
+        if number == 0:
+            is_over.wait(60)
+        return good(number, body)
 
     with scripted(slow_at_first) as endpoint:
-        house = SynthesisHouse(engine, endpoint.url, timeout_seconds=0.4, parallel=1)
+        house = SynthesisHouse(engine, endpoint.url, timeout_seconds=2, parallel=1)
         synthesis = house.run(target=2)
+        is_over.set()
     assert synthesis.samples == {SampleState.ACCEPTED: 2} and len(endpoint.requests) == 3
     lost = synthesis.use.teacher.lost
     assert lost.completion == synthesis.spec.max_answer_tokens and lost.prompt > 500
@@ -204,7 +214,7 @@ def test_a_pause_ends_by_itself(engine: Engine) -> None:
     with scripted(lambda number, body: Reply(status=503) if number < 4 else good(number, body)) as endpoint:
         house = SynthesisHouse(engine, endpoint.url, parallel=1, pause_seconds=0.2)
         assert house.run(target=1).state is SynthesisState.PAUSED
-        wait_until(lambda: house.runner.run_next(threading.Event()), 5)
+        wait_until(lambda: house.runner.run_next(threading.Event()))
         assert house.syntheses.list_newest([], 1, 0)[0].state is SynthesisState.SUCCEEDED
 
 
@@ -338,6 +348,7 @@ def re_digits(text: str, source: str) -> str:
     return f"{letters} {' '.join(character for character in source if character.isdigit())}"
 
 
+@pytest.mark.slow
 def test_kill_9_repeats_nothing_that_was_answered(engine: Engine, database_url: str) -> None:
     killed = threading.Event()
 
@@ -408,10 +419,11 @@ def test_only_one_replica_runs_a_synthesis_and_a_lost_lease_stops_it(engine: Eng
 
 
 def test_cancelling_stops_further_requests(engine: Engine) -> None:
-    started = threading.Event()
+    started, is_cancelled = threading.Event(), threading.Event()
 
     def script(number: int, body: dict[str, Any]) -> Reply:
         started.set()
+        is_cancelled.wait(60)
         return Reply(good(number, body).content, seconds=0.2)
 
     with scripted(script) as endpoint:
@@ -419,9 +431,10 @@ def test_cancelling_stops_further_requests(engine: Engine) -> None:
         synthesis_id = house.create(target=500)
         thread = threading.Thread(target=house.runner.run_next, args=(threading.Event(),))
         thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
         assert house.commands.cancel(synthesis_id).state is SynthesisState.CANCELLED
-        thread.join(10)
+        is_cancelled.set()
+        thread.join(60)
         asked = len(endpoint.requests)
         assert not thread.is_alive() and asked < 10
         assert not house.runner.run_next(threading.Event())

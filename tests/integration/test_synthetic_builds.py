@@ -38,6 +38,7 @@ from tests.conftest import migrated
 from tests.integration.test_synthetic_sql import SPECIALIST, World, distinct
 from tests.unit.synthetic.fakes import put_document, read_rows
 from tests.unit.synthetic.test_quiz import guide
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.integration
 
@@ -322,7 +323,7 @@ def test_versions_that_a_replay_superseded_leave_their_datasets_together(engine:
 def kill_when(process: Any, is_time: Callable[[], bool]) -> None:
     """Kill a process with SIGKILL in the middle of its work."""
     process.start()
-    end = time.monotonic() + 60
+    end = time.monotonic() + 60 * PATIENCE
     while not is_time() and process.is_alive() and time.monotonic() < end:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)

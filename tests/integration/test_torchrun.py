@@ -31,7 +31,7 @@ if rank == 1 and sys.argv[1] == "failed":
     sys.exit(7)
 if sys.argv[1] == "whole":
     sys.exit(0)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -58,7 +58,7 @@ def living(folder: Path) -> list[int]:
 
 @pytest.mark.parametrize(("what", "code"), [("whole", 0), ("failed", 7), ("killed", 128 + 9)])
 def test_exit_code_is_that_of_the_first_failed_process(tmp_path: Path, what: str, code: int) -> None:
-    assert start(tmp_path, what).wait(60) == code
+    assert start(tmp_path, what).wait(300) == code
     assert (tmp_path / "worker.exit").read_text() == str(code)
     assert living(tmp_path) == []
 
@@ -67,7 +67,7 @@ def test_sigterm_lets_every_process_save_and_exits_retriable(tmp_path: Path) -> 
     process = start(tmp_path, "wait")
     wait_until(lambda: len(living(tmp_path)) >= 2, 30)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 75
+    assert process.wait(300) == 75
     assert (tmp_path / "worker.exit").read_text() == "75"
     assert sorted(path.name for path in tmp_path.glob("saved-*")) == ["saved-0", "saved-1"]
     assert living(tmp_path) == []

@@ -96,6 +96,7 @@ engine_process.main()
 """
 
 
+@pytest.mark.release
 def test_guessed_tokens_change_no_answer(base: Path, tmp_path: Path) -> None:
     model, prompt = adapted(base, seed=1), PROMPTS[0]
     model.save_pretrained(tmp_path / "adapter")
@@ -144,6 +145,7 @@ def test_engine_computes_in_bf16_what_transformers_computes(kind: str, tmp_path:
 
 
 # Biases of query, key and value; norms of each head, which are parts of a row; windows of attention, and another norm.
+@pytest.mark.release
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3", "gemma3_text"])
 def test_engine_computes_what_transformers_computes_for_other_kinds_of_bases(kind: str, tmp_path: Path) -> None:
     base = make_base(kind, tmp_path / "base")

@@ -258,6 +258,7 @@ def stored(store: FileStore, tiny: Path) -> tuple[Base, Ref]:
     return Base("tiny", manifest.sha256, "unknown", 1, 1, manifest), ref
 
 
+@pytest.mark.slow
 def test_planner_uses_the_speed_of_earlier_runs(tiny: Path, tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store")
     base, dataset = stored(store, tiny)

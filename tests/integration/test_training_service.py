@@ -463,7 +463,7 @@ def test_watch_streams_past_and_new_reports_until_the_run_ends(house: House) -> 
     watcher.start()
     house.report(run_id, 1, progress=step(2))
     house.report(run_id, 1, failed=models_pb2.RunFailed(reason="NO_ROWS", message="none"))
-    watcher.join(10)
+    watcher.join(60)
     assert not watcher.is_alive()
     assert [run.progress.step for run in seen[1:-1]] == [1, 2]
     assert (seen[-1].state, seen[-1].reason) == (pb.RUN_STATE_FAILED, "NO_ROWS")

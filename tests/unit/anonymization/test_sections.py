@@ -141,7 +141,7 @@ def test_a_few_words_lists_and_fillers_are_never_held(text: str) -> None:
 def test_a_text_of_any_kind_is_told_in_seconds(text: str) -> None:
     start = time.process_time()
     assert detector().sections(text)
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 20
 
 
 @pytest.mark.parametrize("text", ["", "Anna Kowalska\nPeter Schmidt\nGianni Rossi\nYuki Tanaka\nAhmed Hassan", "```\nfor i in x: f(i)\n```", "| 1 | 2 |"])  # fmt: skip

@@ -28,6 +28,8 @@ from bench.chaos_faults import ACTIONS, COMPONENTS, POINTS, WORKER, Points, cut_
 from bench.chaos_load import Traffic
 from tailor.cli.connections import Connections, Endpoints
 
+pytestmark = pytest.mark.release
+
 SPECIALIST, ADAPTER = "chaos-reports", "a1" * 32
 FIRST_OF_SEED_1 = [
     ("draft.created.v1", "training", "cut"),

@@ -4,6 +4,8 @@ import random
 from collections import Counter
 from dataclasses import replace
 
+import pytest
+
 from bench.gate import headline, make_judge
 from bench.gate_adapters import LOOP_WORDS, digest_inputs, loop
 from bench.gate_measure import MeasuredModel, count_new_tokens
@@ -12,6 +14,8 @@ from services.evaluation.domain import Answer, HeldOutRow, ModelResult, Score
 from services.registry.domain import Decision
 from services.synthetic.domain import Row as MadeRow
 from tailor.words import SamplingDefaults
+
+pytestmark = pytest.mark.release
 
 ROWS = [
     HeldOutRow(f"row_{number}", "section", (f"doc_{number // 2}",), (("user", "Write."),), f"line of sight {number}")

@@ -5,6 +5,8 @@ import pytest
 from bench.gate_demo import count_promoted, summarise
 from bench.gate_page import render
 
+pytestmark = pytest.mark.release
+
 PASSED = {"verdict": {"decision": "passed", "reasons": []}, "seconds": {"training": 130.0}}
 UNDECIDED = {"verdict": {"decision": "undecided", "reasons": ["with 8 rows nothing can be seen"]}, "seconds": {}}
 

@@ -11,6 +11,8 @@ from bench.inference_load import TOKENS, LoadOutcome, TimedAnswer, is_right, per
 from bench.inference_speed import ratios
 from tailor.client import Provenance
 
+pytestmark = pytest.mark.release
+
 GIVEN = Provenance("reports", 2, "b" * 64, "tiny")
 
 

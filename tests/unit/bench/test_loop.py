@@ -38,6 +38,8 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import panel_pb2
 from tailor.rounds import measure_progress
 
+pytestmark = pytest.mark.release
+
 ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.6, "rows": 20}
 PANEL = {
     "units": 40,

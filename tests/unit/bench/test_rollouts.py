@@ -4,6 +4,8 @@ import pytest
 
 from bench.rollouts import Turn, figures_of, name_processor
 
+pytestmark = pytest.mark.release
+
 
 def turn(tokens: int, cpu_seconds: float) -> Turn:
     return Turn(tokens, tokens, seconds=cpu_seconds / 2, cpu_seconds=cpu_seconds, scoring=cpu_seconds, reward=0.5)

@@ -13,6 +13,8 @@ from bench.rows_learning import Result
 from bench.rows_texts import DISTANCE, NEAR_DUPLICATE_EVERY, Generator, Paper
 from services.synthetic.ports import TokenCounter
 
+pytestmark = pytest.mark.release
+
 WORDS = [f"word{letter}{number}" for letter in "abcdefgh" for number in "123456789"]
 
 

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from bench import rows_folder
 from bench.rows_folder import FolderDocument, Outcome, RejectedFile
 from services.synthetic.domain import LeftOutText
 from services.synthetic.ports import TokenCounter
+
+pytestmark = pytest.mark.release
 
 STORY = "The gates at Norbury open at six. Ann Field keeps the keys and pays 40 pounds for each one that is lost.\n"
 

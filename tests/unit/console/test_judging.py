@@ -298,14 +298,14 @@ def test_only_a_few_drafts_are_written_at_a_time() -> None:
 
     def write(draft_id: str) -> str:
         entered.release()
-        assert go.wait(30)
+        assert go.wait(60)
         return BASE_DRAFT
 
     world.inference.write = write
     with ThreadPoolExecutor(MAX_SECOND_DRAFTS) as pool:
         body = {"draft_id": DRAFT}
         asked = [pool.submit(browser.post, "/api/judge/regenerate", json=body) for _ in range(MAX_SECOND_DRAFTS)]
-        assert all(entered.acquire(timeout=30) for _ in asked)
+        assert all(entered.acquire(timeout=60) for _ in asked)
         assert browser.post("/api/judge/regenerate", json=body).status_code == 429
         assert browser.post("/api/judge/draw", json={"specialist": NAME}).status_code == 429
         go.set()

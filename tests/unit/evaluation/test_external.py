@@ -14,14 +14,17 @@ from services.evaluation.domain import Answer, HeldOutRow, ModelCost, ModelResul
 from tailor.errors import FailedPrecondition, Reason
 from tailor.words import SamplingDefaults
 from tests.synthesis import Reply, Script, ScriptedEndpoint, scripted
+from tests.waiting import wait_until
 
 ROW = HeldOutRow("r1", "report", (), (("user", "Write of Anna Vogel."),), "The ferry.")
 
 
 @contextmanager
-def external(script: Script, **limits: int) -> Iterator[tuple[ExternalModel, ScriptedEndpoint]]:
+def external(
+    script: Script, timeout_seconds: float = 60, **limits: int
+) -> Iterator[tuple[ExternalModel, ScriptedEndpoint]]:
     with scripted(script) as server:
-        endpoint = OpenAiEndpoint("gpt", server.url, "large", api_key="sk-secret", timeout_seconds=0.5)
+        endpoint = OpenAiEndpoint("gpt", server.url, "large", api_key="sk-secret", timeout_seconds=timeout_seconds)
         yield ExternalModel("gpt", endpoint, "Be brief.", ExternalLimits(**limits), sleep=lambda _: None), server
 
 
@@ -84,8 +87,11 @@ def test_what_another_attempt_does_not_change_is_said_at_once(reply: dict[str, A
 
 @pytest.mark.parametrize("reply", [{"status": 500}, {"status": 429, "headers": {"retry-after": "1"}}, {"seconds": 1.0}])
 def test_tries_again_and_is_left_out_if_no_attempt_succeeds(reply: dict[str, Any]) -> None:
-    with external(always(**reply), attempts=3) as (model, server), pytest.raises(FailedPrecondition) as caught:
-        model.answer(ROW, SamplingDefaults())
+    timeout_seconds = 0.5 if "seconds" in reply else 60
+    with external(always(**reply), timeout_seconds, attempts=3) as (model, server):
+        with pytest.raises(FailedPrecondition) as caught:
+            model.answer(ROW, SamplingDefaults())
+        wait_until(lambda: len(server.requests) >= 3)
     assert "Attempts: 3." in caught.value.message
     assert len(server.requests) == 3
 

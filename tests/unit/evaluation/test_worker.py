@@ -206,7 +206,7 @@ def test_waiting_for_a_dependency_ends_after_a_while() -> None:
         pauses.append(seconds)
         time.sleep(0.02)
 
-    worker = make_worker(limits=RetryLimits(give_up_seconds=0.1), sleep=sleep)
+    worker = make_worker(limits=RetryLimits(give_up_seconds=1), sleep=sleep)
     worker.models.failures = [silence() for _ in range(1000)]
     queue(worker)
     worker.evaluate_next(RUNNING)
@@ -530,7 +530,7 @@ def test_the_worker_stops_while_it_waits() -> None:
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
     stop.set()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive() and find(worker).state is EvaluationState.QUEUED
 
 

@@ -180,15 +180,15 @@ class Published:
         self.drafts.append(draft)
 
     def wait_for_draft(self, run: Callable[[threading.Event], None]) -> None:
-        """Let a loop run in a thread until it has published a draft, for at most ten seconds."""
+        """Let a loop run in a thread until it has published a draft, for at most a minute."""
         stop = threading.Event()
         thread = threading.Thread(target=run, args=(stop,))
         thread.start()
-        for _ in range(500):
+        for _ in range(3000):
             if self.drafts or stop.wait(0.02):
                 break
         stop.set()
-        thread.join(5)
+        thread.join(60)
 
     def report(self, report: ServingReport) -> None:
         self._check()
@@ -295,7 +295,7 @@ def make_world(
     slots: int = 2,
     max_concurrent: int = 4,
     max_queued: int = 2,
-    wait_seconds: float = 0.05,
+    wait_seconds: float = 60.0,
     table: ServingTable | None = None,
     engine: InferenceEngine | None = None,
 ) -> World:

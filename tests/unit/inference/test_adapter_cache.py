@@ -10,6 +10,7 @@ from services.inference.adapter_cache import AdapterCache
 from services.inference.domain import AdapterRef
 from tailor.errors import Aborted, ResourceExhausted
 from tests.unit.inference.fakes import FakeEngine, FakeLibrary, adapter
+from tests.waiting import wait_until
 
 
 class CountingEngine(FakeEngine):
@@ -30,7 +31,7 @@ class CountingEngine(FakeEngine):
         super().unload(digest)
 
 
-def make_cache(slots: int, wait_seconds: float = 10.0) -> tuple[CountingEngine, AdapterCache]:
+def make_cache(slots: int, wait_seconds: float = 60.0) -> tuple[CountingEngine, AdapterCache]:
     engine = CountingEngine()
     return engine, AdapterCache(engine, FakeLibrary(), slots, wait_seconds)
 
@@ -48,7 +49,7 @@ def test_a_call_waits_until_an_answer_has_ended() -> None:
         thread.start()
         assert not waited.wait(0.1)
         assert list(engine.loaded) == ["a"]
-    thread.join(5)
+    thread.join(60)
     assert waited.is_set() and engine.unloaded == ["a"]
 
 
@@ -64,14 +65,14 @@ def test_a_busy_specialist_lets_another_one_in() -> None:
     with ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(busy, adapter("hot")) for _ in range(3)]
         try:
-            time.sleep(0.05)
+            wait_until(lambda: "hot" in engine.loaded)
             for _ in range(3):
                 with cache.using(adapter("cold")):
                     assert "cold" in engine.loaded
         finally:
             stop.set()
         for future in asked:
-            future.result(5)
+            future.result(60)
 
 
 def test_a_call_gives_up_in_time_and_at_once_if_its_caller_is_gone() -> None:

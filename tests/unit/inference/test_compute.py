@@ -3,11 +3,11 @@
 import fcntl
 import os
 import threading
-import time
 from pathlib import Path
 
 from services.inference.adapters.compute import HOLD_SECONDS, SharedCompute
 from tailor.compute_lock import ComputeLock
+from tests.waiting import wait_until
 
 
 def test_generations_share_and_training_waits_for_them(tmp_path: Path) -> None:
@@ -33,8 +33,8 @@ def test_generation_waits_for_a_training_step(tmp_path: Path) -> None:
     thread.start()
     assert not started.wait(0.1)
     fcntl.flock(training, fcntl.LOCK_UN)
-    assert started.wait(2)
-    thread.join(2)
+    assert started.wait(60)
+    thread.join(60)
 
 
 def test_unbroken_generation_lets_training_hold_the_lock_in_between(tmp_path: Path) -> None:
@@ -58,11 +58,19 @@ def test_unbroken_generation_lets_training_hold_the_lock_in_between(tmp_path: Pa
     threads = [threading.Thread(target=work) for work in (train, generate)]
     for thread in threads:
         thread.start()
-    time.sleep(0.1)
+    waiting = os.open(tmp_path / "lock.waiting", os.O_RDWR)
+
+    def is_waited_for() -> bool:
+        if not _try(waiting):
+            return True
+        fcntl.flock(waiting, fcntl.LOCK_UN)
+        return False
+
+    wait_until(is_waited_for)
     assert order == []
     first.__exit__(None, None, None)
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert order == ["training", "generation"]
 
 

@@ -78,9 +78,9 @@ def test_publishes_presence_until_it_leaves() -> None:
     producer, stop = MemoryProducer(), threading.Event()
     thread = threading.Thread(target=Presence(producer, "inference-0", "tiny").run, args=(stop,))
     thread.start()
-    wait_until(lambda: producer.sent, 5)
+    wait_until(lambda: producer.sent)
     stop.set()
-    thread.join(5)
+    thread.join(60)
     presence = [message for message in producer.messages(SEEN) if isinstance(message, models_pb2.ReplicaSeen)]
     assert [(message.replica, message.base, message.leaving) for message in presence] == [
         ("inference-0", "tiny", False),

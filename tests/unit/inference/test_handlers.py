@@ -313,7 +313,7 @@ def test_waiting_calls_are_served_in_order() -> None:
         wait_until(lambda number=number: len(world.inference.admission._queue) == number + 1)  # type: ignore[misc]
     first.close()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert order == [0, 1, 2]
 
 
@@ -374,7 +374,7 @@ def test_refuses_a_specialist_with_the_bases_name() -> None:
 
 
 def test_evicts_the_least_recently_used_idle_adapter() -> None:
-    world = make_world(slots=2)
+    world = make_world(slots=2, wait_seconds=0.05)
     for name in ("a", "b"):
         apply_serving(world, served(name, 1, name))
     world.engine.gate.clear()

@@ -83,7 +83,8 @@ def answer(head: str, body: bytes = b"", status: str = "200 OK") -> bytes:
 
 
 def drip(send: Send, piece: bytes) -> None:
-    for _ in range(200):
+    """Send for a minute."""
+    for _ in range(1200):
         send(piece)
         time.sleep(0.05)
 
@@ -174,7 +175,7 @@ class Network:
 class Web:
     """A fetcher whose names lead to the server."""
 
-    def __init__(self, server: TlsServer, ca: Path, names: dict[str, list[list[str]]], seconds: float = 5) -> None:
+    def __init__(self, server: TlsServer, ca: Path, names: dict[str, list[list[str]]], seconds: float = 60) -> None:
         self.network = Network(server.port, names)
         self.fetcher = HttpsFetcher(
             ALLOWED, make_context(ca), seconds, resolve=self.network.resolve, connect=self.network.connect
@@ -382,7 +383,7 @@ def test_a_host_that_drips_is_cut_off(server: TlsServer, certificates: tuple[Pat
     started = time.monotonic()
     with pytest.raises(Unavailable):
         web.get(f"https://{HOST}/{target}")
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30
 
 
 def test_a_host_that_drips_its_handshake_is_cut_off(certificates: tuple[Path, Path, Path]) -> None:
@@ -403,7 +404,7 @@ def test_a_host_that_drips_its_handshake_is_cut_off(certificates: tuple[Path, Pa
         started = time.monotonic()
         with pytest.raises(Unavailable):
             fetcher.fetch(FileReference(f"https://{HOST}/memo.md"), LIMIT)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 30
 
 
 def test_a_body_without_a_length_ends_with_the_connection(web: Web) -> None:
@@ -424,9 +425,9 @@ def test_a_name_or_an_address_that_does_not_answer_is_unavailable(certificates: 
 
     context = make_context(certificates[0])
     fetchers = [
-        HttpsFetcher(ALLOWED, context, 5, resolve=unknown),
-        HttpsFetcher(ALLOWED, context, 5, resolve=lambda *_: []),
-        HttpsFetcher(ALLOWED, context, 5, resolve=lambda *_: [PUBLIC], connect=refused),
+        HttpsFetcher(ALLOWED, context, 60, resolve=unknown),
+        HttpsFetcher(ALLOWED, context, 60, resolve=lambda *_: []),
+        HttpsFetcher(ALLOWED, context, 60, resolve=lambda *_: [PUBLIC], connect=refused),
     ]
     for fetcher in fetchers:
         with pytest.raises(Unavailable):
@@ -446,5 +447,5 @@ def test_the_next_address_is_tried_if_the_first_does_not_answer(
         return network.connect(address, port, host, context, seconds)
 
     context = make_context(certificates[0])
-    fetcher = HttpsFetcher(ALLOWED, context, 5, resolve=network.resolve, connect=connect_to_second)
+    fetcher = HttpsFetcher(ALLOWED, context, 60, resolve=network.resolve, connect=connect_to_second)
     assert fetcher.fetch(FileReference(f"https://{HOST}/memo.md"), LIMIT).data == b"# Memo"

@@ -64,7 +64,7 @@ def test_calls_the_upkeep_of_a_ready_component_again_and_again_also_after_a_fail
             await task
         await runner.stop()
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), 120))
     assert len(calls) >= 3
 
 

@@ -33,7 +33,7 @@ def test_a_child_dies_with_its_parent(user: str | None) -> None:
         [sys.executable, "-c", PARENT.format(user=user)], cwd=root, capture_output=True, text=True, check=False
     )
     pid = int(parent.stdout)
-    wait_until(lambda: (process := identify(pid)) is None or not process.is_alive(), 5)
+    wait_until(lambda: (process := identify(pid)) is None or not process.is_alive())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

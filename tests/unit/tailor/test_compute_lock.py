@@ -5,10 +5,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 from tailor.compute_lock import ComputeLock
+from tests.waiting import wait_until
 
 HOLDER = """
 import sys, time
@@ -36,20 +36,21 @@ class Waiter:
         self.has_it.set()
 
     def release(self) -> None:
-        self._thread.join(5)
+        self._thread.join(60)
         self._lock.release()
 
 
 def _wait_for_waiter(path: Path) -> None:
+    def is_locked() -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(file, fcntl.LOCK_UN)
+        return False
+
     with path.open("rb") as file:
-        for _ in range(500):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
-            fcntl.flock(file, fcntl.LOCK_UN)
-            time.sleep(0.01)
-    raise AssertionError("no process waits for the lock")
+        wait_until(is_locked, description="a process that waits for the lock")
 
 
 def test_is_shared_by_many_or_held_by_one(tmp_path: Path) -> None:
@@ -61,11 +62,11 @@ def test_is_shared_by_many_or_held_by_one(tmp_path: Path) -> None:
     first.release()
     assert not exclusive.has_it.is_set()
     second.release()
-    assert exclusive.has_it.wait(5)
+    assert exclusive.has_it.wait(60)
     reader = Waiter(tmp_path / "lock", shared=True)
     assert not reader.has_it.wait(0.1)
     exclusive.release()
-    assert reader.has_it.wait(5)
+    assert reader.has_it.wait(60)
 
 
 def test_a_waiter_goes_before_a_holder_that_acquires_it_again(tmp_path: Path) -> None:
@@ -76,9 +77,9 @@ def test_a_waiter_goes_before_a_holder_that_acquires_it_again(tmp_path: Path) ->
         _wait_for_waiter(tmp_path / "lock.waiting")
         lock.release()
         again = Waiter(tmp_path / "lock")
-        assert waiting.has_it.wait(5) and not again.has_it.is_set()
+        assert waiting.has_it.wait(60) and not again.has_it.is_set()
         waiting.release()
-        assert again.has_it.wait(5)
+        assert again.has_it.wait(60)
         again.release()
 
 
@@ -91,7 +92,7 @@ def test_a_suspended_waiter_does_not_block_release(tmp_path: Path) -> None:
     stopped.send_signal(signal.SIGSTOP)
     releasing = threading.Thread(target=lock.release, daemon=True)
     releasing.start()
-    releasing.join(5)
+    releasing.join(60)
     assert not releasing.is_alive()
     stopped.kill()
     stopped.wait()
@@ -106,4 +107,4 @@ def test_a_killed_holder_releases_the_lock(tmp_path: Path) -> None:
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    assert waiting.has_it.wait(5)
+    assert waiting.has_it.wait(60)

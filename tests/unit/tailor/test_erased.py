@@ -29,7 +29,7 @@ def test_a_document_is_erased_until_its_erasure_is_lifted() -> None:
 
 
 def test_a_lift_that_is_on_its_way_is_waited_for_and_an_erased_document_only_once() -> None:
-    documents = ErasedDocuments(patience_seconds=20.0)
+    documents = ErasedDocuments(patience_seconds=60.0)
     documents.apply(erased("doc_1"))
     late = threading.Timer(0.2, documents.apply, [erased("doc_1", lifted=True)])
     late.start()
@@ -38,8 +38,9 @@ def test_a_lift_that_is_on_its_way_is_waited_for_and_an_erased_document_only_onc
     patient = ErasedDocuments(patience_seconds=0.3)
     patient.apply(erased("doc_2"))
     started = time.monotonic()
-    assert "doc_2" in patient and "doc_2" in patient
-    assert 0.3 <= time.monotonic() - started < 0.6
+    assert all("doc_2" in patient for _ in range(200))
+    # To wait each time would take a minute.
+    assert 0.3 <= time.monotonic() - started < 30
 
 
 def test_a_service_forgets_and_confirms_with_counts_even_twice() -> None:

@@ -170,14 +170,21 @@ def test_pods_that_start_together_download_once(tmp_path: Path) -> None:
 
 
 def test_a_pod_does_not_wait_for_ever_for_another_ones_download(tmp_path: Path) -> None:
-    slow, quick, ref = Source(b"weights", seconds=3.0), Source(b"weights"), ref_of(b"weights")
+    slow, quick, ref = Source(b"weights"), Source(b"weights"), ref_of(b"weights")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def download(ref: Ref, path: Path) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        slow.download(ref, path)
+
     first = FileCache(tmp_path / "cache", KIB)
-    thread = threading.Thread(target=first.fetch, args=(ref, tmp_path / "a", slow.download))
+    thread = threading.Thread(target=first.fetch, args=(ref, tmp_path / "a", download))
     thread.start()
-    while not slow.downloads:
-        time.sleep(0.01)
+    assert begun.wait(60)
     FileCache(tmp_path / "cache", KIB, wait_seconds=0.1).fetch(ref, tmp_path / "b", quick.download)
     assert (tmp_path / "b").read_bytes() == b"weights" and len(quick.downloads) == 1
+    go_on.set()
     thread.join()
 
 

@@ -15,9 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.errors import NotFound, Reason
+from tailor.rpc import open_calls
 from tailor.rpc.auth import MAX_QUESTIONS, Authenticator, Caller
 from tailor.rpc.identity import Trust
-from tailor.rpc.server import HANDSHAKE_SECONDS, RpcServer
+from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tests.waiting import wait_until
 
@@ -57,8 +58,10 @@ def _serving(verify: Callable[[str], Caller] = _verify, **settings: Any) -> Iter
 
 
 @pytest.fixture
-def address() -> Iterator[str]:
-    with _serving() as served:
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server at which half-open calls last longer than any test waits, unless they crowd out others."""
+    monkeypatch.setattr(open_calls, "MESSAGE_SECONDS", 600.0)
+    with _serving(rpc_message_seconds=600) as served:
         yield served
 
 
@@ -82,10 +85,9 @@ def _half_open(address: str, method: str, count: int, key: str = "") -> Iterator
         yield
 
     with _connect(address) as channel:
-        grpc.channel_ready_future(channel).result(timeout=20)
+        grpc.channel_ready_future(channel).result(timeout=60)
         call = channel.stream_unary(method, None, None)
-        calls = [call.future(never(), timeout=120, metadata=_bearer(key)) for _ in range(count)]
-        time.sleep(0.3)
+        calls = [call.future(never(), timeout=600, metadata=_bearer(key)) for _ in range(count)]
         try:
             yield calls
         finally:
@@ -94,23 +96,19 @@ def _half_open(address: str, method: str, count: int, key: str = "") -> Iterator
             end.set()
 
 
-def _seconds_of_a_call(address: str) -> float:
-    """How long another caller waits, on another connection."""
+def _answers(address: str) -> bool:
+    """True if another caller gets an answer on another connection."""
     with _connect(address) as channel:
-        grpc.channel_ready_future(channel).result(timeout=20)
+        grpc.channel_ready_future(channel).result(timeout=60)
         stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
-        started = time.monotonic()
-        answer = stub.Reidentify(anonymization_pb2.ReidentifyRequest(), timeout=20, metadata=_bearer("tlr_three"))
-        assert answer.value == "answer"
-        return time.monotonic() - started
+        answer = stub.Reidentify(anonymization_pb2.ReidentifyRequest(), timeout=60, metadata=_bearer("tlr_three"))
+        return answer.value == "answer"
 
 
-def _seconds_of_a_health_check(address: str) -> float:
+def _answers_a_health_check(address: str) -> bool:
     with _connect(address) as channel:
-        grpc.channel_ready_future(channel).result(timeout=20)
-        started = time.monotonic()
-        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
-        return time.monotonic() - started
+        grpc.channel_ready_future(channel).result(timeout=60)
+        return bool(health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60).status)
 
 
 def _codes(calls: list[Any]) -> list[str]:
@@ -119,9 +117,10 @@ def _codes(calls: list[Any]) -> list[str]:
 
 @pytest.mark.parametrize("method", [METHOD, CHECK, WATCH])
 def test_half_open_calls_without_credentials_keep_nobody_waiting(address: str, method: str) -> None:
-    with _half_open(address, method, 140):
-        assert _seconds_of_a_call(address) < 1
-        assert _seconds_of_a_health_check(address) < 1
+    with _half_open(address, method, 140) as calls:
+        wait_until(lambda: {"UNAUTHENTICATED", "RESOURCE_EXHAUSTED"} & set(_codes(calls)))
+        assert _answers(address)
+        assert _answers_a_health_check(address)
 
 
 def test_half_open_calls_without_credentials_end_before_their_message(address: str) -> None:
@@ -133,25 +132,26 @@ def test_half_open_calls_over_many_connections_keep_nobody_waiting(address: str)
     with ExitStack() as held:
         for _ in range(14):
             held.enter_context(_half_open(address, CHECK, 10))
-        assert _seconds_of_a_call(address) < 1
-        assert _seconds_of_a_health_check(address) < 1
+        time.sleep(0.3)
+        assert _answers(address)
+        assert _answers_a_health_check(address)
 
 
 def test_half_open_calls_of_one_key_keep_no_other_key_waiting(address: str) -> None:
     with _half_open(address, METHOD, 128, "tlr_one") as calls:
-        wait_until(lambda: _codes(calls) == ["RESOURCE_EXHAUSTED"] * (128 - 96))
-        assert _seconds_of_a_call(address) < 1
+        wait_until(lambda: "RESOURCE_EXHAUSTED" in _codes(calls))
+        assert _answers(address)
 
 
 def test_half_open_calls_of_two_keys_end_early_once_they_crowd_out_others(address: str) -> None:
     with _half_open(address, METHOD, 96, "tlr_one") as first, _half_open(address, METHOD, 90, "tlr_two"):
-        wait_until(lambda: "CANCELLED" in _codes(first), 10)
-        assert _seconds_of_a_call(address) < 1
+        wait_until(lambda: "CANCELLED" in _codes(first))
+        assert _answers(address)
 
 
 def test_the_limit_of_one_caller_is_a_setting() -> None:
     with (
-        _serving(rpc_max_calls_per_caller=3) as address,
+        _serving(rpc_max_calls_per_caller=3, rpc_message_seconds=600) as address,
         _half_open(address, METHOD, 10, "tlr_one") as calls,
     ):
         wait_until(lambda: _codes(calls) == ["RESOURCE_EXHAUSTED"] * 7)
@@ -159,7 +159,7 @@ def test_the_limit_of_one_caller_is_a_setting() -> None:
 
 def test_a_call_whose_message_does_not_come_is_cancelled() -> None:
     with _serving(rpc_message_seconds=0.5) as address, _half_open(address, METHOD, 2, "tlr_one") as calls:
-        wait_until(lambda: _codes(calls) == ["CANCELLED", "CANCELLED"], 10)
+        wait_until(lambda: _codes(calls) == ["CANCELLED", "CANCELLED"])
 
 
 @pytest.mark.parametrize("key", ["", "tlr_unknown_{}", "nonsense"])
@@ -172,7 +172,7 @@ def test_nothing_of_a_refused_call_waits_for_garbage_collection(address: str, ke
         try:
             for number in range(50):
                 with pytest.raises(grpc.RpcError):
-                    call(b"", timeout=20, metadata=_bearer(key.format(number)))
+                    call(b"", timeout=60, metadata=_bearer(key.format(number)))
             wait_until(lambda: sum(type(kept).__name__ == "_RPCState" for kept in gc.get_objects()) < 10)
         finally:
             gc.enable()
@@ -180,7 +180,7 @@ def test_nothing_of_a_refused_call_waits_for_garbage_collection(address: str, ke
 
 def test_a_call_without_a_message_is_the_callers_mistake(address: str) -> None:
     with _connect(address) as channel, pytest.raises(grpc.RpcError) as refused:
-        channel.stream_unary(METHOD, None, None)(iter([]), timeout=20, metadata=_bearer("tlr_one"))
+        channel.stream_unary(METHOD, None, None)(iter([]), timeout=60, metadata=_bearer("tlr_one"))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -189,15 +189,15 @@ def test_made_up_keys_take_few_threads_while_the_registry_does_not_answer() -> N
 
     def verify(secret_sha256: str) -> Caller:
         if secret_sha256 not in KEYS:
-            answers.wait(60)
+            answers.wait(120)
         return _verify(secret_sha256)
 
     with _serving(verify) as address, _connect(address) as channel:
-        _seconds_of_a_call(address)
+        assert _answers(address)
         call = channel.unary_unary(METHOD, None, None)
-        calls = [call.future(b"", timeout=60, metadata=_bearer(f"tlr_made_up_{number}")) for number in range(40)]
+        calls = [call.future(b"", timeout=120, metadata=_bearer(f"tlr_made_up_{number}")) for number in range(40)]
         wait_until(lambda: _codes(calls) == ["UNAVAILABLE"] * (40 - MAX_QUESTIONS))
-        assert _seconds_of_a_call(address) < 1
+        assert _answers(address)
         answers.set()
         wait_until(lambda: _codes(calls).count("UNAUTHENTICATED") == MAX_QUESTIONS)
 
@@ -215,23 +215,20 @@ def test_a_connection_without_calls_is_closed() -> None:
         socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=60) as idle,
     ):
         idle.sendall(PREFACE)
-        started = time.monotonic()
-        _read_until_closed(idle)
-        assert time.monotonic() - started < HANDSHAKE_SECONDS
+        assert b"connection idle" in _read_until_closed(idle)
 
 
 def test_more_connections_than_the_limit_are_refused() -> None:
     with _serving(rpc_max_connections=3) as address:
         port = int(address.rpartition(":")[2])
-        connections = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(5)]
-        for connection in connections:
-            connection.sendall(PREFACE)
-        time.sleep(0.3)
+        connections = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(5)]
         answered = []
         for connection in connections:
             try:
+                connection.sendall(PREFACE)
                 answered.append(bool(connection.recv(100)))
-            except ConnectionResetError:
+            except ConnectionError:
                 answered.append(False)
+        for connection in connections:
             connection.close()
         assert sorted(answered) == [False, False, True, True, True]

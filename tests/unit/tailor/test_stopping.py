@@ -45,7 +45,7 @@ def test_running_calls_end_before_the_threads_after_sigterm() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=120)
     finally:
         process.kill()
     assert printed.splitlines() == ["grace 42.0", "call ended", "thread ended"]

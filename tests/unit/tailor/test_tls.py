@@ -87,7 +87,7 @@ class World:
             wire_errors("anonymization"),
         ):
             stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
-            return stub.Anonymize(anonymization_pb2.AnonymizeRequest(text="x"), timeout=10).text
+            return stub.Anonymize(anonymization_pb2.AnonymizeRequest(text="x"), timeout=60).text
 
 
 def _verify(_: str) -> Caller:
@@ -149,7 +149,7 @@ def served_certificate(context: ssl.SSLContext) -> bytes:
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     with ThreadPoolExecutor(1) as pool:
         accepted = pool.submit(context.wrap_socket, ours, server_side=True)
-        with client.wrap_socket(theirs) as connection, accepted.result(10):
+        with client.wrap_socket(theirs) as connection, accepted.result(60):
             return connection.getpeercert(binary_form=True) or b""
 
 
@@ -184,7 +184,7 @@ def test_a_certificate_does_not_replace_a_token(world: World) -> None:
         with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
             stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
             with pytest.raises(grpc.RpcError) as refused:
-                stub.Anonymize(anonymization_pb2.AnonymizeRequest(text="x"), timeout=10)
+                stub.Anonymize(anonymization_pb2.AnonymizeRequest(text="x"), timeout=60)
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -197,5 +197,5 @@ def test_the_callers_client_verifies_the_server(world: World) -> None:
             with open_channel(f"localhost:{port}", "tlr_unknown", Tls(ca.read_bytes())) as channel:
                 stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
                 with pytest.raises(grpc.RpcError) as refused:
-                    stub.Reidentify(anonymization_pb2.ReidentifyRequest(), timeout=10)
+                    stub.Reidentify(anonymization_pb2.ReidentifyRequest(), timeout=60)
             assert refused.value.code() is code

@@ -1,4 +1,4 @@
-"""What a child process reports to the service that started it."""
+"""Failures of a child process, as the service that started it reports them."""
 
 from pathlib import Path
 

@@ -1,7 +1,6 @@
 """The launcher with the real client and an in-memory Kubernetes API."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from services.training.launchers.kubernetes import KubernetesLauncher
 from services.training.launchers.kubernetes_job import JobOptions, render_job
 from tailor.errors import FailedPrecondition, ResourceExhausted, TailorError, Unavailable
 from tests.unit.training.kubernetes_api import Cluster, Refused, serve
+from tests.waiting import wait_until
 
 ROLE = Path(__file__).parents[3] / "k8s" / "components" / "training-jobs" / "access.yaml"
 OPTIONS = JobOptions("tailor", "registry/tailor-training:1", "training-worker", {})
@@ -50,17 +50,15 @@ def name_of(job: Job) -> str:
 
 def until(ask: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
     """Poll until the answer is the wanted one: after a start or a lost connection the cluster is unknown for a moment."""
-    deadline = time.monotonic() + 10
-    answer: Any = None
-    while time.monotonic() < deadline:
+
+    def wanted_answers() -> list[Any]:
         try:
             answer = ask()
         except Unavailable as error:
             answer = error
-        if wanted(answer):
-            return answer
-        time.sleep(0.01)
-    raise AssertionError(f"still {answer!r}")
+        return [answer] if wanted(answer) else []
+
+    return wait_until(wanted_answers)[0]
 
 
 def started(place: Place, job: Job, options: JobOptions = OPTIONS) -> KubernetesLauncher:

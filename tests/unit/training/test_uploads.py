@@ -12,7 +12,7 @@ def test_upload_runs_in_the_background_and_the_next_one_waits_for_it() -> None:
     uploads, let_go, stored = Uploads(), threading.Event(), []
 
     def upload() -> None:
-        assert let_go.wait(5)
+        assert let_go.wait(60)
         stored.append("first")
 
     uploads.begin(upload)
