@@ -27,7 +27,6 @@ from tailor.sql import connect
 from tests.databases import Databases, fill, open_databases
 from tests.real.fetch import fetch, folder
 from tests.real.kinds import EmbeddedStores, RealStores, StoreKind
-from tests.waiting import PATIENCE
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -179,7 +178,7 @@ def plan_of(running: stack.Stack) -> StackPlan:
 
 
 @contextmanager
-def run_stack(kind: StoreKind, prefix: str, wait_seconds: float = 120, **options: Any) -> Iterator[stack.Stack]:
+def run_stack(kind: StoreKind, prefix: str, wait_seconds: float = 600, **options: Any) -> Iterator[stack.Stack]:
     """A stack in a temporary directory, with its own stores of this kind. Blocks until it is ready."""
     with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as directory:
         root = Path(directory).resolve()
@@ -214,7 +213,7 @@ def database_server(request: pytest.FixtureRequest) -> str:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         running = stack.up(folder / "databases", only=(DATABASE,))
-        running.wait_ready(120 * PATIENCE)
+        running.wait_ready(600)
     return plan_of(running).stores.database_url(ADMIN)
 
 

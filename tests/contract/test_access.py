@@ -104,7 +104,7 @@ class House:
         call = getattr(self.channels[method.containing_service.full_name], f"{kind}_{answer}")(f"/{full_name(method)}")
         metadata = [] if authorization is None else [("authorization", authorization)]
         try:
-            reply = call(iter([b""]) if method.client_streaming else b"", timeout=10, metadata=metadata)
+            reply = call(iter([b""]) if method.client_streaming else b"", timeout=60, metadata=metadata)
             if method.server_streaming:
                 list(reply)
         except grpc.RpcError as error:

@@ -145,7 +145,7 @@ def installation(store_kind: StoreKind, request: pytest.FixtureRequest) -> Itera
             request.config.stash[ENDS] = ends
             running = stack.up(state, own_stores=tables)
             ends.callback(stack.down, state)
-            running.wait_ready(240)
+            running.wait_ready(600)
             yield Installation(running, stack.connection(state), store_kind)
 
 

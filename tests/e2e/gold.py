@@ -94,7 +94,7 @@ def judge(installation: Installation, specialist: str) -> registry_pb2.RecordJud
 
     def recorded() -> registry_pb2.RecordJudgementResponse | None:
         try:
-            return registry.RecordJudgement(judgement, timeout=20)
+            return registry.RecordJudgement(judgement, timeout=60)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
@@ -114,7 +114,7 @@ class Vault:
         """True if the vault issued every word of the value for another word, so that it stands for somebody else."""
         request = anonymization_pb2.ReidentifyRequest(entity_type=kind, surrogate=value, purpose="search for leaks")
         try:
-            true_value = self._stub.Reidentify(request, timeout=20).value
+            true_value = self._stub.Reidentify(request, timeout=60).value
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return False

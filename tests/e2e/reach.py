@@ -68,7 +68,7 @@ def answers(installation: "Installation", secret: str, names: Names) -> dict[str
 
 def _outcome(method: Callable[..., Any], request: Any, names: Names) -> str:
     try:
-        reply = method(request, timeout=30)
+        reply = method(request, timeout=60)
         if isinstance(reply, grpc.Call):
             list(reply)  # type: ignore[call-overload]
     except grpc.RpcError as error:

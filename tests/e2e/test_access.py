@@ -66,7 +66,7 @@ def _code(installation: Installation, served: ServedMethod, token: str | None) -
         call = getattr(channel, f"{kind}_{answer}")(path, None, None)
         request: Any = iter([b""]) if method.client_streaming else b""
         try:
-            reply = call(request, timeout=20, metadata=metadata)
+            reply = call(request, timeout=60, metadata=metadata)
             if method.server_streaming:
                 next(iter(reply), None)
                 reply.cancel()

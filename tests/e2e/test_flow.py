@@ -276,7 +276,7 @@ def test_draft_texts_are_stored_anonymised_and_a_ranking_becomes_a_pair(installa
         assert not any(value in message.content + draft.answer for value in gold.TYPED)
     rubric = drafts_pb2.Rubric(style=4)
     installation.registry.RecordJudgement(
-        registry_pb2.RecordJudgementRequest(ranking=drafts, rubric=rubric), timeout=20
+        registry_pb2.RecordJudgementRequest(ranking=drafts, rubric=rubric), timeout=60
     )
     synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
     request = synthetic_pb2.BuildDatasetRequest(specialist=NAME, kind=models_pb2.DATASET_KIND_PREFERENCE)
@@ -448,7 +448,7 @@ def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_co
     (adapter,) = ask_until(catalogued, "the adapter in the catalogue", 30)
     assert adapter.last_loss < adapter.first_loss
     assert (adapter.sft_dataset_digest, adapter.preference_dataset_digest) == (run.dataset_digest, dataset.digest)
-    definition = installation.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=NAME), timeout=20)
+    definition = installation.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=NAME), timeout=60)
     assert definition.round.prompts >= 9 and not definition.round.missing_prompts
 
 

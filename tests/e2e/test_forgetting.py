@@ -120,7 +120,7 @@ def _marked_document(installation: Installation) -> str:
     plan = plan_of(installation.stack)
     objects = {place.removeprefix("corpus/") for place, text in buckets(plan) if MARKER in text}
     documents = installation.registry.ListDocuments(
-        registry_pb2.ListDocumentsRequest(specialist=NAME, page_size=1000), timeout=10
+        registry_pb2.ListDocumentsRequest(specialist=NAME, page_size=1000), timeout=60
     ).documents
     (document_id,) = (
         item.anonymized.document_id for item in documents if item.anonymized.text.uri[len("s3://corpus/") :] in objects
@@ -155,7 +155,7 @@ def test_the_erasure_names_the_service_that_is_down(installation: Installation, 
     document_id = _marked_document(installation)
     os.kill(installation.pid("evaluation"), signal.SIGSTOP)
     request = registry_pb2.EraseRequest(document_ids=[document_id], request_id="e2e", reason="court-order")
-    story.erasure = story.officer.Erase(request, timeout=20).erasure
+    story.erasure = story.officer.Erase(request, timeout=60).erasure
 
     def waits_for() -> list[str]:
         request = registry_pb2.GetErasureRequest(erasure_id=story.erasure.erasure_id)
@@ -196,7 +196,7 @@ def test_the_receipt_is_signed_when_the_service_is_back_and_nothing_remains(
 
 def test_a_dataset_without_the_document_supersedes_the_old_one(installation: Installation, story: Story) -> None:
     datasets = installation.registry.ListDatasets(
-        registry_pb2.ListDatasetsRequest(specialist=NAME), timeout=10
+        registry_pb2.ListDatasetsRequest(specialist=NAME), timeout=60
     ).datasets
     newest = datasets[0]
     assert newest.digest != story.dataset
@@ -230,13 +230,13 @@ def test_a_republished_document_stays_erased_until_the_erasure_is_lifted(
 
 def test_a_person_is_resolved_erased_and_masked_from_then_on(installation: Installation, story: Story) -> None:
     dry_run = anonymization_pb2.ResolveSubjectRequest(subject=PERSON, dry_run=True)
-    preview = story.anonymization.ResolveSubject(dry_run, timeout=20)
+    preview = story.anonymization.ResolveSubject(dry_run, timeout=60)
     assert len(preview.document_ids) == 2
-    resolved = story.anonymization.ResolveSubject(anonymization_pb2.ResolveSubjectRequest(subject=PERSON), timeout=20)
+    resolved = story.anonymization.ResolveSubject(anonymization_pb2.ResolveSubjectRequest(subject=PERSON), timeout=60)
     assert list(resolved.document_ids) == list(preview.document_ids)
     assert resolved.vault_entries >= 1
     request = registry_pb2.EraseRequest(document_ids=resolved.document_ids, reason="subject-request")
-    erasure_id = story.officer.Erase(request, timeout=20).erasure.erasure_id
+    erasure_id = story.officer.Erase(request, timeout=60).erasure.erasure_id
     asked = registry_pb2.GetErasureRequest(erasure_id=erasure_id)
     ask_until(lambda: story.officer.GetErasure(asked, timeout=60).erasure.HasField("receipt"), "a receipt", 120)
     assert not set(resolved.document_ids) & set(_documents(installation))

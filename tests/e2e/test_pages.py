@@ -215,7 +215,7 @@ def reader(store_kind: StoreKind, tmp_path_factory: pytest.TempPathFactory) -> I
         environment |= kcat_environment()
     with store_kind.run(folder / "own") as tables:
         try:
-            stack.up(state, own_stores=tables).wait_ready(240)
+            stack.up(state, own_stores=tables).wait_ready(600)
             command = [str(folder / ".venv" / "bin" / "tailor"), "env"]
             addresses = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
             yield Reader(folder, environment, addresses.stdout, _registry(stack.connection(state)))

@@ -84,12 +84,12 @@ def test_tailors_own_inference_teaches_within_the_budget(
     assert runner.run_next(threading.Event())
 
     stub = SynthesisServiceStub(installation.channel("synthetic"))
-    shown = stub.GetSynthesis(pb.GetSynthesisRequest(synthesis_id=created.synthesis_id), timeout=20).synthesis
+    shown = stub.GetSynthesis(pb.GetSynthesisRequest(synthesis_id=created.synthesis_id), timeout=60).synthesis
     assert shown.state == pb.SYNTHESIS_STATE_SUCCEEDED and shown.reason == Reason.BUDGET_SPENT
     assert shown.use.answers > 0 and 0 < shown.use.tokens + shown.use.lost_tokens <= BUDGET
     assert shown.use.reserved_tokens == 0
     request = pb.ListSamplesRequest(synthesis_id=created.synthesis_id, page_size=100)
-    samples = stub.ListSamples(request, timeout=20).samples
+    samples = stub.ListSamples(request, timeout=60).samples
     # Every answer became rows, or was refused for a reason.
     assert len(samples) >= shown.use.answers
     assert all(sample.reason for sample in samples if sample.state == pb.SAMPLE_STATE_REFUSED)

@@ -208,7 +208,7 @@ def test_only_engineers_operators_and_data_protection_may_preview(world: World) 
 def test_a_suppressed_person_is_masked_in_a_dry_run(world: World) -> None:
     world.anonymizer.anonymize((MEMO,))
     request = anonymization_pb2.ResolveSubjectRequest(subject="Ngozi Okafor")
-    world.stub("DATA_PROTECTION").ResolveSubject(request, timeout=30)
+    world.stub("DATA_PROTECTION").ResolveSubject(request, timeout=60)
     assert world.preview(MEMO).text.startswith("[PERSON] signed for ")
 
 
@@ -217,10 +217,10 @@ def test_reidentification_is_for_data_protection_and_audited(world: World) -> No
     name = " ".join(shown.split()[:2])
     request = anonymization_pb2.ReidentifyRequest(entity_type="PERSON", surrogate=name, purpose="court order 12")
     with pytest.raises(PermissionDenied), wire_errors("anonymization"):
-        world.stub("OPERATOR").Reidentify(request, timeout=30)
-    assert world.stub("DATA_PROTECTION").Reidentify(request, timeout=30).value == "Ngozi Okafor"
+        world.stub("OPERATOR").Reidentify(request, timeout=60)
+    assert world.stub("DATA_PROTECTION").Reidentify(request, timeout=60).value == "Ngozi Okafor"
     request.surrogate = name.upper()
-    assert world.stub("DATA_PROTECTION").Reidentify(request, timeout=30).value == "Ngozi Okafor"
+    assert world.stub("DATA_PROTECTION").Reidentify(request, timeout=60).value == "Ngozi Okafor"
     with world.engine.connect() as connection:
         audited = connection.execute(text("SELECT caller, surrogate, purpose FROM audit ORDER BY id")).all()
     assert [tuple(row) for row in audited] == [

@@ -47,7 +47,7 @@ class Registry(FakeRegistry):
 def state_dir(tmp_path: Path) -> Iterator[Path]:
     """The state directory of a stack that consists of a broker."""
     state_dir = tmp_path / "state"
-    stack.up(state_dir, only=(BROKER,)).wait_ready(60)
+    stack.up(state_dir, only=(BROKER,)).wait_ready(600)
     yield state_dir
     stack.down(state_dir)
 

@@ -264,7 +264,7 @@ def test_a_killed_embedded_broker_loses_nothing_that_it_acknowledged(
     root = tmp_path_factory.mktemp("killed")
     running = stack.up(root, only=(BROKER,))
     try:
-        snapshot = running.wait_ready(60)
+        snapshot = running.wait_ready(600)
         address = snapshot.ports.address("broker")
         settings = ServiceSettings(kafka_bootstrap_servers=address, kafka_client_module="tailor.local.forgetful")
         producer = KafkaProducer.from_settings(settings, "test")

@@ -88,7 +88,7 @@ def prepare(flow: Flow, prompts: range, drafts: int) -> None:
         for answer in range(1, drafts):
             flow.engine.say = f"Dear client,\n\n- the cash of account {number} falls by {answer} EUR."
             request = inference_pb2.RegenerateDraftRequest(draft_id=first)
-            flow.wait_for_text(console.RegenerateDraft(request, timeout=30).draft_id)
+            flow.wait_for_text(console.RegenerateDraft(request, timeout=60).draft_id)
 
 
 def change_policy(flow: Flow, drafts: int) -> None:

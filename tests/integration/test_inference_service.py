@@ -49,7 +49,7 @@ def publish_base(store: S3Store, folder: Path) -> None:
 def readiness(environment: dict[str, str]) -> dict[str, Any]:
     address = f"http://127.0.0.1:{environment['TAILOR_STATUS_PORT']}/readyz"
     try:
-        with urllib.request.urlopen(address, timeout=30) as reply:
+        with urllib.request.urlopen(address, timeout=60) as reply:
             return dict(json.load(reply))
     except urllib.error.HTTPError as error:
         return dict(json.load(error))
@@ -115,7 +115,7 @@ def test_waits_for_its_base_then_serves_a_specialist_and_reports_it(
     wait_until(lambda: bool(readiness(environment)["ready"]), 120)
 
     request.model = "tiny-reports"
-    reply = stub.Generate(request, timeout=30)
+    reply = stub.Generate(request, timeout=60)
     assert reply.draft_id.startswith("drf_")
     assert (reply.provenance.specialist, reply.provenance.generation, reply.provenance.base) == (
         "tiny-reports",

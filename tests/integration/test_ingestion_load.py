@@ -76,7 +76,7 @@ class Replica:
             self.process.kill()
 
     def _read(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.status_port}/{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.status_port}/{path}", timeout=60) as answer:
             return str(answer.read().decode())
 
 

@@ -105,7 +105,7 @@ def test_what_expired_while_ingestion_was_away_is_counted_as_rejected(running: S
 
     def flow() -> tuple[int, int]:
         """How many submissions passed ingestion, and how many expired before it read them."""
-        answer = registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=20)
+        answer = registry.GetFlow(registry_pb2.GetFlowRequest(), timeout=60)
         return answer.ingested, answer.rejected["EXPIRED"]
 
     submitted = 8

@@ -28,7 +28,7 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-READY_SECONDS = 90.0
+READY_SECONDS = 600.0
 
 FAKE_SERVICE = """
     import http.server, json, os, pathlib, subprocess, sys, threading

@@ -57,7 +57,7 @@ SILENT = ("broker", "database")
 @pytest.fixture(scope="module")
 def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("strangers") / ".tailor"
-    stack.up(directory, only=STORES).wait_ready(90)
+    stack.up(directory, only=STORES).wait_ready(600)
     yield directory
     stack.down(directory)
 

@@ -24,7 +24,7 @@ TEXT = b"Ravenscroft-Ogilvie of 14 Larkspur Hollow"
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
     directory = tmp_path_factory.mktemp("upkeep") / ".tailor"
-    stack.up(directory, only=(STORE, DATABASE)).wait_ready(90)
+    stack.up(directory, only=(STORE, DATABASE)).wait_ready(600)
     yield Layout(directory.resolve())
     stack.down(directory)
 

@@ -246,7 +246,7 @@ def test_figures_are_listed_by_generation_and_week_for_those_who_may_use_the_spe
     assert (week.week.ToDatetime(UTC), week.documents, week.deliverables) == (monday, 1, 1)
     with serve(world, "memos") as stub:
         (before,) = stub.GetOutcomes(
-            outcomes_pb2.GetOutcomesRequest(specialist="memos", month="2020-01"), timeout=10
+            outcomes_pb2.GetOutcomesRequest(specialist="memos", month="2020-01"), timeout=60
         ).generations
     assert before == baseline
     with serve(world, "reports") as stub, pytest.raises(NotFound), wire_errors("registry"):

@@ -56,7 +56,7 @@ def test_without_an_administrator_it_waits_until_one_has_run_the_pages_commands(
         one = {"TAILOR_KAFKA_REPLICATION_FACTOR": "1", "TAILOR_KAFKA_MIN_INSYNC_REPLICAS": "1"}
         done = run(folder, fill(block, tables), 120, **one)
         assert done.returncode == 0, done.stderr
-        running.wait_ready(60)
+        running.wait_ready(600)
         assert all(part.detail == "your own" for part in running.snapshot().components.values())
     finally:
         stack.down(state)
@@ -65,7 +65,7 @@ def test_without_an_administrator_it_waits_until_one_has_run_the_pages_commands(
 def test_the_administrators_rules_are_exactly_the_listed_ones(tables: Tables, tmp_path: Path) -> None:
     try:
         running = stack.up(tmp_path / "state", only=(BROKER, STORE), own_stores=tables)
-        running.wait_ready(90)
+        running.wait_ready(600)
         assert "broker" not in {path.name for path in (tmp_path / "state").iterdir()}, (
             "the embedded broker does not start"
         )
@@ -93,14 +93,14 @@ def test_the_pages_table_is_valid() -> None:
 def test_an_own_database_gets_roles_and_the_embedded_one_does_not_start(tmp_path: Path) -> None:
     try:
         other = stack.up(tmp_path / "other", only=(DATABASE,))
-        other.wait_ready(60)
+        other.wait_ready(600)
         plan = plan_of(other)
         table = {
             "address": plan.ports.address("database"),
             "admin_password": plan.secrets.database_password(ADMIN),
         }
         running = stack.up(tmp_path / "state", only=(DATABASE,), own_stores={"database": table})
-        running.wait_ready(60)
+        running.wait_ready(600)
         assert running.snapshot().components[DATABASE].process is None
         url = plan_of(running).stores.database_url("registry").replace("+psycopg", "")
         with psycopg.connect(url) as connection:
