@@ -3,10 +3,9 @@
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tailor.api.common.v1 import common_pb2
@@ -26,6 +25,7 @@ from tailor.words import DatasetKind
 from tests.conftest import Stores, plan_of
 from tests.datasets import Rows, store_dataset
 from tests.e2e.conftest import Installation, ask_until
+from tests.waiting import wait_until
 
 SFT, PREFERENCE = models_pb2.DATASET_KIND_SFT, models_pb2.DATASET_KIND_PREFERENCE
 
@@ -196,20 +196,21 @@ class HeldLock:
         return ask_until(reported, f"step {step}", 240)
 
     def tear(self, run_id: str, worker: ProcessRef) -> Checkpoint:
-        """Allow steps, and kill the worker while it uploads a checkpoint, before its manifest. Returns that checkpoint."""
-        while worker.is_alive():
-            self.allow_step()
-            deadline = time.monotonic() + 0.5
-            while time.monotonic() < deadline:
-                if not all(checkpoint.whole for checkpoint in self._training.checkpoints(run_id)):
-                    os.kill(worker.pid, signal.SIGSTOP)
-                    time.sleep(0.05)  # objects already sent arrive
-                    if (last := self._training.checkpoints(run_id)[-1]).whole:
-                        os.kill(worker.pid, signal.SIGCONT)
-                    else:
-                        os.kill(worker.pid, signal.SIGKILL)
-                        return last
-        raise AssertionError("the run ended before its worker was killed during an upload")
+        """Kill the worker while it waits for its next step, and leave of its newest checkpoint what a cut upload leaves: no manifest."""
+        training = self._training
+
+        def whole() -> Checkpoint | None:
+            checkpoints = training.checkpoints(run_id)
+            is_whole = len(checkpoints) > 1 and all(checkpoint.whole for checkpoint in checkpoints)
+            return checkpoints[-1] if is_whole else None
+
+        wait_until(whole, 60, "the upload of the newest checkpoint")
+        os.kill(worker.pid, signal.SIGKILL)
+        wait_until(lambda: not worker.is_alive(), 60, "the worker's end")
+        newest = training.checkpoints(run_id)[-1]
+        if newest.whole:
+            training.store.delete(MODELS, f"{newest.prefix}/manifest.json")
+        return replace(newest, whole=False)
 
     def release(self) -> None:
         """Release the lock for good."""
