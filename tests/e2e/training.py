@@ -201,7 +201,7 @@ class HeldLock:
 
         def whole() -> Checkpoint | None:
             checkpoints = training.checkpoints(run_id)
-            is_whole = len(checkpoints) > 1 and all(checkpoint.whole for checkpoint in checkpoints)
+            is_whole = bool(checkpoints) and all(checkpoint.whole for checkpoint in checkpoints)
             return checkpoints[-1] if is_whole else None
 
         wait_until(whole, 60, "the upload of the newest checkpoint")
