@@ -200,7 +200,7 @@ def test_a_removed_person_is_signed_out_within_three_seconds_and_forgotten(world
     sign_in(browser, secret)
     assert "Ada Example" in browser.get("/ask").text
     removed = world.people(operator).RemovePerson(people_pb2.RemovePersonRequest(person_id=person_id), timeout=60)
-    # What a page may still remember, and then a stream until its next check; the clock of a busy machine would show nothing.
+    # A page may use its cached session, then a stream runs until its next check. A clock would measure the machine.
     assert SESSION_CACHE_SECONDS + CHECK_SECONDS <= 3
     wait_until(lambda: browser.get("/ask").status_code != 200, 5)
     assert (removed.person.name, removed.person.state) == ("", people_pb2.PERSON_STATE_REMOVED)
