@@ -443,6 +443,10 @@ class TokenCounter(Protocol):
         """The tokens of each text, without special tokens."""
         ...
 
+    def can_encode(self, messages: Sequence[tuple[str, str]]) -> bool:
+        """True if training can encode a conversation of (role, content), as `tailor.chat.encode` does."""
+        ...
+
 
 class Tokenizers(Protocol):
     """The tokenizers of bases."""

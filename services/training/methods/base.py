@@ -15,11 +15,11 @@ from services.training.methods.budget import Watch
 from services.training.methods.engine import StartEngine, without_engine
 from services.training.methods.loading import read_context
 from services.training.methods.processes import Processes
-from services.training.methods.rows import Encoded
 from services.training.ports import StageNotes
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
 from tailor.api.events.v1 import models_pb2
+from tailor.chat import Encoded
 from tailor.compute_lock import ComputeLock
 from tailor.hardware import computes_in_bf16
 from tailor.logging import get_logger
@@ -142,7 +142,7 @@ class Prepared:
     - `measure` is called once, after the last step, and returns held-out figures by name.
     - `shown` maps an optional figure of a progress report, such as `reward` or `kl`, to an entry of the trainer's log.
     - `learned` are rows that it learns from. A few of them help to prove the saved weights, and are not stored.
-    - `left_out` counts the rows that are longer than the recipe or the base allows.
+    - `left_out` counts the rows that are longer than the recipe or the base allows, or invalid.
     - `watch` checks each step against the recipe's budget; training ends at the first one that exceeds it.
     - `release` frees what only training needs, such as an engine that writes answers. Idempotent.
     - `extra_bytes` is the peak memory of what it frees, in addition to this process's.

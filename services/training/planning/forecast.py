@@ -64,7 +64,7 @@ class Load:
     """The work of a stage.
 
     `tokens` and `learned` are the tokens of its largest micro-batch, `trained` the tokens of all its steps, `written` those that it
-    generates itself, and `cached` the tokens in the cache while it does. `left_out` counts the rows that are too long.
+    generates itself, and `cached` the tokens in the cache while it does. `left_out` counts the rows that are too long or invalid.
     """
 
     rows: int
