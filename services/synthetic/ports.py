@@ -88,8 +88,8 @@ class Items(Protocol):
 
     def document(self, document_id: str) -> Document | None: ...
 
-    def newest(self, specialist: Specialist, limit: int) -> list[Document]:
-        """The newest documents that the specialist selects, newest first."""
+    def draw_documents(self, specialist: Specialist, limit: int) -> list[Document]:
+        """Documents that the specialist selects and may train on, drawn by a fixed hash."""
         ...
 
     def filled(self, specialist: str) -> Filled:

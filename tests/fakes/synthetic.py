@@ -73,6 +73,14 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
             documents=self.documents, compared=self.compared, near_duplicates=7, groups=3, threshold=0.8
         )
 
+    def PreviewRows(self, request: Any, context: Any) -> Any:
+        """As many rows as were asked for."""
+        rows = [
+            synthetic_pb2.Row(row_id=f"row_p{number}", task="section", document_ids=[f"doc_{number}"])
+            for number in range(request.page_size)
+        ]
+        return synthetic_pb2.PreviewRowsResponse(rows=rows)
+
     def ListRows(self, request: Any, context: Any) -> Any:
         """One row per page, of three."""
         self.listed.append(type(request).FromString(request.SerializeToString()))

@@ -196,9 +196,9 @@ class MemoryRepository(Repository):
     def document(self, document_id: str) -> Document | None:
         return self.documents[document_id][2] if document_id in self.documents else None
 
-    def newest(self, specialist: Specialist, limit: int) -> list[Document]:
-        ordered = sorted(self.documents.values(), key=lambda entry: -entry[0])
-        return [d for _, _, d in ordered if specialist.selection.admits(d.labels)][:limit]
+    def draw_documents(self, specialist: Specialist, limit: int) -> list[Document]:
+        documents = [d for _, _, d in self.documents.values() if specialist.selection.admits(d.labels)]
+        return sorted(documents, key=lambda d: fingerprint(d.document_id))[:limit]
 
     @contextmanager
     def building(self, specialist: str) -> Iterator[bool]:

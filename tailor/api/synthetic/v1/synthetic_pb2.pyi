@@ -382,7 +382,7 @@ class PreviewRowsRequest(_message.Message):
     specialist: _builtins.str
     """Name of the specialist."""
     document_id: _builtins.str
-    """Opaque id of a document; empty for the newest ones."""
+    """Opaque id of a document; empty for rows that a fixed hash draws from all documents that train."""
     page_size: _builtins.int
     """Rows to return, 20 if 0, at most 100."""
     def __init__(
