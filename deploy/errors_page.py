@@ -47,7 +47,7 @@ EXPLAINED = {
     Reason.EXTERNAL_QUOTA: "The quota at the external model is used up. Raise it; then `tailor evaluate ADAPTER`.",
     Reason.EXTERNAL_REFUSED: "The external model refused more than a few prompts. Check its name, its limits and its filters.",
     Reason.INVALID_QUESTIONS: "The sample's questions.json must be a JSON list of objects, each with a `question`.",
-    Reason.NOT_SERVING: "The adapter met the gate, but another one serves. `tailor promote` changes that.",
+    Reason.NOT_SERVING: "The specialist exists, but no adapter serves under its name here yet, or another one than was waited for. `tailor adapters --specialist NAME` shows what its adapters wait for; `tailor promote NAME ADAPTER` makes one serve.",
     Reason.ROLLOUT_REFUSED: "A replica refuses the adapter, and what served before still serves there. Correct what the message says, or roll back with `tailor rollback NAME`.",
     Reason.ROLLOUT_UNFINISHED: "Not every ready replica serves the adapter yet. `tailor specialist show` names those that do not.",
     Reason.STACK_NOT_READY: "The embedded stack took too long to become ready. Read the logs in `.tailor/logs/` of the parts that the message names, then repeat `tailor up`.",

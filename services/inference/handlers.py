@@ -64,7 +64,7 @@ def generate(
     Raises NotFound, InvalidArgument, ResourceExhausted or Unavailable before any token is generated.
     """
     raise_if_invalid(check_messages(request.messages) | check_sampling(request.sampling))
-    served = resolve(inference.models.table, caller, request.model)
+    served = resolve(inference, caller, request.model)
     request = request.with_defaults(inference.definitions.sampling(served.specialist))
     hidden = _hide(inference, caller, served, request)
     request = hidden.request if hidden else request
@@ -81,20 +81,35 @@ def _hide(
     return None if labels is None else hide(inference.anonymizer, request, labels, served.system_prompt)
 
 
-def resolve(table: ServingTable, caller: Caller, model: str) -> ServedModel:
+def resolve(inference: Inference, caller: Caller, model: str) -> ServedModel:
     """The model that a name stands for, in the arm of a canary that answers this caller.
 
-    Raises the same NotFound for a name that does not exist and for one that the caller may not use.
+    Raises the same NotFound for a name that does not exist and for one that the caller may not use, and FailedPrecondition (NOT_SERVING)
+    for a specialist that nothing serves here.
     """
     if model == BASE:
         return ServedModel()
+    table = inference.models.table
     if model.startswith(CANDIDATE_PREFIX) and caller.is_evaluation:
         served = table.candidate(model.removeprefix(CANDIDATE_PREFIX))
     else:
         served = table.get(model) if caller.may_use(model) else None
     if served is None:
-        raise unknown_specialist("model")
+        raise _not_served(inference, caller, model)
     return served.for_caller(caller)
+
+
+def _not_served(inference: Inference, caller: Caller, model: str) -> TailorError:
+    base, served_base = inference.definitions.base(model), inference.models.base
+    if base is None or not caller.may_use(model):
+        return unknown_specialist("model")
+    message = (
+        f"The specialist {model} exists, but no adapter serves under its name yet. `tailor adapters --specialist {model}` shows what its "
+        "adapters wait for. Ask again when one serves, or ask `base`."
+    )
+    if base not in ("", served_base):
+        message = f"The specialist {model} has the base {base}, and this server has {served_base}. Call the server of its base."
+    return FailedPrecondition(Reason.NOT_SERVING, message, field_violations={"model": "not served here"})
 
 
 def list_specialists(table: ServingTable, caller: Caller) -> list[tuple[str, ServedModel]]:
@@ -126,7 +141,7 @@ def regenerate_draft(inference: Inference, caller: Caller, draft_id: str, cancel
             Reason.DRAFT_WITHOUT_TEXT,
             "The draft's text is not stored, or has expired. Only drafts of specialists with `keep_drafts` are answered again.",
         )
-    served = resolve(inference.models.table, caller, draft.served.specialist)
+    served = resolve(inference, caller, draft.served.specialist)
     prompt = StoredPrompt(draft.prompt_digest, draft.drawn_from)
     return answer_stored_prompt(
         inference, caller, served, transcript.messages, prompt=prompt, cancellation=cancellation
@@ -225,11 +240,11 @@ def _difference(models: ModelServer, probe: Probe, adapter: str) -> float:
 
 
 def score(
-    models: ModelServer, caller: Caller, model: str, rows: Sequence[RowToScore], cancelled: Callable[[], bool]
+    inference: Inference, caller: Caller, model: str, rows: Sequence[RowToScore], cancelled: Callable[[], bool]
 ) -> list[Score]:
-    """The rows' scores in order, up to a cancel. Raises NotFound and InvalidArgument as in `generate`."""
+    """The rows' scores in order, up to a cancel. Raises NotFound, FailedPrecondition and InvalidArgument as in `generate`."""
     raise_if_invalid(check_rows(rows))
-    served = resolve(models.table, caller, model)
+    models, served = inference.models, resolve(inference, caller, model)
     scores = []
     with models.cache.using(served.adapter) as adapter:
         for row in rows:

@@ -159,8 +159,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         return inference_pb2.LoadCandidateResponse(model=candidate.model, parity=candidate.parity)
 
     def Score(self, request: inference_pb2.ScoreRequest, context: grpc.ServicerContext) -> inference_pb2.ScoreResponse:
-        models, rows = self._gate.inference().models, wire.to_rows(request.rows)
-        scores = handlers.score(models, current_caller(), request.model, rows, lambda: not context.is_active())
+        inference, rows = self._gate.inference(), wire.to_rows(request.rows)
+        scores = handlers.score(inference, current_caller(), request.model, rows, lambda: not context.is_active())
         return inference_pb2.ScoreResponse(
             scores=[
                 inference_pb2.RowScore(log_probability=score.log_probability, tokens=score.tokens) for score in scores

@@ -95,7 +95,7 @@ def create_app(gate: ReadinessGate, authenticator: auth.Authenticator, max_threa
     @app.get("/v1/models/{name}")
     async def model(name: str, identity: tuple[auth.Caller, str] = Depends(identify)) -> dict[str, Any]:
         caller = admit(identity[0], "ListSpecialists")
-        handlers.resolve(gate.inference().models.table, caller, name)
+        handlers.resolve(gate.inference(), caller, name)
         return wire.model(name)
 
     @app.post("/v1/chat/completions")

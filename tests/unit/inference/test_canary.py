@@ -91,7 +91,7 @@ def test_services_and_the_base_never_get_a_canary() -> None:
     for caller in (EVALUATION, CONSOLE):
         finish(world, caller)
     finish(world, callers(in_canary=True)[0], "base")
-    handlers.score(world.models, EVALUATION, "reports", [RowToScore(USER, "Done.")], lambda: False)
+    handlers.score(world.inference, EVALUATION, "reports", [RowToScore(USER, "Done.")], lambda: False)
     assert [stream.adapter for stream in world.engine.streams] == ["a", "a", ""]
     assert not any(draft.served.is_canary for draft in world.published.drafts)
 

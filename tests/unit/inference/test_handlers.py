@@ -101,6 +101,27 @@ def test_a_specialist_of_other_callers_looks_like_one_that_does_not_exist() -> N
     assert errors[0][0] == "UNKNOWN_SPECIALIST"
 
 
+def test_a_specialist_that_nothing_serves_yet_is_not_called_unknown() -> None:
+    world = make_world()
+    world.inference.definitions.define("reports", base="tiny")
+    world.inference.definitions.define("letters", base="huge")
+    refusals = {}
+    for model in ("reports", "letters"):
+        with pytest.raises(FailedPrecondition) as caught:
+            begin(world, ask(model))
+        assert caught.value.reason == "NOT_SERVING"
+        refusals[model] = caught.value.message
+    assert "`tailor adapters --specialist reports`" in refusals["reports"]
+    assert "the base huge, and this server has tiny" in refusals["letters"]
+    with pytest.raises(NotFound):
+        begin(world, ask("reports"), Caller("key", "team", frozenset({"memos"}), "key_2"))
+    world.inference.definitions.forget("reports")
+    with pytest.raises(NotFound):
+        begin(world, ask("reports"))
+    apply_serving(world, served("letters", 1, "a"))
+    assert finish(world, ask("letters")).served.specialist == "letters"
+
+
 @pytest.mark.parametrize(
     ("messages", "field"),
     [
@@ -433,14 +454,14 @@ def test_a_key_lists_the_base_and_its_own_specialists() -> None:
 def test_scores_rows_in_order_and_stops_when_the_caller_leaves() -> None:
     world = make_world()
     rows = [RowToScore((USER,), "one"), RowToScore((USER,), "two words")]
-    scores = handlers.score(world.models, EVALUATION, "base", rows, lambda: False)
+    scores = handlers.score(world.inference, EVALUATION, "base", rows, lambda: False)
     assert [(score.log_probability, score.tokens) for score in scores] == [(-3.0, 2), (-9.0, 3)]
-    assert handlers.score(world.models, EVALUATION, "base", rows, lambda: True) == []
+    assert handlers.score(world.inference, EVALUATION, "base", rows, lambda: True) == []
 
 
 def test_refuses_rows_without_an_answer() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        handlers.score(make_world().models, EVALUATION, "base", [RowToScore((USER,), " ")], lambda: False)
+        handlers.score(make_world().inference, EVALUATION, "base", [RowToScore((USER,), " ")], lambda: False)
     assert "rows[0].completion" in caught.value.field_violations
 
 

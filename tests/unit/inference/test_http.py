@@ -41,7 +41,9 @@ def verify(digest: str) -> Caller:
     known = {
         "tlr_caller": Caller("key", "team", "ROLE_CALLER", frozenset({"memos"}), "key_1"),
         "tlr_protector": Caller("key", "dpo", "ROLE_DATA_PROTECTION", frozenset(), "key_2"),
-        "tlr_reader": Caller("key", "list", "ROLE_CALLER", key_id="key_3", methods=frozenset({f"{SERVICE}/Generate"})),
+        "tlr_reader": Caller(
+            "key", "list", "ROLE_CALLER", frozenset({"memos"}), "key_3", methods=frozenset({f"{SERVICE}/Generate"})
+        ),
         "tlr_hurried": Caller("key", "batch", "ROLE_CALLER", key_id="key_4", calls_per_minute=2),
     }
     import hashlib
@@ -264,6 +266,10 @@ def test_errors_have_the_status_that_clients_know(gate: tuple[World, ReadinessGa
         ask(address, "tlr_protector")
     with pytest.raises(openai.NotFoundError):
         ask(address, model="reports")
+    world.inference.definitions.define("memos")
+    with pytest.raises(openai.BadRequestError) as idle:
+        ask(address, model="memos")
+    assert (idle.value.code, idle.value.param) == ("NOT_SERVING", "model")
 
 
 @pytest.mark.parametrize(
@@ -447,8 +453,18 @@ def test_a_keys_methods_limit_the_http_api_too(gate: tuple[World, ReadinessGate,
     assert reader.chat.completions.create(**ask).choices[0].message.content == "word word "
     with pytest.raises(openai.PermissionDeniedError):
         reader.chat.completions.create(**ask, stream=True)
-    with pytest.raises(openai.PermissionDeniedError):
-        reader.models.list()
+
+
+def test_a_key_limited_to_answers_lists_the_models_that_it_may_ask(gate: tuple[World, ReadinessGate, str]) -> None:
+    world, closed, address = gate
+    closed.open(world.inference)
+    for name in ("memos", "reports"):
+        apply_serving(world, served(name, 1, name))
+    reader = client(address, "tlr_reader")
+    assert [model.id for model in reader.models.list()] == ["base", "memos"]
+    assert reader.models.retrieve("memos").id == "memos"
+    with pytest.raises(openai.NotFoundError):
+        reader.models.retrieve("reports")
 
 
 def test_a_key_that_calls_too_often_is_told_when_to_retry(
