@@ -42,6 +42,7 @@ EXPLAINED = {
     Reason.ABORTED: "A concurrent change won. Read again and retry.",
     Reason.AMBIGUOUS_ADAPTER: "Several adapters begin with the given digits. Give more digits.",
     Reason.INVALID_PLANTED_SECRET: "A file of planted secrets has one JSON object per line; the message names the secret or the rule. See docs/evaluation/suites.md.",
+    Reason.REQUEST_ID_REUSED: "The request id came with another request before. Send a new id, or the same request as before. The HTTP API answers with the status 422.",
     Reason.COMPONENT_FAILED: "A part of the embedded stack cannot start. Read the log that the message names.",
     Reason.EXTERNAL_KEY_REFUSED: "The external model refused the key. Set a valid one in TAILOR_EXTERNAL_MODEL_KEYS; then `tailor evaluate ADAPTER`.",
     Reason.EXTERNAL_QUOTA: "The quota at the external model is used up. Raise it; then `tailor evaluate ADAPTER`.",

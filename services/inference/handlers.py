@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 from services.inference.domain import (
     BASE,
@@ -25,12 +27,20 @@ from services.inference.domain import (
     StoredPrompt,
     Transcript,
     add_system_prompt,
+    digest_request,
 )
-from services.inference.generation import AnswerStream, Cancellation, Inference, ModelServer
+from services.inference.generation import Answer, AnswerStream, Cancellation, Inference, ModelServer
 from services.inference.ports import DraftArchive, PublishReport
 from services.inference.private_prompts.hide import HiddenRequest, hide
+from services.inference.repeated_calls import CallId
 from services.inference.serving_table import ServingTable
-from services.inference.validation import check_messages, check_rows, check_sampling, raise_if_invalid
+from services.inference.validation import (
+    check_messages,
+    check_request_id,
+    check_rows,
+    check_sampling,
+    raise_if_invalid,
+)
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
 from tailor.events.erased import Erased, Forgotten
 
@@ -56,15 +66,31 @@ class ReadinessGate:
         return self._inference
 
 
-def generate(
-    inference: Inference, caller: Caller, request: GenerationRequest, cancellation: Cancellation
-) -> AnswerStream:
-    """Check a request, wait for a place and start the answer.
+def generate(inference: Inference, caller: Caller, request: GenerationRequest, cancellation: Cancellation) -> Answer:
+    """Check a request, wait for a place and start the answer; or give the answer of an earlier call with the same id, once it is whole.
 
-    Raises NotFound, InvalidArgument, ResourceExhausted or Unavailable before any token is generated.
+    Raises NotFound, InvalidArgument, FailedPrecondition, ResourceExhausted or Unavailable before any token is generated.
     """
-    raise_if_invalid(check_messages(request.messages) | check_sampling(request.sampling))
+    wrong = check_messages(request.messages) | check_sampling(request.sampling) | check_request_id(request.request_id)
+    raise_if_invalid(wrong)
     served = resolve(inference, caller, request.model)
+    if not request.request_id:
+        return _answer(inference, caller, served, request, cancellation)
+    holder, digest = caller.key_id or caller.name, digest_request(inference.drafts.digest_key, request)
+    call, calls = CallId(holder, request.request_id, digest), inference.repeated_calls
+    if earlier := calls.begin(call, lambda: cancellation.cancelled):
+        return earlier
+    with ExitStack() as undo:
+        undo.callback(calls.end, call, None)
+        answer = _answer(inference, caller, served, request, cancellation)
+        undo.pop_all()
+    answer.on_close = partial(calls.end, call)
+    return answer
+
+
+def _answer(
+    inference: Inference, caller: Caller, served: ServedModel, request: GenerationRequest, cancellation: Cancellation
+) -> AnswerStream:
     request = request.with_defaults(inference.definitions.sampling(served.specialist))
     hidden = _hide(inference, caller, served, request)
     request = hidden.request if hidden else request

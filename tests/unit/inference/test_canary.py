@@ -15,7 +15,7 @@ from services.inference.domain import (
     ServedModel,
     is_in_share,
 )
-from services.inference.generation import AnswerStream, Cancellation
+from services.inference.generation import Answer, Cancellation
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import FailedPrecondition, Reason, Unavailable
@@ -40,7 +40,7 @@ def world_with_canary(slots: int = 2) -> World:
     return world
 
 
-def finish(world: World, caller: Caller, model: str = "reports") -> AnswerStream:
+def finish(world: World, caller: Caller, model: str = "reports") -> Answer:
     answer = handlers.generate(
         world.inference, caller, GenerationRequest(model, USER, Sampling(max_tokens=3)), Cancellation()
     )

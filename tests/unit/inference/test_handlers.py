@@ -23,7 +23,7 @@ from services.inference.domain import (
     Sampling,
     Transcript,
 )
-from services.inference.generation import AnswerStream, Cancellation
+from services.inference.generation import Answer, Cancellation
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, ResourceExhausted, Unavailable
 from tailor.storage.ref import Ref
 from tests.unit.inference.fakes import (
@@ -46,11 +46,11 @@ def ask(model: str = "base", *messages: ChatMessage, **sampling: object) -> Gene
     return GenerationRequest(model, messages or (USER,), Sampling(**({"max_tokens": 3} | sampling)))  # type: ignore[arg-type]
 
 
-def begin(world: World, question: GenerationRequest, caller: Caller = KEY) -> AnswerStream:
+def begin(world: World, question: GenerationRequest, caller: Caller = KEY) -> Answer:
     return handlers.generate(world.inference, caller, question, Cancellation())
 
 
-def finish(world: World, question: GenerationRequest, caller: Caller = KEY) -> AnswerStream:
+def finish(world: World, question: GenerationRequest, caller: Caller = KEY) -> Answer:
     answer = begin(world, question, caller)
     list(answer)
     return answer

@@ -141,8 +141,8 @@ class GenerateRequest(_message.Message):
     """The user's only or last message; may be combined with messages."""
     request_id: _builtins.str
     """At most 128 characters. For five minutes, a repeated call of the same key with the same id and request gets the answer of the first, and
-    leaves no draft; while the first still runs, it waits for that. Each replica knows the ids of its own calls only. A call that failed or was
-    cancelled is not remembered.
+    leaves no draft; while the first still runs, it waits for that. A replica knows only the ids that were sent to it. A call that failed or
+    was cancelled is not remembered.
     """
     log_probabilities: _builtins.bool
     """Return the natural log-probability of every token of the answer, before temperature, penalty and schema.
