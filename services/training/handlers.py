@@ -129,7 +129,9 @@ def _resolve(ports: TrainingPorts, request: RunRequest) -> tuple[Run, Base]:
     if base is None:
         name = request.base
         raise NotFound(
-            Reason.UNKNOWN_BASE, f"There is no base {name!r}. Add it first with `tailor models add`.", base=name
+            Reason.UNKNOWN_BASE,
+            f"There is no base {name!r}. Add it first with `tailor models add {name} SOURCE`.",
+            base=name,
         )
     preferred = request.preference_dataset_digest
     sources = RunSources(
