@@ -1789,6 +1789,7 @@ class SpecialistChanged(_message.Message):
     MONTHLY_BUDGET_FIELD_NUMBER: _builtins.int
     JUDGING_FIELD_NUMBER: _builtins.int
     KNOWLEDGE_SOURCES_FIELD_NUMBER: _builtins.int
+    MAX_TRAINING_HOURS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that callers use, a slug of at most 63 characters."""
     revision: _builtins.int
@@ -1817,6 +1818,8 @@ class SpecialistChanged(_message.Message):
     """Limit of the price of all that it uses in a calendar month (UTC), in the currency of the installation's prices: a run that would pass it is
     refused. 0 for no limit.
     """
+    max_training_hours: _builtins.float
+    """Device hours of a run's forecast above which the run waits for approval, in addition to the installation's limit. 0 for no such limit."""
     @_builtins.property
     def selection(self) -> Global___Selection:
         """Which documents it learns from."""
@@ -1908,10 +1911,11 @@ class SpecialistChanged(_message.Message):
         monthly_budget: _builtins.float = ...,
         judging: Global___JudgingPolicy | None = ...,
         knowledge_sources: _abc.Iterable[_builtins.str] | None = ...,
+        max_training_hours: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "judging", b"judging", "rebuild", b"rebuild", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "judging", b"judging", "keep_drafts", b"keep_drafts", "knowledge_sources", b"knowledge_sources", "metrics", b"metrics", "monthly_budget", b"monthly_budget", "name", b"name", "on_erasure", b"on_erasure", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "recipes", b"recipes", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "stages", b"stages", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "judging", b"judging", "keep_drafts", b"keep_drafts", "knowledge_sources", b"knowledge_sources", "max_training_hours", b"max_training_hours", "metrics", b"metrics", "monthly_budget", b"monthly_budget", "name", b"name", "on_erasure", b"on_erasure", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "recipes", b"recipes", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "stages", b"stages", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
