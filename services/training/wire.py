@@ -227,7 +227,7 @@ def from_stage(stage: Stage) -> training_pb2.RunStage:
 def from_plan(plan: Plan) -> training_pb2.RunPlan:
     figures = {name: value for name, value in asdict(plan).items() if name not in PARTS_OF_TIME}
     messages = {"price": from_price(plan.price), "create_time": from_datetime(plan.create_time)}
-    return training_pb2.RunPlan(**{**figures, **messages})
+    return training_pb2.RunPlan(**{**figures, **messages}, needs_approval=plan.needs_approval)
 
 
 def from_report(report: RunReport) -> training_pb2.RunReport:

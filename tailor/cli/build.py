@@ -61,7 +61,7 @@ def build(
 
 
 def _forecast(session: CommandSession, dataset: models_pb2.DatasetBuilt) -> training_pb2.RunPlan | None:
-    """The forecast of the run that follows; None if there is no run, or no forecast yet, which is said and is no failure of the build."""
+    """The forecast of the run that follows; None if no run follows, or with a note if there is no forecast yet."""
     try:
         return forecast_run(session.connections, dataset)
     except TailorError as error:

@@ -56,7 +56,7 @@ def describe_forecast(plan: training_pb2.RunPlan) -> str:
 
 def describe_limit(plan: training_pb2.RunPlan) -> str:
     """If the forecast is above its limit, the command that starts the run and a setting that fits; else empty."""
-    if not 0 < plan.max_hours < plan.devices * plan.seconds / SECONDS_PER_HOUR:
+    if not plan.needs_approval:
         return ""
     unit = "device hours" if plan.devices > 1 else "h"
     text = f"That is above the limit of {plan.max_hours:g} {unit}: it waits until `tailor runs approve {plan.run_id}`."

@@ -135,7 +135,7 @@ def long_plan(**changes: Any) -> training_pb2.RunPlan:
     plan = training_pb2.RunPlan(
         run_id="run_86", tokens=17_600_000, seconds=86 * 3600, seconds_from="measured", devices=1, fits=True
     )
-    plan.max_hours, plan.fitting_train_tokens = 2.0, 200_000
+    plan.max_hours, plan.needs_approval, plan.fitting_train_tokens = 2.0, True, 200_000
     plan.MergeFrom(training_pb2.RunPlan(**changes))
     return plan
 

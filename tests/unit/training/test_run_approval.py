@@ -52,7 +52,8 @@ def test_a_datasets_run_above_the_limit_waits_and_never_starts_by_itself() -> No
     assert house.launcher.started == []
     assert house.runs.topics() == []
     assert len(house.planner.asked) == 1
-    assert wire.from_run(run).state == training_pb2.RUN_STATE_AWAITING_APPROVAL
+    message = wire.from_run(run)
+    assert (message.state, message.plan.needs_approval) == (training_pb2.RUN_STATE_AWAITING_APPROVAL, True)
 
 
 def test_its_message_names_the_forecast_the_limit_the_command_and_a_setting_that_fits() -> None:

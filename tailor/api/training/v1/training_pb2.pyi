@@ -270,6 +270,7 @@ class RunPlan(_message.Message):
     BUDGET_LEFT_FIELD_NUMBER: _builtins.int
     GPU_FIELD_NUMBER: _builtins.int
     MAX_HOURS_FIELD_NUMBER: _builtins.int
+    NEEDS_APPROVAL_FIELD_NUMBER: _builtins.int
     FITTING_TRAIN_TOKENS_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
@@ -303,7 +304,9 @@ class RunPlan(_message.Message):
     gpu: _builtins.bool
     """True if the devices are GPUs."""
     max_hours: _builtins.float
-    """Device hours above which the run waits for approval."""
+    """Device hours above which a run waits for approval."""
+    needs_approval: _builtins.bool
+    """True if the forecast is above them."""
     fitting_train_tokens: _builtins.int
     """Largest round `rows.max_train_tokens` of the specialist with which the run is forecast within `max_hours`. 0 if it is already, or if no
     number of tokens helps.
@@ -339,12 +342,13 @@ class RunPlan(_message.Message):
         budget_left: _builtins.float | None = ...,
         gpu: _builtins.bool = ...,
         max_hours: _builtins.float = ...,
+        needs_approval: _builtins.bool = ...,
         fitting_train_tokens: _builtins.int = ...,
         run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "device", b"device", "device_memory_bytes", b"device_memory_bytes", "devices", b"devices", "fits", b"fits", "fitting_train_tokens", b"fitting_train_tokens", "gpu", b"gpu", "max_hours", b"max_hours", "memory_bytes", b"memory_bytes", "nearest_recipe", b"nearest_recipe", "price", b"price", "refusal", b"refusal", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "seconds_from", b"seconds_from", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "device", b"device", "device_memory_bytes", b"device_memory_bytes", "devices", b"devices", "fits", b"fits", "fitting_train_tokens", b"fitting_train_tokens", "gpu", b"gpu", "max_hours", b"max_hours", "memory_bytes", b"memory_bytes", "nearest_recipe", b"nearest_recipe", "needs_approval", b"needs_approval", "price", b"price", "refusal", b"refusal", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "seconds_from", b"seconds_from", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_left: _TypeAlias = _typing.Literal["budget_left"]  # noqa: Y015
     _WhichOneofArgType__budget_left: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left"]  # noqa: Y015
