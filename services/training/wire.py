@@ -105,6 +105,7 @@ def from_progress(run: Run, progress: Progress) -> models_pb2.RunProgressed:
     """The report's message, stamped with the run and the stage that it was accepted for."""
     message = models_pb2.RunProgressed.FromString(progress.message)
     message.run_id, message.specialist, message.stage = run.run_id, run.key.specialist, progress.stage
+    message.base, message.method = run.key.base, run.stages[progress.stage].method
     # A worker cannot say what its run costs.
     message.ClearField("cost")
     message.MergeFrom(models_pb2.RunProgressed(cost=from_cost(run)))
