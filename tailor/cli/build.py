@@ -56,7 +56,7 @@ def build(
     if plan is not None:
         text += f"\n{describe_forecast(plan)}"
     document = {**to_dict(answer), "plan": to_dict(plan) if plan else None}
-    # The setting is copied, so it stays in one line, and its table in brackets is no markup.
+    # The reader copies the setting: no line may break within it, and `[rows]` must not be read as markup.
     session.output.emit(document, lambda console: console.print(text, markup=False, soft_wrap=True))
 
 

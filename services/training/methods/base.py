@@ -33,7 +33,7 @@ T = TypeVar("T")
 SINGLE = Processes()
 GIVE_UP_SECONDS = 900.0
 MAX_WAIT_SECONDS = 5.0
-# The pace of a run is that of so many steps.
+# Steps by which the time left is estimated.
 RECENT_STEPS = 10
 
 
