@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from services.training import handlers, programme, wire
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.domain import Run, RunState
 from services.training.plans import HourLimits, Plan, limit_hours
+from services.training.recipe import load_recipe
 from services.training.run_approval import PART, ApprovalNotice, approve_run
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2
@@ -19,6 +21,7 @@ from tailor.telemetry import RUNS_AWAITING_APPROVAL
 from tests.unit.training.fakes import PLAN, House, built_as, set_budget, wanted
 
 HOUR = 3600.0
+ROOT = Path(__file__).parents[3]
 # 86 hours on one CPU: 30 seconds around the steps, and each of 2 million tokens in two passes.
 LONG = replace(PLAN, devices=1, seconds=86 * HOUR, fixed_seconds=30.0, train_token_seconds=(86 * HOUR - 30) / 2e6)
 
@@ -212,8 +215,10 @@ def test_operators_see_waiting_runs_as_a_notice_and_a_metric_until_they_are_appr
 
 
 def test_a_run_of_the_demo_is_far_below_the_limit() -> None:
-    # 36,000 tokens at 11 per second, the slowest that a busy machine of two cores has had.
-    run = queue(house_with(replace(LONG, seconds=36_000 / 11)))
+    sample = tomllib.loads((ROOT / "deploy/sample/specialist.toml").read_text(encoding="utf-8"))
+    tokens = sample["rows"]["max_train_tokens"] * load_recipe(sample["recipe"]).limit.epochs
+    # 11 per second is the slowest that a busy machine of two cores has had.
+    run = queue(house_with(replace(LONG, seconds=tokens / 11)))
     assert run.state is RunState.RUNNING
 
 
