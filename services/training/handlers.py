@@ -81,7 +81,7 @@ def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
             "The specialist was deleted. Create it again to train for it.",
             specialist=request.specialist,
         )
-    run, base = _resolve(ports, request)
+    run, base = resolve_run(ports, request)
     existing = ports.runs.find(run.run_id)
     if existing is not None and not existing.can_resume:
         return existing
@@ -117,7 +117,7 @@ def _limit(ports: TrainingPorts, run: Run, plan: Plan) -> Plan:
 
 def plan_run(ports: TrainingPorts, request: RunRequest) -> Plan:
     """Forecast a run and store the plan for `create_run`. Raises like `create_run`, but a run that does not fit is a valid answer."""
-    run, base = _resolve(ports, request)
+    run, base = resolve_run(ports, request)
     _check_reward(ports, run)
     plan = make_plan(ports, run, base)
     with ports.runs.unit() as unit:
@@ -125,7 +125,8 @@ def plan_run(ports: TrainingPorts, request: RunRequest) -> Plan:
     return plan
 
 
-def _resolve(ports: TrainingPorts, request: RunRequest) -> tuple[Run, Base]:
+def resolve_run(ports: TrainingPorts, request: RunRequest) -> tuple[Run, Base]:
+    """The run of a request, not stored, and its base. Raises like `create_run` for a wrong request."""
     if not request.specialist or not request.dataset_digest or not request.base:
         raise InvalidArgument(Reason.MISSING_FIELD, "Set `specialist`, `dataset_digest` and `base`.")
     if abs(request.priority) > MAX_PRIORITY:

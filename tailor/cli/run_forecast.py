@@ -34,6 +34,7 @@ def forecast_run(connections: Connections, dataset: models_pb2.DatasetBuilt) -> 
         base=dataset.base,
         recipe=list_recipes(tuple(stage for stage in programme if rankings or not stage.learns_from_rankings)),
         preference_dataset_digest=rankings.digest if rankings else "",
+        started_by_dataset=True,
     )
     return unary("training", connections.training.PlanRun, request, PLAN_SECONDS).plan
 

@@ -133,7 +133,7 @@ def plan(
     fields = _complete(
         session, specialist, dataset, recipe=recipe, base=base, parent=parent, preferences=preference_dataset
     )
-    request = training_pb2.PlanRunRequest(**fields)
+    request = training_pb2.PlanRunRequest(**fields, started_by_dataset=False)
     plan = unary("training", session.connections.training.PlanRun, request, PLAN_SECONDS).plan
     datasets = filter(None, (request.dataset_digest, request.preference_dataset_digest))
     evaluation = registry_pb2.PlanEvaluationRequest(specialist=specialist, dataset_digests=datasets)

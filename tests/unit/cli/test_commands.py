@@ -185,7 +185,7 @@ def test_a_dataset_of_rankings_is_forecast_with_the_newest_documents(tailor: Tai
     tailor("build", "engagement-reports", "--kind", "preference")
     (request,) = services.training.planned
     assert (request.dataset_digest, request.preference_dataset_digest) == (DATASET, RANKINGS)
-    assert request.recipe == "lora,gentle"
+    assert (request.recipe, request.started_by_dataset) == ("lora,gentle", True)
 
 
 def test_approves_a_run_and_shows_by_whom(tailor: Tailor, services: Services) -> None:

@@ -466,6 +466,7 @@ class PlanRunRequest(_message.Message):
     RECIPE_FIELD_NUMBER: _builtins.int
     PARENT_DIGEST_FIELD_NUMBER: _builtins.int
     PREFERENCE_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    STARTED_BY_DATASET_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Specialist to train."""
     dataset_digest: _builtins.str
@@ -478,6 +479,10 @@ class PlanRunRequest(_message.Message):
     """Adapter to start from; empty for the base itself."""
     preference_dataset_digest: _builtins.str
     """Preference dataset of stages that learn from rankings, if `dataset_digest` is of kind `sft`."""
+    started_by_dataset: _builtins.bool
+    """True for the run that a dataset starts by itself: without its first stage if an earlier run of the specialist trained the same one. The
+    plan is not stored then.
+    """
     def __init__(
         self,
         *,
@@ -487,10 +492,11 @@ class PlanRunRequest(_message.Message):
         recipe: _builtins.str = ...,
         parent_digest: _builtins.str = ...,
         preference_dataset_digest: _builtins.str = ...,
+        started_by_dataset: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dataset_digest", b"dataset_digest", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "recipe", b"recipe", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dataset_digest", b"dataset_digest", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "recipe", b"recipe", "specialist", b"specialist", "started_by_dataset", b"started_by_dataset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
