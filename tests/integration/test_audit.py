@@ -191,7 +191,7 @@ def test_the_estimate_is_an_assumption_until_a_run_of_the_specialist_has_reporte
 
 def test_the_estimate_is_the_median_of_runs_under_like_conditions(world: World) -> None:
     world.passed(1, chars=4_000)
-    here = {"base": "tiny", "method": "sft", "cost": models_pb2.RunCost(device="2 CPU cores")}
+    here: dict[str, Any] = {"base": "tiny", "method": "sft", "cost": models_pb2.RunCost(device="2 CPU cores")}
     for run_id, speed in (("run_1", 57.0), ("run_2", 60.0)):
         world.ran(run_id, speed, **here)
     world.ran("run_3", 900.0, **{**here, "method": "dpo"})

@@ -517,7 +517,7 @@ def test_parent_of_another_specialist_is_reported_as_unknown(house: House) -> No
     errors = []
     for digest in ("m0", "unknown"):
         with pytest.raises(NotFound) as refused:
-            house.servicer.PlanRun(pb.PlanRunRequest(**request, parent_digest=digest), call())
+            house.servicer.PlanRun(pb.PlanRunRequest(**request, parent_digest=digest, started_by_dataset=False), call())
         errors.append((refused.value.reason, refused.value.message))
     assert errors == [("UNKNOWN_ADAPTER", "There is no such adapter.")] * 2
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from services.training import handlers, programme, wire
 from services.training.consumers import SPECIALISTS, Consumers
@@ -17,7 +18,6 @@ from tailor.api.training.v1 import training_pb2
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.envelope import Event
 from tailor.events.faults import Faults
-from tailor.telemetry import RUNS_AWAITING_APPROVAL
 from tests.unit.training.fakes import PLAN, House, built_as, set_budget, wanted
 
 HOUR = 3600.0
@@ -198,6 +198,10 @@ def test_no_setting_is_proposed_if_none_would_fit() -> None:
     assert "or use a smaller recipe or base" in run.message
 
 
+def count_shown() -> float | None:
+    return REGISTRY.get_sample_value("tailor_runs_awaiting_approval")
+
+
 def test_operators_see_waiting_runs_as_a_notice_and_a_metric_until_they_are_approved() -> None:
     house, faults = house_with(), Faults()
     notice = ApprovalNotice(house.runs, faults)
@@ -207,11 +211,11 @@ def test_operators_see_waiting_runs_as_a_notice_and_a_metric_until_they_are_appr
     (fault,) = faults.all()
     assert (fault.part, fault.reason, fault.waits) == (PART, "WAITS_FOR_APPROVAL", False)
     assert run.message in fault.message
-    assert RUNS_AWAITING_APPROVAL.collect()[0].samples[0].value == 1
+    assert count_shown() == 1
     approve_run(house.ports, run.run_id, "key_7")
     notice.tick()
     assert not faults.all()
-    assert RUNS_AWAITING_APPROVAL.collect()[0].samples[0].value == 0
+    assert count_shown() == 0
 
 
 def test_a_run_of_the_demo_is_far_below_the_limit() -> None:
