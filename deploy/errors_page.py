@@ -237,6 +237,7 @@ EXPLAINED = {
     Reason.UNSUPPORTED_ADAPTER: "The adapter uses a feature that cannot be served. Train a LoRA adapter of a causal language model with a shipped recipe.",
     Reason.UNSUPPORTED_TARGET: "The adapter changes layers that cannot be served; the message lists those that can. Correct `adapter.target_modules` of the recipe and train again.",
     Reason.WAITS_FOR_BASE: "The base is not in the models bucket yet. Add it with `tailor models add NAME SOURCE`; the run then starts by itself.",
+    Reason.WAITS_FOR_APPROVAL: "The run is forecast above a limit of hours. `tailor runs show RUN` says what would fit; `tailor runs approve RUN` starts it.",
     Reason.WAITS_FOR_PLACE: "All places for runs are taken. The run starts by itself when one is free; TAILOR_MAX_RUNS raises their number.",
     Reason.WAITS_FOR_RANKINGS: "The run waits for a preference dataset of its specialist. Have experts rank more drafts; it starts by itself.",
     Reason.WAITS_FOR_SPECIALIST: "The run waits for another run of its specialist. It starts by itself.",

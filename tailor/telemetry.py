@@ -14,6 +14,9 @@ RETENTION_USED = Gauge(
 OUTBOX_WAITING = Gauge("tailor_outbox_waiting", "Events in the outbox that wait to be sent.")
 OUTBOX_SET_ASIDE = Gauge("tailor_outbox_set_aside", "Events in the outbox that the broker will never take.")
 EVENTS_EXPIRED = Counter("tailor_events_expired_total", "Events that expired before they were handled.", ["topic"])
+RUNS_AWAITING_APPROVAL = Gauge(
+    "tailor_runs_awaiting_approval", "Runs of training that are forecast above a limit and wait for approval."
+)
 ANSWERS_RUNNING = Gauge("tailor_answers_running", "Answers that inference generates now.")
 ANSWERS_WAITING = Gauge("tailor_answers_waiting", "Calls that wait for a place at inference.")
 ANSWER_TOKENS = Counter(

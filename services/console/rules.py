@@ -227,6 +227,11 @@ def is_ended(run: training_pb2.Run) -> bool:
     return run.state in ENDED
 
 
+def awaits_approval(run: training_pb2.Run) -> bool:
+    """True if the run starts only after somebody approves it."""
+    return run.state == training_pb2.RUN_STATE_AWAITING_APPROVAL
+
+
 def stage_state(run: training_pb2.Run, index: int) -> str:
     """State of a run's stage: `done`, the run's own state for the current stage, or `not started`."""
     if run.stages[index].adapter_digest:

@@ -98,7 +98,8 @@ def _show_run(runs: Page[training_pb2.Run]) -> Stage:
         return _make_stage("run", percent, left if progress.step else progress.phase, busy=True)
     has_losses = newest.HasField("progress") and newest.first_loss
     note = f"loss {newest.first_loss:.2f} → {progress.loss:.2f}" if has_losses else newest.reason
-    colour = {"failed": "bad", "succeeded": "done", "cancelled": "idle"}.get(state, "busy")
+    tones = {"failed": "bad", "succeeded": "done", "cancelled": "idle", "awaiting approval": "waiting"}
+    colour = tones.get(state, "busy")
     return _make_stage("run", state, note or _format_count(len(runs.items), "run"), state=colour)
 
 

@@ -103,7 +103,10 @@ def count(lengths: Lengths, recipe: Recipe) -> Load:
         return load
     # Each rate is tried on a share of the steps before the best one is trained in full.
     trials = len(recipe.sweep.learning_rates) * max(1, round(recipe.sweep.share * load.steps))
-    return replace(load, steps=load.steps + trials, trained=round(load.trained * (1 + trials / load.steps)))
+    more = 1 + trials / load.steps
+    return replace(
+        load, steps=load.steps + trials, trained=round(load.trained * more), unlimited=round(load.unlimited * more)
+    )
 
 
 def _count_chats(lengths: Lengths, recipe: Recipe) -> Load:
@@ -121,6 +124,7 @@ def _count_chats(lengths: Lengths, recipe: Recipe) -> Load:
         tokens=largest,
         learned=round(max(learned) * largest / max(sizes)),
         trained=round(steps * recipe.batch.accumulation * sum(sizes) / len(sizes)),
+        unlimited=round(recipe.limit.epochs * sum(sizes) * lengths.scale),
     )
 
 
