@@ -106,6 +106,9 @@ bench-gate: install ## Whether chance can pass the gate: adapters of known worth
 	$(BIN)/python -m bench.gate
 	$(BIN)/python -m bench.gate_demo --times $(or $(DEMOS),10)
 
+strangers: install ## Documents by other hands (Debian's packages, or MADE=1 for manuals made here) with all defaults, to a verdict (50 minutes)
+	$(BIN)/python -m bench.strangers $(if $(MADE),--made)
+
 bench-checks: install ## CPU seconds of work with its checks and without them
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.checks
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from tailor.cli.run_forecast import describe_forecast, forecast_run
 
 from bench.report import ROOT, store
 from bench.strangers_corpus import prepare
@@ -31,7 +30,7 @@ from tailor.cli.calls import pages, unary
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.figures import decision_of
 from tailor.cli.published_files import PublishedFiles
-from tailor.cli.run_views import FAILED
+from tailor.cli.run_forecast import describe_forecast, forecast_run
 from tailor.cli.story import Story, Tell, wait_out_errors
 from tailor.cli.submissions import FileSubmission
 from tailor.client import Message
@@ -120,7 +119,9 @@ def run(state_dir: Path, submissions: Sequence[FileSubmission]) -> dict[str, Any
             trial.figures["answers"] = {
                 question: ask(client, model, [Message("user", question)], {}, story.now).text for question in QUESTIONS
             }
-        trial.figures["runs_failed"] = len([item for item in list_runs(trial) if item.state in FAILED])
+        trial.figures["runs_failed"] = len(
+            [item for item in list_runs(trial) if item.state == training_pb2.RUN_STATE_FAILED]
+        )
     return trial.figures
 
 
@@ -132,12 +133,14 @@ def publish(trial: Trial, state_dir: Path, submissions: Sequence[FileSubmission]
     outcome = publish_documents(trial.connections, known, sample, True, trial.story.now)
     rejected = outcome["documents_rejected"]
     accounted = outcome["documents_anonymized"] + sum(rejected.values())
-    trial.figures |= {
-        "documents": len(submissions),
-        "accounted": accounted / len(submissions),
-        "anonymized": outcome["documents_anonymized"],
-        "rejected": rejected,
-    }
+    trial.figures.update(
+        {
+            "documents": len(submissions),
+            "accounted": accounted / len(submissions),
+            "anonymized": outcome["documents_anonymized"],
+            "rejected": rejected,
+        }
+    )
 
 
 def build_fitting(trial: Trial) -> synthetic_pb2.BuildDatasetResponse:
@@ -180,17 +183,19 @@ def measure_rows(trial: Trial, built: synthetic_pb2.BuildDatasetResponse) -> Non
     answers = {row.row_id: row.messages[-1].content for row in rows}
     read = draw(answers, ROWS_READ)
     marks = read_marks()
-    trial.figures |= {
-        "train_rows": len(rows),
-        "left_out": {entry.reason: entry.rows for entry in built.left_out},
-        "rows_left_out": sum(entry.rows for entry in built.left_out if entry.reason == "template"),
-        "largest_document_share": round(max(tokens.values()) / tokens.total(), 4),
-        "coverage": round(built.dataset.figures.coverage, 4),
-        "grounded": round(built.dataset.figures.grounded, 4),
-        "answers_without_prose": count_without_prose(draw(answers, ROWS_BY_RULE).values()),
-        "answers_read_wrong": sum(not marks.is_right(answer) for answer in read.values()),
-        "answers_unmarked": sum(not marks.knows(answer) for answer in read.values()),
-    }
+    trial.figures.update(
+        {
+            "train_rows": len(rows),
+            "left_out": {entry.reason: entry.rows for entry in built.left_out},
+            "rows_left_out": sum(entry.rows for entry in built.left_out if entry.reason == "template"),
+            "largest_document_share": round(max(tokens.values()) / tokens.total(), 4),
+            "coverage": round(built.dataset.figures.coverage, 4),
+            "grounded": round(built.dataset.figures.grounded, 4),
+            "answers_without_prose": count_without_prose(draw(answers, ROWS_BY_RULE).values()),
+            "answers_read_wrong": sum(not marks.is_right(answer) for answer in read.values()),
+            "answers_unmarked": sum(not marks.knows(answer) for answer in read.values()),
+        }
+    )
     (ROOT / ".tailor" / "bench").mkdir(parents=True, exist_ok=True)
     (ROOT / ".tailor" / "bench" / "strangers_rows.json").write_text(
         json.dumps(read, indent=2, ensure_ascii=False), encoding="utf-8"

@@ -80,7 +80,7 @@ def _choose_all(folder: Path) -> Iterator[FileSubmission]:
         target.mkdir(parents=True)
         for path in _choose(folder / "packages" / share.package, share):
             name = path.name.removesuffix(".txt") if path.name.endswith(".rst.txt") else path.name
-            # A mail is told by its ending.
+            # The ending says that it is a mail.
             name = f"{path.stem}.eml" if "test_email" in path.parts else name
             shutil.copyfile(path, target / f"{_digest(path)[:6]}-{name}")
         yield from collect([target], _label(share.package.replace(".", "-"), share.department))

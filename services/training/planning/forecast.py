@@ -65,8 +65,7 @@ class Load:
 
     `tokens` and `learned` are the tokens of its largest micro-batch, `trained` the tokens of all its steps, `written` those that it
     generates itself, and `cached` the tokens in the cache while it does. `left_out` counts the rows that are too long or invalid.
-    `unlimited` is
-    `trained` without the recipe's limits on steps and tokens, or 0 if the rows are not chats.
+    `unlimited` is `trained` without the recipe's limits on steps and tokens, or 0 if the rows are not chats.
     """
 
     rows: int
