@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.cli.calls import unary
-from tailor.cli.datasets import describe_figures
+from tailor.cli.datasets import describe_figures, over_redaction_warning
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows
 from tailor.cli.session import session_of
@@ -48,6 +48,8 @@ def build(
     if kind is DatasetKind.PREFERENCE:
         text += f" Made from {', '.join(f'{count} {name}' for name, count in _counts(answer.pairs).items())}."
     session.output.emit(to_dict(answer), shows(text))
+    if warning := over_redaction_warning(dataset.figures):
+        session.output.notes.print(warning, style="yellow", highlight=False)
 
 
 def build_dataset(
