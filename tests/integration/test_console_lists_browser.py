@@ -56,6 +56,7 @@ PATHS = (
     f"/specialists/{NAME}/leaderboard",
     "/erasures",
     "/residual",
+    "/replaced",
     "/keys",
     "/people",
 )
