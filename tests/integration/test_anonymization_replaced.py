@@ -50,7 +50,7 @@ from tests.unit.anonymization.fakes import INGESTED, MemoryQuarantine
 pytestmark = pytest.mark.integration
 
 KEY = base64.b64encode(b"k" * 32).decode()
-MANUAL = "Restart the pump.\n\nNgozi Okafor describes valve {0}. The chapter by Ngozi Okafor ends here."
+MANUAL = "Restart the pump.\n\nMs Okafor describes valve {0}. The chapter by Ms Okafor ends here."
 MEMO = "Helen Ward signed the lease."
 DEPARTMENTS = ("risk", "audit", "people")
 
@@ -183,7 +183,7 @@ def test_a_redelivery_counts_once_a_new_version_replaces_and_an_erasure_removes(
     world.publish_manuals()
     world.publish_manuals()
     assert world.strings()[0].times == 12
-    world.publish(0, "Ngozi Okafor left.", "risk", sequence=2)
+    world.publish(0, "Ms Okafor left.", "risk", sequence=2)
     assert world.strings()[0].times == 11
     world.parts.recorder.forget("doc_0")
     assert (world.strings()[0].times, world.strings()[0].documents) == (10, 5)
@@ -191,17 +191,35 @@ def test_a_redelivery_counts_once_a_new_version_replaces_and_an_erasure_removes(
     assert world.strings() == []
 
 
-def test_documents_of_two_departments_say_nothing(world: World) -> None:
+def test_documents_of_two_departments_say_nothing_of_somebody_with_a_full_name(world: World) -> None:
     for number in range(8):
         world.publish(number, MANUAL.format(number), DEPARTMENTS[number % 2])
-    assert world.strings() == []
+    world.publish(8, "Ngozi Okafor leaves.", "risk")
+    assert world.strings() == [] and world.measure(*range(9)).replacements == 0
+
+
+def test_a_word_that_is_often_a_person_and_never_has_a_full_name_counts_and_is_shown_from_five_documents_on(
+    world: World,
+) -> None:
+    for number in range(4):
+        world.publish(number, MANUAL.format(number), "risk")
+    assert world.strings() == [] and world.measure(*range(4)).replacements == 8
+    world.publish(4, MANUAL.format(4), "risk")
+    (item,) = world.strings()
+    assert (item.times, item.departments) == (10, 1) and world.see(item).value == "Okafor"
+
+
+def test_colleagues_whom_all_departments_name_in_full_are_not_listed(world: World) -> None:
+    for number in range(8):
+        world.publish(number, f"Lukas Brandt ({number}) wrote to lukas.brandt@harrow.com.", DEPARTMENTS[number % 3])
+    assert "Brandt" not in world.text_of(0) and world.strings() == []
 
 
 def test_data_protection_sees_the_string_and_ten_places_and_it_is_recorded(world: World) -> None:
     world.publish_manuals(12)
     (item,) = world.strings()
     seen = world.see(item)
-    assert seen.value == "Ngozi Okafor" and len(seen.places) == MAX_PLACES
+    assert seen.value == "Okafor" and len(seen.places) == MAX_PLACES
     assert len({place.document_id for place in seen.places}) == MAX_PLACES
     assert {place.department for place in seen.places[:3]} == set(DEPARTMENTS)
     assert {place.text[place.start : place.end].lower() for place in seen.places} == {item.surrogate}
@@ -235,7 +253,7 @@ def test_what_is_allowed_is_in_the_policy_and_stays_whole_when_its_documents_pas
     decided = world.decide(item, pb.REPLACED_DECISION_ALLOWED)
     assert (decided.policy.generation, decided.policy.installed_by) == (2, "key_data_protection")
     assert decided.outdated_documents == 7 and decided.policy.policy_digest != load_policy().digest
-    assert "Ngozi Okafor" in world.current.policy.allow_terms
+    assert "Okafor" in world.current.policy.allow_terms
     assert ("key_data_protection", "allows a string that many documents have") in world.purposes()
     assert world.decide(item, pb.REPLACED_DECISION_ALLOWED).policy.generation == 2
     (listed,) = world.strings("OPERATOR")

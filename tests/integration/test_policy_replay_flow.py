@@ -40,7 +40,7 @@ lists_dir = "lists"
 FIRST = 'extends = "default"\n[deny]\nCLIENT = [{ file = "clients.txt" }]\n'
 STRICT = FIRST + "[types]\nCONTRACT = 'mask'\n[codes]\nCONTRACT = ['\\bK-\\d{4}\\b']\n"
 MEMO = "# Memo {0}\n\nNgozi Okafor signed contract K-70{0:02} in March, and the quiet lantern pays."
-MANUAL = "# Manual {1} of {0}\n\nNgozi Okafor of {0} has a valve {1} in the pump room."
+MANUAL = "# Manual {1} of {0}\n\nMr Whitfield of {0} has a valve {1} in the pump room."
 SECONDS = 240
 
 
@@ -195,7 +195,7 @@ def test_what_data_protection_allows_is_whole_again_in_what_passed(house: House)
     strings = house.run("review", "replaced")["strings"]
     names = [f"{item['entity_type']}:{item['surrogate']}" for item in strings]
     values = {name: house.run("review", "replaced", name, key=key)["value"] for name in names}
-    (allowed,) = [name for name, value in values.items() if value == "Ngozi Okafor"]
+    (allowed,) = [name for name, value in values.items() if value == "Whitfield"]
     answer = house.run("review", "allow", allowed, key=key)
     assert answer["outdated_documents"] >= 6 and answer["replay"]["documents"] >= 6
 
@@ -203,7 +203,7 @@ def test_what_data_protection_allows_is_whole_again_in_what_passed(house: House)
         return house.run("policy", "replays")["replays"][0]["state"] == "REPLAY_STATE_DONE"
 
     wait_until(done, SECONDS, "the replay to end")
-    wait_until(lambda: house.corpus().count("Ngozi Okafor of ") == 6, SECONDS, "the manuals to be whole again")
+    wait_until(lambda: house.corpus().count("Mr Whitfield of ") == 6, SECONDS, "the manuals to be whole again")
     assert allowed not in [
         f"{item['entity_type']}:{item['surrogate']}" for item in house.run("review", "replaced")["strings"]
     ]

@@ -129,8 +129,12 @@ class ReplacedStrings(Protocol):
 
     def count_documents(self) -> CountedDocuments: ...
 
-    def find_all(self, min_documents: int, offset: int, limit: int | None) -> Sequence[ReplacedString]:
+    def find_all(self, min_documents: int, offset: int, limit: int) -> Sequence[ReplacedString]:
         """Strings in at least `min_documents` documents of enough departments or sources, the most replaced first. Reads all counts."""
+        ...
+
+    def find_suspects(self, min_documents: int) -> frozenset[tuple[str, str]]:
+        """The strings that count as over-redaction: listed ones that are not kept by decision, and those in too few documents."""
         ...
 
     def find(self, entity_type: str, surrogate: str, min_documents: int) -> ReplacedString | None:

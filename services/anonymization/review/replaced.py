@@ -83,15 +83,12 @@ def decide_replaced(
 
 
 def measure_over_redaction(review: ReplacedReview, document_ids: Iterable[Sequence[str]]) -> OverRedactionCount:
-    """Count replacements of listed strings in documents, without those that stay replaced by decision.
+    """Count replacements, in documents, of strings that are hardly personal, without those that stay replaced by decision.
 
     The ids come in batches, which are read one at a time. Raises InvalidArgument (TOO_LONG).
     """
     counted = review.strings.count_documents()
-    listed = review.strings.find_all(counted.min_documents, 0, None)
-    suspects = frozenset(
-        (item.entity_type, item.surrogate) for item in listed if item.decision is not ReplacedDecision.KEPT
-    )
+    suspects = review.strings.find_suspects(counted.min_documents)
     replacements = words = documents = 0
     for batch in document_ids:
         if len(batch) > MAX_SEARCH_IDS:

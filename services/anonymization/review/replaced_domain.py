@@ -8,12 +8,15 @@ from math import ceil
 
 from services.anonymization.domain import Change
 
-# A string is listed if it is replaced in at least this many documents, and in this share of them: a person is named in a few documents.
-# Five is also the number below which combinations of quasi-identifiers are rare.
+# A string is hardly personal if it is replaced in at least this many documents, and in this share of them: a person is named in a few. Five
+# is also the number below which combinations of quasi-identifiers are rare.
 MIN_DOCUMENTS = 5
 MIN_SHARE = 0.01
 # They must belong to at least this many departments, or come from as many sources: two departments often share a customer or a colleague.
 MIN_SPREAD = 3
+# Or it is one word that is treated as a person this often and that no document has in a full name: people are named in full somewhere,
+# products and commands are not. It is listed, and so shown, only if it is in enough documents.
+MIN_LONE_TIMES = 5
 # A policy cannot allow a longer term.
 MAX_SURROGATE_CHARS = 200
 MAX_PLACES = 10
@@ -86,7 +89,10 @@ class OverRedactionCount:
 
 
 def count_surrogates(changes: Iterable[Sequence[Change]]) -> Mapping[tuple[str, str], int]:
-    """How often each surrogate stands in a document, by type and spelling. Masks and coarser values stand for many values: not counted."""
+    """How often each surrogate stands in a document, by type and spelling.
+
+    Masks and coarser values stand for many values, and are not counted.
+    """
     return Counter(
         (change.entity_type, surrogate)
         for of_text in changes

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Engine, FromClause, Row, Select, and_, func, not_, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.anonymization.review.ports import ReplacedStrings
 from services.anonymization.review.replaced_domain import (
     MAX_PLACES,
+    MIN_LONE_TIMES,
     MIN_SPREAD,
     CountedDocuments,
     OverRedactionCount,
@@ -35,11 +36,17 @@ class SqlReplacedStrings(ReplacedStrings):
             documents, words = connection.execute(query).one()
         return CountedDocuments(int(documents), int(words))
 
-    def find_all(self, min_documents: int, offset: int, limit: int | None) -> list[ReplacedString]:
+    def find_all(self, min_documents: int, offset: int, limit: int) -> list[ReplacedString]:
         query = _with_decisions(min_documents)
         with transaction(self._engine) as connection:
             rows = connection.execute(query.offset(offset).limit(limit)).all()
         return [_to_string(row) for row in rows]
+
+    def find_suspects(self, min_documents: int) -> frozenset[tuple[str, str]]:
+        query = _with_decisions(min_documents, is_listed=False)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return frozenset((row.entity_type, row.surrogate) for row in rows if row.decision != ReplacedDecision.KEPT)
 
     def find(self, entity_type: str, surrogate: str, min_documents: int) -> ReplacedString | None:
         query = _with_decisions(min_documents, (_is_string(entity_type, surrogate),))
@@ -96,11 +103,34 @@ def _is_string(entity_type: str, surrogate: str) -> ColumnElement[bool]:
     return and_(REPLACED.c.entity_type == entity_type, func.lower(REPLACED.c.surrogate) == surrogate)
 
 
-def _with_decisions(min_documents: int, conditions: tuple[ColumnElement[bool], ...] = ()) -> Select[Any]:
-    """The strings in enough documents of enough departments or sources, with what was decided, the most replaced first."""
+def _may_be_wrong() -> ColumnElement[bool]:
+    """Full names and mail addresses are what the barrier is surest of, and those of colleagues stand in documents of all departments."""
+    return and_(not_(_is_full_name(REPLACED)), REPLACED.c.entity_type != "EMAIL_ADDRESS")
+
+
+def _is_full_name(table: FromClause) -> ColumnElement[bool]:
+    return and_(table.c.entity_type == "PERSON", table.c.surrogate.contains(" "))
+
+
+def _is_lone_word() -> ColumnElement[bool]:
+    """A word that is treated as a person, and that no document has in a full name."""
+    names = REPLACED.alias()
+    words = select(func.unnest(func.string_to_array(func.lower(names.c.surrogate), " "))).where(_is_full_name(names))
+    return and_(REPLACED.c.entity_type == "PERSON", SURROGATE.not_in(words))
+
+
+def _with_decisions(
+    min_documents: int, conditions: tuple[ColumnElement[bool], ...] = (), *, is_listed: bool = True
+) -> Select[Any]:
+    """The strings that are hardly personal, with what was decided, the most replaced first.
+
+    Those that may be listed, or those in too few documents for that too.
+    """
     departments = func.count(func.nullif(DOCUMENTS.c.department, "").distinct())
     sources = func.count(func.nullif(DOCUMENTS.c.source, "").distinct())
     documents, times = func.count(DOCUMENTS.c.document_id.distinct()), func.sum(REPLACED.c.times)
+    is_spread = and_(documents >= min_documents, func.greatest(departments, sources) >= MIN_SPREAD)
+    is_lone = and_(_is_lone_word(), times >= MIN_LONE_TIMES, documents >= (min_documents if is_listed else 1))
     counts = (
         select(
             REPLACED.c.entity_type,
@@ -111,9 +141,9 @@ def _with_decisions(min_documents: int, conditions: tuple[ColumnElement[bool], .
             sources.label("sources"),
         )
         .join(DOCUMENTS, REPLACED.c.document_id == DOCUMENTS.c.document_id)
-        .where(*conditions)
+        .where(_may_be_wrong(), *conditions)
         .group_by(REPLACED.c.entity_type, SURROGATE)
-        .having(and_(documents >= min_documents, func.greatest(departments, sources) >= MIN_SPREAD))
+        .having(or_(is_spread, is_lone))
         .subquery()
     )
     table = REPLACED_DECISIONS

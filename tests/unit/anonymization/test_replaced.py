@@ -24,10 +24,10 @@ def change(replacement: str, action: Action = Action.SURROGATE, kind: str = "PER
 def test_counts_surrogates_by_spelling_and_neither_masks_nor_coarser_values() -> None:
     coarse = change("Leeds", Action.GENERALISE, "ADDRESS")
     changes = (change("WINTERS"), change("Winters"), change("WINTERS"), change("[PERSON]"), coarse)
-    assert count_surrogates([changes, (change("Gerald\nWinters"), change("x" * 201))]) == {
+    assert count_surrogates([changes, (change("Blue\nHartwell", kind="CLIENT"), change("x" * 201))]) == {
         ("PERSON", "WINTERS"): 2,
         ("PERSON", "Winters"): 1,
-        ("PERSON", "Gerald Winters"): 1,
+        ("CLIENT", "Blue Hartwell"): 1,
     }
 
 
