@@ -200,7 +200,7 @@ def test_what_data_protection_allows_is_whole_again_in_what_passed(house: House)
     assert answer["outdated_documents"] >= 6 and answer["replay"]["documents"] >= 6
 
     def done() -> bool:
-        return house.run("policy", "replays")["replays"][0]["state"] == "REPLAY_STATE_DONE"
+        return bool(house.run("policy", "replays")["replays"][0]["state"] == "REPLAY_STATE_DONE")
 
     wait_until(done, SECONDS, "the replay to end")
     wait_until(lambda: house.corpus().count("Mr Whitfield of ") == 6, SECONDS, "the manuals to be whole again")
