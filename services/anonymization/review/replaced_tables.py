@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, FromClause, Row, Select, and_, func, not_, or_, select
+from sqlalchemy import ColumnElement, Engine, FromClause, Row, Select, Subquery, and_, func, not_, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.anonymization.review.ports import ReplacedStrings
 from services.anonymization.review.replaced_domain import (
     MAX_PLACES,
+    MIN_DOCUMENTS,
     MIN_LONE_TIMES,
     MIN_SPREAD,
     CountedDocuments,
@@ -112,11 +113,24 @@ def _is_full_name(table: FromClause) -> ColumnElement[bool]:
     return and_(table.c.entity_type == "PERSON", table.c.surrogate.contains(" "))
 
 
-def _is_lone_word() -> ColumnElement[bool]:
-    """A word that is treated as a person, and that no document has in a full name."""
-    names = REPLACED.alias()
-    words = select(func.unnest(func.string_to_array(func.lower(names.c.surrogate), " "))).where(_is_full_name(names))
-    return and_(REPLACED.c.entity_type == "PERSON", SURROGATE.not_in(words))
+def _counts(conditions: tuple[ColumnElement[bool], ...]) -> Subquery:
+    """The counts of every string that is replaced often enough for any rule."""
+    times = func.sum(REPLACED.c.times)
+    return (
+        select(
+            REPLACED.c.entity_type,
+            SURROGATE.label("surrogate"),
+            times.label("times"),
+            func.count(DOCUMENTS.c.document_id.distinct()).label("documents"),
+            func.count(func.nullif(DOCUMENTS.c.department, "").distinct()).label("departments"),
+            func.count(func.nullif(DOCUMENTS.c.source, "").distinct()).label("sources"),
+        )
+        .join(DOCUMENTS, REPLACED.c.document_id == DOCUMENTS.c.document_id)
+        .where(_may_be_wrong(), *conditions)
+        .group_by(REPLACED.c.entity_type, SURROGATE)
+        .having(times >= min(MIN_LONE_TIMES, MIN_DOCUMENTS))
+        .subquery()
+    )
 
 
 def _with_decisions(
@@ -126,31 +140,20 @@ def _with_decisions(
 
     Those that may be listed, or those in too few documents for that too.
     """
-    departments = func.count(func.nullif(DOCUMENTS.c.department, "").distinct())
-    sources = func.count(func.nullif(DOCUMENTS.c.source, "").distinct())
-    documents, times = func.count(DOCUMENTS.c.document_id.distinct()), func.sum(REPLACED.c.times)
-    is_spread = and_(documents >= min_documents, func.greatest(departments, sources) >= MIN_SPREAD)
-    is_lone = and_(_is_lone_word(), times >= MIN_LONE_TIMES, documents >= (min_documents if is_listed else 1))
-    counts = (
-        select(
-            REPLACED.c.entity_type,
-            SURROGATE.label("surrogate"),
-            times.label("times"),
-            documents.label("documents"),
-            departments.label("departments"),
-            sources.label("sources"),
-        )
-        .join(DOCUMENTS, REPLACED.c.document_id == DOCUMENTS.c.document_id)
-        .where(_may_be_wrong(), *conditions)
-        .group_by(REPLACED.c.entity_type, SURROGATE)
-        .having(or_(is_spread, is_lone))
-        .subquery()
-    )
-    table = REPLACED_DECISIONS
+    counts, table, full = _counts(conditions), REPLACED_DECISIONS, REPLACED.alias()
+    words = func.unnest(func.string_to_array(func.lower(full.c.surrogate), " ")).label("word")
+    # Joined, because `NOT IN` compares each string with each word once they no longer fit the memory of a query.
+    names = select(words).where(_is_full_name(full)).distinct().subquery()
+    is_many = counts.c.documents >= min_documents
+    is_spread = and_(is_many, func.greatest(counts.c.departments, counts.c.sources) >= MIN_SPREAD)
+    is_often = is_many if is_listed else counts.c.times >= MIN_LONE_TIMES
+    is_lone = and_(counts.c.entity_type == "PERSON", names.c.word.is_(None), is_often)
     is_own = and_(table.c.entity_type == counts.c.entity_type, table.c.surrogate == counts.c.surrogate)
     return (
         select(counts, table.c.decision, table.c.decided_by, table.c.decide_time)
         .outerjoin(table, is_own)
+        .outerjoin(names, names.c.word == counts.c.surrogate)
+        .where(or_(is_spread, is_lone))
         .order_by(counts.c.times.desc(), counts.c.entity_type, counts.c.surrogate)
     )
 
