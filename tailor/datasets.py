@@ -108,13 +108,16 @@ class Figures:
 
     Shares from 0 to 1: `coverage` of the characters of admitted documents that rows teach, `grounded` of the answers to which it applies
     whose figures and names the prompt supports, `overlap` of held-out answers that also stand in train. `characters` are those of the
-    admitted documents.
+    admitted documents. `over_redaction` is the number of replacements of strings that are hardly personal, per 1,000 words of the documents
+    that rows come from; `max_over_redaction` is the limit above which the installation warned, 0 if it was not measured.
     """
 
     coverage: float = 0.0
     grounded: float = 0.0
     overlap: float = 0.0
     characters: int = 0
+    over_redaction: float = 0.0
+    max_over_redaction: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -261,7 +264,8 @@ def _parse_file(value: Mapping[str, Any]) -> DatasetFile:
 
 
 def _parse_figures(value: Mapping[str, Any]) -> Figures:
-    shares = {name: float(value.get(name, 0.0)) for name in ("coverage", "grounded", "overlap")}
+    names = ("coverage", "grounded", "overlap", "over_redaction", "max_over_redaction")
+    shares = {name: float(value.get(name, 0.0)) for name in names}
     return Figures(**shares, characters=int(value.get("characters", 0)))
 
 

@@ -19,6 +19,7 @@ from services.anonymization.recognise.detectors.definition import DEFAULT as DEF
 from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.recognise.languages.detection import LanguageDetector
 from services.anonymization.recognise.languages.loading import load_section_analyzer
+from services.anonymization.replaced_rpc import ReplacedServicer
 from services.anonymization.review_bootstrap import build_review
 from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.settings import Settings
@@ -28,6 +29,7 @@ from services.anonymization.vault.subjects import SubjectIndex
 from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1.anonymization_pb2_grpc import add_AnonymizationServiceServicer_to_server
 from tailor.api.anonymization.v1.policy_pb2_grpc import add_PolicyServiceServicer_to_server
+from tailor.api.anonymization.v1.replaced_pb2_grpc import add_ReplacedServiceServicer_to_server
 from tailor.api.anonymization.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from tailor.api.events.v1 import documents_pb2
 from tailor.api.held.v1.held_pb2_grpc import add_HeldCallServiceServicer_to_server
@@ -72,12 +74,14 @@ def build(runtime: Runtime, settings: Settings) -> None:
     store = S3Store.from_settings(settings)
     quarantine, corpus = StoredTexts(store, decode_key(settings.quarantine_key)), StoredCorpus(store)
     publish = KafkaOutcomes(producer)
+    replaced = review.replaced(ledger, corpus, vault, audit, current.allow)
     servicers: Servicers = [
         (add_AnonymizationServiceServicer_to_server, servicer),
         (add_PolicyServiceServicer_to_server, PolicyServicer(current, policies, ledger)),
         (add_SubjectServiceServicer_to_server, SubjectServicer(subjects, ledger, audit)),
         (add_HeldCallServiceServicer_to_server, HeldCallServicer(held_calls)),
         review.servicer(settings, current.policy, ledger, corpus, audit),
+        (add_ReplacedServiceServicer_to_server, ReplacedServicer(replaced, current)),
     ]
     runtime.rpc(settings, servicers)
     forget = partial(

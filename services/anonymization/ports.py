@@ -81,6 +81,10 @@ class AuditLog(Protocol):
         """Record one call; called before the answer is given."""
         ...
 
+    def has(self, caller: str, entity_type: str, surrogate: str, purpose: str, seconds: float) -> bool:
+        """True if such a call was recorded within the last seconds."""
+        ...
+
 
 class QuarantinedTexts(Protocol):
     """The encrypted texts that ingestion left in quarantine."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from services.anonymization.domain import ENTITY_TYPES, Action, Policy
-from services.anonymization.ports import AuditLog, Corpus, Ledger
+from services.anonymization.ports import AuditLog, Corpus, Ledger, Revealer
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.review.documents import SqlReviewedDocuments
 from services.anonymization.review.handlers import Review
@@ -14,6 +14,8 @@ from services.anonymization.review.ports import TypesOf
 from services.anonymization.review.quasi_identifiers import ListedQuasiIdentifiers
 from services.anonymization.review.queue import SqlReviewQueue
 from services.anonymization.review.recorder import DocumentRecorder
+from services.anonymization.review.replaced import AllowTerms, ReplacedReview
+from services.anonymization.review.replaced_tables import SqlReplacedStrings
 from services.anonymization.review.terms import HashedTerms
 from services.anonymization.review_rpc import ReviewServicer
 from services.anonymization.settings import Settings
@@ -32,6 +34,7 @@ class ReviewParts:
     queue: SqlReviewQueue
     terms: HashedTerms
     recorder: DocumentRecorder
+    strings: SqlReplacedStrings
 
     def servicer(
         self, settings: Settings, policy: Policy, ledger: Ledger, corpus: Corpus, audit: AuditLog
@@ -53,6 +56,12 @@ class ReviewParts:
         )
         return add_ReviewServiceServicer_to_server, servicer
 
+    def replaced(
+        self, ledger: Ledger, corpus: Corpus, vault: Revealer, audit: AuditLog, allow_terms: AllowTerms
+    ) -> ReplacedReview:
+        """The review of what is replaced in many documents."""
+        return ReplacedReview(self.strings, self.documents, ledger, corpus, vault, audit, allow_terms)
+
 
 def build_review(engine: Engine, vault: SqlVault, lexicon: Lexicon) -> ReviewParts:
     """Connect everything over a migrated database."""
@@ -60,7 +69,7 @@ def build_review(engine: Engine, vault: SqlVault, lexicon: Lexicon) -> ReviewPar
     terms = HashedTerms(subkey(secret, "review terms"), queue.terms_version, queue.terms)
     quasi_identifiers = ListedQuasiIdentifiers(lambda word: lexicon.has_any(("places",), word))
     recorder = DocumentRecorder(documents, terms, quasi_identifiers, subkey(secret, "quasi-identifiers"))
-    return ReviewParts(documents, queue, terms, recorder)
+    return ReviewParts(documents, queue, terms, recorder, SqlReplacedStrings(engine))
 
 
 def types_of(policy: Policy) -> TypesOf:

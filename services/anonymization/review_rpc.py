@@ -44,7 +44,7 @@ class ReviewServicer(review_pb2_grpc.ReviewServiceServicer):
         del context
         sample_id, drawn = handlers.start_sample(
             self._review,
-            _reviewer(request.reviewer),
+            reviewer_id(request.reviewer),
             size=request.size or DEFAULT_SAMPLE,
             min_per_stratum=request.min_per_stratum if request.HasField("min_per_stratum") else MIN_PER_STRATUM,
             seed=request.seed,
@@ -61,7 +61,7 @@ class ReviewServicer(review_pb2_grpc.ReviewServiceServicer):
         self, request: review_pb2.NextPassageRequest, context: grpc.ServicerContext
     ) -> review_pb2.NextPassageResponse:
         del context
-        view = handlers.next_passage(self._review, _reviewer(request.reviewer), to_kind(request.kind))
+        view = handlers.next_passage(self._review, reviewer_id(request.reviewer), to_kind(request.kind))
         return review_pb2.NextPassageResponse(
             passage=None if view is None else from_view(view), waiting=from_counts(self._review.queue.count())
         )
@@ -70,7 +70,7 @@ class ReviewServicer(review_pb2_grpc.ReviewServiceServicer):
         self, request: review_pb2.DecidePassageRequest, context: grpc.ServicerContext
     ) -> review_pb2.DecidePassageResponse:
         del context
-        marks, reviewer = [to_mark(mark) for mark in request.marks], _reviewer(request.reviewer)
+        marks, reviewer = [to_mark(mark) for mark in request.marks], reviewer_id(request.reviewer)
         handlers.decide_passage(self._review, reviewer, request.passage_id, marks, skip=request.skip)
         return review_pb2.DecidePassageResponse()
 
@@ -78,14 +78,14 @@ class ReviewServicer(review_pb2_grpc.ReviewServiceServicer):
         self, request: review_pb2.UndoDecisionRequest, context: grpc.ServicerContext
     ) -> review_pb2.UndoDecisionResponse:
         del context
-        passage_id = handlers.undo_decision(self._review, _reviewer(request.reviewer))
+        passage_id = handlers.undo_decision(self._review, reviewer_id(request.reviewer))
         return review_pb2.UndoDecisionResponse(passage_id=passage_id)
 
     def DropTerm(
         self, request: review_pb2.DropTermRequest, context: grpc.ServicerContext
     ) -> review_pb2.DropTermResponse:
         del context
-        handlers.drop_term(self._review, _reviewer(""), request.term)
+        handlers.drop_term(self._review, reviewer_id(""), request.term)
         return review_pb2.DropTermResponse()
 
     def GetResidualReport(
@@ -124,7 +124,7 @@ class ReviewServicer(review_pb2_grpc.ReviewServiceServicer):
     ) -> review_pb2.SignStatementResponse:
         del context
         sources = _sources(request.sources)
-        report = handlers.report_for_statement(self._review, _reviewer(request.reviewer), sources)
+        report = handlers.report_for_statement(self._review, reviewer_id(request.reviewer), sources)
         body = statement_body(report, sources, self._policy_digest, datetime.now(UTC))
         signature, public_key = self._sign(body.encode())
         statement = review_pb2.SignedStatement(body=body, signature=signature, public_key=public_key)
@@ -140,7 +140,7 @@ class ReviewServicer(review_pb2_grpc.ReviewServiceServicer):
         return review_pb2.VerifyStatementResponse(valid=valid)
 
 
-def _reviewer(named: str) -> str:
+def reviewer_id(named: str) -> str:
     """The reviewer's key. Only the console may name another caller than itself; its operator by password has no key."""
     caller = current_caller()
     if caller.kind == "service":

@@ -20,6 +20,7 @@ from services.console.domain import (
     SignInAttempt,
     Visitor,
 )
+from tailor.api.anonymization.v1.replaced_pb2 import GetReplacedResponse, ReplacedString
 from tailor.api.anonymization.v1.review_pb2 import (
     DrawSampleResponse,
     GetResidualReportResponse,
@@ -327,6 +328,14 @@ class PassageReview(Protocol):
     def get_report(self) -> GetResidualReportResponse: ...
     def list_rare_combinations(self, token: str) -> Page[RareCombination]: ...
     def sign_statement(self, reviewer: str) -> SignedStatement: ...
+    def list_replaced(self, token: str) -> Page[ReplacedString]: ...
+    def get_replaced(self, entity_type: str, surrogate: str, reviewer: str) -> GetReplacedResponse:
+        """A string that is replaced in many documents, with ten places. Raises NotFound."""
+        ...
+
+    def decide_replaced(self, entity_type: str, surrogate: str, reviewer: str, *, allow: bool) -> str:
+        """Allow the string, or keep it replaced; returns the barrier digest in force then. Raises FailedPrecondition (PLACES_NOT_SEEN)."""
+        ...
 
 
 class JudgingQueue(Protocol):
@@ -402,6 +411,7 @@ class Services:
     list_held_calls: Callable[
         [str], tuple[HeldCall, ...]
     ]  # by service: the newest calls that wait, or waited, for a second person
+    start_replay: Callable[[str, str], None]  # by the barrier digest in force, and the key of the visitor who asks
     get_submission: Callable[
         [str, str], GetSubmissionResponse
     ]  # by the publisher's own id, and the key of the engineer who asks

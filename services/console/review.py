@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from services.console.domain import PassageDecision, PassagePiece, Permission, Visitor
 from services.console.handlers import ServiceAnswer, call
 from services.console.ports import Services
+from tailor.api.anonymization.v1.replaced_pb2 import GetReplacedResponse
 from tailor.api.anonymization.v1.review_pb2 import (
     STRETCH_KIND_REPLACED,
     GetResidualReportResponse,
@@ -14,6 +15,7 @@ from tailor.api.anonymization.v1.review_pb2 import (
     ReviewPassage,
     SignedStatement,
 )
+from tailor.errors import FailedPrecondition, Unavailable
 
 PIECE = re.compile(r"\w+(?:[.'’@-]\w+)*|\s+|[^\w\s]")
 # Keys that mark a type; the others are commands.
@@ -59,6 +61,29 @@ def get_passage(services: Services, visitor: Visitor, document_id: str, number: 
     """One passage of a document. Raises NotFound (UNKNOWN_PASSAGE)."""
     visitor.require(Permission.REVIEW)
     return services.review.get_passage(document_id, number)
+
+
+def get_replaced(services: Services, visitor: Visitor, entity_type: str, surrogate: str) -> GetReplacedResponse:
+    """A string that is replaced in many documents, and where. Raises NotFound (UNKNOWN_REPLACED)."""
+    visitor.require(Permission.REVIEW)
+    return services.review.get_replaced(entity_type, surrogate, visitor.key_id)
+
+
+def decide_replaced(services: Services, visitor: Visitor, entity_type: str, surrogate: str, *, allow: bool) -> str:
+    """Keep a string replaced, or allow it and replay that; returns what became of it: `kept`, `allowed` or `allowed-later`.
+
+    Raises FailedPrecondition (PLACES_NOT_SEEN), NotFound (UNKNOWN_REPLACED), InvalidArgument (INVALID_POLICY, TOO_LONG).
+    """
+    visitor.require(Permission.REVIEW)
+    barrier_digest = services.review.decide_replaced(entity_type, surrogate, visitor.key_id, allow=allow)
+    if not allow:
+        return "kept"
+    try:
+        services.start_replay(barrier_digest, visitor.key_id)
+    except (FailedPrecondition, Unavailable):
+        # Another replay runs, or ingestion does not answer. The string is allowed in any case.
+        return "allowed-later"
+    return "allowed"
 
 
 def split_passage(passage: ReviewPassage) -> Iterator[PassagePiece]:

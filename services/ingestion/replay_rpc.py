@@ -45,7 +45,8 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
                 "`tailor policy list` shows which. Try again.",
             )
         caller = current_caller()
-        name = caller.key_id or caller.name
+        # Only the console may name another caller than itself.
+        name = (caller.kind == "service" and request.requester) or caller.key_id or caller.name
         replay_id = derive_id("rpl", name, request.request_id)
         replay = self._replays.start(replay_id, barrier, name, all_documents=request.all_documents)
         return replay_pb2.StartReplayResponse(replay=_from_replay(replay))

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.barrier import ResidualLimits, RowAnonymizer
+from services.synthetic.adapters.barrier import OverRedactionMeasure, ResidualLimits, RowAnonymizer
 from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.drawn_prompts import SqlDrawnPrompts
@@ -63,7 +63,10 @@ def build(runtime: Runtime, settings: Settings) -> None:
     erased = runtime.erased_documents(settings, LIFT_SECONDS)
     app = make_app(settings, engine, outbox, store, RegistryDocuments(registry), erased=erased)
     anonymization = runtime.channel(settings, "anonymization", settings.anonymization_address)
-    app = replace(app, list_missed=RegistryScores(registry), check_residual=ResidualLimits(anonymization))
+    app = replace(
+        app, list_missed=RegistryScores(registry), check_residual=ResidualLimits(anonymization),
+        measure_over_redaction=OverRedactionMeasure(anonymization, settings.max_over_redaction),
+    )  # fmt: skip
     imports, import_files = SqlImports(engine), ParquetImportFiles(store)
     import_eraser = ImportEraser(imports, import_files, erased)
     holdings = SqlHoldings(engine)

@@ -1,7 +1,7 @@
 """Datasets of documents: from the corpus's texts to both splits."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -19,9 +19,17 @@ from services.synthetic.building.train import TrainRows
 from services.synthetic.building.workers import peak_memory_mb, start_workers
 from services.synthetic.corpus import ALL_SEGMENTS, NEAR_DUPLICATES, StoredFile
 from services.synthetic.datasets import PARQUET, file_of, write_manifest
-from services.synthetic.domain import BuildLimits, Dataset, LastBuild, Specialist, fingerprint, is_text_id
+from services.synthetic.domain import (
+    BuildLimits,
+    Dataset,
+    LastBuild,
+    OverRedaction,
+    Specialist,
+    fingerprint,
+    is_text_id,
+)
 from services.synthetic.filters import filter_settings
-from services.synthetic.ports import ExtraRows, RowFiles, RowMaker, TokenCounter
+from services.synthetic.ports import ExtraRows, MeasureOverRedaction, RowFiles, RowMaker, TokenCounter
 from services.synthetic.rows.document_rows import teaches_knowledge
 from services.synthetic.rows.templates import has_templates
 from tailor.datasets import (
@@ -49,6 +57,8 @@ log = get_logger(__name__)
 BUILDER_VERSION = 9
 # Chunks of held-out documents whose rows are in one file.
 HELD_OUT_CHUNKS = 8
+# Ids of documents in one message to the barrier.
+ID_BATCH = 1_000
 
 StartWorkers = Callable[[Context, int], AbstractContextManager[Workers]]
 
@@ -63,6 +73,7 @@ class DocumentDatasets:
     limits: BuildLimits = field(default_factory=BuildLimits)
     extra_rows: Sequence[ExtraRows] = ()
     start_workers: StartWorkers = start_workers
+    measure_over_redaction: MeasureOverRedaction = lambda document_ids: OverRedaction()
 
     def make_dataset(
         self,
@@ -150,7 +161,7 @@ class _Build:
         for counts in (self._corpus.left_out(), extra.left_out, *held_out.left_out):
             self._tally.add_left_out(counts)
         near_duplicates = self._tally.left_out.pop(NEAR_DUPLICATES, LeftOutCount())
-        figures = self._figures(held_out, kept, near_duplicates)
+        figures = self._figures(held_out, kept, sources, near_duplicates)
         content = self._manifest(DatasetFiles(train, kept, sources), figures, held_out)
         digest, manifest = write_manifest(
             self._parts.store,
@@ -244,7 +255,13 @@ class _Build:
         data = self._context.files.ids({"document_id": ids, "digest": [digests[key] for key in ids]})
         return (*known, StoredFile(self._put(data, len(ids)), ALL_SEGMENTS, is_sources=True))
 
-    def _figures(self, held_out: HeldOut, kept: Sequence[StoredFile], near_duplicates: LeftOutCount) -> Figures:
+    def _figures(
+        self,
+        held_out: HeldOut,
+        kept: Sequence[StoredFile],
+        sources: Sequence[StoredFile],
+        near_duplicates: LeftOutCount,
+    ) -> Figures:
         """The measures. The overlap is measured in what was stored, independently of how shared rows were removed."""
         store, files = self._parts.store, self._context.files
         tables = [files.decode(store.get(stored.file.ref)) for stored in kept]
@@ -252,7 +269,17 @@ class _Build:
         letters = self._corpus.letters() + near_duplicates.characters
         taught = self._tally.letters + held_out.letters + near_duplicates.characters
         overlap = measure_overlap(tables, self._tally.checks, self._threshold)
-        return Figures(taught / letters if letters else 0.0, self._tally.grounded, overlap, letters)
+        coverage = taught / letters if letters else 0.0
+        replaced = self._parts.measure_over_redaction(self._document_ids(sources))
+        return Figures(coverage, self._tally.grounded, overlap, letters, replaced.per_thousand_words, replaced.limit)
+
+    def _document_ids(self, sources: Sequence[StoredFile]) -> Iterator[Sequence[str]]:
+        """The documents that rows come from, in batches."""
+        for stored in sources:
+            ids = self._context.files.read_column(self._parts.store.get(stored.file.ref), "document_id")
+            documents = [key for key in ids if not is_text_id(key)]
+            for start in range(0, len(documents), ID_BATCH):
+                yield documents[start : start + ID_BATCH]
 
     def _manifest(self, written: "DatasetFiles", figures: Figures, held_out: HeldOut) -> dict[str, object]:
         tally, specialist = self._tally, self._specialist

@@ -427,6 +427,17 @@ class BuildLimits:
 
 
 @dataclass(frozen=True)
+class OverRedaction:
+    """Replacements of strings that are hardly personal, per 1,000 words of some documents, and the limit above which that is too many.
+
+    Without a limit, it is not known.
+    """
+
+    per_thousand_words: float = 0.0
+    limit: float = 0.0
+
+
+@dataclass(frozen=True)
 class SupersedeWaits:
     """When the datasets of superseded versions are built again: after a quiet time, and at the latest when the oldest version has waited.
 

@@ -21,6 +21,7 @@ from services.synthetic.domain import (
     Judgement,
     KeptDraft,
     LastBuild,
+    OverRedaction,
     Row,
     RowNeeds,
     Specialist,
@@ -34,6 +35,7 @@ from services.synthetic.ports import (
     ExtraRows,
     ListDocuments,
     ListMissed,
+    MeasureOverRedaction,
     Repository,
     RowFiles,
     RowMaker,
@@ -74,6 +76,7 @@ class Synthetic:
     list_documents: ListDocuments
     list_missed: ListMissed = lambda specialist: ()
     check_residual: CheckResidual = lambda selection: None
+    measure_over_redaction: MeasureOverRedaction = lambda document_ids: OverRedaction()
     limits: BuildLimits = field(default_factory=BuildLimits)
     pair_limits: PairLimits = field(default_factory=PairLimits)
     extra_rows: Sequence[ExtraRows] = ()
@@ -261,7 +264,9 @@ def _make_documents(
 ) -> tuple[Dataset, tuple[StoredFile, ...], str]:
     counter = app.tokenizers.for_base(specialist.base)
     app.preparer.prepare(specialist.selection)
-    parts = DocumentDatasets(app.store, app.files, app.maker, app.limits, app.extra_rows, app.start_workers)
+    parts = DocumentDatasets(
+        app.store, app.files, app.maker, app.limits, app.extra_rows, app.start_workers, app.measure_over_redaction
+    )
     with app.corpora.open(specialist) as corpus:
         missed = app.list_missed(specialist.name) if specialist.rows.missed_extra_rows else ()
         return parts.make_dataset(specialist, corpus, counter, last, missed)

@@ -19,6 +19,7 @@ from services.synthetic.domain import (
     Judgement,
     KeptDraft,
     LastBuild,
+    OverRedaction,
     PairEvidence,
     PairRow,
     QuizRow,
@@ -46,6 +47,10 @@ AnonymizeRow = Callable[[str, Sequence[str], Labels], CleanTexts]
 # Raises FailedPrecondition (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH) if the installation limits what the barrier may leave and the selected
 # documents do not meet it, Unavailable while the barrier does not answer. Blocks.
 CheckResidual = Callable[[Selection], None]
+
+# What the barrier replaced too much in documents, whose ids come in batches of at most 1,000. Raises Unavailable while it does not answer.
+# Blocks.
+MeasureOverRedaction = Callable[[Iterable[Sequence[str]]], OverRedaction]
 
 # Pages of the ids of documents of which the last evaluation missed or contradicted a quiz question, by the specialist's name. Raises
 # Unavailable while the registry does not answer.

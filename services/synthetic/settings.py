@@ -18,6 +18,11 @@ class Settings(ServiceSettings):
     near_duplicate_threshold: float = Field(
         0.8, gt=0, le=1, description="Similarity from which two texts are near-duplicates."
     )
+    max_over_redaction: float = Field(
+        1.0,
+        gt=0,
+        description="Replacements of strings that are hardly personal, per 1,000 words of a dataset's documents, above which it warns.",
+    )
 
     superseded_quiet_seconds: float = Field(
         15,

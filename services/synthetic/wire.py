@@ -1,7 +1,7 @@
 """Between protobuf messages and the domain of synthetic."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from services.synthetic.domain import (
     BuildPolicy,
@@ -194,9 +194,7 @@ def to_dataset(
         held_out_rows=message.held_out_rows,
         documents=message.documents,
         near_duplicates=near_duplicates,
-        figures=Figures(
-            message.figures.coverage, message.figures.grounded, message.figures.overlap, message.figures.characters
-        ),
+        figures=Figures(**{item.name: getattr(message.figures, item.name) for item in fields(Figures)}),
         intake_seconds=intake_seconds,
         left_out=left_out,
         kind=to_dataset_kind(message.kind),

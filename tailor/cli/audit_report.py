@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tailor.api.anonymization.v1 import replaced_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.cli.audit_tables import UNKNOWN, AuditTable, dimension_name, facts, sections, span
@@ -17,6 +18,7 @@ def write_report(
     specialist: str,
     audit: audit_pb2.GetAuditResponse,
     near: synthetic_pb2.CountNearDuplicatesResponse | None,
+    replaced: replaced_pb2.ListReplacedResponse | None,
 ) -> list[Path]:
     """Write the file and its plots, and return their paths.
 
@@ -29,7 +31,7 @@ def write_report(
             image = path.with_name(f"{path.stem}-{name}.png")
             _draw(image, title, unit, bars)
             written.append(image)
-        path.write_text(report(specialist, audit, near, [image.name for image in written]), encoding="utf-8")
+        path.write_text(report(specialist, audit, near, replaced, [image.name for image in written]), encoding="utf-8")
     except OSError as error:
         raise InvalidArgument(Reason.CANNOT_WRITE, f"The report cannot be written: {error.strerror}.") from None
     return [path, *written]
@@ -39,6 +41,7 @@ def report(
     specialist: str,
     audit: audit_pb2.GetAuditResponse,
     near: synthetic_pb2.CountNearDuplicatesResponse | None,
+    replaced: replaced_pb2.ListReplacedResponse | None,
     images: list[str],
 ) -> str:
     """The report as Markdown."""
@@ -47,7 +50,7 @@ def report(
     lines += [f"- **{name}**: {value}" for name, value in facts(audit, near)]
     for image in images:
         lines += ["", f"![{Path(image).stem}]({image})"]
-    for section in sections(audit):
+    for section in sections(audit, replaced):
         lines += ["", f"## {section.title}", "", *_table(section)]
     return "\n".join(lines) + "\n"
 

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tailor.api.anonymization.v1 import replaced_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.cli.datasets import SHARES, over_redaction
 from tailor.cli.messages import short_enum
 from tailor.cli.output import short
+from tailor.cli.replaced_strings import COLUMNS, name_of, row_of
 
 UNKNOWN = "unknown"
-SHARES = ("coverage", "grounded", "overlap")
 LEFT_OUT = ("documents", "rows", "characters")
 KNOWLEDGE = ("documents", "asked", "learned", "missed", "contradicted")
 UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
@@ -43,7 +45,9 @@ def facts(
     ]
 
 
-def sections(audit: audit_pb2.GetAuditResponse) -> list[AuditTable]:
+def sections(
+    audit: audit_pb2.GetAuditResponse, replaced: replaced_pb2.ListReplacedResponse | None = None
+) -> list[AuditTable]:
     """The tables, in reading order."""
     tables = [_dimension(dimension, audit.totals) for dimension in audit.dimensions]
     percentiles = tuple(
@@ -57,6 +61,8 @@ def sections(audit: audit_pb2.GetAuditResponse) -> list[AuditTable]:
         for item in audit.findings
     )
     tables.append(AuditTable("Personal data", ("type", "values", "documents", "per 1,000 characters"), findings))
+    if replaced is not None:
+        tables.append(_replaced(replaced))
     rejected = tuple(
         (item.reason, item.format or UNKNOWN, item.stage, f"{item.submissions:,}") for item in audit.rejections
     )
@@ -93,6 +99,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:,.0f} seconds"
 
 
+def _replaced(replaced: replaced_pb2.ListReplacedResponse) -> AuditTable:
+    rows = tuple(tuple(map(str, (name_of(item), *row_of(item)[2:]))) for item in replaced.strings)
+    title = (
+        f"Replaced most, in {replaced.min_documents} documents or more of all {replaced.documents:,}: hardly personal"
+    )
+    return AuditTable(title, ("string by its surrogate", *COLUMNS[2:]), rows)
+
+
 def _datasets(audit: audit_pb2.GetAuditResponse) -> AuditTable:
     rows = tuple(
         (
@@ -101,11 +115,12 @@ def _datasets(audit: audit_pb2.GetAuditResponse) -> AuditTable:
             short(item.dataset_digest),
             f"{item.documents:,}",
             *(f"{100 * getattr(item.figures, name):.1f} %" for name in SHARES),
+            over_redaction(item.figures),
             f"{item.quiz_questions:,}",
         )
         for item in audit.datasets
     )
-    columns = ("specialist", "adapter", "dataset", "documents", *SHARES, "quiz questions")
+    columns = ("specialist", "adapter", "dataset", "documents", *SHARES, "over-redaction", "quiz questions")
     return AuditTable("Datasets behind serving adapters, and newest ones", columns, rows)
 
 

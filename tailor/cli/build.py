@@ -11,7 +11,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2
 from tailor.cli.calls import unary
-from tailor.cli.datasets import describe_figures
+from tailor.cli.datasets import describe_figures, over_redaction_warning
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short
 from tailor.cli.run_forecast import describe_forecast, forecast_run
@@ -58,6 +58,8 @@ def build(
     document = {**to_dict(answer), "plan": to_dict(plan) if plan else None}
     # The reader copies the setting: no line may break within it, and `[rows]` must not be read as markup.
     session.output.emit(document, lambda console: console.print(text, markup=False, soft_wrap=True))
+    if warning := over_redaction_warning(dataset.figures):
+        session.output.notes.print(warning, style="yellow", highlight=False)
 
 
 def _forecast(session: CommandSession, dataset: models_pb2.DatasetBuilt) -> training_pb2.RunPlan | None:

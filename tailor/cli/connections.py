@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from tailor.api.anonymization.v1 import anonymization_pb2_grpc, policy_pb2_grpc, review_pb2_grpc, subject_pb2_grpc
+from tailor.api.anonymization.v1 import (
+    anonymization_pb2_grpc,
+    policy_pb2_grpc,
+    replaced_pb2_grpc,
+    review_pb2_grpc,
+    subject_pb2_grpc,
+)
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.events.v1 import operations_pb2_grpc
 from tailor.api.held.v1 import held_pb2_grpc
@@ -111,6 +117,11 @@ class Connections:
     def review(self) -> review_pb2_grpc.ReviewServiceStub:
         """What the barrier left, which anonymization keeps."""
         return review_pb2_grpc.ReviewServiceStub(self.channel("anonymization"))
+
+    @property
+    def replaced(self) -> replaced_pb2_grpc.ReplacedServiceStub:
+        """What the barrier replaces most."""
+        return replaced_pb2_grpc.ReplacedServiceStub(self.channel("anonymization"))
 
     @property
     def policies(self) -> policy_pb2_grpc.PolicyServiceStub:

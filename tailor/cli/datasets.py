@@ -13,7 +13,8 @@ from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
 
-COLUMNS = ("dataset", "specialist", "kind", "rows", "held out", "documents", "coverage", "grounded", "overlap", "built")
+SHARES = ("coverage", "grounded", "overlap")
+COLUMNS = ("dataset", "specialist", "kind", "rows", "held out", "documents", *SHARES, "over-redaction", "built")
 IMPORTS = ("import", "licence", "share", "source", "rows")
 LANGUAGES = ("language", "documents", "rows", "prompts from")
 
@@ -55,14 +56,36 @@ def describe_figures(dataset: models_pb2.DatasetBuilt) -> str:
     """The sources of a dataset, and its figures if it has any, as a sentence."""
     parts = [f"{dataset.documents} documents"] + [f"{dataset.judgements} judgements"] * bool(dataset.judgements)
     if dataset.HasField("figures"):
-        names = ("coverage", "grounded", "overlap")
-        parts += [f"{name} {getattr(dataset.figures, name):.1%}" for name in names]
+        parts += [f"{name} {getattr(dataset.figures, name):.1%}" for name in SHARES]
+        parts += [f"over-redaction {over_redaction(dataset.figures)}"]
     return f"{', '.join(parts)}."
 
 
+def over_redaction(figures: models_pb2.DatasetFigures) -> str:
+    """The figure per 1,000 words, with the limit if it is over it; `unknown` if it was not measured."""
+    if not figures.max_over_redaction:
+        return "unknown"
+    text = f"{figures.over_redaction:.2f}"
+    return f"{text} (limit {figures.max_over_redaction:g})" if is_over_redacted(figures) else text
+
+
+def is_over_redacted(figures: models_pb2.DatasetFigures) -> bool:
+    return 0 < figures.max_over_redaction < figures.over_redaction
+
+
+def over_redaction_warning(figures: models_pb2.DatasetFigures) -> str:
+    """A sentence for a dataset that is over the limit; empty for others."""
+    if not is_over_redacted(figures):
+        return ""
+    return (
+        f"Warning: {figures.over_redaction:.2f} replacements per 1,000 words of its documents are of strings that stand in many documents "
+        f"and are hardly personal; the limit is {figures.max_over_redaction:g}. `tailor review replaced` lists them; data protection may "
+        "allow them."
+    )
+
+
 def _row(item: models_pb2.DatasetBuilt) -> tuple[object, ...]:
-    figures = item.figures
-    shares = (figures.coverage, figures.grounded, figures.overlap) if item.HasField("figures") else ()
+    figures = [f"{getattr(item.figures, name):.1%}" for name in SHARES] + [over_redaction(item.figures)]
     return (
         short(item.digest),
         item.specialist,
@@ -70,7 +93,7 @@ def _row(item: models_pb2.DatasetBuilt) -> tuple[object, ...]:
         item.train_rows,
         item.held_out_rows,
         item.documents,
-        *([f"{share:.1%}" for share in shares] or [""] * 3),
+        *(figures if item.HasField("figures") else [""] * len(figures)),
         item.create_time.ToJsonString(),
     )
 
@@ -96,6 +119,8 @@ def _print(console: Console, answer: registry_pb2.GetDatasetResponse) -> None:
     tokens = f"{answer.train_tokens} tokens for training, {answer.held_out_tokens} held out"
     tokens += f", {answer.teacher_tokens} spent by the teacher" * bool(answer.teacher_tokens)
     console.print(f"{describe_figures(answer.dataset)} {tokens}.", highlight=False)
+    if warning := over_redaction_warning(answer.dataset.figures):
+        console.print(warning, style="yellow", highlight=False)
     if answer.HasField("quiz"):
         console.print(_describe_quiz(answer.quiz), highlight=False)
     for name, columns, rows in (("imports", IMPORTS, _imports(answer)), ("languages", LANGUAGES, _languages(answer))):

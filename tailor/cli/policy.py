@@ -80,7 +80,7 @@ def apply(
     answer = unary("anonymization", session.connections.policies.ApplyPolicy, request, CHECK_SECONDS)
     document = to_dict(answer)
     if replay:
-        document["replay"] = to_dict(_start(session, answer.policy.barrier_digest, all_documents=False))
+        document["replay"] = to_dict(start_replay(session, answer.policy.barrier_digest, all_documents=False))
     session.output.emit(document, lambda console: policy_views.print_applied(console, answer, is_replayed=replay))
 
 
@@ -126,7 +126,7 @@ def replay(
     request = policy_pb2.ListPoliciesRequest(page_size=1)
     in_force = unary("anonymization", policies.ListPolicies, request).policies
     digest = in_force[0].barrier_digest if in_force else ""
-    started = _start(session, digest, all_documents=all_documents)
+    started = start_replay(session, digest, all_documents=all_documents)
     if wait:
         started = _wait(session, started)
     _emit(session, started)
@@ -184,7 +184,8 @@ def _read(path: Path) -> str:
         ) from None
 
 
-def _start(session: CommandSession, barrier_digest: str, *, all_documents: bool) -> replay_pb2.Replay:
+def start_replay(session: CommandSession, barrier_digest: str, *, all_documents: bool) -> replay_pb2.Replay:
+    """Begin a replay under the policy and detectors of a digest. Raises FailedPrecondition (REPLAY_RUNNING)."""
     request = replay_pb2.StartReplayRequest(
         request_id=new_id("req"), all_documents=all_documents, barrier_digest=barrier_digest
     )

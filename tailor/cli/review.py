@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tailor.api.anonymization.v1 import review_pb2 as pb
+from tailor.cli import replaced_strings
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows, table
@@ -25,11 +26,16 @@ KINDS = {
 
 app = typer.Typer()
 group = typer.Typer(
-    name="review", help="Review what the barrier left in documents, and estimate how much it is.", no_args_is_help=True
+    name="review",
+    help="Review what the barrier left in documents, how much it is, and what it replaces too often.",
+    no_args_is_help=True,
 )
 
 PassageId = Annotated[str, typer.Argument(metavar="PASSAGE", help="The passage's id; see `tailor review next`.")]
 Sources = Annotated[list[str], typer.Option("--source", help="Only this source; repeatable. By default, all.")]
+group.command("replaced")(replaced_strings.list_replaced)
+group.command("allow")(replaced_strings.allow)
+group.command("keep")(replaced_strings.keep)
 
 
 @group.command()

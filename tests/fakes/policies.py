@@ -6,7 +6,7 @@ from tailor.api.anonymization.v1 import anonymization_pb2, policy_pb2, policy_pb
 from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import replay_pb2, replay_pb2_grpc
 from tailor.api.registry.v1 import lineage_pb2, lineage_pb2_grpc
-from tailor.errors import InvalidArgument, Reason
+from tailor.errors import InvalidArgument, Reason, TailorError
 from tests.fakes.serving import refuse
 
 DOCUMENTS = [f"doc_{number:032x}" for number in range(2)]
@@ -87,12 +87,15 @@ class FakeReplays(replay_pb2_grpc.ReplayServiceServicer):
 
     def __init__(self) -> None:
         self.started: list[Any] = []
+        self.refusal: TailorError | None = None
         self.cancelled: list[str] = []
 
     def replay(self, state: int = replay_pb2.REPLAY_STATE_RUNNING, **outcomes: int) -> Any:
         return replay_pb2.Replay(replay_id="rpl_1", state=state, documents=2, outcomes=outcomes)  # type: ignore[arg-type]
 
     def StartReplay(self, request: Any, context: Any) -> Any:
+        if self.refusal is not None:
+            refuse(context, self.refusal)
         self.started.append(request)
         return replay_pb2.StartReplayResponse(replay=self.replay())
 

@@ -56,6 +56,7 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
 
     def __init__(self) -> None:
         self.created = True
+        self.figures: models_pb2.DatasetFigures | None = None
         self.build_errors: list[TailorError] = []
         self.built: list[str] = []
         self.left_out: list[synthetic_pb2.LeftOut] = []
@@ -133,6 +134,7 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
             held_out_rows=20,
             base="tiny",
             programme=[models_pb2.ProgrammeStage(stage="sft", recipe="lora")],
+            figures=self.figures,
         )
         return synthetic_pb2.BuildDatasetResponse(
             dataset=dataset, created=self.created, near_duplicates=4, left_out=self.left_out

@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.console.domain import InvitationTerms, Role
-from tailor.api.anonymization.v1 import review_pb2
+from tailor.api.anonymization.v1 import replaced_pb2, review_pb2
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.held.v1 import held_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
@@ -249,4 +249,14 @@ def _fill_review(world: World) -> None:
         types={f"TYPE_{WORD.upper()}": SHARE},
     )
     world.review.report = report(strata=[left], rules_only_documents={"is": 10**6})
+    world.review.strings.append(
+        replaced_pb2.ReplacedString(
+            entity_type=f"TYPE_{WORD.upper()}",
+            surrogate=WORD,
+            times=10**6,
+            documents=10**6,
+            departments=10**3,
+            sources=9,
+        )
+    )
     world.registry.audit.datasets.add(specialist=NAME, dataset_digest=DATASET, documents=4)

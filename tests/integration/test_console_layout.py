@@ -63,7 +63,14 @@ OPERATOR_PAGES = (
 PAGES: Mapping[Role | None, tuple[str, ...]] = {
     Role.OPERATOR: OPERATOR_PAGES,
     Role.EXPERT: ("/judge", "/judge/own"),
-    Role.DATA_PROTECTION: ("/review", "/residual", "/residual/doc_1/3", "/held"),
+    Role.DATA_PROTECTION: (
+        "/review",
+        "/residual",
+        "/residual/doc_1/3",
+        "/replaced",
+        "/replaced/string?entity_type=PERSON&surrogate=winters",
+        "/held",
+    ),
     None: ("/login", "/invitation"),
 }
 # Addresses that are no pages: what scripts read, a picture, and ways to other pages.

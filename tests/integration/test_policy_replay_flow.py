@@ -40,6 +40,7 @@ lists_dir = "lists"
 FIRST = 'extends = "default"\n[deny]\nCLIENT = [{ file = "clients.txt" }]\n'
 STRICT = FIRST + "[types]\nCONTRACT = 'mask'\n[codes]\nCONTRACT = ['\\bK-\\d{4}\\b']\n"
 MEMO = "# Memo {0}\n\nNgozi Okafor signed contract K-70{0:02} in March, and the quiet lantern pays."
+MANUAL = "# Manual {1} of {0}\n\nMr Whitfield of {0} has a valve {1} in the pump room."
 SECONDS = 240
 
 
@@ -65,10 +66,11 @@ class House:
         assert result.exit_code == 0, result.stderr
         return json.loads(result.stdout)
 
-    def publish(self, texts: Mapping[str, str]) -> None:
+    def publish(self, texts: Mapping[str, str], department: str = "") -> None:
         producer: Any = kafka.KafkaProducer(bootstrap_servers=self.broker)
         for name, text in texts.items():
             headers = [("document-id", name.encode()), ("file-name", b"memo.md")]
+            headers += [("label-department", department.encode())] if department else []
             producer.send("document.submitted.v1", key=name.encode(), value=text.encode(), headers=headers)
         producer.flush()
         producer.close()
@@ -182,3 +184,27 @@ def test_the_record_and_the_differences_come_from_the_running_services(house: Ho
     assert "[HEALTH]" in answer["text_before"]["text"] and "epilepsy" in answer["text_after"]["text"]
     contracts = [item for item in answer["differences"] if item["entity_type"] == "HEALTH"]
     assert contracts and contracts[0]["before"] == "mask" and contracts[0]["after"] == "keep"
+
+
+def test_what_data_protection_allows_is_whole_again_in_what_passed(house: House) -> None:
+    key = Layout(house.root).protection_key_file.read_text(encoding="utf-8").strip()
+    for department in ("risk", "audit", "people"):
+        texts = {f"{department}-{number}": MANUAL.format(department, number) for number in range(2)}
+        house.publish(texts, department)
+    wait_until(lambda: house.corpus().count(" has a valve") == 6, SECONDS, "the manuals to pass")
+    strings = house.run("review", "replaced")["strings"]
+    names = [f"{item['entity_type']}:{item['surrogate']}" for item in strings]
+    values = {name: house.run("review", "replaced", name, key=key)["value"] for name in names}
+    (allowed,) = [name for name, value in values.items() if value == "Whitfield"]
+    answer = house.run("review", "allow", allowed, key=key)
+    assert answer["outdated_documents"] >= 6 and answer["replay"]["documents"] >= 6
+
+    def done() -> bool:
+        return bool(house.run("policy", "replays")["replays"][0]["state"] == "REPLAY_STATE_DONE")
+
+    wait_until(done, SECONDS, "the replay to end")
+    wait_until(lambda: house.corpus().count("Mr Whitfield of ") == 6, SECONDS, "the manuals to be whole again")
+    assert allowed not in [
+        f"{item['entity_type']}:{item['surrogate']}" for item in house.run("review", "replaced")["strings"]
+    ]
+    assert house.run("audit")["replaced"]["documents"] >= 6

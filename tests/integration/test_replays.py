@@ -181,6 +181,24 @@ def test_a_replay_waits_for_the_policy_that_was_applied(engine: Engine) -> None:
     timer.join()
 
 
+def test_the_console_starts_a_replay_for_its_visitor_and_nobody_else_for_another(engine: Engine) -> None:
+    house = House(engine)
+    house.apply_policy(2)
+    servicer = ReplayServicer(house.replays, house.barrier)
+    request = replay_pb2.StartReplayRequest(request_id="one", requester="key_9")
+
+    def requester(caller: Caller) -> str:
+        set_caller(caller)
+        replay = servicer.StartReplay(request, None).replay  # type: ignore[arg-type]
+        house.replays.cancel(replay.replay_id)
+        query = f"SELECT requested_by FROM replays WHERE replay_id = '{replay.replay_id}'"
+        with engine.connect() as connection:
+            return str(connection.exec_driver_sql(query).scalar_one())
+
+    assert requester(Caller("service", "console")) == "key_9"
+    assert requester(Caller("key", "ada", "ROLE_OPERATOR", key_id="key_7")) == "key_7"
+
+
 def test_a_document_is_fetched_again_by_its_reference(engine: Engine) -> None:
     house = House(engine)
     house.publish_reference("memo-9")

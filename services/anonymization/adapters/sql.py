@@ -6,6 +6,7 @@ A change of the tables needs a migration in `migrations/versions/`.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -162,6 +163,17 @@ class SqlAuditLog(AuditLog):
         row = {"caller": caller, "entity_type": entity_type[:40], "surrogate": surrogate, "purpose": purpose}
         with transaction(self._engine) as connection:
             connection.execute(insert(AUDIT).values(row))
+
+    def has(self, caller: str, entity_type: str, surrogate: str, purpose: str, seconds: float) -> bool:
+        query = select(AUDIT.c.id).where(
+            AUDIT.c.caller == caller,
+            AUDIT.c.entity_type == entity_type,
+            AUDIT.c.surrogate == surrogate,
+            AUDIT.c.purpose == purpose,
+            AUDIT.c.create_time > func.now() - timedelta(seconds=seconds),
+        )
+        with transaction(self._engine) as connection:
+            return connection.scalar(query.limit(1)) is not None
 
 
 # In a row, labels are a list and the kind of a span is its number in common.proto.

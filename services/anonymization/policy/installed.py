@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from services.anonymization.domain import (
+    MAX_POLICY_CHARS,
     NO_LABELS,
     Anonymized,
     AnonymizedPrompt,
@@ -12,6 +13,7 @@ from services.anonymization.domain import (
     Policy,
     TrueValue,
 )
+from services.anonymization.policy.allowing import EXTENDS_DEFAULT, allow_terms
 from services.anonymization.policy.policy_file import DEFAULT, parse_policy, read_policy_file
 from services.anonymization.ports import (
     Anonymizer,
@@ -22,7 +24,7 @@ from services.anonymization.ports import (
     TrueValues,
 )
 from services.anonymization.settings import Settings
-from tailor.errors import TailorError
+from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.words import Labels
 
@@ -86,6 +88,22 @@ class CurrentPolicy(Anonymizer, Previewer, TrueValues):
             return current, False
         self._policies.install(source, policy.digest, self._detectors, caller)
         return self.look(), True
+
+    def allow(self, terms: Sequence[str], caller: str) -> None:
+        """Put a policy in force that also allows the terms. Idempotent. Raises InvalidArgument (INVALID_POLICY, TOO_LONG)."""
+        with self._policies.lock():
+            installed, source = self._policies.newest()
+            # An extension goes on to follow the default policy of later releases.
+            base = EXTENDS_DEFAULT if installed.installed_by == BY_DEFAULT else source
+            extended = allow_terms(base, terms)
+            if len(extended.decode()) > MAX_POLICY_CHARS:
+                raise InvalidArgument(
+                    Reason.TOO_LONG,
+                    "The policy is too long.",
+                    field_violations={"allow.terms": "are too many; put them into a file and install the policy again"},
+                )
+            if extended != base:
+                self.install(extended, caller)
 
     def look(self) -> InstalledPolicy:
         """Apply the policy in force if it is another one, and return it."""

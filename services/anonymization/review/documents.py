@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, delete, func, select
@@ -16,7 +16,7 @@ from services.anonymization.review.domain import (
     ReviewedDocument,
 )
 from services.anonymization.review.ports import ReviewedDocuments
-from services.anonymization.review.tables import COMBINATIONS, DOCUMENTS, MARKS, PASSAGES
+from services.anonymization.review.tables import COMBINATIONS, DOCUMENTS, MARKS, PASSAGES, REPLACED
 from tailor.sql import transaction
 
 BATCH = 2_000
@@ -34,6 +34,7 @@ class SqlReviewedDocuments(ReviewedDocuments):
         terms_digest: str,
         disagreements: Sequence[QueuedPassage],
         combinations: Sequence[Combination],
+        surrogates: Mapping[tuple[str, str], int],
     ) -> None:
         with transaction(self._engine) as connection:
             if not _upsert(connection, document, terms_digest):
@@ -41,12 +42,19 @@ class SqlReviewedDocuments(ReviewedDocuments):
             # A passage of an older version is no longer in the corpus. What was decided about one still counts.
             older = PASSAGES.c.document_id == document.document_id, PASSAGES.c.sequence < document.sequence
             connection.execute(delete(PASSAGES).where(*older, ~PASSAGES.c.is_decided))
-            connection.execute(delete(COMBINATIONS).where(COMBINATIONS.c.document_id == document.document_id))
+            for table in (COMBINATIONS, REPLACED):
+                connection.execute(delete(table).where(table.c.document_id == document.document_id))
             if disagreements:
                 rows = [passage_row(passage, "", position) for position, passage in enumerate(disagreements)]
                 connection.execute(insert(PASSAGES).on_conflict_do_nothing(), rows)
             if combinations:
                 connection.execute(insert(COMBINATIONS), [_combination_row(document, item) for item in combinations])
+            if surrogates:
+                rows = [
+                    {"document_id": document.document_id, "entity_type": kind, "surrogate": name, "times": times}
+                    for (kind, name), times in surrogates.items()
+                ]
+                connection.execute(insert(REPLACED), rows)
 
     def all(self) -> Iterator[ReviewedDocument]:
         columns = (
@@ -71,7 +79,15 @@ class SqlReviewedDocuments(ReviewedDocuments):
         replaced = None if row.replaced is None else tuple((start, end) for start, end in json.loads(row.replaced))
         languages = tuple(filter(None, row.rules_only_languages.split(",")))
         return ReviewedDocument(
-            row.document_id, row.sequence, row.source, row.language, row.passages, replaced, languages
+            row.document_id,
+            row.sequence,
+            row.source,
+            row.language,
+            row.passages,
+            replaced,
+            languages,
+            row.department,
+            row.words,
         )
 
     def count_passages(self, sources: Sequence[str]) -> int:
@@ -117,8 +133,8 @@ class SqlReviewedDocuments(ReviewedDocuments):
         ids = select(PASSAGES.c.passage_id).where(PASSAGES.c.document_id == document_id)
         with transaction(self._engine) as connection:
             connection.execute(delete(MARKS).where(MARKS.c.passage_id.in_(ids)))
-            connection.execute(delete(COMBINATIONS).where(COMBINATIONS.c.document_id == document_id))
-            connection.execute(delete(DOCUMENTS).where(DOCUMENTS.c.document_id == document_id))
+            for table in (COMBINATIONS, REPLACED, DOCUMENTS):
+                connection.execute(delete(table).where(table.c.document_id == document_id))
             return connection.execute(delete(PASSAGES).where(PASSAGES.c.document_id == document_id)).rowcount
 
 
@@ -148,6 +164,8 @@ def _upsert(connection: Connection, document: ReviewedDocument, terms_digest: st
         "replaced": None if document.replaced is None else json.dumps(document.replaced),
         "terms_digest": terms_digest,
         "rules_only_languages": ",".join(document.rules_only_languages),
+        "department": document.department,
+        "words": document.words,
     }
     statement = insert(DOCUMENTS).values(row)
     statement = statement.on_conflict_do_update(

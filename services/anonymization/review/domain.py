@@ -85,7 +85,7 @@ class ReviewedDocument:
     """The newest version of a document, as a review needs it.
 
     `replaced` are the [start, end) stretches that the barrier replaced; None if it passed before they were recorded. `rules_only_languages`
-    are those of its passages that no detector covers.
+    are those of its passages that no detector covers. `words` is 0 if it passed before replacements were counted.
     """
 
     document_id: str
@@ -95,6 +95,8 @@ class ReviewedDocument:
     passages: int
     replaced: tuple[tuple[int, int], ...] | None = None
     rules_only_languages: tuple[str, ...] = ()
+    department: str = ""
+    words: int = 0
 
 
 @dataclass(frozen=True)

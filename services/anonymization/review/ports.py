@@ -1,6 +1,6 @@
 """The Protocols of what the review needs. Every method of a store raises Unavailable while the database does not answer."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from services.anonymization.review.domain import (
@@ -14,6 +14,12 @@ from services.anonymization.review.domain import (
     ReviewedDocument,
     ReviewTerm,
     SampleDraw,
+)
+from services.anonymization.review.replaced_domain import (
+    CountedDocuments,
+    OverRedactionCount,
+    ReplacedDecision,
+    ReplacedString,
 )
 from services.anonymization.review.sampling import DrawnSample
 from tailor.words import Labels
@@ -37,8 +43,12 @@ class ReviewedDocuments(Protocol):
         terms_digest: str,
         disagreements: Sequence[QueuedPassage],
         combinations: Sequence[Combination],
+        surrogates: Mapping[tuple[str, str], int],
     ) -> None:
-        """Record a version unless a newer one is known, and queue its disagreements; remove what waits of older ones. Idempotent."""
+        """Record a version unless a newer one is known, and queue its disagreements; remove what waits of older ones. Idempotent.
+
+        `surrogates` says how often each (type, surrogate) stands in it.
+        """
         ...
 
     def all(self) -> Iterator[ReviewedDocument]:
@@ -111,6 +121,40 @@ class ReviewQueue(Protocol):
 
     def drop_term(self, term_hash: str) -> bool:
         """Forget a term; False if it is unknown."""
+        ...
+
+
+class ReplacedStrings(Protocol):
+    """How often surrogates stand in the newest versions of documents. Strings are named by type and surrogate in small letters."""
+
+    def count_documents(self) -> CountedDocuments: ...
+
+    def find_all(self, min_documents: int, offset: int, limit: int) -> Sequence[ReplacedString]:
+        """Strings in at least `min_documents` documents of enough departments or sources, the most replaced first. Reads all counts."""
+        ...
+
+    def find_suspects(self, min_documents: int) -> frozenset[tuple[str, str]]:
+        """The strings that count as over-redaction: listed ones that are not kept by decision, and those in too few documents."""
+        ...
+
+    def find(self, entity_type: str, surrogate: str, min_documents: int) -> ReplacedString | None:
+        """One string, if it would be listed."""
+        ...
+
+    def spellings(self, entity_type: str, surrogate: str) -> Sequence[str]:
+        """The surrogate in all capitals that documents have."""
+        ...
+
+    def documents_with(self, entity_type: str, surrogate: str) -> Sequence[str]:
+        """Ids of at most ten documents that have the surrogate, of as many departments and sources as possible."""
+        ...
+
+    def measure(self, suspects: frozenset[tuple[str, str]], document_ids: Sequence[str]) -> OverRedactionCount:
+        """How often any of the strings is replaced in the documents."""
+        ...
+
+    def decide(self, entity_type: str, surrogate: str, decision: ReplacedDecision, caller: str) -> None:
+        """Record a decision in the place of an earlier one."""
         ...
 
 

@@ -19,6 +19,7 @@ from services.anonymization.review.domain import (
 )
 from services.anonymization.review.ports import QuasiIdentifiers, ReviewedDocuments
 from services.anonymization.review.quasi_identifiers import combine
+from services.anonymization.review.replaced_domain import count_surrogates
 from tailor.events.envelope import derive_id
 
 
@@ -45,6 +46,8 @@ class DocumentRecorder(ReviewRecorder):
             passages,
             places,
             result.rules_only_languages,
+            ingested.labels.department,
+            len(text.split()),
         )
         standing = standing_disagreements(clean.parts, result.changes, result.disagreements)
         mentions = self._quasi_identifiers(text, replaced)
@@ -53,6 +56,7 @@ class DocumentRecorder(ReviewRecorder):
             self._terms.digest,
             _queue(document, text, standing),
             combine(text, mentions, passages, self._key),
+            count_surrogates(result.changes),
         )
 
     def forget(self, document_id: str) -> int:

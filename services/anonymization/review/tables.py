@@ -1,6 +1,20 @@
 """The review's tables in PostgreSQL. They hold places, types and keyed hashes, and no text of a document. A change needs a migration."""
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Identity, Integer, MetaData, String, Table, Text, func
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    func,
+    text,
+)
 
 METADATA = MetaData()
 
@@ -18,6 +32,29 @@ DOCUMENTS = Table(
     Column("terms_digest", String(64), nullable=False, server_default=""),
     # Languages of passages that were masked by rules only, comma-separated.
     Column("rules_only_languages", Text, nullable=False, server_default=""),
+    Column("department", String(64), nullable=False, server_default=""),
+    # 0 if the document passed before its replacements were counted.
+    Column("words", Integer, nullable=False, server_default="0"),
+)
+# How often each surrogate stands in the newest version, as it is spelt there.
+REPLACED = Table(
+    "review_replaced",
+    METADATA,
+    Column("document_id", String(64), primary_key=True),
+    Column("entity_type", String(40), primary_key=True),
+    Column("surrogate", Text, primary_key=True),
+    Column("times", Integer, nullable=False),
+    Index("review_replaced_string", "entity_type", func.lower(text("surrogate"))),
+)
+# By the surrogate in small letters. It means nothing without its vault entry.
+REPLACED_DECISIONS = Table(
+    "review_replaced_decisions",
+    METADATA,
+    Column("entity_type", String(40), primary_key=True),
+    Column("surrogate", Text, primary_key=True),
+    Column("decision", String(16), nullable=False),
+    Column("decided_by", String(128), nullable=False),
+    Column("decide_time", DateTime(timezone=True), nullable=False),
 )
 SAMPLES = Table(
     "review_samples",

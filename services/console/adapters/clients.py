@@ -12,7 +12,7 @@ from services.console.adapters.judging import DrawClient, JudgingClient
 from services.console.adapters.panel import PanelClient
 from services.console.adapters.people import PeopleClient, SessionClient
 from services.console.adapters.review import ReviewClient
-from services.console.adapters.submissions import submission_finder
+from services.console.adapters.submissions import replay_starter, submission_finder
 from services.console.adapters.training import BuildClient, RunCommandClient, TrainingClient
 from services.console.domain import HOLDING, Judgement, KeyTerms, Page, Question, RowQuery
 from services.console.ports import (
@@ -366,6 +366,7 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         evaluate=evaluate,
         compare_evaluations=compare_evaluations,
         count_near_duplicates=count_near_duplicates,
+        start_replay=replay_starter(channels["ingestion"]),
         get_submission=submission_finder(channels["ingestion"]),
         is_healthy=HealthClient(channels).is_healthy,
         list_held_calls=HeldCallClient({name: channels[name] for name in HOLDING}).list,

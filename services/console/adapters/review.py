@@ -4,12 +4,13 @@ import grpc
 
 from services.console.domain import Page, PassageDecision
 from services.console.ports import PassageReview
-from tailor.api.anonymization.v1 import review_pb2, review_pb2_grpc
+from tailor.api.anonymization.v1 import replaced_pb2, replaced_pb2_grpc, review_pb2, review_pb2_grpc
 from tailor.rpc.channel import wire_errors
 
 READ_SECONDS = 4
 REPORT_SECONDS = 15
 DRAW_SECONDS = 120  # reads the size of every document
+APPLY_SECONDS = 60  # builds what applies a new policy
 PAGE_SIZE = 50
 
 
@@ -18,6 +19,7 @@ class ReviewClient(PassageReview):
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = review_pb2_grpc.ReviewServiceStub(channel)
+        self._replaced = replaced_pb2_grpc.ReplacedServiceStub(channel)
 
     def draw_sample(self, size: int, reviewer: str, *, replace: bool) -> review_pb2.DrawSampleResponse:
         request = review_pb2.DrawSampleRequest(size=size, replace=replace, reviewer=reviewer)
@@ -62,3 +64,22 @@ class ReviewClient(PassageReview):
         request = review_pb2.SignStatementRequest(reviewer=reviewer)
         with wire_errors("anonymization"):
             return self._stub.SignStatement(request, timeout=REPORT_SECONDS).statement
+
+    def list_replaced(self, token: str) -> Page[replaced_pb2.ReplacedString]:
+        request = replaced_pb2.ListReplacedRequest(page_size=PAGE_SIZE, page_token=token)
+        with wire_errors("anonymization"):
+            answer = self._replaced.ListReplaced(request, timeout=REPORT_SECONDS)
+        return Page(tuple(answer.strings), answer.next_page_token)
+
+    def get_replaced(self, entity_type: str, surrogate: str, reviewer: str) -> replaced_pb2.GetReplacedResponse:
+        request = replaced_pb2.GetReplacedRequest(entity_type=entity_type, surrogate=surrogate, reviewer=reviewer)
+        with wire_errors("anonymization"):
+            return self._replaced.GetReplaced(request, timeout=REPORT_SECONDS)
+
+    def decide_replaced(self, entity_type: str, surrogate: str, reviewer: str, *, allow: bool) -> str:
+        decision = replaced_pb2.REPLACED_DECISION_ALLOWED if allow else replaced_pb2.REPLACED_DECISION_KEPT
+        request = replaced_pb2.DecideReplacedRequest(
+            entity_type=entity_type, surrogate=surrogate, decision=decision, reviewer=reviewer
+        )
+        with wire_errors("anonymization"):
+            return self._replaced.DecideReplaced(request, timeout=APPLY_SECONDS).policy.barrier_digest

@@ -1,13 +1,15 @@
-"""What became of a document, by its publisher's own id: a question that only ingestion can answer."""
+"""What became of a document, by its publisher's own id, and replays: what only ingestion can answer and do."""
 
 from collections.abc import Callable
 
 import grpc
 
-from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
+from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc, replay_pb2, replay_pb2_grpc
+from tailor.events.envelope import new_id
 from tailor.rpc.status import wire_errors
 
 SECONDS = 4
+REPLAY_SECONDS = 15  # waits until the policy has reached ingestion
 
 
 def submission_finder(channel: grpc.Channel) -> Callable[[str, str], ingestion_pb2.GetSubmissionResponse]:
@@ -20,3 +22,17 @@ def submission_finder(channel: grpc.Channel) -> Callable[[str, str], ingestion_p
             return stub.GetSubmission(request, timeout=SECONDS)
 
     return find
+
+
+def replay_starter(channel: grpc.Channel) -> Callable[[str, str], None]:
+    """A function that takes the barrier digest in force and the visitor's key. It raises FailedPrecondition (REPLAY_RUNNING)."""
+    stub = replay_pb2_grpc.ReplayServiceStub(channel)
+
+    def start(barrier_digest: str, key_id: str) -> None:
+        request = replay_pb2.StartReplayRequest(
+            request_id=new_id("req"), barrier_digest=barrier_digest, requester=key_id
+        )
+        with wire_errors("ingestion"):
+            stub.StartReplay(request, timeout=REPLAY_SECONDS)
+
+    return start

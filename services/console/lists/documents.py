@@ -15,6 +15,7 @@ from services.console.lists.common import (
     to_plain_options,
 )
 from services.console.ports import Services
+from tailor.api.anonymization.v1.replaced_pb2 import ReplacedString
 from tailor.api.anonymization.v1.review_pb2 import RareCombination
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
@@ -221,3 +222,25 @@ def list_rare_combinations(services: Services, parameters: Parameters) -> ListAn
     return read_spec(
         spec, parameters, "anonymization", lambda token, query: services.review.list_rare_combinations(token)
     )
+
+
+def list_replaced(services: Services, parameters: Parameters) -> ListAnswer[ReplacedString]:
+    """Strings that are replaced in many documents, by their surrogates."""
+    spec = ListSpec[ReplacedString](
+        path="/replaced",
+        noun="strings",
+        columns=(
+            Column("Type", "type", lambda item: item.entity_type),
+            Column("Surrogate", "surrogate", lambda item: item.surrogate),
+            Column("Times", "times", lambda item: item.times, numeric=True),
+            Column("Documents", "documents", lambda item: item.documents, numeric=True),
+            Column("Departments", "departments", lambda item: item.departments, numeric=True),
+            Column("Sources", "sources", lambda item: item.sources, numeric=True),
+            Column("Decided", "decided", lambda item: item.decision),
+        ),
+        text=lambda item: f"{item.entity_type} {item.surrogate}",
+        searched="type, surrogate",
+        first="most replaced",
+        further="further ones",
+    )
+    return read_spec(spec, parameters, "anonymization", lambda token, query: services.review.list_replaced(token))

@@ -10,6 +10,7 @@ from services.console import review as handlers
 from services.console.domain import PassageDecision, Permission
 from services.console.lists import documents
 from services.console.web.access import ConsoleOf, SignedIn, needs
+from services.console.web.notices import NOTICES
 from tailor.errors import InvalidArgument, Reason
 from tailor.logging import get_logger
 
@@ -22,6 +23,9 @@ MAX_MARKS_CHARS = 10_000
 DEFAULT_SIZE = 400
 REVIEWING = [Depends(needs(Permission.REVIEW))]
 READING = [Depends(needs(Permission.RESIDUAL))]
+MAX_SURROGATE = 200
+EntityType = Annotated[str, Query(max_length=40)]
+Surrogate = Annotated[str, Query(max_length=MAX_SURROGATE)]
 Kind = f"^({'|'.join(KINDS)})?$"
 
 
@@ -122,6 +126,39 @@ def passage(request: Request, console: ConsoleOf, visitor: SignedIn, document_id
     page = handlers.get_passage(console.services, visitor, document_id, number)
     pieces = list(handlers.split_passage(page))
     return console.renderer.page(request, "passage.html", passage=page, pieces=pieces)
+
+
+@router.get("/replaced", dependencies=READING)
+def show_replaced(request: Request, console: ConsoleOf, notice: str = "") -> Response:
+    """The strings that are replaced in many documents, without their values."""
+    answer = documents.list_replaced(console.services, request.query_params)
+    return console.renderer.page(
+        request, "replaced.html", view=answer.value, notice=NOTICES.get(notice), failures=answer.failures
+    )
+
+
+@router.get("/replaced/string", dependencies=REVIEWING)
+def show_string(
+    request: Request, console: ConsoleOf, visitor: SignedIn, entity_type: EntityType, surrogate: Surrogate
+) -> Response:
+    """One of them with its value, and ten places. Not cached."""
+    seen = handlers.get_replaced(console.services, visitor, entity_type, surrogate)
+    log.info("replaced string seen", entity_type=entity_type, key_id=visitor.key_id)
+    return console.renderer.page(request, "replaced_string.html", seen=seen)
+
+
+@router.post("/replaced", dependencies=REVIEWING)
+def decide_string(
+    console: ConsoleOf,
+    visitor: SignedIn,
+    entity_type: Annotated[str, Form(max_length=40)],
+    surrogate: Annotated[str, Form(max_length=MAX_SURROGATE)],
+    decision: Annotated[str, Form(pattern="^(allow|keep)$")],
+) -> Response:
+    """Allow a string and replay that, or keep it replaced."""
+    outcome = handlers.decide_replaced(console.services, visitor, entity_type, surrogate, allow=decision == "allow")
+    log.info("replaced string decided", entity_type=entity_type, decision=decision, key_id=visitor.key_id)
+    return RedirectResponse(f"/replaced?notice={outcome}", status_code=303)
 
 
 def read_marks(text: str) -> tuple[tuple[int, int, str], ...]:

@@ -1,16 +1,24 @@
 """The barrier: for texts that come from no document, and for what it says of the documents that passed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import grpc
 
-from services.synthetic.domain import CleanTexts
-from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc, review_pb2, review_pb2_grpc
+from services.synthetic.domain import CleanTexts, OverRedaction
+from tailor.api.anonymization.v1 import (
+    anonymization_pb2,
+    anonymization_pb2_grpc,
+    replaced_pb2,
+    replaced_pb2_grpc,
+    review_pb2,
+    review_pb2_grpc,
+)
 from tailor.rpc.channel import wire_errors
 from tailor.wire import from_labels
 from tailor.words import Labels, Selection
 
 TIMEOUT_SECONDS = 30
+MEASURE_SECONDS = 300
 
 
 class RowAnonymizer:
@@ -24,6 +32,23 @@ class RowAnonymizer:
         with wire_errors("anonymization"):
             response = self._stub.AnonymizeRow(request, timeout=TIMEOUT_SECONDS)
         return CleanTexts(tuple(response.texts), response.surrogates)
+
+
+class OverRedactionMeasure:
+    """A `ports.MeasureOverRedaction` with the installation's limit. Blocks for at most MEASURE_SECONDS. Thread-safe."""
+
+    def __init__(self, channel: grpc.Channel, limit: float) -> None:
+        self._stub = replaced_pb2_grpc.ReplacedServiceStub(channel)
+        self._limit = limit
+
+    def __call__(self, document_ids: Iterable[Sequence[str]]) -> OverRedaction:
+        requests = (replaced_pb2.MeasureOverRedactionRequest(document_ids=ids) for ids in document_ids)
+        with wire_errors("anonymization"):
+            answer = self._stub.MeasureOverRedaction(requests, timeout=MEASURE_SECONDS)
+        # Nothing is known of documents that passed before their replacements were counted.
+        if not answer.words:
+            return OverRedaction()
+        return OverRedaction(1000 * answer.replacements / answer.words, self._limit)
 
 
 class ResidualLimits:

@@ -197,6 +197,9 @@ class MemoryAuditLog(AuditLog):
     def record(self, caller: str, entity_type: str, surrogate: str, purpose: str) -> None:
         self.calls.append((caller, entity_type, surrogate, purpose))
 
+    def has(self, caller: str, entity_type: str, surrogate: str, purpose: str, seconds: float) -> bool:
+        return (caller, entity_type, surrogate, purpose) in self.calls
+
 
 class OneNameAnonymizer(Anonymizer):
     """Knows only the name Okafor, and replaces it by Ward."""

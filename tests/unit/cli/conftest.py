@@ -11,7 +11,13 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from tailor.api.anonymization.v1 import anonymization_pb2_grpc, policy_pb2_grpc, review_pb2_grpc, subject_pb2_grpc
+from tailor.api.anonymization.v1 import (
+    anonymization_pb2_grpc,
+    policy_pb2_grpc,
+    replaced_pb2_grpc,
+    review_pb2_grpc,
+    subject_pb2_grpc,
+)
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.events.v1 import operations_pb2_grpc
 from tailor.api.held.v1 import held_pb2_grpc
@@ -40,6 +46,7 @@ from tests.fakes.ingestion import FakeIngestion
 from tests.fakes.people import FakePeople
 from tests.fakes.policies import FakeLineage, FakePolicies, FakeReplays, FakeSubjects
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.replaced import FakeReplaced
 from tests.fakes.reports import FakeReports
 from tests.fakes.review import FakeReview
 from tests.fakes.serving import serving
@@ -59,6 +66,7 @@ class Services:
     ingestion: FakeIngestion = field(default_factory=FakeIngestion)
     anonymization: FakeAnonymization = field(default_factory=FakeAnonymization)
     review: FakeReview = field(default_factory=FakeReview)
+    replaced: FakeReplaced = field(default_factory=FakeReplaced)
     synthesis: FakeSynthesis = field(default_factory=FakeSynthesis)
     events: FakeEvents = field(default_factory=FakeEvents)  # training's
     policies: FakePolicies = field(default_factory=FakePolicies)
@@ -110,6 +118,7 @@ def services() -> Iterator[Services]:
         policy_pb2_grpc.add_PolicyServiceServicer_to_server(fakes.policies, server)
         subject_pb2_grpc.add_SubjectServiceServicer_to_server(fakes.subjects, server)
         review_pb2_grpc.add_ReviewServiceServicer_to_server(fakes.review, server)
+        replaced_pb2_grpc.add_ReplacedServiceServicer_to_server(fakes.replaced, server)
         held_pb2_grpc.add_HeldCallServiceServicer_to_server(fakes.held_reidentifications, server)
 
     def add_ingestion(servicer: FakeIngestion, server: grpc.Server) -> None:

@@ -107,7 +107,7 @@ def test_shows_the_datasets_behind_serving_adapters_and_the_newest_and_what_they
     tables = {table.title: table for table in sections(response)}
     dataset, newest = tables["Datasets behind serving adapters, and newest ones"].rows
     assert newest[:4] == ("engagement-reports", "-", short("fe" * 32), "97")
-    assert dataset[0] == "engagement-reports" and dataset[3:] == ("95", "93.4 %", "99.0 %", "0.0 %", "250")
+    assert dataset[0] == "engagement-reports" and dataset[3:] == ("95", "93.4 %", "99.0 %", "0.0 %", "unknown", "250")
     assert dataset[1] != "ad" * 32 and ("ad" * 32).startswith(dataset[1])
     assert tables["Left out of these datasets"].rows == (
         (f"engagement-reports {short('da' * 32)}: no words", "2", "0", "5,000"),
@@ -180,7 +180,7 @@ def test_an_empty_audit_divides_by_nothing() -> None:
     assert fact("Documents", empty, NEAR) == "0, 0 characters"
     assert fact("Near-duplicates", empty, None) == "unknown"
     assert plots(empty) == []
-    assert "None." in report("", empty, None, [])
+    assert "None." in report("", empty, None, None, [])
 
 
 def test_says_that_a_speed_is_assumed() -> None:

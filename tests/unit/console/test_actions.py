@@ -158,13 +158,14 @@ def test_each_role_can_open_its_own_pages_only(role: Role) -> None:
         "/held": Permission.HELD_CALLS,
         "/review": Permission.REVIEW,
         "/residual": Permission.RESIDUAL,
+        "/replaced": Permission.RESIDUAL,
         "/api/flow": Permission.FLOW,
     }
     for path, action in paths.items():
         assert browser.get(path).status_code == (200 if action in ADMITTED[role] else 403), path
     links = {path for path in paths if f'<a href="{path}"' in browser.get(f"/drafts/{DRAFT}").text}
     # Pages that other pages lead to.
-    elsewhere = {"/decisions", "/new-specialist"}
+    elsewhere = {"/decisions", "/new-specialist", "/replaced"}
     shown = {path for path, action in paths.items() if action in ADMITTED[role] and path.count("/") == 1}
     assert links == shown - elsewhere
 

@@ -54,6 +54,7 @@ LISTS = (
     "/decisions",
     "/erasures",
     "/residual",
+    "/replaced",
     "/keys",
     "/people",
 )

@@ -173,3 +173,39 @@ def test_names_the_service_that_does_not_answer() -> None:
     browser = world.signed_in(Role.DATA_PROTECTION)
     for path in ("/review", "/residual"):
         assert "No answer from anonymization." in browser.get(path).text
+
+
+QUERY = {"entity_type": "PERSON", "surrogate": "winters"}
+
+
+def test_what_is_replaced_most_is_listed_by_surrogates_and_only_data_protection_reads_on() -> None:
+    page = World().signed_in(Role.ENGINEER).get("/replaced").text
+    assert "winters" in page and "SQL" not in page and "/replaced/string" not in page
+    browser = World().signed_in(Role.DATA_PROTECTION)
+    assert "/replaced/string?entity_type=PERSON&amp;surrogate=winters" in browser.get("/replaced").text
+    assert World().signed_in(Role.OPERATOR).get("/replaced/string", params=QUERY).status_code == 403
+
+
+def test_data_protection_sees_a_string_in_the_place_of_its_surrogate() -> None:
+    world = World()
+    browser = world.signed_in(Role.DATA_PROTECTION)
+    page = browser.get("/replaced/string", params=QUERY)
+    assert "EXEC <mark>SQL</mark> SELECT" in page.text and "60 times in 12 documents" in page.text
+    assert page.headers["cache-control"] == "no-store" and world.review.seen == [("winters", KEY)]
+    assert browser.get("/replaced/string", params=QUERY | {"surrogate": "nobody"}).status_code == 404
+
+
+def test_an_allowed_string_is_replayed_and_a_kept_one_is_not() -> None:
+    world = World()
+    browser = world.signed_in(Role.DATA_PROTECTION)
+    assert "PLACES_NOT_SEEN" in browser.post("/replaced", data=QUERY | {"decision": "allow"}).text
+    browser.get("/replaced/string", params=QUERY)
+    answer = browser.post("/replaced", data=QUERY | {"decision": "allow"})
+    assert answer.headers["location"] == "/replaced?notice=allowed"
+    assert world.replays == [("b" * 64, KEY)] and "a replay brings that" in browser.get("/replaced?notice=allowed").text
+    world.replay_runs = True
+    answer = browser.post("/replaced", data=QUERY | {"decision": "allow"})
+    assert answer.headers["location"] == "/replaced?notice=allowed-later"
+    assert browser.post("/replaced", data=QUERY | {"decision": "keep"}).headers["location"] == "/replaced?notice=kept"
+    assert [allow for _, allow, _ in world.review.strings_decided] == [True, True, False] and len(world.replays) == 1
+    assert world.signed_in(Role.OPERATOR).post("/replaced", data=QUERY | {"decision": "allow"}).status_code == 403

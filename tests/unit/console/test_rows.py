@@ -39,6 +39,19 @@ def test_shows_figures_and_what_was_left_out_by_reason() -> None:
     assert re.search(r"table of digits</td><td class=\"n\">2</td><td class=\"n\">5</td><td class=\"n\">7,300", text)
 
 
+def test_a_dataset_over_the_limit_of_over_redaction_is_marked() -> None:
+    world = World()
+    figures = models_pb2.DatasetFigures(coverage=0.934, over_redaction=1.84, max_over_redaction=1.0)
+    world.registry.datasets = [dataset(figures=figures)]
+    browser = world.signed_in()
+    assert "1.84" in browser.get(PATH).text and "over 1</span>" in browser.get(PATH).text
+    figures.over_redaction = 0.3
+    world.registry.datasets = [dataset(figures=figures)]
+    assert "0.3 " in browser.get(PATH).text and "over 1</span>" not in browser.get(PATH).text
+    world.registry.datasets = [dataset(figures=models_pb2.DatasetFigures(coverage=0.9))]
+    assert "not measured" in browser.get(PATH).text
+
+
 def test_a_preference_dataset_has_rows_but_no_coverage() -> None:
     world = World()
     world.registry.datasets = [dataset(kind=models_pb2.DATASET_KIND_PREFERENCE, figures=None)]

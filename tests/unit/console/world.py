@@ -16,7 +16,7 @@ from services.console.web.app import create_app
 from tailor.api.held.v1 import held_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
-from tailor.errors import NotFound, Reason, Unavailable
+from tailor.errors import FailedPrecondition, NotFound, Reason, Unavailable
 from tests.unit.console.fake_models import FakeEvaluation, FakeInference, FakeRunCommands, FakeTraining
 from tests.unit.console.fake_registry import FakeRegistry
 from tests.unit.console.fake_rows import FakeBuilds, FakeRows, FakeSyntheses
@@ -53,6 +53,8 @@ class World:
     unhealthy: set[str] = field(default_factory=set)
     submissions: dict[str, list[ingestion_pb2.Submission]] = field(default_factory=dict)
     asked_submissions: list[tuple[str, str]] = field(default_factory=list)
+    replays: list[tuple[str, str]] = field(default_factory=list)
+    replay_runs: bool = False
 
     def __post_init__(self) -> None:
         self.runs = FakeRunCommands(self.training)
@@ -73,6 +75,11 @@ class World:
         if external_id not in self.submissions:
             raise NotFound(Reason.UNKNOWN_DOCUMENT, "Nothing was published under this id.")
         return ingestion_pb2.GetSubmissionResponse(submissions=self.submissions[external_id])
+
+    def start_replay(self, barrier_digest: str, key_id: str) -> None:
+        if self.replay_runs:
+            raise FailedPrecondition(Reason.REPLAY_RUNNING, "Another replay runs.")
+        self.replays.append((barrier_digest, key_id))
 
     def services(self) -> Services:
         return Services(
@@ -97,6 +104,7 @@ class World:
             compare_evaluations=self.evaluation.compare,
             count_near_duplicates=self.count_near_duplicates,
             is_healthy=lambda service: service not in self.unhealthy,
+            start_replay=self.start_replay,
             get_submission=self.get_submission,
             list_held_calls=self.list_held_calls,
         )

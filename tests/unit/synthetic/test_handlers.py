@@ -1,7 +1,7 @@
 """Builds, previews and the scheduler's tick."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +10,10 @@ import pytest
 from services.synthetic import handlers
 from services.synthetic.consumers import Consumers
 from services.synthetic.corpus import SEGMENT_DOCUMENTS
-from services.synthetic.domain import BuildPolicy, BuildProgress, DocumentPage, Judgement, Specialist
+from services.synthetic.domain import BuildPolicy, BuildProgress, DocumentPage, Judgement, OverRedaction, Specialist
+from services.synthetic.wire import from_dataset, to_dataset
 from tailor.api.events.v1 import drafts_pb2
+from tailor.datasets import DatasetManifest
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.events.envelope import Event
 from tailor.storage.memory import MemoryStore
@@ -146,6 +148,23 @@ def test_builds_nothing_from_documents_in_which_too_much_may_be_left() -> None:
     assert asked == [Selection(("wiki",))]
     # Not retried every second, but by the next document or `tailor build`.
     assert handlers.tick(app) == [] and len(asked) == 1 and app.repository.published == []
+
+
+def test_over_redaction_is_measured_in_the_documents_that_rows_come_from() -> None:
+    measured: list[list[str]] = []
+
+    def measure(batches: Iterable[Sequence[str]]) -> OverRedaction:
+        measured.append(sorted(key for batch in batches for key in batch))
+        return OverRedaction(1.84, 1.0)
+
+    app = filled(measure_over_redaction=measure)
+    dataset = handlers.build_dataset(app, "reports", "").dataset
+    assert measured == [sorted(app.documents(dataset.digest))] and len(measured[0]) == 60
+    assert (dataset.figures.over_redaction, dataset.figures.max_over_redaction) == (1.84, 1.0)
+    assert DatasetManifest.parse(json.dumps(app.manifest(dataset.digest)).encode()).figures == dataset.figures
+    event = from_dataset(dataset)
+    assert event.figures.over_redaction == 1.84
+    assert to_dataset(event, 0, {}, dataset.pairs, 0).figures == dataset.figures
 
 
 def test_the_tick_builds_a_due_dataset_once() -> None:

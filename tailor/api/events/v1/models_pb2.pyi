@@ -155,6 +155,8 @@ class DatasetFigures(_message.Message):
     GROUNDED_FIELD_NUMBER: _builtins.int
     OVERLAP_FIELD_NUMBER: _builtins.int
     CHARACTERS_FIELD_NUMBER: _builtins.int
+    OVER_REDACTION_FIELD_NUMBER: _builtins.int
+    MAX_OVER_REDACTION_FIELD_NUMBER: _builtins.int
     coverage: _builtins.float
     """Share of the characters of the admitted documents that rows teach."""
     grounded: _builtins.float
@@ -163,6 +165,10 @@ class DatasetFigures(_message.Message):
     """Share of the held-out answers that also stand in the train rows."""
     characters: _builtins.int
     """Characters of the admitted documents."""
+    over_redaction: _builtins.float
+    """Replacements of strings that are hardly personal, per 1,000 words of the documents that rows come from."""
+    max_over_redaction: _builtins.float
+    """The installation's limit when the dataset was built, above which it warns; 0 if it was not measured."""
     def __init__(
         self,
         *,
@@ -170,10 +176,12 @@ class DatasetFigures(_message.Message):
         grounded: _builtins.float = ...,
         overlap: _builtins.float = ...,
         characters: _builtins.int = ...,
+        over_redaction: _builtins.float = ...,
+        max_over_redaction: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "coverage", b"coverage", "grounded", b"grounded", "overlap", b"overlap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "coverage", b"coverage", "grounded", b"grounded", "max_over_redaction", b"max_over_redaction", "over_redaction", b"over_redaction", "overlap", b"overlap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -138,22 +138,26 @@ class StartReplayRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ALL_DOCUMENTS_FIELD_NUMBER: _builtins.int
     BARRIER_DIGEST_FIELD_NUMBER: _builtins.int
+    REQUESTER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the caller, 1 to 128 characters; the same id starts one replay."""
     all_documents: _builtins.bool
     """True for every document, also those that passed under the policy and detectors in force: needed after a list of names changed."""
     barrier_digest: _builtins.str
     """The policy and detectors that must be in force, as ApplyPolicy and ListPolicies return them; empty for any."""
+    requester: _builtins.str
+    """Set by the console: the visitor's key. Ignored from other callers."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         all_documents: _builtins.bool = ...,
         barrier_digest: _builtins.str = ...,
+        requester: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_documents", b"all_documents", "barrier_digest", b"barrier_digest", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_documents", b"all_documents", "barrier_digest", b"barrier_digest", "request_id", b"request_id", "requester", b"requester"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,157 @@
+"""Commands of `tailor review` about strings that the barrier replaces in many documents, and is hardly right to."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from tailor.api.anonymization.v1 import replaced_pb2 as pb
+from tailor.cli.calls import first, pages, unary
+from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.output import short, table
+from tailor.cli.policy import start_replay
+from tailor.cli.session import CommandSession, session_of
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason
+
+# Lists are counted when they are asked for, over all documents.
+LIST_SECONDS = 60.0
+COLUMNS = ("type", "surrogate", "times", "documents", "departments", "sources", "decided")
+STRING = "TYPE:SURROGATE, as `tailor review replaced` lists it, such as PERSON:winters."
+
+Strings = Annotated[list[str], typer.Argument(metavar="TYPE:SURROGATE...", help=STRING)]
+
+
+def list_replaced(
+    context: typer.Context,
+    string: Annotated[
+        str,
+        typer.Argument(metavar="[TYPE:SURROGATE]", help="Show this string and ten places. Needs data-protection."),
+    ] = "",
+    *,
+    strings: Annotated[
+        bool, typer.Option("--strings", help="Show the strings themselves. Needs data-protection; each is recorded.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Max strings to list.")] = 50,
+) -> None:
+    """List strings that are replaced in many documents of many departments or sources, the most replaced first: hardly people."""
+    session = session_of(context)
+    if string:
+        seen = _see(session, string)
+        session.output.emit(to_dict(seen), lambda console: _print_places(console, seen))
+        return
+    stub = session.connections.replaced
+    items = first(limit, pages("anonymization", stub.ListReplaced, pb.ListReplacedRequest(), "strings"))
+    values = [_see(session, name_of(item), without_places=True).value if strings else "" for item in items]
+    document = {"strings": [to_dict(item) | {"value": value} for item, value in zip(items, values, strict=True)]}
+    columns = ("string", *COLUMNS) if strings else COLUMNS
+    rows = [(*((value,) if strings else ()), *row_of(item)) for item, value in zip(items, values, strict=True)]
+
+    def render(console: Console) -> None:
+        console.print(table("", columns, rows) if rows else "No string is replaced in many documents.")
+
+    session.output.emit(document, render)
+
+
+def allow(
+    context: typer.Context,
+    strings: Strings,
+    *,
+    replay: Annotated[
+        bool, typer.Option(help="Also send what passed under another policy through the barrier again.")
+    ] = True,
+) -> None:
+    """Leave strings as they are from now on: they become terms of `[allow]` in the policy. Needs data-protection.
+
+    Look at the places of each first, with `tailor review replaced TYPE:SURROGATE`. It is recorded who allowed them and when.
+    """
+    session = session_of(context)
+    answer = _decide(session, strings, pb.REPLACED_DECISION_ALLOWED)
+    document = to_dict(answer)
+    sentence = "`tailor policy replay` brings it to the documents that passed."
+    if replay:
+        try:
+            document["replay"] = to_dict(start_replay(session, answer.policy.barrier_digest, all_documents=False))
+            sentence = (
+                "The replay runs. `tailor policy replays ID` shows which documents only their owners can publish again."
+            )
+        except FailedPrecondition as error:
+            if error.reason != Reason.REPLAY_RUNNING:
+                raise
+            sentence = "Another replay runs; run `tailor policy replay` when it has ended."
+
+    def render(console: Console) -> None:
+        policy = answer.policy
+        console.print(f"Allowed. Policy {short(policy.policy_digest)} is in force, generation {policy.generation}.")
+        console.print(sentence)
+
+    session.output.emit(document, render)
+
+
+def keep(context: typer.Context, strings: Strings) -> None:
+    """Record that strings are personal and stay replaced; they no longer count as over-redaction. Needs data-protection."""
+    session = session_of(context)
+    answer = _decide(session, strings, pb.REPLACED_DECISION_KEPT)
+    session.output.emit(to_dict(answer), lambda console: console.print("Recorded. The policy is the same."))
+
+
+def name_of(item: pb.ReplacedString) -> str:
+    """The argument that names a string."""
+    return f"{item.entity_type}:{item.surrogate}"
+
+
+def row_of(item: pb.ReplacedString) -> tuple[object, ...]:
+    """The cells of COLUMNS."""
+    decision = short_enum(pb.ReplacedDecision, item.decision, "REPLACED_DECISION_")
+    return (
+        item.entity_type,
+        item.surrogate,
+        item.times,
+        item.documents,
+        item.departments,
+        item.sources,
+        f"{decision} by {item.decided_by}" if item.decided_by else "",
+    )
+
+
+def _decide(
+    session: CommandSession, strings: list[str], decision: "pb.ReplacedDecision.ValueType"
+) -> pb.DecideReplacedResponse:
+    answer = pb.DecideReplacedResponse()
+    for string in strings:
+        entity_type, surrogate = _read(string)
+        request = pb.DecideReplacedRequest(entity_type=entity_type, surrogate=surrogate, decision=decision)
+        answer = unary("anonymization", session.connections.replaced.DecideReplaced, request, LIST_SECONDS)
+    return answer
+
+
+def _see(session: CommandSession, string: str, *, without_places: bool = False) -> pb.GetReplacedResponse:
+    entity_type, surrogate = _read(string)
+    request = pb.GetReplacedRequest(entity_type=entity_type, surrogate=surrogate, without_places=without_places)
+    return unary("anonymization", session.connections.replaced.GetReplaced, request, LIST_SECONDS)
+
+
+def _read(string: str) -> tuple[str, str]:
+    entity_type, _, surrogate = string.partition(":")
+    if not surrogate:
+        raise InvalidArgument(Reason.INVALID_ARGUMENT, f"Give a string as {STRING}")
+    return entity_type.upper(), surrogate
+
+
+def _print_places(console: Console, seen: pb.GetReplacedResponse) -> None:
+    counts = seen.counts
+    console.print(f"{counts.entity_type}: {seen.value}", style="bold", markup=False)
+    console.print(
+        f"replaced {counts.times} times in {counts.documents} documents of {counts.departments} departments and {counts.sources} sources"
+    )
+    for place in seen.places:
+        labels = ", ".join(filter(None, (place.department, place.source)))
+        console.print(f"\n{place.document_id} {labels}".rstrip(), style="dim")
+        text = Text(f"{place.text[: place.start]}")
+        text.append(seen.value, style="bold underline")
+        text.append(place.text[place.end :])
+        console.print(text)
+    argument = name_of(counts)
+    console.print(
+        f"\nIf it is not personal: tailor review allow '{argument}'. If it is: tailor review keep '{argument}'."
+    )

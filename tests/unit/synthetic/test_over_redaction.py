@@ -1,0 +1,15 @@
+"""Asking the barrier what it replaced too much."""
+
+from services.synthetic.adapters.barrier import OverRedactionMeasure
+from services.synthetic.domain import OverRedaction
+from tailor.api.anonymization.v1 import replaced_pb2_grpc
+from tailor.rpc.channel import open_channel
+from tests.fakes.replaced import FakeReplaced
+from tests.fakes.serving import serving
+
+
+def test_the_figure_is_per_thousand_words_and_unknown_without_any() -> None:
+    with serving(replaced_pb2_grpc.add_ReplacedServiceServicer_to_server, FakeReplaced()) as address:
+        measure = OverRedactionMeasure(open_channel(address, lambda: "tlr_test"), 1.5)
+        assert measure([["doc_1", "doc_2"], ["doc_3", "doc_old"]]) == OverRedaction(2.0, 1.5)
+        assert measure([["doc_old"]]) == OverRedaction()
