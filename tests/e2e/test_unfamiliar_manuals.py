@@ -1,5 +1,6 @@
 """Manuals of a kind that no test corpus of ours has: published, built and trained on with the defaults of a specialist."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.publish import publish_all
 from tailor.cli.submissions import Description, collect
+from tailor.errors import NotFound
+from tailor.rpc.channel import wire_errors
 from tests.e2e.conftest import Installation, ask_until
 from tests.manuals import KINDS, write_manuals
 
@@ -24,9 +27,12 @@ method = "sft"
 kind = "lora"
 r = 4
 alpha = 8
+[optimizer]
+learning_rate = 1e-2
 [batch]
 tokens = 2048
 [limit]
+epochs = 1
 max_steps = 2
 """
 
@@ -54,7 +60,14 @@ def test_manuals_by_other_hands_become_rows_and_a_run_that_succeeds(installation
     installation.registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=specialist))
     synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))
     request = synthetic_pb2.BuildDatasetRequest(specialist=NAME, request_id="manuals")
-    built = ask_until(lambda: synthetic.BuildDataset(request, timeout=120), "a dataset")
+
+    def build() -> synthetic_pb2.BuildDatasetResponse | None:
+        # Until synthetic has read of the specialist.
+        with contextlib.suppress(NotFound), wire_errors("synthetic"):
+            return synthetic.BuildDataset(request, timeout=120)
+        return None
+
+    built = ask_until(build, "a dataset")
     training = training_pb2_grpc.TrainingServiceStub(installation.channel("training"))
 
     def find_end() -> training_pb2.Run | None:
