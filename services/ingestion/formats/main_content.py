@@ -44,6 +44,13 @@ STEP_RELATIONS = frozenset({"prev", "previous", "next", "up", "home", "start", "
 STEP_KEYS = frozenset("npuh")
 INLINE_PARENTS = ("p", "li", "dd", "td", *HEADINGS)
 STEP_NAMES = frozenset({"prev", "previous", "next", "previous_page", "next_page"})
+STEP_TEXTS = frozenset(
+    {
+        *("home", "prev", "previous", "next", "up", "zurück", "weiter", "suivant", "précédent", "accueil"),
+        *("anterior", "siguiente", "inicio", "precedente", "successivo", "vorige", "volgende"),
+    }
+)
+MAX_ARROW = 3
 MAX_STEP_CHARS = 400
 # Navigation and lists of contents have at least this share of their characters in links, and this many links.
 LINK_DENSITY = 0.5
@@ -134,7 +141,12 @@ def _count(body: Tag, kept: frozenset[int] = frozenset()) -> dict[int, Counts]:
 
 def _is_step(link: Tag) -> bool:
     marks = ((STEP_RELATIONS, "rel"), (STEP_KEYS, "accesskey"), (STEP_NAMES, "class"))
-    return any(not names.isdisjoint(_values(link, attribute)) for names, attribute in marks)
+    if any(not names.isdisjoint(_values(link, attribute)) for names, attribute in marks):
+        return True
+    # What the link shows decides only if it leads to another page: an index may have the word.
+    text = link.get_text(strip=True).strip("[]").casefold()
+    is_arrow = 0 < len(text) <= MAX_ARROW and not any(map(str.isalnum, text))
+    return not str(link["href"]).startswith("#") and (is_arrow or text in STEP_TEXTS)
 
 
 def _values(element: Tag, *names: str) -> list[str]:

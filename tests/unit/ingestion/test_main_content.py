@@ -125,6 +125,27 @@ def test_a_table_of_links_within_a_page_is_content() -> None:
     assert "Account 8" in parse(f"<h1>Ledger</h1>{BODY}<table>{rows}</table>").text
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '<table><tr><td>[<a href="a">&lt;&lt;</a>]</td><td>[<a href="b">&gt;</a>]</td><td>[<a href="c">Up</a>]</td></tr></table>',
+        '<div><a href="a">Zurück</a> | <a href="b">Weiter</a></div>',
+        '<p><a rel="alternate" hreflang="fr" href="fr">fr</a> <a rel="alternate" hreflang="es" href="es">es</a></p>',
+    ],
+)
+def test_a_line_of_steps_is_known_by_what_its_links_are_or_show(line: str) -> None:
+    assert parse(line + BODY).text == parse(BODY).text
+
+
+def test_a_word_of_an_index_is_not_a_step() -> None:
+    assert (
+        "next"
+        in parse(
+            f'<h1>Loops</h1>{BODY}<table><tr><td><a href="#n">next</a></td><td><a href="#n">Looping</a></td></tr></table>'
+        ).text
+    )
+
+
 def test_a_mail_in_html_is_kept_whole() -> None:
     mail = f"From: a@firm.example\nSubject: Gates\nContent-Type: text/html\n\n<footer>Ann, Firm and Sons</footer>{BODY}"
     parsed = read(File(mail.encode(), "mail.eml"))
