@@ -24,7 +24,7 @@ LEADER = re.compile(r"(?:\s?[.·…_]){5,}|…{2,}")
 LETTER = re.compile(r"[^\W\d_]")
 FEWEST_ENTRIES = 4
 FEWEST_INDEX_ROWS = 10
-FEWEST_LETTERS = 3
+FEWEST_LETTERS = 2
 PAGES_BEYOND = 20
 CONTENTS = re.compile(
     r"(?:table of )?contents|(?:brief|short|detailed) contents|list of (?:figures|tables|examples)|inhalt(?:sverzeichnis|sübersicht)?"
@@ -158,13 +158,14 @@ def _find_contents(pages: Sequence[Page], running: Iterable[Place]) -> Iterator[
     left_out: dict[int, set[int]] = defaultdict(set)
     for page, number in running:
         left_out[page].add(number)
-    goes_on = False
+    goes_on = was_index = False
     for page, lines in enumerate(pages):
         rows = _rows(lines, left_out[page])
         texts = [" ".join(lines[number].text for number in row) for row in rows]
         block = _contents_rows(texts, len(pages), goes_on)
         goes_on = bool(block) and block[-1] >= len(rows) - 2
-        if not block and _is_index(lines, texts, len(pages)):
+        was_index = not block and _is_index(lines, texts, len(pages), was_index)
+        if was_index:
             block = [index for index, text in enumerate(texts) if LEADER.search(text)]
         yield from ((page, number) for index in block for number in rows[index])
 
@@ -202,8 +203,8 @@ def _is_in_order(numbers: Sequence[int], pages: int) -> bool:
     return 10 * falls <= len(numbers) and max(numbers, default=0) <= pages + PAGES_BEYOND
 
 
-def _is_index(lines: Page, texts: Sequence[str], pages: int) -> bool:
-    """True if most rows of a page have dots before numbers of pages, in the order of the alphabet."""
+def _is_index(lines: Page, texts: Sequence[str], pages: int, was_index: bool) -> bool:
+    """True if most rows of a page have dots before numbers of pages, in the order of the alphabet. `was_index`: so had the page before."""
     dotted = [text for text in texts if LEADER.search(text)]
     if len(dotted) < FEWEST_INDEX_ROWS or 2 * len(dotted) < len(texts):
         return False
@@ -213,5 +214,5 @@ def _is_index(lines: Page, texts: Sequence[str], pages: int) -> bool:
         match[0].casefold() for line in lines if (match := LETTER.search(line.text)) and LEADER.search(line.text)
     ]
     falls = sum(after < before for before, after in itertools.pairwise(letters))
-    is_sorted = len(set(letters)) >= FEWEST_LETTERS and 5 * falls <= len(letters)
+    is_sorted = (was_index or len(set(letters)) >= FEWEST_LETTERS) and 5 * falls <= len(letters)
     return is_sorted and 4 * len(numbers) >= 3 * len(dotted) and highest <= pages + PAGES_BEYOND
