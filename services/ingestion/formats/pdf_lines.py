@@ -99,18 +99,18 @@ def _rows(lines: Page, left_out: Iterable[int] = ()) -> list[list[int]]:
 
 
 def _find_running(pages: Sequence[Page]) -> Iterator[Place]:
-    """Lines at the top or bottom of several pages that differ at most by the number of the page. The first page keeps its own.
+    """Lines at one height at the top or bottom of pages that differ at most by the page number. The first page keeps its own.
 
     A number alone is one if it is as far from the number of its page as on other pages.
     """
-    groups: dict[str, list[Place]] = defaultdict(list)
+    groups: dict[tuple[str, int], list[Place]] = defaultdict(list)
     for page, lines in enumerate(pages):
         rows = _rows(lines)
         edge = min(EDGE_ROWS, len(rows) // 3)
         for number in {number for row in (*rows[:edge], *rows[len(rows) - edge :]) for number in row}:
             if len(lines[number].text) <= MAX_RUNNING_CHARS:
-                groups[_shape(lines[number].text)].append((page, number))
-    for shape, places in groups.items():
+                groups[_shape(lines[number].text), round(lines[number].top)].append((page, number))
+    for (shape, _), places in groups.items():
         texts = [(page, pages[page][number].text) for page, number in places]
         if len({page for page, _ in places}) >= FEWEST_PAGES:
             is_number = shape == "#"
