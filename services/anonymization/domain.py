@@ -288,7 +288,7 @@ class DocumentText:
 
 @dataclass(frozen=True)
 class Ingested:
-    """A document that waits in quarantine. `kind` and `labels` are passed on unchanged; `spans` refer to its text."""
+    """A document that waits in quarantine. `kind`, `labels` and `removed` are passed on unchanged; `spans` refer to its text."""
 
     document_id: str
     submission_id: str
@@ -301,6 +301,7 @@ class Ingested:
     draft_id: str
     spans: tuple[Span, ...] = ()
     supersede_id: str = ""
+    removed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

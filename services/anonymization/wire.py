@@ -41,6 +41,7 @@ def to_ingested(message: documents_pb2.DocumentIngested) -> Ingested:
         draft_id=message.draft_id,
         spans=tuple(span for span in spans if span is not None),
         supersede_id=message.supersede_id,
+        removed=dict(message.removed),
     )
 
 
@@ -66,6 +67,7 @@ def to_event(outcome: DocumentOutcome) -> tuple[str, Message]:
             language=outcome.language,
             spans=map(from_span, outcome.spans),
             supersede_id=ingested.supersede_id,
+            removed=ingested.removed,
             detectors_digest=outcome.detectors_digest,
             rules_only_languages=outcome.rules_only_languages,
         )

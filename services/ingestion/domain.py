@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from services.ingestion.spans import find_sections, limit_spans
@@ -103,7 +103,8 @@ class FileReference:
 class ParsedText:
     """Clean Markdown and the format it came from. `spans` locate the parts of the file in `text`.
 
-    Only examples and golden documents have a `prompt`; only the latter have `insights`, which may be empty.
+    Only examples and golden documents have a `prompt`; only the latter have `insights`, which may be empty. `removed` counts the characters
+    that are not content and were left out, by kind, such as `navigation`.
     """
 
     text: str
@@ -111,6 +112,7 @@ class ParsedText:
     prompt: str | None = None
     spans: tuple[Span, ...] = ()
     insights: Insights | None = None
+    removed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_golden(self) -> bool:
@@ -168,6 +170,7 @@ class Acceptance:
     spans: tuple[Span, ...] = ()
     # Set if the same text passes the barrier again: what was derived from the earlier version is superseded under this id (`ers_`).
     supersede_id: str = ""
+    removed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,7 @@ class ParsedSubmission:
             time_ms=self.time_ms,
             spans=self.parsed.spans,
             supersede_id=supersede_id,
+            removed=self.parsed.removed,
         )
 
     def reject_erased(self, document_id: str) -> Rejection:

@@ -231,6 +231,7 @@ def _from_acceptance(outcome: Acceptance) -> Message:
         create_time=_timestamp(outcome.time_ms),
         spans=map(from_span, outcome.spans),
         supersede_id=outcome.supersede_id,
+        removed=outcome.removed,
     )
 
 

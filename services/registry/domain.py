@@ -211,6 +211,7 @@ class DocumentState:
     labels: Labels = field(default_factory=Labels)
     reason: str = ""
     findings: Mapping[str, int] = field(default_factory=dict)
+    removed: Mapping[str, int] = field(default_factory=dict)
     format: str = ""
     language: str = ""
     char_count: int = 0

@@ -552,6 +552,7 @@ def anonymized_state(message: documents_pb2.DocumentAnonymized) -> DocumentState
         sequence=message.version.sequence,
         labels=to_labels(message.labels),
         findings=dict(message.findings),
+        removed=dict(message.removed),
         format=message.format,
         language=message.language,
         char_count=message.char_count,

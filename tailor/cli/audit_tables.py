@@ -7,7 +7,7 @@ from tailor.api.anonymization.v1 import replaced_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.cli.datasets import SHARES, over_redaction
-from tailor.cli.messages import short_enum
+from tailor.cli.messages import describe_removed, short_enum
 from tailor.cli.output import short
 from tailor.cli.replaced_strings import COLUMNS, name_of, row_of
 
@@ -36,6 +36,7 @@ def facts(
     return [
         ("Documents", f"{totals.documents:,}, {totals.characters:,} characters"),
         ("Personal values", f"{totals.findings:,} found and replaced, {density:.2f} per 1,000 characters"),
+        ("Left out of files", describe_removed(totals.removed)),
         ("Duplicates", f"{audit.duplicates:,} submissions rejected because the text was already current"),
         ("Near-duplicates", _near(near)),
         ("Lengths", f"{lengths.min_chars:,} to {lengths.max_chars:,} characters, {lengths.mean_chars:,.0f} on average"),

@@ -12,7 +12,7 @@ from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.connections import Connections
-from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.messages import describe_removed, short_enum, to_dict
 from tailor.cli.output import table
 from tailor.cli.session import CommandSession, session_of
 from tailor.errors import NotFound, Reason
@@ -145,6 +145,8 @@ def _selects(specialist: models_pb2.SpecialistChanged, document: documents_pb2.D
 
 def _print_document(console: Console, item: registry_pb2.CatalogueDocument, learning: list[str]) -> None:
     console.print(table("", COLUMNS, [_row(item)]))
+    if item.anonymized.removed:
+        console.print(f"left out {describe_removed(item.anonymized.removed)}", highlight=False, soft_wrap=True)
     for name in learning:
         console.print(
             f"rows     tailor rows {name} --document {item.anonymized.document_id}", highlight=False, soft_wrap=True

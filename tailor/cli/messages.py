@@ -5,6 +5,7 @@
 
 import base64
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -47,3 +48,9 @@ def _value(field: Any, value: Any) -> Any:
 def short_enum(enum: Any, number: int, prefix: str) -> str:
     """The enum value for people: `RUN_STATE_QUEUED` becomes `queued`. One that this release does not know becomes `unknown 9`."""
     return enum_name(enum, number, prefix).lower().replace("_", " ")
+
+
+def describe_removed(removed: Mapping[str, int]) -> str:
+    """What was left out of files, such as `navigation 1,204, running lines 88 characters`."""
+    counts = ", ".join(f"{kind.replace('_', ' ')} {count:,}" for kind, count in sorted(removed.items()))
+    return f"{counts} characters" if counts else "nothing"

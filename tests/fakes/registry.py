@@ -152,7 +152,11 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         if request.document_id not in ("", "doc_1"):
             return registry_pb2.ListDocumentsResponse()
         passed = documents_pb2.DocumentAnonymized(
-            document_id="doc_1", kind=common_pb2.KIND_DOCUMENT, char_count=2**33, findings={"PERSON": 7}
+            document_id="doc_1",
+            kind=common_pb2.KIND_DOCUMENT,
+            char_count=2**33,
+            findings={"PERSON": 7},
+            removed={"navigation": 1204, "running_lines": 88},
         )
         stopped = documents_pb2.DocumentRejected(
             document_id="doc_2", reason=documents_pb2.REJECTION_REASON_EMPTY, hint="It has no bytes."

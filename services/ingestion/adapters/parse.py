@@ -8,12 +8,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
 from services.ingestion.adapters.worker import UNCONFINED, read_frame, write_frame
 from services.ingestion.domain import File, Insights, ParsedText, Rejected, RejectionReason
+from services.ingestion.formats.budget import RemovedKind
 from services.ingestion.formats.read import PARSERS
 from services.ingestion.golden import check_insights
 from services.ingestion.ports import Parser
@@ -29,6 +31,8 @@ BROKEN = "The file crashes its parser. Export it again."
 MAX_FILES = 500
 # The highest number that a page, sheet, slide or attachment can have.
 MAX_NUMBER = 1_000_000
+# The most characters that a parser can have removed: a file may be larger than the text that is allowed.
+MAX_REMOVED = 2**31 - 1
 # A small file that takes long is damaged or an attack, so processor time grows with the size.
 BASE_CPU_SECONDS = 2
 BYTES_PER_CPU_SECOND = 20 * 1024
@@ -181,8 +185,9 @@ class ParserProcess:
                     None if prompt is None else str(prompt),
                     tuple(_span(*span, text_length=len(text)) for span in spans[:MAX_SPANS]),
                     _insights(content.get("key_insights")),
+                    _removed(content["removed"]),
                 )
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self._end()
             raise Rejected(RejectionReason.CORRUPT, BROKEN) from None
         if "is_last" in content:
@@ -195,6 +200,14 @@ class ParserProcess:
 def _insights(content: object) -> Insights | None:
     """The key insights of a golden document, which may be empty; None for other documents. Raises Rejected (MALFORMED)."""
     return None if content is None else check_insights(content)
+
+
+def _removed(content: Mapping[str, object]) -> dict[str, int]:
+    """The removed characters by kind. Raises ValueError or AttributeError for anything else."""
+    counts = {RemovedKind(kind).value: count for kind, count in content.items() if type(count) is int}
+    if len(counts) < len(content) or not all(0 < count <= MAX_REMOVED for count in counts.values()):
+        raise ValueError("the counts of what was removed must be positive integers")
+    return counts
 
 
 class ParserPool(Parser):

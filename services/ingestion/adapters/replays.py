@@ -158,6 +158,7 @@ class SqlReplays(Replays):
             time_ms=int(time.time() * 1000),
             spans=parsed.spans,
             supersede_id=supersede_id(document.replay_id, document.number),
+            removed=known.removed,
         )
 
     def _to_document(self, connection: Connection, replay: Row[Any], row: Row[Any]) -> ReplayDocument:

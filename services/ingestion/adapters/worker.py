@@ -68,7 +68,13 @@ def answer(file: File, max_chars: int) -> dict[str, object]:
     except Exception:  # noqa: BLE001 - the outermost frame around parsers of other projects; the message may quote the document
         return {"reason": RejectionReason.CORRUPT, "hint": "The file cannot be parsed. Export it again.", "format": ""}
     spans = [[span.kind, span.number, span.start, span.end] for span in limit_spans(parsed.spans)]
-    content: dict[str, object] = {"text": parsed.text, "format": parsed.format, "prompt": parsed.prompt, "spans": spans}
+    content: dict[str, object] = {
+        "text": parsed.text,
+        "format": parsed.format,
+        "prompt": parsed.prompt,
+        "spans": spans,
+        "removed": parsed.removed,
+    }
     return content if parsed.insights is None else content | {"key_insights": parsed.insights}
 
 

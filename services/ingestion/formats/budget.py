@@ -1,13 +1,26 @@
-"""Limits of one submission, attachments included."""
+"""Limits of one submission, attachments included, and what its parsers left out."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from services.ingestion.domain import Rejected, RejectionReason
 
 
+class RemovedKind(StrEnum):
+    """Kinds of characters that a parser leaves out of a file because they are not content."""
+
+    NAVIGATION = "navigation"
+    CONTENTS = "contents"
+    RUNNING_LINES = "running_lines"
+
+
 @dataclass
 class Budget:
-    """What is left of each limit. `cells` are those of tables; `depth` is how deep attachments may still nest."""
+    """What is left of each limit. `cells` are those of tables; `depth` is how deep attachments may still nest.
+
+    `removed` counts the characters that parsers left out because they are not content, by kind.
+    """
 
     entries: int = 5_000
     expanded_bytes: int = 200 * 1024 * 1024
@@ -17,6 +30,7 @@ class Budget:
     characters: int = 6_000_000
     attachments: int = 200
     depth: int = 3
+    removed: Counter[str] = field(default_factory=Counter)
 
     def take(self, what: str, count: int, format: str = "") -> None:
         """Use up part of a limit. Raises Rejected (TOO_LARGE) if less is left."""

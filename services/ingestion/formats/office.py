@@ -1,4 +1,4 @@
-"""HTML, converted by markdownify, and Word files, converted to HTML by mammoth."""
+"""HTML, converted by markdownify without what surrounds its content, and Word files, converted to HTML by mammoth."""
 
 import io
 import re
@@ -14,6 +14,7 @@ from markdownify import ATX, MarkdownConverter
 from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason, clean
 from services.ingestion.formats.archive import BROKEN
 from services.ingestion.formats.budget import Budget
+from services.ingestion.formats.main_content import remove_boilerplate
 from services.ingestion.formats.text import CHARSET, declared_charset, decode
 
 META_BYTES = 2048
@@ -24,6 +25,14 @@ TABLE_PARTS = ("caption", "thead", "tbody", "tfoot", "tr", "td", "th")
 EQUATION = re.compile(r"(<m:oMath(?:\s[^<>]*)?>|</m:oMath>)")
 SIGNS = re.compile(r"<m:t\b[^<>]*>([^<]*)</m:t>")
 MAX_SPAN = 50
+XML_DECLARATION = re.compile(r"\s*<\?xml[^>]*>")
+HEADING = re.compile(r"(#{1,6}) (.*)")
+# Titles that programs give, and names of files.
+GENERIC_TITLE = re.compile(
+    r"(?:untitled(?: document)?|document\d*|title|index|home(?:page)?|welcome|(?:new )?page|unbenannt|sans titre|sin título)"
+    r"|Microsoft Word - .*|\S+\.\w{2,5}|\W*",
+    re.IGNORECASE,
+)
 
 
 class MarkdownWriter(MarkdownConverter):
@@ -52,30 +61,51 @@ class MarkdownWriter(MarkdownConverter):
 
 
 def parse_html(file: File, budget: Budget) -> ParsedText:
-    """The body of a web page as Markdown."""
-    del budget
+    """The main content of a web page as Markdown. Its title stands above it, unless a heading does."""
     charset = declared_charset(file.content_type)
     meta = CHARSET.search(file.data[:META_BYTES].decode("ascii", errors="replace"))
-    return ParsedText(html_to_markdown(decode(file.data, charset or (meta[1] if meta else ""))), "html")
+    soup = _parse(decode(file.data, charset or (meta[1] if meta else "")))
+    budget.removed.update(remove_boilerplate(soup))
+    title = " ".join(soup.title.get_text().split()) if soup.title else ""
+    return ParsedText(_add_title(_convert(soup), title), "html")
 
 
 def html_to_markdown(html: str) -> str:
     """HTML as clean Markdown, without scripts and styles. HTML that nests too deeply becomes plain text."""
-    soup = BeautifulSoup(html, "lxml")
+    return _convert(_parse(html))
+
+
+def _parse(html: str) -> BeautifulSoup:
+    soup = BeautifulSoup(XML_DECLARATION.sub("", html, count=1), "lxml")
     for element in soup(DROPPED):
         element.extract()
+    _open_layout_tables(soup)
+    return soup
+
+
+def _convert(soup: BeautifulSoup) -> str:
     # Bounds the numbers in the page that could blow up the output.
     for cell in soup(("td", "th"), colspan=True):
         cell["colspan"] = _span(str(cell["colspan"]))
     for element in soup("ol", start=lambda start: start is not None and not _is_number(start)):
         del element["start"]
-    _open_layout_tables(soup)
     body = soup.body or soup
     try:
         markdown = MarkdownWriter(heading_style=ATX, bullets="-").convert_soup(body)
     except RecursionError:
         markdown = body.get_text("\n", strip=True)
     return clean(markdown.replace("\\_", "_"))
+
+
+def _add_title(markdown: str, title: str) -> str:
+    """The text under the title of its page, unless that is generic or the text begins with a heading that has its words."""
+    if GENERIC_TITLE.fullmatch(title) or not markdown.strip():
+        return markdown
+    heading = HEADING.match(markdown)
+    is_titled = heading is not None and (
+        len(heading[1]) <= 2 or not set(heading[2].lower().split()).isdisjoint(title.lower().split())
+    )
+    return markdown if is_titled else clean(f"# {title}\n\n{markdown}")
 
 
 def _open_layout_tables(soup: BeautifulSoup) -> None:

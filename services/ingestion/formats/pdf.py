@@ -1,11 +1,11 @@
-"""PDF, read by pdfminer. Font size determines headings; bullets and numbers determine lists."""
+"""PDF, read by pdfminer. Font size determines headings; bullets and numbers determine lists. Running lines and contents are left out."""
 
 import io
 import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from pdfminer.converter import PDFPageAggregator
@@ -20,6 +20,7 @@ from services.ingestion.domain import File, ParsedText, Rejected, RejectionReaso
 from services.ingestion.formats.archive import BROKEN
 from services.ingestion.formats.budget import Budget
 from services.ingestion.formats.marks import ENDING, parse_marks, remove_marks, start_mark, strip_noncharacters
+from services.ingestion.formats.pdf_lines import PdfLine, remove_repeated
 from tailor.words import SpanKind
 
 # In fonts without a character map, a bullet is a character number.
@@ -39,32 +40,21 @@ LARGER = 1.12
 CLOSE = 0.45
 
 
-@dataclass(frozen=True)
-class PdfLine:
-    """One line. `size` and `gap`, the space above it, are in points; the gap is negative at the start of a page or column.
-
-    `opening` is the mark of a page that begins with this line.
-    """
-
-    text: str
-    size: float
-    gap: float
-    opening: str = ""
-
-
 def parse_pdf(file: File, budget: Budget) -> ParsedText:
-    """The text layer of a PDF as Markdown."""
+    """The text layer of a PDF as Markdown, without running headers and footers and lists of contents."""
     if b"%%EOF" not in file.data[-TAIL_BYTES:]:
         raise Rejected(RejectionReason.CORRUPT, "The PDF is truncated. Export it again.", "pdf")
     _check_streams(file.data, budget)
     try:
-        lines = list(_lines(file.data, budget))
+        pages, removed = remove_repeated([list(_lines(page)) for page in _pages(file.data, budget)])
+        budget.removed.update(removed)
     except (PDFPasswordIncorrect, PDFEncryptionError):
         raise Rejected(
             RejectionReason.ENCRYPTED, "The PDF is protected by a password. Publish it without one.", "pdf"
         ) from None
     except (*BROKEN, PDFException, PSException):
         raise Rejected(RejectionReason.CORRUPT, "The PDF is damaged. Export it again.", "pdf") from None
+    lines = list(_open_pages(pages))
     if not lines:
         raise Rejected(
             RejectionReason.NO_TEXT,
@@ -116,19 +106,23 @@ def _join_blocks(blocks: Iterable[str]) -> str:
     return text
 
 
-def _lines(data: bytes, budget: Budget) -> Iterator[PdfLine]:
-    for number, page in enumerate(_pages(data, budget), 1):
-        # The next page with text closes the span of this page.
-        opening = (ENDING if number > 1 else "") + start_mark(SpanKind.PAGE, number)
-        # A bullet without width is outside the boxes; it belongs to the line at its height.
-        marks = {round(item.y0): item.get_text().strip() for item in page if isinstance(item, LTTextLine)}
-        below: float | None = None
-        for box in page:
-            for line in box if isinstance(box, LTTextBox) else ():
-                if isinstance(line, LTTextLine) and line.get_text().strip():
-                    gap = -1.0 if below is None else below - line.y1
-                    yield replace(_line(line, marks.pop(round(line.y0), ""), gap), opening=opening)
-                    below, opening = line.y0, ""
+def _lines(page: LTPage) -> Iterator[PdfLine]:
+    # A bullet without width is outside the boxes; it belongs to the line at its height.
+    marks = {round(item.y0): item.get_text().strip() for item in page if isinstance(item, LTTextLine)}
+    below: float | None = None
+    for box in page:
+        for line in box if isinstance(box, LTTextBox) else ():
+            if isinstance(line, LTTextLine) and line.get_text().strip():
+                gap = -1.0 if below is None else below - line.y1
+                yield _line(line, marks.pop(round(line.y0), ""), gap)
+                below = line.y0
+
+
+def _open_pages(pages: Iterable[list[PdfLine]]) -> Iterator[PdfLine]:
+    """The lines of all pages. The first of a page has its mark, and the next page with text closes the span of this one."""
+    for number, (first, *others) in ((number, page) for number, page in enumerate(pages, 1) if page):
+        yield replace(first, opening=(ENDING if number > 1 else "") + start_mark(SpanKind.PAGE, number))
+        yield from others
 
 
 class BoundedAggregator(PDFPageAggregator):  # type: ignore[misc]
@@ -158,7 +152,7 @@ def _pages(data: bytes, budget: Budget) -> Iterator[LTPage]:
 def _line(line: LTTextLine, mark: str, gap: float) -> PdfLine:
     sizes = Counter(round(item.size, 1) for item in line if isinstance(item, LTChar) and item.get_text().strip())
     text = strip_noncharacters(" ".join([*mark.split(), *line.get_text().split()]))
-    return PdfLine(text, sizes.most_common(1)[0][0] if sizes else 0.0, gap)
+    return PdfLine(text, sizes.most_common(1)[0][0] if sizes else 0.0, gap, left=line.x0, top=line.y1)
 
 
 def _blocks(lines: list[PdfLine]) -> Iterator[str]:

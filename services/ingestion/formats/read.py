@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from services.ingestion.domain import File, ParsedText
 from services.ingestion.formats.budget import Budget
@@ -26,7 +27,8 @@ PARSERS = {
 def read(file: File, budget: Budget | None = None) -> ParsedText:
     """Parse a file. Raises Rejected. An attachment uses the budget of its mail."""
     left = budget or Budget()
-    return load_parser(detect(file, left))(file, left)
+    parsed = load_parser(detect(file, left))(file, left)
+    return replace(parsed, removed=dict(left.removed))
 
 
 def load_parser(format: str) -> Callable[[File, Budget], ParsedText]:

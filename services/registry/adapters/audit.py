@@ -89,7 +89,16 @@ def _sums() -> tuple[ColumnElement[int], ColumnElement[int], ColumnElement[int]]
 def _totals(connection: Connection, selection: Selection) -> audit_pb2.AuditTotals:
     query = select(*_sums()).select_from(tables.documents).where(_documents(selection))
     documents, characters, findings = connection.execute(query).one()
-    return audit_pb2.AuditTotals(documents=documents, characters=characters, findings=findings)
+    entries = func.jsonb_each_text(tables.documents.c.removed).table_valued("key", "value")
+    counts = (
+        select(entries.c.key, cast(func.sum(cast(entries.c.value, BigInteger)), BigInteger))
+        .select_from(tables.documents)
+        .join(entries, literal(True))
+        .where(_documents(selection))
+        .group_by(entries.c.key)
+    )
+    removed: dict[str, int] = dict(connection.execute(counts).all())
+    return audit_pb2.AuditTotals(documents=documents, characters=characters, findings=findings, removed=removed)
 
 
 def _dimension(

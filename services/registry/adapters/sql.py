@@ -186,6 +186,7 @@ class SqlFacts(CatalogueFacts):
             "language": state.language,
             "char_count": state.char_count,
             "findings": dict(state.findings),
+            "removed": dict(state.removed),
             "changed": CURRENT_TRANSACTION,
         }
         statement = insert(table).values(row)

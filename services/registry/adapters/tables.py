@@ -57,6 +57,8 @@ documents = Table(
     Column("language", String(16), nullable=False),
     Column("char_count", BigInteger, nullable=False),
     Column("findings", JSONB, nullable=False),
+    # Characters that ingestion left out, by kind.
+    Column("removed", JSONB, nullable=False, server_default="{}"),
     # The transaction that wrote the row.
     Column("changed", BigInteger, nullable=False, index=True),
 )

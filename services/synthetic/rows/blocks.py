@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from services.synthetic.domain import Range
 from services.synthetic.rows.pieces import BlockKind, Line, Reading, TextPiece
 from services.synthetic.rows.places import subtract_ranges
+from services.synthetic.rows.sentences import ends_in_abbreviation
 from services.synthetic.rows.structure import HEADER, HEADING
 
 _FILE_LINE = re.compile(r"[^\n]+")
@@ -31,7 +32,7 @@ def read_blocks(reading: Reading, skip: Sequence[Range] = ()) -> list[TextPiece]
     """The blocks of a text in order, without the ranges to skip. Everything else that is not blank is in exactly one block."""
     blocks: list[TextPiece] = []
     for group in _groups(_file_lines(reading.text)):
-        for kind, lines in _paragraphs(group):
+        for kind, lines in _paragraphs(group, reading.language):
             if lines := _without(lines, skip):
                 blocks.append(TextPiece(reading, kind, lines[0].start, tuple(lines)))
     return blocks
@@ -85,7 +86,7 @@ def _belongs(before: _FileLine, line: _FileLine, kind: BlockKind) -> bool:
     return line.kind is kind or (kind is BlockKind.ITEM and line.kind is BlockKind.PROSE)
 
 
-def _paragraphs(group: Sequence[_FileLine]) -> Iterator[tuple[BlockKind, list[Line]]]:
+def _paragraphs(group: Sequence[_FileLine], language: str) -> Iterator[tuple[BlockKind, list[Line]]]:
     """The paragraphs of a group, as lines for reading."""
     kind = group[0].kind
     if kind not in (BlockKind.PROSE, BlockKind.ITEM):
@@ -94,9 +95,10 @@ def _paragraphs(group: Sequence[_FileLine]) -> Iterator[tuple[BlockKind, list[Li
     width = max(len(line.text) for line in group)
     lines = [Line(group[0].start, group[0].end, group[0].start)]
     for before, line in itertools.pairwise(group):
-        if _is_broken(before.text, line.text, width):
+        is_abbreviated = ends_in_abbreviation(before.text, line.text[0], language)
+        if _is_broken(before.text, line.text, width, is_abbreviated):
             lines[-1] = Line(lines[-1].start, line.end, lines[-1].number)
-        elif _ends_paragraph(before.text, line.text, width):
+        elif _ends_paragraph(before.text, line.text, width) and not is_abbreviated:
             yield kind, lines
             lines, kind = [Line(line.start, line.end, line.start)], BlockKind.PROSE
         else:
@@ -104,14 +106,15 @@ def _paragraphs(group: Sequence[_FileLine]) -> Iterator[tuple[BlockKind, list[Li
     yield kind, lines
 
 
-def _is_broken(before: str, line: str, width: int) -> bool:
-    """True if the paragraph continues in the next line of the file because the line was full."""
+def _is_broken(before: str, line: str, width: int, is_abbreviated: bool) -> bool:
+    """True if the paragraph continues in the next line of the file because the line was full, or ends in an abbreviation."""
     if len(before) > _LONG_LINE or HEADER.match(line) or _REFERENCE.match(line):
         return False
     # A sentence's end with room for the next word was the writer's choice.
-    has_room = before.endswith(_SENTENCE_END) and len(before) + len(line.split(" ", 1)[0]) + _SPARE < width
+    ends_sentence = before.endswith(_SENTENCE_END) and not is_abbreviated
+    has_room = ends_sentence and len(before) + len(line.split(" ", 1)[0]) + _SPARE < width
     is_full = width >= _MIN_WIDTH and len(before) >= _FULL_LINE * width and not has_room
-    return is_full or (line[0].islower() and before[-1] not in ".!?:;")
+    return is_full or (line[0].islower() and (is_abbreviated or before[-1] not in ".!?:;"))
 
 
 def _ends_paragraph(before: str, line: str, width: int) -> bool:

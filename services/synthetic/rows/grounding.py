@@ -22,14 +22,14 @@ def unsupported(answer: str, prompt: str, language: str = "") -> list[str]:
         return []
     known, language = normalize(prompt), base_language(language)
     plain = (line for line in map(normalize, lines) if line and not stands_in(line, known))
-    other = (text for line in plain for text in _sentences(line) if not stands_in(text, known))
+    other = (text for line in plain for text in _sentences(line, language) if not stands_in(text, known))
     values = dict.fromkeys(value for text in other for value in _values(text, language))
     return [value for value in values if not stands_in(value, known)]
 
 
 @lru_cache(MAX_CACHED_SENTENCES)
-def _sentences(line: str) -> tuple[str, ...]:
-    return tuple(line[start:end] for start, end in find_sentences(line, 0, len(line)))
+def _sentences(line: str, language: str) -> tuple[str, ...]:
+    return tuple(line[start:end] for start, end in find_sentences(line, 0, len(line), language))
 
 
 @lru_cache(MAX_CACHED_SENTENCES)

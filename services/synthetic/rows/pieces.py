@@ -122,7 +122,7 @@ class TextPiece:
     def _split(self, line: Line) -> list[Range]:
         if self.kind in (BlockKind.TABLE, BlockKind.CODE, BlockKind.HEADING):
             return [(line.start, line.end)]
-        return find_sentences(self.reading.text, line.start, line.end)
+        return find_sentences(self.reading.text, line.start, line.end, self.reading.language)
 
     def _sentence(self, start: int, end: int) -> Sentence:
         text = normalize(self._read(start, end))

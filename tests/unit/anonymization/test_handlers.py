@@ -249,6 +249,11 @@ def test_the_same_outcome_gives_the_same_bytes() -> None:
     assert first == second
 
 
+def test_the_counts_of_what_ingestion_left_out_are_passed_on() -> None:
+    _, message = to_event(Passed(replace(INGESTED, removed={"navigation": 7}), REF, 3, {}, "policy", 1))
+    assert isinstance(message, documents_pb2.DocumentAnonymized) and dict(message.removed) == {"navigation": 7}
+
+
 @pytest.mark.parametrize(("reason", "sequence"), [("TIMEOUT", INGESTED.sequence), ("UNREADABLE", 0)])
 def test_a_replayed_text_that_the_barrier_refuses_names_the_version_and_its_erasure(reason: str, sequence: int) -> None:
     replayed = replace(INGESTED, supersede_id="ers_1")

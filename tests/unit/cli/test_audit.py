@@ -24,7 +24,7 @@ def audit() -> audit_pb2.GetAuditResponse:
     languages = [audit_pb2.AuditGroup(value="en", documents=90, characters=99_000, findings=180)]
     languages.append(audit_pb2.AuditGroup(value="", documents=10, characters=1_000))
     return audit_pb2.GetAuditResponse(
-        totals=audit_pb2.AuditTotals(documents=100, characters=100_000, findings=200),
+        totals=audit_pb2.AuditTotals(documents=100, characters=100_000, findings=200, removed={"contents": 8_714}),
         dimensions=[
             audit_pb2.AuditDimension(field=audit_pb2.AUDIT_FIELD_SOURCE, groups=sources, more_values=4),
             audit_pb2.AuditDimension(field=audit_pb2.AUDIT_FIELD_LANGUAGE, groups=languages),
@@ -87,6 +87,7 @@ def test_shows_counts_lengths_personal_data_rejections_and_the_estimate(tailor: 
     for text in (
         "100, 100,000 characters",
         "2.00 per 1,000",
+        "contents 8,714 characters",
         "7 documents in 3 groups",
         "By source",
         "4 others",
@@ -128,7 +129,7 @@ def test_gives_one_json_document(tailor: Tailor, services: Services) -> None:
 
     document = tailor("audit", "--json", "--specialist", "engagement-reports").document
 
-    assert document["audit"]["totals"] == {"documents": 100, "characters": 100_000, "findings": 200}
+    assert document["audit"]["totals"] == {"documents": 100, "characters": 100_000, "findings": 200, "removed": {"contents": 8_714}}
     assert document["audit"]["dimensions"][0]["field"] == "AUDIT_FIELD_SOURCE"
     assert document["audit"]["lengths"]["percentiles"]["50"] == 900
     assert document["near_duplicates"]["near_duplicates"] == 7

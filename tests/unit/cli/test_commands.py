@@ -95,6 +95,10 @@ def test_documents_are_json_with_integers_and_enum_names(tailor: Tailor) -> None
     assert stopped["rejected"]["reason"] == "REJECTION_REASON_EMPTY"
 
 
+def test_a_document_is_shown_with_what_ingestion_left_out_of_its_file(tailor: Tailor) -> None:
+    assert "left out navigation 1,204, running lines 88 characters" in tailor("documents", "show", "doc_1").out
+
+
 def test_documents_show_why_one_was_rejected(tailor: Tailor) -> None:
     shown = tailor("documents")
 

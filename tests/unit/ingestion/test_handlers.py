@@ -18,6 +18,8 @@ from services.ingestion.domain import (
     malformed,
 )
 from services.ingestion.handlers import FETCH_ATTEMPTS, Intake, ingest, withdraw
+from services.ingestion.wire import from_outcome
+from tailor.api.events.v1 import documents_pb2
 from tailor.errors import Reason, Unavailable
 from tailor.words import Labels
 from tests.unit.ingestion.fakes import MemoryErasures, MemoryFetcher, make_intake, make_receipt
@@ -46,6 +48,13 @@ def test_stores_a_document_in_quarantine_and_publishes_it() -> None:
     assert (outcome.sequence, outcome.format, outcome.char_count) == (1, "txt", 32)
     assert quarantine.texts[0][2].text == "The operating rhythm continues.\n"
     assert catalogue.published == [outcome]
+
+
+def test_an_accepted_document_says_what_was_left_out_of_its_file() -> None:
+    intake, _, _ = make_intake()
+    outcome = submit(intake, "1", "memo-7", File(b"<nav>Menu</nav><p>The rhythm continues.</p>", "note.html"))
+    message = from_outcome(outcome)[2]
+    assert isinstance(message, documents_pb2.DocumentIngested) and dict(message.removed) == {"navigation": 4}
 
 
 def test_a_then_b_then_a_again_are_three_versions() -> None:

@@ -85,7 +85,9 @@ def test_a_child_that_runs_out_of_memory_rejects_one_document() -> None:
 
 FORMATS: dict[str, Callable[[], bytes]] = {
     "a.txt": lambda: "Der Prüfer hält das für nötig.".encode("cp1252"),
-    "a.html": lambda: b"<h1>Words</h1>",
+    "a.html": lambda: (
+        b"<h1>Words</h1><p>Six of them stand here.</p><ul>" + b'<li><a href="/a">Accounts</a></li>' * 5 + b"</ul>"
+    ),
     "a.json": lambda: b'{"a": [1]}',
     "a.csv": lambda: b"a,b\n1,2\n",
     "a.eml": lambda: make_mail(memo_docx=make_docx(), paper_pdf=make_pdf()).as_bytes(),
@@ -138,11 +140,26 @@ def test_spans_outside_the_text_from_a_child_that_was_taken_over_are_rejected(po
     pool.parse(File(b"words", "a.txt"))
     worker = pool._slots.get()
     assert worker is not None
-    answer = {"text": "words\n", "format": "txt", "prompt": None}
+    answer = {"text": "words\n", "format": "txt", "prompt": None, "removed": {}}
     with pytest.raises(Rejected) as caught:
         worker._read(json.dumps({**answer, "spans": spans}).encode())
     assert caught.value.reason is RejectionReason.CORRUPT
     assert worker._read(json.dumps({**answer, "spans": [["page", 1, 0, 6]]}).encode()).spans
+    pool._slots.put(worker)
+
+
+@pytest.mark.parametrize(
+    "removed", [{"navigation": -1}, {"navigation": "many"}, {"Jane Doe": 1}, ["navigation"], {"contents": 2**40}]
+)
+def test_counts_from_a_child_that_was_taken_over_are_rejected(pool: ParserPool, removed: object) -> None:
+    pool.parse(File(b"words", "a.txt"))
+    worker = pool._slots.get()
+    assert worker is not None
+    answer = {"text": "words\n", "format": "txt", "prompt": None, "spans": []}
+    with pytest.raises(Rejected) as caught:
+        worker._read(json.dumps({**answer, "removed": removed}).encode())
+    assert caught.value.reason is RejectionReason.CORRUPT
+    assert worker._read(json.dumps({**answer, "removed": {"navigation": 7}}).encode()).removed == {"navigation": 7}
     pool._slots.put(worker)
 
 

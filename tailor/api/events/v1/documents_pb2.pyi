@@ -131,6 +131,26 @@ class DocumentIngested(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class RemovedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     SUBMISSION_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
@@ -142,6 +162,7 @@ class DocumentIngested(_message.Message):
     DRAFT_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SPANS_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
     SUPERSEDE_ID_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """Opaque id of the document, `doc_` and 32 hexadecimal digits."""
@@ -179,6 +200,12 @@ class DocumentIngested(_message.Message):
     def spans(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Span]:
         """Pages, sections and other parts of the clean text (for an example, of its answer), ordered by start. At most 500."""
 
+    @_builtins.property
+    def removed(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Characters, not counting blanks, that were left out of the file because they are not content: `navigation` and `contents` of web pages,
+        `contents` and `running_lines` of PDF files.
+        """
+
     def __init__(
         self,
         *,
@@ -193,11 +220,12 @@ class DocumentIngested(_message.Message):
         draft_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         spans: _abc.Iterable[_common_pb2.Span] | None = ...,
+        removed: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         supersede_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "labels", b"labels", "text", b"text", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "document_id", b"document_id", "draft_id", b"draft_id", "format", b"format", "kind", b"kind", "labels", b"labels", "spans", b"spans", "submission_id", b"submission_id", "supersede_id", b"supersede_id", "text", b"text", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "document_id", b"document_id", "draft_id", b"draft_id", "format", b"format", "kind", b"kind", "labels", b"labels", "removed", b"removed", "spans", b"spans", "submission_id", b"submission_id", "supersede_id", b"supersede_id", "text", b"text", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -211,6 +239,26 @@ class DocumentAnonymized(_message.Message):
 
     @_typing.final
     class FindingsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class RemovedEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -243,6 +291,7 @@ class DocumentAnonymized(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     SPANS_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
     SUPERSEDE_ID_FIELD_NUMBER: _builtins.int
     DETECTORS_DIGEST_FIELD_NUMBER: _builtins.int
     RULES_ONLY_LANGUAGES_FIELD_NUMBER: _builtins.int
@@ -291,6 +340,10 @@ class DocumentAnonymized(_message.Message):
         """Pages, sections and other parts of the anonymised text (for an example, of its answer), ordered by start. At most 500."""
 
     @_builtins.property
+    def removed(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """As in DocumentIngested: characters that were left out of the file, by kind."""
+
+    @_builtins.property
     def rules_only_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Languages of passages that no detector covers and that were masked by rules only (ISO 639-1); expect personal values in them."""
 
@@ -311,13 +364,14 @@ class DocumentAnonymized(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         language: _builtins.str = ...,
         spans: _abc.Iterable[_common_pb2.Span] | None = ...,
+        removed: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         supersede_id: _builtins.str = ...,
         detectors_digest: _builtins.str = ...,
         rules_only_languages: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "labels", b"labels", "text", b"text", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "detectors_digest", b"detectors_digest", "document_id", b"document_id", "draft_id", b"draft_id", "findings", b"findings", "format", b"format", "kind", b"kind", "labels", b"labels", "language", b"language", "policy_digest", b"policy_digest", "rules_only_languages", b"rules_only_languages", "spans", b"spans", "submission_id", b"submission_id", "supersede_id", b"supersede_id", "text", b"text", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "create_time", b"create_time", "detectors_digest", b"detectors_digest", "document_id", b"document_id", "draft_id", b"draft_id", "findings", b"findings", "format", b"format", "kind", b"kind", "labels", b"labels", "language", b"language", "policy_digest", b"policy_digest", "removed", b"removed", "rules_only_languages", b"rules_only_languages", "spans", b"spans", "submission_id", b"submission_id", "supersede_id", b"supersede_id", "text", b"text", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
