@@ -15,13 +15,13 @@ from tailor.retry import retry
 T = TypeVar("T")
 Tell = Callable[[str], None]
 
-LINE_SECONDS = 10.0
+LINE_SECONDS = 60.0
 
 
 class Story:
     """Prints a line when a step begins and when it ends.
 
-    In between, a terminal shows the newest text of `now`; other outputs get it as a line every 10 s.
+    In between, a terminal shows the newest text of `now`; other outputs get it as a line a minute.
     """
 
     def __init__(self, console: Console) -> None:

@@ -46,7 +46,7 @@ class WordTable(Table):
 
 
 def share_width(least: Sequence[int], natural: Sequence[int], room: int) -> list[int]:
-    """Widths between `least` and `natural` that take at most `room` together; wide columns give way first."""
+    """Widths between `least` and `natural` that take at most `room` together; the widest columns shrink first."""
     widths = list(least)
     for limit in range(max(natural) + 1):
         wider = [max(low, min(high, limit)) for low, high in zip(least, natural, strict=True)]

@@ -21,8 +21,9 @@ from tailor.cli import demo_figures
 from tailor.cli.connections import Connections
 from tailor.cli.definitions import read_definition
 from tailor.cli.demo import SAMPLE
-from tailor.cli.demo_page import list_remedies, print_figures
+from tailor.cli.demo_page import list_next_commands, list_remedies, print_result, save_scores
 from tailor.cli.main import app
+from tailor.cli.output import PlainConsole
 from tailor.cli.published_files import PublishedFiles
 from tailor.cli.story import Story, wait_for, wait_out_errors
 from tailor.cli.submissions import Description, collect
@@ -317,18 +318,43 @@ def test_the_file_has_exactly_the_promised_fields(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["demo.json"]
 
 
-def test_prints_the_figures_for_people() -> None:
-    output = io.StringIO()
-    console = Console(file=output, width=200)
+def test_ends_with_the_answers_and_five_lines_of_result(tmp_path: Path) -> None:
+    output, scores = io.StringIO(), tmp_path / "demo-scores.txt"
+    gate = {"verdict": {"decision": "passed", "reasons": ["bleu gains +2.500 over base."]}}
 
-    print_figures(console, figures())
+    print_result(PlainConsole(file=output, width=80), figures() | gate, scores)
 
     text = output.getvalue()
     assert "What [now]?" in text and all(answer in text for answer in ("plain", "shown", "house"))
+    lines = text.splitlines()[-5:]
+    assert [line.split()[0] for line in lines] == ["documents", "dataset", "run", "gate", "adapter"]
+    assert "nothing since an earlier demo" in lines[0]
+    assert lines[3] == "gate       passed: bleu gains +2.500 over base."
+    assert lines[4].endswith(f"promoted; all scores with their intervals: {scores}")
+
+
+def test_the_file_of_scores_has_every_gain_with_its_interval_and_what_was_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "demo-scores.txt"
+
+    save_scores(file, figures() | {"limits": ["26 of 40 held-out rows are measured"]})
+
+    text = file.read_text(encoding="utf-8")
+    assert "fabrication (lower is better)" in text and "base with examples" in text
     assert "better, +2.500 (+2.495 to +2.505)" in text
     assert "not certain, +0.002 (-0.003 to +0.007)" in text
     assert "worse, -0.100 (-0.105 to -0.095)" in text
-    assert "nothing since an earlier demo" in text
+    assert "26 of 40 held-out rows are measured" in text
+
+
+def test_after_a_promotion_the_next_commands_begin_with_up_and_are_known(tmp_path: Path) -> None:
+    lines = list(list_next_commands(tmp_path, NAME, figures(), is_running=False))
+
+    assert "stopped, and its data is kept" in lines[0]
+    commands = [shlex.split(line) for line in lines if line.startswith("  tailor ")]
+    assert [command[1] for command in commands] == ["up", "ask", "trace", "evaluations", "publish"]
+    for command in commands:
+        assert command[-2:] == ["--state-dir", str(tmp_path)]
+        assert CliRunner().invoke(app, [*command[1:-2], "--help"]).exit_code == 0, command
 
 
 def test_says_what_the_limits_of_the_evaluation_leave_out() -> None:

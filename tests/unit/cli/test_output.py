@@ -80,7 +80,7 @@ def test_long_cells_wrap_between_words_where_the_words_fit() -> None:
     ("least", "natural", "room", "widths"),
     [([4, 4], [4, 20], 24, [4, 20]), ([4, 4], [4, 20], 14, [4, 10]), ([9, 2], [30, 30], 22, [11, 11])],
 )
-def test_wide_columns_give_way_first(least: list[int], natural: list[int], room: int, widths: list[int]) -> None:
+def test_the_widest_columns_shrink_first(least: list[int], natural: list[int], room: int, widths: list[int]) -> None:
     assert share_width(least, natural, room) == widths
 
 
