@@ -25,7 +25,7 @@ from services.registry.queries import REJECTED_PAGE, Queries
 from services.registry.rights import may_manage, visitor_or_caller
 from services.registry.rules.overrides import check_reason
 from tailor.api.common.v1 import common_pb2
-from tailor.api.events.v1 import models_pb2
+from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.events.envelope import derive_id, new_id
@@ -44,6 +44,9 @@ SEES_DOCUMENTS = {"ROLE_ENGINEER", "ROLE_OPERATOR", "ROLE_DATA_PROTECTION"}
 TRACED_DOCUMENTS = 100
 
 DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
+DRAFT_PREFIX = re.compile(r"drf_[0-9a-f]{6,31}")
+# Of those that begin with the same digits, a message names the first.
+MAX_MATCHES, MAX_NAMED = 50, 5
 MATCH_REASONS = {
     FactKind.DATASET: (Reason.UNKNOWN_DATASET, Reason.AMBIGUOUS_DATASET, "dataset"),
     FactKind.ADAPTER: (Reason.UNKNOWN_ADAPTER, Reason.AMBIGUOUS_ADAPTER, "adapter"),
@@ -136,8 +139,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             response.next_page_token = REJECTED_PAGE
         return response
 
-    def _document(self, selector: Specialist | None, document_id: str) -> registry_pb2.ListDocumentsResponse:
-        documents = self._queries.documents_by_id([document_id], selector)
+    def _document(self, selector: Specialist | None, start: str) -> registry_pb2.ListDocumentsResponse:
+        """The document with this id, or those whose ids begin so."""
+        following = self._queries.documents(selector, start, MAX_MATCHES, "", 0)
+        documents = self._queries.documents_by_id([start], selector) or [
+            document for document in following if document.document_id.startswith(start)
+        ]
         return registry_pb2.ListDocumentsResponse(
             documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents]
         )
@@ -282,8 +289,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def Trace(self, request: registry_pb2.TraceRequest, context: Context) -> registry_pb2.TraceResponse:
         caller = current_caller()
+        draft_id = self._complete_draft_id(request.draft_id)
         draft = judgements.get_draft(
-            self._begin, request.draft_id, role=caller.role, key_id=caller.key_id, may_use=caller.may_use
+            self._begin, draft_id, role=caller.role, key_id=caller.key_id, may_use=caller.may_use
         )
         if request.draft_only:
             return registry_pb2.TraceResponse(draft=self._queries.draft(draft.draft_id))
@@ -394,6 +402,22 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         key_id = decided_by if caller.kind == "service" else caller.key_id
         return Grounds(key_id, self._anonymize(reason.strip(), Labels()) if reason.strip() else "")
 
+    def _complete_draft_id(self, start: str) -> str:
+        """The id of the one draft that the caller may see and whose id begins so; else `start`. Raises InvalidArgument if several do."""
+        if not DRAFT_PREFIX.fullmatch(start):
+            return start
+        caller = current_caller()
+        visible = [*caller.specialists, ""] if caller.specialists else []
+        payloads = self._queries.facts_by_digest(FactKind.DRAFT, start, visible, MAX_MATCHES)
+        drafts = map(drafts_pb2.DraftCreated.FromString, payloads)
+        found = [draft.draft_id for draft in drafts if caller.role != "ROLE_CALLER" or draft.key_id == caller.key_id]
+        if len(found) > 1:
+            raise InvalidArgument(
+                Reason.AMBIGUOUS_ID,
+                f"Several ids begin with {start}: {', '.join(found[:MAX_NAMED])}. Give more digits.",
+            )
+        return found[0] if found else start
+
     def _find_dataset(self, prefix: str) -> models_pb2.DatasetBuilt:
         return models_pb2.DatasetBuilt.FromString(self._find(FactKind.DATASET, prefix))
 
@@ -407,14 +431,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
                 "The digest is invalid.",
                 field_violations={"digest": "must be 64 hexadecimal digits, or at least the first 6 of them"},
             )
-        payloads = self._queries.facts_by_digest(kind, prefix, current_caller().specialists, limit=2)
+        payloads = self._queries.facts_by_digest(kind, prefix, current_caller().specialists, MAX_NAMED)
         unknown, ambiguous, noun = MATCH_REASONS[kind]
         if not payloads:
             raise NotFound(unknown, f"No {noun} has a digest that begins with {prefix}.")
         if len(payloads) > 1:
+            digests = ", ".join(_digest(kind, payload) for payload in payloads)
             raise InvalidArgument(
                 ambiguous,
-                f"Several {noun}s have a digest that begins with {prefix}.",
+                f"Several {noun}s have a digest that begins with {prefix}: {digests}. Give more digits.",
                 field_violations={"digest": "must have more digits"},
             )
         return payloads[0]
@@ -428,6 +453,11 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         facts = self._queries.facts(kind, request.specialist, position(request.page_token), size + 1)
         token = str(facts[size - 1][0]) if len(facts) > size else ""
         return [payload for _, payload in facts[:size]], token
+
+
+def _digest(kind: FactKind, payload: bytes) -> str:
+    message = models_pb2.DatasetBuilt if kind is FactKind.DATASET else models_pb2.AdapterTrained
+    return message.FromString(payload).digest
 
 
 def _may_use(specialist: str) -> None:

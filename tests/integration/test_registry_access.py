@@ -481,12 +481,53 @@ def test_an_ambiguous_digest_is_refused_unless_the_caller_may_see_only_one_match
     )
     everyone = world.stub(world.key("ENGINEER"))
     assert answer(lambda: everyone.GetDataset(dataset))[:2] == ("INVALID_ARGUMENT", "AMBIGUOUS_DATASET")
+    assert answer(lambda: everyone.GetDataset(dataset))[2].count(twin[:-1]) == 2
     assert answer(lambda: everyone.GetAdapter(adapter))[:2] == ("INVALID_ARGUMENT", "AMBIGUOUS_ADAPTER")
     assert everyone.GetAdapter(registry_pb2.GetAdapterRequest(digest=twin)).adapter.adapter.digest == twin
     for name, digest in ((OWN, DIGESTS[OWN]), (OTHER, twin)):
         stub = world.stub(world.key("ENGINEER", name))
         assert stub.GetDataset(dataset).dataset.digest == digest
         assert stub.GetAdapter(adapter).adapter.adapter.digest == digest
+
+
+def test_a_draft_is_traced_by_the_first_digits_of_its_id_among_those_that_the_caller_may_see(world: World) -> None:
+    own, other, base = (f"drf_abcdef{number}{0:025x}" for number in range(3))
+    for draft_id, name in ((own, OWN), (other, OTHER), (base, "")):
+        message = drafts_pb2.DraftCreated(draft_id=draft_id, specialist=name, base="tiny", key_id="key_9")
+        world.receive("draft.created.v1", message)
+
+    def trace(stub: Stub, digits: str) -> str:
+        return stub.Trace(registry_pb2.TraceRequest(draft_id=digits, draft_only=True)).draft.draft_id
+
+    everyone, limited = world.stub(world.key("ENGINEER")), world.stub(world.key("ENGINEER", OTHER))
+    assert [trace(everyone, draft_id) for draft_id in (own, other, base)] == [own, other, base]
+    assert trace(everyone, own[:-1]) == own
+    assert answer(lambda: trace(everyone, "drf_abcdef"))[:2] == ("INVALID_ARGUMENT", "AMBIGUOUS_ID")
+    refused = answer(lambda: trace(limited, "drf_abcdef"))
+    assert refused[1] == "AMBIGUOUS_ID" and other in refused[2] and base in refused[2] and own not in refused[2]
+    assert trace(limited, other[:-1]) == other
+    for stub, digits in (
+        (limited, own[:-1]),
+        (everyone, "drf_abcde"),
+        (everyone, "drf_abcde%"),
+        (world.stub(world.key("CALLER")), own[:-1]),
+    ):
+        assert answer(lambda stub=stub, digits=digits: trace(stub, digits))[:2] == ("NOT_FOUND", "UNKNOWN_DRAFT")  # type: ignore[misc]
+
+
+def test_documents_are_found_by_the_first_digits_of_their_ids(world: World) -> None:
+    ids = [f"doc_abcdef{number:026x}" for number in range(3)]
+    for document_id in ids:
+        world.receive("document.anonymized.v1", documents_pb2.DocumentAnonymized(document_id=document_id))
+    engineer = world.stub(world.key("ENGINEER"))
+
+    def find(digits: str) -> list[str]:
+        answer = engineer.ListDocuments(registry_pb2.ListDocumentsRequest(document_id=digits))
+        return [item.anonymized.document_id for item in answer.documents]
+
+    assert find("doc_abcdef") == ids
+    assert find(ids[1]) == find(ids[1][:-1] + "1") == [ids[1]]
+    assert find("doc_abcdf0") == []
 
 
 def test_the_documents_of_a_dataset_are_listed_only_for_callers_that_may_see_it(world: World) -> None:
