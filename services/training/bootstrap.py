@@ -40,7 +40,9 @@ def build(runtime: Runtime, settings: Settings) -> None:
     adapters, recipes = StoredAdapters(store), settings.recipes_dir
     rates = settings.rates()
     ledger = RegistryLedger(runtime.channel(settings, "registry", settings.registry_address), rates.currency)
-    ports = TrainingPorts(runs, bases, datasets, adapters, planner, recipes, rates, _now, ledger)
+    ports = TrainingPorts(
+        runs, bases, datasets, adapters, planner, recipes, rates, _now, ledger, default_base=settings.default_base
+    )
     runtime.wait_for("object store", bases.list)
     launcher = start_launcher(runtime, settings)
     runtime.rpc(settings, [(add_TrainingServiceServicer_to_server, TrainingServicer(ports))])

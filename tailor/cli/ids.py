@@ -28,8 +28,8 @@ MAX_PAGE, MAX_SAMPLES = 200, 100
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What has an id: how it begins, how many digits it has, and what is said if there is none. `lists` is the command that lists them."""
+class IdKind:
+    """How the ids of a noun begin, their number of digits, the reason for an unknown one, and the command that lists them."""
 
     prefix: str
     noun: str
@@ -41,7 +41,7 @@ class Kind:
 Lister = Callable[[Connections, dict[str, Any], str], Iterable[str]]
 
 
-def complete(kind: Kind, text: str, ids: Callable[[str], Iterable[str]]) -> str:
+def complete(kind: IdKind, text: str, ids: Callable[[str], Iterable[str]]) -> str:
     """The one of `ids` that begins with the text, with or without the kind's prefix.
 
     A whole id, and a text that cannot begin one, are returned without listing any. Raises NotFound if none begins so, InvalidArgument
@@ -60,7 +60,7 @@ def complete(kind: Kind, text: str, ids: Callable[[str], Iterable[str]]) -> str:
     raise InvalidArgument(Reason.AMBIGUOUS_ID, f"Several ids begin with {start}: {named}. Give more digits.")
 
 
-def _completes(kind: Kind, ids: Lister) -> Callable[[typer.Context, str], str]:
+def _completes(kind: IdKind, ids: Lister) -> Callable[[typer.Context, str], str]:
     """The callback of an argument or option that takes an id of this kind."""
 
     def callback(context: typer.Context, value: str) -> str:
@@ -70,7 +70,7 @@ def _completes(kind: Kind, ids: Lister) -> Callable[[typer.Context, str], str]:
     return callback
 
 
-def _complete_each(kind: Kind, ids: Lister) -> Callable[[typer.Context, list[str] | None], list[str]]:
+def _complete_each(kind: IdKind, ids: Lister) -> Callable[[typer.Context, list[str] | None], list[str]]:
     """The same for an option that may be repeated."""
     one = _completes(kind, ids)
 
@@ -132,18 +132,18 @@ def _drafts(connections: Connections, params: dict[str, Any], start: str) -> lis
     return [unary("registry", connections.registry.Trace, request).draft.draft_id]
 
 
-RUNS = Kind("run_", "run", Reason.UNKNOWN_RUN, "tailor runs list")
-SYNTHESES = Kind("syn_", "synthesis", Reason.UNKNOWN_SYNTHESIS, "tailor syntheses")
-SAMPLES = Kind("row_", "row", Reason.UNKNOWN_SAMPLE, "tailor syntheses samples ID")
-KEYS = Kind("key_", "key", Reason.UNKNOWN_KEY, "tailor keys list", 16)
-PEOPLE = Kind("per_", "person", Reason.UNKNOWN_PERSON, "tailor people list", 16)
-REPLAYS = Kind("rpl_", "replay", Reason.UNKNOWN_REPLAY, "tailor policy replays")
-ERASURES = Kind("ers_", "erasure", Reason.UNKNOWN_ERASURE, "tailor erasures")
-HELD_CALLS = Kind("hld_", "held call", Reason.UNKNOWN_HELD_CALL, "tailor held list")
-PASSAGES = Kind("psg_", "waiting passage", Reason.UNKNOWN_PASSAGE, "tailor review next")
-DRAFTS = Kind("drf_", "draft", Reason.UNKNOWN_DRAFT, "tailor feedback SPECIALIST")
-DOCUMENTS = Kind("doc_", "anonymised document", Reason.UNKNOWN_DOCUMENT, "tailor documents")
-ERASED_DOCUMENTS = Kind("doc_", "erased document", Reason.UNKNOWN_DOCUMENT, "tailor erasures ID")
+RUNS = IdKind("run_", "run", Reason.UNKNOWN_RUN, "tailor runs list")
+SYNTHESES = IdKind("syn_", "synthesis", Reason.UNKNOWN_SYNTHESIS, "tailor syntheses")
+SAMPLES = IdKind("row_", "row", Reason.UNKNOWN_SAMPLE, "tailor syntheses samples ID")
+KEYS = IdKind("key_", "key", Reason.UNKNOWN_KEY, "tailor keys list", 16)
+PEOPLE = IdKind("per_", "person", Reason.UNKNOWN_PERSON, "tailor people list", 16)
+REPLAYS = IdKind("rpl_", "replay", Reason.UNKNOWN_REPLAY, "tailor policy replays")
+ERASURES = IdKind("ers_", "erasure", Reason.UNKNOWN_ERASURE, "tailor erasures")
+HELD_CALLS = IdKind("hld_", "held call", Reason.UNKNOWN_HELD_CALL, "tailor held list")
+PASSAGES = IdKind("psg_", "waiting passage", Reason.UNKNOWN_PASSAGE, "tailor review next")
+DRAFTS = IdKind("drf_", "draft", Reason.UNKNOWN_DRAFT, "tailor feedback SPECIALIST")
+DOCUMENTS = IdKind("doc_", "anonymised document", Reason.UNKNOWN_DOCUMENT, "tailor documents")
+ERASED_DOCUMENTS = IdKind("doc_", "erased document", Reason.UNKNOWN_DOCUMENT, "tailor erasures ID")
 
 # The callbacks of arguments and options.
 run_id = _completes(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,7 +26,7 @@ from services.registry.rpc import RegistryServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound, PermissionDenied, TailorError, Unauthenticated
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason, TailorError, Unauthenticated
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -57,6 +57,13 @@ def request_evaluation(adapter_digest: str, request_id: str) -> None:
     raise AssertionError
 
 
+def check_programme(base: str, recipes: Sequence[str]) -> None:
+    if base != "tiny":
+        raise NotFound(Reason.UNKNOWN_BASE, "There is no base 'llama-9'. Known bases: tiny.")
+    if recipes != ["lora"]:
+        raise InvalidArgument(Reason.UNKNOWN_RECIPE, "There is no recipe 'nope'. Known recipes: lora.")
+
+
 class World:
     """A registry with two specialists, each with a dataset, a serving adapter and a draft. Its clock is so fast that no key is cached."""
 
@@ -73,7 +80,9 @@ class World:
         )
         (folder / "trust.json").write_text(json.dumps({}))
         moments = iter(range(0, 10**9, 1000))
-        self.servicer = RegistryServicer(self.begin, Queries(engine), anonymize, ("training",), lambda *_: None)
+        self.servicer = RegistryServicer(
+            self.begin, Queries(engine), anonymize, ("training",), lambda *_: None, check_programme=check_programme
+        )
         self.server = RpcServer(
             ServiceSettings(rpc_port=0),
             "registry",
@@ -447,6 +456,30 @@ def test_the_registry_refuses_revoked_expired_and_limited_keys(world: World) -> 
     limited.GetFlow(registry_pb2.GetFlowRequest(), timeout=60)
     with pytest.raises(PermissionDenied), wire_errors("registry"):
         limited.Trace(request, timeout=60)
+
+
+def test_no_client_can_define_a_specialist_with_a_base_or_recipe_that_training_does_not_have(world: World) -> None:
+    operator = world.stub(world.key("OPERATOR"))
+    known = operator.GetSpecialist(registry_pb2.GetSpecialistRequest(name=OWN)).specialist
+
+    def define(**fields: str) -> list[tuple[str, str, str]]:
+        new, changed = models_pb2.SpecialistChanged(), models_pb2.SpecialistChanged()
+        new.MergeFrom(known)
+        new.MergeFrom(models_pb2.SpecialistChanged(name="new", **fields))  # type: ignore[arg-type]
+        changed.MergeFrom(known)
+        changed.MergeFrom(models_pb2.SpecialistChanged(**fields))  # type: ignore[arg-type]
+        return [
+            answer(lambda: operator.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=new))),
+            answer(lambda: operator.UpdateSpecialist(registry_pb2.UpdateSpecialistRequest(specialist=changed))),
+        ]
+
+    assert (
+        define(base="llama-9") == [("NOT_FOUND", "UNKNOWN_BASE", "There is no base 'llama-9'. Known bases: tiny.")] * 2
+    )
+    assert [refused[1] for refused in define(recipe="nope")] == ["UNKNOWN_RECIPE"] * 2
+    with pytest.raises(NotFound), wire_errors("registry"):
+        operator.GetSpecialist(registry_pb2.GetSpecialistRequest(name="new"))
+    assert operator.GetSpecialist(registry_pb2.GetSpecialistRequest(name=OWN)).specialist == known
 
 
 def test_a_dataset_or_adapter_is_found_by_the_beginning_of_its_digest(world: World) -> None:

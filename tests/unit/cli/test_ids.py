@@ -7,7 +7,7 @@ import pytest
 from typer.main import get_command
 
 from tailor.cli import ids
-from tailor.cli.ids import RUNS, Kind, complete
+from tailor.cli.ids import RUNS, IdKind, complete
 from tailor.cli.main import app
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tests.unit.cli.conftest import Services, Tailor
@@ -16,7 +16,7 @@ RUN = f"run_cf7774{'0' * 26}"
 TWIN = f"run_cf7774{'1' * 26}"
 OTHER = f"run_ab0000{'2' * 26}"
 
-KINDS = [kind for kind in vars(ids).values() if isinstance(kind, Kind)]
+KINDS = [kind for kind in vars(ids).values() if isinstance(kind, IdKind)]
 # An argument or option whose name is one of these is an id; what Kafka's positions and publishers' own ids are is not.
 ID_NAMES = {
     "run_id",
@@ -86,7 +86,7 @@ def test_an_ambiguous_run_is_not_cancelled(tailor: Tailor, services: Services) -
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.noun)
-def test_the_command_that_lists_a_kind_exists(kind: Kind, tailor: Tailor) -> None:
+def test_the_command_that_lists_a_kind_exists(kind: IdKind, tailor: Tailor) -> None:
     words = [word for word in kind.lists.split()[1:] if not word.isupper()]
     assert tailor(*words, "--help").code == 0
 
