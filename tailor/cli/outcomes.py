@@ -32,7 +32,7 @@ def report_outcome(
         str,
         typer.Argument(
             metavar="[DRAFT]",
-            help="The draft's id, or its first digits; none for work without Tailor.",
+            help="The draft's id, or at least its first 6 digits; none for work without Tailor.",
             callback=ids.draft_id,
         ),
     ] = "",

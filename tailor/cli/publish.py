@@ -71,7 +71,8 @@ def publish(
     draft_id: Annotated[
         str,
         typer.Option(
-            help="The draft that a deliverable was made from, by its id's first digits.", callback=ids.draft_id
+            help="The draft that a deliverable was made from, by at least the first 6 digits of its id.",
+            callback=ids.draft_id,
         ),
     ] = "",
 ) -> None:

@@ -18,7 +18,7 @@ app = typer.Typer()
 @app.command()
 def trace(
     context: typer.Context,
-    draft: Annotated[str, typer.Argument(help="The draft's id, or its first digits.")],
+    draft: Annotated[str, typer.Argument(help="The draft's id, or at least its first 6 digits.")],
 ) -> None:
     """Show the adapter, run, datasets, reward adapter and documents behind a draft."""
     session = session_of(context)

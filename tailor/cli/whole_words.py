@@ -10,28 +10,37 @@ from rich.text import Text
 
 # The spaces of rich's tables next to each cell.
 PADDING = 2
+# A cell that would need more lines is easier to read in a list.
+MAX_LINES = 6
 
 
 class WordTable(Table):
     """A table that breaks lines between words only.
 
-    Without a terminal, each row is one line. On a terminal, long cells take several lines; if the words do not fit next to each other,
-    each row becomes a list of `column  value`.
+    Without a terminal, each row is one line. On a terminal, long cells take several lines; if the words do not fit next to each other, or
+    a cell would take too many, each row becomes a list of `column  value`.
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         natural = [_measure(column, str.splitlines) for column in self.columns]
         least = [_measure(column, str.split) for column in self.columns]
         room = options.max_width - PADDING * len(natural) if console.is_terminal else sum(natural)
-        if sum(least) > room:
+        widths = share_width(least, natural, room)
+        if sum(least) > room or self._count_lines(console, widths) > MAX_LINES:
             yield from self._lists(console, options)
             return
-        for column, width in zip(self.columns, share_width(least, natural, room), strict=True):
+        for column, width in zip(self.columns, widths, strict=True):
             column.width = width
         yield from super().__rich_console__(console, options.update(width=room + PADDING * len(natural)))
 
+    def _count_lines(self, console: Console, widths: Sequence[int]) -> int:
+        """The lines of the tallest cell."""
+        columns = zip(self.columns, widths, strict=True)
+        cells = ((cell, width) for column, width in columns for cell in column.cells if isinstance(cell, Text))
+        return max((len(cell.wrap(console, width)) for cell, width in cells if width), default=0)
+
     def _lists(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        """The title, then every row with a line for each column."""
+        """The title, then every row with a line for each column that has a text."""
         if self.title:
             yield from console.render(Text(f"{self.title}\n", style="bold", end=""), options)
         names = max(cell_len(str(column.header)) for column in self.columns)
@@ -40,7 +49,8 @@ class WordTable(Table):
         for row in zip(*(column.cells for column in self.columns), strict=True):
             block = Table.grid(Column(style="dim", width=names), Column(width=values), padding=(0, PADDING))
             for column, cell in zip(self.columns, row, strict=True):
-                block.add_row(str(column.header), cell)
+                if str(cell):
+                    block.add_row(str(column.header), cell)
             yield from console.render(block, options.update(width=names + values + 4 * PADDING))
             yield Segment.line()
 

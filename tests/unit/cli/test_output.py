@@ -76,6 +76,15 @@ def test_long_cells_wrap_between_words_where_the_words_fit() -> None:
     assert " ".join(line.strip() for line in (lines[2][100:], lines[3])).strip().endswith("left")
 
 
+def test_a_cell_of_too_many_lines_gets_a_list_too() -> None:
+    file = io.StringIO()
+    console = PlainConsole(file=file, width=40, force_terminal=True, color_system=None)
+    console.print(table("", ("name", "remark"), [("alpha", "word " * 60), ("beta", "short")]))
+    lines = [line.rstrip() for line in file.getvalue().splitlines()]
+    assert lines[0].split() == ["name", "alpha"]
+    assert [line.split() for line in lines[-3:-1]] == [["name", "beta"], ["remark", "short"]]
+
+
 @pytest.mark.parametrize(
     ("least", "natural", "room", "widths"),
     [([4, 4], [4, 20], 24, [4, 20]), ([4, 4], [4, 20], 14, [4, 10]), ([9, 2], [30, 30], 22, [11, 11])],
