@@ -109,6 +109,9 @@ bench-gate: install ## Whether chance can pass the gate: adapters of known worth
 bench-demo: install ## What the demo gives: the median and range of every metric over fresh demos, into README.md (an hour and more; DEMOS=1 for one)
 	$(BIN)/python -m bench.demo --times $(or $(DEMOS),5)
 
+strangers: install ## Documents by other hands (Debian's packages, or MADE=1 for manuals made here) with all defaults, to a verdict (50 minutes)
+	$(BIN)/python -m bench.strangers $(if $(MADE),--made)
+
 bench-checks: install ## CPU seconds of work with its checks and without them
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.checks
 

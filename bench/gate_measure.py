@@ -27,8 +27,8 @@ from services.evaluation.ports import TrainSplit
 from services.synthetic.domain import Row as MadeRow
 from services.training.bases.files import load_tokenizer
 from services.training.methods import held_out, loading
-from services.training.methods.rows import encode
 from services.training.worker import probes
+from tailor.chat import encode
 from tailor.words import SamplingDefaults
 
 ANSWERED, MAX_NEW_TOKENS = 24, 64

@@ -162,7 +162,7 @@ def compare(house: House, services: dict[str, Service], rankings: Ref) -> tuple[
     theirs = rewarder.rewards([prompt.tokens for prompt in prompts], baseline)
     judged = Judged(policy, tokenizer, prompts, rewarder, theirs)
     sides = {name: side(judged, loaded) for name, loaded in (("sft", "default"), ("dpo", "dpo"), ("rloo", "rloo"))}
-    return sides, accuracy(pairs.read(held_out, tokenizer), rewarder)
+    return sides, accuracy(pairs.read(held_out, tokenizer)[0], rewarder)
 
 
 def compare_rollouts(house: House, services: dict[str, Service], rankings: Ref) -> dict[str, Any]:

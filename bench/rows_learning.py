@@ -47,7 +47,7 @@ from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.document_rows import make_rows
 from services.training.bases.files import load_tokenizer
 from services.training.methods import held_out, loading, model
-from services.training.methods.rows import Encoded, encode
+from tailor.chat import Encoded, encode
 from tailor.datasets import HELD_OUT, TRAIN
 from tailor.storage.ref import Ref
 from tailor.words import Labels, RowPolicy

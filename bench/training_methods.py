@@ -14,8 +14,8 @@ from services.evaluation.domain import AnsweredRow, HeldOutRow
 from services.evaluation.metrics.context import MetricContext
 from services.training.bases.files import load_tokenizer
 from services.training.methods import held_out, loading, model
-from services.training.methods.rows import Encoded, encode
 from services.training.recipe import Recipe
+from tailor.chat import Encoded, encode
 from tailor.words import MetricDefinition
 
 SCORES = ("rougeL", "bleu", "terms")

@@ -16,8 +16,8 @@ from bench.training_house import House, context, recipe
 from services.training.bases.files import load_tokenizer
 from services.training.methods import model, rows, sft
 from services.training.methods.base import trainer_options
-from services.training.methods.rows import Encoded
 from services.training.recipe import Recipe
+from tailor.chat import Encoded
 
 ROWS_A_STEP = 8  # trl's default
 STEPS = 4

@@ -274,7 +274,7 @@ def wait_until_served(
             return True, ""
         item = find_adapter(connections, adapter.digest)
         if item and not item.serving:
-            text = f"{short(adapter.digest)} met the gate, but another adapter serves; see `tailor promote`."
+            text = f"{short(adapter.digest)} met the gate, but another adapter serves; `tailor adapters` says why."
             raise FailedPrecondition(Reason.NOT_SERVING, text)
         return None, "inference is loading the adapter"
 

@@ -100,7 +100,7 @@ class HeldCalls:
             if waiting >= MAX_WAITING_PER_KEY:
                 raise ResourceExhausted(
                     Reason.TOO_MANY_HELD_CALLS,
-                    f"{waiting} calls of your key wait for a second person. Decline some of them with `tailor held decline`.",
+                    f"{waiting} calls of your key wait for a second person. Decline some of them with `tailor held decline ID`.",
                 )
             held = HeldCall(f"hld_{secrets.token_hex(16)}", method, request, requested_by, now, now + LIFETIME)
             connection.execute(
@@ -200,7 +200,9 @@ def _unknown() -> NotFound:
 
 def _closed(held: HeldCall) -> FailedPrecondition:
     if held.state is HeldState.WAITING:
-        message = "This call still waits for a second person: `tailor held approve` with another key."
+        message = (
+            f"This call still waits for a second person: `tailor held approve {held.held_call_id}` with another key."
+        )
     else:
         message = f"This call is {held.state.value}. Make it again without its id."
     return FailedPrecondition(Reason.HELD_CALL_CLOSED, message)

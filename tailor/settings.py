@@ -123,6 +123,7 @@ class ServiceSettings(KafkaSettings):
     rpc_host: str = "127.0.0.1"
     rpc_port: int = 50051
     rpc_max_message_bytes: int = 16 * 1024 * 1024
+    # Lets tools such as grpcurl ask for the contract, without credentials. It shows methods and messages, which are public, and no data.
     rpc_reflection: bool = False
     # What running calls have to end once the process is asked to: as long as the longest answer, and less than the process manager waits.
     stop_grace_seconds: float = Field(8.0, ge=0, le=3600)

@@ -174,6 +174,9 @@ def to_row_policy(message: models_pb2.RowPolicy) -> RowPolicy:
         max_row_tokens=message.max_row_tokens,
         max_rows_per_document=message.max_rows_per_document,
         max_answer_percent=message.max_answer_percent,
+        max_document_percent=(
+            message.max_document_percent if message.HasField("max_document_percent") else defaults.max_document_percent
+        ),
         max_train_tokens=message.max_train_tokens,
         min_answer_tokens=message.min_answer_tokens or defaults.min_answer_tokens,
         held_out_percent=message.held_out_percent or defaults.held_out_percent,

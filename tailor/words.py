@@ -97,7 +97,8 @@ class OwnTask:
 class RowPolicy:
     """How a specialist's documents become rows. 0 and an empty tuple mean: the base's context, every row, every task.
 
-    Tokens are those of the base's tokenizer. A document's answers of built-in tasks have at most `max_answer_percent` of its characters.
+    Tokens are those of the base's tokenizer. A document's answers of built-in tasks have at most `max_answer_percent` of its characters,
+    and its rows at most `max_document_percent` of the train tokens, if the documents are at least twice as many as that share needs.
     `replay` names imported datasets, of which `replay_percent` of the train rows are drawn. `quiz_questions` are those that each document
     answers; 0 for no quiz. A document of which the last evaluation missed a question gets up to `missed_extra_rows` more rows.
     Revisions of commented drafts start by themselves with `critique_tokens_per_month`, and take no more tokens.
@@ -106,6 +107,7 @@ class RowPolicy:
     max_row_tokens: int = 0
     max_rows_per_document: int = 0
     max_answer_percent: int = 0
+    max_document_percent: int = 10
     max_train_tokens: int = 0
     min_answer_tokens: int = 8
     held_out_percent: int = 12

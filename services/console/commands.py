@@ -66,6 +66,13 @@ def cancel_run(services: Services, visitor: Visitor, run_id: str) -> Run:
     return services.runs.cancel(run_id)
 
 
+def approve_run(services: Services, visitor: Visitor, run_id: str) -> Run:
+    """Start a run that waits for approval. Raises NotFound if it is not visible to the visitor, FailedPrecondition if it does not wait."""
+    visitor.require(Permission.MANAGE_RUNS)
+    visitor.require_specialist(services.training.get_run(run_id).specialist)
+    return services.runs.approve(run_id, visitor.key_id)
+
+
 def resume_run(services: Services, visitor: Visitor, run_id: str, attempt: str) -> Run:
     """Start a cancelled or failed run where it stopped. Raises NotFound if it is not visible to the visitor."""
     run = services.training.get_run(run_id)

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -16,7 +15,6 @@ from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecia
 from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
 from tailor.api.registry.v1.registry_pb2 import (
     CatalogueAdapter,
-    GetFlowResponse,
     GetSpecialistResponse,
     TraceResponse,
 )
@@ -55,19 +53,6 @@ class ServiceAnswer(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Overview:
-    """The flow at work."""
-
-    flow: GetFlowResponse
-    datasets: Page[DatasetBuilt]
-    runs: Page[Run]
-    adapters: Page[CatalogueAdapter]
-    specialists: Page[GetSpecialistResponse]
-    healthy: dict[str, bool]
-    failures: tuple[ServiceFailure, ...]
-
-
-@dataclass(frozen=True)
 class RunsPage:
     """A page of runs, and those of them that wait, each with its place in the queue."""
 
@@ -98,35 +83,6 @@ def scan(list_page: Callable[[str], Page[T]]) -> Iterator[T]:
 
 def _visible(page: Page[T], visitor: Visitor, specialist_of: Callable[[T], str]) -> Page[T]:
     return Page(tuple(item for item in page.items if visitor.may_use(specialist_of(item))), page.next_token)
-
-
-def load_overview(services: Services, visitor: Visitor) -> Overview:
-    """Everything on the first page. The services are called in parallel."""
-    catalogue = services.catalogue
-    with ThreadPoolExecutor(max_workers=12, thread_name_prefix="overview") as pool:
-        healthy = {name: pool.submit(services.is_healthy, name) for name in SERVICES}
-        may_see_runs = visitor.may(Permission.RUNS)
-        flow = pool.submit(call, "registry", catalogue.get_flow, GetFlowResponse())
-        datasets = pool.submit(
-            lambda: list_datasets(services, visitor) if may_see_runs else ServiceAnswer(Page[DatasetBuilt]())
-        )
-        runs = pool.submit(lambda: list_runs(services, visitor) if may_see_runs else ServiceAnswer(RunsPage(Page())))
-        adapters = pool.submit(
-            lambda: list_adapters(services, visitor) if may_see_runs else ServiceAnswer(Page[CatalogueAdapter]())
-        )
-        specialists = pool.submit(
-            call, "registry", lambda: catalogue.list_specialists(""), Page[GetSpecialistResponse]()
-        )
-    answers = (flow, datasets, runs, adapters, specialists)
-    return Overview(
-        flow=flow.result().value,
-        datasets=datasets.result().value,
-        runs=runs.result().value.page,
-        adapters=adapters.result().value,
-        specialists=_visible(specialists.result().value, visitor, lambda item: item.specialist.name),
-        healthy={name: future.result() for name, future in healthy.items()},
-        failures=tuple(dict.fromkeys(failure for answer in answers for failure in answer.result().failures)),
-    )
 
 
 def list_datasets(services: Services, visitor: Visitor, specialist: str = "") -> ServiceAnswer[Page[DatasetBuilt]]:
@@ -377,7 +333,7 @@ def create_key(services: Services, visitor: Visitor, terms: KeyTerms) -> NewKey:
     if terms.role not in GIVEN_ROLES:
         raise InvalidArgument(
             Reason.INVALID_KEY,
-            "The console does not give this role; `tailor keys create` does, with a key that has it.",
+            "The console does not give this role; `tailor keys create NAME --role ROLE` does, with a key that has it.",
             field_violations={"role": f"must be one of {', '.join(GIVEN_ROLES)}"},
         )
     for specialist in terms.specialists:

@@ -259,6 +259,10 @@ class RunCommands(Protocol):
         """End a run. Raises NotFound, FailedPrecondition."""
         ...
 
+    def approve(self, run_id: str, approved_by: str) -> Run:
+        """Queue a run that waits for approval, in the name of a key or person. Raises NotFound, FailedPrecondition."""
+        ...
+
 
 class DatasetBuilds(Protocol):
     """The builds of datasets."""

@@ -165,7 +165,7 @@ def list_row_limits(message: models_pb2.RowPolicy) -> tuple[tuple[str, str], ...
         ("tasks", ", ".join(policy.tasks)),
         ("own tasks", ", ".join(task.name for task in policy.own_tasks)),
         ("knowledge", "" if policy.knowledge else "none"),
-        *_list_quiz_limits(policy),
+        *_list_row_limits(policy),
         (
             "critiques",
             f"up to {policy.critique_tokens_per_month:,} tokens per month" if policy.critique_tokens_per_month else "",
@@ -206,13 +206,16 @@ def list_evaluation(message: models_pb2.EvaluationPolicy) -> tuple[tuple[str, st
     return tuple((name, limit) for name, limit in limits if limit)
 
 
-def _list_quiz_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
+def _list_row_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
     """What differs from the defaults."""
     defaults = RowPolicy()
     if policy.quiz_questions != defaults.quiz_questions:
         yield "quiz", f"{policy.quiz_questions} questions per document" if policy.quiz_questions else "none"
     if policy.max_quiz_documents != defaults.max_quiz_documents:
         yield "quiz", f"at most {policy.max_quiz_documents:,} documents"
+    if policy.max_document_percent != defaults.max_document_percent:
+        percent = policy.max_document_percent
+        yield "per document", f"{percent} % of the train tokens" if percent else "no limit"
     if policy.missed_extra_rows != defaults.missed_extra_rows:
         yield (
             "missed documents",
@@ -222,6 +225,11 @@ def _list_quiz_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
 
 def is_ended(run: training_pb2.Run) -> bool:
     return run.state in ENDED
+
+
+def awaits_approval(run: training_pb2.Run) -> bool:
+    """True if the run starts only after somebody approves it."""
+    return run.state == training_pb2.RUN_STATE_AWAITING_APPROVAL
 
 
 def stage_state(run: training_pb2.Run, index: int) -> str:

@@ -16,6 +16,7 @@ from services.inference.definitions import Definitions
 from services.inference.draft_texts import DraftTextStore
 from services.inference.engines.choose import choose_engine
 from services.inference.generation import DraftRecorder, Inference, ModelServer
+from services.inference.repeated_calls import RepeatedCalls
 from services.inference.rpc import open_servers
 from services.inference.serving_table import ServingTable
 from services.inference.settings import Settings
@@ -59,8 +60,10 @@ def build(runtime: Runtime, settings: Settings) -> None:
     forget = forgetting(runtime.name, forget_models, producer, supersede=forget_models)
     erased = TableReader(settings, ERASED, lambda event: runtime.wait_for(ERASED, lambda: forget(event)))
     runtime.spawn("erased", erased.run)
+    repeated_calls = RepeatedCalls()
+    runtime.spawn("repeated calls", repeated_calls.run)
     admission = Admission(settings.max_concurrent, settings.max_queued)
-    gate.open(Inference(models, admission, definitions, anonymizer, recorder, archive))
+    gate.open(Inference(models, admission, definitions, anonymizer, recorder, archive, repeated_calls))
     runtime.ready()
     # Only now, when everything that serves is loaded and reported, does the replica count as ready.
     runtime.spawn("presence", Presence(producer, settings.replica, settings.base).run)

@@ -60,6 +60,7 @@ class SpecialistConsumer:
         self._definitions.define(
             message.name,
             to_selection(message.selection).common_labels,
+            base=message.base,
             keep_drafts=message.keep_drafts,
             private_prompts=message.private_prompts,
             sampling=to_sampling(message.sampling),

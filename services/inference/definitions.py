@@ -1,4 +1,4 @@
-"""What inference knows of each specialist: its sampling, whether to store its drafts, and whether to hide personal data in prompts."""
+"""What inference knows of each specialist: base, sampling, whether to store its drafts, and whether to hide personal data in prompts."""
 
 from services.inference.domain import ServedModel
 from tailor.words import Labels, SamplingDefaults
@@ -14,6 +14,7 @@ class Definitions:
         self._drafts: dict[str, Labels] = {}
         self._prompts: dict[str, Labels | None] = {}
         self._sampling: dict[str, SamplingDefaults] = {}
+        self._bases: dict[str, str] = {}
         self._revisions: dict[str, int] = {}
 
     def is_outdated(self, specialist: str, revision: int) -> bool:
@@ -28,12 +29,14 @@ class Definitions:
         specialist: str,
         labels: Labels = NO_LABELS,
         *,
+        base: str = "",
         keep_drafts: bool = False,
         private_prompts: bool = False,
         sampling: SamplingDefaults = PLAIN,
     ) -> None:
         """Apply a new or changed definition; `labels` are those that all its documents share."""
         self._sampling[specialist] = sampling
+        self._bases[specialist] = base
         self._prompts[specialist] = labels if private_prompts else None
         if keep_drafts:
             self._drafts[specialist] = labels
@@ -45,6 +48,11 @@ class Definitions:
         self._drafts.pop(specialist, None)
         self._prompts.pop(specialist, None)
         self._sampling.pop(specialist, None)
+        self._bases.pop(specialist, None)
+
+    def base(self, specialist: str) -> str | None:
+        """Name of the specialist's base, empty if its definition names none; None for a specialist that does not exist."""
+        return self._bases.get(specialist)
 
     def sampling(self, specialist: str) -> SamplingDefaults:
         """How a specialist answers by default. The base (an empty name) takes the likeliest token without penalty."""

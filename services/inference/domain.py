@@ -5,7 +5,7 @@ import hmac
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from tailor import words
 from tailor.storage.ref import Ref
@@ -89,13 +89,14 @@ class Sampling:
 class GenerationRequest:
     """A chat to answer by a model name.
 
-    `unset` names the fields of `sampling` that the caller left to the specialist.
+    `unset` names the fields of `sampling` that the caller left to the specialist. A repeated call has the same `request_id`, if it has one.
     """
 
     model: str
     messages: tuple[ChatMessage, ...]
     sampling: Sampling
     unset: frozenset[str] = frozenset()
+    request_id: str = ""
 
     def with_defaults(self, defaults: words.SamplingDefaults) -> "GenerationRequest":
         """The same request with the specialist's values in the fields that are unset."""
@@ -370,6 +371,11 @@ def strip_system_prompt(messages: tuple[ChatMessage, ...], system_prompt: str) -
 def digest_prompt(key: bytes, messages: Sequence[ChatMessage]) -> str:
     """Keyed digest of a chat, hexadecimal."""
     return digest_text(key, json.dumps([[message.role, message.content] for message in messages], ensure_ascii=False))
+
+
+def digest_request(key: bytes, request: GenerationRequest) -> str:
+    """Keyed digest of all that decides the answer, hexadecimal."""
+    return digest_text(key, json.dumps(asdict(replace(request, request_id="")), default=sorted))
 
 
 def digest_text(key: bytes, text: str) -> str:

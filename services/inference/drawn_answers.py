@@ -19,7 +19,7 @@ def answer_drawn_prompt(inference: Inference, caller: Caller, drawn: RowPrompt, 
     is_named = 1 <= len(drawn.document_ids) <= MAX_DOCUMENTS
     wrong = {} if is_named else {"document_ids": f"must have 1 to {MAX_DOCUMENTS} ids"}
     raise_if_invalid(check_messages(drawn.messages) | wrong)
-    served = resolve(inference.models.table, caller, drawn.specialist)
+    served = resolve(inference, caller, drawn.specialist)
     if served.adapter is None:
         raise FailedPrecondition(
             Reason.NO_ADAPTER,

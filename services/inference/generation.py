@@ -3,15 +3,18 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from services.inference.adapter_cache import AdapterCache
 from services.inference.admission import Admission
 from services.inference.compute_meter import ComputeMeter, ComputeShare
 from services.inference.definitions import Definitions
 from services.inference.domain import (
+    BASE,
     CANCELLED,
     FAILED,
+    LENGTH,
+    STOPPED,
     AnswerPiece,
     Caller,
     ChatMessage,
@@ -35,9 +38,14 @@ from services.inference.ports import (
     Stream,
 )
 from services.inference.private_prompts.hide import HiddenRequest
+from services.inference.repeated_calls import RepeatedCalls, WholeAnswer
 from services.inference.serving_table import ServingTable
 from services.inference.validation import fit_max_tokens
 from tailor.errors import Aborted, TailorError
+from tailor.telemetry import ANSWER_TOKENS, FIRST_TOKEN_SECONDS
+
+# Stands for candidates in the metrics.
+CANDIDATE = "candidate"
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class Inference:
     anonymizer: Anonymization
     drafts: DraftRecorder
     archive: DraftArchive
+    repeated_calls: RepeatedCalls = field(default_factory=RepeatedCalls)
 
 
 class Cancellation:
@@ -93,6 +102,10 @@ class Cancellation:
         self.cancelled = True
         if self._stream is not None:
             self._stream.cancel()
+
+
+def _ignore(answer: WholeAnswer | None) -> None:
+    del answer
 
 
 class AnswerStream:
@@ -117,6 +130,9 @@ class AnswerStream:
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.finish_reason = CANCELLED
+        self.moment = time.time()
+        # Called once at the end, with the answer if it is whole and its draft is published.
+        self.on_close: Callable[[WholeAnswer | None], None] = _ignore
         self._model_text = ""
         self._models = inference.models
         self._admission = inference.admission
@@ -177,12 +193,18 @@ class AnswerStream:
         stream, self._stream = self._stream, None
         if stream is None:
             return
-        stream.cancel()
-        self._resources.close()
-        if self._leaves_draft:
-            draft = self._draft()
-            self._drafts.publish(draft)
-            self._drafts.keep_text(draft, self._transcript(draft))
+        whole = None
+        try:
+            stream.cancel()
+            self._resources.close()
+            self._count_tokens()
+            if self._leaves_draft:
+                draft = self._draft()
+                self._drafts.publish(draft)
+                self._drafts.keep_text(draft, self._transcript(draft))
+            whole = self._whole()
+        finally:
+            self.on_close(whole)
 
     @contextmanager
     def _adapter(self, cancellation: Cancellation) -> Iterator[str]:
@@ -203,6 +225,7 @@ class AnswerStream:
     def _add(self, piece: AnswerPiece) -> None:
         if piece.tokens and not self.completion_tokens:
             self._first_token_seconds = self._drafts.now() - self._started
+            FIRST_TOKEN_SECONDS.labels(*self._labels).observe(self._first_token_seconds)
         self.text += piece.text
         self._model_text += piece.text if piece.model_text is None else piece.model_text
         self.log_probabilities += piece.log_probabilities
@@ -211,6 +234,30 @@ class AnswerStream:
         if piece.finish and self._compute:
             # The reader may keep the last piece for a while.
             self._compute.end()
+
+    def _count_tokens(self) -> None:
+        ANSWER_TOKENS.labels(*self._labels, "prompt").inc(self.prompt_tokens)
+        ANSWER_TOKENS.labels(*self._labels, "completion").inc(self.completion_tokens)
+
+    @property
+    def _labels(self) -> tuple[str, str]:
+        """The specialist and who asks, for the metrics. Keys count together: they are too many for labels."""
+        unnamed = CANDIDATE if self.served.adapter else BASE
+        return self.served.specialist or unnamed, self._caller.kind if self._caller.key_id else self._caller.name
+
+    def _whole(self) -> WholeAnswer | None:
+        if self.finish_reason not in (STOPPED, LENGTH):
+            return None
+        return WholeAnswer(
+            draft_id=self.draft_id,
+            served=self.served,
+            text=self.text,
+            finish_reason=self.finish_reason,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            moment=self.moment,
+            log_probabilities=self.log_probabilities,
+        )
 
     @property
     def _leaves_draft(self) -> bool:
@@ -241,3 +288,7 @@ class AnswerStream:
             compute_device=self._compute.device if self._compute else "",
             drawn_from=stored.drawn_from if stored else (),
         )
+
+
+# An answer that is being generated, or that of an earlier call with the same id.
+Answer = AnswerStream | WholeAnswer

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 from services.inference.domain import (
     BASE,
@@ -25,12 +27,20 @@ from services.inference.domain import (
     StoredPrompt,
     Transcript,
     add_system_prompt,
+    digest_request,
 )
-from services.inference.generation import AnswerStream, Cancellation, Inference, ModelServer
+from services.inference.generation import Answer, AnswerStream, Cancellation, Inference, ModelServer
 from services.inference.ports import DraftArchive, PublishReport
 from services.inference.private_prompts.hide import HiddenRequest, hide
+from services.inference.repeated_calls import CallId
 from services.inference.serving_table import ServingTable
-from services.inference.validation import check_messages, check_rows, check_sampling, raise_if_invalid
+from services.inference.validation import (
+    check_messages,
+    check_request_id,
+    check_rows,
+    check_sampling,
+    raise_if_invalid,
+)
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
 from tailor.events.erased import Erased, Forgotten
 
@@ -56,15 +66,31 @@ class ReadinessGate:
         return self._inference
 
 
-def generate(
-    inference: Inference, caller: Caller, request: GenerationRequest, cancellation: Cancellation
-) -> AnswerStream:
-    """Check a request, wait for a place and start the answer.
+def generate(inference: Inference, caller: Caller, request: GenerationRequest, cancellation: Cancellation) -> Answer:
+    """Check a request, wait for a place and start the answer; or give the answer of an earlier call with the same id, once it is whole.
 
-    Raises NotFound, InvalidArgument, ResourceExhausted or Unavailable before any token is generated.
+    Raises NotFound, InvalidArgument, FailedPrecondition, ResourceExhausted or Unavailable before any token is generated.
     """
-    raise_if_invalid(check_messages(request.messages) | check_sampling(request.sampling))
-    served = resolve(inference.models.table, caller, request.model)
+    wrong = check_messages(request.messages) | check_sampling(request.sampling) | check_request_id(request.request_id)
+    raise_if_invalid(wrong)
+    served = resolve(inference, caller, request.model)
+    if not request.request_id:
+        return _answer(inference, caller, served, request, cancellation)
+    holder, digest = caller.key_id or caller.name, digest_request(inference.drafts.digest_key, request)
+    call, calls = CallId(holder, request.request_id, digest), inference.repeated_calls
+    if earlier := calls.begin(call, lambda: cancellation.cancelled):
+        return earlier
+    with ExitStack() as undo:
+        undo.callback(calls.end, call, None)
+        answer = _answer(inference, caller, served, request, cancellation)
+        undo.pop_all()
+    answer.on_close = partial(calls.end, call)
+    return answer
+
+
+def _answer(
+    inference: Inference, caller: Caller, served: ServedModel, request: GenerationRequest, cancellation: Cancellation
+) -> AnswerStream:
     request = request.with_defaults(inference.definitions.sampling(served.specialist))
     hidden = _hide(inference, caller, served, request)
     request = hidden.request if hidden else request
@@ -81,20 +107,35 @@ def _hide(
     return None if labels is None else hide(inference.anonymizer, request, labels, served.system_prompt)
 
 
-def resolve(table: ServingTable, caller: Caller, model: str) -> ServedModel:
+def resolve(inference: Inference, caller: Caller, model: str) -> ServedModel:
     """The model that a name stands for, in the arm of a canary that answers this caller.
 
-    Raises the same NotFound for a name that does not exist and for one that the caller may not use.
+    Raises the same NotFound for a name that does not exist and for one that the caller may not use, and FailedPrecondition (NOT_SERVING)
+    for a specialist that nothing serves here.
     """
     if model == BASE:
         return ServedModel()
+    table = inference.models.table
     if model.startswith(CANDIDATE_PREFIX) and caller.is_evaluation:
         served = table.candidate(model.removeprefix(CANDIDATE_PREFIX))
     else:
         served = table.get(model) if caller.may_use(model) else None
     if served is None:
-        raise unknown_specialist("model")
+        raise _not_served(inference, caller, model)
     return served.for_caller(caller)
+
+
+def _not_served(inference: Inference, caller: Caller, model: str) -> TailorError:
+    base, served_base = inference.definitions.base(model), inference.models.base
+    if base is None or not caller.may_use(model):
+        return unknown_specialist("model")
+    message = (
+        f"The specialist {model} exists, but no adapter serves under its name yet. `tailor adapters --specialist {model}` shows what its "
+        "adapters wait for. Ask again when one serves, or ask `base`."
+    )
+    if base not in ("", served_base):
+        message = f"The specialist {model} has the base {base}, and this server has {served_base}. Call the server of its base."
+    return FailedPrecondition(Reason.NOT_SERVING, message, field_violations={"model": "not served here"})
 
 
 def list_specialists(table: ServingTable, caller: Caller) -> list[tuple[str, ServedModel]]:
@@ -126,7 +167,7 @@ def regenerate_draft(inference: Inference, caller: Caller, draft_id: str, cancel
             Reason.DRAFT_WITHOUT_TEXT,
             "The draft's text is not stored, or has expired. Only drafts of specialists with `keep_drafts` are answered again.",
         )
-    served = resolve(inference.models.table, caller, draft.served.specialist)
+    served = resolve(inference, caller, draft.served.specialist)
     prompt = StoredPrompt(draft.prompt_digest, draft.drawn_from)
     return answer_stored_prompt(
         inference, caller, served, transcript.messages, prompt=prompt, cancellation=cancellation
@@ -225,11 +266,11 @@ def _difference(models: ModelServer, probe: Probe, adapter: str) -> float:
 
 
 def score(
-    models: ModelServer, caller: Caller, model: str, rows: Sequence[RowToScore], cancelled: Callable[[], bool]
+    inference: Inference, caller: Caller, model: str, rows: Sequence[RowToScore], cancelled: Callable[[], bool]
 ) -> list[Score]:
-    """The rows' scores in order, up to a cancel. Raises NotFound and InvalidArgument as in `generate`."""
+    """The rows' scores in order, up to a cancel. Raises NotFound, FailedPrecondition and InvalidArgument as in `generate`."""
     raise_if_invalid(check_rows(rows))
-    served = resolve(models.table, caller, model)
+    models, served = inference.models, resolve(inference, caller, model)
     scores = []
     with models.cache.using(served.adapter) as adapter:
         for row in rows:

@@ -8,7 +8,7 @@ from services.inference import handlers, wire
 from services.inference.domain import Caller, Draft, RowPrompt
 from services.inference.drawn_answers import answer_drawn_prompt
 from services.inference.edits import edit_draft
-from services.inference.generation import AnswerStream, Cancellation, Inference
+from services.inference.generation import Answer, Cancellation, Inference
 from services.inference.handlers import ReadinessGate
 from services.inference.settings import Settings
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
@@ -159,8 +159,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         return inference_pb2.LoadCandidateResponse(model=candidate.model, parity=candidate.parity)
 
     def Score(self, request: inference_pb2.ScoreRequest, context: grpc.ServicerContext) -> inference_pb2.ScoreResponse:
-        models, rows = self._gate.inference().models, wire.to_rows(request.rows)
-        scores = handlers.score(models, current_caller(), request.model, rows, lambda: not context.is_active())
+        inference, rows = self._gate.inference(), wire.to_rows(request.rows)
+        scores = handlers.score(inference, current_caller(), request.model, rows, lambda: not context.is_active())
         return inference_pb2.ScoreResponse(
             scores=[
                 inference_pb2.RowScore(log_probability=score.log_probability, tokens=score.tokens) for score in scores
@@ -191,7 +191,7 @@ def to_caller(caller: auth.Caller) -> Caller:
     return Caller(caller.kind, caller.name, caller.specialists, caller.key_id, caller.role)
 
 
-def _begin(inference: Inference, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext) -> AnswerStream:
+def _begin(inference: Inference, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext) -> Answer:
     return handlers.generate(inference, current_caller(), wire.to_request(request), _cancellation(context))
 
 
@@ -208,7 +208,7 @@ def _raise_if_ended(context: grpc.ServicerContext) -> None:
         raise DeadlineExceeded(Reason.CALL_ENDED, "The caller went away, or its deadline passed.")
 
 
-def _usage(answer: AnswerStream) -> inference_pb2.Usage:
+def _usage(answer: Answer) -> inference_pb2.Usage:
     return inference_pb2.Usage(prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
 
 

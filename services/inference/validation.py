@@ -9,6 +9,7 @@ from tailor.errors import InvalidArgument, Reason
 
 MAX_MESSAGES = 64
 MAX_CHARACTERS = 1_000_000
+MAX_REQUEST_ID = 128
 MAX_STOPS = 4
 MAX_EDITED_TEXT = 100_000
 MAX_STOP_CHARACTERS = 64
@@ -42,6 +43,11 @@ def check_messages(messages: Sequence[ChatMessage]) -> dict[str, str]:
     if messages[-1].role != "user":
         wrong[f"messages[{len(messages) - 1}].role"] = "the last message must have the role `user`"
     return wrong
+
+
+def check_request_id(request_id: str) -> dict[str, str]:
+    """Check the id that makes a repeated call the same call."""
+    return {"request_id": f"must have at most {MAX_REQUEST_ID} characters"} if len(request_id) > MAX_REQUEST_ID else {}
 
 
 def check_sampling(sampling: Sampling) -> dict[str, str]:

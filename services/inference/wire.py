@@ -55,6 +55,7 @@ def to_request(message: inference_pb2.GenerateRequest) -> GenerationRequest:
             top_log_probabilities=_to_top(message),
         ),
         _unset(sampling),
+        message.request_id,
     )
 
 

@@ -262,7 +262,7 @@ class ParsedSubmission:
 
     def reject_erased(self, document_id: str) -> Rejection:
         """The outcome if the document has been erased."""
-        hint = "The document is erased. Data protection can lift the erasure with `tailor erase --lift`."
+        hint = f"The document is erased. Data protection can lift the erasure with `tailor erase --lift {document_id}`."
         return self._reject(document_id, RejectionReason.ERASED, hint)
 
     def reject_duplicate(self, document_id: str, duplicate_of: str) -> Rejection:

@@ -172,6 +172,7 @@ class Specialist:
     metrics: tuple[MetricDefinition, ...] = ()
     evaluation: EvaluationPolicy = field(default_factory=EvaluationPolicy)
     monthly_budget: float = 0.0
+    max_training_hours: float = 0.0
     judging: JudgingPolicy = field(default_factory=JudgingPolicy)
     knowledge_sources: tuple[str, ...] = ()
     revision: int = 0

@@ -46,7 +46,7 @@ from tailor.words import DatasetKind
 log = get_logger(__name__)
 
 # Increase it whenever the same documents would give other rows.
-BUILDER_VERSION = 8
+BUILDER_VERSION = 9
 # Chunks of held-out documents whose rows are in one file.
 HELD_OUT_CHUNKS = 8
 
@@ -201,7 +201,7 @@ class _Build:
         rows = self._tally.rows[TRAIN] + extra.train
         replay = rows * share // (100 - share) if share else 0
         stored = [stored for result in results for stored in result.files]
-        for written in self._extras.files(extra, replay, grams, self._workers):
+        for written in self._extras.files(extra, replay, grams, self._workers, self._tally.add_unfit):
             stored.append(self._store(TRAIN, written))
         return tuple(stored)
 

@@ -1,12 +1,13 @@
 """Documents, specialists, rows and datasets, and the rule for when a dataset is due."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from json.encoder import encode_basestring_ascii
 
+from tailor.chat import clean_message
 from tailor.datasets import Figures, ImportCount, LeftOutCount, QuizKind
 from tailor.programmes import Programme, learns_from_rankings, resolve_programme
 from tailor.storage.ref import Ref
@@ -75,7 +76,10 @@ class Filled:
 
 @dataclass(frozen=True)
 class PairCounts:
-    """Outcomes of judgements, deliverables and revisions (`critiques`). `unmatched` pairs have different prompts, or no stored texts."""
+    """Outcomes of judgements, deliverables and revisions (`critiques`).
+
+    `unmatched` pairs have different prompts, or no stored texts. The base's chat template cannot hold `unfit` ones.
+    """
 
     judgements: int = 0
     deliverables: int = 0
@@ -84,6 +88,7 @@ class PairCounts:
     identical: int = 0
     tied: int = 0
     too_long: int = 0
+    unfit: int = 0
     across_split: int = 0
     critiques: int = 0
 
@@ -271,7 +276,8 @@ class Passage:
 class Row:
     """One training row.
 
-    `messages` are (role, content) without the system prompt; users and assistant alternate, and the assistant has the last word.
+    `messages` are (role, content) without the system prompt and without white space around a content; users and assistant alternate, and
+    the assistant has the last word.
     `made_by` is `structure`, `human`, `teacher:MODEL` or `import:NAME`. `tokens` counts the whole row by the base's tokenizer. `places` are
     the ranges of the document that the answers teach, and `spans` the parts of the file that hold them. `lineage` names a synthesis, the
     version of its prompt, its seeds and its judge model. Rows of golden documents may have `key_insights`, as JSON.
@@ -291,6 +297,14 @@ class Row:
     spans: tuple[Span, ...] = ()
     lineage: tuple[tuple[str, str], ...] = ()
     key_insights: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "messages", clean_messages(self.messages))
+
+    @property
+    def chat(self) -> tuple[tuple[str, str], ...]:
+        """The messages, with the system prompt before them if there is one."""
+        return ((("system", self.system_prompt),) if self.system_prompt else ()) + self.messages
 
     @property
     def row_id(self) -> str:
@@ -313,6 +327,11 @@ class Row:
     def answers(self) -> tuple[str, ...]:
         """Everything that the assistant says."""
         return tuple(content for role, content in self.messages if role == "assistant")
+
+
+def clean_messages(messages: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The messages (role, content) without white space around a content."""
+    return tuple((role, clean_message(content)) for role, content in messages)
 
 
 @dataclass(frozen=True)
@@ -382,6 +401,16 @@ class PairRow:
     made_by: str = "human"
     tokens: int = 0
     drawn_from: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "messages", clean_messages(self.messages))
+        object.__setattr__(self, "chosen", clean_message(self.chosen))
+        object.__setattr__(self, "rejected", clean_message(self.rejected))
+
+    @property
+    def chats(self) -> Iterator[tuple[tuple[str, str], ...]]:
+        """The conversation with each answer."""
+        return ((*self.messages, ("assistant", answer)) for answer in (self.chosen, self.rejected))
 
     @property
     def row_id(self) -> str:

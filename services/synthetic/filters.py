@@ -72,7 +72,12 @@ def source_limit(counts: Mapping[str, int], percent: int) -> int | None:
             Reason.SOURCE_SHARE_UNREACHABLE,
             f"No source may have more than {percent} % of the rows. That needs {-(-100 // percent)} sources; there are {len(counts)}.",
         )
-    sizes = list(counts.values())
+    return share_limit(counts.values(), percent)
+
+
+def share_limit(counts: Iterable[int], percent: int) -> int:
+    """The largest size with which none exceeds its share of all, if the others are cut to it."""
+    sizes = list(counts)
     most = max(sizes)
     while (allowed := percent * sum(min(size, most) for size in sizes) // 100) < most:
         most = allowed

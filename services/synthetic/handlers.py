@@ -24,6 +24,7 @@ from services.synthetic.domain import (
     Row,
     RowNeeds,
     Specialist,
+    fingerprint,
     is_due,
 )
 from services.synthetic.filters import rejecting_filter
@@ -280,9 +281,10 @@ def read_build_states(app: Synthetic, name: str) -> Iterator[tuple[Specialist, D
 
 
 def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> list[Row]:
-    """Rows from the structure of one document, or of the newest ones; nothing is stored. Raises NotFound.
+    """Rows from the structure of one document, or drawn from all that train; nothing is stored. Raises NotFound.
 
-    Boilerplate and limits per source depend on all documents, so they apply only when a dataset is built.
+    A fixed hash draws the documents and a row of each, then a second one, and so on. Boilerplate and limits per source depend on all
+    documents, so they apply only when a dataset is built.
     """
     specialist = find_specialist(app, name)
     if document_id:
@@ -291,7 +293,7 @@ def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> lis
             raise NotFound(Reason.UNKNOWN_DOCUMENT, "The specialist does not select a document with this id.")
         documents = [document]
     else:
-        documents = app.repository.newest(specialist, limit)
+        documents = app.repository.draw_documents(specialist, limit)
     texts = read_texts(app.store, documents)
     admitted = {
         document.document_id: document
@@ -300,11 +302,14 @@ def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> lis
         and not rejecting_filter(document, texts[document.document_id], specialist.filters)
     }
     counter = app.tokenizers.for_base(specialist.base)
-    row_sets = (
-        app.maker.make(document, texts[key], specialist, counter, (), needs=RowNeeds())
+    row_sets = [
+        app.maker.make(document, texts[key], specialist, counter, (), needs=RowNeeds()).rows
         for key, document in admitted.items()
-    )
-    return list(itertools.islice((row for rows in row_sets for row in rows.rows), limit))
+    ]
+    if not document_id:
+        row_sets = [tuple(sorted(rows, key=lambda row: fingerprint("preview", row.row_id))) for rows in row_sets]
+    ranks = itertools.zip_longest(*row_sets)
+    return [row for rank in ranks for row in rank if row is not None][:limit]
 
 
 def find_specialist(app: Synthetic, name: str) -> Specialist:

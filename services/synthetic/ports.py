@@ -88,8 +88,8 @@ class Items(Protocol):
 
     def document(self, document_id: str) -> Document | None: ...
 
-    def newest(self, specialist: Specialist, limit: int) -> list[Document]:
-        """The newest documents that the specialist selects, newest first."""
+    def draw_documents(self, specialist: Specialist, limit: int) -> list[Document]:
+        """Documents that the specialist selects and may train on, drawn by a fixed hash."""
         ...
 
     def filled(self, specialist: str) -> Filled:
@@ -441,6 +441,10 @@ class TokenCounter(Protocol):
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """The tokens of each text, without special tokens."""
+        ...
+
+    def can_encode(self, messages: Sequence[tuple[str, str]]) -> bool:
+        """True if training can encode a conversation of (role, content), as `tailor.chat.encode` does."""
         ...
 
 

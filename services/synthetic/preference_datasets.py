@@ -29,7 +29,7 @@ from tailor.words import DatasetKind
 log = get_logger(__name__)
 
 # Increase it whenever the same judgements would give other rows.
-PAIRS_VERSION = 3
+PAIRS_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -201,6 +201,7 @@ def _require_enough(specialist: Specialist, pairs: Pairs, limits: PairLimits) ->
         "with equal texts": counts.identical,
         "tied": counts.tied,
         "too long": counts.too_long,
+        "not in the form of the base's chat template": counts.unfit,
         "on both sides of the split, or revisions of held-out prompts": counts.across_split,
     }
     why = ", ".join(f"{count} {what}" for what, count in unused.items() if count)

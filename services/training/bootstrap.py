@@ -19,6 +19,7 @@ from services.training.handlers import TrainingPorts
 from services.training.launchers.start import start_launcher
 from services.training.planning.planner import StoredPlanner
 from services.training.rpc import TrainingServicer
+from services.training.run_approval import ApprovalNotice
 from services.training.settings import Settings
 from services.training.supervisor import Preparer, Supervisor
 from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
@@ -41,7 +42,17 @@ def build(runtime: Runtime, settings: Settings) -> None:
     rates = settings.rates()
     ledger = RegistryLedger(runtime.channel(settings, "registry", settings.registry_address), rates.currency)
     ports = TrainingPorts(
-        runs, bases, datasets, adapters, planner, recipes, rates, _now, ledger, default_base=settings.default_base
+        runs,
+        bases,
+        datasets,
+        adapters,
+        planner,
+        recipes,
+        rates,
+        _now,
+        ledger,
+        hour_limits=settings.hour_limits(),
+        default_base=settings.default_base,
     )
     runtime.wait_for("object store", bases.list)
     launcher = start_launcher(runtime, settings)
@@ -61,6 +72,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     supervisor.adopt()
     runtime.spawn("supervisor", supervisor.run)
     runtime.spawn("budgets", BudgetWatch(ports, launcher.ends_within).run)
+    runtime.spawn("approvals", ApprovalNotice(runs, runtime.faults).run)
     if uri:
         runtime.spawn("mlflow", MlflowMirror(runs, uri).run)
     if settings.default_base and settings.default_base_source:

@@ -36,9 +36,10 @@ class Consumers:
             self._record_evaluation(decode(event, models_pb2.AdapterEvaluated))
 
     def on_specialist(self, event: Event) -> None:
-        """Note its budget, and cancel the runs of a deleted specialist. Every replica reads all specialists; the first one cancels."""
+        """Note its budget and limit, and cancel the runs of a deleted specialist. All replicas read all specialists; the first cancels."""
         message = decode(event, models_pb2.SpecialistChanged)
         self._ports.budgets[message.name] = message.monthly_budget
+        self._ports.max_hours[message.name] = message.max_training_hours
         self._ports.deleted.discard(message.name)
         if message.deleted:
             self._ports.deleted.add(message.name)

@@ -23,6 +23,7 @@ class RunState(Enum):
     """Where a run is in its life."""
 
     QUEUED = "queued"
+    AWAITING_APPROVAL = "awaiting_approval"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -31,7 +32,7 @@ class RunState(Enum):
     @property
     def ended(self) -> bool:
         """True if the run needs no more work."""
-        return self not in {RunState.QUEUED, RunState.RUNNING}
+        return self in {RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED}
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ class Run:
     `heard_last` are the first and last reports of the current one. Before its last plan the run had worked for `seconds_before_plan`, and
     for `seconds_before_month` before `month`, the beginning of the month in which it worked last. `stopping` is why the current worker was
     asked to save and end. `base_digest` is empty until the run is planned. `needs_plan` is set again when the run gets another dataset.
+    `approve_time` is None unless somebody approved the run; `approved_by` is then a key or person, or empty for the console's operator.
     """
 
     run_id: str
@@ -192,6 +194,8 @@ class Run:
     stopping: Failure | None = None
     plan: Plan | None = None
     report: RunReport | None = None
+    approve_time: datetime | None = None
+    approved_by: str = ""
 
     @property
     def current(self) -> Stage:
@@ -219,7 +223,7 @@ class Run:
     @property
     def is_waiting(self) -> bool:
         """True if no worker was started yet."""
-        return self.state is RunState.QUEUED and self.epoch == 0
+        return self.state in {RunState.QUEUED, RunState.AWAITING_APPROVAL} and self.epoch == 0
 
     def dataset_of(self, kind: str) -> str:
         """Digest of the dataset of a kind that the current stage or an earlier one learns from; empty if there is none."""

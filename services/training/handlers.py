@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.training.domain import REWARD, Adapter, Base, Failure, Run
 from services.training.new_run import RunRequest, RunSources, check_parent, make_run
-from services.training.plans import Plan, Rates, add_price
+from services.training.plans import HourLimits, Plan, Rates, add_price, limit_hours
 from services.training.ports import (
     AdapterStore,
     BaseStore,
@@ -46,8 +46,9 @@ RETRY_SECONDS = 5.0
 class TrainingPorts:
     """The ports that planning a run needs.
 
-    `deleted` has the names of deleted specialists, `budgets` the monthly budget of each, 0 for none; the reader of their topic changes
-    both. `budget_lock` is held from the check of a budget until the run counts, so that two calls cannot pass it together.
+    `deleted` has the names of deleted specialists, `budgets` the monthly budget of each and `max_hours` its limit of device hours, 0 for
+    none; the reader of their topic changes all three. `budget_lock` is held from the check of a budget until the run counts, so that two
+    calls cannot pass it together.
     `default_base` is added at start if it is missing.
     """
 
@@ -62,6 +63,8 @@ class TrainingPorts:
     other_costs: OtherCosts
     deleted: set[str] = field(default_factory=set)
     budgets: dict[str, float] = field(default_factory=dict)
+    max_hours: dict[str, float] = field(default_factory=dict)
+    hour_limits: HourLimits = field(default_factory=HourLimits)
     default_base: str = ""
     budget_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -69,10 +72,11 @@ class TrainingPorts:
 def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
     """Queue a run, or return the existing one. A cancelled or failed run resumes where it stopped, under the same id.
 
-    Plans the run first, which may take seconds. Raises InvalidArgument for a wrong request, NotFound for an unknown dataset, base or
-    parent, FailedPrecondition (DOES_NOT_FIT, WRONG_PARENT, NO_REWARD_ADAPTER) if the run cannot work, (OVER_BUDGET) if its forecast is
-    above what is left of the specialist's budget, or (SPECIALIST_DELETED), and Unavailable if there is a budget and the registry does not
-    answer.
+    It waits for approval instead if its forecast is above a limit. Plans the run first, which may take seconds.
+    Raises InvalidArgument for a wrong request, NotFound for an unknown dataset, base or parent,
+    FailedPrecondition (DOES_NOT_FIT, WRONG_PARENT, NO_REWARD_ADAPTER) if the run cannot work, (OVER_BUDGET) if its
+    forecast is above what is left of the specialist's budget, or (SPECIALIST_DELETED), and Unavailable if there is a
+    budget and the registry does not answer.
     """
     if request.specialist in ports.deleted:
         raise FailedPrecondition(
@@ -80,7 +84,7 @@ def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
             "The specialist was deleted. Create it again to train for it.",
             specialist=request.specialist,
         )
-    run, base = _resolve(ports, request)
+    run, base = resolve_run(ports, request)
     existing = ports.runs.find(run.run_id)
     if existing is not None and not existing.can_resume:
         return existing
@@ -88,6 +92,7 @@ def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
     plan = ports.runs.plan(run.run_id)
     if plan is None or not plan.fits or ports.now() - plan.create_time > PLAN_LIFETIME:
         plan = make_plan(ports, run, base)
+    plan = _limit(ports, run, plan)
     if not plan.fits:
         failure = explain_misfit(plan)
         raise FailedPrecondition(Reason(failure.reason), failure.message, nearest_recipe=plan.nearest_recipe)
@@ -109,9 +114,13 @@ def _resume(runs: Runs, run_id: str, plan: Plan, base: Base) -> Run:
     return run
 
 
+def _limit(ports: TrainingPorts, run: Run, plan: Plan) -> Plan:
+    return limit_hours(plan, ports.hour_limits, ports.max_hours.get(run.key.specialist, 0.0))
+
+
 def plan_run(ports: TrainingPorts, request: RunRequest) -> Plan:
     """Forecast a run and store the plan for `create_run`. Raises like `create_run`, but a run that does not fit is a valid answer."""
-    run, base = _resolve(ports, request)
+    run, base = resolve_run(ports, request)
     _check_reward(ports, run)
     plan = make_plan(ports, run, base)
     with ports.runs.unit() as unit:
@@ -119,7 +128,8 @@ def plan_run(ports: TrainingPorts, request: RunRequest) -> Plan:
     return plan
 
 
-def _resolve(ports: TrainingPorts, request: RunRequest) -> tuple[Run, Base]:
+def resolve_run(ports: TrainingPorts, request: RunRequest) -> tuple[Run, Base]:
+    """The run of a request, not stored, and its base. Raises like `create_run` for a wrong request."""
     if not request.specialist or not request.dataset_digest or not request.base:
         raise InvalidArgument(Reason.MISSING_FIELD, "Set `specialist`, `dataset_digest` and `base`.")
     if abs(request.priority) > MAX_PRIORITY:
@@ -132,7 +142,9 @@ def _resolve(ports: TrainingPorts, request: RunRequest) -> tuple[Run, Base]:
     if base is None:
         name = request.base
         raise NotFound(
-            Reason.UNKNOWN_BASE, f"There is no base {name!r}. Add it first with `tailor models add`.", base=name
+            Reason.UNKNOWN_BASE,
+            f"There is no base {name!r}. Add it first with `tailor models add {name} SOURCE`.",
+            base=name,
         )
     preferred = request.preference_dataset_digest
     sources = RunSources(
@@ -163,7 +175,7 @@ def make_plan(ports: TrainingPorts, run: Run, base: Base) -> Plan:
     plan = ports.planner.plan(PlanRequest(run.key.specialist, base, run.worked_stages, run.parent))
     datasets = [ports.datasets.find(digest) for digest in run.datasets]
     return add_price(
-        replace(plan, budget_left=find_budget_left(ports, run)),
+        _limit(ports, run, replace(plan, run_id=run.run_id, budget_left=find_budget_left(ports, run))),
         ports.rates,
         teacher_tokens=sum(dataset.teacher_tokens for dataset in datasets),
         judgements=sum(dataset.judgements for dataset in datasets),
@@ -330,7 +342,7 @@ def check_programme(ports: TrainingPorts, base: str, recipes: Iterable[str]) -> 
         known = ", ".join(sorted({item.name for item in ports.bases.list()} | {ports.default_base} - {""}))
         raise NotFound(
             Reason.UNKNOWN_BASE,
-            f"There is no base {base!r}. Known bases: {known or 'none'}. `tailor models add` adds another.",
+            f"There is no base {base!r}. Known bases: {known or 'none'}. `tailor models add NAME SOURCE` adds another.",
             base=base,
         )
     for recipe in recipes:

@@ -4,6 +4,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 SECONDS_PER_HOUR = 3600.0
+# Steps are whole, rows have different lengths, and the next forecast may draw others: a dataset that fits must fit by this margin.
+FIT_SHARE = 0.9
+# A dataset of fewer tokens is not worth a proposal.
+MIN_FITTING_TOKENS = 1_000
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,21 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A forecast over all stages of a run. `seconds_from` is `measured` or `estimated`. The planner leaves `price` empty.
+class HourLimits:
+    """Device hours of a forecast above which a run waits for approval, on CPUs and on GPUs."""
 
-    `budget_left` is what was left of the specialist's budget when the plan was made, in the price's currency; None without a budget.
+    cpu: float = 2.0
+    gpu: float = 24.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A forecast over all stages of a run. `seconds_from` is `measured` or `estimated`. The planner leaves `price` and the limit empty.
+
+    Of its seconds, `fixed_seconds` do not depend on the number of rows from documents; each token of those costs
+    `train_token_seconds` over all passes. Above `max_hours` device hours the run needs approval, and
+    `fitting_train_tokens` is a `max_train_tokens` that avoids it, or 0. `budget_left` is what was left of the
+    specialist's budget when the plan was made, in the price's currency; None without a budget.
     """
 
     rows: int
@@ -54,6 +69,22 @@ class Plan:
     price: Price = Price()
     rows_left_out: int = 0
     budget_left: float | None = None
+    gpu: bool = False
+    fixed_seconds: float = 0.0
+    train_token_seconds: float = 0.0
+    max_hours: float = 0.0
+    fitting_train_tokens: int = 0
+    run_id: str = ""
+
+    @property
+    def device_hours(self) -> float:
+        """Hours of all its devices together."""
+        return self.devices * self.seconds / SECONDS_PER_HOUR
+
+    @property
+    def needs_approval(self) -> bool:
+        """True if the forecast is above the limit."""
+        return 0 < self.max_hours < self.device_hours
 
     @property
     def hourly_price(self) -> float:
@@ -95,6 +126,34 @@ def price_compute(rates: Rates, devices: int, seconds: float) -> float:
 def add_price(plan: Plan, rates: Rates, teacher_tokens: int, judgements: int) -> Plan:
     """The plan with its price."""
     return replace(plan, price=price_run(rates, plan.devices, plan.seconds, teacher_tokens, judgements))
+
+
+def limit_hours(plan: Plan, limits: HourLimits, specialist_hours: float) -> Plan:
+    """The plan with the limit that holds for it: the installation's, or the specialist's own if that is lower (0: none)."""
+    installation = limits.gpu if plan.gpu else limits.cpu
+    limited = replace(plan, max_hours=min(installation, specialist_hours or installation))
+    return replace(limited, fitting_train_tokens=_fit_train_tokens(limited) if limited.needs_approval else 0)
+
+
+def _fit_train_tokens(plan: Plan) -> int:
+    """The tokens of the train split with which the run is within its limit, rounded down to two digits; 0 if no number is of use."""
+    seconds = FIT_SHARE * plan.max_hours * SECONDS_PER_HOUR / plan.devices - plan.fixed_seconds
+    if seconds <= 0 or not plan.train_token_seconds:
+        return 0
+    tokens = int(seconds / plan.train_token_seconds)
+    unit = 10 ** max(0, len(str(tokens)) - 2)
+    return tokens // unit * unit if tokens >= MIN_FITTING_TOKENS else 0
+
+
+def explain_limit(plan: Plan) -> str:
+    """The forecast and the limit that it exceeds, as a sentence."""
+    unit = "device hours" if plan.devices > 1 else "hours"
+    hours, limit = _format_hours(plan.device_hours), _format_hours(plan.max_hours)
+    return f"The run is forecast at {hours} {unit}, above the limit of {limit}; the time is {plan.seconds_from}."
+
+
+def _format_hours(hours: float) -> str:
+    return f"{hours:,.2f}".rstrip("0").rstrip(".")
 
 
 def forecast_error(forecast: float, actual: float) -> float:

@@ -1,6 +1,6 @@
 """The Protocols of what training's handlers, loops and workers need from outside: adapters implement them, tests fake them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -309,24 +309,6 @@ class StageNotes(Protocol):
 
     def read(self, name: str) -> Any:
         """The value that a worker of any epoch stored; None if there is none that can be trusted."""
-        ...
-
-
-class ChatTokenizer(Protocol):
-    """The part of a transformers tokenizer that rows are encoded with."""
-
-    @property
-    def eos_token_id(self) -> int | None:
-        """The token that ends a turn."""
-        ...
-
-    @property
-    def added_tokens_decoder(self) -> Mapping[int, Any]:
-        """Special tokens by id."""
-        ...
-
-    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
-        """Token ids of a conversation."""
         ...
 
 

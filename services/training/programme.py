@@ -13,8 +13,9 @@ from services.training.domain import (
     Run,
     StageResult,
 )
-from services.training.handlers import TrainingPorts, insert_run
+from services.training.handlers import TrainingPorts, insert_run, make_plan, resolve_run
 from services.training.new_run import RunRequest, RunSources, make_run, make_unusable_run
+from services.training.plans import Plan
 from services.training.ports import DatasetStore, Runs, RunUnit
 from services.training.transitions import assign_rankings, fail, reuse_stage, supersede
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError
@@ -67,6 +68,17 @@ def queue_run_for_dataset(
         log.info("dataset makes no run", specialist=built.specialist, kind=built.kind, dataset=built.digest)
         return None
     return _queue(ports, built, stages, datasets)
+
+
+def plan_programme(ports: TrainingPorts, request: RunRequest) -> Plan:
+    """Forecast the run that a dataset starts: without the first stage if an earlier run has trained it. Stores nothing.
+
+    Raises like `create_run`, but a run that does not fit is a valid answer. Blocks for seconds.
+    """
+    run, base = resolve_run(ports, request)
+    with ports.runs.unit() as unit:
+        run = _take_over(unit, run)
+    return make_plan(ports, run, base)
 
 
 def has_erased_document(datasets: DatasetStore, manifest: Ref, erased: Container[str]) -> bool:
@@ -132,8 +144,7 @@ def _check_methods(run: Run, stages: Programme) -> None:
 
 def _insert(unit: RunUnit, run: Run, now: datetime) -> Run:
     """Insert the run, with the first stage of an earlier run if that was the same, and supersede those that wait."""
-    earlier = _find_first_stage(unit, run)
-    started = reuse_stage(run, earlier) if earlier else run
+    started = _take_over(unit, run)
     if not unit.add(started):
         return unit.get(run.run_id) or started
     for waiting in unit.active():
@@ -142,6 +153,12 @@ def _insert(unit: RunUnit, run: Run, now: datetime) -> Run:
             unit.save(ended)
             unit.events.publish_failure(ended)
     return started
+
+
+def _take_over(unit: RunUnit, run: Run) -> Run:
+    """The run with the first stage of an earlier run if that was the same."""
+    earlier = _find_first_stage(unit, run)
+    return reuse_stage(run, earlier) if earlier else run
 
 
 def _is_superseded(waiting: Run, run: Run) -> bool:

@@ -10,6 +10,8 @@ from services.training import handlers, reporting, wire
 from services.training.domain import Base, Run
 from services.training.handlers import TrainingPorts
 from services.training.ports import WatchCursor
+from services.training.programme import plan_programme
+from services.training.run_approval import approve_run
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, Reason
@@ -34,7 +36,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     def PlanRun(self, request: pb.PlanRunRequest, context: grpc.ServicerContext) -> pb.PlanRunResponse:
         """Forecast a run."""
         self._check_may_train(request)
-        return pb.PlanRunResponse(plan=wire.from_plan(handlers.plan_run(self._ports, wire.to_run_request(request))))
+        plan = plan_programme if request.started_by_dataset else handlers.plan_run
+        return pb.PlanRunResponse(plan=wire.from_plan(plan(self._ports, wire.to_run_request(request))))
 
     def GetRun(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> pb.GetRunResponse:
         """One run."""
@@ -74,6 +77,13 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self._find_visible(request.run_id)
         run = handlers.cancel_run(self._ports.runs, request.run_id, self._ports.now())
         return pb.CancelRunResponse(run=wire.from_run(run))
+
+    def ApproveRun(self, request: pb.ApproveRunRequest, context: grpc.ServicerContext) -> pb.ApproveRunResponse:
+        """Queue a run that waits for approval."""
+        self._find_visible(request.run_id)
+        caller = current_caller()
+        approved_by = request.approved_by if caller.kind == "service" else caller.key_id
+        return pb.ApproveRunResponse(run=wire.from_run(approve_run(self._ports, request.run_id, approved_by)))
 
     def ReportProgress(
         self, request: pb.ReportProgressRequest, context: grpc.ServicerContext

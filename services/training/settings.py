@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from services.training.plans import Rates
+from services.training.plans import HourLimits, Rates
 from services.training.queue import Limits
 from services.training.recipe import FOLDER
 from tailor.settings import ServiceSettings
@@ -28,6 +28,13 @@ class Settings(ServiceSettings):
     )
     max_runs: int = Field(1, ge=1, description="Maximum number of concurrent runs; unused with a Kueue queue.")
     max_runs_per_specialist: int = Field(1, ge=1, description="Maximum number of concurrent runs per specialist.")
+
+    approval_cpu_hours: float = Field(
+        2.0, gt=0, description="Device hours above which a run that is forecast on CPUs waits for approval."
+    )
+    approval_gpu_hours: float = Field(
+        24.0, gt=0, description="Device hours above which a run that is forecast on GPUs waits for approval."
+    )
 
     device_name: str = Field(
         "", description="Device that runs train on, such as `8 x NVIDIA H100`; empty to detect it on this machine."
@@ -137,6 +144,10 @@ class Settings(ServiceSettings):
         """How many runs may have a worker at once. If Kueue admits Jobs, only the limit per specialist applies."""
         uses_kueue = self.launcher == "kubernetes" and bool(self.kubernetes_queue)
         return Limits(None if uses_kueue else self.max_runs, self.max_runs_per_specialist)
+
+    def hour_limits(self) -> HourLimits:
+        """The device hours above which a run waits for approval."""
+        return HourLimits(self.approval_cpu_hours, self.approval_gpu_hours)
 
     def rates(self) -> Rates:
         """What compute, teacher tokens and judgements cost in this installation."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from services.training.domain import Run
+from services.training.domain import Run, RunState
 from services.training.plans import SECONDS_PER_HOUR
 
 
@@ -57,7 +57,8 @@ def _count_earlier_seconds(run: Run, month: datetime) -> float:
 
 def _price_committed(run: Run, month: datetime) -> float:
     used = price_month(run, month)
-    if run.state.ended or run.plan is None:
+    # A run that waits for approval may never start; the budget is checked when it is approved.
+    if run.state.ended or run.state is RunState.AWAITING_APPROVAL or run.plan is None:
         return used
     return max(run.plan.price.compute, used)
 

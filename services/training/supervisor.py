@@ -93,7 +93,7 @@ class Preparer:
 
     def _with_reward(self, run: Run) -> Run:
         stage = run.current
-        if run.needs_plan or run.state.ended or not stage.wants_reward or stage.reward is not None:
+        if run.needs_plan or run.state is not RunState.QUEUED or not stage.wants_reward or stage.reward is not None:
             return run
         return assign_reward(run, find_reward(self._ports, run))
 

@@ -19,7 +19,7 @@ from services.training.domain import (
     StageResult,
     TrainedAdapter,
 )
-from services.training.plans import Plan, Price, RunReport, forecast_error
+from services.training.plans import Plan, Price, RunReport, explain_limit, forecast_error
 from services.training.recipe import GENERATING
 from services.training.spending import count_worked_seconds, first_of_month
 from tailor.errors import Aborted, FailedPrecondition, Reason
@@ -187,9 +187,34 @@ def resume(run: Run) -> Run:
 
 
 def assign_plan(run: Run, plan: Plan, base: Base) -> Run:
-    """The run with its forecast on a base."""
+    """The run with its forecast on a base. It waits for approval if the forecast is above the limit and nobody has approved it yet."""
     planned = replace(run, plan=plan, seconds_before_plan=count_worked_seconds(run), needs_plan=False)
-    return _clear_waiting(replace(planned, base_digest=base.digest, base_adapter=base.adapter_digest))
+    planned = _clear_waiting(replace(planned, base_digest=base.digest, base_adapter=base.adapter_digest))
+    if not plan.needs_approval or run.approve_time is not None:
+        return planned
+    waiting = replace(planned, state=RunState.AWAITING_APPROVAL, reason=Reason.WAITS_FOR_APPROVAL)
+    return replace(waiting, message=f"{explain_limit(plan)} {_advise(run.run_id, plan)}")
+
+
+def _advise(run_id: str, plan: Plan) -> str:
+    approve = f"Approve the run with `tailor runs approve {run_id}`"
+    if not plan.fitting_train_tokens:
+        return f"{approve}, or use a smaller recipe or base."
+    return (
+        f"{approve}, or make it fit: set `max_train_tokens = {plan.fitting_train_tokens:_}` under `[rows]` in the specialist's definition "
+        "with `tailor specialist update`, and build again."
+    )
+
+
+def approve(run: Run, approved_by: str, now: datetime) -> Run:
+    """Queue a run that waits for approval, and record who approved it. Raises FailedPrecondition (RUN_NOT_WAITING) if it does not wait."""
+    if run.state is not RunState.AWAITING_APPROVAL:
+        raise FailedPrecondition(
+            Reason.RUN_NOT_WAITING,
+            f"The run is {run.state.value.replace('_', ' ')} and does not wait for approval. `tailor runs show {run.run_id}` shows it.",
+            run_id=run.run_id,
+        )
+    return _clear_waiting(replace(run, state=RunState.QUEUED, approve_time=now, approved_by=approved_by))
 
 
 def assign_rankings(run: Run, dataset: Ref) -> Run:
@@ -198,7 +223,9 @@ def assign_rankings(run: Run, dataset: Ref) -> Run:
         replace(stage, dataset=dataset) if stage.learns_from == PREFERENCE and stage.dataset is None else stage
         for stage in run.stages
     )
-    return replace(run, stages=stages, needs_plan=True, reason="", message="")
+    # The new forecast decides again whether it needs approval.
+    state = RunState.QUEUED if run.state is RunState.AWAITING_APPROVAL else run.state
+    return replace(run, state=state, stages=stages, needs_plan=True, reason="", message="")
 
 
 def assign_reward(run: Run, reward: Ref) -> Run:

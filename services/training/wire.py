@@ -29,6 +29,7 @@ from tailor.wire import from_datetime, from_ref, to_datetime
 
 STATES = {
     RunState.QUEUED: training_pb2.RUN_STATE_QUEUED,
+    RunState.AWAITING_APPROVAL: training_pb2.RUN_STATE_AWAITING_APPROVAL,
     RunState.RUNNING: training_pb2.RUN_STATE_RUNNING,
     RunState.SUCCEEDED: training_pb2.RUN_STATE_SUCCEEDED,
     RunState.FAILED: training_pb2.RUN_STATE_FAILED,
@@ -56,6 +57,8 @@ FIGURES = (
     "witness_agreement",
 )
 
+# Of a plan; only its limit depends on them.
+PARTS_OF_TIME = ("fixed_seconds", "train_token_seconds")
 # A library's error may be of any length, and the message travels in an event.
 MAX_MESSAGE = 4_000
 
@@ -102,6 +105,7 @@ def from_progress(run: Run, progress: Progress) -> models_pb2.RunProgressed:
     """The report's message, stamped with the run and the stage that it was accepted for."""
     message = models_pb2.RunProgressed.FromString(progress.message)
     message.run_id, message.specialist, message.stage = run.run_id, run.key.specialist, progress.stage
+    message.base, message.method = run.key.base, run.stages[progress.stage].method
     # A worker cannot say what its run costs.
     message.ClearField("cost")
     message.MergeFrom(models_pb2.RunProgressed(cost=from_cost(run)))
@@ -204,6 +208,8 @@ def from_run(run: Run) -> training_pb2.Run:
         plan=from_plan(run.plan) if run.plan else None,
         report=from_report(run.report) if run.report else None,
         round=run.round,
+        approve_time=from_datetime(run.approve_time),
+        approved_by=run.approved_by,
     )
 
 
@@ -220,8 +226,9 @@ def from_stage(stage: Stage) -> training_pb2.RunStage:
 
 
 def from_plan(plan: Plan) -> training_pb2.RunPlan:
+    figures = {name: value for name, value in asdict(plan).items() if name not in PARTS_OF_TIME}
     messages = {"price": from_price(plan.price), "create_time": from_datetime(plan.create_time)}
-    return training_pb2.RunPlan(**{**asdict(plan), **messages})
+    return training_pb2.RunPlan(**{**figures, **messages}, needs_approval=plan.needs_approval)
 
 
 def from_report(report: RunReport) -> training_pb2.RunReport:

@@ -68,7 +68,7 @@ def decline(
     registry = session.connections.registry
     request = registry_pb2.DeclineAdapterRequest(adapter_digest=adapter_digest(registry, adapter), reason=reason)
     answer = unary("registry", registry.DeclineAdapter, request, REASON_SECONDS)
-    text = f"{short(request.adapter_digest)} is declined. `tailor promote` can still make it serve."
+    text = f"{short(request.adapter_digest)} is declined. `tailor promote NAME {short(request.adapter_digest)}` can still make it serve."
     session.output.emit(to_dict(answer), shows(text))
 
 

@@ -168,7 +168,8 @@ def _near(near: synthetic_pb2.CountNearDuplicatesResponse | None) -> str:
 
 
 def _training(estimate: audit_pb2.AuditEstimate) -> str:
-    basis = (
-        f"the speed of run {estimate.run_id}" if estimate.run_id else "an assumption until a run has reported its speed"
-    )
+    basis = "an assumption until a run has reported its speed"
+    if estimate.run_id:
+        alike = f"the median of {estimate.runs} runs like" if estimate.runs > 1 else "the speed of run"
+        basis = f"{alike} {estimate.run_id}"
     return f"{duration(estimate.seconds)} for one pass at {estimate.tokens_per_second:,.0f} tokens/s, {basis}"

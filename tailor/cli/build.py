@@ -9,11 +9,13 @@ from google.protobuf.message import Message
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.api.training.v1 import training_pb2
 from tailor.cli.calls import unary
 from tailor.cli.datasets import describe_figures
 from tailor.cli.messages import to_dict
-from tailor.cli.output import short, shows
-from tailor.cli.session import session_of
+from tailor.cli.output import short
+from tailor.cli.run_forecast import describe_forecast, forecast_run
+from tailor.cli.session import CommandSession, session_of
 from tailor.errors import Aborted, DeadlineExceeded, Reason, TailorError
 from tailor.events.envelope import new_id
 from tailor.words import DatasetKind
@@ -32,7 +34,10 @@ def build(
         DatasetKind, typer.Option(help="`sft`: from documents; `preference`: from experts' rankings.")
     ] = DatasetKind.SFT,
 ) -> None:
-    """Build a specialist's dataset now; training then starts by itself. If nothing is new, show the existing dataset."""
+    """Build a specialist's dataset now, and forecast the run that follows by itself. If nothing is new, show the existing dataset.
+
+    A run whose forecast is above a limit of hours waits for `tailor runs approve`.
+    """
     session = session_of(context)
 
     def report() -> None:
@@ -47,7 +52,23 @@ def build(
         text += f" Left out: {describe_left_out(answer.left_out)}."
     if kind is DatasetKind.PREFERENCE:
         text += f" Made from {', '.join(f'{count} {name}' for name, count in _counts(answer.pairs).items())}."
-    session.output.emit(to_dict(answer), shows(text))
+    plan = _forecast(session, dataset)
+    if plan is not None:
+        text += f"\n{describe_forecast(plan)}"
+    document = {**to_dict(answer), "plan": to_dict(plan) if plan else None}
+    # The reader copies the setting: no line may break within it, and `[rows]` must not be read as markup.
+    session.output.emit(document, lambda console: console.print(text, markup=False, soft_wrap=True))
+
+
+def _forecast(session: CommandSession, dataset: models_pb2.DatasetBuilt) -> training_pb2.RunPlan | None:
+    """The forecast of the run that follows; None if no run follows, or with a note if there is no forecast yet."""
+    try:
+        return forecast_run(session.connections, dataset)
+    except TailorError as error:
+        session.output.notes.print(
+            f"No forecast of the run yet: {error.message}", highlight=False, markup=False, soft_wrap=True
+        )
+        return None
 
 
 def build_dataset(

@@ -19,6 +19,7 @@ TIMEOUT_SECONDS = 20.0
 # Anonymization processes a reason before it is stored.
 REASON_SECONDS = 60.0
 DIGEST_LENGTH = 64
+DATA_PROTECTION = "data-protection"
 
 
 def unary(service: str, call: Callable[..., T], request: Message, timeout_seconds: float = TIMEOUT_SECONDS) -> T:
@@ -88,8 +89,16 @@ def _missing_role(request_type: str) -> str:
             roles = [
                 common_pb2.Role.Name(role).removeprefix("ROLE_").lower().replace("_", "-") for role in access.roles
             ]
-            return (
-                f"{method.name} needs a key with the role {' or '.join(roles)}. An operator creates one with "
-                f"`tailor keys create NAME --role {roles[0]}`; pass it as --api-key or TAILOR_API_KEY."
-            )
+            return f"{method.name} needs a key with the role {' or '.join(roles)}. {_way_to_key(roles)}"
     return ""
+
+
+def _way_to_key(roles: list[str]) -> str:
+    """How to get a key of one of the roles. Operators give every role but data protection."""
+    given = next((role for role in roles if role != DATA_PROTECTION), None)
+    if given is None:
+        return (
+            "Only data protection gives that role. Pass the installation's first such key as --api-key: it is in `protection.key`, next to "
+            "`operator.key`. With it, `tailor keys create NAME --role data-protection` makes a key for each further person."
+        )
+    return f"An operator creates one with `tailor keys create NAME --role {given}`; pass it as --api-key or TAILOR_API_KEY."

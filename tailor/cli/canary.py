@@ -113,7 +113,10 @@ def show(context: typer.Context, specialist: SpecialistName) -> None:
     registry = session.connections.registry
     answer = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=specialist))
     if not answer.HasField("canary"):
-        raise NotFound(Reason.NO_CANARY_YET, f"{specialist} has had no canary yet; `tailor canary start` begins one.")
+        raise NotFound(
+            Reason.NO_CANARY_YET,
+            f"{specialist} has had no canary yet. `tailor canary start {specialist} ADAPTER` begins one.",
+        )
     session.output.emit(to_dict(answer.canary), _renderer(answer.canary))
 
 

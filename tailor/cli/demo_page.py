@@ -157,7 +157,7 @@ def list_next_commands(state_dir: Path, specialist: str, figures: dict[str, Any]
         yield "      shows which documents, dataset and run are behind an answer"
     yield f"  {to_command(state_dir, 'evaluations', 'show', short(figures['adapter']['digest']))}"
     yield "      shows what was measured, with intervals"
-    yield f"  {to_command(state_dir, 'publish', 'FOLDER')}"
+    yield f"  {to_command(state_dir, 'publish', 'PATH')}"
     yield "      publishes documents of your own; docs/publish.md says how a specialist learns from them"
     if is_running:
         yield from _list_places(state_dir)

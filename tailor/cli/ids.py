@@ -6,7 +6,7 @@ An id that is given whole is not looked up. Adapters and datasets have digests, 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import typer
 
@@ -64,8 +64,13 @@ def _completes(kind: IdKind, ids: Lister) -> Callable[[typer.Context, str], str]
     """The callback of an argument or option that takes an id of this kind."""
 
     def callback(context: typer.Context, value: str) -> str:
-        connections = cast(CommandSession, context.obj).connections
-        return complete(kind, value, lambda start: ids(connections, context.params, start))
+        session: CommandSession | None = context.obj
+        # There is none if a command is only parsed, not run.
+        return (
+            value
+            if session is None
+            else complete(kind, value, lambda start: ids(session.connections, context.params, start))
+        )
 
     return callback
 

@@ -34,13 +34,28 @@ def rows(
     split: Annotated[str, typer.Option(help="Only rows of this side: `train` or `held_out`.")] = "",
     dataset: Annotated[str, typer.Option(help="A dataset by its first digits; by default, the newest.")] = "",
     kind: Annotated[DatasetKind, typer.Option(help="The kind of the newest dataset.")] = DatasetKind.SFT,
-    limit: Annotated[int, typer.Option(min=1, help="Max rows to show.")] = 10,
+    preview: Annotated[
+        bool,
+        typer.Option(
+            "--preview", help="Rows that a build would make now, drawn from all documents: look before anything trains."
+        ),
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Max rows to show.")] = 20,
 ) -> None:
     """Show the rows that a specialist learns from, each with its documents.
 
     `tailor documents show ID` leads from a document to its rows.
     """
     session = session_of(context)
+    if preview:
+        if any((task, grep, split, dataset)):
+            raise typer.BadParameter("takes only --document and --limit", param_hint="--preview")
+        drawn = synthetic_pb2.PreviewRowsRequest(
+            specialist=specialist, document_id=document, page_size=min(limit, MAX_PAGE_ROWS)
+        )
+        rows = unary("synthetic", session.connections.synthetic.PreviewRows, drawn, ROWS_SECONDS)
+        session.output.emit(to_dict(rows), lambda console: print_preview(console, rows))
+        return
     if split not in ("", "train", "held_out"):
         raise typer.BadParameter("must be train or held_out", param_hint="--split")
     request = synthetic_pb2.ListRowsRequest(
@@ -94,8 +109,17 @@ def print_rows(console: Console, response: synthetic_pb2.ListRowsResponse) -> No
     )
 
 
+def print_preview(console: Console, response: synthetic_pb2.PreviewRowsResponse) -> None:
+    """Print drawn rows, which no dataset has yet."""
+    for row in response.rows:
+        _print_row(console, row)
+    console.print(f"{len(response.rows):,} rows drawn; nothing was built", highlight=False)
+
+
 def _print_row(console: Console, row: synthetic_pb2.Row) -> None:
-    facts = [row.task, short_enum(synthetic_pb2.Split, row.split, "SPLIT_"), row.made_by]
+    # A preview is on neither side.
+    split = short_enum(synthetic_pb2.Split, row.split, "SPLIT_") if row.split else ""
+    facts = [row.task, split, row.made_by]
     facts += [row.language, f"{row.tokens:,} tokens" if row.tokens else ""]
     facts.append(f"grounded: {row.grounding}" if row.grounding else "")
     console.print(Text.assemble((row.row_id, "bold"), "  ", ", ".join(fact for fact in facts if fact)))

@@ -11,6 +11,7 @@ from tailor.cli.figures import decision_of, print_adapter
 from tailor.cli.figures import state_of as adapter_state_of
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, table
+from tailor.cli.run_forecast import describe_limit
 from tailor.cli.session import CommandSession
 
 GIB = 2**30
@@ -60,7 +61,10 @@ def emit_run(
         console.print(f"[bold]{run.run_id}[/] of {run.specialist} on dataset {short(run.dataset_digest)}")
         round_ = f", round {run.round}" if run.round else ""
         console.print(f"{run.base}, recipe {run.recipe}{round_}: {state_of(run)}, worker {run.epoch}")
-        console.print(describe(run))
+        console.print(describe(run), markup=False, soft_wrap=True)
+        if run.HasField("approve_time"):
+            by = run.approved_by or "the operator of the console"
+            console.print(f"approved by {by} at {run.approve_time.ToJsonString()}", highlight=False)
         if run.stages:
             columns = ("stage", "recipe", "dataset", "parent", "adapter")
             console.print(table("", columns, [_stage(number, run) for number in range(len(run.stages))]))
@@ -85,6 +89,8 @@ def emit_plan(
     def render(console: Console) -> None:
         console.print(table("", ("", "plan"), [row[:2] for row in _figures(plan, None)]))
         _print_verdict(console, plan)
+        if limit := describe_limit(plan):
+            console.print(limit, highlight=False, markup=False, soft_wrap=True)
         for sentence in (evaluation.sentence, *evaluation.conditions):
             console.print(f"evaluation: {sentence}", highlight=False, soft_wrap=True)
 
@@ -118,6 +124,8 @@ def _figures(plan: training_pb2.RunPlan, used: training_pb2.RunReport | None) ->
     if plan.HasField("budget_left"):
         yield "left of the budget", f"{plan.budget_left:,.2f} {plan.price.currency} this month", "", ""
     yield "device", plan.device, "", ""
+    if plan.max_hours:
+        yield "approval", f"above {plan.max_hours:g} device hours", "", ""
 
 
 def _error(error: float | None) -> str:

@@ -1,4 +1,4 @@
-"""`tailor runs`: plan, create, list, show, watch and cancel runs."""
+"""`tailor runs`: plan, create, approve, list, show, watch and cancel runs."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -11,6 +11,7 @@ from tailor.cli import ids
 from tailor.cli.calls import adapter_digest, calling, dataset_digest, first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
+from tailor.cli.run_forecast import PLAN_SECONDS
 from tailor.cli.run_views import FAILED, describe, describe_line, emit_plan, emit_run, state_of
 from tailor.cli.session import CommandSession, session_of
 from tailor.errors import FailedPrecondition, NotFound, Reason
@@ -18,7 +19,9 @@ from tailor.events.envelope import new_id
 from tailor.programmes import list_recipes
 from tailor.wire import to_programme
 
-app = typer.Typer(name="runs", help="Plan, create, watch, show and cancel training runs.", no_args_is_help=True)
+app = typer.Typer(
+    name="runs", help="Plan, create, approve, watch, show and cancel training runs.", no_args_is_help=True
+)
 
 RunId = Annotated[str, typer.Argument(help="The run's id, or its first digits.", callback=ids.run_id)]
 Specialist = Annotated[str, typer.Argument(help="The specialist's name.")]
@@ -37,8 +40,6 @@ Preferences = Annotated[
         help="The dataset for stages that learn from rankings, by at least its first 6 digits; by default, the next one built.",
     ),
 ]
-# Training plans in a separate process, which first loads heavy libraries.
-PLAN_SECONDS = 330.0
 
 
 @app.command("list")
@@ -90,7 +91,7 @@ def watch(
         for line in response.log_lines if logs else ():
             session.output.notes.print(describe_line(line), highlight=False, markup=False)
         if not response.log_lines:
-            session.output.notes.print(describe(run), highlight=False)
+            session.output.notes.print(describe(run), highlight=False, markup=False)
     emit_run(session, run)
     if run.state in FAILED:
         raise FailedPrecondition(
@@ -104,6 +105,14 @@ def cancel(context: typer.Context, run_id: RunId) -> None:
     session = session_of(context)
     request = training_pb2.CancelRunRequest(run_id=run_id)
     emit_run(session, unary("training", session.connections.training.CancelRun, request).run)
+
+
+@app.command()
+def approve(context: typer.Context, run_id: RunId) -> None:
+    """Start a run that waits for approval, because its forecast is above a limit. The key that approves stays on record."""
+    session = session_of(context)
+    request = training_pb2.ApproveRunRequest(run_id=run_id)
+    emit_run(session, unary("training", session.connections.training.ApproveRun, request).run)
 
 
 @app.command()
@@ -125,7 +134,7 @@ def plan(
     fields = _complete(
         session, specialist, dataset, recipe=recipe, base=base, parent=parent, preferences=preference_dataset
     )
-    request = training_pb2.PlanRunRequest(**fields)
+    request = training_pb2.PlanRunRequest(**fields, started_by_dataset=False)
     plan = unary("training", session.connections.training.PlanRun, request, PLAN_SECONDS).plan
     datasets = filter(None, (request.dataset_digest, request.preference_dataset_digest))
     evaluation = registry_pb2.PlanEvaluationRequest(specialist=specialist, dataset_digests=datasets)
@@ -144,7 +153,7 @@ def create(
     preference_dataset: Preferences = "",
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Runs with a higher priority start first.")] = 0,
 ) -> None:
-    """Queue a run and show its plan.
+    """Queue a run and show its plan. If its forecast is above a limit, it waits for `tailor runs approve`.
 
     Idempotent: the same arguments return the existing run. If that run was cancelled or failed, it resumes where it stopped.
     """

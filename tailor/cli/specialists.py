@@ -184,6 +184,8 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     console.print(f"promotion: {'waits for approval; see `tailor approvals`' if waits else 'automatic'}")
     if specialist.monthly_budget:
         console.print(f"budget: {specialist.monthly_budget:,.2f} a month; see `tailor bill {specialist.name}`")
+    if specialist.max_training_hours:
+        console.print(f"runs above {specialist.max_training_hours:g} device hours wait for `tailor runs approve`")
     if specialist.HasField("canary"):
         console.print(
             f"canary first: {specialist.canary.percent} % of the callers; `tailor canary show {specialist.name}`"

@@ -38,6 +38,8 @@ class Options(TypedDict, total=False):
     - `log_probabilities`: return the log-probabilities of the answer's tokens.
     - `top_log_probabilities`: return those of this many likeliest tokens at each position as well.
     - `timeout_seconds`: for the whole call, retries included; 300 by default.
+    - `request_id`: makes a call that you repeat within five minutes the same call: it gets the first one's answer and leaves no second
+      draft, at the replica that answered. By default, each call has another id, which the retries of the client share.
     """
 
     messages: Sequence[Message]
@@ -51,10 +53,14 @@ class Options(TypedDict, total=False):
     log_probabilities: bool
     top_log_probabilities: int
     timeout_seconds: float
+    request_id: str
 
 
 def to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> inference_pb2.GenerateRequest:
-    """Build the request. Raises InvalidArgument unless there is either a prompt or messages, or if a value cannot be sent."""
+    """Build the request, with a new request id if none is given.
+
+    Raises InvalidArgument unless there is either a prompt or messages, or if a value cannot be sent.
+    """
     try:
         return _to_request(model, prompt, **options)
     except ValueError:
@@ -83,6 +89,7 @@ def _to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> i
         json_schema=schema if isinstance(schema, str) else json.dumps(schema),
         log_probabilities=options.get("log_probabilities", False),
         top_log_probabilities=options.get("top_log_probabilities", 0),
+        request_id=options.get("request_id") or uuid.uuid4().hex,
     )
 
 

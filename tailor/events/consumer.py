@@ -302,7 +302,8 @@ class Consumer:
             log.error("handler failed", topic=event.topic, offset=event.offset, error=type(error).__name__, at=at)
             raise HandlerFailed(
                 Reason.HANDLER_FAILED,
-                f"A defect: {type(error).__name__} at {at}. Report it, update the service, then use `tailor events replay`.",
+                f"A defect: {type(error).__name__} at {at}. Report it, update the service, then use "
+                f"`tailor events replay {self._service} {event.topic}/{event.partition}/{event.offset}`.",
             ) from None
 
     def _dead_letter(self, event: Event, error: TailorError) -> None:

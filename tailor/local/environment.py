@@ -110,6 +110,8 @@ def _addresses(service: str, ports: Ports) -> dict[str, str]:
     return {
         "TAILOR_RPC_HOST": "127.0.0.1",
         "TAILOR_RPC_PORT": str(ports[f"{service}-rpc"]),
+        # grpcurl and the like then need no protos. The contract is public; no data is shown.
+        "TAILOR_RPC_REFLECTION": "true",
         "TAILOR_STATUS_HOST": "127.0.0.1",
         "TAILOR_STATUS_PORT": str(ports[f"{service}-status"]),
     } | {f"TAILOR_{name.upper()}_ADDRESS": ports.address(f"{name}-rpc") for name in ADDRESSED}

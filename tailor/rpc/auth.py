@@ -203,11 +203,11 @@ def _is_signed_token(token: str) -> bool:
 
 def check_access(method: MethodDescriptor, caller: Caller) -> None:
     """Raise PermissionDenied unless the method's `access` option and the caller's key admit the call."""
-    if caller.methods and full_name(method) not in caller.methods:
+    access = method.GetOptions().Extensions[common_pb2.access]
+    if caller.methods and not caller.methods & _granting(method, access):
         raise PermissionDenied(
             Reason.METHOD_NOT_GIVEN, f"This key is limited to other methods; it may not call {method.name}."
         )
-    access = method.GetOptions().Extensions[common_pb2.access]
     if access.any_authenticated:
         return
     if caller.kind == "service" and caller.name in access.services:
@@ -218,3 +218,9 @@ def check_access(method: MethodDescriptor, caller: Caller) -> None:
         Reason.ROLE_NOT_ADMITTED,
         f"This caller may not call {method.name}; the comment on the method in `proto/` lists the roles that may.",
     )
+
+
+def _granting(method: MethodDescriptor, access: common_pb2.Access) -> set[str]:
+    """Full names of the methods of which a limited key needs one to call this method."""
+    siblings = method.containing_service.methods_by_name
+    return {full_name(method), *(full_name(siblings[name]) for name in access.with_methods)}

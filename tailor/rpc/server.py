@@ -25,7 +25,7 @@ from tailor.rpc.open_calls import OpenCalls
 from tailor.rpc.places import Places
 from tailor.rpc.status import internal, to_status
 from tailor.settings import ServiceSettings
-from tailor.telemetry import CALL_SECONDS, CALLS
+from tailor.telemetry import count_call
 
 log = get_logger(__name__)
 
@@ -229,13 +229,12 @@ class _Call:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
-        CALL_SECONDS.labels(self._method).observe(time.monotonic() - self._started)
         code = error.code.name if isinstance(error, TailorError) else "OK" if error is None else "INTERNAL"
         # The caller went away, or its message did not come.
         is_cancelled = isinstance(error, grpc.RpcError) and not self._context.is_active()
         if isinstance(error, GeneratorExit) or is_cancelled:
             code = "CANCELLED"
-        CALLS.labels(self._method, code).inc()
+        count_call(self._method, code, time.monotonic() - self._started)
         if error is None or isinstance(error, GeneratorExit) or is_cancelled:
             return
         if isinstance(error, TailorError):

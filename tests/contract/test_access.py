@@ -201,14 +201,23 @@ def test_only_the_roles_and_services_of_the_contract_reach_a_method(house: House
 
 
 @every_method
-def test_a_key_with_methods_reaches_only_those(house: House, method: MethodDescriptor) -> None:
+def test_a_key_with_methods_reaches_only_those_and_what_comes_with_them(house: House, method: MethodDescriptor) -> None:
+    siblings = method.containing_service.methods_by_name
+    granting = {full_name(method)} | {full_name(siblings[name]) for name in _access(method).with_methods}
     roles = [common_pb2.Role.Name(role) for role in _access(method).roles]
     for role in roles:
         caller = Caller("key", "team", role, methods=frozenset({full_name(method)}))
-        house.callers["tlr_this"] = caller
-        house.callers["tlr_others"] = replace(caller, methods=frozenset(map(full_name, METHODS)) - caller.methods)
-        assert house.code(method, "Bearer tlr_this") is REACHED
+        for name in granting:
+            house.callers["tlr_this"] = replace(caller, methods=frozenset({name}))
+            assert house.code(method, "Bearer tlr_this") is REACHED
+        house.callers["tlr_others"] = replace(caller, methods=frozenset(map(full_name, METHODS)) - granting)
         assert house.code(method, "Bearer tlr_others") is DENIED
+
+
+def test_a_key_that_may_ask_may_list_what_it_may_ask() -> None:
+    granted = {full_name(method): set(_access(method).with_methods) for method in METHODS}
+    assert granted.pop("tailor.api.inference.v1.InferenceService/ListSpecialists") == {"Generate", "StreamGenerate"}
+    assert not any(granted.values())
 
 
 @every_method

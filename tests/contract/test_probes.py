@@ -4,8 +4,8 @@ import json
 
 from services.inference.adapters.verify import read_probes
 from services.inference.domain import MAX_PROBES, Probe
-from services.training.methods.rows import Encoded
 from services.training.worker.probes import CONVERSATIONS, Proof, to_entries
+from tailor.chat import Encoded
 
 
 def test_inference_reads_the_probe_rows_that_the_trainer_stores() -> None:

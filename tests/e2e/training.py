@@ -28,6 +28,7 @@ from tests.e2e.conftest import Installation, ask_until
 from tests.waiting import wait_until
 
 SFT, PREFERENCE = models_pb2.DATASET_KIND_SFT, models_pb2.DATASET_KIND_PREFERENCE
+ENDED = (training_pb2.RUN_STATE_SUCCEEDED, training_pb2.RUN_STATE_FAILED, training_pb2.RUN_STATE_CANCELLED)
 
 
 class Datasets:
@@ -115,7 +116,7 @@ class Training:
 
     def wait_for_end(self, run_id: str) -> training_pb2.Run:
         """Block until the run has ended, and return it."""
-        return self._wait_for(run_id, "the end", lambda run: run.state > training_pb2.RUN_STATE_RUNNING)
+        return self._wait_for(run_id, "the end", lambda run: run.state in ENDED)
 
     def wait_for_worker(self, run_id: str, epoch: int = 1) -> ProcessRef:
         """Block until the worker of an epoch is alive, and return it."""

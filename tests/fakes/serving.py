@@ -14,6 +14,7 @@ from tailor.rpc.status import to_status
 ADAPTER = "ab" * 32
 REFUSED_ADAPTER = "abababaf" * 8
 DATASET = "cd" * 32
+RANKINGS = "ce" * 32
 
 
 def refuse(context: grpc.ServicerContext, error: TailorError) -> Any:

@@ -12,7 +12,7 @@ from tailor.api.synthetic.v1 import (
     synthetic_pb2_grpc,
 )
 from tailor.errors import NotFound, Reason, TailorError, Unavailable
-from tests.fakes.serving import DATASET, refuse
+from tests.fakes.serving import DATASET, RANKINGS, refuse
 
 
 class FakeImports(imports_pb2_grpc.ImportServiceServicer):
@@ -73,6 +73,14 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
             documents=self.documents, compared=self.compared, near_duplicates=7, groups=3, threshold=0.8
         )
 
+    def PreviewRows(self, request: Any, context: Any) -> Any:
+        """As many rows as were asked for."""
+        rows = [
+            synthetic_pb2.Row(row_id=f"row_p{number}", task="section", document_ids=[f"doc_{number}"])
+            for number in range(request.page_size)
+        ]
+        return synthetic_pb2.PreviewRowsResponse(rows=rows)
+
     def ListRows(self, request: Any, context: Any) -> Any:
         """One row per page, of three."""
         self.listed.append(type(request).FromString(request.SerializeToString()))
@@ -105,7 +113,18 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
             refuse(context, self.build_errors.pop(0))
         if request.kind == models_pb2.DATASET_KIND_PREFERENCE:
             pairs = synthetic_pb2.PairCounts(judgements=12, pairs=30, tied=2)
-            dataset = models_pb2.DatasetBuilt(digest=DATASET, kind=request.kind, train_rows=26, held_out_rows=2)
+            dataset = models_pb2.DatasetBuilt(
+                digest=RANKINGS,
+                specialist=request.specialist,
+                kind=request.kind,
+                train_rows=26,
+                held_out_rows=2,
+                base="tiny",
+                programme=[
+                    models_pb2.ProgrammeStage(stage="sft", recipe="lora"),
+                    models_pb2.ProgrammeStage(stage="dpo", recipe="gentle"),
+                ],
+            )
             return synthetic_pb2.BuildDatasetResponse(dataset=dataset, created=True, pairs=pairs)
         dataset = models_pb2.DatasetBuilt(
             digest=DATASET,

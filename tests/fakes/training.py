@@ -4,7 +4,7 @@ from typing import Any
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
-from tailor.errors import Reason, Unavailable
+from tailor.errors import Reason, TailorError, Unavailable
 from tests.fakes.serving import ADAPTER, DATASET, refuse
 
 PRICE = training_pb2.Price(currency="EUR", total=72.0, compute=2.0, teacher=10.0, annotation=60.0)
@@ -39,10 +39,15 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
         self.planned: list[training_pb2.PlanRunRequest] = []
         self.run_ids = ["run_1"]
         self.cancelled: list[str] = []
+        self.plan = PLAN
+        self.plan_error: TailorError | None = None
+        self.approved: list[str] = []
 
     def PlanRun(self, request: Any, context: Any) -> Any:
         self.planned.append(request)
-        return training_pb2.PlanRunResponse(plan=UNFIT_PLAN if request.recipe == "full" else PLAN)
+        if self.plan_error is not None:
+            refuse(context, self.plan_error)
+        return training_pb2.PlanRunResponse(plan=UNFIT_PLAN if request.recipe == "full" else self.plan)
 
     def _run(self, state: Any, step: int = 0) -> training_pb2.Run:
         run = training_pb2.Run(run_id="run_1", specialist="engagement-reports", dataset_digest=DATASET, state=state)
@@ -82,6 +87,13 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
     def CancelRun(self, request: Any, context: Any) -> Any:
         self.cancelled.append(request.run_id)
         return training_pb2.CancelRunResponse(run=self._run(training_pb2.RUN_STATE_CANCELLED))
+
+    def ApproveRun(self, request: Any, context: Any) -> Any:
+        self.approved.append(request.run_id)
+        run = self._run(training_pb2.RUN_STATE_QUEUED)
+        run.approved_by = "key_7"
+        run.approve_time.FromJsonString("2026-01-05T09:00:00Z")
+        return training_pb2.ApproveRunResponse(run=run)
 
     def CreateRun(self, request: Any, context: Any) -> Any:
         self.created.append(request)

@@ -8,7 +8,7 @@ import pytest
 from bench.forecast import Case, chat_rows, make_case, measure
 from services.training.bases.files import load_tokenizer
 from services.training.methods.loading import load_base
-from services.training.methods.rows import Encoded, encode
+from tailor.chat import Encoded, encode
 from tests.gpu.conftest import Figures
 
 pytestmark = pytest.mark.gpu

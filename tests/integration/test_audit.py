@@ -47,8 +47,10 @@ class World:
     ) -> None:
         facts.record_document_state(self.begin, wire.rejected_state(rejected(number, reason, source, form)))
 
-    def ran(self, run_id: str, tokens_per_second: float, specialist: str = "reports") -> None:
-        message = models_pb2.RunProgressed(run_id=run_id, specialist=specialist, tokens_per_second=tokens_per_second)
+    def ran(self, run_id: str, tokens_per_second: float, specialist: str = "reports", **conditions: Any) -> None:
+        message = models_pb2.RunProgressed(
+            run_id=run_id, specialist=specialist, tokens_per_second=tokens_per_second, **conditions
+        )
         facts.record_fact(self.begin, Fact(FactKind.RUN, run_id, specialist, message.SerializeToString()))
 
 
@@ -177,14 +179,28 @@ def test_a_specialist_sees_only_what_it_selects(world: World) -> None:
     assert groups(result, audit_pb2.AUDIT_FIELD_SOURCE) == [("sharepoint", 1, 1000, 0)]
 
 
-def test_the_estimate_uses_the_newest_run_that_reported_its_speed(world: World) -> None:
+def test_the_estimate_is_an_assumption_until_a_run_of_the_specialist_has_reported_its_speed(world: World) -> None:
     world.passed(1, chars=40_001)
     assert world.audit().estimate == audit_pb2.AuditEstimate(tokens=10_001, tokens_per_second=100, seconds=100.01)
     world.ran("run_1", 250.0)
     world.ran("run_2", 0.0)
     world.ran("run_3", 500.0, specialist="other")
-    assert (world.audit().estimate.run_id, world.audit().estimate.tokens_per_second) == ("run_3", 500.0)
+    assert (world.audit().estimate.run_id, world.audit().estimate.tokens_per_second) == ("run_3", 375.0)
     assert world.audit("reports").estimate.run_id == "run_1"
+
+
+def test_the_estimate_is_the_median_of_runs_under_like_conditions(world: World) -> None:
+    world.passed(1, chars=4_000)
+    here: dict[str, Any] = {"base": "tiny", "method": "sft", "cost": models_pb2.RunCost(device="2 CPU cores")}
+    for run_id, speed in (("run_1", 57.0), ("run_2", 60.0)):
+        world.ran(run_id, speed, **here)
+    world.ran("run_3", 900.0, **{**here, "method": "dpo"})
+    world.ran("run_4", 900.0, **{**here, "base": "large"})
+    world.ran("run_5", 900.0, **{**here, "cost": models_pb2.RunCost(device="1 x H100")})
+    # The newest one, on a busy machine.
+    world.ran("run_6", 11.0, **here)
+    estimate = world.audit().estimate
+    assert (estimate.tokens_per_second, estimate.run_id, estimate.runs) == (57.0, "run_6", 3)
 
 
 def test_values_after_the_first_fifty_are_counted_but_not_listed(world: World) -> None:

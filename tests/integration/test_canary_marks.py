@@ -109,7 +109,7 @@ def test_the_gate_says_that_experts_marks_are_not_measured_before_the_canary(des
     with pytest.raises(FailedPrecondition) as refused:
         promotions.promote(desk.house.begin, NAME, "b", 2)
     assert refused.value.reason == "GATE_NOT_MET"
-    assert f"undecided: {unmeasured}; `tailor canary start` lets experts mark its drafts" in str(refused.value)
+    assert f"undecided: {unmeasured}; `tailor canary start {NAME} b` lets experts mark its drafts" in str(refused.value)
 
 
 @pytest.mark.parametrize(("canary", "incumbent", "state", "serves"), [(5, 4, FORWARD, "b"), (2, 5, BACK, "a")])
@@ -131,7 +131,7 @@ def test_experts_marks_promote_and_withdraw(
     assert (marks.canary.mean, marks.incumbent.mean, marks.canary.experts) == (canary, incumbent, 1)
     if state == BACK:
         desk.house.evaluate("b")
-        assert "a gain of -3.00" in desk.reasons("b") and "`tailor guidelines`" in desk.reasons("b")
+        assert "a gain of -3.00" in desk.reasons("b") and "`tailor guidelines NAME`" in desk.reasons("b")
         with pytest.raises(FailedPrecondition):
             desk.house.start("b", SLOW)
     else:

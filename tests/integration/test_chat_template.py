@@ -7,7 +7,7 @@ import pytest
 from services.inference.domain import ChatMessage
 from services.inference.engines.chat import ChatTemplate
 from services.training.bases.files import load_tokenizer
-from services.training.methods.rows import encode
+from tailor.chat import encode
 from tests.models import make_tiny_base
 
 pytestmark = pytest.mark.integration

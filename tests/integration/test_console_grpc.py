@@ -174,6 +174,10 @@ class Training(training_pb2_grpc.TrainingServiceServicer):
     def CancelRun(self, request: Any, context: grpc.ServicerContext) -> training_pb2.CancelRunResponse:
         return training_pb2.CancelRunResponse(run=training_pb2.Run(run_id=request.run_id))
 
+    def ApproveRun(self, request: Any, context: grpc.ServicerContext) -> training_pb2.ApproveRunResponse:
+        run = training_pb2.Run(run_id=request.run_id, approved_by=request.approved_by)
+        return training_pb2.ApproveRunResponse(run=run)
+
     def WatchRun(self, request: Any, context: grpc.ServicerContext) -> Iterator[training_pb2.WatchRunResponse]:
         if request.run_id in ("lasting", "silent", "new"):
             yield from self._last(request.run_id, context)
@@ -316,6 +320,7 @@ def test_what_engineers_start_reaches_the_services(services: Services) -> None:
     )
     assert services.runs.plan(terms).device == "e" * 64
     assert services.runs.cancel("run_1").run_id == "run_1"
+    assert services.runs.approve("run_1", "key_7").approved_by == "key_7"
     defined = services.operations.create_specialist(models_pb2.SpecialistChanged(name="s"), "attempt")
     assert defined.created and defined.specialist.name == "s"
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from services.console.domain import GivenMark, Judgement, Role
-from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import FailedPrecondition, Reason
 from tailor.words import DEFAULT_JUDGING_CRITERIA
 from tests.integration.accessibility import find_violations, set_color_scheme
 from tests.integration.browser import BrowserPage
 from tests.integration.console_pages import open_signed_in, serve_console
+from tests.integration.page_layout import find_overflow
 from tests.unit.console.fake_models import text
 from tests.unit.console.judging_fakes import EDITED, FIRST, FOURTH, SECOND, THIRD
 from tests.unit.console.messages import DRAFT, NAME
@@ -351,59 +351,33 @@ def test_the_best_of_four_drafts_is_edited(four: BrowserPage, world: World) -> N
 
 
 SIZES = [(1366, 768), (390, 844)]
-# A page, and the keys that open more of it.
-PAGES: list[tuple[str, int, tuple[str, ...]]] = [
-    ("/judge", 2, ()),
-    ("/judge", 2, ("ArrowLeft", "4", "w", "Escape", "d")),
-    ("/judge", 4, ("1", "=", "2", "w", "Escape")),
-    ("/judge", 0, ()),
-    ("/judge/own", 0, ()),
-    ("/login", 0, ()),
+# How many drafts the desk has, and the keys that open more of it.
+DESKS: list[tuple[int, tuple[str, ...]]] = [
+    (2, ("ArrowLeft", "4", "w", "Escape", "d")),
+    (4, ("1", "=", "2", "w", "Escape")),
+    (0, ()),
 ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_the_pages_of_an_expert_have_no_violations_of_wcag(
+def test_the_desk_in_use_fits_and_axe_finds_nothing(
     browser: BrowserPage, address: str, world: World, size: tuple[int, int], scheme: str
 ) -> None:
-    world.judging.own = [
-        drafts_pb2.JudgementRecorded(
-            ranking=[FIRST, SECOND],
-            comment="Clear.",
-            marks=[drafts_pb2.DraftMark(draft_id=FIRST, criterion="style", mark=4)],
-        )
-    ]
-    world.judging.last_decision = "17"
     set_color_scheme(browser, scheme)
-    violations = []
-    for path, drafts, keys in PAGES:
+    wrong = []
+    for drafts, keys in DESKS:
         world.judging.waits, world.judging.drafts = drafts > 0, (FIRST, SECOND, THIRD, FOURTH)[:drafts]
-        # To a browser, `localhost` is another site, at which nobody is signed in.
-        site = address.replace("127.0.0.1", "localhost") if path == "/login" else address
-        browser.open(f"{site}{path}?specialist={NAME}", *size)
+        browser.open(f"{address}/judge?specialist={NAME}", *size)
         for key in keys:
             browser.press(key)
-        assert browser.evaluate("document.documentElement.scrollWidth") <= size[0], path
-        assert browser.evaluate("location.pathname") == path
-        violations += [f"{path} {drafts} {violation}" for violation in find_violations(browser)]
-    world.judging.waits, world.judging.drafts, world.judging.last_decision = True, (FIRST, SECOND), ""
+        wrong += [f"{drafts} {text}" for text in find_overflow(browser) + find_violations(browser)]
+    world.judging.waits, world.judging.drafts = True, (FIRST, SECOND)
     set_color_scheme(browser, "light")
-    assert violations == []
+    assert wrong == []
 
 
 def test_the_check_of_accessibility_finds_a_button_without_a_name(desk: BrowserPage) -> None:
     desk.evaluate("document.querySelector('main').append(document.createElement('button'))")
     (violation,) = find_violations(desk)
     assert violation.startswith("button-name:")
-
-
-@pytest.mark.parametrize("path", ["/judge", "/judge/own"])
-@pytest.mark.parametrize("size", SIZES)
-def test_the_pages_fit_their_window(
-    browser: BrowserPage, address: str, world: World, path: str, size: tuple[int, int]
-) -> None:
-    world.judging.own = [drafts_pb2.JudgementRecorded(ranking=[FIRST, SECOND], comment="Clear. " * 90)]
-    browser.open(f"{address}{path}?specialist={NAME}", *size)
-    assert browser.evaluate("document.documentElement.scrollWidth") <= size[0]
-    assert browser.errors == []

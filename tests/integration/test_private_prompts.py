@@ -98,6 +98,7 @@ def answered(world: World, text: str, schema: str = "", max_tokens: int = 100) -
     )
     for _ in answer:
         pass
+    assert isinstance(answer, AnswerStream)
     return answer
 
 

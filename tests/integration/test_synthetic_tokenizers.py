@@ -8,7 +8,9 @@ import pytest
 
 from services.synthetic.adapters.tokenizers import make_counter
 from services.training.bases.files import complete_tokenizer
-from tests.models import CHAT_TEMPLATE
+from tailor.chat import clean_message, encode
+from tailor.errors import InvalidArgument
+from tests.models import CHAT_TEMPLATE, SPECIAL
 from tests.tokenizers import TEXTS, base_files
 
 pytestmark = pytest.mark.integration
@@ -89,3 +91,46 @@ def test_a_conversation_has_exactly_the_tokens_of_transformers(
     actual, counted = count_both(tokenizer, content.strip(), with_system=with_system, turns=turns)
     tokenizer.chat_template = CHAT_TEMPLATE
     assert counted == actual
+
+
+# Texts that may be rendered otherwise once they are answered: their first characters may join the template's line break.
+DIFFICULT = ("  indented", "\n\nlines", "\ttab", "\u00a0solid blank", "plain", "<|im_end|> and on", "")
+
+
+@pytest.mark.parametrize("answer", DIFFICULT)
+@pytest.mark.parametrize("prompt", ["Why?", " Why?\n"])
+@pytest.mark.parametrize("turns", [1, 3])
+def test_the_builder_encodes_exactly_what_training_encodes(
+    tokenizer: Any, prompt: str, answer: str, turns: int
+) -> None:
+    counted = make_counter(base_files(), "")
+    messages = [("system", "Be brief."), *[("user", prompt), ("assistant", answer)] * turns]
+    chat = [{"role": role, "content": content} for role, content in messages]
+    try:
+        expected = encode("r1", chat, tokenizer)
+    except InvalidArgument:
+        assert not counted.can_encode(messages)
+    else:
+        assert counted.can_encode(messages)
+        assert encode("r1", chat, counted.chats) == expected
+
+
+def test_white_space_around_an_answer_is_what_a_tokenizer_joins_and_cleaning_it_helps() -> None:
+    # As SmolLM2 does: line breaks and the blanks behind them are one word.
+    joining = json.loads(base_files()["tokenizer.json"])
+    regex = {"Regex": r"\s+(?!\S)|\s+|\S+"}
+    joining["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [
+            {"type": "Split", "pattern": regex, "behavior": "Isolated", "invert": False},
+            {**joining["pre_tokenizer"], "use_regex": False},
+        ],
+    }
+    vocabulary, merges = joining["model"]["vocab"], joining["model"]["merges"]
+    vocabulary["ĊĠ"] = len(vocabulary) + len(SPECIAL)
+    merges.append(["Ċ", "Ġ"])
+    counted = make_counter(base_files(**{"tokenizer.json": json.dumps(joining)}), "")
+    indented = "    apt-get install gdb\n      gdb-doc"
+    assert not counted.can_encode([("user", "How?"), ("assistant", indented)])
+    assert clean_message(indented) == "apt-get install gdb\n  gdb-doc"
+    assert counted.can_encode([("user", "How?"), ("assistant", clean_message(indented))])

@@ -238,7 +238,7 @@ def test_reward_model_learns_the_order_and_reloads_with_its_head(place: Place, p
     assert reported[-1].accuracy == 1.0
     tokenizer = load_tokenizer(place.base)
     scorer = scoring.load_scorer(place.base, {"reward": place.saved(result, chosen)}, tokenizer)
-    kept = pairs.read(place.files["preference held out"], tokenizer)
+    kept, _ = pairs.read(place.files["preference held out"], tokenizer)
     better = scoring.score(scorer, [pair.chosen.tokens for pair in kept])
     worse = scoring.score(scorer, [pair.rejected.tokens for pair in kept])
     assert min(better) > max(worse)
@@ -297,7 +297,7 @@ def test_rows_of_the_wrong_kind_are_rejected(place: Place) -> None:
 
 
 def test_pairs_that_would_be_cut_are_left_out(place: Place) -> None:
-    kept = pairs.read(place.files["preference"], load_tokenizer(place.base))
+    kept, _ = pairs.read(place.files["preference"], load_tokenizer(place.base))
     short = preferring("dpo", batch={"max_length": 38, "tokens": 256})
     fitting = pairs.keep_fitting(kept, short.batch, 2048)
     assert 0 < len(fitting) < len(kept)

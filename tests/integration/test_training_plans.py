@@ -1,6 +1,7 @@
 """Plans from real rows, a real tokenizer and a base's configuration, without weights."""
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from services.training.methods.sft import count_steps
 from services.training.planning import forecaster, loads
 from services.training.planning.devices import Device, memory_limit
 from services.training.planning.planner import MODULE, StoredPlanner
-from services.training.plans import RunReport
+from services.training.plans import HourLimits, Plan, RunReport, limit_hours
 from services.training.ports import PlanRequest
 from services.training.recipe import FOLDER, Recipe, load_recipe
 from tailor.errors import FailedPrecondition, InvalidArgument
@@ -291,6 +292,36 @@ def test_planner_uses_the_speed_of_earlier_runs(tiny: Path, tmp_path: Path) -> N
     # The earlier run had ten tokens per second.
     assert measured.seconds == pytest.approx(plan.tokens / 10, rel=0.5, abs=40)
     assert measured.seconds > plan.seconds
+
+
+@pytest.mark.slow
+def test_the_proposed_number_of_tokens_leads_to_a_forecast_within_the_limit(tiny: Path, tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "store")
+    base, _ = stored(store, tiny)
+    # As synthetic counts them: with another template, so not exactly as many as training counts.
+    drawn = [{**row, "tokens": 20 + len(row["messages"][1]["content"].split())} for row in chats(2500)]
+    whole, _ = store_dataset(store, {"train": drawn})
+    chosen = recipe(limit={"epochs": 2, "max_steps": 0, "max_tokens": 0}).to_json()
+    # So slow that the work takes far longer than what is around it.
+    slow = replace(CPU, teraflops=1e-6)
+    planner = StoredPlanner(store, lambda _: [], FOLDER, slow, tmp_path / "plans", lambda: START)
+
+    def plan(dataset: Ref) -> Plan:
+        return planner.plan(PlanRequest("reports", base, (Stage("tiny", "sft", chosen, "sft", dataset),)))
+
+    long = plan(whole)
+    limits = HourLimits(cpu=(long.fixed_seconds + (long.seconds - long.fixed_seconds) / 3) / 3600)
+    proposed = limit_hours(long, limits, 0.0).fitting_train_tokens
+    draws, kept, used = random.Random(1), [], 0
+    for row in draws.sample(drawn, len(drawn)):
+        if used + row["tokens"] <= proposed:
+            kept.append(row)
+            used += row["tokens"]
+    small, _ = store_dataset(store, {"train": kept})
+    fitting = limit_hours(plan(small), limits, 0.0)
+    assert not fitting.needs_approval
+    # Not by giving most of the limit away.
+    assert fitting.device_hours > 0.7 * limits.cpu
 
 
 def test_dataset_without_rows_is_rejected(tiny: Path, tmp_path: Path) -> None:

@@ -173,6 +173,26 @@ def test_run_round_trips_through_the_database(house: House) -> None:
     assert run.lease_expires > datetime.now(UTC)
 
 
+def test_a_run_above_the_limit_waits_in_the_database_until_a_key_approves_it(house: House) -> None:
+    house.planner.answer = replace(PLAN, seconds=86 * 3600.0)
+    run = house.running()
+    assert (run.state, run.reason, run.plan.max_hours) == (pb.RUN_STATE_AWAITING_APPROVAL, "WAITS_FOR_APPROVAL", 2.0)
+    assert not run.HasField("approve_time")
+    set_caller(Caller("key", "op", "ROLE_OPERATOR", key_id="key_7"))
+    approved = house.servicer.ApproveRun(pb.ApproveRunRequest(run_id=run.run_id, approved_by="key_other"), call()).run
+    assert (approved.state, approved.approved_by) == (pb.RUN_STATE_QUEUED, "key_7")
+    house.supervisor.tick()
+    assert house.servicer.GetRun(pb.GetRunRequest(run_id=run.run_id), call()).run.state == pb.RUN_STATE_RUNNING
+
+
+def test_the_console_approves_for_its_visitor(house: House) -> None:
+    house.planner.answer = replace(PLAN, seconds=86 * 3600.0)
+    run = house.running()
+    set_caller(Caller("service", "console", ""))
+    approved = house.servicer.ApproveRun(pb.ApproveRunRequest(run_id=run.run_id, approved_by="key_5"), call()).run
+    assert approved.approved_by == "key_5"
+
+
 def test_two_supervisors_start_one_worker(house: House) -> None:
     house.publish()
     with ThreadPoolExecutor(2) as pool:
@@ -481,6 +501,7 @@ def test_caller_sees_only_its_own_specialists(house: House) -> None:
     for refused in (
         lambda: house.servicer.GetRun(pb.GetRunRequest(run_id=run_id), call()),
         lambda: house.servicer.CancelRun(pb.CancelRunRequest(run_id=run_id), call()),
+        lambda: house.servicer.ApproveRun(pb.ApproveRunRequest(run_id=run_id), call()),
         lambda: list(house.servicer.WatchRun(pb.WatchRunRequest(run_id=run_id), call())),
         lambda: house.servicer.CreateRun(pb.CreateRunRequest(specialist="reports", dataset_digest="d1"), call()),
         lambda: house.servicer.CreateRun(pb.CreateRunRequest(specialist="memos", dataset_digest="d1"), call()),
@@ -496,7 +517,7 @@ def test_parent_of_another_specialist_is_reported_as_unknown(house: House) -> No
     errors = []
     for digest in ("m0", "unknown"):
         with pytest.raises(NotFound) as refused:
-            house.servicer.PlanRun(pb.PlanRunRequest(**request, parent_digest=digest), call())
+            house.servicer.PlanRun(pb.PlanRunRequest(**request, parent_digest=digest, started_by_dataset=False), call())
         errors.append((refused.value.reason, refused.value.message))
     assert errors == [("UNKNOWN_ADAPTER", "There is no such adapter.")] * 2
 

@@ -104,6 +104,10 @@ class RunCommandClient(RunCommands):
     def cancel(self, run_id: str) -> training_pb2.Run:
         return call("training", self._stub.CancelRun, training_pb2.CancelRunRequest(run_id=run_id), WRITE_SECONDS).run
 
+    def approve(self, run_id: str, approved_by: str) -> training_pb2.Run:
+        request = training_pb2.ApproveRunRequest(run_id=run_id, approved_by=approved_by)
+        return call("training", self._stub.ApproveRun, request, WRITE_SECONDS).run
+
 
 class BuildClient(DatasetBuilds):
     """Synthetic's builds."""

@@ -1,4 +1,4 @@
-"""The board of the first page: one tile per stage of the flow, from submitted documents to serving adapters, as JSON values.
+"""The board of the first page: one tile per stage of the flow, as JSON values: documents of the whole installation, then one specialist.
 
 templates/flow.html shows them first, and static/console.js updates them from `/api/flow`: both read the keys that are written here.
 """
@@ -6,11 +6,11 @@ templates/flow.html shows them first, and static/console.js updates them from `/
 from collections.abc import Mapping
 
 from services.console.domain import Page, Permission, Visitor
-from services.console.handlers import Overview
+from services.console.overview import Overview
 from services.console.rules import count_rejected, count_submitted, count_under_way, word
 from services.console.web.render import duration, number, short
 from tailor.api.events.v1 import models_pb2
-from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter
+from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter, GetSpecialistResponse
 from tailor.api.training.v1 import training_pb2
 
 # A tile: its name, the value in large type, a note below it, and a state that the stylesheet colours: busy, done, idle or bad.
@@ -20,7 +20,8 @@ Stage = dict[str, str]
 def make_board(view: Overview, visitor: Visitor) -> dict[str, object]:
     """Stages in the order of the flow, counts of rejections and findings, and which services answer.
 
-    A stage whose service does not answer shows a dash. Visitors who may not see runs get the stages before the rows only.
+    A stage whose service does not answer shows a dash. Visitors who may not see runs get the stages before the rows only;
+    `specialist` is then empty, as it is before one exists.
     """
     flow, under_way = view.flow, count_under_way(view.flow)
     stages = [
@@ -33,11 +34,13 @@ def make_board(view: Overview, visitor: Visitor) -> dict[str, object]:
             _show_rows(view.datasets),
             _show_run(view.runs),
             _show_evaluation(view.adapters),
-            _show_serving(view),
+            _show_serving(view.entry),
         ]
     silent = {failure.service for failure in view.failures}
-    stages = [_mark_unknown(stage) if _find_service(stage) in silent else stage for stage in stages]
+    sources = [(stage, _find_service(stage, view)) for stage in stages]
+    stages = [_mark_unknown(stage, source) if source in silent else stage for stage, source in sources]
     return {
+        "specialist": view.entry.specialist.name if view.entry else "",
         "stages": stages,
         "rejected_total": number(count_rejected(flow)),
         "rejected": _rank_counts(flow.rejected),
@@ -54,12 +57,13 @@ def _make_stage(name: str, value: object, note: str, *, busy: bool = False, stat
     return {"name": name, "value": shown, "note": note, "state": state or ("busy" if busy else done)}
 
 
-def _find_service(stage: Stage) -> str:
-    return "training" if stage["name"] == "run" else "registry"
+def _find_service(stage: Stage, view: Overview) -> str:
+    # Without the registry, it is not known whose runs are shown.
+    return "training" if stage["name"] == "run" and view.entry else "registry"
 
 
-def _mark_unknown(stage: Stage) -> Stage:
-    return {"name": stage["name"], "value": "–", "note": f"{_find_service(stage)} does not answer", "state": "idle"}
+def _mark_unknown(stage: Stage, service: str) -> Stage:
+    return {"name": stage["name"], "value": "–", "note": f"{service} does not answer", "state": "idle"}
 
 
 def _rank_counts(counts: Mapping[str, int]) -> list[dict[str, object]]:
@@ -94,7 +98,8 @@ def _show_run(runs: Page[training_pb2.Run]) -> Stage:
         return _make_stage("run", percent, left if progress.step else progress.phase, busy=True)
     has_losses = newest.HasField("progress") and newest.first_loss
     note = f"loss {newest.first_loss:.2f} → {progress.loss:.2f}" if has_losses else newest.reason
-    colour = {"failed": "bad", "succeeded": "done", "cancelled": "idle"}.get(state, "busy")
+    tones = {"failed": "bad", "succeeded": "done", "cancelled": "idle", "awaiting approval": "waiting"}
+    colour = tones.get(state, "busy")
     return _make_stage("run", state, note or _format_count(len(runs.items), "run"), state=colour)
 
 
@@ -122,12 +127,12 @@ def _show_evaluation(adapters: Page[CatalogueAdapter]) -> Stage:
     return _make_stage("evaluation", word_of_state, note, state=STATE_TONES.get(word_of_state, "done"))
 
 
-def _show_serving(view: Overview) -> Stage:
-    served = [item.serving.decision for item in view.specialists.items if item.serving.decision.adapter_digest]
-    if not served:
-        return _make_stage("serving", 0, f"of {_format_count(len(view.specialists.items), 'specialist')}")
-    newest = max(served, key=lambda serving: serving.create_time.ToNanoseconds())
-    return _make_stage("serving", len(served), f"{short(newest.adapter_digest)} · generation {newest.generation}")
+def _show_serving(entry: GetSpecialistResponse | None) -> Stage:
+    decision = entry.serving.decision if entry else models_pb2.SpecialistServing()
+    if not decision.generation or decision.ended:
+        return _make_stage("serving", "–", "nothing serves")
+    served = short(decision.adapter_digest) if decision.adapter_digest else "the base"
+    return _make_stage("serving", served, f"generation {decision.generation}")
 
 
 def _format_count(count: int, noun: str) -> str:

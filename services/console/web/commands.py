@@ -1,4 +1,4 @@
-"""Commands of engineers: build a dataset, plan, start and cancel runs, evaluate an adapter."""
+"""Commands of engineers: build a dataset, plan, start, approve and cancel runs, evaluate an adapter."""
 
 from typing import Annotated
 from urllib.parse import quote
@@ -103,6 +103,14 @@ def cancel(console: ConsoleOf, visitor: SignedIn, run_id: str) -> Response:
     commands.cancel_run(console.services, visitor, run_id)
     log.info("run cancelled", run_id=run_id, key_id=visitor.key_id)
     return RedirectResponse(f"/runs/{quote(run_id)}?notice=cancelled", status_code=303)
+
+
+@router.post("/runs/{run_id}/approve", dependencies=STARTING)
+def approve(console: ConsoleOf, visitor: SignedIn, run_id: str) -> Response:
+    """Start a run that waits for approval."""
+    commands.approve_run(console.services, visitor, run_id)
+    log.info("run approved", run_id=run_id, key_id=visitor.key_id)
+    return RedirectResponse(f"/runs/{quote(run_id)}?notice=run-approved", status_code=303)
 
 
 @router.post("/runs/{run_id}/resume", dependencies=STARTING)

@@ -9,6 +9,7 @@ from services.console import browsing, handlers, operations
 from services.console.domain import Permission
 from services.console.lists import documents, training
 from services.console.lists import specialists as specialist_lists
+from services.console.overview import load_overview
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.board import make_board
 from services.console.web.notices import NOTICES
@@ -18,18 +19,19 @@ router = APIRouter()
 
 
 @router.get("/")
-def flow(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
-    """The flow at work. Visitors who may not see it are redirected to the Ask page."""
+def flow(request: Request, console: ConsoleOf, visitor: SignedIn, specialist: str = "") -> Response:
+    """The flow at work, from the rows on of one specialist. Visitors who may not see it are redirected to the Ask page."""
     if not visitor.may(Permission.FLOW):
         return RedirectResponse("/ask", status_code=303)
-    view = handlers.load_overview(console.services, visitor)
-    return console.renderer.page(request, "flow.html", board=make_board(view, visitor), failures=view.failures)
+    view = load_overview(console.services, visitor, specialist)
+    board = make_board(view, visitor)
+    return console.renderer.page(request, "flow.html", board=board, names=view.names, failures=view.failures)
 
 
 @router.get("/api/flow", dependencies=[Depends(needs(Permission.FLOW))])
-def flow_values(console: ConsoleOf, visitor: SignedIn) -> Response:
+def flow_values(console: ConsoleOf, visitor: SignedIn, specialist: str = "") -> Response:
     """The flow at work as JSON."""
-    return JSONResponse(make_board(handlers.load_overview(console.services, visitor), visitor))
+    return JSONResponse(make_board(load_overview(console.services, visitor, specialist), visitor))
 
 
 @router.get("/documents", dependencies=[Depends(needs(Permission.DOCUMENTS))])

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from services.console import handlers, run_curves
 from services.console.domain import Permission
 from services.console.lists import training
-from services.console.rules import compare_plan, word
+from services.console.rules import awaits_approval, compare_plan, word
 from services.console.web.access import ConsoleOf, SignedIn, StillSignedIn, needs
 from services.console.web.charts import choose_steps, overlay
 from services.console.web.notices import NOTICES
@@ -34,6 +34,7 @@ def runs(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
         "runs.html",
         view=answer.value,
         waiting=queue.value.waiting,
+        awaiting=[run for run in queue.value.page.items if awaits_approval(run)],
         max_runs=run_curves.MAX_RUNS,
         failures=dict.fromkeys(answer.failures + queue.failures),
     )

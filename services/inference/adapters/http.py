@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,13 +24,14 @@ from starlette.exceptions import HTTPException
 from services.inference import handlers
 from services.inference.adapters import openai_wire as wire
 from services.inference.adapters.body_limit import LimitedBody
+from services.inference.adapters.counted_calls import CODES, CountedCalls, note_code, note_method
 from services.inference.domain import Caller
-from services.inference.generation import AnswerStream, Cancellation
+from services.inference.generation import Answer, Cancellation
 from services.inference.handlers import ReadinessGate
 from services.inference.rpc import to_caller
 from services.inference.settings import Settings
 from tailor.api.inference.v1 import inference_pb2
-from tailor.errors import Reason, TailorError
+from tailor.errors import Code, Reason, TailorError
 from tailor.logging import get_logger, place
 from tailor.rpc import auth
 from tailor.rpc.certificates import CertificateFiles, renewal
@@ -71,6 +73,7 @@ def create_app(gate: ReadinessGate, authenticator: auth.Authenticator, max_threa
     """The application; it answers 503 until the gate is open."""
     app = FastAPI(title="Tailor inference", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(LimitedBody)
+    app.add_middleware(CountedCalls)
     _handle_errors(app)
     # More threads than lookups of made-up keys can hold while the registry answers slowly; asyncio's own are a few per core.
     lookups = ThreadPoolExecutor(auth.MAX_QUESTIONS + max_threads, thread_name_prefix="http-keys")
@@ -95,7 +98,7 @@ def create_app(gate: ReadinessGate, authenticator: auth.Authenticator, max_threa
     @app.get("/v1/models/{name}")
     async def model(name: str, identity: tuple[auth.Caller, str] = Depends(identify)) -> dict[str, Any]:
         caller = admit(identity[0], "ListSpecialists")
-        handlers.resolve(gate.inference().models.table, caller, name)
+        handlers.resolve(gate.inference(), caller, name)
         return wire.model(name)
 
     @app.post("/v1/chat/completions")
@@ -104,10 +107,12 @@ def create_app(gate: ReadinessGate, authenticator: auth.Authenticator, max_threa
         request: Request,
         identity: tuple[auth.Caller, str] = Depends(identify),
     ) -> Response:
-        caller = admit(identity[0], "StreamGenerate" if body.stream else "Generate")
+        method = "StreamGenerate" if body.stream else "Generate"
+        note_method(request, method)
+        caller = admit(identity[0], method)
         inference = gate.inference()
         cancellation = Cancellation()
-        question = body.to_request()
+        question = body.to_request(wire.request_id(request.headers.get("idempotency-key", "")))
         answer = await _unless_gone(
             request,
             cancellation,
@@ -115,7 +120,8 @@ def create_app(gate: ReadinessGate, authenticator: auth.Authenticator, max_threa
         )
         if body.stream:
             usage = bool(body.stream_options and body.stream_options.include_usage)
-            lines = wire.chunks(body.model, answer, lambda: authenticator.still_admits(*identity), usage=usage)
+            note = partial(note_code, request)
+            lines = wire.chunks(body.model, answer, lambda: authenticator.still_admits(*identity), note, usage=usage)
             return StreamingResponse(_closing(request, lines, cancellation, answer), media_type="text/event-stream")
         await _unless_gone(request, cancellation, lambda: anyio.to_thread.run_sync(_drain, answer))
         return JSONResponse(wire.completion(body.model, answer))
@@ -136,18 +142,21 @@ def _handle_errors(app: FastAPI) -> None:
     """Give every error OpenAI's shape."""
 
     @app.exception_handler(TailorError)
-    async def domain_error(_: Request, error: TailorError) -> Response:
+    async def domain_error(request: Request, error: TailorError) -> Response:
+        note_code(request, error.code.name)
         wait = error.retry_after_seconds
         headers = None if wait is None else {"retry-after": str(max(1, math.ceil(wait)))}
-        return JSONResponse(wire.domain_error(error), error.code.http_status, headers)
+        return JSONResponse(wire.domain_error(error), wire.status_of(error), headers)
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_: Request, error: RequestValidationError) -> Response:
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        note_code(request, Code.INVALID_ARGUMENT.name)
         return JSONResponse(wire.malformed_error(error.errors()), 400)
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> Response:
+    async def http_error(request: Request, error: HTTPException) -> Response:
         status = error.status_code
+        note_code(request, CODES.get(status, Code.INVALID_ARGUMENT).name)
         # Only a body that cannot be decoded arrives here as a 400.
         reason, message = (
             (Reason.INVALID_REQUEST, wire.NOT_AN_OBJECT)
@@ -157,7 +166,8 @@ def _handle_errors(app: FastAPI) -> None:
         return JSONResponse(wire.error(reason, message, status), status, error.headers)
 
     @app.exception_handler(Exception)
-    async def failure(_: Request, error: Exception) -> Response:
+    async def failure(request: Request, error: Exception) -> Response:
+        note_code(request, "INTERNAL")
         log.error("call failed", method="http", error=type(error).__name__, at=place(error))
         message = "The service failed. Its log has the error's type and place."
         return JSONResponse(wire.error(Reason.INTERNAL, message, 500), 500)
@@ -221,7 +231,7 @@ async def _unless_gone(request: Request, cancellation: Cancellation, work: Calla
 
 
 async def _closing(
-    request: Request, lines: Iterator[str], cancellation: Cancellation, answer: AnswerStream
+    request: Request, lines: Iterator[str], cancellation: Cancellation, answer: Answer
 ) -> AsyncIterator[str]:
     """Yield the lines; end the generation if the client goes away."""
     try:
@@ -233,6 +243,6 @@ async def _closing(
             await anyio.to_thread.run_sync(answer.close)
 
 
-def _drain(answer: AnswerStream) -> None:
+def _drain(answer: Answer) -> None:
     for _ in answer:
         pass

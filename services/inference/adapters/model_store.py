@@ -43,7 +43,8 @@ def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
         data = store.read(MODELS, f"bases/{name}/manifest.json")
     except NotFound:
         raise Unavailable(
-            Reason.NO_BASE, f"The base {name} is not in the models bucket yet. Add it with `tailor models add`."
+            Reason.NO_BASE,
+            f"The base {name} is not in the models bucket yet. Add it with `tailor models add {name} SOURCE`.",
         ) from None
     digest = hashlib.sha256(data).hexdigest()
     files = [f for f in verify.read_files(verify.read_manifest(data)) if not f.path.endswith(IGNORED_ENDINGS)]

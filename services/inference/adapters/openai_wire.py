@@ -1,7 +1,6 @@
 """Between OpenAI's chat completions and the domain of inference."""
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,7 @@ from services.inference.domain import (
     StoredFeedback,
     TokenLogProbability,
 )
-from services.inference.generation import AnswerStream
+from services.inference.generation import Answer
 from services.inference.validation import MAX_MESSAGES
 from tailor.errors import InvalidArgument, Reason, TailorError
 
@@ -70,7 +69,10 @@ OPENAI_NAMES = {
     "json_schema": "response_format.json_schema",
     "log_probabilities": "logprobs",
     "top_log_probabilities": "top_logprobs",
+    "request_id": "Idempotency-Key",
 }
+# Statuses that differ from those of the canonical codes: of a reused key, by the IETF's draft on the header Idempotency-Key.
+STATUSES: Mapping[str, int] = {Reason.REQUEST_ID_REUSED: 422}
 
 
 class OpenAiMessage(BaseModel):
@@ -147,7 +149,7 @@ class ChatRequest(BaseModel):
     # Not OpenAI's own, but sent to other servers of its API.
     repetition_penalty: float | None = None
 
-    def to_request(self) -> GenerationRequest:
+    def to_request(self, request_id: str = "") -> GenerationRequest:
         """Raises InvalidArgument for unsupported fields and kinds, each by its name."""
         self._refuse_unsupported()
         messages = tuple(message.to_message() for message in self.messages)
@@ -159,7 +161,7 @@ class ChatRequest(BaseModel):
             "max_tokens": sampling.max_tokens or None,
         }
         unset = frozenset(name for name, value in given.items() if value is None)
-        return GenerationRequest(self.model, messages, sampling, unset)
+        return GenerationRequest(self.model, messages, sampling, unset, request_id)
 
     def _refuse_unsupported(self) -> None:
         wrong = {}
@@ -238,7 +240,7 @@ def feedback(draft_id: str, stored: StoredFeedback) -> dict[str, Any]:
     }
 
 
-def completion(model: str, answer: AnswerStream) -> dict[str, Any]:
+def completion(model: str, answer: Answer) -> dict[str, Any]:
     """A whole answer."""
     message = {"role": "assistant", "content": answer.text}
     choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
@@ -246,8 +248,10 @@ def completion(model: str, answer: AnswerStream) -> dict[str, Any]:
     return _head(model, answer, "chat.completion") | {"choices": [choice], "usage": _usage(answer)}
 
 
-def chunks(model: str, answer: AnswerStream, check_key: Callable[[], None], *, usage: bool) -> Iterator[str]:
-    """An answer as server-sent events. An error of the answer, or one that `check_key` raises meanwhile, is the last event."""
+def chunks(
+    model: str, answer: Answer, check_key: Callable[[], None], note_code: Callable[[str], None], *, usage: bool
+) -> Iterator[str]:
+    """An answer as server-sent events. An error of the answer, or of `check_key` meanwhile, is the last event. Notes its final code."""
     yield _line(model, answer, {"role": "assistant", "content": ""})
     try:
         for piece in answer:
@@ -255,11 +259,14 @@ def chunks(model: str, answer: AnswerStream, check_key: Callable[[], None], *, u
             if piece.text or piece.log_probabilities:
                 yield _line(model, answer, {"content": piece.text}, log_probabilities=piece.log_probabilities)
     except TailorError as failure:
+        note_code(failure.code.name)
         yield _data(error(failure.reason, failure.message, 500))
         return
     yield _line(model, answer, {}, answer.finish_reason)
     if usage:
         yield _data(_head(model, answer, "chat.completion.chunk") | {"choices": [], "usage": _usage(answer)})
+    # Its reader may leave at once.
+    note_code("OK")
     yield "data: [DONE]\n\n"
 
 
@@ -275,7 +282,18 @@ def domain_error(failure: TailorError) -> dict[str, Any]:
     for name in failure.field_violations:
         message = message.replace(f"{name}:", f"`{openai_name(name)}`:")
     param = next(map(openai_name, failure.field_violations), None)
-    return error(failure.reason, message, failure.code.http_status, param)
+    return error(failure.reason, message, status_of(failure), param)
+
+
+def status_of(failure: TailorError) -> int:
+    """The HTTP status of a domain error."""
+    return STATUSES.get(failure.reason, failure.code.http_status)
+
+
+def request_id(header: str) -> str:
+    """The value of `Idempotency-Key`: a quoted string of structured fields (RFC 9651), or the bare text that many clients send."""
+    text = header.strip()
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
 def openai_name(field: str) -> str:
@@ -309,7 +327,7 @@ def _field(location: Sequence[Any]) -> str:
 
 def _line(
     model: str,
-    answer: AnswerStream,
+    answer: Answer,
     delta: dict[str, str],
     finish: str | None = None,
     log_probabilities: tuple[TokenLogProbability, ...] = (),
@@ -331,11 +349,11 @@ def _likely(token: LikelyToken) -> dict[str, Any]:
     return {"token": token.token, "logprob": token.log_probability, "bytes": octets}
 
 
-def _head(model: str, answer: AnswerStream, kind: str) -> dict[str, Any]:
-    return {"id": answer.draft_id, "object": kind, "created": int(time.time()), "model": model}
+def _head(model: str, answer: Answer, kind: str) -> dict[str, Any]:
+    return {"id": answer.draft_id, "object": kind, "created": int(answer.moment), "model": model}
 
 
-def _usage(answer: AnswerStream) -> dict[str, int]:
+def _usage(answer: Answer) -> dict[str, int]:
     total = answer.prompt_tokens + answer.completion_tokens
     return {
         "prompt_tokens": answer.prompt_tokens,

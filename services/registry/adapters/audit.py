@@ -1,5 +1,6 @@
 """The audit, counted by PostgreSQL: the result is as small for 100,000 documents as for 10."""
 
+import statistics
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -19,6 +20,8 @@ ASSUMED_TOKENS_PER_SECOND = 100.0
 MAX_GROUPS = 50
 MAX_REJECTIONS = 100
 NEWEST_RUNS = 50
+# A run on a busy machine must not decide, and a slower device of last year neither.
+MEASURED_RUNS = 5
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 EDGES = (0, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 512_000)
 DUPLICATE = "DUPLICATE"
@@ -168,21 +171,28 @@ def _duplicates(connection: Connection, selection: Selection) -> int:
 
 def _estimate(connection: Connection, specialist: str, characters: int) -> audit_pb2.AuditEstimate:
     tokens = -(-characters // CHARS_PER_TOKEN)
-    speed, run_id = _speed(connection, specialist)
-    return audit_pb2.AuditEstimate(tokens=tokens, tokens_per_second=speed, run_id=run_id, seconds=tokens / speed)
+    alike = _list_alike_runs(connection, specialist)
+    speed = statistics.median(run.tokens_per_second for run in alike) if alike else ASSUMED_TOKENS_PER_SECOND
+    run_id = alike[0].run_id if alike else ""
+    return audit_pb2.AuditEstimate(
+        tokens=tokens, tokens_per_second=speed, run_id=run_id, runs=len(alike), seconds=tokens / speed
+    )
 
 
-def _speed(connection: Connection, specialist: str) -> tuple[float, str]:
-    """Tokens per second and id of the newest run that reported a speed; without one, the assumption and no id."""
+def _list_alike_runs(connection: Connection, specialist: str) -> list[models_pb2.RunProgressed]:
+    """The newest run that reported a speed, and others before it with the same base, method and device."""
     table = tables.facts
     query = select(table.c.payload).where(table.c.kind == FactKind.RUN.value, ~table.c.fact_id.endswith("/failed"))
     if specialist:
         query = query.where(table.c.specialist == specialist)
-    for payload in connection.scalars(query.order_by(table.c.position.desc()).limit(NEWEST_RUNS)):
-        run = models_pb2.RunProgressed.FromString(payload)
-        if run.tokens_per_second > 0:
-            return run.tokens_per_second, run.run_id
-    return ASSUMED_TOKENS_PER_SECOND, ""
+    payloads = connection.scalars(query.order_by(table.c.position.desc()).limit(NEWEST_RUNS))
+    runs = [run for run in map(models_pb2.RunProgressed.FromString, payloads) if run.tokens_per_second > 0]
+    alike = [run for run in runs if _conditions(run) == _conditions(runs[0])]
+    return alike[:MEASURED_RUNS]
+
+
+def _conditions(run: models_pb2.RunProgressed) -> tuple[str, str, str]:
+    return run.base, run.method, run.cost.device
 
 
 def _imports(connection: Connection, specialist: str) -> list[audit_pb2.AuditImport]:

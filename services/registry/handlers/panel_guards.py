@@ -5,6 +5,7 @@ from services.registry.ports import Transaction
 from services.registry.rules.canary_panel import check_panel, explain_undecided
 from services.registry.rules.gate import Finding
 from services.registry.rules.serving import has_incumbent
+from services.registry.rules.states import SHORT_DIGEST
 
 
 def check_marks_before_canary(
@@ -18,7 +19,8 @@ def check_marks_before_promotion(
     tx: Transaction, specialist: Specialist, adapter: Adapter, current: Serving
 ) -> list[Finding]:
     """The findings on an adapter that serves all callers next: undecided unless a canary showed that the conditions are met."""
-    unknown = (Decision.UNDECIDED, "`tailor canary start` lets experts mark its drafts")
+    command = f"tailor canary start {specialist.name} {adapter.digest[:SHORT_DIGEST]}"
+    unknown = (Decision.UNDECIDED, f"`{command}` lets experts mark its drafts")
     return _explain(tx, specialist, adapter, current, unknown)
 
 

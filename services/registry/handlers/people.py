@@ -78,7 +78,7 @@ def invite_person(
         if not tx.people.add(person, _sha256(code)):
             raise AlreadyExists(
                 Reason.PERSON_EXISTS,
-                "A person with this mail address exists. `tailor people renew` invites them again.",
+                "A person with this mail address exists. `tailor people list` shows the id; `tailor people renew ID` invites again.",
             )
     log.info("person invited", person_id=person.person_id, role=person.role, invited_by=invited_by)
     return person, code

@@ -32,8 +32,10 @@ def check_specialist(specialist: Specialist) -> None:
             violations[name] = "must be a slug of a-z, 0-9 and '-'"
     if len(specialist.house_terms) > MAX_HOUSE_TERMS:
         violations["house_terms"] = f"must have at most {MAX_HOUSE_TERMS} terms"
-    if not math.isfinite(specialist.monthly_budget) or specialist.monthly_budget < 0:
-        violations["monthly_budget"] = "must be a number above 0, or 0 for no limit"
+    for name in ("monthly_budget", "max_training_hours"):
+        limit = getattr(specialist, name)
+        if not math.isfinite(limit) or limit < 0:
+            violations[name] = "must be a number above 0, or 0 for no limit"
     violations |= find_gate_violations(specialist) | _check_rebuild(specialist.rebuild)
     violations |= find_judging_violations(specialist.judging)
     violations |= find_filter_violations(specialist.filters) | find_row_violations(specialist.rows)

@@ -14,6 +14,7 @@ from services.registry.domain import (
     Verdict,
 )
 from services.registry.rules.power import LOG_LIKELIHOOD, PAIR_MARGIN, PAIRED, WIN_RATE, say_what_decides, widen
+from services.registry.rules.states import SHORT_DIGEST
 from services.registry.rules.suites import check_suites
 
 BASE, FEW_SHOT, INCUMBENT, CANDIDATE = "base", "few_shot", "incumbent", "candidate"
@@ -218,7 +219,8 @@ def _not_measured(evaluation: Evaluation, metric: str) -> Finding:
     reason = evaluation.not_measured.get(metric, "")
     return (
         Decision.REFUSED,
-        f"{metric} was not measured{f' ({reason})' if reason else ''}. Evaluate the adapter again with `tailor evaluate`",
+        f"{metric} was not measured{f' ({reason})' if reason else ''}. Evaluate the adapter again with "
+        f"`tailor evaluate {evaluation.adapter_digest[:SHORT_DIGEST]}`",
     )
 
 

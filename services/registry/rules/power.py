@@ -60,7 +60,7 @@ def _say_where(evaluation: Evaluation, metric: str, rows: int, needed: int) -> s
     # Metrics of scores are measured on every evaluated row, however few are answered.
     is_answered = metric.split(".", maxsplit=1)[0] not in SCORED
     setting = "evaluation.max_answers" if is_answered and rows < evaluation.rows else "evaluation.max_rows"
-    return f", and the dataset holds out {held_out}. Raise `{setting}` with `tailor specialist update`"
+    return f", and the dataset holds out {held_out}. Raise `{setting}` with `tailor specialist update FILE`"
 
 
 def _count_held_out(evaluation: Evaluation, metric: str) -> int:

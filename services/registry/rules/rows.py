@@ -7,7 +7,7 @@ from tailor.words import TASKS, OwnTask, RowPolicy
 
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 MIN_ROW_TOKENS = 64
-MAX_HELD_OUT_PERCENT = 50
+MAX_PERCENT, MAX_HELD_OUT_PERCENT = 100, 50
 MAX_REPLAY_PERCENT = 90
 MAX_OWN_TASKS = 20
 MAX_INSTRUCTION = 2000
@@ -44,6 +44,8 @@ def _check_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
         yield "min_answer_tokens", "must be less than max_row_tokens"
     if not 0 <= policy.held_out_percent <= MAX_HELD_OUT_PERCENT:
         yield "held_out_percent", f"must be 1 to {MAX_HELD_OUT_PERCENT}, or 0 for the default"
+    if not 0 <= policy.max_document_percent <= MAX_PERCENT:
+        yield "max_document_percent", f"must be 1 to {MAX_PERCENT}, or 0 for no limit"
     if not 0 <= policy.quiz_questions <= MAX_QUIZ_QUESTIONS:
         yield "quiz_questions", f"must be 0 (no quiz) to {MAX_QUIZ_QUESTIONS}"
     if not 0 <= policy.missed_extra_rows <= MAX_EXTRA_ROWS:
@@ -85,4 +87,5 @@ def _check_replay(policy: RowPolicy) -> Iterator[tuple[str, str]]:
     if policy.replay and not 1 <= policy.replay_percent <= MAX_REPLAY_PERCENT:
         yield "replay_percent", f"must be 1 to {MAX_REPLAY_PERCENT} if `replay` names datasets"
     if policy.replay_percent and not policy.replay:
-        yield "replay_percent", "must be 0 unless `replay` names imported datasets; `tailor datasets import` makes them"
+        command = "`tailor datasets import FILE --name NAME --licence LICENCE`"
+        yield "replay_percent", f"must be 0 unless `replay` names imported datasets; {command} makes them"

@@ -58,7 +58,8 @@ def add_canary(
     _check_policy(adapter, specialist)
     if current.canary is not None:
         raise FailedPrecondition(
-            Reason.CANARY_RUNS, "Another canary is running. Stop it with `tailor canary stop`, or wait for it to end."
+            Reason.CANARY_RUNS,
+            f"Another canary is running. Stop it with `tailor canary stop {specialist.name}`, or wait for it to end.",
         )
     if adapter.digest == current.adapter_digest:
         raise FailedPrecondition(Reason.SERVES_ALREADY, "The adapter already serves all callers.")
@@ -77,7 +78,8 @@ def remove_canary(current: Serving, specialist: Specialist, expected_generation:
     _check_generation(current, expected_generation)
     if current.canary is None:
         raise FailedPrecondition(
-            Reason.NO_CANARY, "No canary is running. `tailor canary show` shows how the last one ended."
+            Reason.NO_CANARY,
+            f"No canary is running. `tailor canary show {specialist.name}` shows how the last one ended.",
         )
     return _renew(current, specialist, None)
 

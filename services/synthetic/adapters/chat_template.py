@@ -1,9 +1,11 @@
-"""The tokens that a base's chat template adds to a conversation, measured by rendering it as transformers does."""
+"""A base's chat template, rendered as transformers does: whole conversations, and the tokens that it adds to any, measured."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NoReturn
+
+from tailor.chat import ChatTokenizer
 
 # Shapes of conversations that are measured, by the first letters of their roles. Templates may have a system prompt of their own.
 SHAPES = ("ua", "sua", "uaua", "suaua", "uauaua", "suauaua")
@@ -35,16 +37,51 @@ class TemplateTokens:
         return opening - (-self.pair * len(contents) // 2) + seams
 
 
-def measure_template(tokenizer: Any, description: Mapping[str, Any], template_file: str | None) -> TemplateTokens:
+@dataclass(frozen=True)
+class TemplateText:
+    """The text of a template and what it is rendered with. Can be pickled."""
+
+    text: str
+    variables: Mapping[str, str | None]
+
+    @classmethod
+    def read(cls, description: Mapping[str, Any], template_file: str | None) -> "TemplateText":
+        """From tokenizer_config.json and the text of chat_template.jinja, if there is one. Raises ValueError without a template."""
+        tokens = {name: text for name in SPECIAL if (text := _token_text(description.get(name))) is not None}
+        return cls(template_file or find_template(description), {**tokens, "tools": None, "documents": None})
+
+
+class TemplateTokenizer(ChatTokenizer):
+    """Encodes conversations as transformers does, without importing it. Thread-safe."""
+
+    def __init__(self, tokenizer: Any, template: TemplateText) -> None:
+        self._tokenizer = tokenizer
+        self._template = _compile(template.text)
+        self._variables = template.variables
+        self._added: Mapping[int, Any] = tokenizer.get_added_tokens_decoder()
+
+    @property
+    def eos_token_id(self) -> int | None:
+        return None if (word := self._variables.get("eos_token")) is None else self._tokenizer.token_to_id(word)
+
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, Any]:
+        return self._added
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> list[int]:
+        """Token ids. Raises jinja2.TemplateError if the template refuses the conversation."""
+        prompted = bool(options.get("add_generation_prompt"))
+        text = self._template.render(messages=conversation, add_generation_prompt=prompted, **self._variables)
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def measure_template(tokenizer: Any, source: TemplateText) -> TemplateTokens:
     """Measure a template: exact if all shapes of conversations agree, an upper bound otherwise.
 
-    `description` is tokenizer_config.json, `template_file` the text of chat_template.jinja, if there is one. Raises ValueError if there is
-    no template, or if it renders no conversation.
+    Raises ValueError if it is not a template, or if it renders no conversation.
     """
-    template = _compile(template_file or find_template(description))
-    tokens = {name: text for name in SPECIAL if (text := _token_text(description.get(name))) is not None}
-    variables = {**tokens, "tools": None, "documents": None}
-    shapes = {shape: text for shape in SHAPES if (text := _render(template, variables, shape, MARK)) is not None}
+    template = _compile(source.text)
+    shapes = {shape: text for shape in SHAPES if (text := _render(template, source.variables, shape, MARK)) is not None}
     first, *others = (_count_added(tokenizer, shapes, content) for content in CONTENTS)
     if not shapes:
         raise ValueError("chat_template")

@@ -293,6 +293,12 @@ class SqlCorpus(BuildCorpus):
         )
         return [SegmentKey(*row) for row in self._connection.execute(query)]
 
+    def train_letters(self) -> tuple[int, int]:
+        largest, letters = func.max(chosen.c.letters), func.sum(chosen.c.letters)
+        query = self._select_assigned().where(chosen.c.reason == "", ~is_held_out())
+        row = self._connection.execute(query.with_only_columns(largest, letters)).one()
+        return int(row[0] or 0), int(row[1] or 0)
+
     def members(self, segment: int) -> list[Member]:
         return self._members(self._select_assigned(), chosen.c.segment == segment, ~is_held_out())
 

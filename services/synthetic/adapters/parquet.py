@@ -175,7 +175,7 @@ def _columns(rows: Sequence[Row]) -> list[pyarrow.Array]:
         "row_id": [row.row_id for row in rows],
         "task": [row.task for row in rows],
         "document_ids": [row.document_ids for row in rows],
-        "messages": _lists([_messages(row) for row in rows], MESSAGES, itemgetter(0), itemgetter(1)),
+        "messages": _lists([row.chat for row in rows], MESSAGES, itemgetter(0), itemgetter(1)),
         "made_by": [row.made_by for row in rows],
         "spans": _lists([row.spans for row in rows], SPANS, *(attrgetter(field.name) for field in SPAN)),
         "language": [row.language for row in rows],
@@ -201,10 +201,6 @@ def _quiz_columns(rows: Sequence[QuizRow]) -> list[pyarrow.Array]:
         "values": [question.values for question in rows],
     }
     return [pyarrow.array(column, QUIZ_SCHEMA.field(name).type) for name, column in columns.items()]
-
-
-def _messages(row: Row) -> Sequence[tuple[str, str]]:
-    return (("system", row.system_prompt), *row.messages) if row.system_prompt else row.messages
 
 
 def _lists(

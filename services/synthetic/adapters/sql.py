@@ -182,9 +182,10 @@ class SqlRepository(SqlDrafts, Repository):
             row = connection.execute(select(table).where(table.c.document_id == document_id)).one_or_none()
         return None if row is None else to_document(row)
 
-    def newest(self, specialist: Specialist, limit: int) -> list[Document]:
+    def draw_documents(self, specialist: Specialist, limit: int) -> list[Document]:
         table = tables.documents
-        query = select(table).where(selected(specialist.selection)).order_by(table.c.position.desc()).limit(limit)
+        may_train = and_(selected(specialist.selection), table.c.kind != Kind.TEST.value)
+        query = select(table).where(may_train).order_by(func.md5(table.c.document_id)).limit(limit)
         with transaction(self._engine) as connection:
             return [to_document(row) for row in connection.execute(query)]
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from services.synthetic.adapters.chat_template import TemplateTokens, measure_template
+from services.synthetic.adapters.chat_template import TemplateText, TemplateTokenizer, TemplateTokens, measure_template
 from services.synthetic.adapters.word_counts import PartCounts, count_by_words, find_word_rule
 from services.synthetic.ports import TokenCounter, Tokenizers
-from tailor.errors import FailedPrecondition, NotFound, Reason
+from tailor.chat import encode
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -36,6 +37,7 @@ class BaseTokenCounter(TokenCounter):
     tokenizer_digest: str
     context: int
     template: TemplateTokens
+    template_text: TemplateText
 
     @property
     def digest(self) -> str:
@@ -49,7 +51,27 @@ class BaseTokenCounter(TokenCounter):
         return self.template.count(contents, has_system=has_system)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.tokenizer.to_str(), self.tokenizer_digest, self.context, self.template)
+        return _restore, (
+            self.tokenizer.to_str(),
+            self.tokenizer_digest,
+            self.context,
+            self.template,
+            self.template_text,
+        )
+
+    def can_encode(self, messages: Sequence[tuple[str, str]]) -> bool:
+        chat = [{"role": role, "content": content} for role, content in messages]
+        try:
+            encode("", chat, self.chats)
+        except InvalidArgument:
+            return False
+        return True
+
+    @cached_property
+    def chats(self) -> TemplateTokenizer:
+        """Encodes conversations."""
+        # A second tokenizer: the one that counts reads control tokens as plain characters, and the template's are control tokens.
+        return TemplateTokenizer(_parse_tokenizer(self.tokenizer.to_str()), self.template_text)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return self._encode(texts) if self._words is None else self._words.count(texts)
@@ -90,7 +112,7 @@ class StoredTokenizers(Tokenizers):
             raise FailedPrecondition(
                 Reason.NO_TOKENIZER,
                 f"The base {base} has no {TOKENIZER}, by which rows are measured. Add it again under another name with "
-                "`tailor models add`, which writes that file, and name the new base in the specialist.",
+                "`tailor models add NAME SOURCE`, which writes that file, and name the new base in the specialist.",
                 base=base,
             )
         texts = {name: self._store.get(files[name]).decode() for name in _file_names(files)}
@@ -109,7 +131,7 @@ class StoredTokenizers(Tokenizers):
         except NotFound:
             raise FailedPrecondition(
                 Reason.UNKNOWN_BASE,
-                f"The base {base} is not in the models bucket. Add it with `tailor models add`.",
+                f"The base {base} is not in the models bucket. Add it with `tailor models add {base} SOURCE`.",
                 base=base,
             ) from None
         try:
@@ -132,13 +154,16 @@ def make_counter(texts: Mapping[str, str], digest: str) -> BaseTokenCounter:
     # These settings of the file are for other programs; they would cut or fill every text.
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    template = measure_template(tokenizer, json.loads(texts.get(DESCRIPTION, "{}")), texts.get(TEMPLATE))
-    return BaseTokenCounter(_plain(tokenizer), digest, read_context(json.loads(texts[CONFIG])), template)
+    source = TemplateText.read(json.loads(texts.get(DESCRIPTION, "{}")), texts.get(TEMPLATE))
+    template = measure_template(tokenizer, source)
+    return BaseTokenCounter(_plain(tokenizer), digest, read_context(json.loads(texts[CONFIG])), template, source)
 
 
-def _restore(tokenizer: str, digest: str, context: int, template: TemplateTokens) -> BaseTokenCounter:
+def _restore(
+    tokenizer: str, digest: str, context: int, template: TemplateTokens, source: TemplateText
+) -> BaseTokenCounter:
     """A counter in another process."""
-    return BaseTokenCounter(_plain(_parse_tokenizer(tokenizer)), digest, context, template)
+    return BaseTokenCounter(_plain(_parse_tokenizer(tokenizer)), digest, context, template, source)
 
 
 def _plain(tokenizer: Any) -> Any:

@@ -11,6 +11,7 @@ from services.synthetic.building.segments import Context, HeldOutGrams, RawSegme
 from services.synthetic.building.split import HELD_OUT_LIMIT
 from services.synthetic.domain import Row, Specialist, is_text_id
 from services.synthetic.ports import ExtraRows
+from services.synthetic.rows.document_rows import TEMPLATE
 from tailor.datasets import LeftOutCount
 from tailor.rounds import is_held_out
 
@@ -49,7 +50,7 @@ class Extras:
     def count(self) -> ExtraParts:
         """The held-out rows, the number of train rows, and the draws of the rows that may be mixed in."""
         held_out: list[Row] = []
-        train, tokens, across, beyond = 0, 0, 0, 0
+        train, tokens, across, beyond, unfit = 0, 0, 0, 0, 0
         draws: list[int] = []
         for row, side in self._rows_with_sides():
             if row.made_by.startswith(IMPORT):
@@ -59,20 +60,40 @@ class Extras:
             elif not side:
                 train += 1
                 tokens += row.tokens
+            elif not self.context.counter.can_encode(row.chat):
+                unfit += 1
             elif len(held_out) < self.specialist.rows.max_held_out_rows:
                 held_out.append(row)
             else:
                 beyond += 1
-        counts = {ACROSS_SPLIT: across, HELD_OUT_LIMIT: beyond}
+        counts = {ACROSS_SPLIT: across, HELD_OUT_LIMIT: beyond, TEMPLATE: unfit}
         left_out = {reason: LeftOutCount(rows=rows) for reason, rows in counts.items() if rows}
         return ExtraParts(tuple(held_out), train, tokens, tuple(sorted(draws)), left_out)
 
-    def files(self, parts: ExtraParts, replay: int, held_out: HeldOutGrams, workers: Workers) -> Iterator[WrittenRows]:
-        """Write the train rows, with as many mixed-in rows as are wanted, in files by the first digits of their ids."""
+    def files(
+        self,
+        parts: ExtraParts,
+        replay: int,
+        held_out: HeldOutGrams,
+        workers: Workers,
+        on_unfit: Callable[[], None] = lambda: None,
+    ) -> Iterator[WrittenRows]:
+        """Write the train rows, with as many mixed-in rows as are wanted, in files by the first digits of their ids.
+
+        Calls `on_unfit` for each row that the base's chat template cannot hold, which is left out.
+        """
         last = parts.draws[min(replay, len(parts.draws)) - 1] if replay and parts.draws else -1
-        chosen = (row for row, side in self._rows_with_sides() if self._is_train(row, side, last))
+        train = (row for row, side in self._rows_with_sides() if self._is_train(row, side, last))
+        chosen = self._drop_unfit(train, on_unfit)
         for rows in _buckets(chosen, parts.train + min(replay, len(parts.draws))):
             yield write_extra(self.context, rows, held_out, workers)()
+
+    def _drop_unfit(self, rows: Iterator[Row], on_unfit: Callable[[], None]) -> Iterator[Row]:
+        for row in rows:
+            if self.context.counter.can_encode(row.chat):
+                yield row
+            else:
+                on_unfit()
 
     @staticmethod
     def _is_train(row: Row, side: bool | None, last_draw: int) -> bool:

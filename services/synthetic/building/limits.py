@@ -7,12 +7,13 @@ import numpy
 from numpy.typing import NDArray
 
 from services.synthetic.building.segments import RawSegment
-from services.synthetic.filters import source_limit
+from services.synthetic.filters import share_limit, source_limit
 
 Mask = NDArray[numpy.bool_]
 Keys = NDArray[numpy.uint64]
 
-BUDGET, SOURCE_SHARE = "max_train_tokens", "max_source_percent"
+MAX_PERCENT = 100
+BUDGET, SOURCE_SHARE, DOCUMENT_SHARE = "max_train_tokens", "max_source_percent", "max_document_percent"
 
 
 class SeenAnswers:
@@ -67,11 +68,50 @@ def limit_sources(segments: Sequence[RawSegment], kept: list[Mask], source: Call
         kept[number][row] = limit is None or taken[owner] <= limit
 
 
+def limit_documents(segments: Sequence[RawSegment], kept: list[Mask], percent: int) -> None:
+    """Remove rows, so that no document has more than its share of the train tokens. Rows by people stay, others by their draws.
+
+    Does nothing if the documents with rows are fewer than twice as many as such a share needs.
+    """
+    while sizes := _find_large(segments, kept, percent):
+        for number, row in _by_draw(segments, kept):
+            segment = segments[number]
+            key = (number, int(segment.documents[row]))
+            if key in sizes and not segment.is_human[row]:
+                tokens = int(segment.tokens[row])
+                kept[number][row] = tokens <= sizes[key]
+                sizes[key] -= tokens if kept[number][row] else 0
+
+
+def _find_large(segments: Sequence[RawSegment], kept: Sequence[Mask], percent: int) -> dict[tuple[int, int], int]:
+    """The tokens that the rows of each document with too many may have, without those by people; by segment and number of the document."""
+    totals, human = (_count_tokens(segments, masks) for masks in (kept, _and_human(segments, kept)))
+    if len(totals) * percent < 2 * MAX_PERCENT:
+        return {}
+    limit = share_limit(totals.values(), percent)
+    # What only people wrote cannot become less.
+    large = {key: limit - human.get(key, 0) for key, tokens in totals.items() if tokens > limit}
+    return {key: room for key, room in large.items() if totals[key] > human.get(key, 0)}
+
+
+def _and_human(segments: Sequence[RawSegment], kept: Sequence[Mask]) -> list[Mask]:
+    return [segment.is_human & mask for segment, mask in zip(segments, kept, strict=True)]
+
+
+def _count_tokens(segments: Sequence[RawSegment], masks: Sequence[Mask]) -> dict[tuple[int, int], int]:
+    """The tokens of each document's rows that are masked, without documents that have none."""
+    counts: Counter[tuple[int, int]] = Counter()
+    for number, (segment, mask) in enumerate(zip(segments, masks, strict=True)):
+        for document, tokens in zip(segment.documents[mask].tolist(), segment.tokens[mask].tolist(), strict=True):
+            counts[number, document] += tokens
+    return dict(counts)
+
+
 def limit_tokens(segments: Sequence[RawSegment], kept: list[Mask], max_tokens: int) -> None:
     """Remove rows, so that the rest fits a budget: all rows by people stay, others are added in the order of their draws."""
     if not max_tokens:
         return
-    human = (segment.is_human & mask for segment, mask in zip(segments, kept, strict=True))
+    human = _and_human(segments, kept)
     used = sum(int(segment.tokens[mask].sum()) for segment, mask in zip(segments, human, strict=True))
     for number, row in _by_draw(segments, kept):
         if segments[number].is_human[row]:

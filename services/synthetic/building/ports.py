@@ -113,6 +113,10 @@ class SegmentStore(Protocol):
         """The segments with train documents, by number."""
         ...
 
+    def train_letters(self) -> tuple[int, int]:
+        """Characters, without blanks, of the largest train document and of all."""
+        ...
+
     def members(self, segment: int) -> list[Member]:
         """The train documents of a segment, in the order in which they were prepared."""
         ...

@@ -9,6 +9,7 @@ from services.synthetic.building.quiz import add_quizzes
 from services.synthetic.building.segments import WrittenRows
 from services.synthetic.corpus import ExtraCount, SegmentResult
 from services.synthetic.domain import Grounding
+from services.synthetic.rows.document_rows import TEMPLATE
 from tailor.datasets import LeftOutCount, QuizFiles
 
 
@@ -29,6 +30,10 @@ class RowTally:
     extra: ExtraCount = field(default_factory=ExtraCount)
     shares: Counts = field(default_factory=dict)
     checks: Counts = field(default_factory=dict)
+
+    def add_unfit(self) -> None:
+        """Count a row that the base's chat template cannot hold."""
+        self.add_left_out({TEMPLATE: LeftOutCount(rows=1)})
 
     def add_segment(self, segment: SegmentResult) -> None:
         """Add a segment of train."""

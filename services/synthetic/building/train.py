@@ -13,7 +13,17 @@ import numpy
 
 from services.synthetic.building.grams import pack_counts
 from services.synthetic.building.jobs import SegmentJob, SegmentJobs, SegmentRows
-from services.synthetic.building.limits import BUDGET, SOURCE_SHARE, Mask, SeenAnswers, limit_sources, limit_tokens
+from services.synthetic.building.limits import (
+    BUDGET,
+    DOCUMENT_SHARE,
+    MAX_PERCENT,
+    SOURCE_SHARE,
+    Mask,
+    SeenAnswers,
+    limit_documents,
+    limit_sources,
+    limit_tokens,
+)
 from services.synthetic.building.parts import part_of, read_raw, write_raw
 from services.synthetic.building.ports import SegmentStore, Workers
 from services.synthetic.building.reading import READERS
@@ -38,6 +48,8 @@ from tailor.storage.protocol import ObjectStore
 log = get_logger(__name__)
 
 MAX_AHEAD = 3
+# A document whose share of the characters is this many times below a limit on tokens does not reach it: rows per character differ less.
+LARGE_FACTOR = 4
 # Increase it whenever stored segments cannot be reused.
 SEGMENT_VERSION = 5
 
@@ -69,9 +81,14 @@ class TrainRows:
         """All segments with train documents, by number. Blocks."""
         keys = self.corpus.segments()
         self._delete(self.corpus.forget_segments([key.number for key in keys]))
-        if max_tokens or self.context.specialist.filters.max_source_percent:
+        if max_tokens or self.context.specialist.filters.max_source_percent or self._has_large_document():
             return self._build_limited(keys, max_tokens)
         return list(self._build_all(keys))
+
+    def _has_large_document(self) -> bool:
+        """True if a document could have more than its share of the tokens, going by its characters."""
+        largest, letters = self.corpus.train_letters()
+        return LARGE_FACTOR * largest * MAX_PERCENT > self.context.specialist.rows.max_document_percent * letters > 0
 
     @cached_property
     def _jobs(self) -> SegmentJobs:
@@ -128,14 +145,18 @@ class TrainRows:
 
     def _choose(self, raws: Sequence[RawSegment], sources: dict[str, str], max_tokens: int) -> list["RowChoice"]:
         """What the limits keep of each segment."""
-        percent = self.context.specialist.filters.max_source_percent
+        specialist = self.context.specialist
         steps = [[self.seen.add(raw.answers) for raw in raws]]
-        limits: list[Callable[[list[Mask]], None]] = [
-            lambda kept: limit_sources(raws, kept, sources.__getitem__, percent),
-            lambda kept: limit_tokens(raws, kept, max_tokens),
-            lambda kept: limit_sources(raws, kept, sources.__getitem__, percent),
-        ]
-        for limit in limits:
+        limits: dict[str, Callable[[list[Mask]], None]] = {
+            DOCUMENT_SHARE: lambda kept: limit_documents(raws, kept, specialist.rows.max_document_percent),
+            SOURCE_SHARE: lambda kept: limit_sources(
+                raws, kept, sources.__getitem__, specialist.filters.max_source_percent
+            ),
+            BUDGET: lambda kept: limit_tokens(raws, kept, max_tokens),
+        }
+        # A smaller whole makes each share larger, so the shares are limited again after the budget.
+        reasons = (DOCUMENT_SHARE, SOURCE_SHARE, BUDGET, DOCUMENT_SHARE, SOURCE_SHARE)
+        for limit in map(limits.__getitem__, reasons):
             steps.append([mask.copy() for mask in steps[-1]])
             limit(steps[-1])
         masks = [_mark_taught(raws, step) for step in steps]
@@ -144,7 +165,7 @@ class TrainRows:
                 steps[-1][number],
                 masks[-1][number],
                 steps[0][number],
-                _count_dropped(raw, [step[number] for step in masks]),
+                _count_dropped(raw, reasons, [step[number] for step in masks]),
             )
             for number, raw in enumerate(raws)
         ]
@@ -288,10 +309,9 @@ def _mark_taught(raws: Sequence[RawSegment], kept: Sequence[Mask]) -> list[Mask]
     return [mask | (numpy.isin(raw.answers, answers) & (raw.answers != 0)) for raw, mask in pairs]
 
 
-def _count_dropped(raw: RawSegment, steps: Sequence[Mask]) -> dict[str, LeftOutCount]:
-    """Counts of the rows that each limit removes: of the sources, of the tokens, of the sources again."""
-    first, budget, second = (count_removed(raw, *pair) for pair in itertools.pairwise(steps))
-    share = LeftOutCount(
-        first.documents + second.documents, first.rows + second.rows, first.characters + second.characters
-    )
-    return {reason: count for reason, count in ((SOURCE_SHARE, share), (BUDGET, budget)) if count.rows}
+def _count_dropped(raw: RawSegment, reasons: Sequence[str], steps: Sequence[Mask]) -> dict[str, LeftOutCount]:
+    """Counts of the rows that the limits remove, one after another."""
+    counts: dict[str, LeftOutCount] = {}
+    for reason, pair in zip(reasons, itertools.pairwise(steps), strict=True):
+        counts[reason] = counts.get(reason, LeftOutCount()) + count_removed(raw, *pair)
+    return {reason: count for reason, count in counts.items() if count.rows}

@@ -42,13 +42,13 @@ from services.synthetic.rows.people_rows import (
 )
 from services.synthetic.rows.places import count_characters, find_spans, merge_ranges, subtract_ranges
 from services.synthetic.rows.prompts import Prompts
+from services.synthetic.rows.prose import has_prose
 from services.synthetic.rows.quiz import quiz_drafts
 from services.synthetic.rows.report_rows import (
     BOARD_SUMMARY,
     REPORT,
     SECTION,
     main_task,
-    outline_draft,
     own_part,
     report_part,
     section_part,
@@ -60,6 +60,8 @@ from services.synthetic.rows.sections import read_source
 from services.synthetic.rows.structure import has_words
 from services.synthetic.rows.tables import is_table
 from services.synthetic.rows.templates import draw
+
+TEMPLATE = "template"
 
 
 @dataclass
@@ -103,14 +105,15 @@ def make_rows(
     if document.kind is Kind.EXAMPLE:
         people_rows = make_example(read_source(document, text), (text.prompt or "").strip(), specialist, counter)
         drafts = _choose_wanted(people_rows, EXAMPLE, specialist, refusals)
-        return _finish(document, text, specialist, drafts, refusals, skip=skip)
+        return _finish(document, text, specialist, drafts, refusals, counter=counter, skip=skip)
     source = _read(document, text, specialist, counter, skip)
     drafts = _structure(source, refusals)
     if not teaches_knowledge(specialist):
         needs = RowNeeds()
     quiz = _make_quiz(source, drafts, needs.quiz_questions)
     extra = _make_extra(source, drafts, quiz, needs.extra_rows)
-    return replace(_finish(document, text, specialist, drafts, refusals, skip=skip, extra=extra), quiz=quiz)
+    rows = _finish(document, text, specialist, drafts, refusals, counter=counter, skip=skip, extra=extra)
+    return replace(rows, quiz=quiz)
 
 
 def _read(
@@ -129,10 +132,11 @@ def teaches_knowledge(specialist: Specialist) -> bool:
 def _make_test_rows(document: Document, text: Text, specialist: Specialist, counter: TokenCounter) -> DocumentRows:
     """The row of a golden document. The specialist's tasks and limits do not apply: it is measured on and never trained on."""
     people_rows = make_test(read_source(document, text), (text.prompt or "").strip(), specialist, counter)
-    rows = tuple(
-        replace(_row(document, specialist, item), key_insights=text.key_insights) for item in people_rows.fitting
-    )
-    left_out = () if rows else (LeftOutText("no_room", 1, count_characters(text.text, [(0, len(text.text))])),)
+    refusals = Refusals()
+    every = [replace(_row(document, specialist, item), key_insights=text.key_insights) for item in people_rows.fitting]
+    rows = tuple(_drop_unfit(every, counter, refusals))
+    reason = TEMPLATE if every else "no_room"
+    left_out = () if rows else (LeftOutText(reason, 1, count_characters(text.text, [(0, len(text.text))])),)
     return DocumentRows(rows, left_out)
 
 
@@ -142,7 +146,8 @@ def make_deliverable_rows(
     """The deliverable, word for word, as the answer to the chat of its draft."""
     refusals = Refusals()
     people_rows = make_deliverable(read_source(document, text), draft, specialist, counter)
-    return _finish(document, text, specialist, _choose_wanted(people_rows, DELIVERABLE, specialist, refusals), refusals)
+    drafts = _choose_wanted(people_rows, DELIVERABLE, specialist, refusals)
+    return _finish(document, text, specialist, drafts, refusals, counter=counter)
 
 
 def _structure(source: _Source, refusals: Refusals) -> list[CountedDraft]:
@@ -211,8 +216,6 @@ def _views(source: _Source, parts: Sequence[DocumentPart]) -> Iterator[RowDraft 
     main = main_task(prompts.source)
     if _is_wanted(specialist, main) and len(parts) > 1:
         yield whole_draft(prompts, main)
-    if _is_wanted(specialist, REPORT):
-        yield outline_draft(prompts)
     if _is_wanted(specialist, BOARD_SUMMARY):
         yield summary_draft(prompts)
     if _is_wanted(specialist, ANSWER):
@@ -253,27 +256,38 @@ def _finish(
     drafts: Sequence[CountedDraft],
     refusals: Refusals,
     *,
+    counter: TokenCounter,
     skip: Sequence[Range] = (),
     extra: Sequence[CountedDraft] = (),
 ) -> DocumentRows:
-    """Rows of the drafts that are long enough, not alike, within the bounds, drawn and grounded; those in addition; and the account."""
+    """Rows of the drafts that are long enough, not alike, within the bounds, drawn and grounded; those in addition; and the account.
+
+    Of both only those that training can encode.
+    """
     different = _drop_repeats(_drop_short(specialist, drafts, refusals))
     drawn = _draw(specialist, _limit_characters(specialist, text, different, refusals), refusals)
     chosen = list(_drop_unsupported(document, drawn, refusals))
     extra = list(_drop_unsupported(document, extra, refusals))
     added = (replace(_row(document, specialist, item), lineage=EXTRA) for item in extra)
-    rows = (*(_row(document, specialist, item) for item in chosen), *added)
+    every = (*(_row(document, specialist, item) for item in chosen), *added)
+    rows = tuple(_drop_unfit(every, counter, refusals))
     refusals.add("task" if specialist.rows.tasks else "too_little_text", [(0, len(text.text))])
     return DocumentRows(rows, _account(text.text, skip, rows, refusals))
 
 
 def _drop_short(specialist: Specialist, drafts: Iterable[CountedDraft], refusals: Refusals) -> Iterator[CountedDraft]:
-    """Without short answers; refusals, which teach no text, are short."""
+    """Without short answers, and without those that are no prose unless a person wrote them; refusals, which teach no text, are short."""
     for item in drafts:
-        if item.answer_tokens >= specialist.rows.min_answer_tokens or not item.draft.places:
+        draft = item.draft
+        if not draft.places or (item.answer_tokens >= specialist.rows.min_answer_tokens and _is_prose(draft)):
             yield item
         else:
-            refusals.add("short_answer", item.draft.places, 1)
+            is_short = item.answer_tokens < specialist.rows.min_answer_tokens
+            refusals.add("short_answer" if is_short else "no_prose", draft.places, 1)
+
+
+def _is_prose(draft: RowDraft) -> bool:
+    return draft.grounding is Grounding.PEOPLE or has_prose(draft.answer)
 
 
 def _drop_unsupported(document: Document, drafts: Iterable[CountedDraft], refusals: Refusals) -> Iterator[CountedDraft]:
@@ -286,6 +300,15 @@ def _drop_unsupported(document: Document, drafts: Iterable[CountedDraft], refusa
             refusals.add("unsupported", item.draft.places, 1)
         else:
             yield item
+
+
+def _drop_unfit(rows: Iterable[Row], counter: TokenCounter, refusals: Refusals) -> Iterator[Row]:
+    """Without rows that the base's chat template cannot hold, with which training would stop."""
+    for row in rows:
+        if counter.can_encode(row.chat):
+            yield row
+        else:
+            refusals.add(TEMPLATE, row.places, 1)
 
 
 def _drop_repeats(drafts: Iterable[CountedDraft]) -> list[CountedDraft]:

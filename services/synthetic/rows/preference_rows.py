@@ -79,8 +79,9 @@ def make_pairs(specialist: Specialist, evidence: Evidence, limits: PairLimits, c
     revised_rows, counts = _from_revisions(specialist, evidence.revisions, evidence.conversations, counts)
     rows += deliverable_rows + revised_rows
     rows = _count_tokens(rows, counter)
-    fitting = [row for row in rows if row.tokens <= limits.max_tokens]
-    counts = replace(counts, pairs=len(rows), too_long=len(rows) - len(fitting))
+    short = [row for row in rows if row.tokens <= limits.max_tokens]
+    fitting = [row for row in short if all(map(counter.can_encode, row.chats))]
+    counts = replace(counts, pairs=len(rows), too_long=len(rows) - len(short), unfit=len(short) - len(fitting))
     sides: dict[bool, list[PairRow]] = {False: [], True: []}
     across = 0
     for row in sorted(fitting, key=lambda row: row.row_id):

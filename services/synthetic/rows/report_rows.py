@@ -1,4 +1,4 @@
-"""Rows that teach to write: an outline, the next part of a document, the whole, one section, and a specialist's own tasks."""
+"""Rows that teach to write: the next part of a document, the whole, one section, and a specialist's own tasks."""
 
 from collections.abc import Sequence
 
@@ -66,18 +66,6 @@ def whole_part(prompts: Prompts, task: str) -> Compose:
         return _write(task, prompts, part, prompts.ask("whole" if task == REPORT else task, "whole"))
 
     return compose
-
-
-def outline_draft(prompts: Prompts) -> RowDraft | None:
-    """From the brief to the outline, if the document has at least three headings."""
-    sections = [section for section in prompts.source.sections if section.title is not None]
-    if len(sections) < MIN_HEADINGS:
-        return None
-    pieces = [section.title for section in sections if section.title is not None]
-    answer = "\n".join(piece.text for piece in pieces)
-    prompt = prompts.mend(prompts.ask("outline"), (run for piece in pieces for run in piece.runs), answer)
-    places = tuple(place for piece in pieces for place in piece.places)
-    return RowDraft(REPORT, (("user", prompt), ("assistant", answer)), places)
 
 
 def whole_draft(prompts: Prompts, task: str) -> RowDraft | None:

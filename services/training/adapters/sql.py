@@ -21,7 +21,7 @@ from tailor.events.outbox import Outbox
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
 
-ACTIVE = (RunState.QUEUED.value, RunState.RUNNING.value)
+ACTIVE = [state.value for state in RunState if not state.ended]
 KEPT_LINES = 2000
 KEY = ("specialist", "dataset_digest", "base", "recipe_digest", "parent_digest", "preference_dataset_digest")
 # Fields with a column of their own; the rest of a run is in `body`.

@@ -34,7 +34,7 @@ runs = Table(
     Column("parent_digest", String(64), nullable=False),
     Column("preference_dataset_digest", String(64), nullable=False),
     Column("rankings_digest", String(64), nullable=False),
-    Column("state", String(16), nullable=False, index=True),
+    Column("state", String(32), nullable=False, index=True),
     Column("create_time", DateTime(timezone=True), nullable=False, index=True),
     Column("body", JSON, nullable=False),
     Column("progress", LargeBinary),

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from services.training.methods import row_files
-from services.training.methods.rows import render
+from services.training.methods.row_files import RowEncoder
 from services.training.recipe_parts import RolloutRecipe
+from tailor.chat import render
 from tailor.errors import InvalidArgument, Reason
 
 BATCH = 16
@@ -26,28 +27,35 @@ class Prompt:
 
 
 def read_prompts(paths: Sequence[Path], tokenizer: Any, max_length: int) -> tuple[list[Prompt], int]:
-    """The distinct prompts of Parquet files with at most `max_length` tokens, in their order, and how many are longer.
+    """The distinct prompts of Parquet files with at most `max_length` tokens, in their order, and how many are longer or invalid.
 
-    Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND), and (INVALID_ROW) if a prompt does not end with text of the user.
+    Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW).
     """
     prompts: dict[tuple[int, ...], Prompt] = {}
     too_long: set[tuple[int, ...]] = set()
-    for row in row_files.read(paths, row_files.CHATS):
-        row_id, messages = row["row_id"], row["messages"]
-        tokens = prompt_tokens(row_id, messages, tokenizer)
-        if len(tokens) > max_length:
-            too_long.add(tokens)
+    encoder = prompt_encoder(tokenizer)
+    for prompt in encoder.encode_all(row_files.read(paths, row_files.CHATS)):
+        if len(prompt.tokens) > max_length:
+            too_long.add(prompt.tokens)
         else:
-            prompts.setdefault(tokens, Prompt(row_id, tuple(messages), tokens))
-    return list(prompts.values()), len(too_long)
+            prompts.setdefault(prompt.tokens, prompt)
+    return list(prompts.values()), len(too_long) + encoder.skipped
+
+
+def prompt_encoder(tokenizer: Any) -> RowEncoder[Prompt]:
+    """Encodes rows whose messages end with the user's."""
+    return RowEncoder(
+        row_files.CHATS,
+        lambda row: Prompt(
+            row["row_id"], tuple(row["messages"]), prompt_tokens(row["row_id"], row["messages"], tokenizer)
+        ),
+    )
 
 
 def prompt_tokens(row_id: str, messages: Sequence[dict[str, str]], tokenizer: Any) -> tuple[int, ...]:
     """Token ids of a prompt up to where its answer begins. Raises InvalidArgument (INVALID_ROW) unless it ends with text of the user."""
     if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
-        raise InvalidArgument(
-            Reason.INVALID_ROW, f"The prompt of row {row_id} must end with text of the user. Build the dataset again."
-        )
+        raise InvalidArgument(Reason.INVALID_ROW, f"The prompt of row {row_id} does not end with text of the user.")
     return tuple(render(row_id, messages, tokenizer, answered=False))
 
 

@@ -4,6 +4,7 @@ Everything else (inputs, the compute lock, checkpoints, stopping, saving, proof,
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,11 +16,11 @@ from services.training.methods.budget import Watch
 from services.training.methods.engine import StartEngine, without_engine
 from services.training.methods.loading import read_context
 from services.training.methods.processes import Processes
-from services.training.methods.rows import Encoded
 from services.training.ports import StageNotes
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
 from tailor.api.events.v1 import models_pb2
+from tailor.chat import Encoded
 from tailor.compute_lock import ComputeLock
 from tailor.hardware import computes_in_bf16
 from tailor.logging import get_logger
@@ -32,22 +33,34 @@ T = TypeVar("T")
 SINGLE = Processes()
 GIVE_UP_SECONDS = 900.0
 MAX_WAIT_SECONDS = 5.0
+# Steps by which the time left is estimated.
+RECENT_STEPS = 10
 
 
 @dataclass
 class Meter:
     """Counts tokens against wall time, and remembers losses. Mutable: the trainer updates it at every step.
 
-    `earlier_tokens` are the tokens that earlier workers of the run trained on, up to the checkpoint that this worker resumed from.
+    `earlier_tokens` are the tokens that earlier workers of the run trained on, up to the checkpoint that this worker
+    resumed from. `ends` are the newest steps with the times at which they ended; the first is the one before training.
     """
 
     tokens: int = 0
     earlier_tokens: int = 0
     started: float = 0.0
     ended: float = 0.0
-    first_step: int = 0
     first_loss: float = 0.0
     last_loss: float = 0.0
+    ends: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS + 1))
+
+    def begin(self, step: int, now: float) -> None:
+        """Start the clock, after the step that training resumes from."""
+        self.started = now
+        self.ends.append((step, now))
+
+    def end_step(self, step: int, now: float) -> None:
+        """Note the end of a step."""
+        self.ends.append((step, now))
 
     def count(self, tokens: int) -> None:
         """Add the tokens of a micro-batch."""
@@ -58,9 +71,11 @@ class Meter:
         return self.tokens / max((self.ended or time.monotonic()) - self.started, 1e-6) if self.started else 0.0
 
     def remaining(self, step: int, total: int) -> float:
-        """Seconds left at this worker's pace; 0 before its first step."""
-        done = step - self.first_step
-        return (total - step) * (time.monotonic() - self.started) / done if done > 0 else 0.0
+        """Seconds left at the pace of the newest steps, because the machine may have become busier or quieter; 0 before the first step."""
+        if len(self.ends) < 2:
+            return 0.0
+        (first, began), (last, ended) = self.ends[0], self.ends[-1]
+        return (total - step) * (ended - began) / max(1, last - first)
 
 
 @dataclass(frozen=True)
@@ -142,7 +157,7 @@ class Prepared:
     - `measure` is called once, after the last step, and returns held-out figures by name.
     - `shown` maps an optional figure of a progress report, such as `reward` or `kl`, to an entry of the trainer's log.
     - `learned` are rows that it learns from. A few of them help to prove the saved weights, and are not stored.
-    - `left_out` counts the rows that are longer than the recipe or the base allows.
+    - `left_out` counts the rows that are longer than the recipe or the base allows, or invalid.
     - `watch` checks each step against the recipe's budget; training ends at the first one that exceeds it.
     - `release` frees what only training needs, such as an engine that writes answers. Idempotent.
     - `extra_bytes` is the peak memory of what it frees, in addition to this process's.

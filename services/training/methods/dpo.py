@@ -7,8 +7,8 @@ from services.training.methods import model, pairs
 from services.training.methods.base import Prepared, StageContext, trainer_options
 from services.training.methods.held_out import answer_log_probabilities
 from services.training.methods.pairs import Pair
-from services.training.methods.rows import Encoded
 from services.training.recipe import DpoRecipe
+from tailor.chat import Encoded
 
 REFERENCE = "ref"  # trl's name for the frozen copy of the adapter that training starts from
 
@@ -16,7 +16,7 @@ REFERENCE = "ref"  # trl's name for the frozen copy of the adapter that training
 def prepare(context: StageContext) -> Prepared:
     """A trainer over the dataset's pairs."""
     recipe, inputs = context.recipe, context.inputs
-    every = pairs.read(inputs.train, context.tokenizer)
+    every, skipped = pairs.read(inputs.train, context.tokenizer)
     train = pairs.keep_fitting(every, recipe.batch, context.max_length)
     held_out = pairs.choose_held_out(inputs.held_out, context.tokenizer, context.max_length)
     steps = pairs.count_steps(train, recipe)
@@ -25,7 +25,7 @@ def prepare(context: StageContext) -> Prepared:
         trainer,
         steps,
         rows=len(train),
-        left_out=len(every) - len(train),
+        left_out=skipped + len(every) - len(train),
         learned=[pair.chosen for pair in train],
         measure=lambda: {"held_out_accuracy": accuracy(trainer.model, held_out)} if held_out else {},
         shown={"accuracy": "rewards/accuracies"},

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from services.training.methods.rows import Encoded
 from services.training.methods.stored_rows import EncodedRows
+from tailor.chat import Encoded
 
 MAX_ROWS = 16
 MAX_TOKENS = 2048

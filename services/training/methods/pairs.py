@@ -8,9 +8,9 @@ from typing import Any
 
 from services.training.methods import held_out, row_files
 from services.training.methods.base import plan_steps
-from services.training.methods.rows import Encoded, encode
-from services.training.ports import ChatTokenizer
+from services.training.methods.row_files import RowEncoder
 from services.training.recipe import BatchRecipe, Recipe
+from tailor.chat import ChatTokenizer, Encoded, encode
 from tailor.errors import InvalidArgument, Reason
 from tailor.logging import get_logger
 
@@ -31,15 +31,19 @@ class Pair:
         return 2 * max(len(self.chosen.tokens), len(self.rejected.tokens))
 
 
-def read(paths: Sequence[Path], tokenizer: ChatTokenizer) -> list[Pair]:
-    """The pairs of Parquet files. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
+def read(paths: Sequence[Path], tokenizer: ChatTokenizer) -> tuple[list[Pair], int]:
+    """The pairs of Parquet files, and the number of invalid ones that were left out.
+
+    Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW).
+    """
     return to_pairs(row_files.read(paths, row_files.PAIRS), tokenizer)
 
 
-def to_pairs(rows: Iterable[dict[str, Any]], tokenizer: ChatTokenizer) -> list[Pair]:
-    """Encode rows, leaving out those with two equal answers, which teach nothing. Raises InvalidArgument (INVALID_ROW)."""
-    pairs = (to_pair(row, tokenizer) for row in rows)
-    return [pair for pair in pairs if pair.chosen.tokens != pair.rejected.tokens]
+def to_pairs(rows: Iterable[dict[str, Any]], tokenizer: ChatTokenizer) -> tuple[list[Pair], int]:
+    """The same for rows. Those with two equal answers teach nothing and are not among them."""
+    encoder = RowEncoder(row_files.PAIRS, lambda row: to_pair(row, tokenizer))
+    pairs = [pair for pair in encoder.encode_all(rows) if pair.chosen.tokens != pair.rejected.tokens]
+    return pairs, encoder.skipped
 
 
 def to_pair(row: dict[str, Any], tokenizer: ChatTokenizer) -> Pair:
@@ -47,7 +51,7 @@ def to_pair(row: dict[str, Any], tokenizer: ChatTokenizer) -> Pair:
     row_id, prompt = row["row_id"], row["messages"]
     if not prompt or prompt[-1]["role"] != "user":
         raise InvalidArgument(
-            Reason.INVALID_ROW, f"The prompt of row {row_id} must end with a message of the user. Build it again."
+            Reason.INVALID_ROW, f"The prompt of row {row_id} does not end with a message of the user."
         )
     chosen, rejected = (
         encode(row_id, [*prompt, {"role": "assistant", "content": row[side]}], tokenizer)
@@ -100,5 +104,6 @@ def count_steps(pairs: Sequence[Pair], recipe: Recipe) -> int:
 
 def choose_held_out(paths: Sequence[Path], tokenizer: ChatTokenizer, max_length: int) -> list[Pair]:
     """A few held-out pairs, always the same ones; empty if the dataset has none that fit."""
-    fitting = [pair for pair in read(paths, tokenizer) if pair.padded <= 2 * max_length]
+    every, _ = read(paths, tokenizer)
+    fitting = [pair for pair in every if pair.padded <= 2 * max_length]
     return held_out.choose([(pair.row_id, pair.padded, pair) for pair in fitting])

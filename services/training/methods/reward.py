@@ -18,7 +18,7 @@ def prepare(context: StageContext) -> Prepared:
     recipe, inputs = context.recipe, context.inputs
     if inputs.parent is not None:
         check_shape(recipe, inputs.parent.shape)
-    every = pairs.read(inputs.train, context.tokenizer)
+    every, skipped = pairs.read(inputs.train, context.tokenizer)
     drawn = draw_pairs(every, recipe)
     train = pairs.keep_fitting(drawn, recipe.batch, context.max_length)
     held_out = pairs.choose_held_out(inputs.held_out, context.tokenizer, context.max_length)
@@ -28,7 +28,7 @@ def prepare(context: StageContext) -> Prepared:
         trainer,
         steps,
         rows=len(train),
-        left_out=len(drawn) - len(train),
+        left_out=skipped + len(drawn) - len(train),
         learned=[pair.chosen for pair in train],
         measure=lambda: {"reward_accuracy": accuracy(trainer.model, held_out)} if held_out else {},
         kind="reward",

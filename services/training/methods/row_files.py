@@ -1,15 +1,71 @@
-"""Streams the columns that a method needs from a dataset's Parquet files. Invalid rows are rejected here, before a model is loaded."""
+"""Streams the columns that a method needs from a dataset's Parquet files. Invalid rows are left out or rejected here, before a model is
+loaded.
+"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from tailor.errors import InvalidArgument, Reason
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
 
 CHATS = ("row_id", "messages")
 PAIRS = (*CHATS, "chosen", "rejected")
 BATCH_ROWS = 256
+DOCUMENTS = "document_ids"  # read for messages if the file has it
+# A dataset's rows are checked when they are made, so more than this share of bad ones has a cause that concerns them all.
+MAX_SKIPPED_SHARE = 0.01
+NAMED_ROWS = 3
+
+
+@dataclass
+class RowEncoder(Generic[T]):
+    """Encodes rows and leaves out those that cannot be learned (INVALID_ROW): at most a hundredth of them, but always a single one."""
+
+    columns: Sequence[str]
+    encode: Callable[[dict[str, Any]], T]
+    rows: int = 0
+    skipped: int = 0
+    named: list[str] = field(default_factory=list)
+    cause: str = ""
+
+    def encode_all(self, rows: Iterable[dict[str, Any]]) -> Iterator[T]:
+        """The encoded rows. After the last one, raises InvalidArgument (INVALID_ROW) if too many were left out."""
+        for row in rows:
+            self.rows += 1
+            try:
+                yield self.encode(check_row(row, self.columns))
+            except InvalidArgument as error:
+                if error.reason is not Reason.INVALID_ROW:
+                    raise
+                self._skip(row, error.message)
+        self._check()
+
+    def _skip(self, row: dict[str, Any], cause: str) -> None:
+        self.skipped += 1
+        self.cause = self.cause or cause
+        if len(self.named) < NAMED_ROWS:
+            documents = row.get(DOCUMENTS)
+            origin = f" of {', '.join(map(str, documents))}" if documents else ""
+            self.named.append(f"{row.get('row_id')}{origin}")
+
+    def _check(self) -> None:
+        if not self.skipped:
+            return
+        if self.skipped > max(1, MAX_SKIPPED_SHARE * self.rows) or self.skipped == self.rows:
+            raise InvalidArgument(
+                Reason.INVALID_ROW,
+                f"{self.skipped} of {self.rows} rows cannot be learned, among them {'; '.join(self.named)}. {self.cause} Build the "
+                "dataset again with `tailor build SPECIALIST`, which leaves out what the chat template of its base cannot hold; "
+                "if too little is left, give the specialist another base.",
+            )
+        log.warning("rows left out: invalid", rows=self.skipped, named=self.named, cause=self.cause)
 
 
 @contextmanager
@@ -39,14 +95,19 @@ def open_rows(path: Path, columns: Sequence[str]) -> Iterator[Any]:
 
 
 def read(paths: Sequence[Path], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Stream all rows, file by file, with one batch in memory.
+    """Stream all rows, file by file, with one batch in memory; unchecked, and with the ids of their documents if the files have them.
 
-    Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW) as soon as it reads what is wrong.
+    Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND) as soon as it reads what is wrong.
     """
     for path in paths:
         with open_rows(path, columns) as file:
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
-                yield from (check_row(row, columns) for row in batch.to_pylist())
+            for batch in file.iter_batches(BATCH_ROWS, columns=add_documents(file, columns)):
+                yield from batch.to_pylist()
+
+
+def add_documents(file: Any, columns: Sequence[str]) -> list[str]:
+    """The columns, with the documents' ids if the file has them."""
+    return [*columns, *{DOCUMENTS}.intersection(file.schema_arrow.names)]
 
 
 def count_rows(paths: Sequence[Path], columns: Sequence[str]) -> int:

@@ -3,109 +3,29 @@
 import bisect
 import heapq
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from services.training.methods import row_files
-from services.training.ports import ChatTokenizer
-from tailor.chat import defuse
+from services.training.methods.row_files import RowEncoder
+from tailor.chat import ChatTokenizer, Encoded, encode
 from tailor.errors import InvalidArgument, Reason
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
 IGNORED = -100  # the label of tokens without a loss
-TOKEN_IDS: dict[int, int] = {}
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One row: its token ids, how many of them come before the last answer, and where the earlier answers are, as [start, end)."""
-
-    row_id: str
-    tokens: tuple[int, ...]
-    prompt_length: int
-    earlier: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def learned(self) -> int:
-        """The number of tokens that are learned."""
-        return len(self.tokens) - self.prompt_length + sum(end - start for start, end in self.earlier)
-
-
-def render(
-    row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer, *, answered: bool
-) -> list[int]:
-    """Token ids of a conversation by the base's own chat template; if it is not answered, up to where the answer begins.
-
-    Raises InvalidArgument (INVALID_ROW) if the template rejects it.
-    """
-    from jinja2 import TemplateError
-
-    options = {} if answered else {"add_generation_prompt": True}
-    conversation = [{**message, "content": defuse(message["content"], tokenizer)} for message in messages]
-    try:
-        return list(tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=False, **options))
-    except TemplateError:
-        roles = ", ".join(message["role"] for message in messages)
-        raise InvalidArgument(
-            Reason.INVALID_ROW,
-            f"The base's chat template rejects row {row_id}, a conversation of {roles}. Choose another base.",
-        ) from None
-
-
-def encode(row_id: str, messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer) -> Encoded:
-    """Encode a row with the base's own chat template, as in serving, up to and including the token that ends the last turn.
-
-    Raises InvalidArgument (INVALID_ROW) if the last message is not the assistant's, or the template renders an answered prompt differently.
-    """
-    if len(messages) < 2 or messages[-1]["role"] != "assistant":
-        raise InvalidArgument(
-            Reason.INVALID_ROW, f"Row {row_id} must end with an answer of the assistant. Build the dataset again."
-        )
-    conversation = render(row_id, messages, tokenizer, answered=True)
-    *earlier, (start, end) = [
-        _find_answer(row_id, messages[: number + 1], conversation, tokenizer, last=number + 1 == len(messages))
-        for number, message in enumerate(messages)
-        if message["role"] == "assistant"
-    ]
-    # One object per token id: 8 bytes per token of a large dataset instead of 36.
-    tokens = tuple(TOKEN_IDS.setdefault(token, token) for token in conversation[:end])
-    return Encoded(row_id, tokens, start, tuple(earlier))
-
-
-def _find_answer(
-    row_id: str, messages: Sequence[Mapping[str, str]], conversation: list[int], tokenizer: ChatTokenizer, *, last: bool
-) -> tuple[int, int]:
-    """Where the last of the messages is in the rendered conversation, as [start, end) with the token that ends its turn.
-
-    Raises InvalidArgument (INVALID_ROW) if the conversation does not continue the messages as they are rendered without what follows.
-    """
-    prompt = render(row_id, messages[:-1], tokenizer, answered=False)
-    whole = conversation if last else render(row_id, messages, tokenizer, answered=True)
-    answered = _cut_after_turn(whole, len(prompt), tokenizer.eos_token_id)
-    if answered[: len(prompt)] != prompt or conversation[: len(answered)] != answered:
-        raise InvalidArgument(
-            Reason.INVALID_ROW,
-            f"The chat template renders the prompt of row {row_id} differently once it is answered. Choose another base.",
-        )
-    return len(prompt), len(answered)
 
 
 def read_encoded(paths: Sequence[Path], tokenizer: ChatTokenizer) -> list[Encoded]:
     """The encoded rows of Parquet files. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
-    rows = row_files.read(paths, row_files.CHATS)
-    return [encode(row["row_id"], row["messages"], tokenizer) for row in rows]
+    return list(chat_encoder(tokenizer).encode_all(row_files.read(paths, row_files.CHATS)))
 
 
-def _cut_after_turn(tokens: list[int], start: int, end_token: int | None) -> list[int]:
-    # Templates add a line break after the turn. Generation stops before it, so it is not learned.
-    for index in range(len(tokens) - 1, start, -1):
-        if tokens[index] == end_token:
-            return tokens[: index + 1]
-    return tokens
+def chat_encoder(tokenizer: ChatTokenizer) -> RowEncoder[Encoded]:
+    """Encodes rows with a conversation each."""
+    return RowEncoder(row_files.CHATS, lambda row: encode(row["row_id"], row["messages"], tokenizer))
 
 
 def keep_fitting(rows: Sequence[Encoded], max_length: int) -> list[Encoded]:

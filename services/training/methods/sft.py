@@ -7,9 +7,9 @@ from typing import Any, Literal
 from services.training.methods import held_out, model, rows
 from services.training.methods.base import Prepared, StageContext, plan_steps, trainer_options
 from services.training.methods.packed_attention import learned_loss
-from services.training.methods.rows import Encoded
 from services.training.methods.stored_rows import pack_stored, require_fitting, store_bins, store_rows
 from services.training.recipe import Recipe
+from tailor.chat import Encoded
 
 
 def prepare(context: StageContext) -> Prepared:
@@ -29,7 +29,7 @@ def prepare(context: StageContext) -> Prepared:
         trainer,
         steps,
         rows=len(encoded),
-        left_out=len(every) - len(encoded),
+        left_out=every.skipped + len(every) - len(encoded),
         learned=encoded,
         rebuild=build,
         measure=lambda: {"held_out_loss": held_out.loss(trainer.model, measured)} if measured else {},

@@ -11,8 +11,8 @@ import numpy
 from numpy.typing import NDArray
 
 from services.training.methods import row_files
-from services.training.methods.rows import Encoded, check_fitting, encode, pack_lengths, to_columns
-from services.training.ports import ChatTokenizer
+from services.training.methods.rows import chat_encoder, check_fitting, pack_lengths, to_columns
+from tailor.chat import ChatTokenizer, Encoded
 
 # Bins that are written at once.
 BATCH_BINS = 64
@@ -23,7 +23,8 @@ class EncodedRows(Sequence[Encoded]):
     """Encoded rows of which only lengths and ids are in memory; a row is read when it is asked for.
 
     `tokens` are the ids of all rows in their order, `starts` where each row begins and the last one ends. `earlier` are the earlier answers
-    of all rows, `earlier_starts` likewise. `chosen` are the numbers of the rows that belong to the sequence.
+    of all rows, `earlier_starts` likewise. `chosen` are the numbers of the rows that belong to the sequence. `skipped` counts invalid rows
+    of the files, which are not among them.
     """
 
     tokens: NDArray[numpy.int32]  # (tokens of all rows,)
@@ -33,6 +34,7 @@ class EncodedRows(Sequence[Encoded]):
     earlier_starts: NDArray[numpy.int64]  # (rows + 1,)
     ids: NDArray[numpy.bytes_]  # (rows,)
     chosen: NDArray[numpy.int64]  # (rows of the sequence,)
+    skipped: int = 0
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -72,7 +74,7 @@ class EncodedRows(Sequence[Encoded]):
     def select(self, places: NDArray[numpy.int64]) -> "EncodedRows":
         """The rows at these places, in the given order."""
         parts = (self.tokens, self.starts, self.prompts, self.earlier, self.earlier_starts, self.ids)
-        return EncodedRows(*parts, self.chosen[places])
+        return EncodedRows(*parts, self.chosen[places], self.skipped)
 
     def keep_fitting(self, max_length: int) -> "EncodedRows":
         """The rows of at most `max_length` tokens, whole."""
@@ -108,8 +110,9 @@ def store_rows(paths: Sequence[Path], tokenizer: ChatTokenizer, folder: Path) ->
     path = Path(tempfile.mkdtemp(dir=folder, prefix="rows-")) / "tokens.i32"
     starts, prompts, earlier, earlier_starts = array("q", [0]), array("i"), array("i"), array("q", [0])
     ids: list[bytes] = []
+    encoder = chat_encoder(tokenizer)
     with path.open("wb") as stream:
-        for row in _encode_all(paths, tokenizer):
+        for row in encoder.encode_all(row_files.read(paths, row_files.CHATS)):
             array("i", row.tokens).tofile(stream)
             starts.append(starts[-1] + len(row.tokens))
             prompts.append(row.prompt_length)
@@ -125,12 +128,8 @@ def store_rows(paths: Sequence[Path], tokenizer: ChatTokenizer, folder: Path) ->
         numpy.array(earlier_starts, numpy.int64),
         numpy.array(ids, numpy.bytes_),
         numpy.arange(len(ids)),
+        encoder.skipped,
     )
-
-
-def _encode_all(paths: Sequence[Path], tokenizer: ChatTokenizer) -> Iterator[Encoded]:
-    for row in row_files.read(paths, row_files.CHATS):
-        yield encode(row["row_id"], row["messages"], tokenizer)
 
 
 def pack_stored(rows: EncodedRows, capacity: int, seed: int) -> EncodedBins:

@@ -64,7 +64,8 @@ class Load:
     """The work of a stage.
 
     `tokens` and `learned` are the tokens of its largest micro-batch, `trained` the tokens of all its steps, `written` those that it
-    generates itself, and `cached` the tokens in the cache while it does. `left_out` counts the rows that are too long.
+    generates itself, and `cached` the tokens in the cache while it does. `left_out` counts the rows that are too long or invalid.
+    `unlimited` is `trained` without the recipe's limits on steps and tokens, or 0 if the rows are not chats.
     """
 
     rows: int
@@ -75,6 +76,7 @@ class Load:
     written: int = 0
     cached: int = 0
     left_out: int = 0
+    unlimited: int = 0
 
 
 def adapted_modules(recipe: Recipe, shape: Shape) -> list[tuple[str, int, int]]:

@@ -174,6 +174,11 @@ def _sum_stages(stages: Sequence[StageForecast], device: Device) -> dict[str, An
         "device": device.name,
         "devices": device.count,
         "device_memory_bytes": device.memory_bytes,
+        "gpu": device.gpu,
+        "stages": [
+            {"tokens": stage.load.trained, "unlimited": stage.load.unlimited, "seconds": stage.seconds}
+            for stage in stages
+        ],
     }
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from services.training.methods import pairs, row_files
-from services.training.methods.answers import prompt_tokens
+from services.training.methods.answers import prompt_encoder
 from services.training.methods.base import plan_steps
 from services.training.methods.pairs import Pair
-from services.training.methods.rows import Encoded, encode, keep_fitting, pack
+from services.training.methods.rows import chat_encoder, keep_fitting, pack
 from services.training.planning.forecast import Load
-from services.training.ports import ChatTokenizer
 from services.training.recipe import FROM_PREFERENCES, GENERATING, Recipe
+from tailor.chat import ChatTokenizer, Encoded
 from tailor.errors import InvalidArgument, Reason
 
 READ_ROWS = 2048
@@ -28,7 +28,8 @@ class Lengths:
     """The lengths of the rows that were read: of chats, of pairs, or of the distinct prompts among them.
 
     `rows` is the size of the dataset; each row that was read stands for `scale` rows. `context` is the longest sequence that the base
-    reads, `longest` the longest row by the dataset's own figures, or 0. A pair's id is the digest of its prompt.
+    reads, `longest` the longest row by the dataset's own figures, or 0. A pair's id is the digest of its prompt. `skipped` counts the rows
+    that were read and are invalid.
     """
 
     rows: int
@@ -38,6 +39,7 @@ class Lengths:
     chats: Sequence[Encoded] = ()
     pairs: Sequence[Pair] = ()
     prompts: Sequence[int] = ()
+    skipped: int = 0
 
 
 def read_lengths(paths: Sequence[Path], method: str, tokenizer: ChatTokenizer, context: int) -> Lengths:
@@ -49,17 +51,20 @@ def read_lengths(paths: Sequence[Path], method: str, tokenizer: ChatTokenizer, c
     rows = row_files.count_rows(paths, columns)
     if not rows:
         raise InvalidArgument(Reason.NO_ROWS, "The dataset has no rows to train on.")
-    read = [row_files.check_row(row, columns) for row in _draw_rows(paths, columns, -(-rows // READ_ROWS))]
+    read = list(_draw_rows(paths, columns, -(-rows // READ_ROWS)))
     scale = rows / len(read)
     if method in GENERATING:
-        prompts = {prompt_tokens(row["row_id"], row["messages"], tokenizer) for row in read}
-        return Lengths(rows, scale, context, prompts=[len(prompt) for prompt in prompts])
+        asker = prompt_encoder(tokenizer)
+        prompts = {prompt.tokens for prompt in asker.encode_all(read)}
+        return Lengths(rows, scale, context, prompts=[len(prompt) for prompt in prompts], skipped=asker.skipped)
     if method in FROM_PREFERENCES:
-        return Lengths(rows, scale, context, pairs=[_blank_pair(pair) for pair in pairs.to_pairs(read, tokenizer)])
-    chats = [_blank(encode(row["row_id"], row["messages"], tokenizer)) for row in read]
+        drawn, skipped = pairs.to_pairs(read, tokenizer)
+        return Lengths(rows, scale, context, pairs=[_blank_pair(pair) for pair in drawn], skipped=skipped)
+    encoder = chat_encoder(tokenizer)
+    chats = [_blank(row) for row in encoder.encode_all(read)]
     # Rows that were not read may be longer.
     longest = row_files.find_longest(paths) if len(read) < rows else 0
-    return Lengths(rows, scale, context, longest, chats=chats)
+    return Lengths(rows, scale, context, longest, chats=chats, skipped=encoder.skipped)
 
 
 def _draw_rows(paths: Sequence[Path], columns: Sequence[str], every: int) -> Iterator[dict[str, Any]]:
@@ -76,7 +81,7 @@ def _draw_rows(paths: Sequence[Path], columns: Sequence[str], every: int) -> Ite
 def _read_batches(paths: Sequence[Path], columns: Sequence[str]) -> Iterator[Any]:
     for path in paths:
         with row_files.open_rows(path, columns) as file:
-            yield from file.iter_batches(row_files.BATCH_ROWS, columns=list(columns))
+            yield from file.iter_batches(row_files.BATCH_ROWS, columns=row_files.add_documents(file, columns))
 
 
 def _blank(row: Encoded) -> Encoded:
@@ -98,7 +103,10 @@ def count(lengths: Lengths, recipe: Recipe) -> Load:
         return load
     # Each rate is tried on a share of the steps before the best one is trained in full.
     trials = len(recipe.sweep.learning_rates) * max(1, round(recipe.sweep.share * load.steps))
-    return replace(load, steps=load.steps + trials, trained=round(load.trained * (1 + trials / load.steps)))
+    more = 1 + trials / load.steps
+    return replace(
+        load, steps=load.steps + trials, trained=round(load.trained * more), unlimited=round(load.unlimited * more)
+    )
 
 
 def _count_chats(lengths: Lengths, recipe: Recipe) -> Load:
@@ -111,11 +119,12 @@ def _count_chats(lengths: Lengths, recipe: Recipe) -> Load:
     steps = plan_steps(max(1, round(len(bins) * lengths.scale)), largest, recipe)
     return Load(
         rows=round(len(kept) * lengths.scale),
-        left_out=round((len(lengths.chats) - len(kept)) * lengths.scale),
+        left_out=round((lengths.skipped + len(lengths.chats) - len(kept)) * lengths.scale),
         steps=steps,
         tokens=largest,
         learned=round(max(learned) * largest / max(sizes)),
         trained=round(steps * recipe.batch.accumulation * sum(sizes) / len(sizes)),
+        unlimited=round(recipe.limit.epochs * sum(sizes) * lengths.scale),
     )
 
 
@@ -130,7 +139,7 @@ def _count_pairs(lengths: Lengths, recipe: Recipe) -> Load:
     mean = sum(len(pair.chosen.tokens) + len(pair.rejected.tokens) for pair in kept) / len(kept)
     return Load(
         rows=round(len(kept) * lengths.scale),
-        left_out=round((len(drawn) - len(kept)) * lengths.scale),
+        left_out=round((lengths.skipped + len(drawn) - len(kept)) * lengths.scale),
         steps=steps,
         tokens=size * longest,
         # A reward is one number per answer; for the other methods trl computes logits for every token of a pair, prompt included.
@@ -155,7 +164,7 @@ def _count_rollouts(lengths: Lengths, recipe: Recipe) -> Load:
     steps = plan_steps(passes * parts, answers * longest // parts, recipe)
     return Load(
         rows=distinct,
-        left_out=round((len(lengths.prompts) - len(prompts)) * lengths.scale),
+        left_out=round((lengths.skipped + len(lengths.prompts) - len(prompts)) * lengths.scale),
         steps=steps,
         tokens=-(-answers // parts) * longest,
         learned=-(-answers // parts) * rollout.max_new_tokens,

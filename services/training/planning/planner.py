@@ -13,7 +13,7 @@ from services.training.adapters.child_process import run_child
 from services.training.adapters.inputs import download_split
 from services.training.adapters.manifests import download_files
 from services.training.bases.files import KEPT
-from services.training.domain import Base, Run, RunState, Stage
+from services.training.domain import SFT, Base, Run, RunState, Stage
 from services.training.planning.devices import Device
 from services.training.plans import Plan
 from services.training.ports import Planner, PlanRequest, Runs
@@ -74,6 +74,7 @@ class StoredPlanner(Planner):
         self._known[request.base.digest] = forecast["known"]
         measured = self._measured_rate(request, forecast)
         working = forecast["tokens"] / measured if measured else forecast["working_seconds"]
+        per_token, of_documents = self._share_seconds(request, forecast, measured)
         return Plan(
             rows=forecast["rows"],
             rows_left_out=forecast["rows_left_out"],
@@ -89,7 +90,24 @@ class StoredPlanner(Planner):
             create_time=self.now(),
             refusal=forecast["refusal"],
             nearest_recipe=forecast["nearest_recipe"],
+            gpu=forecast["gpu"],
+            fixed_seconds=forecast["other_seconds"] + working - of_documents,
+            train_token_seconds=per_token,
         )
+
+    def _share_seconds(self, request: PlanRequest, forecast: Mapping[str, Any], measured: float) -> tuple[float, float]:
+        """Seconds of each token of the documents' train split over all passes, and the forecast seconds of the stages that read it."""
+        per_token = seconds = 0.0
+        planned = [stage for stage in request.stages if stage.dataset is not None]
+        for stage, figures in zip(planned, forecast["stages"], strict=True):
+            if stage.learns_from != SFT or stage.dataset is None:
+                continue
+            of_stage = figures["tokens"] / measured if measured else figures["seconds"]
+            manifest = DatasetManifest.parse(self.store.get(stage.dataset))
+            tokens = manifest.split(TRAIN).tokens
+            per_token += of_stage / figures["tokens"] * figures["unlimited"] / tokens if tokens else 0.0
+            seconds += of_stage
+        return per_token, seconds
 
     def _to_json(self, request: PlanRequest, folder: Path) -> dict[str, Any]:
         self._download_base(request.base, folder / "base")

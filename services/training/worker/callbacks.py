@@ -37,7 +37,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock."""
-        self._meter.started, self._meter.first_step = time.monotonic(), state.global_step
+        self._meter.begin(state.global_step, time.monotonic())
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop the clock, after the last checkpoint is stored."""
@@ -50,8 +50,9 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         self._tokens_before = self._meter.tokens
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Release the lock, add the other processes' tokens, and stop if one process was asked to."""
+        """Release the lock, note the time, add the other processes' tokens, and stop if one process was asked to."""
         self._lock.release()
+        self._meter.end_step(state.global_step, time.monotonic())
         tokens = self._meter.tokens - self._tokens_before
         self._meter.tokens += self._processes.total(tokens) - tokens
         self._cancelled = self._processes.any(self._stopper.cancelled())

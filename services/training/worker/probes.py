@@ -16,8 +16,8 @@ from typing import Any
 from services.training.methods.held_out import answer_log_probabilities
 from services.training.methods.loading import hide_unused_packages
 from services.training.methods.reward_model import score
-from services.training.methods.rows import Encoded, encode
 from services.training.recipe import Recipe
+from tailor.chat import Encoded, encode
 from tailor.errors import FailedPrecondition, Reason
 from tailor.hardware import computes_in_bf16
 from tailor.logging import describe_exit, get_logger

@@ -75,7 +75,7 @@ Trained by Tailor for the specialist `{spec.specialist}` on a company's own, ano
 def _describe_remarks(figures: models_pb2.AdapterTrained) -> str:
     remarks = ""
     if figures.rows_left_out:
-        remarks += f"; {figures.rows_left_out} rows left out, longer than the recipe or the base allows"
+        remarks += f"; {figures.rows_left_out} rows left out, longer than the recipe or the base allows, or unfit for its chat template"
     if figures.stopped_because:
         remarks += f"; the weights are those of step {figures.metrics['kept_step']:.0f}: {figures.stopped_because}"
     return remarks

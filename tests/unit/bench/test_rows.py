@@ -34,6 +34,9 @@ class WordCounter(TokenCounter):
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
 
+    def can_encode(self, messages: Sequence[tuple[str, str]]) -> bool:
+        return True
+
 
 def text_of(seed: int, count: int) -> str:
     return " ".join(random.Random(seed).choices(WORDS, k=count))

@@ -26,6 +26,9 @@ class WordCounter(TokenCounter):
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
 
+    def can_encode(self, messages: Sequence[tuple[str, str]]) -> bool:
+        return True
+
 
 def document(name: str, characters: int, untaught: int) -> FolderDocument:
     return FolderDocument(Path(name), "txt", 3, characters, (LeftOutText("no_words", 1, untaught),), 1.0)

@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 
+from services.registry.rules.rows import find_row_violations
 from tailor.api.training.v1 import training_pb2
-from tests.fakes.serving import ADAPTER, DATASET
+from tailor.cli.definitions import read_definition
+from tailor.errors import NotFound, Reason
+from tailor.wire import to_row_policy
+from tests.fakes.serving import ADAPTER, DATASET, RANKINGS
 from tests.unit.cli.conftest import Services, Tailor
 
 
@@ -124,6 +128,76 @@ def test_builds_from_rankings_and_counts_their_pairs(tailor: Tailor) -> None:
     text = " ".join(tailor("build", "engagement-reports", "--kind", "preference").out.split())
 
     assert all(part in text for part in ("26 rows", "2 held out", "12 judgements", "30 pairs", "2 tied"))
+
+
+def long_plan(**changes: Any) -> training_pb2.RunPlan:
+    """86 hours on one device, above the limit."""
+    plan = training_pb2.RunPlan(
+        run_id="run_86", tokens=17_600_000, seconds=86 * 3600, seconds_from="measured", devices=1, fits=True
+    )
+    plan.max_hours, plan.needs_approval, plan.fitting_train_tokens = 2.0, True, 200_000
+    plan.MergeFrom(training_pb2.RunPlan(**changes))
+    return plan
+
+
+def test_build_ends_with_tokens_hours_and_price_of_the_run_that_follows(tailor: Tailor, services: Services) -> None:
+    text = " ".join(tailor("build", "engagement-reports").out.split())
+    assert text.endswith("trains on 40,000 tokens, all passes counted: 0.03 h, measured, 72.00 EUR.")
+    (request,) = services.training.planned
+    assert (request.dataset_digest, request.base, request.recipe) == (DATASET, "tiny", "lora")
+    assert tailor("build", "engagement-reports", "--json").document["plan"]["tokens"] == 40_000
+
+
+def test_build_names_the_command_and_a_setting_for_a_run_above_the_limit(tailor: Tailor, services: Services) -> None:
+    services.training.plan = long_plan()
+    text = " ".join(tailor("build", "engagement-reports").out.split())
+    assert "17,600,000 tokens, all passes counted: 86.00 h, measured." in text
+    assert "above the limit of 2 h: it waits until `tailor runs approve run_86`" in text
+    assert "set `max_train_tokens = 200_000` under `[rows]`" in text
+    services.training.plan = long_plan(devices=8)
+    assert "86.00 h on 8 devices" in tailor("build", "engagement-reports").out
+    services.training.plan = training_pb2.RunPlan(refusal="It needs 9 GiB of 4 GiB.")
+    assert "It does not fit: It needs 9 GiB of 4 GiB." in " ".join(tailor("build", "engagement-reports").out.split())
+
+
+def test_the_setting_that_build_prints_is_accepted_by_an_update(
+    tailor: Tailor, services: Services, tmp_path: Path
+) -> None:
+    services.training.plan = long_plan()
+    printed = tailor("build", "engagement-reports").out
+    (setting,) = [part for part in printed.split("`") if part.startswith("max_train_tokens")]
+    file = tmp_path / "s.toml"
+    file.write_text(f'name = "engagement-reports"\nbase = "tiny"\nrecipe = "lora"\n[rows]\n{setting}\n')
+    assert tailor("specialist", "update", str(file)).code == 0
+    definition = read_definition(file)
+    assert definition.rows.max_train_tokens == 200_000
+    assert not find_row_violations(to_row_policy(definition.rows))
+
+
+def test_a_build_without_a_forecast_succeeds_and_says_why(tailor: Tailor, services: Services) -> None:
+    services.training.plan_error = NotFound(Reason.UNKNOWN_BASE, "There is no base 'tiny'.")
+    built = tailor("build", "engagement-reports")
+    assert (built.code, built.err.strip()) == (0, "No forecast of the run yet: There is no base 'tiny'.")
+    assert "200 rows" in built.out
+
+
+def test_a_dataset_of_rankings_is_forecast_with_the_newest_documents(tailor: Tailor, services: Services) -> None:
+    tailor("build", "engagement-reports", "--kind", "preference")
+    (request,) = services.training.planned
+    assert (request.dataset_digest, request.preference_dataset_digest) == (DATASET, RANKINGS)
+    assert (request.recipe, request.started_by_dataset) == ("lora,gentle", True)
+
+
+def test_approves_a_run_and_shows_by_whom(tailor: Tailor, services: Services) -> None:
+    text = " ".join(tailor("runs", "approve", "run_1").out.split())
+    assert services.training.approved == ["run_1"]
+    assert "approved by key_7 at 2026-01-05T09:00:00Z" in text
+
+
+def test_a_plan_above_the_limit_says_that_the_run_would_wait(tailor: Tailor, services: Services) -> None:
+    services.training.plan = long_plan()
+    text = " ".join(tailor("runs", "plan", "engagement-reports", DATASET[:6]).out.split())
+    assert "above 2 device hours" in text and "`tailor runs approve run_86`" in text
 
 
 def test_lists_and_shows_and_cancels_runs(tailor: Tailor) -> None:

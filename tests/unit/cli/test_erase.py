@@ -72,4 +72,6 @@ def test_a_key_without_the_role_is_told_which_role_erases_and_how_to_get_a_key(
     services.registry.role_is_admitted = False
     refused = tailor("erase", "--document", "doc_1")
     assert refused.code == 1 and refused.err.startswith("error: ROLE_NOT_ADMITTED: Erase needs a key with the role")
+    # An operator may not give the role: the key exists already.
+    assert "An operator creates" not in refused.err and "`protection.key`" in refused.err
     assert "tailor keys create NAME --role data-protection" in refused.err

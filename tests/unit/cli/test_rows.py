@@ -40,6 +40,15 @@ def test_refuses_an_unknown_split(tailor: Tailor, services: Services) -> None:
     assert services.synthetic.listed == []
 
 
+def test_twenty_drawn_rows_can_be_read_before_anything_is_built(tailor: Tailor, services: Services) -> None:
+    shown = tailor("rows", "engagement-reports", "--preview")
+
+    assert shown.code == 0 and services.synthetic.listed == []
+    assert "row_p0" in shown.out and "row_p19" in shown.out and "20 rows drawn; nothing was built" in shown.out
+    assert "unspecified" not in shown.out
+    assert tailor("rows", "engagement-reports", "--preview", "--split", "train").code == 2
+
+
 def test_a_document_leads_to_its_rows(tailor: Tailor) -> None:
     shown = tailor("documents", "show", "doc_1")
 

@@ -115,6 +115,19 @@ def test_retries_while_no_model_is_ready(client: TailorClient, inference: FakeIn
     assert inference.calls == 3
 
 
+def test_a_retry_has_the_request_id_of_the_first_attempt_and_another_call_has_another(
+    client: TailorClient, inference: FakeInference
+) -> None:
+    inference.failures = 2
+    client.generate("engagement-reports", "Write.")
+    client.generate("engagement-reports", "Write.")
+    list(client.stream("engagement-reports", "Write."))
+    client.generate("engagement-reports", "Write.", request_id="memo-7")
+    ids = [getattr(asked, "request", asked).request_id for asked in inference.asked]
+    assert len(set(ids[:3])) == 1 and len(set(ids)) == 4
+    assert all(ids) and ids[-1] == "memo-7"
+
+
 def test_retries_what_a_stopping_replica_did_not_begin(client: TailorClient, inference: FakeInference) -> None:
     inference.stops = 1
     assert client.generate("base", "hello").text == "base: hello"

@@ -67,7 +67,8 @@ def addresses() -> Iterator[dict[str, str]]:
     )
     add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
     servicers = [(add, InferenceServicer(gate))]
-    server = RpcServer(ServiceSettings(rpc_port=0), "inference", servicers=servicers, authenticator=authenticator)
+    settings = ServiceSettings(rpc_port=0, rpc_reflection=True)
+    server = RpcServer(settings, "inference", servicers=servicers, authenticator=authenticator)
     server.start()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -123,7 +124,7 @@ def test_an_example_in_python_runs(
 
 
 def test_the_grpcurl_example_calls_a_method_of_the_contract(addresses: dict[str, str]) -> None:
-    """`buf curl` stands in for grpcurl, which the package index does not have: same schema, header, data and method."""
+    """`buf curl` stands in for grpcurl, which the package index does not have: same reflection, header, data and method."""
     (command,) = [block for block in blocks("docs/call.md", "sh") if "grpcurl" in block]
     known = {
         "$TAILOR_API_KEY": "tlr_test",
@@ -131,11 +132,10 @@ def test_the_grpcurl_example_calls_a_method_of_the_contract(addresses: dict[str,
         "\\\n": " ",
     }
     words = shlex.split(with_real_addresses(command, known))
-    flags = {words[place]: words[place + 1] for place in range(2, 10, 2)}
-    assert words[:2] == ["grpcurl", "-plaintext"] and set(flags) == {"-import-path", "-proto", "-H", "-d"}
-    assert (ROOT / flags["-import-path"] / flags["-proto"]).is_file()
-    address, method = words[10:]
+    flags = {words[place]: words[place + 1] for place in range(2, 6, 2)}
+    assert words[:2] == ["grpcurl", "-plaintext"] and set(flags) == {"-H", "-d"}
+    address, method = words[6:]
     buf = [str(Path(sys.executable).with_name("buf")), "curl", "--protocol", "grpc", "--http2-prior-knowledge"]
-    arguments = ["--schema", flags["-import-path"], "-H", flags["-H"], "-d", flags["-d"], f"http://{address}/{method}"]
-    reply = subprocess.run([*buf, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    arguments = ["-H", flags["-H"], "-d", flags["-d"], f"http://{address}/{method}"]
+    reply = subprocess.run([*buf, *arguments], capture_output=True, text=True, check=True)
     assert json.loads(reply.stdout)["provenance"]["specialist"] == "engagement-reports"

@@ -65,6 +65,7 @@ class FakeRunCommands(RunCommands):
     planned: list[RunTerms] = field(default_factory=list)
     created: list[tuple[RunTerms, str]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    approved: list[tuple[str, str]] = field(default_factory=list)
     error: TailorError | None = None
 
     def plan(self, terms: RunTerms) -> training_pb2.RunPlan:
@@ -81,6 +82,10 @@ class FakeRunCommands(RunCommands):
 
     def cancel(self, run_id: str) -> training_pb2.Run:
         self.cancelled.append(run_id)
+        return self.training.get_run(run_id)
+
+    def approve(self, run_id: str, approved_by: str) -> training_pb2.Run:
+        self.approved.append((run_id, approved_by))
         return self.training.get_run(run_id)
 
 

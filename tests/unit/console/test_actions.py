@@ -65,7 +65,7 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
         REGISTRY[name] for name in ("CreateSpecialist", "UpdateSpecialist", "DeleteSpecialist")
     ],
     Permission.BUILD: [SYNTHETIC["BuildDataset"]],
-    Permission.MANAGE_RUNS: [TRAINING["PlanRun"], TRAINING["CreateRun"], TRAINING["CancelRun"]],
+    Permission.MANAGE_RUNS: [TRAINING["PlanRun"], TRAINING["CreateRun"], TRAINING["CancelRun"], TRAINING["ApproveRun"]],
     Permission.EVALUATE: [EVALUATION["Evaluate"]],
     Permission.SPECIALISTS: [REGISTRY["ListSpecialists"]],
     Permission.ASK: [INFERENCE["StreamGenerate"], INFERENCE["ListSpecialists"]],

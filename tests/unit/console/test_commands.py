@@ -17,6 +17,7 @@ from tests.unit.console.messages import (
     OLD_ADAPTER,
     PREFERENCES,
     RUN,
+    STAMP,
     adapter,
     dataset,
     run,
@@ -41,6 +42,7 @@ def make_posts() -> dict[str, tuple[dict[str, str], Permission]]:
         f"/specialists/{NAME}/build": ({"kind": "sft", "attempt": ATTEMPT}, Permission.BUILD),
         "/runs": (TERMS, Permission.MANAGE_RUNS),
         f"/runs/{RUN}/cancel": ({}, Permission.MANAGE_RUNS),
+        f"/runs/{RUN}/approve": ({}, Permission.MANAGE_RUNS),
         f"/runs/{RUN}/resume": ({"attempt": ATTEMPT}, Permission.MANAGE_RUNS),
         f"/evaluations/{ADAPTER}/evaluate": ({"attempt": ATTEMPT}, Permission.EVALUATE),
     }
@@ -224,14 +226,37 @@ def test_a_run_is_cancelled_and_started_again_with_the_same_terms() -> None:
     assert world.runs.created == [(RunTerms(NAME, DATASET, BASE, "sft-lora", PREFERENCES, priority=5), ATTEMPT)]
 
 
+def test_a_run_that_waits_for_approval_is_shown_with_what_would_fit_and_approved() -> None:
+    world = World()
+    advice = "Set `max_train_tokens = 230_000` under `[rows]`."
+    world.training.runs = [run("awaiting_approval", step=0, reason="WAITS_FOR_APPROVAL", message=advice)]
+    browser = world.signed_in(Role.ENGINEER)
+    for path in ("/runs", f"/runs/{RUN}"):
+        page = browser.get(path).text
+        assert "max_train_tokens = 230_000" in page and "awaiting approval" in page
+        assert f'action="/runs/{RUN}/approve" data-confirm=' in page
+    assert browser.post(f"/runs/{RUN}/approve").headers["location"] == f"/runs/{RUN}?notice=run-approved"
+    ((run_id, approved_by),) = world.runs.approved
+    assert (run_id, bool(approved_by)) == (RUN, True)
+    world.training.runs = [run(approved_by="key_7", approve_time=STAMP)]
+    page = browser.get(f"/runs/{RUN}").text
+    assert "/approve" not in page and "by key_7" in page
+
+
 def test_runs_and_adapters_of_other_specialists_cannot_be_touched() -> None:
     world = World()
     world.training.runs = [run(specialist="secret-deals")]
     world.registry.adapters = [adapter(trained(specialist="secret-deals"))]
     browser = world.signed_in(Role.ENGINEER, NAME)
-    for path in (f"/runs/{RUN}/cancel", f"/runs/{RUN}/resume", f"/evaluations/{ADAPTER}/evaluate"):
+    for path in (
+        f"/runs/{RUN}/cancel",
+        f"/runs/{RUN}/approve",
+        f"/runs/{RUN}/resume",
+        f"/evaluations/{ADAPTER}/evaluate",
+    ):
         assert browser.post(path, data={"attempt": ATTEMPT}).status_code == 404, path
     assert browser.post("/specialists/secret-deals/build", data={"kind": "sft", "attempt": ATTEMPT}).status_code == 404
+    assert world.runs.approved == []
     assert (world.runs.cancelled, world.runs.created, world.evaluation.queued, world.builds.built) == ([], [], [], [])
     operator = world.signed_in(Role.OPERATOR, NAME)
     assert operator.post("/specialists", data={"definition": DEFINITION, "attempt": ATTEMPT}).status_code == 404

@@ -86,40 +86,6 @@ def test_static_files_load_nothing_from_other_hosts() -> None:
         assert addresses <= {"http://www.w3.org/2000/svg"}
 
 
-def test_flow_counts_every_submission_once() -> None:
-    world = World()
-    world.registry.flow = registry_pb2.GetFlowResponse(
-        ingested=10, anonymized=7, rejected={"DUPLICATE": 3, "UNREADABLE": 1}, findings={"PERSON": 12}
-    )
-    board = world.signed_in().get("/api/flow").json()
-    stages = {stage["name"]: stage for stage in board["stages"]}
-    assert [stages[name]["value"] for name in ("submitted", "ingested", "anonymised", "rows")] == [
-        "13",
-        "10",
-        "7",
-        "480",
-    ]
-    assert stages["submitted"]["note"] == "2 in progress"
-    assert board["rejected_total"] == "4"
-    assert board["findings"] == [{"name": "person", "count": "12", "share": 100}]
-
-
-def test_flow_shows_run_gate_and_what_serves() -> None:
-    stages = {stage["name"]: stage for stage in World().signed_in().get("/api/flow").json()["stages"]}
-    assert (stages["run"]["value"], stages["run"]["state"]) == ("33 %", "busy")
-    assert (stages["evaluation"]["value"], stages["evaluation"]["state"]) == ("passed", "done")
-    assert (stages["serving"]["value"], stages["serving"]["note"]) == ("1", "bbbbbbbbbb · generation 1")
-
-
-def test_flow_is_idle_before_anything_happened() -> None:
-    world = World()
-    world.registry.flow = registry_pb2.GetFlowResponse()
-    world.registry.datasets, world.registry.adapters, world.registry.specialists = [], [], []
-    world.training.runs = []
-    stages = world.signed_in().get("/api/flow").json()["stages"]
-    assert {stage["state"] for stage in stages} == {"idle"}
-
-
 def test_names_a_service_that_does_not_answer_and_shows_the_rest() -> None:
     world = World()
     browser = world.signed_in()

@@ -15,7 +15,7 @@ from services.inference.domain import (
     ServedModel,
     is_in_share,
 )
-from services.inference.generation import AnswerStream, Cancellation
+from services.inference.generation import Answer, Cancellation
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import FailedPrecondition, Reason, Unavailable
@@ -40,7 +40,7 @@ def world_with_canary(slots: int = 2) -> World:
     return world
 
 
-def finish(world: World, caller: Caller, model: str = "reports") -> AnswerStream:
+def finish(world: World, caller: Caller, model: str = "reports") -> Answer:
     answer = handlers.generate(
         world.inference, caller, GenerationRequest(model, USER, Sampling(max_tokens=3)), Cancellation()
     )
@@ -91,7 +91,7 @@ def test_services_and_the_base_never_get_a_canary() -> None:
     for caller in (EVALUATION, CONSOLE):
         finish(world, caller)
     finish(world, callers(in_canary=True)[0], "base")
-    handlers.score(world.models, EVALUATION, "reports", [RowToScore(USER, "Done.")], lambda: False)
+    handlers.score(world.inference, EVALUATION, "reports", [RowToScore(USER, "Done.")], lambda: False)
     assert [stream.adapter for stream in world.engine.streams] == ["a", "a", ""]
     assert not any(draft.served.is_canary for draft in world.published.drafts)
 

@@ -79,14 +79,16 @@ def test_a_limit_of_0_tokens_is_refused_by_its_name(world: World) -> None:
 def test_the_definition_brings_the_sampling_and_a_tombstone_removes_it() -> None:
     definitions = Definitions()
     sampling = models_pb2.SamplingDefaults(temperature=0.5, max_tokens=9)
-    message = models_pb2.SpecialistChanged(name="reports", sampling=sampling)
+    message = models_pb2.SpecialistChanged(name="reports", base="tiny", sampling=sampling)
     consumer = SpecialistConsumer(definitions)
 
     consumer.apply(Event(SPECIALISTS, "reports", message.SerializeToString()))
     assert definitions.sampling("reports") == words.SamplingDefaults(temperature=0.5, max_tokens=9)
+    assert definitions.base("reports") == "tiny"
 
     consumer.apply(Event(SPECIALISTS, "reports", None))
     assert definitions.sampling("reports") == words.SamplingDefaults()
+    assert definitions.base("reports") is None
 
 
 def test_private_prompts_keep_the_sampling_of_the_specialist(world: World) -> None:

@@ -23,7 +23,7 @@ from services.inference.domain import (
     Sampling,
     Transcript,
 )
-from services.inference.generation import AnswerStream, Cancellation
+from services.inference.generation import Answer, Cancellation
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, ResourceExhausted, Unavailable
 from tailor.storage.ref import Ref
 from tests.unit.inference.fakes import (
@@ -46,11 +46,11 @@ def ask(model: str = "base", *messages: ChatMessage, **sampling: object) -> Gene
     return GenerationRequest(model, messages or (USER,), Sampling(**({"max_tokens": 3} | sampling)))  # type: ignore[arg-type]
 
 
-def begin(world: World, question: GenerationRequest, caller: Caller = KEY) -> AnswerStream:
+def begin(world: World, question: GenerationRequest, caller: Caller = KEY) -> Answer:
     return handlers.generate(world.inference, caller, question, Cancellation())
 
 
-def finish(world: World, question: GenerationRequest, caller: Caller = KEY) -> AnswerStream:
+def finish(world: World, question: GenerationRequest, caller: Caller = KEY) -> Answer:
     answer = begin(world, question, caller)
     list(answer)
     return answer
@@ -99,6 +99,27 @@ def test_a_specialist_of_other_callers_looks_like_one_that_does_not_exist() -> N
         errors.append((caught.value.reason, caught.value.message, caught.value.metadata))
     assert errors[0] == errors[1]
     assert errors[0][0] == "UNKNOWN_SPECIALIST"
+
+
+def test_a_specialist_that_nothing_serves_yet_is_not_called_unknown() -> None:
+    world = make_world()
+    world.inference.definitions.define("reports", base="tiny")
+    world.inference.definitions.define("letters", base="huge")
+    refusals = {}
+    for model in ("reports", "letters"):
+        with pytest.raises(FailedPrecondition) as caught:
+            begin(world, ask(model))
+        assert caught.value.reason == "NOT_SERVING"
+        refusals[model] = caught.value.message
+    assert "`tailor adapters --specialist reports`" in refusals["reports"]
+    assert "the base huge, and this server has tiny" in refusals["letters"]
+    with pytest.raises(NotFound):
+        begin(world, ask("reports"), Caller("key", "team", frozenset({"memos"}), "key_2"))
+    world.inference.definitions.forget("reports")
+    with pytest.raises(NotFound):
+        begin(world, ask("reports"))
+    apply_serving(world, served("letters", 1, "a"))
+    assert finish(world, ask("letters")).served.specialist == "letters"
 
 
 @pytest.mark.parametrize(
@@ -433,14 +454,14 @@ def test_a_key_lists_the_base_and_its_own_specialists() -> None:
 def test_scores_rows_in_order_and_stops_when_the_caller_leaves() -> None:
     world = make_world()
     rows = [RowToScore((USER,), "one"), RowToScore((USER,), "two words")]
-    scores = handlers.score(world.models, EVALUATION, "base", rows, lambda: False)
+    scores = handlers.score(world.inference, EVALUATION, "base", rows, lambda: False)
     assert [(score.log_probability, score.tokens) for score in scores] == [(-3.0, 2), (-9.0, 3)]
-    assert handlers.score(world.models, EVALUATION, "base", rows, lambda: True) == []
+    assert handlers.score(world.inference, EVALUATION, "base", rows, lambda: True) == []
 
 
 def test_refuses_rows_without_an_answer() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        handlers.score(make_world().models, EVALUATION, "base", [RowToScore((USER,), " ")], lambda: False)
+        handlers.score(make_world().inference, EVALUATION, "base", [RowToScore((USER,), " ")], lambda: False)
     assert "rows[0].completion" in caught.value.field_violations
 
 

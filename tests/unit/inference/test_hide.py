@@ -13,7 +13,7 @@ import pytest
 from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.openai_wire import chunks, completion
 from services.inference.domain import CANCELLED, LENGTH, STOPPED, Caller, ChatMessage, GenerationRequest, Sampling
-from services.inference.generation import AnswerStream, Cancellation
+from services.inference.generation import Answer, Cancellation
 from services.inference.handlers import generate
 from services.inference.private_prompts.hide import RestoredStream
 from services.inference.private_prompts.restore import Restorer
@@ -50,7 +50,7 @@ def ask(
     return GenerationRequest(model, (*before, ChatMessage("user", text)), replace(Sampling(), **sampling))  # type: ignore[arg-type]
 
 
-def answered(world: World, question: GenerationRequest, caller: Caller = KEY) -> AnswerStream:
+def answered(world: World, question: GenerationRequest, caller: Caller = KEY) -> Answer:
     answer = generate(world.inference, caller, question, Cancellation())
     for _ in answer:
         pass
@@ -199,7 +199,10 @@ def test_json_answers_stay_json_and_the_model_gets_surrogates_as_choices(world: 
 def test_the_openai_api_gives_values_back_whole_and_streamed(world: World) -> None:
     assert completion("reports", answered(world, ask()))["choices"][0]["message"]["content"] == ASKED
     answer = generate(world.inference, KEY, ask(), Cancellation())
-    lines = [line.removeprefix("data: ") for line in chunks("reports", answer, lambda: None, usage=False)]
+    codes: list[str] = []
+    written = chunks("reports", answer, lambda: None, codes.append, usage=False)
+    lines = [line.removeprefix("data: ") for line in written]
+    assert codes == ["OK"]
     deltas = [json.loads(line)["choices"][0]["delta"] for line in lines if not line.startswith("[DONE]")]
     assert "".join(delta.get("content", "") for delta in deltas) == ASKED
     assert not any(name in "".join(lines) for name in ("Iwu", "Ada", "pike"))

@@ -6,8 +6,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +16,14 @@ import httpx
 import openai
 import pytest
 from fastapi import FastAPI
+from prometheus_client import REGISTRY
 from pydantic import BaseModel
 
+from services.inference import handlers
 from services.inference.adapters.body_limit import MAX_BODY_BYTES
 from services.inference.adapters.http import Address, UvicornServer, create_app
-from services.inference.domain import Draft, DraftFeedback, DraftRecord
+from services.inference.domain import ChatMessage, Draft, DraftFeedback, DraftRecord, GenerationRequest, Sampling
+from services.inference.generation import Cancellation
 from services.inference.handlers import ReadinessGate
 from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.synthesis.answers import parse_rows
@@ -28,7 +32,7 @@ from services.synthetic.synthesis.prompts import rows_schema
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.rpc.auth import CACHE_SECONDS, MAX_QUESTIONS, Authenticator, Caller, VerifyKey
 from tailor.rpc.identity import Trust
-from tests.unit.inference.fakes import World, apply_serving, make_world, served
+from tests.unit.inference.fakes import KEY, World, apply_serving, make_world, served
 from tests.unit.ingestion.tls import make_authority
 from tests.waiting import wait_for_port, wait_until
 
@@ -41,7 +45,9 @@ def verify(digest: str) -> Caller:
     known = {
         "tlr_caller": Caller("key", "team", "ROLE_CALLER", frozenset({"memos"}), "key_1"),
         "tlr_protector": Caller("key", "dpo", "ROLE_DATA_PROTECTION", frozenset(), "key_2"),
-        "tlr_reader": Caller("key", "list", "ROLE_CALLER", key_id="key_3", methods=frozenset({f"{SERVICE}/Generate"})),
+        "tlr_reader": Caller(
+            "key", "list", "ROLE_CALLER", frozenset({"memos"}), "key_3", methods=frozenset({f"{SERVICE}/Generate"})
+        ),
         "tlr_hurried": Caller("key", "batch", "ROLE_CALLER", key_id="key_4", calls_per_minute=2),
     }
     import hashlib
@@ -178,6 +184,7 @@ def test_a_client_that_stops_waiting_ends_the_generation(gate: tuple[World, Read
     world, closed, address = gate
     closed.open(world.inference)
     world.engine.gate.clear()
+    before = counted("CANCELLED")
 
     async def ask_and_leave() -> None:
         async with openai.AsyncOpenAI(base_url=address, api_key="tlr_caller", max_retries=0) as asked:
@@ -187,7 +194,7 @@ def test_a_client_that_stops_waiting_ends_the_generation(gate: tuple[World, Read
             await asyncio.gather(answer, return_exceptions=True)
 
     asyncio.run(ask_and_leave())
-    wait_until(lambda: world.published.drafts)
+    wait_until(lambda: counted("CANCELLED") == before + 1)
     assert world.published.drafts[0].finish_reason == "cancelled"
     assert world.engine.streams[0].cancelled.is_set()
 
@@ -252,6 +259,108 @@ def test_an_error_while_streaming_reaches_the_client(gate: tuple[World, Readines
         ask(address)
 
 
+def test_a_repeated_idempotency_key_gets_the_first_answer_and_leaves_one_draft(
+    gate: tuple[World, ReadinessGate, str],
+) -> None:
+    world, closed, address = gate
+    closed.open(world.inference)
+    quoted, bare = {"Idempotency-Key": '"memo-7"'}, {"idempotency-key": "memo-7"}
+    first, again = ask(address, extra_headers=quoted), ask(address, extra_headers=bare)
+    assert again == first
+    streamed = list(ask(address, extra_headers=bare, stream=True))
+    assert [chunk.choices[0].delta.content for chunk in streamed] == ["", "word word word ", None]
+    assert {chunk.id for chunk in streamed} == {first.id}
+    assert len(world.published.drafts) == 1
+    with pytest.raises(openai.UnprocessableEntityError) as reused:
+        ask(address, extra_headers=bare, max_tokens=4)
+    assert (reused.value.code, reused.value.param) == ("REQUEST_ID_REUSED", "Idempotency-Key")
+    with pytest.raises(openai.BadRequestError) as long:
+        ask(address, extra_headers={"Idempotency-Key": "x" * 129})
+    assert long.value.param == "Idempotency-Key" and "`Idempotency-Key`: must have" in long.value.message
+    assert ask(address, "tlr_reader", extra_headers=bare).id != first.id
+
+
+def counted(code: str, method: str = "Generate") -> float:
+    """How many calls of a method the metrics have."""
+    name = f"tailor.api.inference.v1.InferenceService.{method}"
+    timed = REGISTRY.get_sample_value("tailor_rpc_seconds_count", {"method": name}) or 0.0
+    number = REGISTRY.get_sample_value("tailor_rpc_total", {"method": name, "code": code}) or 0.0
+    assert timed >= number
+    return number
+
+
+def is_counted(code: str, method: str, number: float) -> bool:
+    return counted(code, method) == number
+
+
+def test_calls_are_counted_by_the_methods_and_codes_of_grpc(gate: tuple[World, ReadinessGate, str]) -> None:
+    world, closed, address = gate
+    closed.open(world.inference)
+    apply_serving(world, served("memos", 1, "a"))
+    calls: list[tuple[str, str, Callable[[], Any]]] = [
+        ("Generate", "OK", lambda: ask(address, model="memos")),
+        ("StreamGenerate", "OK", lambda: list(ask(address, stream=True))),
+        ("ListSpecialists", "OK", client(address).models.list),
+        ("ListSpecialists", "NOT_FOUND", lambda: client(address).models.retrieve("reports")),
+        ("Generate", "UNAUTHENTICATED", lambda: ask(address, "tlr_wrong")),
+        ("Generate", "PERMISSION_DENIED", lambda: ask(address, "tlr_protector")),
+        ("Generate", "INVALID_ARGUMENT", lambda: ask(address, messages="none")),
+        ("StreamGenerate", "INVALID_ARGUMENT", lambda: ask(address, temperature=3, stream=True)),
+    ]
+    for method, code, call in calls:
+        before = counted(code, method)
+        with nullcontext() if code == "OK" else pytest.raises(openai.APIStatusError):
+            call()
+        # The client has its answer a moment before the server counts it.
+        wait_until(partial(is_counted, code, method, before + 1))
+
+
+def test_an_answer_that_breaks_off_and_a_client_that_leaves_are_counted_as_that(
+    gate: tuple[World, ReadinessGate, str],
+) -> None:
+    world, closed, address = gate
+    closed.open(world.inference)
+    world.engine.fails = Unavailable(Reason.ENGINE_FAILED, "The engine could not answer. Retry.")
+    before = counted("UNAVAILABLE", "StreamGenerate")
+    with pytest.raises(openai.APIError):
+        list(ask(address, stream=True))
+    wait_until(lambda: counted("UNAVAILABLE", "StreamGenerate") == before + 1)
+    world.engine.fails, before = None, counted("CANCELLED", "StreamGenerate")
+    world.engine.ungated = 1
+    world.engine.gate.clear()
+    broken = ask(address, stream=True)
+    next(iter(broken))
+    broken.close()
+    wait_until(lambda: counted("CANCELLED", "StreamGenerate") == before + 1)
+
+
+def test_tokens_and_the_time_to_the_first_one_are_measured_by_specialist_over_both_doors(
+    gate: tuple[World, ReadinessGate, str],
+) -> None:
+    world, closed, address = gate
+    closed.open(world.inference)
+    apply_serving(world, served("memos", 1, "a"))
+
+    def measured() -> list[float]:
+        of = {"specialist": "memos", "caller": "key"}
+        tokens = [
+            REGISTRY.get_sample_value("tailor_answer_tokens_total", of | {"kind": kind}) or 0.0
+            for kind in ("prompt", "completion")
+        ]
+        return [*tokens, REGISTRY.get_sample_value("tailor_first_token_seconds_count", of) or 0.0]
+
+    before = measured()
+    ask(address, model="memos")
+    over_grpc = handlers.generate(
+        world.inference,
+        KEY,
+        GenerationRequest("memos", (ChatMessage("user", "Write it."),), Sampling(max_tokens=3)),
+        Cancellation(),
+    )
+    assert [piece.tokens for piece in over_grpc] == [1, 2, 3]
+    assert [now - then for now, then in zip(measured(), before, strict=True)] == [4, 6, 2]
+
+
 def test_errors_have_the_status_that_clients_know(gate: tuple[World, ReadinessGate, str]) -> None:
     world, closed, address = gate
     with pytest.raises(openai.InternalServerError) as loading:
@@ -264,6 +373,10 @@ def test_errors_have_the_status_that_clients_know(gate: tuple[World, ReadinessGa
         ask(address, "tlr_protector")
     with pytest.raises(openai.NotFoundError):
         ask(address, model="reports")
+    world.inference.definitions.define("memos")
+    with pytest.raises(openai.BadRequestError) as idle:
+        ask(address, model="memos")
+    assert (idle.value.code, idle.value.param) == ("NOT_SERVING", "model")
 
 
 @pytest.mark.parametrize(
@@ -447,8 +560,18 @@ def test_a_keys_methods_limit_the_http_api_too(gate: tuple[World, ReadinessGate,
     assert reader.chat.completions.create(**ask).choices[0].message.content == "word word "
     with pytest.raises(openai.PermissionDeniedError):
         reader.chat.completions.create(**ask, stream=True)
-    with pytest.raises(openai.PermissionDeniedError):
-        reader.models.list()
+
+
+def test_a_key_limited_to_answers_lists_the_models_that_it_may_ask(gate: tuple[World, ReadinessGate, str]) -> None:
+    world, closed, address = gate
+    closed.open(world.inference)
+    for name in ("memos", "reports"):
+        apply_serving(world, served(name, 1, name))
+    reader = client(address, "tlr_reader")
+    assert [model.id for model in reader.models.list()] == ["base", "memos"]
+    assert reader.models.retrieve("memos").id == "memos"
+    with pytest.raises(openai.NotFoundError):
+        reader.models.retrieve("reports")
 
 
 def test_a_key_that_calls_too_often_is_told_when_to_retry(

@@ -128,6 +128,22 @@ def test_streams_pieces_and_ends_with_usage(opened: RunningServer) -> None:
     assert replies[-1].usage.completion_tokens == 3
 
 
+def test_a_repeated_request_id_gets_the_first_answer_whole_and_streamed(opened: RunningServer) -> None:
+    request = inference_pb2.GenerateRequest()
+    request.CopyFrom(REQUEST)
+    request.request_id = "memo-7"
+    first = opened.stub().Generate(request, timeout=60)
+    assert opened.stub().Generate(request, timeout=60) == first
+    replies = list(opened.stub().StreamGenerate(inference_pb2.StreamGenerateRequest(request=request), timeout=60))
+    assert [(reply.draft_id, reply.text) for reply in replies] == [(first.draft_id, first.text), (first.draft_id, "")]
+    assert (replies[-1].usage, replies[-1].provenance) == (first.usage, first.provenance)
+    assert len(opened.world.published.drafts) == 1
+    request.prompt = "Write another."
+    with pytest.raises(FailedPrecondition) as reused, wire_errors("inference"):
+        opened.stub().Generate(request, timeout=60)
+    assert reused.value.reason == "REQUEST_ID_REUSED"
+
+
 def test_gives_log_probabilities_on_request_whole_and_streamed(opened: RunningServer) -> None:
     request = inference_pb2.GenerateRequest()
     request.CopyFrom(REQUEST)

@@ -74,6 +74,15 @@ def test_telemetry_is_off_in_every_service(plan: StackPlan) -> None:
         assert service_environment(service, plan, SHELL).items() >= NOTHING_PHONES_HOME.items()
 
 
+def test_services_reflect_their_contract_in_the_embedded_stack_and_not_by_default(
+    plan: StackPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not ServiceSettings().rpc_reflection
+    for service in SERVICES:
+        monkeypatch.setenv("TAILOR_RPC_REFLECTION", service_environment(service, plan, SHELL)["TAILOR_RPC_REFLECTION"])
+        assert ServiceSettings().rpc_reflection
+
+
 def test_the_shells_thread_limits_apply(plan: StackPlan) -> None:
     assert service_environment("training", plan, SHELL | {"OMP_NUM_THREADS": "3"})["OMP_NUM_THREADS"] == "3"
     assert int(service_environment("console", plan, SHELL)["OMP_NUM_THREADS"]) == 1

@@ -27,6 +27,8 @@ def specialist(rows: RowPolicy) -> Specialist:
         (RowPolicy(max_rows_per_document=-1), "rows.max_rows_per_document"),
         (RowPolicy(max_answer_percent=-1), "rows.max_answer_percent"),
         (RowPolicy(max_train_tokens=-1), "rows.max_train_tokens"),
+        (RowPolicy(max_document_percent=-1), "rows.max_document_percent"),
+        (RowPolicy(max_document_percent=101), "rows.max_document_percent"),
         (RowPolicy(held_out_percent=51), "rows.held_out_percent"),
         (RowPolicy(held_out_percent=-1), "rows.held_out_percent"),
         (RowPolicy(max_held_out_rows=-1), "rows.max_held_out_rows"),
@@ -61,7 +63,7 @@ def test_refuses_an_invalid_limit_with_its_field(rows: RowPolicy, field: str) ->
     "rows",
     [
         RowPolicy(),
-        RowPolicy(quiz_questions=0, max_quiz_documents=7, missed_extra_rows=0),
+        RowPolicy(quiz_questions=0, max_quiz_documents=7, missed_extra_rows=0, max_document_percent=0),
         RowPolicy(
             max_row_tokens=64, max_rows_per_document=4, max_answer_percent=250, max_train_tokens=10**12, knowledge=False
         ),

@@ -67,6 +67,10 @@ class WordCounter(TokenCounter):
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
 
+    def can_encode(self, messages: Sequence[tuple[str, str]]) -> bool:
+        """The template cannot hold the word `unfit`."""
+        return not any("unfit" in content for _, content in messages)
+
 
 class OneTokenizer(Tokenizers):
     """Has the same counter for all bases."""
@@ -192,9 +196,9 @@ class MemoryRepository(Repository):
     def document(self, document_id: str) -> Document | None:
         return self.documents[document_id][2] if document_id in self.documents else None
 
-    def newest(self, specialist: Specialist, limit: int) -> list[Document]:
-        ordered = sorted(self.documents.values(), key=lambda entry: -entry[0])
-        return [d for _, _, d in ordered if specialist.selection.admits(d.labels)][:limit]
+    def draw_documents(self, specialist: Specialist, limit: int) -> list[Document]:
+        documents = [d for _, _, d in self.documents.values() if specialist.selection.admits(d.labels)]
+        return sorted(documents, key=lambda d: fingerprint(d.document_id))[:limit]
 
     @contextmanager
     def building(self, specialist: str) -> Iterator[bool]:
@@ -361,6 +365,10 @@ class MemoryCorpus(BuildCorpus):
     def letters(self) -> int:
         return sum(self.repository.sketches[key].letters for key in self._ids(""))
 
+    def train_letters(self) -> tuple[int, int]:
+        letters = [member.letters for key in self.segments() for member in self.members(key.number)]
+        return max(letters, default=0), sum(letters)
+
     def intake_seconds(self) -> float:
         return sum(self.repository.sketches[key].seconds for key in self._reasons())
 
@@ -479,8 +487,8 @@ class MemoryCorpus(BuildCorpus):
 
 
 def report(topic: str) -> str:
-    """A report whose sections are long enough to learn from."""
-    body = f"The {topic} were counted twice in 2024 and 17 of them were found in places that nobody had checked before."
+    """A report whose sections are long enough to learn from. Two reports share no run of 13 words."""
+    body = f"The {topic} were counted twice in 2024 and 17 {topic} were found in places that nobody had checked before."
     return f"# Report: {topic} handling\n\n## Position\n\n{body} First.\n\n## Remedy\n\n1. {body} Second.\n2. Count {topic}."
 
 

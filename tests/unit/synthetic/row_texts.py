@@ -114,6 +114,9 @@ class WordCounter(TokenCounter):
     def count(self, texts: Sequence[str]) -> list[int]:
         return [sum(max(2, len(word) // 2) for word in text.split()) for text in texts]
 
+    def can_encode(self, messages: Sequence[tuple[str, str]]) -> bool:
+        return True
+
 
 def paragraphs(language: str, words: int, seed: int) -> str:
     """At least this number of words, in paragraphs of three sentences."""

@@ -206,6 +206,15 @@ def test_rows_of_a_synthesis_are_on_the_side_of_their_documents() -> None:
     assert dataset.left_out["across_split"].rows == 1 and dataset.documents == 60
 
 
+@pytest.mark.parametrize("maker", ["teacher:wise", "import:chat"])
+def test_rows_of_others_that_the_bases_template_cannot_hold_are_left_out_and_counted(maker: str) -> None:
+    made = [row(f"{sentence(n)} unfit" if n < 3 else sentence(n), made_by=maker) for n in range(400)]
+    app = with_extras(made, RowPolicy(replay_percent=90, replay=("chat",)))
+    dataset = handlers.build_dataset(app, "reports", "").dataset
+    assert dataset.left_out["template"].rows == 3
+    assert not any("unfit" in str(r) for split in ("train", "held_out") for r in app.rows(dataset.digest, split))
+
+
 def test_without_documents_the_seeds_decide() -> None:
     sides = {find_side(row(sentence(n), lineage=(("seeds", "one seed"),)), lambda _: False, 50) for n in range(20)}
     assert len(sides) == 1

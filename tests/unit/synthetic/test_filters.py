@@ -14,7 +14,7 @@ from services.synthetic.domain import Range, Text
 from services.synthetic.filters import boilerplate_ranges, has_words, rejecting_filter, source_limit, text_parts
 from tailor.errors import FailedPrecondition
 from tailor.words import Filters, Labels, RowPolicy
-from tests.unit.synthetic.fakes import SPECIALIST, make_app, put_document, report
+from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, make_app, put_document, report
 from tests.unit.synthetic.test_handlers import filled
 
 FOOTER = "This document is confidential and intended for the addressee only."
@@ -176,6 +176,35 @@ def test_a_source_with_too_many_rows_loses_some_and_they_are_counted() -> None:
     assert sum(row["document_ids"][0] in flood for row in train) <= len(train) / 2
     assert dataset.left_out["max_source_percent"].rows > 100 and dataset.left_out["max_source_percent"].characters > 0
     assert dataset.figures.coverage < 0.5
+
+
+def by_document(rows: list[dict[str, Any]]) -> Counter[str]:
+    return sum((Counter({row["document_ids"][0]: row["tokens"]}) for row in rows), Counter())
+
+
+def put_large(app: FakeSynthetic, documents: int, *, large: int, policy: RowPolicy) -> None:
+    """Documents of which the first ones are many times as long as the others."""
+    app.specialists["reports"] = replace(SPECIALIST, rows=policy)
+    for number in range(documents):
+        parts = (f"part{number}x{part}" for part in range(40 if number < large else 1))
+        handlers.on_document(app, put_document(app.store, number, text="\n\n".join(map(report, parts))))
+
+
+@pytest.mark.parametrize("percent", [10, 20])
+def test_a_large_document_loses_rows_until_it_has_its_share_and_they_are_counted(percent: int) -> None:
+    app = make_app()
+    put_large(app, 30, large=3, policy=RowPolicy(max_document_percent=percent))
+    dataset = handlers.build_dataset(app, "reports", "").dataset
+    tokens = by_document(app.rows(dataset.digest, "train"))
+    assert 0.7 * percent <= 100 * max(tokens.values()) / tokens.total() <= percent
+    assert dataset.left_out["max_document_percent"].rows > 10
+
+
+@pytest.mark.parametrize(("documents", "policy"), [(15, RowPolicy()), (30, RowPolicy(max_document_percent=0))])
+def test_few_documents_or_a_policy_without_the_limit_keep_every_row(documents: int, policy: RowPolicy) -> None:
+    app = make_app()
+    put_large(app, documents, large=3, policy=policy)
+    assert "max_document_percent" not in handlers.build_dataset(app, "reports", "").dataset.left_out
 
 
 def test_a_budget_of_tokens_keeps_rows_of_people_and_counts_the_rest() -> None:

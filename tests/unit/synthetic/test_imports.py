@@ -313,6 +313,9 @@ class Words(TokenCounter):
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
 
+    def can_encode(self, messages: Sequence[tuple[str, str]]) -> bool:
+        return True
+
 
 class OneTokenizer(Tokenizers):
     def for_base(self, base: str) -> TokenCounter:

@@ -160,7 +160,7 @@ def test_a_segment_is_made_again_although_an_erasure_took_a_text_meanwhile() -> 
 
 
 def test_a_segment_to_which_no_documents_come_keeps_no_parts() -> None:
-    app = filled(40)
+    app = filled(60)
     build(app)
     assert app.repository.segments["reports", 0].parts
     app.repository.arrivals |= {f"doc_{number:032d}": SEGMENT_DOCUMENTS + number - 500 for number in range(500, 510)}

@@ -146,6 +146,24 @@ def test_drops_long_pairs_and_limits_pairs_per_judgement() -> None:
     assert len(first.train) == 1 and first == make([ranking(1, "a", "b", "c")], [C, B, A], specialist=capped)
 
 
+def test_pairs_that_the_bases_template_cannot_hold_are_left_out_and_counted() -> None:
+    class Picky(WordCounter):
+        """The counter of a base whose template cannot hold one answer."""
+
+        def can_encode(self, messages: Sequence[tuple[str, str]]) -> bool:
+            return messages[-1] != ("assistant", "Worst.")
+
+    evidence = Evidence([ranking(1, "a", "b", "c")], (), {draft.draft_id: draft for draft in (A, B, C)}, {}, ())
+    pairs = make_pairs(SPECIALIST, evidence, LIMITS, Picky())
+    assert [(row.chosen, row.rejected) for row in pairs.train] == [("Best.", "Middling.")]
+    assert (pairs.counts.pairs, pairs.counts.unfit) == (3, 2)
+
+
+def test_answers_of_a_pair_have_no_white_space_around_them() -> None:
+    (row,) = make([ranking(1, "a", "b")], [conversation("a", "  Best.\n"), conversation("b", "\n\nWorst.")]).train
+    assert (row.chosen, row.rejected) == ("Best.", "Worst.")
+
+
 def test_more_judgements_do_not_change_a_rows_id() -> None:
     (first,) = make([ranking(1, "a", "b")], [A, B]).train
     (second,) = make([ranking(1, "a", "b"), ranking(2, "a", "b")], [A, B]).train

@@ -8,7 +8,6 @@ from services.synthetic.rows.templates import FOLDER, draw, expand, fill, has_te
 
 LANGUAGES = ("en", "de", "fr", "es")
 TASKS = {
-    "outline": {"title"},
     "section": {"heading", "title"},
     "next": {"title"},
     "continue": set(),

@@ -2,9 +2,9 @@
 
 from services.training.methods.pairs import Pair, draw_prompts, prompt_digest
 from services.training.methods.reward import draw_pairs
-from services.training.methods.rows import Encoded
 from services.training.planning.loads import Lengths, count
 from services.training.recipe import Recipe, load_recipe
+from tailor.chat import Encoded
 
 DIGESTS = [f"{number:064x}" for number in range(40)]
 

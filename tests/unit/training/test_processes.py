@@ -3,8 +3,9 @@
 import pytest
 
 from services.training.methods.processes import Processes
-from services.training.methods.rows import Encoded, pad_bins, to_columns
+from services.training.methods.rows import pad_bins, to_columns
 from services.training.recipe import BatchRecipe, Recipe, load_recipe
+from tailor.chat import Encoded
 from tailor.errors import FailedPrecondition
 
 

@@ -8,7 +8,7 @@ import pytest
 from services.training import handlers, reporting, wire
 from services.training.domain import Run, RunState
 from services.training.erasures import Eraser
-from services.training.programme import queue_run_for_dataset
+from services.training.programme import plan_programme, queue_run_for_dataset
 from services.training.recipe import load_stages
 from tailor.errors import InvalidArgument
 from tailor.events.erased import Erased
@@ -110,6 +110,18 @@ def test_first_stage_on_the_same_documents_is_not_trained_twice(house: House) ->
     assert [stage.recipe for stage in house.planner.asked[-1].stages] == ["dpo"]
     report = house.runs.runs[ranked.run_id].report
     assert report is not None and report.steps == trained().steps
+
+
+def test_forecast_of_a_datasets_run_leaves_out_the_first_stage_that_was_trained(house: House) -> None:
+    finish(house, queue(house, "d1", *DPO).run_id, "a1")
+    request = wanted(recipe="tiny,dpo", preference_dataset_digest="p1")
+    plan = plan_programme(house.ports, request)
+    assert [stage.recipe for stage in house.planner.asked[-1].stages] == ["dpo"]
+    assert house.runs.plan(plan.run_id) is None
+    assert plan.run_id == queue(house, "p1", *DPO, minutes=1).run_id
+    # A run by hand trains it.
+    handlers.plan_run(house.ports, request)
+    assert [stage.recipe for stage in house.planner.asked[-1].stages] == ["tiny", "dpo"]
 
 
 def test_first_stage_is_trained_again_after_its_adapter_was_dropped(house: House) -> None:

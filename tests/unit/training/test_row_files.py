@@ -9,8 +9,8 @@ import pytest
 from pyarrow import parquet
 
 from services.training.methods import row_files
-from services.training.methods.row_files import BATCH_ROWS, CHATS, PAIRS
-from tailor.errors import InvalidArgument
+from services.training.methods.row_files import BATCH_ROWS, CHATS, PAIRS, RowEncoder
+from tailor.errors import InvalidArgument, Reason
 
 USER, ASSISTANT = {"role": "user", "content": "ask"}, {"role": "assistant", "content": "answer \u202e \U0001f3e6"}
 ROW = {"row_id": "r1", "messages": [USER, ASSISTANT]}
@@ -26,8 +26,13 @@ def read(columns: Sequence[str], *paths: Path) -> list[dict[str, Any]]:
     return list(row_files.read(paths, columns))
 
 
+def encode(columns: Sequence[str], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list(RowEncoder(columns, lambda row: row).encode_all(rows))
+
+
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read(CHATS, written(tmp_path / "rows", {**ROW, "task": "section"})) == [ROW]
+    assert read(CHATS, written(tmp_path / "with", {**ROW, "document_ids": ["doc_1"]}))[0]["document_ids"] == ["doc_1"]
     assert read(PAIRS, written(tmp_path / "pairs", PAIR)) == [PAIR]
 
 
@@ -60,14 +65,45 @@ def test_rows_are_counted_without_reading_them(tmp_path: Path) -> None:
 )
 def test_row_without_text_is_rejected(tmp_path: Path, row: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        read(CHATS, written(tmp_path / "rows", row))
+        encode(CHATS, read(CHATS, written(tmp_path / "rows", row)))
     assert refused.value.reason == "INVALID_ROW"
 
 
 def test_pair_without_an_answer_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        read(PAIRS, written(tmp_path / "rows", PAIR, {**PAIR, "rejected": None}))
+        encode(PAIRS, read(PAIRS, written(tmp_path / "rows", {**PAIR, "rejected": None})))
     assert refused.value.reason == "INVALID_ROW"
+
+
+def test_one_bad_row_never_stops_a_dataset_and_is_counted() -> None:
+    encoder = RowEncoder(CHATS, lambda row: row["row_id"])
+    assert list(encoder.encode_all([ROW, {**ROW, "messages": None}, ROW])) == [ROW["row_id"]] * 2
+    assert (encoder.rows, encoder.skipped) == (3, 1)
+
+
+@pytest.mark.parametrize(("bad", "stops"), [(3, False), (4, True)])
+def test_bad_rows_are_left_out_up_to_a_hundredth(bad: int, stops: bool) -> None:
+    rows: list[dict[str, Any]] = [
+        {**ROW, "row_id": f"r{number}", "document_ids": [f"doc_{number}"]} for number in range(300)
+    ]
+    for row in rows[10 : 10 + bad]:
+        row["messages"] = None
+    encoder = RowEncoder(CHATS, lambda row: row["row_id"])
+    if not stops:
+        assert len(list(encoder.encode_all(rows))) == 297
+        return
+    with pytest.raises(InvalidArgument, match="4 of 300 rows cannot be learned") as refused:
+        list(encoder.encode_all(rows))
+    assert "r10 of doc_10; r11 of doc_11; r12 of doc_12. Row r10 lacks text." in refused.value.message
+    assert "`tailor build SPECIALIST`" in refused.value.message
+
+
+def test_other_errors_stop_at_the_first_row() -> None:
+    def refuse(row: dict[str, Any]) -> None:
+        raise InvalidArgument(Reason.NO_ROWS, "It has no rows.")
+
+    with pytest.raises(InvalidArgument, match="NO_ROWS"):
+        list(RowEncoder(CHATS, refuse).encode_all([ROW, ROW]))
 
 
 def test_chats_are_rejected_as_pairs(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from services.training.methods.answers import prompt_tokens
 from services.training.methods.held_out import choose_rows
 from services.training.methods.pairs import keep_fitting as keep_fitting_pairs
 from services.training.methods.pairs import to_pairs
-from services.training.methods.rows import IGNORED, Encoded, encode, keep_fitting, pack, to_columns
+from services.training.methods.rows import IGNORED, keep_fitting, pack, to_columns
 from services.training.methods.sft import count_steps
 from services.training.recipe import BatchRecipe, parse_recipe
+from tailor.chat import Encoded, encode
 from tailor.errors import InvalidArgument
 
 
@@ -108,7 +109,7 @@ def test_row_that_the_template_rejects_is_named_with_its_roles() -> None:
 def test_pair_of_equal_answers_is_left_out() -> None:
     pair = {"row_id": "p1", "messages": ROW[:1], "chosen": "ccc d", "rejected": "e"}
     same = {**pair, "row_id": "p2", "rejected": "ccc d"}
-    assert [kept.row_id for kept in to_pairs([pair, same], WordTokenizer())] == ["p1"]
+    assert [kept.row_id for kept in to_pairs([pair, same], WordTokenizer())[0]] == ["p1"]
 
 
 def test_dataset_without_a_row_that_fits_is_rejected() -> None:
@@ -150,7 +151,7 @@ def test_held_out_loss_is_measured_on_the_shortest_row_if_all_are_long() -> None
 
 def test_without_a_limit_every_pair_fits_that_the_base_can_read() -> None:
     pair = {"row_id": "p1", "messages": ROW[:1], "chosen": "ccc d", "rejected": "e"}
-    pairs = to_pairs([pair, {**pair, "row_id": "p2", "chosen": "word " * 100}], WordTokenizer())
+    pairs, _ = to_pairs([pair, {**pair, "row_id": "p2", "chosen": "word " * 100}], WordTokenizer())
     assert [kept.row_id for kept in keep_fitting_pairs(pairs, BatchRecipe(tokens=32), 1000)] == ["p1", "p2"]
     assert [kept.row_id for kept in keep_fitting_pairs(pairs, BatchRecipe(tokens=32), 50)] == ["p1"]
     assert [kept.row_id for kept in keep_fitting_pairs(pairs, BatchRecipe(tokens=32, max_length=16), 1000)] == ["p1"]

@@ -87,12 +87,14 @@ function drawBoard(board) {
       ` ${failure.message} `, element("code", {}, failure.reason))));
 }
 
+// Of the specialist that the page shows: another one is another page.
 async function followFlow() {
+  const address = `/api/flow?specialist=${encodeURIComponent($("#flow").dataset.specialist)}`;
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     if (document.hidden) continue;
     try {
-      const answer = await fetch("/api/flow");
+      const answer = await fetch(address);
       if (answer.status === 401) return window.location.assign("/login");
       if (!answer.ok) throw new Error(answer.status);
       drawBoard(await answer.json());
@@ -206,8 +208,8 @@ function followQuestions(form) {
       question.temperature = 0.7;
       form.elements.temperature.value = "0.7";
     }
-    $('[data-side="left"] h2').textContent = twice ? `${model}, first answer` : "Base";
-    $('[data-side="right"] h2').textContent = twice ? `${model}, second answer` : model;
+    $('[data-side="left"] h2').textContent = `${twice ? model : "Base"}, first answer`;
+    $('[data-side="right"] h2').textContent = `${model}, second answer`;
     const storesText = form.elements.model.selectedOptions[0].dataset.kept;
     showUse(twice ? { yes: "learns", no: "unkept" }[storesText] : "base");
     showRound(form.elements.model.selectedOptions[0].dataset.round);

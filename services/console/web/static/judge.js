@@ -8,6 +8,8 @@ const APPEARS_MS = 2500;
 const RELOADS = "judge.reloads";
 const MAX_RELOADS = 12;
 const STORE = "judge.shortcuts";
+// On a touch screen, the page shows no keys, and its messages name none.
+const hasKeys = !window.matchMedia("(hover: none) and (pointer: coarse)").matches;
 
 function say(text) {
   $("#said").textContent = text;
@@ -19,7 +21,8 @@ function isText(node) {
 
 const panes = [...document.querySelectorAll("[data-side]")];
 const places = decide ? [...decide.querySelectorAll("select[name=place]")] : [];
-const markFields = panes.flatMap((pane) => [...pane.querySelectorAll("[data-criterion]")]);
+// Draft by draft, in the order of the panes.
+const markFields = [...document.querySelectorAll("[data-marks] [data-criterion]")];
 const isPair = panes.length === 2;
 // The index of the mark that the next digit gives.
 let nextMark = 0;
@@ -173,7 +176,7 @@ function isEdited() {
 
 function openEditor() {
   const text = editor();
-  if (!text) return say(isPair ? "Choose the better draft first: ← or →." : "Rank the drafts first.");
+  if (!text) return say(isPair ? `Choose the better draft first${hasKeys ? ": ← or →" : ""}.` : "Rank the drafts first.");
   text.closest("[data-edit]").hidden = false;
   text.dataset.open = "yes";
   text.focus();
@@ -193,10 +196,11 @@ function discardEdit(event) {
 }
 
 function listMarks() {
-  return panes.flatMap((pane) => [...pane.querySelectorAll("[data-criterion]")].flatMap((field) => {
+  return markFields.flatMap((field) => {
     const chosen = $("input:checked", field);
-    return chosen ? [{ draft_id: pane.dataset.draft, criterion: field.dataset.criterion, mark: Number(chosen.value) }] : [];
-  }));
+    const draft = field.closest("[data-marks]").dataset.marks;
+    return chosen ? [{ draft_id: draft, criterion: field.dataset.criterion, mark: Number(chosen.value) }] : [];
+  });
 }
 
 // Sent by script, so that a text of many minutes is still there if the console refuses it.
@@ -219,7 +223,8 @@ function isDecided() {
 
 function record() {
   if (!isDecided()) {
-    return say(isPair ? "Choose which draft is better: ←, →, e or b." : `Name the drafts from best to worst: 1 to ${panes.length}, e or b.`);
+    if (isPair) return say(`Choose which draft is better${hasKeys ? ": ←, →, e or b" : ""}.`);
+    return say(hasKeys ? `Name the drafts from best to worst: 1 to ${panes.length}, e or b.` : "Give each draft a place, from best to worst.");
   }
   decide.requestSubmit($("#record"));
 }
@@ -265,13 +270,10 @@ function followDesk() {
   decide.addEventListener("change", (event) => {
     if (event.target.name === "place") readPlaces();
     else if (event.target.name === "decision" && event.target.value !== "ranked" && !isPair) clearPlaces();
+    const marked = markFields.indexOf(event.target.closest("[data-criterion]"));
+    if (marked >= 0) nextMark = marked + 1;
     show();
   });
-  // Marks that the mouse gives stand outside of the form, in the drafts' panes.
-  markFields.forEach((field, index) => field.addEventListener("change", () => {
-    nextMark = index + 1;
-    show();
-  }));
   let sent = false;
   decide.addEventListener("submit", (event) => {
     if (event.submitter?.value === "record" && !isDecided()) {

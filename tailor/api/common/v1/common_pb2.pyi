@@ -286,6 +286,7 @@ class Access(_message.Message):
     ROLES_FIELD_NUMBER: _builtins.int
     SERVICES_FIELD_NUMBER: _builtins.int
     ANY_AUTHENTICATED_FIELD_NUMBER: _builtins.int
+    WITH_METHODS_FIELD_NUMBER: _builtins.int
     any_authenticated: _builtins.bool
     """True if any authenticated caller may call."""
     @_builtins.property
@@ -296,16 +297,21 @@ class Access(_message.Message):
     def services(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Services that may call with their own identity."""
 
+    @_builtins.property
+    def with_methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Methods of the same service by their names: a key that is limited to one of them may call this method, too."""
+
     def __init__(
         self,
         *,
         roles: _abc.Iterable[Global___Role.ValueType] | None = ...,
         services: _abc.Iterable[_builtins.str] | None = ...,
         any_authenticated: _builtins.bool = ...,
+        with_methods: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_authenticated", b"any_authenticated", "roles", b"roles", "services", b"services"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_authenticated", b"any_authenticated", "roles", b"roles", "services", b"services", "with_methods", b"with_methods"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -350,6 +350,8 @@ class RunProgressed(_message.Message):
     WITNESS_REWARD_FIELD_NUMBER: _builtins.int
     WITNESS_AGREEMENT_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id of the run."""
     specialist: _builtins.str
@@ -394,6 +396,10 @@ class RunProgressed(_message.Message):
     """Mean score of this step's answers by the second reward model, from which nothing is learned; absent without one."""
     witness_agreement: _builtins.float
     """Share of pairs of this step's answers to one prompt that both reward models order alike, 0 to 1; absent without a second one."""
+    base: _builtins.str
+    """Base of the run."""
+    method: _builtins.str
+    """Method of its stage, such as `sft`."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the worker reported."""
@@ -428,10 +434,12 @@ class RunProgressed(_message.Message):
         witness_reward: _builtins.float | None = ...,
         witness_agreement: _builtins.float | None = ...,
         cost: Global___RunCost | None = ...,
+        base: _builtins.str = ...,
+        method: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "cost", b"cost", "create_time", b"create_time", "held_out_loss", b"held_out_loss", "kl", b"kl", "reward", b"reward", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "cost", b"cost", "create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "held_out_loss", b"held_out_loss", "kl", b"kl", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "reward", b"reward", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "base", b"base", "cost", b"cost", "create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "held_out_loss", b"held_out_loss", "kl", b"kl", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "method", b"method", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "reward", b"reward", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
@@ -1420,6 +1428,7 @@ class RowPolicy(_message.Message):
     QUIZ_QUESTIONS_FIELD_NUMBER: _builtins.int
     MAX_QUIZ_DOCUMENTS_FIELD_NUMBER: _builtins.int
     MISSED_EXTRA_ROWS_FIELD_NUMBER: _builtins.int
+    MAX_DOCUMENT_PERCENT_FIELD_NUMBER: _builtins.int
     MAX_ANSWER_PERCENT_FIELD_NUMBER: _builtins.int
     CRITIQUE_TOKENS_PER_MONTH_FIELD_NUMBER: _builtins.int
     max_row_tokens: _builtins.int
@@ -1447,6 +1456,10 @@ class RowPolicy(_message.Message):
     missed_extra_rows: _builtins.int
     """Maximum `knowledge` rows that a document gets in addition after the last evaluation missed or contradicted one of its quiz questions;
     8 if absent, 0 for none.
+    """
+    max_document_percent: _builtins.int
+    """The largest share of one document in the train tokens, in percent; 0 for no limit, 10 if absent. Applies if the documents are at least
+    twice as many as that share needs.
     """
     max_answer_percent: _builtins.int
     """Maximum length of the answers of a document's built-in tasks, in percent of the document's; 0 for all."""
@@ -1485,21 +1498,26 @@ class RowPolicy(_message.Message):
         quiz_questions: _builtins.int | None = ...,
         max_quiz_documents: _builtins.int = ...,
         missed_extra_rows: _builtins.int | None = ...,
+        max_document_percent: _builtins.int | None = ...,
         max_answer_percent: _builtins.int = ...,
         critique_tokens_per_month: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "_missed_extra_rows", b"_missed_extra_rows", "_quiz_questions", b"_quiz_questions", "knowledge", b"knowledge", "missed_extra_rows", b"missed_extra_rows", "quiz_questions", b"quiz_questions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "_max_document_percent", b"_max_document_percent", "_missed_extra_rows", b"_missed_extra_rows", "_quiz_questions", b"_quiz_questions", "knowledge", b"knowledge", "max_document_percent", b"max_document_percent", "missed_extra_rows", b"missed_extra_rows", "quiz_questions", b"quiz_questions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "_missed_extra_rows", b"_missed_extra_rows", "_quiz_questions", b"_quiz_questions", "critique_tokens_per_month", b"critique_tokens_per_month", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_answer_percent", b"max_answer_percent", "max_held_out_rows", b"max_held_out_rows", "max_quiz_documents", b"max_quiz_documents", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "missed_extra_rows", b"missed_extra_rows", "own_tasks", b"own_tasks", "quiz_questions", b"quiz_questions", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "_max_document_percent", b"_max_document_percent", "_missed_extra_rows", b"_missed_extra_rows", "_quiz_questions", b"_quiz_questions", "critique_tokens_per_month", b"critique_tokens_per_month", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_answer_percent", b"max_answer_percent", "max_document_percent", b"max_document_percent", "max_held_out_rows", b"max_held_out_rows", "max_quiz_documents", b"max_quiz_documents", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "missed_extra_rows", b"missed_extra_rows", "own_tasks", b"own_tasks", "quiz_questions", b"quiz_questions", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__knowledge: _TypeAlias = _typing.Literal["knowledge"]  # noqa: Y015
     _WhichOneofArgType__knowledge: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge"]  # noqa: Y015
+    _WhichOneofReturnType__max_document_percent: _TypeAlias = _typing.Literal["max_document_percent"]  # noqa: Y015
+    _WhichOneofArgType__max_document_percent: _TypeAlias = _typing.Literal["_max_document_percent", b"_max_document_percent"]  # noqa: Y015
     _WhichOneofReturnType__missed_extra_rows: _TypeAlias = _typing.Literal["missed_extra_rows"]  # noqa: Y015
     _WhichOneofArgType__missed_extra_rows: _TypeAlias = _typing.Literal["_missed_extra_rows", b"_missed_extra_rows"]  # noqa: Y015
     _WhichOneofReturnType__quiz_questions: _TypeAlias = _typing.Literal["quiz_questions"]  # noqa: Y015
     _WhichOneofArgType__quiz_questions: _TypeAlias = _typing.Literal["_quiz_questions", b"_quiz_questions"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__knowledge) -> _WhichOneofReturnType__knowledge | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_document_percent) -> _WhichOneofReturnType__max_document_percent | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__missed_extra_rows) -> _WhichOneofReturnType__missed_extra_rows | None: ...
     @_typing.overload
@@ -1789,6 +1807,7 @@ class SpecialistChanged(_message.Message):
     MONTHLY_BUDGET_FIELD_NUMBER: _builtins.int
     JUDGING_FIELD_NUMBER: _builtins.int
     KNOWLEDGE_SOURCES_FIELD_NUMBER: _builtins.int
+    MAX_TRAINING_HOURS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that callers use, a slug of at most 63 characters."""
     revision: _builtins.int
@@ -1817,6 +1836,8 @@ class SpecialistChanged(_message.Message):
     """Limit of the price of all that it uses in a calendar month (UTC), in the currency of the installation's prices: a run that would pass it is
     refused. 0 for no limit.
     """
+    max_training_hours: _builtins.float
+    """Device hours of a run's forecast above which the run waits for approval, in addition to the installation's limit. 0 for no such limit."""
     @_builtins.property
     def selection(self) -> Global___Selection:
         """Which documents it learns from."""
@@ -1908,10 +1929,11 @@ class SpecialistChanged(_message.Message):
         monthly_budget: _builtins.float = ...,
         judging: Global___JudgingPolicy | None = ...,
         knowledge_sources: _abc.Iterable[_builtins.str] | None = ...,
+        max_training_hours: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "judging", b"judging", "rebuild", b"rebuild", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "judging", b"judging", "keep_drafts", b"keep_drafts", "knowledge_sources", b"knowledge_sources", "metrics", b"metrics", "monthly_budget", b"monthly_budget", "name", b"name", "on_erasure", b"on_erasure", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "recipes", b"recipes", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "stages", b"stages", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "canary", b"canary", "deleted", b"deleted", "description", b"description", "evaluation", b"evaluation", "filters", b"filters", "gate", b"gate", "house_terms", b"house_terms", "judging", b"judging", "keep_drafts", b"keep_drafts", "knowledge_sources", b"knowledge_sources", "max_training_hours", b"max_training_hours", "metrics", b"metrics", "monthly_budget", b"monthly_budget", "name", b"name", "on_erasure", b"on_erasure", "private_prompts", b"private_prompts", "promotion", b"promotion", "rebuild", b"rebuild", "recipe", b"recipe", "recipes", b"recipes", "revision", b"revision", "rows", b"rows", "sampling", b"sampling", "selection", b"selection", "stages", b"stages", "system_prompt", b"system_prompt", "update_time", b"update_time", "use_teacher", b"use_teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -131,6 +131,7 @@ class GenerateRequest(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     LOG_PROBABILITIES_FIELD_NUMBER: _builtins.int
     TOP_LOG_PROBABILITIES_FIELD_NUMBER: _builtins.int
     JSON_SCHEMA_FIELD_NUMBER: _builtins.int
@@ -138,6 +139,11 @@ class GenerateRequest(_message.Message):
     """Name of a specialist, or `base`. For evaluation only, also `adapter:DIGEST` of a loaded candidate."""
     prompt: _builtins.str
     """The user's only or last message; may be combined with messages."""
+    request_id: _builtins.str
+    """At most 128 characters. For five minutes, a repeated call of the same key with the same id and request gets the answer of the first, and
+    leaves no draft; while the first still runs, it waits for that. A replica knows only the ids that were sent to it. A call that failed or
+    was cancelled is not remembered.
+    """
     log_probabilities: _builtins.bool
     """Return the natural log-probability of every token of the answer, before temperature, penalty and schema.
     INVALID_ARGUMENT if the specialist's prompts are private.
@@ -163,13 +169,14 @@ class GenerateRequest(_message.Message):
         prompt: _builtins.str = ...,
         messages: _abc.Iterable[Global___Message] | None = ...,
         sampling: Global___Sampling | None = ...,
+        request_id: _builtins.str = ...,
         log_probabilities: _builtins.bool = ...,
         top_log_probabilities: _builtins.int = ...,
         json_schema: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["json_schema", b"json_schema", "log_probabilities", b"log_probabilities", "messages", b"messages", "model", b"model", "prompt", b"prompt", "sampling", b"sampling", "top_log_probabilities", b"top_log_probabilities"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["json_schema", b"json_schema", "log_probabilities", b"log_probabilities", "messages", b"messages", "model", b"model", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "top_log_probabilities", b"top_log_probabilities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -100,22 +100,24 @@ class InferenceServiceServicer:
         """Generate answers once. A cancelled call, or one whose deadline passed, stops the generation itself.
         NOT_FOUND for an unknown specialist. INVALID_ARGUMENT with field violations for an empty prompt, a prompt beyond the context length,
         invalid sampling, or a schema that cannot be enforced. RESOURCE_EXHAUSTED with a retry time if the queue is full. UNAVAILABLE while no
-        model is ready, or while anonymization does not answer for private prompts. FAILED_PRECONDITION if the engine cannot follow the schema
-        to its end.
+        model is ready, or while anonymization does not answer for private prompts. FAILED_PRECONDITION if nothing serves the specialist yet
+        (NOT_SERVING), if its request_id came with another request (REQUEST_ID_REUSED), or if the engine cannot follow the schema to its end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamGenerate(self, request, context):
-        """StreamGenerate streams the answer as it is generated; errors and cancellation as in Generate.
+        """StreamGenerate streams the answer as it is generated; errors and cancellation as in Generate. A repeated call with the same request_id
+        gets the whole answer in one piece.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSpecialists(self, request, context):
-        """ListSpecialists lists the specialists of this server that the caller may use, and the base.
+        """ListSpecialists lists the specialists of this server that the caller may use, and the base. A key limited to Generate or StreamGenerate may call
+        it, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

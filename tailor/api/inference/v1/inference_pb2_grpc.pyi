@@ -37,13 +37,17 @@ class InferenceServiceStub:
     """Generate answers once. A cancelled call, or one whose deadline passed, stops the generation itself.
     NOT_FOUND for an unknown specialist. INVALID_ARGUMENT with field violations for an empty prompt, a prompt beyond the context length,
     invalid sampling, or a schema that cannot be enforced. RESOURCE_EXHAUSTED with a retry time if the queue is full. UNAVAILABLE while no
-    model is ready, or while anonymization does not answer for private prompts. FAILED_PRECONDITION if the engine cannot follow the schema
-    to its end.
+    model is ready, or while anonymization does not answer for private prompts. FAILED_PRECONDITION if nothing serves the specialist yet
+    (NOT_SERVING), if its request_id came with another request (REQUEST_ID_REUSED), or if the engine cannot follow the schema to its end.
     """
     StreamGenerate: _grpc.UnaryStreamMultiCallable[_inference_pb2.StreamGenerateRequest, _inference_pb2.StreamGenerateResponse]
-    """StreamGenerate streams the answer as it is generated; errors and cancellation as in Generate."""
+    """StreamGenerate streams the answer as it is generated; errors and cancellation as in Generate. A repeated call with the same request_id
+    gets the whole answer in one piece.
+    """
     ListSpecialists: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListSpecialistsRequest, _inference_pb2.ListSpecialistsResponse]
-    """ListSpecialists lists the specialists of this server that the caller may use, and the base."""
+    """ListSpecialists lists the specialists of this server that the caller may use, and the base. A key limited to Generate or StreamGenerate may call
+    it, too.
+    """
     GetDraft: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetDraftRequest, _inference_pb2.GetDraftResponse]
     """GetDraft returns an answer that was served, with its anonymised texts for 30 days if the specialist stores them.
     Callers see only drafts of their own key. NOT_FOUND for an unknown draft; a new one takes a moment to appear.
@@ -93,13 +97,17 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Generate answers once. A cancelled call, or one whose deadline passed, stops the generation itself.
     NOT_FOUND for an unknown specialist. INVALID_ARGUMENT with field violations for an empty prompt, a prompt beyond the context length,
     invalid sampling, or a schema that cannot be enforced. RESOURCE_EXHAUSTED with a retry time if the queue is full. UNAVAILABLE while no
-    model is ready, or while anonymization does not answer for private prompts. FAILED_PRECONDITION if the engine cannot follow the schema
-    to its end.
+    model is ready, or while anonymization does not answer for private prompts. FAILED_PRECONDITION if nothing serves the specialist yet
+    (NOT_SERVING), if its request_id came with another request (REQUEST_ID_REUSED), or if the engine cannot follow the schema to its end.
     """
     StreamGenerate: _aio.UnaryStreamMultiCallable[_inference_pb2.StreamGenerateRequest, _inference_pb2.StreamGenerateResponse]  # type: ignore[assignment]
-    """StreamGenerate streams the answer as it is generated; errors and cancellation as in Generate."""
+    """StreamGenerate streams the answer as it is generated; errors and cancellation as in Generate. A repeated call with the same request_id
+    gets the whole answer in one piece.
+    """
     ListSpecialists: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListSpecialistsRequest, _inference_pb2.ListSpecialistsResponse]  # type: ignore[assignment]
-    """ListSpecialists lists the specialists of this server that the caller may use, and the base."""
+    """ListSpecialists lists the specialists of this server that the caller may use, and the base. A key limited to Generate or StreamGenerate may call
+    it, too.
+    """
     GetDraft: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetDraftRequest, _inference_pb2.GetDraftResponse]  # type: ignore[assignment]
     """GetDraft returns an answer that was served, with its anonymised texts for 30 days if the specialist stores them.
     Callers see only drafts of their own key. NOT_FOUND for an unknown draft; a new one takes a moment to appear.
@@ -152,8 +160,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Generate answers once. A cancelled call, or one whose deadline passed, stops the generation itself.
         NOT_FOUND for an unknown specialist. INVALID_ARGUMENT with field violations for an empty prompt, a prompt beyond the context length,
         invalid sampling, or a schema that cannot be enforced. RESOURCE_EXHAUSTED with a retry time if the queue is full. UNAVAILABLE while no
-        model is ready, or while anonymization does not answer for private prompts. FAILED_PRECONDITION if the engine cannot follow the schema
-        to its end.
+        model is ready, or while anonymization does not answer for private prompts. FAILED_PRECONDITION if nothing serves the specialist yet
+        (NOT_SERVING), if its request_id came with another request (REQUEST_ID_REUSED), or if the engine cannot follow the schema to its end.
         """
 
     @_abc_1.abstractmethod
@@ -162,7 +170,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.StreamGenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.StreamGenerateResponse], _abc.AsyncIterator[_inference_pb2.StreamGenerateResponse]]:
-        """StreamGenerate streams the answer as it is generated; errors and cancellation as in Generate."""
+        """StreamGenerate streams the answer as it is generated; errors and cancellation as in Generate. A repeated call with the same request_id
+        gets the whole answer in one piece.
+        """
 
     @_abc_1.abstractmethod
     def ListSpecialists(
@@ -170,7 +180,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.ListSpecialistsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.ListSpecialistsResponse, _abc.Awaitable[_inference_pb2.ListSpecialistsResponse]]:
-        """ListSpecialists lists the specialists of this server that the caller may use, and the base."""
+        """ListSpecialists lists the specialists of this server that the caller may use, and the base. A key limited to Generate or StreamGenerate may call
+        it, too.
+        """
 
     @_abc_1.abstractmethod
     def GetDraft(

@@ -596,13 +596,16 @@ class AuditEstimate(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     tokens: _builtins.int
     """Tokens, estimated as characters divided by four."""
     tokens_per_second: _builtins.float
-    """Tokens per second on which the time is based."""
+    """Tokens per second on which the time is based: the median of `runs`."""
     run_id: _builtins.str
-    """Run that reported this speed; empty if none has, and the speed is an assumption."""
+    """Newest run that reported a speed; empty if none has, and the speed is an assumption."""
+    runs: _builtins.int
+    """Newest runs with the base, method and device of that run, it included."""
     seconds: _builtins.float
     """Estimated seconds."""
     def __init__(
@@ -611,11 +614,12 @@ class AuditEstimate(_message.Message):
         tokens: _builtins.int = ...,
         tokens_per_second: _builtins.float = ...,
         run_id: _builtins.str = ...,
+        runs: _builtins.int = ...,
         seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "seconds", b"seconds", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "runs", b"runs", "seconds", b"seconds", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

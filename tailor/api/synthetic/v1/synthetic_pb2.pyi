@@ -231,6 +231,7 @@ class PairCounts(_message.Message):
     IDENTICAL_FIELD_NUMBER: _builtins.int
     TIED_FIELD_NUMBER: _builtins.int
     TOO_LONG_FIELD_NUMBER: _builtins.int
+    UNFIT_FIELD_NUMBER: _builtins.int
     ACROSS_SPLIT_FIELD_NUMBER: _builtins.int
     CRITIQUES_FIELD_NUMBER: _builtins.int
     judgements: _builtins.int
@@ -247,6 +248,8 @@ class PairCounts(_message.Message):
     """Pairs without a majority for either order."""
     too_long: _builtins.int
     """Pairs that are too long."""
+    unfit: _builtins.int
+    """Pairs that the base's chat template cannot hold."""
     across_split: _builtins.int
     """Pairs whose deliverable and prompt are on different sides of the split, and revisions of drafts whose prompt is held out."""
     critiques: _builtins.int
@@ -261,12 +264,13 @@ class PairCounts(_message.Message):
         identical: _builtins.int = ...,
         tied: _builtins.int = ...,
         too_long: _builtins.int = ...,
+        unfit: _builtins.int = ...,
         across_split: _builtins.int = ...,
         critiques: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["across_split", b"across_split", "critiques", b"critiques", "deliverables", b"deliverables", "identical", b"identical", "judgements", b"judgements", "pairs", b"pairs", "tied", b"tied", "too_long", b"too_long", "unmatched", b"unmatched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["across_split", b"across_split", "critiques", b"critiques", "deliverables", b"deliverables", "identical", b"identical", "judgements", b"judgements", "pairs", b"pairs", "tied", b"tied", "too_long", b"too_long", "unfit", b"unfit", "unmatched", b"unmatched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -378,7 +382,7 @@ class PreviewRowsRequest(_message.Message):
     specialist: _builtins.str
     """Name of the specialist."""
     document_id: _builtins.str
-    """Opaque id of a document; empty for the newest ones."""
+    """Opaque id of a document; empty for rows that a fixed hash draws from all documents that train."""
     page_size: _builtins.int
     """Rows to return, 20 if 0, at most 100."""
     def __init__(

@@ -96,7 +96,7 @@ class SyntheticServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PreviewRows(self, request, context):
-        """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored.
+        """PreviewRows returns the rows that one document, or documents drawn from all of a specialist, would give. Nothing is stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,7 @@ class SyntheticServiceStub:
     NOT_FOUND for an unknown specialist.
     """
     PreviewRows: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.PreviewRowsRequest, _synthetic_pb2.PreviewRowsResponse]
-    """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored."""
+    """PreviewRows returns the rows that one document, or documents drawn from all of a specialist, would give. Nothing is stored."""
     DrawPrompt: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.DrawPromptRequest, _synthetic_pb2.DrawPromptResponse]
     """DrawPrompt draws the prompt of a train row of the specialist's newest dataset of documents, and has the specialist answer it, so that experts have
     something to judge. Held-out rows and prompts that were drawn before are never drawn. Experts may not read rows; the queue shows them the prompt
@@ -75,7 +75,7 @@ class SyntheticServiceAsyncStub(SyntheticServiceStub):
     NOT_FOUND for an unknown specialist.
     """
     PreviewRows: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.PreviewRowsRequest, _synthetic_pb2.PreviewRowsResponse]  # type: ignore[assignment]
-    """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored."""
+    """PreviewRows returns the rows that one document, or documents drawn from all of a specialist, would give. Nothing is stored."""
     DrawPrompt: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.DrawPromptRequest, _synthetic_pb2.DrawPromptResponse]  # type: ignore[assignment]
     """DrawPrompt draws the prompt of a train row of the specialist's newest dataset of documents, and has the specialist answer it, so that experts have
     something to judge. Held-out rows and prompts that were drawn before are never drawn. Experts may not read rows; the queue shows them the prompt
@@ -126,7 +126,7 @@ class SyntheticServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _synthetic_pb2.PreviewRowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_synthetic_pb2.PreviewRowsResponse, _abc.Awaitable[_synthetic_pb2.PreviewRowsResponse]]:
-        """PreviewRows returns the rows that one document, or the newest documents of a specialist, would give. Nothing is stored."""
+        """PreviewRows returns the rows that one document, or documents drawn from all of a specialist, would give. Nothing is stored."""
 
     @_abc_1.abstractmethod
     def DrawPrompt(

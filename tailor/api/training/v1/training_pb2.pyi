@@ -40,6 +40,8 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     """Ended without an adapter."""
     RUN_STATE_CANCELLED: _RunState.ValueType  # 5
     """Ended on request."""
+    RUN_STATE_AWAITING_APPROVAL: _RunState.ValueType  # 6
+    """Its forecast is above a limit. It starts only after ApproveRun."""
 
 class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
     """RunState is where a run is in its life."""
@@ -56,6 +58,8 @@ RUN_STATE_FAILED: RunState.ValueType  # 4
 """Ended without an adapter."""
 RUN_STATE_CANCELLED: RunState.ValueType  # 5
 """Ended on request."""
+RUN_STATE_AWAITING_APPROVAL: RunState.ValueType  # 6
+"""Its forecast is above a limit. It starts only after ApproveRun."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 @_typing.final
@@ -88,6 +92,8 @@ class Run(_message.Message):
     PLAN_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
+    APPROVE_TIME_FIELD_NUMBER: _builtins.int
+    APPROVED_BY_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id, `run_` and 32 hexadecimal digits."""
     specialist: _builtins.str
@@ -122,6 +128,8 @@ class Run(_message.Message):
     """Stage that runs or waits now, counted from 0."""
     round: _builtins.int
     """Round of the specialist's programme: number of its datasets of judgements so far. 0 if it learns from none, or for other runs."""
+    approved_by: _builtins.str
+    """Key or person that approved it; empty for the operator who signs in to the console by password."""
     @_builtins.property
     def progress(self) -> _models_pb2.RunProgressed:
         """Latest progress; absent before the first report."""
@@ -150,6 +158,10 @@ class Run(_message.Message):
     def report(self) -> Global___RunReport:
         """What it took, compared with the forecast; absent until it ended with an adapter."""
 
+    @_builtins.property
+    def approve_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was approved; absent for a run that needed no approval, or still waits for it."""
+
     def __init__(
         self,
         *,
@@ -177,10 +189,12 @@ class Run(_message.Message):
         plan: Global___RunPlan | None = ...,
         report: Global___RunReport | None = ...,
         round: _builtins.int = ...,
+        approve_time: _timestamp_pb2.Timestamp | None = ...,
+        approved_by: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "plan", b"plan", "progress", b"progress", "report", b"report", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approve_time", b"approve_time", "create_time", b"create_time", "end_time", b"end_time", "plan", b"plan", "progress", b"progress", "report", b"report", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "end_time", b"end_time", "epoch", b"epoch", "first_loss", b"first_loss", "message", b"message", "parent_digest", b"parent_digest", "plan", b"plan", "preference_dataset_digest", b"preference_dataset_digest", "priority", b"priority", "progress", b"progress", "reason", b"reason", "recipe", b"recipe", "recipe_digest", b"recipe_digest", "report", b"report", "round", b"round", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "stages", b"stages", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "approve_time", b"approve_time", "approved_by", b"approved_by", "base", b"base", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "end_time", b"end_time", "epoch", b"epoch", "first_loss", b"first_loss", "message", b"message", "parent_digest", b"parent_digest", "plan", b"plan", "preference_dataset_digest", b"preference_dataset_digest", "priority", b"priority", "progress", b"progress", "reason", b"reason", "recipe", b"recipe", "recipe_digest", b"recipe_digest", "report", b"report", "round", b"round", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "stages", b"stages", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -254,6 +268,11 @@ class RunPlan(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ROWS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     BUDGET_LEFT_FIELD_NUMBER: _builtins.int
+    GPU_FIELD_NUMBER: _builtins.int
+    MAX_HOURS_FIELD_NUMBER: _builtins.int
+    NEEDS_APPROVAL_FIELD_NUMBER: _builtins.int
+    FITTING_TRAIN_TOKENS_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
     """Rows to train on."""
     tokens: _builtins.int
@@ -282,6 +301,18 @@ class RunPlan(_message.Message):
     """Rows that are longer than the recipe or the base allows."""
     budget_left: _builtins.float
     """Amount that was left of the specialist's monthly budget when the plan was made, in the currency of the price; absent without a budget."""
+    gpu: _builtins.bool
+    """True if the devices are GPUs."""
+    max_hours: _builtins.float
+    """Device hours above which a run waits for approval."""
+    needs_approval: _builtins.bool
+    """True if the forecast is above them."""
+    fitting_train_tokens: _builtins.int
+    """Largest round `rows.max_train_tokens` of the specialist with which the run is forecast within `max_hours`. 0 if it is already, or if no
+    number of tokens helps.
+    """
+    run_id: _builtins.str
+    """Id of the run that is forecast, which need not exist yet."""
     @_builtins.property
     def price(self) -> Global___Price:
         """Price, in `currency`."""
@@ -309,10 +340,15 @@ class RunPlan(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         rows_left_out: _builtins.int = ...,
         budget_left: _builtins.float | None = ...,
+        gpu: _builtins.bool = ...,
+        max_hours: _builtins.float = ...,
+        needs_approval: _builtins.bool = ...,
+        fitting_train_tokens: _builtins.int = ...,
+        run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "device", b"device", "device_memory_bytes", b"device_memory_bytes", "devices", b"devices", "fits", b"fits", "memory_bytes", b"memory_bytes", "nearest_recipe", b"nearest_recipe", "price", b"price", "refusal", b"refusal", "rows", b"rows", "rows_left_out", b"rows_left_out", "seconds", b"seconds", "seconds_from", b"seconds_from", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "device", b"device", "device_memory_bytes", b"device_memory_bytes", "devices", b"devices", "fits", b"fits", "fitting_train_tokens", b"fitting_train_tokens", "gpu", b"gpu", "max_hours", b"max_hours", "memory_bytes", b"memory_bytes", "nearest_recipe", b"nearest_recipe", "needs_approval", b"needs_approval", "price", b"price", "refusal", b"refusal", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "seconds_from", b"seconds_from", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_left: _TypeAlias = _typing.Literal["budget_left"]  # noqa: Y015
     _WhichOneofArgType__budget_left: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left"]  # noqa: Y015
@@ -430,6 +466,7 @@ class PlanRunRequest(_message.Message):
     RECIPE_FIELD_NUMBER: _builtins.int
     PARENT_DIGEST_FIELD_NUMBER: _builtins.int
     PREFERENCE_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    STARTED_BY_DATASET_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Specialist to train."""
     dataset_digest: _builtins.str
@@ -442,6 +479,10 @@ class PlanRunRequest(_message.Message):
     """Adapter to start from; empty for the base itself."""
     preference_dataset_digest: _builtins.str
     """Preference dataset of stages that learn from rankings, if `dataset_digest` is of kind `sft`."""
+    started_by_dataset: _builtins.bool
+    """True for the run that a dataset starts by itself: without its first stage if an earlier run of the specialist trained the same one. The
+    plan is not stored then.
+    """
     def __init__(
         self,
         *,
@@ -451,10 +492,11 @@ class PlanRunRequest(_message.Message):
         recipe: _builtins.str = ...,
         parent_digest: _builtins.str = ...,
         preference_dataset_digest: _builtins.str = ...,
+        started_by_dataset: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dataset_digest", b"dataset_digest", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "recipe", b"recipe", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dataset_digest", b"dataset_digest", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "recipe", b"recipe", "specialist", b"specialist", "started_by_dataset", b"started_by_dataset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -795,6 +837,56 @@ class CancelRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelRunResponse: _TypeAlias = CancelRunResponse  # noqa: Y015
+
+@_typing.final
+class ApproveRunRequest(_message.Message):
+    """ApproveRunRequest names a run that waits for approval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    APPROVED_BY_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Id of the run."""
+    approved_by: _builtins.str
+    """Key or person that approves, set by the console for its visitor; ignored from other callers."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        approved_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by", b"approved_by", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveRunRequest: _TypeAlias = ApproveRunRequest  # noqa: Y015
+
+@_typing.final
+class ApproveRunResponse(_message.Message):
+    """ApproveRunResponse contains the run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveRunResponse: _TypeAlias = ApproveRunResponse  # noqa: Y015
 
 @_typing.final
 class ReportProgressRequest(_message.Message):

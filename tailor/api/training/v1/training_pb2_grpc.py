@@ -65,6 +65,11 @@ class TrainingServiceStub:
                 request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CancelRunResponse.FromString,
                 _registered_method=True)
+        self.ApproveRun = channel.unary_unary(
+                '/tailor.api.training.v1.TrainingService/ApproveRun',
+                request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ApproveRunRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ApproveRunResponse.FromString,
+                _registered_method=True)
         self.ReportProgress = channel.unary_unary(
                 '/tailor.api.training.v1.TrainingService/ReportProgress',
                 request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ReportProgressRequest.SerializeToString,
@@ -92,7 +97,7 @@ class TrainingServiceServicer:
     """
 
     def CreateRun(self, request, context):
-        """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for an invalid recipe, NOT_FOUND for an unknown dataset, base or parent,
+        """CreateRun queues a recipe on a dataset; if its forecast is above a limit, the run waits for ApproveRun. INVALID_ARGUMENT for an invalid recipe, NOT_FOUND for an unknown dataset, base or parent,
         FAILED_PRECONDITION (DOES_NOT_FIT) if the run does not fit the device, with the nearest recipe that does.
         Idempotent: the same specialist, datasets, recipe, base and parent return the existing run. If that was cancelled or failed, it resumes
         where it stopped.
@@ -132,6 +137,14 @@ class TrainingServiceServicer:
 
     def CancelRun(self, request, context):
         """CancelRun ends a run. FAILED_PRECONDITION if it has already ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveRun(self, request, context):
+        """ApproveRun queues a run that waits for approval. FAILED_PRECONDITION (RUN_NOT_WAITING) if it does not wait, (OVER_BUDGET) if its forecast
+        is above what is left of the specialist's budget. Idempotent: a run that was approved and has not ended is returned unchanged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -199,6 +212,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.CancelRun,
                     request_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CancelRunRequest.FromString,
                     response_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CancelRunResponse.SerializeToString,
+            ),
+            'ApproveRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveRun,
+                    request_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ApproveRunRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ApproveRunResponse.SerializeToString,
             ),
             'ReportProgress': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportProgress,
@@ -384,6 +402,33 @@ class TrainingService:
             '/tailor.api.training.v1.TrainingService/CancelRun',
             tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CancelRunRequest.SerializeToString,
             tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CancelRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.training.v1.TrainingService/ApproveRun',
+            tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ApproveRunRequest.SerializeToString,
+            tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ApproveRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,7 +34,7 @@ class TrainingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TrainingServiceAsyncStub: ...
     CreateRun: _grpc.UnaryUnaryMultiCallable[_training_pb2.CreateRunRequest, _training_pb2.CreateRunResponse]
-    """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for an invalid recipe, NOT_FOUND for an unknown dataset, base or parent,
+    """CreateRun queues a recipe on a dataset; if its forecast is above a limit, the run waits for ApproveRun. INVALID_ARGUMENT for an invalid recipe, NOT_FOUND for an unknown dataset, base or parent,
     FAILED_PRECONDITION (DOES_NOT_FIT) if the run does not fit the device, with the nearest recipe that does.
     Idempotent: the same specialist, datasets, recipe, base and parent return the existing run. If that was cancelled or failed, it resumes
     where it stopped.
@@ -51,6 +51,10 @@ class TrainingServiceStub:
     """WatchRun streams a run's progress from its first report until it ends. NOT_FOUND for an unknown id."""
     CancelRun: _grpc.UnaryUnaryMultiCallable[_training_pb2.CancelRunRequest, _training_pb2.CancelRunResponse]
     """CancelRun ends a run. FAILED_PRECONDITION if it has already ended."""
+    ApproveRun: _grpc.UnaryUnaryMultiCallable[_training_pb2.ApproveRunRequest, _training_pb2.ApproveRunResponse]
+    """ApproveRun queues a run that waits for approval. FAILED_PRECONDITION (RUN_NOT_WAITING) if it does not wait, (OVER_BUDGET) if its forecast
+    is above what is left of the specialist's budget. Idempotent: a run that was approved and has not ended is returned unchanged.
+    """
     ReportProgress: _grpc.UnaryUnaryMultiCallable[_training_pb2.ReportProgressRequest, _training_pb2.ReportProgressResponse]
     """ReportProgress accepts every report of a worker. ABORTED for an old lease epoch: the worker must stop."""
     AddBase: _grpc.UnaryStreamMultiCallable[_training_pb2.AddBaseRequest, _training_pb2.AddBaseResponse]
@@ -70,7 +74,7 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateRun: _aio.UnaryUnaryMultiCallable[_training_pb2.CreateRunRequest, _training_pb2.CreateRunResponse]  # type: ignore[assignment]
-    """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for an invalid recipe, NOT_FOUND for an unknown dataset, base or parent,
+    """CreateRun queues a recipe on a dataset; if its forecast is above a limit, the run waits for ApproveRun. INVALID_ARGUMENT for an invalid recipe, NOT_FOUND for an unknown dataset, base or parent,
     FAILED_PRECONDITION (DOES_NOT_FIT) if the run does not fit the device, with the nearest recipe that does.
     Idempotent: the same specialist, datasets, recipe, base and parent return the existing run. If that was cancelled or failed, it resumes
     where it stopped.
@@ -87,6 +91,10 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """WatchRun streams a run's progress from its first report until it ends. NOT_FOUND for an unknown id."""
     CancelRun: _aio.UnaryUnaryMultiCallable[_training_pb2.CancelRunRequest, _training_pb2.CancelRunResponse]  # type: ignore[assignment]
     """CancelRun ends a run. FAILED_PRECONDITION if it has already ended."""
+    ApproveRun: _aio.UnaryUnaryMultiCallable[_training_pb2.ApproveRunRequest, _training_pb2.ApproveRunResponse]  # type: ignore[assignment]
+    """ApproveRun queues a run that waits for approval. FAILED_PRECONDITION (RUN_NOT_WAITING) if it does not wait, (OVER_BUDGET) if its forecast
+    is above what is left of the specialist's budget. Idempotent: a run that was approved and has not ended is returned unchanged.
+    """
     ReportProgress: _aio.UnaryUnaryMultiCallable[_training_pb2.ReportProgressRequest, _training_pb2.ReportProgressResponse]  # type: ignore[assignment]
     """ReportProgress accepts every report of a worker. ABORTED for an old lease epoch: the worker must stop."""
     AddBase: _aio.UnaryStreamMultiCallable[_training_pb2.AddBaseRequest, _training_pb2.AddBaseResponse]  # type: ignore[assignment]
@@ -109,7 +117,7 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.CreateRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.CreateRunResponse, _abc.Awaitable[_training_pb2.CreateRunResponse]]:
-        """CreateRun queues a recipe on a dataset. INVALID_ARGUMENT for an invalid recipe, NOT_FOUND for an unknown dataset, base or parent,
+        """CreateRun queues a recipe on a dataset; if its forecast is above a limit, the run waits for ApproveRun. INVALID_ARGUMENT for an invalid recipe, NOT_FOUND for an unknown dataset, base or parent,
         FAILED_PRECONDITION (DOES_NOT_FIT) if the run does not fit the device, with the nearest recipe that does.
         Idempotent: the same specialist, datasets, recipe, base and parent return the existing run. If that was cancelled or failed, it resumes
         where it stopped.
@@ -156,6 +164,16 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.CancelRunResponse, _abc.Awaitable[_training_pb2.CancelRunResponse]]:
         """CancelRun ends a run. FAILED_PRECONDITION if it has already ended."""
+
+    @_abc_1.abstractmethod
+    def ApproveRun(
+        self,
+        request: _training_pb2.ApproveRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_pb2.ApproveRunResponse, _abc.Awaitable[_training_pb2.ApproveRunResponse]]:
+        """ApproveRun queues a run that waits for approval. FAILED_PRECONDITION (RUN_NOT_WAITING) if it does not wait, (OVER_BUDGET) if its forecast
+        is above what is left of the specialist's budget. Idempotent: a run that was approved and has not ended is returned unchanged.
+        """
 
     @_abc_1.abstractmethod
     def ReportProgress(

@@ -1,0 +1,231 @@
+"""`make strangers`: a corpus by other hands goes through the product with its defaults, from documents to a verdict and answers.
+
+Debian's documentation packages are published (manuals made here where apt is not at hand), a specialist without `[rows]` is defined, and what
+`tailor build` proposes for half an hour of training is accepted. The figures go to `.tailor/bench/strangers.json`. Answers by rule are those of
+bench/strangers_rules.py; a reader's marks of drawn answers are in bench/data/strangers_marks.tsv, and an answer without a mark counts as wrong.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.report import ROOT, store
+from bench.strangers_corpus import prepare
+from bench.strangers_rules import count_without_prose, draw, read_marks
+from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.api.training.v1 import training_pb2
+from tailor.cli.calls import pages, unary
+from tailor.cli.connections import Connections, Endpoints
+from tailor.cli.figures import decision_of
+from tailor.cli.published_files import PublishedFiles
+from tailor.cli.run_forecast import describe_forecast, forecast_run
+from tailor.cli.story import Story, Tell, wait_out_errors
+from tailor.cli.submissions import FileSubmission
+from tailor.client import Message
+from tailor.demo import (
+    Sample,
+    ask,
+    build,
+    define_specialist,
+    evaluate,
+    publish_documents,
+    start_stack,
+    train,
+    wait_for_base,
+)
+from tailor.local import stack
+
+NAME = "strangers"
+HOURS = 0.5
+ROWS_BY_RULE, ROWS_READ = 300, 60
+SPECIALIST = models_pb2.SpecialistChanged(
+    name=NAME,
+    base="smollm2-135m-instruct",
+    recipe="lora",
+    max_training_hours=HOURS,
+    # An evaluation with the defaults reads 300 held-out rows and answers them all, which takes hours on two cores.
+    evaluation=models_pb2.EvaluationPolicy(max_rows=60, max_answers=4, suites=["memorisation"], max_suite_items=2),
+    sampling=models_pb2.SamplingDefaults(max_tokens=64),
+)
+QUESTIONS = (
+    "How do I restore a database from a backup?",
+    "Wie melde ich einen Fehler in einem Paket?",
+    "What must a maintainer do before a package is uploaded?",
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A running stack, and what the bench learns from it."""
+
+    connections: Connections
+    story: Story
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def main() -> int:
+    """Returns 1 if the corpus does not come to a verdict, or a bound of the figures does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m bench.strangers", description=__doc__)
+    parser.add_argument("--made", action="store_true", help="use manuals that are made here, without apt")
+    parser.add_argument("--state-dir", type=Path, help="keep the stack's state here")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tailor-strangers-") as folder:
+        state_dir = arguments.state_dir or Path(folder) / "state"
+        submissions = prepare(Path(folder) / "corpus", made=arguments.made)
+        try:
+            figures = run(state_dir, submissions)
+        finally:
+            stack.down(state_dir)
+    figures["seconds"] = round(time.monotonic() - started)
+    store("strangers", figures)
+    sys.stdout.write(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+    broken = list_broken(figures)
+    sys.stdout.write("".join(f"BROKEN: {sentence}\n" for sentence in broken))
+    return 1 if broken else 0
+
+
+def run(state_dir: Path, submissions: Sequence[FileSubmission]) -> dict[str, Any]:
+    """Take the documents to a verdict. Blocks for the better part of an hour."""
+    story = Story(Console(stderr=True))
+    with closing(Connections(Endpoints(state_dir))) as connections, connections.client() as client:
+        trial = Trial(connections, story)
+        with story.step("up", "start the stack"):
+            start_stack(state_dir, story.now)
+            wait_for_base(connections, client, SPECIALIST.base, story.now)
+        with story.step("documents", "publish and follow every document through the barrier"):
+            publish(trial, state_dir, submissions)
+        with story.step("dataset", "build with the defaults, and accept what fits half an hour"):
+            built = build_fitting(trial)
+            measure_rows(trial, built)
+        with story.step("training", "train an adapter"):
+            adapter = train(connections, built, story.now)
+        with story.step("evaluation", "measure it on held-out rows"):
+            trial.figures["verdict"] = decision_of(evaluate(connections, adapter, story.now).decision)
+        with story.step("asking", "ask what such manuals answer"):
+            model = NAME if trial.figures["verdict"] == "passed" else "base"
+            trial.figures["answers"] = {
+                question: ask(client, model, [Message("user", question)], {}, story.now).text for question in QUESTIONS
+            }
+        trial.figures["runs_failed"] = len(
+            [item for item in list_runs(trial) if item.state == training_pb2.RUN_STATE_FAILED]
+        )
+    return trial.figures
+
+
+def publish(trial: Trial, state_dir: Path, submissions: Sequence[FileSubmission]) -> None:
+    """Publish the documents, and count those that were anonymised or rejected."""
+    sample = Sample(Path(), SPECIALIST, list(submissions), list(QUESTIONS))
+    define_specialist(trial.connections, state_dir, sample, trial.story.now)
+    known = PublishedFiles(state_dir / "published.json")
+    outcome = publish_documents(trial.connections, known, sample, True, trial.story.now)
+    rejected = outcome["documents_rejected"]
+    accounted = outcome["documents_anonymized"] + sum(rejected.values())
+    trial.figures.update(
+        {
+            "documents": len(submissions),
+            "accounted": accounted / len(submissions),
+            "anonymized": outcome["documents_anonymized"],
+            "rejected": rejected,
+        }
+    )
+
+
+def build_fitting(trial: Trial) -> synthetic_pb2.BuildDatasetResponse:
+    """The dataset whose run starts by itself: the first one, or one with the setting that its forecast proposes."""
+    connections, now = trial.connections, trial.story.now
+    built = build(connections, NAME, now)
+    trial.figures["first_train_rows"] = built.dataset.train_rows
+    plan = forecast_run(connections, built.dataset)
+    assert plan is not None
+    trial.story.note(describe_forecast(plan))
+    trial.figures["forecast_hours"] = round(plan.seconds / 3600, 2)
+    trial.figures["setting"] = ""
+    if plan.needs_approval:
+        trial.figures["setting"] = f"max_train_tokens = {plan.fitting_train_tokens:_}"
+        limit_tokens(trial, plan)
+        built = build(connections, NAME, now)
+        fitted = forecast_run(connections, built.dataset)
+        assert fitted is not None
+        trial.story.note(describe_forecast(fitted))
+        trial.figures["fitted_hours"] = round(fitted.seconds / 3600, 2)
+    return built
+
+
+def limit_tokens(trial: Trial, plan: training_pb2.RunPlan) -> None:
+    """Update the specialist by the setting that its forecast proposes."""
+    registry, now = trial.connections.registry, trial.story.now
+    found = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=NAME)).specialist
+    found.rows.max_train_tokens = plan.fitting_train_tokens
+    request = registry_pb2.UpdateSpecialistRequest(specialist=found)
+    wait_out_errors(lambda: unary("registry", registry.UpdateSpecialist, request), now)
+
+
+def measure_rows(trial: Trial, built: synthetic_pb2.BuildDatasetResponse) -> None:
+    """What the train rows teach: what was left out, the share of the largest document, and drawn answers."""
+    rows = list(list_train_rows(trial, built.dataset.digest, trial.story.now))
+    tokens: Counter[str] = Counter()
+    for row in rows:
+        for document_id in row.document_ids[:1]:
+            tokens[document_id] += row.tokens
+    answers = {row.row_id: row.messages[-1].content for row in rows}
+    read = draw(answers, ROWS_READ)
+    marks = read_marks()
+    trial.figures.update(
+        {
+            "train_rows": len(rows),
+            "left_out": {entry.reason: entry.rows for entry in built.left_out},
+            "rows_left_out": sum(entry.rows for entry in built.left_out if entry.reason == "template"),
+            "largest_document_share": round(max(tokens.values()) / tokens.total(), 4),
+            "coverage": round(built.dataset.figures.coverage, 4),
+            "grounded": round(built.dataset.figures.grounded, 4),
+            "answers_without_prose": count_without_prose(draw(answers, ROWS_BY_RULE).values()),
+            "answers_read_wrong": sum(not marks.is_right(answer) for answer in read.values()),
+            "answers_unmarked": sum(not marks.knows(answer) for answer in read.values()),
+        }
+    )
+    (ROOT / ".tailor" / "bench").mkdir(parents=True, exist_ok=True)
+    (ROOT / ".tailor" / "bench" / "strangers_rows.json").write_text(
+        json.dumps(read, indent=2, ensure_ascii=False), encoding="utf-8"
+    )
+
+
+def list_train_rows(trial: Trial, digest: str, now: Tell) -> Sequence[synthetic_pb2.Row]:
+    """All train rows of a dataset."""
+    request = synthetic_pb2.ListRowsRequest(dataset_digest=digest, split=synthetic_pb2.SPLIT_TRAIN, page_size=100)
+    return wait_out_errors(lambda: list(pages("synthetic", trial.connections.synthetic.ListRows, request, "rows")), now)
+
+
+def list_runs(trial: Trial) -> Sequence[training_pb2.Run]:
+    """The specialist's runs."""
+    request = training_pb2.ListRunsRequest(specialist=NAME)
+    return list(pages("training", trial.connections.training.ListRuns, request, "runs"))
+
+
+def list_broken(figures: dict[str, Any]) -> list[str]:
+    """The bounds that do not hold, as sentences."""
+    bounds = {
+        "at least 200 documents": figures["documents"] >= 200,
+        "every document accounted for": figures["accounted"] == 1.0,
+        "no run failed": figures["runs_failed"] == 0,
+        "no answer without prose by rule": figures["answers_without_prose"] == 0,
+        "no answer without prose by a reader": figures["answers_read_wrong"] == 0,
+        "no document above a tenth of the train tokens": figures["largest_document_share"] <= 0.1,
+    }
+    return [sentence for sentence, holds in bounds.items() if not holds]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

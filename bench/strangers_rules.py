@@ -1,0 +1,66 @@
+"""Whether an answer teaches prose: by a rule that is not the builder's, and by a reader's committed marks."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+MARKS = Path(__file__).parent / "data" / "strangers_marks.tsv"
+RIGHT = "right"
+LEADER = re.compile(r"(?:\. ?){5,}")
+LINK_BAR = re.compile(r"\b(?:Prev(?:ious)?|Next|Up|Home|Zurück|Weiter|Nach oben)\b.*\|", re.IGNORECASE)
+# A clause: four words or more in a row that are only letters, at least one of which begins with a small letter.
+CLAUSE = re.compile(r"(?:[^\W\d_]+[,;:]?[ \n]+){3,}[^\W\d_]+")
+CELLS = re.compile(r"(?m)^\|(?:[^|\n]*[^|\s-][^|\n]*\|){2,}\s*$")
+IDEOGRAPHS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{6,}")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """A reader's marks by the digest of an answer."""
+
+    marks: Mapping[str, str]
+
+    def knows(self, answer: str) -> bool:
+        """True if a reader marked the answer."""
+        return digest_of(answer) in self.marks
+
+    def is_right(self, answer: str) -> bool:
+        """True if a reader found that it teaches prose."""
+        return self.marks.get(digest_of(answer)) == RIGHT
+
+
+def digest_of(answer: str) -> str:
+    """The first digits of an answer's SHA-256."""
+    return hashlib.sha256(answer.encode()).hexdigest()[:16]
+
+
+def read_marks(path: Path = MARKS) -> Marks:
+    """The committed marks; none if there is no file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return Marks(dict(line.split("\t")[:2] for line in lines if line and not line.startswith("#")))
+
+
+def draw(answers: Mapping[str, str], count: int) -> dict[str, str]:
+    """`count` answers by their rows' ids, drawn by a fixed hash."""
+    ranked = sorted(answers, key=lambda row_id: hashlib.sha256(f"strangers {row_id}".encode()).digest())
+    return {row_id: answers[row_id] for row_id in ranked[:count]}
+
+
+def count_without_prose(answers: Iterable[str]) -> int:
+    """Answers that are a table of contents, navigation, or have neither a clause nor two rows of a table."""
+    return sum(not _has_prose(answer) for answer in answers)
+
+
+def _has_prose(answer: str) -> bool:
+    lines = [line for line in answer.split("\n") if not line.lstrip().startswith("#")]
+    if (
+        any(LINK_BAR.search(line) for line in lines)
+        or sum(bool(LEADER.search(line)) for line in lines) > len(lines) / 3
+    ):
+        return False
+    text = "\n".join(lines)
+    clauses = (match[0] for match in CLAUSE.finditer(text))
+    has_clause = any(any(word[0].islower() for word in clause.split()) for clause in clauses)
+    return has_clause or len(CELLS.findall(text)) >= 2 or IDEOGRAPHS.search(text) is not None

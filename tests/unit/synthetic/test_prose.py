@@ -1,0 +1,46 @@
+"""What is prose, and what only stands around it."""
+
+import pytest
+
+from services.synthetic.rows.prose import has_prose
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Overflow . . . . . . . . . . . . . . . . . . . . 12\nUnderflow of the second kind . . . . . . . . 14",
+        "1.2 The second of many chapters........17",
+        "[Prev](a.html) | [Up](b.html) | [Home](index.html) | [Next chapter of it](c.html)",
+        "| 4.1. Grundlagen | | |\n|---|---|---|",
+        "| [4.1. Grundlagen der Arbeit](a.html) | [4.2. Einrichtung der Arbeit](b.html) |\n|---|---|",
+        "**Table 53.51. The columns of pg_statistic as stored**",
+        "## The heading of a section that nothing follows",
+        "```\nthis is only code and no prose at all\n```",
+        "$ apt-get install gdb gdb-doc and its friends",
+        "See https://example.org/a/b/c/d and https://example.org/e/f",
+        "12 14 16 18 20",
+        "",
+    ],
+)
+def test_headings_captions_links_contents_and_code_are_no_prose(text: str) -> None:
+    assert not has_prose(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The control failed in March.",
+        "## Findings\n\nThe control failed in March.",
+        "- The owner of the account\n- A date",
+        "| Region | Revenue |\n|---|---|\n| Northern Europe | two million |",
+        "As [the manual](a.html) says, the server must be stopped first.",
+        "| 2025-01-16 | 1.50 | 6.25 |\n| 2025-01-17 | 2.50 | 7.25 |",
+        "- Opening: 1.50\n- Closing: 6.25\n- Volume: 555",
+        "Die Kontrolle ist im März ausgefallen.",
+        "Le contrôle a échoué en mars.",
+        "该控制措施在三月份失效了。",
+        "The dots... are not a leader here.",
+    ],
+)
+def test_sentences_items_and_tables_are_prose(text: str) -> None:
+    assert has_prose(text)
