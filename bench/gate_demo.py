@@ -31,7 +31,7 @@ def main() -> None:
     demos = []
     for number in range(1, arguments.times + 1):
         with open_state_dir(arguments.folder, number) as state_dir:
-            demos.append(run_demo(state_dir))
+            demos.append(summarise(*run_demo(state_dir)))
         print(f"demo {number}: {json.dumps(demos[-1], ensure_ascii=False)}", flush=True)
         print(keep_figures(count_promoted(demos)), flush=True)
 
@@ -47,8 +47,8 @@ def open_state_dir(folder: Path | None, number: int) -> Iterator[Path]:
     yield folder.absolute() / f"demo-{number}" / "state"
 
 
-def run_demo(state_dir: Path) -> dict[str, Any]:
-    """One demo's verdict and seconds. Installation does not count."""
+def run_demo(state_dir: Path) -> tuple[dict[str, Any], float, int, str]:
+    """One demo's figures, empty if it has none, its seconds without installation, its exit status and its messages."""
     command = [sys.executable, "-m", "tailor.cli.main", "--state-dir", str(state_dir), "demo"]
     started = time.monotonic()
     try:
@@ -59,7 +59,7 @@ def run_demo(state_dir: Path) -> dict[str, Any]:
     seconds = time.monotonic() - started
     file = state_dir / "demo.json"
     figures = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return summarise(figures, seconds, result.returncode, result.stderr)
+    return figures, seconds, result.returncode, result.stderr
 
 
 def summarise(figures: dict[str, Any], seconds: float, status: int, output: str) -> dict[str, Any]:

@@ -24,13 +24,13 @@ def store(name: str, figures: Mapping[str, Any]) -> None:
     report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
-def keep(name: str, figures: Mapping[str, Any], section: str) -> None:
-    """Keep the figures, and replace what stands between `<!-- NAME -->` and `<!-- /NAME -->`."""
+def keep(name: str, figures: Mapping[str, Any], section: str, page: Path = PAGE) -> None:
+    """Keep the figures, and replace what the page has between `<!-- NAME -->` and `<!-- /NAME -->`."""
     store(name, figures)
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(end)
-    PAGE.write_text(f"{before}{begin}\n\n{section}\n\n{end}{after}", encoding="utf-8")
+    page.write_text(f"{before}{begin}\n\n{section}\n\n{end}{after}", encoding="utf-8")
 
 
 def _report(name: str) -> Path:

@@ -117,8 +117,6 @@ def run_demo(state_dir: Path, sample: Sample, story: Story) -> Figures:
                 figures |= model_figures(built.dataset, item, definition)
                 if figures["promoted"]:
                     wait_until_served(connections, client, adapter, now)
-                for reason in item.reasons:
-                    story.note(f"{decision_of(item.decision)}: {reason}")
             if figures["promoted"]:
                 with story.step(
                     "asking", "ask the base, the base with house examples, and the specialist the same questions"

@@ -1,6 +1,5 @@
 """The gRPC methods of the registry: check what the caller may see, translate, and page. Handlers decide; queries read."""
 
-import re
 from collections.abc import Collection
 from dataclasses import asdict
 from functools import partial
@@ -9,6 +8,7 @@ import grpc
 
 from services.registry import wire
 from services.registry.domain import ApiKey, ErasureRequest, FactKind, Grounds, KeyTerms, Specialist
+from services.registry.first_digits import MAX_MATCHES, complete_draft_id, find_fact
 from services.registry.handlers import (
     canaries,
     deletions,
@@ -20,14 +20,14 @@ from services.registry.handlers import (
     promotions,
     specialists,
 )
-from services.registry.ports import Anonymize, Begin
+from services.registry.ports import Anonymize, Begin, CheckProgramme
 from services.registry.queries import REJECTED_PAGE, Queries
 from services.registry.rights import may_manage, visitor_or_caller
 from services.registry.rules.overrides import check_reason
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
+from tailor.errors import InvalidArgument, PermissionDenied, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
 from tailor.rpc.held_calls import Hold
@@ -43,38 +43,44 @@ SEES_DOCUMENTS = {"ROLE_ENGINEER", "ROLE_OPERATOR", "ROLE_DATA_PROTECTION"}
 
 TRACED_DOCUMENTS = 100
 
-DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
-MATCH_REASONS = {
-    FactKind.DATASET: (Reason.UNKNOWN_DATASET, Reason.AMBIGUOUS_DATASET, "dataset"),
-    FactKind.ADAPTER: (Reason.UNKNOWN_ADAPTER, Reason.AMBIGUOUS_ADAPTER, "adapter"),
-}
-
 
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     """Every method of `tailor.api.registry.v1.RegistryService`."""
 
     def __init__(
-        self, begin: Begin, queries: Queries, anonymize: Anonymize, awaits: Collection[str], hold: Hold
+        self,
+        begin: Begin,
+        queries: Queries,
+        anonymize: Anonymize,
+        awaits: Collection[str],
+        hold: Hold,
+        *,
+        check_programme: CheckProgramme,
     ) -> None:
         self._begin = begin
         self._queries = queries
         self._anonymize = anonymize
         self._awaits = awaits
         self._hold = hold
+        self._check_programme = check_programme
 
     def CreateSpecialist(
         self, request: registry_pb2.CreateSpecialistRequest, context: Context
     ) -> registry_pb2.CreateSpecialistResponse:
         _may_use(request.specialist.name)
-        specialist, created = specialists.create_specialist(self._begin, wire.to_specialist(request.specialist))
+        definition = wire.to_specialist(request.specialist)
+        specialists.check_programme(self._begin, definition, self._check_programme)
+        specialist, created = specialists.create_specialist(self._begin, definition)
         return registry_pb2.CreateSpecialistResponse(specialist=wire.from_specialist(specialist), created=created)
 
     def UpdateSpecialist(
         self, request: registry_pb2.UpdateSpecialistRequest, context: Context
     ) -> registry_pb2.UpdateSpecialistResponse:
         _may_use(request.specialist.name)
+        definition = wire.to_specialist(request.specialist)
+        specialists.check_programme(self._begin, definition, self._check_programme)
         specialist, changes = specialists.update_specialist(
-            self._begin, wire.to_specialist(request.specialist), validate_only=request.validate_only
+            self._begin, definition, validate_only=request.validate_only
         )
         return registry_pb2.UpdateSpecialistResponse(
             specialist=wire.from_specialist(specialist),
@@ -136,8 +142,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             response.next_page_token = REJECTED_PAGE
         return response
 
-    def _document(self, selector: Specialist | None, document_id: str) -> registry_pb2.ListDocumentsResponse:
-        documents = self._queries.documents_by_id([document_id], selector)
+    def _document(self, selector: Specialist | None, start: str) -> registry_pb2.ListDocumentsResponse:
+        """The document with this id, or those whose ids begin so."""
+        following = self._queries.documents(selector, start, MAX_MATCHES, "", 0)
+        documents = self._queries.documents_by_id([start], selector) or [
+            document for document in following if document.document_id.startswith(start)
+        ]
         return registry_pb2.ListDocumentsResponse(
             documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents]
         )
@@ -166,7 +176,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return self._queries.audit(request.specialist, selection)
 
     def GetDataset(self, request: registry_pb2.GetDatasetRequest, context: Context) -> registry_pb2.GetDatasetResponse:
-        payload = self._find(FactKind.DATASET, request.digest)
+        payload = find_fact(self._queries, FactKind.DATASET, request.digest)
         return self._queries.dataset(payload)
 
     def GetAdapter(self, request: registry_pb2.GetAdapterRequest, context: Context) -> registry_pb2.GetAdapterResponse:
@@ -177,7 +187,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.PlanEvaluationRequest, context: Context
     ) -> registry_pb2.PlanEvaluationResponse:
         _may_use(request.specialist)
-        payloads = [self._find(FactKind.DATASET, digest) for digest in request.dataset_digests]
+        payloads = [find_fact(self._queries, FactKind.DATASET, digest) for digest in request.dataset_digests]
         datasets = [models_pb2.DatasetBuilt.FromString(payload) for payload in payloads]
         preference = models_pb2.DATASET_KIND_PREFERENCE
         documents = [dataset.held_out_rows for dataset in datasets if dataset.kind != preference]
@@ -282,8 +292,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def Trace(self, request: registry_pb2.TraceRequest, context: Context) -> registry_pb2.TraceResponse:
         caller = current_caller()
+        draft_id = complete_draft_id(self._queries, request.draft_id)
         draft = judgements.get_draft(
-            self._begin, request.draft_id, role=caller.role, key_id=caller.key_id, may_use=caller.may_use
+            self._begin, draft_id, role=caller.role, key_id=caller.key_id, may_use=caller.may_use
         )
         if request.draft_only:
             return registry_pb2.TraceResponse(draft=self._queries.draft(draft.draft_id))
@@ -385,7 +396,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return specialists.get_specialist(self._begin, name)
 
     def _find_adapter(self, prefix: str) -> models_pb2.AdapterTrained:
-        return models_pb2.AdapterTrained.FromString(self._find(FactKind.ADAPTER, prefix))
+        return models_pb2.AdapterTrained.FromString(find_fact(self._queries, FactKind.ADAPTER, prefix))
 
     def _grounds(self, decided_by: str, reason: str, *, required: bool = True) -> Grounds:
         """Who decides and why, without personal data. Blocks. Only the console may name another key than its own."""
@@ -395,29 +406,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return Grounds(key_id, self._anonymize(reason.strip(), Labels()) if reason.strip() else "")
 
     def _find_dataset(self, prefix: str) -> models_pb2.DatasetBuilt:
-        return models_pb2.DatasetBuilt.FromString(self._find(FactKind.DATASET, prefix))
-
-    def _find(self, kind: FactKind, prefix: str) -> bytes:
-        """The dataset or adapter whose digest begins with the prefix, among those that the caller may see.
-
-        Raises NotFound without a match, InvalidArgument with several or for an invalid prefix."""
-        if not DIGEST_PREFIX.fullmatch(prefix):
-            raise InvalidArgument(
-                Reason.INVALID_REQUEST,
-                "The digest is invalid.",
-                field_violations={"digest": "must be 64 hexadecimal digits, or at least the first 6 of them"},
-            )
-        payloads = self._queries.facts_by_digest(kind, prefix, current_caller().specialists, limit=2)
-        unknown, ambiguous, noun = MATCH_REASONS[kind]
-        if not payloads:
-            raise NotFound(unknown, f"No {noun} has a digest that begins with {prefix}.")
-        if len(payloads) > 1:
-            raise InvalidArgument(
-                ambiguous,
-                f"Several {noun}s have a digest that begins with {prefix}.",
-                field_violations={"digest": "must have more digits"},
-            )
-        return payloads[0]
+        return models_pb2.DatasetBuilt.FromString(find_fact(self._queries, FactKind.DATASET, prefix))
 
     def _page(
         self, kind: FactKind, request: registry_pb2.ListDatasetsRequest | registry_pb2.ListAdaptersRequest

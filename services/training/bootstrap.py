@@ -42,7 +42,17 @@ def build(runtime: Runtime, settings: Settings) -> None:
     rates = settings.rates()
     ledger = RegistryLedger(runtime.channel(settings, "registry", settings.registry_address), rates.currency)
     ports = TrainingPorts(
-        runs, bases, datasets, adapters, planner, recipes, rates, _now, ledger, hour_limits=settings.hour_limits()
+        runs,
+        bases,
+        datasets,
+        adapters,
+        planner,
+        recipes,
+        rates,
+        _now,
+        ledger,
+        hour_limits=settings.hour_limits(),
+        default_base=settings.default_base,
     )
     runtime.wait_for("object store", bases.list)
     launcher = start_launcher(runtime, settings)

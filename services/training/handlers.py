@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from services.training.ports import (
     RunUpdate,
     WatchCursor,
 )
+from services.training.recipe import load_stages
 from services.training.spending import first_of_month, price_committed, price_month
 from services.training.transitions import assign_plan, cancel, newest_result, resume
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
@@ -48,6 +49,7 @@ class TrainingPorts:
     `deleted` has the names of deleted specialists, `budgets` the monthly budget of each and `max_hours` its limit of device hours, 0 for
     none; the reader of their topic changes all three. `budget_lock` is held from the check of a budget until the run counts, so that two
     calls cannot pass it together.
+    `default_base` is added at start if it is missing.
     """
 
     runs: Runs
@@ -63,6 +65,7 @@ class TrainingPorts:
     budgets: dict[str, float] = field(default_factory=dict)
     max_hours: dict[str, float] = field(default_factory=dict)
     hour_limits: HourLimits = field(default_factory=HourLimits)
+    default_base: str = ""
     budget_lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -331,6 +334,19 @@ def add_base(bases: BaseStore, name: str, source: str) -> Iterator[str | Base]:
             Reason.INVALID_NAME, "A base's name must be a slug: a-z, 0-9, '-' and '.', at most 63 characters."
         )
     return bases.add(name, source)
+
+
+def check_programme(ports: TrainingPorts, base: str, recipes: Iterable[str]) -> None:
+    """Raises NotFound (UNKNOWN_BASE) for a base that does not exist and is not being added, InvalidArgument (UNKNOWN_RECIPE)."""
+    if base != ports.default_base and ports.bases.find(base) is None:
+        known = ", ".join(sorted({item.name for item in ports.bases.list()} | {ports.default_base} - {""}))
+        raise NotFound(
+            Reason.UNKNOWN_BASE,
+            f"There is no base {base!r}. Known bases: {known or 'none'}. `tailor models add NAME SOURCE` adds another.",
+            base=base,
+        )
+    for recipe in recipes:
+        load_stages(recipe, ports.recipes)
 
 
 def add_default_base(bases: BaseStore, name: str, source: str, stop: threading.Event) -> None:

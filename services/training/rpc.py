@@ -120,6 +120,13 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             else:
                 yield pb.AddBaseResponse(step=step)
 
+    def CheckProgramme(
+        self, request: pb.CheckProgrammeRequest, context: grpc.ServicerContext
+    ) -> pb.CheckProgrammeResponse:
+        """Check a specialist's base and recipes."""
+        handlers.check_programme(self._ports, request.base, request.recipes)
+        return pb.CheckProgrammeResponse()
+
     def ListBases(self, request: pb.ListBasesRequest, context: grpc.ServicerContext) -> pb.ListBasesResponse:
         """All bases, by name."""
         return pb.ListBasesResponse(bases=[wire.from_base(base) for base in self._ports.bases.list()])

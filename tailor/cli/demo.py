@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from tailor.cli.demo_page import list_next_commands, list_remedies, print_figures, print_lines
+from tailor.cli.demo_page import list_next_commands, list_remedies, print_lines, print_result, save_scores
 from tailor.cli.session import session_of
 from tailor.cli.story import Story
 from tailor.errors import FailedPrecondition, Reason
@@ -28,9 +27,9 @@ def demo(
 ) -> None:
     """Start the embedded stack, publish a sample corpus, train a specialist, and compare its answers with the base's.
 
-    Everything shown comes from events and gRPC. The figures are written to `demo.json` in the state directory. The exit status is 1 if
-    the gate refuses the adapter or cannot decide; the commands that help are printed. A repeated run publishes and trains only what is
-    new. `tailor/demo.py` is the whole program.
+    Everything shown comes from events and gRPC. The figures are written to `demo.json` in the state directory, the scores for people to
+    `demo-scores.txt`. At the end, the stack is stopped and the commands to run next are printed. The exit status is 1 if the gate refuses
+    the adapter or cannot decide. A repeated run publishes and trains only what is new. `tailor/demo.py` is the whole program.
     """
     from tailor.demo import read_sample, run_demo
     from tailor.local import stack
@@ -38,25 +37,19 @@ def demo(
     session = session_of(context)
     material = read_sample(sample)
     state_dir, notes = session.connections.state_dir, session.output.notes
+    specialist, scores = material.definition.name, state_dir / "demo-scores.txt"
     try:
         figures = run_demo(state_dir, material, Story(notes))
+        save_scores(scores, figures)
+        session.output.emit(figures, lambda console: print_result(console, figures, scores))
     finally:
-        if keep:
-            notes.print("The stack keeps running; `tailor down` stops it.", markup=False)
-        else:
-            notes.print("Stopping the stack ...")
+        if not keep:
+            notes.print("\nStopping the stack ...")
             stack.down(state_dir)
-
-    specialist = material.definition.name
-
-    def render(console: Console) -> None:
-        print_figures(console, figures)
-        if keep and figures["promoted"]:
-            print_lines(console, list_next_commands(state_dir, specialist, figures))
-
-    session.output.emit(figures, render)
-    if not figures["promoted"]:
-        repeat = ["demo", *(() if sample == SAMPLE else ("--sample", str(sample)))]
-        print_lines(notes, list_remedies(state_dir, material.file, specialist, figures, repeat))
-        decision = figures["verdict"]["decision"]
-        raise FailedPrecondition(Reason.GATE_NOT_MET, f"The gate's verdict is {decision}; nothing was promoted.")
+    if figures["promoted"]:
+        print_lines(notes, list_next_commands(state_dir, specialist, figures, is_running=keep))
+        return
+    repeat = ["demo", *(() if sample == SAMPLE else ("--sample", str(sample)))]
+    print_lines(notes, list_remedies(state_dir, material.file, specialist, figures, repeat))
+    decision = figures["verdict"]["decision"]
+    raise FailedPrecondition(Reason.GATE_NOT_MET, f"The gate's verdict is {decision}; nothing was promoted.")

@@ -1,4 +1,4 @@
-"""What `tailor demo` prints at its end: answers side by side, figures, what they leave out, and what to do next."""
+"""What `tailor demo` prints at its end: answers side by side, five lines of result, and what to do next; and its file of scores."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,27 +12,36 @@ from tailor.api.events.v1 import models_pb2
 from tailor.cli.ask import side_by_side
 from tailor.cli.figures import describe
 from tailor.cli.next_commands import to_command
-from tailor.cli.output import short, table
+from tailor.cli.output import PlainConsole, short, table
 
 # Titles of the models, in the order of the columns.
 TITLES = {"base": "base", "few_shot": "base with examples", "incumbent": "serving before", "candidate": "tuned"}
 REASON = "I read the report, and its answers are good enough"
 
 
-def print_figures(console: Console, figures: dict[str, Any]) -> None:
-    """Print the answers, the scores and the counts for people."""
+def print_result(console: Console, figures: dict[str, Any], scores: Path) -> None:
+    """Print the answers and five lines of result. `scores` is the file with the others."""
     for answer in figures["answers"]:
         console.print(f"\n[bold]Question[/] (draft {answer['draft_id']})")
         console.print(answer["question"], markup=False, highlight=False)
         texts = [("base", answer["base"]), ("base with examples", answer["few_shot"]), ("tuned", answer["tuned"])]
         console.print(side_by_side(texts if answer["examples"] else [texts[0], texts[2]]))
+    print_lines(console, _list_result(figures, scores))
+
+
+def save_scores(file: Path, figures: dict[str, Any]) -> None:
+    """Write every score and gain with its interval, and what the evaluation left out."""
     evaluation = json_format.ParseDict(figures["evaluation"], models_pb2.AdapterEvaluated())
-    console.print(scores_table(evaluation))
-    console.print(gains_table(evaluation))
-    for reason in figures["verdict"]["reasons"]:
-        console.print(f"{figures['verdict']['decision']}: {reason}", highlight=False, markup=False)
-    print_lines(console, _list_left_out(figures, evaluation))
-    console.print(_summary(figures), highlight=False, markup=False)
+    with file.open("w", encoding="utf-8") as text:
+        console = PlainConsole(file=text)
+        console.print(scores_table(evaluation))
+        console.print()
+        console.print(gains_table(evaluation))
+        console.print()
+        print_lines(
+            console, (f"{figures['verdict']['decision']}: {reason}" for reason in figures["verdict"]["reasons"])
+        )
+        print_lines(console, _list_left_out(figures, evaluation))
 
 
 def scores_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
@@ -81,18 +90,22 @@ def _list_left_out(figures: dict[str, Any], evaluation: models_pb2.AdapterEvalua
         yield f"  {name} was not measured: {evaluation.not_measured[name]}"
 
 
-def _summary(figures: dict[str, Any]) -> str:
-    dataset, run = figures["dataset"], figures["run"]
+def _list_result(figures: dict[str, Any], scores: Path) -> Iterator[str]:
+    dataset, run, verdict = figures["dataset"], figures["run"], figures["verdict"]
     rejected, values = sum(figures["documents_rejected"].values()), sum(figures["personal_data_found"].values())
-    return (
-        f"\nnew        {', '.join(figures['new']) or 'nothing since an earlier demo'}\n"
-        f"documents  {figures['documents_published']} published, {figures['documents_anonymized']} anonymised, "
-        f"{rejected} rejected, {values} personal values replaced, {figures['documents_unchanged']} unchanged\n"
-        f"dataset    {short(dataset['digest'])}, {dataset['rows']} rows, {dataset['held_out']} held out\n"
-        f"run        {run['steps']} steps in {run['seconds']:.0f} s, loss {run['first_loss']:.2f} to "
-        f"{run['last_loss']:.2f}, {run['tokens_per_second']:.0f} tokens/s\n"
-        f"adapter    {short(figures['adapter']['digest'])}, {'promoted' if figures['promoted'] else 'not promoted'}"
+    counts = f"{figures['documents_anonymized']} anonymised, {rejected} rejected, {values} personal values replaced"
+    yield (
+        f"\ndocuments  {figures['documents_published']} published, {counts}, {figures['documents_unchanged']} unchanged; "
+        f"new: {', '.join(figures['new']) or 'nothing since an earlier demo'}"
     )
+    yield f"dataset    {short(dataset['digest'])}, {dataset['rows']} rows, {dataset['held_out']} held out"
+    yield (
+        f"run        {run['steps']} steps in {run['seconds']:.0f} s, loss {run['first_loss']:.2f} to "
+        f"{run['last_loss']:.2f}, {run['tokens_per_second']:.0f} tokens/s"
+    )
+    yield f"gate       {verdict['decision']}: {' '.join(verdict['reasons'])}"
+    state = "promoted" if figures["promoted"] else "not promoted"
+    yield f"adapter    {short(figures['adapter']['digest'])}, {state}; all scores with their intervals: {scores}"
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
@@ -131,14 +144,30 @@ def list_remedies(
     yield "      repeats the demo; it publishes and trains only what is new"
 
 
-def list_next_commands(state_dir: Path, specialist: str, figures: dict[str, Any]) -> Iterator[str]:
-    """What to do with the running stack."""
+def list_next_commands(state_dir: Path, specialist: str, figures: dict[str, Any], *, is_running: bool) -> Iterator[str]:
+    """What to do after a promotion, with commands that work as they stand."""
+    yield f"\nThe stack is {'running' if is_running else 'stopped, and its data is kept'}. What you can do next:"
+    if not is_running:
+        yield f"  {to_command(state_dir, 'up')}"
+        yield "      starts it again in about a minute, as the commands below need it, and prints the console's address"
+    yield f"  {to_command(state_dir, 'ask', specialist, 'Write a board summary about ...', '--compare')}"
+    yield "      asks the specialist and its base"
+    for answer in figures["answers"][:1]:
+        yield f"  {to_command(state_dir, 'trace', answer['draft_id'])}"
+        yield "      shows which documents, dataset and run are behind an answer"
+    yield f"  {to_command(state_dir, 'evaluations', 'show', short(figures['adapter']['digest']))}"
+    yield "      shows what was measured, with intervals"
+    yield f"  {to_command(state_dir, 'publish', 'PATH')}"
+    yield "      publishes documents of your own; docs/publish.md says how a specialist learns from them"
+    if is_running:
+        yield from _list_places(state_dir)
+
+
+def _list_places(state_dir: Path) -> Iterator[str]:
     from tailor.local import stack
 
     place = stack.connection(state_dir)
-    yield "\nThe stack is running. What you can do next:"
-    yield f"  {to_command(state_dir, 'ask', specialist, 'Write a board summary about ...', '--compare')}"
-    if figures["answers"]:
-        yield f"  {to_command(state_dir, 'trace', figures['answers'][0]['draft_id'])}"
-    yield f"  {place.console_url}  (the password is in {place.console_password_file})"
+    yield f"  {place.console_url}"
+    yield f"      is the console; the password is in {place.console_password_file}"
     yield f"  {to_command(state_dir, 'down')}"
+    yield "      stops the stack"

@@ -12,6 +12,7 @@ from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.connections import Connections
+from tailor.cli.ids import DOCUMENTS, complete
 from tailor.cli.messages import describe_removed, short_enum, to_dict
 from tailor.cli.output import table
 from tailor.cli.session import CommandSession, session_of
@@ -49,7 +50,9 @@ def documents(
 @app.command()
 def show(
     context: typer.Context,
-    document: Annotated[str, typer.Argument(help="The document's id: Tailor's own (`doc_...`), or yours.")],
+    document: Annotated[
+        str, typer.Argument(help="The document's id: Tailor's own (`doc_...`) or its first digits, or yours.")
+    ],
     specialist: Annotated[str, typer.Option(help="A specialist that learns from it, if your key is limited.")] = "",
 ) -> None:
     """Show a document, what became of each submission under your own id, and how to see its rows.
@@ -101,6 +104,7 @@ def _find_document(
         raise NotFound(
             Reason.UNKNOWN_DOCUMENT, "There is no anonymised document with this id, or your key may not see it."
         )
+    complete(DOCUMENTS, document_id, lambda start: (item.anonymized.document_id for item in answer.documents))
     item = answer.documents[0]
     known = pages("registry", registry.ListSpecialists, registry_pb2.ListSpecialistsRequest(), "specialists")
     return item, [entry.specialist.name for entry in known if _selects(entry.specialist, item.anonymized)]

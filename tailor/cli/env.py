@@ -25,7 +25,7 @@ def env(context: typer.Context) -> None:
 
     session = session_of(context)
     place = stack.connection(session.connections.state_dir)
-    variables = addresses(place)
+    variables = addresses(place) | {"TAILOR_STATE_DIR": str(session.connections.state_dir.resolve())}
     key = f'export TAILOR_API_KEY="$(cat {shlex.quote(str(place.operator_key_file))})"'
     lines = [*(f"export {name}={shlex.quote(value)}" for name, value in variables.items()), key]
     document = variables | {"TAILOR_API_KEY_FILE": str(place.operator_key_file)}

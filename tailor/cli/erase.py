@@ -8,6 +8,7 @@ from rich.console import Console
 
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tailor.cli import ids
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows, table
@@ -28,7 +29,10 @@ app = typer.Typer()
 def erase(
     context: typer.Context,
     *,
-    document: Annotated[list[str] | None, typer.Option(help="The id of a document; repeatable.")] = None,
+    document: Annotated[
+        list[str] | None,
+        typer.Option(help="A document by its id's first digits; repeatable.", callback=ids.document_ids),
+    ] = None,
     subject: Annotated[
         str,
         typer.Option(
@@ -38,7 +42,9 @@ def erase(
     lift: Annotated[
         str,
         typer.Option(
-            metavar="ID", help="Lift an erasure, or the erasure of one document, so that it may be published again."
+            metavar="ID",
+            help="Lift an erasure, or the erasure of one document, so that it may be published again.",
+            callback=ids.erased_id,
         ),
     ] = "",
     lift_subject: Annotated[
@@ -97,7 +103,9 @@ def erase(
 @app.command()
 def erasures(
     context: typer.Context,
-    erasure: Annotated[str, typer.Argument(metavar="[ID]", help="Show this erasure, with its receipt.")] = "",
+    erasure: Annotated[
+        str, typer.Argument(metavar="[ID]", help="Show this erasure, with its receipt.", callback=ids.erasure_id)
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max erasures to list.")] = 50,
 ) -> None:
     """List erasures, newest first, with the services that have not confirmed yet."""

@@ -11,6 +11,7 @@ from rich.text import Text
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.api.held.v1 import held_pb2
 from tailor.api.registry.v1 import people_pb2, registry_pb2
+from tailor.cli import ids
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.connections import Connections
 from tailor.cli.messages import short_enum, to_dict
@@ -18,15 +19,16 @@ from tailor.cli.output import shows, table
 from tailor.cli.session import session_of
 from tailor.errors import NotFound, Reason
 
-SERVICES = ("registry", "anonymization")
-
 app = typer.Typer(
     name="held",
     help="Calls that wait for a second person of data protection: list, approve, decline and repeat them.",
     no_args_is_help=True,
 )
 
-HeldCallId = Annotated[str, typer.Argument(metavar="ID", help="The held call's id, `hld_...`.")]
+HeldCallId = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The held call's id, `hld_...`, or its first digits.", callback=ids.held_call_id),
+]
 
 
 @app.command("list")
@@ -36,7 +38,7 @@ def list_held(
     """List held calls, newest first, with who asked, who decided, and what became of them."""
     session = session_of(context)
     held_events = [
-        (service, held) for service in SERVICES for held in first(limit, _pages(session.connections, service))
+        (service, held) for service in ids.HOLDERS for held in first(limit, _pages(session.connections, service))
     ]
     columns = ("held call", "method", "request", "by key", "requested", "expires", "state", "decided by")
     rows = [
@@ -93,7 +95,7 @@ def repeat(context: typer.Context, held_call: HeldCallId) -> None:
     """Carry out your own call after its approval, exactly as it was made, and show its result."""
     session = session_of(context)
     connections = session.connections
-    held_events = ((service, held) for service in SERVICES for held in _pages(connections, service))
+    held_events = ((service, held) for service in ids.HOLDERS for held in _pages(connections, service))
     service, held = next(((name, item) for name, item in held_events if item.held_call_id == held_call), ("", None))
     if held is None:
         raise _unknown()
@@ -118,7 +120,7 @@ def _pages(connections: Connections, service: str) -> Iterator[held_pb2.HeldCall
 
 def _decide(ask: Callable[[str], held_pb2.HeldCall]) -> held_pb2.HeldCall:
     """Ask the service that holds the call; its id does not name it."""
-    for service in SERVICES:
+    for service in ids.HOLDERS:
         try:
             return ask(service)
         except NotFound:

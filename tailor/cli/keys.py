@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tailor.cli import ids
 from tailor.cli.calls import pages, unary
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import shows, table
@@ -92,7 +93,10 @@ def list_keys(context: typer.Context) -> None:
 
 
 @app.command()
-def revoke(context: typer.Context, key: Annotated[str, typer.Argument(help="The key's id.")]) -> None:
+def revoke(
+    context: typer.Context,
+    key: Annotated[str, typer.Argument(help="The key's id, or its first digits.", callback=ids.key_id)],
+) -> None:
     """Revoke a key. Every service refuses it within seconds."""
     session = session_of(context)
     answer = unary("registry", session.connections.registry.RevokeKey, registry_pb2.RevokeKeyRequest(key_id=key))

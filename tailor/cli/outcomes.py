@@ -8,6 +8,7 @@ from rich.console import Console
 
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.registry.v1 import outcomes_pb2
+from tailor.cli import ids
 from tailor.cli.adapters import SpecialistName
 from tailor.cli.calls import calling, unary
 from tailor.cli.messages import to_dict
@@ -27,7 +28,14 @@ app = typer.Typer()
 @app.command()
 def report_outcome(
     context: typer.Context,
-    draft: Annotated[str, typer.Argument(metavar="[DRAFT]", help="The draft's id; none for work without Tailor.")] = "",
+    draft: Annotated[
+        str,
+        typer.Argument(
+            metavar="[DRAFT]",
+            help="The draft's id, or at least its first 6 digits; none for work without Tailor.",
+            callback=ids.draft_id,
+        ),
+    ] = "",
     *,
     specialist: Annotated[
         str, typer.Option(metavar="NAME", help="Whose work it is; needed without a draft, or for one of the base.")

@@ -11,6 +11,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from tailor.cli.whole_words import WordTable
 from tailor.errors import TailorError
 
 Render = Callable[[Console], None]
@@ -35,7 +36,18 @@ class Output(Protocol):
 
 
 class PlainConsole(Console):
-    """A console that shows control characters within texts, instead of sending them to the terminal. Its own styles still work."""
+    """A console that shows control characters within texts, instead of sending them to the terminal. Its own styles still work.
+
+    Nothing is broken into lines without a terminal, and nothing is cut off with one: what is printed can be copied and searched.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.soft_wrap = not self.is_terminal
+
+    def print(self, *objects: Any, crop: bool = False, **options: Any) -> None:
+        """Print with rich's markup, without cutting off what is wider than the terminal."""
+        super().print(*objects, crop=crop, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The parts of what is printed."""
@@ -78,10 +90,12 @@ class JsonOutput(Output):
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A plain table; `none yet` if there are no rows."""
-    result = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    """A plain table that never breaks a word; `none yet` if there are no rows."""
+    result = WordTable(
+        title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
+    )
     for column in columns:
-        result.add_column(column, overflow="fold")
+        result.add_column(column)
     for row in rows:
         result.add_row(*(cell if isinstance(cell, Text) else Text(plain(str(cell))) for cell in row))
     if not result.row_count:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import people_pb2
+from tailor.cli import ids
 from tailor.cli.calls import pages, unary
 from tailor.cli.keys import KeyRole
 from tailor.cli.messages import short_enum, to_dict
@@ -19,7 +20,9 @@ app = typer.Typer(
 )
 
 Answer = people_pb2.InvitePersonResponse | people_pb2.RenewInvitationResponse
-PersonId = Annotated[str, typer.Argument(metavar="ID", help="The person's id, `per_...`.")]
+PersonId = Annotated[
+    str, typer.Argument(metavar="ID", help="The person's id, `per_...`, or its first digits.", callback=ids.person_id)
+]
 Days = Annotated[int, typer.Option(min=1, max=30, help="Days until the invitation expires.")]
 
 

@@ -10,7 +10,7 @@ import typer
 from tailor.api.anonymization.v1 import policy_pb2
 from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import replay_pb2
-from tailor.cli import policy_views, processing_record
+from tailor.cli import ids, policy_views, processing_record
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
@@ -136,7 +136,8 @@ def replay(
 def replays(
     context: typer.Context,
     replay_id: Annotated[
-        str, typer.Argument(metavar="[ID]", help="Show this replay, and which adapters learned.")
+        str,
+        typer.Argument(metavar="[ID]", help="Show this replay, and which adapters learned.", callback=ids.replay_id),
     ] = "",
     *,
     outcome: Annotated[

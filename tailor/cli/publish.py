@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
+from tailor.cli import ids
 from tailor.cli.calls import calling
 from tailor.cli.connections import Connections
 from tailor.cli.output import shows
@@ -67,7 +68,13 @@ def publish(
     document_id: Annotated[
         str, typer.Option(help="Your own id, if you publish one file; by default, its directory and name.")
     ] = "",
-    draft_id: Annotated[str, typer.Option(help="The id of the draft that a deliverable was made from.")] = "",
+    draft_id: Annotated[
+        str,
+        typer.Option(
+            help="The draft that a deliverable was made from, by at least the first 6 digits of its id.",
+            callback=ids.draft_id,
+        ),
+    ] = "",
 ) -> None:
     """Publish documents to Kafka and wait until the broker has them.
 

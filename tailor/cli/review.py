@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tailor.api.anonymization.v1 import review_pb2 as pb
-from tailor.cli import replaced_strings
+from tailor.cli import ids, replaced_strings
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows, table
@@ -31,7 +31,14 @@ group = typer.Typer(
     no_args_is_help=True,
 )
 
-PassageId = Annotated[str, typer.Argument(metavar="PASSAGE", help="The passage's id; see `tailor review next`.")]
+PassageId = Annotated[
+    str,
+    typer.Argument(
+        metavar="PASSAGE",
+        help="The passage's id, or its first digits; see `tailor review next`.",
+        callback=ids.passage_id,
+    ),
+]
 Sources = Annotated[list[str], typer.Option("--source", help="Only this source; repeatable. By default, all.")]
 group.command("replaced")(replaced_strings.list_replaced)
 group.command("allow")(replaced_strings.allow)

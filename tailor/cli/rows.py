@@ -8,6 +8,7 @@ from rich.text import Text
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.cli import ids
 from tailor.cli.calls import dataset_digest, unary
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short
@@ -26,7 +27,9 @@ def rows(
     specialist: Annotated[str, typer.Argument(help="The specialist's name.")],
     *,
     task: Annotated[str, typer.Option(help="Only rows of this task, such as `section` or `answer`.")] = "",
-    document: Annotated[str, typer.Option(help="Only rows of the document with this id.")] = "",
+    document: Annotated[
+        str, typer.Option(help="Only rows of the document with these first digits.", callback=ids.document_id)
+    ] = "",
     grep: Annotated[str, typer.Option(help="Only rows with this text, in upper or lower case.")] = "",
     split: Annotated[str, typer.Option(help="Only rows of this side: `train` or `held_out`.")] = "",
     dataset: Annotated[str, typer.Option(help="A dataset by its first digits; by default, the newest.")] = "",

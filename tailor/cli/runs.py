@@ -7,6 +7,7 @@ import typer
 
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
+from tailor.cli import ids
 from tailor.cli.calls import adapter_digest, calling, dataset_digest, first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
@@ -22,7 +23,7 @@ app = typer.Typer(
     name="runs", help="Plan, create, approve, watch, show and cancel training runs.", no_args_is_help=True
 )
 
-RunId = Annotated[str, typer.Argument(help="The run's id.")]
+RunId = Annotated[str, typer.Argument(help="The run's id, or its first digits.", callback=ids.run_id)]
 Specialist = Annotated[str, typer.Argument(help="The specialist's name.")]
 Dataset = Annotated[
     str, typer.Argument(help="The dataset's digest, or at least its first 6 digits; see `tailor datasets`.")

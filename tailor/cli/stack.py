@@ -1,5 +1,6 @@
 """`tailor up`, `down` and `status`: the embedded stack."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import grpc
@@ -94,16 +95,22 @@ def status(context: typer.Context) -> None:
     from tailor.local import stack
 
     session = session_of(context)
-    if session.connections.named:
+    snapshot = stack.status(session.connections.state_dir)
+    if not _names_stack(session.connections.named, snapshot):
         document = _check_services(session.connections)
     else:
-        snapshot = stack.status(session.connections.state_dir)
         document = describe(snapshot) if snapshot else {"running": False, "ready": False, "components": []}
     if document["running"]:
         _add_faults(session.connections, document)
     session.output.emit(document, lambda console: console.print(_components(document)))
     if not document["ready"]:
         raise typer.Exit(1)
+
+
+def _names_stack(named: Mapping[str, str], snapshot: "StackSnapshot | None") -> bool:
+    """True if no address is named, or only those of this stack, as after `eval "$(tailor env)"`."""
+    ports = snapshot.ports if snapshot else None
+    return all(ports and ports.address(f"{service}-rpc") == address for service, address in named.items())
 
 
 def describe(snapshot: "StackSnapshot") -> dict[str, Any]:

@@ -15,18 +15,19 @@ from tailor.retry import retry
 T = TypeVar("T")
 Tell = Callable[[str], None]
 
-LINE_SECONDS = 10.0
+LINE_SECONDS = 60.0
 
 
 class Story:
     """Prints a line when a step begins and when it ends.
 
-    In between, a terminal shows the newest text of `now`; other outputs get it as a line every 10 s.
+    In between, a terminal shows the newest text of `now`; other outputs get it as a line a minute.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds: dict[str, float] = {}
         self._console = console
+        self._clock = clock
         self._status = Status("", console=console)
         self._text = ""
         self._printed_at = 0.0
@@ -34,7 +35,7 @@ class Story:
     @contextmanager
     def step(self, name: str, purpose: str) -> Iterator[None]:
         """Time a step, and print how it ends."""
-        started, outcome = time.monotonic(), "failed"
+        started, outcome = self._clock(), "failed"
         self._text = ""
         self.note(f"{name}: {purpose} ...")
         try:
@@ -42,19 +43,19 @@ class Story:
                 yield
             outcome = "done"
         finally:
-            self.seconds[name] = round(time.monotonic() - started, 1)
+            self.seconds[name] = round(self._clock() - started, 1)
             self.note(f"{name}: {outcome} in {self.seconds[name]:.1f} s. {self._text}")
 
     def now(self, text: str) -> None:
         """Say what the running step is doing. Cheap, so call it as often as you like."""
         self._text = text
         self._status.update(Text(text))
-        if not self._console.is_terminal and time.monotonic() - self._printed_at > LINE_SECONDS:
+        if not self._console.is_terminal and self._clock() - self._printed_at > LINE_SECONDS:
             self.note(f"  {text}")
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        self._printed_at = time.monotonic()
+        self._printed_at = self._clock()
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
+from tailor.cli import ids
 from tailor.cli.calls import calling, first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows, table
@@ -24,8 +25,17 @@ group = typer.Typer(
     name="syntheses", help="List, show, cancel and resume syntheses; review their rows.", invoke_without_command=True
 )
 
-SynthesisId = Annotated[str, typer.Argument(metavar="ID", help="The synthesis's id.")]
-RowId = Annotated[str, typer.Argument(metavar="ROW", help="The row's id; see `tailor syntheses samples`.")]
+SynthesisId = Annotated[
+    str, typer.Argument(metavar="ID", help="The synthesis's id, or its first digits.", callback=ids.synthesis_id)
+]
+RowId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ROW",
+        help="The row's id, or its first digits; see `tailor syntheses samples`.",
+        callback=ids.sample_id,
+    ),
+]
 
 
 @app.command()
@@ -44,7 +54,12 @@ def synthesize(
     seeds: Annotated[
         int, typer.Option(min=0, help="Documents to draw as seeds; 5 if 0 and nothing else is given.")
     ] = 0,
-    document: Annotated[list[str], typer.Option(help="A document to use as a seed, by its id; repeatable.")] = [],  # noqa: B006
+    document: Annotated[
+        list[str],
+        typer.Option(
+            help="A document to use as a seed, by its id's first digits; repeatable.", callback=ids.document_ids
+        ),
+    ] = [],  # noqa: B006
     example: Annotated[
         list[Path],
         typer.Option(help="A file with an example per line: JSON with `prompt` and `answer`; repeatable."),

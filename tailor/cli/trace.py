@@ -16,7 +16,10 @@ app = typer.Typer()
 
 
 @app.command()
-def trace(context: typer.Context, draft: Annotated[str, typer.Argument(help="The draft's id.")]) -> None:
+def trace(
+    context: typer.Context,
+    draft: Annotated[str, typer.Argument(help="The draft's id, or at least its first 6 digits.")],
+) -> None:
     """Show the adapter, run, datasets, reward adapter and documents behind a draft."""
     session = session_of(context)
     answer = unary("registry", session.connections.registry.Trace, registry_pb2.TraceRequest(draft_id=draft))

@@ -25,7 +25,7 @@ from tailor.cli.publish import publish_all
 from tailor.cli.records import Record
 from tailor.cli.submissions import Description, FileSubmission, collect
 from tailor.client import TailorClient
-from tailor.errors import InvalidArgument, NotFound, Unauthenticated
+from tailor.errors import InvalidArgument, NotFound, TailorError, Unauthenticated
 from tailor.local import processes
 from tailor.rounds import is_held_out
 from tailor.rpc.channel import wire_errors
@@ -141,6 +141,13 @@ def test_every_document_is_accounted_for_although_the_first_services_are_killed(
     registry = installation.registry
     assert registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=SPECIALIST)).created
     assert not registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=SPECIALIST)).created
+    for field, value, message in (("base", "llama-9", "Known bases: tiny"), ("recipe", "nope", "Known recipes: ")):
+        unknown = models_pb2.SpecialistChanged()
+        unknown.MergeFrom(SPECIALIST)
+        setattr(unknown, field, value)
+        unknown.name = "unknown"
+        with pytest.raises(TailorError, match=message), wire_errors("registry"):
+            registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=unknown))
     submissions = _submissions(tmp_path)
     connections = _connections(installation)
     published = publish_all(connections, submissions)

@@ -37,6 +37,8 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
         self.recipes = ["lora"]
         self.polls = 0
         self.planned: list[training_pb2.PlanRunRequest] = []
+        self.run_ids = ["run_1"]
+        self.cancelled: list[str] = []
         self.plan = PLAN
         self.plan_error: TailorError | None = None
         self.approved: list[str] = []
@@ -77,9 +79,13 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
         return training_pb2.GetRunResponse(run=self._run(training_pb2.RUN_STATE_RUNNING, 1 if self.polls == 1 else 4))
 
     def ListRuns(self, request: Any, context: Any) -> Any:
-        return training_pb2.ListRunsResponse(runs=[self._run(training_pb2.RUN_STATE_RUNNING, 2)])
+        runs = [self._run(training_pb2.RUN_STATE_RUNNING, 2) for _ in self.run_ids]
+        for run, run_id in zip(runs, self.run_ids, strict=True):
+            run.run_id = run_id
+        return training_pb2.ListRunsResponse(runs=runs)
 
     def CancelRun(self, request: Any, context: Any) -> Any:
+        self.cancelled.append(request.run_id)
         return training_pb2.CancelRunResponse(run=self._run(training_pb2.RUN_STATE_CANCELLED))
 
     def ApproveRun(self, request: Any, context: Any) -> Any:

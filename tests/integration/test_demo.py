@@ -156,7 +156,9 @@ def test_the_demo_goes_from_documents_to_answers_and_can_leave_the_stack_running
     assert figures["promoted"] is True
     for step in ("up", "base", "documents", "dataset", "training", "evaluation", "asking"):
         assert f"{step}: done in" in result.stderr
-    assert f"tailor trace drf_1 --state-dir {state_dir}" in result.stdout
+    assert f"tailor trace drf_1 --state-dir {state_dir}" in result.stderr
+    assert f"tailor down --state-dir {state_dir}" in result.stderr
+    assert "held-out rows" in (state_dir / "demo-scores.txt").read_text()
     snapshot = stack.status(state_dir)
     assert snapshot is not None and snapshot.running
 
@@ -166,7 +168,11 @@ def test_a_refusal_by_the_gate_ends_the_demo_with_status_1_and_stops_the_stack(s
         result = _demo(state_dir, sample)
 
     assert result.exit_code == 1
-    assert "refused: rougeL gains +0.001" in result.stderr
+    assert "gate       refused: rougeL gains +0.001" in result.stdout
+    lines = result.output.splitlines()
+    assert lines.index("Stopping the stack ...") > next(
+        n for n, line in enumerate(lines) if line.startswith("adapter  ")
+    )
     assert "error: GATE_NOT_MET:" in result.stderr
     update = f"tailor specialist update {sample / 'specialist.toml'} --state-dir {state_dir}"
     assert update in result.stderr

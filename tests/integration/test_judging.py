@@ -83,7 +83,9 @@ class World:
             servicers=[
                 (
                     registry_pb2_grpc.add_RegistryServiceServicer_to_server,
-                    RegistryServicer(self.begin, Queries(engine), anonymize, (), lambda *_: None),
+                    RegistryServicer(
+                        self.begin, Queries(engine), anonymize, (), lambda *_: None, check_programme=lambda *_: None
+                    ),
                 ),
                 (judging_pb2_grpc.add_JudgingServiceServicer_to_server, JudgingServicer(self.begin)),
                 (panel_pb2_grpc.add_PanelServiceServicer_to_server, PanelServicer(self.begin, Queries(engine))),

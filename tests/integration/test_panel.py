@@ -60,7 +60,12 @@ class World:
             ServiceSettings(rpc_port=0),
             "registry",
             servicers=[
-                (add, RegistryServicer(self.begin, queries, anonymize, (), lambda *_: None)),
+                (
+                    add,
+                    RegistryServicer(
+                        self.begin, queries, anonymize, (), lambda *_: None, check_programme=lambda *_: None
+                    ),
+                ),
                 (panel_pb2_grpc.add_PanelServiceServicer_to_server, PanelServicer(self.begin, queries)),
             ],
             authenticator=Authenticator("registry", Trust.load(folder / "trust.json"), key_verifier(self.begin)),

@@ -162,6 +162,27 @@ def test_a_specialist_is_created_and_published_once(world: World) -> None:
     assert len(world.published("specialist.changed.v1")) == 1
 
 
+def test_training_is_asked_about_a_base_and_recipes_that_are_new_and_nothing_else(world: World) -> None:
+    asked: list[tuple[str, list[str]]] = []
+    create = replace(SPECIALIST, stages=("sft", "dpo"))
+    for specialist in (
+        create,
+        replace(create, description="new"),
+        replace(create, recipe="full"),
+        replace(create, base="other"),
+        replace(create, recipes={"dpo": "gentle"}),
+    ):
+        specialists.check_programme(world.begin, specialist, lambda base, recipes: asked.append((base, [*recipes])))
+        specialists.create_specialist(world.begin, create)
+    base, recipe = SPECIALIST.base, SPECIALIST.recipe
+    assert asked == [
+        (base, [recipe, "dpo"]),
+        (base, ["full", "dpo"]),
+        ("other", [recipe, "dpo"]),
+        (base, [recipe, "gentle"]),
+    ]
+
+
 def test_an_update_of_an_old_revision_is_refused(world: World) -> None:
     created, _ = specialists.create_specialist(world.begin, SPECIALIST)
     updated, changes = specialists.update_specialist(world.begin, replace(created, description="new"))

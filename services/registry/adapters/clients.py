@@ -1,9 +1,12 @@
 """The services that the registry asks, over gRPC."""
 
+from collections.abc import Sequence
+
 import grpc
 
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
+from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.rpc.channel import wire_errors
 from tailor.wire import from_labels
 from tailor.words import Labels
@@ -22,6 +25,19 @@ class AnonymizationClient:
         request = anonymization_pb2.AnonymizeRequest(text=text, labels=from_labels(labels))
         with wire_errors("anonymization"):
             return self._stub.Anonymize(request, timeout=TIMEOUT_SECONDS).text
+
+
+class ProgrammeClient:
+    """Training. Satisfies `ports.CheckProgramme`."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = training_pb2_grpc.TrainingServiceStub(channel)
+
+    def __call__(self, base: str, recipes: Sequence[str]) -> None:
+        """Raise NotFound or InvalidArgument if the base or a recipe does not exist."""
+        request = training_pb2.CheckProgrammeRequest(base=base, recipes=recipes)
+        with wire_errors("training"):
+            self._stub.CheckProgramme(request, timeout=TIMEOUT_SECONDS)
 
 
 class EvaluationClient:

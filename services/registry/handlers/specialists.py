@@ -4,10 +4,22 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from services.registry.domain import Specialist
-from services.registry.ports import Begin, Specialists
+from services.registry.ports import Begin, CheckProgramme, Specialists
 from services.registry.rules.changes import FieldChange, list_changes
 from services.registry.rules.checks import check_specialist
 from tailor.errors import Aborted, AlreadyExists, NotFound, Reason
+
+
+def check_programme(begin: Begin, specialist: Specialist, check: CheckProgramme) -> None:
+    """Check that training has the base and the recipes, unless the specialist has them already. Blocks.
+
+    Raises NotFound (UNKNOWN_BASE) and InvalidArgument (UNKNOWN_RECIPE, or for an invalid definition), Unavailable without training.
+    """
+    check_specialist(specialist)
+    with begin() as tx:
+        known = tx.specialists.find(specialist.name)
+    if known is None or known.deleted or (known.base, known.programme) != (specialist.base, specialist.programme):
+        check(specialist.base, [stage.recipe for stage in specialist.programme])
 
 
 def create_specialist(begin: Begin, specialist: Specialist) -> tuple[Specialist, bool]:

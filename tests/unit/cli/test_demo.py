@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from tailor import demo
@@ -21,12 +20,12 @@ from tailor.cli import demo_figures
 from tailor.cli.connections import Connections
 from tailor.cli.definitions import read_definition
 from tailor.cli.demo import SAMPLE
-from tailor.cli.demo_page import list_remedies, print_figures
+from tailor.cli.demo_page import list_next_commands, list_remedies, print_result, save_scores
 from tailor.cli.main import app
+from tailor.cli.output import PlainConsole
 from tailor.cli.published_files import PublishedFiles
-from tailor.cli.story import Story, wait_for, wait_out_errors
 from tailor.cli.submissions import Description, collect
-from tailor.errors import AlreadyExists, DeadlineExceeded, FailedPrecondition, NotFound, Reason, Unavailable
+from tailor.errors import AlreadyExists, FailedPrecondition
 from tests.evaluations import make_evaluated, make_figures
 from tests.fakes.serving import ADAPTER, DATASET, REFUSED_ADAPTER
 from tests.unit.cli.conftest import Services
@@ -104,36 +103,6 @@ def test_an_edited_definition_says_how_to_apply_it(
 
     with pytest.raises(AlreadyExists, match=r"tailor specialist update .*specialist\.toml"):
         demo.define_specialist(connections, tmp_path, make_sample(tmp_path), quiet)
-
-
-def test_waits_out_retryable_errors_and_no_others() -> None:
-    answers: list[Exception | int] = [Unavailable(Reason.STOPPED, "It restarts."), 7]
-    texts: list[str] = []
-
-    def call() -> int:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    assert wait_out_errors(call, texts.append) == 7
-    assert texts == ["waiting: It restarts."]
-    answers.append(NotFound(Reason.NOT_FOUND, "There is none."))
-    with pytest.raises(NotFound):
-        wait_out_errors(call, quiet)
-
-
-def test_gives_up_on_an_error_that_lasts() -> None:
-    def call() -> int:
-        raise Unavailable(Reason.STOPPED, "It restarts.")
-
-    with pytest.raises(Unavailable):
-        wait_out_errors(call, quiet, give_up_seconds=0.0)
-
-
-def test_a_flow_that_stalls_is_an_error() -> None:
-    with pytest.raises(DeadlineExceeded, match="3 of 4 documents"):
-        wait_for(lambda: (None, "3 of 4 documents"), quiet, stalled_seconds=0.05, poll_seconds=0.01)
 
 
 def test_follows_training_while_the_service_restarts(connections: Connections, services: Services) -> None:
@@ -317,18 +286,43 @@ def test_the_file_has_exactly_the_promised_fields(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["demo.json"]
 
 
-def test_prints_the_figures_for_people() -> None:
-    output = io.StringIO()
-    console = Console(file=output, width=200)
+def test_ends_with_the_answers_and_five_lines_of_result(tmp_path: Path) -> None:
+    output, scores = io.StringIO(), tmp_path / "demo-scores.txt"
+    gate = {"verdict": {"decision": "passed", "reasons": ["bleu gains +2.500 over base."]}}
 
-    print_figures(console, figures())
+    print_result(PlainConsole(file=output, width=80), figures() | gate, scores)
 
     text = output.getvalue()
     assert "What [now]?" in text and all(answer in text for answer in ("plain", "shown", "house"))
+    lines = text.splitlines()[-5:]
+    assert [line.split()[0] for line in lines] == ["documents", "dataset", "run", "gate", "adapter"]
+    assert "nothing since an earlier demo" in lines[0]
+    assert lines[3] == "gate       passed: bleu gains +2.500 over base."
+    assert lines[4].endswith(f"promoted; all scores with their intervals: {scores}")
+
+
+def test_the_file_of_scores_has_every_gain_with_its_interval_and_what_was_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "demo-scores.txt"
+
+    save_scores(file, figures() | {"limits": ["26 of 40 held-out rows are measured"]})
+
+    text = file.read_text(encoding="utf-8")
+    assert "fabrication (lower is better)" in text and "base with examples" in text
     assert "better, +2.500 (+2.495 to +2.505)" in text
     assert "not certain, +0.002 (-0.003 to +0.007)" in text
     assert "worse, -0.100 (-0.105 to -0.095)" in text
-    assert "nothing since an earlier demo" in text
+    assert "26 of 40 held-out rows are measured" in text
+
+
+def test_after_a_promotion_the_next_commands_begin_with_up_and_are_known(tmp_path: Path) -> None:
+    lines = list(list_next_commands(tmp_path, NAME, figures(), is_running=False))
+
+    assert "stopped, and its data is kept" in lines[0]
+    commands = [shlex.split(line) for line in lines if line.startswith("  tailor ")]
+    assert [command[1] for command in commands] == ["up", "ask", "trace", "evaluations", "publish"]
+    for command in commands:
+        assert command[-2:] == ["--state-dir", str(tmp_path)]
+        assert CliRunner().invoke(app, [*command[1:-2], "--help"]).exit_code == 0, command
 
 
 def test_says_what_the_limits_of_the_evaluation_leave_out() -> None:
@@ -368,34 +362,6 @@ def test_remedies_are_commands_that_the_command_line_knows(decision: str, hint: 
     for command in commands:
         assert command[-2:] == ["--state-dir", str(tmp_path)]
         assert CliRunner().invoke(app, [*command[1:-2], "--help"]).exit_code == 0, command
-
-
-def test_steps_are_lines_without_a_terminal() -> None:
-    output = io.StringIO()
-    console = Console(file=output, width=100)
-    story = Story(console)
-
-    with story.step("up", "start the stack"):
-        story.now("every part is healthy")
-    with pytest.raises(RuntimeError), story.step("base", "fetch the base"):
-        raise RuntimeError
-
-    lines = output.getvalue().splitlines()
-    assert lines[0] == "up: start the stack ..."
-    assert lines[1].startswith("up: done in 0.0 s. every part is healthy")
-    assert lines[-1].startswith("base: failed in 0.0 s")
-    assert list(story.seconds) == ["up", "base"]
-
-
-def test_a_terminal_shows_what_is_happening_now() -> None:
-    output = io.StringIO()
-    console = Console(file=output, width=100, force_terminal=True)
-    story = Story(console)
-
-    with story.step("up", "start the stack"):
-        story.now("waiting for [the broker]")
-
-    assert "waiting for [the broker]" in output.getvalue()
 
 
 def test_the_sample_defines_a_specialist_with_all_house_terms() -> None:

@@ -4,12 +4,14 @@ import pytest
 
 from tests.unit.cli.conftest import Services, Tailor
 
+WHOLE = f"doc_{'7' * 32}"
+
 
 def test_erases_documents_and_names_the_services_that_have_not_confirmed(tailor: Tailor, services: Services) -> None:
-    erased = tailor("erase", "--document", "doc_1", "--document", "doc_2")
+    erased = tailor("erase", "--document", "doc_1", "--document", WHOLE)
     assert erased.code == 0
     (request,) = services.registry.erasures
-    assert (list(request.document_ids), request.reason) == (["doc_1", "doc_2"], "document-request")
+    assert (list(request.document_ids), request.reason) == (["doc_1", WHOLE], "document-request")
     assert "waiting for inference, training" in erased.out
 
 
@@ -35,7 +37,7 @@ def test_a_dry_run_erases_nothing(tailor: Tailor, services: Services) -> None:
     assert services.anonymization.resolved == [True] and not services.registry.erasures
 
 
-@pytest.mark.parametrize(("name", "lifted"), [("doc_7", ["doc_7"]), ("ers_1", ["doc_1", "doc_2"])])
+@pytest.mark.parametrize(("name", "lifted"), [(WHOLE, [WHOLE]), ("doc_1", ["doc_1"]), ("ers_1", ["doc_1", "doc_2"])])
 def test_lifts_an_erasure_whole_or_for_one_document(
     tailor: Tailor, services: Services, name: str, lifted: list[str]
 ) -> None:

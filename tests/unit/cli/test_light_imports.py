@@ -1,5 +1,6 @@
 """Light code stays light: the client, settings, contracts and the command line import nothing heavy."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +46,29 @@ def test_the_command_line_imports_kafka_only_for_the_commands_that_need_it() -> 
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert loaded.stdout.strip() == "False"
+
+
+CONNECT = """\
+import grpc
+try:
+    grpc.channel_ready_future(grpc.insecure_channel("127.0.0.1:1")).result(timeout=1)
+except grpc.FutureTimeoutError:
+    pass
+"""
+
+
+def test_a_command_shows_no_log_lines_of_grpc() -> None:
+    """Traces make its core write lines that a server's GOAWAY makes it write otherwise."""
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    lines = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment | {"GRPC_TRACE": "channel,http"},
+        ).stderr
+        for code in (CONNECT, f"import tailor.cli.main\n{CONNECT}")
+    ]
+    assert lines[0] and not lines[1]

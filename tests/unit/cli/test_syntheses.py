@@ -133,7 +133,8 @@ def test_shows_samples_as_text(tailor: Tailor, services: Services) -> None:
 
 
 def test_reviews_cancels_and_resumes(tailor: Tailor, services: Services) -> None:
-    for words in (("accept", "syn_1", "row_1"), ("reject", "syn_1", "row_2"), ("cancel", "syn_1"), ("resume", "syn_1")):
+    whole = f"row_{'2' * 32}"
+    for words in (("accept", "syn_1", "row_1"), ("reject", "syn_1", whole), ("cancel", "syn_1"), ("resume", "syn_1")):
         assert tailor("syntheses", *words).code == 0
-    assert [(item.row_id, item.accept) for item in services.synthesis.decisions] == [("row_1", True), ("row_2", False)]
+    assert [(item.row_id, item.accept) for item in services.synthesis.decisions] == [("row_1", True), (whole, False)]
     assert services.synthesis.commands == ["cancel", "resume"]

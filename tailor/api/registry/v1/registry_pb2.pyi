@@ -697,7 +697,7 @@ class ListDocumentsRequest(_message.Message):
     dataset: _builtins.str
     """Only documents of the dataset with this digest, or at least its first 6 hexadecimal digits; empty for all. Rejected submissions have none."""
     document_id: _builtins.str
-    """Only the document with this id; empty for all."""
+    """Only the document with this id, or those whose ids begin so; empty for all."""
     changed_since: _builtins.int
     """Only documents that may have changed since the answer with this `cursor`; 0 for all."""
     only_rejected: _builtins.bool
@@ -2539,7 +2539,7 @@ class TraceRequest(_message.Message):
     DRAFT_ID_FIELD_NUMBER: _builtins.int
     DRAFT_ONLY_FIELD_NUMBER: _builtins.int
     draft_id: _builtins.str
-    """Id of the draft."""
+    """Id of the draft, or at least its first 6 digits: `drf_` and 6 hexadecimal digits."""
     draft_only: _builtins.bool
     """True to return only the draft, without its adapter, dataset and documents."""
     def __init__(

@@ -1114,6 +1114,51 @@ class AddBaseResponse(_message.Message):
 Global___AddBaseResponse: _TypeAlias = AddBaseResponse  # noqa: Y015
 
 @_typing.final
+class CheckProgrammeRequest(_message.Message):
+    """CheckProgrammeRequest names a base and recipes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_FIELD_NUMBER: _builtins.int
+    RECIPES_FIELD_NUMBER: _builtins.int
+    base: _builtins.str
+    """Name of the base."""
+    @_builtins.property
+    def recipes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the stages' recipes."""
+
+    def __init__(
+        self,
+        *,
+        base: _builtins.str = ...,
+        recipes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "recipes", b"recipes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckProgrammeRequest: _TypeAlias = CheckProgrammeRequest  # noqa: Y015
+
+@_typing.final
+class CheckProgrammeResponse(_message.Message):
+    """CheckProgrammeResponse says that all of them exist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckProgrammeResponse: _TypeAlias = CheckProgrammeResponse  # noqa: Y015
+
+@_typing.final
 class ListBasesRequest(_message.Message):
     """ListBasesRequest asks for all bases."""
 

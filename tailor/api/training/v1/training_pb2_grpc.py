@@ -80,6 +80,11 @@ class TrainingServiceStub:
                 request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseResponse.FromString,
                 _registered_method=True)
+        self.CheckProgramme = channel.unary_unary(
+                '/tailor.api.training.v1.TrainingService/CheckProgramme',
+                request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckProgrammeRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckProgrammeResponse.FromString,
+                _registered_method=True)
         self.ListBases = channel.unary_unary(
                 '/tailor.api.training.v1.TrainingService/ListBases',
                 request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ListBasesRequest.SerializeToString,
@@ -160,6 +165,14 @@ class TrainingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckProgramme(self, request, context):
+        """CheckProgramme checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
+        with the names of those that do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListBases(self, request, context):
         """ListBases lists the bases in the models bucket.
         """
@@ -214,6 +227,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.AddBase,
                     request_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseRequest.FromString,
                     response_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseResponse.SerializeToString,
+            ),
+            'CheckProgramme': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckProgramme,
+                    request_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckProgrammeRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckProgrammeResponse.SerializeToString,
             ),
             'ListBases': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBases,
@@ -465,6 +483,33 @@ class TrainingService:
             '/tailor.api.training.v1.TrainingService/AddBase',
             tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseRequest.SerializeToString,
             tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckProgramme(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.training.v1.TrainingService/CheckProgramme',
+            tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckProgrammeRequest.SerializeToString,
+            tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckProgrammeResponse.FromString,
             options,
             channel_credentials,
             insecure,

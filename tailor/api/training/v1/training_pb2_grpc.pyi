@@ -61,6 +61,10 @@ class TrainingServiceStub:
     """AddBase fetches a base into the models bucket and streams its steps; the last message has the base. Idempotent.
     INVALID_ARGUMENT if the source is not a causal model in safetensors or a known wheel.
     """
+    CheckProgramme: _grpc.UnaryUnaryMultiCallable[_training_pb2.CheckProgrammeRequest, _training_pb2.CheckProgrammeResponse]
+    """CheckProgramme checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
+    with the names of those that do.
+    """
     ListBases: _grpc.UnaryUnaryMultiCallable[_training_pb2.ListBasesRequest, _training_pb2.ListBasesResponse]
     """ListBases lists the bases in the models bucket."""
 
@@ -96,6 +100,10 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     AddBase: _aio.UnaryStreamMultiCallable[_training_pb2.AddBaseRequest, _training_pb2.AddBaseResponse]  # type: ignore[assignment]
     """AddBase fetches a base into the models bucket and streams its steps; the last message has the base. Idempotent.
     INVALID_ARGUMENT if the source is not a causal model in safetensors or a known wheel.
+    """
+    CheckProgramme: _aio.UnaryUnaryMultiCallable[_training_pb2.CheckProgrammeRequest, _training_pb2.CheckProgrammeResponse]  # type: ignore[assignment]
+    """CheckProgramme checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
+    with the names of those that do.
     """
     ListBases: _aio.UnaryUnaryMultiCallable[_training_pb2.ListBasesRequest, _training_pb2.ListBasesResponse]  # type: ignore[assignment]
     """ListBases lists the bases in the models bucket."""
@@ -183,6 +191,16 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_training_pb2.AddBaseResponse], _abc.AsyncIterator[_training_pb2.AddBaseResponse]]:
         """AddBase fetches a base into the models bucket and streams its steps; the last message has the base. Idempotent.
         INVALID_ARGUMENT if the source is not a causal model in safetensors or a known wheel.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckProgramme(
+        self,
+        request: _training_pb2.CheckProgrammeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_pb2.CheckProgrammeResponse, _abc.Awaitable[_training_pb2.CheckProgrammeResponse]]:
+        """CheckProgramme checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
+        with the names of those that do.
         """
 
     @_abc_1.abstractmethod
