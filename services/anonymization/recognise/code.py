@@ -16,7 +16,7 @@ INDENT = re.compile(r"(?: {4}|\t| {1,3}\t)[ \t]*(?=\S)")
 # `$ git status`, `C:\> dir`, `psql=# SELECT`
 SHELL = re.compile(r"[ \t>|]*(?:[\w.@~:\[\]/-]{0,40}[$%] |[A-Za-z]:\\[^>\n]*> |[a-z]\w*[=-][#>] )\S")
 SETTING = re.compile(r"[ \t]*[\w.\"'/\[\]-]{1,60}[ \t]*[:+?]?=[ \t]*\S|[ \t]*\[[\w. :-]{1,60}\][ \t]*$")
-# What a line of code has and a sentence, an address or a signature does not.
+# Signs of a line of code; sentences, addresses and signatures do not have them.
 SIGN = re.compile(
     r"[{}\\|^~]|[;{(]\s*$|[=<>!+*-]=|=>|->|::|&&|\w\(|\)\(|[$%@]\w|<[/!]?\w[^>\n]{0,80}>|^\s*(?://|/\*|\*/|#\s?\w|#!|--|\"\"\"|%)|(?<!\S)--?[a-zA-Z]"
     r"|(?<!\w)[.~]{0,2}/\w[\w.-]*/|\w_\w|\b[a-z]+[A-Z]\w|\b\w+\.[a-z]\w+\b|[\w\]\"'] ?=[ \t]?[\w\"'(\[$]|\b0x[\da-f]|\b\d+(?:\.\d+){2,}\b",
@@ -55,7 +55,7 @@ def code_places(text: str) -> list[Place]:
 
 
 def _fenced(text: str) -> Iterator[Place]:
-    """What stands between two fences of one kind, of which the second has no name. A fence that nothing closes is none."""
+    """The text between two fences of one kind, of which the second has no name. A fence that is never closed is ignored."""
     fences = list(FENCE.finditer(text))
     closing: dict[str, list[int]] = {}
     for place, fence in enumerate(fences):

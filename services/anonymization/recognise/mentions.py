@@ -15,7 +15,7 @@ FIRST_WORD = re.compile(r"\w+")
 SPACE = re.compile(r"\s+")
 # A host holds a name that is as sure as this.
 SURE = 0.7
-# A word that so many names of files, packages and options have as a part is a program's.
+# A word that is part of this number of names of files, packages and options is a program's.
 LEAST_PARTS = 3
 # A dotted number is not the beginning of a longer one.
 NUMBER_GOES_ON = re.compile(r"\.\d")

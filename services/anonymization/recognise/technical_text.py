@@ -95,7 +95,7 @@ class TechnicalText:
     def _counts_in_code(self, finding: Finding, value: str) -> bool:
         """True for values under labels, values with a form, and the names of people that nothing else can be."""
         if finding.entity_type in SHOWN_BY_FORM:
-            # `@app.route` is no account.
+            # `@app.route` does not name an account.
             is_decorator = finding.entity_type == "USERNAME" and self._text[finding.start - 1 : finding.start] == "@"
             return not is_decorator
         if is_labelled(self._text, finding.start):

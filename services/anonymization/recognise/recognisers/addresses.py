@@ -34,7 +34,7 @@ CODE = re.compile(
     rf"|(?P<eu>(?<!\d[.,–-])\b(?:[A-Z]{{1,2}}-)?\d{{4,5}}[ \t]{TOWN}"
     rf"(?:[ \t](?:am|an|im|in|der|den|dem|la|le|les|de|du|sur|sous|en|bei|{TOWN}))*)"
 )
-# The years of a copyright are no postcode.
+# The years of a copyright, which look like a postcode.
 COPYRIGHT = re.compile(r"(?i:©|\(c\)|\bcopyright)[^\n]{0,40}\Z")
 POSTCODE = re.compile(r"\b[A-PR-UWYZ][A-HK-Y]?\d[A-HJKPSTUW\d]? \d[ABD-HJLNP-UW-Z]{2}\b")
 # `09/2011 - 06/2018` at the beginning of a line of a CV is a period, not a house number.
