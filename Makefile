@@ -83,6 +83,7 @@ bench-anonymization: install ## Quality and speed of the barrier, beside plain P
 	PYTHONPATH=.tailor/bench/packages $(BIN)/python -m bench.anonymization
 	$(BIN)/python -m bench.anonymization_languages
 	$(BIN)/python -m bench.anonymization_passages
+	$(BIN)/python -m bench.anonymization_manuals
 
 bench-inference: install ## Speed of inference beside others, load, rollouts and a killed replica (20 minutes)
 	$(BIN)/python -m bench.inference

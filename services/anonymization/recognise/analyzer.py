@@ -7,7 +7,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 from presidio_analyzer import EntityRecognizer
 from presidio_analyzer.nlp_engine import NerModelConfiguration
@@ -31,10 +30,10 @@ from services.anonymization.recognise.paragraphs import batches, paragraphs
 from services.anonymization.recognise.ports import SMALL_CACHE_SIZE
 from services.anonymization.recognise.recognisers.enumerations import EnumerationRecogniser
 from services.anonymization.recognise.recognisers.layout import LayoutRecogniser
-from services.anonymization.recognise.technical import Technicality, technicality
+from services.anonymization.recognise.technical import technicality
+from services.anonymization.recognise.technical_text import TechnicalText
 from services.anonymization.recognise.tokens import starts_sentence, tokenise
 from services.anonymization.recognise.truecase import Truecaser
-from services.anonymization.recognise.word_votes import NAMES, WordVotes
 from tailor.errors import FailedPrecondition, Reason
 
 # The share of capital letters in a text that is written in capitals.
@@ -69,7 +68,6 @@ class Analyzer:
         self._lock = threading.Lock()
         self._layout = LayoutRecogniser(lexicon)
         self._enumerations = EnumerationRecogniser(lexicon)
-        self._word_votes = WordVotes(lexicon)
         self._truecaser = Truecaser(lexicon)
         self._is_rest_kept = all(policy.keeps(kind) for kind in MODEL_TYPES)
 
@@ -156,21 +154,19 @@ class Analyzer:
         """
         findings: list[Finding] = []
         disagreements: list[Disagreement] = []
-        technical = Technicality(text, ends)
+        technical = TechnicalText(text, ends, self.lexicon)
         for batch in batches(paragraphs(text)):
             budget.check()
             # Lock for each batch, so that a long document does not hold up short texts.
             with self._lock:
                 batch_findings = self._find_batch([paragraph for _, paragraph in batch])
-            for (start, paragraph), by_detector in zip(batch, batch_findings, strict=True):
-                analysis = combine(self._ballots(paragraph, by_detector, technical.at(start)))
+            for (start, _), by_detector in zip(batch, batch_findings, strict=True):
+                analysis = combine(self._ballots(by_detector, technical, start))
                 findings += [finding.shift(start) for finding in analysis.findings]
                 disagreements += [stretch.shift(start) for stretch in analysis.disagreements]
-        for finding in self._layout.find(text):
-            findings += self._doubt_technical(text, [finding], technical.at(finding.start))
-        for finding in list(self._enumerations.find(text, findings)):
-            doubted = self._doubt_technical(text, [finding], technical.at(finding.start))
-            findings += (rest for rest in doubted if rest.score >= LEAST_LISTED)
+        findings += technical.sift(self._layout.find(text))
+        listed = list(technical.sift(self._enumerations.find(text, findings)))
+        findings += (finding for finding in listed if finding.score >= LEAST_LISTED)
         allowed = Stretches(self.policy.find_allowed(text))
         return Analysis(
             tuple(sorted(self._drop_allowed(allowed, findings), key=lambda finding: finding.start)),
@@ -243,21 +239,12 @@ class Analyzer:
             for place, token in enumerate(tokens)
         )
 
-    def _ballots(self, text: str, detected: Found, technical: float) -> list[Ballot]:
+    def _ballots(self, detected: Found, technical: TechnicalText, start: int) -> list[Ballot]:
         return [
-            Ballot(engine.detector, tuple(self._doubt_technical(text, findings, technical)))
+            Ballot(engine.detector, tuple(technical.sift(findings, start)))
             for engine, findings in zip(self._engines, detected, strict=True)
             if findings is not None
         ]
-
-    def _doubt_technical(self, text: str, findings: Iterable[Finding], technical: float) -> Iterator[Finding]:
-        """The findings with the scores that names without a certain sign have in a technical text or paragraph."""
-        for finding in findings:
-            if technical == 0 or finding.score >= CERTAIN or finding.entity_type not in NAMES:
-                yield finding
-                continue
-            doubt = self._word_votes.doubt_technical(text[finding.start : finding.end], finding.entity_type, technical)
-            yield replace(finding, score=max(0.0, finding.score - doubt))
 
     def _drop_allowed(self, allowed: Stretches, findings: Iterable[Finding]) -> Iterator[Finding]:
         """The findings that the policy neither keeps by type nor allows by its words."""

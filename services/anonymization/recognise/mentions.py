@@ -5,12 +5,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from services.anonymization.domain import Finding, merge
+from services.anonymization.recognise.code import code_places
+from services.anonymization.recognise.hosts import find_hosts, is_host
 from services.anonymization.recognise.lexicon import Lexicon, fold
 from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.tokens import Token, is_space, starts_sentence, tokenise
 
 FIRST_WORD = re.compile(r"\w+")
 SPACE = re.compile(r"\s+")
+# A host holds a name that is as sure as this.
+SURE = 0.7
+# A word that is part of this number of names of files, packages and options is a program's.
+LEAST_PARTS = 3
+# A dotted number is not the beginning of a longer one.
+NUMBER_GOES_ON = re.compile(r"\.\d")
 SHORTEST_NAME = 3
 NOT_ALONE = ("never", "particles", "departments", "not_names", "places", "titles", "titles_male", "titles_female")
 
@@ -52,13 +60,41 @@ class Mentions:
         findings = []
         handles = self._handles(text, known)
         tokens = tokenise(text)
+        code = Stretches(code_places(text))
         for place, token in enumerate(tokens):
             kind = words.get(token.bare) or words.get(token.bare.lower()) or handles.get(token.text.lower())
-            if kind is not None and not self._asks(tokens, place):
+            if kind is None or self._asks(tokens, place):
+                continue
+            if kind == "USERNAME" or not code.overlap(token.start, token.end) or self._is_name_in_code(token, kind):
                 first = _with_particles(tokens, place, particles.get(token.bare, ()))
                 findings.append(Finding(tokens[first].start, token.bare_end, kind, 0.3))
         findings += self._find_phrases(text, phrases)
+        findings += self._find_hosts(text, known)
         return findings
+
+    def _is_name_in_code(self, token: Token, kind: str) -> bool:
+        known = self._lexicon.is_surname(token.bare) or self._lexicon.given(token.bare) is not None
+        return kind == "PERSON" and token.is_capitalised and not token.text.isupper() and known
+
+    def _find_hosts(self, text: str, known: Iterable[Finding]) -> Iterator[Finding]:
+        """Hosts that hold the name of a person or company: `www.meridian-biologics.com`. Other hosts name nobody."""
+        names: set[str] = set()
+        for finding in (finding for finding in known if finding.score >= SURE):
+            words = [
+                re.sub(r"\W", "", fold(token.bare))
+                for token in tokenise(text[finding.start : finding.end])
+                if token.is_capitalised and token.bare not in self._lexicon.legal_forms
+            ]
+            if finding.entity_type == "CLIENT" and words:
+                names |= {"".join(words), "".join(words[:2])} | ({words[0]} if self._is_telling(words[0]) else set())
+            elif finding.entity_type == "PERSON" and len(words) > 1:
+                names |= {"".join(words), words[-1]} if self._is_telling(words[-1]) else {"".join(words)}
+        for start, end, labels in find_hosts(text) if names else ():
+            if not names.isdisjoint(labels):
+                yield Finding(start, end, "URL", 0.6)
+
+    def _is_telling(self, word: str) -> bool:
+        return len(word) > SHORTEST_NAME and not self._lexicon.is_plain(word) and not self._lexicon.has("never", word)
 
     def _family_particles(self, text: str, known: Iterable[Finding]) -> dict[str, tuple[str, ...]]:
         """The particles before each surname: `de la` before `Fuente`."""
@@ -108,9 +144,18 @@ class Mentions:
                 head = tokenise(value)[0]
                 if self._stands_alone(head, lower):
                     words.setdefault(head.bare, "CLIENT")
-            if len(value) > SHORTEST_NAME and (" " in value or finding.entity_type not in ("PERSON", "CLIENT")):
+            if len(value) > SHORTEST_NAME and self._is_repeated(text, finding.entity_type, value):
                 phrases.setdefault(value, finding.entity_type)
         return words, phrases
+
+    def _is_repeated(self, text: str, kind: str, value: str) -> bool:
+        """True if the same characters elsewhere are the same value: not for an account or a password that is an ordinary word."""
+        if kind in ("PERSON", "CLIENT"):
+            return " " in value
+        if kind not in ("USERNAME", "SECRET") or not value.isalpha():
+            return True
+        is_ordinary = self._lexicon.is_plain(value) and not self._lexicon.is_common_given(value)
+        return not is_ordinary and not _names_program(text, value)
 
     def _asks(self, tokens: Sequence[Token], place: int) -> bool:
         """True for a verb that asks for something, such as `Write a memo`, although the text has somebody whose name is written like it."""
@@ -146,7 +191,7 @@ class Mentions:
         return {
             handle: kind
             for handle, kind in handles.items()
-            if len(handle) > SHORTEST_NAME and not self._lexicon.is_plain(handle)
+            if len(handle) > SHORTEST_NAME and not self._lexicon.is_plain(handle) and not is_host(handle)
         }
 
     def _names_alone(self, token: Token, lower: set[str]) -> bool:
@@ -210,8 +255,18 @@ def match_words(text: str, start: int, parts: Sequence[str]) -> int | None:
         end += len(part)
     first, last = parts[0][0], parts[-1][-1]
     inside = start > 0 and _is_word(first) and _is_word(text[start - 1])
-    goes_on = end < len(text) and _is_word(last) and _is_word(text[end])
+    goes_on = (
+        end < len(text)
+        and _is_word(last)
+        and (_is_word(text[end]) or (last.isdigit() and NUMBER_GOES_ON.match(text, end) is not None))
+    )
     return None if inside or goes_on else end
+
+
+def _names_program(text: str, word: str) -> bool:
+    """True for the `nova` of a text with `openstack-nova-api`, `nova.conf` and `/etc/nova/`."""
+    part = re.compile(rf"(?<![\w@~])(?<!home/)(?<!users/)(?:(?<=[/._-]){word}(?!\w)|{word}(?=[-._/]\w))", re.IGNORECASE)
+    return sum(1 for _ in zip(part.finditer(text), range(LEAST_PARTS), strict=False)) == LEAST_PARTS
 
 
 def _is_word(character: str) -> bool:

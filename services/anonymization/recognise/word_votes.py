@@ -40,7 +40,7 @@ class WordVotes:
     def _doubt_person(self, words: Sequence[str]) -> float:
         if all(self._lexicon.has_any(ORDINARY, word) for word in words):
             return ORDINARY_DOUBT
-        if any(self._is_name(word) for word in words):
+        if any(self.is_name(word) for word in words):
             return 0.0
         if any(self._lexicon.has_any((*ORDINARY, "places", "products"), word) for word in words):
             return 0.3
@@ -66,7 +66,7 @@ class WordVotes:
         plain = self._lexicon.is_plain(word)
         doubt = START_DOUBT if plain and starts_sentence(tokens, first) else 0.0
         is_defined = first > 0 and is_space(tokens[first].gap) and tokens[first - 1].text.lower() in DETERMINERS
-        if is_defined and (plain or self._lexicon.has_any(ORDINARY, word)) and not self._is_name(word):
+        if is_defined and (plain or self._lexicon.has_any(ORDINARY, word)) and not self.is_name(word):
             doubt += 0.25
         if word.isupper() and kind == "CLIENT":
             doubt += 0.35 if self._lexicon.has("acronyms", word) else 0.1
@@ -86,13 +86,13 @@ class WordVotes:
         if technicality == 0 or kind not in NAMES:
             return 0.0
         words = [token.bare for token in tokenise(value) if token.is_capitalised and not token.is_initial]
-        return 0.0 if kind == "PERSON" and self._is_full_name(words) else TECHNICAL_DOUBT * technicality
+        return 0.0 if kind == "PERSON" and self.is_full_name(words) else TECHNICAL_DOUBT * technicality
 
-    def _is_full_name(self, words: Sequence[str]) -> bool:
+    def is_full_name(self, words: Sequence[str]) -> bool:
         """True for known names, and for a known given name before words that mean nothing else."""
         if len(words) < 2:
             return False
-        if all(map(self._is_name, words)):
+        if all(map(self.is_name, words)):
             return True
         others = words if not self._lexicon.is_common_given(words[0]) else words[1:]
         return self._lexicon.given(words[0]) is not None and not any(
@@ -100,6 +100,7 @@ class WordVotes:
             for word in others
         )
 
-    def _is_name(self, word: str) -> bool:
+    def is_name(self, word: str) -> bool:
+        """True for a known given name or surname that is not first of all an ordinary word."""
         known = self._lexicon.is_surname(word) or self._lexicon.given(word) is not None
         return known and not (self._lexicon.is_ambiguous(word) and self._lexicon.is_plain(word))

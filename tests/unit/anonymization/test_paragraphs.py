@@ -9,7 +9,7 @@ from services.anonymization.recognise.paragraphs import (
     batches,
     paragraphs,
 )
-from services.anonymization.recognise.technical import Technicality, technicality
+from services.anonymization.recognise.technical import technicality
 
 LETTER = "Dear Ms Okafor,\n\nthank you for your letter of 3 May about the delivery. We will replace the two pallets.\n\nKind regards\n"
 MANUAL = "NAME\n       tar - an archiving utility\n\nSYNOPSIS\n       tar -x [-f ARCHIVE]\n\nOPTIONS\n       -f, --file=ARCHIVE\n"
@@ -44,10 +44,3 @@ def test_manuals_and_code_are_technical_and_letters_are_not() -> None:
     assert technicality(LETTER) == 0
     assert technicality(MANUAL) == 1
     assert technicality(PROGRAMME) > 0.5
-
-
-def test_each_of_several_texts_is_as_technical_as_by_itself() -> None:
-    joined = f"{LETTER}\n\n{MANUAL}"
-    technical = Technicality(joined, [len(LETTER), len(joined)])
-    assert [technical.at(0), technical.at(len(LETTER) - 1), technical.at(len(joined) - 1)] == [0, 0, 1]
-    assert Technicality("", [0]).at(0) == 0

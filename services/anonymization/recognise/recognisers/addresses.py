@@ -31,8 +31,11 @@ STATES = (
 CODE = re.compile(
     r"(?P<gb>\b(?:GIR ?0AA|[A-Z]{1,2}\d[A-Z\d]?\s?\d[ABD-HJLNP-UW-Z]{2})\b)|(?P<ie>\b[A-Z]\d[\dW]\s[A-Z\d]{4}\b)"
     rf"|(?P<us>\b{STATES},?\s\d{{5}}(?:-\d{{4}})?\b)"
-    rf"|(?P<eu>\b(?:[A-Z]{{1,2}}-)?\d{{4,5}}[ \t]{TOWN}(?:[ \t](?:am|an|im|in|der|den|dem|la|le|les|de|du|sur|sous|en|bei|{TOWN}))*)"
+    rf"|(?P<eu>(?<!\d[.,–-])\b(?:[A-Z]{{1,2}}-)?\d{{4,5}}[ \t]{TOWN}"
+    rf"(?:[ \t](?:am|an|im|in|der|den|dem|la|le|les|de|du|sur|sous|en|bei|{TOWN}))*)"
 )
+# The years of a copyright, which look like a postcode.
+COPYRIGHT = re.compile(r"(?i:©|\(c\)|\bcopyright)[^\n]{0,40}\Z")
 POSTCODE = re.compile(r"\b[A-PR-UWYZ][A-HK-Y]?\d[A-HJKPSTUW\d]? \d[ABD-HJLNP-UW-Z]{2}\b")
 # `09/2011 - 06/2018` at the beginning of a line of a CV is a period, not a house number.
 PERIOD = re.compile(r"(?:\d{1,2}[./])?(?:19|20)\d{2}[ ]?[-–—]")
@@ -123,6 +126,8 @@ class AddressRecogniser:
         """Extend a postcode to the left, segment by segment, while the segments look like parts of an address."""
         start = None
         has_street = False
+        if code["eu"] and COPYRIGHT.search(text, max(0, code.start() - 60), code.start()):
+            return None
         for begin, end in self._segments(text, code.start()):
             if code["gb"] and self._is_upper_line(text, begin, end):
                 start, has_street = begin, True

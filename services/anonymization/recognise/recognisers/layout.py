@@ -27,6 +27,11 @@ GREETED = re.compile(
     r"|Good (?:morning|afternoon|evening)|Morning|Cher|Chère|Bonjour|Sehr geehrter?)"
     r",? (?P<name>[^\W\d_a-z][\w'’.-]*(?: (?:van|von|de|der|du|le|la|el|[^\W\d_a-z][\w'’.-]*)){0,3})(?=[ \t]*(?:[,!:–—]|\.?\n|$| -))"
 )
+# `git config user.name "Ada Quillfeather"`, `author = "Ada Quillfeather"`
+KEYED = re.compile(
+    r"(?i:\b(?:user\.name|(?:user|full|real|display)_?name|authors?|maintainers?|committer|owner|reviewers?|assignee))[\"']?[ \t]{0,3}"
+    r"(?:=>|[:=]|[ \t])[ \t]{0,3}\[?[\"'](?P<value>[^\W\d_a-z][\w'’.-]{0,30}(?: [^\W\d_][\w'’.-]{0,30}){1,3})[\"']"
+)
 NOT_GREETED = ("never", "not_names", "departments", "nobody", "places", "person_labels")
 COLUMNS = {
     "DATE_OF_BIRTH": re.compile(
@@ -62,6 +67,7 @@ class LayoutRecogniser:
         """Values, without their labels."""
         finders = (
             self._find_labelled,
+            self._find_keyed,
             self._find_speakers,
             self._find_greeted,
             self._find_in_columns,
@@ -79,6 +85,12 @@ class LayoutRecogniser:
                     yield name
                 elif not known:
                     break
+
+    def _find_keyed(self, text: str) -> Iterator[Finding]:
+        """Quoted names in settings and commands."""
+        for match in KEYED.finditer(text):
+            if self._looks_named(tokenise(match["value"]), known=True):
+                yield Finding(match.start("value"), match.end("value"), PERSON, 0.8)
 
     def _find_speakers(self, text: str) -> Iterator[Finding]:
         """Speakers in a chat, such as `Kev: did you see ...`."""

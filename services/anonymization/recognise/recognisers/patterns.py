@@ -32,7 +32,7 @@ DATE = (
 BORN_WORDS = (
     r"\bborn|\bd\.?\s?o\.?\s?b\b\.?|\bdate[ -]of[ -]birth|\bbirth[ -]?date|\bbirthdays?|\bdate de naissance"
     r"|\bn(?:é|ée) le|\bgeboren|\bgeb\.|(?<=, )b\."
-    r"|\bgeburtsdatum|\bgeburtstag|\*(?= ?\d)"
+    r"|\bgeburtsdatum|\bgeburtstag|(?<!\*)\*(?= ?\d)"
 )
 BORN = re.compile(rf"(?i:(?:{BORN_WORDS})(?!\w))[^.\n]{{0,60}}?(?P<date>(?i:{DATE}))")
 BORN_LATER = re.compile(rf"(?P<date>(?i:{DATE}))[^.\n]{{0,30}}?\s(?:geboren|né(?:e)? à)(?!\w)")

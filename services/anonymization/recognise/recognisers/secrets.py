@@ -21,11 +21,12 @@ KEYED = re.compile(
     r"(?i:(?:(?:passwor[dt]|passwd|pwd|passphrase|passcode|kennwort|kenncode"
     r"|mot de passe|secret|api[ _-]?key|apikey|access[ _-]?key(?:[ _-]?id)?|auth[ _-]?token|token"
     r"|private[ _-]?key|client[ _-]?secret|credentials?))"
-    r"[\"']?(?: (?:is|was|lautet|ist|est))?\s{0,2}(?::=|=>|[:=])\s{0,2}|\bbearer )[\"'`]?(?P<value>[^\s\"'`,;<>)]{4,})"
+    r"[\"']?(?: (?:is|was|lautet|ist|est))?\s{0,2}(?::=|=>|[:=])"
+    r"(?:[ \t]{0,2}|\s{0,2}(?=[^\s]*[\d_!-/:-@]))|\bbearer )[\"'`]?(?P<value>[^\s\"'`,;<>)]{4,})"
 )
 SPOKEN = re.compile(
     r"(?i:\b(?:password|passwort|kennwort|passphrase|passcode)(?: (?:is|was|lautet|ist|to)|,"
-    r"| of)?) [\"'“‘`]?(?P<value>(?=[^\s]*\d)(?=[^\s]*[A-Za-z])[^\s\"'”’`,;<>)]{5,})"
+    r"| of)?) [\"'“‘`]?(?P<value>(?=[^\s]*\d)(?=[^\s]*[A-Za-z])(?![^\s]*\]\()[^\s\"'”’`,;<>)]{5,})"
 )
 PIN = re.compile(
     r"(?:\bPIN(?: (?:code|number|is))?|(?i:\bdoor code|\balarm code|\bsafe code))\s?[:=]?\s(?P<value>\d{4,8})\b"
@@ -63,7 +64,9 @@ PLACEHOLDER = re.compile(
 # Mail addresses and numbers in disguise.
 BASE64 = re.compile(r"(?<![\w+/=])(?:[A-Za-z0-9+/]{4}){4,200}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?(?![\w+/=])")
 PERCENT = re.compile(r"[\w.+-]{1,64}%(?:25){0,2}40[\w-]+(?:\.[\w-]+)+")
-QUOTED_PRINTABLE = re.compile(r"(?<![\w.+=-])[\w.+=-]{1,64}=40[\w=-]+(?:\.[\w=-]+)*")
+QUOTED_PRINTABLE = re.compile(
+    r"(?<![\w.+=-])(?=[\w.+=-]*[A-Za-z])[\w.+=-]{1,64}=40(?=[\w=.-]*[A-Za-z])[\w=-]+(?:\.[\w=-]+)*"
+)
 AT, DOT = r"(?: (?:AT|at) | ?[\[({<-]at[\])}>-] ?)", r"(?: (?:DOT|dot) | ?[\[({<-]dot[\])}>-] ?)"
 SPELLED_MAIL = re.compile(rf"(?<![\w.])[\w.+-]{{2,64}}{AT}[\w-]{{2,63}}(?:{DOT}[\w-]{{2,63}}){{1,3}}(?!\w)")
 # Words of a mail's head in another character set (RFC 2047).
