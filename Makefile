@@ -24,7 +24,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 3 --dist loadsco
 AVX2_TESTS := tests/integration/test_training_engine.py tests/integration/test_training_methods.py tests/integration/test_inference_engines.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-changed test-all test-avx2 test-real test-cluster test-cluster-node test-cluster-flow cluster cluster-down chaos fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate bench-checks folder-rows
+.PHONY: help install demo test test-changed test-all test-avx2 test-real test-cluster test-cluster-node test-cluster-flow cluster cluster-down chaos fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate bench-checks bench-callers-wait folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -105,6 +105,9 @@ bench-loop: install ## Two rounds of documents and of rankings by three experts,
 bench-gate: install ## Whether chance can pass the gate: adapters of known worth on many samples of rows, and fresh demos (two hours; DEMOS=1 for one)
 	$(BIN)/python -m bench.gate
 	$(BIN)/python -m bench.gate_demo --times $(or $(DEMOS),10)
+
+bench-callers-wait: install ## How long callers wait while a run trains, and what training keeps of its pace (half an hour; SECONDS=60 for a try)
+	$(BIN)/python -m bench.callers_wait $(if $(SECONDS),--seconds $(SECONDS))
 
 bench-checks: install ## CPU seconds of work with its checks and without them
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.checks
