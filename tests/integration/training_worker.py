@@ -11,7 +11,6 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToJson
 
-from services.training.methods.base import StepLock
 from services.training.methods.loading import hide_unused_packages
 from services.training.methods.processes import join
 from services.training.recipe import Recipe
@@ -66,7 +65,6 @@ def main() -> int:
         FileStore(Path(sys.argv[2])),
         reporter,
         folder,
-        lock=StepLock(folder / "lock"),
         signer=FakeSigner(),
         processes=processes,
         reload=compute_figures if RELOAD_HERE in sys.argv else reload_in_fresh_process,
