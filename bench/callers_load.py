@@ -23,7 +23,7 @@ BUSY = "import os, sys\nfor _ in range(int(sys.argv[1]) - 1):\n    if not os.for
 
 
 @dataclass(frozen=True)
-class Call:
+class TimedCall:
     """When a call was due, in seconds since 1970, and how long its caller waited for the first token and for the whole answer."""
 
     due: float
@@ -35,7 +35,7 @@ class Callers:
     """Ask for short answers at random times (Poisson), whether earlier ones are answered or not. Use it in a `with` block."""
 
     def __init__(self, stub: inference_pb2_grpc.InferenceServiceStub, prompts: Sequence[str], seed: str) -> None:
-        self.calls: list[Call] = []
+        self.calls: list[TimedCall] = []
         self._stub, self._prompts, self._random = stub, prompts, Random(seed)
         self._ended = threading.Event()
         self._pool = ThreadPoolExecutor(PLACES)
@@ -63,7 +63,7 @@ class Callers:
         first = 0.0
         for response in self._stub.StreamGenerate(to_request(prompt, ANSWER_TOKENS), timeout=CALL_SECONDS):
             first = first or (time.time() if response.text or response.finish_reason else 0.0)
-        self.calls.append(Call(due, first - due, time.time() - due))
+        self.calls.append(TimedCall(due, first - due, time.time() - due))
 
 
 def to_request(prompt: str, tokens: int) -> inference_pb2.StreamGenerateRequest:

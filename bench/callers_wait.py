@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.callers_load import Call, Callers, busy_programs, endless_stream, measure_share
+from bench.callers_load import Callers, TimedCall, busy_programs, endless_stream, measure_share
 from bench.report import keep
 from bench.training_house import House, build, recipe
 from bench.training_stack import Followed, Service, training_service
@@ -96,7 +96,7 @@ def measure(house: House, service: Service, seconds: float) -> dict[str, Any]:
     }
 
 
-def percentile(calls: Sequence[Call], percent: int) -> float:
+def percentile(calls: Sequence[TimedCall], percent: int) -> float:
     """A percentile of the seconds until the first token."""
     return round(float(np.percentile([call.first_token for call in calls], percent)), 3)
 
@@ -165,7 +165,7 @@ class LongRun:
         return float(np.diff(done).sum() / np.diff(borders).sum())
 
 
-def call_during_proofs(service: Service, callers: Callers) -> list[Call]:
+def call_during_proofs(service: Service, callers: Callers) -> list[TimedCall]:
     """The calls that were due while a short run's weights were reloaded and checked."""
     windows = []
     with callers:
