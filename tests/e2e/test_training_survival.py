@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.release]
 
 NAME = "killed-reports"
 # Many micro-batches to a step, and many steps: what is killed on the way is far from its end, however busy the machine is.
-STEPS, ROLLOUT_STEPS, MICRO_BATCHES = 30, 60, 100
+STEPS, ROLLOUT_STEPS, MICRO_BATCHES = 30, 60, 60
 RECIPE = """\
 method = "{method}"
 checkpoint_every_steps = {every}
