@@ -4,7 +4,7 @@ An embedded stack trains the recipe `lora` of the demo. Callers ask for answers 
 for ten minutes of the run and during the reload checks of short runs. Then one caller has an endless stream written, and then two other programs
 compute without a pause. Every pace is compared with that of the same run by itself, just before and after. Half an hour on two cores.
 
-`python -m bench.callers_wait --seconds 60` is a try of five minutes, which keeps no figures.
+`python -m bench.callers_wait --seconds 60` is a try of five minutes, with shorter steps, which keeps no figures.
 """
 
 import argparse
@@ -23,16 +23,19 @@ import numpy as np
 from bench.callers_load import Callers, TimedCall, busy_programs, endless_stream, measure_share
 from bench.report import keep
 from bench.training_house import House, build, recipe
-from bench.training_stack import Followed, Service, training_service
+from bench.training_stack import Service, training_service
 from tailor.api.inference.v1 import inference_pb2_grpc
 
 NAME = "callers_wait"
 SEED = 39
 SECONDS = 600.0
 PROOFS = 4
-BEGIN_SECONDS = 600.0
+STEP_SECONDS = 600.0
 # The first steps are slower.
 FIRST_STEP = 2
+# Steps that end in a window, at least.
+MIN_STEPS = 4
+TRY_TOKENS = 128
 BOUNDS: Mapping[str, Callable[[float], bool]] = {
     "first_token_p95_s": lambda figure: figure < 2,
     "training_kept": lambda figure: figure >= 0.6,
@@ -66,7 +69,7 @@ def measure(house: House, service: Service, seconds: float) -> dict[str, Any]:
     prompts = [row.prompt[-1]["content"] for row in house.held_out]
     with Callers(stub, prompts, f"{SEED} idle") as idle:
         time.sleep(seconds / 5)
-    run = LongRun(service, seconds / 10)
+    run = LongRun(service, seconds / 10, {"tokens": TRY_TOKENS} if seconds < SECONDS else {})
     callers = [Callers(stub, prompts, f"{SEED} half {half}") for half in (1, 2)]
     kept = [run.compare("callers", half, seconds / 2) for half in callers]
     beside_stream = run.compare("stream", endless_stream(stub, prompts[0]), seconds / 5)
@@ -112,22 +115,21 @@ class Window:
 
 
 class LongRun:
-    """A run without an end, and the windows in which it was looked at. It trains alone between them, `alone` seconds each time."""
+    """A run without an end, and the windows in which it was looked at. It trains by itself between them, `alone` seconds each time."""
 
-    def __init__(self, service: Service, alone: float) -> None:
+    def __init__(self, service: Service, alone: float, batch: Mapping[str, int]) -> None:
         self._service, self._alone = service, alone
         self._windows: list[Window] = []
         limit = {"epochs": 100.0, "max_steps": 0, "max_tokens": 0}
-        self._followed = service.begin("bench-long", recipe("lora", limit=limit))
-        wait_for(self._followed, lambda: FIRST_STEP in self._followed.clocks)
+        self._followed = service.begin("bench-long", recipe("lora", batch=dict(batch), limit=limit))
+        self._wait_for_step(FIRST_STEP)
+        self._look("alone", nullcontext(), alone)
 
     def compare(self, name: str, beside: AbstractContextManager[object], seconds: float) -> float:
         """The pace along with something else, as a share of the pace without it just before and after."""
-        before = self._look("alone", nullcontext(), self._alone)
+        before = self._windows[-1]
         between = self._look(name, beside, seconds)
         after = self._look("alone", nullcontext(), self._alone)
-        done = len(self._followed.clocks)
-        wait_for(self._followed, lambda: len(self._followed.clocks) > done)
         return self._pace([between]) / self._pace([before, after])
 
     def pace(self, name: str) -> float:
@@ -150,19 +152,28 @@ class LongRun:
 
     def _look(self, name: str, beside: AbstractContextManager[object], seconds: float) -> Window:
         with beside:
-            begun = time.time()
+            begun, first = time.time(), len(self._followed.clocks)
             time.sleep(seconds)
+            self._wait_for_step(first + MIN_STEPS)
             window = Window(name, begun, time.time(), os.getloadavg()[0])
         self._windows.append(window)
-        print(f"{name}: {seconds:.0f} s, load {window.load:.1f}, step {len(self._followed.clocks)}", flush=True)
+        taken = f"{window.ended - begun:.0f} s, load {window.load:.1f}"
+        print(f"{name}: {taken}, {self._pace([window]) * 60:.1f} steps per minute", flush=True)
         return window
 
+    def _wait_for_step(self, step: int) -> None:
+        deadline = time.monotonic() + STEP_SECONDS * MIN_STEPS
+        while len(self._followed.clocks) < step:
+            if not self._followed.alive or time.monotonic() > deadline:
+                run = self._followed.run
+                raise SystemExit(f"the run ended, or does not go on: {run.reason} {run.message}")
+            time.sleep(0.2)
+
     def _pace(self, windows: Sequence[Window]) -> float:
-        """Steps per second. A step that lies in several windows counts in each with its share."""
-        clocks = dict(self._followed.clocks)
-        borders = [[window.begun, window.ended] for window in windows]
-        done = np.interp(borders, list(clocks.values()), list(clocks))
-        return float(np.diff(done).sum() / np.diff(borders).sum())
+        """Steps per second: of whole steps only, so that each belongs to one window."""
+        ends = list(self._followed.clocks.values())
+        within = [[end for end in ends if window.begun <= end <= window.ended] for window in windows]
+        return sum(len(part) - 1 for part in within) / sum(part[-1] - part[0] for part in within)
 
 
 def call_during_proofs(service: Service, callers: Callers) -> list[TimedCall]:
@@ -176,15 +187,6 @@ def call_during_proofs(service: Service, callers: Callers) -> list[TimedCall]:
             windows.append((followed.phases["verifying"], time.time()))
             print(f"proof: {windows[-1][1] - windows[-1][0]:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
     return [call for call in callers.calls if any(begun <= call.due <= ended for begun, ended in windows)]
-
-
-def wait_for(followed: Followed, is_true: Callable[[], bool]) -> None:
-    """Block until something is true of a run. Raises SystemExit if the run ends before, or takes too long."""
-    deadline = time.monotonic() + BEGIN_SECONDS
-    while not is_true():
-        if not followed.alive or time.monotonic() > deadline:
-            raise SystemExit(f"the run ended, or does not go on: {followed.run.reason} {followed.run.message}")
-        time.sleep(0.2)
 
 
 def render(figures: Mapping[str, Any]) -> str:
