@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -35,7 +35,7 @@ class Callers:
     """Ask for short answers at random times (Poisson), whether earlier ones are answered or not. Use it in a `with` block."""
 
     def __init__(self, stub: inference_pb2_grpc.InferenceServiceStub, prompts: Sequence[str], seed: str) -> None:
-        self.calls: list[TimedCall] = []
+        self._answers: list[Future[TimedCall]] = []
         self._stub, self._prompts, self._random = stub, prompts, Random(seed)
         self._ended = threading.Event()
         self._pool = ThreadPoolExecutor(PLACES)
@@ -51,19 +51,24 @@ class Callers:
         self._thread.join()
         self._pool.shutdown()
 
+    @property
+    def calls(self) -> list[TimedCall]:
+        """The calls, in the order in which they were due. Raises RpcError if one failed. Blocks until they have ended."""
+        return [answer.result() for answer in self._answers]
+
     def _arrive(self) -> None:
         due = time.time()
         while True:
             due += self._random.expovariate(CALLS_PER_SECOND)
             if self._ended.wait(max(0.0, due - time.time())):
                 return
-            self._pool.submit(self._ask, due, self._random.choice(self._prompts))
+            self._answers.append(self._pool.submit(self._ask, due, self._random.choice(self._prompts)))
 
-    def _ask(self, due: float, prompt: str) -> None:
+    def _ask(self, due: float, prompt: str) -> TimedCall:
         first = 0.0
         for response in self._stub.StreamGenerate(to_request(prompt, ANSWER_TOKENS), timeout=CALL_SECONDS):
             first = first or (time.time() if response.text or response.finish_reason else 0.0)
-        self.calls.append(TimedCall(due, first - due, time.time() - due))
+        return TimedCall(due, first - due, time.time() - due)
 
 
 def to_request(prompt: str, tokens: int) -> inference_pb2.StreamGenerateRequest:
