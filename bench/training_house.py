@@ -22,7 +22,7 @@ from services.training.bases.files import load_tokenizer
 from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base
-from services.training.methods.base import Meter, StageContext, StepLock, Stopper
+from services.training.methods.base import Meter, StageContext, Stopper
 from services.training.methods.processes import Processes
 from services.training.recipe import Recipe, load_recipe
 from services.training.spec import WorkerSpec
@@ -146,7 +146,6 @@ def context(base: Path, train: tuple[Path, ...], chosen: Recipe, folder: Path) -
         load_tokenizer(base),
         folder,
         Meter(),
-        StepLock(None),
         Stopper(lambda: False, lambda: False),
         processes=Processes(),
         notes=SignedNotes(MemoryStore(), FakeSigner(), "run_bench", epoch=1, stage=0),

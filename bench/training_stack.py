@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from bench.training_house import BASE, House
 from services.training.recipe import FOLDER, Recipe
 from tailor.api.common.v1 import common_pb2
@@ -28,12 +30,13 @@ WORKER = "services.training.worker"
 
 
 class Followed:
-    """A run, watched in a thread: when each step ended, by the worker's clock, and its loss."""
+    """A run, watched in a thread: when each step ended and each phase began, by the worker's clock, and the losses."""
 
     def __init__(self, training: training_pb2_grpc.TrainingServiceStub, run_id: str) -> None:
         self.clocks: dict[int, float] = {}
         self.losses: dict[int, float] = {}
-        self.run = training_pb2.Run()
+        self.phases: dict[str, float] = {}
+        self.run = training_pb2.Run(run_id=run_id)
         self._updates = training.WatchRun(training_pb2.WatchRunRequest(run_id=run_id))
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -53,6 +56,7 @@ class Followed:
         for said in self._updates:
             self.run = said.run
             progress = said.run.progress
+            self.phases.setdefault(progress.phase, progress.create_time.ToNanoseconds() / 1e9)
             if progress.phase == "training" and progress.step not in self.clocks:
                 self.losses[progress.step] = progress.loss
                 self.clocks[progress.step] = progress.create_time.ToNanoseconds() / 1e9
@@ -65,10 +69,12 @@ class Service:
         self._house, self._root, self._recipes = house, running.layout.root, recipes
         self._plan = StackPlan(running.layout, running.snapshot().ports, secrets.ensure(running.layout))
         self._producer = KafkaProducer.from_settings(self._settings_of("synthetic"), "synthetic")
-        channel = service_channel(
-            self._settings_of("console"), "training", self._plan.ports.address("training-rpc"), service="console"
-        )
-        self._training = training_pb2_grpc.TrainingServiceStub(channel)
+        self._training = training_pb2_grpc.TrainingServiceStub(self.channel("training"))
+
+    def channel(self, service: str) -> grpc.Channel:
+        """A channel to a service of the stack, as the console."""
+        address = self._plan.ports.address(f"{service}-rpc")
+        return service_channel(self._settings_of("console"), service, address, service="console")
 
     def workers(self) -> list[int]:
         """Process ids of the runs' workers."""
@@ -101,6 +107,10 @@ class Service:
         self._producer.send("dataset.built.v1", event.specialist, event, f"evt_{name}")
         return Followed(self._training, self._find(name))
 
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run."""
+        self._training.CancelRun(training_pb2.CancelRunRequest(run_id=run_id))
+
     def _find(self, recipe: str) -> str:
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
@@ -121,22 +131,32 @@ class Service:
 
 
 @contextmanager
-def training_service(house: House, root: Path) -> Iterator[Service]:
-    """Start the stack in a directory, and stop it at the end."""
+def training_service(house: House, root: Path, *others: str) -> Iterator[Service]:
+    """Start the stack in a directory, with other services if they are named, and stop it at the end."""
     recipes = root / "recipes"
     recipes.mkdir()
     for path in FOLDER.glob("*.toml"):
         (recipes / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     settings = f'[training]\nrecipes_dir = "{recipes}"\ndefault_base = ""\n'
     (root / "settings.toml").write_text(settings, encoding="utf-8")
-    running = stack.up(root, only=(*STORES, "training"))
+    running = stack.up(root, only=(*STORES, "training", *others))
     try:
-        running.wait_ready(READY_SECONDS)
+        _wait_for_stores(running)
         service = Service(house, running, recipes)
+        # Inference is ready only once it has the base.
         service.store()
+        running.wait_ready(READY_SECONDS)
         yield service
     finally:
         stack.down(root)
+
+
+def _wait_for_stores(running: stack.Stack) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while not all(running.snapshot().components[name].state == "ready" for name in STORES):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the stores are not ready; see {running.layout.root}/logs")
+        time.sleep(0.5)
 
 
 def _to_toml(chosen: Recipe) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from services.training.bases.store import Fetch, StoredBases, fetch_in_child
 from services.training.domain import Base
-from services.training.methods.base import SINGLE, StepLock
+from services.training.methods.base import SINGLE
 from services.training.methods.engine import StartEngine, without_engine
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
@@ -163,7 +163,6 @@ def run_worker(
             store,
             Reporter(service.report, spec.run_id, spec.epoch),
             Path(work),
-            lock=StepLock(None),
             signer=FakeSigner(),
             processes=SINGLE,
             reload=reload,

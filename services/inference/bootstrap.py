@@ -1,11 +1,11 @@
 """Builds the service: the one place that chooses its real adapters and connects them to handlers, topics, gRPC and HTTP."""
 
+from contextlib import nullcontext
 from functools import partial
 
 from services.inference import handlers
 from services.inference.adapter_cache import AdapterCache
 from services.inference.adapters.anonymization import AnonymizationClient
-from services.inference.adapters.compute import choose_compute
 from services.inference.adapters.drafts import DraftBucket, RegistryArchive
 from services.inference.adapters.events import DraftPublisher, Presence, ReportPublisher
 from services.inference.adapters.model_store import VerifiedLibrary, fetch_base
@@ -20,6 +20,7 @@ from services.inference.repeated_calls import RepeatedCalls
 from services.inference.rpc import open_servers
 from services.inference.serving_table import ServingTable
 from services.inference.settings import Settings
+from tailor.compute_lock import ComputeLock
 from tailor.events.envelope import new_id
 from tailor.events.erased import ERASED, forgetting
 from tailor.events.table import TableReader
@@ -44,9 +45,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.spawn("engine", partial(engine.watch, beat=beat))
     library = VerifiedLibrary(store, base, settings.model_cache, settings.max_lora_rank)
     cache = AdapterCache(engine, library, settings.max_loras)
-    models = ModelServer(
-        settings.base, engine, cache, table, choose_compute(settings.compute_lock), ComputeMeter(engine.device)
-    )
+    announce_call = ComputeLock(settings.compute_lock).hold if settings.compute_lock else nullcontext
+    models = ModelServer(settings.base, engine, cache, table, announce_call, ComputeMeter(engine.device))
     anonymizer = AnonymizationClient(runtime.channel(settings, "anonymization", settings.anonymization_address))
     drafts = DraftPublisher.from_settings(settings, producer)
     texts = DraftTextStore(definitions, anonymizer, DraftBucket(store).put, drafts.publish)

@@ -29,9 +29,9 @@ from services.inference.domain import (
     strip_system_prompt,
 )
 from services.inference.ports import (
+    AnnounceCall,
     Anonymization,
     DraftArchive,
-    HoldCompute,
     InferenceEngine,
     KeepText,
     PublishDraft,
@@ -56,7 +56,7 @@ class ModelServer:
     engine: InferenceEngine
     cache: AdapterCache
     table: ServingTable
-    hold_compute: HoldCompute
+    announce_call: AnnounceCall
     meter: ComputeMeter
 
 
@@ -160,10 +160,9 @@ class AnswerStream:
         max_tokens = fit_max_tokens(len(prompt), request.sampling, engine.context_length)
         if request.sampling.schema:
             engine.check_schema(request.sampling.schema)
-        with ExitStack() as resources:
+        with self._models.announce_call(), ExitStack() as resources:
             resources.enter_context(self._admission.place(lambda: cancellation.cancelled))
             adapter = resources.enter_context(self._adapter(cancellation))
-            resources.enter_context(self._models.hold_compute())
             self._compute = self._models.meter.start()
             resources.callback(self._compute.end)
             stream = engine.generate(prompt, adapter, replace(request.sampling, max_tokens=max_tokens))
@@ -176,7 +175,7 @@ class AnswerStream:
         """Yield the pieces as they are generated; errors as in `Stream`."""
         broken = True
         try:
-            for piece in self._stream or ():
+            for piece in self._read():
                 self._add(piece)
                 # While the reader has the piece, an end of the iteration comes from the reader and is not a failure.
                 broken = False
@@ -205,6 +204,16 @@ class AnswerStream:
             whole = self._whole()
         finally:
             self.on_close(whole)
+
+    def _read(self) -> Iterator[AnswerPiece]:
+        """The pieces of the stream. While the reader has one, it does not wait for the model."""
+        pieces = iter(self._stream or ())
+        while True:
+            with self._models.announce_call():
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
 
     @contextmanager
     def _adapter(self, cancellation: Cancellation) -> Iterator[str]:

@@ -92,10 +92,11 @@ def _answer(
     inference: Inference, caller: Caller, served: ServedModel, request: GenerationRequest, cancellation: Cancellation
 ) -> AnswerStream:
     request = request.with_defaults(inference.definitions.sampling(served.specialist))
-    hidden = _hide(inference, caller, served, request)
-    request = hidden.request if hidden else request
-    answer = AnswerStream(inference, caller, served, add_system_prompt(request.messages, served.system_prompt))
-    answer.begin(request, cancellation, hidden)
+    with inference.models.announce_call():
+        hidden = _hide(inference, caller, served, request)
+        request = hidden.request if hidden else request
+        answer = AnswerStream(inference, caller, served, add_system_prompt(request.messages, served.system_prompt))
+        answer.begin(request, cancellation, hidden)
     return answer
 
 
@@ -260,7 +261,7 @@ def load_candidate(models: ModelServer, adapter: AdapterRef) -> CandidateModel:
 
 def _difference(models: ModelServer, probe: Probe, adapter: str) -> float:
     """Absolute difference from the trainer's mean log-probability, in nats per token."""
-    with models.hold_compute():
+    with models.announce_call():
         score = models.engine.score_tokens(probe.tokens, probe.prompt_length, adapter)
     return abs(score.log_probability / score.tokens - probe.log_probability)
 
@@ -276,7 +277,7 @@ def score(
         for row in rows:
             if cancelled():
                 break
-            with models.hold_compute():
+            with models.announce_call():
                 messages = add_system_prompt(row.messages, served.system_prompt)
                 scores.append(models.engine.score(messages, row.completion, adapter))
     return scores

@@ -33,8 +33,8 @@ PublishReport = Callable[[ServingReport], None]
 KeepText = Callable[[Draft, Transcript], None]
 # Stores an anonymised text.
 StoreText = Callable[[Transcript], Ref]
-# Holds the machine for generation, shared with other generations. Blocks while training holds it.
-HoldCompute = Callable[[], AbstractContextManager[None]]
+# Says, within the block, that a caller waits for the model, so that training on the same machine makes way. Never blocks. Thread-safe.
+AnnounceCall = Callable[[], AbstractContextManager[None]]
 # Calls work until it raises no retryable error; the text names what the replica waits for.
 Persist = Callable[[str, Callable[[], None]], None]
 

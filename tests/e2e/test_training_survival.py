@@ -22,12 +22,13 @@ from tailor.datasets import TRAIN
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.ref import Ref
 from tests.e2e.conftest import Installation, ask_until
-from tests.e2e.training import PREFERENCE, SFT, Datasets, Training, paused_training
+from tests.e2e.training import PREFERENCE, SFT, Datasets, Training
 
 pytestmark = [pytest.mark.e2e, pytest.mark.release]
 
 NAME = "killed-reports"
-STEPS = 12
+# Many micro-batches to a step, and many steps: what is killed on the way is far from its end, however busy the machine is.
+STEPS, ROLLOUT_STEPS, MICRO_BATCHES = 30, 60, 60
 RECIPE = """\
 method = "{method}"
 checkpoint_every_steps = {every}
@@ -41,8 +42,9 @@ learning_rate = {rate}
 [batch]
 tokens = 256
 max_length = 128
+accumulation = {micro_batches}
 [limit]
-epochs = 20
+epochs = 40
 max_steps = {steps}
 """
 ROLLOUT = """\
@@ -62,18 +64,20 @@ WORDS = "control envelope friction ledger anchor obligation readiness horizon ev
 
 
 def _recipes() -> dict[str, str]:
-    steady = {"method": "sft", "rate": 2e-3, "steps": STEPS, "dropout": 0.05}
-    short = {"rate": 5e-4, "steps": 4, "dropout": 0.0, "every": 1}
+    steady = {"method": "sft", "rate": 2e-3, "steps": STEPS, "dropout": 0.05, "micro_batches": MICRO_BATCHES}
+    short = {"rate": 5e-4, "steps": 4, "dropout": 0.0, "every": 1, "micro_batches": 1}
     single = {
         # The checkpoint interval changes the recipe's digest, and so the run, but not what the run learns.
         "killed-steady": RECIPE.format(**steady, every=1000),
         "killed-seldom": RECIPE.format(**steady, every=2),
         "killed-never": RECIPE.format(**steady, every=999),
         "killed-budget": RECIPE.format(**steady, every=998),
+        "killed-queued": RECIPE.format(**steady, every=997),
+        "killed-ahead": RECIPE.format(**steady, every=996),
         "killed-once": RECIPE.format(**steady, every=5),
         "killed-reward": RECIPE.format(**short, method="reward"),
         "killed-dpo": RECIPE.format(**short, method="dpo"),
-        "killed-rloo": RECIPE.format(**short, method="rloo") + ROLLOUT,
+        "killed-rloo": RECIPE.format(**{**short, "steps": ROLLOUT_STEPS}, method="rloo") + ROLLOUT,
     }
     return single | {name: f"stages = {stages!r}\n" for name, stages in CHAINS.items()}
 
@@ -211,42 +215,44 @@ def test_a_run_ends_with_the_same_weights_despite_kills_and_damaged_checkpoints(
     installation: Installation, story: Story
 ) -> None:
     training = story.training
-    with paused_training(installation, training) as lock:
-        run_id = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-other-chain")
-        lock.advance(run_id, 3)
-        torn = lock.tear(run_id, training.wait_for_worker(run_id))
-        assert [checkpoint for checkpoint in training.checkpoints(run_id) if not checkpoint.whole] == [torn]
-        second = training.wait_for_worker(run_id, 2)
-        lock.advance(run_id, 9)
-        os.kill(second.pid, signal.SIGKILL)
-        killed = _kill_service(installation)
-        # The worker may have been killed while it uploaded the next one.
-        newest = [checkpoint for checkpoint in training.checkpoints(run_id) if checkpoint.whole][-1]
-        assert newest.step >= 8
-        training.store.put(MODELS, f"{newest.prefix}/optimizer.pt", b"tampered")
-        _wait_for_service(installation, killed)
-        lock.advance(run_id, newest.step, epoch=3)
+    run_id = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-other-chain")
+    training.advance(run_id, 3)
+    torn = training.tear(run_id, training.wait_for_worker(run_id))
+    assert torn in training.checkpoints(run_id)
+    resumed = [checkpoint for checkpoint in training.checkpoints(run_id) if checkpoint.whole]
+    second = training.wait_for_worker(run_id, 2)
+    training.advance(run_id, torn.step + 6, epoch=2)
+    os.kill(second.pid, signal.SIGKILL)
+    killed = _kill_service(installation)
+    # The worker may have been killed while it uploaded the next one.
+    whole = [checkpoint for checkpoint in training.checkpoints(run_id) if checkpoint.whole]
+    newest = whole[-1]
+    assert newest.step > torn.step
+    training.store.put(MODELS, f"{newest.prefix}/optimizer.pt", b"tampered")
+    _wait_for_service(installation, killed)
     run = training.wait_for_reason(run_id, "WAITS_FOR_RANKINGS")
     assert training.weights(run.stages[0].adapter_digest) == story.expected
     assert run.epoch == 3
     assert training.cancel(run_id).state == training_pb2.RUN_STATE_CANCELLED
     assert _refused(story, run_id) is grpc.StatusCode.FAILED_PRECONDITION
-    assert _first_steps(training.steps(run_id)) == {1: 1, 2: torn.step - 1, 3: newest.step - 1}
+    assert _first_steps(training.steps(run_id)) == {
+        1: 1,
+        2: resumed[-1].step + 1 if resumed else 1,
+        3: whole[-2].step + 1 if len(whole) > 1 else 1,
+    }
     assert training.checkpoints(run_id) == []
 
 
 def test_a_worker_survives_its_service_and_loses_no_step_on_sigterm(installation: Installation, story: Story) -> None:
     training = story.training
-    with paused_training(installation, training) as lock:
-        run_id = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-never")
-        lock.advance(run_id, 3)
-        worker = training.wait_for_worker(run_id)
-        _wait_for_service(installation, _kill_service(installation))
-        lock.advance(run_id, 6)
-        assert worker.is_alive() and training.run(run_id).epoch == 1
-        os.kill(worker.pid, signal.SIGTERM)
-        lock.allow_step()
-        training.wait_for_worker(run_id, 2)
+    run_id = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-never")
+    reached = training.advance(run_id, 3).progress.step
+    worker = training.wait_for_worker(run_id)
+    _wait_for_service(installation, _kill_service(installation))
+    training.advance(run_id, reached + 1)
+    assert worker.is_alive() and training.run(run_id).epoch == 1
+    os.kill(worker.pid, signal.SIGTERM)
+    training.wait_for_worker(run_id, 2)
     run = training.wait_for_end(run_id)
     assert (run.state, run.epoch) == (training_pb2.RUN_STATE_SUCCEEDED, 2)
     assert training.weights(run.adapter_digest) == story.expected
@@ -266,20 +272,12 @@ def test_a_run_at_its_budget_is_stopped_and_resumes_with_no_step_lost(installati
     # Otherwise the evaluation of its adapter waits for the dataset.
     story.datasets.publish(name, rows, SFT)
     wanted = {"specialist": name, "dataset_digest": rows.sha256, "recipe": "killed-budget"}
-    with paused_training(installation, training) as lock:
-        run_id = training.create(**wanted)
-        lock.advance(run_id, 5)
-        worker = training.wait_for_worker(run_id)
-        _set_budget(installation, name, 0.01)
-        assert training.wait_for_reason(run_id, "OVER_BUDGET").state == training_pb2.RUN_STATE_RUNNING
-
-        def ended() -> training_pb2.Run | None:
-            # The supervisor signals a second later, and the worker saves after a step.
-            lock.allow_step()
-            run = training.run(run_id)
-            return run if run.state > training_pb2.RUN_STATE_RUNNING else None
-
-        stopped = ask_until(ended, "the run's end", 90, pause=3)
+    run_id = training.create(**wanted)
+    training.advance(run_id, 5)
+    worker = training.wait_for_worker(run_id)
+    _set_budget(installation, name, 0.01)
+    # The supervisor signals a second later, and the worker saves after a step.
+    stopped = training.wait_for_end(run_id)
     assert (stopped.state, stopped.reason) == (training_pb2.RUN_STATE_FAILED, "OVER_BUDGET")
     assert not worker.is_alive()
     with pytest.raises(grpc.RpcError, match=r"but 0\.00 EUR of the monthly budget of 0\.01 EUR"):
@@ -305,15 +303,14 @@ def test_a_queued_or_running_run_can_be_cancelled_but_an_ended_one_cannot(
     installation: Installation, story: Story
 ) -> None:
     training = story.training
-    with paused_training(installation, training):
-        fields = {"specialist": NAME, "dataset_digest": story.rows.sha256}
-        running = training.create(**fields, recipe="tiny")
-        worker = training.wait_for_worker(running)
-        queued = training.create(**fields, recipe="lora")
-        training.wait_for_reason(queued, "WAITS_FOR_SPECIALIST")
-        assert training.cancel(queued).state == training_pb2.RUN_STATE_CANCELLED
-        assert training.cancel(running).state == training_pb2.RUN_STATE_CANCELLED
-        ask_until(lambda: not worker.is_alive(), "the worker's end", 90)
+    fields = {"specialist": NAME, "dataset_digest": story.rows.sha256}
+    running = training.create(**fields, recipe="killed-queued")
+    worker = training.wait_for_worker(running)
+    queued = training.create(**fields, recipe="lora")
+    training.wait_for_reason(queued, "WAITS_FOR_SPECIALIST")
+    assert training.cancel(queued).state == training_pb2.RUN_STATE_CANCELLED
+    assert training.cancel(running).state == training_pb2.RUN_STATE_CANCELLED
+    ask_until(lambda: not worker.is_alive(), "the worker's end", 90)
     for run_id in (queued, running):
         assert _refused(story, run_id) is grpc.StatusCode.FAILED_PRECONDITION
         assert training.run(run_id).reason == "CANCELLED"
@@ -323,11 +320,10 @@ def test_tampered_rows_fail_a_run_with_a_reason(installation: Installation, stor
     datasets, training = story.datasets, story.training
     train = _rows(range(40, 60))
     rows, manifest = datasets.write("sft", NAME, train, train)
-    with paused_training(installation, training):
-        ahead = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-seldom")
-        run_id = training.create(specialist=NAME, dataset_digest=rows.sha256, recipe="killed-steady")
-        datasets.store.put(DATASETS, manifest.split(TRAIN).files[-1].ref.key, b"tampered")
-        training.cancel(ahead)
+    ahead = training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-ahead")
+    run_id = training.create(specialist=NAME, dataset_digest=rows.sha256, recipe="killed-steady")
+    datasets.store.put(DATASETS, manifest.split(TRAIN).files[-1].ref.key, b"tampered")
+    training.cancel(ahead)
     run = training.wait_for_end(run_id)
     assert (run.state, run.reason, run.epoch) == (training_pb2.RUN_STATE_FAILED, "CORRUPT_OBJECT", 1)
     assert run.message
@@ -345,9 +341,8 @@ def test_rankings_let_the_programme_finish_although_its_last_worker_is_killed(
     training, datasets = story.training, story.datasets
     pairs, _ = datasets.write("preference", NAME, _pairs(range(16)), _pairs(range(16, 20)))
     datasets.publish(NAME, pairs, PREFERENCE)
-    with paused_training(installation, training) as lock:
-        killed = lock.advance(story.chain, 2, stage=2)
-        os.kill(training.wait_for_worker(story.chain, killed.epoch).pid, signal.SIGKILL)
+    killed = training.advance(story.chain, 2, stage=2)
+    os.kill(training.wait_for_worker(story.chain, killed.epoch).pid, signal.SIGKILL)
     run = training.wait_for_end(story.chain)
     assert run.state == training_pb2.RUN_STATE_SUCCEEDED, run.message
     sft, reward, rloo = run.stages
@@ -361,7 +356,7 @@ def test_rankings_let_the_programme_finish_although_its_last_worker_is_killed(
     assert training.manifest(rloo.adapter_digest)["parent_digest"] == sft.adapter_digest
     assert training.manifest(reward.adapter_digest)["kind"] == "reward"
     assert (run.epoch, run.preference_dataset_digest) == (4, pairs.sha256)
-    assert run.plan.steps == run.report.steps == STEPS + 4 + 4
+    assert run.plan.steps == run.report.steps == STEPS + 4 + ROLLOUT_STEPS
     assert run.report.memory_bytes > 0 and run.report.seconds > 0
     dpo = training.create(
         specialist=NAME, dataset_digest=pairs.sha256, recipe="killed-dpo", parent_digest=sft.adapter_digest

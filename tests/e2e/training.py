@@ -3,15 +3,13 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
-from tailor.compute_lock import ComputeLock
 from tailor.dataset_ids import read_ids
 from tailor.datasets import HELD_OUT, TRAIN, DatasetManifest
 from tailor.events.envelope import derive_id
@@ -155,6 +153,26 @@ class Training:
         ]
         return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
 
+    def advance(self, run_id: str, step: int, *, stage: int = 0, epoch: int = 0) -> training_pb2.Run:
+        """Block until the run has reported this step or a later one, in this stage, and in this epoch or a later one."""
+
+        def is_reached(run: training_pb2.Run) -> bool:
+            progress = run.progress
+            is_training = progress.phase == "training" and progress.stage == stage
+            return is_training and progress.step >= step and progress.epoch >= epoch
+
+        return self._wait_for(run_id, f"step {step}", is_reached)
+
+    def tear(self, run_id: str, worker: ProcessRef) -> Checkpoint:
+        """Kill the worker once it has stored a checkpoint, and leave of the newest one what a cut upload leaves: no manifest."""
+        wait_until(lambda: any(item.whole for item in self.checkpoints(run_id)), 60, "a stored checkpoint")
+        os.kill(worker.pid, signal.SIGKILL)
+        wait_until(lambda: not worker.is_alive(), 60, "the worker's end")
+        newest = self.checkpoints(run_id)[-1]
+        if newest.whole:
+            self.store.delete(MODELS, f"{newest.prefix}/manifest.json")
+        return replace(newest, whole=False)
+
     def _wait_for(
         self, run_id: str, description: str, is_reached: Callable[[training_pb2.Run], bool]
     ) -> training_pb2.Run:
@@ -166,63 +184,3 @@ class Training:
             return None
 
         return ask_until(check, description, 300)
-
-
-class HeldLock:
-    """Holds the compute lock, which a worker needs for every step, so that training stands still."""
-
-    def __init__(self, installation: Installation, training: Training) -> None:
-        self._training = training
-        self._lock = ComputeLock(installation.stack.layout.compute_lock_file)
-        self._lock.acquire()
-
-    def allow_step(self) -> None:
-        """Let the worker take one step."""
-        self._lock.release()
-        self._lock.acquire()
-
-    def advance(self, run_id: str, step: int, *, stage: int = 0, epoch: int = 0) -> training_pb2.Run:
-        """Allow steps until the run has reported this step or a later one, in this stage, and in this epoch or a later one."""
-
-        def reported() -> training_pb2.Run | None:
-            run = self._training.run(run_id)
-            progress = run.progress
-            assert run.state <= training_pb2.RUN_STATE_RUNNING, f"step {step}: {run.reason} {run.message}"
-            is_training = progress.phase == "training" and progress.stage == stage
-            if is_training and progress.step >= step and progress.epoch >= epoch:
-                return run
-            self.allow_step()
-            return None
-
-        return ask_until(reported, f"step {step}", 240)
-
-    def tear(self, run_id: str, worker: ProcessRef) -> Checkpoint:
-        """Kill the worker while it waits for its next step, and leave of its newest checkpoint what a cut upload leaves: no manifest."""
-        training = self._training
-
-        def whole() -> Checkpoint | None:
-            checkpoints = training.checkpoints(run_id)
-            is_whole = bool(checkpoints) and all(checkpoint.whole for checkpoint in checkpoints)
-            return checkpoints[-1] if is_whole else None
-
-        wait_until(whole, 60, "the upload of the newest checkpoint")
-        os.kill(worker.pid, signal.SIGKILL)
-        wait_until(lambda: not worker.is_alive(), 60, "the worker's end")
-        newest = training.checkpoints(run_id)[-1]
-        if newest.whole:
-            training.store.delete(MODELS, f"{newest.prefix}/manifest.json")
-        return replace(newest, whole=False)
-
-    def release(self) -> None:
-        """Release the lock for good."""
-        self._lock.release()
-
-
-@contextmanager
-def paused_training(installation: Installation, training: Training) -> Iterator[HeldLock]:
-    """Pause training during the block, except for the steps that the lock allows."""
-    lock = HeldLock(installation, training)
-    try:
-        yield lock
-    finally:
-        lock.release()

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from services.training.methods.callers_first import PAUSE_SECONDS
 from services.training.methods.engine import EngineProcess
 from services.training.methods.engine_process import EngineOptions
 from services.training.ports import RolloutAnswer
+from tailor.compute_lock import ComputeLock
 from tailor.hardware import computes_in_bf16
 from tests.models import make_tiny_base, widen
 
@@ -62,7 +65,8 @@ def largest_difference(model: PeftModel, prompts: list[list[int]], written: list
 def test_answers_are_drawn_from_the_adapter_of_their_step(base: Path, tmp_path: Path) -> None:
     models = [adapted(base, seed) for seed in (1, 2)]
     prompts = [prompt for prompt in PROMPTS for _ in range(ANSWERS)]
-    engine = EngineProcess.start(options(base))
+    lock = tmp_path / "lock"
+    engine = EngineProcess.start(replace(options(base), compute_lock=str(lock)))
     try:
         engine.wait_until_ready()
         steps = []
@@ -70,7 +74,11 @@ def test_answers_are_drawn_from_the_adapter_of_their_step(base: Path, tmp_path: 
             model.save_pretrained(tmp_path / "adapter")
             steps.append(engine.write(prompts, tmp_path / "adapter", seed=7 + number))
         models[0].save_pretrained(tmp_path / "adapter")
-        again = engine.write(prompts, tmp_path / "adapter", seed=7)
+        with ComputeLock(lock).hold():
+            begun = time.monotonic()
+            again = engine.write(prompts, tmp_path / "adapter", seed=7)
+            # It makes way for a caller, and writes the same.
+            assert time.monotonic() - begun >= PAUSE_SECONDS
     finally:
         engine.close()
     assert [largest_difference(model, prompts, step) for model, step in zip(models, steps, strict=True)] == [

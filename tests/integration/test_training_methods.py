@@ -15,7 +15,7 @@ from services.training.adapters.inputs import Inputs, StoredAdapter
 from services.training.bases.files import load_tokenizer
 from services.training.methods import dpo, held_out, pairs, reward, rows, sft
 from services.training.methods import reward_model as scoring
-from services.training.methods.base import Meter, Method, StageContext, StepLock, Stopper
+from services.training.methods.base import Meter, Method, StageContext, Stopper
 from services.training.methods.loading import load_base
 from services.training.methods.model import load_saved
 from services.training.methods.processes import Processes
@@ -72,7 +72,6 @@ class Place:
             load_tokenizer(self.base),
             output,
             Meter(),
-            StepLock(None),
             stopper,
             processes=Processes(),
             notes=SignedNotes(MemoryStore(), FakeSigner(), SPEC.run_id, epoch=1, stage=0),

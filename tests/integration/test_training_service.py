@@ -536,7 +536,9 @@ def test_a_base_and_recipes_that_do_not_exist_are_named_with_those_that_do(house
         house.servicer.CheckProgramme(pb.CheckProgrammeRequest(base=base, recipes=recipes), call())
 
     check("tiny", "lora", "dpo", "rankings")
-    with pytest.raises(NotFound, match=r"no base 'llama-9'. Known bases: tiny. `tailor models add NAME SOURCE`") as refused:
+    with pytest.raises(
+        NotFound, match=r"no base 'llama-9'. Known bases: tiny. `tailor models add NAME SOURCE`"
+    ) as refused:
         check("llama-9", "lora")
     assert refused.value.reason == "UNKNOWN_BASE"
     with pytest.raises(InvalidArgument, match=r"no recipe 'nope'. Known recipes: .*lora") as refused_recipe:

@@ -25,11 +25,12 @@ from services.training.spec import from_json, to_json
 from services.training.worker.probes import Reload, compute_figures, reload_in_fresh_process
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
+from tailor.compute_lock import ComputeLock
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tests.integration.training_house import WORDS, pairs, recipe, rows, store_dataset
-from tests.integration.training_worker import RELOAD_HERE
+from tests.integration.training_worker import LOCK, RELOAD_HERE
 from tests.models import WITHOUT_AVX512, make_tiny_base
 from tests.training import Service, adapter, run_worker
 from tests.unit.training.fakes import START
@@ -229,10 +230,12 @@ def test_run_that_is_stopped_and_then_killed_loses_no_step_and_ends_with_the_sam
     undisturbed, worker = whole
     expected = weights(undisturbed.store, worker.adapter(undisturbed.store))
 
-    first = Started(house, job(house, LONG), tmp_path / "a")
-    first.wait_for_step(3)
-    first.process.send_signal(signal.SIGTERM)
-    assert first.end() == RETRIABLE_EXIT
+    # A caller waits all the time, so that it pauses within its steps.
+    with ComputeLock(tmp_path / "a" / LOCK).hold():
+        first = Started(house, job(house, LONG), tmp_path / "a")
+        first.wait_for_step(3)
+        first.process.send_signal(signal.SIGTERM)
+        assert first.end() == RETRIABLE_EXIT
 
     second = Started(house, job(house, LONG, epoch=2), tmp_path / "a")
     second.wait_for_step(first.steps()[-1] + 5)

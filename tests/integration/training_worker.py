@@ -7,11 +7,12 @@ It lists the packages that it loaded in REPORTS.loaded.
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from google.protobuf.json_format import MessageToJson
 
-from services.training.methods.base import StepLock
+from services.training.methods.callers_first import make_way
 from services.training.methods.loading import hide_unused_packages
 from services.training.methods.processes import join
 from services.training.recipe import Recipe
@@ -26,6 +27,8 @@ from tailor.logging import configure
 from tests.unit.training.stores import FakeSigner, FileStore
 
 RELOAD_HERE = "--reload-here"
+# The compute lock, next to the worker's folder.
+LOCK = "lock"
 
 
 class FileService:
@@ -46,6 +49,8 @@ def main() -> int:
     keep_freed_memory()
     spec = from_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(sys.argv[4])
+    lock = folder.with_name(LOCK)
+    make_way(lock)
     recipe = Recipe.model_validate_json(spec.recipe_json)
     hide_unused_packages(recipe)
     processes = join(recipe.method, "replicate")
@@ -66,10 +71,9 @@ def main() -> int:
         FileStore(Path(sys.argv[2])),
         reporter,
         folder,
-        lock=StepLock(folder / "lock"),
         signer=FakeSigner(),
         processes=processes,
-        reload=compute_figures if RELOAD_HERE in sys.argv else reload_in_fresh_process,
+        reload=compute_figures if RELOAD_HERE in sys.argv else partial(reload_in_fresh_process, compute_lock=lock),
     )
     return worker.run(interrupt.in_training, interrupt.stop_requested)
 

@@ -1,12 +1,11 @@
 """The interface of a training method: from a context it prepares a trainer, and says how its result is measured and proven.
 
-Everything else (inputs, the compute lock, checkpoints, stopping, saving, proof, reports) is the worker's, and independent of the method.
+Everything else (inputs, checkpoints, stopping, saving, proof, reports) is the worker's, and independent of the method.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,7 +20,6 @@ from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
 from tailor.api.events.v1 import models_pb2
 from tailor.chat import Encoded
-from tailor.compute_lock import ComputeLock
 from tailor.hardware import computes_in_bf16
 from tailor.logging import get_logger
 from tailor.retry import retry
@@ -86,40 +84,11 @@ class Stopper:
     must_save: Callable[[], bool]
 
 
-class StepLock:
-    """The machine's compute lock, held exclusively during each training step. Without a path it does nothing.
-
-    Inference on the same machine shares the lock while it generates.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._lock = None if path is None else ComputeLock(path)
-
-    def acquire(self) -> None:
-        """Block until the lock is held."""
-        if self._lock is not None:
-            self._lock.acquire()
-
-    def release(self) -> None:
-        """Release the lock. Does nothing if it is not held."""
-        if self._lock is not None:
-            self._lock.release()
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock within a `with` block."""
-        self.acquire()
-        try:
-            yield
-        finally:
-            self.release()
-
-
 @dataclass(frozen=True)
 class StageContext:
     """The inputs of a method.
 
-    `folder` is the trainer's output directory. The recipe's accumulation is that of all processes together. `lock`, `stopper`, `notes`,
+    `folder` is the trainer's output directory. The recipe's accumulation is that of all processes together. `stopper`, `notes`,
     which later workers can read, and `report`, which takes a phase and a step's figures, are for work before the first step. `start_engine`
     starts the engine that writes rollouts, if there is one. The precision of `recipe` is fitted to the processor here, for every method:
     the card and the manifest of the result must name this recipe.
@@ -131,7 +100,6 @@ class StageContext:
     tokenizer: Any
     folder: Path
     meter: Meter
-    lock: StepLock
     stopper: Stopper
     processes: Processes
     notes: StageNotes

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -44,9 +44,12 @@ def without_engine(_: EngineOptions) -> None:
     """Start nothing: `generate` writes the answers."""
 
 
-def start_engine(options: EngineOptions) -> RolloutEngine | None:
-    """Start vLLM and wait until it is ready, which takes half a minute. None, with a warning in the log, if it does not start."""
-    engine = EngineProcess.start(options)
+def start_engine(options: EngineOptions, compute_lock: Path | None = None) -> RolloutEngine | None:
+    """Start vLLM and wait until it is ready, which takes half a minute. None, with a warning in the log, if it does not start.
+
+    By the compute lock it makes way for callers.
+    """
+    engine = EngineProcess.start(replace(options, compute_lock=str(compute_lock or "")))
     try:
         engine.wait_until_ready()
     except Unavailable as error:

@@ -11,8 +11,10 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
+from services.training.methods.callers_first import make_way
 from services.training.methods.engine_guesses import LONGEST_GUESS
 from tailor.engine.environment import CPU_STEP_TOKENS, prepare_environment
 from tailor.hardware import keep_freed_memory
@@ -33,6 +35,7 @@ class EngineOptions:
 
     `targets` are the names of the modules that the policy's adapter changes, such as q_proj. `ends` are the tokens that end an answer.
     `precision` is that of training: bf16, f32, or mixed, which computes in bf16.
+    By `compute_lock`, if there is one, it makes way for callers.
     """
 
     base: str
@@ -46,6 +49,7 @@ class EngineOptions:
     ends: Sequence[int]
     precision: str
     threads: int
+    compute_lock: str = ""
 
     @property
     def dtype(self) -> str:
@@ -146,6 +150,7 @@ def main() -> None:
     hide_packages("sklearn", "scipy", "bitsandbytes")
     try:
         engine = Engine(options)
+        make_way(Path(options.compute_lock) if options.compute_lock else None)
         # Only now: what loading needed is given back.
         keep_freed_memory()
     except Exception as error:  # noqa: BLE001 - the worker logs it; it is about the base and the machine, since no prompt has arrived

@@ -95,9 +95,7 @@ def _run_trial(context: StageContext, name: str) -> float:
     if trainer.state.global_step < prepared.steps:
         stopped = Aborted if context.stopper.cancelled() else Unavailable
         raise stopped(Reason.STOPPED, "The worker was asked to stop during a trial. The finished trials are stored.")
-    with context.lock.held():
-        measured = prepared.measure()
-    return measured["held_out_loss"]
+    return prepared.measure()["held_out_loss"]
 
 
 def _make_callback(context: StageContext) -> Any:
@@ -108,13 +106,8 @@ def _make_callback(context: StageContext) -> Any:
 
         diverged = False
 
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            """Acquire the compute lock."""
-            context.lock.acquire()
-
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            """Release the lock, and stop if asked to."""
-            context.lock.release()
+            """Stop if asked to."""
             must_stop = context.stopper.cancelled() or context.stopper.must_save()
             control.should_training_stop = must_stop or control.should_training_stop
 

@@ -1,4 +1,4 @@
-"""The trainer's callback: the compute lock, reports, checkpoints and stopping. Importing it imports transformers, which takes seconds."""
+"""The trainer's callback: reports, checkpoints and stopping. Importing it imports transformers, which takes seconds."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -25,7 +25,6 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         shown: Mapping[str, str],
     ) -> None:
         self._meter = context.meter
-        self._lock = context.lock
         self._stopper = context.stopper
         self._processes = context.processes
         self._checkpoints = checkpoints
@@ -45,13 +44,11 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         self._meter.ended = time.monotonic()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Acquire the compute lock."""
-        self._lock.acquire()
+        """Remember the tokens until here."""
         self._tokens_before = self._meter.tokens
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Release the lock, note the time, add the other processes' tokens, and stop if one process was asked to."""
-        self._lock.release()
+        """Note the time, add the other processes' tokens, and stop if one process was asked to."""
         self._meter.end_step(state.global_step, time.monotonic())
         tokens = self._meter.tokens - self._tokens_before
         self._meter.tokens += self._processes.total(tokens) - tokens

@@ -77,8 +77,7 @@ def _train(
         return None
     training.clear()
     sharded = context.processes.sharded
-    with context.lock.held():
-        metrics = prepared.measure() if sharded or context.processes.first else {}
+    metrics = prepared.measure() if sharded or context.processes.first else {}
     if budget and stopped_because:
         metrics = {**metrics, "kept_step": float(budget.kept_step)}
     log.info("measured", **metrics)

@@ -1,7 +1,7 @@
 """Proof that the saved weights load: a fresh process must compute the same figures as the trained model.
 
 It computes them on probe rows, which the manifest keeps for servers, and on a few learned rows, which are not stored. The process is
-`python -m services.training.worker.probes BASE WEIGHTS REQUEST.json`.
+`python -m services.training.worker.probes BASE WEIGHTS REQUEST.json [COMPUTE_LOCK]`.
 """
 
 import heapq
@@ -9,15 +9,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.training.methods.callers_first import make_way
 from services.training.methods.held_out import answer_log_probabilities
 from services.training.methods.loading import hide_unused_packages
 from services.training.methods.reward_model import score
 from services.training.recipe import Recipe
 from tailor.chat import Encoded, encode
+from tailor.compute_lock import memory_lock
 from tailor.errors import FailedPrecondition, Reason
 from tailor.hardware import computes_in_bf16
 from tailor.logging import describe_exit, get_logger
@@ -84,10 +87,17 @@ def to_entries(kind: str, rows: Sequence[Encoded], proof: Proof) -> list[dict[st
     ]
 
 
-def reload_in_fresh_process(base: Path, weights: Path, request: Path) -> Figures:
-    """Run `compute_figures` in a fresh process. Blocks for up to half an hour. Raises FailedPrecondition (ADAPTER_DOES_NOT_LOAD)."""
+def reload_in_fresh_process(base: Path, weights: Path, request: Path, compute_lock: Path | None = None) -> Figures:
+    """Run `compute_figures` in a fresh process, which makes way for callers by the compute lock.
+
+    Blocks for up to half an hour, after it has waited for the checks of other runs on this machine: each has another copy
+    of the base in memory.
+    Raises FailedPrecondition (ADAPTER_DOES_NOT_LOAD).
+    """
     command = [sys.executable, "-m", "services.training.worker.probes", str(base), str(weights), str(request)]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)
+    command += [str(compute_lock)] if compute_lock else []
+    with memory_lock(compute_lock) if compute_lock else nullcontext():
+        child = subprocess.run(command, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)
     if child.returncode != 0:
         cause = describe_exit(child.returncode, child.stderr, with_message=True)
         log.error("saved weights do not load", error=cause)
@@ -161,8 +171,9 @@ def compute_figures(base: Path, weights: Path, request: Path) -> Figures:
 
 def main(arguments: list[str]) -> int:
     """The fresh process. Returns its exit code."""
-    base, weights, request = map(Path, arguments)
+    base, weights, request, *lock = map(Path, arguments)
     hide_unused_packages(Recipe.model_validate_json(json.loads(request.read_text(encoding="utf-8"))["recipe"]))
+    make_way(next(iter(lock), None))
     print(json.dumps(compute_figures(base, weights, request)))
     return 0
 

@@ -6,12 +6,14 @@ The recipe's method decides what is trained, and how.
 import tempfile
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from services.training.adapters.inputs import Inputs, download_inputs
 from services.training.domain import RETRIABLE_EXIT
 from services.training.methods import dpo, engine, reward, rollouts, sft, sweep
-from services.training.methods.base import Meter, Method, StageContext, StepLock, Stopper, retry_dependency
+from services.training.methods.base import Meter, Method, StageContext, Stopper, retry_dependency
+from services.training.methods.callers_first import make_way
 from services.training.methods.loading import hide_unused_packages
 from services.training.methods.processes import Processes, join
 from services.training.ports import Signer
@@ -59,21 +61,25 @@ def run_worker(
     if processes is None:
         return 0
     reporter = Reporter(connect(settings), spec.run_id, spec.epoch, lines) if processes.first else NullReporter()
-    lock = StepLock(settings.compute_lock if processes.first else None)
+    make_way(settings.compute_lock)
     signer = Identity.load("training-worker", settings.identity_key_file)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.data_dir, prefix=f"{spec.run_id}-{spec.epoch}-") as folder:
         store = S3Store.from_settings(settings)
-        start = engine.start_engine if settings.rollout_engine == "auto" else engine.without_engine
+        start = (
+            partial(engine.start_engine, compute_lock=settings.compute_lock)
+            if settings.rollout_engine == "auto"
+            else engine.without_engine
+        )
         worker = Worker(
             spec,
             recipe,
             store,
             reporter,
             Path(folder),
-            lock=lock,
             signer=signer,
             processes=processes,
+            reload=partial(probes.reload_in_fresh_process, compute_lock=settings.compute_lock),
             start_engine=start,
         )
         return worker.run(in_training, stop_requested)
@@ -92,7 +98,6 @@ class Worker:
         reporter: Reporter,
         folder: Path,
         *,
-        lock: StepLock,
         signer: Signer,
         processes: Processes,
         reload: probes.Reload = probes.reload_in_fresh_process,
@@ -102,7 +107,6 @@ class Worker:
         self._recipe = processes.fit_recipe(recipe)
         self._store = store
         self._reporter = reporter
-        self._lock = lock
         self._folder = folder
         self._checkpoints = Checkpoints(store, signer, spec.run_id, spec.epoch, spec.stage)
         self._notes = SignedNotes(store, signer, spec.run_id, spec.epoch, spec.stage)
@@ -171,7 +175,6 @@ class Worker:
             tokenizer=load_tokenizer(inputs.base),
             folder=self._make_folder("output"),
             meter=self._meter,
-            lock=self._lock,
             stopper=stopper,
             processes=self._processes,
             notes=self._notes,
@@ -193,17 +196,10 @@ class Worker:
         self._report("verifying", last)
         probe_rows = probes.encode_probes(context.tokenizer)
         proof_rows = [*probe_rows, *probes.choose_shortest(trained.prepared.learned)]
-        with self._lock.held():
-            expected = probes.measure(kind, trained.model, proof_rows)
-            proof = probes.verify(
-                context.inputs.base,
-                weights,
-                recipe,
-                proof_rows,
-                kind=kind,
-                expected=expected,
-                reload=self._reload,
-            )
+        expected = probes.measure(kind, trained.model, proof_rows)
+        proof = probes.verify(
+            context.inputs.base, weights, recipe, proof_rows, kind=kind, expected=expected, reload=self._reload
+        )
         log.info("verified", difference=proof.difference)
         entries = probes.to_entries(kind, probe_rows, proof)
         stored = retry_dependency(

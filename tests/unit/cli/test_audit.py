@@ -129,7 +129,12 @@ def test_gives_one_json_document(tailor: Tailor, services: Services) -> None:
 
     document = tailor("audit", "--json", "--specialist", "engagement-reports").document
 
-    assert document["audit"]["totals"] == {"documents": 100, "characters": 100_000, "findings": 200, "removed": {"contents": 8_714}}
+    assert document["audit"]["totals"] == {
+        "documents": 100,
+        "characters": 100_000,
+        "findings": 200,
+        "removed": {"contents": 8_714},
+    }
     assert document["audit"]["dimensions"][0]["field"] == "AUDIT_FIELD_SOURCE"
     assert document["audit"]["lengths"]["percentiles"]["50"] == 900
     assert document["near_duplicates"]["near_duplicates"] == 7

@@ -35,7 +35,7 @@ from services.inference.domain import (
     Transcript,
 )
 from services.inference.generation import DraftRecorder, Inference, ModelServer
-from services.inference.ports import AdapterLibrary, Anonymization, DraftArchive, InferenceEngine, Stream
+from services.inference.ports import AdapterLibrary, AnnounceCall, Anonymization, DraftArchive, InferenceEngine, Stream
 from services.inference.serving_table import ServingTable
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
 from tailor.storage.ref import Ref
@@ -298,6 +298,7 @@ def make_world(
     wait_seconds: float = 60.0,
     table: ServingTable | None = None,
     engine: InferenceEngine | None = None,
+    announce_call: AnnounceCall = nullcontext,
 ) -> World:
     """Inference over fakes."""
     fake, library, published, archive = FakeEngine(), FakeLibrary(), Published(), FakeArchive()
@@ -306,7 +307,7 @@ def make_world(
     cache = AdapterCache(engine or fake, library, slots, wait_seconds)
     inference = Inference(
         models=ModelServer(
-            "tiny", engine or fake, cache, table or ServingTable(), nullcontext, ComputeMeter(fake.device)
+            "tiny", engine or fake, cache, table or ServingTable(), announce_call, ComputeMeter(fake.device)
         ),
         admission=Admission(max_concurrent, max_queued),
         definitions=Definitions(),

@@ -2,7 +2,9 @@
 
 import math
 import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +23,7 @@ from services.inference.domain import (
     Probe,
     RowToScore,
     Sampling,
+    Score,
     Transcript,
 )
 from services.inference.generation import Answer, Cancellation
@@ -54,6 +57,71 @@ def finish(world: World, question: GenerationRequest, caller: Caller = KEY) -> A
     answer = begin(world, question, caller)
     list(answer)
     return answer
+
+
+class Announced:
+    """Counts the calls that wait for the model."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
+
+def test_a_call_waits_for_a_place_and_for_each_piece_but_not_while_its_reader_has_one() -> None:
+    announced = Announced()
+    world = make_world(max_concurrent=1, announce_call=announced)
+    answer = begin(world, ask())
+    pieces = iter(answer)
+    next(pieces)
+    # A reader that takes its time holds up nobody but itself.
+    assert announced.waiting == 0
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(begin, world, ask())
+        wait_until(lambda: announced.waiting > 0, description="the call that waits for a place")
+        answer.close()
+        answer = second.result(60)
+    assert announced.waiting == 0
+    world.engine.gate.clear()
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(list, answer)
+        wait_until(lambda: announced.waiting > 0, description="the call that waits for a piece")
+        world.engine.gate.set()
+        assert len(reading.result(60)) == 3
+    assert announced.waiting == 0
+
+
+def test_a_call_that_fails_or_goes_away_waits_no_longer() -> None:
+    announced = Announced()
+    world = make_world(announce_call=announced)
+    with pytest.raises(InvalidArgument):
+        begin(world, ask(temperature=9))
+    with pytest.raises(NotFound):
+        begin(world, ask("nobody"))
+    world.engine.fails = Unavailable(Reason.ENGINE_FAILED, "The engine could not answer. Retry.")
+    with pytest.raises(Unavailable):
+        finish(world, ask())
+    assert announced.waiting == 0
+
+
+def test_scoring_waits_for_the_model_too() -> None:
+    announced, seen = Announced(), []
+
+    class Engine(FakeEngine):
+        def score(self, messages: Sequence[ChatMessage], completion: str, adapter: str) -> Score:
+            seen.append(announced.waiting)
+            return super().score(messages, completion, adapter)
+
+    world = make_world(engine=Engine(), announce_call=announced)
+    rows = [RowToScore((USER,), "It holds."), RowToScore((USER,), "It does not.")]
+    handlers.score(world.models, EVALUATION, "base", rows, lambda: False)
+    assert (seen, announced.waiting) == ([1, 1], 0)
 
 
 def test_answers_and_publishes_a_draft_without_text() -> None:

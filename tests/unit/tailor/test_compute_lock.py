@@ -1,110 +1,116 @@
-"""A fair lock between processes."""
+"""The lock by which callers go first, and the one that covers memory."""
 
-import fcntl
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tailor.compute_lock import ComputeLock
+from tailor.compute_lock import ComputeLock, memory_lock
 from tests.waiting import wait_until
 
-HOLDER = """
-import sys, time
-from pathlib import Path
-from tailor.compute_lock import ComputeLock
+HOLD = """
+with ComputeLock(path).hold():
+    print("here", flush=True)
+    time.sleep(600)
+"""
+LOOK = """
+lock = ComputeLock(path)
 print("here", flush=True)
-lock = ComputeLock(Path(sys.argv[1]))
-lock.acquire()
-print("acquired", flush=True)
-time.sleep(60)
+while True:
+    lock.is_held()
+"""
+FILL = """
+with memory_lock(path):
+    print("here", flush=True)
+    time.sleep(600)
 """
 
 
-class Waiter:
-    """Acquires a lock in a thread. `has_it` is set once the lock is held."""
-
-    def __init__(self, path: Path, *, shared: bool = False) -> None:
-        self._lock = ComputeLock(path)
-        self.has_it = threading.Event()
-        self._thread = threading.Thread(target=self._acquire, args=(shared,), daemon=True)
-        self._thread.start()
-
-    def _acquire(self, shared: bool) -> None:
-        self._lock.acquire(shared=shared)
-        self.has_it.set()
-
-    def release(self) -> None:
-        self._thread.join(60)
-        self._lock.release()
-
-
-def _wait_for_waiter(path: Path) -> None:
-    def is_locked() -> bool:
+@contextmanager
+def process(program: str, path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs a program with the lock's path, and has got to where it says so."""
+    head = "import sys, time\nfrom pathlib import Path\nfrom tailor.compute_lock import ComputeLock, memory_lock\n"
+    command = [sys.executable, "-c", f"{head}path = Path(sys.argv[1])\n{program}", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        fcntl.flock(file, fcntl.LOCK_UN)
-        return False
-
-    with path.open("rb") as file:
-        wait_until(is_locked, description="a process that waits for the lock")
+            assert child.stdout is not None and child.stdout.readline() == b"here\n"
+            yield child
+        finally:
+            child.kill()
 
 
-def test_is_shared_by_many_or_held_by_one(tmp_path: Path) -> None:
-    first, second = ComputeLock(tmp_path / "lock"), ComputeLock(tmp_path / "lock")
-    first.acquire(shared=True)
-    second.acquire(shared=True)
-    exclusive = Waiter(tmp_path / "lock")
-    assert not exclusive.has_it.wait(0.1)
-    first.release()
-    assert not exclusive.has_it.is_set()
-    second.release()
-    assert exclusive.has_it.wait(60)
-    reader = Waiter(tmp_path / "lock", shared=True)
-    assert not reader.has_it.wait(0.1)
-    exclusive.release()
-    assert reader.has_it.wait(60)
+def test_the_lock_is_held_until_the_last_holder_releases_it(tmp_path: Path) -> None:
+    first, second, training = (ComputeLock(tmp_path / "lock") for _ in range(3))
+    assert not training.is_held()
+    with first.hold(), second.hold():
+        with first.hold():
+            assert training.is_held()
+        assert training.is_held()
+    assert not training.is_held()
+    with first.hold():
+        assert training.is_held()
+        assert not first.is_held()
 
 
-def test_a_waiter_goes_before_a_holder_that_acquires_it_again(tmp_path: Path) -> None:
-    lock = ComputeLock(tmp_path / "lock")
-    for shared in (True, False) * 20:
-        lock.acquire()
-        waiting = Waiter(tmp_path / "lock", shared=shared)
-        _wait_for_waiter(tmp_path / "lock.waiting")
-        lock.release()
-        again = Waiter(tmp_path / "lock")
-        assert waiting.has_it.wait(60) and not again.has_it.is_set()
-        waiting.release()
-        assert again.has_it.wait(60)
-        again.release()
+def test_threads_that_hold_it_at_once_leave_it_held_or_free_as_they_should(tmp_path: Path) -> None:
+    inference, training = ComputeLock(tmp_path / "lock"), ComputeLock(tmp_path / "lock")
+    missed: list[int] = []
 
+    def answer() -> None:
+        for number in range(200):
+            with inference.hold():
+                if not training.is_held():
+                    missed.append(number)
 
-def test_a_suspended_waiter_does_not_block_release(tmp_path: Path) -> None:
-    lock = ComputeLock(tmp_path / "lock")
-    lock.acquire()
-    stopped = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "lock")], stdout=subprocess.PIPE)
-    assert stopped.stdout is not None and stopped.stdout.readline() == b"here\n"
-    _wait_for_waiter(tmp_path / "lock.waiting")
-    stopped.send_signal(signal.SIGSTOP)
-    releasing = threading.Thread(target=lock.release, daemon=True)
-    releasing.start()
-    releasing.join(60)
-    assert not releasing.is_alive()
-    stopped.kill()
-    stopped.wait()
-    stopped.stdout.close()
+    threads = [threading.Thread(target=answer) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not missed and not training.is_held()
 
 
 def test_a_killed_holder_releases_the_lock(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "lock")], stdout=subprocess.PIPE)
-    assert holder.stdout is not None and [holder.stdout.readline() for _ in range(2)] == [b"here\n", b"acquired\n"]
-    waiting = Waiter(tmp_path / "lock")
-    assert not waiting.has_it.wait(0.1)
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
-    assert waiting.has_it.wait(60)
+    training = ComputeLock(tmp_path / "lock")
+    with process(HOLD, tmp_path / "lock") as holder:
+        assert training.is_held()
+        holder.kill()
+        holder.wait(60)
+        assert not training.is_held()
+
+
+def test_a_suspended_worker_that_looks_at_the_lock_keeps_no_caller_waiting(tmp_path: Path) -> None:
+    inference = ComputeLock(tmp_path / "lock")
+    with process(LOOK, tmp_path / "lock") as looker:
+        for _ in range(20):
+            looker.send_signal(signal.SIGSTOP)
+            with inference.hold():
+                pass
+            looker.send_signal(signal.SIGCONT)
+
+
+def test_only_one_process_holds_the_memory_lock_and_a_killed_one_releases_it(tmp_path: Path) -> None:
+    acquired = threading.Event()
+
+    def fill() -> None:
+        with memory_lock(tmp_path / "lock"):
+            acquired.set()
+
+    with process(FILL, tmp_path / "lock") as holder:
+        waiting = threading.Thread(target=fill)
+        waiting.start()
+        assert not acquired.wait(0.1)
+        holder.kill()
+        wait_until(acquired.is_set, description="the memory lock of a killed process")
+        waiting.join(60)
+
+
+def test_the_memory_lock_holds_up_no_call(tmp_path: Path) -> None:
+    inference, training = ComputeLock(tmp_path / "lock"), ComputeLock(tmp_path / "lock")
+    with memory_lock(tmp_path / "lock"):
+        assert not training.is_held()
+        with inference.hold():
+            assert training.is_held()

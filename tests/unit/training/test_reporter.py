@@ -1,12 +1,7 @@
-"""A worker's reports, its behaviour when the service does not answer, and the compute lock around its steps."""
-
-import time
-from pathlib import Path
-from threading import Thread
+"""A worker's reports, and its behaviour when the service does not answer."""
 
 import pytest
 
-from services.training.methods.base import StepLock
 from services.training.worker.reporter import LOST_SECONDS, LogLines, NullReporter, Reporter
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
@@ -99,22 +94,3 @@ def test_log_that_is_not_sent_drops_its_oldest_lines() -> None:
         lines(None, "info", {"event": f"{number} " + "x" * 2000})
     taken = lines.take()
     assert (len(taken), taken[0].message[:4], len(taken[0].message)) == (100, "200 ", 1000)
-
-
-def test_step_locks_exclude_each_other(tmp_path: Path) -> None:
-    first, second = StepLock(tmp_path / "lock"), StepLock(tmp_path / "lock")
-    first.acquire()
-    order: list[str] = []
-
-    def wait() -> None:
-        with second.held():
-            order.append("second")
-
-    thread = Thread(target=wait)
-    thread.start()
-    time.sleep(0.1)
-    order.append("first")
-    first.release()
-    thread.join()
-    assert order == ["first", "second"]
-    StepLock(None).acquire()
