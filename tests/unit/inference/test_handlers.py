@@ -120,7 +120,7 @@ def test_scoring_waits_for_the_model_too() -> None:
 
     world = make_world(engine=Engine(), announce_call=announced)
     rows = [RowToScore((USER,), "It holds."), RowToScore((USER,), "It does not.")]
-    handlers.score(world.models, EVALUATION, "base", rows, lambda: False)
+    handlers.score(world.inference, EVALUATION, "base", rows, lambda: False)
     assert (seen, announced.waiting) == ([1, 1], 0)
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,7 +141,7 @@ def test_spans_outside_the_text_from_a_child_that_was_taken_over_are_rejected(po
     pool.parse(File(b"words", "a.txt"))
     worker = pool._slots.get()
     assert worker is not None
-    answer = {"text": "words\n", "format": "txt", "prompt": None, "removed": {}}
+    answer: dict[str, Any] = {"text": "words\n", "format": "txt", "prompt": None, "removed": {}}
     with pytest.raises(Rejected) as caught:
         worker._read(json.dumps({**answer, "spans": spans}).encode())
     assert caught.value.reason is RejectionReason.CORRUPT
@@ -155,7 +156,7 @@ def test_counts_from_a_child_that_was_taken_over_are_rejected(pool: ParserPool, 
     pool.parse(File(b"words", "a.txt"))
     worker = pool._slots.get()
     assert worker is not None
-    answer = {"text": "words\n", "format": "txt", "prompt": None, "spans": []}
+    answer: dict[str, Any] = {"text": "words\n", "format": "txt", "prompt": None, "spans": []}
     with pytest.raises(Rejected) as caught:
         worker._read(json.dumps({**answer, "removed": removed}).encode())
     assert caught.value.reason is RejectionReason.CORRUPT
