@@ -202,7 +202,7 @@ def _advise(run_id: str, plan: Plan) -> str:
         return f"{approve}, or use a smaller recipe or base."
     return (
         f"{approve}, or make it fit: set `max_train_tokens = {plan.fitting_train_tokens:_}` under `[rows]` in the specialist's definition "
-        "with `tailor specialist update`, and build again."
+        "with `tailor specialist update FILE`, and build again."
     )
 
 

@@ -65,5 +65,5 @@ def describe_limit(plan: training_pb2.RunPlan) -> str:
         return text
     return (
         f"{text} To make it fit, set `max_train_tokens = {plan.fitting_train_tokens:_}` under `[rows]` in the specialist's definition with "
-        "`tailor specialist update`, and build again."
+        "`tailor specialist update FILE`, and build again."
     )

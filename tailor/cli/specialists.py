@@ -185,7 +185,7 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     if specialist.monthly_budget:
         console.print(f"budget: {specialist.monthly_budget:,.2f} a month; see `tailor bill {specialist.name}`")
     if specialist.max_training_hours:
-        console.print(f"runs above {specialist.max_training_hours:g} device hours wait for `tailor runs approve`")
+        console.print(f"runs above {specialist.max_training_hours:g} device hours wait for `tailor runs approve RUN`")
     if specialist.HasField("canary"):
         console.print(
             f"canary first: {specialist.canary.percent} % of the callers; `tailor canary show {specialist.name}`"
