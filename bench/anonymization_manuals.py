@@ -59,7 +59,7 @@ MANUALS = (
 
 
 @dataclass(frozen=True)
-class Piece:
+class ManualPiece:
     """A stretch of a manual, as long as a document of some pages."""
 
     package: str
@@ -96,14 +96,14 @@ def _read(path: Path) -> str:
     return html_to_markdown(text) if path.suffix == ".html" else text
 
 
-def pieces(manual: Manual, root: Path) -> list[Piece]:
+def pieces(manual: Manual, root: Path) -> list[ManualPiece]:
     """The sample of a manual. Of each file as many pieces come into question as it has."""
     paths = [path for path in root.glob(manual.files) if path.is_file() and not path.is_symlink()]
     # Sizes bound the number of pieces, so that few files must be read.
     places = [(path, number) for path in paths for number in range(1 + path.stat().st_size // PIECE_CHARS)]
     places.sort(key=lambda place: hashlib.sha256(f"{place[0].relative_to(root)}#{place[1]}".encode()).digest())
     drawn = (
-        Piece(
+        ManualPiece(
             manual.package, str(path.relative_to(root)), read(path)[number * PIECE_CHARS : (number + 1) * PIECE_CHARS]
         )
         for path, number in places
@@ -129,7 +129,7 @@ def barrier() -> Callable[[str], list[Finding]]:
     return find
 
 
-def replaced(piece: Piece, findings: list[Finding]) -> Iterator[tuple[Replaced, str]]:
+def replaced(piece: ManualPiece, findings: list[Finding]) -> Iterator[tuple[Replaced, str]]:
     """What is replaced in a piece, and the text around it."""
     for finding in findings:
         start, end = finding.start, finding.end

@@ -17,7 +17,7 @@ IDEOGRAPHS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{6,}")
 
 
 @dataclass(frozen=True)
-class Marks:
+class AnswerMarks:
     """A reader's marks by the digest of an answer."""
 
     marks: Mapping[str, str]
@@ -36,10 +36,10 @@ def digest_of(answer: str) -> str:
     return hashlib.sha256(answer.encode()).hexdigest()[:16]
 
 
-def read_marks(path: Path = MARKS) -> Marks:
+def read_marks(path: Path = MARKS) -> AnswerMarks:
     """The committed marks; none if there is no file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return Marks(dict(line.split("\t")[:2] for line in lines if line and not line.startswith("#")))
+    return AnswerMarks(dict(line.split("\t")[:2] for line in lines if line and not line.startswith("#")))
 
 
 def draw(answers: Mapping[str, str], count: int) -> dict[str, str]:
