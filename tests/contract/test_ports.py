@@ -15,7 +15,6 @@ NOT_INHERITED = {
     "AccessAdmin": "kafka-python's KafkaAdminClient implements it",
     "BucketAdmin": "minio's MinioAdmin implements it",
     "BucketStore": "minio's Minio implements it",
-    "ChatTokenizer": "the tokenizers of transformers implement it",
     "CheckedStore": "minio's Minio implements it",
     "Metric": "modules of services.evaluation.metrics implement it",
     "Signer": "tailor.rpc.identity.Identity implements it, and the shared library imports no service",

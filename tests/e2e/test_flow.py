@@ -139,6 +139,7 @@ def test_every_document_is_accounted_for_although_the_first_services_are_killed(
     installation: Installation, tmp_path: Path
 ) -> None:
     registry = installation.registry
+    installation.recipes.joinpath("tiny-dpo.toml").write_text(PREFERENCES, encoding="utf-8")
     assert registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=SPECIALIST)).created
     assert not registry.CreateSpecialist(registry_pb2.CreateSpecialistRequest(specialist=SPECIALIST)).created
     for field, value, message in (("base", "llama-9", "Known bases: tiny"), ("recipe", "nope", "Known recipes: ")):
@@ -416,7 +417,6 @@ def test_rankings_on_the_console_become_a_dataset_and_an_adapter_based_on_the_co
 ) -> None:
     # The texts of the drafts wait until it is back.
     os.kill(installation.pid("anonymization"), signal.SIGKILL)
-    installation.recipes.joinpath("tiny-dpo.toml").write_text(PREFERENCES, encoding="utf-8")
     (compared,) = _adapters(installation)
     judged = _rank(Expert(installation), compared.adapter.digest)
     synthetic = synthetic_pb2_grpc.SyntheticServiceStub(installation.channel("synthetic"))

