@@ -40,6 +40,7 @@ def replaced(text: str) -> list[tuple[str, str]]:
         "It listens on 0.0.0.0 and 127.0.0.1 with the mask 255.255.255.0.",
         "```\nexport XFCE_Panel=Xfdesktop\nLoadModule Meridian Stonegate\n```\n",
         "    $ systemctl start Munin\n    Started Munin Node Service.\n",
+        "Software such as download\n    managers, FTP clients, P2P clients, etc.\n\n    Examples: amule, gftp, d4x\n",
     ],
 )
 def test_technical_words_are_not_replaced(text: str) -> None:

@@ -194,6 +194,9 @@ class LayoutRecogniser:
         begin = start + cell.find(value)
         if not value or set(value) <= set("-: –—"):
             return None
+        if kind == PERSON and ":" in value:
+            # A label with its value: the lines are prose with commas, and no table.
+            return None
         if kind == PERSON:
             run = self._without_title(tokenise(value))
             lists = ("never", "not_names", "departments", "products", "person_labels")
