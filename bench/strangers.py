@@ -102,12 +102,12 @@ def main() -> int:
 def run(state_dir: Path, submissions: Sequence[FileSubmission]) -> dict[str, Any]:
     """Take the documents to a verdict. Blocks for the better part of an hour."""
     story = Story(Console(stderr=True))
+    with story.step("up", "start the stack"):
+        start_stack(state_dir, story.now)
     with closing(Connections(Endpoints(state_dir))) as connections, connections.client() as client:
         trial = Trial(connections, story)
-        with story.step("up", "start the stack"):
-            start_stack(state_dir, story.now)
-            wait_for_base(connections, client, SPECIALIST.base, story.now)
         with story.step("documents", "publish and follow every document through the barrier"):
+            wait_for_base(connections, client, SPECIALIST.base, story.now)
             publish(trial, state_dir, submissions)
         with story.step("dataset", "build with the defaults, and accept what fits half an hour"):
             built = build_fitting(trial)

@@ -192,10 +192,8 @@ class LayoutRecogniser:
     def _cell(self, kind: str, cell: str, start: int) -> Finding | None:
         value = cell.strip(' *_"')
         begin = start + cell.find(value)
-        if not value or set(value) <= set("-: –—"):
-            return None
-        if kind == PERSON and ":" in value:
-            # A label with its value: the lines are prose with commas, and no table.
+        # A label with its value names nobody: the lines are prose with commas, and no table.
+        if not value or set(value) <= set("-: –—") or (kind == PERSON and ":" in value):
             return None
         if kind == PERSON:
             run = self._without_title(tokenise(value))
