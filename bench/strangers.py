@@ -33,7 +33,7 @@ from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.figures import decision_of
 from tailor.cli.published_files import PublishedFiles
 from tailor.cli.run_forecast import describe_forecast, forecast_run
-from tailor.cli.story import Story, Tell, wait_out_errors
+from tailor.cli.story import Story, Tell, wait_for, wait_out_errors
 from tailor.cli.submissions import FileSubmission
 from tailor.client import Message
 from tailor.demo import (
@@ -158,7 +158,13 @@ def build_fitting(trial: Trial) -> synthetic_pb2.BuildDatasetResponse:
     if plan.needs_approval:
         trial.figures["setting"] = f"max_train_tokens = {plan.fitting_train_tokens:_}"
         limit_tokens(trial, plan)
-        built = build(connections, NAME, now)
+        first = built.dataset.digest
+
+        def rebuild() -> tuple[synthetic_pb2.BuildDatasetResponse | None, str]:
+            again = build(connections, NAME, now)
+            return (again if again.dataset.digest != first else None), "waiting until synthetic reads the definition"
+
+        built = wait_for(rebuild, now)
         fitted = forecast_run(connections, built.dataset)
         assert fitted is not None
         trial.story.note(describe_forecast(fitted))

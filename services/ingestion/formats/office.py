@@ -39,7 +39,9 @@ class MarkdownWriter(MarkdownConverter):
     """Markdown as from the other formats: a picture becomes its description, and only links to web pages are kept."""
 
     def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
-        """A link if it leads to a web page, otherwise its text."""
+        """A link on one line if it leads to a web page, otherwise its text. What appears over a link is not text of the page."""
+        text = " ".join(text.split()) if "\n" in text.strip() else text
+        el.attrs.pop("title", None)
         try:
             parts = urlsplit(el.get("href") or "")
         except ValueError:

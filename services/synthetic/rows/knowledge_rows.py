@@ -8,7 +8,6 @@ from functools import cached_property
 
 from services.synthetic.domain import Grounding, Range
 from services.synthetic.rows.budget import RowBudget, RowDraft
-from services.synthetic.rows.facts import list_facts
 from services.synthetic.rows.lexicon import ARTICLES, SMALL_WORDS
 from services.synthetic.rows.pieces import BlockKind, Sentence, TextPiece, join_pieces
 from services.synthetic.rows.prompts import Prompts
@@ -23,7 +22,7 @@ _MAX_WORDS, _MIN_WORDS, _MIN_VIEWED = 300, 12, 30
 _PASSAGE_SHARE = 0.45
 # An answer to a question has at most this share of its passage, and a summary this share of its sentences.
 _ANSWER_SHARE, _SUMMARY_SHARE = 0.6, 0.4
-_MIN_SUMMARISED, _MIN_FACTS = 5, 3
+_MIN_SUMMARISED = 5
 # Questions without their passage about each passage of a document that was missed.
 _EXTRA_ROUNDS = 4
 _WORD = re.compile(r"[^\W\d_]{7,30}")
@@ -101,7 +100,7 @@ def knowledge_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[RowDraft
                 drafts += _question(prompts, chunk, KNOWLEDGE, "answer", 1)
             drafts += _question(prompts, chunk, KNOWLEDGE, "extract", 2)
             if not chunk.is_figures:
-                drafts += [*_summary(prompts, chunk), *_key_facts(prompts, chunk)]
+                drafts += _summary(prompts, chunk)
             if draw(2, "where", chunk.text) == 0:
                 drafts += _where(prompts, chunk)
             drafts += _refusal(prompts, chunk, number)
@@ -198,16 +197,6 @@ def _summary(prompts: Prompts, chunk: Chunk) -> Iterator[RowDraft]:
         chosen = [sentences[number] for number in sorted([0, *ranked])]
         prompt = prompts.assemble(prompts.ask("summary", chunk.pieces[0].start), passage=chunk.text)
         yield _draft(KNOWLEDGE, prompt, join_sentences(chosen), chosen)
-
-
-def _key_facts(prompts: Prompts, chunk: Chunk) -> Iterator[RowDraft]:
-    """The clauses with values and names."""
-    facts = list_facts((run for sentence in chunk.sentences for run in sentence.runs), "", len(chunk.text))
-    if len(facts) >= _MIN_FACTS:
-        text = "\n".join(facts)
-        sentences = [sentence for sentence in chunk.sentences if any(run.text in text for run in sentence.runs)]
-        prompt = prompts.assemble(prompts.ask("key_facts", chunk.pieces[0].start), passage=chunk.text)
-        yield _draft(KNOWLEDGE, prompt, "\n".join(f"- {fact}" for fact in facts), sentences)
 
 
 def _refusal(prompts: Prompts, chunk: Chunk, number: int) -> Iterator[RowDraft]:

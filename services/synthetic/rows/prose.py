@@ -1,48 +1,80 @@
-"""How much of a text is prose: what remains without headings, captions, code, navigation and tables of contents."""
+"""Whether a text has prose: what remains without headings, captions, code, navigation and tables of contents."""
 
 import re
+from collections.abc import Iterator
 
 from services.synthetic.rows.structure import BOLD_LINE, HEADING, count_words
 
 # The shortest sentences that teach anything have about as many words: "The control failed in March."
-MIN_PROSE_WORDS = 5
+MIN_SENTENCE_WORDS = 5
+# Some languages and writers do without full stops. So many words in one paragraph are no heading and no fragment.
+MIN_PARAGRAPH_WORDS = 20
+MIN_TABLE_ROWS = 2
 
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
 _ADDRESS = re.compile(r"\b(?:https?|ftp|mailto):\S+")
 # The dots between a title and its page in a table of contents.
 _LEADER = re.compile(r"(?:\.[ \t\u00a0]?){4,}|…{2,}|(?:[·_][ \t]?){4,}")
-_FIGURE = re.compile(r"(?<![\w.,])\d[\d.,:/-]*")
-_ITEMS = ("- ", "* ", "+ ", "• ")
 _COMMAND = re.compile(r"\s*(?:\$|[\w.-]+@[\w.-]+[:~#$])\s+\S")
+_ITEM = re.compile(r"[-*+•] ")
+# An item that says what a cell of a table holds: `- Revenue: 1,200`.
+_FIGURE_ITEM = re.compile(r"[-*+•] [^:]{2,}: \W?\d")
 # Chinese and Japanese have no blanks: two characters count as a word.
-_LETTERS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{2}|[^\W\d_]{2,}")
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{2}|[^\W\d_]{2,}")
+# A full stop within a number or a name ends nothing.
+_END = re.compile(r"[.!?]+(?=[\s\"”’»)\]*_`]|$)|[。！？]")
 
 
 def has_prose(text: str) -> bool:
-    """True if a text has at least MIN_PROSE_WORDS words of prose; figures of a list, or of a table's row with two cells, count as words."""
-    words, is_code = 0, False
+    """True if a text has a sentence, a long paragraph, or two rows of a table with words or figures in two cells."""
+    lines = list(_plain_lines(text))
+    rows = sum(_is_row(line) for line in lines)
+    return rows >= MIN_TABLE_ROWS or any(map(_is_prose, _paragraphs(lines)))
+
+
+def _plain_lines(text: str) -> Iterator[str]:
+    """The lines without headings, code and navigation, which are empty instead, and without addresses."""
+    is_code = False
     for line in text.split("\n"):
-        if _FENCE.match(line):
-            is_code = not is_code
-        elif not is_code:
-            words += _count_prose(line.strip())
-        if words >= MIN_PROSE_WORDS:
-            return True
-    return False
+        is_fence = _FENCE.match(line) is not None
+        is_code ^= is_fence
+        yield (
+            "" if is_code or is_fence or _is_around(line.strip()) else _ADDRESS.sub(" ", _LINK.sub(r"\1", line.strip()))
+        )
 
 
-def _count_prose(line: str) -> int:
-    """The words of a line that is prose or a row of a table; 0 for others."""
-    if not line or HEADING.match(line) or BOLD_LINE.match(line) or _LEADER.search(line) or _COMMAND.match(line):
-        return 0
-    is_row, is_item = line.startswith("|"), line.startswith(_ITEMS)
-    if is_row and sum(any(map(str.isalnum, cell)) for cell in line.split("|")) < 2:
-        return 0
-    rest = _ADDRESS.sub(" ", _LINK.sub(" ", line))
-    linked = " ".join(match[1] for match in _LINK.finditer(line))
-    if len(_LETTERS.findall(rest)) < len(_LETTERS.findall(linked)):
-        return 0
-    plain = _ADDRESS.sub(" ", _LINK.sub(r"\1", line))
-    figures = len(_FIGURE.findall(plain)) if is_row or is_item else 0
-    return figures + sum(map(count_words, _LETTERS.findall(plain)))
+def _is_around(line: str) -> bool:
+    """True for a heading, a caption, a line of a table of contents, a command, or mostly links."""
+    if HEADING.match(line) or BOLD_LINE.match(line) or _LEADER.search(line) or _COMMAND.match(line):
+        return True
+    linked = sum(len(_WORD.findall(match[1])) for match in _LINK.finditer(line))
+    return linked > len(_WORD.findall(_ADDRESS.sub(" ", _LINK.sub(" ", line))))
+
+
+def _is_row(line: str) -> bool:
+    cells = sum(any(map(str.isalnum, cell)) for cell in line.split("|")) if line.startswith("|") else 0
+    return cells >= 2 or _FIGURE_ITEM.match(line) is not None
+
+
+def _paragraphs(lines: list[str]) -> Iterator[str]:
+    """Neighbouring lines together; an item begins another paragraph, and rows of tables are none."""
+    paragraph = ""
+    for line in [*lines, ""]:
+        if not line or line.startswith("|") or _ITEM.match(line):
+            yield paragraph
+            paragraph = "" if line.startswith("|") else line
+        else:
+            paragraph = f"{paragraph} {line}"
+
+
+def _is_prose(paragraph: str) -> bool:
+    *sentences, _ = _END.split(paragraph)
+    return (
+        any(_count(sentence) >= MIN_SENTENCE_WORDS for sentence in sentences)
+        or _count(paragraph) >= MIN_PARAGRAPH_WORDS
+    )
+
+
+def _count(text: str) -> int:
+    return sum(map(count_words, _WORD.findall(text)))

@@ -70,7 +70,7 @@ class SourceText:
     @cached_property
     def name(self) -> str:
         """The title, or else the first words."""
-        if self.title:
+        if any(map(str.isalnum, self.title)):
             return normalize(self.title)
         plain = (
             _MARKUP.sub(" ", piece.text) for piece in self.pieces if piece.kind in (BlockKind.PROSE, BlockKind.ITEM)

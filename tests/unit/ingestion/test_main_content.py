@@ -3,6 +3,7 @@
 import pytest
 
 from services.ingestion.domain import File, ParsedText
+from services.ingestion.formats.office import html_to_markdown
 from services.ingestion.formats.read import read
 
 BODY = """<p>The ledger keeps one line for each payment, with its day, its amount and the account that it leaves. A payment that
@@ -184,3 +185,11 @@ def test_a_page_of_nested_elements_is_read() -> None:
 
 def test_the_same_page_is_read_the_same_again() -> None:
     assert parse(SPHINX) == parse(SPHINX)
+
+
+def test_a_link_stays_on_one_line_without_what_appears_over_it() -> None:
+    page = '<p>It uses the <a href="https://a.example/lsm" title="6.1.\nLSM">Linux Security\nModules (LSM)\nFramework</a> for it.</p>'
+    assert (
+        html_to_markdown(page).strip()
+        == "It uses the [Linux Security Modules (LSM) Framework](https://a.example/lsm) for it."
+    )

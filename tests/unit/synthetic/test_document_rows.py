@@ -186,7 +186,6 @@ def test_knowledge_is_taught_in_several_views_with_and_without_its_passage() -> 
     assert closed and all("Passage:" not in row.prompt for row in closed)
     shown = [row for row in rows if row.grounding is Grounding.YES]
     assert all("\nPassage:\n" in row.prompt for row in shown)
-    assert [row for row in shown if row.completion.startswith("- ")], "key facts"
     refusals = [row for row in shown if not row.places]
     templates = load_templates("en")
     assert refusals and templates is not None

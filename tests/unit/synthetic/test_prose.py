@@ -19,6 +19,10 @@ from services.synthetic.rows.prose import has_prose
         "$ apt-get install gdb gdb-doc and its friends",
         "See https://example.org/a/b/c/d and https://example.org/e/f",
         "12 14 16 18 20",
+        "- qcow2\n- see Section 9.7\n- if its process id is the same as $\n- the return status is 127",
+        "- Wenn Sie; Debian-Quellverzeichnis\n- Das Aktualisieren",
+        "In “44.6. Trigger Functions”:\n\nThe information is passed to the function body in these variables:",
+        "| [`fontconfig`](http://a.example/f) | [V:409, I:721](http://b.example/f) | [617](http://c.example/f) |",
         "",
     ],
 )
@@ -31,7 +35,8 @@ def test_headings_captions_links_contents_and_code_are_no_prose(text: str) -> No
     [
         "The control failed in March.",
         "## Findings\n\nThe control failed in March.",
-        "- The owner of the account\n- A date",
+        "- The owner of the account signs it.\n- A date",
+        "the control failed in march and nobody had looked at the branch since the keys were counted twice in the year before",
         "| Region | Revenue |\n|---|---|\n| Northern Europe | two million |",
         "As [the manual](a.html) says, the server must be stopped first.",
         "| 2025-01-16 | 1.50 | 6.25 |\n| 2025-01-17 | 2.50 | 7.25 |",
@@ -39,7 +44,7 @@ def test_headings_captions_links_contents_and_code_are_no_prose(text: str) -> No
         "Die Kontrolle ist im März ausgefallen.",
         "Le contrôle a échoué en mars.",
         "该控制措施在三月份失效了。",
-        "The dots... are not a leader here.",
+        "The dots... are not a leader in this line.",
     ],
 )
 def test_sentences_items_and_tables_are_prose(text: str) -> None:

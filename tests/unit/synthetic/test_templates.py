@@ -16,7 +16,6 @@ TASKS = {
     "answer": {"topic"},
     "extract": {"topic"},
     "summary": set(),
-    "key_facts": set(),
     "closed": {"topic", "title"},
     "where": {"topic"},
     "refusal": set(),
