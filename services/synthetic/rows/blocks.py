@@ -114,7 +114,9 @@ def _is_broken(before: str, line: str, width: int, is_abbreviated: bool) -> bool
     ends_sentence = before.endswith(_SENTENCE_END) and not is_abbreviated
     has_room = ends_sentence and len(before) + len(line.split(" ", 1)[0]) + _SPARE < width
     is_full = width >= _MIN_WIDTH and len(before) >= _FULL_LINE * width and not has_room
-    return is_full or (line[0].islower() and (is_abbreviated or before[-1] not in ".!?:;"))
+    # Code within a sentence begins with a backtick.
+    goes_on = line[0].islower() or line[0] == "`"
+    return is_full or (goes_on and (is_abbreviated or before[-1] not in ".!?:;"))
 
 
 def _ends_paragraph(before: str, line: str, width: int) -> bool:

@@ -112,7 +112,12 @@ def read_source(document: Document, text: Text, skip: Sequence[Range] = ()) -> S
 
 
 def plain_heading(block: TextPiece) -> str:
-    """The text of a heading: without its marks. Empty for a block that is not a heading."""
+    """The text of a heading: without its marks. Empty for a block that is not a heading, or one without a letter or digit."""
+    heading = _heading_text(block)
+    return heading if any(map(str.isalnum, heading)) else ""
+
+
+def _heading_text(block: TextPiece) -> str:
     if block.kind is BlockKind.HEADING:
         match = HEADING.match(block.text.strip())
         return match[2].strip("*_ ") if match is not None else block.text

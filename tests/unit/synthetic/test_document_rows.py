@@ -409,3 +409,17 @@ def test_no_message_has_white_space_around_it() -> None:
     rows = rows_of(text)
     assert rows
     assert all(content == content.strip() for row in rows for _, content in row.messages)
+
+
+def test_a_line_that_begins_with_code_continues_the_sentence_before() -> None:
+    text = (
+        "# Licences\n\nThe conjunction `and` has priority over\n`or` in every file of the archive and of its mirrors.\n"
+        * 3
+    )
+    answers = [row.completion for row in rows_of(text)]
+    assert answers and not any(answer.endswith("priority over") for answer in answers)
+
+
+def test_a_heading_without_a_letter_or_a_digit_names_nothing() -> None:
+    text = "# ?\n\n## ?\n\nThe operator stops the server before the backup is restored.\n"
+    assert not any("“?”" in content for row in rows_of(text) for _, content in row.messages)
