@@ -7,7 +7,7 @@ from services.synthetic.rows.structure import BOLD_LINE, HEADING, count_words
 
 # The shortest sentences that teach anything have about as many words: "The control failed in March."
 MIN_SENTENCE_WORDS = 5
-# Some languages and writers do without full stops. So many words in one paragraph are no heading and no fragment.
+# Some languages and writers do without full stops. A heading or a fragment has fewer words than this.
 MIN_PARAGRAPH_WORDS = 20
 MIN_TABLE_ROWS = 2
 
@@ -58,7 +58,7 @@ def _is_row(line: str) -> bool:
 
 
 def _paragraphs(lines: list[str]) -> Iterator[str]:
-    """Neighbouring lines together; an item begins another paragraph, and rows of tables are none."""
+    """Neighbouring lines together; an item begins another paragraph, and rows of tables belong to none."""
     paragraph = ""
     for line in [*lines, ""]:
         if not line or line.startswith("|") or _ITEM.match(line):
