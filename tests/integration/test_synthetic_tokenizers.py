@@ -115,6 +115,17 @@ def test_the_builder_encodes_exactly_what_training_encodes(
         assert encode("r1", chat, counted.chats) == expected
 
 
+@pytest.mark.parametrize("answer", [f"{start}{'word ' * 200}end" for start in DIFFICULT])
+def test_a_long_row_is_checked_by_its_ends_as_if_it_were_encoded_whole(tokenizer: Any, answer: str) -> None:
+    messages = [("user", "Why? " * 200), ("assistant", answer)]
+    try:
+        encode("r1", [{"role": role, "content": content} for role, content in messages], tokenizer)
+        holds = True
+    except InvalidArgument:
+        holds = False
+    assert make_counter(base_files(), "").can_encode(messages) is holds
+
+
 def test_white_space_around_an_answer_is_what_a_tokenizer_joins_and_cleaning_it_helps() -> None:
     # As SmolLM2 does: line breaks and the blanks behind them are one word.
     joining = json.loads(base_files()["tokenizer.json"])
