@@ -107,13 +107,13 @@ bench-gate: install ## Whether chance can pass the gate: adapters of known worth
 	$(BIN)/python -m bench.gate
 	$(BIN)/python -m bench.gate_demo --times $(or $(DEMOS),10)
 
-bench-demo: install ## What the demo gives: the median and range of every metric over fresh demos, into README.md (an hour and more; DEMOS=1 for one)
+bench-demo: install ## What the demo gives: the median and range of every metric over fresh demos, into README.md (DEMOS=1 for one)
 	$(BIN)/python -m bench.demo --times $(or $(DEMOS),5)
 
-strangers: install ## Documents by other hands (Debian's packages, or MADE=1 for manuals made here) with all defaults, to a verdict (50 minutes)
+strangers: install ## Documents by other hands (Debian's packages, or MADE=1 for manuals made here) with all defaults, as far as a verdict
 	$(BIN)/python -m bench.strangers $(if $(MADE),--made)
 
-bench-callers-wait: install ## How long callers wait while a run trains, and what training keeps of its pace (half an hour; SECONDS=60 for a try)
+bench-callers-wait: install ## How long callers wait while a run trains, and what training keeps of its pace (SECONDS=60 for a try)
 	$(BIN)/python -m bench.callers_wait $(if $(SECONDS),--seconds $(SECONDS))
 
 bench-checks: install ## CPU seconds of work with its checks and without them

@@ -48,8 +48,8 @@ AnonymizeRow = Callable[[str, Sequence[str], Labels], CleanTexts]
 # documents do not meet it, Unavailable while the barrier does not answer. Blocks.
 CheckResidual = Callable[[Selection], None]
 
-# What the barrier replaced too much in documents, whose ids come in batches of at most 1,000. Raises Unavailable while it does not answer.
-# Blocks.
+# What the barrier replaced too much in documents, whose ids come in batches of at most 1,000. Not known while it does not
+# answer. Blocks.
 MeasureOverRedaction = Callable[[Iterable[Sequence[str]]], OverRedaction]
 
 # Pages of the ids of documents of which the last evaluation missed or contradicted a quiz question, by the specialist's name. Raises

@@ -13,12 +13,16 @@ from tailor.api.anonymization.v1 import (
     review_pb2,
     review_pb2_grpc,
 )
+from tailor.errors import DeadlineExceeded, Unavailable
+from tailor.logging import get_logger
 from tailor.rpc.channel import wire_errors
 from tailor.wire import from_labels
 from tailor.words import Labels, Selection
 
 TIMEOUT_SECONDS = 30
 MEASURE_SECONDS = 300
+
+log = get_logger(__name__)
 
 
 class RowAnonymizer:
@@ -35,7 +39,7 @@ class RowAnonymizer:
 
 
 class OverRedactionMeasure:
-    """A `ports.MeasureOverRedaction` with the installation's limit. Blocks for at most MEASURE_SECONDS. Thread-safe."""
+    """A `ports.MeasureOverRedaction` with the installation's limit. Not known if the barrier does not answer in time. Thread-safe."""
 
     def __init__(self, channel: grpc.Channel, limit: float) -> None:
         self._stub = replaced_pb2_grpc.ReplacedServiceStub(channel)
@@ -43,8 +47,13 @@ class OverRedactionMeasure:
 
     def __call__(self, document_ids: Iterable[Sequence[str]]) -> OverRedaction:
         requests = (replaced_pb2.MeasureOverRedactionRequest(document_ids=ids) for ids in document_ids)
-        with wire_errors("anonymization"):
-            answer = self._stub.MeasureOverRedaction(requests, timeout=MEASURE_SECONDS)
+        try:
+            with wire_errors("anonymization"):
+                answer = self._stub.MeasureOverRedaction(requests, timeout=MEASURE_SECONDS)
+        except (Unavailable, DeadlineExceeded) as error:
+            # The rows are made: a figure is not worth making them again.
+            log.warning("over-redaction is unknown", reason=error.reason)
+            return OverRedaction()
         # Nothing is known of documents that passed before their replacements were counted.
         if not answer.words:
             return OverRedaction()

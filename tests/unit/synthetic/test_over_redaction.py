@@ -13,3 +13,8 @@ def test_the_figure_is_per_thousand_words_and_unknown_without_any() -> None:
         measure = OverRedactionMeasure(open_channel(address, lambda: "tlr_test"), 1.5)
         assert measure([["doc_1", "doc_2"], ["doc_3", "doc_old"]]) == OverRedaction(2.0, 1.5)
         assert measure([["doc_old"]]) == OverRedaction()
+
+
+def test_a_barrier_that_does_not_answer_leaves_the_figure_unknown_and_stops_no_build() -> None:
+    measure = OverRedactionMeasure(open_channel("127.0.0.1:1", lambda: "tlr_test"), 1.5)
+    assert measure([["doc_1"]]) == OverRedaction()
