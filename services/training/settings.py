@@ -44,7 +44,9 @@ class Settings(ServiceSettings):
     )
     device_memory_gib: float = Field(0.0, ge=0, description="Memory per device, in GiB; 0 to detect it.")
     device_teraflops: float = Field(
-        0.0, ge=0, description="Speed per device in large bf16 matrix products, in TFLOP/s; 0 to measure it."
+        0.0,
+        ge=0,
+        description="Speed per device in large bf16 matrix products, in TFLOP/s; 0 to time the base's own layers on this machine's CPU.",
     )
 
     price_currency: str = Field("EUR", pattern="^[A-Z]{3}$", description="ISO 4217 code.")

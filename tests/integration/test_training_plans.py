@@ -16,8 +16,10 @@ from services.training.bases.files import load_tokenizer
 from services.training.domain import Base, Run, RunKey, RunState, Stage
 from services.training.methods.rows import pack, read_encoded
 from services.training.methods.sft import count_steps
-from services.training.planning import forecaster, loads
+from services.training.planning import forecaster, loads, step_speed
+from services.training.planning.base_shape import read_shape
 from services.training.planning.devices import Device, memory_limit
+from services.training.planning.forecast import Load, working_seconds
 from services.training.planning.planner import MODULE, StoredPlanner
 from services.training.plans import HourLimits, Plan, RunReport, limit_hours
 from services.training.ports import PlanRequest
@@ -147,6 +149,37 @@ def test_a_base_that_was_read_before_is_forecast_alike_without_torch(
     path.write_text(json.dumps({**request, "known": first["known"]}), encoding="utf-8")
     # Torch is hidden there, so an import of it would fail.
     assert run_child(MODULE, [str(path)], 120, "recipe") == json.loads(json.dumps(first))
+
+
+def test_speed_here_is_that_of_the_bases_own_layers(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape, chosen = read_shape(tiny), recipe()
+    assert step_speed.measure_teraflops(tiny, shape, chosen) > 0
+
+    def take(model: Any, tokens: int) -> float:
+        assert tokens == chosen.batch.tokens
+        return 0.5 + 0.25 * len(model.base_model.model.model.layers)
+
+    monkeypatch.setattr(step_speed, "_time_step", take)
+    monkeypatch.setattr(step_speed, "TIMED_SECONDS", 0.0)
+    for layers, seconds in ((1, 0.75), (40, 10.5)):
+        deep = replace(shape, layers=layers)
+        work = Load(1, 1, tokens=chosen.batch.tokens, learned=chosen.batch.tokens // 2, trained=chosen.batch.tokens)
+        speed = step_speed.measure_teraflops(tiny, deep, chosen)
+        assert working_seconds(chosen, deep, work, speed) == pytest.approx(seconds)
+
+
+def test_base_that_cannot_be_built_in_part_is_forecast_by_products(
+    tiny: Path, rows: dict[str, Paths], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> float:
+        raise ValueError("this architecture has no first layers")
+
+    monkeypatch.setattr(forecaster, "measure_teraflops", fail)
+    here = Device("", 1, 0, 0.0, gpu=False, here=True)
+    assert forecast(tiny, [(recipe(), rows["sft"])], here)["working_seconds"] > 0
+    stated = forecast(tiny, [(recipe(), rows["sft"])], replace(here, teraflops=0.1))
+    elsewhere = forecast(tiny, [(recipe(), rows["sft"])])
+    assert stated["working_seconds"] == elsewhere["working_seconds"]
 
 
 def test_stages_add_up_and_the_largest_decides_the_memory(tiny: Path, rows: dict[str, Paths]) -> None:

@@ -14,13 +14,16 @@ MEASURED_SECONDS = 0.2
 MATRIX_SIZE = 1024
 # Speed of a data-centre GPU in bf16, if the settings do not say.
 GPU_TERAFLOPS = 300.0
+# Share of a large matrix product's speed that training reaches, where its steps are not timed.
+EFFICIENCY_CPU, EFFICIENCY_GPU = 0.6, 0.35
 
 
 @dataclass(frozen=True)
 class Device:
     """The device that a run would train on. `here` means this machine, where empty fields are detected.
 
-    `memory_bytes` 0 means unknown: then nothing is refused for lack of memory.
+    `memory_bytes` 0 means unknown: then nothing is refused for lack of memory. `teraflops` is the speed of a large matrix product, in
+    TFLOP/s, or 0 if the settings do not say.
     """
 
     name: str
@@ -42,15 +45,21 @@ class Device:
 
 
 def complete_device(device: Device) -> Device:
-    """Fill in empty fields: with what this machine has, or for another machine with typical values. May measure for 0.2 seconds."""
+    """Fill in an empty name and memory with what this machine has."""
     detected = _detect() if device.here else device
-    typical = GPU_TERAFLOPS if device.gpu and not device.here else 0.0
     return replace(
         detected,
         name=device.name or detected.name,
         memory_bytes=device.memory_bytes or detected.memory_bytes,
-        teraflops=device.teraflops or typical or _measure_teraflops(gpu=detected.gpu),
+        teraflops=device.teraflops,
     )
+
+
+def training_teraflops(device: Device) -> float:
+    """TFLOP/s that training reaches, from the speed of a matrix product: as stated, typical of other machines' GPUs, or measured here."""
+    typical = GPU_TERAFLOPS if device.gpu and not device.here else 0.0
+    product = device.teraflops or typical or _measure_teraflops(gpu=device.gpu)
+    return product * (EFFICIENCY_GPU if device.gpu else EFFICIENCY_CPU)
 
 
 def _detect() -> Device:

@@ -33,8 +33,6 @@ ENGINE_FIXED = 950 * 10**6
 WRITING_COST = 8.0
 # How many times faster the engine writes than the training model does: the lowest `rollout_ratio` in docs/benchmarks.md.
 ENGINE_GAIN = 2.8
-# Share of a large matrix product's speed that training reaches.
-EFFICIENCY_CPU, EFFICIENCY_GPU = 0.6, 0.35
 START_SECONDS, PROOF_SECONDS = 12.0, 15.0
 LOAD_BYTES_PER_SECOND = 200e6
 
@@ -197,12 +195,9 @@ def operations(recipe: Recipe, shape: Shape, load: Load, *, engine: bool = False
     return (per_token + scores) * load.trained + written * load.written
 
 
-def working_seconds(
-    recipe: Recipe, shape: Shape, load: Load, teraflops: float, *, gpu: bool, engine: bool = False
-) -> float:
-    """Seconds of all steps, on a device that reaches `teraflops` TFLOP/s in a large matrix product."""
-    share = EFFICIENCY_GPU if gpu else EFFICIENCY_CPU
-    return operations(recipe, shape, load, engine=engine) / (teraflops * 1e12 * share)
+def working_seconds(recipe: Recipe, shape: Shape, load: Load, teraflops: float, *, engine: bool = False) -> float:
+    """Seconds of all steps, on a device where training reaches `teraflops` TFLOP/s."""
+    return operations(recipe, shape, load, engine=engine) / (teraflops * 1e12)
 
 
 def other_seconds(shape: Shape) -> float:

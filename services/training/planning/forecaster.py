@@ -8,6 +8,7 @@ longer than the rest.
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,10 +17,11 @@ from services.training.adapters.child_process import answer_parent
 from services.training.methods.engine import uses_engine
 from services.training.planning import forecast
 from services.training.planning.base_shape import check_recipe, read_shape
-from services.training.planning.devices import Device, complete_device
+from services.training.planning.devices import Device, complete_device, training_teraflops
 from services.training.planning.forecast import Load, Shape
 from services.training.planning.loads import Lengths, count, read_lengths
-from services.training.recipe import Recipe
+from services.training.planning.step_speed import measure_teraflops
+from services.training.recipe import Recipe, load_recipe
 from tailor.errors import InvalidArgument
 from tailor.hardware import computes_in_bf16
 from tailor.hidden_packages import hide_packages
@@ -40,11 +42,15 @@ class StageForecast:
 
 @dataclass(frozen=True)
 class Ground:
-    """A base and a device, on which forecasts stand. `in_f32` means that the device computes in f32 for lack of bf16."""
+    """A base and a device, on which forecasts stand. `in_f32` means that the device computes in f32 for lack of bf16.
+
+    `teraflops` is the speed that training reaches, in TFLOP/s.
+    """
 
     shape: Shape
     device: Device
     in_f32: bool
+    teraflops: float
 
     @classmethod
     def read(cls, base: Path, device: Device) -> Self:
@@ -54,41 +60,63 @@ class Ground:
         """
         shape, device = read_shape(base), complete_device(device)
         in_f32 = not device.gpu and not computes_in_bf16()
-        return cls(shape, replace(device, name=device.name + IN_F32) if in_f32 else device, in_f32)
+        speed = _find_speed(base, shape, device)
+        return cls(shape, replace(device, name=device.name + IN_F32) if in_f32 else device, in_f32, speed)
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> Self:
         """What `to_json` returned earlier."""
         targets = tuple((name, inputs, outputs) for name, inputs, outputs in known["shape"]["targets"])
-        return cls(Shape(**{**known["shape"], "targets": targets}), Device(**known["device"]), known["in_f32"])
+        shape = Shape(**{**known["shape"], "targets": targets})
+        return cls(shape, Device(**known["device"]), known["in_f32"], known["teraflops"])
 
     def to_json(self) -> dict[str, Any]:
         """For another request with the same base and device."""
         return asdict(self)
 
 
+def _find_speed(base: Path, shape: Shape, device: Device) -> float:
+    """TFLOP/s that training reaches: on this machine's processor by steps of the base, elsewhere by products."""
+    recipe = load_recipe("lora").fit_processor(bf16=computes_in_bf16())
+    fits = forecast.weight_bytes(recipe, shape) < device.memory_bytes
+    if fits and device.here and not device.gpu and not device.teraflops:
+        # Some architectures cannot be built with a few of their layers.
+        with suppress(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+            return measure_teraflops(base, shape, recipe)
+    return training_teraflops(device)
+
+
 @dataclass(frozen=True)
 class Forecaster:
     """Forecasts stages on one base and device."""
 
-    shape: Shape
-    device: Device
-    in_f32: bool
+    ground: Ground
     # Whether vLLM writes the rollouts of a recipe here.
     uses_engine: Callable[[Recipe], bool] = lambda _: False
 
+    @property
+    def shape(self) -> Shape:
+        """The base's shape."""
+        return self.ground.shape
+
+    @property
+    def device(self) -> Device:
+        """The device."""
+        return self.ground.device
+
     def forecast(self, recipe: Recipe, lengths: Lengths) -> StageForecast:
         """Forecast a stage. Raises InvalidArgument (INVALID_RECIPE, NO_ROWS)."""
-        recipe = recipe.fit_processor(bf16=not self.in_f32)
+        recipe = recipe.fit_processor(bf16=not self.ground.in_f32)
         check_recipe(recipe, self.shape)
         load = count(lengths, recipe)
-        where = {"gpu": self.device.gpu, "engine": self.uses_engine(recipe)}
+        gpu, engine = self.device.gpu, self.uses_engine(recipe)
         return StageForecast(
             recipe,
             load,
-            forecast.peak_memory(recipe, self.shape, load, **where),
-            forecast.required_memory(recipe, self.shape, load, **where),
-            forecast.working_seconds(recipe, self.shape, load, self.device.teraflops, **where) / self.device.count,
+            forecast.peak_memory(recipe, self.shape, load, gpu=gpu, engine=engine),
+            forecast.required_memory(recipe, self.shape, load, gpu=gpu, engine=engine),
+            forecast.working_seconds(recipe, self.shape, load, self.ground.teraflops, engine=engine)
+            / self.device.count,
         )
 
     def fits(self, stage: StageForecast) -> bool:
@@ -140,9 +168,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
     ground = Ground.from_json(known) if known else Ground.read(base, Device(**request["device"]))
     shape, device, tokenizer = ground.shape, ground.device, load_tokenizer(base)
     forecaster = Forecaster(
-        shape,
-        device,
-        in_f32=ground.in_f32,
+        ground,
         uses_engine=lambda recipe: request["rollout_engine"] == "auto" and uses_engine(recipe, base, gpu=device.gpu),
     )
     recipes = {name: Recipe.model_validate(settings) for name, settings in request["recipes"].items()}

@@ -97,9 +97,7 @@ def test_engine_that_writes_answers_has_its_own_base_and_cache_and_takes_less_ti
     shared = forecast.peak_memory(chosen, SHAPE, load, gpu=False, engine=True)
     assert alone < shared <= alone + expected
     assert forecast.required_memory(chosen, SHAPE, load, gpu=False, engine=True) >= shared
-    slow, fast = (
-        forecast.working_seconds(chosen, SHAPE, load, 0.1, gpu=False, engine=engine) for engine in (False, True)
-    )
+    slow, fast = (forecast.working_seconds(chosen, SHAPE, load, 0.1, engine=engine) for engine in (False, True))
     assert fast < slow
     in_f32 = forecast.engine_bytes(recipe(precision="f32", method="rloo"), SHAPE, load)
     assert in_f32 - forecast.ENGINE_FIXED == 2 * (expected - forecast.ENGINE_FIXED)
@@ -121,10 +119,10 @@ def test_lora_needs_no_gradients_of_the_base_weights() -> None:
 
 
 def test_faster_device_takes_less_time_and_a_generated_token_more() -> None:
-    slow = forecast.working_seconds(recipe(), SHAPE, LOAD, 0.1, gpu=False)
-    assert forecast.working_seconds(recipe(), SHAPE, LOAD, 0.2, gpu=False) == pytest.approx(slow / 2)
+    slow = forecast.working_seconds(recipe(), SHAPE, LOAD, 0.1)
+    assert forecast.working_seconds(recipe(), SHAPE, LOAD, 0.2) == pytest.approx(slow / 2)
     written = replace(LOAD, written=320)
-    assert forecast.working_seconds(recipe(), SHAPE, written, 0.1, gpu=False) > 3 * slow
+    assert forecast.working_seconds(recipe(), SHAPE, written, 0.1) > 3 * slow
 
 
 def test_nearest_recipe_has_the_same_kind_of_adapter_then_the_most_tokens() -> None:
