@@ -56,7 +56,7 @@ def complete_device(device: Device) -> Device:
 
 
 def training_teraflops(device: Device) -> float:
-    """TFLOP/s that training reaches, from the speed of a matrix product: as stated, typical of other machines' GPUs, or measured here."""
+    """TFLOP/s that training reaches, from the speed of a matrix product: as set, typical of GPUs elsewhere, or measured here."""
     typical = GPU_TERAFLOPS if device.gpu and not device.here else 0.0
     product = device.teraflops or typical or _measure_teraflops(gpu=device.gpu)
     return product * (EFFICIENCY_GPU if device.gpu else EFFICIENCY_CPU)
