@@ -1,5 +1,7 @@
 """The cost of a text grows in proportion to its length, and a prompt does not wait for it."""
 
+import random
+import string
 import threading
 import time
 
@@ -46,6 +48,70 @@ def test_the_cost_grows_in_proportion_to_the_length(analyzer: Analyzer, unit: st
     seconds(anonymizer, text(SHORT // 4))
     short = min(seconds(anonymizer, text(SHORT)) for _ in range(2))
     assert seconds(anonymizer, text(SHORT * TIMES)) < MOST_GROWTH * max(short, 0.05)
+
+
+# Units that once took from 3 to 600 times as long as others.
+SLOW_UNITS = (
+    "St. ",
+    "Ltd Ltd ",
+    "A.A.A.",
+    "UK EU ",
+    "PO Box 1 ",
+    "12 A Street, ",
+    "A, B and ",
+    "PARMINDER-UzDU1",
+    "A-",
+)
+MARKS = (
+    " ",
+    ", ",
+    "; ",
+    ": ",
+    ". ",
+    ".",
+    "-",
+    "/",
+    "@",
+    "\n",
+    "\n\n",
+    " & ",
+    "'s ",
+    "(",
+    ")",
+    '"',
+    "_",
+    "=",
+    "1",
+    "12 ",
+)
+VALUES = ("A", "Ab", "Smith", "John", "London", "2026", "01/02/2024", "+49", "a@b.co", "www.a.de", "192.168.0.1")
+
+
+def draw_unit(draw: random.Random, analyzer: Analyzer) -> str:
+    """One to three words of the recognisers, values, or random characters, each with a mark behind it."""
+    lists = [sorted(words) for _, words in sorted(analyzer.lexicon.lists.items()) if words]
+
+    def piece() -> str:
+        match draw.randrange(4):
+            case 0:
+                return draw.choice(VALUES)
+            case 1:
+                return "".join(draw.choices(string.ascii_letters + string.digits + " .,-", k=draw.randint(1, 4)))
+            case _:
+                word = draw.choice(draw.choice([*lists, sorted(analyzer.lexicon.legal_forms)]))
+                return draw.choice([word, word.title(), word.upper()])
+
+    return "".join(piece() + draw.choice(MARKS) for _ in range(draw.randint(1, 3)))
+
+
+@pytest.mark.slow
+def test_no_repeated_unit_costs_a_second(analyzer: Analyzer) -> None:
+    draw = random.Random(40)
+    anonymizer = TextAnonymizer(analyzer, Surrogates(MemoryVault(), analyzer.lexicon, b"s" * 32))
+    anonymizer.anonymize(("Mr Smith of Acme Ltd.",))
+    units = [*SLOW_UNITS, *(draw_unit(draw, analyzer) for _ in range(100))]
+    costs = {unit: seconds(anonymizer, (unit * 3_000)[:3_000]) for unit in units}
+    assert {unit: cost for unit, cost in costs.items() if cost > 1.0} == {}
 
 
 def test_a_text_that_takes_too_long_is_rejected(analyzer: Analyzer) -> None:

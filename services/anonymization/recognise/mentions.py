@@ -1,24 +1,27 @@
 """A value that was found once is found at all its mentions in the document, shortened ones included."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from services.anonymization.domain import Finding, merge
+from services.anonymization.recognise import budget
 from services.anonymization.recognise.code import code_places
 from services.anonymization.recognise.hosts import find_hosts, is_host
 from services.anonymization.recognise.lexicon import Lexicon, fold
 from services.anonymization.recognise.overlaps import Stretches
+from services.anonymization.recognise.phrases import Phrases
 from services.anonymization.recognise.tokens import Token, is_space, starts_sentence, tokenise
 
-FIRST_WORD = re.compile(r"\w+")
-SPACE = re.compile(r"\s+")
 # A host holds a name that is as sure as this.
 SURE = 0.7
 # A word that is part of this number of names of files, packages and options is a program's.
 LEAST_PARTS = 3
-# A dotted number is not the beginning of a longer one.
-NUMBER_GOES_ON = re.compile(r"\.\d")
+# `openstack-nova-api`, `nova.conf` and `/etc/nova/` name a program, `/home/nova` does not.
+PART = re.compile(r"(?<![\w@~])(?<!home/)(?<!users/)(?:(?<=[/._-])\w+|\w+(?=[-._/]\w))(?!\w)", re.IGNORECASE)
+# Longer beginnings of a name are the name.
+MAX_SHORT_WORDS = 8
 SHORTEST_NAME = 3
 NOT_ALONE = ("never", "particles", "departments", "not_names", "places", "titles", "titles_male", "titles_female")
 
@@ -68,7 +71,7 @@ class Mentions:
             if kind == "USERNAME" or not code.overlap(token.start, token.end) or self._is_name_in_code(token, kind):
                 first = _with_particles(tokens, place, particles.get(token.bare, ()))
                 findings.append(Finding(tokens[first].start, token.bare_end, kind, 0.3))
-        findings += self._find_phrases(text, phrases)
+        findings += (Finding(start, end, kind, 0.95) for start, end, kind in Phrases(phrases).find(text))
         findings += self._find_hosts(text, known)
         return findings
 
@@ -111,26 +114,13 @@ class Mentions:
                 before = []
         return particles
 
-    def _find_phrases(self, text: str, phrases: dict[str, str]) -> Iterator[Finding]:
-        """The phrases with any space between their words. Many cost no more than few: they are looked up by their first word."""
-        by_word: dict[str, list[tuple[int, list[str], str]]] = {}
-        for phrase in sorted(phrases, key=len, reverse=True):
-            first = FIRST_WORD.search(phrase)
-            if first is not None:
-                by_word.setdefault(first[0], []).append((first.start(), phrase.split(), phrases[phrase]))
-        for word in FIRST_WORD.finditer(text) if by_word else ():
-            for before, parts, kind in by_word.get(word[0], ()):
-                start = word.start() - before
-                end = match_words(text, start, parts) if start >= 0 else None
-                if end is not None:
-                    yield Finding(start, end, kind, 0.95)
-                    break
-
     def _words(self, text: str, known: list[Finding]) -> tuple[dict[str, str], dict[str, str]]:
         words: dict[str, str] = {}
         phrases: dict[str, str] = {}
         lower = {token.text for token in tokenise(text) if not token.is_capitalised}
+        parts = _count_parts(text)
         for finding in known:
+            budget.check()
             value = text[finding.start : finding.end]
             if finding.entity_type == "PERSON":
                 for token in tokenise(value):
@@ -144,18 +134,18 @@ class Mentions:
                 head = tokenise(value)[0]
                 if self._stands_alone(head, lower):
                     words.setdefault(head.bare, "CLIENT")
-            if len(value) > SHORTEST_NAME and self._is_repeated(text, finding.entity_type, value):
+            if len(value) > SHORTEST_NAME and self._is_repeated(parts, finding.entity_type, value):
                 phrases.setdefault(value, finding.entity_type)
         return words, phrases
 
-    def _is_repeated(self, text: str, kind: str, value: str) -> bool:
+    def _is_repeated(self, parts: Counter[str], kind: str, value: str) -> bool:
         """True if the same characters elsewhere are the same value: not for an account or a password that is an ordinary word."""
         if kind in ("PERSON", "CLIENT"):
             return " " in value
         if kind not in ("USERNAME", "SECRET") or not value.isalpha():
             return True
         is_ordinary = self._lexicon.is_plain(value) and not self._lexicon.is_common_given(value)
-        return not is_ordinary and not _names_program(text, value)
+        return not is_ordinary and parts[value.lower()] < LEAST_PARTS
 
     def _asks(self, tokens: Sequence[Token], place: int) -> bool:
         """True for a verb that asks for something, such as `Write a memo`, although the text has somebody whose name is written like it."""
@@ -228,7 +218,8 @@ class Mentions:
     def _short_forms(self, value: str) -> list[str]:
         """Beginnings of a name, such as `Meridian Biologics` for `Meridian Biologics Distribution Ltd`."""
         tokens = tokenise(value)
-        return [value[: tokens[place].end] for place in range(1, len(tokens) - 1) if tokens[place].is_capitalised]
+        places = range(1, min(len(tokens) - 1, MAX_SHORT_WORDS))
+        return [value[: tokens[place].end] for place in places if tokens[place].is_capitalised]
 
 
 def _with_particles(tokens: Sequence[Token], place: int, particles: Sequence[str]) -> int:
@@ -241,33 +232,6 @@ def _with_particles(tokens: Sequence[Token], place: int, particles: Sequence[str
     return first
 
 
-def match_words(text: str, start: int, parts: Sequence[str]) -> int | None:
-    """The end of the words at `start`, with any space between them; None if they do not stand there, or a longer word surrounds them."""
-    end = start
-    for place, part in enumerate(parts):
-        if place:
-            space = SPACE.match(text, end)
-            if space is None:
-                return None
-            end = space.end()
-        if not text.startswith(part, end):
-            return None
-        end += len(part)
-    first, last = parts[0][0], parts[-1][-1]
-    inside = start > 0 and _is_word(first) and _is_word(text[start - 1])
-    goes_on = (
-        end < len(text)
-        and _is_word(last)
-        and (_is_word(text[end]) or (last.isdigit() and NUMBER_GOES_ON.match(text, end) is not None))
-    )
-    return None if inside or goes_on else end
-
-
-def _names_program(text: str, word: str) -> bool:
-    """True for the `nova` of a text with `openstack-nova-api`, `nova.conf` and `/etc/nova/`."""
-    part = re.compile(rf"(?<![\w@~])(?<!home/)(?<!users/)(?:(?<=[/._-]){word}(?!\w)|{word}(?=[-._/]\w))", re.IGNORECASE)
-    return sum(1 for _ in zip(part.finditer(text), range(LEAST_PARTS), strict=False)) == LEAST_PARTS
-
-
-def _is_word(character: str) -> bool:
-    return character.isalnum() or character == "_"
+def _count_parts(text: str) -> Counter[str]:
+    """How often each word, in small letters, is a part of a name of a file, package or option: the `nova` of `openstack-nova-api`."""
+    return Counter(match[0].lower() for match in PART.finditer(text))

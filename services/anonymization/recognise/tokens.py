@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 WORD = re.compile(r"\w+(?:[.'’-]\w+)*", re.UNICODE)
+# No name and no part of an address is longer without a space.
+LONG_RUN = re.compile(r"\S{61,}")
 # A line that breaks within a sentence is at least this long.
 SHORTEST_WRAPPED_LINE = 45
 LABEL = re.compile(r"[^\n:.,]{1,30}:(?:\s|$)")
@@ -38,6 +40,15 @@ class Token:
     def is_initial(self) -> bool:
         """True for a single capital letter, or two joined by a hyphen, such as J-P."""
         return (self.text.isupper() and len(self.text) == 1) or re.fullmatch(r"[A-Z]\.?-[A-Z]", self.text) is not None
+
+
+def blank_long_runs(text: str) -> str:
+    """The text with `_` for each character of a long run without spaces.
+
+    For patterns of several capitalised words: hyphens and full stops separate words and occur in them, so such a pattern tries each way to
+    cut a run, and their number grows with a high power of its length.
+    """
+    return LONG_RUN.sub(lambda run: "_" * len(run[0]), text)
 
 
 def is_elided(token: Token) -> bool:

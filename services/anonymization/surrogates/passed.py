@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from services.anonymization.domain import Finding
 from services.anonymization.recognise import budget
-from services.anonymization.recognise.mentions import match_words
+from services.anonymization.recognise.phrases import is_apart
 
 # Detectors take one of these for another, so they count as one type.
 NAMES = frozenset({"PERSON", "CLIENT", "LOCATION"})
@@ -38,9 +38,8 @@ class PassedValues:
         match = words.search(self._text) if parts else None
         while match is not None:
             budget.check()
-            end = match_words(self._text, match.start(), parts)
-            if end is not None:
-                yield match.start(), end
+            if is_apart(self._text, *match.span()):
+                yield match.span()
             match = words.search(self._text, match.start() + 1)
 
     def _admits(self, entity_type: str, start: int, end: int) -> bool:

@@ -8,6 +8,7 @@ from faker.providers.address.en_US import Provider as American
 
 from services.anonymization.domain import Finding
 from services.anonymization.recognise.lexicon import TITLES, Lexicon
+from services.anonymization.recognise.tokens import blank_long_runs
 
 ADDRESS = "ADDRESS"
 CAP = r"(?:[^\W\d_a-zß-öø-ÿ][\w'’.-]*)"
@@ -106,6 +107,7 @@ class AddressRecogniser:
         """Addresses. A street without a town counts if it has a number."""
         if not any(map(str.isdigit, text)):
             return []
+        text = blank_long_runs(text)
         places = [place for match in CODE.finditer(text) if (place := self._around(text, match)) is not None]
         for pattern in (self._bare, self._unit, self._german, BOX):
             places += [(match.start(), self._onwards(text, match.end())) for match in pattern.finditer(text)]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from services.anonymization.domain import Finding
 from services.anonymization.recognise.lexicon import Lexicon
-from services.anonymization.recognise.tokens import Token, is_space, starts_sentence, tokenise
+from services.anonymization.recognise.tokens import Token, blank_long_runs, is_space, starts_sentence, tokenise
 
 CLIENT = "CLIENT"
 DEFINED = re.compile(
@@ -99,7 +99,7 @@ class ShortNameRecogniser:
 
     def _defined(self, text: str) -> Iterator[Finding]:
         """`Regional Gas Network Company ("RGNC")`: both, if the short name is made from the long one."""
-        for match in DEFINED.finditer(text):
+        for match in DEFINED.finditer(blank_long_runs(text)):
             words = re.findall(r"[^\W\d_][\w.'’-]*", match["name"])
             start = self._begin(words, match["short"])
             if start is not None:

@@ -7,6 +7,7 @@ from faker.providers.address.en import Provider as Countries
 
 from services.anonymization.domain import Finding
 from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.recognise.tokens import blank_long_runs
 
 ADDRESS = "ADDRESS"
 NUMBER = r"\d{1,6}[A-Za-z]?(?:[-/]\d{1,4}[A-Za-z]?)?"
@@ -152,6 +153,7 @@ class WorldAddressRecogniser:
         """Addresses with a number, corners of streets, streets that a phrase announces, and labelled postcodes."""
         if not any(map(str.isupper, text)) and not any(map(str.isdigit, text)):
             return []
+        text = blank_long_runs(text)
         return [finding for finding in self._all(text) if not self._is_date(text, finding)]
 
     def _all(self, text: str) -> Iterator[Finding]:
