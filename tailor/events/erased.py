@@ -4,6 +4,7 @@
 consumer group, to forget the document and to answer with `document.forgotten.v1` (`forgetting`).
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 from tailor import wire
 from tailor.api.events.v1 import documents_pb2
+from tailor.errors import InvalidArgument, Reason
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode, derive_id
 from tailor.events.producer import Producer
@@ -20,6 +22,8 @@ ERASED = "document.erased.v1"
 LIFT_SECONDS = 3.0
 CONFIRMED_SECONDS = 60.0
 FORGOTTEN = "document.forgotten.v1"
+# An id that is empty, or has a slash, would be the beginning of the names of other documents' objects.
+ID = re.compile(r"[a-z]{3}_\w{1,64}")
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,11 @@ class ErasedDocuments:
             return not lifted
 
     def apply(self, event: Event) -> None:
-        """Add an erased document, or remove one whose erasure was lifted. A superseded document is not erased."""
-        message = decode(event, documents_pb2.DocumentErased)
+        """Add an erased document, or remove one whose erasure was lifted. A superseded document is not erased.
+
+        Raises InvalidArgument (INCOMPLETE_EVENT) for an impossible id.
+        """
+        message = _decode(event)
         with self._changed:
             self._waited_at.pop(message.document_id, None)
             if message.lifted or message.HasField("superseded_by"):
@@ -97,11 +104,12 @@ def forgetting(
     """Make the handler that forgets a document and confirms it, even if the service held nothing of it. Idempotent.
 
     `lift` receives the id of a document whose erasure was lifted. `supersede` forgets what was derived from earlier versions of a
-    document that stays; without it, the service derives nothing and confirms at once.
+    document that stays; without it, the service derives nothing and confirms at once. The handler raises InvalidArgument (INCOMPLETE_EVENT)
+    for an impossible id, and nothing is deleted.
     """
 
     def handle(event: Event) -> None:
-        message = decode(event, documents_pb2.DocumentErased)
+        message = _decode(event)
         if message.lifted:
             if lift is not None:
                 lift(message.document_id)
@@ -127,6 +135,14 @@ def confirm_forgotten(service: str, producer: Producer, erased: Erased, forgotte
     answer = to_message(service, erased, forgotten)
     event_id = derive_id("evt", FORGOTTEN, service, erased.erasure_id, erased.document_id)
     producer.send(FORGOTTEN, erased.document_id, answer, event_id)
+
+
+def _decode(event: Event) -> documents_pb2.DocumentErased:
+    message = decode(event, documents_pb2.DocumentErased)
+    wrong = [name for name in ("document_id", "erasure_id") if not ID.fullmatch(getattr(message, name))]
+    if wrong:
+        raise InvalidArgument(Reason.INCOMPLETE_EVENT, f"DocumentErased needs a valid {' and '.join(wrong)}.")
+    return message
 
 
 def _derives_nothing(_: Erased) -> Forgotten:

@@ -154,9 +154,9 @@ class S3Store(ObjectStore):
 
     def list_keys(self, bucket: str, prefix: str) -> list[str]:
         with _wrap_errors(bucket, prefix):
-            return sorted(
-                item.object_name for item in self._client.list_objects(self._prefix + bucket, prefix, recursive=True)
-            )
+            items = self._client.list_objects(self._prefix + bucket, prefix, recursive=True)
+            # SeaweedFS reads `documents//` as `documents/`, and would list what is in other folders.
+            return sorted(item.object_name for item in items if item.object_name.startswith(prefix))
 
 
 def open_client(settings: ServiceSettings) -> Minio:

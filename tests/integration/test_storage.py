@@ -28,6 +28,7 @@ def test_reads_back_verified_bytes(stores: Stores, tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "rows").read_bytes() == b"rows"
     assert store.put_file(DATASETS, "test/copy", tmp_path / "deep" / "rows").sha256 == ref.sha256
     assert store.list_keys(DATASETS, "test/") == ["test/copy", "test/rows"]
+    assert store.list_keys(DATASETS, "test//") == []
 
 
 def test_refuses_changed_bytes_and_leaves_no_file(stores: Stores, tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 import threading
 import time
 
+import pytest
+
 from tailor.api.events.v1 import documents_pb2
+from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import Event
 from tailor.events.erased import ERASED, FORGOTTEN, Erased, ErasedDocuments, Forgotten, forgetting
 from tailor.events.memory import MemoryProducer
@@ -64,3 +67,21 @@ def test_a_lifted_erasure_forgets_nothing_and_undoes_a_mark() -> None:
     handler = forgetting("ingestion", lambda _: Forgotten(), producer, lifted.append)
     handler(erased("doc_1", lifted=True))
     assert lifted == ["doc_1"] and not producer.sent
+
+
+@pytest.mark.parametrize(
+    ("document_id", "erasure_id"), [("", "ers_1"), ("doc_1/", "ers_1"), ("/", "ers_1"), ("doc_1", "")]
+)
+def test_an_erasure_of_an_impossible_document_deletes_nothing(document_id: str, erasure_id: str) -> None:
+    producer, documents = MemoryProducer("ingestion"), ErasedDocuments()
+    message = documents_pb2.DocumentErased(document_id=document_id, erasure_id=erasure_id)
+    event = Event(ERASED, document_id, message.SerializeToString())
+
+    def forget(_: Erased) -> Forgotten:
+        raise AssertionError("must not delete")
+
+    for handle in (forgetting("ingestion", forget, producer, supersede=forget), documents.apply):
+        with pytest.raises(InvalidArgument) as refused:
+            handle(event)
+        assert refused.value.reason == Reason.INCOMPLETE_EVENT
+    assert producer.messages(FORGOTTEN) == []
