@@ -35,7 +35,8 @@ class Phrases:
 
     def __init__(self, phrases: Mapping[str, str]) -> None:
         self._heads: dict[str, _Head] = {}
-        for phrase, kind in phrases.items():
+        # Of two that differ in their spaces only, the longer one tells the kind.
+        for phrase, kind in sorted(phrases.items(), key=lambda item: len(item[0]), reverse=True):
             first, parts = WORD.search(phrase), phrase.split()
             if first is None or len(parts) > MAX_WORDS:
                 continue
