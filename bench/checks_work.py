@@ -38,9 +38,9 @@ from services.inference.adapters.model_store import VerifiedLibrary, fetch_base
 from services.inference.domain import AdapterRef, ChatMessage, Sampling
 from services.inference.engines import transformers_engine
 from services.inference.engines.transformers_engine import TransformersEngine
-from services.ingestion.adapters.worker import read_frame, write_frame
 from tailor.api.anonymization.v1 import anonymization_pb2 as pb
 from tailor.api.anonymization.v1 import anonymization_pb2_grpc
+from tailor.frames import read_frame, write_frame
 from tailor.local import store as local_store
 from tailor.local.layout import STORE, Layout
 from tailor.local.ports import Ports, reserve

@@ -245,6 +245,8 @@ EXPLAINED = {
     Reason.WAITS_FOR_RANKINGS: "The run waits for a preference dataset of its specialist. Have experts rank more drafts; it starts by itself.",
     Reason.WAITS_FOR_SPECIALIST: "The run waits for another run of its specialist. It starts by itself.",
     Reason.WAITS_FOR_START: "The worker's pod has a node and is being started. The run starts by itself.",
+    Reason.BARRIER_UNAVAILABLE: "The process that reads texts has ended, and does not start again. Look at the memory of its host and the service's log, then retry.",
+    Reason.TOO_EXPENSIVE: "Finding personal values in the text took more processor time or memory than a text of its length may, or ended the service twice. Look for long repeated parts, and send it in smaller parts.",
     Reason.WEIGHTS_TOO_LARGE: "The adapter's weights are much larger than the base's: the run has diverged. Train again with a lower learning rate.",
     Reason.WORKER_ENDING: "The worker of a run on an erased document has not ended yet. Training retries by itself.",
     Reason.WRONG_ADAPTER: "Only a policy adapter of this specialist can serve. Name one that `tailor adapters` lists for it.",

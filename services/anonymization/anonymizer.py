@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 from services.anonymization.domain import (
-    ENTITY_TYPES,
     NO_LABELS,
     Action,
     Anonymized,
@@ -16,16 +15,15 @@ from services.anonymization.domain import (
     Finding,
     Policy,
     count,
-    merge,
 )
 from services.anonymization.ports import Anonymizer, ReviewedTerms
 from services.anonymization.recognise import budget
 from services.anonymization.recognise.disguises import PlainText, undo
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.lists import NO_LISTS, TermLists
-from services.anonymization.recognise.mentions import Mentions
 from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.ports import TextAnalyzer
+from services.anonymization.recognise.recognition import Question, Recognition
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates import coarse
 from services.anonymization.surrogates.passed import PassedValues
@@ -41,7 +39,6 @@ log = get_logger(__name__)
 SEPARATOR = "\n\n"
 DEFAULT_SECONDS_PER_TEXT = 300.0
 TITLE_BEFORE = re.compile(r"([^\W\d_][\w-]*)\.?\s+$")
-FIGURES = {"DATE_TIME", "MONEY", "AGE", "POSTCODE"}
 T = TypeVar("T", Change, Disagreement)
 
 
@@ -75,9 +72,8 @@ class TextAnonymizer(Anonymizer):
         plains = [undo(text) for text in (*passed, *texts)]
         places = _join([plain.text for plain in plains])
         whole = SEPARATOR.join(plain.text for plain in plains)
-        analysis = self._analyzer.analyze(whole, [end for _, end in places])
-        lexicon = self._analyzer.lexicon_of(section.reader for section in analysis.sections)
-        findings = self._complete(whole, analysis.findings, labels, Mentions(lexicon))
+        recognition = self._recognise(whole, tuple(end for _, end in places), labels)
+        findings = list(recognition.findings)
         people = People.of(
             whole[finding.start : finding.end] for finding in findings if finding.entity_type == "PERSON"
         )
@@ -85,12 +81,12 @@ class TextAnonymizer(Anonymizer):
         surrogates = self._surrogates.for_document(whole, values)
         if passed:
             findings = self._drop_passed(whole, findings, places[len(passed)][0], surrogates, people)
-        ends = [section.end for section in analysis.sections]
+        ends = [section.end for section in recognition.sections]
         # The last one is for a text that was read in one language without asking.
         by_section = [
             *(
                 surrogates.in_language(section.language, self._analyzer.lexicon_of((section.reader,)))
-                for section in analysis.sections
+                for section in recognition.sections
             ),
             surrogates,
         ]
@@ -101,7 +97,7 @@ class TextAnonymizer(Anonymizer):
         changes_by_text, disagreements_by_text = [], []
         for plain, (start, end) in list(zip(plains, places, strict=True))[len(passed) :]:
             changes_by_text.append(_at_given(_within(changes, start, end), plain))
-            disagreements_by_text.append(_at_given(_within(analysis.disagreements, start, end), plain))
+            disagreements_by_text.append(_at_given(_within(recognition.disagreements, start, end), plain))
         return Anonymized(
             tuple(map(apply, texts, changes_by_text)),
             count(findings),
@@ -110,28 +106,19 @@ class TextAnonymizer(Anonymizer):
             self._policy.digest,
             tuple(disagreements_by_text),
             self._detectors_digest,
-            tuple(sorted({section.language for section in analysis.sections if section.rules_only})),
+            tuple(sorted({section.language for section in recognition.sections if section.rules_only})),
         )
 
     @property
     def _policy(self) -> Policy:
         return self._analyzer.policy
 
-    def _complete(self, whole: str, detected: Iterable[Finding], labels: Labels, mentions: Mentions) -> list[Finding]:
-        """The findings and their other mentions that the policy does not keep in documents with these labels."""
-        kept_types = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
+    def _recognise(self, whole: str, ends: tuple[int, ...], labels: Labels) -> Recognition:
         # Not in the analyzer, whose cache of paragraphs notices neither another decision of a review nor a changed file.
-        (personal, never), (listed, allowed_names) = self._terms.search(whole), self._lists.search(whole)
-        never = [*never, *allowed_names]
-        allowed = [*self._policy.find_allowed(whole), *never]
-        findings = [
-            finding
-            for finding in (*_outside([*detected, *listed], never), *personal)
-            if self._policy.action(finding.entity_type, labels) is not Action.KEEP
-        ]
-        figures = _outside(coarse.find(whole, FIGURES - kept_types), allowed)
-        # Figures have no other mentions: the same amount or date elsewhere may mean something else.
-        return merge([*mentions.complete(whole, findings, allowed), *figures], whole)
+        (personal, never), (listed, allowed) = self._terms.search(whole), self._lists.search(whole)
+        return self._analyzer.recognise(
+            Question(whole, ends, labels, tuple(listed), tuple(personal), (*never, *allowed))
+        )
 
     def _drop_passed(
         self, whole: str, findings: list[Finding], start: int, surrogates: Surrogates, people: People
@@ -186,12 +173,6 @@ class TextAnonymizer(Anonymizer):
     def _title_before(self, whole: str, start: int, lexicon: Lexicon) -> str:
         match = TITLE_BEFORE.search(whole, max(0, start - 20), start)
         return match[1] if match and lexicon.is_title(match[1]) else ""
-
-
-def _outside(findings: Iterable[Finding], places: Iterable[tuple[int, int]]) -> list[Finding]:
-    """The findings that overlap none of the places."""
-    stretches = Stretches(places)
-    return [finding for finding in findings if not stretches.overlap(finding.start, finding.end)]
 
 
 def _join(texts: Iterable[str]) -> list[tuple[int, int]]:

@@ -30,6 +30,7 @@ LONGEST_PIECE = 1_000
 # Reasons of rejection, as in documents.proto.
 UNREADABLE = "UNREADABLE"
 TIMEOUT = "TIMEOUT"
+TOO_EXPENSIVE = "TOO_EXPENSIVE"
 LANGUAGE_NOT_COVERED = "LANGUAGE_NOT_COVERED"
 
 NO_LABELS = Labels()
@@ -324,8 +325,8 @@ class Passed:
 class Unreadable:
     """A document that goes no further. `reason` is the name of a reason of rejection in documents.proto.
 
-    Its quarantined bytes are missing or do not verify (UNREADABLE), finding its values took too long (TIMEOUT), or no detector covers one
-    of its languages (LANGUAGE_NOT_COVERED).
+    Its quarantined bytes are missing or do not verify (UNREADABLE), finding its values took too long (TIMEOUT) or more processor time
+    or memory than it may (TOO_EXPENSIVE), or no detector covers one of its languages (LANGUAGE_NOT_COVERED).
     """
 
     ingested: Ingested

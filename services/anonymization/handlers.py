@@ -4,6 +4,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from services.anonymization.domain import (
     LANGUAGE_NOT_COVERED,
@@ -22,6 +23,7 @@ from services.anonymization.domain import (
     MIN_PURPOSE_CHARS,
     NO_LABELS,
     TIMEOUT,
+    TOO_EXPENSIVE,
     Anonymized,
     AnonymizedPrompt,
     DocumentOutcome,
@@ -49,13 +51,24 @@ from services.anonymization.ports import (
     Subjects,
     TrueValues,
 )
-from tailor.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Reason,
+    ResourceExhausted,
+    TailorError,
+)
 from tailor.events.erased import Erased, Forgotten
 from tailor.words import Labels
 
 EXPIRED = "The quarantined text no longer exists; publish the document again."
 ROW_ID = re.compile(r"txt_[0-9a-f]{32}")
 TOO_SLOW = "Finding personal values in the text took too long (TAILOR_SECONDS_PER_TEXT); publish it in smaller parts."
+ENDED = "Work on the document ended the service twice; look at its log, and publish the document in smaller parts."
+# A document that was begun so often, and neither passed nor failed, ends the service.
+MAX_STARTS = 2
 DAMAGED = "The quarantined text does not verify; check TAILOR_QUARANTINE_KEY, then publish the document again."
 
 
@@ -82,34 +95,52 @@ def pass_document(
     """
     outcome = ledger.find(ingested.document_id, ingested.sequence)
     if outcome is None:
-        try:
-            text = quarantine.read(ingested)
-        except NotFound:
-            outcome = Unreadable(ingested, EXPIRED, now_ms())
-        except (FailedPrecondition, InvalidArgument):
-            outcome = Unreadable(ingested, DAMAGED, now_ms())
+        pass_text = partial(
+            _anonymize_document,
+            ingested,
+            corpus=corpus,
+            subjects=subjects,
+            anonymizer=anonymizer,
+            recorder=recorder,
+            language_of=language_of,
+            now_ms=now_ms,
+        )
+        if ledger.start(ingested.document_id, ingested.sequence) > MAX_STARTS:
+            outcome = Unreadable(ingested, ENDED, now_ms(), TOO_EXPENSIVE)
         else:
             try:
-                outcome = _anonymize_document(
-                    ingested,
-                    text,
-                    corpus=corpus,
-                    subjects=subjects,
-                    anonymizer=anonymizer,
-                    recorder=recorder,
-                    language_of=language_of,
-                    now_ms=now_ms,
-                )
-            except DeadlineExceeded:
-                outcome = Unreadable(ingested, TOO_SLOW, now_ms(), TIMEOUT)
-            except InvalidArgument as error:
-                if error.reason != Reason.LANGUAGE_NOT_COVERED:
-                    raise
-                outcome = Unreadable(ingested, error.message, now_ms(), LANGUAGE_NOT_COVERED)
+                outcome = _read_and_pass(ingested, quarantine, pass_text, now_ms)
+            except TailorError:
+                # It will be tried again for another reason than this document.
+                ledger.forget_starts(ingested.document_id, ingested.sequence)
+                raise
         outcome = ledger.record(outcome)
     publisher.publish(outcome)
     quarantine.delete(ingested.text)
     return outcome
+
+
+def _read_and_pass(
+    ingested: Ingested,
+    quarantine: QuarantinedTexts,
+    pass_text: Callable[[DocumentText], Passed],
+    now_ms: Callable[[], int],
+) -> DocumentOutcome:
+    try:
+        text = quarantine.read(ingested)
+    except NotFound:
+        return Unreadable(ingested, EXPIRED, now_ms())
+    except (FailedPrecondition, InvalidArgument):
+        return Unreadable(ingested, DAMAGED, now_ms())
+    try:
+        return pass_text(text)
+    except DeadlineExceeded:
+        return Unreadable(ingested, TOO_SLOW, now_ms(), TIMEOUT)
+    except (InvalidArgument, ResourceExhausted) as error:
+        reasons = {Reason.LANGUAGE_NOT_COVERED: LANGUAGE_NOT_COVERED, Reason.TOO_EXPENSIVE: TOO_EXPENSIVE}
+        if error.reason not in reasons:
+            raise
+        return Unreadable(ingested, error.message, now_ms(), reasons[error.reason])
 
 
 def _anonymize_document(

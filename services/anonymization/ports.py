@@ -232,6 +232,14 @@ class Ledger(Protocol):
         """The recorded outcome, or None."""
         ...
 
+    def start(self, document_id: str, sequence: int) -> int:
+        """Note that work on a version begins, and return how often it began without an outcome, this time included."""
+        ...
+
+    def forget_starts(self, document_id: str, sequence: int) -> None:
+        """Forget that work on a version began. Idempotent."""
+        ...
+
     def record(self, outcome: DocumentOutcome) -> DocumentOutcome:
         """Record an outcome; if another replica was first, return the outcome it recorded."""
         ...

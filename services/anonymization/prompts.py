@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized, AnonymizedPrompt
 from services.anonymization.ports import Issuer, PromptAnonymizer, ReviewedTerms
-from services.anonymization.recognise.languages.dictionaries import forget_words
+from services.anonymization.recognise.caches import clear_caches
 from services.anonymization.recognise.lexicon import Lexicon, fold
 from services.anonymization.recognise.lists import NO_LISTS, TermLists
 from services.anonymization.recognise.ports import TextAnalyzer
-from services.anonymization.recognise.tokens import tokenise
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates.forms import NAME_WORDS, normal
 from services.anonymization.surrogates.surrogates import MAX_CANDIDATES, Surrogates
@@ -96,7 +95,7 @@ class EphemeralPromptAnonymizer(PromptAnonymizer):
                 if pairs is not None and not any(contains(text, name) for text in (*texts, *beside) for name in pairs):
                     return AnonymizedPrompt(result.texts, pairs)
         finally:
-            _clear_caches()
+            clear_caches()
         raise ResourceExhausted(
             Reason.NO_SURROGATE_LEFT, "No surrogates were found that distinguish the prompt's values."
         )
@@ -139,11 +138,3 @@ def contains(text: str, words: str) -> bool:
 def _continuation(letter: str) -> str:
     """A pattern for the characters that continue a letter's word."""
     return r"\d" if letter.isdigit() else r"[^\W\d\u2e80-\U0010ffff]" if re.match(r"\w", letter) else "(?!)"
-
-
-def _clear_caches() -> None:
-    """Remove what Python and the lexicon have cached of the texts they saw last."""
-    tokenise.cache_clear()
-    fold.cache_clear()
-    forget_words()
-    re.purge()

@@ -14,8 +14,10 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     DateTime,
+    Delete,
     Engine,
     Identity,
+    Integer,
     MetaData,
     String,
     Table,
@@ -44,6 +46,13 @@ PROCESSED = Table(
     Column("document_id", String(64), primary_key=True),
     Column("sequence", BigInteger, primary_key=True),
     Column("outcome", Text, nullable=False),
+)
+STARTS = Table(
+    "starts",
+    METADATA,
+    Column("document_id", String(64), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("starts", Integer, nullable=False),
 )
 AUDIT = Table(
     "audit",
@@ -80,6 +89,10 @@ WHERE outcome ->> 'policy_digest' <> :policy OR coalesce(outcome ->> 'detectors_
 """)
 
 
+def _delete_starts(document_id: str, sequence: int) -> Delete:
+    return delete(STARTS).where(STARTS.c.document_id == document_id, STARTS.c.sequence == sequence)
+
+
 class SqlLedger(Ledger):
     """The outcomes as JSON, one row per version."""
 
@@ -94,6 +107,22 @@ class SqlLedger(Ledger):
             outcome = connection.execute(query).scalar()
         return None if outcome is None else _load(outcome)
 
+    def start(self, document_id: str, sequence: int) -> int:
+        row = {"document_id": document_id, "sequence": sequence, "starts": 1}
+        counted = (
+            insert(STARTS)
+            .values(row)
+            .on_conflict_do_update(
+                index_elements=[STARTS.c.document_id, STARTS.c.sequence], set_={"starts": STARTS.c.starts + 1}
+            )
+        )
+        with transaction(self._engine) as connection:
+            return int(connection.execute(counted.returning(STARTS.c.starts)).scalar_one())
+
+    def forget_starts(self, document_id: str, sequence: int) -> None:
+        with transaction(self._engine) as connection:
+            connection.execute(_delete_starts(document_id, sequence))
+
     def record(self, outcome: DocumentOutcome) -> DocumentOutcome:
         ingested = outcome.ingested
         row = {"document_id": ingested.document_id, "sequence": ingested.sequence, "outcome": _dump(outcome)}
@@ -101,6 +130,7 @@ class SqlLedger(Ledger):
             recorded = connection.execute(
                 insert(PROCESSED).values(row).on_conflict_do_nothing().returning(PROCESSED.c.outcome)
             ).scalar()
+            connection.execute(_delete_starts(ingested.document_id, ingested.sequence))
         return outcome if recorded is not None else self.find(ingested.document_id, ingested.sequence) or outcome
 
     def newest(self, document_ids: Sequence[str]) -> Mapping[str, Passed]:
@@ -150,6 +180,8 @@ class SqlLedger(Ledger):
         if before is not None:
             query = query.where(PROCESSED.c.sequence < before)
         with transaction(self._engine) as connection:
+            if before is None:
+                connection.execute(delete(STARTS).where(STARTS.c.document_id == document_id))
             return connection.execute(query).rowcount
 
 

@@ -7,7 +7,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
+import spacy.util
 from presidio_analyzer import EntityRecognizer
 from presidio_analyzer.nlp_engine import NerModelConfiguration
 from spacy.lang.en.stop_words import STOP_WORDS
@@ -30,6 +32,7 @@ from services.anonymization.recognise.paragraphs import batches, paragraphs
 from services.anonymization.recognise.ports import SMALL_CACHE_SIZE
 from services.anonymization.recognise.recognisers.enumerations import EnumerationRecogniser
 from services.anonymization.recognise.recognisers.layout import LayoutRecogniser
+from services.anonymization.recognise.recognition import Question, Recognition, recognise
 from services.anonymization.recognise.technical import technicality
 from services.anonymization.recognise.technical_text import TechnicalText
 from services.anonymization.recognise.tokens import starts_sentence, tokenise
@@ -87,8 +90,7 @@ class Analyzer:
         """
         readers = [detector for detector in detectors if detector.reads(language)]
         models = {detector.name: _load_model(detector, language) for detector in readers}
-        dictionary = _read_dictionary(models, language)
-        lexicon = load_lexicon(dictionary, language)
+        lexicon = load_lexicon(read_words(readers, language), language)
         engines = []
         for detector in readers:
             recognisers: Sequence[EntityRecognizer]
@@ -172,6 +174,10 @@ class Analyzer:
             tuple(sorted(self._drop_allowed(allowed, findings), key=lambda finding: finding.start)),
             tuple(stretch for stretch in disagreements if self._matters(allowed, stretch)),
         )
+
+    def recognise(self, question: Question) -> Recognition:
+        """All personal values of a text that the policy does not keep, in this process."""
+        return recognise(self, question)
 
     def _find_batch(self, texts: list[str]) -> list[Found]:
         digests = [hmac.digest(self._key, text.encode(), hashlib.sha256) for text in texts]
@@ -274,16 +280,17 @@ def _load_model(detector: Detector, language: str) -> NamesEngine:
     return engine
 
 
-def _read_dictionary(models: Mapping[str, NamesEngine], language: str) -> Container[str]:
-    """The words of the language in lower case: for English those of a model's lemmatizer."""
+def read_words(detectors: Iterable[Detector], language: str) -> Container[str]:
+    """The words of the language in lower case: for English those of a model's lemmatizer, without loading the model.
+
+    Raises FailedPrecondition (INVALID_MODEL) if no English model has a dictionary.
+    """
     if language != "en":
         return read_dictionary(language)
-    for engine in models.values():
-        tables = Lookups()
-        folder = getattr(engine.get_nlp(language), "_path", None)
-        if folder is None:
+    for detector in detectors:
+        if detector.kind is not DetectorKind.SPACY or not detector.reads(language):
             continue
-        tables = tables.from_disk(folder / "lemmatizer" / "lookups")
+        tables = Lookups().from_disk(_find_model(detector.model) / "lemmatizer" / "lookups")
         if tables.has_table("lemma_index"):
             listed = (words for name in ("lemma_index", "lemma_exc") for words in tables.get_table(name).values())
             dictionary: set[str] = set(STOP_WORDS).union(*listed)
@@ -291,3 +298,12 @@ def _read_dictionary(models: Mapping[str, NamesEngine], language: str) -> Contai
     raise FailedPrecondition(
         Reason.INVALID_MODEL, "No English model has a dictionary (lemmatizer lookups); choose another model."
     )
+
+
+def _find_model(name: str) -> Path:
+    """The folder of a spaCy model, as `spacy.load` finds it."""
+    if not spacy.util.is_package(name):
+        return Path(name)
+    package = Path(spacy.util.get_package_path(name))
+    meta = spacy.util.load_meta(package / "meta.json")
+    return package / f"{meta['lang']}_{meta['name']}-{meta['version']}"

@@ -1,11 +1,14 @@
 """The Protocols of what finds personal values in a text, in one language or in several."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from services.anonymization.domain import Finding, Policy
 from services.anonymization.recognise.analysis import Analysis, LanguageSection
 from services.anonymization.recognise.lexicon import Lexicon
+
+if TYPE_CHECKING:
+    from services.anonymization.recognise.recognition import Question, Recognition
 
 SMALL_CACHE_SIZE = 64
 
@@ -37,6 +40,13 @@ class TextAnalyzer(Protocol):
 
         If `text` consists of several texts, `ends` are their ends: code in one of them does not make names in another less likely.
         Raises DeadlineExceeded (TEXT_TOO_SLOW) and InvalidArgument (LANGUAGE_NOT_COVERED).
+        """
+        ...
+
+    def recognise(self, question: "Question") -> "Recognition":
+        """All personal values of a text that the policy does not keep.
+
+        Raises what `analyze` raises, and ResourceExhausted (TOO_EXPENSIVE) if a text takes more than a text of its length may.
         """
         ...
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
-from services.ingestion.adapters.worker import UNCONFINED, read_frame, write_frame
+from services.ingestion.adapters.worker import UNCONFINED
 from services.ingestion.domain import File, Insights, ParsedText, Rejected, RejectionReason
 from services.ingestion.formats.budget import RemovedKind
 from services.ingestion.formats.read import PARSERS
@@ -21,6 +21,7 @@ from services.ingestion.golden import check_insights
 from services.ingestion.ports import Parser
 from services.ingestion.settings import Settings
 from services.ingestion.spans import MAX_SPANS
+from tailor.frames import read_frame, write_frame
 from tailor.logging import describe_exit, get_logger
 from tailor.words import Span, SpanKind
 

@@ -8,18 +8,16 @@ A frame is a length of four bytes followed by the content. A request is two fram
 import json
 import os
 import signal
-import struct
 import sys
 from pathlib import Path
-from typing import BinaryIO
 
 from services.ingestion.adapters.confine import confine, prefer_ending_this, set_limits
 from services.ingestion.domain import File, Rejected, RejectionReason, check_text
 from services.ingestion.formats.budget import Budget
 from services.ingestion.formats.read import PARSERS, load_parser, read
 from services.ingestion.spans import limit_spans
+from tailor.frames import read_frame, write_frame
 
-LENGTH = struct.Struct(">I")
 OPEN_FILES = 64
 # The exit status if this machine cannot sandbox the worker. Nothing is parsed then.
 UNCONFINED = 78
@@ -33,22 +31,6 @@ OUT_OF_MEMORY = json.dumps(
 ).encode()
 SERVICES = Path(__file__).resolve().parents[2]
 SYSTEM = ("/usr", "/lib", "/lib64", "/dev/null", "/dev/urandom")
-
-
-def write_frame(stream: BinaryIO, data: bytes) -> None:
-    """Write one frame and flush the stream."""
-    stream.write(LENGTH.pack(len(data)) + data)
-    stream.flush()
-
-
-def read_frame(stream: BinaryIO, max_bytes: int) -> bytes | None:
-    """The next frame, or None if the stream ends or the frame announces more than `max_bytes`. Blocks."""
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    size = LENGTH.unpack(head)[0]
-    data = stream.read(size) if size <= max_bytes else b""
-    return data if len(data) == size else None
 
 
 def answer(file: File, max_chars: int) -> dict[str, object]:

@@ -113,11 +113,20 @@ class MemoryRecorder(ReviewRecorder):
 class MemoryLedger(Ledger):
     def __init__(self) -> None:
         self.outcomes: dict[tuple[str, int], DocumentOutcome] = {}
+        self.starts = Counter[tuple[str, int]]()
 
     def find(self, document_id: str, sequence: int) -> DocumentOutcome | None:
         return self.outcomes.get((document_id, sequence))
 
+    def start(self, document_id: str, sequence: int) -> int:
+        self.starts[document_id, sequence] += 1
+        return self.starts[document_id, sequence]
+
+    def forget_starts(self, document_id: str, sequence: int) -> None:
+        self.starts.pop((document_id, sequence), None)
+
     def record(self, outcome: DocumentOutcome) -> DocumentOutcome:
+        self.forget_starts(outcome.ingested.document_id, outcome.ingested.sequence)
         return self.outcomes.setdefault((outcome.ingested.document_id, outcome.ingested.sequence), outcome)
 
     def newest(self, document_ids: Sequence[str]) -> Mapping[str, Passed]:

@@ -1,6 +1,7 @@
 """The lexicon of a language, and one for a text in several languages."""
 
-from collections.abc import Container, Sequence
+import threading
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from services.anonymization.recognise.languages.dictionaries import has_polish_surname, is_polish_surname, polish_given
 from services.anonymization.recognise.lexicon import Given, Lexicon
@@ -58,3 +59,24 @@ def load_lexicon(dictionary: Container[str], language: str) -> Lexicon:
     """The lexicon of one language. Loading takes a second for the first one, because all share the lists of names."""
     kind = PolishLexicon if language == "pl" else Lexicon
     return kind.load(dictionary, language)
+
+
+class Lexicons:
+    """The lexicons of an installation's languages, loaded when first needed, and mixtures of them. Thread-safe."""
+
+    def __init__(self, load: Callable[[str], Lexicon], first: str) -> None:
+        self._load = load
+        self._first = first
+        self._known: dict[tuple[str, ...], Lexicon] = {}
+        self._lock = threading.RLock()
+
+    def of(self, languages: Iterable[str]) -> Lexicon:
+        """The words of these languages together; without any, those of the first language."""
+        codes = tuple(dict.fromkeys(languages)) or (self._first,)
+        with self._lock:
+            if codes not in self._known:
+                single = len(codes) == 1
+                self._known[codes] = (
+                    self._load(codes[0]) if single else MixedLexicon([self.of((code,)) for code in codes])
+                )
+            return self._known[codes]

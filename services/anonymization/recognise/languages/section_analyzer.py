@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from services.anonymization.domain import Disagreement, Finding, Policy
 from services.anonymization.recognise.analysis import Analysis, LanguageSection
-from services.anonymization.recognise.languages.lexicons import MixedLexicon
+from services.anonymization.recognise.languages.lexicons import Lexicons
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.ports import SMALL_CACHE_SIZE, Sections, TextAnalyzer
+from services.anonymization.recognise.recognition import Question, Recognition, recognise
 from tailor.errors import InvalidArgument, Reason
 
 
@@ -32,20 +33,15 @@ class SectionAnalyzer(TextAnalyzer):
         self._languages = languages
         self._is_held = is_held
         self._analyzers: dict[str, TextAnalyzer] = {}
-        self._mixed: dict[tuple[str, ...], Lexicon] = {}
+        self._lexicons = Lexicons(lambda code: self._analyzer(code).lexicon, languages[0])
         self._lock = threading.Lock()
 
     @property
     def lexicon(self) -> Lexicon:
-        return self._analyzer(self._languages[0]).lexicon
+        return self._lexicons.of(())
 
     def lexicon_of(self, languages: Iterable[str]) -> Lexicon:
-        codes = tuple(dict.fromkeys(languages))
-        if len(codes) < 2:
-            return self._analyzer(codes[0]).lexicon if codes else self.lexicon
-        if codes not in self._mixed:
-            self._mixed[codes] = MixedLexicon([self._analyzer(code).lexicon for code in codes])
-        return self._mixed[codes]
+        return self._lexicons.of(languages)
 
     def lexicon_for(self, text: str) -> Lexicon:
         sections = self._sections.sections(text)
@@ -64,6 +60,10 @@ class SectionAnalyzer(TextAnalyzer):
             findings += [finding.shift(section.start) for finding in analysis.findings]
             disagreements += [stretch.shift(section.start) for stretch in analysis.disagreements]
         return Analysis(tuple(findings), tuple(disagreements), sections)
+
+    def recognise(self, question: Question) -> Recognition:
+        """All personal values of a text that the policy does not keep, in this process."""
+        return recognise(self, question)
 
     def with_policy(self, policy: Policy, cache_size: int = SMALL_CACHE_SIZE) -> "SectionAnalyzer":
         return self._derive(lambda code: self._analyzer(code).with_policy(policy, cache_size), policy)

@@ -83,6 +83,8 @@ class _RejectionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rejec
     """A passage is in a language that no detector of the installation covers. The hint names the language."""
     REJECTION_REASON_EXPIRED: _RejectionReason.ValueType  # 18
     """The events expired before the service read them. The documents are to be published again; `expired` says where they were."""
+    REJECTION_REASON_TOO_EXPENSIVE: _RejectionReason.ValueType  # 40
+    """Finding personal values took more processor time or memory than a text of its length may, or ended the service twice."""
     REJECTION_REASON_ERASED: _RejectionReason.ValueType  # 30
     """The document is erased. It can be published again after the erasure is lifted."""
 
@@ -121,6 +123,8 @@ REJECTION_REASON_LANGUAGE_NOT_COVERED: RejectionReason.ValueType  # 14
 """A passage is in a language that no detector of the installation covers. The hint names the language."""
 REJECTION_REASON_EXPIRED: RejectionReason.ValueType  # 18
 """The events expired before the service read them. The documents are to be published again; `expired` says where they were."""
+REJECTION_REASON_TOO_EXPENSIVE: RejectionReason.ValueType  # 40
+"""Finding personal values took more processor time or memory than a text of its length may, or ended the service twice."""
 REJECTION_REASON_ERASED: RejectionReason.ValueType  # 30
 """The document is erased. It can be published again after the erasure is lifted."""
 Global___RejectionReason: _TypeAlias = RejectionReason  # noqa: Y015
