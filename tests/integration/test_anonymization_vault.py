@@ -80,8 +80,12 @@ def test_the_first_recorded_outcome_of_a_version_wins(engine: Engine) -> None:
     spans = (Span(SpanKind.PAGE, 4, 0, 3), Span(SpanKind.SECTION, 1, 1, 3, 2))
     passed = Passed(replace(INGESTED, spans=spans[:1]), REF, 3, {"PERSON": 2}, "policy", 1, "en", spans)
     assert ledger.find("doc_1", 1) is None
+    assert [ledger.start("doc_1", 1), ledger.start("doc_1", 1), ledger.start("doc_1", 2)] == [1, 2, 1]
+    ledger.forget_starts("doc_1", 2)
     assert ledger.record(passed) == passed
     assert ledger.record(Unreadable(INGESTED, "hint", 2)) == passed
+    # An outcome, and the erasure of a document, end the count.
+    assert [ledger.start("doc_1", 1), ledger.start("doc_1", 2)] == [1, 1]
     assert SqlLedger(engine).find("doc_1", 1) == passed
 
 

@@ -7,12 +7,22 @@ import pytest
 from services.anonymization import domain, handlers
 from services.anonymization.adapters.kafka import KafkaOutcomes
 from services.anonymization.consumers import on_ingested
-from services.anonymization.domain import DocumentOutcome, DocumentText, Finding, Ingested, Passed, Unreadable, merge
+from services.anonymization.domain import (
+    NO_LABELS,
+    Anonymized,
+    DocumentOutcome,
+    DocumentText,
+    Finding,
+    Ingested,
+    Passed,
+    Unreadable,
+    merge,
+)
 from services.anonymization.handlers import anonymize_row, anonymize_texts, reidentify
 from services.anonymization.wire import ANONYMIZED, REJECTED, to_event, to_ingested
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
-from tailor.errors import InvalidArgument, NotFound, Reason, Unavailable
+from tailor.errors import InvalidArgument, NotFound, Reason, ResourceExhausted, Unavailable
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased, Forgotten
 from tailor.events.memory import MemoryProducer
@@ -105,6 +115,48 @@ def test_a_document_in_a_language_that_is_not_covered_is_rejected_with_the_hint(
     message = world.producer.messages(REJECTED)[0]
     assert isinstance(message, documents_pb2.DocumentRejected)
     assert message.reason == documents_pb2.REJECTION_REASON_LANGUAGE_NOT_COVERED and "`sv`" in message.hint
+
+
+class FailingAnonymizer(OneNameAnonymizer):
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS, passed: tuple[str, ...] = ()) -> Anonymized:
+        raise self.error
+
+
+def test_a_document_that_takes_too_much_is_rejected() -> None:
+    world = World()
+    world.anonymizer = FailingAnonymizer(ResourceExhausted(Reason.TOO_EXPENSIVE, "It took too much."))
+    outcome = world.pass_document()
+    assert isinstance(outcome, Unreadable) and world.corpus.texts == []
+    message = world.producer.messages(REJECTED)[0]
+    assert isinstance(message, documents_pb2.DocumentRejected)
+    assert message.reason == documents_pb2.REJECTION_REASON_TOO_EXPENSIVE and message.hint == "It took too much."
+
+
+def test_a_document_that_ended_the_service_twice_is_rejected_at_the_third_start() -> None:
+    world = World()
+    # What no handler sees: the process ends.
+    world.anonymizer = FailingAnonymizer(SystemExit())
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            world.pass_document()
+    world.anonymizer = OneNameAnonymizer()
+    outcome = world.pass_document()
+    assert isinstance(outcome, Unreadable) and outcome.reason == "TOO_EXPENSIVE" and "twice" in outcome.hint
+    assert not world.ledger.starts
+
+
+def test_a_document_that_waits_for_others_is_tried_as_often_as_it_takes() -> None:
+    world = World()
+    world.anonymizer = FailingAnonymizer(Unavailable(Reason.DETECTOR_UNAVAILABLE, "Retry."))
+    for _ in range(5):
+        with pytest.raises(Unavailable):
+            world.pass_document()
+    world.anonymizer = OneNameAnonymizer()
+    assert isinstance(world.pass_document(), Passed)
 
 
 def test_a_document_says_which_languages_were_masked_by_rules_only() -> None:
