@@ -158,10 +158,11 @@ class AnswerStream:
         prompt = engine.encode(self._messages)
         self.prompt_tokens = len(prompt)
         max_tokens = fit_max_tokens(len(prompt), request.sampling, engine.context_length)
-        if request.sampling.schema:
-            engine.check_schema(request.sampling.schema)
         with self._models.announce_call(), ExitStack() as resources:
             resources.enter_context(self._admission.place(lambda: cancellation.cancelled))
+            if request.sampling.schema:
+                # It holds the caller's place, because it is the caller's work.
+                engine.check_schema(request.sampling.schema, lambda: cancellation.cancelled)
             adapter = resources.enter_context(self._adapter(cancellation))
             self._compute = self._models.meter.start()
             resources.callback(self._compute.end)

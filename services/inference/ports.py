@@ -67,8 +67,11 @@ class InferenceEngine(Protocol):
         """The prompt's tokens by the base's own chat template. Raises InvalidArgument if the template refuses the chat."""
         ...
 
-    def check_schema(self, schema: str) -> None:
-        """Raise InvalidArgument unless the whole JSON schema can be enforced."""
+    def check_schema(self, schema: str, cancelled: Callable[[], bool]) -> None:
+        """Raise InvalidArgument unless the whole JSON schema can be enforced. Blocks until it was tried, or the call is cancelled.
+
+        Raises Aborted (CANCELLED), and Unavailable (CHILD_KILLED).
+        """
         ...
 
     def load(self, digest: str, folder: Path) -> None:

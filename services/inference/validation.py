@@ -1,7 +1,8 @@
 """Checks of a request before any resource is used for it. Each check returns what is wrong, by field."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from services.inference.domain import MAX_ROWS, ROLES, ChatMessage, RowToScore, Sampling
@@ -17,6 +18,8 @@ MAX_TOP = 20
 MAX_SCHEMA_BYTES = 16 * 1024
 MAX_SCHEMA_DEPTH = 32
 MAX_COUNT = 1024
+# A counted repeat in a pattern: `{3}`, `{3,}`, `{3,5}`.
+REPEAT = re.compile(r"\{\d+(?:,\d*)?\}")
 COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
 SCHEMA = "json_schema"
 NOT_UNICODE = "contains an unpaired surrogate and is not valid Unicode"
@@ -148,8 +151,46 @@ def _check_bounds(part: Any, depth: int) -> dict[str, str]:
             return {SCHEMA: "must not contain x-guidance, which is not part of JSON schema"}
         if any(type(part.get(name)) in (int, float) and part[name] > MAX_COUNT for name in COUNTS):
             return {SCHEMA: f"{', '.join(COUNTS)} must be at most {MAX_COUNT}"}
+        if sum(1 for _ in _combined_patterns(part)) > 1:
+            return {SCHEMA: "allOf must not combine patterns; write one pattern"}
+        if isinstance(pattern := part.get("pattern"), str) and _nests_repeats(pattern):
+            return {SCHEMA: "a pattern must not repeat a counted repeat by another count"}
     inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
     return next((wrong for value in inner if (wrong := _check_bounds(value, depth + 1))), {})
+
+
+def _combined_patterns(part: dict[str, Any]) -> Iterator[str]:
+    """The patterns that one string has to match: its own and those in `allOf`."""
+    if isinstance(pattern := part.get("pattern"), str):
+        yield pattern
+    branches = part.get("allOf")
+    for branch in branches if isinstance(branches, list) else ():
+        if isinstance(branch, dict):
+            yield from _combined_patterns(branch)
+
+
+def _nests_repeats(pattern: str) -> bool:
+    """True if a counted repeat is in a group that is repeated by a count, such as `(a{9}b){9}`."""
+    has_repeat, in_class, place = [False], False, 0
+    while place < len(pattern):
+        character = pattern[place]
+        if character == "\\":
+            place += 1
+        elif in_class:
+            in_class = character != "]"
+        elif character == "[":
+            in_class = True
+        elif character == "(":
+            has_repeat.append(False)
+        elif character == ")" and len(has_repeat) > 1:
+            inner = has_repeat.pop()
+            if inner and REPEAT.match(pattern, place + 1):
+                return True
+            has_repeat[-1] |= inner
+        elif REPEAT.match(pattern, place):
+            has_repeat[-1] = True
+        place += 1
+    return False
 
 
 def _is_unicode(text: str) -> bool:

@@ -27,7 +27,7 @@ from services.registry import wire as registry_wire
 from services.registry.domain import Decision, Gate, PrimaryMetric
 from services.registry.rules.gate import decide
 from tailor.engine.environment import CPU_STEP_TOKENS, prepare_environment
-from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
 from tests.evaluations import make_evaluated, make_figures
@@ -290,10 +290,28 @@ def test_refuses_a_schema_that_cannot_be_enforced_and_names_only_its_keyword(
     plain: InferenceEngine, schema: str, named: str
 ) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        plain.check_schema(schema)
+        plain.check_schema(schema, lambda: False)
     violation = caught.value.field_violations["json_schema"]
     assert named in violation
     assert "robot" not in violation and "example" not in violation
+
+
+COSTLY = json.dumps({"type": "string", "allOf": [{"pattern": f"^[ab]*a[ab]{{{n}}}$"} for n in range(10, 40)]})
+
+
+def test_a_schema_that_takes_gigabytes_is_refused_and_the_next_one_is_followed(plain: InferenceEngine) -> None:
+    for _ in range(2):
+        with pytest.raises(InvalidArgument) as caught:
+            plain.check_schema(COSTLY, lambda: False)
+        assert "takes too much" in caught.value.field_violations["json_schema"]
+    plain.check_schema(json.dumps(SCHEMA), lambda: False)
+
+
+def test_a_caller_who_leaves_ends_the_trial_of_a_schema(plain: InferenceEngine) -> None:
+    started = time.monotonic()
+    with pytest.raises(Aborted):
+        plain.check_schema(COSTLY.replace("39", "38"), lambda: time.monotonic() > started + 0.3)
+    plain.check_schema('{"enum": ["low"]}', lambda: False)
 
 
 def test_log_probabilities_are_those_of_the_model_before_temperature_and_schema(

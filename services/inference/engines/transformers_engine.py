@@ -47,7 +47,7 @@ class TransformersEngine(InferenceEngine):
         self.device = name_cores()
         self.context_length = min(context_length, int(base.config.max_position_embeddings))
         self._end_tokens = _end_tokens(base, self._chat.tokenizer)
-        self._grammars = Grammars(self._chat.tokenizer, int(base.config.vocab_size))
+        self._grammars = Grammars(self._chat.tokenizer, folder, int(base.config.vocab_size))
         empty = LoraConfig(r=1, target_modules="all-linear", task_type="CAUSAL_LM")
         self._model: Any = get_peft_model(base, empty, adapter_name=EMPTY)
         self._model.eval()
@@ -58,8 +58,8 @@ class TransformersEngine(InferenceEngine):
     def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         return self._chat.encode(messages)
 
-    def check_schema(self, schema: str) -> None:
-        self._grammars.compile(schema)
+    def check_schema(self, schema: str, cancelled: Callable[[], bool]) -> None:
+        self._grammars.check(schema, cancelled)
 
     def load(self, digest: str, folder: Path) -> None:
         """Load a verified adapter between two tokens of the running streams."""

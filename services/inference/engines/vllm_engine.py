@@ -49,7 +49,7 @@ class VllmEngine(InferenceEngine):
             "max_num_seqs": max_concurrent,
         }
         self._engine: Any = self._wait(_start(arguments))
-        self._grammars = Grammars(self._chat.tokenizer, int(self._engine.model_config.get_vocab_size()))
+        self._grammars = Grammars(self._chat.tokenizer, folder, int(self._engine.model_config.get_vocab_size()))
         self.context_length = int(self._engine.model_config.max_model_len)
         self.device = _name_device()
         self._ids: dict[str, Any] = {}
@@ -60,9 +60,9 @@ class VllmEngine(InferenceEngine):
     def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         return self._chat.encode(messages)
 
-    def check_schema(self, schema: str) -> None:
-        """Compile the schema here, because vLLM would fail the answer with an error that names nothing."""
-        self._grammars.compile(schema)
+    def check_schema(self, schema: str, cancelled: Callable[[], bool]) -> None:
+        """Try the schema, because vLLM would compile it here without a limit, and fail the answer with an error that names nothing."""
+        self._grammars.check(schema, cancelled)
 
     def load(self, digest: str, folder: Path) -> None:
         from vllm.lora.request import LoRARequest

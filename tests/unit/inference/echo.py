@@ -1,6 +1,6 @@
 """An engine that repeats its question."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from services.inference.domain import CANCELLED, STOPPED, AnswerPiece, Sampling
@@ -42,7 +42,7 @@ class EchoEngine(FakeEngine):
         self.checked: list[str] = []
         self.echoes: list[EchoStream] = []
 
-    def check_schema(self, schema: str) -> None:
+    def check_schema(self, schema: str, cancelled: Callable[[], bool]) -> None:
         self.checked.append(schema)
 
     def generate(self, prompt: tuple[int, ...], adapter: str, sampling: Sampling) -> Stream:

@@ -108,7 +108,7 @@ class FakeEngine(InferenceEngine):
         self.encoded.append(tuple(messages))
         return tuple(range(sum(len(message.content.split()) for message in messages)))
 
-    def check_schema(self, schema: str) -> None:
+    def check_schema(self, schema: str, cancelled: Callable[[], bool]) -> None:
         if "oneOf" in schema:
             raise InvalidArgument(
                 Reason.INVALID_SCHEMA, "json_schema: oneOf.", field_violations={"json_schema": "oneOf."}

@@ -241,6 +241,8 @@ def test_refuses_bad_sampling(name: str, value: Any) -> None:
         '{"type": "array", "minItems": 1025}',
         '{"properties": {"a": {"anyOf": [{"maxLength": 1e9}]}}}',
         '{"x-guidance": {"whitespace_flexible": true}}',
+        '{"allOf": [{"pattern": "^a"}, {"allOf": [{"pattern": "b$"}]}]}',
+        '{"pattern": "^((a{2})*b){3,}$"}',
         '{"oneOf": []}',
     ],
 )
