@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from services.anonymization.domain import (
+    ENTITY_TYPES,
     NO_LABELS,
     Action,
     Anonymized,
@@ -15,6 +16,7 @@ from services.anonymization.domain import (
     Finding,
     Policy,
     count,
+    merge,
 )
 from services.anonymization.ports import Anonymizer, ReviewedTerms
 from services.anonymization.recognise import budget
@@ -23,7 +25,7 @@ from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.lists import NO_LISTS, TermLists
 from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.ports import TextAnalyzer
-from services.anonymization.recognise.recognition import Question, Recognition
+from services.anonymization.recognise.recognition import Question, Recognition, outside
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates import coarse
 from services.anonymization.surrogates.passed import PassedValues
@@ -37,6 +39,7 @@ from tailor.words import Labels
 log = get_logger(__name__)
 
 SEPARATOR = "\n\n"
+FIGURES = {"DATE_TIME", "MONEY", "AGE", "POSTCODE"}
 DEFAULT_SECONDS_PER_TEXT = 300.0
 TITLE_BEFORE = re.compile(r"([^\W\d_][\w-]*)\.?\s+$")
 T = TypeVar("T", Change, Disagreement)
@@ -72,8 +75,7 @@ class TextAnonymizer(Anonymizer):
         plains = [undo(text) for text in (*passed, *texts)]
         places = _join([plain.text for plain in plains])
         whole = SEPARATOR.join(plain.text for plain in plains)
-        recognition = self._recognise(whole, tuple(end for _, end in places), labels)
-        findings = list(recognition.findings)
+        recognition, findings = self._recognise(whole, tuple(end for _, end in places), labels)
         people = People.of(
             whole[finding.start : finding.end] for finding in findings if finding.entity_type == "PERSON"
         )
@@ -113,12 +115,18 @@ class TextAnonymizer(Anonymizer):
     def _policy(self) -> Policy:
         return self._analyzer.policy
 
-    def _recognise(self, whole: str, ends: tuple[int, ...], labels: Labels) -> Recognition:
+    def _recognise(self, whole: str, ends: tuple[int, ...], labels: Labels) -> tuple[Recognition, list[Finding]]:
+        """The answer of the detectors, and its values with the figures that the policy does not keep."""
         # Not in the analyzer, whose cache of paragraphs notices neither another decision of a review nor a changed file.
         (personal, never), (listed, allowed) = self._terms.search(whole), self._lists.search(whole)
-        return self._analyzer.recognise(
-            Question(whole, ends, labels, tuple(listed), tuple(personal), (*never, *allowed))
+        never = [*never, *allowed]
+        recognition = self._analyzer.recognise(
+            Question(whole, ends, labels, tuple(listed), tuple(personal), tuple(never))
         )
+        kept = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
+        figures = outside(coarse.find(whole, FIGURES - kept), [*recognition.allowed, *never])
+        # Figures have no other mentions: the same amount or date elsewhere may mean something else.
+        return recognition, merge([*recognition.findings, *figures], whole)
 
     def _drop_passed(
         self, whole: str, findings: list[Finding], start: int, surrogates: Surrogates, people: People

@@ -1,7 +1,6 @@
 """Texts are read in child processes: one that takes too much is ended and refused, and the next one is read."""
 
 import os
-import pickle
 import signal
 import socket
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 
 from services.anonymization.adapters.children import child
 from services.anonymization.adapters.children.analyzer import ChildAnalyzer
-from services.anonymization.adapters.children.messages import Installation, Operation, Request
+from services.anonymization.adapters.children.messages import REQUEST, Installation, Operation, Request
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise import budget
 from services.anonymization.recognise.analyzer import CACHE_SIZE
@@ -108,7 +107,7 @@ def test_a_text_that_takes_more_than_it_may_is_refused_and_the_next_one_is_read(
 @pytest.mark.parametrize(("memory_bytes", "code"), [(64 * 2**20, child.NO_MEMORY), (0, 0)])
 def test_a_child_without_memory_for_a_text_ends_by_its_limit(memory_bytes: int, code: int) -> None:
     script = (
-        "import pickle, socket, sys\n"
+        "import socket, sys\n"
         "from services.anonymization.adapters.children import child\n"
         "child.answer = lambda analyzers, request: bytes(bytearray(256 * 2**20))[:4]\n"
         "child.serve(socket.socket(fileno=int(sys.argv[1])), None)\n"
@@ -121,7 +120,7 @@ def test_a_child_without_memory_for_a_text_ends_by_its_limit(memory_bytes: int, 
         request = Request(
             Operation.FIND, Question(MEMO), load_policy(), 1, False, cpu_seconds=60.0, memory_bytes=memory_bytes
         )  # fmt: skip
-        write_frame(requests, pickle.dumps(request))
+        write_frame(requests, REQUEST.dump_json(request))
         assert (read_frame(answers, 2**20) is None) == bool(code)
     assert reader.wait(600) == code
 

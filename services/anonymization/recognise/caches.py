@@ -1,4 +1,4 @@
-"""What a process remembers of the texts that it read last, beside the cache of an analyzer."""
+"""The caches of a process that hold words of the texts that it read last, apart from those of analyzers."""
 
 import re
 

@@ -15,7 +15,7 @@ MAX_WORDS = 30
 
 @dataclass
 class _Node:
-    """What may follow some words: the last words of phrases with their kinds, and words that others go on with."""
+    """The words that may follow others: the last words of phrases with their kinds, and words that others go on with."""
 
     ends: dict[str, str] = field(default_factory=dict)
     following: dict[str, "_Node"] = field(default_factory=dict)

@@ -138,7 +138,7 @@ def test_a_document_that_takes_too_much_is_rejected() -> None:
 
 def test_a_document_that_ended_the_service_twice_is_rejected_at_the_third_start() -> None:
     world = World()
-    # What no handler sees: the process ends.
+    # No handler sees that the process ends.
     world.anonymizer = FailingAnonymizer(SystemExit())
     for _ in range(2):
         with pytest.raises(SystemExit):

@@ -3,10 +3,15 @@
 import random
 import re
 import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from services.anonymization.recognise.phrases import MAX_WORDS, NUMBER_GOES_ON, Phrases
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 WORDS = ("St.", "Mary", "Mary-Ann", "(Mary", "Ltd", "1", "1.2", "é", "St", "\n", "  ")
 
@@ -40,7 +45,7 @@ def find_each(text: str, phrases: dict[str, str]) -> list[tuple[int, int, str]]:
 def test_phrases_are_found_as_one_by_one(seed: int) -> None:
     draw = random.Random(seed)
     text = " ".join(draw.choices(WORDS, k=40)) + draw.choice(["", ".5", "x"])
-    phrases = {}
+    phrases: dict[str, str] = {}
     for number in range(6):
         phrase = " ".join(" ".join(draw.choices(WORDS, k=draw.randint(1, 4))).split())
         if re.search(r"\w", phrase) and len({*phrases, phrase}) == len({key.lower() for key in (*phrases, phrase)}):
@@ -54,10 +59,10 @@ def test_the_end_of_a_text_is_no_longer_phrase() -> None:
 
 def test_many_phrases_of_one_beginning_cost_no_more_than_one() -> None:
     def count(number: int) -> int:
-        """Lines that are run for a text of a fixed length and so many phrases."""
+        """Lines that are run for a text of a fixed length and `number` phrases."""
         lines = 0
 
-        def trace(frame: object, event: str, argument: object) -> object:
+        def trace(frame: FrameType, event: str, argument: Any) -> "TraceFunction":
             nonlocal lines
             lines += event == "line"
             return trace

@@ -12,6 +12,7 @@ from services.anonymization.recognise.languages.detection import LanguageDetecto
 from services.anonymization.recognise.languages.section_analyzer import SectionAnalyzer
 from services.anonymization.recognise.languages.sections import SectionDetector
 from services.anonymization.recognise.lexicon import Lexicon
+from services.anonymization.recognise.recognition import Question, Recognition, recognise
 from services.anonymization.settings import LANGUAGES
 from tailor.errors import InvalidArgument
 
@@ -90,6 +91,9 @@ class OneWord:
 
     def find(self, text: str) -> list[Finding]:
         return list(self.analyze(text).findings)
+
+    def recognise(self, question: Question) -> Recognition:
+        return recognise(self, question)
 
     def with_policy(self, policy: Policy, cache_size: int = 0) -> "OneWord":
         del policy, cache_size

@@ -1,13 +1,12 @@
 """A process that loads the models once and forks one child for each place of a pool; a child reads one text after another.
 
-`python -m services.anonymization.adapters.children.child SOCKET` gets an `Installation`, pickled, as a frame over the inherited socket.
+`python -m services.anonymization.adapters.children.child SOCKET` gets an `Installation` as a frame over the inherited socket.
 Then it is asked over the same socket to fork, with one end of a connection, or for the status of a child that has ended. Forking is
-safe: it has one thread. All processes end when the service's end of their connection is closed, by whatever ends the service.
+safe: it has one thread. All processes end when the service's end of their connection is closed, also when the service is killed.
 """
 
 import gc
 import os
-import pickle
 import resource
 import signal
 import socket
@@ -17,6 +16,8 @@ from collections import OrderedDict
 from pathlib import Path
 
 from services.anonymization.adapters.children.messages import (
+    INSTALLATION,
+    REQUEST,
     Installation,
     Operation,
     Request,
@@ -102,7 +103,7 @@ def serve(connection: socket.socket, analyzers: Analyzers) -> None:
     """Answer requests until the other end is closed. A text that takes too much ends the process: by SIGPROF, or with `NO_MEMORY`."""
     with connection, connection.makefile("rb") as requests, connection.makefile("wb") as answers:
         while (frame := read_frame(requests, MAX_REQUEST)) is not None:
-            request: Request = pickle.loads(frame)  # noqa: S301 - the service's own
+            request = REQUEST.validate_json(frame)
             _limit(request.cpu_seconds, request.memory_bytes)
             try:
                 content = answer(analyzers, request)
@@ -167,7 +168,7 @@ def _load(control: socket.socket) -> Analyzers | None:
         frame = read_frame(requests, MAX_REQUEST)
         if frame is None:
             return None
-        installation: Installation = pickle.loads(frame)  # noqa: S301 - the service's own
+        installation = INSTALLATION.validate_json(frame)
         analyzers = Analyzers(installation)
         try:
             if not any(detector.kind in UNFORKABLE for detector in installation.detectors):

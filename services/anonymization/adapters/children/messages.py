@@ -1,10 +1,12 @@
-"""What a service asks a reading child, and what it answers. Questions are pickled by the service itself; answers are JSON, and checked."""
+"""The messages between the service and a reading child, as JSON."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from enum import StrEnum
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from services.anonymization.domain import Disagreement, Finding, Policy
 from services.anonymization.recognise.analysis import LanguageSection
@@ -16,7 +18,7 @@ ERRORS = {kind.__name__: kind for kind in (InvalidArgument, FailedPrecondition, 
 
 
 class Operation(StrEnum):
-    """What a child does with a text."""
+    """The work of a child on a text."""
 
     RECOGNISE = "recognise"
     ANALYZE = "analyze"
@@ -26,7 +28,7 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True)
 class Installation:
-    """What a child loads: as `load_section_analyzer` takes it."""
+    """The detectors and languages that a child loads, as `load_section_analyzer` takes them."""
 
     detectors: tuple[Detector, ...]
     policy: Policy
@@ -48,6 +50,9 @@ class Request:
     memory_bytes: int
 
 
+INSTALLATION, REQUEST = TypeAdapter(Installation), TypeAdapter(Request)
+
+
 def encode(recognition: Recognition) -> bytes:
     """The answer of a text that was read."""
     return json.dumps(
@@ -55,6 +60,7 @@ def encode(recognition: Recognition) -> bytes:
             "findings": [astuple(finding) for finding in recognition.findings],
             "disagreements": [astuple(stretch) for stretch in recognition.disagreements],
             "sections": [astuple(section) for section in recognition.sections],
+            "allowed": recognition.allowed,
         }
     ).encode()
 
@@ -75,4 +81,5 @@ def decode(frame: bytes) -> Recognition:
             Disagreement(start, end, kind, tuple(detectors)) for start, end, kind, detectors in content["disagreements"]
         ),
         tuple(LanguageSection(*values) for values in content["sections"]),
+        tuple((start, end) for start, end in content["allowed"]),
     )

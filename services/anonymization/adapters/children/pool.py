@@ -1,7 +1,6 @@
 """A pool of reading children. One that exceeds a text's limits is ended and replaced; the texts of others wait for a place at most."""
 
 import os
-import pickle
 import queue
 import select
 import signal
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from services.anonymization.adapters.children.child import FORK, NO_MEMORY, NUMBER, WAIT
-from services.anonymization.adapters.children.messages import Installation, Request, decode
+from services.anonymization.adapters.children.messages import INSTALLATION, REQUEST, Installation, Request, decode
 from services.anonymization.recognise import budget
 from services.anonymization.recognise.recognition import Recognition
 from tailor.errors import Reason, ResourceExhausted, Unavailable
@@ -126,7 +125,7 @@ class Parent:
                 start_new_session=True,
             )
         with ours.makefile("rb") as answers, ours.makefile("wb") as requests:
-            write_frame(requests, pickle.dumps(self._installation))
+            write_frame(requests, INSTALLATION.dump_json(self._installation))
             loaded = read_frame(answers, MAX_ANSWER)
         if loaded is None:
             ours.close()
@@ -209,7 +208,7 @@ def _exchange(child: Child, request: Request) -> bytes | None:
     """The child's answer, or None if it has ended. Raises DeadlineExceeded (TEXT_TOO_SLOW)."""
     try:
         with child.connection.makefile("wb") as requests:
-            write_frame(requests, pickle.dumps(request))
+            write_frame(requests, REQUEST.dump_json(request))
     except OSError:
         return None
     while not select.select([child.connection], [], [], LOOK_SECONDS)[0]:
