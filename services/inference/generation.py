@@ -159,7 +159,9 @@ class AnswerStream:
         self.prompt_tokens = len(prompt)
         max_tokens = fit_max_tokens(len(prompt), request.sampling, engine.context_length)
         with self._models.announce_call(), ExitStack() as resources:
-            resources.enter_context(self._admission.place(lambda: cancellation.cancelled))
+            resources.enter_context(
+                self._admission.place(self._caller.key_id or self._caller.name, lambda: cancellation.cancelled)
+            )
             if request.sampling.schema:
                 # It holds the caller's place, because it is the caller's work.
                 engine.check_schema(request.sampling.schema, lambda: cancellation.cancelled)

@@ -11,6 +11,7 @@ from services.inference.edits import edit_draft
 from services.inference.generation import Answer, Cancellation, Inference
 from services.inference.handlers import ReadinessGate
 from services.inference.settings import Settings
+from services.inference.slow_readers import SlowReaders
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.errors import DeadlineExceeded, Reason
 from tailor.rpc import auth
@@ -24,6 +25,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
 
     def __init__(self, gate: ReadinessGate) -> None:
         self._gate = gate
+        self._readers = SlowReaders()
 
     def Generate(
         self, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext
@@ -49,7 +51,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         answer = _begin(inference, request.request, context)
         try:
             for piece in answer:
-                if piece.text or piece.log_probabilities:
+                if not piece.text and not piece.log_probabilities:
+                    continue
+                with self._readers.reading(context.cancel):
                     yield inference_pb2.StreamGenerateResponse(
                         draft_id=answer.draft_id,
                         text=piece.text,

@@ -7,7 +7,7 @@ import asyncio
 import math
 import ssl
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +20,9 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
 
-from services.inference import handlers
+from services.inference import handlers, slow_readers
 from services.inference.adapters import openai_wire as wire
 from services.inference.adapters.body_limit import LimitedBody
 from services.inference.adapters.counted_calls import CODES, CountedCalls, note_code, note_method
@@ -122,7 +123,7 @@ def create_app(gate: ReadinessGate, authenticator: auth.Authenticator, max_threa
             usage = bool(body.stream_options and body.stream_options.include_usage)
             note = partial(note_code, request)
             lines = wire.chunks(body.model, answer, lambda: authenticator.still_admits(*identity), note, usage=usage)
-            return StreamingResponse(_closing(request, lines, cancellation, answer), media_type="text/event-stream")
+            return ReadResponse(_closing(request, lines, cancellation, answer), media_type="text/event-stream")
         await _unless_gone(request, cancellation, lambda: anyio.to_thread.run_sync(_drain, answer))
         return JSONResponse(wire.completion(body.model, answer))
 
@@ -219,6 +220,22 @@ class UvicornServer(Server):
 
     def set_serving(self, serving: bool) -> None:
         """Does nothing: over HTTP, the status port shows the health."""
+
+
+class ReadResponse(StreamingResponse):
+    """A stream that ends if nobody reads it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            # TimeoutError is an OSError, and ends the response as a lost connection does.
+            async with asyncio.timeout(slow_readers.UNREAD_SECONDS):
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, send_in_time)
+        finally:
+            if isinstance(self.body_iterator, AsyncGenerator):
+                await self.body_iterator.aclose()
 
 
 async def _unless_gone(request: Request, cancellation: Cancellation, work: Callable[[], Awaitable[T]]) -> T:

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.inference.domain import ChatMessage, Draft, DraftFeedback, DraftRecord, OutcomeReport, Transcript
 from services.inference.handlers import ReadinessGate
+from services.inference.ports import InferenceEngine
 from services.inference.rpc import InferenceServicer
 from services.inference.serving_table import ServingTable
 from tailor.api.common.v1 import common_pb2
@@ -53,7 +54,7 @@ class KnownServices(Trust):
 class RunningServer:
     """A running server; `stub` calls it as a key or as a service."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: InferenceEngine | None = None) -> None:
         self.gate = ReadinessGate()
         self.revoked = False
         self.seconds_later = 0.0
@@ -67,7 +68,9 @@ class RunningServer:
             servicers=[(add, InferenceServicer(self.gate))],
             authenticator=authenticator,
         )
-        self.world: World = make_world(max_concurrent=2, max_queued=0, table=ServingTable(self.server.set_known))
+        self.world: World = make_world(
+            max_concurrent=2, max_queued=0, table=ServingTable(self.server.set_known), engine=engine
+        )
         self.server.start()
 
     def _verify(self, _: str) -> Caller:
@@ -232,14 +235,25 @@ def test_errors_are_canonical_and_name_the_field(opened: RunningServer) -> None:
 
 def test_a_full_queue_is_exhausted_with_a_retry_time(opened: RunningServer) -> None:
     opened.world.engine.gate.clear()
-    stub = opened.stub()
-    calls = [stub.Generate.future(REQUEST, timeout=60) for _ in range(2)]
+    calls = [opened.stub(token).Generate.future(REQUEST, timeout=60) for token in ("tlr_secret", "evaluation")]
     wait_until(lambda: len(opened.world.engine.streams) >= 2)
     with pytest.raises(ResourceExhausted) as caught, wire_errors("inference"):
-        stub.Generate(REQUEST, timeout=60)
+        opened.stub("console").Generate(REQUEST, timeout=60)
     assert (caught.value.retry_after_seconds or 0) >= 1
     opened.world.engine.gate.set()
     assert [call.result().finish_reason for call in calls] == ["length", "length"]
+
+
+def test_a_key_leaves_a_place_to_others(opened: RunningServer) -> None:
+    opened.world.engine.gate.clear()
+    first = opened.stub().Generate.future(REQUEST, timeout=60)
+    wait_until(lambda: len(opened.world.engine.streams) >= 1)
+    with pytest.raises(ResourceExhausted), wire_errors("inference"):
+        opened.stub().Generate(REQUEST, timeout=60)
+    second = opened.stub("evaluation").Generate.future(REQUEST, timeout=60)
+    wait_until(lambda: len(opened.world.engine.streams) >= 2)
+    opened.world.engine.gate.set()
+    assert [call.result().finish_reason for call in (first, second)] == ["length", "length"]
 
 
 def test_a_key_lists_only_its_own(opened: RunningServer) -> None:
