@@ -534,6 +534,12 @@ class Aborted(TailorError):
     retryable = True
 
 
+class NotYet(Aborted):
+    """An event waits for one of another topic, because topics are not ordered among each other; handle it again later."""
+
+    retry_seconds = 5.0
+
+
 class ResourceExhausted(TailorError):
     """A limit is reached; retry later."""
 

@@ -211,6 +211,8 @@ class Runtime:
             heartbeats=self.heartbeats,
         )
         self.spawn("consumer", consumer.run)
+        if self.events.letters is not None:
+            self.spawn("parked events", consumer.parked(self.events.letters, self.events.read).run)
         kept = [topic for topic in load_topics().values() if topic.name in handlers and topic.unread_retention_hours]
         if kept:
             self.spawn("raw topics", RawTopics(settings, self.name, kept, self.faults).run)

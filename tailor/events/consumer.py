@@ -1,6 +1,7 @@
 """Consuming events: at least once, in order by key, with three kinds of failure.
 
 - A retryable TailorError is retried with backoff; if it lasts, it crashes the process.
+- NotYet is retried for a moment. Then the event is parked (`parked.py`), so that what it waits for, and all that follows, can be read.
 - Any other TailorError sends a reference to the dead-letter topic. Too many in a row crash the process rather than drain the topic.
 - Every other exception is a defect. It is retried briefly, then it sends a reference to the dead-letter topic too, so that one event that a
   handler cannot bear does not stop all that follow. A few in a row crash the process: then it is not the event.
@@ -26,7 +27,7 @@ from kafka.structs import MemberState
 
 from tailor import wire
 from tailor.api.events.v1 import drafts_pb2
-from tailor.errors import Reason, TailorError, Unavailable
+from tailor.errors import NotYet, Reason, TailorError, Unavailable
 from tailor.events.availability import Availability
 from tailor.events.clients import (
     IDLE_SECONDS,
@@ -41,10 +42,11 @@ from tailor.events.clients import (
     to_event,
     wait_for_broker,
 )
-from tailor.events.dead_letters import DeadLetters, NoDeadLetters, place_of
+from tailor.events.dead_letters import DeadLetters, EventPlace, NoDeadLetters, SqlDeadLetters, place_of
 from tailor.events.envelope import Event, derive_id
 from tailor.events.faults import Faults
 from tailor.events.gaps import GapFinder, PublishGap, dead_letter_gap
+from tailor.events.parked import ParkedEvents, part_of
 from tailor.events.producer import Producer
 from tailor.heartbeats import Heartbeats
 from tailor.logging import get_logger, place
@@ -267,6 +269,9 @@ class Consumer:
         except Stopped:
             return False
         except TailorError as error:
+            if isinstance(error, NotYet):
+                self._park(event, error, stop)
+                return True
             if error.retryable and not isinstance(error, HandlerFailed):
                 log_retry(error, MAX_ATTEMPTS)
                 raise
@@ -283,6 +288,18 @@ class Consumer:
             EVENTS.labels(event.topic, "handled").inc()
         EVENT_SECONDS.labels(event.topic).observe(time.monotonic() - started)
         return True
+
+    def _park(self, event: Event, error: NotYet, stop: threading.Event) -> None:
+        log.warning(
+            "event parked", topic=event.topic, partition=event.partition, offset=event.offset, reason=error.reason
+        )
+        retry(lambda: self._letters.park(place_of(event), error), stop=stop, attempts=MAX_ATTEMPTS, sleep=self._sleep)
+        self._faults.notice(part_of(place_of(event)), error)
+        EVENTS.labels(event.topic, "parked").inc()
+
+    def parked(self, letters: SqlDeadLetters, read: Callable[[EventPlace], Event]) -> ParkedEvents:
+        """What handles parked events again."""
+        return ParkedEvents(letters, read, self._handlers, dead_letter=self._dead_letter, faults=self._faults)
 
     def _handle_or_skip(self, event: Event) -> None:
         """Handle an event, unless an operator moved past it. Asked before each attempt, so that a skip also ends retries."""

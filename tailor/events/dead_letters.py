@@ -40,6 +40,8 @@ class LetterState(StrEnum):
     DEAD = "dead"
     REPLAYED = "replayed"
     SKIPPED = "skipped"
+    # It waits for an event of another topic.
+    WAITING = "waiting"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class DeadLetters(Protocol):
         """Record an event that could not be handled. Idempotent. Raises Unavailable without the database."""
         ...
 
+    def park(self, place: EventPlace, error: TailorError) -> None:
+        """Record an event that waits for one of another topic. Idempotent. Raises Unavailable without the database."""
+        ...
+
     def is_skipped(self, place: EventPlace) -> bool:
         """True if an operator moved past the event."""
         ...
@@ -81,6 +87,11 @@ class NoDeadLetters(DeadLetters):
 
     def add(self, place: EventPlace, error: TailorError) -> None:
         del place, error
+
+    def park(self, place: EventPlace, error: TailorError) -> None:
+        """Raises the error: the event cannot be set aside."""
+        del place
+        raise error
 
     def is_skipped(self, place: EventPlace) -> bool:
         del place
@@ -118,11 +129,23 @@ class SqlDeadLetters(DeadLetters):
         create_tables(self._engine, LETTERS.metadata)
 
     def add(self, place: EventPlace, error: TailorError) -> None:
+        self._set(place, error, LetterState.DEAD)
+
+    def park(self, place: EventPlace, error: TailorError) -> None:
+        self._set(place, error, LetterState.WAITING)
+
+    def _set(self, place: EventPlace, error: TailorError, state: LetterState) -> None:
         row = _row(place) | {"reason": str(error.reason), "message": error.message}
-        statement = insert(LETTERS).values(**row, state=LetterState.DEAD, note="", key_id="")
-        again = {"reason": row["reason"], "message": row["message"], "state": LetterState.DEAD}
+        statement = insert(LETTERS).values(**row, state=state, note="", key_id="")
+        again = {"reason": row["reason"], "message": row["message"], "state": state}
         with transaction(self._engine) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=PLACE, set_=again))
+
+    def waiting(self, limit: int) -> Sequence[Letter]:
+        """The events that wait for one of another topic, oldest first."""
+        query = select(LETTERS).where(LETTERS.c.state == LetterState.WAITING).order_by(LETTERS.c.create_time, *PLACE)
+        with transaction(self._engine) as connection:
+            return [_letter(row) for row in connection.execute(query.limit(limit))]
 
     def is_skipped(self, place: EventPlace) -> bool:
         with self._lock:
@@ -144,10 +167,10 @@ class SqlDeadLetters(DeadLetters):
         return _letter(row)
 
     def list(self, limit: int, start: int, *, include_closed: bool) -> Sequence[Letter]:
-        """Dead letters from position `start` on, newest first."""
+        """Dead letters, and events that wait, from position `start` on, newest first."""
         query = select(LETTERS).order_by(LETTERS.c.create_time.desc(), *PLACE)
         if not include_closed:
-            query = query.where(LETTERS.c.state == LetterState.DEAD)
+            query = query.where(LETTERS.c.state.in_((LetterState.DEAD, LetterState.WAITING)))
         with transaction(self._engine) as connection:
             return [_letter(row) for row in connection.execute(query.limit(limit).offset(start))]
 

@@ -27,6 +27,7 @@ STATES = {
     LetterState.DEAD: operations_pb2.DEAD_LETTER_STATE_DEAD,
     LetterState.REPLAYED: operations_pb2.DEAD_LETTER_STATE_REPLAYED,
     LetterState.SKIPPED: operations_pb2.DEAD_LETTER_STATE_SKIPPED,
+    LetterState.WAITING: operations_pb2.DEAD_LETTER_STATE_WAITING,
 }
 
 

@@ -28,7 +28,7 @@ from services.registry.rules import serving as rules
 from services.registry.rules.gate import decide
 from services.registry.rules.overrides import check_override
 from services.registry.rules.states import SHORT_DIGEST, advise
-from tailor.errors import Aborted, FailedPrecondition, NotFound, Reason
+from tailor.errors import FailedPrecondition, NotFound, NotYet, Reason
 
 RETIRED = "retired: it was trained on a document that has been erased"
 DELETED = "the specialist was deleted"
@@ -37,13 +37,12 @@ DELETED = "the specialist was deleted"
 def record_evaluation(begin: Begin, request_evaluation: RequestEvaluation, evaluation: Evaluation) -> Decision:
     """Decide on an evaluation and promote its adapter if it passes; once per evaluation.
 
-    If the incumbent has changed since, request a new evaluation. Raises Aborted until the specialist and the adapter are catalogued."""
+    If the incumbent has changed since, request a new evaluation. Raises NotYet until the specialist and the adapter are catalogued."""
     with begin() as tx:
         specialist = tx.specialists.lock(evaluation.specialist)
         adapter = tx.facts.find_adapter(evaluation.adapter_digest)
         if specialist is None or adapter is None:
-            # Topics are not ordered among each other, so the event is retried.
-            raise Aborted(Reason.NOT_CATALOGUED_YET, "The evaluation's specialist or adapter is not catalogued yet.")
+            raise NotYet(Reason.NOT_CATALOGUED_YET, "The evaluation's specialist or adapter is not catalogued yet.")
         decision = tx.evaluations.find_decision(evaluation.evaluation_id)
         if decision is None:
             decision = _decide(tx, specialist, adapter, evaluation)

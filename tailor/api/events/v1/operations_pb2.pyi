@@ -36,6 +36,8 @@ class _DeadLetterStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeadL
     """An operator moved past the event."""
     DEAD_LETTER_STATE_UNSENT: _DeadLetterState.ValueType  # 4
     """The event could not be sent; it waits in the outbox, set aside."""
+    DEAD_LETTER_STATE_WAITING: _DeadLetterState.ValueType  # 40
+    """It waits for an event of another topic. The service handles it again each minute; after an hour it is a dead letter."""
 
 class DeadLetterState(_DeadLetterState, metaclass=_DeadLetterStateEnumTypeWrapper):
     """DeadLetterState says what became of a dead letter."""
@@ -50,6 +52,8 @@ DEAD_LETTER_STATE_SKIPPED: DeadLetterState.ValueType  # 3
 """An operator moved past the event."""
 DEAD_LETTER_STATE_UNSENT: DeadLetterState.ValueType  # 4
 """The event could not be sent; it waits in the outbox, set aside."""
+DEAD_LETTER_STATE_WAITING: DeadLetterState.ValueType  # 40
+"""It waits for an event of another topic. The service handles it again each minute; after an hour it is a dead letter."""
 Global___DeadLetterState: _TypeAlias = DeadLetterState  # noqa: Y015
 
 @_typing.final
