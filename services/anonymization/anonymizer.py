@@ -25,7 +25,7 @@ from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.lists import NO_LISTS, TermLists
 from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.ports import TextAnalyzer
-from services.anonymization.recognise.recognition import Question, Recognition, outside
+from services.anonymization.recognise.recognition import Recognition, TextToRead, outside
 from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates import coarse
 from services.anonymization.surrogates.passed import PassedValues
@@ -121,7 +121,7 @@ class TextAnonymizer(Anonymizer):
         (personal, never), (listed, allowed) = self._terms.search(whole), self._lists.search(whole)
         never = [*never, *allowed]
         recognition = self._analyzer.recognise(
-            Question(whole, ends, labels, tuple(listed), tuple(personal), tuple(never))
+            TextToRead(whole, ends, labels, tuple(listed), tuple(personal), tuple(never))
         )
         kept = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
         figures = outside(coarse.find(whole, FIGURES - kept), [*recognition.allowed, *never])

@@ -4,8 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from services.anonymization import handlers
-from services.anonymization.adapters.children.analyzer import ChildAnalyzer
-from services.anonymization.adapters.children.messages import Installation
+from services.anonymization.adapters.children.child_analyzer import ChildAnalyzer
 from services.anonymization.adapters.kafka import KafkaOutcomes, KafkaPolicies
 from services.anonymization.adapters.objects import StoredCorpus, StoredTexts
 from services.anonymization.adapters.policies import SqlPolicies
@@ -16,7 +15,6 @@ from services.anonymization.policy.detectors import detectors_digest
 from services.anonymization.policy.installed import CurrentPolicy, install_from_settings
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.policy_rpc import PolicyServicer, SubjectServicer
-from services.anonymization.recognise.analyzer import CACHE_SIZE
 from services.anonymization.recognise.detectors.definition import DEFAULT as DEFAULT_DETECTORS
 from services.anonymization.recognise.detectors.definition import load_detectors
 from services.anonymization.recognise.languages.detection import LanguageDetector
@@ -54,14 +52,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     digest = detectors_digest(settings, [detector.model for detector in detectors], [file])
     install_from_settings(policies, settings, digest)
     language_of = LanguageDetector()
-    installation = Installation(
-        detectors,
-        load_policy(),
-        settings.languages,
-        settings.phone_regions,
-        is_held=settings.uncovered_languages == "hold",
-    )
-    analyzer = ChildAnalyzer.start(installation, CACHE_SIZE)
+    analyzer = ChildAnalyzer.from_settings(settings, detectors, load_policy())
     vault = SqlVault(engine, *settings.vault_keys)
     subjects = SubjectIndex(engine, vault, analyzer.lexicon)
     surrogates = Surrogates(vault, analyzer.lexicon, vault.secret(DRAW), subjects.suppressed)

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 from tailor.errors import NotYet, Reason, TailorError, Unavailable
 from tailor.events.dead_letters import EventPlace, Letter, SqlDeadLetters
@@ -19,12 +18,6 @@ PATIENCE = timedelta(hours=1)
 AT_ONCE = 100
 
 
-class DeadLetter(Protocol):
-    """Sets an event aside for good."""
-
-    def __call__(self, event: Event, error: TailorError) -> None: ...
-
-
 class ParkedEvents:
     """Handles a service's parked events again. A notice shows each. Handlers are idempotent, so replicas need not agree."""
 
@@ -34,7 +27,7 @@ class ParkedEvents:
         read: Callable[[EventPlace], Event],
         handlers: Mapping[str, Callable[[Event], None]],
         *,
-        dead_letter: DeadLetter,
+        dead_letter: Callable[[Event, TailorError], None],
         faults: Faults,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:

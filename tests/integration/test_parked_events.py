@@ -27,7 +27,7 @@ NOT_YET = NotYet(Reason.NOT_CATALOGUED_YET, "The adapter is not catalogued yet."
 
 
 class World:
-    """A consumer over a database, whose handler does as it is told."""
+    """A consumer over a database, whose handler raises a chosen error."""
 
     def __init__(self, engine: Engine) -> None:
         self.error: Exception | None = NOT_YET

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from services.anonymization.adapters.children import child
-from services.anonymization.adapters.children.analyzer import ChildAnalyzer
-from services.anonymization.adapters.children.messages import REQUEST, Installation, Operation, Request
+from services.anonymization.adapters.children.child_analyzer import ChildAnalyzer
+from services.anonymization.adapters.children.messages import REQUEST, Installation, Operation, ReadRequest
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise import budget
 from services.anonymization.recognise.analyzer import CACHE_SIZE
 from services.anonymization.recognise.detectors.definition import Detector, DetectorKind, load_detectors
-from services.anonymization.recognise.recognition import Question, recognise
+from services.anonymization.recognise.recognition import TextToRead, recognise
 from tailor.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, ResourceExhausted
 from tailor.frames import read_frame, write_frame
 from tests.analyzers import load_english
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 MEMO = "Ngozi Okafor of Meridian Foods Ltd signed on Monday. Call her on +44 20 7946 0958."
-LONG = Question("Ngozi Okafor signs the report of the house. " * 8_000)
+LONG = TextToRead("Ngozi Okafor signs the report of the house. " * 8_000)
 SWEDISH = (
     "Här kommer fakturan för mars månad, och vi har bifogat kontraktet som du bad om. Det är viktigt att du svarar."
 )
@@ -47,8 +47,8 @@ def analyzer() -> Iterator[ChildAnalyzer]:
     analyzer.parent.close()
 
 
-def ask(analyzer: ChildAnalyzer, question: Question, *, cpu_seconds: float = 60.0, memory_bytes: int = 2**31) -> None:
-    request = Request(
+def ask(analyzer: ChildAnalyzer, question: TextToRead, *, cpu_seconds: float = 60.0, memory_bytes: int = 2**31) -> None:
+    request = ReadRequest(
         Operation.RECOGNISE, question, analyzer.policy, CACHE_SIZE, False, cpu_seconds=cpu_seconds, memory_bytes=memory_bytes
     )  # fmt: skip
     analyzer.pool.ask(request)
@@ -56,7 +56,7 @@ def ask(analyzer: ChildAnalyzer, question: Question, *, cpu_seconds: float = 60.
 
 def check_next(analyzer: ChildAnalyzer) -> None:
     """The next text is read."""
-    kinds = [finding.entity_type for finding in analyzer.recognise(Question(MEMO)).findings]
+    kinds = [finding.entity_type for finding in analyzer.recognise(TextToRead(MEMO)).findings]
     assert kinds == ["PERSON", "CLIENT", "PHONE_NUMBER"]
 
 
@@ -76,18 +76,18 @@ def processes() -> list[int]:
 
 
 def test_children_find_what_this_process_finds(analyzer: ChildAnalyzer) -> None:
-    here = recognise(load_english(), Question(MEMO))
-    assert analyzer.recognise(Question(MEMO)).findings == here.findings
+    here = recognise(load_english(), TextToRead(MEMO))
+    assert analyzer.recognise(TextToRead(MEMO)).findings == here.findings
     assert analyzer.find(MEMO) == load_english().find(MEMO)
     assert analyzer.lexicon_for(MEMO).is_plain("house")
-    assert [section.language for section in analyzer.recognise(Question(MEMO)).sections] == ["en"]
+    assert [section.language for section in analyzer.recognise(TextToRead(MEMO)).sections] == ["en"]
 
 
 def test_a_refusal_comes_with_its_reason(analyzer: ChildAnalyzer) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        analyzer.recognise(Question(SWEDISH))
+        analyzer.recognise(TextToRead(SWEDISH))
     assert refused.value.reason == "LANGUAGE_NOT_COVERED" and "`sv`" in refused.value.message
-    assert analyzer.accepting_all().recognise(Question(SWEDISH)).sections[0].rules_only
+    assert analyzer.accepting_all().recognise(TextToRead(SWEDISH)).sections[0].rules_only
 
 
 def test_a_missing_model_is_said_at_the_start() -> None:
@@ -117,8 +117,8 @@ def test_a_child_without_memory_for_a_text_ends_by_its_limit(memory_bytes: int, 
         with theirs:
             number = str(theirs.fileno())
             reader = subprocess.Popen([sys.executable, "-c", script, number], pass_fds=[theirs.fileno()], cwd=ROOT)
-        request = Request(
-            Operation.FIND, Question(MEMO), load_policy(), 1, False, cpu_seconds=60.0, memory_bytes=memory_bytes
+        request = ReadRequest(
+            Operation.FIND, TextToRead(MEMO), load_policy(), 1, False, cpu_seconds=60.0, memory_bytes=memory_bytes
         )  # fmt: skip
         write_frame(requests, REQUEST.dump_json(request))
         assert (read_frame(answers, 2**20) is None) == bool(code)
@@ -129,7 +129,7 @@ def test_work_for_a_caller_who_has_gone_ends(analyzer: ChildAnalyzer) -> None:
     gone = threading.Event()
     threading.Timer(0.3, gone.set).start()
     with budget.limit(600, gone.is_set), pytest.raises(DeadlineExceeded):
-        ask(analyzer, Question(LONG.text * 2))
+        ask(analyzer, TextToRead(LONG.text * 2))
     check_next(analyzer)
 
 
@@ -138,7 +138,7 @@ def test_another_text_does_not_wait_for_a_long_one(analyzer: ChildAnalyzer) -> N
 
     def read() -> None:
         with budget.limit(600, gone.is_set), pytest.raises(DeadlineExceeded):
-            ask(analyzer, Question(LONG.text * 2))
+            ask(analyzer, TextToRead(LONG.text * 2))
 
     reader = threading.Thread(target=read)
     reader.start()

@@ -32,7 +32,7 @@ from services.anonymization.recognise.paragraphs import batches, paragraphs
 from services.anonymization.recognise.ports import SMALL_CACHE_SIZE
 from services.anonymization.recognise.recognisers.enumerations import EnumerationRecogniser
 from services.anonymization.recognise.recognisers.layout import LayoutRecogniser
-from services.anonymization.recognise.recognition import Question, Recognition, recognise
+from services.anonymization.recognise.recognition import Recognition, TextToRead, recognise
 from services.anonymization.recognise.technical import technicality
 from services.anonymization.recognise.technical_text import TechnicalText
 from services.anonymization.recognise.tokens import starts_sentence, tokenise
@@ -175,7 +175,7 @@ class Analyzer:
             tuple(stretch for stretch in disagreements if self._matters(allowed, stretch)),
         )
 
-    def recognise(self, question: Question) -> Recognition:
+    def recognise(self, question: TextToRead) -> Recognition:
         """All personal values of a text that the policy does not keep, in this process."""
         return recognise(self, question)
 

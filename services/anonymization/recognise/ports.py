@@ -8,7 +8,7 @@ from services.anonymization.recognise.analysis import Analysis, LanguageSection
 from services.anonymization.recognise.lexicon import Lexicon
 
 if TYPE_CHECKING:
-    from services.anonymization.recognise.recognition import Question, Recognition
+    from services.anonymization.recognise.recognition import Recognition, TextToRead
 
 SMALL_CACHE_SIZE = 64
 
@@ -43,7 +43,7 @@ class TextAnalyzer(Protocol):
         """
         ...
 
-    def recognise(self, question: "Question") -> "Recognition":
+    def recognise(self, question: "TextToRead") -> "Recognition":
         """All personal values of a text that the policy does not keep.
 
         Raises what `analyze` raises, and ResourceExhausted (TOO_EXPENSIVE) if a text takes more than a text of its length may.

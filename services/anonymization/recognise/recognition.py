@@ -14,7 +14,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Question:
+class TextToRead:
     """A text to be read, and what is known of it before.
 
     If it consists of several texts, `ends` are their ends. `listed` are findings of the operator's files, `personal` those of reviews,
@@ -42,7 +42,7 @@ class Recognition:
     allowed: tuple[Place, ...] = ()
 
 
-def recognise(analyzer: TextAnalyzer, question: Question) -> Recognition:
+def recognise(analyzer: TextAnalyzer, question: TextToRead) -> Recognition:
     """Read a text under the analyzer's policy. Raises DeadlineExceeded (TEXT_TOO_SLOW) and InvalidArgument (LANGUAGE_NOT_COVERED)."""
     text, policy, labels = question.text, analyzer.policy, question.labels
     analysis = analyzer.analyze(text, question.ends)

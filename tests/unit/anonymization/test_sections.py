@@ -12,7 +12,7 @@ from services.anonymization.recognise.languages.detection import LanguageDetecto
 from services.anonymization.recognise.languages.section_analyzer import SectionAnalyzer
 from services.anonymization.recognise.languages.sections import SectionDetector
 from services.anonymization.recognise.lexicon import Lexicon
-from services.anonymization.recognise.recognition import Question, Recognition, recognise
+from services.anonymization.recognise.recognition import Recognition, TextToRead, recognise
 from services.anonymization.settings import LANGUAGES
 from tailor.errors import InvalidArgument
 
@@ -92,7 +92,7 @@ class OneWord:
     def find(self, text: str) -> list[Finding]:
         return list(self.analyze(text).findings)
 
-    def recognise(self, question: Question) -> Recognition:
+    def recognise(self, question: TextToRead) -> Recognition:
         return recognise(self, question)
 
     def with_policy(self, policy: Policy, cache_size: int = 0) -> "OneWord":

@@ -20,7 +20,7 @@ from services.anonymization.adapters.children.messages import (
     REQUEST,
     Installation,
     Operation,
-    Request,
+    ReadRequest,
     encode,
     encode_error,
 )
@@ -77,7 +77,7 @@ class Analyzers:
         return self._known[key]
 
 
-def answer(analyzers: Analyzers, request: Request) -> bytes:
+def answer(analyzers: Analyzers, request: ReadRequest) -> bytes:
     """Read the request's text."""
     question = request.question
     if request.operation is Operation.SECTIONS:

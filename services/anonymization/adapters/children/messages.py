@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from services.anonymization.domain import Disagreement, Finding, Policy
 from services.anonymization.recognise.analysis import LanguageSection
 from services.anonymization.recognise.detectors.definition import Detector
-from services.anonymization.recognise.recognition import Question, Recognition
+from services.anonymization.recognise.recognition import Recognition, TextToRead
 from tailor.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Reason, TailorError, Unavailable
 
 ERRORS = {kind.__name__: kind for kind in (InvalidArgument, FailedPrecondition, DeadlineExceeded, Unavailable)}
@@ -38,11 +38,11 @@ class Installation:
 
 
 @dataclass(frozen=True)
-class Request:
+class ReadRequest:
     """A text and what to do with it, under a policy, within limits of processor time and memory."""
 
     operation: Operation
-    question: Question
+    question: TextToRead
     policy: Policy
     cache_size: int
     accepts_all: bool
@@ -50,7 +50,7 @@ class Request:
     memory_bytes: int
 
 
-INSTALLATION, REQUEST = TypeAdapter(Installation), TypeAdapter(Request)
+INSTALLATION, REQUEST = TypeAdapter(Installation), TypeAdapter(ReadRequest)
 
 
 def encode(recognition: Recognition) -> bytes:

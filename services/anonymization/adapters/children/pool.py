@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from services.anonymization.adapters.children.child import FORK, NO_MEMORY, NUMBER, WAIT
-from services.anonymization.adapters.children.messages import INSTALLATION, REQUEST, Installation, Request, decode
+from services.anonymization.adapters.children.messages import INSTALLATION, REQUEST, Installation, ReadRequest, decode
 from services.anonymization.recognise import budget
 from services.anonymization.recognise.recognition import Recognition
 from tailor.errors import Reason, ResourceExhausted, Unavailable
@@ -39,7 +39,7 @@ class EndedError(Exception):
 
 
 @dataclass
-class Child:
+class ReadingChild:
     """The service's end of a connection with a child."""
 
     process_id: int
@@ -60,7 +60,7 @@ class Parent:
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
 
-    def fork(self) -> Child:
+    def fork(self) -> ReadingChild:
         """A new child. Loading the models takes seconds the first time. Raises what loading them raises."""
         ours, theirs = socket.socketpair()
         try:
@@ -69,9 +69,9 @@ class Parent:
         except BaseException:
             ours.close()
             raise
-        return Child(process_id, ours, cast(BinaryIO, ours.makefile("rb")))
+        return ReadingChild(process_id, ours, cast(BinaryIO, ours.makefile("rb")))
 
-    def wait(self, child: Child) -> int:
+    def wait(self, child: ReadingChild) -> int:
         """End a child, and return its exit status: minus the signal that ended it."""
         child.close()
         return self._ask(WAIT + NUMBER.pack(child.process_id))
@@ -149,11 +149,11 @@ class Pool:
 
     def __init__(self, parent: Parent, size: int) -> None:
         self._parent = parent
-        self._places: queue.Queue[Child | None] = queue.Queue()
+        self._places: queue.Queue[ReadingChild | None] = queue.Queue()
         for _ in range(size):
             self._places.put(None)
 
-    def ask(self, request: Request) -> Recognition:
+    def ask(self, request: ReadRequest) -> Recognition:
         """Have a text read. Waits for a free child.
 
         Raises ResourceExhausted (TOO_EXPENSIVE) if it takes more than it may, DeadlineExceeded (TEXT_TOO_SLOW) when the current
@@ -170,9 +170,9 @@ class Pool:
         except EndedError:
             raise ResourceExhausted(Reason.TOO_EXPENSIVE, TOO_EXPENSIVE) from None
 
-    def _ask(self, request: Request) -> Recognition:
+    def _ask(self, request: ReadRequest) -> Recognition:
         place = self._take()
-        child: Child | None = None
+        child: ReadingChild | None = None
         try:
             child = place or self._parent.fork()
             frame = _exchange(child, request)
@@ -190,7 +190,7 @@ class Pool:
         self._places.put(child)
         return decode(frame)
 
-    def _take(self) -> Child | None:
+    def _take(self) -> ReadingChild | None:
         while True:
             budget.check()
             try:
@@ -198,13 +198,13 @@ class Pool:
             except queue.Empty:
                 continue
 
-    def _kill(self, child: Child) -> None:
+    def _kill(self, child: ReadingChild) -> None:
         with suppress(ProcessLookupError):
             os.kill(child.process_id, signal.SIGKILL)
         self._parent.wait(child)
 
 
-def _exchange(child: Child, request: Request) -> bytes | None:
+def _exchange(child: ReadingChild, request: ReadRequest) -> bytes | None:
     """The child's answer, or None if it has ended. Raises DeadlineExceeded (TEXT_TOO_SLOW)."""
     try:
         with child.connection.makefile("wb") as requests:

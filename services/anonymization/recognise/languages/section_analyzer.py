@@ -9,7 +9,7 @@ from services.anonymization.recognise.analysis import Analysis, LanguageSection
 from services.anonymization.recognise.languages.lexicons import Lexicons
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.ports import SMALL_CACHE_SIZE, Sections, TextAnalyzer
-from services.anonymization.recognise.recognition import Question, Recognition, recognise
+from services.anonymization.recognise.recognition import Recognition, TextToRead, recognise
 from tailor.errors import InvalidArgument, Reason
 
 
@@ -61,7 +61,7 @@ class SectionAnalyzer(TextAnalyzer):
             disagreements += [stretch.shift(section.start) for stretch in analysis.disagreements]
         return Analysis(tuple(findings), tuple(disagreements), sections)
 
-    def recognise(self, question: Question) -> Recognition:
+    def recognise(self, question: TextToRead) -> Recognition:
         """All personal values of a text that the policy does not keep, in this process."""
         return recognise(self, question)
 

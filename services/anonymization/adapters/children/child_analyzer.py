@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from services.anonymization.adapters.children.messages import Installation, Operation, Request
+from services.anonymization.adapters.children.messages import Installation, Operation, ReadRequest
 from services.anonymization.adapters.children.pool import Parent, Pool
 from services.anonymization.domain import Finding, Policy
 from services.anonymization.recognise.analysis import Analysis
-from services.anonymization.recognise.analyzer import read_words
+from services.anonymization.recognise.analyzer import CACHE_SIZE, read_words
+from services.anonymization.recognise.detectors.definition import Detector
 from services.anonymization.recognise.languages.lexicons import Lexicons, load_lexicon
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.ports import SMALL_CACHE_SIZE, TextAnalyzer
-from services.anonymization.recognise.recognition import Question, Recognition
+from services.anonymization.recognise.recognition import Recognition, TextToRead
+from services.anonymization.settings import Settings
 
 # A document, a row or a preview does not wait for a single long text.
 CHILDREN = 2
@@ -34,6 +36,13 @@ class ChildAnalyzer(TextAnalyzer):
     accepts_all: bool = False
 
     @classmethod
+    def from_settings(cls, settings: Settings, detectors: tuple[Detector, ...], policy: Policy) -> "ChildAnalyzer":
+        """The analyzer of an installation. Raises what `start` raises."""
+        is_held = settings.uncovered_languages == "hold"
+        installation = Installation(detectors, policy, settings.languages, settings.phone_regions, is_held)
+        return cls.start(installation, CACHE_SIZE)
+
+    @classmethod
     def start(cls, installation: Installation, cache_size: int) -> "ChildAnalyzer":
         """Start the process that forks children. Raises FailedPrecondition (INVALID_MODEL, LANGUAGE_NOT_COVERED)."""
         parent = Parent(installation)
@@ -52,19 +61,19 @@ class ChildAnalyzer(TextAnalyzer):
         return self.lexicons.of(languages)
 
     def lexicon_for(self, text: str) -> Lexicon:
-        sections = self._ask(Operation.SECTIONS, Question(text)).sections
+        sections = self._ask(Operation.SECTIONS, TextToRead(text)).sections
         return self.lexicon_of(
             section.language for section in sections if section.language in self.installation.languages
         )
 
     def find(self, text: str) -> list[Finding]:
-        return list(self._ask(Operation.FIND, Question(text)).findings)
+        return list(self._ask(Operation.FIND, TextToRead(text)).findings)
 
     def analyze(self, text: str, ends: Sequence[int] = ()) -> Analysis:
-        found = self._ask(Operation.ANALYZE, Question(text, tuple(ends)))
+        found = self._ask(Operation.ANALYZE, TextToRead(text, tuple(ends)))
         return Analysis(found.findings, found.disagreements, found.sections)
 
-    def recognise(self, question: Question) -> Recognition:
+    def recognise(self, question: TextToRead) -> Recognition:
         return self._ask(Operation.RECOGNISE, question)
 
     def with_policy(self, policy: Policy, cache_size: int = SMALL_CACHE_SIZE) -> "ChildAnalyzer":
@@ -79,9 +88,9 @@ class ChildAnalyzer(TextAnalyzer):
     def accepting_all(self) -> "ChildAnalyzer":
         return replace(self, accepts_all=True)
 
-    def _ask(self, operation: Operation, question: Question) -> Recognition:
+    def _ask(self, operation: Operation, question: TextToRead) -> Recognition:
         length = len(question.text)
         cpu_seconds = BASE_CPU_SECONDS + CPU_SECONDS_PER_CHARACTER * length
         memory = BASE_BYTES + BYTES_PER_CHARACTER * length
-        request = Request(operation, question, self.policy, self.cache_size, self.accepts_all, cpu_seconds, memory)
+        request = ReadRequest(operation, question, self.policy, self.cache_size, self.accepts_all, cpu_seconds, memory)
         return self.pool.ask(request)
