@@ -35,7 +35,7 @@ install: ## Install the locked packages into .venv (SET=client: the client and t
 demo: install ## Documents to a tuned model, start to finish (KEEP=1 leaves it running)
 	$(BIN)/tailor demo $(if $(KEEP),--keep)
 
-test: install ## The tests that every change needs: each behaviour once, the whole flow included (13 minutes on two quick cores)
+test: install ## The tests that every change needs: each behaviour once, the whole flow included (11 minutes on two quick cores)
 	$(PYTEST) -m "not release"
 
 test-changed: install ## The quick tests that what you changed can break, chosen by the import graph (BASE=COMMIT compares with another commit)

@@ -22,6 +22,7 @@ from tailor.local.layout import DATABASE, STORES
 from tailor.local.own_stores import load_own_stores
 from tailor.local.secrets import ADMIN
 from tailor.local.store_access import kafka_settings, s3_settings
+from tailor.rpc import channel
 from tailor.settings import KafkaSettings, ServiceSettings
 from tailor.sql import connect
 from tests.databases import Databases, fill, open_databases
@@ -60,6 +61,11 @@ SHARED = pytest.StashKey[Path]()
 if "PYTEST_XDIST_WORKER" in os.environ:
     # There are more test processes than cores: with several threads each, torch's would mostly wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# gRPC shares connections between channels to one address. A server that is given the port of another test's server would not be called for
+# the seconds in which the other one's channel waits before it connects again.
+for options in (channel.OPTIONS, channel.CALLER_OPTIONS):
+    options.append(("grpc.use_local_subchannel_pool", 1))
 
 
 @dataclass(frozen=True)

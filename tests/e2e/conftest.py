@@ -42,6 +42,7 @@ price_per_device_hour = 3600.0
 base = "tiny"
 engine = "transformers"
 max_model_len = 2048
+compute_threads = 1
 """
 
 

@@ -45,7 +45,7 @@ def keys_of(engine: Engine) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_four_processes_draw_the_same_surrogates_for_two_hundred_values(engine: Engine, database_url: str) -> None:
     SqlVault(engine, OLD)
     command = [sys.executable, str(ROOT / "tests" / "integration" / "vault_drawer.py"), database_url, OLD.hex()]

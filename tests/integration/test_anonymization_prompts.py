@@ -56,7 +56,7 @@ def test_nothing_personal_remains_in_a_prompt_and_everything_can_be_restored(
         assert not contains(FIRST + SECOND, surrogate)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_every_text_of_the_sample_is_restored_exactly(anonymizer: EphemeralPromptAnonymizer) -> None:
     for gold in read_sample():
         prompt = anonymizer.anonymize((gold.text,), NO_LABELS, ())

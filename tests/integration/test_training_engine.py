@@ -132,7 +132,7 @@ def test_guessed_tokens_change_no_answer(base: Path, tmp_path: Path) -> None:
 
 
 # Which kernel multiplies bf16 depends on the processor, and with less than 5 rows it may be another one. qwen2 has biases.
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize("kind", ["llama", pytest.param("qwen2", marks=pytest.mark.release)])
 def test_engine_computes_in_bf16_what_transformers_computes(kind: str, tmp_path: Path) -> None:
     if not computes_in_bf16():
         pytest.skip("this processor has no bf16: runs compute in f32 here, as in the other tests")

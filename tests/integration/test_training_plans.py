@@ -299,7 +299,8 @@ def test_planner_uses_the_speed_of_earlier_runs(tiny: Path, tmp_path: Path) -> N
     stage = Stage("tiny", "sft", recipe().to_json(), "sft", dataset)
     waiting = Stage("later", "dpo", recipe(method="dpo", adapter={"dropout": 0.0}).to_json(), "preference")
     request = PlanRequest("reports", base, (stage, waiting))
-    planner = StoredPlanner(store, lambda _: [], FOLDER, CPU, tmp_path / "plans", lambda: START)
+    recent: list[Run] = []
+    planner = StoredPlanner(store, lambda _: recent, FOLDER, CPU, tmp_path / "plans", lambda: START)
     plan = planner.plan(request)
     assert (plan.rows, plan.fits, plan.seconds_from, plan.create_time) == (40, True, "estimated", START)
     assert plan.steps > 0 < plan.memory_bytes < plan.device_memory_bytes
@@ -320,7 +321,8 @@ def test_planner_uses_the_speed_of_earlier_runs(tiny: Path, tmp_path: Path) -> N
     key = RunKey("reports", dataset.sha256, "tiny", "r")
     past = Run("run_1", key, "tiny", (stage, waiting), RunState.SUCCEEDED, START, base_digest=base.digest)
     past = replace(past, plan=plan, report=report)
-    measured = replace(planner, recent_runs=lambda _: [past, replace(past, base_digest="another")]).plan(request)
+    recent.extend([past, replace(past, base_digest="another")])
+    measured = planner.plan(request)
     assert measured.seconds_from == "measured"
     # The earlier run had ten tokens per second.
     assert measured.seconds == pytest.approx(plan.tokens / 10, rel=0.5, abs=40)

@@ -126,7 +126,7 @@ def weights(house: House, ref: Ref) -> bytes:
     return house.store.read(MODELS, file["key"])
 
 
-@pytest.mark.parametrize("method", ADAPTERS)
+@pytest.mark.parametrize("method", [pytest.param("rloo", marks=pytest.mark.release), "grpo"])
 def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_and_starts_at_its_parent(
     house: House, rankings: Ref, parent: Ref, judge: Ref, method: str
 ) -> None:

@@ -4,8 +4,8 @@ A share of a matrix product's speed says little about it: where products are qui
 the small products of an adapter take most of a step.
 """
 
+import statistics
 import time
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,13 @@ def measure_teraflops(base: Path, shape: Shape, recipe: Recipe) -> float:
     """
     tokens = min(recipe.batch.tokens, shape.context)
     models = [_build(base, recipe, layers) for layers in (FEW, min(MORE, shape.layers))]
-    shortest = [float("inf")] * len(models)
-    started = time.perf_counter()
+    started, rounds = time.perf_counter(), list[list[float]]()
     # In turn, so that both have the quiet moments of a busy machine.
-    for done in count():
-        if done > TIMED_STEPS and time.perf_counter() - started > TIMED_SECONDS:
-            break
-        shortest = [min(best, _time_step(model, tokens)) for best, model in zip(shortest, models, strict=True)]
-    few, more = shortest
-    seconds = few + max(0.0, more - few) / (MORE - FEW) * (shape.layers - FEW)
+    while len(rounds) <= TIMED_STEPS or time.perf_counter() - started < TIMED_SECONDS:
+        rounds.append([_time_step(model, tokens) for model in models])
+    # The first steps also prepare what the others reuse.
+    few, more = (statistics.median(times) for times in zip(*rounds[1:], strict=True))
+    seconds: float = few + max(0.0, more - few) / (MORE - FEW) * (shape.layers - FEW)
     load = Load(rows=1, steps=1, tokens=tokens, learned=tokens // 2, trained=tokens)
     return forecast.operations(recipe, shape, load) / seconds / 1e12
 

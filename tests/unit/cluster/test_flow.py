@@ -28,6 +28,8 @@ from tests.unit.deploy import manifests
 from tests.unit.deploy.manifests import SCHEMAS, Document, container_of, environment_of, named, pod_of
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.release
+
 # What the component may change of a Deployment: numbers and places, never what a pod may do or which parts it has.
 OF_A_POD = {"nodeSelector", "tolerations", "volumes", "containers"}
 # The name of the ConfigMap of settings changes with its content.

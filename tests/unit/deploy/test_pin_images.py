@@ -11,6 +11,8 @@ from deploy.pin_images import PINNED, find_digest, find_images, find_tags, rende
 from tests.unit.deploy.manifests import K8S, named
 from tests.unit.deploy.manifests import render as render_component
 
+pytestmark = pytest.mark.release
+
 
 def digest_of(image: str) -> str:
     """A digest for each repository and tag."""

@@ -12,6 +12,8 @@ from deploy.licences import licence_of, load_rules
 from deploy.locks import load_lock, load_metadata, load_sets, subset
 from deploy.sbom import bill, main
 
+pytestmark = pytest.mark.release
+
 SETS = load_sets()
 METADATA = load_metadata()
 

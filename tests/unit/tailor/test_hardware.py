@@ -1,10 +1,12 @@
-"""The memory of processes."""
+"""The memory of processes, and how their threads wait."""
 
 import os
 import subprocess
 import sys
 
-from tailor.hardware import peak_resident_bytes
+import pytest
+
+from tailor.hardware import SPIN_COUNT, peak_resident_bytes, share_cores
 
 MEBIBYTE = 2**20
 
@@ -28,3 +30,12 @@ def test_process_that_has_ended_has_none() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     assert peak_resident_bytes(child.pid) == 0
+
+
+def test_threads_sleep_soon_unless_the_operator_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == SPIN_COUNT
+    monkeypatch.setenv("GOMP_SPINCOUNT", "5")
+    share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == "5"
