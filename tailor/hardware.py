@@ -44,10 +44,10 @@ def peak_resident_bytes(process_id: int) -> int:
 def share_cores() -> None:
     """Let threads that compute together sleep soon if one of them has no core. Child processes inherit it.
 
-    Call it before torch is loaded. By default a thread waits for the others for milliseconds without giving its core away. Alone on a
-    machine that costs nothing. Beside other busy programs it takes the core from the very thread that it waits for: training beside two
-    of them kept 0.2 of its pace where its share of the processor was half, and keeps 0.4 to 0.8 so. With OMP_WAIT_POLICY=PASSIVE it keeps
-    half, but is a fifth slower alone.
+    Call it before torch is loaded. By default a thread waits for the others for milliseconds without giving its core away, which costs
+    nothing on an idle machine. If two other programs are busy, it takes the core from the very thread that it waits for: training kept 0.2
+    of its pace where its share of the processor was half, and keeps 0.4 to 0.8 so. With OMP_WAIT_POLICY=PASSIVE it keeps half, but is a
+    fifth slower on an idle machine.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
