@@ -203,7 +203,7 @@ def _read_tables(data: bytes) -> tuple[dict[str, Any], str]:
     """The tables of a file, joined with those of the policy that it extends, and their digest."""
     try:
         content = tomllib.loads(data.decode())
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise _rejection({"policy": f"is not TOML: {error}"}) from None
     except UnicodeDecodeError:
         raise _rejection({"policy": "is not UTF-8"}) from None

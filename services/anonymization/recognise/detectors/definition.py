@@ -117,7 +117,7 @@ def load_detectors(path: Path = DEFAULT) -> tuple[Detector, ...]:
     """Read a detectors file. Raises InvalidArgument (INVALID_DETECTORS) with a violation for every wrong field."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise InvalidArgument(
             Reason.INVALID_DETECTORS, "TAILOR_DETECTORS_FILE must name a readable TOML file."
         ) from None
