@@ -1,9 +1,21 @@
-"""Frames between a process and its child: a length of four bytes, then the content."""
+"""Child processes for work that may go wrong: their environment, and frames between them and their parent.
 
+A frame is a length of four bytes, then the content.
+"""
+
+import os
 import struct
+import sys
 from typing import BinaryIO
 
 LENGTH = struct.Struct(">I")
+
+
+def bare_environment(**more: str) -> dict[str, str]:
+    """The environment of a child: of ours it gets only the places of code, and no secrets."""
+    # `abspath` follows no links.
+    places = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)  # noqa: PTH100
+    return {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": places, "LC_ALL": "C.UTF-8"} | more
 
 
 def write_frame(stream: BinaryIO, data: bytes) -> None:

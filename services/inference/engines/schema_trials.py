@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from tailor.errors import Aborted, InvalidArgument, Reason, Unavailable
-from tailor.frames import read_frame, write_frame
+from tailor.frames import bare_environment, read_frame, write_frame
 from tailor.hidden_packages import hide_packages
 from tailor.logging import describe_exit, get_logger
 
@@ -100,19 +100,12 @@ class SchemaTrials:
         )
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # Of our environment it gets only the places of code: no secrets.
-        environment = {
-            "PATH": os.environ.get("PATH", ""),
-            "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),  # noqa: PTH100 - do not follow links
-            "LC_ALL": "C.UTF-8",
-            "HF_HUB_OFFLINE": "1",
-        }
         return subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env=bare_environment(HF_HUB_OFFLINE="1"),
             start_new_session=True,
         )
 

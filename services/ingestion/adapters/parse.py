@@ -21,7 +21,7 @@ from services.ingestion.golden import check_insights
 from services.ingestion.ports import Parser
 from services.ingestion.settings import Settings
 from services.ingestion.spans import MAX_SPANS
-from tailor.frames import read_frame, write_frame
+from tailor.frames import bare_environment, read_frame, write_frame
 from tailor.logging import describe_exit, get_logger
 from tailor.words import Span, SpanKind
 
@@ -70,14 +70,8 @@ class ParserProcess:
         self._files = 0
         # True if the last file exceeded its wall time although the machine gave the child little processor time.
         self.was_starved = False
-        # Of our environment, the child gets only the places of code: no secrets. One thread, because it may not start others.
-        environment = {
-            "PATH": os.environ.get("PATH", ""),
-            "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),  # noqa: PTH100 - do not follow links
-            "LC_ALL": "C.UTF-8",
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
+        # One thread, because it may not start others.
+        environment = bare_environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "services.ingestion.adapters.worker", str(limits.memory_bytes)],
             stdin=subprocess.PIPE,

@@ -17,7 +17,7 @@ from services.anonymization.adapters.children.messages import INSTALLATION, REQU
 from services.anonymization.recognise import budget
 from services.anonymization.recognise.recognition import Recognition
 from tailor.errors import Reason, ResourceExhausted, Unavailable
-from tailor.frames import read_frame, write_frame
+from tailor.frames import bare_environment, read_frame, write_frame
 from tailor.logging import describe_exit, get_logger
 
 log = get_logger(__name__)
@@ -107,14 +107,8 @@ class Parent:
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs:
-            # Of our environment it gets only the places of code: no secrets. One thread each, because it forks.
-            environment = {
-                "PATH": os.environ.get("PATH", ""),
-                "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),  # noqa: PTH100 - do not follow links
-                "LC_ALL": "C.UTF-8",
-                "OMP_NUM_THREADS": "1",
-                "OPENBLAS_NUM_THREADS": "1",
-            }
+            # One thread, because it forks.
+            environment = bare_environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
             subprocess.Popen(
                 [sys.executable, "-P", "-m", "services.anonymization.adapters.children.child", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
