@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from services.anonymization.adapters.children import child
 from services.anonymization.adapters.children.child_analyzer import ChildAnalyzer
 from services.anonymization.adapters.children.messages import REQUEST, Installation, Operation, ReadRequest
+from services.anonymization.domain import Action
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise import budget
 from services.anonymization.recognise.analyzer import CACHE_SIZE
@@ -81,6 +83,13 @@ def test_children_find_what_this_process_finds(analyzer: ChildAnalyzer) -> None:
     assert analyzer.find(MEMO) == load_english().find(MEMO)
     assert analyzer.lexicon_for(MEMO).is_plain("house")
     assert [section.language for section in analyzer.recognise(TextToRead(MEMO)).sections] == ["en"]
+
+
+def test_policies_of_one_digest_are_told_apart(analyzer: ChildAnalyzer) -> None:
+    kept = replace(analyzer.policy, actions={**analyzer.policy.actions, "PERSON": Action.KEEP})
+    findings = analyzer.with_policy(kept, CACHE_SIZE).recognise(TextToRead(MEMO)).findings
+    assert [finding.entity_type for finding in findings] == ["CLIENT", "PHONE_NUMBER"]
+    check_next(analyzer)
 
 
 def test_a_refusal_comes_with_its_reason(analyzer: ChildAnalyzer) -> None:

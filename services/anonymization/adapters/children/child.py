@@ -17,6 +17,7 @@ from pathlib import Path
 
 from services.anonymization.adapters.children.messages import (
     INSTALLATION,
+    POLICY,
     REQUEST,
     Installation,
     Operation,
@@ -52,7 +53,7 @@ class Analyzers:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
         self._first: SectionAnalyzer | None = None
-        self._known: OrderedDict[tuple[str, int, bool], SectionAnalyzer] = OrderedDict()
+        self._known: OrderedDict[tuple[bytes, int, bool], SectionAnalyzer] = OrderedDict()
         self.sections = SectionDetector(LanguageDetector(), installation.languages)
 
     def load(self) -> SectionAnalyzer:
@@ -67,7 +68,8 @@ class Analyzers:
 
     def find(self, policy: Policy, cache_size: int, *, accepts_all: bool) -> SectionAnalyzer:
         """The analyzer of a policy, with its cache of paragraphs."""
-        key = (policy.digest, cache_size, accepts_all)
+        # Not its digest, which the policy for prompts shares with the one that it is made from.
+        key = (POLICY.dump_json(policy), cache_size, accepts_all)
         if key not in self._known:
             analyzer = self.load().with_policy(policy, cache_size)
             self._known[key] = analyzer.accepting_all() if accepts_all else analyzer
@@ -151,8 +153,7 @@ def main(control: socket.socket) -> None:
         if not message:
             return
         if message[:1] == WAIT:
-            _, status = os.waitpid(NUMBER.unpack(message[1:])[0], 0)
-            control.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
+            control.sendall(NUMBER.pack(_wait(NUMBER.unpack(message[1:])[0])))
             continue
         process_id = os.fork()
         if not process_id:
@@ -160,6 +161,14 @@ def main(control: socket.socket) -> None:
             _become_child(descriptors[0], analyzers)
         os.close(descriptors[0])
         control.sendall(NUMBER.pack(process_id))
+
+
+def _wait(process_id: int) -> int:
+    """The exit status of a child; as if it had been killed for one of an earlier process."""
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1])
+    except ChildProcessError:
+        return -signal.SIGKILL
 
 
 def _load(control: socket.socket) -> Analyzers | None:

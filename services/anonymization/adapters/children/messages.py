@@ -50,7 +50,7 @@ class ReadRequest:
     memory_bytes: int
 
 
-INSTALLATION, REQUEST = TypeAdapter(Installation), TypeAdapter(ReadRequest)
+INSTALLATION, REQUEST, POLICY = TypeAdapter(Installation), TypeAdapter(ReadRequest), TypeAdapter(Policy)
 
 
 def encode(recognition: Recognition) -> bytes:
