@@ -153,9 +153,12 @@ class S3Store(ObjectStore):
             self._client.remove_object(self._prefix + bucket, key)
 
     def list_keys(self, bucket: str, prefix: str) -> list[str]:
+        if "//" in prefix:
+            # No key has an empty part, and MinIO refuses such a prefix.
+            return []
         with _wrap_errors(bucket, prefix):
             items = self._client.list_objects(self._prefix + bucket, prefix, recursive=True)
-            # SeaweedFS reads `documents//` as `documents/`, and would list what is in other folders.
+            # What is listed may be deleted, and SeaweedFS reads some prefixes as the folder that they are in.
             return sorted(item.object_name for item in items if item.object_name.startswith(prefix))
 
 
