@@ -515,6 +515,15 @@ class FailedPrecondition(TailorError):
     code = Code.FAILED_PRECONDITION
 
 
+class CorruptObject(FailedPrecondition):
+    """A stored object whose bytes are not those that were stored."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(
+            Reason.CORRUPT_OBJECT, f"{uri} is damaged. Restore it from a backup, or make it again.", uri=uri
+        )
+
+
 class PermissionDenied(TailorError):
     """The caller is known but not allowed to do this."""
 

@@ -10,7 +10,8 @@ from tailor.storage.ref import Ref
 # Documents of a segment, in the order in which they were prepared first.
 SEGMENT_DOCUMENTS = 256
 ALL_SEGMENTS = -1
-NEAR_DUPLICATES = "near_duplicates"
+# Why documents give no rows.
+NEAR_DUPLICATES, UNREADABLE = "near_duplicates", "unreadable"
 
 
 @dataclass(frozen=True)
@@ -140,18 +141,15 @@ class SegmentResult:
         return train + sources + tuple(StoredFile(file, self.number, is_quiz=True) for file in self.quiz.files)
 
     @property
-    def keys(self) -> list[str]:
-        """The keys of all files, also of those that belong to no dataset."""
+    def refs(self) -> list[Ref]:
+        """All files, also those that belong to no dataset."""
         files = (self.train, self.sources, self.grams, self.check_grams, *self.quiz.files)
-        return [file.ref.key for file in files if file is not None] + [part.ref.key for part in self.parts]
+        return [file.ref for file in files if file is not None] + [part.ref for part in self.parts]
 
-
-@dataclass(frozen=True)
-class StoredSegment:
-    """What tells whether a stored segment can be reused: the digest of its inputs, and the keys of all of its files."""
-
-    inputs: str
-    keys: tuple[str, ...]
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all files."""
+        return [ref.key for ref in self.refs]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from services.synthetic.domain import Dataset, Document, Text
 from tailor.datasets import DatasetFile
-from tailor.errors import FailedPrecondition, NotFound, Reason
+from tailor.errors import CorruptObject, FailedPrecondition, NotFound, Reason
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
@@ -18,20 +18,22 @@ PARQUET = "application/vnd.apache.parquet"
 
 
 def read_text(store: ObjectStore, document: Document) -> Text | None:
-    """The document's text; None if it no longer exists because it was erased or superseded."""
+    """The document's text; None if it no longer exists because it was erased or superseded, or if its bytes are damaged."""
     try:
         value = json.loads(store.get(document.text))
         insights = value.get("key_insights")
         return Text(value["prompt"], value["text"], json.dumps(insights, ensure_ascii=False) if insights else "")
-    except NotFound:
-        log.warning("text is gone", document_id=document.document_id)
+    except (NotFound, CorruptObject) as error:
+        log.warning(
+            "document left out", document_id=document.document_id, uri=document.text.uri, reason=error.reason.value
+        )
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise invalid_text(document.text) from None
 
 
 def read_texts(store: ObjectStore, documents: Sequence[Document]) -> dict[str, Text]:
-    """The texts by document id, without those that no longer exist."""
+    """The texts by document id, without those that cannot be read."""
     pairs = ((document.document_id, read_text(store, document)) for document in documents)
     return {key: text for key, text in pairs if text is not None}
 
@@ -59,7 +61,7 @@ def _last_manifest(store: ObjectStore, dataset: Dataset | None) -> dict[str, obj
         return {}
     try:
         return dict(json.loads(store.get(dataset.manifest)))
-    except NotFound:
+    except (NotFound, CorruptObject):
         return {}
 
 

@@ -17,7 +17,7 @@ from services.synthetic.building.split import HeldOut, Splitter, boilerplate_doc
 from services.synthetic.building.tally import RowTally
 from services.synthetic.building.train import TrainRows
 from services.synthetic.building.workers import peak_memory_mb, start_workers
-from services.synthetic.corpus import ALL_SEGMENTS, NEAR_DUPLICATES, StoredFile
+from services.synthetic.corpus import ALL_SEGMENTS, NEAR_DUPLICATES, UNREADABLE, StoredFile
 from services.synthetic.datasets import PARQUET, file_of, write_manifest
 from services.synthetic.domain import (
     BuildLimits,
@@ -95,8 +95,9 @@ class DocumentDatasets:
             build = _Build(self, context, corpus, workers)
             build.splitter.assign()
             current = build.fingerprint()
-            if last.dataset is not None and last.fingerprint == current:
-                return last.dataset, (), current
+            known = last.dataset if last.fingerprint == current else None
+            if known is not None and UNREADABLE not in known.left_out:
+                return known, (), current
             for document_ids in missed:
                 corpus.mark_missed(document_ids)
             dataset, files = build.run(last)

@@ -331,6 +331,10 @@ class Sketches(Protocol):
         """At most `limit` selected documents whose current text has no sketch, oldest first."""
         ...
 
+    def retry_unreadable(self, selection: Selection) -> None:
+        """Let the selected documents be prepared again whose text could not be read."""
+        ...
+
     def keep(self, sketches: Sequence[Sketch]) -> None:
         """Keep sketches of texts that are still current, and join them to their clusters, in one transaction. Needs the lock."""
         ...

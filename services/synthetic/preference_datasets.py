@@ -19,7 +19,7 @@ from services.synthetic.domain import (
 from services.synthetic.ports import KeptDrafts, PairSources, RowFiles, TokenCounter
 from services.synthetic.rows.preference_rows import Evidence, PairLimits, Pairs, make_pairs
 from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest, IdFiles, SplitFiles
-from tailor.errors import FailedPrecondition, NotFound, Reason
+from tailor.errors import CorruptObject, FailedPrecondition, NotFound, Reason
 from tailor.logging import get_logger
 from tailor.rounds import measure_progress
 from tailor.storage.buckets import DATASETS, DRAFTS, DRAWN
@@ -160,8 +160,8 @@ def save_texts(drafts: KeptDrafts, store: ObjectStore, draft_ids: Sequence[str])
             continue
         try:
             data = store.get(draft.text)
-        except NotFound:
-            log.warning("text of a draft no longer exists", draft_id=draft.draft_id)
+        except (NotFound, CorruptObject) as error:
+            log.warning("draft left out", draft_id=draft.draft_id, uri=draft.text.uri, reason=error.reason.value)
             continue
         ref = store.put(DATASETS, saved_key(draft.text.sha256), data, "application/json")
         drafts.keep_draft(replace(draft, text=ref, saved=True))

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from tailor.errors import FailedPrecondition, NotFound, Reason
+from tailor.errors import CorruptObject, FailedPrecondition, NotFound, Reason
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
@@ -25,9 +25,7 @@ class MemoryStore(ObjectStore):
     def get(self, ref: Ref) -> bytes:
         data = self.read(ref.bucket, ref.key)
         if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise FailedPrecondition(
-                Reason.CORRUPT_OBJECT, "The object's size or digest differs from its reference.", uri=ref.uri
-            )
+            raise CorruptObject(ref.uri)
         return data
 
     def get_file(self, ref: Ref, path: Path) -> None:

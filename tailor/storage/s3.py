@@ -11,7 +11,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
-from tailor.errors import FailedPrecondition, NotFound, PermissionDenied, Reason, Unavailable
+from tailor.errors import CorruptObject, FailedPrecondition, NotFound, PermissionDenied, Reason, Unavailable
 from tailor.settings import ServiceSettings
 from tailor.storage.buckets import BASES
 from tailor.storage.file_cache import FileCache
@@ -85,7 +85,7 @@ class S3Store(ObjectStore):
     def get(self, ref: Ref) -> bytes:
         data = self.read(ref.bucket, ref.key)
         if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise _corrupt(ref)
+            raise CorruptObject(ref.uri)
         return data
 
     def get_file(self, ref: Ref, path: Path) -> None:
@@ -112,7 +112,7 @@ class S3Store(ObjectStore):
                 response.release_conn()
         if hasher.hexdigest() != ref.sha256 or partial.stat().st_size != ref.size_bytes:
             partial.unlink()
-            raise _corrupt(ref)
+            raise CorruptObject(ref.uri)
         partial.replace(path)
 
     def read(self, bucket: str, key: str) -> bytes:
@@ -177,9 +177,3 @@ def open_client(settings: ServiceSettings) -> Minio:
         return Minio(settings.s3_endpoint, credentials=role, **place)
     secret_key = settings.s3_secret_key.get_secret_value()
     return Minio(settings.s3_endpoint, access_key=settings.s3_access_key, secret_key=secret_key, **place)
-
-
-def _corrupt(ref: Ref) -> FailedPrecondition:
-    return FailedPrecondition(
-        Reason.CORRUPT_OBJECT, "The object's size or digest differs from its reference.", uri=ref.uri
-    )

@@ -45,6 +45,7 @@ from services.synthetic.building.ports import BuildCorpus, Corpora
 from services.synthetic.corpus import (
     NEAR_DUPLICATES,
     SEGMENT_DOCUMENTS,
+    UNREADABLE,
     Assignment,
     ExtraCount,
     Link,
@@ -53,7 +54,6 @@ from services.synthetic.corpus import (
     SegmentResult,
     SplitSize,
     StoredPart,
-    StoredSegment,
 )
 from services.synthetic.domain import KeptDraft, Kind, Specialist
 from tailor.datasets import DatasetFile, LeftOutCount, parse_quiz
@@ -170,7 +170,7 @@ def _select_prepared(specialist: Specialist) -> Select[Any]:
 def _filter_reason(filters: Filters) -> ColumnElement[str]:
     documents, sketches = tables.documents.c, tables.sketches.c
     cases: list[tuple[ColumnElement[bool], str]] = [
-        (sketches.cluster_id.is_(None), "text_gone"),
+        (sketches.cluster_id.is_(None), UNREADABLE),
         (documents.kind == Kind.TEST.value, ""),
     ]
     if filters.languages:
@@ -315,11 +315,10 @@ class SqlCorpus(BuildCorpus):
         golden = dict.fromkeys(self.golden(document_ids), True)
         return read_sides(self._connection, self._specialist.name, document_ids) | golden
 
-    def stored_segments(self) -> dict[int, StoredSegment]:
+    def stored_segments(self) -> dict[int, str]:
         table = tables.segments.c
-        query = select(table.number, table.inputs, table.file_keys).where(table.specialist == self._specialist.name)
-        rows = self._connection.execute(query)
-        return {row.number: StoredSegment(row.inputs, tuple(row.file_keys)) for row in rows}
+        query = select(table.number, table.inputs).where(table.specialist == self._specialist.name)
+        return {row.number: row.inputs for row in self._connection.execute(query)}
 
     def segment_result(self, segment: int) -> SegmentResult | None:
         table = tables.segments

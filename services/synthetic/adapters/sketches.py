@@ -80,6 +80,16 @@ class SqlSketches(Sketches):
         with transaction(self._engine) as connection:
             return [to_document(row) for row in connection.execute(query)]
 
+    def retry_unreadable(self, selection: Selection) -> None:
+        documents, sketches, pending = tables.documents, tables.sketches, tables.pending
+        query = (
+            select(documents.c.document_id, documents.c.position)
+            .join(sketches, documents.c.document_id == sketches.c.document_id)
+            .where(sketches.c.cluster_id.is_(None), selected(selection))
+        )
+        with transaction(self._engine) as connection:
+            connection.execute(insert(pending).from_select(["document_id", "position"], query).on_conflict_do_nothing())
+
     def keep(self, sketches: Sequence[Sketch]) -> None:
         with transaction(self._engine) as connection:
             connection.execute(STORING)

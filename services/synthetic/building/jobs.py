@@ -7,9 +7,9 @@ from services.synthetic.building.parts import join_parts, read_raw, split_member
 from services.synthetic.building.ports import SegmentStore, Workers
 from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import RawSegment, make_segment
-from services.synthetic.corpus import Member, SegmentKey, StoredPart
+from services.synthetic.corpus import UNREADABLE, Member, SegmentKey, StoredPart
 from services.synthetic.domain import fingerprint
-from tailor.errors import NotFound
+from tailor.errors import CorruptObject, NotFound
 from tailor.storage.protocol import ObjectStore
 
 
@@ -72,10 +72,11 @@ class SegmentJobs:
         if known is not None:
             try:
                 raw = read_raw(self.store.get(known.ref))
-            except NotFound:
-                # An erasure deleted it.
+            except (NotFound, CorruptObject):
+                # An erasure deleted it, or its bytes are damaged.
                 pass
             else:
-                return PartJob(inputs, lambda: raw)
+                if UNREADABLE not in raw.left_out:
+                    return PartJob(inputs, lambda: raw)
         task = replace(MemberReader(self.store).read(members), quiz_below=self.quiz_below)
         return PartJob(inputs, self.workers.submit(make_segment, task))

@@ -11,7 +11,6 @@ from services.synthetic.corpus import (
     SegmentKey,
     SegmentResult,
     SplitSize,
-    StoredSegment,
 )
 from services.synthetic.domain import Specialist
 from tailor.datasets import LeftOutCount
@@ -121,8 +120,8 @@ class SegmentStore(Protocol):
         """The train documents of a segment, in the order in which they were prepared."""
         ...
 
-    def stored_segments(self) -> dict[int, StoredSegment]:
-        """The inputs and files of all stored segments, by number."""
+    def stored_segments(self) -> dict[int, str]:
+        """The digest of the inputs of each stored segment, by number."""
         ...
 
     def segment_result(self, segment: int) -> SegmentResult | None:

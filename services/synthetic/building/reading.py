@@ -9,8 +9,11 @@ from services.synthetic.building.segments import SegmentTask
 from services.synthetic.corpus import Member
 from services.synthetic.datasets import invalid_text, read_text
 from services.synthetic.domain import Conversation, KeptDraft
-from tailor.errors import NotFound
+from tailor.errors import CorruptObject, NotFound
+from tailor.logging import get_logger
 from tailor.storage.protocol import ObjectStore
+
+log = get_logger(__name__)
 
 READERS = 8
 
@@ -35,14 +38,15 @@ class MemberReader:
 
 
 def read_draft(store: ObjectStore, draft: KeptDraft) -> Conversation | None:
-    """A draft with its text; None if the text no longer exists."""
+    """A draft with its text; None if the text no longer exists, or if its bytes are damaged."""
     try:
         value = json.loads(store.get(draft.text))
         messages = tuple((message["role"], message["content"]) for message in value["messages"])
         return Conversation(
             draft.draft_id, draft.prompt_digest, messages, value["answer"], draft.edit_of, draft.drawn_from
         )
-    except NotFound:
+    except (NotFound, CorruptObject) as error:
+        log.warning("draft left out", draft_id=draft.draft_id, uri=draft.text.uri, reason=error.reason.value)
         return None
     except (ValueError, KeyError, TypeError):
         raise invalid_text(draft.text) from None

@@ -22,7 +22,7 @@ from services.synthetic.building.grams import (
 from services.synthetic.building.overlap import Hashes as CheckHashes
 from services.synthetic.building.overlap import checker, count_in_train
 from services.synthetic.building.quiz import WrittenQuiz, quiz_draw, write_quiz
-from services.synthetic.corpus import Member
+from services.synthetic.corpus import UNREADABLE, Member
 from services.synthetic.domain import (
     EXTRA,
     Conversation,
@@ -39,7 +39,7 @@ from services.synthetic.filters import boilerplate_ranges, has_words
 from services.synthetic.ports import RowFiles, RowMaker, RowTable, TokenCounter
 from tailor.datasets import LeftOutCount
 
-BOILERPLATE, TEXT_GONE = "boilerplate", "text_gone"
+BOILERPLATE = "boilerplate"
 HUMAN = "human"
 OWN = {"structure", HUMAN}
 # Rows that wait as objects.
@@ -230,7 +230,7 @@ def make_segment(context: Context, task: SegmentTask) -> RawSegment:
     for number, member in enumerate(task.members):
         text = task.texts.get(member.document.document_id)
         if text is None:
-            collector.add_left_out(TEXT_GONE, documents=1, characters=member.letters)
+            collector.add_left_out(UNREADABLE, documents=1, characters=member.letters)
         else:
             _add_document(collector, context, task, number, text)
     return _raw(collector, tuple(member.document.document_id for member in task.members))

@@ -37,10 +37,11 @@ from services.synthetic.building.segments import (
     write_segment,
 )
 from services.synthetic.building.split import count_removed, count_repeated
-from services.synthetic.corpus import ExtraCount, SegmentKey, SegmentResult, StoredSegment
+from services.synthetic.corpus import UNREADABLE, ExtraCount, SegmentKey, SegmentResult
 from services.synthetic.datasets import PARQUET, file_of
 from services.synthetic.domain import fingerprint
 from tailor.datasets import DatasetFile, LeftOutCount
+from tailor.errors import CorruptObject, NotFound
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
@@ -171,23 +172,30 @@ class TrainRows:
         ]
 
     def _find_reusable(self, keys: Sequence[SegmentKey]) -> set[int]:
-        """The numbers of stored segments with equal inputs whose files still exist."""
+        """The numbers of stored segments with equal inputs."""
         stored = self.corpus.stored_segments()
-        equal = [key.number for key in keys if key.number in stored and stored[key.number].inputs == self._inputs(key)]
-        with ThreadPoolExecutor(READERS) as pool:
-            exist = list(pool.map(lambda number: self._exists(stored[number]), equal))
-        return {number for number, is_there in zip(equal, exist, strict=True) if is_there}
+        return {key.number for key in keys if stored.get(key.number) == self._inputs(key)}
 
-    def _exists(self, segment: StoredSegment) -> bool:
-        return all(self.store.exists(DATASETS, key) for key in segment.keys)
+    def _is_whole(self, segment: SegmentResult) -> bool:
+        """True if every document of the segment could be read, its files exist, and those that a build reads are not damaged."""
+        if UNREADABLE in segment.left_out:
+            return False
+        read = [file.ref for file in (segment.sources, segment.grams, segment.check_grams) if file is not None]
+        try:
+            with ThreadPoolExecutor(READERS) as pool:
+                deque(pool.map(self.store.get, read), maxlen=0)
+                return all(pool.map(lambda key: self.store.exists(DATASETS, key), segment.keys))
+        except (NotFound, CorruptObject) as error:
+            log.warning("segment made again", segment=segment.number, reason=error.reason.value, **error.metadata)
+            return False
 
     def _inputs(self, key: SegmentKey) -> str:
         return fingerprint(SEGMENT_VERSION, self.inputs, key.number, key.digest)
 
     def _find_or_make(self, key: SegmentKey, is_last: bool) -> Callable[[], SegmentResult]:
-        """A stored segment; an erasure may have dropped it in the meantime."""
+        """A stored segment; an erasure may have dropped it in the meantime, and its files may be damaged."""
         stored = self.corpus.segment_result(key.number)
-        if stored is None:
+        if stored is None or not self._is_whole(stored):
             return self._write(self._jobs.start(key, grows=is_last))
         if stored.parts and not is_last:
             stored = replace(stored, parts=())

@@ -47,7 +47,11 @@ class DocumentPreparer:
                 stop.wait(IDLE_SECONDS)
 
     def prepare(self, selection: Selection) -> None:
-        """Prepare all selected documents. Blocks. Raises Aborted (PREPARATION_RUNNING) if another replica keeps the lock for a minute."""
+        """Prepare all selected documents, also again those that could not be read. Blocks.
+
+        Raises Aborted (PREPARATION_RUNNING) if another replica keeps the lock for a minute.
+        """
+        self.sketches.retry_unreadable(selection)
         waits = 0
         while self.sketches.missing(selection, 1):
             if self.prepare_batch(selection):

@@ -1,14 +1,13 @@
 """Reads the seeds of a synthesis: passages of documents, and examples."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from services.synthetic.domain import Document, Passage, Specialist, Text
+from services.synthetic.datasets import read_text
+from services.synthetic.domain import Document, Passage, Specialist
 from services.synthetic.synthesis.domain import SynthesisSpec
 from services.synthetic.synthesis.plan import Seed
 from services.synthetic.synthesis.ports import SeedDocuments, SplitPassages
-from tailor.errors import NotFound
 from tailor.storage.protocol import ObjectStore
 from tailor.words import Span
 
@@ -40,11 +39,10 @@ class SeedReader:
         return examples + [seed for document in documents for seed in self._passages(document)]
 
     def _passages(self, document: Document) -> Iterator[Seed]:
-        try:
-            value = json.loads(self.store.get(document.text))
-        except NotFound:
+        text = read_text(self.store, document)
+        if text is None:
             return
-        for passage in self.split(document, Text(value["prompt"], value["text"])):
+        for passage in self.split(document, text):
             if len(passage.text.split()) >= MIN_PASSAGE_WORDS:
                 yield _to_seed(document, passage)
 

@@ -24,7 +24,6 @@ from services.synthetic.corpus import (
     Sketch,
     SplitSize,
     StoredFile,
-    StoredSegment,
     TextSketch,
 )
 from services.synthetic.domain import (
@@ -256,6 +255,12 @@ class MemorySketches(Sketches):
         known = self.repository.sketches
         return [d for d in chosen if d.document_id not in known or known[d.document_id].document.text != d.text][:limit]
 
+    def retry_unreadable(self, selection: Selection) -> None:
+        sketches = self.repository.sketches
+        for key in [key for key, sketch in sketches.items() if sketch.whole is None]:
+            if selection.admits(sketches[key].document.labels):
+                del sketches[key]
+
     def keep(self, sketches: Sequence[Sketch]) -> None:
         for sketch in sketches:
             key = sketch.document.document_id
@@ -341,7 +346,7 @@ class MemoryCorpus(BuildCorpus):
     def _reason(self, document: Document, sketch: Sketch) -> str:
         filters = self.specialist.filters
         if sketch.whole is None:
-            return "text_gone"
+            return "unreadable"
         if document.kind is Kind.TEST:
             return ""
         if filters.languages and document.language not in filters.languages:
@@ -443,9 +448,9 @@ class MemoryCorpus(BuildCorpus):
     def sides(self, document_ids: Sequence[str]) -> dict[str, bool]:
         return self.repository.sides(self.specialist.name, document_ids)
 
-    def stored_segments(self) -> dict[int, StoredSegment]:
+    def stored_segments(self) -> dict[int, str]:
         mine = ((number, r) for (name, number), r in self.repository.segments.items() if name == self.specialist.name)
-        return {number: StoredSegment(result.inputs, tuple(result.keys)) for number, result in mine}
+        return {number: result.inputs for number, result in mine}
 
     def segment_result(self, segment: int) -> SegmentResult | None:
         return self.repository.segments.get((self.specialist.name, segment))

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy
+import pytest
+from structlog.testing import capture_logs
 
 from services.synthetic import handlers
 from services.synthetic.adapters.parquet import ParquetFiles
@@ -19,10 +21,10 @@ from services.synthetic.building.segments import (
     make_segment,
     write_segment,
 )
-from services.synthetic.corpus import SEGMENT_DOCUMENTS, Member
+from services.synthetic.corpus import SEGMENT_DOCUMENTS, UNREADABLE, Member
 from services.synthetic.domain import Document, DocumentRows, Range, RowNeeds, Specialist, Text
 from services.synthetic.ports import TokenCounter
-from tailor.storage.buckets import DATASETS
+from tailor.storage.buckets import CORPUS, DATASETS
 from tests.unit.synthetic import row_texts
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, WordCounter, make_app, put_document
 from tests.unit.synthetic.row_texts import make_document, plain
@@ -168,3 +170,43 @@ def test_a_segment_to_which_no_documents_come_keeps_no_parts() -> None:
     build(app)
     assert not app.repository.segments["reports", 0].parts and app.repository.segments["reports", 1].parts
     assert stored_files(app) == app.repository.listed_keys()
+
+
+def damage(app: FakeSynthetic, bucket: str, key: str) -> bytes:
+    """Flip the last byte of an object. Returns its former bytes."""
+    data = app.store.objects[bucket, key]
+    app.store.objects[bucket, key] = data[:-1] + bytes([data[-1] ^ 1])
+    return data
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["when it comes", "after it was prepared"])
+def test_a_damaged_text_is_named_and_left_out_until_it_is_restored(is_known: bool) -> None:
+    app = filled(PART_DOCUMENTS + 30)
+    if is_known:
+        app.preparer.prepare(SPECIALIST.selection)
+    document_id = f"doc_{7:032d}"
+    (text,) = [key for bucket, key in app.store.objects if bucket == CORPUS and document_id in key]
+    whole = damage(app, CORPUS, text)
+    with capture_logs() as logs:
+        dataset = handlers.build_dataset(app, "reports", "").dataset
+    assert dataset.left_out[UNREADABLE].documents == 1 and dataset.train_rows
+    named = [line for line in logs if line["event"] == "document left out"]
+    assert {(line["document_id"], line["uri"], line["reason"]) for line in named} == {
+        (document_id, f"s3://corpus/{text}", "CORRUPT_OBJECT")
+    }
+    app.store.objects[CORPUS, text] = whole
+    rebuilt = handlers.build_dataset(app, "reports", "").dataset
+    assert UNREADABLE not in rebuilt.left_out
+    assert rebuilt.documents == dataset.documents + 1
+    assert build(app) == rebuilt.digest
+
+
+def test_damaged_files_of_a_segment_are_made_again() -> None:
+    app = filled(PART_DOCUMENTS + 30)
+    digest = build(app)
+    (segment,) = app.repository.segments.values()
+    read = [file.ref.key for file in (segment.sources, segment.grams, segment.check_grams) if file is not None]
+    files = {key: damage(app, DATASETS, key) for key in read}
+    app.repository.builds.clear()
+    assert build(app) == digest
+    assert len(read) == 3 and {key: app.store.objects[DATASETS, key] for key in files} == files

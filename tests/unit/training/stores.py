@@ -5,7 +5,7 @@ import hmac
 from pathlib import Path
 
 from services.training.ports import Signer
-from tailor.errors import FailedPrecondition, NotFound, Reason
+from tailor.errors import CorruptObject, FailedPrecondition, NotFound, Reason
 from tailor.storage.ref import Ref
 
 
@@ -30,7 +30,7 @@ class FileStore:
     def get(self, ref: Ref) -> bytes:
         data = self.read(ref.bucket, ref.key)
         if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise FailedPrecondition(Reason.CORRUPT_OBJECT, "The object's size or digest differs from its reference.")
+            raise CorruptObject(ref.uri)
         return data
 
     def get_file(self, ref: Ref, path: Path) -> None:
