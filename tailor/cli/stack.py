@@ -121,6 +121,7 @@ def describe(snapshot: "StackSnapshot") -> dict[str, Any]:
             "state": component.state,
             "detail": component.detail,
             "restarts": component.restarts,
+            "last_end": component.last_end,
             "addresses": dict(component.addresses),
         }
         for component in snapshot.components.values()
@@ -163,7 +164,7 @@ def _components(document: dict[str, Any]) -> Table:
             Text(part["state"], style=STYLES.get(part["state"], "")),
             part["detail"],
             " ".join(f"{name} {address}" for name, address in part["addresses"].items()),
-            part["restarts"] or "",
+            f"{part['restarts']} ({part['last_end']})" if part["last_end"] else "",
         )
         for part in document["components"]
     ]
@@ -220,4 +221,11 @@ def _check_service(connections: Connections, service: str, address: str) -> dict
         state, detail = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status).lower(), ""
     except grpc.RpcError as error:
         state, detail = "unreachable", error.code().name if isinstance(error, grpc.Call) else ""
-    return {"name": service, "state": state, "detail": detail, "restarts": 0, "addresses": {"rpc": address}}
+    return {
+        "name": service,
+        "state": state,
+        "detail": detail,
+        "restarts": 0,
+        "last_end": "",
+        "addresses": {"rpc": address},
+    }

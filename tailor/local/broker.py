@@ -8,7 +8,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from tailor.errors import FailedPrecondition, Reason
 from tailor.events.topics import Topic, load_topics
-from tailor.local.component import Component
+from tailor.local.component import RECHECK_SECONDS, Component
 from tailor.local.environment import base_environment
 from tailor.local.layout import BROKER, Layout
 from tailor.local.ports import Ports
@@ -39,6 +39,7 @@ def broker(layout: Layout, ports: Ports) -> Component:
         check=lambda: _check(ports.address("broker")),
         addresses={"kafka": ports.address("broker")},
         prepare=_make_executable,
+        recheck_seconds=RECHECK_SECONDS,
     )
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+RECHECK_SECONDS = 3.0
+
 
 def _nothing() -> None:
     pass

@@ -67,6 +67,12 @@ def find_marked(state_dir: Path, component: str | None = None) -> list[int]:
     ]
 
 
+def count_memory_kills() -> int:
+    """The processes of this machine that the kernel has killed because memory ran out; 0 where it does not count them."""
+    counts = dict(line.split() for line in _read(PROC / "vmstat").decode().splitlines())
+    return int(counts.get("oom_kill", 0))
+
+
 def kill(pids: list[int]) -> None:
     """Kill the processes. Pids that have ended are ignored."""
     for pid in pids:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tailor.errors import TailorError
@@ -24,6 +25,8 @@ POLL_SECONDS = 0.25
 MAX_FAILED_CHECKS = 3
 MAX_UNREADY_LIVES = 5
 UPKEEP_SECONDS = 3600.0
+KILLED = "ended by SIGKILL"
+NO_ANSWER = "an answer to its checks"
 
 
 @dataclass
@@ -67,13 +70,17 @@ class ComponentRunner:
         backoff = Backoff()
         while True:
             started = asyncio.get_running_loop().time()
+            memory_kills = processes.count_memory_kills()
             reason = await self._live()
+            if reason == KILLED and processes.count_memory_kills() > memory_kills:
+                reason = "killed by the kernel because memory ran out"
             delay = backoff.after(asyncio.get_running_loop().time() - started)
             status: Status = "failed" if self._unready_lives >= MAX_UNREADY_LIVES else "restarting"
             self._say(
                 status,
                 f"{reason}; restarting in {delay:g} s",
                 restarts=self.state.restarts + 1,
+                last_end=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {reason}",
                 process=None,
                 command=(),
             )
@@ -136,6 +143,7 @@ class ComponentRunner:
         failures = 0
         while True:
             detail = await asyncio.to_thread(self.component.check)
+            has_been_ready = self._unready_lives == 0
             failures = 0 if detail is None else failures + 1
             if detail is None:
                 self.ready.set()
@@ -145,9 +153,9 @@ class ComponentRunner:
                     return
             elif detail or not self.ready.is_set() or failures >= MAX_FAILED_CHECKS:
                 self.ready.clear()
+                detail = detail or (NO_ANSWER if has_been_ready else "")
                 self._say("waiting" if detail else "starting", detail)
-            has_been_ready = self._unready_lives == 0
-            pause = self.component.recheck_seconds if has_been_ready else None
+            pause = self.component.recheck_seconds if self._unready_lives == 0 else None
             await asyncio.sleep(POLL_SECONDS if pause is None else pause)
 
     async def _keep_up(self) -> None:

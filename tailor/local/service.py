@@ -11,7 +11,7 @@ from typing import NamedTuple
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tailor.local.component import Component
+from tailor.local.component import RECHECK_SECONDS, Component
 from tailor.local.environment import StackPlan, service_environment
 
 CHECK_SECONDS = 2.0
@@ -34,7 +34,7 @@ def service(name: str, module: str, plan: StackPlan, needs: tuple[str, ...]) -> 
         addresses=addresses,
         needs=needs,
         prepare=lambda: scratch.mkdir(parents=True, exist_ok=True),
-        recheck_seconds=3.0,
+        recheck_seconds=RECHECK_SECONDS,
         # Its calls have 8 s to end (TAILOR_STOP_GRACE_SECONDS), then its threads as long.
         stop_seconds=20.0,
     )

@@ -14,7 +14,10 @@ Status = Literal["waiting", "starting", "ready", "restarting", "failed", "stoppe
 
 @dataclass(frozen=True)
 class ComponentState:
-    """The state of one component. `failed` means that it ended several times without becoming ready; restarts continue every 10 s."""
+    """The state of one component. `failed` means that it ended several times without becoming ready; restarts continue every 10 s.
+
+    `last_end` says when and how its last process ended, if it was restarted.
+    """
 
     name: str
     state: Status
@@ -23,6 +26,7 @@ class ComponentState:
     restarts: int = 0
     process: ProcessRef | None = None
     command: tuple[str, ...] = ()
+    last_end: str = ""
 
 
 @dataclass(frozen=True)

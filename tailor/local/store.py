@@ -18,7 +18,7 @@ from minio.error import MinioException
 
 from tailor.errors import FailedPrecondition, Reason
 from tailor.local.certificates import renew_certificates
-from tailor.local.component import Component
+from tailor.local.component import RECHECK_SECONDS, Component
 from tailor.local.environment import base_environment
 from tailor.local.layout import STORE, Layout
 from tailor.local.ports import Ports
@@ -48,6 +48,7 @@ def store(layout: Layout, ports: Ports, secrets: Secrets) -> Component:
         addresses={"s3": ports.address("s3")},
         prepare=lambda: _prepare(data, ports, secrets),
         tidy=lambda: _remove_sockets(data, ports),
+        recheck_seconds=RECHECK_SECONDS,
         # A graceful stop takes 16 s and gains nothing: stored objects are already in its files.
         stop_seconds=2.0,
     )

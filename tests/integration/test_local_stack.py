@@ -21,6 +21,7 @@ from tailor.events.topics import load_topics
 from tailor.local import processes, stack
 from tailor.local.layout import STORES, WITH_DATABASE, Layout
 from tailor.local.ports import PORT_NAMES
+from tailor.local.runner import NO_ANSWER
 from tailor.local.secrets import Secrets, ensure
 from tailor.local.state import StackSnapshot
 from tailor.storage.buckets import BUCKETS
@@ -234,6 +235,19 @@ def test_two_stacks_run_side_by_side(stores: Path, tmp_path: Path) -> None:
     assert _processes_of(other) == []
     assert (snapshot := stack.status(stores)) is not None
     assert snapshot.ready
+
+
+@pytest.mark.parametrize("name", ["broker", "store"])
+def test_a_frozen_store_is_not_ready_until_it_goes_on(stores: Path, name: str) -> None:
+    running = stack.Stack(Layout(stores.resolve()))
+    frozen = _pid(running.snapshot(), name)
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        wait_until(lambda: running.snapshot().components[name].detail == NO_ANSWER)
+        assert not running.snapshot().ready
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+    assert running.wait_ready(READY_SECONDS).components[name].restarts == 0
 
 
 def test_killed_stores_come_back_with_their_data(stores: Path) -> None:

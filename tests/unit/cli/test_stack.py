@@ -12,6 +12,7 @@ from tailor.local.ports import Ports
 from tailor.local.state import ComponentState, StackSnapshot, save
 
 PORTS = Ports(40000)
+END = "2026-12-01 10:00:00 UTC: killed by the kernel because memory ran out"
 
 
 def test_status_is_the_same_with_the_addresses_of_the_stack(tmp_path: Path) -> None:
@@ -20,7 +21,7 @@ def test_status_is_the_same_with_the_addresses_of_the_stack(tmp_path: Path) -> N
 
     plain, shown = status(tmp_path, {}), status(tmp_path, named)
 
-    assert "broker" in plain and "3" in plain
+    assert "broker" in plain and "3 (2026-12-01" in plain and "memory" in plain
     assert shown == plain
 
 
@@ -36,7 +37,7 @@ def test_status_checks_the_services_if_an_address_is_not_the_stacks(service: str
 
 def save_stack(state_dir: Path) -> None:
     """A stopped stack, whose broker was restarted."""
-    broker = ComponentState("broker", "stopped", "", {"kafka": "127.0.0.1:40000"}, restarts=3)
+    broker = ComponentState("broker", "stopped", "", {"kafka": "127.0.0.1:40000"}, restarts=3, last_end=END)
     training = ComponentState("training", "stopped", "", {"rpc": PORTS.address("training-rpc")})
     file = Layout(state_dir.resolve()).stack_file
     file.parent.mkdir(parents=True, exist_ok=True)

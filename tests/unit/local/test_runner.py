@@ -1,10 +1,14 @@
 """Restart delays, log rotation, upkeep, and a disk that is full."""
 
 import asyncio
+import itertools
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tailor.errors import Reason, Unavailable
+from tailor.local import processes
 from tailor.local.component import Component
 from tailor.local.layout import Layout
 from tailor.local.ports import Ports
@@ -66,6 +70,41 @@ def test_calls_the_upkeep_of_a_ready_component_again_and_again_also_after_a_fail
 
     asyncio.run(asyncio.wait_for(run(), 120))
     assert len(calls) >= 3
+
+
+@pytest.mark.parametrize(
+    ("command", "kills", "reason"),
+    [
+        ("kill -9 $$", (4, 4), "ended by SIGKILL"),
+        ("kill -9 $$", (4, 5), "killed by the kernel because memory ran out"),
+        ("exit 3", (4, 5), "ended with code 3"),
+    ],
+)
+def test_a_restart_says_how_the_last_process_ended(
+    command: str, kills: tuple[int, int], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = itertools.chain(kills, itertools.repeat(kills[1]))
+    monkeypatch.setattr(processes, "count_memory_kills", lambda: next(counts))
+    component = Component("inference", ("/bin/sh", "-c", command), {}, tmp_path / "inference", lambda: "", {})
+    states: list[ComponentState] = []
+
+    async def run() -> None:
+        runner = ComponentRunner(component, Layout(tmp_path), {}, states.append)
+        task = asyncio.create_task(runner.run())
+        while not any(state.restarts for state in states):
+            await asyncio.sleep(0.02)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await runner.stop()
+
+    asyncio.run(asyncio.wait_for(run(), 120))
+    ended = next(state for state in states if state.restarts)
+    assert ended.last_end.endswith(f" UTC: {reason}") and ended.detail.startswith(reason)
+
+
+def test_counts_the_memory_kills_of_this_machine() -> None:
+    assert processes.count_memory_kills() >= 0
 
 
 def test_a_full_disk_does_not_stop_the_supervisor(tmp_path: Path) -> None:
