@@ -19,6 +19,7 @@ from tailor.events.topics import Topic
 PUBLISHER = "publisher"
 OPERATOR = "operator"
 NAME = "{name}"
+EVERYBODY = "User:*"
 READ_BACK_SECONDS = 15.0
 READ_BACK_PAUSE_SECONDS = 0.2
 
@@ -121,9 +122,10 @@ def rules(topics: Iterable[Topic], names: KafkaNames) -> list[AccessRule]:
 
 
 def apply_rules(admin: AccessAdmin, topics: Iterable[Topic], names: KafkaNames) -> list[str]:
-    """Bring the broker's rules for this installation's users to what is listed, read them back, and return one line per change.
+    """Bring the broker's rules for this installation's users to what is listed, and read them back.
 
-    Rules of these users that are not listed are deleted; rules of others are not changed. Idempotent. Raises FailedPrecondition if the
+    Returns one line per change, and a warning for each rule that lets everybody use a topic or group of the installation. Rules of these
+    users that are not listed are deleted; rules of others are not changed. Idempotent. Raises FailedPrecondition if the
     broker keeps other rules than it was given, or has no authorizer.
     """
     check_names(names)
@@ -144,7 +146,8 @@ def apply_rules(admin: AccessAdmin, topics: Iterable[Topic], names: KafkaNames) 
         if time.monotonic() > deadline:
             raise _refused("rules: it keeps others than it was given")
         time.sleep(READ_BACK_PAUSE_SECONDS)
-    return [f"allowed {describe(wanted[acl])}" for acl in missing] + sorted(f"took away {acl}" for acl in obsolete)
+    changes = [f"allowed {describe(wanted[acl])}" for acl in missing] + sorted(f"took away {acl}" for acl in obsolete)
+    return changes + _warn_of_everybody(admin, wanted.values())
 
 
 def apply_users(
@@ -167,7 +170,40 @@ def describe(rule: AccessRule) -> str:
     return f"{rule.user} to {rule.operation} {rule.kind.lower()} {rule.resource}"
 
 
+def _warn_of_everybody(admin: AccessAdmin, listed: Iterable[AccessRule]) -> list[str]:
+    """One line for each rule by which everybody may use a resource of the listed rules, or the whole cluster."""
+    from kafka.admin import ACLPermissionType
+
+    resources = {(rule.kind, rule.resource) for rule in listed}
+    found = [
+        acl
+        for acl in _all_acls(admin)
+        if acl.principal == EVERYBODY
+        and acl.permission_type is ACLPermissionType.ALLOW
+        and (acl.resource_pattern.resource_type.name == "CLUSTER" or any(_covers(acl, *each) for each in resources))
+    ]
+    return sorted(
+        f"warning: {EVERYBODY} may {acl.operation.name} {acl.resource_pattern.resource_type.name.lower()} "
+        f"{acl.resource_pattern.resource_name}, so Tailor's own rules do not keep others out. Remove this rule."
+        for acl in found
+    )
+
+
+def _covers(acl: Any, kind: Kind, resource: str) -> bool:
+    """True if a rule is about this topic or group."""
+    pattern = acl.resource_pattern
+    if pattern.resource_type.name != kind:
+        return False
+    if pattern.pattern_type.name == "PREFIXED":
+        return resource.startswith(pattern.resource_name)
+    return pattern.resource_name in ("*", resource)
+
+
 def _own_acls(admin: AccessAdmin, names: KafkaNames) -> set[Any]:
+    return {acl for acl in _all_acls(admin) if names.is_own(acl.principal)}
+
+
+def _all_acls(admin: AccessAdmin) -> list[Any]:
     from kafka.admin import (
         ACLFilter,
         ACLOperation,
@@ -185,7 +221,7 @@ def _own_acls(admin: AccessAdmin, names: KafkaNames) -> set[Any]:
         resource_pattern=ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY),
     )
     acls, _ = admin.describe_acls(everything)
-    return {acl for acl in acls if names.is_own(acl.principal)}
+    return list(acls)
 
 
 def _to_acl(rule: AccessRule, names: KafkaNames) -> Any:

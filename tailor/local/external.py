@@ -20,8 +20,11 @@ from tailor.local.roles import apply_role_and_database
 from tailor.local.secrets import ADMIN, Secrets
 from tailor.local.state import ComponentState, Status
 from tailor.local.store_access import StoreAccess, kafka_settings
+from tailor.logging import get_logger
 from tailor.storage.buckets import ACCESS, BUCKETS
 from tailor.storage.provision import apply_buckets, apply_keys, open_admin
+
+log = get_logger(__name__)
 
 RETRY_SECONDS = 1.0
 CHECK_SECONDS = 10.0
@@ -102,7 +105,8 @@ def provision_kafka(access: StoreAccess, broker: OwnKafka) -> None:
         if broker.has_users:
             passwords = {user: access.secrets.kafka_password(user) for user in access.secrets.kafka_users}
             apply_users(admin, passwords, broker.sasl_mechanism, broker.names.username_of)
-            apply_rules(admin, topics, broker.names)
+            for change in apply_rules(admin, topics, broker.names):
+                log.info("rules of the broker", change=change)
     finally:
         admin.close()
 

@@ -68,7 +68,7 @@ def find_marked(state_dir: Path, component: str | None = None) -> list[int]:
 
 
 def count_memory_kills() -> int:
-    """The processes of this machine that the kernel has killed because memory ran out; 0 where it does not count them."""
+    """How many processes of this machine the kernel killed because memory ran out; 0 if it does not count them."""
     counts = dict(line.split() for line in _read(PROC / "vmstat").decode().splitlines())
     return int(counts.get("oom_kill", 0))
 

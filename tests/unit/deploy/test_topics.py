@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 
 from deploy.init.topics import Settings, apply
 from deploy.make_secrets import make
@@ -78,9 +78,9 @@ class FakeAdmin:
         return {each.user: None for each in alterations}
 
 
-def acl(principal: str, topic: str) -> Any:
-    """A rule that lets somebody read a topic."""
-    pattern = ResourcePattern(ResourceType.TOPIC, topic)
+def acl(principal: str, topic: str, kind: str = "LITERAL") -> Any:
+    """A rule that lets somebody read a topic, or all whose names begin like it."""
+    pattern = ResourcePattern(ResourceType.TOPIC, topic, ACLResourcePatternType[kind])
     return ACL(principal, "*", ACLOperation.READ, ACLPermissionType.ALLOW, pattern)
 
 
@@ -192,6 +192,29 @@ def test_rules_that_are_no_longer_listed_go_and_those_of_others_stay() -> None:
     assert admin.acls == listed | {foreign, similar}
     assert len(lines) == 1 and "tailor-publisher" in lines[0]
     assert apply_rules(admin, TOPICS.values(), NAMES) == []
+
+
+@pytest.mark.parametrize(
+    ("resource", "pattern", "is_open"),
+    [
+        ("document.submitted.v1", "LITERAL", True),
+        ("*", "LITERAL", True),
+        ("document.", "PREFIXED", True),
+        ("salaries", "LITERAL", False),
+        ("document", "LITERAL", False),
+        ("sal", "PREFIXED", False),
+    ],
+)
+def test_a_rule_for_everybody_is_a_warning_where_it_opens_a_topic_of_ours(
+    resource: str, pattern: str, is_open: bool
+) -> None:
+    admin = FakeAdmin()
+    apply_rules(admin, TOPICS.values(), NAMES)
+    rule = acl("User:*", resource, pattern)
+    admin.acls.add(rule)
+    lines = apply_rules(admin, TOPICS.values(), NAMES)
+    assert bool(lines) is is_open and rule in admin.acls
+    assert all(f"User:* may READ topic {resource}" in line for line in lines)
 
 
 def test_principals_of_certificates_have_their_own_form() -> None:
