@@ -24,7 +24,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 3 --dist loadsco
 AVX2_TESTS := tests/integration/test_training_engine.py tests/integration/test_training_methods.py tests/integration/test_inference_engines.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-changed test-all test-avx2 test-real test-cluster test-cluster-node test-cluster-flow cluster cluster-down chaos fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate strangers bench-demo bench-callers-wait bench-checks folder-rows
+.PHONY: help install demo test test-changed test-all test-avx2 test-real test-cluster test-cluster-node test-cluster-flow cluster cluster-down chaos fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate strangers bench-demo bench-callers-wait bench-neighbours bench-checks folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -115,6 +115,9 @@ strangers: install ## Documents by other hands (Debian's packages, or MADE=1 for
 
 bench-callers-wait: install ## How long callers wait while a run trains, and what training keeps of its pace (SECONDS=60 for a try)
 	$(BIN)/python -m bench.callers_wait $(if $(SECONDS),--seconds $(SECONDS))
+
+bench-neighbours: install ## What one sender's attack costs the others, and how the cost of a text grows (SECONDS=15 for a try)
+	$(BIN)/python -m bench.neighbours $(if $(SECONDS),--seconds $(SECONDS))
 
 bench-checks: install ## CPU seconds of work with its checks and without them
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.checks
