@@ -13,7 +13,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -23,6 +22,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import urllib3
 
 from bench.neighbours_attacks import ATTACKS, Attack, Sender
 from bench.report import store
@@ -176,7 +176,7 @@ class Others:
             while not ended.is_set():
                 try:
                     waits.seconds[kind].append(call())
-                except (grpc.RpcError, OSError) as error:
+                except (grpc.RpcError, urllib3.exceptions.HTTPError) as error:
                     waits.failed[f"{kind} {time.monotonic():.0f}"] = str(error)[:200]
                 ended.wait(PAUSE_SECONDS)
 
@@ -210,10 +210,11 @@ class Others:
         return first
 
     def _probe(self, name: str) -> Callable[[], float]:
+        pool = urllib3.PoolManager(retries=False)
+
         def probe() -> float:
             begun = time.monotonic()
-            with urllib.request.urlopen(f"{self._status[name]}/readyz", timeout=PROBE_SECONDS) as response:
-                response.read()
+            pool.request("GET", f"{self._status[name]}/readyz", timeout=PROBE_SECONDS)
             return time.monotonic() - begun
 
         return probe

@@ -40,7 +40,7 @@ WIDE = {"type": "string", "pattern": "^" + "(a|b)*a" + "(a|b)" * 24 + "$"}
 
 
 class Sender:
-    """One sender with the means of a publisher, a caller and, at the embedded broker, of whoever writes events."""
+    """One sender with the means of a publisher, a caller and, because the embedded broker has no users, of a writer of events."""
 
     def __init__(self, connections: Connections, state: Path, key: str) -> None:
         place = stack.connection(state)

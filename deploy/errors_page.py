@@ -111,7 +111,7 @@ EXPLAINED = {
     Reason.CHAT_REFUSED: "The base's chat template does not accept these messages. Send user and assistant messages in turn, after one optional system message.",
     Reason.CHILD_KILLED: "The process that reads the input was killed, probably for lack of memory. Give the service more memory, or use a smaller file.",
     Reason.CHILD_TIMEOUT: "The input could not be read in time. Retry; if it lasts, check the object store and the size of the input.",
-    Reason.CORRUPT_OBJECT: "A stored object does not match its digest. Restore it from a backup, or make it again: build the dataset, train the adapter or publish the document again.",
+    Reason.CORRUPT_OBJECT: "The named object does not match its digest. `tailor verify` finds every such object, and says how each is made again without a backup.",
     Reason.DATABASE_UNAVAILABLE: "The database does not answer. Start it, or correct TAILOR_DATABASE_URL; the service continues by itself.",
     Reason.DEADLINE_EXCEEDED: "The call took longer than its timeout. Retry with a longer one.",
     Reason.DETECTOR_UNAVAILABLE: "A detector of kind `remote` does not answer, or answers wrongly; the message names it. Start it, or correct its table in the detectors file; documents wait until then.",

@@ -516,12 +516,7 @@ class FailedPrecondition(TailorError):
 
 
 class CorruptObject(FailedPrecondition):
-    """A stored object whose bytes are not those that were stored."""
-
-    def __init__(self, uri: str) -> None:
-        super().__init__(
-            Reason.CORRUPT_OBJECT, f"{uri} is damaged. Restore it from a backup, or make it again.", uri=uri
-        )
+    """A stored object has other bytes than those that were stored."""
 
 
 class PermissionDenied(TailorError):

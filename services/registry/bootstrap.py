@@ -15,6 +15,7 @@ from services.registry.handlers import keys
 from services.registry.handlers.canaries import CanaryWatcher
 from services.registry.judging_rpc import JudgingServicer
 from services.registry.lineage_rpc import LineageServicer
+from services.registry.object_rpc import ObjectServicer
 from services.registry.outcome_rpc import OutcomeServicer
 from services.registry.panel_rpc import PanelServicer
 from services.registry.people_rpc import PeopleServicer
@@ -27,6 +28,7 @@ from tailor.api.held.v1.held_pb2_grpc import add_HeldCallServiceServicer_to_serv
 from tailor.api.registry.v1.feedback_pb2_grpc import add_FeedbackServiceServicer_to_server
 from tailor.api.registry.v1.judging_pb2_grpc import add_JudgingServiceServicer_to_server
 from tailor.api.registry.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
+from tailor.api.registry.v1.objects_pb2_grpc import add_ObjectServiceServicer_to_server
 from tailor.api.registry.v1.outcomes_pb2_grpc import add_OutcomeServiceServicer_to_server
 from tailor.api.registry.v1.panel_pb2_grpc import add_PanelServiceServicer_to_server
 from tailor.api.registry.v1.people_pb2_grpc import add_PeopleServiceServicer_to_server
@@ -71,6 +73,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     servicers: Servicers = [
         (add_RegistryServiceServicer_to_server, servicer),
         (add_LineageServiceServicer_to_server, LineageServicer(begin)),
+        (add_ObjectServiceServicer_to_server, ObjectServicer(store, queries)),
         (add_HeldCallServiceServicer_to_server, HeldCallServicer(held_calls)),
         (add_FeedbackServiceServicer_to_server, FeedbackServicer(begin, queries, anonymize, texts)),
         (add_OutcomeServiceServicer_to_server, OutcomeServicer(begin, queries)),

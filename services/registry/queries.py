@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Select, func, select, text
+from sqlalchemy import ColumnElement, Engine, Select, func, literal, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from services.registry import wire
@@ -71,6 +71,13 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
             canary=self.canary(definition.name),
             round=wire.from_round(progress) if progress else None,
         )
+
+    def documents_with_text(self, digest: str) -> list[str]:
+        """Ids of the documents whose current text has this digest. Reads all documents."""
+        table = tables.documents
+        query = select(table.c.document_id).where(func.position(literal(digest.encode()).op("IN")(table.c.payload)) > 0)
+        with transaction(self._engine) as connection:
+            return list(connection.scalars(query.order_by(table.c.document_id)))
 
     def revisions(self, after: str, limit: int) -> list[registry_pb2.SpecialistRevision]:
         """What was published last of each specialist by name, deleted ones included."""

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from services.synthetic.building.ports import Corpora
@@ -45,7 +45,7 @@ from services.synthetic.preference_datasets import PreferenceDatasets, delete_dr
 from services.synthetic.rows.preference_rows import PairLimits
 from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
-from tailor.storage.buckets import DRAFTS
+from tailor.storage.buckets import DATASETS, DRAFTS
 from tailor.storage.policies import EXPIRY_DAYS
 from tailor.storage.protocol import ObjectStore
 from tailor.words import DatasetKind
@@ -198,8 +198,10 @@ def _may_become_due(specialist: Specialist, progress: BuildProgress) -> bool:
     return enough and progress.newest_position > progress.tried_position
 
 
-def build_dataset(app: Synthetic, name: str, request_id: str, kind: DatasetKind = DatasetKind.SFT) -> BuildResult:
-    """Build a specialist's dataset at once. Blocks. Idempotent by request id.
+def build_dataset(
+    app: Synthetic, name: str, request_id: str, kind: DatasetKind = DatasetKind.SFT, *, again: bool = False
+) -> BuildResult:
+    """Build a specialist's dataset at once, `again` also from what did not change. Blocks. Idempotent by request id.
 
     Raises NotFound, FailedPrecondition (TOO_FEW_ROWS), or Aborted (BUILD_RUNNING) while another replica builds for too long.
     """
@@ -215,7 +217,7 @@ def build_dataset(app: Synthetic, name: str, request_id: str, kind: DatasetKind 
     catch_up(app, specialist)
 
     def build_and_answer() -> BuildResult:
-        result = build(app, specialist, kind)
+        result = build(app, specialist, kind, again=again)
         if request_id:
             app.repository.keep_answer(request_id, result)
         return result
@@ -233,16 +235,20 @@ def run_exclusively(app: Synthetic, specialist: str, work: Callable[[], T]) -> T
     raise Aborted(Reason.BUILD_RUNNING, "Another replica is building this specialist's dataset. Retry.")
 
 
-def build(app: Synthetic, specialist: Specialist, kind: DatasetKind) -> BuildResult:
-    """Build from everything known now. The caller must hold the build lock.
+def build(app: Synthetic, specialist: Specialist, kind: DatasetKind, *, again: bool = False) -> BuildResult:
+    """Build from everything known now, `again` without anything that earlier builds stored. The caller must hold the build lock.
 
     Raises FailedPrecondition (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH) if too much may be left in the specialist's documents.
     """
     last = app.repository.last_build(specialist.name, kind)
+    if again:
+        last = replace(last, fingerprint="")
     try:
         app.check_residual(specialist.selection)
-        make = _make_documents if kind is DatasetKind.SFT else _make_pairs
-        dataset, files, fingerprint = make(app, specialist, last)
+        if kind is DatasetKind.SFT:
+            dataset, files, fingerprint = _make_documents(app, specialist, last, again=again)
+        else:
+            dataset, files, fingerprint = _make_pairs(app, specialist, last)
     except TailorError as error:
         if not error.retryable:
             app.repository.mark_tried(specialist.name, kind, last.position)
@@ -260,7 +266,7 @@ def build(app: Synthetic, specialist: Specialist, kind: DatasetKind) -> BuildRes
 
 
 def _make_documents(
-    app: Synthetic, specialist: Specialist, last: LastBuild
+    app: Synthetic, specialist: Specialist, last: LastBuild, *, again: bool
 ) -> tuple[Dataset, tuple[StoredFile, ...], str]:
     counter = app.tokenizers.for_base(specialist.base)
     app.preparer.prepare(specialist.selection)
@@ -268,6 +274,8 @@ def _make_documents(
         app.store, app.files, app.maker, app.limits, app.extra_rows, app.start_workers, app.measure_over_redaction
     )
     with app.corpora.open(specialist) as corpus:
+        for key in corpus.forget_segments([]) if again else ():
+            app.store.delete(DATASETS, key)
         missed = app.list_missed(specialist.name) if specialist.rows.missed_extra_rows else ()
         return parts.make_dataset(specialist, corpus, counter, last, missed)
 

@@ -45,7 +45,7 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
                 Reason.INVALID_REQUEST_ID, f"`request_id` must have at most {MAX_REQUEST_ID} characters."
             )
         kind = wire.to_dataset_kind(request.kind)
-        result = handlers.build_dataset(self._app, request.specialist, request.request_id, kind)
+        result = handlers.build_dataset(self._app, request.specialist, request.request_id, kind, again=request.again)
         return synthetic_pb2.BuildDatasetResponse(
             dataset=wire.from_dataset(result.dataset),
             created=result.created,

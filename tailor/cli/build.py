@@ -33,6 +33,9 @@ def build(
     kind: Annotated[
         DatasetKind, typer.Option(help="`sft`: from documents; `preference`: from experts' rankings.")
     ] = DatasetKind.SFT,
+    again: Annotated[
+        bool, typer.Option("--again", help="Make all rows again, as after `tailor verify` found a damaged file.")
+    ] = False,
 ) -> None:
     """Build a specialist's dataset now, and forecast the run that follows by itself. If nothing is new, show the existing dataset.
 
@@ -43,7 +46,7 @@ def build(
     def report() -> None:
         session.output.notes.print("still building; it continues if this command ends")
 
-    answer = build_dataset(session.connections.synthetic, specialist, new_id("req"), kind, report)
+    answer = build_dataset(session.connections.synthetic, specialist, new_id("req"), kind, report, again=again)
     dataset = answer.dataset
     state = "built" if answer.created else "exists; nothing is new"
     text = f"Dataset {short(dataset.digest)} {state}. {dataset.train_rows} rows, {dataset.held_out_rows} held out."
@@ -79,6 +82,8 @@ def build_dataset(
     request_id: str,
     kind: DatasetKind = DatasetKind.SFT,
     on_wait: Callable[[], None] = lambda: None,
+    *,
+    again: bool = False,
 ) -> synthetic_pb2.BuildDatasetResponse:
     """Build a dataset, or get the existing one if nothing is new. Idempotent for a repeated request id.
 
@@ -86,7 +91,9 @@ def build_dataset(
     four hours at most. `on_wait` is called each time.
     """
     dataset_kind = models_pb2.DatasetKind.Value(f"DATASET_KIND_{kind.name}")
-    request = synthetic_pb2.BuildDatasetRequest(specialist=specialist, request_id=request_id, kind=dataset_kind)
+    request = synthetic_pb2.BuildDatasetRequest(
+        specialist=specialist, request_id=request_id, kind=dataset_kind, again=again
+    )
     end = time.monotonic() + MAX_SECONDS
     while True:
         try:

@@ -22,6 +22,7 @@ from tailor.api.ingestion.v1 import ingestion_pb2_grpc, replay_pb2_grpc
 from tailor.api.registry.v1 import (
     feedback_pb2_grpc,
     lineage_pb2_grpc,
+    objects_pb2_grpc,
     outcomes_pb2_grpc,
     panel_pb2_grpc,
     people_pb2_grpc,
@@ -142,6 +143,11 @@ class Connections:
     def lineage(self) -> lineage_pb2_grpc.LineageServiceStub:
         """Which datasets and adapters learned from documents."""
         return lineage_pb2_grpc.LineageServiceStub(self.channel("registry"))
+
+    @property
+    def objects(self) -> objects_pb2_grpc.ObjectServiceStub:
+        """Whether stored objects are damaged."""
+        return objects_pb2_grpc.ObjectServiceStub(self.channel("registry"))
 
     @property
     def feedback(self) -> feedback_pb2_grpc.FeedbackServiceStub:

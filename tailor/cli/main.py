@@ -44,6 +44,7 @@ from tailor.cli import (
     subject,
     syntheses,
     trace,
+    verify,
 )
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.group import RootGroup
@@ -70,6 +71,7 @@ for module in (
     specialists,
     documents,
     audit,
+    verify,
     erase,
     subject,
     held,

@@ -20,12 +20,17 @@ def position(token: str) -> int | None:
     if not token:
         return None
     if not (token.isascii() and token.isdigit()) or len(token) > MAX_TOKEN_DIGITS:
-        raise InvalidArgument(
-            Reason.INVALID_PAGE_TOKEN,
-            "The page token is invalid.",
-            field_violations={"page_token": "must be the `next_page_token` of the previous page"},
-        )
+        raise invalid_token()
     return int(token)
+
+
+def invalid_token() -> InvalidArgument:
+    """The error for a page token that no answer had."""
+    return InvalidArgument(
+        Reason.INVALID_PAGE_TOKEN,
+        "The page token is invalid.",
+        field_violations={"page_token": "must be the `next_page_token` of the previous page"},
+    )
 
 
 def offset(token: str) -> int:

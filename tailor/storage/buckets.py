@@ -31,7 +31,8 @@ ACCESS: dict[str, dict[str, Right]] = {
     "training": {DATASETS: "r", MODELS: "rw"},
     "training-worker": {DATASETS: "r", MODELS: "rw"},
     "evaluation": {DATASETS: "r", REPORTS: "rw"},
-    "registry": {REPORTS: "r", DATASETS: "r", CORPUS: "r", DRAFTS: "r"},
+    # It verifies what all others store outside quarantine.
+    "registry": {REPORTS: "r", DATASETS: "r", CORPUS: "r", DRAFTS: "r", MODELS: "r"},
     "inference": {MODELS: "r", DRAFTS: "rw"},
     "console": {},
 }

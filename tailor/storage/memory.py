@@ -3,9 +3,9 @@
 import hashlib
 from pathlib import Path
 
-from tailor.errors import CorruptObject, FailedPrecondition, NotFound, Reason
+from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.storage.protocol import ObjectStore
-from tailor.storage.ref import Ref
+from tailor.storage.ref import Ref, corrupt_object
 
 
 class MemoryStore(ObjectStore):
@@ -25,7 +25,7 @@ class MemoryStore(ObjectStore):
     def get(self, ref: Ref) -> bytes:
         data = self.read(ref.bucket, ref.key)
         if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise CorruptObject(ref.uri)
+            raise corrupt_object(ref.uri)
         return data
 
     def get_file(self, ref: Ref, path: Path) -> None:
@@ -43,6 +43,10 @@ class MemoryStore(ObjectStore):
         if len(data) > max_bytes:
             raise FailedPrecondition(Reason.OBJECT_TOO_LARGE, "The object is larger than allowed.", bucket=bucket)
         return data, ""
+
+    def measure(self, bucket: str, key: str) -> Ref:
+        data = self.read(bucket, key)
+        return Ref(f"s3://{bucket}/{key}", hashlib.sha256(data).hexdigest(), len(data))
 
     def exists(self, bucket: str, key: str) -> bool:
         return (bucket, key) in self.objects

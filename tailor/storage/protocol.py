@@ -40,6 +40,10 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def measure(self, bucket: str, key: str) -> Ref:
+        """Read an object, without holding it in memory, and return the reference that it has by its bytes."""
+        ...
+
     def exists(self, bucket: str, key: str) -> bool:
         """True if the object exists."""
         ...

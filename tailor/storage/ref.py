@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tailor.errors import InvalidArgument, Reason
+from tailor.errors import CorruptObject, InvalidArgument, Reason
 
 
 @dataclass(frozen=True)
@@ -29,3 +29,10 @@ class Ref:
                 Reason.INVALID_OBJECT_URI, "The address of an object must have the form s3://BUCKET/KEY."
             )
         return bucket, key
+
+
+def corrupt_object(uri: str) -> CorruptObject:
+    """The error for an object that does not verify."""
+    return CorruptObject(
+        Reason.CORRUPT_OBJECT, f"{uri} is damaged. Restore it from a backup, or make it again.", uri=uri
+    )

@@ -11,12 +11,12 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
-from tailor.errors import CorruptObject, FailedPrecondition, NotFound, PermissionDenied, Reason, Unavailable
+from tailor.errors import FailedPrecondition, NotFound, PermissionDenied, Reason, Unavailable
 from tailor.settings import ServiceSettings
 from tailor.storage.buckets import BASES
 from tailor.storage.file_cache import FileCache
 from tailor.storage.protocol import ObjectStore
-from tailor.storage.ref import Ref
+from tailor.storage.ref import Ref, corrupt_object
 from tailor.storage.web_identity import WebIdentity
 
 CHUNK_BYTES = 1024 * 1024
@@ -85,7 +85,7 @@ class S3Store(ObjectStore):
     def get(self, ref: Ref) -> bytes:
         data = self.read(ref.bucket, ref.key)
         if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise CorruptObject(ref.uri)
+            raise corrupt_object(ref.uri)
         return data
 
     def get_file(self, ref: Ref, path: Path) -> None:
@@ -112,7 +112,7 @@ class S3Store(ObjectStore):
                 response.release_conn()
         if hasher.hexdigest() != ref.sha256 or partial.stat().st_size != ref.size_bytes:
             partial.unlink()
-            raise CorruptObject(ref.uri)
+            raise corrupt_object(ref.uri)
         partial.replace(path)
 
     def read(self, bucket: str, key: str) -> bytes:
@@ -139,6 +139,19 @@ class S3Store(ObjectStore):
                 response.close()
                 response.release_conn()
         return bytes(data), response.headers.get("content-type") or ""
+
+    def measure(self, bucket: str, key: str) -> Ref:
+        hasher, size = hashlib.sha256(), 0
+        with _wrap_errors(bucket, key):
+            response = self._client.get_object(self._prefix + bucket, key)
+            try:
+                for chunk in response.stream(CHUNK_BYTES):
+                    hasher.update(chunk)
+                    size += len(chunk)
+            finally:
+                response.close()
+                response.release_conn()
+        return Ref(f"s3://{bucket}/{key}", hasher.hexdigest(), size)
 
     def exists(self, bucket: str, key: str) -> bool:
         try:

@@ -48,6 +48,7 @@ WITHOUT_SPECIALIST = {
     "tailor.api.ingestion.v1.ReplayService/CancelReplay": "a replay of the whole installation",
     "tailor.api.ingestion.v1.ReplayService/ListReplayDocuments": "documents of the whole installation",
     "tailor.api.registry.v1.LineageService/ListLearners": "lists those of the key",
+    "tailor.api.registry.v1.ObjectService/VerifyObjects": "objects of the whole installation",
     "tailor.api.registry.v1.PeopleService/ListPeople": "people of the whole installation",
     "tailor.api.registry.v1.PeopleService/RemovePerson": "a person",
     "tailor.api.registry.v1.PeopleService/RenewInvitation": "a person",

@@ -375,6 +375,15 @@ def test_a_specialist_sees_only_documents_with_its_labels(world: World) -> None:
     assert [document.labels.source for document in world.queries.documents(selector, "", 10)] == ["mail"]
 
 
+def test_documents_are_found_by_the_digest_of_their_text(world: World) -> None:
+    for number, digest in ((1, "ab"), (2, "cd"), (3, "ab")):
+        document = _document(number, 1, "x")
+        document.text.CopyFrom(from_ref(Ref(f"s3://corpus/documents/{digest * 32}", digest * 32, 4)))
+        receive_document(world, document)
+    assert world.queries.documents_with_text("ab" * 32) == [f"doc_{number:032d}" for number in (1, 3)]
+    assert world.queries.documents_with_text("ef" * 32) == []
+
+
 def test_a_draft_is_traced_to_its_adapter_and_dataset(world: World) -> None:
     specialists.create_specialist(world.begin, SPECIALIST)
     world.adapter("good")

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.ingestion.domain import Acceptance, ParsedText, decode_text, encode_text
 from services.ingestion.ports import KeptTexts, QuarantineWriter
-from tailor.errors import CorruptObject, TailorError
+from tailor.errors import TailorError
 from tailor.logging import get_logger
 from tailor.storage.buckets import QUARANTINE
 from tailor.storage.protocol import ObjectStore
-from tailor.storage.ref import Ref
+from tailor.storage.ref import Ref, corrupt_object
 
 log = get_logger(__name__)
 
@@ -64,7 +64,7 @@ class KeptQuarantine(QuarantineWriter, KeptTexts):
             plain = self._cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], _bound(document_id, sequence))
             return decode_text(plain, acceptance.format, acceptance.spans)
         except (InvalidTag, ValueError, KeyError):
-            raise CorruptObject(f"s3://{QUARANTINE}/{keys[-1]}") from None
+            raise corrupt_object(f"s3://{QUARANTINE}/{keys[-1]}") from None
 
     def sweep(self) -> int:
         """Delete the texts that were kept for longer than the operator says now; returns their number."""

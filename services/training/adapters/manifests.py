@@ -11,10 +11,10 @@ from services.training.domain import Adapter, Dataset
 from services.training.ports import AdapterStore, DatasetStore
 from tailor.dataset_ids import read_ids
 from tailor.datasets import DatasetManifest
-from tailor.errors import CorruptObject, FailedPrecondition, NotFound, Reason
+from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.storage.buckets import DATASETS, MODELS
 from tailor.storage.protocol import ObjectStore
-from tailor.storage.ref import Ref
+from tailor.storage.ref import Ref, corrupt_object
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def _read_verified(store: ObjectStore, bucket: str, key: str, digest: str, missi
     except NotFound:
         raise missing from None
     if hashlib.sha256(data).hexdigest() != digest:
-        raise CorruptObject(f"s3://{bucket}/{key}")
+        raise corrupt_object(f"s3://{bucket}/{key}")
     return Ref(f"s3://{bucket}/{key}", digest, len(data)), data
 
 

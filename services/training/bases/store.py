@@ -19,11 +19,11 @@ from services.training.adapters.child_process import answer_parent, run_child
 from services.training.adapters.manifests import download_files
 from services.training.domain import Base
 from services.training.ports import BaseStore
-from tailor.errors import AlreadyExists, CorruptObject, FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.hidden_packages import hide_packages
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
-from tailor.storage.ref import Ref
+from tailor.storage.ref import Ref, corrupt_object
 
 MODULE = "services.training.bases.store"
 FETCH_SECONDS = 6 * 3600
@@ -104,7 +104,7 @@ class StoredBases(BaseStore):
                 Reason.UNKNOWN_ADAPTER, "There is no such adapter. Name its complete digest."
             ) from None
         if hashlib.sha256(data).hexdigest() != digest:
-            raise CorruptObject(f"s3://{MODELS}/adapters/{digest}/manifest.json")
+            raise corrupt_object(f"s3://{MODELS}/adapters/{digest}/manifest.json")
         adapter = json.loads(data)
         if adapter["kind"] != "policy":
             raise InvalidArgument(

@@ -26,6 +26,7 @@ from tailor.api.ingestion.v1 import ingestion_pb2_grpc, replay_pb2_grpc
 from tailor.api.registry.v1 import (
     feedback_pb2_grpc,
     lineage_pb2_grpc,
+    objects_pb2_grpc,
     outcomes_pb2_grpc,
     panel_pb2_grpc,
     people_pb2_grpc,
@@ -43,6 +44,7 @@ from tests.fakes.feedback import FakeFeedback, FakeOutcomes, FakePanel
 from tests.fakes.held import FakeHeldCalls
 from tests.fakes.inference import FakeInference
 from tests.fakes.ingestion import FakeIngestion
+from tests.fakes.objects import FakeObjects
 from tests.fakes.people import FakePeople
 from tests.fakes.policies import FakeLineage, FakePolicies, FakeReplays, FakeSubjects
 from tests.fakes.registry import FakeRegistry
@@ -80,6 +82,7 @@ class Services:
     reports: FakeReports = field(default_factory=FakeReports)
     panel: FakePanel = field(default_factory=FakePanel)
     people: FakePeople = field(default_factory=FakePeople)
+    objects: FakeObjects = field(default_factory=FakeObjects)
     addresses: dict[str, str] = field(default_factory=dict)
 
 
@@ -134,6 +137,7 @@ def services() -> Iterator[Services]:
         reports_pb2_grpc.add_ReportServiceServicer_to_server(fakes.reports, server)
         panel_pb2_grpc.add_PanelServiceServicer_to_server(fakes.panel, server)
         people_pb2_grpc.add_PeopleServiceServicer_to_server(fakes.people, server)
+        objects_pb2_grpc.add_ObjectServiceServicer_to_server(fakes.objects, server)
 
     adders: dict[str, Callable[[Any, grpc.Server], None]] = {
         "registry": add_registry,

@@ -210,3 +210,16 @@ def test_damaged_files_of_a_segment_are_made_again() -> None:
     app.repository.builds.clear()
     assert build(app) == digest
     assert len(read) == 3 and {key: app.store.objects[DATASETS, key] for key in files} == files
+
+
+def test_a_build_again_makes_every_file_again() -> None:
+    app = filled(PART_DOCUMENTS + 30)
+    digest = build(app)
+    files = {key: damage(app, DATASETS, key) for bucket, key in list(app.store.objects) if bucket == DATASETS}
+    assert handlers.build_dataset(app, "reports", "").dataset.digest == digest
+    again = handlers.build_dataset(app, "reports", "", again=True)
+    assert (again.dataset.digest, again.created) == (digest, False)
+    listed = app.repository.listed_keys() | {f"{digest}/manifest.json"}
+    assert {key: app.store.objects[DATASETS, key] for key in files if key in listed} == {
+        key: data for key, data in files.items() if key in listed
+    }

@@ -5,8 +5,8 @@ import hmac
 from pathlib import Path
 
 from services.training.ports import Signer
-from tailor.errors import CorruptObject, FailedPrecondition, NotFound, Reason
-from tailor.storage.ref import Ref
+from tailor.errors import FailedPrecondition, NotFound, Reason
+from tailor.storage.ref import Ref, corrupt_object
 
 
 class FileStore:
@@ -30,7 +30,7 @@ class FileStore:
     def get(self, ref: Ref) -> bytes:
         data = self.read(ref.bucket, ref.key)
         if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise CorruptObject(ref.uri)
+            raise corrupt_object(ref.uri)
         return data
 
     def get_file(self, ref: Ref, path: Path) -> None:
@@ -49,6 +49,10 @@ class FileStore:
         if len(data) > max_bytes:
             raise FailedPrecondition(Reason.OBJECT_TOO_LARGE, "The object is over the limit.")
         return data, ""
+
+    def measure(self, bucket: str, key: str) -> Ref:
+        data = self.read(bucket, key)
+        return Ref(f"s3://{bucket}/{key}", hashlib.sha256(data).hexdigest(), len(data))
 
     def exists(self, bucket: str, key: str) -> bool:
         return (self.root / bucket / key).exists()

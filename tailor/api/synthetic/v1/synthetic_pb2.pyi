@@ -54,22 +54,26 @@ class BuildDatasetRequest(_message.Message):
     SPECIALIST_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Name of the specialist."""
     request_id: _builtins.str
     """Chosen by the caller; a repeated id returns the same answer."""
     kind: _models_pb2.DatasetKind.ValueType
     """Kind of dataset; `sft` if unspecified."""
+    again: _builtins.bool
+    """Make and store all rows again, also those of documents that did not change, as after a stored file was damaged."""
     def __init__(
         self,
         *,
         specialist: _builtins.str = ...,
         request_id: _builtins.str = ...,
         kind: _models_pb2.DatasetKind.ValueType = ...,
+        again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "request_id", b"request_id", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again", b"again", "kind", b"kind", "request_id", b"request_id", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

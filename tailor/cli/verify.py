@@ -1,0 +1,51 @@
+"""`tailor verify`: whether what is stored is still what was stored."""
+
+import typer
+from rich.console import Console
+
+from tailor.api.registry.v1 import objects_pb2
+from tailor.cli.calls import unary
+from tailor.cli.messages import to_dict
+from tailor.cli.output import table
+from tailor.cli.session import session_of
+
+# One object may be a base's file of many gigabytes.
+PAGE_SECONDS = 3600.0
+
+app = typer.Typer()
+
+
+@app.command()
+def verify(context: typer.Context) -> None:
+    """Read every stored object outside quarantine, and name those that are damaged. The exit status is 1 if one is.
+
+    Restore what is damaged from a backup. Without one, publish another version of a document whose text is damaged (builds leave it out
+    until then), use `tailor build SPECIALIST --again` for a file of a dataset, train an adapter again, or add a base again.
+    """
+    session = session_of(context)
+    total = objects_pb2.VerifyObjectsResponse()
+    while True:
+        request = objects_pb2.VerifyObjectsRequest(page_token=total.next_page_token)
+        page = unary("registry", session.connections.objects.VerifyObjects, request, PAGE_SECONDS)
+        for name in ("objects", "bytes", "unnamed"):
+            setattr(total, name, getattr(total, name) + getattr(page, name))
+        total.damaged.extend(page.damaged)
+        total.next_page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+        session.output.notes.print(f"{total.objects:,} objects read, {len(total.damaged)} damaged")
+
+    def render(console: Console) -> None:
+        if total.damaged:
+            rows = [(entry.uri, " ".join(entry.document_ids)) for entry in total.damaged]
+            console.print(table("Damaged", ("object", "documents"), rows))
+        text = f"{total.objects:,} objects of {total.bytes / 1e6:,.0f} MB read, {len(total.damaged)} damaged."
+        if total.unnamed:
+            text += (
+                f" {total.unnamed:,} of them are not named by a digest: they can be read, and nothing more is known."
+            )
+        console.print(text, highlight=False)
+
+    session.output.emit(to_dict(total), render)
+    if total.damaged:
+        raise typer.Exit(1)
