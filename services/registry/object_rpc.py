@@ -2,7 +2,7 @@
 
 import grpc
 
-from services.registry.objects import VERIFIED, verify_objects
+from services.registry.object_verification import VERIFIED, verify_objects
 from services.registry.queries import Queries
 from tailor.api.registry.v1 import objects_pb2, objects_pb2_grpc
 from tailor.rpc.paging import invalid_token

@@ -44,7 +44,7 @@ from tailor.cli import (
     subject,
     syntheses,
     trace,
-    verify,
+    verify_objects,
 )
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.group import RootGroup
@@ -71,7 +71,7 @@ for module in (
     specialists,
     documents,
     audit,
-    verify,
+    verify_objects,
     erase,
     subject,
     held,

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from services.registry.objects import VERIFIED, VerifiedObjects, verify_objects
+from services.registry.object_verification import VERIFIED, VerifiedObjects, verify_objects
 from tailor.storage.buckets import QUARANTINE
 from tailor.storage.memory import MemoryStore
 
