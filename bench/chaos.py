@@ -30,6 +30,7 @@ from bench.chaos_load import SPECIALIST, Traffic
 from bench.report import ROOT, keep
 from services.training.recipe import FOLDER
 from tailor.cli.connections import Connections, Endpoints
+from tailor.cli.records import SUBMITTED
 from tailor.errors import TailorError
 from tailor.local import stack
 from tests.e2e.conftest import SAMPLE, SETTINGS
@@ -169,7 +170,7 @@ def run(stand: Stand, plan: Sequence[Strike], seed: int) -> tuple[History, list[
     load.stop()
     for component in COMPONENTS:
         striker.wait_ready(component, RECOVERY_SECONDS)
-    forgotten = 0 if stand.servers else leave_out_forgotten(connections.kafka_publisher(), load.history)
+    forgotten = 0 if stand.servers else leave_out_forgotten(connections.kafka_publisher(SUBMITTED), load.history)
     expected = len(load.history.rankings)
     settle(stand, connections, striker, load.history, expected)
     pairs = load.count_pairs() if expected else 0

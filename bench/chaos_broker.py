@@ -74,7 +74,7 @@ def _publish_until_killed(running: stack.Stack, settings: KafkaSettings, first: 
     deadline = time.monotonic() + SECONDS_BETWEEN
     process = running.snapshot().components[BROKER].process
     assert process is not None
-    with closing(KafkaRecordProducer(settings)) as producer:
+    with closing(KafkaRecordProducer(lambda topic: settings)) as producer:
         while time.monotonic() < deadline:
             key = f"record-{first + len(acknowledged)}"
             producer.send(Record(SUBMITTED, key, b"x", {}))()

@@ -219,7 +219,7 @@ class Traffic:
     def _send_once(self, record: Record) -> None:
         """Send a record and wait for the broker; a producer that failed is not used again."""
         try:
-            self._producer = self._producer or KafkaRecordProducer(self._connections.kafka_publisher())
+            self._producer = self._producer or KafkaRecordProducer(self._connections.kafka_publisher)
             self._producer.send(record)()
         except TailorError:
             failed, self._producer = self._producer, None

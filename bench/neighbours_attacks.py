@@ -45,7 +45,7 @@ class Sender:
     def __init__(self, connections: Connections, state: Path, key: str) -> None:
         place = stack.connection(state)
         self._numbers = count()
-        self._publisher = KafkaRecordProducer(place.publisher)
+        self._publisher = KafkaRecordProducer(lambda topic: place.publisher)
         self._events = KafkaProducer.from_settings(place.publisher, "evaluation")
         self.inference = inference_pb2_grpc.InferenceServiceStub(
             open_channel(place.service_addresses["inference"], key)

@@ -20,7 +20,7 @@ from services.ingestion.handlers import Intake
 from services.ingestion.replay_rpc import ReplayServicer
 from services.ingestion.replays import ReplayRunner
 from services.ingestion.rpc import IngestionServicer
-from services.ingestion.schema import PUBLISHED, SUBMITTED
+from services.ingestion.schema import KINDS
 from services.ingestion.settings import Settings
 from tailor.api.events.v1 import documents_pb2
 from tailor.api.ingestion.v1.ingestion_pb2_grpc import add_IngestionServiceServicer_to_server
@@ -70,6 +70,6 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.rpc(settings, servicers)
     runtime.spawn("kept texts", quarantine.run)
     runtime.spawn("replay", ReplayRunner(intake, replays, quarantine, settings.replay_documents_per_minute).run)
-    expired = reject_gap(producer, runtime.name, documents_pb2.STAGE_INGESTION, (SUBMITTED, PUBLISHED))
+    expired = reject_gap(producer, runtime.name, documents_pb2.STAGE_INGESTION, tuple(KINDS))
     runtime.consume(settings, {**make_handlers(intake, erasures), **forget}, producer, expired)
     runtime.ready()

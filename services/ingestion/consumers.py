@@ -7,7 +7,7 @@ from typing import TypeVar
 from services.ingestion.domain import LaterRejection, Rejected, Submission
 from services.ingestion.handlers import Intake, ingest, withdraw
 from services.ingestion.ports import ErasureRequests
-from services.ingestion.schema import PUBLISHED, SUBMITTED
+from services.ingestion.schema import KINDS
 from services.ingestion.wire import REJECTED, to_claimed_id, to_external_id, to_receipt, to_submission
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.envelope import Event, decode
@@ -17,14 +17,15 @@ T = TypeVar("T")
 
 
 def make_handlers(intake: Intake, erasures: ErasureRequests) -> Mapping[str, Callable[[Event], None]]:
-    """The handler of each topic: the two that publishers write, and the rejections by anonymization."""
+    """The handler of each topic: those that publishers write, and the rejections by anonymization."""
 
     def on_published(event: Event) -> None:
         receipt = to_receipt(event, intake.digest_key)
         if event.value is None:
             external_id = _read(to_external_id, event)
             claimed_id = external_id if isinstance(external_id, str) else ""
-            withdraw(intake.catalogue, erasures, replace(receipt, claimed_id=claimed_id), external_id)
+            receipt = replace(receipt, claimed_id=claimed_id)
+            withdraw(intake.catalogue, erasures, receipt, external_id, kind=KINDS[event.topic])
         else:
             submission = _read(to_submission, event)
             claimed_id = submission.external_id if isinstance(submission, Submission) else to_claimed_id(event)
@@ -37,7 +38,7 @@ def make_handlers(intake: Intake, erasures: ErasureRequests) -> Mapping[str, Cal
             later = LaterRejection(reason, rejected.hint)
             intake.catalogue.release(rejected.document_id, rejected.submission_id, later)
 
-    return {SUBMITTED: on_published, PUBLISHED: on_published, REJECTED: on_rejected}
+    return {**dict.fromkeys(KINDS, on_published), REJECTED: on_rejected}
 
 
 def _read(translate: Callable[[Event], T], event: Event) -> T | Rejected:

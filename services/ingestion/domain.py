@@ -269,6 +269,11 @@ class ParsedSubmission:
         hint = f"The document is erased. Data protection can lift the erasure with `tailor erase --lift {document_id}`."
         return self._reject(document_id, RejectionReason.ERASED, hint)
 
+    def reject_other_kind(self, document_id: str, kind: str) -> Rejection:
+        """The outcome if the publisher's id belongs to a document of another kind."""
+        hint = f"This id belongs to a document of the kind `{kind}`. Use another id."
+        return self._reject(document_id, RejectionReason.MALFORMED, hint)
+
     def reject_duplicate(self, document_id: str, duplicate_of: str) -> Rejection:
         """The outcome if the same text is already current."""
         hint = "The same text is already current. Nothing needs to be done."

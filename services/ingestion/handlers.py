@@ -89,9 +89,11 @@ def withdraw(
     erasures: ErasureRequests,
     receipt: Receipt,
     external_id: str | Rejected,
+    *,
+    kind: DocumentKind,
     now_ms: Callable[[], int] = now_ms,
 ) -> Rejection | None:
-    """Request the erasure of the document that a tombstone names. Returns the rejection if there is no such document.
+    """Request the erasure of the document of a kind that a tombstone names. Returns the rejection if there is no such document.
 
     Idempotent: a redelivery repeats the same request or publishes the same rejection again. Raises Unavailable without the registry.
     """
@@ -101,11 +103,11 @@ def withdraw(
         return known
     if isinstance(external_id, Rejected):
         rejected = external_id
-    elif document_id := catalogue.resolve(external_id):
+    elif document_id := catalogue.resolve(external_id, kind):
         erasures.request(document_id, receipt.submission_id)
         return None
     else:
-        hint = "No document was published under this id. Nothing is erased."
+        hint = "No document was published under this id on this topic. Nothing is erased."
         rejected = Rejected(RejectionReason.UNKNOWN_DOCUMENT, hint)
     rejection = make_rejection(receipt, rejected, Labels(), now_ms())
     catalogue.reject(receipt, None, rejection)

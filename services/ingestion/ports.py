@@ -6,6 +6,7 @@ from typing import Protocol
 
 from services.ingestion.domain import (
     Acceptance,
+    DocumentKind,
     File,
     FileReference,
     LaterRejection,
@@ -139,14 +140,14 @@ class Catalogue(Protocol):
         ...
 
     def accept(self, submission: ParsedSubmission, store: Callable[[str, int], Ref]) -> Outcome:
-        """Create a version, or reject the submission if its document is erased or its digest is current.
+        """Create a version, or reject the submission if its document is erased or of another kind, or its digest is current.
 
         Calls `store(document_id, sequence)` at most once. Returns the outcome that another replica stored first, if one did.
         """
         ...
 
-    def resolve(self, external_id: str) -> str | None:
-        """The id of the document that its publisher calls `external_id`."""
+    def resolve(self, external_id: str, kind: DocumentKind) -> str | None:
+        """The id of the document that its publisher calls `external_id`; None if it is of another kind."""
         ...
 
     def release(self, document_id: str, submission_id: str, later: LaterRejection) -> None:

@@ -1,4 +1,4 @@
-"""The JSON schema of the topics that publishers write, and one sentence for every mistake in an event.
+"""The JSON schemas of the topics that publishers write, and one sentence for every mistake in an event.
 
 The sentences become the hint of a rejection, which leaves the raw zone. So they name fields of the schema and positions, and never quote
 the event: an unknown field is named by its position, because its name could be personal data.
@@ -7,15 +7,25 @@ the event: an unknown field is named by its position, because its name could be 
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from services.ingestion.domain import DRAFT_ID_RULE, MAX_EXTERNAL_ID, SLUG_RULE, malformed
+from services.ingestion.domain import DRAFT_ID_RULE, MAX_EXTERNAL_ID, SLUG_RULE, DocumentKind, malformed
 
 SUBMITTED = "document.submitted.v1"
-PUBLISHED = "deliverable.published.v1"
+EXAMPLES = "example.published.v1"
+TESTS = "test.published.v1"
+DELIVERABLES = "deliverable.published.v1"
+# Who writes documents writes neither train rows nor golden rows: each kind has its own topic, and its own users at Kafka.
+KINDS = {
+    SUBMITTED: DocumentKind.DOCUMENT,
+    EXAMPLES: DocumentKind.EXAMPLE,
+    TESTS: DocumentKind.TEST,
+    DELIVERABLES: DocumentKind.DELIVERABLE,
+}
+OTHER_TOPICS = f"Examples, tests and deliverables are published on {EXAMPLES}, {TESTS} and {DELIVERABLES}."
 
 SLUG = r"^[a-z0-9-]{0,64}$"
 MAX_URI = 4096
@@ -48,22 +58,16 @@ class KeyInsights(StrictModel):
     recommendations: list[str] = Field(default_factory=list, description="What should be done.")
 
 
-class PublishedDocument(StrictModel):
-    """A document with exactly one kind of content: `text`; `content_base64`; `uri`; or a pair.
+class Published(StrictModel):
+    """Common to all kinds: the content is a file (`content_base64` or `uri`), or the fields of CONTENT."""
 
-    The pair is `prompt` and `answer` for the kind `example`, and `prompt` and `reference`, with or without `key_insights`, for `test`.
-    """
+    CONTENT: ClassVar[tuple[str, ...]]
 
     document_id: str = Field(
         min_length=1,
         max_length=MAX_EXTERNAL_ID,
         description="The publisher's own id. Publishing the same id again creates a new version.",
     )
-    kind: Literal["document", "deliverable", "example", "test"] = Field(
-        "document",
-        description="What the document is. `prompt` and `answer` need `example`; `prompt` and `reference` need `test`.",
-    )
-    text: str | None = Field(None, description="Markdown or plain text.")
     content_base64: str | None = Field(None, description="The bytes of a file, in base64. Send `file_name` with it.")
     uri: str | None = Field(
         None,
@@ -83,25 +87,55 @@ class PublishedDocument(StrictModel):
     content_type: str | None = Field(
         None, max_length=256, description="Media type of the file, such as `application/pdf`."
     )
-    prompt: str | None = Field(None, description="For an example or a test: what a person asked.")
-    answer: str | None = Field(None, description="For an example: what a person answered.")
-    reference: str | None = Field(None, description="For a test: what a good answer says.")
-    key_insights: KeyInsights | None = Field(
-        None, description="For a test: statements that a good answer contains, by kind."
-    )
     labels: PublishedLabels = PublishedLabels()
-    draft_id: str = Field(
-        "", pattern=r"^(drf_[0-9a-f]{32})?$", description="For a deliverable: the draft that it was made from."
-    )
 
 
-class PublishedDeliverable(PublishedDocument):
+class PublishedDocument(Published):
+    """A document with exactly one content: `text`, `content_base64` or `uri`."""
+
+    CONTENT = ("text",)
+
+    kind: Literal["document"] = Field("document", description="Always a document.")
+    text: str | None = Field(None, description="Markdown or plain text.")
+
+
+class PublishedExample(Published):
+    """A prompt and the answer that a person gave, as `prompt` and `answer` or as a JSON file that has both."""
+
+    CONTENT = ("prompt", "answer")
+
+    kind: Literal["example"] = Field("example", description="Always an example.")
+    prompt: str | None = Field(None, description="The question or the task.")
+    answer: str | None = Field(None, description="The answer that a person gave.")
+
+
+class PublishedTest(Published):
+    """A prompt and what a good answer says, as `prompt` and `reference` or as a JSON file that has both; with or without `key_insights`."""
+
+    CONTENT = ("prompt", "reference")
+
+    kind: Literal["test"] = Field("test", description="Always a test.")
+    prompt: str | None = Field(None, description="The question or the task.")
+    reference: str | None = Field(None, description="A good answer.")
+    key_insights: KeyInsights | None = Field(None, description="Statements that a good answer contains, by kind.")
+
+
+class PublishedDeliverable(Published):
     """A finished deliverable and the draft that it was made from."""
 
+    CONTENT = ("text",)
+
     kind: Literal["deliverable"] = Field("deliverable", description="Always a deliverable.")
+    text: str | None = Field(None, description="Markdown or plain text.")
+    draft_id: str = Field("", pattern=r"^(drf_[0-9a-f]{32})?$", description="The draft that it was made from.")
 
 
-SCHEMAS: dict[str, type[PublishedDocument]] = {SUBMITTED: PublishedDocument, PUBLISHED: PublishedDeliverable}
+SCHEMAS: dict[str, type[Published]] = {
+    SUBMITTED: PublishedDocument,
+    EXAMPLES: PublishedExample,
+    TESTS: PublishedTest,
+    DELIVERABLES: PublishedDeliverable,
+}
 
 PARENTS: dict[str, type[BaseModel]] = {"labels": PublishedLabels, "key_insights": KeyInsights}
 
@@ -128,7 +162,7 @@ PATTERN_RULES = {
 }
 
 
-def read_published(topic: str, value: bytes) -> PublishedDocument:
+def read_published(topic: str, value: bytes) -> Published:
     """Validate an event's value. Raises Rejected (MALFORMED) with one sentence for each of the first five mistakes."""
     content = _load(value)
     try:
@@ -163,7 +197,8 @@ def _sentence(mistake: ErrorDetails, content: Any, schema: type[BaseModel]) -> s
         return "The JSON of the event must be an object."
     if mistake["type"] == "string_pattern_mismatch":
         return f"`{field}` {PATTERN_RULES[field]}."
-    return f"`{field}` {RULES.get(mistake['type'], 'is invalid').format(**mistake.get('ctx', {}))}."
+    sentence = f"`{field}` {RULES.get(mistake['type'], 'is invalid').format(**mistake.get('ctx', {}))}."
+    return f"{sentence} {OTHER_TOPICS}" if field == "kind" and schema is PublishedDocument else sentence
 
 
 def _unknown_field(loc: Sequence[int | str], content: Mapping[str, Any], schema: type[BaseModel]) -> str:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -29,9 +29,18 @@ from services.ingestion.domain import (
     keyed_digest,
     malformed,
 )
-from services.ingestion.golden import is_golden, to_golden
+from services.ingestion.golden import to_golden
 from services.ingestion.replay_domain import DOCUMENTS_PER_ERASURE
-from services.ingestion.schema import PUBLISHED, PublishedDocument, read_published
+from services.ingestion.schema import (
+    KINDS,
+    OTHER_TOPICS,
+    SUBMITTED,
+    Published,
+    PublishedDeliverable,
+    PublishedExample,
+    PublishedTest,
+    read_published,
+)
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
@@ -42,7 +51,7 @@ from tailor.words import Labels
 INGESTED = "document.ingested.v1"
 REJECTED = "document.rejected.v1"
 LABELS = ("source", "department", "confidentiality")
-CONTENT_FIELDS = ("text", "content_base64", "uri", "prompt", "answer", "reference", "key_insights")
+FILE_FIELDS = ("content_base64", "uri")
 
 
 def make_receipt(*parts: object) -> Receipt:
@@ -98,7 +107,7 @@ def to_submission(event: Event) -> Submission:
     headers = _headers(event)
     if "document-id" in headers:
         return _from_headers(event, headers)
-    return _from_json(read_published(event.topic, event.value or b""))
+    return _from_json(read_published(event.topic, event.value or b""), KINDS[event.topic])
 
 
 def _headers(event: Event) -> dict[str, str]:
@@ -107,7 +116,10 @@ def _headers(event: Event) -> dict[str, str]:
 
 def _from_headers(event: Event, headers: Mapping[str, str]) -> Submission:
     file = File(event.value or b"", base_name(headers.get("file-name", "")), headers.get("content-type", ""))
-    kind = _kind(event.topic, headers.get("kind", ""), file)
+    kind = KINDS[event.topic]
+    if headers.get("kind", "") not in ("", kind):
+        hint = f"The header `kind` must be `{kind}` on {event.topic}."
+        raise malformed(f"{hint} {OTHER_TOPICS}" if event.topic == SUBMITTED else hint)
     labels = (check_label(headers.get(f"label-{name}", ""), f"label-{name}") for name in LABELS)
     return Submission(
         external_id=check_external_id(headers["document-id"], "document-id"),
@@ -118,87 +130,47 @@ def _from_headers(event: Event, headers: Mapping[str, str]) -> Submission:
     )
 
 
-def _kind(topic: str, header: str, file: File) -> DocumentKind:
-    if topic == PUBLISHED:
-        if header not in ("", DocumentKind.DELIVERABLE):
-            raise malformed(f"The header `kind` must be `deliverable` on {PUBLISHED}.")
-        return DocumentKind.DELIVERABLE
-    if header not in ("", *DocumentKind):
-        raise malformed("The header `kind` must be `document`, `deliverable`, `example` or `test`.")
-    return DocumentKind(header) if header else _kind_of_file(file)
-
-
-def _kind_of_file(file: File) -> DocumentKind:
-    """A JSON file that is an object of prompt and answer is an example, one of prompt and reference a golden document."""
-    if not (file.name.lower().endswith(".json") or file.content_type.startswith("application/json")):
-        return DocumentKind.DOCUMENT
-    try:
-        content = json.loads(file.data)
-    except (ValueError, RecursionError):
-        return DocumentKind.DOCUMENT
-    if isinstance(content, dict) and set(content) - {"kind"} == {"prompt", "answer"}:
-        return DocumentKind.EXAMPLE
-    is_test = is_golden(content) and content.get("kind", DocumentKind.TEST) == DocumentKind.TEST
-    return DocumentKind.TEST if is_test else DocumentKind.DOCUMENT
-
-
-def _from_json(published: PublishedDocument) -> Submission:
-    kind = DocumentKind(published.kind)
+def _from_json(published: Published, kind: DocumentKind) -> Submission:
     return Submission(
         external_id=check_external_id(published.document_id, "document_id"),
         kind=kind,
         labels=Labels(**published.labels.model_dump()),
-        content=_content(published, kind),
-        draft_id=check_draft_id(published.draft_id, kind, "draft_id"),
+        content=_content(published),
+        draft_id=published.draft_id if isinstance(published, PublishedDeliverable) else "",
     )
 
 
-def _content(published: PublishedDocument, kind: DocumentKind) -> File | FileReference | ParsedText:
+def _content(published: Published) -> File | FileReference | ParsedText:
     name, content_type = base_name(published.file_name or ""), published.content_type or ""
-    _check_content(published, kind)
+    _check_content(published)
     if published.uri is not None:
         return FileReference(published.uri, name, content_type, published.sha256, published.size_bytes)
     if published.content_base64 is not None:
         return File(_decode(published.content_base64), name, content_type)
-    if kind is DocumentKind.TEST:
+    if isinstance(published, PublishedTest):
         insights = published.key_insights
         return to_golden(published.prompt, published.reference, insights.model_dump() if insights else None)
-    if published.prompt is not None:
-        return ParsedText(clean(published.answer or ""), "json", clean(published.prompt).strip())
-    return ParsedText(clean(published.text or ""), "json")
+    if isinstance(published, PublishedExample):
+        return ParsedText(clean(published.answer or ""), "json", clean(published.prompt or "").strip())
+    return ParsedText(clean(getattr(published, "text", None) or ""), "json")
 
 
-def _check_content(published: PublishedDocument, kind: DocumentKind) -> None:
-    """Raise Rejected unless there is exactly one kind of content, and it suits the document's kind."""
-    present = [name for name in CONTENT_FIELDS if getattr(published, name) is not None]
-    named = ", ".join(f"`{name}`" for name in present)
-    if not present:
-        raise malformed("The event has no content. Send `text`, `content_base64`, `uri`, or `prompt` and `answer`.")
-    _check_pairs(present, named, kind)
-    if "uri" not in present and published.sha256:
-        raise malformed("`sha256` is allowed only with `uri`.")
-    if "uri" not in present and published.size_bytes is not None:
-        raise malformed("`size_bytes` is allowed only with `uri`.")
-
-
-def _check_pairs(present: Sequence[str], named: str, kind: DocumentKind) -> None:
-    """Examples are a prompt and an answer, golden documents a prompt and a reference with or without key insights."""
-    parts = [name for name in present if name != "key_insights"]
-    if parts in (["prompt"], ["answer"]) and kind is not DocumentKind.TEST:
-        raise malformed("An example needs both `prompt` and `answer`.")
-    is_golden_part = {"reference", "key_insights"} & set(present)
-    if is_golden_part and kind is not DocumentKind.TEST:
-        raise malformed('`reference` and `key_insights` need `"kind": "test"`.')
-    if kind is DocumentKind.TEST and parts not in (["prompt", "reference"], ["content_base64"], ["uri"]):
-        raise malformed("A test needs `prompt` and `reference`, and may have `key_insights`.")
-    if len(parts) > 1 and parts not in (["prompt", "answer"], ["prompt", "reference"]):
+def _check_content(published: Published) -> None:
+    """Raise Rejected unless there is exactly one content."""
+    own = [name for name in published.CONTENT if getattr(published, name) is not None]
+    files = [name for name in FILE_FIELDS if getattr(published, name) is not None]
+    wanted = " and ".join(f"`{name}`" for name in published.CONTENT)
+    if len(files) + bool(own) > 1:
+        named = ", ".join(f"`{name}`" for name in (*own, *files))
         raise malformed(f"The event has several contents ({named}). Send only one of them.")
-    if "answer" in present and kind is not DocumentKind.EXAMPLE:
-        raise malformed('`prompt` and `answer` need `"kind": "example"`.')
-    if "text" in present and kind is DocumentKind.EXAMPLE:
-        raise malformed("An example needs `prompt` and `answer` instead of `text`.")
-    if is_golden_part and "prompt" not in present:
+    if not files and len(own) < len(published.CONTENT):
+        raise malformed(f"The event has no content. Send {wanted}, `content_base64` or `uri`.")
+    if files and getattr(published, "key_insights", None) is not None:
         raise malformed("The file of a test has its own `reference` and `key_insights`.")
+    if "uri" not in files and published.sha256:
+        raise malformed("`sha256` is allowed only with `uri`.")
+    if "uri" not in files and published.size_bytes is not None:
+        raise malformed("`size_bytes` is allowed only with `uri`.")
 
 
 def _decode(content: str) -> bytes:

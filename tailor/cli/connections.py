@@ -1,6 +1,6 @@
 """Connections to services and Kafka: by options and environment, or else to the embedded stack of the state directory."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,8 @@ from tailor.api.registry.v1 import (
 from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.client import TailorClient, Tls
-from tailor.errors import InvalidArgument, Reason, Unauthenticated, Unavailable
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unauthenticated, Unavailable
+from tailor.events.topics import load_topics
 from tailor.rpc.channel import open_channel
 from tailor.settings import KafkaSettings
 
@@ -51,6 +52,7 @@ class Endpoints:
     addresses: Mapping[str, str] = field(default_factory=dict)
     kafka_bootstrap_servers: str = ""
     tls_ca_file: Path | None = None
+    kafka_user_files: Path | None = None
 
 
 class Connections:
@@ -220,21 +222,36 @@ class Connections:
         """The client that callers use."""
         return TailorClient(self.address("inference"), self.api_key(), self.tls())
 
-    def kafka_publisher(self) -> KafkaSettings:
-        """Kafka's settings for who publishes documents; protocol and credentials come from TAILOR_KAFKA_*."""
-        return self._named_kafka() or self._stack().publisher
+    def kafka_publisher(self, topic: str) -> KafkaSettings:
+        """Kafka's settings for who writes a topic of outsiders; protocol and credentials come from TAILOR_KAFKA_*.
+
+        `tailor env` names the stack's own broker with the credentials of who publishes documents: then the topic's own publisher is used.
+        With `kafka_user_files`, credentials that the environment does not name come from `kafka-USER.env` there. Raises FailedPrecondition
+        (KAFKA_RIGHT_MISSING) if there is no such file.
+        """
+        (user,) = load_topics()[topic].producers
+        folder = self.endpoints.kafka_user_files
+        if folder is None:
+            return self._kafka(lambda place: place.publishers[user])
+        file = folder / f"kafka-{user}.env"
+        if not file.is_file():
+            raise FailedPrecondition(
+                Reason.KAFKA_RIGHT_MISSING,
+                f"{file} is missing, so nothing can be written to {topic}. Ask its operator for it.",
+            )
+        return KafkaSettings(_env_file=file, kafka_bootstrap_servers=self.endpoints.kafka_bootstrap_servers)
 
     def kafka_reader(self) -> KafkaSettings:
-        """Kafka's settings for who reads events; protocol and credentials come from TAILOR_KAFKA_*.
+        """Kafka's settings for who reads events, as for who writes them."""
+        return self._kafka(lambda place: place.reader)
 
-        `tailor env` names the stack's own broker with a publisher's credentials, who may read nothing: then the stack's reader is used.
-        """
+    def _kafka(self, choose: Callable[["Connection"], KafkaSettings]) -> KafkaSettings:
         named = self._named_kafka()
         if named is None:
-            return self._stack().reader
+            return choose(self._stack())
         with suppress(Unavailable):
             if self._stack().publisher.kafka_bootstrap_servers == named.kafka_bootstrap_servers:
-                return self._stack().reader
+                return choose(self._stack())
         return named
 
     def _named_kafka(self) -> KafkaSettings | None:

@@ -153,6 +153,14 @@ def root(
             help="The Kafka brokers.",
         ),
     ] = "",
+    kafka_user_files: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="TAILOR_KAFKA_USER_FILES",
+            rich_help_panel=ADDRESSES,
+            help="A folder with `kafka-USER.env` for the Kafka user of each topic to publish on.",
+        ),
+    ] = None,
     tls_ca_file: Annotated[
         Path | None,
         typer.Option(
@@ -183,7 +191,7 @@ def root(
         "registry": registry,
         "inference": inference,
     }
-    connections = Connections(Endpoints(state_dir, api_key, addresses, kafka, tls_ca_file))
+    connections = Connections(Endpoints(state_dir, api_key, addresses, kafka, tls_ca_file, kafka_user_files))
     context.call_on_close(connections.close)
     context.obj = CommandSession(JsonOutput() if as_json else TextOutput(), connections)
 

@@ -23,12 +23,41 @@ class RecordProducer(Protocol):
 
 
 class KafkaRecordProducer(RecordProducer):
-    """Sends to Kafka idempotently; all in-sync replicas acknowledge. Creates no topic."""
+    """Sends to Kafka idempotently; all in-sync replicas acknowledge. Creates no topic.
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
+    `settings_of` gives the settings of who writes a topic. It connects when a topic is first written, once for each user.
+    """
+
+    def __init__(self, settings_of: Callable[[str], KafkaSettings]) -> None:
+        self._settings_of = settings_of
+        self._clients: dict[str, kafka.KafkaProducer] = {}
+
+    def send(self, record: Record) -> Callable[[], None]:
+        settings = self._settings_of(record.topic)
+        headers = [(name, value.encode()) for name, value in record.headers.items()]
+        topic = settings.kafka_topic_prefix + record.topic
         try:
-            self._client = kafka.KafkaProducer(
+            future = self._client(settings).send(topic, key=record.key.encode(), value=record.value, headers=headers)
+        except KafkaError as error:
+            raise _failed(error, settings, topic) from None
+
+        def wait() -> None:
+            try:
+                future.get(ACK_SECONDS)
+            except KafkaError as error:
+                raise _failed(error, settings, topic) from None
+
+        return wait
+
+    def close(self) -> None:
+        """Flush and disconnect."""
+        for client in self._clients.values():
+            client.close(timeout=10)
+
+    def _client(self, settings: KafkaSettings) -> kafka.KafkaProducer:
+        user = settings.kafka_user
+        if user not in self._clients:
+            self._clients[user] = kafka.KafkaProducer(
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=5,
@@ -37,43 +66,23 @@ class KafkaRecordProducer(RecordProducer):
                 client_id="tailor-publish",
                 **settings.kafka_arguments(),
             )
-        except KafkaError as error:
-            raise self._failed(error) from None
+        return self._clients[user]
 
-    def send(self, record: Record) -> Callable[[], None]:
-        headers = [(name, value.encode()) for name, value in record.headers.items()]
-        topic = self._settings.kafka_topic_prefix + record.topic
-        try:
-            future = self._client.send(topic, key=record.key.encode(), value=record.value, headers=headers)
-        except KafkaError as error:
-            raise self._failed(error, topic) from None
 
-        def wait() -> None:
-            try:
-                future.get(ACK_SECONDS)
-            except KafkaError as error:
-                raise self._failed(error, topic) from None
+def _failed(error: KafkaError, settings: KafkaSettings, topic: str) -> TailorError:
+    """The error for a publisher: it names the topic and the right that is missing."""
+    # Late, because services' metrics come with it.
+    from tailor.events.clients import find_unusable, to_tailor_error
 
-        return wait
-
-    def close(self) -> None:
-        """Flush and disconnect."""
-        self._client.close(timeout=10)
-
-    def _failed(self, error: KafkaError, topic: str = "") -> TailorError:
-        """The error for a publisher: it names the topic and the right that is missing."""
-        # Late, because services' metrics come with it.
-        from tailor.events.clients import find_unusable, to_tailor_error
-
-        if isinstance(error, KafkaTimeoutError) and topic:
-            with suppress(Unavailable):
-                unusable = find_unusable(self._settings, [topic], "WRITE")
-                if topic in unusable:
-                    return unusable[topic]
-        failed = to_tailor_error(error, user=self._settings.kafka_user, right="WRITE", topic=topic)
-        if failed.reason != Reason.KAFKA_UNAVAILABLE:
-            return failed
-        return Unavailable(
-            Reason.KAFKA_UNAVAILABLE,
-            f"The broker does not answer ({type(error).__name__}). Publish again; documents that arrived are rejected as duplicates.",
-        )
+    if isinstance(error, KafkaTimeoutError):
+        with suppress(Unavailable):
+            unusable = find_unusable(settings, [topic], "WRITE")
+            if topic in unusable:
+                return unusable[topic]
+    failed = to_tailor_error(error, user=settings.kafka_user, right="WRITE", topic=topic)
+    if failed.reason != Reason.KAFKA_UNAVAILABLE:
+        return failed
+    return Unavailable(
+        Reason.KAFKA_UNAVAILABLE,
+        f"The broker does not answer ({type(error).__name__}). Publish again; documents that arrived are rejected as duplicates.",
+    )

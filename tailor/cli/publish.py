@@ -55,7 +55,11 @@ def publish(
         typer.Option(help="A file by its address, `s3://BUCKET/KEY` or `https://HOST/...`; repeatable."),
     ] = None,
     tombstone: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Your own id of a document to erase everywhere; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="ID",
+            help="Your own id of a document to erase everywhere; repeatable. Give its `--kind` too.",
+        ),
     ] = None,
     source: Annotated[
         str, typer.Option(help="Label: the system that the documents come from, such as `sharepoint`.")
@@ -63,7 +67,8 @@ def publish(
     department: Annotated[str, typer.Option(help="Label: the department that owns the documents.")] = "",
     confidentiality: Annotated[str, typer.Option(help="Label: the confidentiality class, such as `internal`.")] = "",
     kind: Annotated[
-        DocumentKind | None, typer.Option(help="The kind of the documents; by default, `document`.")
+        DocumentKind | None,
+        typer.Option(help="The kind of the documents; by default, that of the index or the file, or else `document`."),
     ] = None,
     document_id: Annotated[
         str, typer.Option(help="Your own id, if you publish one file; by default, its directory and name.")
@@ -76,7 +81,7 @@ def publish(
         ),
     ] = "",
 ) -> None:
-    """Publish documents to Kafka and wait until the broker has them.
+    """Publish documents to Kafka and wait until the broker has them. Each kind has its own topic, and its own users of Kafka.
 
     Labels come from the options or from an index: `documents.json` in a directory, or `NAME.json` next to a directory NAME. The index maps
     each file to its `kind`, `source`, `department` and `confidentiality`. Files over 512 KiB are streamed to ingestion over gRPC.
@@ -100,7 +105,7 @@ def publish(
         raise InvalidArgument(Reason.DUPLICATE_DOCUMENT_ID, "--document-id needs exactly one file or --uri.")
     submissions = collect(paths, description) if paths else []
     records = [to_reference(reference) for reference in refer(uris, description)] if uris else []
-    records += [to_tombstone(tombstone_id) for tombstone_id in tombstones]
+    records += [to_tombstone(tombstone_id, description.kind) for tombstone_id in tombstones]
     published = publish_all(session.connections, submissions, records=records)
     document = {
         "published": published.total,
@@ -123,7 +128,7 @@ def publish_all(
     """Publish to the real broker. `tell` receives the number of files that the broker has acknowledged."""
     from tailor.cli.producer import KafkaRecordProducer
 
-    with closing(KafkaRecordProducer(connections.kafka_publisher())) as producer:
+    with closing(KafkaRecordProducer(connections.kafka_publisher)) as producer:
         return send_all(submissions, producer, lambda: connections.ingestion, tell, records=records)
 
 

@@ -12,7 +12,12 @@ from tailor.cli.submissions import Description, FileReference, FileSubmission
 from tailor.events.envelope import new_id
 
 SUBMITTED = "document.submitted.v1"
-DELIVERABLES = "deliverable.published.v1"
+TOPICS = {
+    "document": SUBMITTED,
+    "example": "example.published.v1",
+    "test": "test.published.v1",
+    "deliverable": "deliverable.published.v1",
+}
 # Larger files go through ingestion's SubmitDocument.
 MAX_VALUE_BYTES = 512 * 1024
 CHUNK_BYTES = 512 * 1024
@@ -39,8 +44,8 @@ class Record:
 def to_record(submission: FileSubmission) -> Record:
     """The file as the value, described by headers. A JSON file with `text` or `prompt` becomes JSON by the published schema."""
     data = submission.path.read_bytes()
-    topic = DELIVERABLES if submission.description.draft_id else SUBMITTED
     document = _json_submission(submission, data)
+    topic = _topic(document or {"kind": submission.description.kind})
     if document is not None:
         value = json.dumps(document, ensure_ascii=False).encode()
         return Record(topic, submission.document_id, value, {"content-type": JSON_TYPE})
@@ -50,15 +55,14 @@ def to_record(submission: FileSubmission) -> Record:
 def to_reference(reference: FileReference) -> Record:
     """The file's address as JSON by the published schema."""
     description = reference.description
-    document = {"document_id": reference.document_id, "uri": reference.uri}
-    value = json.dumps(document | _fields(description, description.labels), ensure_ascii=False).encode()
-    topic = DELIVERABLES if description.draft_id else SUBMITTED
-    return Record(topic, reference.document_id, value, {"content-type": JSON_TYPE})
+    document = {"document_id": reference.document_id, "uri": reference.uri} | _fields(description, description.labels)
+    value = json.dumps(document, ensure_ascii=False).encode()
+    return Record(_topic(document), reference.document_id, value, {"content-type": JSON_TYPE})
 
 
-def to_tombstone(document_id: str) -> Record:
-    """A tombstone under the publisher's own id: it requests the document's erasure."""
-    return Record(SUBMITTED, document_id, None, {"document-id": document_id})
+def to_tombstone(document_id: str, kind: str | None = None) -> Record:
+    """A tombstone under the publisher's own id: it requests the erasure of a document of this kind."""
+    return Record(_topic({"kind": kind}), document_id, None, {"document-id": document_id})
 
 
 def to_stream(submission: FileSubmission) -> Iterator[ingestion_pb2.SubmitDocumentRequest]:
@@ -115,6 +119,12 @@ def _json_submission(submission: FileSubmission, data: bytes) -> dict[str, Any] 
         return None
     labels = (document.get("labels") or {}) | submission.description.labels
     return document | _fields(submission.description, labels) | {"document_id": submission.document_id}
+
+
+def _topic(document: Mapping[str, Any]) -> str:
+    """The topic of a document's kind; without one, a pair of prompt and answer is an example, one of prompt and reference a test."""
+    kind = document.get("kind") or ("example" if "answer" in document else "test" if "reference" in document else "")
+    return TOPICS.get(kind, SUBMITTED)
 
 
 def _fields(description: Description, labels: Mapping[str, str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Who may do what at the broker: users and their rules, made from `proto/topics.yaml`.
 
-- A publisher writes the two topics that outsiders write, and does nothing else.
+- A publisher writes one topic, and does nothing else. Documents, examples, tests and deliverables have publishers of their own, so that who
+  publishes documents writes neither train rows nor golden rows.
 - A service writes what it produces, reads what it consumes, and joins its own consumer group.
 - The operator reads every topic outside the raw zone, for `tailor events`; it joins no group.
 
@@ -17,6 +18,8 @@ from tailor.errors import FailedPrecondition, Reason
 from tailor.events.topics import Topic
 
 PUBLISHER = "publisher"
+# Each writes the one topic that names it as its producer.
+PUBLISHERS = (PUBLISHER, "example-publisher", "test-publisher", "deliverable-publisher")
 OPERATOR = "operator"
 NAME = "{name}"
 EVERYBODY = "User:*"
@@ -42,7 +45,7 @@ class KafkaNames:
     """The names of an installation at its broker.
 
     `principal` is the form of its users' principals, in which `{name}` stands for the user: `User:tailor-{name}` with passwords, or
-    `User:CN=tailor-{name},O=Example` with client certificates. `publishers` are the users outside.
+    `User:CN=tailor-{name},O=Example` with client certificates. `publishers` are the users outside who publish documents.
     """
 
     principal: str = "User:tailor-{name}"

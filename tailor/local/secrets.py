@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tailor.events.access import OPERATOR, PUBLISHER
+from tailor.events.access import OPERATOR, PUBLISHERS
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
 from tailor.storage.buckets import ACCESS
 
@@ -27,7 +27,7 @@ IDENTITIES = (*SERVICES, WORKER)
 # The vault's previous keys, newest first, separated by commas; absent if there are none.
 PREVIOUS = "vault.previous"
 # The console neither publishes nor consumes.
-KAFKA_USERS = (*(service for service in SERVICES if service != "console"), OPERATOR, PUBLISHER)
+KAFKA_USERS = (*(service for service in SERVICES if service != "console"), OPERATOR, *PUBLISHERS)
 PUBLISHER_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 STORE_TOKENS = ("volume_write", "volume_read", "filer_write", "filer_read")
 
@@ -148,7 +148,7 @@ def _ensure(layout: Layout) -> Secrets:
     write(layout.operator_key_file, values["operator.key"])
     write(layout.protection_key_file, values["protection.key"])
     write(layout.console_password_file, values["console.password"])
-    for user in (OPERATOR, PUBLISHER):
+    for user in (OPERATOR, *PUBLISHERS):
         write(layout.kafka_password_file(user), values[f"kafka.{user}"])
     return Secrets(layout.secrets, values)
 
@@ -157,7 +157,7 @@ def add_publishers(layout: Layout, publishers: Sequence[str]) -> None:
     """Create the passwords of further publishers. Idempotent. Raises ValueError for a name that is not a publisher's."""
     values = dict(ensure(layout).values)
     for name in publishers:
-        if not PUBLISHER_NAME.fullmatch(name) or name in (ADMIN, CONTROLLER, OPERATOR, *SERVICES):
+        if not PUBLISHER_NAME.fullmatch(name) or name in (ADMIN, CONTROLLER, OPERATOR, *PUBLISHERS[1:], *SERVICES):
             raise ValueError(
                 f"{name!r} cannot be a publisher: use 1 to 40 of a-z, 0-9 and `-`, and no name of Tailor's own."
             )

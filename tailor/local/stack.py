@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tailor.errors import DeadlineExceeded, FailedPrecondition, Reason, Unavailable
-from tailor.events.access import OPERATOR, PUBLISHER
+from tailor.events.access import OPERATOR, PUBLISHER, PUBLISHERS
 from tailor.local import processes
 from tailor.local.layout import ROOT, SERVICES, Layout
 from tailor.local.own_stores import OwnStores, choose_stores, load_own_stores
@@ -32,11 +32,11 @@ POLL_SECONDS = 0.1
 class Connection:
     """The addresses of a stack's parts, and the files with its credentials.
 
-    `publisher` may write the topics that outsiders write; `reader` may read every topic outside the raw zone. Both are the same at the
-    embedded broker, which asks nobody.
+    Each of the `publishers` may write one topic; `reader` may read every topic outside the raw zone. All are the same at the embedded
+    broker, which asks nobody.
     """
 
-    publisher: KafkaSettings
+    publishers: Mapping[str, KafkaSettings]
     reader: KafkaSettings
     publisher_password_file: Path
     kcat_file: Path
@@ -48,6 +48,11 @@ class Connection:
     operator_key_file: Path
     protection_key_file: Path
     console_password_file: Path
+
+    @property
+    def publisher(self) -> KafkaSettings:
+        """Who publishes documents."""
+        return self.publishers[PUBLISHER]
 
 
 @dataclass(frozen=True)
@@ -157,14 +162,14 @@ def connection(state_dir: Path = DEFAULT_STATE_DIR) -> Connection:
     from tailor.local.store_access import StoreAccess, kafka_settings
 
     stores = StoreAccess(ports, secrets.ensure(layout), load_own_stores(layout))
-    publisher, reader = (
+    users = {
         # Commands are short: they need no remedy for a broker that forgets.
-        kafka_settings(stores.kafka(user)).model_copy(update={"kafka_client_module": "kafka"})
-        for user in (PUBLISHER, OPERATOR)
-    )
+        user: kafka_settings(stores.kafka(user)).model_copy(update={"kafka_client_module": "kafka"})
+        for user in (*PUBLISHERS, OPERATOR)
+    }
     return Connection(
-        publisher=publisher,
-        reader=reader,
+        publishers={user: users[user] for user in PUBLISHERS},
+        reader=users[OPERATOR],
         publisher_password_file=layout.kafka_password_file(PUBLISHER),
         kcat_file=layout.kcat_file,
         own_stores=stores.own_stores,

@@ -152,7 +152,7 @@ def test_every_document_is_accounted_for_although_the_first_services_are_killed(
     submissions = _submissions(tmp_path)
     connections = _connections(installation)
     published = publish_all(connections, submissions)
-    producer = KafkaRecordProducer(connections.kafka_publisher())
+    producer = KafkaRecordProducer(connections.kafka_publisher)
     producer.send(
         Record("document.submitted.v1", "poison", b"\xff\xfe not JSON", {"content-type": "application/json"})
     )()

@@ -93,7 +93,7 @@ def _texts() -> list[str]:
 
 def _publish(installation: Installation, number: int, text: str) -> None:
     content = {"document_id": f"own-id-{number}", "text": text, "labels": {"source": SOURCE}}
-    producer = KafkaRecordProducer(Connections(Endpoints(installation.root)).kafka_publisher())
+    producer = KafkaRecordProducer(Connections(Endpoints(installation.root)).kafka_publisher)
     headers = {"content-type": "application/json"}
     producer.send(Record("document.submitted.v1", f"own-id-{number}", json.dumps(content).encode(), headers))()
     producer.close()

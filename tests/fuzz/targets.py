@@ -21,6 +21,7 @@ from services.inference.adapters.weights import read_header
 from services.inference.handlers import ReadinessGate
 from services.ingestion.adapters.worker import answer
 from services.ingestion.domain import File, Rejected
+from services.ingestion.schema import KINDS
 from services.ingestion.wire import to_submission
 from services.registry import wire as registry_wire
 from services.registry.rules.checks import check_specialist
@@ -79,16 +80,21 @@ def file_seeds() -> list[bytes]:
 
 
 def read_submission(data: bytes) -> object:
-    """An event of a publisher: the file in its value, if the first byte is odd; otherwise JSON by the published schema."""
-    topic = ("document.submitted.v1", "deliverable.published.v1")[data[:1] > b"\x7f"]
+    """An event of a publisher, on the topic that the first byte chooses: a file, if that byte is odd; otherwise JSON by the published schema."""
+    topic = [*KINDS][data[0] // 2 % len(KINDS) if data else 0]
     headers = {"document-id": "memo-7", "content-type": "text/plain"} if data and data[0] % 2 else {}
     return to_submission(Event(topic, "memo-7", data[1:], headers))
 
 
 def submission_seeds() -> list[bytes]:
     document = {"document_id": "memo-7", "text": "The findings follow.", "labels": {"source": "memos"}}
-    example = {"document_id": "ex-1", "kind": "example", "prompt": "Write it.", "answer": "It follows."}
-    return [b"\x00" + json.dumps(content).encode() for content in (document, example)] + [b"\x01# A memo"]
+    example = {"document_id": "ex-1", "prompt": "Write it.", "answer": "It follows."}
+    seeds = {
+        b"\x00": document,
+        b"\x02": example,
+        b"\x04": {"document_id": "t-1", "prompt": "Write.", "reference": "So."},
+    }
+    return [first + json.dumps(content).encode() for first, content in seeds.items()] + [b"\x01# A memo"]
 
 
 @cache

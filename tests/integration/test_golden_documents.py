@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from services.anonymization.domain import DocumentText
 from services.evaluation.adapters.rows import StoredHeldOutRows
 from services.ingestion.domain import DocumentKind, ParsedText, encode_text
-from services.ingestion.schema import SUBMITTED
+from services.ingestion.schema import TESTS
 from services.ingestion.wire import to_submission
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
@@ -85,7 +85,7 @@ class House:
 
     def publish(self, number: int, event: dict[str, Any], sequence: int = 1) -> str:
         """What ingestion and the barrier make of an event, in the corpus. The barrier knows the name Okafor."""
-        submission = to_submission(Event(SUBMITTED, "", json.dumps({"document_id": "t", **event}).encode()))
+        submission = to_submission(Event(TESTS, "", json.dumps({"document_id": "t", **event}).encode()))
         assert submission.kind is DocumentKind.TEST
         assert isinstance(submission.content, ParsedText)
         text = DocumentText.decode(encode_text(submission.content))

@@ -1,5 +1,6 @@
 """The catalogue over PostgreSQL: versions, redelivery, replicas."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +18,7 @@ from services.ingestion.bootstrap import MIGRATIONS
 from services.ingestion.consumers import make_handlers
 from services.ingestion.domain import (
     Acceptance,
+    DocumentKind,
     LaterRejection,
     Outcome,
     ParsedText,
@@ -26,7 +28,7 @@ from services.ingestion.domain import (
     RejectionReason,
 )
 from services.ingestion.handlers import Intake, ingest
-from services.ingestion.schema import SUBMITTED
+from services.ingestion.schema import SUBMITTED, TESTS
 from services.ingestion.wire import INGESTED, REJECTED, to_receipt, to_submission
 from tailor.api.events.v1 import documents_pb2
 from tailor.errors import Reason, Unavailable
@@ -151,8 +153,20 @@ def test_a_rejected_version_may_be_published_again(engine: Engine) -> None:
 def test_a_publishers_id_is_resolved_to_the_documents_id(engine: Engine) -> None:
     replica = Replica(engine, MemoryStore())
     outcome = replica.ingest(0, "Jane Doe.txt", "text A")
-    assert replica.intake.catalogue.resolve("Jane Doe.txt") == outcome.document_id
-    assert replica.intake.catalogue.resolve("memo-8") is None
+    resolve = replica.intake.catalogue.resolve
+    assert resolve("Jane Doe.txt", DocumentKind.DOCUMENT) == outcome.document_id
+    assert resolve("Jane Doe.txt", DocumentKind.TEST) is None
+    assert resolve("memo-8", DocumentKind.DOCUMENT) is None
+
+
+def test_an_id_belongs_to_the_kind_of_its_first_version(engine: Engine) -> None:
+    replica = Replica(engine, MemoryStore())
+    outcome = replica.ingest(0, "exam-1", "text A")
+    value = json.dumps({"document_id": "exam-1", "prompt": "Who signs?", "reference": "Two."}).encode()
+    make_handlers(replica.intake, MemoryErasures())[TESTS](Event(TESTS, "exam-1", value, {}, 0, 7, 1))
+    newest, first = replica.intake.catalogue.find_submissions("exam-1", 2)
+    assert isinstance(newest.outcome, Rejection) and "of the kind `document`" in newest.outcome.hint
+    assert first.outcome == outcome
 
 
 def test_characters_that_neither_utf_8_nor_the_database_accepts_are_removed(engine: Engine) -> None:

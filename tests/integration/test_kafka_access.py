@@ -25,7 +25,7 @@ from kafka.errors import KafkaError, for_code
 from kafka.structs import OffsetAndMetadata
 from pydantic import SecretStr
 
-from tailor.events.access import PUBLISHER, KafkaNames, rules
+from tailor.events.access import PUBLISHER, PUBLISHERS, KafkaNames, rules
 from tailor.events.topics import load_topics
 from tailor.local.secrets import KAFKA_USERS
 from tailor.local.store_access import kafka_settings
@@ -47,6 +47,7 @@ EVERY_RULE = ACLFilter(
     resource_pattern=ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY),
 )
 INTERNAL = sorted(name for name, topic in TOPICS.items() if not topic.raw_zone)
+RAW = sorted(name for name, topic in TOPICS.items() if topic.raw_zone)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -134,10 +135,19 @@ def test_a_publisher_cannot_write_what_only_services_state(stores: Stores, topic
         _write(stores.publisher, topic)
 
 
+@pytest.mark.parametrize("user", PUBLISHERS)
+def test_a_publisher_of_one_kind_writes_no_other_kind(stores: Stores, user: str, nothing_changes: None) -> None:
+    for topic in RAW:
+        if WRITERS[topic] != {user}:
+            with refused():
+                _write(_user(stores, user), topic)
+
+
 @pytest.mark.parametrize("user", sorted({*KAFKA_USERS} - {"ingestion"}))
-@pytest.mark.parametrize("topic", sorted(name for name, topic in TOPICS.items() if topic.raw_zone))
+@pytest.mark.parametrize("topic", RAW)
 def test_nobody_but_ingestion_reads_raw_documents(stores: Stores, user: str, topic: str) -> None:
-    _write(stores.publisher, topic)
+    (publisher,) = WRITERS[topic]
+    _write(_user(stores, publisher), topic)
     with refused():
         _read(_user(stores, user), topic)
 
@@ -214,7 +224,7 @@ def test_a_stranger_gets_no_connection(stores: Stores, listener: str, credential
         _read(settings.model_copy(update=changes[credentials]), "document.submitted.v1")
 
 
-@pytest.mark.parametrize("user", sorted({*KAFKA_USERS} - {PUBLISHER}))
+@pytest.mark.parametrize("user", sorted({*KAFKA_USERS} - {*PUBLISHERS}))
 def test_a_service_reaches_only_the_topics_that_the_list_gives_it(
     stores: Stores, user: str, nothing_changes: None
 ) -> None:

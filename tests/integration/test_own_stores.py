@@ -76,7 +76,7 @@ def test_the_administrators_rules_are_exactly_the_listed_ones(tables: Tables, tm
         assert len(rules(load_topics().values(), KafkaNames())) < 139
         publisher = kafka_settings(plan_of(running).stores.kafka("publisher"))
         with closing(KafkaAdminClient(**publisher.kafka_arguments())) as client:
-            assert set(client.list_topics()) == {"document.submitted.v1", "deliverable.published.v1"}
+            assert set(client.list_topics()) == {"document.submitted.v1"}
     finally:
         stack.down(tmp_path / "state")
 

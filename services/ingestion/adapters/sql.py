@@ -88,6 +88,10 @@ class SqlCatalogue(Catalogue):
                 return known
             if document.erasure_id or document.document_id in self._erased:
                 return self.store(connection, receipt, submission.reject_erased(document.document_id))
+            if document.kind not in ("", submission.submission.kind):
+                return self.store(
+                    connection, receipt, submission.reject_other_kind(document.document_id, document.kind)
+                )
             barrier = self._barrier()
             duplicate_of = self._current_holder(connection, submission.digest)
             is_own = duplicate_of == document.document_id
@@ -114,7 +118,9 @@ class SqlCatalogue(Catalogue):
         if self._references is not None:
             reference = self._references.seal(document.document_id, submission.reference)
         change = update(DOCUMENTS).where(DOCUMENTS.c.document_id == document.document_id)
-        connection.execute(change.values(digest=submission.digest, reference=reference, **values))
+        connection.execute(
+            change.values(digest=submission.digest, reference=reference, kind=submission.submission.kind, **values)
+        )
 
     def _superseding(self, connection: Connection, document: Row[Any], barrier: str, *, is_outdated: bool) -> str:
         """The erasure under which a new version supersedes what was derived from the earlier ones; empty if it does not.
@@ -135,8 +141,9 @@ class SqlCatalogue(Catalogue):
         connection.execute(update(REPLAY_DOCUMENTS).where(is_waiting).values(outcome=ReplayOutcome.CURRENT))
         return supersede_id(waiting.replay_id, waiting.number)
 
-    def resolve(self, external_id: str) -> str | None:
-        query = select(DOCUMENTS.c.document_id).where(DOCUMENTS.c.external_hash == self._hash(external_id))
+    def resolve(self, external_id: str, kind: DocumentKind) -> str | None:
+        is_named = DOCUMENTS.c.external_hash == self._hash(external_id)
+        query = select(DOCUMENTS.c.document_id).where(is_named, DOCUMENTS.c.kind.in_(("", kind)))
         with transaction(self._engine) as connection:
             return connection.execute(query).scalar()
 

@@ -24,6 +24,8 @@ DOCUMENTS = Table(
     Column("barrier", String(64), nullable=False, server_default=""),
     # Where the newest version was fetched from, encrypted; empty if it was not, or if its address may contain a secret.
     Column("reference", LargeBinary, nullable=False, server_default=""),
+    # The kind of its versions; empty if the newest one was accepted before kinds had topics of their own.
+    Column("kind", String(16), nullable=False, server_default=""),
     # Set while the document is erased, and rejects it until the erasure is lifted; otherwise empty.
     Column("erasure_id", String(64), nullable=False, server_default=""),
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from tailor.api.common.v1 import common_pb2
-from tailor.cli.connections import Connections
+from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.publish import send_all
-from tailor.cli.records import MAX_VALUE_BYTES, to_record, to_reference, to_tombstone
+from tailor.cli.records import MAX_VALUE_BYTES, TOPICS, to_record, to_reference, to_tombstone
 from tailor.cli.submissions import Description, collect, refer
-from tailor.errors import InvalidArgument
+from tailor.errors import FailedPrecondition, InvalidArgument
 from tests.fakes.ingestion import FakeProducer
 from tests.unit.cli.conftest import Services, Tailor
 
@@ -124,7 +124,7 @@ def test_a_file_is_the_value_and_its_labels_are_headers(tmp_path: Path) -> None:
 
     record = to_record(collect([file], description)[0])
 
-    assert (record.topic, record.key, record.value) == ("document.submitted.v1", "papers/a.md", file.read_bytes())
+    assert (record.topic, record.key, record.value) == ("deliverable.published.v1", "papers/a.md", file.read_bytes())
     assert record.headers == {
         "content-type": "text/markdown",
         "document-id": "papers/a.md",
@@ -148,6 +148,7 @@ def test_an_example_is_json_with_id_and_labels(tmp_path: Path) -> None:
 
     record = to_record(collect([file], Description(source="wiki"))[0])
 
+    assert record.topic == "example.published.v1"
     assert record.headers == {"content-type": "application/json"}
     assert json.loads(record.value or b"") == {
         "kind": "example",
@@ -195,6 +196,36 @@ def test_an_invalid_path_is_refused_before_anything_is_sent(tailor: Tailor, tmp_
     good = write(tmp_path / "a.md")
 
     assert tailor("publish", str(good), str(tmp_path / "missing.md")).code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "topic"),
+    [
+        ({"text": "Words."}, "document.submitted.v1"),
+        ({"prompt": "Write.", "answer": "Text."}, "example.published.v1"),
+        ({"prompt": "Write.", "reference": "Text."}, "test.published.v1"),
+        ({"kind": "deliverable", "text": "Words."}, "deliverable.published.v1"),
+    ],
+)
+def test_each_kind_goes_to_its_own_topic(content: dict[str, str], topic: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "papers" / "e.json", json.dumps(content))
+    assert to_record(collect([file], Description())[0]).topic == topic
+    kinds = {"document.submitted.v1": None} | {name: kind for kind, name in TOPICS.items() if kind != "document"}
+    assert to_tombstone("e", kinds[topic]).topic == topic
+
+
+def test_the_user_of_each_topic_comes_from_its_file(tmp_path: Path) -> None:
+    lines = "TAILOR_KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT\nTAILOR_KAFKA_SASL_USERNAME=tailor-{0}\nTAILOR_KAFKA_SASL_PASSWORD={0}\n"
+    for user in ("publisher", "test-publisher"):
+        write(tmp_path / f"kafka-{user}.env", lines.format(user))
+    connections = Connections(
+        Endpoints(tmp_path, kafka_bootstrap_servers="kafka.example:9094", kafka_user_files=tmp_path)
+    )
+    users = {topic: connections.kafka_publisher(topic).kafka_user for topic in (TOPICS["document"], TOPICS["test"])}
+    assert users == {"document.submitted.v1": "tailor-publisher", "test.published.v1": "tailor-test-publisher"}
+    assert connections.kafka_publisher(TOPICS["test"]).kafka_bootstrap_servers == "kafka.example:9094"
+    with pytest.raises(FailedPrecondition, match=r"kafka-example-publisher\.env is missing.*example\.published\.v1"):
+        connections.kafka_publisher(TOPICS["example"])
 
 
 def test_invalid_labels_are_refused_before_anything_is_sent(tailor: Tailor, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from deploy.init.credentials import load_credentials
 from deploy.make_secrets import make
-from tailor.events.access import OPERATOR, PUBLISHER
+from tailor.events.access import OPERATOR, PUBLISHERS
 from tailor.keys import decode_keys
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
 from tailor.local.secrets import drop_previous_vault_keys, renew_vault_key
@@ -70,7 +70,7 @@ def test_stores_get_the_credentials_that_services_use(tmp_path: Path) -> None:
     folder = make(tmp_path)
     stored = load_credentials(folder / "stores.json")
     for service, credentials in stored.items():
-        if service in (OPERATOR, PUBLISHER):
+        if service in (OPERATOR, *PUBLISHERS):
             continue
         holder, prefix = ("training", "WORKER_") if service == "training-worker" else (service, "")
         settings = read_env(folder / f"{holder}.env")
@@ -86,13 +86,15 @@ def test_stores_get_the_credentials_that_services_use(tmp_path: Path) -> None:
 def test_publishers_and_operators_get_users_of_kafka_and_nothing_else(tmp_path: Path) -> None:
     folder = make(tmp_path, ["erp"])
     stored = load_credentials(folder / "stores.json")
-    for user in (PUBLISHER, OPERATOR, "erp"):
+    for user in (*PUBLISHERS, OPERATOR, "erp"):
         settings = read_env(folder / f"kafka-{user}.env")
         assert settings["TAILOR_KAFKA_SASL_USERNAME"] == f"tailor-{user}"
         assert settings["TAILOR_KAFKA_SASL_PASSWORD"] == stored[user].kafka_password
         assert not (stored[user].s3_secret_key or stored[user].database_password)
     with pytest.raises(ValueError, match="cannot be a publisher"):
         make(tmp_path, ["registry"])
+    with pytest.raises(ValueError, match="cannot be a publisher"):
+        make(tmp_path, ["test-publisher"])
 
 
 def test_the_brokers_own_passwords_are_in_its_file_only(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePattern
 from deploy.init.topics import Settings, apply
 from deploy.make_secrets import make
 from tailor.errors import FailedPrecondition, Reason
-from tailor.events.access import OPERATOR, PUBLISHER, KafkaNames, apply_rules, check_names, rules, users
+from tailor.events.access import OPERATOR, PUBLISHERS, KafkaNames, apply_rules, check_names, rules, users
 from tailor.events.provision import TopicPlan, apply_topics, grow_topics, topic_configs
 from tailor.events.topics import load_topics
 
@@ -158,9 +158,17 @@ def test_raw_text_does_not_outlive_its_retention_in_an_open_segment() -> None:
             assert int(configs["segment.ms"]) * 4 <= int(configs["retention.ms"])
 
 
-def test_a_publisher_writes_the_two_topics_of_outsiders_and_nothing_else() -> None:
-    allowed = [(rule.operation, rule.resource) for rule in rules(TOPICS.values(), NAMES) if rule.user == PUBLISHER]
-    assert allowed == [("WRITE", "deliverable.published.v1"), ("WRITE", "document.submitted.v1")]
+@pytest.mark.parametrize(
+    ("user", "topic"),
+    zip(
+        PUBLISHERS,
+        ("document.submitted.v1", "example.published.v1", "test.published.v1", "deliverable.published.v1"),
+        strict=True,
+    ),
+)
+def test_a_publisher_writes_the_topic_of_its_kind_and_nothing_else(user: str, topic: str) -> None:
+    allowed = [(rule.operation, rule.resource) for rule in rules(TOPICS.values(), NAMES) if rule.user == user]
+    assert allowed == [("WRITE", topic)]
 
 
 def test_only_ingestion_may_read_the_raw_zone() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from services.ingestion.domain import (
     Acceptance,
+    DocumentKind,
     File,
     FileReference,
     LaterRejection,
@@ -76,6 +77,7 @@ class MemoryCatalogue(Catalogue):
         self.outcomes: dict[str, Outcome] = {}
         self.published: list[Outcome] = []
         self.documents: dict[str, tuple[int, str]] = {}
+        self.kinds: dict[str, DocumentKind] = {}
         self.receipts: dict[str, Receipt] = {}
         self.later: dict[str, LaterRejection] = {}
 
@@ -92,6 +94,9 @@ class MemoryCatalogue(Catalogue):
 
     def accept(self, submission: ParsedSubmission, store: Callable[[str, int], Ref]) -> Outcome:
         receipt, document_id = submission.receipt, f"doc_{submission.submission.external_id}"
+        kind = self.kinds.setdefault(document_id, submission.submission.kind)
+        if kind is not submission.submission.kind:
+            return self._store(receipt, submission.reject_other_kind(document_id, kind))
         holder = next((name for name, (_, digest) in self.documents.items() if digest == submission.digest), None)
         if holder is not None:
             return self._store(receipt, submission.reject_duplicate(document_id, holder))
@@ -99,8 +104,9 @@ class MemoryCatalogue(Catalogue):
         self.documents[document_id] = (sequence, submission.digest)
         return self._store(receipt, submission.accept(document_id, sequence, store(document_id, sequence)))
 
-    def resolve(self, external_id: str) -> str | None:
-        return f"doc_{external_id}" if f"doc_{external_id}" in self.documents else None
+    def resolve(self, external_id: str, kind: DocumentKind) -> str | None:
+        document_id = f"doc_{external_id}"
+        return document_id if self.kinds.get(document_id) is kind else None
 
     def release(self, document_id: str, submission_id: str, later: LaterRejection) -> None:
         outcome = next((known for known in self.outcomes.values() if known.submission_id == submission_id), None)

@@ -20,7 +20,7 @@ from services.ingestion.domain import (
     encode_text,
     text_digest,
 )
-from services.ingestion.schema import PUBLISHED, SCHEMAS, SUBMITTED
+from services.ingestion.schema import DELIVERABLES, EXAMPLES, KINDS, OTHER_TOPICS, SCHEMAS, SUBMITTED, TESTS
 from services.ingestion.wire import REJECTED, from_outcome, to_claimed_id, to_external_id, to_receipt, to_submission
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.envelope import Event
@@ -29,7 +29,7 @@ from tailor.words import Labels
 from tests.unit.ingestion.fakes import DIGEST_KEY, MemoryErasures, MemoryFetcher, make_intake
 
 SCHEMA_FILES = Path(__file__).parents[3] / "services" / "ingestion" / "schemas"
-GOLDEN = {"document_id": "t-1", "kind": "test", "prompt": "Jane asks.", "reference": "Written."}
+GOLDEN = {"document_id": "t-1", "prompt": "Jane asks.", "reference": "Written."}
 FILE_HEADERS = {"Document-Id": "memo-7", "file-name": "memo.md", "label-source": "wiki", "label-department": "risk"}
 
 
@@ -37,10 +37,10 @@ def json_event(content: object, topic: str = SUBMITTED, **place: int) -> Event:
     return Event(topic, "memo-7", json.dumps(content).encode(), {"content-type": "application/json"}, **place)
 
 
-@pytest.mark.parametrize("topic", [SUBMITTED, PUBLISHED])
+@pytest.mark.parametrize("topic", KINDS)
 def test_reads_the_examples_of_the_topics(topic: str) -> None:
     submission = to_submission(json_event(load_topics()[topic].example["json"], topic))
-    assert submission.kind is (DocumentKind.DELIVERABLE if topic == PUBLISHED else DocumentKind.DOCUMENT)
+    assert submission.kind is KINDS[topic]
     assert isinstance(submission.content, ParsedText)
 
 
@@ -57,11 +57,11 @@ INSIGHTS = {"figures": ["14 of 40  accounts"], "owners": ["Jane Doe"]}
 def test_reads_a_golden_document_with_headers_or_as_json() -> None:
     file = json.dumps({"prompt": "Write.", "reference": "Written.", "key_insights": INSIGHTS}).encode()
     headers = {"document-id": "t-1", "file-name": "t.json"}
-    by_header = to_submission(Event(SUBMITTED, "", file, headers))
+    by_header = to_submission(Event(TESTS, "", file, headers))
     assert by_header.kind is DocumentKind.TEST
     intake, catalogue, quarantine = make_intake()
-    make_handlers(intake, MemoryErasures())[SUBMITTED](Event(SUBMITTED, "", file, headers, 0, 1))
-    event = json_event({**GOLDEN, "key_insights": INSIGHTS})
+    make_handlers(intake, MemoryErasures())[TESTS](Event(TESTS, "", file, headers, 0, 1))
+    event = json_event({**GOLDEN, "key_insights": INSIGHTS}, TESTS)
     as_json = to_submission(event)
     assert as_json.kind is DocumentKind.TEST
     assert isinstance(as_json.content, ParsedText)
@@ -84,11 +84,53 @@ def test_a_golden_document_is_another_text_than_an_example() -> None:
 def test_reads_an_example_with_headers_or_as_json() -> None:
     value = json.dumps({"prompt": "Write.", "answer": "Written."}).encode()
     headers = {"document-id": "e-1", "content-type": "application/json"}
-    assert to_submission(Event(SUBMITTED, "", value, headers)).kind is DocumentKind.EXAMPLE
-    submission = to_submission(
-        json_event({"document_id": "e-1", "kind": "example", "prompt": "Write.", "answer": "Written."})
-    )
+    assert to_submission(Event(EXAMPLES, "", value, headers)).kind is DocumentKind.EXAMPLE
+    submission = to_submission(json_event({"document_id": "e-1", "prompt": "Write.", "answer": "Written."}, EXAMPLES))
     assert submission.content == ParsedText("Written.\n", "json", "Write.")
+
+
+PAIRS = {
+    EXAMPLES: {"prompt": "Write.", "answer": "No check is needed."},
+    TESTS: {"prompt": "Write.", "reference": "None."},
+}
+
+
+@pytest.mark.parametrize("kind", ["", "kind"])
+@pytest.mark.parametrize("topic", PAIRS)
+def test_who_publishes_documents_publishes_neither_examples_nor_tests(topic: str, kind: str) -> None:
+    pair = PAIRS[topic] | ({"kind": KINDS[topic].value} if kind else {})
+    intake, catalogue, quarantine = make_intake()
+    handle = make_handlers(intake, MemoryErasures())[SUBMITTED]
+    handle(json_event({"document_id": "a"} | pair, offset=0))
+    headers = {"document-id": "b", "file-name": "b.json"} | ({"kind": KINDS[topic].value} if kind else {})
+    handle(Event(SUBMITTED, "", json.dumps(pair).encode(), headers, 0, 1))
+    handle(
+        json_event(
+            {
+                "document_id": "c",
+                "file_name": "c.json",
+                "content_base64": base64.b64encode(json.dumps(pair).encode()).decode(),
+            },
+            offset=2,
+        )
+    )
+    assert [type(outcome) for outcome in catalogue.published] == [Rejection] * 3
+    assert not quarantine.texts
+
+
+def test_an_id_belongs_to_the_topic_on_which_it_was_published_first() -> None:
+    intake, catalogue, quarantine = make_intake()
+    erasures = MemoryErasures()
+    handlers = make_handlers(intake, erasures)
+    handlers[TESTS](json_event(GOLDEN, TESTS, offset=0))
+    handlers[SUBMITTED](json_event({"document_id": GOLDEN["document_id"], "text": "Other words."}, offset=0))
+    handlers[SUBMITTED](Event(SUBMITTED, GOLDEN["document_id"], None, {}, 0, 1))
+    accepted, other, withdrawn = catalogue.published
+    assert isinstance(accepted, Acceptance) and len(quarantine.texts) == 1 and not erasures.requests
+    assert isinstance(other, Rejection) and "belongs to a document of the kind `test`" in other.hint
+    assert isinstance(withdrawn, Rejection) and withdrawn.reason == RejectionReason.UNKNOWN_DOCUMENT
+    handlers[TESTS](Event(TESTS, GOLDEN["document_id"], None, {}, 0, 1))
+    assert list(erasures.requests.values()) == [accepted.document_id]
 
 
 @pytest.mark.parametrize("value", [b'{"prompt": "only"}', b"[1, 2]", b"[" * 100_000, b"\xff"])
@@ -112,7 +154,7 @@ def test_reads_a_reference_within_json() -> None:
     }
     assert to_submission(json_event(content)).content == FileReference("s3://papers/r.pdf", "r.pdf", "", "AB" * 32, 7)
     assert (
-        to_submission(json_event({"document_id": "r", "uri": "https://a.b/c"}, PUBLISHED)).kind
+        to_submission(json_event({"document_id": "r", "uri": "https://a.b/c"}, DELIVERABLES)).kind
         is DocumentKind.DELIVERABLE
     )
 
@@ -141,7 +183,7 @@ BAD_EVENTS = [
     ({"document_id": "a", "text": 42}, "`text` must be a string."),
     (
         {"document_id": "a", "text": "x", "kind": "Jane"},
-        "`kind` must be 'document', 'deliverable', 'example' or 'test'.",
+        "`kind` must be 'document'. Examples, tests and deliverables are published on example.published.v1, test.published.v1 and",
     ),
     ({"document_id": "a", "text": "x", "labels": "Jane"}, "`labels` must be an object."),
     (
@@ -156,18 +198,7 @@ BAD_EVENTS = [
     ({"document_id": "a", "text": "x", "Jane Doe": 1}, "Field 3 of the event is unknown. Allowed fields: document_id,"),
     ({"document_id": "a"}, "no content"),
     ({"document_id": "a", "text": "Jane", "uri": "s3://a/b"}, "several contents (`text`, `uri`)"),
-    ({"document_id": "a", "text": "Jane", "answer": "y"}, "several contents (`text`, `answer`)"),
-    ({"document_id": "a", "kind": "example", "prompt": "Jane"}, "needs both `prompt` and `answer`"),
-    ({"document_id": "a", "prompt": "Jane", "answer": "y"}, '`prompt` and `answer` need `"kind": "example"`.'),
-    ({"document_id": "a", "kind": "example", "text": "Jane"}, "`prompt` and `answer` instead of `text`"),
-    ({"document_id": "a", "prompt": "Jane", "reference": "y"}, '`reference` and `key_insights` need `"kind": "test"`.'),
-    ({"document_id": "a", "kind": "test", "prompt": "Jane"}, "A test needs `prompt` and `reference`"),
-    ({"document_id": "a", "kind": "test", "text": "Jane"}, "A test needs `prompt` and `reference`"),
-    ({"document_id": "a", "kind": "test", "prompt": "Jane", "answer": "y"}, "A test needs `prompt` and `reference`"),
-    ({"document_id": "a", "kind": "test", "prompt": " ", "reference": "y"}, "`prompt` of a test must not be empty."),
-    (GOLDEN | {"key_insights": {"owner": ["Jane"]}}, "Field 1 of `key_insights` is unknown. Did you mean `owners`?"),
-    (GOLDEN | {"key_insights": {"owners": "Jane"}}, "`key_insights.owners` must be a list of strings."),
-    (GOLDEN | {"key_insights": {"owners": [" "]}}, "`key_insights.owners` must have at most 100 statements"),
+    ({"document_id": "a", "text": "Jane", "answer": "y"}, "Field 3 of the event is unknown."),
     ({"document_id": "a", "content_base64": "Jane***"}, "`content_base64` is not valid base64."),
     ({"document_id": "a", "text": "x", "sha256": "0" * 64}, "`sha256` is allowed only with `uri`."),
     ({"document_id": "a", "text": "x", "size_bytes": 1}, "`size_bytes` is allowed only with `uri`."),
@@ -176,14 +207,49 @@ BAD_EVENTS = [
     ({"document_id": "a", "uri": "s3://a/b", "sha256": "Jane"}, "`sha256` must have 64 hexadecimal digits."),
     ({"document_id": "a", "uri": "s3://a/b", "size_bytes": -1}, "`size_bytes` must be at least 0."),
     ({"document_id": "a", "uri": "s3://a/b", "size_bytes": 1.5}, "`size_bytes` must be a whole number."),
-    ({"document_id": "a", "text": "x", "draft_id": "Jane"}, "`draft_id` must be `drf_` and 32 hexadecimal digits."),
-    ({"document_id": "a", "text": "x", "draft_id": "drf_" + "0" * 32}, "`draft_id` is allowed only for deliverables."),
+    ({"document_id": "a", "text": "x", "draft_id": "drf_" + "0" * 32}, "Field 3 of the event is unknown."),
+]
+BAD_EVENTS_OF_OTHER_TOPICS = [
+    (
+        DELIVERABLES,
+        {"document_id": "a", "text": "x", "draft_id": "Jane"},
+        "`draft_id` must be `drf_` and 32 hexadecimal",
+    ),
+    (
+        EXAMPLES,
+        {"document_id": "a", "prompt": "Jane"},
+        "no content. Send `prompt` and `answer`, `content_base64` or `uri`.",
+    ),
+    (EXAMPLES, {"document_id": "a", "text": "Jane"}, "Field 2 of the event is unknown."),
+    (
+        EXAMPLES,
+        {"document_id": "a", "prompt": "Jane", "answer": "y", "uri": "s3://a/b"},
+        "several contents (`prompt`, `answer`,",
+    ),
+    (EXAMPLES, {"document_id": "a", "kind": "test", "prompt": "Jane", "answer": "y"}, "`kind` must be 'example'."),
+    (
+        TESTS,
+        {"document_id": "a", "prompt": "Jane"},
+        "no content. Send `prompt` and `reference`, `content_base64` or `uri`.",
+    ),
+    (TESTS, {"document_id": "a", "prompt": "Jane", "answer": "y"}, "Field 3 of the event is unknown."),
+    (TESTS, {"document_id": "a", "prompt": " ", "reference": "y"}, "`prompt` of a test must not be empty."),
+    (TESTS, {"document_id": "a", "uri": "s3://a/b", "key_insights": {}}, "The file of a test has its own"),
+    (
+        TESTS,
+        GOLDEN | {"key_insights": {"owner": ["Jane"]}},
+        "Field 1 of `key_insights` is unknown. Did you mean `owners`?",
+    ),
+    (TESTS, GOLDEN | {"key_insights": {"owners": "Jane"}}, "`key_insights.owners` must be a list of strings."),
+    (TESTS, GOLDEN | {"key_insights": {"owners": [" "]}}, "`key_insights.owners` must have at most 100 statements"),
 ]
 
 
-@pytest.mark.parametrize(("value", "sentence"), BAD_EVENTS)
-def test_the_hint_names_the_mistake_and_quotes_nothing(value: object, sentence: str) -> None:
-    event = Event(SUBMITTED, "", value if isinstance(value, bytes) else json.dumps(value).encode())
+@pytest.mark.parametrize(
+    ("topic", "value", "sentence"), [*((SUBMITTED, *each) for each in BAD_EVENTS), *BAD_EVENTS_OF_OTHER_TOPICS]
+)
+def test_the_hint_names_the_mistake_and_quotes_nothing(topic: str, value: object, sentence: str) -> None:
+    event = Event(topic, "", value if isinstance(value, bytes) else json.dumps(value).encode())
     with pytest.raises(Rejected) as caught:
         to_submission(event)
     assert caught.value.reason == RejectionReason.MALFORMED
@@ -195,7 +261,7 @@ def test_the_hint_names_the_mistake_and_quotes_nothing(value: object, sentence: 
     [
         ({"document-id": " "}, "`document-id` must not be empty."),
         ({"label-source": "Jane Doe"}, "`label-source` must have at most 64 characters"),
-        ({"kind": "Jane"}, "The header `kind` must be `document`, `deliverable`, `example` or `test`."),
+        ({"kind": "Jane"}, "The header `kind` must be `document` on document.submitted.v1. Examples, tests and"),
         ({"draft-id": "Jane"}, "`draft-id` must be `drf_`"),
     ],
 )
@@ -208,8 +274,8 @@ def test_the_hint_names_the_header(headers: dict[str, str], sentence: str) -> No
 @pytest.mark.parametrize(
     "event",
     [
-        json_event({"document_id": "a", "text": "x", "kind": "document"}, PUBLISHED),
-        Event(PUBLISHED, "", b"# Memo", {"document-id": "a", "kind": "document"}),
+        json_event({"document_id": "a", "text": "x", "kind": "document"}, DELIVERABLES),
+        Event(DELIVERABLES, "", b"# Memo", {"document-id": "a", "kind": "document"}),
     ],
 )
 def test_a_deliverable_must_not_be_of_another_kind(event: Event) -> None:
@@ -220,7 +286,7 @@ def test_a_deliverable_must_not_be_of_another_kind(event: Event) -> None:
 def test_every_mistake_has_its_own_sentence() -> None:
     with pytest.raises(Rejected) as caught:
         to_submission(json_event({"text": 42, "kind": "novel"}))
-    assert caught.value.hint.count(".") == 3
+    assert caught.value.hint.removesuffix(OTHER_TOPICS).replace(OTHER_TOPICS, "").count(".") == 3
 
 
 def test_a_redelivery_has_the_same_key_unless_the_position_or_the_value_differs() -> None:
@@ -268,7 +334,7 @@ def test_a_reference_is_fetched_and_its_address_is_published_nowhere() -> None:
     assert not [outcome for outcome in catalogue.published if "secret" in str(from_outcome(outcome)) + str(outcome)]
 
 
-@pytest.mark.parametrize("topic", [SUBMITTED, PUBLISHED])
+@pytest.mark.parametrize("topic", KINDS)
 def test_a_tombstone_names_its_document_by_header_or_by_key(topic: str) -> None:
     assert to_external_id(Event(topic, "memo-7", None)) == "memo-7"
     assert to_external_id(Event(topic, "other", None, {"Document-Id": "memo-7"})) == "memo-7"
@@ -330,8 +396,8 @@ def test_the_examples_of_the_documentation_behave_as_described() -> None:
     good = page.partition("```json\n")[2].partition("```")[0].splitlines()
     bad = re.findall(r"^\| `(\{.*\})` \| (.*) \|$", page, re.MULTILINE)
     assert len(good) == 3 and len(bad) == 4
-    for line in good:
-        to_submission(Event(SUBMITTED, "", line.encode()))
+    for topic, line in zip((SUBMITTED, EXAMPLES, TESTS), good, strict=True):
+        to_submission(Event(topic, "", line.encode()))
     for event, hint in bad:
         with pytest.raises(Rejected) as caught:
             to_submission(Event(SUBMITTED, "", event.encode()))

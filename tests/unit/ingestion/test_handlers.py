@@ -197,17 +197,17 @@ def test_a_withdrawal_is_retried_without_the_registry_and_requested_once() -> No
     first = submit(intake, "1", "memo-7", note("One text."))
     erasures.down = True
     with pytest.raises(Unavailable):
-        withdraw(catalogue, erasures, make_receipt("2"), "memo-7")
+        withdraw(catalogue, erasures, make_receipt("2"), "memo-7", kind=DocumentKind.DOCUMENT)
     erasures.down = False
     for _ in range(2):
-        assert withdraw(catalogue, erasures, make_receipt("2"), "memo-7") is None
+        assert withdraw(catalogue, erasures, make_receipt("2"), "memo-7", kind=DocumentKind.DOCUMENT) is None
     assert erasures.requests == {"sub_2": first.document_id}
 
 
 def test_a_withdrawal_of_an_unknown_document_is_rejected_in_the_same_way_again() -> None:
     _, catalogue, _ = make_intake()
     erasures = MemoryErasures()
-    first = withdraw(catalogue, erasures, make_receipt("2"), "memo-7")
+    first = withdraw(catalogue, erasures, make_receipt("2"), "memo-7", kind=DocumentKind.DOCUMENT)
     assert first is not None and first.reason == RejectionReason.UNKNOWN_DOCUMENT
-    assert withdraw(catalogue, erasures, make_receipt("2"), "memo-7") == first
+    assert withdraw(catalogue, erasures, make_receipt("2"), "memo-7", kind=DocumentKind.DOCUMENT) == first
     assert catalogue.published == [first, first] and erasures.requests == {}
