@@ -1,5 +1,6 @@
 """The cost of a text grows in proportion to its length, and a prompt does not wait for it."""
 
+import math
 import random
 import string
 import threading
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.integration
 SHORT, TIMES = 20_000, 4
 # Four times the text may cost a little more than four times the time; growth by the square would be sixteen times.
 MOST_GROWTH = 7.0
+# By which power of the length the cost may grow over two orders of magnitude.
+MOST_EXPONENT = 1.1
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +115,20 @@ def test_no_repeated_unit_costs_a_second(analyzer: Analyzer) -> None:
     units = [*SLOW_UNITS, *(draw_unit(draw, analyzer) for _ in range(100))]
     costs = {unit: seconds(anonymizer, (unit * 3_000)[:3_000]) for unit in units}
     assert {unit: cost for unit, cost in costs.items() if cost > 1.0} == {}
+
+
+@pytest.mark.release
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["St. ", "A.A.A.", "Mr Aa{} of Aa{} Ltd, 12 Mill Road, Leeds. "])
+def test_the_cost_of_ten_kilobytes_to_a_megabyte_is_linear(analyzer: Analyzer, unit: str) -> None:
+    anonymizer = TextAnonymizer(
+        analyzer, Surrogates(MemoryVault(), analyzer.lexicon, b"s" * 32), seconds_per_text=math.inf
+    )
+    lengths = (10_000, 100_000, 1_000_000)
+    texts = ["".join(unit.replace("{}", str(number)) for number in range(length // len(unit))) for length in lengths]
+    seconds(anonymizer, texts[0])
+    costs = [seconds(anonymizer, text) for text in texts]
+    assert math.log(costs[-1] / costs[0]) / math.log(lengths[-1] / lengths[0]) <= MOST_EXPONENT
 
 
 def test_a_text_that_takes_too_long_is_rejected(analyzer: Analyzer) -> None:
