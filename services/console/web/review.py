@@ -165,5 +165,5 @@ def read_marks(text: str) -> tuple[tuple[int, int, str], ...]:
     """`[[start, end, type], ...]` as JSON. Raises InvalidArgument (INVALID_MARKS) for anything else."""
     try:
         return tuple((int(start), int(end), str(kind)) for start, end, kind in json.loads(text))
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise InvalidArgument(Reason.INVALID_MARKS, "Marks must be a JSON list of [start, end, type].") from None
