@@ -58,7 +58,7 @@ class KeyInsights(StrictModel):
     recommendations: list[str] = Field(default_factory=list, description="What should be done.")
 
 
-class Published(StrictModel):
+class PublishedEvent(StrictModel):
     """Common to all kinds: the content is a file (`content_base64` or `uri`), or the fields of CONTENT."""
 
     CONTENT: ClassVar[tuple[str, ...]]
@@ -90,7 +90,7 @@ class Published(StrictModel):
     labels: PublishedLabels = PublishedLabels()
 
 
-class PublishedDocument(Published):
+class PublishedDocument(PublishedEvent):
     """A document with exactly one content: `text`, `content_base64` or `uri`."""
 
     CONTENT = ("text",)
@@ -99,7 +99,7 @@ class PublishedDocument(Published):
     text: str | None = Field(None, description="Markdown or plain text.")
 
 
-class PublishedExample(Published):
+class PublishedExample(PublishedEvent):
     """A prompt and the answer that a person gave, as `prompt` and `answer` or as a JSON file that has both."""
 
     CONTENT = ("prompt", "answer")
@@ -109,7 +109,7 @@ class PublishedExample(Published):
     answer: str | None = Field(None, description="The answer that a person gave.")
 
 
-class PublishedTest(Published):
+class PublishedTest(PublishedEvent):
     """A prompt and what a good answer says, as `prompt` and `reference` or as a JSON file that has both; with or without `key_insights`."""
 
     CONTENT = ("prompt", "reference")
@@ -120,7 +120,7 @@ class PublishedTest(Published):
     key_insights: KeyInsights | None = Field(None, description="Statements that a good answer contains, by kind.")
 
 
-class PublishedDeliverable(Published):
+class PublishedDeliverable(PublishedEvent):
     """A finished deliverable and the draft that it was made from."""
 
     CONTENT = ("text",)
@@ -130,7 +130,7 @@ class PublishedDeliverable(Published):
     draft_id: str = Field("", pattern=r"^(drf_[0-9a-f]{32})?$", description="The draft that it was made from.")
 
 
-SCHEMAS: dict[str, type[Published]] = {
+SCHEMAS: dict[str, type[PublishedEvent]] = {
     SUBMITTED: PublishedDocument,
     EXAMPLES: PublishedExample,
     TESTS: PublishedTest,
@@ -162,7 +162,7 @@ PATTERN_RULES = {
 }
 
 
-def read_published(topic: str, value: bytes) -> Published:
+def read_published(topic: str, value: bytes) -> PublishedEvent:
     """Validate an event's value. Raises Rejected (MALFORMED) with one sentence for each of the first five mistakes."""
     content = _load(value)
     try:

@@ -35,8 +35,8 @@ from services.ingestion.schema import (
     KINDS,
     OTHER_TOPICS,
     SUBMITTED,
-    Published,
     PublishedDeliverable,
+    PublishedEvent,
     PublishedExample,
     PublishedTest,
     read_published,
@@ -130,7 +130,7 @@ def _from_headers(event: Event, headers: Mapping[str, str]) -> Submission:
     )
 
 
-def _from_json(published: Published, kind: DocumentKind) -> Submission:
+def _from_json(published: PublishedEvent, kind: DocumentKind) -> Submission:
     return Submission(
         external_id=check_external_id(published.document_id, "document_id"),
         kind=kind,
@@ -140,7 +140,7 @@ def _from_json(published: Published, kind: DocumentKind) -> Submission:
     )
 
 
-def _content(published: Published) -> File | FileReference | ParsedText:
+def _content(published: PublishedEvent) -> File | FileReference | ParsedText:
     name, content_type = base_name(published.file_name or ""), published.content_type or ""
     _check_content(published)
     if published.uri is not None:
@@ -155,7 +155,7 @@ def _content(published: Published) -> File | FileReference | ParsedText:
     return ParsedText(clean(getattr(published, "text", None) or ""), "json")
 
 
-def _check_content(published: Published) -> None:
+def _check_content(published: PublishedEvent) -> None:
     """Raise Rejected unless there is exactly one content."""
     own = [name for name in published.CONTENT if getattr(published, name) is not None]
     files = [name for name in FILE_FIELDS if getattr(published, name) is not None]

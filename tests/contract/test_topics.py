@@ -8,6 +8,7 @@ import pytest
 from google.protobuf import descriptor_pool, json_format, message_factory
 
 import tailor.api
+from tailor.events.access import PUBLISHERS
 from tailor.events.topics import RAW, Topic, load_topics
 from tailor.storage.buckets import ACCESS
 
@@ -31,7 +32,7 @@ def test_every_topic_has_an_example_that_its_schema_decodes(topic: Topic) -> Non
 
 @pytest.mark.parametrize("topic", TOPICS.values(), ids=lambda topic: topic.name)
 def test_every_producer_and_consumer_is_a_service(topic: Topic) -> None:
-    assert set(topic.producers) <= SERVICES | {"publisher"}
+    assert set(topic.producers) <= SERVICES | {*PUBLISHERS}
     assert set(topic.consumers) <= SERVICES
     assert set(topic.consumers.values()) <= {"shared", "every-replica", "both"}
 

@@ -28,6 +28,8 @@ def _pattern(value: str) -> str:
         compiled = re.compile(value)
     except re.error as error:
         raise ValueError(f"is not a regular expression: {error.msg} at character {error.pos}") from None
+    except (OverflowError, RecursionError):
+        raise ValueError("repeats too often or nests too deeply") from None
     if compiled.match("") is not None:
         raise ValueError("matches the empty text; it must match at least one character")
     return value
