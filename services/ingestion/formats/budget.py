@@ -13,6 +13,7 @@ class RemovedKind(StrEnum):
     NAVIGATION = "navigation"
     CONTENTS = "contents"
     RUNNING_LINES = "running_lines"
+    MARKUP = "markup"
 
 
 @dataclass

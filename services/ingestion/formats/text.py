@@ -7,7 +7,7 @@ import unicodedata
 from charset_normalizer import from_bytes
 
 from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason, clean
-from services.ingestion.formats.budget import Budget
+from services.ingestion.formats.budget import Budget, RemovedKind
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -20,6 +20,11 @@ CHARSET = re.compile(r"charset=[\"']?([\w.:-]+)", re.IGNORECASE)
 CHARSET_NAME = re.compile(r"[\w.:-]{1,40}", re.ASCII)
 # Python codecs that are not charsets of documents. One of them takes quadratic time.
 NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "utf-7"})
+# Of reStructuredText: targets of links, entries of an index, tables of contents, and directives for programs with their options.
+MARKUP = re.compile(
+    r"(?m)^[ \t]*\.\. (?:_[^\n]+:[^\n]*|(?:index|contents|highlight|module|currentmodule|default-domain)::[^\n]*(?:\n[ \t]+:[^\n]*)*"
+    r"|toctree::[^\n]*(?:\n(?:[ \t]{2,}[^\n]+|(?=\n[ \t]{2,}\S)))*)(?:\n|\Z)"
+)
 SAMPLE_BYTES = 200_000
 WIDE_SAMPLE_BYTES = 4096
 # Text with larger shares of letters beyond ASCII is not Western European.
@@ -72,9 +77,17 @@ def declared_charset(content_type: str) -> str:
 
 
 def parse_text(file: File, budget: Budget) -> ParsedText:
-    """Plain text, cleaned but otherwise unchanged."""
-    del budget
-    return ParsedText(clean(decode(file.data, declared_charset(file.content_type))), "txt")
+    """Plain text, cleaned, and without what reStructuredText has for programs only."""
+    text = clean(decode(file.data, declared_charset(file.content_type)))
+    left = MARKUP.sub("", text)
+    if left != text:
+        budget.removed[RemovedKind.MARKUP] += _count_solid(text) - _count_solid(left)
+        text = clean(left)
+    return ParsedText(text, "txt")
+
+
+def _count_solid(text: str) -> int:
+    return len("".join(text.split()))
 
 
 def parse_markdown(file: File, budget: Budget) -> ParsedText:

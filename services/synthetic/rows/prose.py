@@ -69,10 +69,10 @@ def _paragraphs(lines: list[str]) -> Iterator[str]:
 
 
 def _is_prose(paragraph: str) -> bool:
+    """True for a whole sentence, or a long paragraph that does not only introduce what follows it."""
     *sentences, _ = _END.split(paragraph)
-    return (
-        any(_count(sentence) >= MIN_SENTENCE_WORDS for sentence in sentences)
-        or _count(paragraph) >= MIN_PARAGRAPH_WORDS
+    return any(_count(sentence) >= MIN_SENTENCE_WORDS for sentence in sentences) or (
+        _count(paragraph) >= MIN_PARAGRAPH_WORDS and not paragraph.endswith(":")
     )
 
 

@@ -169,3 +169,20 @@ def test_rejects(file: File, reason: RejectionReason) -> None:
 
 def test_the_content_decides_before_the_name() -> None:
     assert read(File(make_pdf(), "report.txt")).format == "pdf"
+
+
+def test_restructured_text_is_read_without_what_is_for_programs() -> None:
+    text = (
+        ".. _s-priorities:\n\nPriorities\n==========\n\n.. index:: priority\n   :name: p\n\nEach package has a priority.\n\n"
+        ".. toctree::\n   :maxdepth: 2\n\n   one\n   two\n\n.. note::\n\n   Ask first.\n\n.. _page: https://example.org/a\n"
+    )
+    parsed = read(File(text.encode(), "priorities.txt"))
+    assert parsed.text == "Priorities\n==========\n\nEach package has a priority.\n\n.. note::\n\n   Ask first.\n"
+    kept = "".join(parsed.text.split())
+    assert parsed.removed == {"markup": len("".join(text.split())) - len(kept)}
+
+
+@pytest.mark.parametrize("text", ["Wait ... and see.\n", ".. and so on: nothing\n", "  .. note:: Ask first.\n"])
+def test_other_dots_stay(text: str) -> None:
+    parsed = read(File(text.encode(), "note.txt"))
+    assert parsed.text.strip() == text.strip() and not parsed.removed

@@ -22,6 +22,8 @@ from services.synthetic.rows.prose import has_prose
         "- qcow2\n- see Section 9.7\n- if its process id is the same as $\n- the return status is 127",
         "- Wenn Sie; Debian-Quellverzeichnis\n- Das Aktualisieren",
         "In “44.6. Trigger Functions”:\n\nThe information is passed to the function body in these variables:",
+        "Die Datei `disk.img` kann wie folgt auf ein nicht eingebundenes Laufwerk passender Größe, hier zum Beispiel auf die zweite Platte "
+        "des Rechners, geschrieben werden:",
         "| [`fontconfig`](http://a.example/f) | [V:409, I:721](http://b.example/f) | [617](http://c.example/f) |",
         "",
     ],
@@ -41,6 +43,7 @@ def test_headings_captions_links_contents_and_code_are_no_prose(text: str) -> No
         "As [the manual](a.html) says, the server must be stopped first.",
         "| 2025-01-16 | 1.50 | 6.25 |\n| 2025-01-17 | 2.50 | 7.25 |",
         "- Opening: 1.50\n- Closing: 6.25\n- Volume: 555",
+        "The control failed in March. What was seen in each of the branches is listed in full here:",
         "Die Kontrolle ist im März ausgefallen.",
         "Le contrôle a échoué en mars.",
         "该控制措施在三月份失效了。",

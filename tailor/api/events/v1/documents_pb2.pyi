@@ -207,7 +207,7 @@ class DocumentIngested(_message.Message):
     @_builtins.property
     def removed(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Characters, not counting blanks, that were left out of the file because they are not content: `navigation` and `contents` of web pages,
-        `contents` and `running_lines` of PDF files.
+        `contents` and `running_lines` of PDF files, `markup` of reStructuredText.
         """
 
     def __init__(
