@@ -141,15 +141,10 @@ class SegmentResult:
         return train + sources + tuple(StoredFile(file, self.number, is_quiz=True) for file in self.quiz.files)
 
     @property
-    def refs(self) -> list[Ref]:
-        """All files, also those that belong to no dataset."""
-        files = (self.train, self.sources, self.grams, self.check_grams, *self.quiz.files)
-        return [file.ref for file in files if file is not None] + [part.ref for part in self.parts]
-
-    @property
     def keys(self) -> list[str]:
-        """The keys of all files."""
-        return [ref.key for ref in self.refs]
+        """The keys of all files, also of those that belong to no dataset."""
+        files = (self.train, self.sources, self.grams, self.check_grams, *self.quiz.files)
+        return [file.ref.key for file in files if file is not None] + [part.ref.key for part in self.parts]
 
 
 @dataclass(frozen=True)
