@@ -42,6 +42,7 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         "sources": Limit(64, 1_000),
         "departments": Limit(64, 1_000),
         "confidentialities": Limit(64, 100),
+        "publishers": Limit(64, 100),
     },
     f"{EVENTS}.Filters": {"languages": Limit(16, 100)},
     f"{EVENTS}.RowPolicy": {"tasks": Limit(64, 100), "own_tasks": Limit(0, 50), "replay": Limit(100, 50)},

@@ -121,7 +121,7 @@ def from_ref(ref: Ref) -> common_pb2.ObjectRef:
 
 
 def to_labels(message: common_pb2.Labels) -> Labels:
-    return Labels(message.source, message.department, message.confidentiality)
+    return Labels(message.source, message.department, message.confidentiality, message.publisher)
 
 
 def from_labels(labels: Labels) -> common_pb2.Labels:
@@ -139,7 +139,9 @@ def from_span(span: Span) -> common_pb2.Span:
 
 
 def to_selection(message: models_pb2.Selection) -> Selection:
-    return Selection(tuple(message.sources), tuple(message.departments), tuple(message.confidentialities))
+    return Selection(
+        tuple(message.sources), tuple(message.departments), tuple(message.confidentialities), tuple(message.publishers)
+    )
 
 
 def from_selection(selection: Selection) -> models_pb2.Selection:

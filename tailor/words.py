@@ -6,11 +6,15 @@ from enum import StrEnum
 
 @dataclass(frozen=True)
 class Labels:
-    """Slugs that classify a document. Each may be empty; none holds personal data."""
+    """Slugs that classify a document. Each may be empty; none holds personal data.
+
+    Ingestion sets `publisher` itself, the user of the topic or the id of the key; the publisher sends the others.
+    """
 
     source: str = ""
     department: str = ""
     confidentiality: str = ""
+    publisher: str = ""
 
 
 class DatasetKind(StrEnum):
@@ -51,21 +55,27 @@ class Selection:
     sources: tuple[str, ...] = ()
     departments: tuple[str, ...] = ()
     confidentialities: tuple[str, ...] = ()
+    publishers: tuple[str, ...] = ()
+
+    @property
+    def admitted(self) -> dict[str, tuple[str, ...]]:
+        """The values of each label that is limited, by its name."""
+        fields = {
+            "source": self.sources,
+            "department": self.departments,
+            "confidentiality": self.confidentialities,
+            "publisher": self.publishers,
+        }
+        return {name: values for name, values in fields.items() if values}
 
     def admits(self, labels: Labels) -> bool:
-        """True if all three labels are admitted."""
-        pairs = (
-            (self.sources, labels.source),
-            (self.departments, labels.department),
-            (self.confidentialities, labels.confidentiality),
-        )
-        return all(not admitted or value in admitted for admitted, value in pairs)
+        """True if every label is admitted."""
+        return all(getattr(labels, name) in values for name, values in self.admitted.items())
 
     @property
     def common_labels(self) -> Labels:
         """The labels that all selected documents share; a label that may differ is empty."""
-        admitted = (self.sources, self.departments, self.confidentialities)
-        return Labels(*(values[0] if len(values) == 1 else "" for values in admitted))
+        return Labels(**{name: values[0] for name, values in self.admitted.items() if len(values) == 1})
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,8 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
         del context
         self._admit()
         header = _header(request_iterator)
-        submission = _submission(header, _bytes(request_iterator, self._intake.max_file_bytes))
         caller = current_caller()
+        submission = _submission(header, _bytes(request_iterator, self._intake.max_file_bytes), caller.key_id)
         receipt = make_receipt("request", caller.key_id or caller.name, header.request_id)
         receipt = replace(receipt, claimed_id=submission.external_id, publisher=caller.key_id)
         outcome = ingest(self._intake, receipt, submission)
@@ -100,15 +100,16 @@ def _bytes(parts: Iterator[ingestion_pb2.SubmitDocumentRequest], limit: int) -> 
     return bytes(data)
 
 
-def _submission(header: ingestion_pb2.DocumentHeader, data: bytes) -> Submission:
+def _submission(header: ingestion_pb2.DocumentHeader, data: bytes, publisher: str) -> Submission:
     kind = KINDS.get(header.kind)
     if kind is None:
         raise InvalidArgument(Reason.INVALID_KIND, f"`kind` {header.kind} is not in the contract.")
     try:
+        labels = {name: check_label(getattr(header.labels, name), f"labels.{name}") for name in LABELS}
         return Submission(
             external_id=check_external_id(header.external_id, "external_id"),
             kind=kind,
-            labels=Labels(*(check_label(getattr(header.labels, name), f"labels.{name}") for name in LABELS)),
+            labels=Labels(**labels, publisher=publisher),
             content=File(data, base_name(header.file_name)),
             draft_id=check_draft_id(header.draft_id, kind, "draft_id"),
         )

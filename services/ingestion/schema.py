@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from services.ingestion.domain import DRAFT_ID_RULE, MAX_EXTERNAL_ID, SLUG_RULE, DocumentKind, malformed
+from tailor.events.topics import load_topics
 
 SUBMITTED = "document.submitted.v1"
 EXAMPLES = "example.published.v1"
@@ -25,6 +26,8 @@ KINDS = {
     TESTS: DocumentKind.TEST,
     DELIVERABLES: DocumentKind.DELIVERABLE,
 }
+# The user of Kafka that may write each topic, as the label of its documents.
+PUBLISHERS = {topic: load_topics()[topic].producers[0] for topic in KINDS}
 OTHER_TOPICS = f"Examples, tests and deliverables are published on {EXAMPLES}, {TESTS} and {DELIVERABLES}."
 
 SLUG = r"^[a-z0-9-]{0,64}$"

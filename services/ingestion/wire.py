@@ -34,6 +34,7 @@ from services.ingestion.replay_domain import DOCUMENTS_PER_ERASURE
 from services.ingestion.schema import (
     KINDS,
     OTHER_TOPICS,
+    PUBLISHERS,
     SUBMITTED,
     PublishedDeliverable,
     PublishedEvent,
@@ -107,7 +108,8 @@ def to_submission(event: Event) -> Submission:
     headers = _headers(event)
     if "document-id" in headers:
         return _from_headers(event, headers)
-    return _from_json(read_published(event.topic, event.value or b""), KINDS[event.topic])
+    published = read_published(event.topic, event.value or b"")
+    return _from_json(published, KINDS[event.topic], PUBLISHERS[event.topic])
 
 
 def _headers(event: Event) -> dict[str, str]:
@@ -120,21 +122,21 @@ def _from_headers(event: Event, headers: Mapping[str, str]) -> Submission:
     if headers.get("kind", "") not in ("", kind):
         hint = f"The header `kind` must be `{kind}` on {event.topic}."
         raise malformed(f"{hint} {OTHER_TOPICS}" if event.topic == SUBMITTED else hint)
-    labels = (check_label(headers.get(f"label-{name}", ""), f"label-{name}") for name in LABELS)
+    labels = {name: check_label(headers.get(f"label-{name}", ""), f"label-{name}") for name in LABELS}
     return Submission(
         external_id=check_external_id(headers["document-id"], "document-id"),
         kind=kind,
-        labels=Labels(*labels),
+        labels=Labels(**labels, publisher=PUBLISHERS[event.topic]),
         content=file,
         draft_id=check_draft_id(headers.get("draft-id", ""), kind, "draft-id"),
     )
 
 
-def _from_json(published: PublishedEvent, kind: DocumentKind) -> Submission:
+def _from_json(published: PublishedEvent, kind: DocumentKind, publisher: str) -> Submission:
     return Submission(
         external_id=check_external_id(published.document_id, "document_id"),
         kind=kind,
-        labels=Labels(**published.labels.model_dump()),
+        labels=Labels(**published.labels.model_dump(), publisher=publisher),
         content=_content(published),
         draft_id=published.draft_id if isinstance(published, PublishedDeliverable) else "",
     )

@@ -387,13 +387,7 @@ def dataset_fact_id(digest: str, specialist: str) -> str:
 def _selected(selector: Specialist | None) -> list[ColumnElement[bool]]:
     if selector is None:
         return []
-    table, selection = tables.documents, selector.selection
-    fields = (
-        (table.c.source, selection.sources),
-        (table.c.department, selection.departments),
-        (table.c.confidentiality, selection.confidentialities),
-    )
-    return [column.in_(admitted) for column, admitted in fields if admitted]
+    return [tables.documents.c[name].in_(values) for name, values in selector.selection.admitted.items()]
 
 
 def _expired(since: datetime | None) -> Select[Any]:

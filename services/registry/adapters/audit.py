@@ -28,6 +28,7 @@ DUPLICATE = "DUPLICATE"
 FIELDS: Mapping[audit_pb2.AuditField.ValueType, str] = {
     audit_pb2.AUDIT_FIELD_SOURCE: "source",
     audit_pb2.AUDIT_FIELD_DEPARTMENT: "department",
+    audit_pb2.AUDIT_FIELD_PUBLISHER: "publisher",
     audit_pb2.AUDIT_FIELD_FORMAT: "format",
     audit_pb2.AUDIT_FIELD_LANGUAGE: "language",
 }
@@ -56,12 +57,7 @@ class AuditQueries:
 
 
 def _admitted(columns: Mapping[str, ColumnElement[str]], selection: Selection) -> ColumnElement[bool]:
-    fields = (
-        ("source", selection.sources),
-        ("department", selection.departments),
-        ("confidentiality", selection.confidentialities),
-    )
-    return and_(literal(True), *(columns[name].in_(admitted) for name, admitted in fields if admitted))
+    return and_(literal(True), *(columns[name].in_(values) for name, values in selection.admitted.items()))
 
 
 def _documents(selection: Selection) -> ColumnElement[bool]:

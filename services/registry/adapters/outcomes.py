@@ -64,12 +64,7 @@ class OutcomeQueries:
     def documents_by_week(self, selection: Selection, since: datetime) -> Mapping[datetime, int]:
         """Documents of a selection that passed the barrier, by the Monday of their first week in UTC. Erased ones do not count."""
         table = tables.submissions
-        fields = (
-            (table.c.source, selection.sources),
-            (table.c.department, selection.departments),
-            (table.c.confidentiality, selection.confidentialities),
-        )
-        admitted = [column.in_(values) for column, values in fields if values]
+        admitted = [table.c[name].in_(values) for name, values in selection.admitted.items()]
         first = (
             select(func.min(table.c.create_time).label("moment"))
             .where(table.c.state == "anonymized", *admitted)

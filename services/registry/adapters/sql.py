@@ -163,6 +163,7 @@ class SqlFacts(CatalogueFacts):
             "source": state.labels.source[:64],
             "department": state.labels.department[:64],
             "confidentiality": state.labels.confidentiality[:64],
+            "publisher": state.labels.publisher,
             "format": state.format[:32],
             "stage": state.stage,
         }
@@ -181,6 +182,7 @@ class SqlFacts(CatalogueFacts):
             "source": state.labels.source,
             "department": state.labels.department,
             "confidentiality": state.labels.confidentiality,
+            "publisher": state.labels.publisher,
             "payload": state.payload,
             "format": state.format,
             "language": state.language,

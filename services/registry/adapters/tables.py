@@ -52,6 +52,7 @@ documents = Table(
     Column("source", String(64), nullable=False, index=True),
     Column("department", String(64), nullable=False),
     Column("confidentiality", String(64), nullable=False),
+    Column("publisher", String(64), nullable=False, server_default=""),
     Column("payload", LargeBinary, nullable=False),
     Column("format", String(32), nullable=False),
     Column("language", String(16), nullable=False),
@@ -77,6 +78,7 @@ submissions = Table(
     Column("source", String(64), nullable=False),
     Column("department", String(64), nullable=False),
     Column("confidentiality", String(64), nullable=False),
+    Column("publisher", String(64), nullable=False, server_default=""),
     Column("format", String(32), nullable=False),
     Column("stage", String(16), nullable=False),
 )

@@ -10,17 +10,13 @@ from services.synthetic.adapters import tables
 from services.synthetic.domain import Kind, Specialist
 from tailor.words import DatasetKind, Selection
 
-LABELS = ("source", "department", "confidentiality")
+LABELS = ("source", "department", "confidentiality", "publisher")
 
 
 def admits(columns: Any, selection: Selection) -> ColumnElement[bool]:
     """The condition for columns of labels that the selection admits."""
-    admitted = (
-        (columns.source, selection.sources),
-        (columns.department, selection.departments),
-        (columns.confidentiality, selection.confidentialities),
-    )
-    return and_(literal(True), *(column.in_(sorted(values)) for column, values in admitted if values))
+    admitted = selection.admitted.items()
+    return and_(literal(True), *(getattr(columns, name).in_(sorted(values)) for name, values in admitted))
 
 
 def selected(selection: Selection) -> ColumnElement[bool]:

@@ -38,6 +38,7 @@ documents = Table(
     Column("source", String(64), nullable=False),
     Column("department", String(64), nullable=False),
     Column("confidentiality", String(64), nullable=False),
+    Column("publisher", String(64), nullable=False, server_default=""),
     Column("text_uri", String(512), nullable=False),
     Column("text_sha256", String(64), nullable=False),
     Column("text_size_bytes", BigInteger, nullable=False),
@@ -48,7 +49,7 @@ documents = Table(
     Column("fingerprint", String(64), nullable=False),
     Column("position", BigInteger, nullable=False, index=True),
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
-    Index("ix_documents_labels", "source", "department", "confidentiality", "position"),
+    Index("ix_documents_labels", "source", "department", "confidentiality", "publisher", "position"),
     Index("ix_documents_finished", "position", postgresql_where=text("kind = 'deliverable' AND draft_id <> ''")),
 )
 
@@ -59,6 +60,7 @@ newest_labels = Table(
     Column("source", String(64), primary_key=True),
     Column("department", String(64), primary_key=True),
     Column("confidentiality", String(64), primary_key=True),
+    Column("publisher", String(64), primary_key=True, server_default=""),
     Column("position", BigInteger, nullable=False),
     Column("changed_at", DateTime(timezone=True), nullable=False),
 )

@@ -48,7 +48,7 @@ def test_reads_a_file_with_headers() -> None:
     submission = to_submission(Event(SUBMITTED, "", b"# Memo", FILE_HEADERS))
     assert submission.external_id == "memo-7"
     assert submission.content == File(b"# Memo", "memo.md", "")
-    assert submission.labels == Labels("wiki", "risk", "")
+    assert submission.labels == Labels("wiki", "risk", "", "publisher")
 
 
 INSIGHTS = {"figures": ["14 of 40  accounts"], "owners": ["Jane Doe"]}
@@ -116,6 +116,16 @@ def test_who_publishes_documents_publishes_neither_examples_nor_tests(topic: str
     )
     assert [type(outcome) for outcome in catalogue.published] == [Rejection] * 3
     assert not quarantine.texts
+
+
+@pytest.mark.parametrize("topic", KINDS)
+def test_the_publisher_is_the_user_of_the_topic_and_cannot_be_sent(topic: str) -> None:
+    example = load_topics()[topic].example["json"]
+    assert to_submission(json_event(example, topic)).labels.publisher == load_topics()[topic].producers[0]
+    headers = FILE_HEADERS | {"label-publisher": "other"}
+    assert to_submission(Event(topic, "", b"# Memo", headers)).labels.publisher == load_topics()[topic].producers[0]
+    with pytest.raises(Rejected, match="of `labels` is unknown"):
+        to_submission(json_event(example | {"labels": {"publisher": "other"}}, topic))
 
 
 def test_an_id_belongs_to_the_topic_on_which_it_was_published_first() -> None:

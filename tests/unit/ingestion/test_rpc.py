@@ -13,6 +13,7 @@ from tailor.events.faults import Faults
 from tailor.events.operations import EventParts
 from tailor.events.pressure import Backpressure
 from tailor.rpc.auth import Caller, set_caller
+from tailor.words import Labels
 from tests.unit.ingestion.fakes import make_intake
 
 CONTEXT = cast(Any, None)
@@ -37,6 +38,14 @@ def test_ingests_a_streamed_file_once_per_request_id() -> None:
     assert servicer.SubmitDocument(stream(b"# Me", b"mo"), CONTEXT) == first
     assert first.rejection_reason == "" and len(quarantine.texts) == 1
     assert servicer.SubmitDocument(stream(b"# Memo", request_id="r-2"), CONTEXT).rejection_reason == "DUPLICATE"
+
+
+def test_the_publisher_is_the_callers_key_whatever_the_header_says() -> None:
+    intake, catalogue, _ = make_intake()
+    labels = common_pb2.Labels(source="wiki", publisher="example-publisher")
+    IngestionServicer(intake).SubmitDocument(stream(b"# Memo", labels=labels), CONTEXT)
+    (accepted,) = catalogue.published
+    assert accepted.labels == Labels("wiki", publisher="key_1")
 
 
 def test_rejects_invalid_streams() -> None:

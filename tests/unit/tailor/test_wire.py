@@ -13,8 +13,8 @@ from tailor.words import Filters, Labels, Selection, Span, SpanKind
 
 def test_values_survive_both_ways() -> None:
     ref = Ref("s3://corpus/documents/x", "ab" * 32, 12)
-    labels = Labels("wiki", "audit", "internal")
-    selection = Selection(("wiki",), ("audit", "tax"), ())
+    labels = Labels("wiki", "audit", "internal", "publisher")
+    selection = Selection(("wiki",), ("audit", "tax"), (), ("publisher",))
     filters = Filters(("en", "de"), 1, 2, 3, 4, 5, 6)
     assert wire.to_ref(wire.from_ref(ref)) == ref
     assert wire.to_labels(wire.from_labels(labels)) == labels

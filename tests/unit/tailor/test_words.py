@@ -4,7 +4,7 @@ import pytest
 
 from tailor.words import Labels, Selection
 
-WIKI = Labels("wiki", "audit", "internal")
+WIKI = Labels("wiki", "audit", "internal", "key_1")
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,8 @@ WIKI = Labels("wiki", "audit", "internal")
         (Selection(sources=("mail", "wiki"), departments=("audit",)), True),
         (Selection(sources=("mail",)), False),
         (Selection(sources=("wiki",), confidentialities=("public",)), False),
+        (Selection(publishers=("publisher", "key_1")), True),
+        (Selection(sources=("wiki",), publishers=("publisher",)), False),
     ],
 )
 def test_admits_documents_whose_labels_are_all_listed(selection: Selection, is_admitted: bool) -> None:

@@ -162,22 +162,28 @@ class Labels(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     DEPARTMENT_FIELD_NUMBER: _builtins.int
     CONFIDENTIALITY_FIELD_NUMBER: _builtins.int
+    PUBLISHER_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """System the document came from, such as `sharepoint`."""
     department: _builtins.str
     """Department that owns it, such as `risk`."""
     confidentiality: _builtins.str
     """Confidentiality class, such as `internal`."""
+    publisher: _builtins.str
+    """Who published it, as ingestion knows it: the user of Kafka that writes the topic, such as `publisher`, or the id of the key of SubmitDocument.
+    A publisher cannot send it. Empty for documents from before it was known.
+    """
     def __init__(
         self,
         *,
         source: _builtins.str = ...,
         department: _builtins.str = ...,
         confidentiality: _builtins.str = ...,
+        publisher: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidentiality", b"confidentiality", "department", b"department", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidentiality", b"confidentiality", "department", b"department", "publisher", b"publisher", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

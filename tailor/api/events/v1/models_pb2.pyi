@@ -1101,6 +1101,7 @@ class Selection(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     DEPARTMENTS_FIELD_NUMBER: _builtins.int
     CONFIDENTIALITIES_FIELD_NUMBER: _builtins.int
+    PUBLISHERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Admitted sources."""
@@ -1113,16 +1114,21 @@ class Selection(_message.Message):
     def confidentialities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Admitted confidentiality classes."""
 
+    @_builtins.property
+    def publishers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Admitted publishers: users of Kafka, such as `publisher`, and ids of keys."""
+
     def __init__(
         self,
         *,
         sources: _abc.Iterable[_builtins.str] | None = ...,
         departments: _abc.Iterable[_builtins.str] | None = ...,
         confidentialities: _abc.Iterable[_builtins.str] | None = ...,
+        publishers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidentialities", b"confidentialities", "departments", b"departments", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidentialities", b"confidentialities", "departments", b"departments", "publishers", b"publishers", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,6 +37,8 @@ class _AuditFieldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditField
     """The format in which the document was published."""
     AUDIT_FIELD_LANGUAGE: _AuditField.ValueType  # 4
     """The language, as a two-letter code."""
+    AUDIT_FIELD_PUBLISHER: _AuditField.ValueType  # 40
+    """Who published it: a user of Kafka, or the id of a key."""
 
 class AuditField(_AuditField, metaclass=_AuditFieldEnumTypeWrapper):
     """AuditField is a field by which documents are grouped."""
@@ -51,6 +53,8 @@ AUDIT_FIELD_FORMAT: AuditField.ValueType  # 3
 """The format in which the document was published."""
 AUDIT_FIELD_LANGUAGE: AuditField.ValueType  # 4
 """The language, as a two-letter code."""
+AUDIT_FIELD_PUBLISHER: AuditField.ValueType  # 40
+"""Who published it: a user of Kafka, or the id of a key."""
 Global___AuditField: _TypeAlias = AuditField  # noqa: Y015
 
 @_typing.final
