@@ -163,7 +163,7 @@ class SqlFacts(CatalogueFacts):
             "source": state.labels.source[:64],
             "department": state.labels.department[:64],
             "confidentiality": state.labels.confidentiality[:64],
-            "publisher": state.labels.publisher,
+            "publisher": state.labels.publisher[:64],
             "format": state.format[:32],
             "stage": state.stage,
         }
