@@ -42,7 +42,7 @@ Global___VerifyObjectsRequest: _TypeAlias = VerifyObjectsRequest  # noqa: Y015
 
 @_typing.final
 class DamagedObject(_message.Message):
-    """DamagedObject is an object whose bytes are not those that were stored, or that cannot be read."""
+    """DamagedObject is an object with other bytes than those that were stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
