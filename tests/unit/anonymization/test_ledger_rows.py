@@ -22,7 +22,7 @@ PASSED = Passed(
 
 def test_labels_are_a_list_and_span_kinds_are_numbers() -> None:
     row = json.loads(_dump(PASSED))
-    assert row["type"] == "Passed" and row["ingested"]["labels"] == ["wiki", "risk", "internal"]
+    assert row["type"] == "Passed" and row["ingested"]["labels"] == ["wiki", "risk", "internal", ""]
     assert row["ingested"]["spans"] == [{"kind": 1, "number": 4, "level": 0, "start": 0, "end": 3}]
     assert row["spans"] == [{"kind": 2, "number": 1, "level": 2, "start": 1, "end": 3}]
 
@@ -32,7 +32,8 @@ def test_outcomes_are_read_as_they_were_written() -> None:
     assert _load(_dump(PASSED)) == PASSED and _load(_dump(unreadable)) == unreadable
 
 
-def test_reads_rows_without_language_and_spans() -> None:
+def test_reads_rows_without_language_spans_and_publisher() -> None:
     row = json.loads(_dump(PASSED))
+    row["ingested"]["labels"].pop()
     del row["language"], row["spans"], row["ingested"]["spans"]
     assert _load(json.dumps(row)) == replace(PASSED, ingested=INGESTED, language="", spans=())
