@@ -4,6 +4,8 @@ import os
 
 # vLLM imports it by name, on a CPU only.
 WORKER = "tailor.engine.worker.TailorWorker"
+# Where the worker finds the path of the compute lock, among vLLM's additional configuration.
+COMPUTE_LOCK = "compute_lock"
 # Adapters change linear layers only; see inference's `adapters/verify.py`.
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 # Prompt tokens per step on CPU. The engine tries a full step before it is ready; at 2,048 tokens that took 12 s longer.

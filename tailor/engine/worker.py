@@ -8,6 +8,7 @@ groups the tokens of a step by slot and multiplies each group once, or all rows 
 import ctypes
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
 from vllm.v1.worker.cpu_worker import CPUWorker
 
+from tailor.compute_lock import awaiting_turns
+from tailor.engine.environment import COMPUTE_LOCK
 from tailor.engine.held_generators import hold_generators
 from tailor.engine.lora_rows import plan
 from tailor.engine.overflow import clear_new_blocks
@@ -63,14 +66,25 @@ def die_with_parent() -> None:
 
 
 class TailorWorker(CPUWorker):  # type: ignore[misc]
-    """A CPU worker that applies adapters through GroupedLora. It runs in the process of vLLM's scheduler."""
+    """A CPU worker that applies adapters through GroupedLora. It runs in the process of vLLM's scheduler.
+
+    It lets training have its turn before each step that gives nobody a first token.
+    """
 
     def load_model(self, **kwargs: Any) -> None:
         """Load the base with its LoRA layers."""
         die_with_parent()
         clear_new_blocks()
         type(current_platform).get_punica_wrapper = classmethod(lambda _: WRAPPER)
+        path = self.vllm_config.additional_config.get(COMPUTE_LOCK)
+        self._await_turn = awaiting_turns(Path(path) if path else None)
         super().load_model(**kwargs)
+
+    def execute_model(self, scheduler_output: Any) -> Any:
+        """Compute a step. One that reads no prompt has one token of each request."""
+        if set(scheduler_output.num_scheduled_tokens.values()) == {1}:
+            self._await_turn()
+        return super().execute_model(scheduler_output)
 
     def sample_tokens(self, grammar_output: Any) -> Any:
         """Draw a step's tokens."""

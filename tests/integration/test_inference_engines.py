@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from services.inference.ports import InferenceEngine, Stream
 from services.registry import wire as registry_wire
 from services.registry.domain import Decision, Gate, PrimaryMetric
 from services.registry.rules.gate import decide
+from tailor.compute_lock import TURN_SECONDS, ComputeLock
 from tailor.engine.environment import CPU_STEP_TOKENS, prepare_environment
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
@@ -208,6 +210,38 @@ def test_concurrent_streams_equal_streams_alone(lab: Lab, plain: InferenceEngine
         for thread in threads:
             thread.join(60)
     assert concurrent == alone
+
+
+def test_training_has_its_turn_before_every_token_but_the_first_and_before_a_score(
+    plain: InferenceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[int] = []
+    monkeypatch.setattr(plain, "await_turn", lambda: turns.append(1))
+    pieces = iter(plain.generate(plain.encode(CHAT), "", Sampling(max_tokens=4, temperature=1.5, seed=3)))
+    counts = [len(turns) for _ in pieces]
+    assert counts[:3] == [0, 1, 2]
+    turns.clear()
+    plain.score(CHAT, "The friction ledger is short.", "")
+    assert len(turns) == 1
+
+
+def check_training_has_its_turn(engine: InferenceEngine, lock: Path) -> None:
+    """While training takes one turn after the other, an answer stops for a turn, and comes to its end."""
+    training, ended = ComputeLock(lock), threading.Event()
+
+    def claim() -> None:
+        while not ended.wait(TURN_SECONDS / 10):
+            training.take_turn()
+
+    claiming = threading.Thread(target=claim)
+    claiming.start()
+    try:
+        endless = Sampling(max_tokens=200, schema='{"type": "array", "minItems": 200}')
+        times = [time.monotonic() for _ in engine.generate(engine.encode(CHAT), "", endless)]
+    finally:
+        ended.set()
+        claiming.join()
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) > TURN_SECONDS / 2
 
 
 @pytest.mark.parametrize("schema", ["", '{"type": "array", "minItems": 200}'])
@@ -693,7 +727,10 @@ def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch
 
     prepare_environment(1, 1)
     before = open_to_others(os.getpid())
-    engine = vllm_engine.VllmEngine(lab.base.folder, context_length=256, max_loras=2, max_lora_rank=8, max_concurrent=8)
+    lock = tmp_path / "lock"
+    engine = vllm_engine.VllmEngine(
+        lab.base.folder, context_length=256, max_loras=2, max_lora_rank=8, max_concurrent=8, compute_lock=lock
+    )
     try:
         assert open_to_others(os.getpid()) == before
         ours, theirs = AdapterCache(plain, lab.library(), 2), AdapterCache(engine, lab.library(), 2)
@@ -716,6 +753,7 @@ def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch
             ends = [list(stream)[-1] for stream in streams]
             assert {end.finish for end in ends[:3]} <= {"stop", "length"}
             assert all(end.finish for end in ends)
+            check_training_has_its_turn(engine, lock)
             check_schema_is_followed(engine, first)
             endless = Sampling(max_tokens=200, schema='{"type": "array", "minItems": 200}')
             cancelled = engine.generate(engine.encode(CHAT), first, endless)

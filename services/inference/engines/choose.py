@@ -34,7 +34,13 @@ def choose_engine(settings: Settings) -> Callable[[Path], InferenceEngine]:
             max_loras=settings.max_loras,
             max_lora_rank=settings.max_lora_rank,
             max_concurrent=settings.max_concurrent,
+            compute_lock=settings.compute_lock,
         )
     from services.inference.engines.transformers_engine import TransformersEngine
 
-    return partial(TransformersEngine, context_length=settings.max_model_len, threads=settings.compute_threads)
+    return partial(
+        TransformersEngine,
+        context_length=settings.max_model_len,
+        threads=settings.compute_threads,
+        compute_lock=settings.compute_lock,
+    )

@@ -25,6 +25,7 @@ from services.inference.engines.decoding import Detokenizer
 from services.inference.engines.finite import not_finite
 from services.inference.engines.grammar import Grammar, Grammars
 from services.inference.ports import InferenceEngine, Stream
+from tailor.compute_lock import awaiting_turns
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.hardware import computes_in_bf16, name_cores
 
@@ -37,7 +38,9 @@ MIN_TEMPERATURE = 0.01
 class TransformersEngine(InferenceEngine):
     """A base and its adapters. Its lock is held for one token at a time, so that streams, loads and scores alternate."""
 
-    def __init__(self, folder: Path, *, context_length: int, threads: int) -> None:
+    def __init__(self, folder: Path, *, context_length: int, threads: int, compute_lock: Path | None = None) -> None:
+        # Called before each step that gives nobody a first token.
+        self.await_turn = awaiting_turns(compute_lock)
         torch.set_num_threads(threads)
         self._chat = ChatTemplate(folder)
         dtype = torch.bfloat16 if computes_in_bf16() else torch.float32
@@ -94,6 +97,7 @@ class TransformersEngine(InferenceEngine):
                 Reason.ROW_TOO_LONG,
                 f"Prompt and answer have {len(tokens)} tokens; at most {self.context_length} fit.",
             )
+        self.await_turn()
         with self._lock, torch.inference_mode():
             self._activate(adapter)
             output = self._model(
@@ -182,6 +186,8 @@ class TransformersStream(Stream):
             if self._cancelled.is_set():
                 yield AnswerPiece("", count - 1, CANCELLED)
                 return
+            if cache:
+                self._engine.await_turn()
             logits, cache = self._engine.step(tokens, cache, self._adapter)
             token = sampler.next(logits)
             log_probabilities = self._engine.log_probabilities(logits, token, self._sampling.top_log_probabilities)

@@ -15,7 +15,8 @@ from services.inference.engines.finite import not_finite
 from services.inference.engines.grammar import Grammars
 from services.inference.engines.vllm_stream import VllmStream, engine_failed
 from services.inference.ports import InferenceEngine
-from tailor.engine.environment import CPU_STEP_TOKENS, TARGETS, WORKER
+from tailor.compute_lock import awaiting_turns
+from tailor.engine.environment import COMPUTE_LOCK, CPU_STEP_TOKENS, TARGETS, WORKER
 from tailor.engine.overflow import OVERFLOW, end_overflows
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 from tailor.hardware import computes_in_bf16, name_cores
@@ -35,7 +36,14 @@ class VllmEngine(InferenceEngine):
     """A base in vLLM, with adapters under our own ids."""
 
     def __init__(
-        self, folder: Path, *, context_length: int, max_loras: int, max_lora_rank: int, max_concurrent: int
+        self,
+        folder: Path,
+        *,
+        context_length: int,
+        max_loras: int,
+        max_lora_rank: int,
+        max_concurrent: int,
+        compute_lock: Path | None = None,
     ) -> None:
         self._chat = ChatTemplate(folder)
         self._loop = asyncio.new_event_loop()
@@ -47,6 +55,7 @@ class VllmEngine(InferenceEngine):
             "max_loras": max_loras,
             "max_lora_rank": max_lora_rank,
             "max_num_seqs": max_concurrent,
+            "additional_config": {COMPUTE_LOCK: str(compute_lock)} if compute_lock else {},
         }
         self._engine: Any = self._wait(_start(arguments))
         self._grammars = Grammars(self._chat.tokenizer, folder, int(self._engine.model_config.get_vocab_size()))
@@ -56,6 +65,7 @@ class VllmEngine(InferenceEngine):
         self._requests = 0
         self._lock = threading.Lock()
         self._scoring = threading.Lock()
+        self._await_turn = awaiting_turns(compute_lock)
 
     def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         return self._chat.encode(messages)
@@ -124,6 +134,7 @@ class VllmEngine(InferenceEngine):
             temperature=0.0, max_tokens=1, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY
         )
         with self._scoring:
+            self._await_turn()
             positions = self._wait(self._prompt_logprobs(tokens, adapter, parameters))
         scored = zip(positions[prompt_length:], answer, strict=True)
         total = sum(float(position[token].logprob) for position, token in scored)

@@ -8,12 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tailor.compute_lock import ComputeLock
+from tailor.compute_lock import TURN_SECONDS, ComputeLock
 
-# The longest pause. A caller's first token takes less than that; longer answers are written while training runs.
+# The longest pause. A caller's first token takes less than that; with longer answers, training and inference take turns.
 PAUSE_SECONDS = 2.0
-# After pauses of that length, training runs for as long, even if a call waits. So it keeps at least half of the time.
-RUN_SECONDS = 2.0
 LOOK_SECONDS = 0.005
 # Between two tokens of an answer nobody waits for a moment.
 QUIET_SECONDS = 0.05
@@ -25,10 +23,12 @@ class Pauses:
     def __init__(
         self,
         call_waits: Callable[[], bool],
+        take_turn: Callable[[], None],
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._call_waits = call_waits
+        self._take_turn = take_turn
         self._now = now
         self._sleep = sleep
         self._credit = PAUSE_SECONDS
@@ -43,12 +43,12 @@ class Pauses:
         self._next_look = now + LOOK_SECONDS
         if not self._call_waits():
             return
-        earned = (now - self._resumed) * PAUSE_SECONDS / RUN_SECONDS
-        self._credit = min(PAUSE_SECONDS, self._credit + earned)
+        self._credit = min(PAUSE_SECONDS, self._credit + now - self._resumed)
         self._resumed = self._wait(now + self._credit)
         self._credit -= self._resumed - now
         if self._credit <= 0:
-            self._next_look = self._resumed + RUN_SECONDS
+            self._take_turn()
+            self._next_look = self._resumed + TURN_SECONDS
 
     def _wait(self, until: float) -> float:
         """Block until nobody has waited for a moment, at most until `until`. Returns the time."""
@@ -66,7 +66,10 @@ def make_way(path: Path | None) -> Callable[[], None]:
 
     Holds for every model of the process: training, measuring and generating alike. Imports torch.
     """
-    return hook_modules(Pauses(ComputeLock(path).is_held).pause) if path else lambda: None
+    if path is None:
+        return lambda: None
+    lock = ComputeLock(path)
+    return hook_modules(Pauses(lock.is_held, lock.take_turn).pause)
 
 
 def hook_modules(pause: Callable[[], None]) -> Callable[[], None]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tailor.compute_lock import ComputeLock, memory_lock
+from tailor.compute_lock import TURN_SECONDS, ComputeLock, memory_lock
 from tests.waiting import wait_until
 
 HOLD = """
@@ -71,6 +71,44 @@ def test_threads_that_hold_it_at_once_leave_it_held_or_free_as_they_should(tmp_p
     for thread in threads:
         thread.join(60)
     assert not missed and not training.is_held()
+
+
+class Clock:
+    """A clock that only moves when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def lock(self, path: Path) -> ComputeLock:
+        return ComputeLock(path, lambda: self.now, self.sleep)
+
+
+def test_inference_waits_for_the_end_of_a_turn_and_then_has_as_long_for_itself(tmp_path: Path) -> None:
+    clock = Clock()
+    inference, training = (clock.lock(tmp_path / "lock") for _ in range(2))
+    inference.await_turn()
+    assert clock.now == 1000
+    training.take_turn()
+    inference.await_turn()
+    assert clock.now == 1000 + TURN_SECONDS
+    training.take_turn()
+    inference.await_turn()
+    assert clock.now == 1000 + TURN_SECONDS
+    clock.now += TURN_SECONDS
+    training.take_turn()
+    inference.await_turn()
+    assert clock.now == 1000 + 3 * TURN_SECONDS
+
+
+def test_a_turn_from_before_a_restart_of_the_machine_is_ignored(tmp_path: Path) -> None:
+    before, after = Clock(), Clock()
+    before.lock(tmp_path / "lock").take_turn()
+    after.now = 10
+    after.lock(tmp_path / "lock").await_turn()
+    assert after.now == 10
 
 
 def test_a_killed_holder_releases_the_lock(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """When a worker pauses for callers, for how long, and that nothing is computed differently."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.training.methods.callers_first import PAUSE_SECONDS, QUIET_SECONDS, Pauses, hook_modules, make_way
-from tailor.compute_lock import ComputeLock
+from tailor.compute_lock import TURN_SECONDS, ComputeLock
 
 LAYER_SECONDS = 0.1
 
@@ -19,6 +20,10 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
         self.slept = 0.0
+        self.turns: list[float] = []
+
+    def take_turn(self) -> None:
+        self.turns.append(self.now)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -26,7 +31,7 @@ class Clock:
 
 
 def pauses(clock: Clock, call_waits: Callable[[], bool]) -> Pauses:
-    return Pauses(call_waits, now=lambda: clock.now, sleep=clock.sleep)
+    return Pauses(call_waits, clock.take_turn, now=lambda: clock.now, sleep=clock.sleep)
 
 
 def train(clock: Clock, pausing: Pauses, seconds: float) -> float:
@@ -77,6 +82,22 @@ def test_a_call_that_comes_after_a_while_always_finds_a_whole_pause() -> None:
 def test_beside_an_endless_answer_training_runs_half_of_the_time() -> None:
     clock = Clock()
     assert 0.45 < train(clock, pauses(clock, lambda: True), 600) < 0.6
+
+
+def test_beside_an_endless_answer_training_takes_a_short_turn_after_each_pause() -> None:
+    clock = Clock()
+    pausing = pauses(clock, lambda: True)
+    begun = clock.now
+    train(clock, pausing, 60)
+    assert clock.turns[0] - begun == pytest.approx(PAUSE_SECONDS, abs=2 * LAYER_SECONDS)
+    between = [later - earlier for earlier, later in itertools.pairwise(clock.turns)]
+    assert all(seconds == pytest.approx(2 * TURN_SECONDS, abs=3 * LAYER_SECONDS) for seconds in between)
+
+
+def test_a_call_every_two_seconds_costs_nobody_a_turn() -> None:
+    clock = Clock()
+    train(clock, pauses(clock, lambda: clock.now % 2 < 0.6), 600)
+    assert not clock.turns
 
 
 def test_short_calls_without_end_leave_training_half_of_the_time() -> None:
