@@ -56,7 +56,7 @@ class ComputeLock:
         os.pwrite(self._file, struct.pack(TURN_END, self._now() + TURN_SECONDS), 0)
 
     def await_turn(self) -> None:
-        """Block until the turn of others has ended. Has at least half of the time for itself, whatever they claim."""
+        """Block until the turn of others has ended. After waiting for one, it waits for none for as long."""
         now = self._now()
         content = os.pread(self._file, struct.calcsize(TURN_END), 0)
         ends = struct.unpack(TURN_END, content)[0] if content else 0.0

@@ -157,6 +157,7 @@ def to_filters(message: models_pb2.Filters) -> Filters:
         max_source_documents=message.max_source_documents,
         max_source_percent=message.max_source_percent,
         max_pairs_per_judgement=message.max_pairs_per_judgement,
+        same_publisher_tests=message.same_publisher_tests,
     )
 
 

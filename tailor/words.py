@@ -80,7 +80,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Filters:
-    """Limits on the selected documents that become rows, and on the share of one source. 0 and an empty tuple mean no limit."""
+    """Limits on the selected documents that become rows, and on the share of one source. 0 and an empty tuple mean no limit.
+
+    `same_publisher_tests` admits golden documents of a publisher whose other documents teach.
+    """
 
     languages: tuple[str, ...] = ()
     min_chars: int = 0
@@ -89,6 +92,7 @@ class Filters:
     max_source_documents: int = 0
     max_source_percent: int = 0
     max_pairs_per_judgement: int = 0
+    same_publisher_tests: bool = False
 
 
 # The tasks that every specialist has.

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from services.synthetic.adapters.admitted_origins import SqlOrigins
 from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.adapters.sketches import SqlSketches
@@ -55,6 +56,7 @@ class CritiqueHouse(SynthesisHouse):
         preparer = DocumentPreparer(SqlSketches(self.engine, similarity), MinHashSketcher(0.8, passages), self.store)
         self.app = Synthetic(
             repository=self.repository,
+            origins=SqlOrigins(self.engine),
             corpora=SqlCorpora(self.engine),
             store=self.store,
             files=ParquetFiles(),

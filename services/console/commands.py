@@ -3,11 +3,11 @@
 The services admit the console itself to these calls, so the console refuses what they would refuse to the visitor's own key.
 """
 
-from services.console.domain import DATASET_KINDS, Permission, RunTerms, Visitor
-from services.console.handlers import ServiceAnswer, get_dataset, list_datasets, require_adapter
+from services.console.domain import DATASET_KINDS, ORIGIN_KINDS, Permission, RunTerms, Visitor
+from services.console.handlers import ServiceAnswer, call, get_dataset, list_datasets, require_adapter
 from services.console.ports import Services
 from tailor.api.events.v1 import models_pb2
-from tailor.api.synthetic.v1.synthetic_pb2 import BuildDatasetResponse
+from tailor.api.synthetic.v1.synthetic_pb2 import BuildDatasetResponse, Origin
 from tailor.api.training.v1.training_pb2 import Run, RunPlan
 from tailor.errors import InvalidArgument, Reason, Unavailable
 
@@ -22,6 +22,23 @@ def build_dataset(
         field = {"kind": f"must be {' or '.join(DATASET_KINDS)}"}
         raise InvalidArgument(Reason.INVALID_REQUEST, "This dataset cannot be built.", field_violations=field)
     return services.builds.build(specialist, kind, attempt)
+
+
+def list_origins(services: Services, visitor: Visitor, specialist: str) -> ServiceAnswer[tuple[Origin, ...]]:
+    """Where the specialist's documents come from, what waits for a look first; nothing for visitors who do not build."""
+    if not visitor.may(Permission.BUILD):
+        return ServiceAnswer(())
+    return call("synthetic", lambda: tuple(services.builds.list_origins(specialist).origins), ())
+
+
+def admit_origin(services: Services, visitor: Visitor, specialist: str, kind: str, name: str) -> None:
+    """Let the specialist learn from a source or publisher. Raises InvalidArgument for an unknown kind, NotFound for an unknown origin."""
+    visitor.require(Permission.BUILD)
+    visitor.require_specialist(specialist)
+    if kind not in ORIGIN_KINDS:
+        field = {"kind": f"must be {' or '.join(ORIGIN_KINDS)}"}
+        raise InvalidArgument(Reason.INVALID_REQUEST, "This cannot be admitted.", field_violations=field)
+    services.builds.admit_origin(specialist, kind, name, visitor.key_id)
 
 
 def suggest_run(services: Services, visitor: Visitor, digest: str) -> ServiceAnswer[RunTerms | None]:

@@ -30,6 +30,7 @@ MAX_PRIORITY = 100
 # In any script, it fits the largest request that the console takes.
 MAX_DEFINITION_CHARS = 60_000
 DATASET_KINDS = ("sft", "preference")
+ORIGIN_KINDS = ("source", "examples", "tests")
 MAX_MARKS = 50
 SPLITS = ("train", "held_out")
 DIGEST = re.compile(r"[0-9a-f]{64}")

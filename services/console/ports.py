@@ -62,6 +62,7 @@ from tailor.api.synthetic.v1.synthetic_pb2 import (
     BuildDatasetResponse,
     CountNearDuplicatesResponse,
     GetBuildStateResponse,
+    ListOriginsResponse,
     ListRowsResponse,
 )
 from tailor.api.training.v1.training_pb2 import Run, RunPlan, WatchRunResponse
@@ -274,6 +275,14 @@ class DatasetBuilds(Protocol):
 
     def get_state(self, specialist: str) -> GetBuildStateResponse:
         """What the next datasets wait for. Raises NotFound."""
+        ...
+
+    def list_origins(self, specialist: str) -> ListOriginsResponse:
+        """Sources and publishers, what waits for a look first. Raises NotFound."""
+        ...
+
+    def admit_origin(self, specialist: str, kind: str, name: str, admitted_by: str) -> None:
+        """Let the specialist learn from an origin, in the name of a key or person. Raises NotFound, InvalidArgument."""
         ...
 
 

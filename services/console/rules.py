@@ -145,6 +145,7 @@ def list_filters(filters: models_pb2.Filters) -> tuple[tuple[str, str], ...]:
         ("per source", f"{filters.max_source_documents:,} documents" if filters.max_source_documents else ""),
         ("per source", f"{filters.max_source_percent} % of the rows" if filters.max_source_percent else ""),
         ("per judgement", f"{filters.max_pairs_per_judgement:,} pairs" if filters.max_pairs_per_judgement else ""),
+        ("golden documents", "also of publishers who teach" if filters.same_publisher_tests else ""),
     )
     return tuple((name, limit) for name, limit in limits if limit)
 

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.admitted_origins import SqlOrigins
 from services.synthetic.adapters.barrier import OverRedactionMeasure, ResidualLimits, RowAnonymizer
 from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
@@ -114,6 +115,7 @@ def make_app(
     repository, tokenizers = SqlRepository(engine, outbox), StoredTokenizers(store)
     return handlers.Synthetic(
         repository=repository,
+        origins=SqlOrigins(engine),
         corpora=SqlCorpora(engine),
         store=store,
         files=ParquetFiles(),

@@ -12,6 +12,7 @@ SEGMENT_DOCUMENTS = 256
 ALL_SEGMENTS = -1
 # Why documents give no rows.
 NEAR_DUPLICATES, UNREADABLE = "near_duplicates", "unreadable"
+NOT_ADMITTED, SAME_PUBLISHER = "not_admitted", "same_publisher"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from services.synthetic.building.split import HeldOut, Splitter, boilerplate_doc
 from services.synthetic.building.tally import RowTally
 from services.synthetic.building.train import TrainRows
 from services.synthetic.building.workers import peak_memory_mb, start_workers
-from services.synthetic.corpus import ALL_SEGMENTS, NEAR_DUPLICATES, UNREADABLE, StoredFile
+from services.synthetic.corpus import ALL_SEGMENTS, NEAR_DUPLICATES, NOT_ADMITTED, UNREADABLE, StoredFile
 from services.synthetic.datasets import PARQUET, file_of, write_manifest
 from services.synthetic.domain import (
     BuildLimits,
@@ -157,7 +157,7 @@ class _Build:
         train = self._make_train(extra, grams)
         held_out.remove_shared(self._context, self._tally.shares, self._threshold)
         kept = self._write_held_out(held_out)
-        _require_enough(self._tally, self._parts.limits)
+        _require_enough(self._tally, self._parts.limits, self._corpus.left_out().get(NOT_ADMITTED, LeftOutCount()))
         sources = self._write_sources(train)
         for counts in (self._corpus.left_out(), extra.left_out, *held_out.left_out):
             self._tally.add_left_out(counts)
@@ -375,11 +375,13 @@ class DatasetFiles:
         return IdFiles(sum(file.rows for file in files), files)
 
 
-def _require_enough(tally: RowTally, limits: BuildLimits) -> None:
+def _require_enough(tally: RowTally, limits: BuildLimits, waiting: LeftOutCount) -> None:
     train, held_out = tally.rows[TRAIN], tally.rows[HELD_OUT]
     if train < limits.min_train_rows or held_out < limits.min_held_out_rows:
+        waits = f"{waiting.documents} documents wait until `tailor origins admit` admits where they come from. "
         raise FailedPrecondition(
             Reason.TOO_FEW_ROWS,
             f"The documents give {train} train rows and {held_out} held-out rows; "
-            f"at least {limits.min_train_rows} and {limits.min_held_out_rows} are needed. Publish more documents.",
+            f"at least {limits.min_train_rows} and {limits.min_held_out_rows} are needed. {waits if waiting.documents else ''}"
+            "Publish more documents.",
         )

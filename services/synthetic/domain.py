@@ -140,6 +140,30 @@ class Specialist:
         return self.keep_drafts or learns_from_rankings(self.programme)
 
 
+class OriginKind(StrEnum):
+    """Of an origin: a source of documents and deliverables, or who publishes examples or golden documents."""
+
+    SOURCE = "source"
+    EXAMPLES = "examples"
+    TESTS = "tests"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where selected documents come from: a source, or a publisher of examples or golden documents.
+
+    `publishers` are those of its documents. `admitted_at` is None while it waits; `admitted_by` is empty for what was there before the
+    first dataset.
+    """
+
+    kind: OriginKind
+    name: str
+    documents: int
+    publishers: tuple[str, ...]
+    admitted_at: datetime | None
+    admitted_by: str
+
+
 @dataclass(frozen=True)
 class Judgement:
     """An expert's judgement; rankings become preference rows. `equal_drafts` are those of which none is better, without a ranking.

@@ -21,6 +21,8 @@ from services.synthetic.domain import (
     Judgement,
     KeptDraft,
     LastBuild,
+    Origin,
+    OriginKind,
     OverRedaction,
     Row,
     RowNeeds,
@@ -36,6 +38,7 @@ from services.synthetic.ports import (
     ListDocuments,
     ListMissed,
     MeasureOverRedaction,
+    Origins,
     Repository,
     RowFiles,
     RowMaker,
@@ -48,7 +51,7 @@ from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS, DRAFTS
 from tailor.storage.policies import EXPIRY_DAYS
 from tailor.storage.protocol import ObjectStore
-from tailor.words import DatasetKind
+from tailor.words import DatasetKind, Labels
 
 log = get_logger(__name__)
 
@@ -67,6 +70,7 @@ class Synthetic:
     """
 
     repository: Repository
+    origins: Origins
     corpora: Corpora
     store: ObjectStore
     files: RowFiles
@@ -240,6 +244,7 @@ def build(app: Synthetic, specialist: Specialist, kind: DatasetKind, *, again: b
 
     Raises FailedPrecondition (RESIDUAL_UNKNOWN, RESIDUAL_TOO_HIGH) if too much may be left in the specialist's documents.
     """
+    app.origins.admit_first(specialist)
     last = app.repository.last_build(specialist.name, kind)
     if again:
         last = replace(last, fingerprint="")
@@ -293,11 +298,28 @@ def read_build_states(app: Synthetic, name: str) -> Iterator[tuple[Specialist, D
         yield specialist, kind, app.repository.progress(specialist, kind)
 
 
-def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> list[Row]:
-    """Rows from the structure of one document, or drawn from all that train; nothing is stored. Raises NotFound.
+def list_origins(app: Synthetic, name: str) -> list[Origin]:
+    """Where the specialist's documents come from, what waits for a look first. Raises NotFound (UNKNOWN_SPECIALIST)."""
+    specialist = find_specialist(app, name)
+    app.origins.admit_first(specialist)
+    return app.origins.list(specialist)
 
-    A fixed hash draws the documents and a row of each, then a second one, and so on. Boilerplate and limits per source depend on all
-    documents, so they apply only when a dataset is built.
+
+def admit_origin(app: Synthetic, name: str, kind: OriginKind, origin: str, admitted_by: str) -> None:
+    """Let the specialist learn from an origin. Raises NotFound (UNKNOWN_SPECIALIST, UNKNOWN_ORIGIN)."""
+    if not app.origins.admit(find_specialist(app, name), kind, origin, admitted_by):
+        raise NotFound(Reason.UNKNOWN_ORIGIN, "The specialist selects no document of this origin. List its origins.")
+    log.info("origin admitted", specialist=name, kind=kind.value, origin=origin, key_id=admitted_by)
+
+
+def preview_rows(
+    app: Synthetic, name: str, document_id: str, limit: int, *, new_only: bool = False
+) -> list[tuple[Row, Labels]]:
+    """Rows from the structure of one document, or drawn from all that train, each with its document's labels. Raises NotFound.
+
+    Nothing is stored. `new_only` draws from what arrived since the last build, also from origins that nobody has admitted. A fixed hash
+    draws the documents and a row of each, then a second one, and so on. Boilerplate and limits per source depend on all documents, so they
+    apply only when a dataset is built.
     """
     specialist = find_specialist(app, name)
     if document_id:
@@ -306,7 +328,7 @@ def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> lis
             raise NotFound(Reason.UNKNOWN_DOCUMENT, "The specialist does not select a document with this id.")
         documents = [document]
     else:
-        documents = app.repository.draw_documents(specialist, limit)
+        documents = app.repository.draw_documents(specialist, limit, new_only=new_only)
     texts = read_texts(app.store, documents)
     admitted = {
         document.document_id: document
@@ -322,7 +344,8 @@ def preview_rows(app: Synthetic, name: str, document_id: str, limit: int) -> lis
     if not document_id:
         row_sets = [tuple(sorted(rows, key=lambda row: fingerprint("preview", row.row_id))) for rows in row_sets]
     ranks = itertools.zip_longest(*row_sets)
-    return [row for rank in ranks for row in rank if row is not None][:limit]
+    drawn = [row for rank in ranks for row in rank if row is not None][:limit]
+    return [(row, admitted[row.document_ids[0]].labels) for row in drawn]
 
 
 def find_specialist(app: Synthetic, name: str) -> Specialist:

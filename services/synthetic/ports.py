@@ -19,6 +19,8 @@ from services.synthetic.domain import (
     Judgement,
     KeptDraft,
     LastBuild,
+    Origin,
+    OriginKind,
     OverRedaction,
     PairEvidence,
     PairRow,
@@ -93,8 +95,8 @@ class Items(Protocol):
 
     def document(self, document_id: str) -> Document | None: ...
 
-    def draw_documents(self, specialist: Specialist, limit: int) -> list[Document]:
-        """Documents that the specialist selects and may train on, drawn by a fixed hash."""
+    def draw_documents(self, specialist: Specialist, limit: int, *, new_only: bool = False) -> list[Document]:
+        """Documents that the specialist selects and may train on, drawn by a fixed hash. `new_only`: since its last build."""
         ...
 
     def filled(self, specialist: str) -> Filled:
@@ -209,6 +211,22 @@ class PairSources(Protocol):
 
     def sides(self, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
         """True for each document that the specialist holds out, False if it trains; without those that have no assignment."""
+        ...
+
+
+class Origins(Protocol):
+    """Where a specialist's documents come from, and who admitted it. Thread-safe."""
+
+    def admit_first(self, specialist: Specialist) -> None:
+        """Admit all sources that a specialist selects now, if it has no dataset of documents yet. Examples and golden documents wait."""
+        ...
+
+    def list(self, specialist: Specialist) -> list[Origin]:
+        """The origins of all selected documents, those that nobody admitted first."""
+        ...
+
+    def admit(self, specialist: Specialist, kind: OriginKind, name: str, admitted_by: str) -> bool:
+        """Let documents of an origin give rows, and count as new. Idempotent. False if no selected document comes from it."""
         ...
 
 

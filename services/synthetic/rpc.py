@@ -82,13 +82,31 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
             threshold=self._threshold,
         )
 
+    def ListOrigins(
+        self, request: synthetic_pb2.ListOriginsRequest, context: grpc.ServicerContext
+    ) -> synthetic_pb2.ListOriginsResponse:
+        _may_use(request.specialist)
+        origins = handlers.list_origins(self._app, request.specialist)
+        return synthetic_pb2.ListOriginsResponse(origins=[wire.from_origin(origin) for origin in origins])
+
+    def AdmitOrigin(
+        self, request: synthetic_pb2.AdmitOriginRequest, context: grpc.ServicerContext
+    ) -> synthetic_pb2.AdmitOriginResponse:
+        _may_use(request.specialist)
+        kind, caller = wire.to_origin_kind(request.kind), current_caller()
+        admitted_by = request.admitted_by if caller.kind == "service" else caller.key_id
+        handlers.admit_origin(self._app, request.specialist, kind, request.name, admitted_by)
+        return synthetic_pb2.AdmitOriginResponse()
+
     def PreviewRows(
         self, request: synthetic_pb2.PreviewRowsRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.PreviewRowsResponse:
         _may_use(request.specialist)
         limit = page_size(request.page_size, DEFAULT_ROWS, MAX_ROWS)
-        rows = handlers.preview_rows(self._app, request.specialist, request.document_id, limit)
-        return synthetic_pb2.PreviewRowsResponse(rows=[wire.from_row(row) for row in rows])
+        rows = handlers.preview_rows(
+            self._app, request.specialist, request.document_id, limit, new_only=request.new_only
+        )
+        return synthetic_pb2.PreviewRowsResponse(rows=[wire.from_drawn_row(*drawn) for drawn in rows])
 
     def DrawPrompt(
         self, request: synthetic_pb2.DrawPromptRequest, context: grpc.ServicerContext

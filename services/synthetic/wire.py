@@ -11,6 +11,8 @@ from services.synthetic.domain import (
     Judgement,
     KeptDraft,
     Kind,
+    Origin,
+    OriginKind,
     PairCounts,
     Row,
     Specialist,
@@ -34,7 +36,7 @@ from tailor.wire import (
     to_selection,
     to_span,
 )
-from tailor.words import DatasetKind
+from tailor.words import DatasetKind, Labels
 
 KINDS = {
     common_pb2.KIND_DOCUMENT: Kind.DOCUMENT,
@@ -45,6 +47,12 @@ KINDS = {
 DATASET_KINDS = {
     DatasetKind.SFT: models_pb2.DATASET_KIND_SFT,
     DatasetKind.PREFERENCE: models_pb2.DATASET_KIND_PREFERENCE,
+}
+
+ORIGIN_KINDS = {
+    OriginKind.SOURCE: synthetic_pb2.ORIGIN_KIND_SOURCE,
+    OriginKind.EXAMPLES: synthetic_pb2.ORIGIN_KIND_EXAMPLES,
+    OriginKind.TESTS: synthetic_pb2.ORIGIN_KIND_TESTS,
 }
 
 
@@ -203,6 +211,33 @@ def to_dataset(
         pairs=pairs,
         created_at=to_datetime(message.create_time) if message.HasField("create_time") else None,
     )
+
+
+def from_origin(origin: Origin) -> synthetic_pb2.Origin:
+    return synthetic_pb2.Origin(
+        kind=ORIGIN_KINDS[origin.kind],
+        name=origin.name,
+        documents=origin.documents,
+        publishers=origin.publishers,
+        admit_time=from_datetime(origin.admitted_at),
+        admitted_by=origin.admitted_by,
+    )
+
+
+def to_origin_kind(kind: int) -> OriginKind:
+    """Raises InvalidArgument for a kind that is not set or unknown."""
+    for known, number in ORIGIN_KINDS.items():
+        if number == kind:
+            return known
+    violation = {"kind": f"must be one of {', '.join(ORIGIN_KINDS)}"}
+    raise InvalidArgument(Reason.INVALID_REQUEST, "The kind of the origin is unknown.", field_violations=violation)
+
+
+def from_drawn_row(row: Row, labels: Labels) -> synthetic_pb2.Row:
+    """A row of a preview, with the labels that say where it comes from."""
+    message = from_row(row)
+    message.source, message.publisher = labels.source, labels.publisher
+    return message
 
 
 def from_row(row: Row) -> synthetic_pb2.Row:

@@ -155,6 +155,7 @@ def _dimension(dimension: audit_pb2.AuditDimension, totals: audit_pb2.AuditTotal
             _share(group.documents, totals.documents),
             f"{group.characters:,}",
             f"{1000 * group.findings / group.characters if group.characters else 0:.2f}",
+            f"{group.new_documents:,}",
         )
         for group in dimension.groups
     ]
@@ -164,9 +165,16 @@ def _dimension(dimension: audit_pb2.AuditDimension, totals: audit_pb2.AuditTotal
             totals.characters - sum(group.characters for group in dimension.groups),
         ]
         rows.append(
-            (f"{dimension.more_values:,} others", f"{rest[0]:,}", _share(rest[0], totals.documents), f"{rest[1]:,}", "")
+            (
+                f"{dimension.more_values:,} others",
+                f"{rest[0]:,}",
+                _share(rest[0], totals.documents),
+                f"{rest[1]:,}",
+                "",
+                "",
+            )
         )
-    columns = (name, "documents", "share", "characters", "personal values per 1,000")
+    columns = (name, "documents", "share", "characters", "personal values per 1,000", "new since the last build")
     return AuditTable(f"By {name}", columns, tuple(rows))
 
 

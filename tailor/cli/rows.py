@@ -40,6 +40,10 @@ def rows(
             "--preview", help="Rows that a build would make now, drawn from all documents: look before anything trains."
         ),
     ] = False,
+    new: Annotated[
+        bool,
+        typer.Option("--new", help="As `--preview`, of documents that arrived since the last build, admitted or not."),
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="Max rows to show.")] = 20,
 ) -> None:
     """Show the rows that a specialist learns from, each with its documents.
@@ -47,11 +51,11 @@ def rows(
     `tailor documents show ID` leads from a document to its rows.
     """
     session = session_of(context)
-    if preview:
+    if preview or new:
         if any((task, grep, split, dataset)):
-            raise typer.BadParameter("takes only --document and --limit", param_hint="--preview")
+            raise typer.BadParameter("takes only --document and --limit", param_hint="--new" if new else "--preview")
         drawn = synthetic_pb2.PreviewRowsRequest(
-            specialist=specialist, document_id=document, page_size=min(limit, MAX_PAGE_ROWS)
+            specialist=specialist, document_id=document, page_size=min(limit, MAX_PAGE_ROWS), new_only=new
         )
         rows = unary("synthetic", session.connections.synthetic.PreviewRows, drawn, ROWS_SECONDS)
         session.output.emit(to_dict(rows), lambda console: print_preview(console, rows))
@@ -125,6 +129,10 @@ def _print_row(console: Console, row: synthetic_pb2.Row) -> None:
     console.print(Text.assemble((row.row_id, "bold"), "  ", ", ".join(fact for fact in facts if fact)))
     if row.document_ids:
         console.print(Text(f"documents {', '.join(row.document_ids)}", style="dim"), soft_wrap=True)
+    if row.source or row.publisher:
+        console.print(
+            Text(f"source {row.source or '(none)'}, published by {row.publisher or '(unknown)'}", style="dim")
+        )
     if row.lineage:
         lineage = ", ".join(f"{name} {row.lineage[name]}" for name in sorted(row.lineage) if row.lineage[name])
         console.print(Text(lineage, style="dim"), soft_wrap=True)

@@ -82,7 +82,7 @@ def test_a_row_names_page_and_section_of_its_document_although_surrogates_are_sh
     handlers.on_document(app, replace(wire.to_document(passed), text=ref))
     rows = handlers.preview_rows(app, "reports", passed.document_id, 20)
     spans_of = {}
-    for row in rows:
+    for row, _ in rows:
         ranges = [text.text[span.start : span.end] for span in row.spans]
         assert all(part.startswith("#") and row.completion in part for part in ranges)
         spans_of[row.completion.split("\n\n")[-1]] = [(span.kind, span.number) for span in row.spans]

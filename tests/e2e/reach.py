@@ -178,6 +178,9 @@ def _synthetic(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     pb, stub = synthetic_pb2, synthetic_pb2_grpc.SyntheticServiceStub(channel)
     yield "BuildDataset", stub.BuildDataset, pb.BuildDatasetRequest(specialist=n.specialist)
     yield "GetBuildState", stub.GetBuildState, pb.GetBuildStateRequest(specialist=n.specialist)
+    yield "ListOrigins", stub.ListOrigins, pb.ListOriginsRequest(specialist=n.specialist)
+    unknown = pb.AdmitOriginRequest(specialist=n.specialist, kind=pb.ORIGIN_KIND_TESTS, name="walk")
+    yield "AdmitOrigin", stub.AdmitOrigin, unknown
     yield "PreviewRows", stub.PreviewRows, pb.PreviewRowsRequest(specialist=n.specialist)
     near = pb.CountNearDuplicatesRequest(specialist=n.specialist)
     yield "CountNearDuplicates", stub.CountNearDuplicates, near

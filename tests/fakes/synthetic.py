@@ -61,6 +61,8 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
         self.built: list[str] = []
         self.left_out: list[synthetic_pb2.LeftOut] = []
         self.listed: list[synthetic_pb2.ListRowsRequest] = []
+        self.origins: list[synthetic_pb2.Origin] = []
+        self.admitted: list[tuple[int, str]] = []
         self.imports = FakeImports()
         self.documents = 0
         self.compared = 0
@@ -74,10 +76,22 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
             documents=self.documents, compared=self.compared, near_duplicates=7, groups=3, threshold=0.8
         )
 
+    def ListOrigins(self, request: Any, context: Any) -> Any:
+        return synthetic_pb2.ListOriginsResponse(origins=self.origins)
+
+    def AdmitOrigin(self, request: Any, context: Any) -> Any:
+        self.admitted.append((request.kind, request.name))
+        return synthetic_pb2.AdmitOriginResponse()
+
     def PreviewRows(self, request: Any, context: Any) -> Any:
         """As many rows as were asked for."""
         rows = [
-            synthetic_pb2.Row(row_id=f"row_p{number}", task="section", document_ids=[f"doc_{number}"])
+            synthetic_pb2.Row(
+                row_id=f"row_p{number}",
+                task="section",
+                document_ids=[f"doc_{number}"],
+                publisher="key_7" if request.new_only else "",
+            )
             for number in range(request.page_size)
         ]
         return synthetic_pb2.PreviewRowsResponse(rows=rows)

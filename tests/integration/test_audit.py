@@ -1,6 +1,7 @@
 """The audit on PostgreSQL."""
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ class World:
     def __init__(self, engine: Engine) -> None:
         self.begin: Begin = transactions(engine, Outbox(engine, outbox_rows, MemoryProducer("registry")))
         self.queries = Queries(engine)
+        self.numbers = count(1)
 
     def audit(self, specialist: str = "", selection: Selection = EVERYTHING) -> audit_pb2.GetAuditResponse:
         return self.queries.audit(specialist, selection)
@@ -46,6 +48,12 @@ class World:
         self, number: int, reason: documents_pb2.RejectionReason.ValueType, source: str = "wiki", form: str = "pdf"
     ) -> None:
         facts.record_document_state(self.begin, wire.rejected_state(rejected(number, reason, source, form)))
+
+    def built(self, specialist: str) -> None:
+        message = models_pb2.DatasetBuilt(digest=f"{next(self.numbers):064x}", figures=models_pb2.DatasetFigures())
+        message.create_time.GetCurrentTime()
+        fact_id = f"{message.digest}/{specialist}"
+        facts.record_fact(self.begin, Fact(FactKind.DATASET, fact_id, specialist, message.SerializeToString()))
 
     def ran(self, run_id: str, tokens_per_second: float, specialist: str = "reports", **conditions: Any) -> None:
         message = models_pb2.RunProgressed(
@@ -60,6 +68,7 @@ def anonymized(
     chars: int = 1000,
     source: str = "wiki",
     department: str = "risk",
+    publisher: str = "",
     form: str = "md",
     language: str = "en",
     findings: dict[str, int] | None = None,
@@ -68,7 +77,7 @@ def anonymized(
         document_id=f"doc_{number}",
         submission_id=f"sub_{number}",
         version=common_pb2.Version(sequence=1, digest="ab"),
-        labels=common_pb2.Labels(source=source, department=department),
+        labels=common_pb2.Labels(source=source, department=department, publisher=publisher),
         format=form,
         char_count=chars,
         language=language,
@@ -177,6 +186,22 @@ def test_a_specialist_sees_only_what_it_selects(world: World) -> None:
     result = world.audit("reports", Selection(sources=("sharepoint",)))
     assert result.totals.documents == 1 and not result.rejections
     assert groups(result, audit_pb2.AUDIT_FIELD_SOURCE) == [("sharepoint", 1, 1000, 0)]
+
+
+def test_what_is_new_since_the_last_build_is_counted_by_who_published_it(world: World) -> None:
+    world.passed(1, publisher="document-publisher")
+    world.built("reports")
+    world.passed(2, publisher="key_7")
+    world.passed(3, publisher="document-publisher")
+
+    def count_new(result: audit_pb2.GetAuditResponse) -> dict[str, int]:
+        [dimension] = [it for it in result.dimensions if it.field == audit_pb2.AUDIT_FIELD_PUBLISHER]
+        return {group.value: group.new_documents for group in dimension.groups}
+
+    assert count_new(world.audit("reports")) == {"document-publisher": 1, "key_7": 1}
+    assert count_new(world.audit("memos")) == count_new(world.audit()) == {"document-publisher": 0, "key_7": 0}
+    world.built("reports")
+    assert count_new(world.audit("reports")) == {"document-publisher": 0, "key_7": 0}
 
 
 def test_the_estimate_is_an_assumption_until_a_run_of_the_specialist_has_reported_its_speed(world: World) -> None:

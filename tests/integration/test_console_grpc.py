@@ -150,6 +150,14 @@ class Synthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
     def GetBuildState(self, request: Any, context: grpc.ServicerContext) -> Any:
         return synthetic_pb2.GetBuildStateResponse(states=[synthetic_pb2.BuildState(sentence=request.specialist)])
 
+    def ListOrigins(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return synthetic_pb2.ListOriginsResponse(origins=[synthetic_pb2.Origin(name=request.specialist)])
+
+    def AdmitOrigin(self, request: Any, context: grpc.ServicerContext) -> Any:
+        expected = ("s", synthetic_pb2.ORIGIN_KIND_TESTS, "p", "key_1")
+        assert (request.specialist, request.kind, request.name, request.admitted_by) == expected
+        return synthetic_pb2.AdmitOriginResponse()
+
     def CountNearDuplicates(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.specialist:
             raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist.")
@@ -306,6 +314,8 @@ def test_builds_that_last_continue_without_the_console(services: Services, monke
     monkeypatch.setattr("services.console.adapters.training.BUILD_SECONDS", 0.3)
     assert services.builds.build("slow", "sft", "attempt") is None
     assert services.builds.get_state("s").states[0].sentence == "s"
+    assert services.builds.list_origins("s").origins[0].name == "s"
+    services.builds.admit_origin("s", "tests", "p", "key_1")
 
 
 def test_what_engineers_start_reaches_the_services(services: Services) -> None:

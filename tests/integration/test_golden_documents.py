@@ -15,6 +15,7 @@ from services.ingestion.schema import TESTS
 from services.ingestion.wire import to_submission
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.admitted_origins import SqlOrigins
 from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.adapters.seed_documents import SqlSeedDocuments
@@ -22,7 +23,7 @@ from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.building.maker import StructureRows
-from services.synthetic.domain import Document, Kind, Specialist
+from services.synthetic.domain import Document, Kind, OriginKind, Specialist
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
@@ -70,6 +71,7 @@ class House:
         self.seeds = SqlSeedDocuments(engine, self.store, self.repository.sides)
         self.app = Synthetic(
             repository=self.repository,
+            origins=SqlOrigins(engine),
             corpora=SqlCorpora(engine),
             store=self.store,
             files=ParquetFiles(),
@@ -98,6 +100,7 @@ class House:
 
     def build(self) -> tuple[list[dict[str, Any]], Any]:
         """The train rows, and the held-out rows as evaluation reads them."""
+        self.app.origins.admit(SPECIALIST, OriginKind.TESTS, "", "key_1")
         dataset = handlers.build_dataset(self.app, "reports", "").dataset
         manifest = json.loads(self.store.get(dataset.manifest))
         train = []

@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import Engine, select, text, update
 
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.admitted_origins import SqlOrigins
 from services.synthetic.adapters.synthesis_rows import forget_seed
 from services.synthetic.adapters.synthesis_tables import syntheses, synthesis_answers, synthesis_rows
 from services.synthetic.synthesis.domain import (
@@ -281,6 +282,7 @@ def put_held_out_row(house: SynthesisHouse, answer: str) -> None:
     house.store.put("datasets", "files/held.parquet", buffer.getvalue())
     manifest = {"splits": {"held_out": {"files": [{"key": "files/held.parquet"}]}}}
     house.store.put("datasets", f"{'ab' * 32}/manifest.json", json.dumps(manifest).encode())
+    SqlOrigins(house.engine).admit_first(house.specialist)
     with transaction(house.engine) as connection:
         connection.execute(
             tables.builds.insert().values(specialist=house.specialist.name, kind="sft", digest="ab" * 32)

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
+from services.synthetic.adapters.admitted_origins import SqlOrigins
 from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.erasures import SqlHoldings
@@ -80,6 +81,7 @@ class World:
         self.preparer = DocumentPreparer(self.sketches, MinHashSketcher(0.8, passages), self.store)
         self.app = Synthetic(
             repository=self.repository,
+            origins=SqlOrigins(engine),
             corpora=SqlCorpora(engine),
             store=self.store,
             files=ParquetFiles(),

@@ -134,3 +134,16 @@ class BuildClient(DatasetBuilds):
     def get_state(self, specialist: str) -> synthetic_pb2.GetBuildStateResponse:
         request = synthetic_pb2.GetBuildStateRequest(specialist=specialist)
         return call("synthetic", self._stub.GetBuildState, request)
+
+    def list_origins(self, specialist: str) -> synthetic_pb2.ListOriginsResponse:
+        request = synthetic_pb2.ListOriginsRequest(specialist=specialist)
+        return call("synthetic", self._stub.ListOrigins, request)
+
+    def admit_origin(self, specialist: str, kind: str, name: str, admitted_by: str) -> None:
+        request = synthetic_pb2.AdmitOriginRequest(
+            specialist=specialist,
+            kind=synthetic_pb2.OriginKind.Value(f"ORIGIN_KIND_{kind.upper()}"),
+            name=name,
+            admitted_by=admitted_by,
+        )
+        call("synthetic", self._stub.AdmitOrigin, request, WRITE_SECONDS)

@@ -63,6 +63,20 @@ def build(
     return RedirectResponse(f"/datasets/{quote(built.dataset.digest)}?notice={notice}", status_code=303)
 
 
+@router.post("/specialists/{name}/admit", dependencies=[Depends(needs(Permission.BUILD))])
+def admit(
+    console: ConsoleOf,
+    visitor: SignedIn,
+    name: str,
+    kind: Annotated[str, Form(max_length=16)],
+    origin: Annotated[str, Form(max_length=64)] = "",
+) -> Response:
+    """Let a specialist learn from a source or a publisher that is new to it."""
+    commands.admit_origin(console.services, visitor, name, kind, origin)
+    log.info("origin admitted", specialist=name, kind=kind, origin=origin, key_id=visitor.key_id)
+    return RedirectResponse(f"/specialists/{quote(name)}?notice=admitted#origins", status_code=303)
+
+
 @router.get("/runs/new", dependencies=STARTING)
 def show_form(
     request: Request, console: ConsoleOf, visitor: SignedIn, dataset: Annotated[str, Query(max_length=64)]

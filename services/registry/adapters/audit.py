@@ -2,12 +2,25 @@
 
 import statistics
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, Float, Integer, and_, cast, func, literal, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    Float,
+    Integer,
+    and_,
+    cast,
+    exists,
+    func,
+    literal,
+    select,
+)
 
 from services.registry.adapters import tables
-from services.registry.adapters.audit_datasets import audited_datasets
+from services.registry.adapters.audit_datasets import audited_datasets, find_newest
 from services.registry.domain import FactKind
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2
@@ -44,7 +57,8 @@ class AuditQueries:
         response = audit_pb2.GetAuditResponse()
         with transaction(self._engine.execution_options(isolation_level="REPEATABLE READ")) as connection:
             response.totals.CopyFrom(_totals(connection, selection))
-            response.dimensions.extend(_dimension(connection, selection, field) for field in FIELDS)
+            is_new = _is_new(connection, specialist)
+            response.dimensions.extend(_dimension(connection, selection, field, is_new) for field in FIELDS)
             response.lengths.CopyFrom(_lengths(connection, selection))
             response.findings.extend(_findings(connection, selection, response.totals.characters))
             response.rejections.extend(_rejections(connection, selection))
@@ -97,15 +111,35 @@ def _totals(connection: Connection, selection: Selection) -> audit_pb2.AuditTota
     return audit_pb2.AuditTotals(documents=documents, characters=characters, findings=findings, removed=removed)
 
 
+def _is_new(connection: Connection, specialist: str) -> ColumnElement[bool]:
+    """Whether a version of a document passed since the specialist's newest dataset of documents."""
+    newest = find_newest(connection, specialist) if specialist else None
+    if newest is None:
+        return literal(False)
+    submissions = tables.submissions.c
+    is_of_document = submissions.document_id == tables.documents.c.document_id
+    passed = (submissions.state == "anonymized", submissions.create_time > newest.create_time.ToDatetime(tzinfo=UTC))
+    return exists().where(is_of_document, *passed)
+
+
 def _dimension(
-    connection: Connection, selection: Selection, field: audit_pb2.AuditField.ValueType
+    connection: Connection,
+    selection: Selection,
+    field: audit_pb2.AuditField.ValueType,
+    is_new: ColumnElement[bool],
 ) -> audit_pb2.AuditDimension:
     column = tables.documents.c[FIELDS[field]]
-    grouped = select(column, *_sums(), func.count().over()).where(_documents(selection)).group_by(column)
+    grouped = (
+        select(column, *_sums(), func.count().filter(is_new), func.count().over())
+        .where(_documents(selection))
+        .group_by(column)
+    )
     rows = connection.execute(grouped.order_by(func.count().desc(), column).limit(MAX_GROUPS)).all()
     groups = [
-        audit_pb2.AuditGroup(value=value, documents=documents, characters=characters, findings=findings)
-        for value, documents, characters, findings, _ in rows
+        audit_pb2.AuditGroup(
+            value=value, documents=documents, characters=characters, findings=findings, new_documents=new
+        )
+        for value, documents, characters, findings, new, _ in rows
     ]
     values = rows[0][-1] if rows else 0
     return audit_pb2.AuditDimension(field=field, groups=groups, more_values=values - len(groups))

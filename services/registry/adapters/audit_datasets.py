@@ -23,7 +23,7 @@ def audited_datasets(connection: Connection, specialist: str) -> Iterator[audit_
     for name in connection.scalars(query.where(table.name == specialist) if specialist else query).all():
         adapter_digest = _find_serving(connection, name)
         behind = _find_dataset(connection, name, adapter_digest) if adapter_digest else None
-        newest = _find_newest(connection, name)
+        newest = find_newest(connection, name)
         datasets = [_describe(connection, name, adapter_digest, behind)] if behind else []
         if newest is not None and (behind is None or behind.digest != newest.digest):
             datasets.append(_describe(connection, name, "", newest))
@@ -40,7 +40,8 @@ def _find_serving(connection: Connection, specialist: str) -> str:
     return connection.scalar(query.limit(1)) or ""
 
 
-def _find_newest(connection: Connection, specialist: str) -> models_pb2.DatasetBuilt | None:
+def find_newest(connection: Connection, specialist: str) -> models_pb2.DatasetBuilt | None:
+    """The specialist's newest dataset of documents."""
     facts = tables.facts.c
     query = select(facts.payload).where(facts.kind == FactKind.DATASET.value, facts.specialist == specialist)
     payloads = connection.scalars(query.order_by(facts.position.desc()).limit(NEWEST_DATASETS))

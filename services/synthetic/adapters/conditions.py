@@ -3,11 +3,26 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, and_, any_, bindparam, func, literal, select, text, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    String,
+    and_,
+    any_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from services.synthetic.adapters import tables
-from services.synthetic.domain import Kind, Specialist
+from services.synthetic.domain import Kind, OriginKind, Specialist
 from tailor.words import DatasetKind, Selection
 
 LABELS = ("source", "department", "confidentiality", "publisher")
@@ -22,6 +37,33 @@ def admits(columns: Any, selection: Selection) -> ColumnElement[bool]:
 def selected(selection: Selection) -> ColumnElement[bool]:
     """The condition for selected documents."""
     return admits(tables.documents.c, selection)
+
+
+def origin_kind() -> ColumnElement[str]:
+    """The kind of a document's origin."""
+    kinds = {Kind.EXAMPLE.value: OriginKind.EXAMPLES.value, Kind.TEST.value: OriginKind.TESTS.value}
+    return case(kinds, value=tables.documents.c.kind, else_=OriginKind.SOURCE.value)
+
+
+def origin_name() -> ColumnElement[str]:
+    """The name of a document's origin: its source, or the publisher of an example or a golden document."""
+    documents = tables.documents.c
+    return case((origin_kind() == OriginKind.SOURCE.value, documents.source), else_=documents.publisher)
+
+
+def is_admitted(specialist: str) -> ColumnElement[bool]:
+    """The condition for documents from an origin that the specialist has admitted, or from any source before its first dataset."""
+    origins = tables.origins.c
+    same = (origins.specialist == specialist, origins.kind == origin_kind(), origins.name == origin_name())
+    is_first = and_(origin_kind() == OriginKind.SOURCE.value, ~has_dataset(specialist))
+    return or_(exists().where(*same), is_first)
+
+
+def has_dataset(specialist: str) -> ColumnElement[bool]:
+    """Whether a specialist has a dataset of documents."""
+    builds = tables.builds.c
+    of_documents = (builds.specialist == specialist, builds.kind == DatasetKind.SFT.value, builds.digest != "")
+    return exists().where(*of_documents)
 
 
 def is_one_of(column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:

@@ -36,7 +36,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
 from sqlalchemy.schema import CreateTable, DropTable
 
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.conditions import is_one_of, selected
+from services.synthetic.adapters.conditions import is_admitted, is_one_of, selected
 from services.synthetic.adapters.drafts import to_draft
 from services.synthetic.adapters.files import unlisted_keys
 from services.synthetic.adapters.locks import session
@@ -44,6 +44,8 @@ from services.synthetic.adapters.sql import read_sides, to_document
 from services.synthetic.building.ports import BuildCorpus, Corpora
 from services.synthetic.corpus import (
     NEAR_DUPLICATES,
+    NOT_ADMITTED,
+    SAME_PUBLISHER,
     SEGMENT_DOCUMENTS,
     UNREADABLE,
     Assignment,
@@ -58,7 +60,6 @@ from services.synthetic.corpus import (
 from services.synthetic.domain import KeptDraft, Kind, Specialist
 from tailor.datasets import DatasetFile, LeftOutCount, parse_quiz
 from tailor.storage.ref import Ref
-from tailor.words import Filters
 
 PAGE = 10_000
 TEMPORARY = MetaData()
@@ -160,19 +161,26 @@ def _select_prepared(specialist: Specialist) -> Select[Any]:
         documents.c.kind.in_([kind.value for kind in Kind if kind.is_pair]).label("is_pair"),
         (documents.c.kind == Kind.TEST.value).label("is_golden"),
         sketches.c.letters,
-        _filter_reason(specialist.filters).label("reason"),
+        _reason(specialist).label("reason"),
         literal(False).label("missed"),
     )
     join = documents.join(sketches, current).outerjoin(drafts, is_drafted)
     return select(*columns).select_from(join).where(selected(specialist.selection))
 
 
-def _filter_reason(filters: Filters) -> ColumnElement[str]:
-    documents, sketches = tables.documents.c, tables.sketches.c
+def _reason(specialist: Specialist) -> ColumnElement[str]:
+    documents, sketches, filters = tables.documents.c, tables.sketches.c, specialist.filters
+    is_golden = documents.kind == Kind.TEST.value
     cases: list[tuple[ColumnElement[bool], str]] = [
+        (~is_admitted(specialist.name), NOT_ADMITTED),
         (sketches.cluster_id.is_(None), UNREADABLE),
-        (documents.kind == Kind.TEST.value, ""),
     ]
+    if not filters.same_publisher_tests:
+        teaches = select(documents.publisher).where(
+            selected(specialist.selection), ~is_golden, documents.publisher != ""
+        )
+        cases.append((and_(is_golden, documents.publisher.in_(teaches.correlate(None))), SAME_PUBLISHER))
+    cases.append((is_golden, ""))
     if filters.languages:
         cases.append((documents.language.not_in(sorted(filters.languages)), "language"))
     too_long = [sketches.characters > filters.max_chars] if filters.max_chars else []

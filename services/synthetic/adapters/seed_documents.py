@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Engine, String, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.conditions import selected
+from services.synthetic.adapters.conditions import is_admitted, selected
 from services.synthetic.adapters.sql import to_document
 from services.synthetic.adapters.synthesis_rows import Sides
 from services.synthetic.domain import Document, Kind, Specialist
@@ -34,7 +34,7 @@ class SqlSeedDocuments(SeedDocuments):
     def draw(self, specialist: Specialist, count: int, key: str) -> list[str]:
         column = tables.documents.c.document_id
         is_teachable = tables.documents.c.kind != Kind.TEST.value
-        query = select(column).where(selected(specialist.selection), is_teachable)
+        query = select(column).where(selected(specialist.selection), is_admitted(specialist.name), is_teachable)
         query = query.order_by(func.md5(func.concat(column, key)))
         document_ids: list[str] = []
         with transaction(self._engine) as connection:

@@ -25,6 +25,7 @@ from services.synthetic.adapters.conditions import (
     LABELS,
     age_of,
     count_new_items,
+    is_admitted,
     is_one_of,
     newest_item,
     selected,
@@ -160,7 +161,8 @@ class SqlRepository(SqlDrafts, Repository):
         documents, judgements, drafts = tables.documents, tables.judgements, tables.drafts
         join = documents.join(drafts, documents.c.draft_id == drafts.c.draft_id)
         is_saved = (drafts.c.specialist == specialist.name, drafts.c.saved)
-        is_finished = (*is_saved, documents.c.kind == Kind.DELIVERABLE.value, selected(specialist.selection))
+        is_chosen = (selected(specialist.selection), is_admitted(specialist.name))
+        is_finished = (*is_saved, documents.c.kind == Kind.DELIVERABLE.value, *is_chosen)
         with transaction(self._engine) as connection:
             query = (
                 select(judgements).where(judgements.c.specialist == specialist.name).order_by(judgements.c.judgement_id)
@@ -182,9 +184,12 @@ class SqlRepository(SqlDrafts, Repository):
             row = connection.execute(select(table).where(table.c.document_id == document_id)).one_or_none()
         return None if row is None else to_document(row)
 
-    def draw_documents(self, specialist: Specialist, limit: int) -> list[Document]:
-        table = tables.documents
+    def draw_documents(self, specialist: Specialist, limit: int, *, new_only: bool = False) -> list[Document]:
+        table, builds = tables.documents, tables.builds.c
         may_train = and_(selected(specialist.selection), table.c.kind != Kind.TEST.value)
+        if new_only:
+            built = select(builds.built_position).where(_build(specialist.name, DatasetKind.SFT)).scalar_subquery()
+            may_train = and_(may_train, table.c.position > func.coalesce(built, 0))
         query = select(table).where(may_train).order_by(func.md5(table.c.document_id)).limit(limit)
         with transaction(self._engine) as connection:
             return [to_document(row) for row in connection.execute(query)]
@@ -194,7 +199,7 @@ class SqlRepository(SqlDrafts, Repository):
 
     def mark_tried(self, specialist: str, kind: DatasetKind, position: int) -> None:
         with transaction(self._engine) as connection:
-            _set_build(connection, specialist, kind, tried_position=position)
+            _set_build(connection, specialist, kind, tried_position=_seen(specialist, position))
 
     def finish(self, dataset: Dataset, files: Sequence[StoredFile], *, position: int, fingerprint: str) -> bool:
         message = wire.from_dataset(dataset)
@@ -220,8 +225,8 @@ class SqlRepository(SqlDrafts, Repository):
                 connection,
                 dataset.specialist,
                 dataset.kind,
-                built_position=position,
-                tried_position=position,
+                built_position=_seen(dataset.specialist, position),
+                tried_position=_seen(dataset.specialist, position),
                 fingerprint=fingerprint,
                 digest=dataset.digest,
                 built_at=func.clock_timestamp(),
@@ -264,9 +269,17 @@ def read_sides(connection: Connection, specialist: str, document_ids: Sequence[s
 
 
 def _newest_position(connection: Connection) -> int:
-    columns = (tables.documents.c.position, tables.judgements.c.position)
+    columns = (tables.documents.c.position, tables.judgements.c.position, tables.origins.c.position)
     newest = (select(func.coalesce(func.max(column), 0)).scalar_subquery() for column in columns)
     return int(connection.scalar(select(func.greatest(*newest))) or 0)
+
+
+def _seen(specialist: str, position: int) -> ColumnElement[int]:
+    """Up to where a build at a position has seen everything: not the documents of an origin that was admitted meanwhile."""
+    origins = tables.origins.c
+    first = select(func.min(origins.first_position) - 1)
+    first = first.where(origins.specialist == specialist, origins.position > position)
+    return func.least(position, first.scalar_subquery())
 
 
 def _set_pending(document_id: str, position: int) -> Insert:

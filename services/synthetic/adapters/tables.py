@@ -65,6 +65,20 @@ newest_labels = Table(
     Column("changed_at", DateTime(timezone=True), nullable=False),
 )
 
+# Where a specialist's documents may come from. Those without a name of who admitted them were there before its first dataset.
+origins = Table(
+    "origins",
+    metadata,
+    Column("specialist", String(63), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("admitted_by", String(64), nullable=False, server_default=""),
+    Column("admitted_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    # The position when it was admitted, and that of its first document then.
+    Column("position", BigInteger, nullable=False),
+    Column("first_position", BigInteger, nullable=False),
+)
+
 # Documents whose newest text is not prepared yet.
 pending = Table(
     "pending",

@@ -202,7 +202,7 @@ def test_says_how_many_documents_are_not_compared_yet() -> None:
 
 def test_sums_up_groups_that_are_not_listed() -> None:
     source = sections(audit())[0]
-    assert source.rows[-1] == ("4 others", "10", "10.0 %", "0", "")
+    assert source.rows[-1] == ("4 others", "10", "10.0 %", "0", "", "")
 
 
 def test_plots_have_few_bars_and_rejections_only_by_reason() -> None:

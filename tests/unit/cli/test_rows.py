@@ -49,6 +49,13 @@ def test_twenty_drawn_rows_can_be_read_before_anything_is_built(tailor: Tailor, 
     assert tailor("rows", "engagement-reports", "--preview", "--split", "train").code == 2
 
 
+def test_rows_of_new_documents_say_who_published_them(tailor: Tailor) -> None:
+    shown = tailor("rows", "engagement-reports", "--new", "--limit", "3")
+
+    assert shown.code == 0 and "row_p2" in shown.out and shown.out.count("published by key_7") == 3
+    assert tailor("rows", "engagement-reports", "--new", "--grep", "x").code == 2
+
+
 def test_a_document_leads_to_its_rows(tailor: Tailor) -> None:
     shown = tailor("documents", "show", "doc_1")
 

@@ -75,6 +75,8 @@ class FakeBuilds(DatasetBuilds):
     )
     down: bool = False
     built: list[tuple[str, str, str]] = field(default_factory=list)
+    origins: list[synthetic_pb2.Origin] = field(default_factory=list)
+    admitted: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     def build(self, specialist: str, kind: str, request_id: str) -> synthetic_pb2.BuildDatasetResponse | None:
         self.built.append((specialist, kind, request_id))
@@ -84,6 +86,12 @@ class FakeBuilds(DatasetBuilds):
         if self.down:
             raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
         return synthetic_pb2.GetBuildStateResponse(states=self.states)
+
+    def list_origins(self, specialist: str) -> synthetic_pb2.ListOriginsResponse:
+        return synthetic_pb2.ListOriginsResponse(origins=self.origins)
+
+    def admit_origin(self, specialist: str, kind: str, name: str, admitted_by: str) -> None:
+        self.admitted.append((specialist, kind, name, admitted_by))
 
 
 def synthesis(**changes: Any) -> synthesis_pb2.Synthesis:

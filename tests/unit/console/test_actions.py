@@ -64,7 +64,7 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.MANAGE_SPECIALISTS: [
         REGISTRY[name] for name in ("CreateSpecialist", "UpdateSpecialist", "DeleteSpecialist")
     ],
-    Permission.BUILD: [SYNTHETIC["BuildDataset"]],
+    Permission.BUILD: [SYNTHETIC[name] for name in ("BuildDataset", "ListOrigins", "AdmitOrigin")],
     Permission.MANAGE_RUNS: [TRAINING["PlanRun"], TRAINING["CreateRun"], TRAINING["CancelRun"], TRAINING["ApproveRun"]],
     Permission.EVALUATE: [EVALUATION["Evaluate"]],
     Permission.SPECIALISTS: [REGISTRY["ListSpecialists"]],

@@ -145,6 +145,27 @@ def test_a_build_without_anything_new_and_one_that_lasts_say_so() -> None:
     assert browser.post(f"/specialists/{NAME}/build", data=form | {"kind": "x"}).status_code == 400
 
 
+def test_an_engineer_admits_a_source_or_publisher_that_waits_and_nobody_else_sees_it() -> None:
+    world = World()
+    world.builds.origins = [
+        synthetic_pb2.Origin(kind=synthetic_pb2.ORIGIN_KIND_TESTS, name="key_7", documents=3, publishers=["key_7"]),
+        synthetic_pb2.Origin(kind=synthetic_pb2.ORIGIN_KIND_SOURCE, name="wiki", documents=40, admit_time=STAMP),
+    ]
+    browser = world.signed_in(Role.ENGINEER, NAME)
+    page = browser.get(f"/specialists/{NAME}").text
+    assert page.count(f'action="/specialists/{NAME}/admit"') == 1 and "key_7" in page and "wiki" in page
+    answer = browser.post(f"/specialists/{NAME}/admit", data={"kind": "tests", "origin": "key_7"})
+    assert answer.headers["location"] == f"/specialists/{NAME}?notice=admitted#origins"
+    [(specialist, kind, name, admitted_by)] = world.builds.admitted
+    assert (specialist, kind, name, bool(admitted_by)) == (NAME, "tests", "key_7", True)
+    assert browser.post(f"/specialists/{NAME}/admit", data={"kind": "x", "origin": ""}).status_code == 400
+    assert browser.post("/specialists/secret-deals/admit", data={"kind": "tests"}).status_code == 404
+    expert = world.signed_in(Role.EXPERT)
+    assert "key_7" not in expert.get(f"/specialists/{NAME}").text
+    assert expert.post(f"/specialists/{NAME}/admit", data={"kind": "tests", "origin": "key_7"}).status_code == 403
+    assert len(world.builds.admitted) == 1
+
+
 def test_the_form_of_a_run_is_filled_in_from_the_dataset_and_the_newest_rankings() -> None:
     world = World()
     stages = [

@@ -36,6 +36,8 @@ from services.synthetic.domain import (
     KeptDraft,
     Kind,
     LastBuild,
+    Origin,
+    OriginKind,
     PairEvidence,
     Row,
     RowOrigin,
@@ -46,7 +48,7 @@ from services.synthetic.domain import (
 from services.synthetic.filters import text_parts
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
-from services.synthetic.ports import ExtraRows, Repository, Sketcher, Sketches, TokenCounter, Tokenizers
+from services.synthetic.ports import ExtraRows, Origins, Repository, Sketcher, Sketches, TokenCounter, Tokenizers
 from tailor.datasets import ImportCount, LeftOutCount
 from tailor.storage.memory import MemoryStore
 from tailor.words import DatasetKind, Labels, Selection
@@ -195,7 +197,8 @@ class MemoryRepository(Repository):
     def document(self, document_id: str) -> Document | None:
         return self.documents[document_id][2] if document_id in self.documents else None
 
-    def draw_documents(self, specialist: Specialist, limit: int) -> list[Document]:
+    def draw_documents(self, specialist: Specialist, limit: int, *, new_only: bool = False) -> list[Document]:
+        assert not new_only
         documents = [d for _, _, d in self.documents.values() if specialist.selection.admits(d.labels)]
         return sorted(documents, key=lambda d: fingerprint(d.document_id))[:limit]
 
@@ -290,6 +293,19 @@ class WordSketcher(Sketcher):
     @staticmethod
     def _sketch(word: str) -> TextSketch:
         return TextSketch(word.encode(), (int(fingerprint(word)[:12], 16),), 1.0)
+
+
+class AdmittedOrigins(Origins):
+    """Every source and publisher is admitted."""
+
+    def admit_first(self, specialist: Specialist) -> None:
+        """Do nothing."""
+
+    def list(self, specialist: Specialist) -> list[Origin]:
+        return []
+
+    def admit(self, specialist: Specialist, kind: OriginKind, name: str, admitted_by: str) -> bool:
+        return False
 
 
 @dataclass
@@ -565,6 +581,7 @@ def make_app(**changes: Any) -> FakeSynthetic:
     repository = changes.pop("repository", None) or MemoryRepository()
     values: dict[str, Any] = {
         "repository": repository,
+        "origins": AdmittedOrigins(),
         "corpora": MemoryCorpora(repository),
         "store": store,
         "files": ParquetFiles(),

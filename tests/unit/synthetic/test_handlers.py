@@ -309,15 +309,15 @@ def test_a_tie_makes_no_rows_and_is_ignored() -> None:
 def test_a_preview_is_drawn_from_all_documents_one_row_each_before_a_second_one() -> None:
     app = filled(30)
     drawn = handlers.preview_rows(app, "reports", "", 20)
-    assert len({row.document_ids for row in drawn}) == 20
+    assert len({row.document_ids for row, _ in drawn}) == 20
     assert drawn == handlers.preview_rows(app, "reports", "", 20)
-    assert len({row.document_ids for row in handlers.preview_rows(app, "reports", "", 60)}) == 30
+    assert len({row.document_ids for row, _ in handlers.preview_rows(app, "reports", "", 60)}) == 30
 
 
 def test_previews_store_nothing() -> None:
     app = filled(3)
     assert len(handlers.preview_rows(app, "reports", "", 4)) == 4
-    assert {row.document_ids for row in handlers.preview_rows(app, "reports", f"doc_{1:032d}", 20)} == {
+    assert {row.document_ids for row, _ in handlers.preview_rows(app, "reports", f"doc_{1:032d}", 20)} == {
         (f"doc_{1:032d}",)
     }
     assert app.repository.assignments == {} and app.repository.published == []

@@ -1357,6 +1357,7 @@ class Filters(_message.Message):
     MAX_SOURCE_DOCUMENTS_FIELD_NUMBER: _builtins.int
     MAX_SOURCE_PERCENT_FIELD_NUMBER: _builtins.int
     MAX_PAIRS_PER_JUDGEMENT_FIELD_NUMBER: _builtins.int
+    SAME_PUBLISHER_TESTS_FIELD_NUMBER: _builtins.int
     min_chars: _builtins.int
     """Minimum characters of a document's text; 0 for no limit."""
     max_chars: _builtins.int
@@ -1369,6 +1370,8 @@ class Filters(_message.Message):
     """Maximum share of one source among the training rows, in percent, at most 100; 0 for no limit."""
     max_pairs_per_judgement: _builtins.int
     """Maximum pairs of one judgement in a preference dataset, chosen by a fixed hash; 0 for no limit."""
+    same_publisher_tests: _builtins.bool
+    """Take golden documents also from a publisher whose other documents give train rows. Otherwise they are left out."""
     @_builtins.property
     def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Admitted languages, as two-letter codes of ISO 639-1; empty admits every language, and is
@@ -1385,10 +1388,11 @@ class Filters(_message.Message):
         max_source_documents: _builtins.int = ...,
         max_source_percent: _builtins.int = ...,
         max_pairs_per_judgement: _builtins.int = ...,
+        same_publisher_tests: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boilerplate_documents", b"boilerplate_documents", "languages", b"languages", "max_chars", b"max_chars", "max_pairs_per_judgement", b"max_pairs_per_judgement", "max_source_documents", b"max_source_documents", "max_source_percent", b"max_source_percent", "min_chars", b"min_chars"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boilerplate_documents", b"boilerplate_documents", "languages", b"languages", "max_chars", b"max_chars", "max_pairs_per_judgement", b"max_pairs_per_judgement", "max_source_documents", b"max_source_documents", "max_source_percent", b"max_source_percent", "min_chars", b"min_chars", "same_publisher_tests", b"same_publisher_tests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -433,6 +433,7 @@ class AuditGroup(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     CHARACTERS_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
+    NEW_DOCUMENTS_FIELD_NUMBER: _builtins.int
     value: _builtins.str
     """The value; empty for documents without one."""
     documents: _builtins.int
@@ -441,6 +442,8 @@ class AuditGroup(_message.Message):
     """Characters in their texts."""
     findings: _builtins.int
     """Personal values found in them."""
+    new_documents: _builtins.int
+    """Documents that passed since the specialist's newest dataset of documents was built; 0 without a specialist or a dataset."""
     def __init__(
         self,
         *,
@@ -448,10 +451,11 @@ class AuditGroup(_message.Message):
         documents: _builtins.int = ...,
         characters: _builtins.int = ...,
         findings: _builtins.int = ...,
+        new_documents: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "documents", b"documents", "findings", b"findings", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "documents", b"documents", "findings", b"findings", "new_documents", b"new_documents", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 from tailor.api.events.v1 import models_pb2 as tailor_dot_api_dot_events_dot_v1_dot_models__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tailor/api/synthetic/v1/synthetic.proto\x12\x17tailor.api.synthetic.v1\x1a!tailor/api/common/v1/common.proto\x1a!tailor/api/events/v1/models.proto\"}\n\x13\x42uildDatasetRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.tailor.api.events.v1.DatasetKind\x12\r\n\x05\x61gain\x18( \x01(\x08\"\xfd\x01\n\x14\x42uildDatasetResponse\x12\x33\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\".tailor.api.events.v1.DatasetBuilt\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x17\n\x0fnear_duplicates\x18\x03 \x01(\x05\x12\x33\n\x08left_out\x18\xc0\x02 \x03(\x0b\x32 .tailor.api.synthetic.v1.LeftOut\x12\x17\n\x0eintake_seconds\x18\xc1\x02 \x01(\x01\x12\x32\n\x05pairs\x18\x32 \x01(\x0b\x32#.tailor.api.synthetic.v1.PairCountsJ\x04\x08\x14\x10\x15\"*\n\x14GetBuildStateRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"L\n\x15GetBuildStateResponse\x12\x33\n\x06states\x18\x01 \x03(\x0b\x32#.tailor.api.synthetic.v1.BuildState\"\xe8\x01\n\nBuildState\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.tailor.api.events.v1.DatasetKind\x12\x11\n\tnew_items\x18\x02 \x01(\x05\x12\x14\n\x0cneeded_items\x18\x03 \x01(\x05\x12\x1e\n\x11seconds_since_new\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13seconds_since_build\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08sentence\x18\x06 \x01(\tB\x14\n\x12_seconds_since_newB\x16\n\x14_seconds_since_build\"\xc5\x01\n\nPairCounts\x12\x12\n\njudgements\x18\x01 \x01(\x05\x12\x14\n\x0c\x64\x65liverables\x18\x02 \x01(\x05\x12\r\n\x05pairs\x18\x03 \x01(\x05\x12\x11\n\tunmatched\x18\x04 \x01(\x05\x12\x11\n\tidentical\x18\x05 \x01(\x05\x12\x0c\n\x04tied\x18\x06 \x01(\x05\x12\x10\n\x08too_long\x18\x07 \x01(\x05\x12\x0e\n\x05unfit\x18\x86\x03 \x01(\x05\x12\x14\n\x0c\x61\x63ross_split\x18\x08 \x01(\x05\x12\x12\n\tcritiques\x18\x85\x03 \x01(\x05\"X\n\x07LeftOut\x12\x0f\n\x06reason\x18\xc0\x02 \x01(\t\x12\x12\n\tdocuments\x18\xc1\x02 \x01(\x03\x12\r\n\x04rows\x18\xc2\x02 \x01(\x03\x12\x13\n\ncharacters\x18\xc3\x02 \x01(\x03J\x04\x08\x01\x10\x07\"0\n\x1a\x43ountNearDuplicatesRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"~\n\x1b\x43ountNearDuplicatesResponse\x12\x11\n\tdocuments\x18\x01 \x01(\x03\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x03\x12\x17\n\x0fnear_duplicates\x18\x03 \x01(\x03\x12\x0e\n\x06groups\x18\x04 \x01(\x03\x12\x11\n\tthreshold\x18\x05 \x01(\x01\"P\n\x12PreviewRowsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"+\n\nRowMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"&\n\x08RowPlace\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\"\xee\x03\n\x03Row\x12\x0e\n\x06row_id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x14\n\x0c\x64ocument_ids\x18\x03 \x03(\t\x12)\n\x05spans\x18\x14 \x03(\x0b\x32\x1a.tailor.api.common.v1.Span\x12\x36\n\x08messages\x18\xe8\x02 \x03(\x0b\x32#.tailor.api.synthetic.v1.RowMessage\x12\x11\n\x08rejected\x18\xe9\x02 \x01(\t\x12.\n\x05split\x18\xea\x02 \x01(\x0e\x32\x1e.tailor.api.synthetic.v1.Split\x12\x11\n\x08language\x18\xeb\x02 \x01(\t\x12\x0f\n\x06tokens\x18\xec\x02 \x01(\x05\x12\x12\n\tgrounding\x18\xed\x02 \x01(\t\x12\x32\n\x06places\x18\xee\x02 \x03(\x0b\x32!.tailor.api.synthetic.v1.RowPlace\x12\x10\n\x07made_by\x18\xef\x02 \x01(\t\x12;\n\x07lineage\x18\xf0\x02 \x03(\x0b\x32).tailor.api.synthetic.v1.Row.LineageEntry\x12\x16\n\rjudgement_ids\x18\xf1\x02 \x03(\t\x1a.\n\x0cLineageEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01J\x04\x08\x04\x10\x05J\x04\x08\x05\x10\x06\"A\n\x13PreviewRowsResponse\x12*\n\x04rows\x18\x01 \x03(\x0b\x32\x1c.tailor.api.synthetic.v1.Row\"\'\n\x11\x44rawPromptRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"&\n\x12\x44rawPromptResponse\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\"\xf5\x01\n\x0fListRowsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.tailor.api.events.v1.DatasetKind\x12-\n\x05split\x18\x04 \x01(\x0e\x32\x1e.tailor.api.synthetic.v1.Split\x12\x0c\n\x04task\x18\x05 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x06 \x01(\t\x12\x0c\n\x04text\x18\x07 \x01(\t\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\"\x99\x01\n\x10ListRowsResponse\x12*\n\x04rows\x18\x01 \x03(\x0b\x32\x1c.tailor.api.synthetic.v1.Row\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x03 \x01(\t\x12\x12\n\nspecialist\x18\x04 \x01(\t\x12\x14\n\x0cscanned_rows\x18\x05 \x01(\x03*C\n\x05Split\x12\x15\n\x11SPLIT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSPLIT_TRAIN\x10\x01\x12\x12\n\x0eSPLIT_HELD_OUT\x10\x02\x32\x98\x06\n\x10SyntheticService\x12~\n\x0c\x42uildDataset\x12,.tailor.api.synthetic.v1.BuildDatasetRequest\x1a-.tailor.api.synthetic.v1.BuildDatasetResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsole\x12\x81\x01\n\rGetBuildState\x12-.tailor.api.synthetic.v1.GetBuildStateRequest\x1a..tailor.api.synthetic.v1.GetBuildStateResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsole\x12\x94\x01\n\x13\x43ountNearDuplicates\x12\x33.tailor.api.synthetic.v1.CountNearDuplicatesRequest\x1a\x34.tailor.api.synthetic.v1.CountNearDuplicatesResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsole\x12{\n\x0bPreviewRows\x12+.tailor.api.synthetic.v1.PreviewRowsRequest\x1a,.tailor.api.synthetic.v1.PreviewRowsResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsole\x12x\n\nDrawPrompt\x12*.tailor.api.synthetic.v1.DrawPromptRequest\x1a+.tailor.api.synthetic.v1.DrawPromptResponse\"\x11\x8a\xb5\x18\r\n\x02\x02\x04\x12\x07\x63onsole\x12r\n\x08ListRows\x12(.tailor.api.synthetic.v1.ListRowsRequest\x1a).tailor.api.synthetic.v1.ListRowsResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tailor/api/synthetic/v1/synthetic.proto\x12\x17tailor.api.synthetic.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\x1a!tailor/api/events/v1/models.proto\"}\n\x13\x42uildDatasetRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.tailor.api.events.v1.DatasetKind\x12\r\n\x05\x61gain\x18( \x01(\x08\"\xfd\x01\n\x14\x42uildDatasetResponse\x12\x33\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\".tailor.api.events.v1.DatasetBuilt\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x17\n\x0fnear_duplicates\x18\x03 \x01(\x05\x12\x33\n\x08left_out\x18\xc0\x02 \x03(\x0b\x32 .tailor.api.synthetic.v1.LeftOut\x12\x17\n\x0eintake_seconds\x18\xc1\x02 \x01(\x01\x12\x32\n\x05pairs\x18\x32 \x01(\x0b\x32#.tailor.api.synthetic.v1.PairCountsJ\x04\x08\x14\x10\x15\"*\n\x14GetBuildStateRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"L\n\x15GetBuildStateResponse\x12\x33\n\x06states\x18\x01 \x03(\x0b\x32#.tailor.api.synthetic.v1.BuildState\"\xe8\x01\n\nBuildState\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.tailor.api.events.v1.DatasetKind\x12\x11\n\tnew_items\x18\x02 \x01(\x05\x12\x14\n\x0cneeded_items\x18\x03 \x01(\x05\x12\x1e\n\x11seconds_since_new\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13seconds_since_build\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08sentence\x18\x06 \x01(\tB\x14\n\x12_seconds_since_newB\x16\n\x14_seconds_since_build\"\xc5\x01\n\nPairCounts\x12\x12\n\njudgements\x18\x01 \x01(\x05\x12\x14\n\x0c\x64\x65liverables\x18\x02 \x01(\x05\x12\r\n\x05pairs\x18\x03 \x01(\x05\x12\x11\n\tunmatched\x18\x04 \x01(\x05\x12\x11\n\tidentical\x18\x05 \x01(\x05\x12\x0c\n\x04tied\x18\x06 \x01(\x05\x12\x10\n\x08too_long\x18\x07 \x01(\x05\x12\x0e\n\x05unfit\x18\x86\x03 \x01(\x05\x12\x14\n\x0c\x61\x63ross_split\x18\x08 \x01(\x05\x12\x12\n\tcritiques\x18\x85\x03 \x01(\x05\"X\n\x07LeftOut\x12\x0f\n\x06reason\x18\xc0\x02 \x01(\t\x12\x12\n\tdocuments\x18\xc1\x02 \x01(\x03\x12\r\n\x04rows\x18\xc2\x02 \x01(\x03\x12\x13\n\ncharacters\x18\xc3\x02 \x01(\x03J\x04\x08\x01\x10\x07\"0\n\x1a\x43ountNearDuplicatesRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"~\n\x1b\x43ountNearDuplicatesResponse\x12\x11\n\tdocuments\x18\x01 \x01(\x03\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x03\x12\x17\n\x0fnear_duplicates\x18\x03 \x01(\x03\x12\x0e\n\x06groups\x18\x04 \x01(\x03\x12\x11\n\tthreshold\x18\x05 \x01(\x01\"\xb5\x01\n\x06Origin\x12\x31\n\x04kind\x18\x01 \x01(\x0e\x32#.tailor.api.synthetic.v1.OriginKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x01(\x03\x12\x12\n\npublishers\x18\x04 \x03(\t\x12.\n\nadmit_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61\x64mitted_by\x18\x06 \x01(\t\"(\n\x12ListOriginsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"G\n\x13ListOriginsResponse\x12\x30\n\x07origins\x18\x01 \x03(\x0b\x32\x1f.tailor.api.synthetic.v1.Origin\"~\n\x12\x41\x64mitOriginRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x31\n\x04kind\x18\x02 \x01(\x0e\x32#.tailor.api.synthetic.v1.OriginKind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0b\x61\x64mitted_by\x18\x04 \x01(\t\"\x15\n\x13\x41\x64mitOriginResponse\"c\n\x12PreviewRowsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x11\n\x08new_only\x18\x92\x03 \x01(\x08\"+\n\nRowMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"&\n\x08RowPlace\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\"\x93\x04\n\x03Row\x12\x0e\n\x06row_id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x14\n\x0c\x64ocument_ids\x18\x03 \x03(\t\x12)\n\x05spans\x18\x14 \x03(\x0b\x32\x1a.tailor.api.common.v1.Span\x12\x36\n\x08messages\x18\xe8\x02 \x03(\x0b\x32#.tailor.api.synthetic.v1.RowMessage\x12\x11\n\x08rejected\x18\xe9\x02 \x01(\t\x12.\n\x05split\x18\xea\x02 \x01(\x0e\x32\x1e.tailor.api.synthetic.v1.Split\x12\x11\n\x08language\x18\xeb\x02 \x01(\t\x12\x0f\n\x06tokens\x18\xec\x02 \x01(\x05\x12\x12\n\tgrounding\x18\xed\x02 \x01(\t\x12\x32\n\x06places\x18\xee\x02 \x03(\x0b\x32!.tailor.api.synthetic.v1.RowPlace\x12\x10\n\x07made_by\x18\xef\x02 \x01(\t\x12;\n\x07lineage\x18\xf0\x02 \x03(\x0b\x32).tailor.api.synthetic.v1.Row.LineageEntry\x12\x16\n\rjudgement_ids\x18\xf1\x02 \x03(\t\x12\x0f\n\x06source\x18\x92\x03 \x01(\t\x12\x12\n\tpublisher\x18\x93\x03 \x01(\t\x1a.\n\x0cLineageEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01J\x04\x08\x04\x10\x05J\x04\x08\x05\x10\x06\"A\n\x13PreviewRowsResponse\x12*\n\x04rows\x18\x01 \x03(\x0b\x32\x1c.tailor.api.synthetic.v1.Row\"\'\n\x11\x44rawPromptRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"&\n\x12\x44rawPromptResponse\x12\x10\n\x08\x64raft_id\x18\x01 \x01(\t\"\xf5\x01\n\x0fListRowsRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.tailor.api.events.v1.DatasetKind\x12-\n\x05split\x18\x04 \x01(\x0e\x32\x1e.tailor.api.synthetic.v1.Split\x12\x0c\n\x04task\x18\x05 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x06 \x01(\t\x12\x0c\n\x04text\x18\x07 \x01(\t\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\"\x99\x01\n\x10ListRowsResponse\x12*\n\x04rows\x18\x01 \x03(\x0b\x32\x1c.tailor.api.synthetic.v1.Row\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x03 \x01(\t\x12\x12\n\nspecialist\x18\x04 \x01(\t\x12\x14\n\x0cscanned_rows\x18\x05 \x01(\x03*r\n\nOriginKind\x12\x1b\n\x17ORIGIN_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12ORIGIN_KIND_SOURCE\x10\x01\x12\x18\n\x14ORIGIN_KIND_EXAMPLES\x10\x02\x12\x15\n\x11ORIGIN_KIND_TESTS\x10\x03*C\n\x05Split\x12\x15\n\x11SPLIT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSPLIT_TRAIN\x10\x01\x12\x12\n\x0eSPLIT_HELD_OUT\x10\x02\x32\x92\x08\n\x10SyntheticService\x12~\n\x0c\x42uildDataset\x12,.tailor.api.synthetic.v1.BuildDatasetRequest\x1a-.tailor.api.synthetic.v1.BuildDatasetResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsole\x12\x81\x01\n\rGetBuildState\x12-.tailor.api.synthetic.v1.GetBuildStateRequest\x1a..tailor.api.synthetic.v1.GetBuildStateResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsole\x12\x94\x01\n\x13\x43ountNearDuplicates\x12\x33.tailor.api.synthetic.v1.CountNearDuplicatesRequest\x1a\x34.tailor.api.synthetic.v1.CountNearDuplicatesResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsole\x12{\n\x0bListOrigins\x12+.tailor.api.synthetic.v1.ListOriginsRequest\x1a,.tailor.api.synthetic.v1.ListOriginsResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsole\x12{\n\x0b\x41\x64mitOrigin\x12+.tailor.api.synthetic.v1.AdmitOriginRequest\x1a,.tailor.api.synthetic.v1.AdmitOriginResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsole\x12{\n\x0bPreviewRows\x12+.tailor.api.synthetic.v1.PreviewRowsRequest\x1a,.tailor.api.synthetic.v1.PreviewRowsResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsole\x12x\n\nDrawPrompt\x12*.tailor.api.synthetic.v1.DrawPromptRequest\x1a+.tailor.api.synthetic.v1.DrawPromptResponse\"\x11\x8a\xb5\x18\r\n\x02\x02\x04\x12\x07\x63onsole\x12r\n\x08ListRows\x12(.tailor.api.synthetic.v1.ListRowsRequest\x1a).tailor.api.synthetic.v1.ListRowsResponse\"\x11\x8a\xb5\x18\r\n\x02\x03\x04\x12\x07\x63onsoleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,52 +42,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SYNTHETICSERVICE'].methods_by_name['GetBuildState']._serialized_options = b'\212\265\030\r\n\002\003\004\022\007console'
   _globals['_SYNTHETICSERVICE'].methods_by_name['CountNearDuplicates']._loaded_options = None
   _globals['_SYNTHETICSERVICE'].methods_by_name['CountNearDuplicates']._serialized_options = b'\212\265\030\016\n\003\003\004\005\022\007console'
+  _globals['_SYNTHETICSERVICE'].methods_by_name['ListOrigins']._loaded_options = None
+  _globals['_SYNTHETICSERVICE'].methods_by_name['ListOrigins']._serialized_options = b'\212\265\030\r\n\002\003\004\022\007console'
+  _globals['_SYNTHETICSERVICE'].methods_by_name['AdmitOrigin']._loaded_options = None
+  _globals['_SYNTHETICSERVICE'].methods_by_name['AdmitOrigin']._serialized_options = b'\212\265\030\r\n\002\003\004\022\007console'
   _globals['_SYNTHETICSERVICE'].methods_by_name['PreviewRows']._loaded_options = None
   _globals['_SYNTHETICSERVICE'].methods_by_name['PreviewRows']._serialized_options = b'\212\265\030\r\n\002\003\004\022\007console'
   _globals['_SYNTHETICSERVICE'].methods_by_name['DrawPrompt']._loaded_options = None
   _globals['_SYNTHETICSERVICE'].methods_by_name['DrawPrompt']._serialized_options = b'\212\265\030\r\n\002\002\004\022\007console'
   _globals['_SYNTHETICSERVICE'].methods_by_name['ListRows']._loaded_options = None
   _globals['_SYNTHETICSERVICE'].methods_by_name['ListRows']._serialized_options = b'\212\265\030\r\n\002\003\004\022\007console'
-  _globals['_SPLIT']._serialized_start=2562
-  _globals['_SPLIT']._serialized_end=2629
-  _globals['_BUILDDATASETREQUEST']._serialized_start=138
-  _globals['_BUILDDATASETREQUEST']._serialized_end=263
-  _globals['_BUILDDATASETRESPONSE']._serialized_start=266
-  _globals['_BUILDDATASETRESPONSE']._serialized_end=519
-  _globals['_GETBUILDSTATEREQUEST']._serialized_start=521
-  _globals['_GETBUILDSTATEREQUEST']._serialized_end=563
-  _globals['_GETBUILDSTATERESPONSE']._serialized_start=565
-  _globals['_GETBUILDSTATERESPONSE']._serialized_end=641
-  _globals['_BUILDSTATE']._serialized_start=644
-  _globals['_BUILDSTATE']._serialized_end=876
-  _globals['_PAIRCOUNTS']._serialized_start=879
-  _globals['_PAIRCOUNTS']._serialized_end=1076
-  _globals['_LEFTOUT']._serialized_start=1078
-  _globals['_LEFTOUT']._serialized_end=1166
-  _globals['_COUNTNEARDUPLICATESREQUEST']._serialized_start=1168
-  _globals['_COUNTNEARDUPLICATESREQUEST']._serialized_end=1216
-  _globals['_COUNTNEARDUPLICATESRESPONSE']._serialized_start=1218
-  _globals['_COUNTNEARDUPLICATESRESPONSE']._serialized_end=1344
-  _globals['_PREVIEWROWSREQUEST']._serialized_start=1346
-  _globals['_PREVIEWROWSREQUEST']._serialized_end=1426
-  _globals['_ROWMESSAGE']._serialized_start=1428
-  _globals['_ROWMESSAGE']._serialized_end=1471
-  _globals['_ROWPLACE']._serialized_start=1473
-  _globals['_ROWPLACE']._serialized_end=1511
-  _globals['_ROW']._serialized_start=1514
-  _globals['_ROW']._serialized_end=2008
-  _globals['_ROW_LINEAGEENTRY']._serialized_start=1950
-  _globals['_ROW_LINEAGEENTRY']._serialized_end=1996
-  _globals['_PREVIEWROWSRESPONSE']._serialized_start=2010
-  _globals['_PREVIEWROWSRESPONSE']._serialized_end=2075
-  _globals['_DRAWPROMPTREQUEST']._serialized_start=2077
-  _globals['_DRAWPROMPTREQUEST']._serialized_end=2116
-  _globals['_DRAWPROMPTRESPONSE']._serialized_start=2118
-  _globals['_DRAWPROMPTRESPONSE']._serialized_end=2156
-  _globals['_LISTROWSREQUEST']._serialized_start=2159
-  _globals['_LISTROWSREQUEST']._serialized_end=2404
-  _globals['_LISTROWSRESPONSE']._serialized_start=2407
-  _globals['_LISTROWSRESPONSE']._serialized_end=2560
-  _globals['_SYNTHETICSERVICE']._serialized_start=2632
-  _globals['_SYNTHETICSERVICE']._serialized_end=3424
+  _globals['_ORIGINKIND']._serialized_start=3101
+  _globals['_ORIGINKIND']._serialized_end=3215
+  _globals['_SPLIT']._serialized_start=3217
+  _globals['_SPLIT']._serialized_end=3284
+  _globals['_BUILDDATASETREQUEST']._serialized_start=171
+  _globals['_BUILDDATASETREQUEST']._serialized_end=296
+  _globals['_BUILDDATASETRESPONSE']._serialized_start=299
+  _globals['_BUILDDATASETRESPONSE']._serialized_end=552
+  _globals['_GETBUILDSTATEREQUEST']._serialized_start=554
+  _globals['_GETBUILDSTATEREQUEST']._serialized_end=596
+  _globals['_GETBUILDSTATERESPONSE']._serialized_start=598
+  _globals['_GETBUILDSTATERESPONSE']._serialized_end=674
+  _globals['_BUILDSTATE']._serialized_start=677
+  _globals['_BUILDSTATE']._serialized_end=909
+  _globals['_PAIRCOUNTS']._serialized_start=912
+  _globals['_PAIRCOUNTS']._serialized_end=1109
+  _globals['_LEFTOUT']._serialized_start=1111
+  _globals['_LEFTOUT']._serialized_end=1199
+  _globals['_COUNTNEARDUPLICATESREQUEST']._serialized_start=1201
+  _globals['_COUNTNEARDUPLICATESREQUEST']._serialized_end=1249
+  _globals['_COUNTNEARDUPLICATESRESPONSE']._serialized_start=1251
+  _globals['_COUNTNEARDUPLICATESRESPONSE']._serialized_end=1377
+  _globals['_ORIGIN']._serialized_start=1380
+  _globals['_ORIGIN']._serialized_end=1561
+  _globals['_LISTORIGINSREQUEST']._serialized_start=1563
+  _globals['_LISTORIGINSREQUEST']._serialized_end=1603
+  _globals['_LISTORIGINSRESPONSE']._serialized_start=1605
+  _globals['_LISTORIGINSRESPONSE']._serialized_end=1676
+  _globals['_ADMITORIGINREQUEST']._serialized_start=1678
+  _globals['_ADMITORIGINREQUEST']._serialized_end=1804
+  _globals['_ADMITORIGINRESPONSE']._serialized_start=1806
+  _globals['_ADMITORIGINRESPONSE']._serialized_end=1827
+  _globals['_PREVIEWROWSREQUEST']._serialized_start=1829
+  _globals['_PREVIEWROWSREQUEST']._serialized_end=1928
+  _globals['_ROWMESSAGE']._serialized_start=1930
+  _globals['_ROWMESSAGE']._serialized_end=1973
+  _globals['_ROWPLACE']._serialized_start=1975
+  _globals['_ROWPLACE']._serialized_end=2013
+  _globals['_ROW']._serialized_start=2016
+  _globals['_ROW']._serialized_end=2547
+  _globals['_ROW_LINEAGEENTRY']._serialized_start=2489
+  _globals['_ROW_LINEAGEENTRY']._serialized_end=2535
+  _globals['_PREVIEWROWSRESPONSE']._serialized_start=2549
+  _globals['_PREVIEWROWSRESPONSE']._serialized_end=2614
+  _globals['_DRAWPROMPTREQUEST']._serialized_start=2616
+  _globals['_DRAWPROMPTREQUEST']._serialized_end=2655
+  _globals['_DRAWPROMPTRESPONSE']._serialized_start=2657
+  _globals['_DRAWPROMPTRESPONSE']._serialized_end=2695
+  _globals['_LISTROWSREQUEST']._serialized_start=2698
+  _globals['_LISTROWSREQUEST']._serialized_end=2943
+  _globals['_LISTROWSRESPONSE']._serialized_start=2946
+  _globals['_LISTROWSRESPONSE']._serialized_end=3099
+  _globals['_SYNTHETICSERVICE']._serialized_start=3287
+  _globals['_SYNTHETICSERVICE']._serialized_end=4329
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ Synthetic makes training data: rows from documents and judgements, and datasets 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tailor.api.common.v1 import common_pb2 as _common_pb2
@@ -20,6 +21,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _OriginKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OriginKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OriginKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORIGIN_KIND_UNSPECIFIED: _OriginKind.ValueType  # 0
+    """Not set."""
+    ORIGIN_KIND_SOURCE: _OriginKind.ValueType  # 1
+    """Documents and deliverables of one source."""
+    ORIGIN_KIND_EXAMPLES: _OriginKind.ValueType  # 2
+    """Examples of one publisher."""
+    ORIGIN_KIND_TESTS: _OriginKind.ValueType  # 3
+    """Golden documents of one publisher."""
+
+class OriginKind(_OriginKind, metaclass=_OriginKindEnumTypeWrapper):
+    """OriginKind is what an origin gives."""
+
+ORIGIN_KIND_UNSPECIFIED: OriginKind.ValueType  # 0
+"""Not set."""
+ORIGIN_KIND_SOURCE: OriginKind.ValueType  # 1
+"""Documents and deliverables of one source."""
+ORIGIN_KIND_EXAMPLES: OriginKind.ValueType  # 2
+"""Examples of one publisher."""
+ORIGIN_KIND_TESTS: OriginKind.ValueType  # 3
+"""Golden documents of one publisher."""
+Global___OriginKind: _TypeAlias = OriginKind  # noqa: Y015
 
 class _Split:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -375,6 +404,151 @@ class CountNearDuplicatesResponse(_message.Message):
 Global___CountNearDuplicatesResponse: _TypeAlias = CountNearDuplicatesResponse  # noqa: Y015
 
 @_typing.final
+class Origin(_message.Message):
+    """Origin is where selected documents come from. Until an engineer admits it, its documents give no rows. Sources that a specialist has
+    when its first dataset is built are admitted by that.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    PUBLISHERS_FIELD_NUMBER: _builtins.int
+    ADMIT_TIME_FIELD_NUMBER: _builtins.int
+    ADMITTED_BY_FIELD_NUMBER: _builtins.int
+    kind: Global___OriginKind.ValueType
+    """What it gives."""
+    name: _builtins.str
+    """The label `source` of its documents, or the label `publisher` of its examples or golden documents. May be empty."""
+    documents: _builtins.int
+    """Documents that the specialist selects of it."""
+    admitted_by: _builtins.str
+    """Key or person that admitted it; empty for the console's operator, and for a source that was there before the first dataset."""
+    @_builtins.property
+    def publishers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Publishers of these documents, without unknown ones."""
+
+    @_builtins.property
+    def admit_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was admitted; absent while it waits."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___OriginKind.ValueType = ...,
+        name: _builtins.str = ...,
+        documents: _builtins.int = ...,
+        publishers: _abc.Iterable[_builtins.str] | None = ...,
+        admit_time: _timestamp_pb2.Timestamp | None = ...,
+        admitted_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admit_time", b"admit_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit_time", b"admit_time", "admitted_by", b"admitted_by", "documents", b"documents", "kind", b"kind", "name", b"name", "publishers", b"publishers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Origin: _TypeAlias = Origin  # noqa: Y015
+
+@_typing.final
+class ListOriginsRequest(_message.Message):
+    """ListOriginsRequest names a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOriginsRequest: _TypeAlias = ListOriginsRequest  # noqa: Y015
+
+@_typing.final
+class ListOriginsResponse(_message.Message):
+    """ListOriginsResponse has all origins, without pages: they are a few."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGINS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def origins(self) -> _containers.RepeatedCompositeFieldContainer[Global___Origin]:
+        """The origins."""
+
+    def __init__(
+        self,
+        *,
+        origins: _abc.Iterable[Global___Origin] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["origins", b"origins"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOriginsResponse: _TypeAlias = ListOriginsResponse  # noqa: Y015
+
+@_typing.final
+class AdmitOriginRequest(_message.Message):
+    """AdmitOriginRequest names an origin of a specialist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIALIST_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ADMITTED_BY_FIELD_NUMBER: _builtins.int
+    specialist: _builtins.str
+    """Name of the specialist."""
+    kind: Global___OriginKind.ValueType
+    """Kind of the origin."""
+    name: _builtins.str
+    """Name of the origin. May be empty, as in the list."""
+    admitted_by: _builtins.str
+    """Key or person that admits it, set by the console for its visitor; ignored from other callers."""
+    def __init__(
+        self,
+        *,
+        specialist: _builtins.str = ...,
+        kind: Global___OriginKind.ValueType = ...,
+        name: _builtins.str = ...,
+        admitted_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_by", b"admitted_by", "kind", b"kind", "name", b"name", "specialist", b"specialist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdmitOriginRequest: _TypeAlias = AdmitOriginRequest  # noqa: Y015
+
+@_typing.final
+class AdmitOriginResponse(_message.Message):
+    """AdmitOriginResponse is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdmitOriginResponse: _TypeAlias = AdmitOriginResponse  # noqa: Y015
+
+@_typing.final
 class PreviewRowsRequest(_message.Message):
     """PreviewRowsRequest names a specialist and, optionally, a document."""
 
@@ -383,22 +557,26 @@ class PreviewRowsRequest(_message.Message):
     SPECIALIST_FIELD_NUMBER: _builtins.int
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    NEW_ONLY_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Name of the specialist."""
     document_id: _builtins.str
     """Opaque id of a document; empty for rows that a fixed hash draws from all documents that train."""
     page_size: _builtins.int
     """Rows to return, 20 if 0, at most 100."""
+    new_only: _builtins.bool
+    """Draw only from documents that arrived since the last build, those of origins that wait included."""
     def __init__(
         self,
         *,
         specialist: _builtins.str = ...,
         document_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
+        new_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "page_size", b"page_size", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "new_only", b"new_only", "page_size", b"page_size", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -496,6 +674,8 @@ class Row(_message.Message):
     MADE_BY_FIELD_NUMBER: _builtins.int
     LINEAGE_FIELD_NUMBER: _builtins.int
     JUDGEMENT_IDS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    PUBLISHER_FIELD_NUMBER: _builtins.int
     row_id: _builtins.str
     """Id of the row."""
     task: _builtins.str
@@ -512,6 +692,10 @@ class Row(_message.Message):
     """Whether the prompt supports the figures, names and dates of the answer: `yes`, `no`, `people` or `closed`."""
     made_by: _builtins.str
     """`structure`, `human`, `teacher:MODEL` or `import:NAME`."""
+    source: _builtins.str
+    """Label `source` of the document; of a preview only."""
+    publisher: _builtins.str
+    """Label `publisher` of the document; of a preview only."""
     @_builtins.property
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Documents that it was made from."""
@@ -555,10 +739,12 @@ class Row(_message.Message):
         made_by: _builtins.str = ...,
         lineage: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         judgement_ids: _abc.Iterable[_builtins.str] | None = ...,
+        source: _builtins.str = ...,
+        publisher: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_ids", b"document_ids", "grounding", b"grounding", "judgement_ids", b"judgement_ids", "language", b"language", "lineage", b"lineage", "made_by", b"made_by", "messages", b"messages", "places", b"places", "rejected", b"rejected", "row_id", b"row_id", "spans", b"spans", "split", b"split", "task", b"task", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_ids", b"document_ids", "grounding", b"grounding", "judgement_ids", b"judgement_ids", "language", b"language", "lineage", b"lineage", "made_by", b"made_by", "messages", b"messages", "places", b"places", "publisher", b"publisher", "rejected", b"rejected", "row_id", b"row_id", "source", b"source", "spans", b"spans", "split", b"split", "task", b"task", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

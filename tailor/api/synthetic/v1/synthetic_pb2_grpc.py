@@ -50,6 +50,16 @@ class SyntheticServiceStub:
                 request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.CountNearDuplicatesRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.CountNearDuplicatesResponse.FromString,
                 _registered_method=True)
+        self.ListOrigins = channel.unary_unary(
+                '/tailor.api.synthetic.v1.SyntheticService/ListOrigins',
+                request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.ListOriginsRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.ListOriginsResponse.FromString,
+                _registered_method=True)
+        self.AdmitOrigin = channel.unary_unary(
+                '/tailor.api.synthetic.v1.SyntheticService/AdmitOrigin',
+                request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.AdmitOriginRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.AdmitOriginResponse.FromString,
+                _registered_method=True)
         self.PreviewRows = channel.unary_unary(
                 '/tailor.api.synthetic.v1.SyntheticService/PreviewRows',
                 request_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.PreviewRowsRequest.SerializeToString,
@@ -90,6 +100,22 @@ class SyntheticServiceServicer:
     def CountNearDuplicates(self, request, context):
         """CountNearDuplicates compares new documents for up to a few seconds, and counts near-duplicates among all that are compared.
         NOT_FOUND for an unknown specialist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOrigins(self, request, context):
+        """ListOrigins lists the sources of a specialist's documents and the publishers of its examples and golden documents, those first that
+        nobody has admitted. NOT_FOUND for an unknown specialist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdmitOrigin(self, request, context):
+        """AdmitOrigin lets a specialist learn from a source or a publisher that is new to it, from its next build on. NOT_FOUND for an unknown
+        specialist, and if it selects no document of the origin (UNKNOWN_ORIGIN). Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,6 +164,16 @@ def add_SyntheticServiceServicer_to_server(servicer, server):
                     servicer.CountNearDuplicates,
                     request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.CountNearDuplicatesRequest.FromString,
                     response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.CountNearDuplicatesResponse.SerializeToString,
+            ),
+            'ListOrigins': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOrigins,
+                    request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.ListOriginsRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.ListOriginsResponse.SerializeToString,
+            ),
+            'AdmitOrigin': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdmitOrigin,
+                    request_deserializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.AdmitOriginRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.AdmitOriginResponse.SerializeToString,
             ),
             'PreviewRows': grpc.unary_unary_rpc_method_handler(
                     servicer.PreviewRows,
@@ -237,6 +273,60 @@ class SyntheticService:
             '/tailor.api.synthetic.v1.SyntheticService/CountNearDuplicates',
             tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.CountNearDuplicatesRequest.SerializeToString,
             tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.CountNearDuplicatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOrigins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.synthetic.v1.SyntheticService/ListOrigins',
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.ListOriginsRequest.SerializeToString,
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.ListOriginsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdmitOrigin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tailor.api.synthetic.v1.SyntheticService/AdmitOrigin',
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.AdmitOriginRequest.SerializeToString,
+            tailor_dot_api_dot_synthetic_dot_v1_dot_synthetic__pb2.AdmitOriginResponse.FromString,
             options,
             channel_credentials,
             insecure,

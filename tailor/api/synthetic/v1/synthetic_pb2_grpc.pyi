@@ -44,6 +44,14 @@ class SyntheticServiceStub:
     """CountNearDuplicates compares new documents for up to a few seconds, and counts near-duplicates among all that are compared.
     NOT_FOUND for an unknown specialist.
     """
+    ListOrigins: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.ListOriginsRequest, _synthetic_pb2.ListOriginsResponse]
+    """ListOrigins lists the sources of a specialist's documents and the publishers of its examples and golden documents, those first that
+    nobody has admitted. NOT_FOUND for an unknown specialist.
+    """
+    AdmitOrigin: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.AdmitOriginRequest, _synthetic_pb2.AdmitOriginResponse]
+    """AdmitOrigin lets a specialist learn from a source or a publisher that is new to it, from its next build on. NOT_FOUND for an unknown
+    specialist, and if it selects no document of the origin (UNKNOWN_ORIGIN). Idempotent.
+    """
     PreviewRows: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.PreviewRowsRequest, _synthetic_pb2.PreviewRowsResponse]
     """PreviewRows returns the rows that one document, or documents drawn from all of a specialist, would give. Nothing is stored."""
     DrawPrompt: _grpc.UnaryUnaryMultiCallable[_synthetic_pb2.DrawPromptRequest, _synthetic_pb2.DrawPromptResponse]
@@ -73,6 +81,14 @@ class SyntheticServiceAsyncStub(SyntheticServiceStub):
     CountNearDuplicates: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.CountNearDuplicatesRequest, _synthetic_pb2.CountNearDuplicatesResponse]  # type: ignore[assignment]
     """CountNearDuplicates compares new documents for up to a few seconds, and counts near-duplicates among all that are compared.
     NOT_FOUND for an unknown specialist.
+    """
+    ListOrigins: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.ListOriginsRequest, _synthetic_pb2.ListOriginsResponse]  # type: ignore[assignment]
+    """ListOrigins lists the sources of a specialist's documents and the publishers of its examples and golden documents, those first that
+    nobody has admitted. NOT_FOUND for an unknown specialist.
+    """
+    AdmitOrigin: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.AdmitOriginRequest, _synthetic_pb2.AdmitOriginResponse]  # type: ignore[assignment]
+    """AdmitOrigin lets a specialist learn from a source or a publisher that is new to it, from its next build on. NOT_FOUND for an unknown
+    specialist, and if it selects no document of the origin (UNKNOWN_ORIGIN). Idempotent.
     """
     PreviewRows: _aio.UnaryUnaryMultiCallable[_synthetic_pb2.PreviewRowsRequest, _synthetic_pb2.PreviewRowsResponse]  # type: ignore[assignment]
     """PreviewRows returns the rows that one document, or documents drawn from all of a specialist, would give. Nothing is stored."""
@@ -118,6 +134,26 @@ class SyntheticServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_synthetic_pb2.CountNearDuplicatesResponse, _abc.Awaitable[_synthetic_pb2.CountNearDuplicatesResponse]]:
         """CountNearDuplicates compares new documents for up to a few seconds, and counts near-duplicates among all that are compared.
         NOT_FOUND for an unknown specialist.
+        """
+
+    @_abc_1.abstractmethod
+    def ListOrigins(
+        self,
+        request: _synthetic_pb2.ListOriginsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_synthetic_pb2.ListOriginsResponse, _abc.Awaitable[_synthetic_pb2.ListOriginsResponse]]:
+        """ListOrigins lists the sources of a specialist's documents and the publishers of its examples and golden documents, those first that
+        nobody has admitted. NOT_FOUND for an unknown specialist.
+        """
+
+    @_abc_1.abstractmethod
+    def AdmitOrigin(
+        self,
+        request: _synthetic_pb2.AdmitOriginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_synthetic_pb2.AdmitOriginResponse, _abc.Awaitable[_synthetic_pb2.AdmitOriginResponse]]:
+        """AdmitOrigin lets a specialist learn from a source or a publisher that is new to it, from its next build on. NOT_FOUND for an unknown
+        specialist, and if it selects no document of the origin (UNKNOWN_ORIGIN). Idempotent.
         """
 
     @_abc_1.abstractmethod

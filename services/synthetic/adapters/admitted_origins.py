@@ -1,0 +1,88 @@
+"""Where documents come from, and who admitted it, in PostgreSQL."""
+
+from typing import Any
+
+from sqlalchemy import Engine, and_, distinct, func, literal, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from services.synthetic.adapters import tables
+from services.synthetic.adapters.conditions import has_dataset, origin_kind, origin_name, selected
+from services.synthetic.domain import Origin, OriginKind, Specialist
+from services.synthetic.ports import Origins
+from tailor.sql import transaction
+
+
+class SqlOrigins(Origins):
+    """Thread-safe."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def admit_first(self, specialist: Specialist) -> None:
+        documents = tables.documents.c
+        is_source = origin_kind() == OriginKind.SOURCE.value
+        found = (
+            select(documents.source, func.min(documents.position).label("first"))
+            .where(selected(specialist.selection), is_source, ~has_dataset(specialist.name))
+            .group_by(documents.source)
+            .subquery()
+        )
+        names = ["specialist", "kind", "name", "position", "first_position"]
+        key = (literal(specialist.name), literal(OriginKind.SOURCE.value), found.c.source)
+        rows = select(*key, tables.positions.next_value(), found.c.first)
+        with transaction(self._engine) as connection:
+            connection.execute(insert(tables.origins).from_select(names, rows).on_conflict_do_nothing())
+
+    def list(self, specialist: Specialist) -> list[Origin]:
+        documents, origins = tables.documents.c, tables.origins.c
+        found = (
+            select(
+                origin_kind().label("kind"),
+                origin_name().label("name"),
+                func.count().label("documents"),
+                func.array_agg(distinct(documents.publisher)).label("publishers"),
+            )
+            .where(selected(specialist.selection))
+            .group_by("kind", "name")
+            .subquery()
+        )
+        same = and_(origins.specialist == specialist.name, origins.kind == found.c.kind, origins.name == found.c.name)
+        query = select(found, origins.admitted_at, func.coalesce(origins.admitted_by, "").label("admitted_by"))
+        query = query.select_from(found.outerjoin(tables.origins, same))
+        query = query.order_by(origins.admitted_at.is_not(None), found.c.kind, found.c.name)
+        with transaction(self._engine) as connection:
+            return [_to_origin(row) for row in connection.execute(query)]
+
+    def admit(self, specialist: Specialist, kind: OriginKind, name: str, admitted_by: str) -> bool:
+        documents, builds = tables.documents.c, tables.builds.c
+        is_of_origin = (origin_kind() == kind.value, origin_name() == name)
+        first = select(func.min(documents.position)).where(selected(specialist.selection), *is_of_origin)
+        row = {"specialist": specialist.name, "kind": kind.value, "name": name, "admitted_by": admitted_by}
+        with transaction(self._engine) as connection:
+            position = connection.scalar(first)
+            if position is None:
+                return False
+            values = {**row, "position": tables.positions.next_value(), "first_position": position}
+            admitted = insert(tables.origins).values(values).on_conflict_do_nothing()
+            if connection.execute(admitted.returning(tables.origins.c.name)).one_or_none():
+                seen = position - 1
+                connection.execute(
+                    update(tables.builds)
+                    .where(builds.specialist == specialist.name)
+                    .values(
+                        built_position=func.least(builds.built_position, seen),
+                        tried_position=func.least(builds.tried_position, seen),
+                    )
+                )
+        return True
+
+
+def _to_origin(row: Any) -> Origin:
+    return Origin(
+        kind=OriginKind(row.kind),
+        name=row.name,
+        documents=row.documents,
+        publishers=tuple(filter(None, row.publishers)),
+        admitted_at=row.admitted_at,
+        admitted_by=row.admitted_by,
+    )

@@ -1,0 +1,108 @@
+"""`tailor origins`: where a specialist's documents come from, and what waits until somebody has looked at it."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.cli.calls import unary
+from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.output import table
+from tailor.cli.policy_views import moment
+from tailor.cli.session import CommandSession, session_of
+
+# Lists are counted when they are asked for, over all documents.
+LIST_SECONDS = 60.0
+KINDS = {"source": "documents and deliverables", "examples": "examples", "tests": "golden documents"}
+
+SpecialistName = Annotated[str, typer.Argument(help="The specialist's name.")]
+
+app = typer.Typer(
+    name="origins",
+    help="The sources of a specialist's documents, and the publishers of its examples and golden documents: new ones wait for a look.",
+    no_args_is_help=True,
+)
+
+
+@app.command("list")
+def list_origins(context: typer.Context, specialist: SpecialistName) -> None:
+    """List where a specialist's documents come from; what waits for a look stands first.
+
+    `tailor rows SPECIALIST --new` shows rows that the new documents would give.
+    """
+    session = session_of(context)
+    answer = _list(session, specialist)
+    rows = [
+        (
+            _kind_of(origin),
+            origin.name or "(none)",
+            origin.documents,
+            ", ".join(origin.publishers),
+            _describe_state(origin),
+        )
+        for origin in answer.origins
+    ]
+    columns = ("kind", "name", "documents", "published by", "admitted")
+
+    def render(console: Console) -> None:
+        console.print(table("", columns, rows) if rows else "The specialist selects no document.")
+        if any(_waits(origin) for origin in answer.origins):
+            console.print(f"Admit what you have looked at: tailor origins admit {specialist}", highlight=False)
+
+    session.output.emit(to_dict(answer), render)
+
+
+@app.command()
+def admit(
+    context: typer.Context,
+    specialist: SpecialistName,
+    *,
+    kind: Annotated[str, typer.Option(help=f"Only of this kind: {', '.join(KINDS)}.")] = "",
+    name: Annotated[str, typer.Option(help="Only the source or publisher with this name; needs --kind.")] = "",
+) -> None:
+    """Let a specialist learn from the sources and publishers that wait, from its next build on. By default, from all of them."""
+    if kind and kind not in KINDS:
+        raise typer.BadParameter(f"must be one of {', '.join(KINDS)}", param_hint="--kind")
+    if name and not kind:
+        raise typer.BadParameter("needs --kind", param_hint="--name")
+    session = session_of(context)
+    chosen = [
+        origin
+        for origin in _list(session, specialist).origins
+        if _waits(origin) and kind in ("", _kind_of(origin)) and name in ("", origin.name)
+    ]
+    for origin in chosen:
+        request = synthetic_pb2.AdmitOriginRequest(specialist=specialist, kind=origin.kind, name=origin.name)
+        unary("synthetic", session.connections.synthetic.AdmitOrigin, request)
+    document = {"admitted": [to_dict(origin) for origin in chosen]}
+
+    def render(console: Console) -> None:
+        for origin in chosen:
+            console.print(
+                f"Admitted: {origin.documents:,} {KINDS[_kind_of(origin)]} of {origin.name or '(none)'}.",
+                highlight=False,
+            )
+        if not chosen:
+            console.print("Nothing of that waits.")
+
+    session.output.emit(document, render)
+
+
+def _list(session: CommandSession, specialist: str) -> synthetic_pb2.ListOriginsResponse:
+    request = synthetic_pb2.ListOriginsRequest(specialist=specialist)
+    return unary("synthetic", session.connections.synthetic.ListOrigins, request, LIST_SECONDS)
+
+
+def _kind_of(origin: synthetic_pb2.Origin) -> str:
+    return short_enum(synthetic_pb2.OriginKind, origin.kind, "ORIGIN_KIND_")
+
+
+def _waits(origin: synthetic_pb2.Origin) -> bool:
+    return not origin.HasField("admit_time")
+
+
+def _describe_state(origin: synthetic_pb2.Origin) -> str:
+    if _waits(origin):
+        return "waits"
+    return f"{moment(origin.admit_time)} {origin.admitted_by}".strip()
