@@ -56,7 +56,7 @@ EXPLAINED = {
     Reason.AMBIGUOUS_DATASET: "Several datasets begin with the given digits. Give more digits.",
     Reason.UNKNOWN_ERASURE: "This erasure does not exist. `tailor erasures` lists the known ones.",
     Reason.UNKNOWN_HELD_CALL: "No such call is held. `tailor held list` lists them.",
-    Reason.UNKNOWN_ORIGIN: "The specialist selects no document of this source, or no example or golden document of this publisher. `tailor origins list` shows which there are.",
+    Reason.UNKNOWN_ORIGIN: "The specialist selects no document of this source, or no example or golden document of this publisher. `tailor origins list NAME` shows which there are.",
     Reason.UNKNOWN_REPLAY: "This replay does not exist. `tailor policy replays` lists the known ones.",
     Reason.CHILD_FAILED: "The process that reads the input failed without saying why. See the service's log.",
     Reason.CONTAINER_NOT_MADE: "Kubernetes could not create the worker's container. Correct what the message says, such as a missing Secret or ConfigMap; the run starts by itself.",
