@@ -2,12 +2,12 @@
 
 from services.inference.bootstrap import build
 from services.inference.settings import Settings
-from tailor.hardware import share_cores
+from tailor.hardware import ANSWERING_SPINS, share_cores
 from tailor.hidden_packages import hide_packages
 from tailor.runtime import main
 
 if __name__ == "__main__":
     # Transformers and peft would load these; no engine uses them.
     hide_packages("sklearn", "scipy", "bitsandbytes")
-    share_cores()
+    share_cores(ANSWERING_SPINS)
     main("inference", Settings, build)
