@@ -51,6 +51,12 @@ class MarkdownWriter(MarkdownConverter):
         el["href"] = urlunsplit(parts._replace(path=quote(parts.path, safe="/%~:@!$&'*+,;=")))
         return str(super().convert_a(el, text, parent_tags))  # type: ignore[misc]
 
+    def convert_dd(self, el: Any, text: str, parent_tags: Any) -> str:
+        """The explanation of a term, as a paragraph under it and without a marker."""
+        if "_inline" in parent_tags:
+            return str(super().convert_dd(el, text, parent_tags))  # type: ignore[misc]
+        return f"\n\n{text.strip()}\n\n"
+
     def convert_img(self, el: Any, text: str, parent_tags: Any) -> str:
         """The description of a picture."""
         del text, parent_tags

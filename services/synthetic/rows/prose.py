@@ -10,6 +10,9 @@ MIN_SENTENCE_WORDS = 5
 # Some languages and writers do without full stops. A heading or a fragment has fewer words than this.
 MIN_PARAGRAPH_WORDS = 20
 MIN_TABLE_ROWS = 2
+# Where a table of a PDF file lost its columns, most lines have a few words, and a column of descriptions is one line that never ends. A list
+# of terms has as many lines that explain them, and a signature no such line.
+MIN_FRAGMENTS, FRAGMENT_WORDS, ENDLESS_WORDS = 6, 4, 40
 
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
@@ -22,15 +25,29 @@ _ITEM = re.compile(r"[-*+•] ")
 _FIGURE_ITEM = re.compile(r"[-*+•] [^:]{2,}: \W?\d")
 # Chinese and Japanese have no blanks: two characters count as a word.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{2}|[^\W\d_]{2,}")
-# A full stop within a number or a name ends nothing.
-_END = re.compile(r"[.!?]+(?=[\s\"”’»)\]*_`]|$)|[。！？]")
+# A full stop within a number or a name, or one that is quoted, ends nothing.
+_END = re.compile(r"(?!(?<=[‘“\"'`])[.!?]+[’”\"'`])[.!?]+(?=[\s\"”’»)\]*_`]|$)|[。！？]")
 
 
 def has_prose(text: str) -> bool:
-    """True if a text has a sentence, a long paragraph, or two rows of a table with words or figures in two cells."""
+    """True if a text has a sentence, a long paragraph, or two rows of a table with words or figures in two cells.
+
+    Not if most of its lines are fragments, as where a table lost its columns.
+    """
     lines = list(_plain_lines(text))
+    if _is_broken_table(lines):
+        return False
     rows = sum(_is_row(line) for line in lines)
     return rows >= MIN_TABLE_ROWS or any(map(_is_prose, _paragraphs(lines)))
+
+
+def _is_broken_table(lines: list[str]) -> bool:
+    """True if most of the lines that are neither items nor rows have a few words and end no sentence, and one line hardly ends."""
+    running = [line for line in lines if line and not line.startswith("|") and not _ITEM.match(line)]
+    fragments = sum(_count(line) <= FRAGMENT_WORDS and not _END.search(line[-2:]) for line in running)
+    if fragments < MIN_FRAGMENTS or 2 * fragments <= len(running):
+        return False
+    return any(_count(part) >= ENDLESS_WORDS for line in running for part in _END.split(line))
 
 
 def _plain_lines(text: str) -> Iterator[str]:

@@ -193,3 +193,8 @@ def test_a_link_stays_on_one_line_without_what_appears_over_it() -> None:
         html_to_markdown(page).strip()
         == "It uses the [Linux Security Modules (LSM) Framework](https://a.example/lsm) for it."
     )
+
+
+def test_the_explanation_of_a_term_is_a_paragraph_under_it() -> None:
+    page = "<dl><dt><code>name</code></dt><dd><p>The name of the table.</p><p>It may be long.</p></dd><dt>new</dt><dd>All of it.</dd></dl>"
+    assert html_to_markdown(page).strip() == "`name`\n\nThe name of the table.\n\nIt may be long.\n\nnew\n\nAll of it."

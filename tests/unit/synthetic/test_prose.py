@@ -24,6 +24,11 @@ from services.synthetic.rows.prose import has_prose
         "In “44.6. Trigger Functions”:\n\nThe information is passed to the function body in these variables:",
         "Die Datei `disk.img` kann wie folgt auf ein nicht eingebundenes Laufwerk passender Größe, hier zum Beispiel auf die zweite Platte "
         "des Rechners, geschrieben werden:",
+        "The packages for sound are listed below.\npackage\nV:314, I:444\nalsa-utils\nV:1, I:22\noss-compat\nV:235, I:298\n2475\n"
+        "utilities for configuring and using the sound compatibility layer that prevents errors audio and video processing engine audio and "
+        "video processing engine in a further edition audio server to replace another one audio server client library connection kit with "
+        "low latency sound engine of the desktop",
+        "the host name up to the first ‘.’ the host name",
         "| [`fontconfig`](http://a.example/f) | [V:409, I:721](http://b.example/f) | [617](http://c.example/f) |",
         "",
     ],
@@ -44,6 +49,9 @@ def test_headings_captions_links_contents_and_code_are_no_prose(text: str) -> No
         "| 2025-01-16 | 1.50 | 6.25 |\n| 2025-01-17 | 2.50 | 7.25 |",
         "- Opening: 1.50\n- Closing: 6.25\n- Volume: 555",
         "The control failed in March. What was seen in each of the branches is listed in full here:",
+        "fast\n\nThe control runs every hour.\n\nslow\n\nThe control runs once a day.\n\nnever\n\nThe control does not run.\n\n"
+        "once\n\nThe control runs once.\n\ntwice\n\nThe control runs twice.\n\noften\n\nThe control runs often.",
+        "Dear all,\n\nThe control failed in March.\n\nKind regards\nJo Bell\nHead of risk\nBell and sons\n+44 20 5550\nwww.example.org\nLeeds",
         "Die Kontrolle ist im März ausgefallen.",
         "Le contrôle a échoué en mars.",
         "该控制措施在三月份失效了。",
