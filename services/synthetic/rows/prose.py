@@ -10,8 +10,8 @@ MIN_SENTENCE_WORDS = 5
 # Some languages and writers do without full stops. A heading or a fragment has fewer words than this.
 MIN_PARAGRAPH_WORDS = 20
 MIN_TABLE_ROWS = 2
-# Where a table of a PDF file lost its columns, most lines have a few words, and a column of descriptions is one line that never ends. A list
-# of terms has as many lines that explain them, and a signature no such line.
+# Where a table of a PDF file lost its columns, most lines have a few words, and a column of descriptions is one line that never ends. A
+# list of terms has as many lines that explain them, and a signature no such line.
 MIN_FRAGMENTS, FRAGMENT_WORDS, ENDLESS_WORDS = 6, 4, 40
 
 _FENCE = re.compile(r"\s*(?:```|~~~)")
