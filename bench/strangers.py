@@ -46,6 +46,7 @@ from tailor.demo import (
     start_stack,
     train,
     wait_for_base,
+    wait_until_served,
 )
 from tailor.local import stack
 
@@ -118,6 +119,8 @@ def run(state_dir: Path, submissions: Sequence[FileSubmission]) -> dict[str, Any
             trial.figures["verdict"] = decision_of(evaluate(connections, adapter, story.now).decision)
         with story.step("asking", "ask what such manuals answer"):
             model = NAME if trial.figures["verdict"] == "passed" else "base"
+            if model == NAME:
+                wait_until_served(connections, client, adapter, story.now)
             trial.figures["answers"] = {
                 question: ask(client, model, [Message("user", question)], {}, story.now).text for question in QUESTIONS
             }
