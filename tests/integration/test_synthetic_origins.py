@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.synthetic import handlers
+from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.domain import BuildPolicy, BuildResult, Dataset, Kind, OriginKind
 from services.synthetic.rpc import SyntheticServicer
@@ -72,6 +73,15 @@ def test_sources_before_the_first_dataset_are_admitted_and_a_later_one_waits_for
     assert second.created and world.not_admitted(second.dataset) == 0 and second.dataset.documents == 45
     admitted = {it.name: it.admitted_by for it in handlers.list_origins(world.app, "reports")}
     assert admitted == {"wiki": "", "crm": "", "attacker": "key_1"}
+
+
+def test_a_new_source_waits_also_after_an_erasure_dropped_the_only_dataset(engine: Engine) -> None:
+    world = Publishing(engine)
+    world.publish(40)
+    SqlHoldings(engine).drop_dataset(world.build().dataset)
+    world.publish(5, source="attacker")
+    assert world.waiting() == [(OriginKind.SOURCE, "attacker", 5)]
+    assert world.not_admitted(world.build().dataset) == 5
 
 
 @pytest.mark.parametrize(("kind", "origin"), [(Kind.EXAMPLE, OriginKind.EXAMPLES), (Kind.TEST, OriginKind.TESTS)])

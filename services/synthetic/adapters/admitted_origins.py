@@ -6,7 +6,7 @@ from sqlalchemy import Engine, and_, distinct, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.conditions import has_dataset, origin_kind, origin_name, selected
+from services.synthetic.adapters.conditions import had_dataset, origin_kind, origin_name, selected
 from services.synthetic.domain import Origin, OriginKind, Specialist
 from services.synthetic.ports import Origins
 from tailor.sql import transaction
@@ -23,7 +23,7 @@ class SqlOrigins(Origins):
         is_source = origin_kind() == OriginKind.SOURCE.value
         found = (
             select(documents.source, func.min(documents.position).label("first"))
-            .where(selected(specialist.selection), is_source, ~has_dataset(specialist.name))
+            .where(selected(specialist.selection), is_source, ~had_dataset(specialist.name))
             .group_by(documents.source)
             .subquery()
         )

@@ -55,15 +55,15 @@ def is_admitted(specialist: str) -> ColumnElement[bool]:
     """The condition for documents from an origin that the specialist has admitted, or from any source before its first dataset."""
     origins = tables.origins.c
     same = (origins.specialist == specialist, origins.kind == origin_kind(), origins.name == origin_name())
-    is_first = and_(origin_kind() == OriginKind.SOURCE.value, ~has_dataset(specialist))
+    is_first = and_(origin_kind() == OriginKind.SOURCE.value, ~had_dataset(specialist))
     return or_(exists().where(*same), is_first)
 
 
-def has_dataset(specialist: str) -> ColumnElement[bool]:
-    """Whether a specialist has a dataset of documents."""
+def had_dataset(specialist: str) -> ColumnElement[bool]:
+    """Whether a specialist has a dataset of documents, or had one that an erasure dropped."""
     builds = tables.builds.c
-    of_documents = (builds.specialist == specialist, builds.kind == DatasetKind.SFT.value, builds.digest != "")
-    return exists().where(*of_documents)
+    of_documents = (builds.specialist == specialist, builds.kind == DatasetKind.SFT.value)
+    return exists().where(*of_documents, builds.built_at.is_not(None))
 
 
 def is_one_of(column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:

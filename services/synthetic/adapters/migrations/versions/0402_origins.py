@@ -22,7 +22,7 @@ def upgrade() -> None:
     op.execute("""
         INSERT INTO origins (specialist, kind, name, position, first_position)
         SELECT built.specialist, found.kind, found.name, 0, found.first
-        FROM (SELECT specialist FROM builds WHERE kind = 'sft' AND digest <> '') built CROSS JOIN (
+        FROM (SELECT specialist FROM builds WHERE kind = 'sft' AND built_at IS NOT NULL) built CROSS JOIN (
             SELECT kind, name, min(position) AS first FROM (
                 SELECT position,
                     CASE kind WHEN 'example' THEN 'examples' WHEN 'test' THEN 'tests' ELSE 'source' END AS kind,
