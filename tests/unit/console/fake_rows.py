@@ -75,7 +75,21 @@ class FakeBuilds(DatasetBuilds):
     )
     down: bool = False
     built: list[tuple[str, str, str]] = field(default_factory=list)
-    origins: list[synthetic_pb2.Origin] = field(default_factory=list)
+    origins: list[synthetic_pb2.Origin] = field(
+        default_factory=lambda: [
+            synthetic_pb2.Origin(
+                kind=synthetic_pb2.ORIGIN_KIND_TESTS, name="key_0123456789abcdef0123", documents=3, publishers=["key_7"]
+            ),
+            synthetic_pb2.Origin(
+                kind=synthetic_pb2.ORIGIN_KIND_SOURCE,
+                name="sharepoint",
+                documents=4_000,
+                publishers=["document-publisher", "key_0123456789abcdef0123"],
+                admit_time=STAMP,
+                admitted_by="key_0123456789abcdef0123",
+            ),
+        ]
+    )
     admitted: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     def build(self, specialist: str, kind: str, request_id: str) -> synthetic_pb2.BuildDatasetResponse | None:

@@ -371,7 +371,7 @@ def erasures() -> list[registry_pb2.Erasure]:
 
 def audit() -> audit_pb2.GetAuditResponse:
     groups = [
-        audit_pb2.AuditGroup(value="sharepoint", documents=90, characters=90_000, findings=180),
+        audit_pb2.AuditGroup(value="sharepoint", documents=90, characters=90_000, findings=180, new_documents=12),
         audit_pb2.AuditGroup(documents=10, characters=10_000),
     ]
     english = audit_pb2.AuditGroup(value="en", documents=100, characters=100_000, findings=180)
