@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from deploy.certificates import NAMESPACE, make_certificates
 from tailor.events.access import KafkaNames
 from tailor.local.layout import SERVICES, WITH_DATABASE, Layout
 from tailor.local.secrets import (
@@ -31,21 +32,26 @@ from tailor.storage.buckets import ACCESS
 DATABASE_HOST = "postgres:5432"
 ADMINISTRATOR = "postgres"
 DATABASE = re.compile(r"[A-Za-z0-9.\[\]:_-]+:[0-9]{1,5}(\?[a-z_]+=[A-Za-z0-9/._-]+(&[a-z_]+=[A-Za-z0-9/._-]+)*)?")
+NAMESPACE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 JAAS = "org.apache.kafka.common.security"
 # The listeners that users of Kafka reach: the services', and the publishers' own.
 USER_LISTENERS = ("INTERNAL", "PUBLISHERS")
 
 
-def make(folder: Path, publishers: Sequence[str] = (), database: str = DATABASE_HOST) -> Path:
+def make(
+    folder: Path, publishers: Sequence[str] = (), database: str = DATABASE_HOST, namespace: str = NAMESPACE
+) -> Path:
     """Create the missing secrets under `FOLDER/secrets`, and return that path. Idempotent.
 
-    `publishers` are users of Kafka besides `publisher`; `database` is HOST:PORT, with libpq's options behind a question mark. Raises
-    ValueError for a name or an address that cannot be one.
+    `publishers` are users of Kafka besides `publisher`; `database` is HOST:PORT, with libpq's options behind a question mark; `namespace`
+    is part of the names in the services' certificates. Raises ValueError for a name or an address that cannot be one.
     """
     if not DATABASE.fullmatch(database):
         raise ValueError(
             "the database must be HOST:PORT or HOST:PORT?OPTIONS, such as db.example:5432?sslmode=verify-full"
         )
+    if not NAMESPACE_NAME.fullmatch(namespace):
+        raise ValueError("the namespace must be a name of Kubernetes: a-z, 0-9 and -, at most 63 characters")
     layout = Layout(folder.absolute())
     add_publishers(layout, publishers)
     secrets = ensure(layout)
@@ -58,6 +64,7 @@ def make(folder: Path, publishers: Sequence[str] = (), database: str = DATABASE_
     for user in secrets.kafka_users:
         if user not in SERVICES:
             _write_env(secrets.directory / f"kafka-{user}.env", _outside(user, secrets))
+    make_certificates(secrets.directory, namespace)
     for path in (*secrets.directory.glob("*.pem"), secrets.trust_file, secrets.directory / "stores.json"):
         path.chmod(0o644)
     return secrets.directory
@@ -151,6 +158,7 @@ def main() -> None:
         metavar="HOST:PORT[?OPTIONS]",
         help="the services' PostgreSQL, such as db.example:5432?sslmode=verify-full; compose's and dev's by default",
     )
+    parser.add_argument("--namespace", default=NAMESPACE, help="the services' namespace on Kubernetes: %(default)s")
     change = parser.add_mutually_exclusive_group()
     change.add_argument(
         "--new-vault-key", action="store_true", help="create a new vault key and keep the old one as a previous key"
@@ -166,7 +174,7 @@ def main() -> None:
         renew_vault_key(layout)
     elif arguments.drop_previous_vault_keys:
         drop_previous_vault_keys(layout)
-    folder = make(arguments.folder, arguments.publisher, arguments.database)
+    folder = make(arguments.folder, arguments.publisher, arguments.database, arguments.namespace)
     sys.stdout.write(
         f"{folder}: the first operator's API key is in operator.key, data protection's in protection.key, "
         "the console's password in console.password\n"

@@ -1,8 +1,11 @@
 """Chat completions of any OpenAI-style endpoint."""
 
+import ssl
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import certifi
 import openai
 
 # What newer or smaller endpoints do not take, and what they take instead.
@@ -19,11 +22,19 @@ class ChatCompletions:
     """One model behind one endpoint. Thread-safe.
 
     Makes one attempt per call, and repeats it without an option that the endpoint refuses by name. Later calls leave that option out.
-    Without a `proxy`, the client uses that of the environment (HTTPS_PROXY), if there is one.
+    Without a `proxy`, the client uses that of the environment (HTTPS_PROXY), if there is one. `ca_file` (PEM) has authorities that are
+    trusted besides the public ones, such as the one that signs inference's certificate.
     """
 
     def __init__(
-        self, base_url: str, model: str, *, api_key: str = "", timeout_seconds: float = 120, proxy: str = ""
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str = "",
+        timeout_seconds: float = 120,
+        proxy: str = "",
+        ca_file: Path | None = None,
     ) -> None:
         # The client refuses an empty key; an endpoint without keys ignores any.
         self._client = openai.OpenAI(
@@ -31,7 +42,7 @@ class ChatCompletions:
             api_key=api_key or "none",
             max_retries=0,
             timeout=timeout_seconds,
-            http_client=openai.DefaultHttpxClient(proxy=proxy) if proxy else None,
+            http_client=openai.DefaultHttpxClient(proxy=proxy or None, verify=_context(ca_file)),
         )
         self._unsupported: frozenset[str] = frozenset()
         self.address = base_url
@@ -60,6 +71,15 @@ class ChatCompletions:
         new_options = options - self._unsupported
         self._unsupported |= new_options
         return bool(new_options)
+
+
+def _context(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    # Small images have no authorities of the system.
+    context.load_verify_locations(certifi.where())
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
 
 
 def _is_named(option: str, message: str) -> bool:

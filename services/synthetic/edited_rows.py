@@ -1,6 +1,6 @@
 """Rows of drafts that experts edited: the edited text as the answer to the draft's chat, as if it were a deliverable."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from services.synthetic.building.reading import read_draft
@@ -29,7 +29,7 @@ class EditedRows(ExtraRows):
     tokenizers: Tokenizers
     erased: Container[str] = frozenset()
 
-    def rows(self, specialist: Specialist) -> Iterator[Row]:
+    def rows(self, specialist: Specialist, on_unreadable: Callable[[int], None] = lambda rows: None) -> Iterator[Row]:
         """Those that fit the specialist's rows, sorted by id. Raises what `Tokenizers.for_base` and the store raise."""
         edits = [edit for edit in self._list(specialist) if not _is_held_out(edit, specialist)]
         if not edits:

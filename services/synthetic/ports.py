@@ -489,8 +489,8 @@ class Tokenizers(Protocol):
 class ExtraRows(Protocol):
     """Accepted rows of a specialist that no document's structure gives: those of syntheses, of imports and of edited drafts."""
 
-    def rows(self, specialist: Specialist) -> Iterator[Row]:
-        """Stream them, sorted by id."""
+    def rows(self, specialist: Specialist, on_unreadable: Callable[[int], None] = lambda rows: None) -> Iterator[Row]:
+        """Stream them, sorted by id. Calls `on_unreadable` with the number of rows that a damaged object had."""
         ...
 
     def fingerprint(self, specialist: Specialist) -> str:

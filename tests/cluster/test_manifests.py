@@ -27,7 +27,7 @@ PROD = [
     ["spot-workers"],
     ["autoscaling-cpu"],
     ["ingress"],
-    ["tls"],
+    ["gateway", "gateway-operators", "ingress", "stable-members", "plain-text"],
     ["gateway", "gateway-operators"],
     ["autoscaling-lag"],
     ["autoscaling-queue"],

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -29,9 +30,16 @@ class OpenAiEndpoint(ChatEndpoint):
     """Makes one attempt per call. Errors name the model by its label and never quote the endpoint's, which may repeat the prompt."""
 
     def __init__(
-        self, label: str, base_url: str, model: str, *, api_key: str = "", timeout_seconds: float = 120
+        self,
+        label: str,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str = "",
+        timeout_seconds: float = 120,
+        ca_file: Path | None = None,
     ) -> None:
-        self._chat = ChatCompletions(base_url, model, api_key=api_key, timeout_seconds=timeout_seconds)
+        self._chat = ChatCompletions(base_url, model, api_key=api_key, timeout_seconds=timeout_seconds, ca_file=ca_file)
         self._label = label
 
     @property
@@ -88,6 +96,7 @@ def external_endpoints(settings: Settings) -> dict[str, ChatEndpoint]:
             model.model,
             api_key=settings.external_model_keys.get(name, SecretStr("")).get_secret_value(),
             timeout_seconds=model.timeout_seconds,
+            ca_file=settings.tls_ca_file,
         )
         for name, model in settings.external_models.items()
     }

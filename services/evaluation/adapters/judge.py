@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -26,8 +27,10 @@ MAX_ANSWER_TOKENS = 10_000_000
 class OpenAiJudge(JudgeModel):
     """Asks for structured output; from an endpoint that has none, only an answer that is the JSON object is taken. Thread-safe."""
 
-    def __init__(self, base_url: str, api_key: str, model: str, *, timeout_seconds: float = 120) -> None:
-        self._chat = ChatCompletions(base_url, model, api_key=api_key, timeout_seconds=timeout_seconds)
+    def __init__(
+        self, base_url: str, api_key: str, model: str, *, timeout_seconds: float = 120, ca_file: Path | None = None
+    ) -> None:
+        self._chat = ChatCompletions(base_url, model, api_key=api_key, timeout_seconds=timeout_seconds, ca_file=ca_file)
         self._lock = threading.Lock()
         self._tokens = 0
 
@@ -72,7 +75,9 @@ def open_judge(settings: Settings) -> OpenAiJudge | None:
     if not settings.judge_base_url or not settings.judge_model:
         return None
     key, seconds = settings.judge_api_key.get_secret_value(), settings.judge_timeout_seconds
-    return OpenAiJudge(settings.judge_base_url, key, settings.judge_model, timeout_seconds=seconds)
+    return OpenAiJudge(
+        settings.judge_base_url, key, settings.judge_model, timeout_seconds=seconds, ca_file=settings.tls_ca_file
+    )
 
 
 def parse_answer(text: str, schema: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -46,7 +46,7 @@ class SqlSynthesisRows(ExtraRows):
         self._tokenizers = tokenizers
         self._sides = sides
 
-    def rows(self, specialist: Specialist) -> Iterator[Row]:
+    def rows(self, specialist: Specialist, on_unreadable: Callable[[int], None] = lambda rows: None) -> Iterator[Row]:
         """Each once, with the specialist's system prompt of now, and its tokens by the base's tokenizer."""
         table = synthesis_rows.c
         query = select(table.row_id, table.row).where(_is_accepted(specialist.name)).order_by(table.row_id)

@@ -1,5 +1,6 @@
 """Teachers and judges behind any OpenAI-style endpoint."""
 
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -29,9 +30,18 @@ class OpenAiModel(ChatModel):
     """Makes one attempt per call; the caller retries. Thread-safe."""
 
     def __init__(
-        self, base_url: str, api_key: str, model: str, *, timeout_seconds: float = 120, proxy: str = ""
+        self,
+        base_url: str,
+        api_key: str,
+        model: str,
+        *,
+        timeout_seconds: float = 120,
+        proxy: str = "",
+        ca_file: Path | None = None,
     ) -> None:
-        self._chat = ChatCompletions(base_url, model, api_key=api_key, timeout_seconds=timeout_seconds, proxy=proxy)
+        self._chat = ChatCompletions(
+            base_url, model, api_key=api_key, timeout_seconds=timeout_seconds, proxy=proxy, ca_file=ca_file
+        )
 
     @classmethod
     def teacher(cls, settings: Settings) -> "OpenAiModel | None":
@@ -50,7 +60,8 @@ class OpenAiModel(ChatModel):
     @classmethod
     def _at(cls, settings: Settings, base_url: str, api_key: SecretStr, model: str) -> "OpenAiModel":
         seconds, proxy = settings.teacher_timeout_seconds, settings.teacher_proxy
-        return cls(base_url, api_key.get_secret_value(), model, timeout_seconds=seconds, proxy=proxy)
+        key, authority = api_key.get_secret_value(), settings.tls_ca_file
+        return cls(base_url, key, model, timeout_seconds=seconds, proxy=proxy, ca_file=authority)
 
     @property
     def model(self) -> str:

@@ -9,6 +9,7 @@ import numpy
 from services.synthetic.building.ports import CorpusDocuments, Workers
 from services.synthetic.building.segments import Context, HeldOutGrams, RawSegment, WrittenRows, draw, write_rows
 from services.synthetic.building.split import HELD_OUT_LIMIT
+from services.synthetic.corpus import UNREADABLE
 from services.synthetic.domain import Row, Specialist, is_text_id
 from services.synthetic.ports import ExtraRows
 from services.synthetic.rows.document_rows import TEMPLATE
@@ -51,8 +52,8 @@ class Extras:
         """The held-out rows, the number of train rows, and the draws of the rows that may be mixed in."""
         held_out: list[Row] = []
         train, tokens, across, beyond, unfit = 0, 0, 0, 0, 0
-        draws: list[int] = []
-        for row, side in self._rows_with_sides():
+        draws, unreadable = list[int](), list[int]()
+        for row, side in self._rows_with_sides(unreadable.append):
             if row.made_by.startswith(IMPORT):
                 draws.append(draw(row.row_id))
             elif side is None:
@@ -66,7 +67,7 @@ class Extras:
                 held_out.append(row)
             else:
                 beyond += 1
-        counts = {ACROSS_SPLIT: across, HELD_OUT_LIMIT: beyond, TEMPLATE: unfit}
+        counts = {ACROSS_SPLIT: across, HELD_OUT_LIMIT: beyond, TEMPLATE: unfit, UNREADABLE: sum(unreadable)}
         left_out = {reason: LeftOutCount(rows=rows) for reason, rows in counts.items() if rows}
         return ExtraParts(tuple(held_out), train, tokens, tuple(sorted(draws)), left_out)
 
@@ -99,9 +100,11 @@ class Extras:
     def _is_train(row: Row, side: bool | None, last_draw: int) -> bool:
         return draw(row.row_id) <= last_draw if row.made_by.startswith(IMPORT) else side is False
 
-    def _rows_with_sides(self) -> Iterator[tuple[Row, bool | None]]:
+    def _rows_with_sides(
+        self, on_unreadable: Callable[[int], None] = lambda rows: None
+    ) -> Iterator[tuple[Row, bool | None]]:
         """All extra rows by id, each with its side; None if its documents are on both."""
-        streams = [source.rows(self.specialist) for source in self.sources]
+        streams = [source.rows(self.specialist, on_unreadable) for source in self.sources]
         page: list[Row] = []
         for row in heapq.merge(*streams, key=lambda row: row.row_id):
             page.append(row)

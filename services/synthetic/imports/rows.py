@@ -1,7 +1,7 @@
 """Imported rows as extra rows of the specialists that name them."""
 
 import heapq
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -10,7 +10,10 @@ from services.synthetic.imports.domain import DatasetImport, is_shared
 from services.synthetic.imports.ports import ImportFiles, Imports
 from services.synthetic.ports import ExtraRows, TokenCounter, Tokenizers
 from tailor.datasets import ImportCount
-from tailor.errors import Aborted, NotFound, Reason
+from tailor.errors import Aborted, CorruptObject, NotFound, Reason
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
 
 BATCH_ROWS = 256
 
@@ -24,8 +27,8 @@ class ImportedRows(ExtraRows):
     tokenizers: Tokenizers
     erased: Container[str] = frozenset()
 
-    def rows(self, specialist: Specialist) -> Iterator[Row]:
-        """Stream them, sorted by id, with their tokens by the specialist's base.
+    def rows(self, specialist: Specialist, on_unreadable: Callable[[int], None] = lambda rows: None) -> Iterator[Row]:
+        """Stream them, sorted by id, with their tokens by the specialist's base. An import whose file is damaged is left out.
 
         Raises what `Tokenizers.for_base` raises, and Aborted if an import is forgotten or one of its rows erased meanwhile.
         """
@@ -33,7 +36,7 @@ class ImportedRows(ExtraRows):
         if not items:
             return
         counter = self.tokenizers.for_base(specialist.base)
-        merged = heapq.merge(*(self._read_shared(item) for item in items), key=lambda row: row.row_id)
+        merged = heapq.merge(*(self._read_shared(item, on_unreadable) for item in items), key=lambda row: row.row_id)
         while batch := list(islice(merged, BATCH_ROWS)):
             yield from count_tokens(batch, counter)
 
@@ -52,13 +55,17 @@ class ImportedRows(ExtraRows):
         imports = [self.imports.find(name) for name in sorted(set(specialist.rows.replay))]
         return tuple(item for item in imports if item and item.file and item.spec.admits(specialist.name))
 
-    def _read_shared(self, item: DatasetImport) -> Iterator[Row]:
+    def _read_shared(self, item: DatasetImport, on_unreadable: Callable[[int], None]) -> Iterator[Row]:
         if item.file is None:
             return
         try:
             yield from (row for row in self.files.read(item.file) if self._may_use(row, item))
         except NotFound:
             raise Aborted(Reason.ABORTED, f"The import {item.spec.name} has changed. Retry.") from None
+        except CorruptObject as error:
+            # Its bytes are verified before the first row.
+            log.warning("import left out", name=item.spec.name, uri=item.file.uri, reason=error.reason.value)
+            on_unreadable(item.rows)
 
     def _may_use(self, row: Row, item: DatasetImport) -> bool:
         is_erased = any(key in self.erased for key in row.document_ids)

@@ -6,7 +6,7 @@ meanwhile, kills a pod of each service, drains the node, evicts a worker in trai
 is missing.
 
 Needs what `make cluster` and `make test-real` need, docker, and 25 GB of free disk while it runs. The node is removed at the end; `--keep`
-leaves node and stores until Ctrl-C. Not tried here: TLS to the stores and between the services.
+leaves node and stores until Ctrl-C. The services, the workers and the doors speak TLS. Not tried here: TLS to the stores.
 """
 
 import argparse
@@ -87,7 +87,7 @@ def run(node: Node, programs: Programs, stores: Stores, folder: Path) -> int:
     """Everything after the node and the stores have started. Returns the exit status."""
     story, started = Story(Console(stderr=True)), time.monotonic()
     documents = overlay.render(stores.settings, stores.networks)
-    figures: Figures = {"objects": len(documents), "not_tried": ["TLS to stores and services"]}
+    figures: Figures = {"objects": len(documents), "not_tried": ["TLS to stores"]}
     with story.step("images", "build them or take them from docker, and load them into the node"):
         images = load_images(node, find_images(documents), story.now)
         figures["images"] = {name: asdict(image) for name, image in images.items()}
@@ -107,9 +107,11 @@ def run(node: Node, programs: Programs, stores: Stores, folder: Path) -> int:
     pod = CallerPod(node.plane, documents, image, sample.definition.name, life.KEY_SECRET, sample.questions)
     figures |= strike(node, pod, outside, story)
     operator_key, protection_key = stores.read("operator.key"), stores.read("protection.key")
-    with story.step("eviction", "evict a worker in training"), life.connect(node.plane, folder, operator_key) as access:
+    ca = stores.authority
+    eviction = life.connect(node.plane, folder, ca, operator_key)
+    with story.step("eviction", "evict a worker in training"), eviction as access:
         figures["eviction"] = life.evict_worker(access, node.plane, sample.definition.name, story.now)
-    with story.step("erasure", "erase a person"), life.connect(node.plane, folder, protection_key) as access:
+    with story.step("erasure", "erase a person"), life.connect(node.plane, folder, ca, protection_key) as access:
         figures["erasure"] = life.erase(access, story.now)
     figures["jobs"] = life.count_worker_jobs(node.plane)
     figures["seconds"] = round(time.monotonic() - started)
@@ -128,7 +130,9 @@ def follow_page(node: Node, stores: Stores, folder: Path, sample: Sample, story:
     checkout = page.Checkout(folder / "checkout", node.plane.kubeconfig, stores.examples)
     with page.open_shell(checkout) as shell, ExitStack() as forwards:
         operator = lru_cache(
-            lambda: forwards.enter_context(life.connect(node.plane, folder, stores.read("operator.key")))
+            lambda: forwards.enter_context(
+                life.connect(node.plane, folder, stores.authority, stores.read("operator.key"))
+            )
         )
         reader = life.Reader(shell, operator, sample.definition, len(sample.documents))
         reader.follow(story)

@@ -12,6 +12,8 @@ from tests.cluster.nodes import NAMESPACE
 from tests.unit.deploy.manifests import Document, container_of, pod_of
 from tests.waiting import wait_until
 
+# Where the pod finds the authority of the services' certificates.
+AUTHORITY = "/run/authority"
 ADDRESS = "dns:///inference-replicas.tailor:50051"
 PROGRAM = Path(__file__).with_name("caller.py")
 START_SECONDS, END_SECONDS = 180.0, 240.0
@@ -67,7 +69,9 @@ class CallerPod:
             "ADDRESS": ADDRESS,
             "MODEL": self.model,
             "QUESTIONS": json.dumps(self.questions),
+            "TAILOR_TLS_CA_FILE": f"{AUTHORITY}/ca.crt",
         }
+        mounts = {"tmp": "/tmp", "program": "/program", "authority": AUTHORITY}
         key = {"name": "TAILOR_API_KEY", "valueFrom": {"secretKeyRef": {"name": self.key_secret, "key": "key"}}}
         container = {
             "name": "caller",
@@ -76,7 +80,7 @@ class CallerPod:
             "env": [*({"name": item, "value": value} for item, value in environment.items()), key],
             "resources": {"limits": {"memory": "256Mi"}},
             "securityContext": container_of(self.overlay, "registry")["securityContext"],
-            "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "program", "mountPath": "/program"}],
+            "volumeMounts": [{"name": mount, "mountPath": path} for mount, path in mounts.items()],
         }
         spec = {
             "restartPolicy": "Never",
@@ -84,7 +88,11 @@ class CallerPod:
             "enableServiceLinks": False,
             "securityContext": pod_of(self.overlay, "registry")["securityContext"],
             "containers": [container],
-            "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "program", "configMap": {"name": "caller"}}],
+            "volumes": [
+                {"name": "tmp", "emptyDir": {}},
+                {"name": "program", "configMap": {"name": "caller"}},
+                {"name": "authority", "configMap": {"name": "tailor-ca"}},
+            ],
         }
         # By this label, the network policies let it reach the services.
         metadata = _named(name) | {"labels": {"tailor/client": "true"}}

@@ -35,7 +35,7 @@ IMAGE = "docker.io/tests/traefik:1"
 # The rights that its project gives it.
 RULES = "docs/content/reference/dynamic-configuration/kubernetes-{}-rbac.yml"
 COMPONENTS = tuple(f"../../components/{name}" for name in ("gateway", "gateway-operators", "ingress"))
-KINDS = ("Gateway", "GRPCRoute", "HTTPRoute", "Ingress")
+KINDS = ("Gateway", "GRPCRoute", "HTTPRoute", "BackendTLSPolicy", "Ingress")
 DOMAIN, INGRESS_DOMAIN = "tailor.example", "ingress.example"
 PARTS = {"api": "tailor-callers", "openai": "tailor-openai", "console": "tailor-console"}
 HOSTS = [f"{part}.{domain}" for domain in (DOMAIN, INGRESS_DOMAIN) for part in PARTS]
@@ -52,6 +52,7 @@ CLASS = yaml.safe_dump([{"op": "replace", "path": "/spec/gatewayClassName", "val
 PATCHES: Sequence[Mapping[str, Any]] = (
     {"target": {"kind": "Gateway"}, "patch": CLASS},
     *(_move(part, ingress) for part, ingress in PARTS.items()),
+    _move("api", "tailor-publishers"),
 )
 READY_SECONDS = 120.0
 VISIT_SECONDS = 600.0

@@ -55,11 +55,12 @@ EVICTED_RECIPE = "dora"
 
 
 @contextmanager
-def connect(plane: ControlPlane, folder: Path, key: str) -> Iterator[Connections]:
-    """Connections of this machine to the services. The network policies admit no address outside of the cluster, so ports are forwarded."""
+def connect(plane: ControlPlane, folder: Path, authority: Path, key: str) -> Iterator[Connections]:
+    """Connections of this machine to the services, with TLS. The network policies admit no address outside of the cluster, so ports are forwarded."""
     with ExitStack() as forwards:
         addresses = {service: forwards.enter_context(_forward(plane, service)) for service in WITH_RPC}
-        connections = Connections(Endpoints(folder, api_key=key, addresses=addresses))
+        endpoints = Endpoints(folder, api_key=key, addresses=addresses, tls_ca_file=authority)
+        connections = Connections(endpoints)
         forwards.callback(connections.close)
         yield connections
 

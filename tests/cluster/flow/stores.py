@@ -48,6 +48,11 @@ class Stores:
         """The files that `make_secrets` wrote."""
         return self.folder / "secrets"
 
+    @property
+    def authority(self) -> Path:
+        """The certificate of the authority that signed the services'."""
+        return self.secrets / "tls" / "ca.pem"
+
     def read(self, name: str) -> str:
         """The content of a secret's file, such as `operator.key`."""
         return (self.secrets / name).read_text(encoding="utf-8").strip()

@@ -12,7 +12,7 @@ from tests.unit.deploy.manifests import K8S, Document, container_of, environment
 
 WITHOUT_NAMESPACE = {"Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 # What the services' own kustomizations and prod include already.
-INCLUDED = {"service", "external-stores", "training-jobs", "gpu", "init", "size-135m"}
+INCLUDED = {"service", "external-stores", "training-jobs", "gpu", "init", "size-135m", "tls"}
 ON_TOP = sorted(path.name for path in (K8S / "components").iterdir() if path.name not in INCLUDED)
 WORKERS = "tailor-workers"
 

@@ -106,7 +106,7 @@ def test_ingress_has_tls_for_every_host_and_speaks_the_protocol_of_its_backend()
                 service = path["backend"]["service"]
                 assert service["port"]["name"] in ports[service["name"]]
                 protocol = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/backend-protocol"]
-                assert protocol == ("GRPC" if service["port"]["name"] == "rpc" else "HTTP")
+                assert protocol == ("GRPCS" if service["port"]["name"] == "rpc" else "HTTPS")
 
 
 def test_namespace_of_a_door_reaches_the_ports_that_it_routes_to() -> None:

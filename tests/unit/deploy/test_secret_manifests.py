@@ -31,18 +31,36 @@ def wanted_by(pod: dict[str, Any]) -> dict[str, set[str]]:
 
 
 def test_every_secret_that_prod_names_is_made(folder: Path) -> None:
-    made = {document["metadata"]["name"]: document for document in manifests(folder, "tailor", "tailor")}
+    objects = list(manifests(folder, "tailor", "tailor"))
+    made = {document["metadata"]["name"]: document for document in objects}
     wanted: set[str] = {"tailor-training-worker"}
     documents = render()
+    # Those that a Gateway and an Ingress name.
+    for document in render("gateway", "gateway-operators", "ingress"):
+        if document["kind"] == "BackendTLSPolicy":
+            references = document["spec"]["validation"]["caCertificateRefs"]
+            assert {("ConfigMap", each["name"]) for each in references} <= {
+                (each["kind"], each["metadata"]["name"]) for each in objects
+            }
+            wanted |= {each["name"] for each in references}
+        if document["kind"] == "Ingress":
+            secret = document["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-ssl-secret"]
+            wanted.add(secret.removeprefix("tailor/"))
     for kind in ("Deployment", "Job"):
         for workload in named(documents, kind).values():
             wanted |= set(wanted_by(workload["spec"]["template"]["spec"]))
     assert wanted - OF_THE_STORES == set(made)
-    for document in made.values():
+    for document in objects:
         validate(document)
     # The keys that pods and workers read as files.
     assert set(made["tailor-registry-identity"]["stringData"]) == {"identity.pem"}
-    assert set(made["tailor-training-worker"]["stringData"]) == {"identity.pem", "trust.json", *KEYS_IN_SECRET.values()}
+    assert set(made["tailor-training-worker"]["stringData"]) == {
+        "identity.pem",
+        "trust.json",
+        "ca.pem",
+        *KEYS_IN_SECRET.values(),
+    }
+    assert set(made["tailor-registry-tls"]["stringData"]) == {"tls.crt", "tls.key", "ca.crt"}
     assert set(made["init-stores"]["stringData"]) == {"stores.json"}
     assert set(made["tailor-trust"]["data"]) == {"trust.json"}
 

@@ -24,9 +24,9 @@ def read_env(path: Path) -> dict[str, str]:
 
 def test_a_second_run_keeps_every_secret(tmp_path: Path) -> None:
     folder = make(tmp_path)
-    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     make(tmp_path)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == first
 
 
 def test_services_trust_each_others_identities(tmp_path: Path) -> None:

@@ -157,6 +157,22 @@ def test_the_api_serves_as_a_teacher(gate: tuple[World, ReadinessGate, str]) -> 
     assert world.published.drafts[0].draft_id
 
 
+def test_serves_as_a_teacher_with_tls_to_who_trusts_its_authority(tmp_path: Path) -> None:
+    world, closed = make_world(), ReadinessGate()
+    world.engine.context_length = 4096
+    closed.open(world.inference)
+    authority, certificate, key = make_authority(tmp_path, "localhost")
+    chat = (("user", "What changes?"),)
+    with serving(closed, certificate, key) as port:
+        address = f"https://localhost:{port}/v1"
+        trusting = OpenAiModel(address, "tlr_caller", "base", ca_file=authority)
+        assert trusting.complete(chat, max_tokens=8, temperature=0.0, schema=rows_schema()).text
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            OpenAiModel(address, "tlr_caller", "base").complete(
+                chat, max_tokens=8, temperature=0.0, schema=rows_schema()
+            )
+
+
 def test_streams_and_a_client_that_leaves_cancels_the_generation(gate: tuple[World, ReadinessGate, str]) -> None:
     world, closed, address = gate
     closed.open(world.inference)

@@ -1,7 +1,7 @@
 """Fakes in memory of everything around synthetic."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -519,7 +519,7 @@ class ListedRows(ExtraRows):
 
     listed: list[Row]
 
-    def rows(self, specialist: Specialist) -> Iterator[Row]:
+    def rows(self, specialist: Specialist, on_unreadable: Callable[[int], None] = lambda rows: None) -> Iterator[Row]:
         yield from sorted(self.listed, key=lambda row: row.row_id)
 
     def fingerprint(self, specialist: Specialist) -> str:

@@ -5,7 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
+from structlog.testing import capture_logs
 
+from services.synthetic import handlers
+from services.synthetic.adapters.import_files import ParquetImportFiles
+from services.synthetic.corpus import UNREADABLE
 from services.synthetic.domain import CleanTexts, Grounding, Row, Specialist, fingerprint
 from services.synthetic.imports.domain import (
     DatasetImport,
@@ -35,8 +39,11 @@ from tailor.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from tailor.storage.buckets import DATASETS
+from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.words import Labels, RowPolicy
+from tests.unit.synthetic.fakes import make_app, put_document
 
 SPEC = ImportSpec("chat", "CC-BY-4.0", 100, "chats.jsonl")
 
@@ -430,3 +437,27 @@ def test_a_build_that_reads_a_replaced_file_is_retried() -> None:
     world.files.joined.clear()
     with pytest.raises(Aborted):
         list(extra_rows(world).rows(replaying("chat")))
+
+
+def test_an_import_whose_file_is_damaged_is_left_out_and_counted_and_stops_no_build() -> None:
+    world = World()
+    world.run([chat(number) for number in range(20)])
+    world.run([chat(number) for number in range(20, 50)], spec=replace(SPEC, name="more"))
+    store = MemoryStore()
+    files = ParquetImportFiles(store)
+    for item in list(world.imports.items.values()):
+        assert item.file is not None
+        files.write_part(item.spec.name, 0, world.files.joined[item.file.key])
+        joined = files.join(item.spec.name, 1)
+        world.imports.items[item.spec.name] = replace(item, file=joined.ref)
+        if item.spec.name == "more":
+            store.objects[DATASETS, joined.ref.key] += b"x"
+    extra = ImportedRows(world.imports, files, OneTokenizer(), world.erased)
+    app = make_app(extra_rows=(extra,), specialists={"reports": replaying("chat", "more")})
+    for number in range(60):
+        handlers.on_document(app, put_document(app.store, number))
+    with capture_logs() as logs:
+        dataset = handlers.build_dataset(app, "reports", "").dataset
+    assert dataset.left_out[UNREADABLE].rows == 30
+    named = {(line["name"], line["reason"]) for line in logs if line["event"] == "import left out"}
+    assert named == {("more", "CORRUPT_OBJECT")}
