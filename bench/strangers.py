@@ -7,6 +7,8 @@ strangers_replaced.tsv; what has no mark counts as wrong. Manuals made here depe
 """
 
 import argparse
+import base64
+import hashlib
 import json
 import sys
 import tempfile
@@ -23,7 +25,7 @@ from rich.console import Console
 from bench.report import ROOT, store
 from bench.strangers_alarms import measure_alarms
 from bench.strangers_corpus import prepare
-from bench.strangers_rules import count_without_prose, draw, read_marks
+from bench.strangers_rules import draw, has_prose, read_marks
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
@@ -49,6 +51,8 @@ from tailor.demo import (
     wait_until_served,
 )
 from tailor.local import stack
+from tailor.local.layout import Layout
+from tailor.local.secrets import write
 
 NAME = "strangers"
 HOURS = 0.5
@@ -103,6 +107,7 @@ def main() -> int:
 def run(state_dir: Path, submissions: Sequence[FileSubmission]) -> dict[str, Any]:
     """Take the documents to a verdict. Blocks for the better part of an hour."""
     story = Story(Console(stderr=True))
+    fix_keys(state_dir)
     with story.step("up", "start the stack"):
         start_stack(state_dir, story.now)
     with closing(Connections(Endpoints(state_dir))) as connections, connections.client() as client:
@@ -111,8 +116,10 @@ def run(state_dir: Path, submissions: Sequence[FileSubmission]) -> dict[str, Any
             wait_for_base(connections, client, SPECIALIST.base, story.now)
             publish(trial, state_dir, submissions)
         with story.step("dataset", "build with the defaults, and accept what fits half an hour"):
-            built = build_fitting(trial)
-            measure_rows(trial, built)
+            first = build(connections, NAME, story.now)
+            measure_rows(trial, first)
+            built = choose_fitting(trial, first)
+            measure_share(trial, built)
         with story.step("training", "train an adapter"):
             adapter = train(connections, built, story.now)
         with story.step("evaluation", "measure it on held-out rows"):
@@ -128,6 +135,17 @@ def run(state_dir: Path, submissions: Sequence[FileSubmission]) -> dict[str, Any
             [item for item in list_runs(trial) if item.state == training_pb2.RUN_STATE_FAILED]
         )
     return trial.figures
+
+
+def fix_keys(state_dir: Path) -> None:
+    """Keys that are the same in every run, and with them the documents' ids and the surrogates: a reader's marks stay valid."""
+    layout = Layout(state_dir)
+    layout.secrets.mkdir(mode=0o700, parents=True)
+    keys = {
+        f"{name}.key": hashlib.sha256(f"strangers {name}".encode()).digest() for name in ("vault", "ingestion.digest")
+    }
+    values = {name: base64.b64encode(key).decode() for name, key in keys.items()}
+    write(layout.secrets / "secrets.json", json.dumps(values))
 
 
 def publish(trial: Trial, state_dir: Path, submissions: Sequence[FileSubmission]) -> None:
@@ -148,11 +166,9 @@ def publish(trial: Trial, state_dir: Path, submissions: Sequence[FileSubmission]
     )
 
 
-def build_fitting(trial: Trial) -> synthetic_pb2.BuildDatasetResponse:
+def choose_fitting(trial: Trial, built: synthetic_pb2.BuildDatasetResponse) -> synthetic_pb2.BuildDatasetResponse:
     """The dataset whose run starts by itself: the first one, or one with the setting that its forecast proposes."""
     connections, now = trial.connections, trial.story.now
-    built = build(connections, NAME, now)
-    trial.figures["first_train_rows"] = built.dataset.train_rows
     plan = forecast_run(connections, built.dataset)
     assert plan is not None
     trial.story.note(describe_forecast(plan))
@@ -185,32 +201,41 @@ def limit_tokens(trial: Trial, plan: training_pb2.RunPlan) -> None:
 
 
 def measure_rows(trial: Trial, built: synthetic_pb2.BuildDatasetResponse) -> None:
-    """What the train rows teach: what was left out, the share of the largest document, and drawn answers."""
-    rows = list(list_train_rows(trial, built.dataset.digest, trial.story.now))
-    tokens: Counter[str] = Counter()
-    for row in rows:
-        for document_id in row.document_ids[:1]:
-            tokens[document_id] += row.tokens
+    """What the train rows of the defaults teach: what was left out, the share of the largest document, and drawn answers."""
+    rows = measure_share(trial, built)
     answers = {row.row_id: row.messages[-1].content for row in rows}
     read = draw(answers, ROWS_READ)
+    bare = [answer for answer in draw(answers, ROWS_BY_RULE).values() if not has_prose(answer)]
     marks = read_marks()
     trial.figures.update(
         {
-            "train_rows": len(rows),
+            "first_train_rows": len(rows),
             "left_out": {entry.reason: entry.rows for entry in built.left_out},
-            "rows_left_out": sum(entry.rows for entry in built.left_out if entry.reason == "template"),
-            "largest_document_share": round(max(tokens.values()) / tokens.total(), 4),
+            "rows_left_out": {entry.reason: entry.rows for entry in built.left_out if entry.reason == "template"},
             "coverage": round(built.dataset.figures.coverage, 4),
             "grounded": round(built.dataset.figures.grounded, 4),
-            "answers_without_prose": count_without_prose(draw(answers, ROWS_BY_RULE).values()),
+            "answers_without_prose": len(bare),
             "answers_read_wrong": sum(not marks.is_right(answer) for answer in read.values()),
             "answers_unmarked": sum(not marks.knows(answer) for answer in read.values()),
         }
     )
     (ROOT / ".tailor" / "bench").mkdir(parents=True, exist_ok=True)
     (ROOT / ".tailor" / "bench" / "strangers_rows.json").write_text(
-        json.dumps(read, indent=2, ensure_ascii=False), encoding="utf-8"
+        json.dumps({"read": read, "without_prose": bare}, indent=2, ensure_ascii=False), encoding="utf-8"
     )
+
+
+def measure_share(trial: Trial, built: synthetic_pb2.BuildDatasetResponse) -> Sequence[synthetic_pb2.Row]:
+    """The train rows. The largest document's share of their tokens is kept, that of whichever dataset has the largest."""
+    rows = list_train_rows(trial, built.dataset.digest, trial.story.now)
+    tokens: Counter[str] = Counter()
+    for row in rows:
+        for document_id in row.document_ids[:1]:
+            tokens[document_id] += row.tokens
+    share = round(max(tokens.values()) / tokens.total(), 4)
+    trial.figures["largest_document_share"] = max(share, trial.figures.get("largest_document_share", 0.0))
+    trial.figures["train_rows"] = len(rows)
+    return rows
 
 
 def list_train_rows(trial: Trial, digest: str, now: Tell) -> Sequence[synthetic_pb2.Row]:

@@ -1,6 +1,7 @@
 """The documents of `make strangers`: Debian's documentation packages, or manuals made here where apt is not at hand."""
 
 import hashlib
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ SHARES = (
 )
 # Pages of this package also become office files, which no package has.
 OFFICE, OFFICE_FILES = "debian-policy", 24
+# Of reStructuredText: in an office file it would stand within paragraphs and cells, as in no company's.
+MARKUP = re.compile(r"(?m)^[^\w\s]{3,}[ \t]*$|^[ \t]*\.\. .*$|:[a-z]+:(?=`)|`+")
 
 
 def prepare(folder: Path, *, made: bool) -> list[FileSubmission]:
@@ -104,7 +107,8 @@ def _office(folder: Path) -> Iterator[FileSubmission]:
     kinds = ("docx", "xlsx", "pptx")
     for number, path in enumerate(texts):
         kind = kinds[number % len(kinds)]
-        parts = [part for part in path.read_text(encoding="utf-8", errors="replace").split("\n\n\n") if part.strip()]
+        text = MARKUP.sub("", path.read_text(encoding="utf-8", errors="replace"))
+        parts = [part for part in text.split("\n\n\n") if part.strip()]
         named = tuple((part.strip().split("\n")[0][:80], dedent(part)[:MAX_PART_CHARS]) for part in parts[:20])
         (target / f"{path.stem}.{kind}").write_bytes(WRITERS[kind](Manual(path.stem, named)))
     yield from collect([target], _label("office", "management"))

@@ -2,16 +2,21 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 MARKS = Path(__file__).parent / "data" / "strangers_marks.tsv"
 RIGHT = "right"
 LEADER = re.compile(r"(?:\. ?){5,}")
-LINK_BAR = re.compile(r"\b(?:Prev(?:ious)?|Next|Up|Home|Zurück|Weiter|Nach oben)\b.*\|", re.IGNORECASE)
-# A clause: four words or more in a row that are only letters, at least one of which begins with a small letter.
-CLAUSE = re.compile(r"(?:[^\W\d_]+[,;:]?[ \n]+){3,}[^\W\d_]+")
+# Two of the words of a bar of links, with a bar between them.
+BAR_WORD = r"\b(?:Prev(?:ious)?|Next|Up|Home|Zurück|Weiter|Nach oben)\b"
+LINK_BAR = re.compile(rf"{BAR_WORD}[^|\n]*\|.*{BAR_WORD}", re.IGNORECASE)
+# A clause: four words or more in a row that are only letters and hyphens, at least one of which begins with a small letter.
+CLAUSE = re.compile(r"(?:[^\W\d_][^\W_-]*(?:-[^\W_]+)*[,;:]?[ \n]+){3,}[^\W\d_]+")
+# Links are read as their words; quotation marks, brackets and the marks of bold text and code stand around words.
+LINK = re.compile(r"\[([^\]\n]*)\]\([^)\n]*\)")
+AROUND_WORDS = re.compile(r"[*`„“”»«\"'()\[\]]|\b_|_\b")
 CELLS = re.compile(r"(?m)^\|(?:[^|\n]*[^|\s-][^|\n]*\|){2,}\s*$")
 IDEOGRAPHS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{6,}")
 
@@ -48,19 +53,15 @@ def draw(answers: Mapping[str, str], count: int) -> dict[str, str]:
     return {row_id: answers[row_id] for row_id in ranked[:count]}
 
 
-def count_without_prose(answers: Iterable[str]) -> int:
-    """Answers that are a table of contents, navigation, or have neither a clause nor two rows of a table."""
-    return sum(not _has_prose(answer) for answer in answers)
-
-
-def _has_prose(answer: str) -> bool:
+def has_prose(answer: str) -> bool:
+    """False for a table of contents, for navigation, and for an answer with neither a clause nor two rows of a table."""
     lines = [line for line in answer.split("\n") if not line.lstrip().startswith("#")]
     if (
         any(LINK_BAR.search(line) for line in lines)
         or sum(bool(LEADER.search(line)) for line in lines) > len(lines) / 3
     ):
         return False
-    text = "\n".join(lines)
+    text = AROUND_WORDS.sub("", LINK.sub(r"\1", "\n".join(lines)))
     clauses = (match[0] for match in CLAUSE.finditer(text))
     has_clause = any(any(word[0].islower() for word in clause.split()) for clause in clauses)
     return has_clause or len(CELLS.findall(text)) >= 2 or IDEOGRAPHS.search(text) is not None

@@ -99,7 +99,9 @@ def _convert(soup: BeautifulSoup) -> str:
         del element["start"]
     body = soup.body or soup
     try:
-        markdown = MarkdownWriter(heading_style=ATX, bullets="-").convert_soup(body)
+        # A line's end in a paragraph's HTML is a blank, as a browser shows it.
+        writer = MarkdownWriter(heading_style=ATX, bullets="-", wrap=True, wrap_width=None)
+        markdown = writer.convert_soup(body)
     except RecursionError:
         markdown = body.get_text("\n", strip=True)
     return clean(markdown.replace("\\_", "_"))

@@ -12,7 +12,7 @@ from services.synthetic.rows.lexicon import ARTICLES, SMALL_WORDS
 from services.synthetic.rows.pieces import BlockKind, Sentence, TextPiece, join_pieces
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.sections import Section
-from services.synthetic.rows.structure import count_words
+from services.synthetic.rows.structure import count_words, has_words
 from services.synthetic.rows.tables import ask_table, find_head, is_figures, split_table
 from services.synthetic.rows.templates import draw
 
@@ -31,6 +31,10 @@ _MANNER = re.compile(r"(?:ly|ment|mente|lich|able|ible|ing|ed|ten|ung?en)$")
 # Words before and after a subject: `the [compression ratio] of`.
 _ARTICLES = ARTICLES | frozenset(map(str.capitalize, ARTICLES))
 _NO_NAME = re.compile(r"[\d@/`|()<>=\\]")
+_END = re.compile(r"[.!?…;。！？][\"”’»)\]*_`]*$")
+_LETTERED = re.compile(r"\W{0,3}\w{1,3}\)")
+# More words without an end are cells that ran together.
+_ENDLESS_WORDS = 40
 _ENDED = re.compile(r"[^\W\d_]{2}[.!?…][\"”’»)]*$")
 _MAX_TOPIC, _MIN_TOPIC, _MIN_PHRASE, _MOST_TOPICS = 60, 4, 7, 8
 
@@ -50,14 +54,32 @@ class Chunk:
 
     @cached_property
     def sentences(self) -> tuple[Sentence, ...]:
-        """Its sentences, without headings and code."""
-        pieces = (piece for piece in self.pieces if piece.kind in (BlockKind.PROSE, BlockKind.ITEM, BlockKind.TABLE))
-        return tuple(sentence for piece in pieces for sentence in piece.sentences)
+        """Its sentences that say something by themselves, without headings and code."""
+        return tuple(sentence for kind, sentence in self._sentences() if _says_something(kind, sentence.text))
+
+    @cached_property
+    def whole(self) -> tuple[Sentence, ...]:
+        """Those of them that have an end, and items of lists, which often have none."""
+        return tuple(
+            sentence
+            for kind, sentence in self._sentences()
+            if _says_something(kind, sentence.text) and (kind is BlockKind.ITEM or _END.search(sentence.text))
+        )
+
+    def _sentences(self) -> Iterator[tuple[BlockKind, Sentence]]:
+        for piece in self.pieces:
+            if piece.kind in (BlockKind.PROSE, BlockKind.ITEM, BlockKind.TABLE):
+                yield from ((piece.kind, sentence) for sentence in piece.sentences)
 
     @cached_property
     def is_figures(self) -> bool:
         """True if it is a table of figures."""
         return is_figures(self.pieces)
+
+    @cached_property
+    def is_table(self) -> bool:
+        """True if it has nothing but rows of tables."""
+        return all(piece.kind is BlockKind.TABLE for piece in self.pieces)
 
     @cached_property
     def topics(self) -> tuple[str, ...]:
@@ -188,7 +210,7 @@ def _where(prompts: Prompts, chunk: Chunk) -> Iterator[RowDraft]:
 
 def _summary(prompts: Prompts, chunk: Chunk) -> Iterator[RowDraft]:
     """The first sentence and those with the most values and names, in order."""
-    sentences = chunk.sentences
+    sentences = chunk.sentences if chunk.is_table else chunk.whole
     if len(sentences) >= _MIN_SUMMARISED:
         count = max(2, int(_SUMMARY_SHARE * len(sentences)))
         ranked = sorted(range(1, len(sentences)), key=lambda number: (-len(sentences[number].runs), number))[
@@ -247,6 +269,15 @@ def _is_content(word: str) -> bool:
 def _rare_words(sentence: Sentence, text: str) -> Iterator[str]:
     words = [word for word in _WORD.findall(sentence.text) if not _MANNER.search(word) and text.count(word) <= 2]
     yield from sorted(words, key=lambda word: (-len(word), word))[:1]
+
+
+def _says_something(kind: BlockKind, text: str) -> bool:
+    """False for an introduction to what follows, figures and signs alone, words that never end, and the rest of a cut sentence."""
+    if kind is BlockKind.TABLE:
+        return True
+    is_endless = count_words(text) >= _ENDLESS_WORDS and not _END.search(text)
+    is_rest = text.count(")") - bool(_LETTERED.match(text)) > text.count("(")
+    return has_words(text) and not text.endswith(":") and not is_endless and not is_rest
 
 
 def join_sentences(sentences: Sequence[Sentence]) -> str:

@@ -13,10 +13,27 @@ MIN_TABLE_ROWS = 2
 # Where a table of a PDF file lost its columns, most lines have a few words, and a column of descriptions is one line that never ends. A
 # list of terms has as many lines that explain them, and a signature no such line.
 MIN_FRAGMENTS, FRAGMENT_WORDS, ENDLESS_WORDS = 6, 4, 40
+# A shorter line with signs may be a formula or a name.
+MIN_CODE_PARTS = 8
+MAX_REFERENCE_WORDS = 12
 
+# A word with quotation marks, brackets and punctuation around it, several that are joined, or a word of a language without blanks.
+_PLAIN = re.compile(
+    r"[\"“„‘«'(\[*`]{0,3}[^\W_]+(?:[-/’'.][^\W_]+)*[.,;:!?…)\]\"”’“»'*`]{0,3}|.*[\u3040-\u30ff\u3400-\u9fff].*|[-–—•*&]"
+)
+_FIGURE = re.compile(r"[^\w\s]{0,2}\d[\d.,:/%-]*[^\w\s]{0,2}")
+_REFERENCE = re.compile(
+    r"\W*(?:(?:Tip|Note|Hinweis|Tipp|Anmerkung)\W+)?(?:(?:also|please|bitte)\s+)?(?:see|siehe|vgl|cf|voir|véase|vedi|zie)\b",
+    re.IGNORECASE,
+)
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
 _ADDRESS = re.compile(r"\b(?:https?|ftp|mailto):\S+")
+# The head of a mail.
+_MAIL_FIELD = re.compile(
+    r"\**(?:From|To|Cc|Bcc|Date|Sent|Subject|Reply-To|Message-ID|Von|An|Gesendet|Datum|Betreff|De|À|Para|Date|Objet|Asunto)\**:",
+    re.IGNORECASE,
+)
 # The dots between a title and its page in a table of contents.
 _LEADER = re.compile(r"(?:\.[ \t\u00a0]?){4,}|…{2,}|(?:[·_][ \t]?){4,}")
 _COMMAND = re.compile(r"\s*(?:\$|[\w.-]+@[\w.-]+[:~#$])\s+\S")
@@ -62,8 +79,8 @@ def _plain_lines(text: str) -> Iterator[str]:
 
 
 def _is_around(line: str) -> bool:
-    """True for a heading, a caption, a line of a table of contents, a command, or mostly links."""
-    if HEADING.match(line) or BOLD_LINE.match(line) or _LEADER.search(line) or _COMMAND.match(line):
+    """True for a heading, a caption, a line of a table of contents, a command, a field of a mail's head, or mostly links."""
+    if any(pattern.match(line) for pattern in (HEADING, BOLD_LINE, _COMMAND, _MAIL_FIELD)) or _LEADER.search(line):
         return True
     linked = sum(len(_WORD.findall(match[1])) for match in _LINK.finditer(line))
     return linked > len(_WORD.findall(_ADDRESS.sub(" ", _LINK.sub(" ", line))))
@@ -86,11 +103,24 @@ def _paragraphs(lines: list[str]) -> Iterator[str]:
 
 
 def _is_prose(paragraph: str) -> bool:
-    """True for a whole sentence, or a long paragraph that does not only introduce what follows it."""
+    """True for a whole sentence, or a long paragraph that does not only introduce what follows it. Not for code, nor a reference alone."""
+    if _is_code(paragraph):
+        return False
     *sentences, _ = _END.split(paragraph)
-    return any(_count(sentence) >= MIN_SENTENCE_WORDS for sentence in sentences) or (
+    return any(_count(sentence) >= MIN_SENTENCE_WORDS and not _is_reference(sentence) for sentence in sentences) or (
         _count(paragraph) >= MIN_PARAGRAPH_WORDS and not paragraph.endswith(":")
     )
+
+
+def _is_code(paragraph: str) -> bool:
+    """True if most parts between blanks are neither words nor figures, but signs, options, paths and assignments."""
+    parts = [part for part in paragraph.split() if not _FIGURE.fullmatch(part)]
+    return len(parts) >= MIN_CODE_PARTS and 2 * sum(_PLAIN.fullmatch(part) is not None for part in parts) < len(parts)
+
+
+def _is_reference(sentence: str) -> bool:
+    """True for a short sentence that only sends the reader elsewhere: `See Section 4.2 [Builtins], page 55`."""
+    return _REFERENCE.match(sentence) is not None and _count(sentence) <= MAX_REFERENCE_WORDS
 
 
 def _count(text: str) -> int:

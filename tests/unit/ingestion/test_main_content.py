@@ -198,3 +198,11 @@ def test_a_link_stays_on_one_line_without_what_appears_over_it() -> None:
 def test_the_explanation_of_a_term_is_a_paragraph_under_it() -> None:
     page = "<dl><dt><code>name</code></dt><dd><p>The name of the table.</p><p>It may be long.</p></dd><dt>new</dt><dd>All of it.</dd></dl>"
     assert html_to_markdown(page).strip() == "`name`\n\nThe name of the table.\n\nIt may be long.\n\nnew\n\nAll of it."
+
+
+def test_a_line_that_ends_within_a_paragraph_of_a_page_does_not_end_in_the_text() -> None:
+    page = "<p>The packages are\n  built with <code>make\n all</code>, as\nthe owner<br>says.</p><pre>make\nall</pre>"
+    assert (
+        html_to_markdown(page).strip()
+        == "The packages are built with `make all`, as the owner\nsays.\n\n```\nmake\nall\n```"
+    )

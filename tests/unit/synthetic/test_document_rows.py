@@ -13,7 +13,9 @@ from services.synthetic.building.maker import StructureRows
 from services.synthetic.domain import Conversation, DocumentRows, Grounding, Kind, Row, RowNeeds, Specialist, Text
 from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
 from services.synthetic.rows.grounding import unsupported
+from services.synthetic.rows.knowledge_rows import Chunk
 from services.synthetic.rows.places import count_characters
+from services.synthetic.rows.sections import read_source
 from services.synthetic.rows.templates import load_templates
 from tailor.words import OwnTask
 from tests.unit.synthetic import row_texts
@@ -423,3 +425,23 @@ def test_a_line_that_begins_with_code_continues_the_sentence_before() -> None:
 def test_a_heading_without_a_letter_or_a_digit_names_nothing() -> None:
     text = "# ?\n\n## ?\n\nThe operator stops the server before the backup is restored.\n"
     assert not any("“?”" in content for row in rows_of(text) for _, content in row.messages)
+
+
+def test_views_of_a_passage_have_no_cut_sentences_introductions_or_cells_that_ran_together() -> None:
+    cells = "printer scanner modem router switch cable " * 8
+    text = (
+        "# Backup\n\nThe operator stops the server before the backup is restored. The operator calls the owner of the server when it is over."
+        "\n\nThe server is started with the following command:\n\n```\nserver start\n```\n\n"
+        f"{cells.strip()}\n\n+\n\n183\n\nthe second part), and the operator signs the paper. "
+        "The owner of the server keeps the paper for two years. The paper has a number and a date."
+    )
+    (section,) = read_source(make_document(text), plain(text)).sections
+    passage = Chunk(section.heading, section.body)
+    whole = [
+        "The operator stops the server before the backup is restored.",
+        "The operator calls the owner of the server when it is over.",
+        "The owner of the server keeps the paper for two years.",
+        "The paper has a number and a date.",
+    ]
+    assert [sentence.text for sentence in passage.sentences] == whole
+    assert [sentence.text for sentence in passage.whole] == whole

@@ -29,6 +29,12 @@ from services.synthetic.rows.prose import has_prose
         "video processing engine in a further edition audio server to replace another one audio server client library connection kit with "
         "low latency sound engine of the desktop",
         "the host name up to the first ‘.’ the host name",
+        "See Section 4.2 [Bash Builtins], page 55.",
+        "Tip: See Section 9.3.4 of the manual for the output.",
+        "Siehe dazu den Abschnitt 4 des Handbuchs.",
+        "From: barry@maker.example (Barry A. Warsaw)\nTo: list@maker.example\nSubject: the second of many tests\n\nhello",
+        "PATH=${PATH}:/usr/sbin if [ -d ~/bin ] ; then PATH=~/bin:${PATH} fi export PATH EDITOR=vim export EDITOR=vim; [ -f $KEYS ] && . $KEYS "
+        "|| tar -cvJf foo/ *.xz > foo/ | ls -l *.xz 2>/dev/null",
         "| [`fontconfig`](http://a.example/f) | [V:409, I:721](http://b.example/f) | [617](http://c.example/f) |",
         "",
     ],
@@ -53,6 +59,9 @@ def test_headings_captions_links_contents_and_code_are_no_prose(text: str) -> No
         "once\n\nThe control runs once.\n\ntwice\n\nThe control runs twice.\n\noften\n\nThe control runs often.",
         "Dear all,\n\nThe control failed in March.\n\nKind regards\nJo Bell\nHead of risk\nBell and sons\n+44 20 5550\nwww.example.org\nLeeds",
         "Die Kontrolle ist im März ausgefallen.",
+        "See what the branch counted last year and in which of its rooms, who had the keys at that time, and why nobody asked.",
+        "From March on, the control runs twice a day.",
+        "With `--all`, `git push` sends `refs/heads/*` and `refs/tags/*` of `origin/main` to `/srv/git`.",
         "Le contrôle a échoué en mars.",
         "该控制措施在三月份失效了。",
         "The dots... are not a leader in this line.",
