@@ -272,7 +272,7 @@ def _rare_words(sentence: Sentence, text: str) -> Iterator[str]:
 
 
 def _says_something(kind: BlockKind, text: str) -> bool:
-    """False for an introduction to what follows, figures and signs alone, words that never end, and the rest of a cut sentence."""
+    """False for an introduction to what follows, mere figures and signs, words that never end, and the rest of a cut sentence."""
     if kind is BlockKind.TABLE:
         return True
     is_endless = count_words(text) >= _ENDLESS_WORDS and not _END.search(text)

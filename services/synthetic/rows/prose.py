@@ -103,7 +103,7 @@ def _paragraphs(lines: list[str]) -> Iterator[str]:
 
 
 def _is_prose(paragraph: str) -> bool:
-    """True for a whole sentence, or a long paragraph that does not only introduce what follows it. Not for code, nor a reference alone."""
+    """True for a whole sentence, or a long paragraph that does not only introduce what follows it. Not for code and references."""
     if _is_code(paragraph):
         return False
     *sentences, _ = _END.split(paragraph)
