@@ -33,8 +33,9 @@ _ARTICLES = ARTICLES | frozenset(map(str.capitalize, ARTICLES))
 _NO_NAME = re.compile(r"[\d@/`|()<>=\\]")
 _END = re.compile(r"[.!?…;。！？][\"”’»)\]*_`]*$")
 _LETTERED = re.compile(r"\W{0,3}\w{1,3}\)")
-# More words without an end are cells that ran together.
-_ENDLESS_WORDS = 40
+_FOOTNOTE = re.compile(r"[⁰¹²³⁴-⁹]")
+# More words without an end, or with one, are cells that ran together.
+_ENDLESS_WORDS, _LONGEST_WORDS = 40, 80
 _ENDED = re.compile(r"[^\W\d_]{2}[.!?…][\"”’»)]*$")
 _MAX_TOPIC, _MIN_TOPIC, _MIN_PHRASE, _MOST_TOPICS = 60, 4, 7, 8
 
@@ -272,12 +273,13 @@ def _rare_words(sentence: Sentence, text: str) -> Iterator[str]:
 
 
 def _says_something(kind: BlockKind, text: str) -> bool:
-    """False for an introduction to what follows, mere figures and signs, words that never end, and the rest of a cut sentence."""
+    """False for introductions to what follows, figures and signs, words that never end, footnotes, and the rest of a cut sentence."""
     if kind is BlockKind.TABLE:
         return True
-    is_endless = count_words(text) >= _ENDLESS_WORDS and not _END.search(text)
+    words = count_words(text)
+    is_endless = words >= _LONGEST_WORDS or (words >= _ENDLESS_WORDS and not _END.search(text))
     is_rest = text.count(")") - bool(_LETTERED.match(text)) > text.count("(")
-    return has_words(text) and not text.endswith(":") and not is_endless and not is_rest
+    return has_words(text) and not (text.endswith(":") or is_endless or is_rest or _FOOTNOTE.match(text))
 
 
 def join_sentences(sentences: Sequence[Sentence]) -> str:

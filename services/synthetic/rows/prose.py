@@ -82,6 +82,9 @@ def _is_around(line: str) -> bool:
     """True for a heading, a caption, a line of a table of contents, a command, a field of a mail's head, or mostly links."""
     if any(pattern.match(line) for pattern in (HEADING, BOLD_LINE, _COMMAND, _MAIL_FIELD)) or _LEADER.search(line):
         return True
+    if line.startswith("|"):
+        cells = [cell for cell in line.strip("|").split("|") if cell.strip()]
+        return 2 * sum(_LINK.fullmatch(cell.strip()) is not None for cell in cells) > len(cells)
     linked = sum(len(_WORD.findall(match[1])) for match in _LINK.finditer(line))
     return linked > len(_WORD.findall(_ADDRESS.sub(" ", _LINK.sub(" ", line))))
 
