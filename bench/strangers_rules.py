@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +47,9 @@ def read_marks(path: Path = MARKS) -> AnswerMarks:
     return AnswerMarks(dict(line.split("\t")[:2] for line in lines if line and not line.startswith("#")))
 
 
-def draw(answers: Mapping[str, str], count: int) -> dict[str, str]:
-    """`count` answers by their rows' ids, drawn by a fixed hash."""
-    ranked = sorted(answers, key=lambda row_id: hashlib.sha256(f"strangers {row_id}".encode()).digest())
-    return {row_id: answers[row_id] for row_id in ranked[:count]}
+def draw(answers: Iterable[str], count: int) -> list[str]:
+    """`count` different answers, drawn by a hash of their text: ids of documents, and so of rows, are new in each installation."""
+    return sorted(set(answers), key=lambda answer: hashlib.sha256(f"strangers {answer}".encode()).digest())[:count]
 
 
 def has_prose(answer: str) -> bool:

@@ -15,7 +15,7 @@ MIN_TABLE_ROWS = 2
 MIN_FRAGMENTS, FRAGMENT_WORDS, ENDLESS_WORDS = 6, 4, 40
 # A shorter line with signs may be a formula or a name.
 MIN_CODE_PARTS = 8
-MAX_REFERENCE_WORDS = 12
+MAX_REFERENCE_WORDS = 18
 
 # A word with quotation marks, brackets and punctuation around it, several that are joined, or a word of a language without blanks.
 _PLAIN = re.compile(
@@ -26,6 +26,7 @@ _REFERENCE = re.compile(
     r"\W*(?:(?:Tip|Note|Hinweis|Tipp|Anmerkung)\W+)?(?:(?:also|please|bitte)\s+)?(?:see|siehe|vgl|cf|voir|véase|vedi|zie)\b",
     re.IGNORECASE,
 )
+_BRACKETED_REFERENCE = re.compile(r"\((?:see|siehe|vgl|cf|voir|véase|vedi|zie)\b[^()]*\)", re.IGNORECASE)
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
 _ADDRESS = re.compile(r"\b(?:https?|ftp|mailto):\S+")
@@ -107,6 +108,7 @@ def _paragraphs(lines: list[str]) -> Iterator[str]:
 
 def _is_prose(paragraph: str) -> bool:
     """True for a whole sentence, or a long paragraph that does not only introduce what follows it. Not for code and references."""
+    paragraph = _BRACKETED_REFERENCE.sub("", paragraph)
     if _is_code(paragraph):
         return False
     *sentences, _ = _END.split(paragraph)

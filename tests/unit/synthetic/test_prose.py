@@ -30,6 +30,7 @@ from services.synthetic.rows.prose import has_prose
         "low latency sound engine of the desktop",
         "the host name up to the first ‘.’ the host name",
         "See Section 4.2 [Bash Builtins], page 55.",
+        "Equivalent to `!!:s` (see Modifiers below).",
         "Tip: See Section 9.3.4 of the manual for the output.",
         "Siehe dazu den Abschnitt 4 des Handbuchs.",
         "From: barry@maker.example (Barry A. Warsaw)\nTo: list@maker.example\nSubject: the second of many tests\n\nhello",
