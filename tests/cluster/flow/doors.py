@@ -74,7 +74,7 @@ def open_doors(node: Node, programs: Programs, documents: Sequence[Document], fo
     both = certificates.broker.read_text(encoding="utf-8")
     begin = both.index("-----BEGIN CERTIFICATE")
     values = {"tls.key": both[:begin], "tls.crt": both[begin:]}
-    names = ("tailor-gateway-tls", *(f"{ingress}-tls" for ingress in PARTS.values()))
+    names = ("tailor-gateway-tls", *(f"tailor-ingress-{name.removeprefix('tailor-')}-tls" for name in PARTS.values()))
     plane.apply([{**secret(name, values), "type": "kubernetes.io/tls"} for name in names])
     plane.apply([item for item in documents if item["kind"] in KINDS])
     wait_until(lambda: _is_open(plane), READY_SECONDS, "the gateway")

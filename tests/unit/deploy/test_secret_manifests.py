@@ -65,6 +65,20 @@ def test_every_secret_that_prod_names_is_made(folder: Path) -> None:
     assert set(made["tailor-trust"]["data"]) == {"trust.json"}
 
 
+def test_the_certificates_of_doors_have_secrets_of_their_own(folder: Path) -> None:
+    made = {document["metadata"]["name"] for document in manifests(folder, "tailor", "tailor")}
+    documents = render("gateway", "ingress")
+    doors = {
+        reference["name"]
+        for listener in named(documents, "Gateway")["tailor"]["spec"]["listeners"]
+        for reference in listener["tls"]["certificateRefs"]
+    }
+    doors |= {
+        entry["secretName"] for ingress in named(documents, "Ingress").values() for entry in ingress["spec"]["tls"]
+    }
+    assert len(doors) == 4 and not doors & made
+
+
 def test_the_database_is_the_one_that_was_named(folder: Path) -> None:
     url = values(folder)["tailor-registry"]["TAILOR_DATABASE_URL"]
     assert url.startswith("postgresql+psycopg://registry:") and url.endswith(
