@@ -25,9 +25,6 @@ MARKUP = re.compile(
     r"(?m)^[ \t]*\.\. (?:_[^\n]+:[^\n]*|(?:index|contents|highlight|module|currentmodule|default-domain)::[^\n]*(?:\n[ \t]+:[^\n]*)*"
     r"|toctree::[^\n]*(?:\n(?:[ \t]{2,}[^\n]+|(?=\n[ \t]{2,}\S)))*)(?:\n|\Z)"
 )
-# Of AsciiDoc: a listing between two lines of hyphens or dots, which a blank line or the sign of a continued list precedes, and that sign.
-LISTING = re.compile(r"(^|\n\n|\n\+\n)(-{4,}|\.{4,})\n(\S(?:(?!\n\n\n)[\s\S]){0,4000}?)\n\2(?=\n|\Z)")
-CONTINUATION = re.compile(r"(?m)^\+$")
 SAMPLE_BYTES = 200_000
 WIDE_SAMPLE_BYTES = 4096
 # Text with larger shares of letters beyond ASCII is not Western European.
@@ -80,9 +77,9 @@ def declared_charset(content_type: str) -> str:
 
 
 def parse_text(file: File, budget: Budget) -> ParsedText:
-    """Plain text, cleaned, without what reStructuredText has for programs only, and with listings of AsciiDoc as code."""
-    text = LISTING.sub(r"\1```\n\3\n```", clean(decode(file.data, declared_charset(file.content_type))))
-    left = CONTINUATION.sub("", MARKUP.sub("", text))
+    """Plain text, cleaned, and without what reStructuredText has for programs only."""
+    text = clean(decode(file.data, declared_charset(file.content_type)))
+    left = MARKUP.sub("", text)
     if left != text:
         budget.removed[RemovedKind.MARKUP] += _count_solid(text) - _count_solid(left)
         text = clean(left)

@@ -32,7 +32,7 @@ _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
 _ADDRESS = re.compile(r"\b(?:https?|ftp|mailto):\S+")
 # The head of a mail.
 _MAIL_FIELD = re.compile(
-    r"\**(?:From|To|Cc|Bcc|Date|Sent|Subject|Reply-To|Message-ID|Von|An|Gesendet|Datum|Betreff|De|À|Para|Date|Objet|Asunto)\**:",
+    r"\**(?:From|To|Cc|Bcc|Date|Sent|Subject|Reply-To|Message-ID|Von|An|Gesendet|Datum|Betreff|De|À|Para|Objet|Asunto)\**:",
     re.IGNORECASE,
 )
 # The dots between a title and its page in a table of contents.

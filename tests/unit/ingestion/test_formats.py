@@ -186,11 +186,3 @@ def test_restructured_text_is_read_without_what_is_for_programs() -> None:
 def test_other_dots_stay(text: str) -> None:
     parsed = read(File(text.encode(), "note.txt"))
     assert parsed.text.strip() == text.strip() and not parsed.removed
-
-
-def test_listings_of_asciidoc_are_code_and_underlined_headings_stay() -> None:
-    text = "NAME\n----\nThe backup.\n\nTo restore it:\n+\n----\n$ restore --all\n\n# done\n----\n+\nIt takes an hour.\n\n----\n\nThe end.\n"
-    parsed = read(File(text.encode(), "backup.txt"))
-    assert parsed.text == (
-        "NAME\n----\nThe backup.\n\nTo restore it:\n\n```\n$ restore --all\n\n# done\n```\n\nIt takes an hour.\n\n----\n\nThe end.\n"
-    )
