@@ -33,7 +33,8 @@ _ARTICLES = ARTICLES | frozenset(map(str.capitalize, ARTICLES))
 _NO_NAME = re.compile(r"[\d@/`|()<>=\\]")
 _END = re.compile(r"[.!?…;。！？][\"”’»)\]*_`]*$")
 _LETTERED = re.compile(r"\W{0,3}\w{1,3}\)")
-_FOOTNOTE = re.compile(r"[⁰¹²³⁴-⁹]")
+# Its number stands close before it, raised or not.
+_FOOTNOTE = re.compile(r"[⁰¹²³⁴-⁹]|\d[A-ZÄÖÜ][a-zäöüß]")
 # More words without an end, or with one, are cells that ran together.
 _ENDLESS_WORDS, _LONGEST_WORDS = 40, 80
 _ENDED = re.compile(r"[^\W\d_]{2}[.!?…][\"”’»)]*$")
@@ -199,10 +200,10 @@ def _closed(prompts: Prompts, chunk: Chunk, number: int = 3, *key: object) -> It
 
 
 def _where(prompts: Prompts, chunk: Chunk) -> Iterator[RowDraft]:
-    """The place at which a subject stands, with its first sentence."""
+    """The place at which a subject stands, with its first sentence, if that has an end."""
     start = chunk.pieces[0].start
     topic, sentences = chunk.ask_about(4, 1.0)
-    if sentences and chunk.heading:
+    if sentences and chunk.heading and _END.search(sentences[0].text):
         sentences = sentences[:1]
         place = prompts.ask("where_answer", start, heading=chunk.heading)
         answer = f"{place}\n\n{sentences[0].text}"
