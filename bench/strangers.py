@@ -7,8 +7,6 @@ strangers_replaced.tsv; what has no mark counts as wrong. Manuals made here depe
 """
 
 import argparse
-import base64
-import hashlib
 import json
 import sys
 import tempfile
@@ -51,8 +49,6 @@ from tailor.demo import (
     wait_until_served,
 )
 from tailor.local import stack
-from tailor.local.layout import Layout
-from tailor.local.secrets import write
 
 NAME = "strangers"
 HOURS = 0.5
@@ -109,7 +105,6 @@ def main() -> int:
 def run(state_dir: Path, submissions: Sequence[FileSubmission]) -> dict[str, Any]:
     """Take the documents to a verdict. Blocks for the better part of an hour."""
     story = Story(Console(stderr=True))
-    fix_vault_key(state_dir)
     with story.step("up", "start the stack"):
         start_stack(state_dir, story.now)
     with closing(Connections(Endpoints(state_dir))) as connections, connections.client() as client:
@@ -138,14 +133,6 @@ def run(state_dir: Path, submissions: Sequence[FileSubmission]) -> dict[str, Any
             [item for item in list_runs(trial) if item.state == training_pb2.RUN_STATE_FAILED]
         )
     return trial.figures
-
-
-def fix_vault_key(state_dir: Path) -> None:
-    """A vault key that is the same in every run, and with it the surrogates: a reader's marks stay valid."""
-    layout = Layout(state_dir)
-    layout.secrets.mkdir(mode=0o700, parents=True)
-    key = base64.b64encode(hashlib.sha256(b"strangers vault").digest()).decode()
-    write(layout.secrets / "secrets.json", json.dumps({"vault.key": key}))
 
 
 def publish(trial: Trial, state_dir: Path, submissions: Sequence[FileSubmission]) -> None:
