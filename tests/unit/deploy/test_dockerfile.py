@@ -49,3 +49,15 @@ def test_no_image_phones_home() -> None:
 def test_the_build_context_leaves_secrets_out() -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert ignored.index("deploy/secrets") > ignored.index("!deploy"), "the later line decides"
+
+
+def test_the_images_have_every_module_of_deploy_that_their_programs_import() -> None:
+    copied = set(re.findall(r"deploy/(\w+)\.py", DOCKERFILE.split(" AS image")[1]))
+    imported = {
+        name
+        for module in copied
+        for name in re.findall(
+            r"^from deploy\.(\w+) import", (ROOT / "deploy" / f"{module}.py").read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    assert imported - {"init"} <= copied
