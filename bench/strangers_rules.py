@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 MARKS = Path(__file__).parent / "data" / "strangers_marks.tsv"
@@ -18,6 +19,7 @@ CLAUSE = re.compile(r"(?:[^\W\d_][^\W_-]*(?:-[^\W_]+)*[,;:]?[ \n]+){3,}[^\W\d_]+
 LINK = re.compile(r"\[([^\]\n]*)\]\([^)\n]*\)")
 AROUND_WORDS = re.compile(r"[*`„“”»«\"'()\[\]]|\b_|_\b")
 CELLS = re.compile(r"(?m)^\|(?:[^|\n]*[^|\s-][^|\n]*\|){2,}\s*$")
+GAP, AROUND = "_", "()[]\"„“”»«'`*,;:.!?"
 IDEOGRAPHS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{6,}")
 
 
@@ -37,8 +39,18 @@ class AnswerMarks:
 
 
 def digest_of(answer: str) -> str:
-    """The first digits of an answer's SHA-256."""
-    return hashlib.sha256(answer.encode()).hexdigest()[:16]
+    """The first digits of the SHA-256 of an answer's words in small letters, whose gaps are marked.
+
+    Surrogates are new in each installation; names, addresses and numbers, in which they stand, are therefore gaps.
+    """
+    parts = groupby(answer.split(), key=_is_plain)
+    skeleton = " ".join(" ".join(words) if is_plain else GAP for is_plain, words in parts)
+    return hashlib.sha256(skeleton.encode()).hexdigest()[:16]
+
+
+def _is_plain(part: str) -> bool:
+    word = part.strip(AROUND)
+    return word.islower() and word.replace("-", "").isalpha()
 
 
 def read_marks(path: Path = MARKS) -> AnswerMarks:
@@ -48,8 +60,9 @@ def read_marks(path: Path = MARKS) -> AnswerMarks:
 
 
 def draw(answers: Iterable[str], count: int) -> list[str]:
-    """`count` different answers, drawn by a hash of their text: ids of documents, and so of rows, are new in each installation."""
-    return sorted(set(answers), key=lambda answer: hashlib.sha256(f"strangers {answer}".encode()).digest())[:count]
+    """`count` answers with different digests, those with the lowest: ids of documents, and so of rows, are new in each installation."""
+    by_digest = {digest_of(answer): answer for answer in sorted(answers)}
+    return [by_digest[digest] for digest in sorted(by_digest)[:count]]
 
 
 def has_prose(answer: str) -> bool:

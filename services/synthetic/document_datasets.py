@@ -54,7 +54,7 @@ from tailor.words import DatasetKind
 log = get_logger(__name__)
 
 # Increase it whenever the same documents would give other rows.
-BUILDER_VERSION = 12
+BUILDER_VERSION = 13
 # Chunks of held-out documents whose rows are in one file.
 HELD_OUT_CHUNKS = 8
 # Ids of documents in one message to the barrier.

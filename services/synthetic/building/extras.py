@@ -55,7 +55,7 @@ class Extras:
         draws, unreadable = list[int](), list[int]()
         for row, side in self._rows_with_sides(unreadable.append):
             if row.made_by.startswith(IMPORT):
-                draws.append(draw(row.row_id))
+                draws.append(draw(row))
             elif side is None:
                 across += 1
             elif not side:
@@ -98,7 +98,7 @@ class Extras:
 
     @staticmethod
     def _is_train(row: Row, side: bool | None, last_draw: int) -> bool:
-        return draw(row.row_id) <= last_draw if row.made_by.startswith(IMPORT) else side is False
+        return draw(row) <= last_draw if row.made_by.startswith(IMPORT) else side is False
 
     def _rows_with_sides(
         self, on_unreadable: Callable[[int], None] = lambda rows: None
@@ -133,7 +133,7 @@ def raw_rows(context: Context, rows: Sequence[Row]) -> RawSegment:
         tables=(context.files.table(rows).encode(),),
         ids=(),
         answers=numpy.zeros(len(rows), numpy.uint64),
-        draws=numpy.array([draw(row.row_id) for row in rows], numpy.uint64),
+        draws=numpy.array([draw(row) for row in rows], numpy.uint64),
         tokens=numpy.array([row.tokens for row in rows], numpy.int64),
         is_human=numpy.zeros(len(rows), numpy.bool_),
         documents=numpy.zeros(len(rows), numpy.int64),
