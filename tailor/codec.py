@@ -23,7 +23,7 @@ from tailor.wire import from_datetime, to_datetime
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 Convert = Callable[[Any], Any]
-# A FieldDescriptor: the stubs of protobuf have two classes of them, and None where a field has a message type or an enum.
+# A FieldDescriptor: the stubs of protobuf have two classes of them, and None if a field has a message type or an enum.
 
 
 def decode(cls: type[T], message: Message, **given: Any) -> T:
