@@ -33,7 +33,6 @@ from services.registry.domain import (
     MetricIntervals,
     OperatorDecision,
     Outcome,
-    PanelGuard,
     PrimaryMetric,
     RebuildPolicy,
     Replica,
@@ -45,7 +44,6 @@ from services.registry.domain import (
     Taint,
 )
 from services.registry.outcome_domain import DeliverableText
-from services.registry.rules.canary_panel import CriterionMarks
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -191,16 +189,6 @@ def to_gate(message: models_pb2.Gate) -> Gate:
         max_forgetting=message.max_forgetting if message.HasField("max_forgetting") else None,
         max_refusal_drop=message.max_refusal_drop if message.HasField("max_refusal_drop") else None,
         max_memorised=message.max_memorised if message.HasField("max_memorised") else None,
-        panel=tuple(map(_to_panel_guard, message.panel)),
-    )
-
-
-def _to_panel_guard(message: models_pb2.PanelGuard) -> PanelGuard:
-    return PanelGuard(
-        criterion=message.criterion,
-        min_mean=message.min_mean if message.HasField("min_mean") else None,
-        max_loss=message.max_loss if message.HasField("max_loss") else None,
-        min_drafts=message.min_drafts or PanelGuard.min_drafts,
     )
 
 
@@ -214,7 +202,6 @@ def _from_gate(gate: Gate) -> models_pb2.Gate:
         max_forgetting=gate.max_forgetting,
         max_refusal_drop=gate.max_refusal_drop,
         max_memorised=gate.max_memorised,
-        panel=[models_pb2.PanelGuard(**asdict(guard)) for guard in gate.panel],
     )
 
 
@@ -293,7 +280,7 @@ def to_policy(message: models_pb2.CanaryPolicy, defaults: CanaryPolicy) -> Canar
     )
 
 
-def from_canary(canary: Canary, marks: Iterable[CriterionMarks]) -> registry_pb2.Canary:
+def from_canary(canary: Canary) -> registry_pb2.Canary:
     return registry_pb2.Canary(
         adapter_digest=canary.adapter_digest,
         generation=canary.generation,
@@ -304,16 +291,6 @@ def from_canary(canary: Canary, marks: Iterable[CriterionMarks]) -> registry_pb2
         end_time=from_datetime(canary.end_time),
         canary=registry_pb2.CanaryArm(**asdict(canary.canary_arm)),
         incumbent=registry_pb2.CanaryArm(**asdict(canary.incumbent_arm)),
-        marks=[_from_marks(item) for item in marks],
-    )
-
-
-def _from_marks(marks: CriterionMarks) -> registry_pb2.CanaryMarks:
-    return registry_pb2.CanaryMarks(
-        criterion=marks.criterion,
-        canary=registry_pb2.MarkedDrafts(**asdict(marks.canary)),
-        incumbent=registry_pb2.MarkedDrafts(**asdict(marks.incumbent)),
-        conditions=marks.conditions,
     )
 
 
