@@ -101,7 +101,7 @@ def _item_reader(hint: Any, known: Any) -> Convert:
         return partial(decode, kind)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return partial(_read_member, _members(kind, known)) if known.enum_type else kind
-    return _same
+    return partial(_read_member, _words(known)) if kind is str and known.enum_type is not None else _same
 
 
 def _members(kind: type[Enum], known: Any) -> dict[int, Enum]:
@@ -111,10 +111,16 @@ def _members(kind: type[Enum], known: Any) -> dict[int, Enum]:
     return {numbers[f"{prefix}{member.name}"].number: member for member in kind if f"{prefix}{member.name}" in numbers}
 
 
-def _read_member(members: Mapping[int, Enum], number: int) -> Enum:
+def _words(known: Any) -> dict[int, str]:
+    """The words that stand for an enum's values: `retire` of `ON_ERASURE_RETIRE`."""
+    prefix = _prefix(known.enum_type.name)
+    return {value.number: value.name.removeprefix(prefix).lower() for value in known.enum_type.values}
+
+
+def _read_member(members: Mapping[int, T], number: int) -> T:
     if number not in members:
-        kind = type(next(iter(members.values()))).__name__
-        raise InvalidArgument(Reason.INVALID_VALUE, f"This release does not know value {number} of {kind}.")
+        known = ", ".join(str(member) for member in members.values())
+        raise InvalidArgument(Reason.INVALID_VALUE, f"This release does not know the value {number}, but {known}.")
     return members[number]
 
 
@@ -134,8 +140,15 @@ def _writer(known: Any) -> Convert:
 def _item_writer(known: Any) -> Convert:
     if known.enum_type is not None:
         prefix, numbers = _prefix(known.enum_type.name), known.enum_type.values_by_name
-        return lambda value: numbers[prefix + value.name].number if isinstance(value, Enum) else value
+        return lambda value: _number(value, prefix, numbers)
     return _same if known.message_type is None else partial(_write_message, GetMessageClass(known.message_type))
+
+
+def _number(value: Any, prefix: str, numbers: Mapping[str, Any]) -> int:
+    """The number of an enum's member, or of its word."""
+    if isinstance(value, int):
+        return value
+    return int(numbers[prefix + (value.name if isinstance(value, Enum) else value.upper())].number)
 
 
 def _write_message(cls: type[Message], value: Any) -> Message | None:
