@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 from services.synthetic.building.extras import HELD_OUT_PART, IMPORT, ExtraParts, Extras, raw_rows
-from services.synthetic.building.grams import make_gram_set
-from services.synthetic.building.overlap import held_out_grams, measure_overlap
+from services.synthetic.building.grams import GramSet, make_gram_set, measure_overlap
 from services.synthetic.building.ports import BuildCorpus, Workers
 from services.synthetic.building.quiz import find_quiz_limit
 from services.synthetic.building.reading import MemberReader
-from services.synthetic.building.segments import Context, HeldOutGrams, WrittenRows, write_rows
+from services.synthetic.building.segments import Context, WrittenRows, write_rows
 from services.synthetic.building.split import HeldOut, Splitter, boilerplate_documents
 from services.synthetic.building.tally import RowTally
 from services.synthetic.building.train import TrainRows
@@ -153,8 +152,7 @@ class _Build:
         """Make both splits, then compare them, and write the manifest last."""
         extra = self._extras.count()
         held_out = self._make_held_out(extra)
-        grams = self._grams(held_out)
-        train = self._make_train(extra, grams)
+        train = self._make_train(extra, make_gram_set(held_out.answers(self._context)))
         held_out.remove_shared(self._context, self._tally.shares, self._threshold)
         kept = self._write_held_out(held_out)
         _require_enough(self._tally, self._parts.limits, self._corpus.left_out().get(NOT_ADMITTED, LeftOutCount()))
@@ -195,11 +193,7 @@ class _Build:
             held_out.add(self._context, raw_rows(self._context, extra.held_out), limit)
         return held_out
 
-    def _grams(self, held_out: HeldOut) -> HeldOutGrams:
-        tables = [raw.read(self._context.files) for raw in held_out.raws]
-        return HeldOutGrams(make_gram_set(held_out.answers(self._context)), held_out_grams(tables))
-
-    def _make_train(self, extra: ExtraParts, grams: HeldOutGrams) -> tuple[StoredFile, ...]:
+    def _make_train(self, extra: ExtraParts, grams: GramSet) -> tuple[StoredFile, ...]:
         policy, store = self._specialist.rows, self._parts.store
         share = policy.replay_percent
         train = TrainRows(
@@ -263,13 +257,13 @@ class _Build:
         sources: Sequence[StoredFile],
         near_duplicates: LeftOutCount,
     ) -> Figures:
-        """The measures. The overlap is measured in what was stored, independently of how shared rows were removed."""
+        """The measures. The overlap is measured in what was stored."""
         store, files = self._parts.store, self._context.files
         tables = [files.decode(store.get(stored.file.ref)) for stored in kept]
         # A near-duplicate is taught by the document that represents it.
         letters = self._corpus.letters() + near_duplicates.characters
         taught = self._tally.letters + held_out.letters + near_duplicates.characters
-        overlap = measure_overlap(tables, self._tally.checks, self._threshold)
+        overlap = measure_overlap(tables, self._tally.shares, self._threshold)
         coverage = taught / letters if letters else 0.0
         replaced = self._parts.measure_over_redaction(self._document_ids(sources))
         return Figures(coverage, self._tally.grounded, overlap, letters, replaced.per_thousand_words, replaced.limit)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy
 
+from services.synthetic.building.grams import GramSet
 from services.synthetic.building.ports import CorpusDocuments, Workers
-from services.synthetic.building.segments import Context, HeldOutGrams, RawSegment, WrittenRows, draw, write_rows
+from services.synthetic.building.segments import Context, RawSegment, WrittenRows, draw, write_rows
 from services.synthetic.building.split import HELD_OUT_LIMIT
 from services.synthetic.corpus import UNREADABLE
 from services.synthetic.domain import Row, Specialist, is_text_id
@@ -75,7 +76,7 @@ class Extras:
         self,
         parts: ExtraParts,
         replay: int,
-        held_out: HeldOutGrams,
+        held_out: GramSet,
         workers: Workers,
         on_unfit: Callable[[], None] = lambda: None,
     ) -> Iterator[WrittenRows]:
@@ -144,7 +145,7 @@ def raw_rows(context: Context, rows: Sequence[Row]) -> RawSegment:
 
 
 def write_extra(
-    context: Context, rows: Sequence[Row], held_out: HeldOutGrams, workers: Workers
+    context: Context, rows: Sequence[Row], held_out: GramSet, workers: Workers
 ) -> Callable[[], WrittenRows]:
     """Write rows as one file."""
     return workers.submit(write_rows, [context.files.table(rows).encode()], [True] * len(rows), held_out)

@@ -19,8 +19,6 @@ from services.synthetic.building.grams import (
     count_documents,
     gram_hasher,
 )
-from services.synthetic.building.overlap import Hashes as CheckHashes
-from services.synthetic.building.overlap import checker, count_in_train
 from services.synthetic.building.quiz import WrittenQuiz, quiz_draw, write_quiz
 from services.synthetic.corpus import UNREADABLE, Member
 from services.synthetic.domain import (
@@ -112,8 +110,8 @@ class RawSegment:
 class WrittenRows:
     """The kept rows as a file, with counts of them and the ids of their documents.
 
-    By two methods: `grams` and `check_grams` are files of all their 13-grams with the number of documents, `shares` and `checks` those of
-    held-out answers. `documents` counts those that gave rows themselves, by language.
+    `grams` is a file of all their 13-grams with the number of documents, `shares` are those of held-out answers. `documents` counts those
+    that gave rows themselves, by language.
     """
 
     data: bytes
@@ -126,22 +124,8 @@ class WrittenRows:
     documents: Mapping[str, int]
     document_ids: tuple[str, ...]
     grams: bytes = b""
-    check_grams: bytes = b""
     shares: Counts = field(default_factory=dict)
-    checks: Counts = field(default_factory=dict)
     quiz: WrittenQuiz = WrittenQuiz()  # noqa: RUF009 - frozen
-
-
-@dataclass(frozen=True)
-class HeldOutGrams:
-    """The 13-grams of the held-out answers, by two methods."""
-
-    grams: GramSet
-    checks: CheckHashes
-
-    def find(self, grams: GramCounts, check_grams: GramCounts) -> tuple[Counts, Counts]:
-        """Those that stand in train, with the number of documents."""
-        return grams.find(self.grams.hashes), check_grams.find(self.checks)
 
 
 @dataclass
@@ -286,16 +270,14 @@ def _raw(collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
 
 
 def write_segment(
-    context: Context, raw: RawSegment, kept: Sequence[bool], held_out: HeldOutGrams, quiz_below: int
+    context: Context, raw: RawSegment, kept: Sequence[bool], held_out: GramSet, quiz_below: int
 ) -> WrittenRows:
     """Write the kept rows of a segment, and the quiz of the documents that have some. Runs in a worker; deterministic."""
     written = write_rows(context, raw.tables, kept, held_out)
     return replace(written, quiz=write_quiz(context.files, raw.quiz, written.document_ids, quiz_below))
 
 
-def write_rows(
-    context: Context, data: Sequence[bytes], kept: Sequence[bool], held_out: HeldOutGrams | None
-) -> WrittenRows:
+def write_rows(context: Context, data: Sequence[bytes], kept: Sequence[bool], held_out: GramSet | None) -> WrittenRows:
     """Write the kept rows of some tables as one file; `kept` has an entry per row of all. Runs in a worker; deterministic."""
     encoded = _select(context, data, kept)
     # The counts are those of the file as it will be read.
@@ -311,7 +293,10 @@ def write_rows(
         documents=_count_documents(table),
         document_ids=tuple(sorted({key for ids in table.column("document_ids") for key in ids})),
     )
-    return _compare(context, table, written, held_out) if held_out else written
+    if held_out is None:
+        return written
+    grams = count_documents(table, gram_hasher())
+    return replace(written, grams=_write_grams(context, grams), shares=grams.find(held_out.hashes))
 
 
 def _select(context: Context, data: Sequence[bytes], kept: Sequence[bool]) -> bytes:
@@ -323,23 +308,11 @@ def _select(context: Context, data: Sequence[bytes], kept: Sequence[bool]) -> by
     return context.files.join(tables).encode()
 
 
-def _compare(context: Context, table: RowTable, written: WrittenRows, held_out: HeldOutGrams) -> WrittenRows:
-    grams, check_grams = count_documents(table, gram_hasher()), count_in_train(table, checker())
-    shares, checks = held_out.find(grams, check_grams)
-    return replace(
-        written,
-        grams=_write_grams(context, grams),
-        check_grams=_write_grams(context, check_grams),
-        shares=shares,
-        checks=checks,
-    )
-
-
-def compare_segment(
-    context: Context, grams: bytes, check_grams: bytes, held_out: HeldOutGrams
-) -> tuple[Counts, Counts]:
-    """The 13-grams of held-out answers in stored train rows, from the files of their 13-grams. Runs in a worker."""
-    return held_out.find(_read_grams(context, grams), _read_grams(context, check_grams))
+def compare_segment(context: Context, grams: bytes, held_out: GramSet) -> Counts:
+    """The 13-grams of held-out answers in stored train rows, from the file of their 13-grams. Runs in a worker."""
+    columns = context.files.read_numbers(grams)
+    counts = GramCounts(*(numpy.frombuffer(columns[name], "<u8") for name in (HASHES, DOCUMENTS)))
+    return counts.find(held_out.hashes)
 
 
 def _count_documents(table: RowTable) -> Counter[str]:
@@ -351,11 +324,6 @@ def _count_documents(table: RowTable) -> Counter[str]:
 
 def _write_grams(context: Context, counts: GramCounts) -> bytes:
     return context.files.numbers({HASHES: counts.hashes.tobytes(), DOCUMENTS: counts.documents.tobytes()})
-
-
-def _read_grams(context: Context, data: bytes) -> GramCounts:
-    columns = context.files.read_numbers(data)
-    return GramCounts(*(numpy.frombuffer(columns[name], "<u8") for name in (HASHES, DOCUMENTS)))
 
 
 def answer_key(row: Row, hasher: GramHasher) -> int:

@@ -11,11 +11,9 @@ from services.synthetic import handlers
 from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.building.grams import make_gram_set
 from services.synthetic.building.maker import StructureRows
-from services.synthetic.building.overlap import held_out_grams
 from services.synthetic.building.parts import ARRAYS, PART_DOCUMENTS, join_parts, read_raw, split_members, write_raw
 from services.synthetic.building.segments import (
     Context,
-    HeldOutGrams,
     RawSegment,
     SegmentTask,
     make_segment,
@@ -73,7 +71,7 @@ def test_rows_that_are_made_in_parts_are_those_that_are_made_at_once() -> None:
     for name in ARRAYS:
         assert numpy.array_equal(getattr(parts, name), getattr(whole, name)), name
     answers = ["No document has these words: the harbour bell rang twice before any of the ferries left the quay."]
-    held_out = HeldOutGrams(make_gram_set(answers), held_out_grams([]))
+    held_out = make_gram_set(answers)
     kept = [number % 3 > 0 for number in range(whole.rows)]
     first, second = (write_segment(context(), raw, kept, held_out, ALL_DRAWS) for raw in (whole, parts))
     assert first == second and first.quiz.counts.rows > 0
@@ -205,11 +203,11 @@ def test_damaged_files_of_a_segment_are_made_again() -> None:
     app = filled(PART_DOCUMENTS + 30)
     digest = build(app)
     (segment,) = app.repository.segments.values()
-    read = [file.ref.key for file in (segment.sources, segment.grams, segment.check_grams) if file is not None]
+    read = [file.ref.key for file in (segment.sources, segment.grams) if file is not None]
     files = {key: damage(app, DATASETS, key) for key in read}
     app.repository.builds.clear()
     assert build(app) == digest
-    assert len(read) == 3 and {key: app.store.objects[DATASETS, key] for key in files} == files
+    assert len(read) == 2 and {key: app.store.objects[DATASETS, key] for key in files} == files
 
 
 def test_a_build_again_makes_every_file_again() -> None:
