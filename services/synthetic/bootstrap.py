@@ -19,7 +19,6 @@ from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.adapters.import_files import ParquetImportFiles
 from services.synthetic.adapters.imports import SqlImports
 from services.synthetic.adapters.inference import InferenceAnswers
-from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.adapters.registry import RegistryDocuments, RegistryQueue, RegistryScores
 from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
@@ -27,7 +26,6 @@ from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.adapters.synthesis_rows import SqlSynthesisRows
 from services.synthetic.adapters.tokenizers import StoredTokenizers
 from services.synthetic.browsing import RowBrowser
-from services.synthetic.building.maker import StructureRows
 from services.synthetic.consumers import SPECIALISTS, Consumers
 from services.synthetic.dataset_superseder import DatasetSuperseder
 from services.synthetic.edited_rows import EditedRows
@@ -118,8 +116,6 @@ def make_app(
         origins=SqlOrigins(engine),
         corpora=SqlCorpora(engine),
         store=store,
-        files=ParquetFiles(),
-        maker=StructureRows(),
         tokenizers=tokenizers,
         preparer=DocumentPreparer(SqlSketches(engine, similarity), sketcher, store),
         list_documents=list_documents,

@@ -16,7 +16,7 @@ import numpy
 from numpy.typing import NDArray
 
 from services.synthetic.near_duplicates.minhash import MAX_CACHED_WORDS, hash_word
-from services.synthetic.ports import RowTable
+from services.synthetic.parquet import RowTable
 
 T = TypeVar("T")
 Hashes = NDArray[numpy.uint64]

@@ -14,6 +14,7 @@ from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import Context, RawSegment, count_letters, make_segment
 from services.synthetic.corpus import Assignment, Member, SplitSize
 from services.synthetic.domain import Kind
+from services.synthetic.parquet import read_column
 from services.synthetic.selection import LinkedDocuments, group_components
 from tailor.datasets import LeftOutCount
 from tailor.words import Filters, RowPolicy
@@ -178,10 +179,10 @@ class HeldOut:
     counted_rows: int = 0
     _seen: SeenAnswers = field(default_factory=SeenAnswers)
 
-    def add(self, context: Context, raw: RawSegment, room: int) -> None:
+    def add(self, raw: RawSegment, room: int) -> None:
         """Add the first rows with new answers, until all have `room`. The rows of golden documents are always added, and take no room."""
         first = self._seen.add(raw.answers)
-        tasks = itertools.chain.from_iterable(context.files.read_column(table, "task") for table in raw.tables)
+        tasks = itertools.chain.from_iterable(read_column(table, "task") for table in raw.tables)
         is_golden = numpy.array([task == Kind.TEST for task in tasks], numpy.bool_)
         taken = self.counted_rows + numpy.cumsum(first & ~is_golden)
         kept = first & (is_golden | (taken <= room))
@@ -191,10 +192,10 @@ class HeldOut:
         limited = {HELD_OUT_LIMIT: count_removed(raw, first, kept)}
         self.left_out.append({**raw.left_out, **count_repeated(raw, first), **limited})
 
-    def answers(self, context: Context) -> Iterator[str]:
+    def answers(self) -> Iterator[str]:
         """The answers of all kept rows."""
         for raw, kept in zip(self.raws, self.kept, strict=True):
-            for _, answer in raw.read(context.files).select(kept.tolist()).answers():
+            for _, answer in raw.read().select(kept.tolist()).answers():
                 yield answer
 
     @property
@@ -206,10 +207,10 @@ class HeldOut:
         """The characters that the kept rows teach."""
         return sum(count_letters(raw.places, kept) for raw, kept in zip(self.raws, self.kept, strict=True))
 
-    def remove_shared(self, context: Context, counts: dict[int, int], threshold: int) -> None:
+    def remove_shared(self, counts: dict[int, int], threshold: int) -> None:
         """Take out the rows that share a 13-gram with train."""
         for number, (raw, kept) in enumerate(zip(self.raws, self.kept, strict=True)):
-            shared, common = shared_rows(raw.read(context.files), counts, threshold)
+            shared, common = shared_rows(raw.read(), counts, threshold)
             removed = kept & numpy.array(shared, numpy.bool_)
             self.boilerplate_rows += int((kept & numpy.array(common, numpy.bool_)).sum())
             self.left_out[number][OVERLAP] = count_removed(raw, kept, kept & ~removed)

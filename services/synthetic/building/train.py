@@ -39,6 +39,7 @@ from services.synthetic.building.split import count_removed, count_repeated
 from services.synthetic.corpus import UNREADABLE, ExtraCount, SegmentKey, SegmentResult
 from services.synthetic.datasets import PARQUET, file_of
 from services.synthetic.domain import fingerprint
+from services.synthetic.parquet import write_ids
 from tailor.datasets import DatasetFile, LeftOutCount
 from tailor.errors import CorruptObject, NotFound
 from tailor.logging import get_logger
@@ -268,7 +269,7 @@ class TrainRows:
 
     def _files(self, rows: WrittenRows, digests: Sequence[str]) -> dict[str, tuple[DatasetFile, bytes]]:
         """The files of a segment with their bytes."""
-        sources = self.context.files.ids({"document_id": rows.document_ids, "digest": digests})
+        sources = write_ids({"document_id": rows.document_ids, "digest": digests})
         count = len(digests)
         quiz = {"quiz": (file_of(rows.quiz.data, rows.quiz.counts.rows), rows.quiz.data)} if rows.quiz.data else {}
         return {

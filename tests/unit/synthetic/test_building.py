@@ -10,7 +10,6 @@ import numpy
 import pytest
 
 from services.synthetic import handlers
-from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.building.extras import find_side
 from services.synthetic.building.grams import (
     GramHasher,
@@ -23,7 +22,6 @@ from services.synthetic.building.grams import (
     unpack_counts,
 )
 from services.synthetic.building.limits import SeenAnswers
-from services.synthetic.building.maker import StructureRows
 from services.synthetic.building.segments import (
     LAST_BLANK,
     Context,
@@ -38,7 +36,7 @@ from services.synthetic.building.segments import (
 from services.synthetic.corpus import Member
 from services.synthetic.domain import Row
 from services.synthetic.near_duplicates.minhash import hash_word
-from services.synthetic.ports import RowTable
+from services.synthetic.parquet import RowTable, make_table, read_numbers, write_numbers
 from tailor.datasets import DatasetManifest, ImportCount
 from tailor.errors import Aborted
 from tailor.words import RowPolicy
@@ -63,11 +61,11 @@ def row(answer: str, *documents: str, **values: object) -> Row:
 
 
 def table(*rows: Row) -> RowTable:
-    return ParquetFiles().table(rows)
+    return make_table(rows)
 
 
 def context() -> Context:
-    return Context(SPECIALIST, make_app().tokenizers.for_base(SPECIALIST.base), StructureRows(), ParquetFiles())
+    return Context(SPECIALIST, make_app().tokenizers.for_base(SPECIALIST.base))
 
 
 def held_out_of(rows: Sequence[Row]) -> GramSet:
@@ -85,12 +83,12 @@ def test_thirteen_words_are_found_whatever_is_around_them() -> None:
     assert others.find(make_gram_set(held_out).hashes) == {} and len(others.hashes) == 1
 
 
-def make_table(texts: Sequence[str]) -> RowTable:
+def table_of(texts: Sequence[str]) -> RowTable:
     """The rows of documents with these texts."""
     documents = [replace(row_texts.make_document(text), document_id=f"doc_{n}") for n, text in enumerate(texts)]
     members = tuple(Member(document, 1000) for document in documents)
     known = {f"doc_{number}": row_texts.plain(text) for number, text in enumerate(texts)}
-    return make_segment(context(), SegmentTask(members, known, {})).read(ParquetFiles())
+    return make_segment(context(), SegmentTask(members, known, {})).read()
 
 
 def plain_grams(answer: str) -> set[tuple[str, ...]]:
@@ -103,7 +101,7 @@ def test_rows_of_the_sample_share_what_a_plain_comparison_of_their_words_says() 
     house = "This paper is for the board of the company and may not be shown to anybody else before the spring."
     papers = [file.read_text(encoding="utf-8") for file in sorted(SAMPLE.glob("[mnr]*.md"))]
     texts = [f"{text}\n\n{'' if number % 3 else house}\n" for number, text in enumerate(papers)]
-    held_out, train = (make_table(texts[start::2]) for start in (0, 1))
+    held_out, train = (table_of(texts[start::2]) for start in (0, 1))
     documents: dict[tuple[str, ...], set[str]] = {}
     for ids, answer in train.answers():
         for gram in plain_grams(answer):
@@ -168,13 +166,13 @@ def test_every_blank_is_counted_as_one() -> None:
 
 
 def test_counts_of_grams_are_the_same_after_they_were_stored() -> None:
-    files, made = ParquetFiles(), [row(sentence(n), f"d{n % 5}") for n in range(20)]
+    made = [row(sentence(n), f"d{n % 5}") for n in range(20)]
     written = write_rows(context(), [table(*made).encode()], [True] * 20, held_out_of(made[3:5]))
     grams = {sentence(n): 1 for n in (3, 4)}
     assert sum(written.shares.values()) == 8 * len(grams)
     assert compare_segment(context(), written.grams, held_out_of(made[3:5])) == written.shares
     assert compare_segment(context(), written.grams, held_out_of([row(sentence(99), "x")])) == {}
-    empty = files.read_numbers(files.numbers({"hash": b"", "documents": b""}))
+    empty = read_numbers(write_numbers({"hash": b"", "documents": b""}))
     assert empty == {"hash": b"", "documents": b""}
 
 

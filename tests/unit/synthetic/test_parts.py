@@ -1,16 +1,16 @@
 """The parts of a segment, and builds that make the rows of new documents only."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy
 import pytest
 from structlog.testing import capture_logs
 
 from services.synthetic import handlers
-from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.building.grams import make_gram_set
-from services.synthetic.building.maker import StructureRows
 from services.synthetic.building.parts import ARRAYS, PART_DOCUMENTS, join_parts, read_raw, split_members, write_raw
 from services.synthetic.building.segments import (
     Context,
@@ -19,9 +19,8 @@ from services.synthetic.building.segments import (
     make_segment,
     write_segment,
 )
+from services.synthetic.building.workers import InlineWorkers
 from services.synthetic.corpus import SEGMENT_DOCUMENTS, UNREADABLE, Member
-from services.synthetic.domain import Document, DocumentRows, Range, RowNeeds, Specialist, Text
-from services.synthetic.ports import TokenCounter
 from tailor.storage.buckets import CORPUS, DATASETS
 from tests.unit.synthetic import row_texts
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, WordCounter, make_app, put_document
@@ -29,30 +28,25 @@ from tests.unit.synthetic.row_texts import make_document, plain
 
 TEXTS = [text for _, text in row_texts.ALL.values()]
 ALL_DRAWS = 1 << 32
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class CountingMaker(StructureRows):
+class CountingWorkers(InlineWorkers):
     """Remembers the documents whose rows it made."""
 
-    document_ids: list[str] = field(default_factory=list)
+    def __init__(self, context: Context, document_ids: list[str]) -> None:
+        super().__init__(context)
+        self._document_ids = document_ids
 
-    def make(
-        self,
-        document: Document,
-        text: Text,
-        specialist: Specialist,
-        counter: TokenCounter,
-        skip: Sequence[Range],
-        *,
-        needs: RowNeeds,
-    ) -> DocumentRows:
-        self.document_ids.append(document.document_id)
-        return super().make(document, text, specialist, counter, skip, needs=needs)
+    def submit(self, function: Callable[..., T], *arguments: object) -> Callable[[], T]:
+        for task in arguments:
+            if isinstance(task, SegmentTask):
+                self._document_ids += (member.document.document_id for member in task.members)
+        return super().submit(function, *arguments)
 
 
 def context() -> Context:
-    return Context(SPECIALIST, WordCounter(), StructureRows(), ParquetFiles())
+    return Context(SPECIALIST, WordCounter())
 
 
 def make_raw(numbers: Sequence[int]) -> RawSegment:
@@ -114,15 +108,17 @@ def stored_files(app: FakeSynthetic) -> set[str]:
 
 
 def test_new_documents_do_not_make_the_rows_of_earlier_ones_again() -> None:
-    maker = CountingMaker()
-    app = filled(6 * PART_DOCUMENTS, maker=maker)
+    document_ids = list[str]()
+    app = filled(
+        6 * PART_DOCUMENTS, start_workers=lambda context, _: nullcontext(CountingWorkers(context, document_ids))
+    )
     build(app)
-    maker.document_ids.clear()
+    document_ids.clear()
     add(app, range(500, 503))
     digest = build(app)
     held_out = {assignment.document_id for assignment in app.repository.assignments.values() if assignment.held_out}
-    train = set(maker.document_ids) - held_out
-    assert {f"doc_{number:032d}" for number in range(500, 503)} <= set(maker.document_ids)
+    train = set(document_ids) - held_out
+    assert {f"doc_{number:032d}" for number in range(500, 503)} <= set(document_ids)
     assert len(train) < PART_DOCUMENTS
     app.repository.segments.clear()
     app.repository.builds.clear()
