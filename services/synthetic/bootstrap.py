@@ -20,7 +20,6 @@ from services.synthetic.adapters.import_files import ParquetImportFiles
 from services.synthetic.adapters.imports import SqlImports
 from services.synthetic.adapters.inference import InferenceAnswers
 from services.synthetic.adapters.registry import RegistryDocuments, RegistryQueue, RegistryScores
-from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.adapters.synthesis_rows import SqlSynthesisRows
@@ -70,7 +69,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     import_eraser = ImportEraser(imports, import_files, erased)
     holdings = SqlHoldings(engine)
     consumers, eraser = Consumers(app), DatasetEraser(app, holdings, import_eraser.forget)
-    browser = RowBrowser(SqlDatasetFinder(engine), store, ParquetRowReader(store), app.erased)
+    browser = RowBrowser(SqlDatasetFinder(engine), store, app.erased)
     inference = runtime.channel(settings, "inference", settings.inference_address)
     drawer = PromptDrawer(
         app.specialists, browser, SqlDrawnPrompts(engine), RegistryQueue(registry), InferenceAnswers(inference)

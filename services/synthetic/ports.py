@@ -28,8 +28,7 @@ from services.synthetic.domain import (
     SupersededVersion,
     Text,
 )
-from services.synthetic.views import RowFilter, StoredDataset, StoredRow
-from tailor.datasets import DatasetFile
+from services.synthetic.views import StoredDataset
 from tailor.words import DatasetKind, Labels, Selection
 
 # Pages of the documents that a specialist selects, by its name, and that changed since a cursor; 0 for all. Raises Unavailable while the
@@ -425,28 +424,4 @@ class DatasetFinder(Protocol):
 
     def files_of(self, dataset: StoredDataset, document_id: str) -> frozenset[str]:
         """Keys of the dataset's files that may have rows of the document: that of its segment, and those without one."""
-        ...
-
-
-class RowFile(Protocol):
-    """An open file of rows."""
-
-    @property
-    def group_rows(self) -> Sequence[int]:
-        """The number of rows of each row group."""
-        ...
-
-    def rows(self, group: int, start: int, wanted: RowFilter) -> Iterator[tuple[int, StoredRow]]:
-        """Stream a group's rows from number `start` on that have the wanted task and document, each with its number in the group."""
-        ...
-
-
-class RowReader(Protocol):
-    """Reads files of rows. Thread-safe."""
-
-    def open(self, file: DatasetFile) -> AbstractContextManager[RowFile]:
-        """Open a file of a dataset. Blocks.
-
-        Raises NotFound if it no longer exists, FailedPrecondition (CORRUPT_OBJECT, INVALID_DATASET) if it cannot be read.
-        """
         ...

@@ -18,7 +18,6 @@ from services.synthetic.adapters.admitted_origins import SqlOrigins
 from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.erasures import SqlHoldings
-from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.bootstrap import MIGRATIONS
@@ -102,7 +101,7 @@ class World:
         return {key for file in files for key in read_column(self.store.get(file.ref), "document_id")}
 
     def browser(self) -> RowBrowser:
-        return RowBrowser(SqlDatasetFinder(self.engine), self.store, ParquetRowReader(self.store))
+        return RowBrowser(SqlDatasetFinder(self.engine), self.store)
 
     def published(self) -> list[models_pb2.DatasetBuilt]:
         while self.outbox.relay():
