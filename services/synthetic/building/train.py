@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy
 
 from services.synthetic.building.grams import Counts, GramSet, pack_counts
-from services.synthetic.building.jobs import SegmentJob, SegmentJobs, SegmentRows
 from services.synthetic.building.limits import (
     BUDGET,
     DOCUMENT_SHARE,
@@ -24,7 +23,7 @@ from services.synthetic.building.limits import (
     limit_sources,
     limit_tokens,
 )
-from services.synthetic.building.parts import part_of, read_raw, write_raw
+from services.synthetic.building.parts import SegmentJob, SegmentJobs, SegmentRows, part_of, read_raw, write_raw
 from services.synthetic.building.ports import SegmentStore, Workers
 from services.synthetic.building.reading import READERS
 from services.synthetic.building.segments import (

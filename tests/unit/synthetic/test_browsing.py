@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from services.synthetic import row_wire
+from services.synthetic import wire
 from services.synthetic.browsing import DatasetQuery, RowBrowser
 from services.synthetic.parquet import MESSAGES
 from services.synthetic.ports import DatasetFinder
@@ -204,26 +204,26 @@ def test_a_dataset_that_an_erasure_deleted_is_not_found() -> None:
 def test_a_token_leads_to_the_same_dataset_and_only_with_the_same_filters() -> None:
     dataset = StoredDataset("d" * 64, "reports", DatasetKind.SFT, Ref("s3://datasets/x", "0" * 64, 1))
     wanted, position = RowFilter(task="answer"), RowPosition(1, 2, 3, 4)
-    token = row_wire.from_position(dataset, wanted, position)
+    token = wire.from_position(dataset, wanted, position)
     query = DatasetQuery("reports")
-    assert row_wire.to_position(token, query, wanted) == (DatasetQuery("reports", "d" * 64), position)
-    assert row_wire.to_position("", query, wanted) == (query, RowPosition())
+    assert wire.to_position(token, query, wanted) == (DatasetQuery("reports", "d" * 64), position)
+    assert wire.to_position("", query, wanted) == (query, RowPosition())
     refused = (
         (token, query, RowFilter()),
         (token, DatasetQuery("other"), wanted),
         (token, DatasetQuery("", "e" * 64), wanted),
         ("no-token", query, wanted),
         ("WzFd", query, wanted),
-        (row_wire.from_position(dataset, wanted, RowPosition(row=-1)), query, wanted),
+        (wire.from_position(dataset, wanted, RowPosition(row=-1)), query, wanted),
     )
     for case in refused:
         with pytest.raises(InvalidArgument) as raised:
-            row_wire.to_position(*case)
+            wire.to_position(*case)
         assert raised.value.reason == Reason.INVALID_PAGE_TOKEN
 
 
 def test_a_long_text_and_a_request_that_names_nothing_are_refused() -> None:
     with pytest.raises(InvalidArgument):
-        row_wire.to_filter(synthetic_pb2.ListRowsRequest(text="x" * 201))
+        wire.to_filter(synthetic_pb2.ListRowsRequest(text="x" * 201))
     with pytest.raises(InvalidArgument):
-        row_wire.to_query(synthetic_pb2.ListRowsRequest())
+        wire.to_query(synthetic_pb2.ListRowsRequest())
