@@ -269,10 +269,6 @@ class HeldOut:
                 yield answer
 
     @property
-    def rows(self) -> int:
-        return sum(int(kept.sum()) for kept in self.kept)
-
-    @property
     def letters(self) -> int:
         """The characters that the kept rows teach."""
         return sum(count_letters(raw.places, kept) for raw, kept in zip(self.raws, self.kept, strict=True))

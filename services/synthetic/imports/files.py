@@ -11,17 +11,17 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
+from services.synthetic.datasets import PARQUET
 from services.synthetic.domain import Row
 from services.synthetic.imports.domain import ImportFile, content_id, make_row
+from services.synthetic.parquet import MESSAGES
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
-MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
 TEXTS = ("row_id", "name", "text_id")
 SCHEMA = pyarrow.schema([*((name, pyarrow.string()) for name in TEXTS), ("messages", MESSAGES)])
 OPTIONS: dict[str, Any] = {"version": "2.6", "compression": "zstd", "compression_level": 3, "use_dictionary": False}
-PARQUET = "application/vnd.apache.parquet"
 # Rows are sorted in buckets by their first hexadecimal digits, each of about this size.
 BUCKET_BYTES = 32 * 1024 * 1024
 GROUP_ROWS = 1024
