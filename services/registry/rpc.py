@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from dataclasses import asdict
-from functools import partial
 
 import grpc
 
@@ -27,10 +26,10 @@ from services.registry.rules.overrides import check_reason
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
+from tailor.codec import update
 from tailor.errors import InvalidArgument, PermissionDenied, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
-from tailor.rpc.held_calls import Hold
 from tailor.rpc.methods import named_methods
 from tailor.rpc.paging import page_size, position
 from tailor.wire import enum_name, to_datetime
@@ -53,7 +52,6 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         queries: Queries,
         anonymize: Anonymize,
         awaits: Collection[str],
-        hold: Hold,
         *,
         check_programme: CheckProgramme,
     ) -> None:
@@ -61,7 +59,6 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self._queries = queries
         self._anonymize = anonymize
         self._awaits = awaits
-        self._hold = hold
         self._check_programme = check_programme
 
     def CreateSpecialist(
@@ -230,9 +227,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.StartCanaryRequest, context: Context
     ) -> registry_pb2.StartCanaryResponse:
         _may_use(request.specialist)
-        override = partial(wire.to_policy, request.policy)
         serving = canaries.start_canary(
-            self._begin, request.specialist, request.adapter_digest, request.expected_generation, override
+            self._begin,
+            request.specialist,
+            request.adapter_digest,
+            request.expected_generation,
+            lambda policy: update(policy, request.policy),
         )
         return registry_pb2.StartCanaryResponse(serving=wire.from_serving(serving))
 
@@ -338,9 +338,6 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         caller = current_caller()
         keys.check_role(terms.role, caller.role)
         _check_own_limits(terms)
-        keys.check_terms(terms)
-        if keys.needs_second_person(self._begin, terms.role):
-            self._hold("CreateKey", request)
         key, secret = keys.create_key(self._begin, terms, caller.may_use, visitor_or_caller(request.created_by))
         return registry_pb2.CreateKeyResponse(key=wire.from_key(key), secret=secret)
 
@@ -364,8 +361,6 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             derive_id("ers", caller.name, caller.key_id, request.request_id) if request.request_id else new_id("ers")
         )
         erasure_request = ErasureRequest(erasure_id, list(request.document_ids), request.reason)
-        erasures.check_request(erasure_request)
-        self._hold("Erase", request)
         erasure = erasures.erase(self._begin, self._awaits, erasure_request)
         return registry_pb2.EraseResponse(erasure=wire.from_erasure(erasure))
 

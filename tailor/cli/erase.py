@@ -13,7 +13,7 @@ from tailor.cli.calls import first, pages, unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows, table
 from tailor.cli.session import CommandSession, session_of
-from tailor.errors import FailedPrecondition, InvalidArgument, Reason
+from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import new_id
 
 ERASURE = "ers_"
@@ -85,19 +85,7 @@ def erase(
         return
     reason = reason or (SUBJECT_REASON if subject else DOCUMENT_REASON)
     batches = [document_ids[start : start + MAX_DOCUMENTS] for start in range(0, len(document_ids), MAX_DOCUMENTS)]
-    erased, held = [], None
-    for batch in batches:
-        try:
-            erased.append(_erase(session, batch, reason))
-        except FailedPrecondition as error:
-            if error.reason != Reason.SECOND_PERSON_NEEDED:
-                raise
-            # Every batch must be held, and the user must learn of each.
-            session.output.notes.print(error.message)
-            held = error
-    if held is not None:
-        raise held
-    _emit(session, erased)
+    _emit(session, [_erase(session, batch, reason) for batch in batches])
 
 
 @app.command()

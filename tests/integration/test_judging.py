@@ -1,7 +1,7 @@
 """The queue of drafts that experts judge, over gRPC and PostgreSQL."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from sqlalchemy import Engine, select, update
 from services.registry.adapters import tables
 from services.registry.adapters.sql import transactions
 from services.registry.bootstrap import MIGRATIONS, key_verifier
-from services.registry.domain import Fact, FactKind, Gate, JudgingPolicy, KeyTerms, PrimaryMetric, Specialist
+from services.registry.domain import Draft, Fact, FactKind, Gate, JudgingPolicy, KeyTerms, PrimaryMetric, Specialist
 from services.registry.handlers import keys, specialists
 from services.registry.judging_rpc import JudgingServicer
 from services.registry.panel_rpc import PanelServicer
@@ -24,7 +24,6 @@ from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
 from services.registry.rules.judging import UNDO_WINDOW
 from services.registry.rules.panel import measure_panel
-from services.registry.wire import to_draft
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.registry.v1 import (
@@ -35,6 +34,7 @@ from tailor.api.registry.v1 import (
     registry_pb2,
     registry_pb2_grpc,
 )
+from tailor.codec import decode
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -57,14 +57,14 @@ def anonymize(text: str, labels: Labels) -> str:
 
 
 class World:
-    """A registry whose specialist `memos` stores its drafts; `reports` does not. Callers sent five prompts to each of those named."""
+    """A registry whose specialist `memos` stores its drafts; `reports` does not. Callers sent five prompts to each."""
 
-    def __init__(self, engine: Engine, folder: Path, names: Sequence[str] = ("memos", "reports")) -> None:
+    def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine = engine
         self.producer = MemoryProducer("registry")
         self.outbox = Outbox(engine, tables.outbox, self.producer)
         self.begin = transactions(engine, self.outbox)
-        for name in names:
+        for name in ("memos", "reports"):
             self.specialist(name, keep_drafts=name == "memos")
             for number in range(PROMPTS):
                 self.draft(f"drf_{name}_{number}_a", name, f"prompt {number}", "key_1")
@@ -83,15 +83,13 @@ class World:
             servicers=[
                 (
                     registry_pb2_grpc.add_RegistryServiceServicer_to_server,
-                    RegistryServicer(
-                        self.begin, Queries(engine), anonymize, (), lambda *_: None, check_programme=lambda *_: None
-                    ),
+                    RegistryServicer(self.begin, Queries(engine), anonymize, (), check_programme=lambda *_: None),
                 ),
                 (judging_pb2_grpc.add_JudgingServiceServicer_to_server, JudgingServicer(self.begin)),
                 (panel_pb2_grpc.add_PanelServiceServicer_to_server, PanelServicer(self.begin, Queries(engine))),
                 (
                     people_pb2_grpc.add_PeopleServiceServicer_to_server,
-                    PeopleServicer(self.begin, Queries(engine), lambda *_: None),
+                    PeopleServicer(self.begin, Queries(engine)),
                 ),
             ],
             authenticator=Authenticator("registry", Trust.load(folder / "trust.json"), key_verifier(self.begin)),
@@ -117,7 +115,7 @@ class World:
             if reference:
                 message.text.uri = reference
             with self.begin() as tx:
-                tx.facts.save_draft(to_draft(message), message.SerializeToString())
+                tx.facts.save_draft(decode(Draft, message), message.SerializeToString())
 
     def key(self, role: str = "EXPERT", specialist: str = "memos") -> str:
         """The secret of a new key."""

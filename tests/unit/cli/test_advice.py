@@ -135,7 +135,6 @@ MOST_MET: dict[str, tuple[str, ...]] = {
     "evaluate {}": (ADAPTER,),
     "events dead": (),
     "events replay SERVICE EVENT": ("training", "dataset.built.v1/0/7"),
-    "held list": (),
     "keys create NAME --role {}": ("erp", "caller"),
     "keys list": (),
     "leaderboard NAME": (NAME,),
