@@ -1,4 +1,4 @@
-"""`tailor adapters`, `evaluate`, `promote` and `rollback`."""
+"""`tailor adapter list`, `evaluate`, `promote` and `rollback`."""
 
 from typing import Annotated
 
@@ -8,12 +8,14 @@ from rich.console import Console
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
-from tailor.cli.calls import REASON_SECONDS, TIMEOUT_SECONDS, adapter_digest, first, list_adapters, unary
-from tailor.cli.figures import print_adapter, state_of
+from tailor.cli.calls import REASON_SECONDS, TIMEOUT_SECONDS, adapter_digest, first, pages, unary
+from tailor.cli.columns import columns, emit_items
+from tailor.cli.figures import print_adapter
 from tailor.cli.messages import to_dict
-from tailor.cli.output import short, shows, table
+from tailor.cli.output import short, shows
 from tailor.cli.rollout import wait_for_rollout
 from tailor.cli.session import session_of
+from tailor.cli.whole_words import Digest
 from tailor.events.envelope import new_id
 
 SpecialistName = Annotated[str, typer.Argument(metavar="SPECIALIST", help="The specialist's name.")]
@@ -29,31 +31,26 @@ Generation = Annotated[
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until every ready replica serves the change.")]
 
-app = typer.Typer()
 
-
-@app.command()
-def adapters(
+def list_adapters(
     context: typer.Context,
     specialist: Annotated[str, typer.Option(help="List only adapters of this specialist.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max adapters to list.")] = 50,
 ) -> None:
     """List adapters, newest first, with the state of each, its reasons, and what can be done next."""
     session = session_of(context)
-    items = first(limit, list_adapters(session.connections.registry, specialist))
+    request = registry_pb2.ListAdaptersRequest(specialist=specialist)
+    items = first(limit, pages("registry", session.connections.registry.ListAdapters, request, "adapters"))
 
-    def render(console: Console) -> None:
-        columns = ("adapter", "specialist", "documents", "rankings", "round", "loss", "state", "serves")
-        console.print(table("", columns, [_row(item) for item in items]))
+    def print_reasons(console: Console) -> None:
         for item in items:
             print_adapter(console, item)
 
-    session.output.emit({"adapters": [to_dict(item) for item in items]}, render)
+    emit_items(session, "adapters", items, COLUMNS, print_reasons)
 
 
-@app.command()
 def evaluate(context: typer.Context, adapter: AdapterName) -> None:
-    """Measure an adapter again, in the background. `tailor adapters` shows the result."""
+    """Measure an adapter again, in the background. `tailor adapter list` shows the result."""
     session = session_of(context)
     digest = adapter_digest(session.connections.registry, adapter)
     request = evaluation_pb2.EvaluateRequest(adapter_digest=digest, request_id=new_id("req"))
@@ -61,7 +58,6 @@ def evaluate(context: typer.Context, adapter: AdapterName) -> None:
     session.output.emit(to_dict(answer), shows(f"Evaluation {answer.evaluation_id} of {short(digest)} has started."))
 
 
-@app.command()
 def promote(
     context: typer.Context,
     specialist: SpecialistName,
@@ -97,7 +93,6 @@ def promote(
     session.output.emit(to_dict(answer), shows(_serves(answer.serving)))
 
 
-@app.command()
 def rollback(
     context: typer.Context, specialist: SpecialistName, generation: Generation = None, wait: Wait = False
 ) -> None:
@@ -134,15 +129,18 @@ def _where(item: registry_pb2.CatalogueAdapter) -> str:
     return f"on {item.serving_replicas} of {item.ready_replicas}" if item.serving else ""
 
 
-def _row(item: registry_pb2.CatalogueAdapter) -> tuple[object, ...]:
-    adapter = item.adapter
-    return (
-        short(adapter.digest),
-        adapter.specialist,
-        short(adapter.sft_dataset_digest or ("" if adapter.preference_dataset_digest else adapter.dataset_digest)),
-        short(adapter.preference_dataset_digest),
-        adapter.round or "",
-        f"{adapter.first_loss:.2f} to {adapter.last_loss:.2f}",
-        state_of(item.state),
-        _where(item) + (" tainted" if item.tainted else ""),
-    )
+def _documents(adapter: models_pb2.AdapterTrained) -> Digest:
+    alone = "" if adapter.preference_dataset_digest else adapter.dataset_digest
+    return Digest(adapter.sft_dataset_digest or alone)
+
+
+COLUMNS = columns(
+    "adapter=adapter.digest",
+    "specialist=adapter.specialist",
+    ("documents", lambda item: _documents(item.adapter)),
+    "rankings=adapter.preference_dataset_digest",
+    ("round", lambda item: item.adapter.round or ""),
+    ("loss", lambda item: f"{item.adapter.first_loss:.2f} to {item.adapter.last_loss:.2f}"),
+    "state",
+    ("serves", lambda item: _where(item) + (" tainted" if item.tainted else "")),
+)

@@ -1,4 +1,4 @@
-"""`tailor approvals`, `approve`, `decline` and `decisions`: what waits for an operator, and what operators decided."""
+"""`tailor adapter approvals`, `approve`, `decline` and `decisions`: what waits for an operator, and what operators decided."""
 
 from typing import Annotated
 
@@ -8,17 +8,15 @@ from rich.console import Console
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.adapters import AdapterName
 from tailor.cli.calls import REASON_SECONDS, adapter_digest, first, pages, unary
+from tailor.cli.columns import columns, emit_items
 from tailor.cli.figures import decision_of, figures_table, print_adapter
-from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import short, shows, table
+from tailor.cli.messages import to_dict
+from tailor.cli.output import short, shows
 from tailor.cli.session import session_of
 
 SpecialistOption = Annotated[str, typer.Option(help="Only those of this specialist.")]
 
-app = typer.Typer()
 
-
-@app.command()
 def approvals(context: typer.Context, specialist: SpecialistOption = "") -> None:
     """List the adapters that passed the gate and wait for approval, with the figures that decide.
 
@@ -39,7 +37,6 @@ def approvals(context: typer.Context, specialist: SpecialistOption = "") -> None
     session.output.emit({"adapters": [to_dict(item) for item in items]}, render)
 
 
-@app.command()
 def approve(
     context: typer.Context,
     adapter: AdapterName,
@@ -57,7 +54,6 @@ def approve(
     session.output.emit(to_dict(answer), shows(text))
 
 
-@app.command()
 def decline(
     context: typer.Context,
     adapter: AdapterName,
@@ -68,11 +64,11 @@ def decline(
     registry = session.connections.registry
     request = registry_pb2.DeclineAdapterRequest(adapter_digest=adapter_digest(registry, adapter), reason=reason)
     answer = unary("registry", registry.DeclineAdapter, request, REASON_SECONDS)
-    text = f"{short(request.adapter_digest)} is declined. `tailor promote NAME {short(request.adapter_digest)}` can still make it serve."
+    name = short(request.adapter_digest)
+    text = f"{name} is declined. `tailor adapter promote NAME {name}` can still make it serve."
     session.output.emit(to_dict(answer), shows(text))
 
 
-@app.command()
 def decisions(
     context: typer.Context,
     specialist: SpecialistOption = "",
@@ -82,24 +78,15 @@ def decisions(
     session = session_of(context)
     request = registry_pb2.ListDecisionsRequest(specialist=specialist)
     items = first(limit, pages("registry", session.connections.registry.ListDecisions, request, "decisions"))
-    session.output.emit(
-        {"decisions": [to_dict(item) for item in items]}, lambda console: print_decisions(console, items)
-    )
+    emit_items(session, "decisions", items, DECISIONS)
 
 
-def print_decisions(console: Console, items: list[registry_pb2.OperatorDecision]) -> None:
-    """A row per decision."""
-    columns = ("time", "decision", "specialist", "adapter", "verdict", "key", "reason")
-    console.print(table("operators' decisions", columns, [_row(item) for item in items]))
-
-
-def _row(item: registry_pb2.OperatorDecision) -> tuple[str, ...]:
-    return (
-        item.create_time.ToDatetime().isoformat(sep=" ", timespec="minutes"),
-        short_enum(registry_pb2.OperatorDecisionKind, item.kind, "OPERATOR_DECISION_KIND_"),
-        item.specialist,
-        short(item.adapter_digest),
-        decision_of(item.verdict) if item.verdict else "",
-        item.key_id or "the console's operator",
-        item.reason,
-    )
+DECISIONS = columns(
+    "time=create_time",
+    "decision=kind",
+    "specialist",
+    "adapter=adapter_digest",
+    ("verdict", lambda item: decision_of(item.verdict) if item.verdict else ""),
+    ("key", lambda item: item.key_id or "the console's operator"),
+    "reason",
+)

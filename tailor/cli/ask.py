@@ -16,10 +16,7 @@ from tailor.client import Piece, TailorClient
 
 BASE = "base"
 
-app = typer.Typer()
 
-
-@app.command()
 def ask(
     context: typer.Context,
     specialist: Annotated[str, typer.Argument(help="The specialist's name, or `base`.")],

@@ -23,10 +23,7 @@ from tailor.words import DatasetKind
 # Of one call, and of all calls until a build ends: 100,000 documents take about 15 minutes.
 CALL_SECONDS, MAX_SECONDS = 300.0, 4 * 3600.0
 
-app = typer.Typer()
 
-
-@app.command()
 def build(
     context: typer.Context,
     specialist: Annotated[str, typer.Argument(help="The specialist's name.")],
@@ -39,7 +36,7 @@ def build(
 ) -> None:
     """Build a specialist's dataset now, and forecast the run that follows by itself. If nothing is new, show the existing dataset.
 
-    A run whose forecast is above a limit of hours waits for `tailor runs approve`.
+    A run whose forecast is above a limit of hours waits for `tailor run approve`.
     """
     session = session_of(context)
 

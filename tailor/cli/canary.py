@@ -17,14 +17,7 @@ from tailor.cli.rollout import wait_for_rollout
 from tailor.cli.session import session_of
 from tailor.errors import NotFound, Reason
 
-app = typer.Typer(
-    name="canary",
-    help="Try an adapter on a share of the callers. It is promoted or withdrawn automatically.",
-    no_args_is_help=True,
-)
 
-
-@app.command()
 def start(
     context: typer.Context,
     *,
@@ -92,7 +85,6 @@ def start(
     session.output.emit(to_dict(answer), shows(text))
 
 
-@app.command()
 def stop(context: typer.Context, specialist: SpecialistName, generation: Generation = None, wait: Wait = False) -> None:
     """Withdraw the canary: the serving adapter serves all callers again."""
     session = session_of(context)
@@ -106,7 +98,6 @@ def stop(context: typer.Context, specialist: SpecialistName, generation: Generat
     session.output.emit(to_dict(answer), shows(text))
 
 
-@app.command()
 def show(context: typer.Context, specialist: SpecialistName) -> None:
     """Show the newest canary: the measurements of both arms, and its outcome."""
     session = session_of(context)

@@ -12,10 +12,7 @@ from tailor.errors import FailedPrecondition, Reason
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "sample"
 
-app = typer.Typer()
 
-
-@app.command()
 def demo(
     context: typer.Context,
     *,

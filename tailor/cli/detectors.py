@@ -1,4 +1,4 @@
-"""`tailor models add-detector`: a model of a hub as one more detector of personal values."""
+"""`tailor model add-detector`: a model of a hub as one more detector of personal values."""
 
 import shutil
 import tempfile

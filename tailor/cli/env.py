@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from tailor.local.stack import Connection
 
 
-app = typer.Typer()
-
-
-@app.command("env")
 def env(context: typer.Context) -> None:
     """Print the embedded stack's addresses and key as shell variables: `eval "$(tailor env)"`.
 

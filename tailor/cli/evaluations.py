@@ -27,10 +27,7 @@ ModelName = Annotated[
     ),
 ]
 
-app = typer.Typer(name="evaluations", help="Show and compare evaluations.", no_args_is_help=True)
 
-
-@app.command()
 def show(
     context: typer.Context,
     adapter: AdapterName,
@@ -70,7 +67,6 @@ def _describe_progress(answer: evaluation_pb2.GetEvaluationResponse) -> str:
     return f"evaluation {state}{reason}: {answer.rows_done} of {answer.rows_total} rows measured"
 
 
-@app.command()
 def compare(
     context: typer.Context,
     first: ModelName,

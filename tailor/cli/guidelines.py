@@ -1,4 +1,4 @@
-"""`tailor guidelines`: what experts' comments ask for again and again, and taking it over into the definition."""
+"""`tailor specialist guidelines`: what experts' comments ask for again and again, and taking it over into the definition."""
 
 from typing import Annotated
 
@@ -8,18 +8,15 @@ from rich.console import Console
 from tailor.api.registry.v1 import panel_pb2, registry_pb2
 from tailor.cli.adapters import SpecialistName
 from tailor.cli.calls import unary
+from tailor.cli.columns import columns, emit_list, show_field
 from tailor.cli.messages import to_dict
-from tailor.cli.output import table
 from tailor.cli.session import CommandSession, session_of
 from tailor.cli.specialist_changes import print_changes
 from tailor.errors import InvalidArgument, Reason
 
 GROUP_SECONDS = 60.0
 
-app = typer.Typer()
 
-
-@app.command()
 def guidelines(
     context: typer.Context,
     specialist: SpecialistName,
@@ -40,7 +37,14 @@ def guidelines(
     if take:
         _take_over(session, specialist, text or _find(answer, take))
     else:
-        session.output.emit(to_dict(answer), lambda console: _print(console, answer))
+        emit_list(
+            session,
+            list(enumerate(answer.guidelines, start=1)),
+            COLUMNS,
+            document=to_dict(answer),
+            empty="No two comments ask for the same yet.",
+            remarks=lambda console: _print_remarks(console, answer),
+        )
 
 
 def _find(answer: panel_pb2.ProposeGuidelinesResponse, number: int) -> str:
@@ -68,16 +72,17 @@ def _take_over(session: CommandSession, name: str, line: str) -> None:
     session.output.emit(to_dict(answer), render)
 
 
-def _print(console: Console, answer: panel_pb2.ProposeGuidelinesResponse) -> None:
+def _print_remarks(console: Console, answer: panel_pb2.ProposeGuidelinesResponse) -> None:
     console.print(f"{answer.comments} comments", highlight=False)
-    if not answer.guidelines:
-        console.print("No two comments ask for the same yet.")
-        return
-    rows = [
-        (str(number), item.text, str(item.comments), str(item.experts), "yes" if item.adopted else "")
-        for number, item in enumerate(answer.guidelines, start=1)
-    ]
-    console.print(table("proposed guidelines", ("number", "guideline", "comments", "experts", "taken over"), rows))
     for number, item in enumerate(answer.guidelines, start=1):
         for example in item.examples:
             console.print(f"{number}: {example.text} ({example.judgement_id})", markup=False, highlight=False)
+
+
+COLUMNS = columns(
+    ("number", lambda row: row[0]),
+    ("guideline", lambda row: row[1].text),
+    ("comments", lambda row: row[1].comments),
+    ("experts", lambda row: row[1].experts),
+    ("taken over", lambda row: show_field(row[1], "adopted")),
+)

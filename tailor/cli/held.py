@@ -136,7 +136,7 @@ def _result(answer: Any) -> str:
     if isinstance(answer, people_pb2.InvitePersonResponse | people_pb2.RenewInvitationResponse):
         code = f" The code of the invitation is not shown again: {answer.code}" if answer.code else ""
         return f"{answer.person.person_id} is invited.{code}"
-    return f"{answer.erasure.erasure_id}: `tailor erasures {answer.erasure.erasure_id}` shows its receipt."
+    return f"{answer.erasure.erasure_id}: `tailor erasure show {answer.erasure.erasure_id}` shows its receipt."
 
 
 def _unknown() -> NotFound:

@@ -1,4 +1,4 @@
-"""`tailor datasets import`, `imports` and `forget-import`: chat data from elsewhere."""
+"""`tailor dataset import`, `imports` and `forget-import`: chat data from elsewhere."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -10,9 +10,10 @@ import typer
 from tailor.api.synthetic.v1 import imports_pb2, imports_pb2_grpc
 from tailor.cli.calls import calling, unary
 from tailor.cli.chat_files import Chat, check_files, read_chats
+from tailor.cli.columns import columns, emit_items
 from tailor.cli.hub_data import PREFIX, download
 from tailor.cli.messages import to_dict
-from tailor.cli.output import shows, table
+from tailor.cli.output import shows
 from tailor.cli.session import session_of
 from tailor.cli.story import wait_out_errors
 from tailor.errors import TailorError
@@ -22,8 +23,6 @@ IMPORT_SECONDS = 12 * 3600.0
 CHUNK_ROWS = 500
 CHUNK_CHARS = 1_000_000
 NOTE_ROWS = 5_000
-COLUMNS = ("import", "licence", "share", "rows", "rejected", "source", "specialists", "state")
-
 Note = Callable[[str], None]
 
 
@@ -63,20 +62,7 @@ def list_imports(context: typer.Context) -> None:
     """List imports with licences, shares and rows."""
     session = session_of(context)
     answer = unary("synthetic", session.connections.imports.ListImports, imports_pb2.ListImportsRequest())
-    rows = [
-        (
-            item.name,
-            item.licence,
-            f"{item.share_percent} %",
-            f"{item.rows:,}",
-            _rejected(item),
-            item.source,
-            ", ".join(item.specialists) or "all",
-            "finished" if item.sha256 else "not finished; repeat the import",
-        )
-        for item in answer.imports
-    ]
-    session.output.emit(to_dict(answer), shows(table("", COLUMNS, rows)))
+    emit_items(session, "imports", answer.imports, COLUMNS)
 
 
 def forget_import(context: typer.Context, name: Annotated[str, typer.Argument(help="The import's name.")]) -> None:
@@ -141,3 +127,15 @@ def chunks(chats: Iterable[Chat]) -> Iterator[imports_pb2.ImportChunk]:
 
 def _rejected(item: imports_pb2.DatasetImport) -> str:
     return ", ".join(f"{reason.replace('_', ' ')} {item.rejected[reason]:,}" for reason in sorted(item.rejected))
+
+
+COLUMNS = columns(
+    "import=name",
+    "licence",
+    ("share", lambda item: f"{item.share_percent} %"),
+    ("rows", lambda item: f"{item.rows:,}"),
+    ("rejected", _rejected),
+    "source",
+    ("specialists", lambda item: ", ".join(item.specialists) or "all"),
+    ("state", lambda item: "finished" if item.sha256 else "not finished; repeat the import"),
+)

@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import outcomes_pb2, registry_pb2, reports_pb2
 from tailor.cli.bill import COLUMNS as BILL_COLUMNS
-from tailor.cli.bill import describe_totals, list_rows
+from tailor.cli.bill import describe_totals
+from tailor.cli.columns import cells, headings
 from tailor.cli.figures import decision_of, describe, describe_decision
 from tailor.cli.interval_plot import PlottedValue
 from tailor.cli.outcomes import COLUMNS as OUTCOME_COLUMNS
-from tailor.cli.outcomes import WEEK_COLUMNS, list_cells, list_counts
+from tailor.cli.outcomes import WEEK_COLUMNS
 from tailor.cli.output import short
 from tailor.wire import to_datetime
 
@@ -127,7 +128,7 @@ def _outcomes(answer: outcomes_pb2.GetOutcomesResponse) -> ReportSection:
     ]
     plot = Plot("minutes", "minutes to the deliverable, medians with 95 % intervals", values) if values else None
     return ReportSection(
-        "Outcomes", sentences, OUTCOME_COLUMNS, [list_cells(item) for item in answer.generations], plot
+        "Outcomes", sentences, headings(OUTCOME_COLUMNS), cells(OUTCOME_COLUMNS, answer.generations), plot
     )
 
 
@@ -141,13 +142,13 @@ def _published(figures: MonthFigures) -> ReportSection:
     if not weeks:
         return ReportSection("Published", ["Nothing was published in the weeks of this month."])
     sentences = ["Documents that passed the barrier, by the Monday (UTC) of their week."]
-    return ReportSection("Published", sentences, WEEK_COLUMNS, [list_counts(week) for week in weeks])
+    return ReportSection("Published", sentences, headings(WEEK_COLUMNS), cells(WEEK_COLUMNS, weeks))
 
 
 def _cost(ledger: reports_pb2.GetLedgerResponse) -> ReportSection:
     if not ledger.lines:
         return ReportSection("Cost", ["Nothing was used.", *describe_totals(ledger)])
-    return ReportSection("Cost", describe_totals(ledger), BILL_COLUMNS, list_rows(ledger.lines))
+    return ReportSection("Cost", describe_totals(ledger), headings(BILL_COLUMNS), cells(BILL_COLUMNS, ledger.lines))
 
 
 def _changes(figures: MonthFigures) -> ReportSection:

@@ -1,4 +1,4 @@
-"""`tailor report-outcome` and `tailor outcomes`: what drafts were worth."""
+"""`tailor report-outcome` and `tailor specialist outcomes`: what drafts were worth."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -11,21 +11,16 @@ from tailor.api.registry.v1 import outcomes_pb2
 from tailor.cli import ids
 from tailor.cli.adapters import SpecialistName
 from tailor.cli.calls import calling, unary
+from tailor.cli.columns import ShownField, columns, item_table
 from tailor.cli.messages import to_dict
-from tailor.cli.output import short, table
 from tailor.cli.session import session_of
 from tailor.client import OutcomeReceipt
 from tailor.wire import to_datetime
 
 MAX_WEEKS = 104
 COMPUTE_SECONDS = 60.0
-WEEK_COLUMNS = ("week of", "documents", "knowledge articles", "deliverables")
-COLUMNS = ("generation", "adapter", "minutes", "kept", "satisfaction", "deliverables")
-
-app = typer.Typer()
 
 
-@app.command()
 def report_outcome(
     context: typer.Context,
     draft: Annotated[
@@ -64,7 +59,6 @@ def _print_receipt(console: Console, receipt: OutcomeReceipt) -> None:
     console.print(f"Recorded for {counted} of {receipt.specialist}.", highlight=False)
 
 
-@app.command()
 def outcomes(
     context: typer.Context,
     specialist: SpecialistName,
@@ -83,28 +77,9 @@ def _print(console: Console, answer: outcomes_pb2.GetOutcomesResponse) -> None:
     if not answer.generations:
         console.print("No outcomes yet. Callers report them by `ReportOutcome`; docs/call.md shows how.")
     else:
-        console.print(table("medians by generation, 95 % intervals", COLUMNS, map(list_cells, answer.generations)))
-        weekly = [(f"{to_datetime(item.week):%Y-%m-%d}", *list_cells(item)) for item in answer.weeks]
-        console.print(table("by week", ("week of", *COLUMNS), weekly))
-    console.print(table("published", WEEK_COLUMNS, map(list_counts, answer.documents)))
-
-
-def list_counts(week: outcomes_pb2.WeekOfDocuments) -> tuple[str, ...]:
-    """The cells of `WEEK_COLUMNS`."""
-    counts = (week.documents, week.knowledge_articles, week.deliverables)
-    return f"{to_datetime(week.week):%Y-%m-%d}", *map(str, counts)
-
-
-def list_cells(item: outcomes_pb2.OutcomeFigures) -> tuple[str, ...]:
-    """The cells of `COLUMNS`."""
-    return (
-        str(item.generation or "baseline"),
-        short(item.adapter_digest),
-        describe_median(item.minutes, ".0f"),
-        describe_median(item.kept_share, ".0%"),
-        describe_median(item.satisfaction, ".1f"),
-        str(item.deliverables),
-    )
+        console.print(item_table("medians by generation, 95 % intervals", COLUMNS, answer.generations))
+        console.print(item_table("by week", (_WEEK, *COLUMNS), answer.weeks))
+    console.print(item_table("published", WEEK_COLUMNS, answer.documents))
 
 
 def describe_median(estimate: outcomes_pb2.MedianEstimate, style: str) -> str:
@@ -113,3 +88,18 @@ def describe_median(estimate: outcomes_pb2.MedianEstimate, style: str) -> str:
         return "-"
     interval = f" ({estimate.low:{style}} to {estimate.high:{style}})" if estimate.HasField("low") else ""
     return f"{estimate.median:{style}}{interval}, n = {estimate.count}"
+
+
+def _median(name: str, field: str, style: str) -> ShownField:
+    return ShownField(name, lambda item: describe_median(getattr(item, field), style))
+
+
+_WEEK = ShownField("week of", lambda item: f"{to_datetime(item.week):%Y-%m-%d}")
+WEEK_COLUMNS = (_WEEK, *columns("documents", "knowledge articles", "deliverables"))
+COLUMNS = (
+    *columns(("generation", lambda item: item.generation or "baseline"), "adapter=adapter_digest"),
+    _median("minutes", "minutes", ".0f"),
+    _median("kept", "kept_share", ".0%"),
+    _median("satisfaction", "satisfaction", ".1f"),
+    *columns("deliverables"),
+)

@@ -1,4 +1,4 @@
-"""`tailor panel`: the marks that experts gave a specialist's drafts."""
+"""`tailor specialist panel`: the marks that experts gave a specialist's drafts."""
 
 import typer
 from rich.console import Console

@@ -1,4 +1,4 @@
-"""`tailor plant-secrets`: made-up secrets in documents that test the barrier."""
+"""`tailor document plant-secrets`: made-up secrets in documents that test the barrier."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +16,7 @@ PATTERN = "020 7### ####"
 PLACES = ("Alder", "Birch", "Cedar", "Elm", "Hazel", "Larch", "Maple", "Rowan")
 LIST = "planted_secrets.jsonl"
 
-app = typer.Typer()
 
-
-@app.command("plant-secrets")
 def plant_secrets(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="A new folder for the documents and the list of their secrets.")],

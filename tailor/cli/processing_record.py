@@ -162,7 +162,7 @@ def _limits() -> Iterator[tuple[str, str]]:
     for topic in load_topics().values():
         hours = topic.retention_hours
         yield f"topic {topic.name}", "newest per key" if hours is None else f"{hours} hours"
-    yield "corpus, datasets, adapters", "until erased (`tailor erase`) or superseded (`tailor policy replay`)"
+    yield "corpus, datasets, adapters", "until erased (`tailor erasure create`) or superseded (`tailor replay start`)"
 
 
 def _history(history: Sequence[policy_pb2.InstalledPolicy]) -> Iterator[tuple[str, str, str, str]]:

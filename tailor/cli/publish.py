@@ -40,10 +40,6 @@ class Published:
         return self.sent + self.streamed
 
 
-app = typer.Typer()
-
-
-@app.command()
 def publish(
     context: typer.Context,
     paths: Annotated[

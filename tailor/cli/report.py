@@ -1,4 +1,4 @@
-"""`tailor report`: the monthly report for the people who fund a specialist."""
+"""`tailor specialist report`: the monthly report for the people who fund a specialist."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,15 +20,12 @@ from tailor.wire import to_datetime
 
 PAGE = 200
 
-app = typer.Typer()
 
-
-@app.command()
 def report(
     context: typer.Context,
     specialist: SpecialistName,
     month: Month = "",
-    output: Annotated[Path, typer.Option(file_okay=False, help="Folder to write to.")] = Path(),
+    output: Annotated[Path, typer.Option("--out", file_okay=False, help="Folder to write to.")] = Path(),
 ) -> None:
     """Write the report of a specialist's month as Markdown and HTML: quality, outcomes, cost, and what changed and why."""
     session = session_of(context)

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from tailor.api.anonymization.v1 import review_pb2 as pb
-from tailor.cli import ids, replaced_strings
+from tailor.cli import ids
 from tailor.cli.calls import first, pages, unary
+from tailor.cli.columns import columns, emit_items
 from tailor.cli.messages import to_dict
-from tailor.cli.output import shows, table
+from tailor.cli.output import shows
 from tailor.cli.review_views import render_passage, render_report
 from tailor.cli.session import session_of
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
@@ -24,13 +25,6 @@ KINDS = {
     "disagreement": pb.PASSAGE_KIND_DISAGREEMENT,
 }
 
-app = typer.Typer()
-group = typer.Typer(
-    name="review",
-    help="Review what the barrier left in documents, how much it is, and what it replaces too often.",
-    no_args_is_help=True,
-)
-
 PassageId = Annotated[
     str,
     typer.Argument(
@@ -40,12 +34,8 @@ PassageId = Annotated[
     ),
 ]
 Sources = Annotated[list[str], typer.Option("--source", help="Only this source; repeatable. By default, all.")]
-group.command("replaced")(replaced_strings.list_replaced)
-group.command("allow")(replaced_strings.allow)
-group.command("keep")(replaced_strings.keep)
 
 
-@group.command()
 def sample(
     context: typer.Context,
     *,
@@ -65,7 +55,6 @@ def sample(
     session.output.emit(to_dict(answer), shows(text))
 
 
-@group.command(name="next")
 def show_next(
     context: typer.Context,
     kind: Annotated[str, typer.Option(help="`sample` or `disagreement`; by default, the sample first.")] = "",
@@ -78,7 +67,6 @@ def show_next(
     session.output.emit(to_dict(answer), lambda console: render_passage(console, answer))
 
 
-@group.command()
 def decide(
     context: typer.Context,
     passage: PassageId,
@@ -102,7 +90,6 @@ def decide(
     session.output.emit({"passage_id": passage}, shows("Skipped." if skip else "Recorded."))
 
 
-@group.command()
 def undo(context: typer.Context) -> None:
     """Take back your last decision."""
     session = session_of(context)
@@ -110,7 +97,6 @@ def undo(context: typer.Context) -> None:
     session.output.emit(to_dict(answer), shows(f"{answer.passage_id} waits again."))
 
 
-@group.command()
 def drop(
     context: typer.Context,
     term: Annotated[str, typer.Argument(help="The text as it was marked. It is sent only to anonymization.")],
@@ -121,7 +107,6 @@ def drop(
     session.output.emit({"dropped": True}, shows("Dropped, for documents that pass from now on."))
 
 
-@group.command()
 def report(context: typer.Context, source: Sources = []) -> None:  # noqa: B006
     """Show the share of passages in which something was left, with its 95 % interval: overall, by source and language, by type."""
     session = session_of(context)
@@ -130,7 +115,6 @@ def report(context: typer.Context, source: Sources = []) -> None:  # noqa: B006
     session.output.emit(to_dict(answer), lambda console: render_report(console, answer))
 
 
-@group.command()
 def combinations(
     context: typer.Context, limit: Annotated[int, typer.Option(min=1, help="Max combinations to list.")] = 50
 ) -> None:
@@ -140,15 +124,17 @@ def combinations(
     items = first(
         limit, pages("anonymization", session.connections.review.ListRareCombinations, request, "combinations")
     )
-    rows = [(item.document_id, ", ".join(item.entity_types), item.documents, item.number) for item in items]
-    columns = ("document", "types", "documents that share it", "passage")
-    session.output.emit({"combinations": [to_dict(item) for item in items]}, shows(table("", columns, rows)))
+    emit_items(session, "combinations", items, COMBINATIONS)
 
 
-@group.command()
+COMBINATIONS = columns(
+    "document=document_id", "types=entity_types", "documents that share it=documents", "passage=number"
+)
+
+
 def statement(
     context: typer.Context,
-    output: Annotated[Path, typer.Option(help="The file to write.")] = Path("residual-statement.json"),
+    output: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("residual-statement.json"),
     source: Sources = [],  # noqa: B006
 ) -> None:
     """Write the report as a signed statement for the records. Needs the role data-protection."""
@@ -159,11 +145,10 @@ def statement(
     try:
         output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError:
-        raise FailedPrecondition(Reason.CANNOT_WRITE, f"{output} cannot be written; choose another --output.") from None
+        raise FailedPrecondition(Reason.CANNOT_WRITE, f"{output} cannot be written; choose another --out.") from None
     session.output.emit({"file": str(output), **content}, shows(f"Signed by {content['public_key']}: {output}"))
 
 
-@group.command()
 def verify(
     context: typer.Context, file: Annotated[Path, typer.Argument(help="A file that `tailor review statement` wrote.")]
 ) -> None:
@@ -176,9 +161,6 @@ def verify(
             Reason.INVALID_STATEMENT, f"{file} was changed, or signed by another installation. Ask for the original."
         )
     session.output.emit({"valid": True}, shows("Valid: this installation signed exactly this statement."))
-
-
-app.add_typer(group)
 
 
 def read_mark(text: str) -> pb.PassageMark:

@@ -1,4 +1,4 @@
-"""`tailor rows`: what a specialist learns from, row by row."""
+"""`tailor dataset rows`: what a specialist learns from, row by row."""
 
 from typing import Annotated
 
@@ -18,10 +18,7 @@ from tailor.words import DatasetKind
 ROWS_SECONDS = 30.0
 MAX_PAGE_ROWS = 100
 
-app = typer.Typer()
 
-
-@app.command()
 def rows(
     context: typer.Context,
     specialist: Annotated[str, typer.Argument(help="The specialist's name.")],
@@ -48,7 +45,7 @@ def rows(
 ) -> None:
     """Show the rows that a specialist learns from, each with its documents.
 
-    `tailor documents show ID` leads from a document to its rows.
+    `tailor document show ID` leads from a document to its rows.
     """
     session = session_of(context)
     if preview or new:

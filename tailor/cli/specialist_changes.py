@@ -55,7 +55,7 @@ def delete(
 ) -> None:
     """Delete a specialist: it stops serving, building and training. Idempotent.
 
-    Its documents, datasets, adapters and drafts stay; `tailor erase` erases documents. The name can be created again.
+    Its documents, datasets, adapters and drafts stay; `tailor erasure create` erases documents. The name can be created again.
     """
     session = session_of(context)
     if not yes:
@@ -63,7 +63,7 @@ def delete(
     request = registry_pb2.DeleteSpecialistRequest(name=name, reason=reason)
     answer = unary("registry", session.connections.registry.DeleteSpecialist, request, REASON_SECONDS)
     text = f"Specialist {name} is deleted." if answer.deleted else f"Specialist {name} was deleted before."
-    kept = "Its documents, datasets, adapters and drafts stay; `tailor erase` erases documents."
+    kept = "Its documents, datasets, adapters and drafts stay; `tailor erasure create` erases documents."
     session.output.emit(to_dict(answer), shows(f"{text} {kept}"))
 
 

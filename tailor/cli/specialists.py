@@ -12,12 +12,13 @@ from rich.console import Console
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.calls import pages, unary
+from tailor.cli.columns import columns, emit_items
 from tailor.cli.definitions import list_parameters, list_set_fields, read_definition, to_fields
 from tailor.cli.figures import describe_gate
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import session_of
-from tailor.cli.specialist_changes import delete, diff, update
+from tailor.cli.whole_words import Digest
 from tailor.events.envelope import new_id
 from tailor.programmes import describe_programme, list_recipes
 from tailor.wire import from_evaluation_policy, to_evaluation_policy, to_programme, to_row_policy, to_sampling
@@ -26,10 +27,7 @@ from tailor.words import RowPolicy, SamplingDefaults
 # Fields that every specialist's summary of rows shows.
 HELD_OUT = ("held_out_percent", "max_held_out_rows", "min_answer_tokens")
 
-app = typer.Typer(name="specialist", help="Define, change, show and delete specialists.", no_args_is_help=True)
 
-
-@app.command()
 def create(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The definition in TOML.")],
@@ -46,26 +44,15 @@ def create(
     session.output.emit(to_dict(answer), shows(text))
 
 
-for command in (update, diff, delete):
-    app.command()(command)
-
-
-@app.command("list")
 def list_specialists(context: typer.Context) -> None:
     """List specialists and the adapter that serves each."""
     session = session_of(context)
     registry = session.connections.registry
     request = registry_pb2.ListSpecialistsRequest()
     items = list(pages("registry", registry.ListSpecialists, request, "specialists"))
-    rows = [
-        (item.specialist.name, item.specialist.base, list_recipes(to_programme(item.specialist)), *_serving(item))
-        for item in items
-    ]
-    columns = ("name", "base", "programme", "serves", "generation")
-    session.output.emit({"specialists": [to_dict(item) for item in items]}, shows(table("", columns, rows)))
+    emit_items(session, "specialists", items, COLUMNS)
 
 
-@app.command()
 def show(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The specialist's name.")],
@@ -91,11 +78,20 @@ def define(
     return unary("registry", registry.CreateSpecialist, request)
 
 
-def _serving(item: registry_pb2.GetSpecialistResponse) -> tuple[str, Any]:
+def _serving(item: registry_pb2.GetSpecialistResponse) -> object:
     decision = item.serving.decision
     if not decision.generation or decision.ended:
-        return ("nothing yet", decision.generation)
-    return (short(decision.adapter_digest) if decision.adapter_digest else "the base", decision.generation)
+        return "nothing yet"
+    return Digest(decision.adapter_digest) if decision.adapter_digest else "the base"
+
+
+COLUMNS = columns(
+    "name=specialist.name",
+    "base=specialist.base",
+    ("programme", lambda item: list_recipes(to_programme(item.specialist))),
+    ("serves", _serving),
+    "generation=serving.decision.generation",
+)
 
 
 def _canary(decision: models_pb2.SpecialistServing) -> str:
@@ -157,14 +153,15 @@ def _toml(value: Any) -> str:
 
 def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None:
     specialist = answer.specialist
-    adapter, generation = _serving(answer)
+    decision = answer.serving.decision
+    generation = decision.generation
     console.print(f"[bold]{specialist.name}[/] revision {specialist.revision}: {specialist.description}")
     console.print(f"base {specialist.base}, {len(specialist.house_terms)} house terms")
     console.print(f"programme: {describe_programme(to_programme(specialist))}", highlight=False)
     if answer.HasField("round"):
         console.print(f"next round: {answer.round.sentence}", highlight=False)
-    override = ", by an override of the gate" if answer.serving.decision.overridden else ""
-    console.print(f"served by {adapter}, generation {generation}{override}{_canary(answer.serving.decision)}")
+    override = ", by an override of the gate" if decision.overridden else ""
+    console.print(f"served by {_serving(answer)}, generation {generation}{override}{_canary(decision)}")
     texts = "stored, anonymised, for 30 days" if specialist.keep_drafts else "not stored"
     console.print(f"draft texts: {texts}")
     private = (
@@ -181,11 +178,13 @@ def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None
     if specialist.HasField("judging"):
         console.print(f"judging: {_judging(specialist.judging)}")
     waits = specialist.promotion == models_pb2.PROMOTION_MODE_APPROVAL
-    console.print(f"promotion: {'waits for approval; see `tailor approvals`' if waits else 'automatic'}")
+    console.print(f"promotion: {'waits for approval; see `tailor adapter approvals`' if waits else 'automatic'}")
     if specialist.monthly_budget:
-        console.print(f"budget: {specialist.monthly_budget:,.2f} a month; see `tailor bill {specialist.name}`")
+        console.print(
+            f"budget: {specialist.monthly_budget:,.2f} a month; see `tailor specialist bill {specialist.name}`"
+        )
     if specialist.max_training_hours:
-        console.print(f"runs above {specialist.max_training_hours:g} device hours wait for `tailor runs approve RUN`")
+        console.print(f"runs above {specialist.max_training_hours:g} device hours wait for `tailor run approve RUN`")
     if specialist.HasField("canary"):
         console.print(
             f"canary first: {specialist.canary.percent} % of the callers; `tailor canary show {specialist.name}`"

@@ -28,10 +28,7 @@ UP_SECONDS = 180.0
 HEALTH_SECONDS = 3.0
 STYLES = {"ready": "green", "failed": "red", "restarting": "yellow", "serving": "green"}
 
-app = typer.Typer()
 
-
-@app.command()
 def up(
     context: typer.Context,
     wait_seconds: Annotated[
@@ -79,7 +76,6 @@ def up(
     session.output.emit(document, lambda console: _print_places(console, session.connections))
 
 
-@app.command()
 def down(context: typer.Context) -> None:
     """Stop the embedded stack and every process of it. Its data stays in the state directory."""
     from tailor.local import stack
@@ -89,7 +85,6 @@ def down(context: typer.Context) -> None:
     session.output.emit({"running": False}, lambda console: console.print("The stack is stopped."))
 
 
-@app.command()
 def status(context: typer.Context) -> None:
     """Show the state of every part. The exit status is 1 unless all parts are ready."""
     from tailor.local import stack

@@ -12,10 +12,7 @@ from tailor.cli.messages import to_dict
 from tailor.cli.output import table
 from tailor.cli.session import session_of
 
-app = typer.Typer()
 
-
-@app.command()
 def trace(
     context: typer.Context,
     draft: Annotated[str, typer.Argument(help="The draft's id, or at least its first 6 digits.")],

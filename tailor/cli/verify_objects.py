@@ -12,10 +12,7 @@ from tailor.cli.session import session_of
 # One object may be a base's file of many gigabytes.
 PAGE_SECONDS = 3600.0
 
-app = typer.Typer()
 
-
-@app.command()
 def verify(context: typer.Context) -> None:
     """Read every stored object outside quarantine, and name those that are damaged. The exit status is 1 if one is.
 

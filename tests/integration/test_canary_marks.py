@@ -131,7 +131,7 @@ def test_experts_marks_promote_and_withdraw(
     assert (marks.canary.mean, marks.incumbent.mean, marks.canary.experts) == (canary, incumbent, 1)
     if state == BACK:
         desk.house.evaluate("b")
-        assert "a gain of -3.00" in desk.reasons("b") and "`tailor guidelines NAME`" in desk.reasons("b")
+        assert "a gain of -3.00" in desk.reasons("b") and "`tailor specialist guidelines NAME`" in desk.reasons("b")
         with pytest.raises(FailedPrecondition):
             desk.house.start("b", SLOW)
     else:

@@ -21,7 +21,9 @@ from services.registry.rules.gate import Finding
 SCALE = SCALES[SATISFACTION]
 LOWEST, HIGHEST = SCALE
 MIN_DRAFTS, MAX_DRAFTS = 10, 10_000
-REMEDY = "`tailor guidelines NAME` shows what the experts' comments ask for; then change the recipe or the rows"
+REMEDY = (
+    "`tailor specialist guidelines NAME` shows what the experts' comments ask for; then change the recipe or the rows"
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`tailor agreement`."""
+"""`tailor specialist agreement`."""
 
 from tailor.api.registry.v1 import panel_pb2
 from tests.unit.cli.conftest import Services, Tailor
@@ -10,12 +10,12 @@ def test_shows_the_panel_and_each_expert(tailor: Tailor, services: Services) -> 
     same = panel_pb2.CriterionAgreement(criterion="style", units=3)
     services.panel.answer = panel_pb2.GetAgreementResponse(agreement=[panel, noisy, same], judgements=30, experts=3)
 
-    shown = tailor("agreement", "engagement-reports").out
+    shown = tailor("specialist", "agreement", "engagement-reports")
 
-    assert "30 judgements by 3 experts" in shown
-    assert "0.74 (0.39 to 1.00)" in shown and "the panel" in shown
-    assert "exp_2" in shown and "-0.10" in shown
+    assert "30 judgements by 3 experts" in shown.err
+    assert "0.74 (0.39 to 1.00)" in shown.out and "the panel" in shown.out
+    assert "exp_2" in shown.out and "-0.10" in shown.out
 
 
 def test_says_what_is_missing_if_no_draft_was_judged_twice(tailor: Tailor) -> None:
-    assert "No draft was judged by two experts yet" in tailor("agreement", "engagement-reports").out
+    assert "No draft was judged by two experts yet" in tailor("specialist", "agreement", "engagement-reports").err

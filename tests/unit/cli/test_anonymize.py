@@ -1,4 +1,4 @@
-"""`tailor anonymize` and `tailor reidentify`."""
+"""`tailor policy preview` and `tailor subject reidentify`."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def memo(tmp_path: Path) -> Path:
 
 
 def test_shows_a_document_before_and_after_with_its_findings(tailor: Tailor, memo: Path) -> None:
-    shown = tailor("anonymize", str(memo), "--diff")
+    shown = tailor("policy", "preview", str(memo), "--diff")
 
     assert shown.code == 0
     lines = [line.rstrip() for line in shown.out.splitlines()]
@@ -30,7 +30,7 @@ def test_shows_a_document_before_and_after_with_its_findings(tailor: Tailor, mem
 
 
 def test_writes_only_the_text_without_diff(tailor: Tailor, memo: Path) -> None:
-    assert tailor("anonymize", str(memo)).out.rstrip() == MEMO.replace("Sarah Jenkins", "Helen Ward").rstrip()
+    assert tailor("policy", "preview", str(memo)).out.rstrip() == MEMO.replace("Sarah Jenkins", "Helen Ward").rstrip()
 
 
 def test_sends_policy_and_labels_and_writes_json(
@@ -40,7 +40,8 @@ def test_sends_policy_and_labels_and_writes_json(
     policy.write_text('[types]\nPERSON = "mask"\n')
 
     shown = tailor(
-        "anonymize",
+        "policy",
+        "preview",
         str(memo),
         "--policy",
         str(policy),
@@ -49,7 +50,7 @@ def test_sends_policy_and_labels_and_writes_json(
         "people",
         "--source",
         "wiki",
-        "--json",
+        "--output=json",
     )
 
     assert shown.document["before"] == MEMO and "Helen Ward" in shown.document["after"]
@@ -64,7 +65,7 @@ def test_reports_each_invalid_field_of_a_policy(tailor: Tailor, memo: Path, tmp_
     policy = tmp_path / "policy.toml"
     policy.write_text('[types]\nPERSON = "hide"\n')
 
-    refused = tailor("anonymize", str(memo), "--policy", str(policy))
+    refused = tailor("policy", "preview", str(memo), "--policy", str(policy))
 
     assert refused.code == 1
     assert refused.err.splitlines() == [
@@ -80,14 +81,14 @@ def test_refuses_files_that_are_not_text(
     if data is not None:
         (tmp_path / name).write_bytes(data)
 
-    refused = tailor("anonymize", str(tmp_path / name))
+    refused = tailor("policy", "preview", str(tmp_path / name))
 
     assert refused.code == 1 and refused.err.startswith(("error: NOT_TEXT", "error: INVALID_FILE"))
     assert services.anonymization.requests == []
 
 
 def test_reveals_a_value_for_a_purpose(tailor: Tailor, services: Services) -> None:
-    shown = tailor("reidentify", "Helen Ward", "--type", "PERSON", "--purpose", "court order 12")
+    shown = tailor("subject", "reidentify", "Helen Ward", "--type", "PERSON", "--purpose", "court order 12")
 
     assert shown.out.strip() == "Sarah Jenkins"
     request = services.anonymization.requests[0]
@@ -95,5 +96,5 @@ def test_reveals_a_value_for_a_purpose(tailor: Tailor, services: Services) -> No
 
 
 def test_a_purpose_is_required(tailor: Tailor, services: Services) -> None:
-    assert tailor("reidentify", "Helen Ward", "--type", "PERSON").code == 2
+    assert tailor("subject", "reidentify", "Helen Ward", "--type", "PERSON").code == 2
     assert services.anonymization.requests == []

@@ -127,7 +127,7 @@ def test_an_evaluation_that_asked_nothing_shows_no_knowledge() -> None:
 def test_gives_one_json_document(tailor: Tailor, services: Services) -> None:
     services.registry.audit = audit()
 
-    document = tailor("audit", "--json", "--specialist", "engagement-reports").document
+    document = tailor("audit", "--output=json", "--specialist", "engagement-reports").document
 
     assert document["audit"]["totals"] == {
         "documents": 100,
@@ -150,7 +150,7 @@ def test_fails_for_an_unknown_specialist(tailor: Tailor) -> None:
 def test_continues_without_near_duplicates_if_synthetic_does_not_answer(tailor: Tailor, services: Services) -> None:
     services.synthetic.down = True
 
-    shown = tailor("audit", "--json")
+    shown = tailor("audit", "--output=json")
 
     assert shown.code == 0 and shown.document["near_duplicates"] is None
     assert "near-duplicates are unknown" in shown.err
@@ -263,7 +263,7 @@ def test_a_specialist_takes_filters_from_toml_and_shows_them(
     file = tmp_path / "s.toml"
     file.write_text('name = "x"\nbase = "tiny"\n[filters]\nlanguages = ["en"]\nmax_source_percent = 40\n')
 
-    filters = tailor("specialist", "create", str(file), "--json").document["specialist"]["filters"]
+    filters = tailor("specialist", "create", str(file), "--output=json").document["specialist"]["filters"]
     services.registry.specialist.filters.languages.append("en")
     services.registry.specialist.filters.min_chars = 200
 

@@ -1,4 +1,4 @@
-"""`tailor bill`."""
+"""`tailor specialist bill`."""
 
 from tailor.api.registry.v1 import reports_pb2
 from tests.unit.cli.conftest import Services, Tailor
@@ -13,16 +13,16 @@ def test_shows_what_was_used_with_prices_and_the_budget(tailor: Tailor, services
         month="2026-05", lines=[compute, tokens], monthly_budget=200, budget_used=10
     )
 
-    shown = tailor("bill", "engagement-reports", "--month", "2026-05").out
+    shown = tailor("specialist", "bill", "engagement-reports", "--month", "2026-05")
 
-    assert "compute on 1 x NVIDIA H100" in shown and "2.50 device hours of 3 runs" in shown and "10.00 EUR" in shown
-    assert "teacher tokens" in shown and "1,200,000" in shown
-    assert "In all 10.00 EUR." in shown and "A dash stands for" in shown
-    assert "10.00 of the monthly budget of 200.00 are used." in shown
+    assert "compute on 1 x NVIDIA H100\t2.50 device hours of 3 runs\t10.00 EUR\n" in shown.out
+    assert "teacher tokens\t1,200,000\t" in shown.out
+    assert "In all 10.00 EUR." in shown.err and "A dash stands for" in shown.err
+    assert "10.00 of the monthly budget of 200.00 are used." in shown.err
     (asked,) = services.reports.asked
     assert (asked.specialist, asked.month) == ("engagement-reports", "2026-05")
 
 
 def test_a_month_without_use_is_empty(tailor: Tailor, services: Services) -> None:
     services.reports.ledger = reports_pb2.GetLedgerResponse(month="2026-05")
-    assert "none yet" in tailor("bill", "engagement-reports").out
+    assert tailor("specialist", "bill", "engagement-reports").out == ""

@@ -57,7 +57,7 @@ def test_shows_both_arms_and_the_outcome(tailor: Tailor, services: Services) -> 
 
     for text in ("on 10 % of the callers since generation 4", "back", "6 of 6 calls failed", "0.250 s", "0.013 s"):
         assert text in shown.out
-    assert tailor("canary", "show", "engagement-reports", "--json").document["canary"]["errors"] == 6
+    assert tailor("canary", "show", "engagement-reports", "--output=json").document["canary"]["errors"] == 6
 
 
 def test_an_outcome_can_decide(tailor: Tailor, services: Services) -> None:
@@ -95,7 +95,7 @@ def test_shows_experts_marks_of_both_arms(tailor: Tailor, services: Services) ->
     shown = " ".join(tailor("canary", "show", "engagement-reports").out.split())
     for text in ("experts' marks", "4.12", "23", "the experts' accuracy is not decided"):
         assert text in shown
-    document = tailor("canary", "show", "engagement-reports", "--json").document
+    document = tailor("canary", "show", "engagement-reports", "--output=json").document
     assert document["marks"][0]["incumbent"]["mean"] is None
 
 

@@ -1,4 +1,4 @@
-"""`tailor erase` and `tailor erasures` against fake services."""
+"""`tailor erasure create` and `tailor erasure list` against fake services."""
 
 import pytest
 
@@ -8,7 +8,7 @@ WHOLE = f"doc_{'7' * 32}"
 
 
 def test_erases_documents_and_names_the_services_that_have_not_confirmed(tailor: Tailor, services: Services) -> None:
-    erased = tailor("erase", "--document", "doc_1", "--document", WHOLE)
+    erased = tailor("erasure", "create", "--document", "doc_1", "--document", WHOLE)
     assert erased.code == 0
     (request,) = services.registry.erasures
     assert (list(request.document_ids), request.reason) == (["doc_1", WHOLE], "document-request")
@@ -16,7 +16,7 @@ def test_erases_documents_and_names_the_services_that_have_not_confirmed(tailor:
 
 
 def test_sends_a_person_only_to_anonymization(tailor: Tailor, services: Services) -> None:
-    erased = tailor("erase", "--subject", "Sarah Jenkins", "--json")
+    erased = tailor("erasure", "create", "--subject", "Sarah Jenkins", "--output=json")
     (request,) = services.registry.erasures
     assert (list(request.document_ids), request.reason) == (["doc_1", "doc_2", "txt_1"], "subject-request")
     assert services.anonymization.resolved == [False]
@@ -25,13 +25,13 @@ def test_sends_a_person_only_to_anonymization(tailor: Tailor, services: Services
 
 
 def test_suppresses_a_person_who_is_in_no_document(tailor: Tailor, services: Services) -> None:
-    erased = tailor("erase", "--subject", "Nobody Known")
+    erased = tailor("erasure", "create", "--subject", "Nobody Known")
     assert erased.code == 0 and not services.registry.erasures
     assert services.anonymization.resolved == [False]
 
 
 def test_a_dry_run_erases_nothing(tailor: Tailor, services: Services) -> None:
-    shown = tailor("erase", "--subject", "Sarah Jenkins", "--dry-run")
+    shown = tailor("erasure", "create", "--subject", "Sarah Jenkins", "--dry-run")
     assert shown.out.split() == ["doc_1", "doc_2", "txt_1"]
     assert "2 documents, 1 imported rows and examples of syntheses" in shown.err
     assert services.anonymization.resolved == [True] and not services.registry.erasures
@@ -41,28 +41,28 @@ def test_a_dry_run_erases_nothing(tailor: Tailor, services: Services) -> None:
 def test_lifts_an_erasure_whole_or_for_one_document(
     tailor: Tailor, services: Services, name: str, lifted: list[str]
 ) -> None:
-    assert tailor("erase", "--lift", name).code == 0
+    assert tailor("erasure", "lift", name).code == 0
     assert services.registry.lifted == lifted
 
 
 def test_lifts_a_persons_suppression_only_in_anonymization(tailor: Tailor, services: Services) -> None:
-    lifted = tailor("erase", "--lift-subject", "Sarah Jenkins")
+    lifted = tailor("erasure", "lift", "--subject", "Sarah Jenkins")
     assert lifted.code == 0 and services.anonymization.lifted == ["Sarah Jenkins"]
     assert not services.registry.lifted and "Jenkins" not in lifted.out + lifted.err
 
 
 @pytest.mark.parametrize("arguments", [(), ("--document", "doc_1", "--subject", "Sarah Jenkins")])
 def test_needs_exactly_one_thing_to_erase(tailor: Tailor, services: Services, arguments: tuple[str, ...]) -> None:
-    refused = tailor("erase", *arguments)
+    refused = tailor("erasure", "create", *arguments)
     assert refused.code == 1 and "NOTHING_NAMED" in refused.err
     assert not services.registry.erasures and not services.anonymization.resolved
 
 
 def test_lists_erasures_and_shows_one_with_its_receipt(tailor: Tailor, services: Services) -> None:
-    assert "waiting for inference, training" in tailor("erasures").out
+    assert "waiting for inference, training" in tailor("erasure", "list").out
     services.registry.receipt = '{"erasure_id": "ers_1"}'
-    assert "receipt signed" in tailor("erasures").out
-    shown = tailor("erasures", "ers_1")
+    assert "receipt signed" in tailor("erasure", "list").out
+    shown = tailor("erasure", "show", "ers_1")
     assert '{"erasure_id": "ers_1"}' in shown.out and "0102" in shown.out
 
 
@@ -70,8 +70,8 @@ def test_a_key_without_the_role_is_told_which_role_erases_and_how_to_get_a_key(
     tailor: Tailor, services: Services
 ) -> None:
     services.registry.role_is_admitted = False
-    refused = tailor("erase", "--document", "doc_1")
+    refused = tailor("erasure", "create", "--document", "doc_1")
     assert refused.code == 1 and refused.err.startswith("error: ROLE_NOT_ADMITTED: Erase needs a key with the role")
     # An operator may not give the role: the key exists already.
     assert "An operator creates" not in refused.err and "`protection.key`" in refused.err
-    assert "tailor keys create NAME --role data-protection" in refused.err
+    assert "tailor key create NAME --role data-protection" in refused.err

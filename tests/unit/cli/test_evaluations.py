@@ -1,4 +1,4 @@
-"""`tailor evaluations show` and `compare`."""
+"""`tailor adapter show` and `compare`."""
 
 import json
 
@@ -17,25 +17,25 @@ def test_shows_what_was_measured_with_intervals_costs_and_the_verdict(tailor: Ta
         ADAPTER, "engagement-reports", figures, costs=[cost], not_measured={"marks": "no judge model"}
     )
 
-    shown = tailor("evaluations", "show", ADAPTER[:8]).out
+    shown = tailor("adapter", "show", ADAPTER[:8]).out
 
     assert "base +0.130 (+0.125 to +0.135)" in shown and "few_shot -0.010 (-0.015 to -0.005)" in shown
     assert "1.25 s" in shown and "2.50 s" in shown and "0.25 EUR" in shown
     assert "cut at the maximum of tokens: 4 of 16 answers of candidate" in shown
     assert "not measured: marks: no judge model" in shown
-    document = json.loads(tailor("--json", "evaluations", "show", ADAPTER).out)
+    document = json.loads(tailor("--output=json", "adapter", "show", ADAPTER).out)
     assert document["adapter"]["evaluation"]["metrics"][0]["gains"]["base"]["rows"] == 16
 
 
 def test_shows_the_report_on_request(tailor: Tailor, services: Services) -> None:
     services.evaluation.report = "# Evaluation of engagement-reports"
-    assert services.evaluation.report not in tailor("evaluations", "show", ADAPTER).out
-    assert services.evaluation.report in tailor("evaluations", "show", ADAPTER, "--report").out
+    assert services.evaluation.report not in tailor("adapter", "show", ADAPTER).out
+    assert services.evaluation.report in tailor("adapter", "show", ADAPTER, "--report").out
 
 
 def test_shows_how_far_an_evaluation_is(tailor: Tailor, services: Services) -> None:
     services.registry.undecided = 9
-    assert "evaluation running: 3 of 8 rows measured" in tailor("evaluations", "show", ADAPTER).out
+    assert "evaluation running: 3 of 8 rows measured" in tailor("adapter", "show", ADAPTER).out
 
 
 def test_compares_an_adapter_with_a_model_of_its_evaluation(tailor: Tailor, services: Services) -> None:
@@ -54,7 +54,7 @@ def test_compares_an_adapter_with_a_model_of_its_evaluation(tailor: Tailor, serv
         metric="rougeL", groups=[group], rows=[row], only_first=3, next_page_token="3"
     )
 
-    shown = tailor("evaluations", "compare", "abababab:base", ADAPTER, "--task", "report").out
+    shown = tailor("adapter", "compare", "abababab:base", ADAPTER, "--task", "report").out
 
     assert "+0.200 (+0.195 to +0.205)" in shown and "0.400 (0.395 to 0.405)" in shown
     assert "The [-old-] {+new+} answer." in shown

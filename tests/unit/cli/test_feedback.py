@@ -1,4 +1,4 @@
-"""`tailor feedback`."""
+"""`tailor specialist feedback`."""
 
 from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import feedback_pb2
@@ -17,13 +17,13 @@ def test_shows_totals_and_the_newest_feedback(tailor: Tailor, services: Services
     totals = feedback_pb2.FeedbackTotals(accepted=3, edited=1, rated=2, mean_stars=4.5)
     services.feedback.page = feedback_pb2.ListFeedbackResponse(feedback=[said], totals=totals)
 
-    shown = tailor("feedback", "engagement-reports", "--adapter", "abababab", "--limit", "5").out
+    shown = tailor("specialist", "feedback", "engagement-reports", "--adapter", "abababab", "--limit", "5")
 
-    assert "3 accepted, 1 edited, 0 rejected; 4.50 of 5 stars from 2" in shown
-    assert "drf_1" in shown and "7 characters" in shown
+    assert "3 accepted, 1 edited, 0 rejected; 4.50 of 5 stars from 2" in shown.err
+    assert "drf_1" in shown.out and "7 characters" in shown.out
     (asked,) = services.feedback.asked
     assert (asked.specialist, asked.adapter_digest, asked.page_size) == ("engagement-reports", ADAPTER, 5)
 
 
 def test_says_how_feedback_comes_if_there_is_none(tailor: Tailor) -> None:
-    assert "No feedback yet" in tailor("feedback", "engagement-reports").out
+    assert "No feedback yet" in tailor("specialist", "feedback", "engagement-reports").err

@@ -8,11 +8,11 @@ from tailor.cli.group import hoist
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (["documents", "--json"], ["--json", "documents"]),
-        (["runs", "list", "--state-dir", "x", "--json"], ["--state-dir", "x", "--json", "runs", "list"]),
+        (["document", "list", "-o", "json"], ["-o", "json", "document", "list"]),
+        (["run", "list", "--state-dir", "x", "--output=json"], ["--state-dir", "x", "--output=json", "run", "list"]),
         (["ask", "a", "b", "--api-key=k"], ["--api-key=k", "ask", "a", "b"]),
-        (["ask", "base", "--", "--json"], ["ask", "base", "--", "--json"]),
-        (["documents", "--state-dir"], ["--state-dir", "documents"]),
+        (["ask", "base", "--", "--output=json"], ["ask", "base", "--", "--output=json"]),
+        (["status", "--state-dir"], ["--state-dir", "status"]),
         ([], []),
     ],
 )

@@ -1,4 +1,4 @@
-"""`tailor guidelines` and `tailor syntheses comments`."""
+"""`tailor specialist guidelines` and `tailor synthesis comments`."""
 
 from tailor.api.registry.v1 import panel_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2
@@ -22,24 +22,26 @@ def propose(services: Services, *texts: str) -> None:
 
 def test_shows_what_comments_ask_for(tailor: Tailor, services: Services) -> None:
     propose(services, "Name the owner.")
-    shown = tailor("guidelines", "engagement-reports").out
-    assert "11 comments" in shown and "Name the owner." in shown
-    assert "1: Name the owner. Please. (jdg_7)" in shown
+    shown = tailor("specialist", "guidelines", "engagement-reports")
+    assert "11 comments" in shown.err and "Name the owner." in shown.out
+    assert "1: Name the owner. Please. (jdg_7)" in shown.err
 
 
 def test_says_if_no_two_comments_are_alike(tailor: Tailor) -> None:
-    assert "No two comments ask for the same yet." in tailor("guidelines", "engagement-reports").out
+    assert "No two comments ask for the same yet." in tailor("specialist", "guidelines", "engagement-reports").err
 
 
 def test_takes_a_guideline_over_into_the_definition(tailor: Tailor, services: Services) -> None:
     propose(services, "Close kindly.", "Name the owner.")
     specialist = services.registry.specialist
     specialist.evaluation.guidelines = "Short sentences.\n"
-    assert tailor("guidelines", specialist.name, "--take", "2").code == 0
+    assert tailor("specialist", "guidelines", specialist.name, "--take", "2").code == 0
     assert services.registry.specialist.evaluation.guidelines == "Short sentences.\nName the owner."
-    assert tailor("guidelines", specialist.name, "--take", "1", "--text", "Close as a colleague.").code == 0
+    assert (
+        tailor("specialist", "guidelines", specialist.name, "--take", "1", "--text", "Close as a colleague.").code == 0
+    )
     assert services.registry.specialist.evaluation.guidelines.endswith("Name the owner.\nClose as a colleague.")
-    refused = tailor("guidelines", specialist.name, "--take", "3")
+    refused = tailor("specialist", "guidelines", specialist.name, "--take", "3")
     assert refused.code != 0 and "There are 2 proposed guidelines" in refused.err
 
 
@@ -54,6 +56,6 @@ def test_counts_what_became_of_comments(tailor: Tailor, services: Services) -> N
         tokens_per_month=50_000,
         tokens_this_month=1_200,
     )
-    shown = tailor("syntheses", "comments", "reports").out
+    shown = tailor("synthesis", "comments", "reports").out
     assert "9 comments" in shown and "refused: comment not met" in shown
     assert "1,200 of 50,000 tokens" in shown and "No teacher is configured" in shown

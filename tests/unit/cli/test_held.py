@@ -30,7 +30,7 @@ def test_lists_the_held_calls_of_both_services(tailor: Tailor, services: Service
     services.held.calls, services.held_reidentifications.calls = [ERASE], [REIDENTIFY]
     shown = tailor("held", "list").out
     assert all(text in shown for text in ("hld_erase", "hld_reidentify", "key_2", "waiting", "approved", "court-order"))
-    listed = tailor("--json", "held", "list").document["held_calls"]
+    listed = tailor("--output=json", "held", "list").document["held_calls"]
     assert [held["held_call_id"] for held in listed] == ["hld_erase", "hld_reidentify"]
 
 
@@ -68,7 +68,7 @@ def test_repeats_a_call_exactly_as_it_was_made(tailor: Tailor, services: Service
 def test_an_erasure_that_is_held_names_every_batch(tailor: Tailor, services: Services) -> None:
     services.registry.four_eyes = True
     documents = [part for number in range(1001) for part in ("--document", f"doc_{number:032x}")]
-    held = tailor("erase", *documents)
+    held = tailor("erasure", "create", *documents)
     assert held.code != 0
     assert "hld_1000" in held.err and "hld_1." in held.err
     assert services.registry.erasures == []

@@ -1,4 +1,4 @@
-"""`tailor datasets import`, `imports` and `forget-import`, with a hub in this process."""
+"""`tailor dataset import`, `imports` and `forget-import`, with a hub in this process."""
 
 import json
 import sys
@@ -36,7 +36,7 @@ def write(path: Path, *records: Any) -> Path:
 def test_imports_json_lines_of_both_shapes(tailor: Tailor, services: Services, tmp_path: Path) -> None:
     file = write(tmp_path / "chats.jsonl", chat(1), {"prompt": "Say it.", "answer": "It."})
 
-    result = tailor("datasets", "import", str(file), *OPTIONS, "--share", "10", "--specialist", "reports")
+    result = tailor("dataset", "import", str(file), *OPTIONS, "--share", "10", "--specialist", "reports")
 
     assert result.code == 0, result.err
     assert "chat imported: 2 rows. Rejected: too long 2." in result.out
@@ -57,7 +57,7 @@ def test_imports_json_lines_of_both_shapes(tailor: Tailor, services: Services, t
 
 def test_the_same_bytes_have_the_same_request_id(tailor: Tailor, services: Services, tmp_path: Path) -> None:
     for name, number in (("a", 1), ("b", 1), ("c", 2)):
-        tailor("datasets", "import", str(write(tmp_path / f"{name}.jsonl", chat(number))), *OPTIONS)
+        tailor("dataset", "import", str(write(tmp_path / f"{name}.jsonl", chat(number))), *OPTIONS)
 
     first, same, other = (header.request_id for header in services.synthetic.imports.headers)
     assert first == same != other
@@ -66,7 +66,7 @@ def test_the_same_bytes_have_the_same_request_id(tailor: Tailor, services: Servi
 def test_goes_on_when_the_barrier_answers_again(tailor: Tailor, services: Services, tmp_path: Path) -> None:
     services.synthetic.imports.failures = 1
 
-    result = tailor("datasets", "import", str(write(tmp_path / "a.jsonl", chat(1))), *OPTIONS, "--json")
+    result = tailor("dataset", "import", str(write(tmp_path / "a.jsonl", chat(1))), *OPTIONS, "--output=json")
 
     assert result.code == 0 and result.document["created"] is True
     assert result.document["import"]["rows"] == 1
@@ -88,7 +88,7 @@ def test_names_the_row_that_is_no_chat(tailor: Tailor, tmp_path: Path, line: str
     file = tmp_path / "a.jsonl"
     file.write_text(f"{json.dumps(chat(1))}\n{line}\n")
 
-    refused = tailor("datasets", "import", str(file), *OPTIONS)
+    refused = tailor("dataset", "import", str(file), *OPTIONS)
 
     assert refused.code == 1
     assert refused.err.startswith("error: INVALID_FILE") and message in refused.err
@@ -96,8 +96,8 @@ def test_names_the_row_that_is_no_chat(tailor: Tailor, tmp_path: Path, line: str
 
 def test_refuses_other_files_and_missing_ones(tailor: Tailor, services: Services, tmp_path: Path) -> None:
     for name in ("chats.csv", "missing.jsonl"):
-        assert tailor("datasets", "import", str(tmp_path / name), *OPTIONS).err.startswith("error: INVALID_FILE")
-    assert tailor("datasets", "import", "a.jsonl", "--name", "chat").code == 2
+        assert tailor("dataset", "import", str(tmp_path / name), *OPTIONS).err.startswith("error: INVALID_FILE")
+    assert tailor("dataset", "import", "a.jsonl", "--name", "chat").code == 2
     assert services.synthetic.imports.headers == []
 
 
@@ -127,16 +127,16 @@ def test_chunks_stay_within_the_limits_and_keep_every_chat_in_order() -> None:
 
 
 def test_lists_and_forgets_imports(tailor: Tailor, services: Services) -> None:
-    shown = tailor("datasets", "imports")
+    shown = tailor("dataset", "imports")
     assert all(
         part in shown.out for part in ("CC-BY-4.0", "10 %", "1,200", "too long 2", "finished", "repeat the import")
     )
-    assert "chat is forgotten" in tailor("datasets", "forget-import", "chat").out
+    assert "chat is forgotten" in tailor("dataset", "forget-import", "chat").out
     assert services.synthetic.imports.forgotten == ["chat"]
 
 
 def test_datasets_without_a_command_still_lists_datasets(tailor: Tailor) -> None:
-    assert "200" in tailor("datasets", "--specialist", "engagement-reports").out
+    assert "200" in tailor("dataset", "list", "--specialist", "engagement-reports").out
 
 
 @contextmanager
@@ -186,9 +186,9 @@ def test_imports_a_split_of_a_hub_without_giving_the_token_away(
             answers_here["/api/datasets/acme/chat/parquet"] = (200, json.dumps(listing).encode())
             monkeypatch.setenv("HF_ENDPOINT", address)
             monkeypatch.setenv("HF_TOKEN", "hf_secret")
-            result = tailor("datasets", "import", "hub:acme/chat:test_sft", *OPTIONS)
-            unknown = tailor("datasets", "import", "hub:acme/chat:nothing", *OPTIONS)
-            missing = tailor("datasets", "import", "hub:acme/none", *OPTIONS)
+            result = tailor("dataset", "import", "hub:acme/chat:test_sft", *OPTIONS)
+            unknown = tailor("dataset", "import", "hub:acme/chat:nothing", *OPTIONS)
+            missing = tailor("dataset", "import", "hub:acme/none", *OPTIONS)
     assert result.code == 0, result.err
     assert services.synthetic.imports.headers[0].source == "hub:acme/chat:test_sft"
     assert sum(len(chunk.rows) for chunk in services.synthetic.imports.chunks) == 2
@@ -202,6 +202,6 @@ def test_without_network_says_so(tailor: Tailor, monkeypatch: pytest.MonkeyPatch
     with hub({}) as (address, _):
         pass
     monkeypatch.setenv("HF_ENDPOINT", address)
-    refused = tailor("datasets", "import", "hub:acme/chat", *OPTIONS)
+    refused = tailor("dataset", "import", "hub:acme/chat", *OPTIONS)
     assert refused.err.startswith("error: HUB_UNAVAILABLE") and "import the file" in refused.err
-    assert tailor("datasets", "import", "hub:no-owner", *OPTIONS).err.startswith("error: INVALID_SOURCE")
+    assert tailor("dataset", "import", "hub:no-owner", *OPTIONS).err.startswith("error: INVALID_SOURCE")

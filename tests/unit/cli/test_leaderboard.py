@@ -1,4 +1,4 @@
-"""`tailor leaderboard`."""
+"""`tailor specialist leaderboard`."""
 
 from tailor.api.registry.v1 import registry_pb2
 from tests.evaluations import make_estimate
@@ -15,7 +15,7 @@ def test_shows_scores_with_intervals_and_pins_by_first_digits(tailor: Tailor, se
     tuned.cost.median_seconds, tuned.cost.price_per_1000, tuned.cost.currency = 1.5, 0.25, "EUR"
     services.registry.entries = [tuned]
 
-    shown = tailor("leaderboard", NAME, "--pin", "abababab", "--unpin", "few_shot").out
+    shown = tailor("specialist", "leaderboard", NAME, "--pin", "abababab", "--unpin", "few_shot").out
 
     assert "0.300 (0.295 to 0.305)" in shown and "serving" in shown
     assert "1.50 s" in shown and "0.25 EUR" in shown

@@ -1,4 +1,4 @@
-"""`tailor report-outcome` and `tailor outcomes`."""
+"""`tailor report-outcome` and `tailor specialist outcomes`."""
 
 from tailor.api.registry.v1 import outcomes_pb2
 from tests.fakes.serving import ADAPTER
@@ -44,7 +44,7 @@ def test_shows_medians_by_generation_and_week_next_to_the_baseline(tailor: Tailo
         generations=[figures, baseline], weeks=[weekly], documents=[published]
     )
 
-    shown = tailor("outcomes", "engagement-reports", "--weeks", "4").out
+    shown = tailor("specialist", "outcomes", "engagement-reports", "--weeks", "4").out
 
     assert "26 (18 to 33), n = 50" in shown and "80%, n = 2" in shown and "90, n = 1" in shown
     assert "baseline" in shown and "2026-05-04" in shown and "120" in shown and "31" in shown
@@ -53,4 +53,4 @@ def test_shows_medians_by_generation_and_week_next_to_the_baseline(tailor: Tailo
 
 
 def test_says_how_outcomes_come_if_there_are_none(tailor: Tailor) -> None:
-    assert "No outcomes yet" in tailor("outcomes", "engagement-reports").out
+    assert "No outcomes yet" in tailor("specialist", "outcomes", "engagement-reports").out

@@ -1,4 +1,4 @@
-"""`tailor panel`."""
+"""`tailor specialist panel`."""
 
 from tailor.api.registry.v1 import panel_pb2
 from tests.unit.cli.conftest import Services, Tailor
@@ -18,11 +18,11 @@ def test_shows_mean_marks_with_intervals_and_questions(tailor: Tailor, services:
     base = panel_pb2.PanelMean(criterion="tone", month="2026-10", drafts=1, experts=1, mean=2)
     services.panel.report = panel_pb2.GetPanelReportResponse(means=[mean, base], judgements=30)
 
-    shown = tailor("panel", "engagement-reports").out
+    shown = tailor("specialist", "panel", "engagement-reports").out
 
     assert "30 judgements with marks" in shown and "Is it kind?" in shown
     assert "3.46 (3.10 to 3.80)" in shown and "2.00" in shown and "base" in shown and "2026-11" in shown
 
 
 def test_says_that_no_draft_has_a_mark(tailor: Tailor) -> None:
-    assert "No draft has a mark yet." in tailor("panel", "engagement-reports").out
+    assert "No draft has a mark yet." in tailor("specialist", "panel", "engagement-reports").out

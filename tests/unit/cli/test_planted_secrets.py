@@ -8,7 +8,7 @@ from tests.unit.cli.conftest import Tailor
 
 def test_every_secret_of_the_list_stands_in_its_document(tailor: Tailor, tmp_path: Path) -> None:
     folder = tmp_path / "decoys"
-    written = tailor("plant-secrets", str(folder), "--count", "3", "--json")
+    written = tailor("document", "plant-secrets", str(folder), "--count", "3", "--output=json")
 
     planted = read_secrets((folder / "planted_secrets.jsonl").read_bytes())
     assert written.document == {
@@ -23,7 +23,7 @@ def test_every_secret_of_the_list_stands_in_its_document(tailor: Tailor, tmp_pat
 
 
 def test_a_pattern_without_enough_chance_is_refused_before_anything_is_written(tailor: Tailor, tmp_path: Path) -> None:
-    refused = tailor("plant-secrets", str(tmp_path / "decoys"), "--pattern", "12-##")
+    refused = tailor("document", "plant-secrets", str(tmp_path / "decoys"), "--pattern", "12-##")
 
     assert refused.code == 1
     assert "INVALID_PLANTED_SECRET" in refused.err
@@ -31,7 +31,7 @@ def test_a_pattern_without_enough_chance_is_refused_before_anything_is_written(t
 
 
 def test_an_earlier_list_is_not_overwritten(tailor: Tailor, tmp_path: Path) -> None:
-    refused = tailor("plant-secrets", str(tmp_path))
+    refused = tailor("document", "plant-secrets", str(tmp_path))
 
     assert refused.code == 1
     assert "already exists" in refused.err

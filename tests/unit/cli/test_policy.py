@@ -62,7 +62,7 @@ def test_applies_a_policy_and_names_what_a_replay_would_reach(tailor: Tailor, se
 
 
 def test_waits_for_a_replay_and_says_which_adapters_learned(tailor: Tailor, services: Services) -> None:
-    shown = tailor("policy", "replay", "--wait", "--all", "--json").document
+    shown = tailor("replay", "start", "--wait", "--all", "--output=json").document
     assert services.replays.started[0].all_documents and shown["outcomes"] == {"KEPT": 1, "NEEDS_OWNER": 1}
     assert services.replays.started[0].barrier_digest == "ba" * 32
     assert services.lineage.asked == [DOCUMENTS[:1], DOCUMENTS[1:]]
@@ -73,11 +73,11 @@ def test_waits_for_a_replay_and_says_which_adapters_learned(tailor: Tailor, serv
 
 
 def test_lists_replays_and_documents_that_need_their_owner(tailor: Tailor, services: Services) -> None:
-    assert "rpl_1" in tailor("policy", "replays").out
-    one = tailor("policy", "replays", "rpl_1")
+    assert "rpl_1" in tailor("replay", "list").out
+    one = tailor("replay", "show", "rpl_1")
     assert "have their owners publish them again" in one.out and "tainted" in one.out
-    assert tailor("policy", "replays", "rpl_1", "--outcome", "needs_owner").out.split() == [DOCUMENTS[1]]
-    assert tailor("policy", "replays", "rpl_1", "--cancel").code == 0 and services.replays.cancelled == ["rpl_1"]
+    assert tailor("replay", "documents", "rpl_1", "--outcome", "needs_owner").out.split() == [DOCUMENTS[1]]
+    assert tailor("replay", "cancel", "rpl_1").code == 0 and services.replays.cancelled == ["rpl_1"]
 
 
 def test_writes_the_record_of_processing_activities(tailor: Tailor, tmp_path: Path) -> None:

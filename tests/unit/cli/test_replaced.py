@@ -11,7 +11,7 @@ from tests.unit.cli.conftest import Services, Tailor
 def test_lists_surrogates_with_counts_and_reveals_nothing(tailor: Tailor, services: Services) -> None:
     shown = tailor("review", "replaced")
     assert shown.code == 0 and "winters" in shown.out and "SQL" not in shown.out and not services.replaced.seen
-    (first, second) = tailor("review", "replaced", "--json").document["strings"]
+    (first, second) = tailor("review", "replaced", "--output=json").document["strings"]
     assert (first["times"], first["documents"], first["departments"], second["sources"]) == (60, 12, 5, 2)
 
 
@@ -35,7 +35,7 @@ def test_allows_what_was_seen_and_replays_it(tailor: Tailor, services: Services)
     assert "generation 3" in allowed and "The replay runs" in allowed
     assert services.replaced.decisions[0].decision == replaced_pb2.REPLACED_DECISION_ALLOWED
     assert services.replays.started[0].barrier_digest == "b" * 64
-    assert "tailor policy replay" in tailor("review", "allow", "PERSON:winters", "--no-replay").out
+    assert "tailor replay start" in tailor("review", "allow", "PERSON:winters", "--no-replay").out
     assert len(services.replays.started) == 1
 
 
@@ -55,7 +55,7 @@ def test_keeps_what_is_personal(tailor: Tailor, services: Services) -> None:
 def test_the_audit_shows_what_is_replaced_most_by_its_surrogates(tailor: Tailor) -> None:
     shown = " ".join(tailor("audit").out.split())
     assert "in 5 documents or more of all 40" in shown and "PERSON:winters" in shown and "SQL" not in shown
-    assert tailor("audit", "--json").document["replaced"]["strings"][1]["times"] == 84
+    assert tailor("audit", "--output=json").document["replaced"]["strings"][1]["times"] == 84
 
 
 def test_a_dataset_over_the_limit_warns_and_another_does_not() -> None:

@@ -1,4 +1,4 @@
-"""`tailor report`."""
+"""`tailor specialist report`."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,7 +71,7 @@ def month(services: Services) -> Services:
 
 
 def test_writes_quality_outcomes_cost_and_changes_as_markdown(tailor: Tailor, month: Services, tmp_path: Path) -> None:
-    shown = tailor("report", "engagement-reports", "--month", "2026-05", "--output", str(tmp_path))
+    shown = tailor("specialist", "report", "engagement-reports", "--month", "2026-05", "--out", str(tmp_path))
 
     assert shown.code == 0, shown.err
     text = (tmp_path / "engagement-reports-2026-05.md").read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def test_writes_quality_outcomes_cost_and_changes_as_markdown(tailor: Tailor, mo
 def test_writes_one_html_file_that_needs_no_other_and_plots_that_parse(
     tailor: Tailor, month: Services, tmp_path: Path
 ) -> None:
-    tailor("report", "engagement-reports", "--month", "2026-05", "--output", str(tmp_path))
+    tailor("specialist", "report", "engagement-reports", "--month", "2026-05", "--out", str(tmp_path))
 
     page = (tmp_path / "engagement-reports-2026-05.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 2 and "<b>asked" not in page and "&lt;b&gt;asked" in page
@@ -110,7 +110,7 @@ def test_writes_one_html_file_that_needs_no_other_and_plots_that_parse(
 def test_a_month_without_anything_says_so(tailor: Tailor, services: Services, tmp_path: Path) -> None:
     services.reports.ledger = reports_pb2.GetLedgerResponse(month="2020-01")
     services.reports.ledger.start_time.FromDatetime(datetime(2020, 1, 1, tzinfo=UTC))
-    tailor("report", "engagement-reports", "--output", str(tmp_path))
+    tailor("specialist", "report", "engagement-reports", "--out", str(tmp_path))
 
     text = (tmp_path / "engagement-reports-2020-01.md").read_text(encoding="utf-8")
     assert "No adapter was evaluated" in text and "No outcomes were reported" in text
@@ -120,7 +120,7 @@ def test_a_month_without_anything_says_so(tailor: Tailor, services: Services, tm
 
 def test_a_folder_that_cannot_be_written_is_reported(tailor: Tailor, month: Services, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    refused = tailor("report", "engagement-reports", "--output", str(tmp_path / "file" / "below"))
+    refused = tailor("specialist", "report", "engagement-reports", "--out", str(tmp_path / "file" / "below"))
     assert refused.code != 0 and "CANNOT_WRITE" in refused.err
 
 

@@ -46,7 +46,7 @@ def test_takes_limits_from_toml(tailor: Tailor, tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
     file.write_text(DEFINITION)
 
-    rows = tailor("specialist", "create", str(file), "--json").document["specialist"]["rows"]
+    rows = tailor("specialist", "create", str(file), "--output=json").document["specialist"]["rows"]
 
     assert (rows["max_row_tokens"], rows["knowledge"], rows["held_out_percent"]) == (400, False, 0)
     assert rows["own_tasks"] == [{"name": "risk-assessment", "instruction": "Assess the risk of the finding."}]
@@ -121,7 +121,7 @@ def test_takes_words_and_parameters_from_toml_and_shows_them(tailor: Tailor, tmp
     head = DEFINITION.replace('recipe = "lora"\n', 'recipe = "lora"\npromotion = "approval"\non_erasure = "retire"\n')
     file.write_text(head + MEASURED + "\n[judging]\noverlap_share = 0.5\nexperts = 4\ndraw_prompts = false\n")
 
-    specialist = tailor("specialist", "update", str(file), "--json").document["specialist"]
+    specialist = tailor("specialist", "update", str(file), "--output=json").document["specialist"]
 
     assert (specialist["promotion"], specialist["on_erasure"]) == ("PROMOTION_MODE_APPROVAL", "ON_ERASURE_RETIRE")
     assert specialist["metrics"] == [{"name": "house", "kind": "terms", "parameters_json": '{"at": 2, "terms": ["a"]}'}]
@@ -131,7 +131,7 @@ def test_takes_words_and_parameters_from_toml_and_shows_them(tailor: Tailor, tmp
     assert "evaluation: max_rows = 50; few_shot = 3; guidelines = 9 characters; criteria = tone;" in shown
     assert "judging: 50 % of the prompts by 4 experts, the others by one" in shown
     assert "no prompts are drawn if few wait" in " ".join(shown.split())
-    assert "promotion: waits for approval; see `tailor approvals`" in shown
+    assert "promotion: waits for approval; see `tailor adapter approvals`" in shown
 
 
 @pytest.mark.parametrize("line", ['promotion = "sometimes"', "metrics = [1]", "metrics = 1"])
@@ -166,7 +166,7 @@ def test_diff_shows_fields_and_changes_nothing(tailor: Tailor, services: Service
 
     shown = tailor("specialist", "diff", str(file))
 
-    assert "gate.min_rows  0    30" in shown.out
+    assert "gate.min_rows\t0\t30" in shown.out
     assert "cannot be compared with earlier ones" in shown.out
     assert services.registry.specialist.revision == 1
 

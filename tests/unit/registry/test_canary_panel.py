@@ -63,7 +63,7 @@ def test_a_mean_that_is_certainly_below_the_floor_breaks_it() -> None:
     (comparison,) = compare_marks([FLOOR], give(TWOS))
     assert comparison.outcome is Outcome.BACK and "is 2.00 in 20 drafts" in comparison.reason
     assert check_panel([FLOOR], give(TWOS))[0][0] is Decision.REFUSED
-    assert "`tailor guidelines NAME`" in check_panel([FLOOR], give(TWOS))[0][1]
+    assert "`tailor specialist guidelines NAME`" in check_panel([FLOOR], give(TWOS))[0][1]
 
 
 def test_a_loss_is_compared_with_what_serves() -> None:
