@@ -14,7 +14,7 @@ from tailor.cli.figures import print_adapter
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows
 from tailor.cli.rollout import wait_for_rollout
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.cli.whole_words import Digest
 from tailor.events.envelope import new_id
 
@@ -33,12 +33,11 @@ Wait = Annotated[bool, typer.Option("--wait", help="Wait until every ready repli
 
 
 def list_adapters(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Option(help="List only adapters of this specialist.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max adapters to list.")] = 50,
 ) -> None:
     """List adapters, newest first, with the state of each, its reasons, and what can be done next."""
-    session = session_of(context)
     request = registry_pb2.ListAdaptersRequest(specialist=specialist)
     items = first(limit, pages("registry", session.connections.registry.ListAdapters, request, "adapters"))
 
@@ -49,9 +48,8 @@ def list_adapters(
     emit_items(session, "adapters", items, COLUMNS, print_reasons)
 
 
-def evaluate(context: typer.Context, adapter: AdapterName) -> None:
+def evaluate(session: CommandSession, adapter: AdapterName) -> None:
     """Measure an adapter again, in the background. `tailor adapter list` shows the result."""
-    session = session_of(context)
     digest = adapter_digest(session.connections.registry, adapter)
     request = evaluation_pb2.EvaluateRequest(adapter_digest=digest, request_id=new_id("req"))
     answer = unary("evaluation", session.connections.evaluation.Evaluate, request)
@@ -59,7 +57,7 @@ def evaluate(context: typer.Context, adapter: AdapterName) -> None:
 
 
 def promote(
-    context: typer.Context,
+    session: CommandSession,
     specialist: SpecialistName,
     adapter: AdapterName,
     generation: Generation = None,
@@ -76,7 +74,6 @@ def promote(
 
     Retired adapters, adapters without an evaluation, and adapters that memorised texts cannot be promoted by an override.
     """
-    session = session_of(context)
     if override != bool(reason.strip()):
         raise typer.BadParameter("--override and --reason go together.")
     registry = session.connections.registry
@@ -94,10 +91,9 @@ def promote(
 
 
 def rollback(
-    context: typer.Context, specialist: SpecialistName, generation: Generation = None, wait: Wait = False
+    session: CommandSession, specialist: SpecialistName, generation: Generation = None, wait: Wait = False
 ) -> None:
     """Make the previous adapter serve the specialist again."""
-    session = session_of(context)
     registry = session.connections.registry
     expected = expected_generation(registry, specialist, generation)
     request = registry_pb2.RollbackRequest(specialist=specialist, expected_generation=expected)

@@ -1,23 +1,20 @@
 """`tailor specialist agreement`: how far a specialist's experts agree."""
 
-import typer
-
 from tailor.api.registry.v1 import panel_pb2
 from tailor.cli.adapters import SpecialistName
 from tailor.cli.calls import unary
 from tailor.cli.columns import columns, emit_list
 from tailor.cli.messages import to_dict
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 
 COMPUTE_SECONDS = 60.0
 
 
-def agreement(context: typer.Context, specialist: SpecialistName) -> None:
+def agreement(session: CommandSession, specialist: SpecialistName) -> None:
     """Show how far experts agree: Krippendorff's alpha by criterion, of the panel and of each expert with the others.
 
     1 is perfect agreement, 0 is what chance gives. Only drafts that at least two experts judged count.
     """
-    session = session_of(context)
     request = panel_pb2.GetAgreementRequest(specialist=specialist)
     answer = unary("registry", session.connections.panel.GetAgreement, request, COMPUTE_SECONDS)
     emit_list(

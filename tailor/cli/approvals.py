@@ -12,17 +12,16 @@ from tailor.cli.columns import columns, emit_items
 from tailor.cli.figures import decision_of, figures_table, print_adapter
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 
 SpecialistOption = Annotated[str, typer.Option(help="Only those of this specialist.")]
 
 
-def approvals(context: typer.Context, specialist: SpecialistOption = "") -> None:
+def approvals(session: CommandSession, specialist: SpecialistOption = "") -> None:
     """List the adapters that passed the gate and wait for approval, with the figures that decide.
 
     Only specialists with `promotion = "approval"` wait. Others promote an adapter that passes at once.
     """
-    session = session_of(context)
     request = registry_pb2.ListApprovalsRequest(specialist=specialist)
     items = list(pages("registry", session.connections.registry.ListApprovals, request, "adapters"))
 
@@ -38,12 +37,11 @@ def approvals(context: typer.Context, specialist: SpecialistOption = "") -> None
 
 
 def approve(
-    context: typer.Context,
+    session: CommandSession,
     adapter: AdapterName,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why. Stays on record, without personal data.")] = "",
 ) -> None:
     """Let a waiting adapter serve, or start its canary if the specialist has one."""
-    session = session_of(context)
     registry = session.connections.registry
     request = registry_pb2.ApproveAdapterRequest(adapter_digest=adapter_digest(registry, adapter), reason=reason)
     answer = unary("registry", registry.ApproveAdapter, request, REASON_SECONDS)
@@ -55,12 +53,11 @@ def approve(
 
 
 def decline(
-    context: typer.Context,
+    session: CommandSession,
     adapter: AdapterName,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why. Stays on record, without personal data.")],
 ) -> None:
     """End an adapter's wait without a promotion."""
-    session = session_of(context)
     registry = session.connections.registry
     request = registry_pb2.DeclineAdapterRequest(adapter_digest=adapter_digest(registry, adapter), reason=reason)
     answer = unary("registry", registry.DeclineAdapter, request, REASON_SECONDS)
@@ -70,12 +67,11 @@ def decline(
 
 
 def decisions(
-    context: typer.Context,
+    session: CommandSession,
     specialist: SpecialistOption = "",
     limit: Annotated[int, typer.Option(min=1, help="Max decisions to list.")] = 50,
 ) -> None:
     """List operators' decisions, newest first: overrides of the gate, approvals, declined adapters, and deletions."""
-    session = session_of(context)
     request = registry_pb2.ListDecisionsRequest(specialist=specialist)
     items = first(limit, pages("registry", session.connections.registry.ListDecisions, request, "decisions"))
     emit_items(session, "decisions", items, DECISIONS)

@@ -11,14 +11,14 @@ from rich.text import Text
 from tailor.api.inference.v1 import inference_pb2
 from tailor.cli.calls import calling
 from tailor.cli.output import Output
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.client import Piece, TailorClient
 
 BASE = "base"
 
 
 def ask(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Argument(help="The specialist's name, or `base`.")],
     prompt: Annotated[str, typer.Argument(help="The prompt.")],
     *,
@@ -32,7 +32,6 @@ def ask(
     """Ask a specialist. What is not set is as its definition says.
 
     The answer appears as it is generated; Ctrl-C also stops the generation on the server."""
-    session = session_of(context)
     names = (BASE, specialist) if compare else (specialist,)
     given = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     sampling = {name: value for name, value in given.items() if value is not None}

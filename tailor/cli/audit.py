@@ -16,7 +16,7 @@ from tailor.cli.calls import unary
 from tailor.cli.columns import item_table
 from tailor.cli.messages import to_dict
 from tailor.cli.output import table
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import Unavailable
 
 AUDIT_SECONDS = 60.0
@@ -27,7 +27,7 @@ REPLACED = 20
 
 
 def audit(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Option(help="Count only documents that this specialist selects.")] = "",
     markdown: Annotated[
         Path | None,
@@ -41,7 +41,6 @@ def audit(
     leave out, and what an evaluation found to be learned; what is replaced in many documents, and so is hardly personal; operators'
     newest decisions, such as overrides of the gate.
     """
-    session = session_of(context)
     request = audit_pb2.GetAuditRequest(specialist=specialist)
     response = unary("registry", session.connections.registry.GetAudit, request, AUDIT_SECONDS)
     try:

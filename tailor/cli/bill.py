@@ -9,7 +9,7 @@ from tailor.cli.adapters import SpecialistName
 from tailor.cli.calls import unary
 from tailor.cli.columns import columns, emit_list
 from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 
 COMPUTE_SECONDS = 60.0
 QUANTITIES = {
@@ -21,12 +21,11 @@ QUANTITIES = {
 Month = Annotated[str, typer.Option(metavar="YYYY-MM", help="The month, in UTC; the current one by default.")]
 
 
-def bill(context: typer.Context, specialist: SpecialistName, month: Month = "") -> None:
+def bill(session: CommandSession, specialist: SpecialistName, month: Month = "") -> None:
     """Show what a specialist used in a month: device hours of its runs and answers, tokens, storage, and experts' judgements and minutes.
 
     Each run counts once, in the month of its last report. Prices appear only if the installation has set them.
     """
-    session = session_of(context)
     request = reports_pb2.GetLedgerRequest(specialist=specialist, month=month)
     answer = unary("registry", session.connections.reports.GetLedger, request, COMPUTE_SECONDS)
     remarks = describe_totals(answer)

@@ -15,7 +15,7 @@ from tailor.cli.datasets import describe_figures, over_redaction_warning
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short
 from tailor.cli.run_forecast import describe_forecast, forecast_run
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import Aborted, DeadlineExceeded, Reason, TailorError
 from tailor.events.envelope import new_id
 from tailor.words import DatasetKind
@@ -25,7 +25,7 @@ CALL_SECONDS, MAX_SECONDS = 300.0, 4 * 3600.0
 
 
 def build(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Argument(help="The specialist's name.")],
     kind: Annotated[
         DatasetKind, typer.Option(help="`sft`: from documents; `preference`: from experts' rankings.")
@@ -38,7 +38,6 @@ def build(
 
     A run whose forecast is above a limit of hours waits for `tailor run approve`.
     """
-    session = session_of(context)
 
     def report() -> None:
         session.output.notes.print("still building; it continues if this command ends")

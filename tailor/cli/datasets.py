@@ -11,7 +11,7 @@ from tailor.cli.calls import first, pages, unary
 from tailor.cli.columns import ShownField, columns, emit_items, item_table
 from tailor.cli.messages import to_dict
 from tailor.cli.output import table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 
 SHARES = ("coverage", "grounded", "overlap")
 IMPORTS = ("import", "licence", "share", "source", "rows")
@@ -19,23 +19,21 @@ LANGUAGES = ("language", "documents", "rows", "prompts from")
 
 
 def list_datasets(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Option(help="List only datasets of this specialist.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max datasets to list.")] = 50,
 ) -> None:
     """List datasets, newest first."""
-    session = session_of(context)
     request = registry_pb2.ListDatasetsRequest(specialist=specialist)
     items = first(limit, pages("registry", session.connections.registry.ListDatasets, request, "datasets"))
     emit_items(session, "datasets", items, COLUMNS)
 
 
 def show(
-    context: typer.Context,
+    session: CommandSession,
     dataset: Annotated[str, typer.Argument(help="The dataset's digest, or at least its first 6 digits.")],
 ) -> None:
     """Show a dataset's figures, and what it leaves out and why. `tailor document list --dataset` lists its documents."""
-    session = session_of(context)
     request = registry_pb2.GetDatasetRequest(digest=dataset)
     answer = unary("registry", session.connections.registry.GetDataset, request)
     session.output.emit(to_dict(answer), lambda console: _print(console, answer))

@@ -14,7 +14,7 @@ from tailor.cli.columns import ShownField, columns, emit_list, item_table, show_
 from tailor.cli.connections import Connections
 from tailor.cli.ids import DOCUMENTS, complete
 from tailor.cli.messages import describe_removed, to_dict
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import NotFound, Reason
 from tailor.wire import to_labels, to_selection
 
@@ -22,13 +22,12 @@ OPAQUE = "doc_"
 
 
 def list_documents(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Option(help="List only documents that this specialist learns from.")] = "",
     dataset: Annotated[str, typer.Option(help="List only documents of the dataset with these first digits.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max documents to list.")] = 100,
 ) -> None:
     """Count submissions by state, and list documents and rejections."""
-    session = session_of(context)
     registry = session.connections.registry
     flow = unary("registry", registry.GetFlow, registry_pb2.GetFlowRequest())
     request = registry_pb2.ListDocumentsRequest(
@@ -40,7 +39,7 @@ def list_documents(
 
 
 def show(
-    context: typer.Context,
+    session: CommandSession,
     document: Annotated[
         str, typer.Argument(help="The document's id: Tailor's own (`doc_...`) or its first digits, or yours.")
     ],
@@ -50,7 +49,6 @@ def show(
 
     `tailor dataset rows NAME --document ID` leads back. Only ingestion knows your own id, and it must be given exactly.
     """
-    session = session_of(context)
     if document.startswith(OPAQUE):
         try:
             item, learning = _find_document(session.connections, document, specialist)

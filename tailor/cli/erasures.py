@@ -13,7 +13,7 @@ from tailor.cli.calls import first, pages, unary
 from tailor.cli.columns import columns, emit_items
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.events.envelope import new_id
 
@@ -25,7 +25,7 @@ MAX_DOCUMENTS = 1000  # per erasure
 
 
 def create(
-    context: typer.Context,
+    session: CommandSession,
     *,
     document: Annotated[
         list[str] | None,
@@ -46,7 +46,6 @@ def create(
 
     Needs a key with the role data-protection. The embedded stack's first is in `.tailor/secrets/protection.key`.
     """
-    session = session_of(context)
     if bool(document) == bool(subject):
         raise InvalidArgument(Reason.NOTHING_NAMED, "Give exactly one of --document and --subject.")
     document_ids = document or _resolve(session, subject, dry_run=dry_run)
@@ -73,7 +72,7 @@ def create(
 
 
 def lift(
-    context: typer.Context,
+    session: CommandSession,
     erased: Annotated[
         str,
         typer.Argument(metavar="[ID]", help="An erasure, or one document that was erased.", callback=ids.erased_id),
@@ -87,7 +86,6 @@ def lift(
     ] = "",
 ) -> None:
     """Lift an erasure, so that its documents may be published again, or the suppression of a person."""
-    session = session_of(context)
     if bool(erased) == bool(subject):
         raise InvalidArgument(Reason.NOTHING_NAMED, "Give either an erasure's or a document's id, or --subject.")
     if erased:
@@ -101,22 +99,20 @@ def lift(
 
 
 def show(
-    context: typer.Context,
+    session: CommandSession,
     erasure: Annotated[str, typer.Argument(help="The erasure's id, or its first digits.", callback=ids.erasure_id)],
 ) -> None:
     """Show an erasure: its receipt, or what it still waits for."""
-    session = session_of(context)
     request = registry_pb2.GetErasureRequest(erasure_id=erasure)
     item = unary("registry", session.connections.registry.GetErasure, request).erasure
     session.output.emit(to_dict(item), lambda console: _show(console, item))
 
 
 def list_erasures(
-    context: typer.Context,
+    session: CommandSession,
     limit: Annotated[int, typer.Option(min=1, help="Max erasures to list.")] = 50,
 ) -> None:
     """List erasures, newest first, with the services that have not confirmed yet."""
-    session = session_of(context)
     request = registry_pb2.ListErasuresRequest()
     items = first(limit, pages("registry", session.connections.registry.ListErasures, request, "erasures"))
     emit_items(session, "erasures", items, COLUMNS)

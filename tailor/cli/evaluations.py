@@ -13,7 +13,7 @@ from tailor.cli.calls import adapter_digest, unary
 from tailor.cli.figures import costs_table, describe, figures_table, print_adapter, print_definition, state_of
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.word_diff import Side, diff_words
 
 COMPARE_SECONDS = 60.0
@@ -29,13 +29,12 @@ ModelName = Annotated[
 
 
 def show(
-    context: typer.Context,
+    session: CommandSession,
     adapter: AdapterName,
     *,
     report: Annotated[bool, typer.Option("--report", help="Also print the stored report, as Markdown.")] = False,
 ) -> None:
     """Show an adapter's newest evaluation: gains, scores and suites with 95 % intervals, costs of answers, goals and the verdict."""
-    session = session_of(context)
     registry = session.connections.registry
     digest = adapter_digest(registry, adapter)
     item = unary("registry", registry.GetAdapter, registry_pb2.GetAdapterRequest(digest=digest)).adapter
@@ -68,7 +67,7 @@ def _describe_progress(answer: evaluation_pb2.GetEvaluationResponse) -> str:
 
 
 def compare(
-    context: typer.Context,
+    session: CommandSession,
     first: ModelName,
     second: ModelName,
     *,
@@ -82,7 +81,6 @@ def compare(
 
     Each model is an adapter's newest evaluation, or another model of it, such as `3f2a9c:few_shot`.
     """
-    session = session_of(context)
     registry = session.connections.registry
     request = evaluation_pb2.CompareEvaluationsRequest(
         first=_model(registry, first),

@@ -20,7 +20,7 @@ from tailor.cli.columns import ShownField, emit_list, show_field
 from tailor.cli.connections import SERVICES
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.events.topics import Topic, load_topics
 
@@ -49,8 +49,8 @@ class Zone(Enum):
     VALUES = "values"
 
 
-def events(
-    context: typer.Context,
+def read(
+    session: CommandSession,
     topic: Annotated[str, typer.Argument(help="A topic, such as `document.anonymized.v1`.")],
     *,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start with the oldest event.")] = False,
@@ -65,7 +65,6 @@ def events(
     """Print the decoded events of a topic, one JSON object per line."""
     from tailor.cli.reader import Start, TopicReader
 
-    session = session_of(context)
     entry = find_topic(topic)
     zone = Zone.VALUES if raw else Zone.SIZES
     start = Start.BEGINNING if from_beginning else Start.END
@@ -75,13 +74,12 @@ def events(
 
 
 def dead(
-    context: typer.Context,
+    session: CommandSession,
     service: Annotated[str, typer.Option(help="Only this service; by default all that answer.")] = "",
     *,
     everything: Annotated[bool, typer.Option("--all", help="Also those that were replayed or skipped.")] = False,
 ) -> None:
     """List the events that services could not handle, or could not send."""
-    session = session_of(context)
     rows, silent = [], {}
     for name in [service] if service else SERVICES:
         request = operations_pb2.ListDeadLettersRequest(include_closed=everything)
@@ -101,9 +99,8 @@ def dead(
     emit_list(session, rows, COLUMNS, document=document, empty="No dead letters.", remarks=name_silent)
 
 
-def replay(context: typer.Context, service: ServiceName, event: EventName) -> None:
+def replay(session: CommandSession, service: ServiceName, event: EventName) -> None:
     """Have a service handle a dead letter's event again, after its cause is mended; or send an unsent event (EVENT is its id) again."""
-    session = session_of(context)
     request = operations_pb2.ReplayDeadLetterRequest(**_place(event) if "/" in event else {"event_id": event})
     answer = unary(service, session.connections.events(service).ReplayDeadLetter, request, REPLAY_SECONDS)
     done = "The event was handled." if "/" in event else "The event is in the outbox again."
@@ -111,13 +108,12 @@ def replay(context: typer.Context, service: ServiceName, event: EventName) -> No
 
 
 def skip(
-    context: typer.Context,
+    session: CommandSession,
     service: ServiceName,
     event: EventName,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why. Stays on record, without personal data.")],
 ) -> None:
     """Have a service move past one event for good, also if it fails on it again and again."""
-    session = session_of(context)
     request = operations_pb2.SkipEventRequest(**_place(event), reason=reason)
     answer = unary(service, session.connections.events(service).SkipEvent, request, REPLAY_SECONDS)
     session.output.emit(to_dict(answer), shows(f"{service} moves past {event}."))

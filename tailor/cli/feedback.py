@@ -9,19 +9,18 @@ from tailor.cli.adapters import SpecialistName
 from tailor.cli.calls import adapter_digest, unary
 from tailor.cli.columns import columns, emit_list
 from tailor.cli.messages import to_dict
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 
 MAX_PAGE = 200
 
 
 def feedback(
-    context: typer.Context,
+    session: CommandSession,
     specialist: SpecialistName,
     adapter: Annotated[str, typer.Option(metavar="DIGEST", help="Only on drafts of this adapter.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="Max entries to list; the totals count all.")] = 20,
 ) -> None:
     """Show what became of a specialist's drafts: accepted, edited or rejected, with stars and comments, newest first."""
-    session = session_of(context)
     digest = adapter_digest(session.connections.registry, adapter) if adapter else ""
     request = feedback_pb2.ListFeedbackRequest(specialist=specialist, adapter_digest=digest, page_size=limit)
     answer = unary("registry", session.connections.feedback.ListFeedback, request)

@@ -10,7 +10,7 @@ from tailor.cli.adapters import SpecialistName
 from tailor.cli.calls import unary
 from tailor.cli.columns import columns, emit_list, show_field
 from tailor.cli.messages import to_dict
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.cli.specialist_changes import print_changes
 from tailor.errors import InvalidArgument, Reason
 
@@ -18,7 +18,7 @@ GROUP_SECONDS = 60.0
 
 
 def guidelines(
-    context: typer.Context,
+    session: CommandSession,
     specialist: SpecialistName,
     *,
     limit: Annotated[int, typer.Option(min=1, max=100, help="Max guidelines to show.")] = 20,
@@ -31,7 +31,6 @@ def guidelines(
 
     Guidelines are in the prompts of `few_shot`, of the judge model, and of the teacher that revises drafts by comments.
     """
-    session = session_of(context)
     request = panel_pb2.ProposeGuidelinesRequest(specialist=specialist, page_size=limit)
     answer = unary("registry", session.connections.panel.ProposeGuidelines, request, GROUP_SECONDS)
     if take:

@@ -14,7 +14,7 @@ from tailor.cli.columns import columns, emit_items
 from tailor.cli.hub_data import PREFIX, download
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.cli.story import wait_out_errors
 from tailor.errors import TailorError
 
@@ -26,8 +26,8 @@ NOTE_ROWS = 5_000
 Note = Callable[[str], None]
 
 
-def import_dataset(
-    context: typer.Context,
+def import_(
+    session: CommandSession,
     source: Annotated[str, typer.Argument(help="FILE.jsonl, FILE.parquet, or hub:OWNER/NAME[:SPLIT].")],
     *,
     name: Annotated[str, typer.Option(help="Its name, which `rows.replay` of a specialist uses.")],
@@ -41,7 +41,6 @@ def import_dataset(
 
     A row has `messages` as in OpenAI's chats, or `prompt` and `answer`. Repeat the command after an interruption: it goes on where it was.
     """
-    session = session_of(context)
     header = imports_pb2.ImportHeader(name=name, licence=licence, share_percent=share, specialists=specialist or ())
     with tempfile.TemporaryDirectory(prefix="tailor-import-") as folder:
         paths = download(source, Path(folder)) if source.startswith(PREFIX) else [Path(source)]
@@ -58,16 +57,14 @@ def import_dataset(
     session.output.emit(to_dict(answer), shows(text))
 
 
-def list_imports(context: typer.Context) -> None:
+def imports(session: CommandSession) -> None:
     """List imports with licences, shares and rows."""
-    session = session_of(context)
     answer = unary("synthetic", session.connections.imports.ListImports, imports_pb2.ListImportsRequest())
     emit_items(session, "imports", answer.imports, COLUMNS)
 
 
-def forget_import(context: typer.Context, name: Annotated[str, typer.Argument(help="The import's name.")]) -> None:
+def forget_import(session: CommandSession, name: Annotated[str, typer.Argument(help="The import's name.")]) -> None:
     """Delete an import. Datasets that exist keep its rows until the next build."""
-    session = session_of(context)
     request = imports_pb2.ForgetImportRequest(name=name)
     answer = unary("synthetic", session.connections.imports.ForgetImport, request)
     session.output.emit(to_dict(answer), shows(f"{name} is forgotten."))

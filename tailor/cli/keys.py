@@ -15,7 +15,7 @@ from tailor.cli.calls import pages, unary
 from tailor.cli.columns import columns, emit_items, show_field
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 
 
 class KeyRole(Enum):
@@ -29,7 +29,7 @@ class KeyRole(Enum):
 
 
 def create(  # noqa: PLR0917 - options of a command
-    context: typer.Context,
+    session: CommandSession,
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     role: Annotated[KeyRole, typer.Option(help="The role of the key's holder.")] = KeyRole.CALLER,
     specialist: Annotated[
@@ -45,7 +45,6 @@ def create(  # noqa: PLR0917 - options of a command
     days: Annotated[int | None, typer.Option(min=1, help="Days until the key expires; by default, never.")] = None,
 ) -> None:
     """Create a key. Its secret is shown only once."""
-    session = session_of(context)
     request = registry_pb2.CreateKeyRequest(
         name=name,
         role=common_pb2.Role.Value(f"ROLE_{role.name}"),
@@ -66,9 +65,8 @@ def create(  # noqa: PLR0917 - options of a command
     session.output.emit(to_dict(answer), render)
 
 
-def list_keys(context: typer.Context) -> None:
+def list_keys(session: CommandSession) -> None:
     """List keys without their secrets, newest first."""
-    session = session_of(context)
     registry = session.connections.registry
     items = list(pages("registry", registry.ListKeys, registry_pb2.ListKeysRequest(), "keys"))
     emit_items(session, "keys", items, COLUMNS)
@@ -88,11 +86,10 @@ COLUMNS = columns(
 
 
 def revoke(
-    context: typer.Context,
+    session: CommandSession,
     key: Annotated[str, typer.Argument(help="The key's id, or its first digits.", callback=ids.key_id)],
 ) -> None:
     """Revoke a key. Every service refuses it within seconds."""
-    session = session_of(context)
     answer = unary("registry", session.connections.registry.RevokeKey, registry_pb2.RevokeKeyRequest(key_id=key))
     session.output.emit(to_dict(answer), shows(f"{answer.key.key_id} is revoked."))
 

@@ -11,14 +11,14 @@ from tailor.cli.calls import adapter_digest, unary
 from tailor.cli.columns import ShownField, columns, emit_list, show_field
 from tailor.cli.figures import describe, describe_price
 from tailor.cli.messages import to_dict
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.cli.whole_words import Digest
 
 UNTUNED = ("base", "few_shot", "prompt")
 
 
 def leaderboard(
-    context: typer.Context,
+    session: CommandSession,
     specialist: SpecialistName,
     metric: Annotated[str, typer.Option(help="Rank by this metric; by default, the gate's primary one.")] = "",
     pin: Annotated[
@@ -30,7 +30,6 @@ def leaderboard(
 
     Ranks are separate for each dataset, because scores on different rows cannot be compared.
     """
-    session = session_of(context)
     registry = session.connections.registry
     for entry, pinned in ((pin, True), (unpin, False)):
         if entry:

@@ -9,12 +9,12 @@ from tailor.cli.calls import calling, unary
 from tailor.cli.columns import columns, emit_items
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import Reason, Unavailable
 
 
 def add(
-    context: typer.Context,
+    session: CommandSession,
     name: Annotated[str, typer.Argument(help="The name for the base.")],
     source: Annotated[
         str,
@@ -28,7 +28,6 @@ def add(
 
     Only this command, `model add-detector` and `dataset import` contact a hub.
     """
-    session = session_of(context)
     base = None
     request = training_pb2.AddBaseRequest(name=name, source=source)
     with calling("training", request.DESCRIPTOR.full_name):
@@ -48,9 +47,8 @@ def add(
     session.output.emit(to_dict(base), shows(f"Base {base.name} is stored, {base.size_bytes / 1e6:.0f} MB, {terms}."))
 
 
-def list_bases(context: typer.Context) -> None:
+def list_bases(session: CommandSession) -> None:
     """List the stored bases."""
-    session = session_of(context)
     answer = unary("training", session.connections.training.ListBases, training_pb2.ListBasesRequest())
     emit_items(session, "bases", answer.bases, COLUMNS)
 

@@ -9,7 +9,7 @@ from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.cli.calls import unary
 from tailor.cli.columns import columns, emit_list, moment
 from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 
 # Lists are counted when they are asked for, over all documents.
 LIST_SECONDS = 60.0
@@ -18,12 +18,11 @@ KINDS = {"source": "documents and deliverables", "examples": "examples", "tests"
 SpecialistName = Annotated[str, typer.Argument(help="The specialist's name.")]
 
 
-def list_origins(context: typer.Context, specialist: SpecialistName) -> None:
+def origins(session: CommandSession, specialist: SpecialistName) -> None:
     """List where a specialist's documents come from; what waits for a look stands first.
 
     `tailor dataset rows SPECIALIST --new` shows rows that the new documents would give.
     """
-    session = session_of(context)
     answer = _list(session, specialist)
 
     def remark(console: Console) -> None:
@@ -35,7 +34,7 @@ def list_origins(context: typer.Context, specialist: SpecialistName) -> None:
 
 
 def admit(
-    context: typer.Context,
+    session: CommandSession,
     specialist: SpecialistName,
     *,
     kind: Annotated[str, typer.Option(help=f"Only of this kind: {', '.join(KINDS)}.")] = "",
@@ -46,7 +45,6 @@ def admit(
         raise typer.BadParameter(f"must be one of {', '.join(KINDS)}", param_hint="--kind")
     if name and not kind:
         raise typer.BadParameter("needs --kind", param_hint="--name")
-    session = session_of(context)
     chosen = [
         origin
         for origin in _list(session, specialist).origins

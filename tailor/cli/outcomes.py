@@ -13,7 +13,7 @@ from tailor.cli.adapters import SpecialistName
 from tailor.cli.calls import calling, unary
 from tailor.cli.columns import ShownField, columns, item_table
 from tailor.cli.messages import to_dict
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.client import OutcomeReceipt
 from tailor.wire import to_datetime
 
@@ -22,7 +22,7 @@ COMPUTE_SECONDS = 60.0
 
 
 def report_outcome(
-    context: typer.Context,
+    session: CommandSession,
     draft: Annotated[
         str,
         typer.Argument(
@@ -42,7 +42,6 @@ def report_outcome(
     """Report what a draft was worth: the minutes from it to the deliverable, and how satisfied you are.
 
     Without a draft, report how long the same work takes without Tailor, for the baseline."""
-    session = session_of(context)
     with (
         session.connections.client() as client,
         calling("inference", inference_pb2.ReportOutcomeRequest.DESCRIPTOR.full_name),
@@ -60,14 +59,13 @@ def _print_receipt(console: Console, receipt: OutcomeReceipt) -> None:
 
 
 def outcomes(
-    context: typer.Context,
+    session: CommandSession,
     specialist: SpecialistName,
     weeks: Annotated[int, typer.Option(min=1, max=MAX_WEEKS, help="Weeks to list, the current one included.")] = 12,
 ) -> None:
     """Show what a specialist's drafts were worth, by generation and by week, next to the baseline.
 
     Medians with 95 % intervals: minutes to the deliverable, share of the draft kept, satisfaction from 1 to 5."""
-    session = session_of(context)
     request = outcomes_pb2.GetOutcomesRequest(specialist=specialist, weeks=weeks)
     answer = unary("registry", session.connections.outcomes.GetOutcomes, request, COMPUTE_SECONDS)
     session.output.emit(to_dict(answer), lambda console: _print(console, answer))

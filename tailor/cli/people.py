@@ -13,7 +13,7 @@ from tailor.cli.columns import columns, emit_items
 from tailor.cli.keys import KeyRole
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 
 Answer = people_pb2.InvitePersonResponse | people_pb2.RenewInvitationResponse
 PersonId = Annotated[
@@ -23,7 +23,7 @@ Days = Annotated[int, typer.Option(min=1, max=30, help="Days until the invitatio
 
 
 def invite(  # noqa: PLR0917 - options of a command
-    context: typer.Context,
+    session: CommandSession,
     name: Annotated[str, typer.Argument(help="The person's name, as the console shows it.")],
     role: Annotated[KeyRole, typer.Option(help="The person's role.")] = KeyRole.EXPERT,
     specialist: Annotated[
@@ -35,7 +35,6 @@ def invite(  # noqa: PLR0917 - options of a command
     days: Days = 7,
 ) -> None:
     """Invite a person. The code of the invitation is shown only once."""
-    session = session_of(context)
     request = people_pb2.InvitePersonRequest(
         name=name,
         mail=mail,
@@ -47,17 +46,15 @@ def invite(  # noqa: PLR0917 - options of a command
     session.output.emit(to_dict(answer), lambda console: _render(console, answer))
 
 
-def renew(context: typer.Context, person: PersonId, days: Days = 7) -> None:
+def renew(session: CommandSession, person: PersonId, days: Days = 7) -> None:
     """Invite a person again who lost their secret, or whose invitation expired. Their sessions end."""
-    session = session_of(context)
     request = people_pb2.RenewInvitationRequest(person_id=person, days=days)
     answer = unary("registry", session.connections.people.RenewInvitation, request)
     session.output.emit(to_dict(answer), lambda console: _render(console, answer))
 
 
-def list_people(context: typer.Context) -> None:
+def list_people(session: CommandSession) -> None:
     """List people, newest first."""
-    session = session_of(context)
     stub = session.connections.people
     items = list(pages("registry", stub.ListPeople, people_pb2.ListPeopleRequest(), "people"))
     emit_items(session, "people", items, COLUMNS)
@@ -75,9 +72,8 @@ COLUMNS = columns(
 )
 
 
-def remove(context: typer.Context, person: PersonId) -> None:
+def remove(session: CommandSession, person: PersonId) -> None:
     """Remove a person. Their sessions end within 3 seconds, and their name and mail address are deleted."""
-    session = session_of(context)
     request = people_pb2.RemovePersonRequest(person_id=person)
     answer = unary("registry", session.connections.people.RemovePerson, request)
     session.output.emit(to_dict(answer), shows(f"{answer.person.person_id} is removed."))

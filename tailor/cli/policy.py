@@ -16,7 +16,7 @@ from tailor.cli.columns import columns, emit_items, item_table
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.replays import start_replay
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
@@ -30,18 +30,17 @@ POLICY_HELP = "A TOML file, or the name of a policy that comes with Tailor, such
 
 
 def check(
-    context: typer.Context,
+    session: CommandSession,
     policy: Annotated[str, typer.Argument(help=POLICY_HELP + " By default, the policy in force.")] = "",
 ) -> None:
     """Check a policy and show what it decides. A wrong policy is reported field by field, and the exit status is 1."""
-    session = session_of(context)
     request = policy_pb2.CheckPolicyRequest(policy=read_policy(policy) if policy else "")
     answer = unary("anonymization", session.connections.policies.CheckPolicy, request, CHECK_SECONDS)
     session.output.emit(to_dict(answer), lambda console: _print_decisions(console, answer))
 
 
 def diff(
-    context: typer.Context,
+    session: CommandSession,
     policy: Annotated[str, typer.Argument(help=POLICY_HELP)],
     before: Annotated[str, typer.Argument(help="The policy to compare it with; by default, the one in force.")] = "",
     *,
@@ -51,7 +50,6 @@ def diff(
     confidentiality: Annotated[str, typer.Option(help="The text's label `confidentiality`.")] = "",
 ) -> None:
     """Show where two policies differ: by type and labels with counts of the stored documents, and on a text. Nothing is stored."""
-    session = session_of(context)
     request = policy_pb2.ComparePoliciesRequest(
         before=read_policy(before) if before else "",
         after=read_policy(policy),
@@ -63,7 +61,7 @@ def diff(
 
 
 def preview(
-    context: typer.Context,
+    session: CommandSession,
     file: Annotated[Path, typer.Argument(help="A UTF-8 file: md, txt, html or eml, at most 200,000 characters.")],
     *,
     policy: Annotated[
@@ -77,7 +75,6 @@ def preview(
     confidentiality: Annotated[str, typer.Option(help="The document's label `confidentiality`.")] = "",
 ) -> None:
     """Preview the anonymised text of a document. Nothing is stored. Markup is shown as it is in the file."""
-    session = session_of(context)
     if file.suffix.lower() not in PREVIEWED:
         raise InvalidArgument(
             Reason.NOT_TEXT, f"A preview accepts {', '.join(PREVIEWED)}; publish other formats with `tailor publish`."
@@ -97,7 +94,7 @@ def preview(
 
 
 def apply(
-    context: typer.Context,
+    session: CommandSession,
     policy: Annotated[str, typer.Argument(help=POLICY_HELP)],
     *,
     replay: Annotated[
@@ -105,7 +102,6 @@ def apply(
     ] = False,
 ) -> None:
     """Install a policy for the running installation. It is recorded who installed it and when."""
-    session = session_of(context)
     request = policy_pb2.ApplyPolicyRequest(policy=read_policy(policy))
     answer = unary("anonymization", session.connections.policies.ApplyPolicy, request, CHECK_SECONDS)
     document = to_dict(answer)
@@ -115,11 +111,10 @@ def apply(
 
 
 def list_policies(
-    context: typer.Context,
+    session: CommandSession,
     limit: Annotated[int, typer.Option(min=1, help="Max policies to list.")] = 50,
 ) -> None:
     """List the policies that were in force, newest first, with who installed them and when."""
-    session = session_of(context)
     stub, request = session.connections.policies, policy_pb2.ListPoliciesRequest()
     items = first(limit, pages("anonymization", stub.ListPolicies, request, "policies"))
     emit_items(session, "policies", items, COLUMNS)

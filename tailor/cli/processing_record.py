@@ -12,7 +12,7 @@ from tailor.api.anonymization.v1 import policy_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.output import short, shows
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason
 from tailor.events.topics import Topic, load_topics
 from tailor.storage.buckets import ACCESS, BUCKETS, split_scope
@@ -39,14 +39,13 @@ SAFEGUARDS = (
 
 
 def record(
-    context: typer.Context,
+    session: CommandSession,
     *,
     out: Annotated[Path | None, typer.Option(help="Write the Markdown to this file instead of showing it.")] = None,
     controller: Annotated[str, typer.Option(help="Name and contact details of the controller.")] = UNKNOWN,
     officer: Annotated[str, typer.Option(help="Name and contact details of the data protection officer.")] = UNKNOWN,
 ) -> None:
     """Write the record of processing activities (GDPR Art. 30) of this installation as Markdown."""
-    session = session_of(context)
     stub = session.connections.policies
     policy = unary("anonymization", stub.CheckPolicy, policy_pb2.CheckPolicyRequest())
     history = first(HISTORY, pages("anonymization", stub.ListPolicies, policy_pb2.ListPoliciesRequest(), "policies"))

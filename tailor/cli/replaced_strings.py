@@ -12,7 +12,7 @@ from tailor.cli.columns import ShownField, columns, emit_list, show_field
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short
 from tailor.cli.replays import start_replay
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 
 # Lists are counted when they are asked for, over all documents.
@@ -22,8 +22,8 @@ STRING = "TYPE:SURROGATE, as `tailor review replaced` lists it, such as PERSON:w
 Strings = Annotated[list[str], typer.Argument(metavar="TYPE:SURROGATE...", help=STRING)]
 
 
-def list_replaced(
-    context: typer.Context,
+def replaced(
+    session: CommandSession,
     string: Annotated[
         str,
         typer.Argument(metavar="[TYPE:SURROGATE]", help="Show this string and ten places. Needs data-protection."),
@@ -35,7 +35,6 @@ def list_replaced(
     limit: Annotated[int, typer.Option(min=1, help="Max strings to list.")] = 50,
 ) -> None:
     """List strings that are replaced in many documents of many departments or sources, the most replaced first: hardly people."""
-    session = session_of(context)
     if string:
         seen = _see(session, string)
         session.output.emit(to_dict(seen), lambda console: _print_places(console, seen))
@@ -49,7 +48,7 @@ def list_replaced(
 
 
 def allow(
-    context: typer.Context,
+    session: CommandSession,
     strings: Strings,
     *,
     replay: Annotated[
@@ -60,7 +59,6 @@ def allow(
 
     Look at the places of each first, with `tailor review replaced TYPE:SURROGATE`. It is recorded who allowed them and when.
     """
-    session = session_of(context)
     answer = _decide(session, strings, pb.REPLACED_DECISION_ALLOWED)
     document = to_dict(answer)
     sentence = "`tailor replay start` brings it to the documents that passed."
@@ -81,9 +79,8 @@ def allow(
     session.output.emit(document, render)
 
 
-def keep(context: typer.Context, strings: Strings) -> None:
+def keep(session: CommandSession, strings: Strings) -> None:
     """Record that strings are personal and stay replaced; they no longer count as over-redaction. Needs data-protection."""
-    session = session_of(context)
     answer = _decide(session, strings, pb.REPLACED_DECISION_KEPT)
     session.output.emit(to_dict(answer), lambda console: console.print("Recorded. The policy is the same."))
 

@@ -18,7 +18,7 @@ from tailor.cli.columns import columns, emit_items, item_table
 from tailor.cli.connections import Connections
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows, table
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import PermissionDenied
 from tailor.events.envelope import new_id
 
@@ -55,7 +55,7 @@ Limit = Annotated[int, typer.Option(min=1, help="Max entries to list.")]
 
 
 def start(
-    context: typer.Context,
+    session: CommandSession,
     *,
     all_documents: Annotated[
         bool, typer.Option("--all", help="Every document; needed after a list of names changed.")
@@ -67,7 +67,6 @@ def start(
     Documents, datasets and adapters are superseded like by an erasure. A document whose text is neither kept nor reachable by reference
     needs its owner to publish it again.
     """
-    session = session_of(context)
     policies = session.connections.policies
     request = policy_pb2.ListPoliciesRequest(page_size=1)
     in_force = unary("anonymization", policies.ListPolicies, request).policies
@@ -76,36 +75,32 @@ def start(
     _emit(session, _wait(session, started) if wait else started)
 
 
-def list_replays(context: typer.Context, limit: Limit = 50) -> None:
+def list_replays(session: CommandSession, limit: Limit = 50) -> None:
     """List replays, newest first, with their progress."""
-    session = session_of(context)
     stub = session.connections.replays
     items = first(limit, pages("ingestion", stub.ListReplays, replay_pb2.ListReplaysRequest(), "replays"))
     emit_items(session, "replays", items, COLUMNS)
 
 
-def show(context: typer.Context, replay_id: ReplayId) -> None:
+def show(session: CommandSession, replay_id: ReplayId) -> None:
     """Show a replay: its outcomes, and which adapters learned from what would be masked now."""
-    session = session_of(context)
     request = replay_pb2.GetReplayRequest(replay_id=replay_id)
     _emit(session, unary("ingestion", session.connections.replays.GetReplay, request).replay)
 
 
-def cancel(context: typer.Context, replay_id: ReplayId) -> None:
+def cancel(session: CommandSession, replay_id: ReplayId) -> None:
     """End a replay before its next document."""
-    session = session_of(context)
     request = replay_pb2.CancelReplayRequest(replay_id=replay_id)
     _emit(session, unary("ingestion", session.connections.replays.CancelReplay, request).replay)
 
 
 def documents(
-    context: typer.Context,
+    session: CommandSession,
     replay_id: ReplayId,
     outcome: Annotated[str, typer.Option(help="Only documents with this outcome, such as NEEDS_OWNER.")] = "",
     limit: Limit = 50,
 ) -> None:
     """List the documents of a replay, by their ids."""
-    session = session_of(context)
     request = replay_pb2.ListReplayDocumentsRequest(replay_id=replay_id, outcome=outcome.upper())
     found = first(limit, pages("ingestion", session.connections.replays.ListReplayDocuments, request, "documents"))
     ids = [document.document_id for document in found]

@@ -15,20 +15,19 @@ from tailor.cli.month_pages import write_pages
 from tailor.cli.month_sections import MonthFigures, list_sections
 from tailor.cli.outcomes import MAX_WEEKS
 from tailor.cli.output import shows
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.wire import to_datetime
 
 PAGE = 200
 
 
 def report(
-    context: typer.Context,
+    session: CommandSession,
     specialist: SpecialistName,
     month: Month = "",
     output: Annotated[Path, typer.Option("--out", file_okay=False, help="Folder to write to.")] = Path(),
 ) -> None:
     """Write the report of a specialist's month as Markdown and HTML: quality, outcomes, cost, and what changed and why."""
-    session = session_of(context)
     figures = read_month(session.connections, specialist, month)
     title = f"{specialist} in {figures.month}"
     written = write_pages(output, f"{specialist}-{figures.month}", title, list_sections(figures))

@@ -12,7 +12,7 @@ from tailor.cli import ids
 from tailor.cli.calls import dataset_digest, unary
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.words import DatasetKind
 
 ROWS_SECONDS = 30.0
@@ -20,7 +20,7 @@ MAX_PAGE_ROWS = 100
 
 
 def rows(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Argument(help="The specialist's name.")],
     *,
     task: Annotated[str, typer.Option(help="Only rows of this task, such as `section` or `answer`.")] = "",
@@ -47,7 +47,6 @@ def rows(
 
     `tailor document show ID` leads from a document to its rows.
     """
-    session = session_of(context)
     if preview or new:
         if any((task, grep, split, dataset)):
             raise typer.BadParameter("takes only --document and --limit", param_hint="--new" if new else "--preview")

@@ -12,7 +12,7 @@ from tailor.cli.calls import adapter_digest, calling, dataset_digest, first, pag
 from tailor.cli.columns import columns, emit_items
 from tailor.cli.run_forecast import PLAN_SECONDS
 from tailor.cli.run_views import FAILED, describe, describe_line, emit_plan, emit_run
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.events.envelope import new_id
 from tailor.programmes import list_recipes
@@ -43,32 +43,29 @@ COLUMNS = columns(
 
 
 def list_runs(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Option(help="List only runs of this specialist.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max runs to list.")] = 50,
 ) -> None:
     """List runs, newest first."""
-    session = session_of(context)
     request = training_pb2.ListRunsRequest(specialist=specialist)
     found_runs = first(limit, pages("training", session.connections.training.ListRuns, request, "runs"))
     emit_items(session, "runs", found_runs, COLUMNS)
 
 
-def show(context: typer.Context, run_id: RunId) -> None:
+def show(session: CommandSession, run_id: RunId) -> None:
     """Show one run: its stages with dataset, parent and adapter, its plan next to what it used, and the gate's verdict."""
-    session = session_of(context)
     request = training_pb2.GetRunRequest(run_id=run_id)
     run = unary("training", session.connections.training.GetRun, request).run
     emit_run(session, run, _find_adapter(session, run.adapter_digest))
 
 
 def watch(
-    context: typer.Context,
+    session: CommandSession,
     run_id: RunId,
     logs: Annotated[bool, typer.Option("--logs", help="Also show the logs of its workers.")] = False,
 ) -> None:
     """Follow a run until it ends. The exit status is 1 if it ends without an adapter."""
-    session = session_of(context)
     run = training_pb2.Run()
     for response in _watch(session.connections.training, run_id):
         run = response.run
@@ -83,22 +80,20 @@ def watch(
         )
 
 
-def cancel(context: typer.Context, run_id: RunId) -> None:
+def cancel(session: CommandSession, run_id: RunId) -> None:
     """Cancel a run that has not ended."""
-    session = session_of(context)
     request = training_pb2.CancelRunRequest(run_id=run_id)
     emit_run(session, unary("training", session.connections.training.CancelRun, request).run)
 
 
-def approve(context: typer.Context, run_id: RunId) -> None:
+def approve(session: CommandSession, run_id: RunId) -> None:
     """Start a run that waits for approval, because its forecast is above a limit. The key that approves stays on record."""
-    session = session_of(context)
     request = training_pb2.ApproveRunRequest(run_id=run_id)
     emit_run(session, unary("training", session.connections.training.ApproveRun, request).run)
 
 
 def plan(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Specialist,
     dataset: Dataset,
     *,
@@ -111,7 +106,6 @@ def plan(
 
     Nothing is queued.
     """
-    session = session_of(context)
     fields = _complete(
         session, specialist, dataset, recipe=recipe, base=base, parent=parent, preferences=preference_dataset
     )
@@ -123,7 +117,7 @@ def plan(
 
 
 def create(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Specialist,
     dataset: Dataset,
     *,
@@ -137,7 +131,6 @@ def create(
 
     Idempotent: the same arguments return the existing run. If that run was cancelled or failed, it resumes where it stopped.
     """
-    session = session_of(context)
     fields = _complete(
         session, specialist, dataset, recipe=recipe, base=base, parent=parent, preferences=preference_dataset
     )

@@ -12,7 +12,7 @@ from tailor.cli.calls import REASON_SECONDS, unary
 from tailor.cli.definitions import read_definition
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows, table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 
 # Fields that results before and after a change cannot be compared across.
 MEASURED = ("gate", "metrics", "evaluation", "sampling")
@@ -20,13 +20,12 @@ MEASURED = ("gate", "metrics", "evaluation", "sampling")
 DefinitionFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The whole definition in TOML.")]
 
 
-def update(context: typer.Context, file: DefinitionFile) -> None:
+def update(session: CommandSession, file: DefinitionFile) -> None:
     """Replace a specialist's definition by FILE, which has the fields of `tailor specialist create`.
 
     `tailor specialist show NAME --toml` writes such a file; `tailor specialist diff FILE` shows first what would change. A field that FILE
     does not set returns to its default. With `revision` in FILE, the update fails if that is not the current one.
     """
-    session = session_of(context)
     answer = _update(session.connections.registry, read_definition(file), validate_only=False)
     specialist = answer.specialist
 
@@ -37,9 +36,8 @@ def update(context: typer.Context, file: DefinitionFile) -> None:
     session.output.emit(to_dict(answer), render)
 
 
-def diff(context: typer.Context, file: DefinitionFile) -> None:
+def diff(session: CommandSession, file: DefinitionFile) -> None:
     """Show field by field what `tailor specialist update FILE` would change. Saves nothing, and checks FILE as the update does."""
-    session = session_of(context)
     answer = _update(session.connections.registry, read_definition(file), validate_only=True)
     session.output.emit(
         {"changes": [to_dict(change) for change in answer.changes]},
@@ -48,7 +46,7 @@ def diff(context: typer.Context, file: DefinitionFile) -> None:
 
 
 def delete(
-    context: typer.Context,
+    session: CommandSession,
     name: Annotated[str, typer.Argument(help="The specialist's name.")],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why. Stays on record, without personal data.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -57,7 +55,6 @@ def delete(
 
     Its documents, datasets, adapters and drafts stay; `tailor erasure create` erases documents. The name can be created again.
     """
-    session = session_of(context)
     if not yes:
         typer.confirm(f"Callers of {name} will get an error at once. Delete it?", abort=True, err=True)
     request = registry_pb2.DeleteSpecialistRequest(name=name, reason=reason)

@@ -17,7 +17,7 @@ from tailor.cli.definitions import list_parameters, list_set_fields, read_defini
 from tailor.cli.figures import describe_gate
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.cli.whole_words import Digest
 from tailor.events.envelope import new_id
 from tailor.programmes import describe_programme, list_recipes
@@ -29,7 +29,7 @@ HELD_OUT = ("held_out_percent", "max_held_out_rows", "min_answer_tokens")
 
 
 def create(
-    context: typer.Context,
+    session: CommandSession,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The definition in TOML.")],
 ) -> None:
     """Define a specialist. Idempotent: repeating the same definition has no effect.
@@ -37,16 +37,14 @@ def create(
     FILE must set `name`, `base` and `recipe`. docs/registry/specialist.toml is an example with every
     field and its default.
     """
-    session = session_of(context)
     answer = define(session.connections.registry, read_definition(file))
     name = answer.specialist.name
     text = f"Specialist {name} created." if answer.created else f"Specialist {name} exists with this definition."
     session.output.emit(to_dict(answer), shows(text))
 
 
-def list_specialists(context: typer.Context) -> None:
+def list_specialists(session: CommandSession) -> None:
     """List specialists and the adapter that serves each."""
-    session = session_of(context)
     registry = session.connections.registry
     request = registry_pb2.ListSpecialistsRequest()
     items = list(pages("registry", registry.ListSpecialists, request, "specialists"))
@@ -54,14 +52,13 @@ def list_specialists(context: typer.Context) -> None:
 
 
 def show(
-    context: typer.Context,
+    session: CommandSession,
     name: Annotated[str, typer.Argument(help="The specialist's name.")],
     as_toml: Annotated[
         bool, typer.Option("--toml", help="Only the definition, in TOML, for `tailor specialist update`.")
     ] = False,
 ) -> None:
     """Show a specialist's definition, the adapter that serves it, and the replicas that have it."""
-    session = session_of(context)
     answer = unary("registry", session.connections.registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=name))
     if as_toml:
         fields = to_fields(answer.specialist)

@@ -17,7 +17,7 @@ from tailor.cli.calls import unary
 from tailor.cli.connections import SERVICES, Connections
 from tailor.cli.messages import to_dict
 from tailor.cli.output import table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import TailorError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ STYLES = {"ready": "green", "failed": "red", "restarting": "yellow", "serving": 
 
 
 def up(
-    context: typer.Context,
+    session: CommandSession,
     wait_seconds: Annotated[
         float, typer.Option(help="Fail if the stack is not ready after this many seconds.")
     ] = UP_SECONDS,
@@ -56,7 +56,6 @@ def up(
     """
     from tailor.local import stack
 
-    session = session_of(context)
     tables = {
         "kafka": own_stores.kafka_table(
             kafka,
@@ -76,20 +75,18 @@ def up(
     session.output.emit(document, lambda console: _print_places(console, session.connections))
 
 
-def down(context: typer.Context) -> None:
+def down(session: CommandSession) -> None:
     """Stop the embedded stack and every process of it. Its data stays in the state directory."""
     from tailor.local import stack
 
-    session = session_of(context)
     stack.down(session.connections.state_dir)
     session.output.emit({"running": False}, lambda console: console.print("The stack is stopped."))
 
 
-def status(context: typer.Context) -> None:
+def status(session: CommandSession) -> None:
     """Show the state of every part. The exit status is 1 unless all parts are ready."""
     from tailor.local import stack
 
-    session = session_of(context)
     snapshot = stack.status(session.connections.state_dir)
     if not _names_stack(session.connections.named, snapshot):
         document = _check_services(session.connections)

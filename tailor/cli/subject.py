@@ -16,7 +16,7 @@ from tailor.cli.calls import unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows
 from tailor.cli.replays import list_learners
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason
 
 SECONDS = 60.0
@@ -24,7 +24,7 @@ MAX_CHARS = 256
 
 
 def export(
-    context: typer.Context,
+    session: CommandSession,
     person: Annotated[
         str,
         typer.Argument(
@@ -41,7 +41,6 @@ def export(
     The file has no text and no name. Every call is recorded in the audit log. Needs a key with the role data-protection. The
     embedded stack's first is in `.tailor/secrets/protection.key`.
     """
-    session = session_of(context)
     if out.exists():
         raise InvalidArgument(Reason.INVALID_FILE, f"{out} exists. Name a new file.")
     name = sys.stdin.readline(MAX_CHARS + 2).strip() if person == "-" else person
@@ -55,7 +54,7 @@ def export(
 
 
 def reidentify(
-    context: typer.Context,
+    session: CommandSession,
     surrogate: Annotated[str, typer.Argument(help="The surrogate, as it is in a text.")],
     *,
     entity_type: Annotated[str, typer.Option("--type", help="Its type, such as PERSON or EMAIL_ADDRESS.")],
@@ -67,7 +66,6 @@ def reidentify(
 
     Needs a key with the role data-protection. The embedded stack's first is in `.tailor/secrets/protection.key`.
     """
-    session = session_of(context)
     request = anonymization_pb2.ReidentifyRequest(entity_type=entity_type, surrogate=surrogate, purpose=purpose)
     answer = unary("anonymization", session.connections.anonymization.Reidentify, request)
     session.output.emit(to_dict(answer), shows(Text(answer.value)))

@@ -11,7 +11,7 @@ from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.cli import ids
 from tailor.cli.calls import calling, first, pages, unary
 from tailor.cli.columns import columns, emit_items
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.cli.synthesis_views import emit_comments, emit_sample_list, emit_synthesis, progress, state_of
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.events.envelope import new_id
@@ -33,7 +33,7 @@ RowId = Annotated[
 
 
 def create(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Argument(help="The specialist's name; its definition must allow a teacher.")],
     *,
     task: Annotated[
@@ -91,7 +91,6 @@ def create(
     follow: Annotated[bool, typer.Option("--follow", help="Show the progress until it ends.")] = False,
 ) -> None:
     """Let a teacher write rows from seeds, within a budget that is never passed. It goes on if this command ends."""
-    session = session_of(context)
     spec = pb.SynthesisSpec(
         specialist=specialist,
         task=task,
@@ -167,12 +166,11 @@ def _price(option: str, prompt: float | None, answer: float | None) -> pb.Synthe
 
 
 def list_syntheses(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Option(help="List only those of this specialist.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max syntheses to list.")] = 50,
 ) -> None:
     """List syntheses, newest first."""
-    session = session_of(context)
     request = pb.ListSynthesesRequest(specialist=specialist)
     items = first(limit, pages("synthetic", session.connections.syntheses.ListSyntheses, request, "syntheses"))
     emit_items(session, "syntheses", items, COLUMNS)
@@ -183,33 +181,32 @@ COLUMNS = columns(
 )
 
 
-def show(context: typer.Context, synthesis_id: SynthesisId) -> None:
+def show(session: CommandSession, synthesis_id: SynthesisId) -> None:
     """Show one synthesis: its rows, what was refused and why, tokens and cost."""
-    session = session_of(context)
     request = pb.GetSynthesisRequest(synthesis_id=synthesis_id)
     emit_synthesis(session, unary("synthetic", session.connections.syntheses.GetSynthesis, request).synthesis)
 
 
-def comments(context: typer.Context, specialist: Annotated[str, typer.Argument(help="The specialist's name.")]) -> None:
+def comments(
+    session: CommandSession, specialist: Annotated[str, typer.Argument(help="The specialist's name.")]
+) -> None:
     """Count what became of the comments of experts: revised, refused and why, or waiting."""
-    session = session_of(context)
     request = pb.CountCommentsRequest(specialist=specialist)
     emit_comments(session, unary("synthetic", session.connections.syntheses.CountComments, request))
 
 
-def watch(context: typer.Context, synthesis_id: SynthesisId) -> None:
+def watch(session: CommandSession, synthesis_id: SynthesisId) -> None:
     """Follow a synthesis until it ends, or pauses for something that you must do."""
-    follow_synthesis(session_of(context), synthesis_id)
+    follow_synthesis(session, synthesis_id)
 
 
 def samples(
-    context: typer.Context,
+    session: CommandSession,
     synthesis_id: SynthesisId,
     state: Annotated[str, typer.Option(help="Only `pending`, `accepted`, `rejected` or `refused` ones.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max samples to show.")] = 20,
 ) -> None:
     """Show rows with their texts, those that were refused too."""
-    session = session_of(context)
     name = f"SAMPLE_STATE_{state.upper() or 'UNSPECIFIED'}"
     if name not in pb.SampleState.DESCRIPTOR.values_by_name:
         raise InvalidArgument(
@@ -220,33 +217,30 @@ def samples(
     emit_sample_list(session, first(limit, rows))
 
 
-def accept(context: typer.Context, synthesis_id: SynthesisId, row_id: RowId) -> None:
+def accept(session: CommandSession, synthesis_id: SynthesisId, row_id: RowId) -> None:
     """Let a row join datasets."""
-    _review(context, synthesis_id, row_id, accept=True)
+    _review(session, synthesis_id, row_id, accept=True)
 
 
-def reject(context: typer.Context, synthesis_id: SynthesisId, row_id: RowId) -> None:
+def reject(session: CommandSession, synthesis_id: SynthesisId, row_id: RowId) -> None:
     """Keep a row out of datasets."""
-    _review(context, synthesis_id, row_id, accept=False)
+    _review(session, synthesis_id, row_id, accept=False)
 
 
-def _review(context: typer.Context, synthesis_id: str, row_id: str, *, accept: bool) -> None:
-    session = session_of(context)
+def _review(session: CommandSession, synthesis_id: str, row_id: str, *, accept: bool) -> None:
     decision = pb.SampleDecision(row_id=row_id, accept=accept)
     request = pb.ReviewSamplesRequest(synthesis_id=synthesis_id, decisions=[decision])
     emit_synthesis(session, unary("synthetic", session.connections.syntheses.ReviewSamples, request).synthesis)
 
 
-def cancel(context: typer.Context, synthesis_id: SynthesisId) -> None:
+def cancel(session: CommandSession, synthesis_id: SynthesisId) -> None:
     """End a synthesis; its rows stay."""
-    session = session_of(context)
     request = pb.CancelSynthesisRequest(synthesis_id=synthesis_id)
     emit_synthesis(session, unary("synthetic", session.connections.syntheses.CancelSynthesis, request).synthesis)
 
 
-def resume(context: typer.Context, synthesis_id: SynthesisId) -> None:
+def resume(session: CommandSession, synthesis_id: SynthesisId) -> None:
     """Continue a paused synthesis at once."""
-    session = session_of(context)
     request = pb.ResumeSynthesisRequest(synthesis_id=synthesis_id)
     emit_synthesis(session, unary("synthetic", session.connections.syntheses.ResumeSynthesis, request).synthesis)
 

@@ -10,15 +10,14 @@ from tailor.cli.calls import unary
 from tailor.cli.figures import decision_of, describe_decision, figures_table, print_definition, print_verdict, state_of
 from tailor.cli.messages import to_dict
 from tailor.cli.output import table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 
 
 def trace(
-    context: typer.Context,
+    session: CommandSession,
     draft: Annotated[str, typer.Argument(help="The draft's id, or at least its first 6 digits.")],
 ) -> None:
     """Show the adapter, run, datasets, reward adapter and documents behind a draft."""
-    session = session_of(context)
     answer = unary("registry", session.connections.registry.Trace, registry_pb2.TraceRequest(draft_id=draft))
     session.output.emit(to_dict(answer), lambda console: _print(console, answer))
 

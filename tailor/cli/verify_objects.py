@@ -7,19 +7,18 @@ from tailor.api.registry.v1 import objects_pb2
 from tailor.cli.calls import unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 
 # One object may be a base's file of many gigabytes.
 PAGE_SECONDS = 3600.0
 
 
-def verify(context: typer.Context) -> None:
+def verify(session: CommandSession) -> None:
     """Read every stored object outside quarantine, and name those that are damaged. The exit status is 1 if one is.
 
     Restore what is damaged from a backup. Without one, publish another version of a document whose text is damaged (builds leave it out
     until then), use `tailor build SPECIALIST --again` for a file of a dataset, train an adapter again, or add a base again.
     """
-    session = session_of(context)
     total = objects_pb2.VerifyObjectsResponse()
     while True:
         request = objects_pb2.VerifyObjectsRequest(page_token=total.next_page_token)
