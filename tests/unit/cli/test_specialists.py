@@ -71,8 +71,8 @@ def test_update_replaces_the_definition_and_shows_its_limits(
     assert "Specialist engagement-reports has revision 2." in tailor("specialist", "update", str(file)).out
 
     shown = " ".join(tailor("specialist", "show", "engagement-reports").out.split())
-    assert "rows: max_row_tokens = 400; tasks = report, risk-assessment; own_tasks = risk-assessment" in shown
-    assert "knowledge = false; 12 % held out, at most 2,000 rows; answers of at least 8 tokens" in shown
+    assert "max_row_tokens = 400" in shown and 'tasks = [ "report", "risk-assessment", ]' in shown
+    assert "knowledge = false" in shown and "held_out_percent = 12" in shown and "max_held_out_rows = 2000" in shown
     assert services.registry.specialist.rows.max_row_tokens == 400
 
 
@@ -98,8 +98,8 @@ def test_takes_a_programme_from_toml_and_shows_it_with_what_the_next_round_lacks
 
     shown = tailor("specialist", "show", "engagement-reports").out
 
-    assert "programme: sft (lora), reward, rloo (gentle)" in shown
-    assert "next round: 9 ranked prompts; a round needs 42: 33 to go." in shown
+    assert "programme\tsft (lora), reward, rloo (gentle)" in shown
+    assert "next round\t9 ranked prompts; a round needs 42: 33 to go." in shown
 
 
 def test_says_what_takes_the_place_of_the_recipe_for_preferences(tailor: Tailor, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_says_what_takes_the_place_of_the_recipe_for_preferences(tailor: Tailor,
 
 
 def test_shows_a_specialist_without_limits(tailor: Tailor) -> None:
-    assert "rows: no limits; 12 % held out" in tailor("specialist", "show", "engagement-reports").out
+    assert "held_out_percent = 12" in tailor("specialist", "show", "engagement-reports").out
 
 
 def test_takes_words_and_parameters_from_toml_and_shows_them(tailor: Tailor, tmp_path: Path) -> None:
@@ -126,12 +126,11 @@ def test_takes_words_and_parameters_from_toml_and_shows_them(tailor: Tailor, tmp
     assert (specialist["promotion"], specialist["on_erasure"]) == ("PROMOTION_MODE_APPROVAL", "ON_ERASURE_RETIRE")
     assert specialist["metrics"] == [{"name": "house", "kind": "terms", "parameters_json": '{"at": 2, "terms": ["a"]}'}]
     shown = " ".join(tailor("specialist", "show", "engagement-reports").out.split())
-    assert "answers: greedy, repetition penalty 1.05, as long as the context allows" in shown
-    assert 'metrics: house (terms, at = 2, terms = ["a"])' in shown
-    assert "evaluation: max_rows = 50; few_shot = 3; guidelines = 9 characters; criteria = tone;" in shown
-    assert "judging: 50 % of the prompts by 4 experts, the others by one" in shown
-    assert "no prompts are drawn if few wait" in " ".join(shown.split())
-    assert "promotion: waits for approval; see `tailor adapter approvals`" in shown
+    assert "temperature = 0.0" in shown and "repetition_penalty = 1.05" in shown
+    assert 'name = "house" kind = "terms" at = 2 terms = [ "a", ]' in shown
+    assert 'max_rows = 50 few_shot = 3 guidelines = "Be brief."' in shown and 'name = "tone"' in shown
+    assert "overlap_share = 0.5" in shown and "experts = 4" in shown and "draw_prompts = false" in shown
+    assert "promotion waits for approval; see `tailor adapter approvals`" in shown
 
 
 @pytest.mark.parametrize("line", ['promotion = "sometimes"', "metrics = [1]", "metrics = 1"])
