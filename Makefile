@@ -24,7 +24,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 3 --dist loadsco
 AVX2_TESTS := tests/integration/test_training_engine.py tests/integration/test_training_methods.py tests/integration/test_inference_engines.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-changed test-all test-avx2 test-real test-cluster test-cluster-node test-cluster-flow cluster cluster-down chaos fuzz test-client check fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate strangers bench-demo bench-callers-wait bench-neighbours bench-checks folder-rows
+.PHONY: help install demo test test-changed test-all test-avx2 test-real test-cluster test-cluster-node test-cluster-flow cluster cluster-down chaos fuzz test-client check budget fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate strangers bench-demo bench-callers-wait bench-neighbours bench-checks folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -136,12 +136,16 @@ check: install ## Format, lint, types, import contracts, weaknesses, secrets, li
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive tailor services deploy bench
 	$(BIN)/python -m deploy.secret_scan
 	$(BIN)/python -m deploy.english
+	$(BIN)/python -m deploy.budget
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto
 	$(BIN)/python deploy/generate.py --check
 	$(BIN)/python -m deploy.errors_page --check
 	$(BIN)/python -m deploy.licences --check
 	$(BIN)/python deploy/sample/build.py --check
+
+budget: install ## The size of the code in eleven numbers, none of which may rise without a decision (WRITE=1 stores those that fell)
+	$(BIN)/python -m deploy.budget $(if $(WRITE),--write)
 
 fmt: install ## Format everything
 	$(BIN)/ruff format .

@@ -73,8 +73,8 @@ class Judge:
         if comparison.incumbent is not None:
             models[INCUMBENT] = comparison.incumbent.result
         measured = measure_sample(self.terms, self.rows, numbers, models)
-        adapter = Adapter("candidate", self.terms.specialist, "dataset", "base", NOWHERE)
-        serving = None if comparison.incumbent is None else Serving(self.terms.specialist, 1, "incumbent")
+        adapter = Adapter("candidate", self.terms.name, "dataset", "base", NOWHERE)
+        serving = None if comparison.incumbent is None else Serving(self.terms.name, 1, "incumbent")
         result = EvaluationResult(
             Evaluation("evl_bench", adapter),
             len(numbers),

@@ -230,7 +230,7 @@ def measure_share(trial: Trial, built: synthetic_pb2.BuildDatasetResponse) -> Se
     return rows
 
 
-def list_rows(trial: Trial, digest: str, split: synthetic_pb2.Split) -> Sequence[synthetic_pb2.Row]:
+def list_rows(trial: Trial, digest: str, split: synthetic_pb2.Split.ValueType) -> Sequence[synthetic_pb2.Row]:
     """All rows of one split of a dataset."""
     request = synthetic_pb2.ListRowsRequest(dataset_digest=digest, split=split, page_size=100)
     rows = trial.connections.synthetic.ListRows

@@ -48,9 +48,8 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
     f"{EVENTS}.RowPolicy": {"tasks": Limit(64, 100), "own_tasks": Limit(0, 50), "replay": Limit(100, 50)},
     f"{EVENTS}.OwnTask": {"name": SLUG, "instruction": Limit(4_000)},
     f"{EVENTS}.MetricDefinition": {"name": SLUG, "kind": SLUG, "parameters_json": Limit(4_000)},
-    f"{EVENTS}.Gate": {"guards": Limit(0, 50), "beat": Limit(64, 20), "panel": Limit(0, 10)},
+    f"{EVENTS}.Gate": {"guards": Limit(0, 50), "beat": Limit(64, 20)},
     f"{EVENTS}.Guard": {"metric": SLUG},
-    f"{EVENTS}.PanelGuard": {"criterion": SHORT},
     f"{EVENTS}.CanaryPolicy": {"outcome": SLUG},
     f"{EVENTS}.PrimaryMetric": {"metric": SLUG},
     f"{EVENTS}.EvaluationPolicy": {

@@ -97,7 +97,6 @@ def list_gate(gate: models_pb2.Gate) -> tuple[tuple[str, str], ...]:
         ("gain", f"certainly above {primary.min_gain:g} over {' and '.join(gate.beat or BEAT)}"),
         ("gain", f"certainly above {primary.min_gain_over_incumbent:g} over what serves{served}"),
         *((f"{guard.metric} loses", f"certainly at most {guard.margin:g}") for guard in gate.guards),
-        *(condition for guard in gate.panel for condition in _list_panel_conditions(guard)),
         ("rows", f"at least {gate.min_rows:,}"),
         ("parity", f"at most {gate.max_parity or MAX_PARITY:g} nats per token"),
         ("forgetting", f"at most {gate.max_forgetting:g}" if gate.HasField("max_forgetting") else ""),
@@ -105,13 +104,6 @@ def list_gate(gate: models_pb2.Gate) -> tuple[tuple[str, str], ...]:
         ("memorised", f"at most {gate.max_memorised}"),
     )
     return tuple((name, limit) for name, limit in limits if limit)
-
-
-def _list_panel_conditions(guard: models_pb2.PanelGuard) -> Iterator[tuple[str, str]]:
-    if guard.HasField("min_mean"):
-        yield f"experts' {guard.criterion} of a canary", f"certainly at least {guard.min_mean:g}"
-    if guard.HasField("max_loss"):
-        yield f"experts' {guard.criterion} of a canary loses", f"certainly at most {guard.max_loss:g}"
 
 
 def programme(message: models_pb2.SpecialistChanged | models_pb2.DatasetBuilt) -> str:

@@ -47,8 +47,8 @@ class EvaluationState(StrEnum):
 class Adapter:
     """A trained adapter, as announced by its event.
 
-    `sft_dataset` and `preference_dataset` are the digests of what it and the stages before it learned from; empty for none. The next
-    stage of its run starts from an `intermediate` one.
+    `sft_dataset_digest` and `preference_dataset_digest` are what it and the stages before it learned from; empty for none. The next stage
+    of its run starts from an `intermediate` one.
     """
 
     digest: str
@@ -57,8 +57,8 @@ class Adapter:
     base: str
     manifest: Ref
     parent_digest: str = ""
-    sft_dataset: str = ""
-    preference_dataset: str = ""
+    sft_dataset_digest: str = ""
+    preference_dataset_digest: str = ""
     intermediate: bool = False
 
     @property
@@ -84,12 +84,12 @@ class SpecialistTerms:
     `definition_digest` changes whenever its metrics or its gate do.
     """
 
-    specialist: str
+    name: str
     revision: int
     house_terms: tuple[str, ...]
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     metrics: tuple[MetricDefinition, ...] = ()
-    policy: EvaluationPolicy = field(default_factory=EvaluationPolicy)
+    evaluation: EvaluationPolicy = field(default_factory=EvaluationPolicy)
     definition_digest: str = ""
     deleted: bool = False
 
@@ -103,9 +103,9 @@ class Specialists:
 
     def update_terms(self, terms: SpecialistTerms) -> None:
         """Ignores an older revision."""
-        known = self.terms.get(terms.specialist)
+        known = self.terms.get(terms.name)
         if known is None or terms.revision > known.revision:
-            self.terms[terms.specialist] = terms
+            self.terms[terms.name] = terms
 
     def update_serving(self, serving: Serving) -> None:
         """Ignores an older generation."""
@@ -177,7 +177,7 @@ class Definition:
 
     digest: str
     revision: int
-    frozen_at: datetime
+    freeze_time: datetime
 
 
 @dataclass(frozen=True)
@@ -395,8 +395,7 @@ class Evaluation:
 class EvaluationResult:
     """The result of a successful evaluation. `not_measured` has the reason by metric or suite; `definitions` are as in `ReportData`.
 
-    `preferences` and `incumbent_preferences` are the preference datasets that the adapters learned from; `pairs` counts evaluated pairs,
-    of `held_out_pairs` that there are.
+    The preference datasets are those that the adapters learned from; `pairs` counts evaluated pairs, of `held_out_pairs` that there are.
     """
 
     evaluation: Evaluation
@@ -411,11 +410,11 @@ class EvaluationResult:
     costs: tuple[ModelCost, ...] = ()
     not_measured: Mapping[str, str] = field(default_factory=dict)
     document_scores: Ref | None = None
-    created_at: datetime | None = None
+    create_time: datetime | None = None
     definitions: tuple[Definition, ...] = ()
     goals: tuple[Goal, ...] = ()
-    preferences: str = ""
-    incumbent_preferences: str = ""
+    preference_dataset_digest: str = ""
+    incumbent_preference_dataset_digest: str = ""
     pairs: int = 0
     held_out_pairs: int = 0
     judge_tokens: int = 0

@@ -77,7 +77,7 @@ class JudgeBench:
         if ranked is None:
             return UNKNOWN
         digest, manifest = ranked
-        rules = Rules(tuple(terms.policy.criteria) or DEFAULT_CRITERIA, terms.policy.guidelines)
+        rules = Rules(tuple(terms.evaluation.criteria) or DEFAULT_CRITERIA, terms.evaluation.guidelines)
         key = sha256(repr((judge.name, digest, mode, rules)).encode()).hexdigest()
         known = self.agreements.find(key)
         if known is not None:

@@ -9,6 +9,7 @@ from services.evaluation.comparison import ReportedModel, compare
 from services.evaluation.domain import CANDIDATE, Evaluation, EvaluationState
 from services.evaluation.ports import Artifacts, Evaluations, ReportStore
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
+from tailor.codec import encode
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
@@ -52,13 +53,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         evaluation = handlers.find_evaluation(self._evaluations, request.evaluation_id, request.adapter_digest)
         if not current_caller().may_use(evaluation.adapter.specialist):
             raise handlers.unknown_evaluation()
-        response = evaluation_pb2.GetEvaluationResponse(
-            evaluation_id=evaluation.evaluation_id,
-            state=wire.STATES[evaluation.state],
-            rows_done=evaluation.rows_done,
-            rows_total=evaluation.rows_total,
-            reason=evaluation.reason,
-        )
+        response = encode(evaluation_pb2.GetEvaluationResponse, evaluation)
         if evaluation.state is EvaluationState.SUCCEEDED:
             self._add_report(response, evaluation)
         return response

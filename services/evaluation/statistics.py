@@ -9,7 +9,8 @@ import math
 from collections.abc import Sequence
 
 import numpy
-from scipy import stats
+from scipy import sparse, stats
+from scipy.sparse import csgraph
 
 from services.evaluation.domain import Estimate, HeldOutRow
 from services.evaluation.measurement import Combine, Measurement, Sums
@@ -25,20 +26,16 @@ UNKNOWN = Estimate(math.nan, -math.inf, math.inf, 0)
 
 def find_clusters(rows: Sequence[HeldOutRow]) -> list[int]:
     """The number of each row's cluster: rows that share a document, also through other rows, have the same one."""
-    owner: dict[str, int] = {}
-    parent = list(range(len(rows)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for index, row in enumerate(rows):
-        for document_id in row.document_ids:
-            parent[root(index)] = root(owner.setdefault(document_id, index))
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(index), len(numbers)) for index in range(len(rows))]
+    documents: dict[str, int] = {}
+    edges = [
+        (place, len(rows) + documents.setdefault(document_id, len(documents)))
+        for place, row in enumerate(rows)
+        for document_id in row.document_ids
+    ]
+    nodes = len(rows) + len(documents)
+    graph = sparse.coo_array((numpy.ones(len(edges)), numpy.array(edges, dtype=int).reshape(-1, 2).T), (nodes, nodes))
+    _, numbers = csgraph.connected_components(graph, directed=False)
+    return list(map(int, numbers[: len(rows)]))
 
 
 def estimate(measurement: Measurement, clusters: Sequence[int]) -> Estimate:

@@ -175,13 +175,13 @@ class EvaluationWorker:
         judging = self.judging.prepare(data.evaluation.adapter, terms)
         context = MetricContext(
             house_terms=terms.house_terms,
-            guidelines=terms.policy.guidelines,
-            criteria=terms.policy.criteria,
+            guidelines=terms.evaluation.guidelines,
+            criteria=terms.evaluation.criteria,
             judge=judging.judge,
             services=self.services,
         )
         figures = measure_all(terms, data.held_out, results.results, context)
-        figures = judging.apply(figures, terms.policy.min_judge_agreement)
+        figures = judging.apply(figures, terms.evaluation.min_judge_agreement)
         return replace(
             data,
             metrics=figures.metrics,
@@ -221,8 +221,8 @@ class EvaluationWorker:
         return replace(
             data.to_result(self.reports.write(data)),
             document_scores=scores,
-            preferences=self._preferences(data.evaluation.adapter),
-            incumbent_preferences=self._preferences(incumbent) if incumbent else "",
+            preference_dataset_digest=self._preferences(data.evaluation.adapter),
+            incumbent_preference_dataset_digest=self._preferences(incumbent) if incumbent else "",
         )
 
     def _suites(self, adapter: Adapter) -> tuple[MetricFigures, ...]:
@@ -240,7 +240,7 @@ class EvaluationWorker:
         if held_out is None:
             raise FailedPrecondition(Reason.UNKNOWN_DATASET, "The adapter's dataset has not been announced.")
         if held_out.has_pairs:
-            known = (adapter.sft_dataset, *(ancestor.dataset_digest for ancestor in self._ancestors(adapter)))
+            known = (adapter.sft_dataset_digest, *(ancestor.dataset_digest for ancestor in self._ancestors(adapter)))
             earlier = (self._read_rows(digest, terms) for digest in known)
             documents = next((rows for rows in earlier if rows and rows.rows and not rows.has_pairs), None)
             held_out = held_out.add_documents(documents) if documents else held_out
@@ -254,7 +254,7 @@ class EvaluationWorker:
 
     def _read_rows(self, digest: str, terms: SpecialistTerms) -> HeldOutSet | None:
         manifest = self.artifacts.dataset(digest) if digest else None
-        policy = terms.policy
+        policy = terms.evaluation
         return None if manifest is None else self.rows.held_out(manifest, policy.max_rows, policy.max_answers)
 
     def _read_pairs(self, adapter: Adapter, terms: SpecialistTerms) -> HeldOutSet | None:
@@ -268,7 +268,9 @@ class EvaluationWorker:
     def _preferences(self, adapter: Adapter) -> str:
         """The preference dataset that the adapter, or one below it, learned from; empty if there is none."""
         chain = (adapter, *self._ancestors(adapter))
-        return next((ancestor.preference_dataset for ancestor in chain if ancestor.preference_dataset), "")
+        return next(
+            (ancestor.preference_dataset_digest for ancestor in chain if ancestor.preference_dataset_digest), ""
+        )
 
     def _ancestors(self, adapter: Adapter) -> Iterator[Adapter]:
         """The adapters that training started from, as far as they are known."""

@@ -1,11 +1,11 @@
 """The gRPC methods of inference: each translates its request, calls a handler, and translates the answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import grpc
 
 from services.inference import handlers, wire
-from services.inference.domain import Caller, Draft, RowPrompt
+from services.inference.domain import Caller, Draft, OutcomeReport, RowPrompt, RowToScore, TokenLogProbability
 from services.inference.drawn_answers import answer_drawn_prompt
 from services.inference.edits import edit_draft
 from services.inference.generation import Answer, Cancellation, Inference
@@ -13,6 +13,7 @@ from services.inference.handlers import ReadinessGate
 from services.inference.settings import Settings
 from services.inference.slow_readers import SlowReaders
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.codec import decode, encode
 from tailor.errors import DeadlineExceeded, Reason
 from tailor.rpc import auth
 from tailor.rpc.keys import authenticator
@@ -41,7 +42,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             finish_reason=answer.finish_reason,
             usage=_usage(answer),
             provenance=wire.from_served(answer.served, inference.models.base),
-            log_probabilities=map(wire.from_log_probability, answer.log_probabilities),
+            log_probabilities=_from_tokens(answer.log_probabilities),
         )
 
     def StreamGenerate(
@@ -57,7 +58,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                     yield inference_pb2.StreamGenerateResponse(
                         draft_id=answer.draft_id,
                         text=piece.text,
-                        log_probabilities=map(wire.from_log_probability, piece.log_probabilities),
+                        log_probabilities=_from_tokens(piece.log_probabilities),
                     )
         finally:
             answer.close()
@@ -103,7 +104,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         response.create_time.FromMilliseconds(round(draft.moment * 1000))
         if transcript is not None:
             response.answer = transcript.answer
-            response.messages.extend(wire.from_messages(transcript.messages))
+            response.messages.extend(encode(inference_pb2.Message, message) for message in transcript.messages)
         return response
 
     def RegenerateDraft(
@@ -119,7 +120,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     def AnswerDrawnPrompt(
         self, request: inference_pb2.AnswerDrawnPromptRequest, context: grpc.ServicerContext
     ) -> inference_pb2.AnswerDrawnPromptResponse:
-        drawn = RowPrompt(request.specialist, wire.to_messages(request.messages), tuple(request.document_ids))
+        drawn = decode(RowPrompt, request)
         draft_id = answer_drawn_prompt(self._gate.inference(), current_caller(), drawn, _cancellation(context))
         _raise_if_ended(context)
         return inference_pb2.AnswerDrawnPromptResponse(draft_id=draft_id)
@@ -148,7 +149,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     ) -> inference_pb2.ReportOutcomeResponse:
         del context
         archive = self._gate.inference().archive
-        stored = handlers.report_outcome(archive, current_caller(), wire.to_outcome_report(request))
+        stored = handlers.report_outcome(archive, current_caller(), decode(OutcomeReport, request))
         response = inference_pb2.ReportOutcomeResponse(
             outcome_id=stored.outcome_id, specialist=stored.specialist, generation=stored.generation
         )
@@ -163,13 +164,17 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         return inference_pb2.LoadCandidateResponse(model=candidate.model, parity=candidate.parity)
 
     def Score(self, request: inference_pb2.ScoreRequest, context: grpc.ServicerContext) -> inference_pb2.ScoreResponse:
-        inference, rows = self._gate.inference(), wire.to_rows(request.rows)
+        inference, rows = self._gate.inference(), [decode(RowToScore, row) for row in request.rows]
         scores = handlers.score(inference, current_caller(), request.model, rows, lambda: not context.is_active())
         return inference_pb2.ScoreResponse(
             scores=[
                 inference_pb2.RowScore(log_probability=score.log_probability, tokens=score.tokens) for score in scores
             ]
         )
+
+
+def _from_tokens(tokens: Iterable[TokenLogProbability]) -> list[inference_pb2.TokenLogProbability]:
+    return [encode(inference_pb2.TokenLogProbability, token) for token in tokens]
 
 
 def open_servers(runtime: Runtime, settings: Settings, gate: ReadinessGate) -> RpcServer:

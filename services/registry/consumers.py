@@ -3,9 +3,11 @@
 from collections.abc import Collection, Mapping
 
 from services.registry import wire
-from services.registry.domain import CataloguedDataset, Fact, FactKind
+from services.registry.domain import CataloguedDataset, Draft, Fact, FactKind
 from services.registry.handlers import canaries, erasures, facts, outcomes, promotions
+from services.registry.outcome_domain import DeliverableText
 from services.registry.ports import Begin, ComparedTexts, DatasetDocuments, RequestEvaluation, Sign
+from tailor import codec
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode
@@ -61,7 +63,7 @@ class Consumers:
         message = decode(event, documents_pb2.DocumentAnonymized)
         facts.record_document_state(self._begin, wire.anonymized_state(message), self._awaits)
         if message.draft_id:
-            outcomes.record_deliverable(self._begin, self._texts, wire.to_deliverable(message))
+            outcomes.record_deliverable(self._begin, self._texts, codec.decode(DeliverableText, message))
 
     def document_rejected(self, event: Event) -> None:
         state = wire.rejected_state(decode(event, documents_pb2.DocumentRejected))
@@ -119,7 +121,7 @@ class Consumers:
 
     def draft_created(self, event: Event) -> None:
         message = decode(event, drafts_pb2.DraftCreated)
-        facts.record_draft(self._begin, wire.to_draft(message), event.value or b"", wire.to_call(message))
+        facts.record_draft(self._begin, codec.decode(Draft, message), event.value or b"", wire.to_call(message))
         outcomes.measure_waiting(self._begin, self._texts, message.draft_id)
 
     def event_dead_lettered(self, event: Event) -> None:

@@ -82,18 +82,8 @@ class GuardMetric:
 
 
 @dataclass(frozen=True)
-class PanelGuard:
-    """A condition on the marks that experts give to a canary's drafts by a criterion: a floor of their mean, and its admitted loss."""
-
-    criterion: str
-    min_mean: float | None = None
-    max_loss: float | None = None
-    min_drafts: int = 20
-
-
-@dataclass(frozen=True)
 class Gate:
-    """The conditions of serving. `beat` names the models to beat; empty means the defaults. A canary measures `panel`.
+    """The conditions of serving. `beat` names the models to beat; empty means the defaults.
 
     `max_parity` is in nats per token; 0 means the default. A limit that is None is not checked, except `max_memorised`, which is 0."""
 
@@ -105,7 +95,6 @@ class Gate:
     max_forgetting: float | None = None
     max_refusal_drop: float | None = None
     max_memorised: int | None = None
-    panel: tuple[PanelGuard, ...] = ()
 
 
 @dataclass(frozen=True)

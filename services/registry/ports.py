@@ -38,7 +38,6 @@ from services.registry.domain import (
 from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
 from services.registry.people_domain import OpenIdAccount, Person, Session
 from services.registry.rules.canary import ArmReports
-from services.registry.rules.canary_panel import PanelMark
 from services.registry.rules.judging import ExpertDecision, StoredDraft
 from tailor.datasets import DatasetManifest
 from tailor.document_scores import DocumentScore
@@ -289,14 +288,6 @@ class Canaries(Protocol):
 
     def list_reports(self, canary: Canary) -> ArmReports:
         """Reports of the policy's outcome on the drafts of the canary and of the incumbent, since it started; none without an outcome."""
-        ...
-
-    def list_marks(self, canary: Canary) -> Sequence[PanelMark]:
-        """Experts' marks of callers' drafts with the generation of a canary, which may have ended."""
-        ...
-
-    def find_newest(self, specialist: str, adapter_digest: str) -> Canary | None:
-        """The newest canary of an adapter, running or ended, without its arms while it runs."""
         ...
 
     def end(self, specialist: str, outcome: Outcome, reason: str) -> None:

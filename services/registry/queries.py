@@ -13,7 +13,6 @@ from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.audit import AuditQueries
 from services.registry.adapters.canaries import find_newest_canary
-from services.registry.adapters.canary_marks import list_marks
 from services.registry.adapters.feedback import FeedbackQueries
 from services.registry.adapters.leaderboard import make_leaderboard
 from services.registry.adapters.ledger import LedgerQueries
@@ -26,7 +25,6 @@ from services.registry.adapters.scores import ScoreQueries
 from services.registry.adapters.sql import to_key
 from services.registry.domain import ApiKey, Decision, FactKind, OperatorDecision, Replica, ReplicaRollout, Specialist
 from services.registry.people_domain import Person
-from services.registry.rules.canary_panel import summarize_marks
 from services.registry.rules.gate import find_primary
 from services.registry.rules.rollout import is_finished
 from services.registry.rules.states import advise, decide_state
@@ -97,16 +95,10 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
         ]
 
     def canary(self, name: str) -> registry_pb2.Canary | None:
-        """A specialist's newest canary with its arms, and with the marks that its gate names; None before the first."""
-        table = tables.specialists
+        """A specialist's newest canary with its arms; None before the first."""
         with transaction(self._engine) as connection:
             canary = find_newest_canary(connection, name)
-            if canary is None:
-                return None
-            payload = connection.scalars(select(table.c.payload).where(table.c.name == name)).one()
-            guards = wire.to_gate(models_pb2.SpecialistChanged.FromString(payload).gate).panel
-            marks = list_marks(connection, canary) if guards else ()
-        return wire.from_canary(canary, summarize_marks(guards, marks))
+        return None if canary is None else wire.from_canary(canary)
 
     def serving(self, name: str) -> registry_pb2.Serving | None:
         """The current generation and its rollout; None before the first promotion."""

@@ -27,6 +27,7 @@ from services.registry.rules.overrides import check_reason
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
+from tailor.codec import update
 from tailor.errors import InvalidArgument, PermissionDenied, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
@@ -230,7 +231,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.StartCanaryRequest, context: Context
     ) -> registry_pb2.StartCanaryResponse:
         _may_use(request.specialist)
-        override = partial(wire.to_policy, request.policy)
+        override = partial(update, message=request.policy)
         serving = canaries.start_canary(
             self._begin, request.specialist, request.adapter_digest, request.expected_generation, override
         )

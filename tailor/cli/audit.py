@@ -9,7 +9,7 @@ from rich.console import Console
 from tailor.api.anonymization.v1 import replaced_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
-from tailor.cli.approvals import DECISIONS
+from tailor.cli.adapters import DECISIONS
 from tailor.cli.audit_report import write_report
 from tailor.cli.audit_tables import facts, sections
 from tailor.cli.calls import unary

@@ -132,11 +132,6 @@ def _renderer(canary: registry_pb2.Canary) -> Callable[[Console], None]:
         )
         if policy.outcome:
             console.print(_describe_outcome(canary), highlight=False)
-        if canary.marks:
-            headings = ("criterion", "canary", "drafts", "experts", "serving", "drafts", "experts")
-            console.print(table("experts' marks", headings, map(_row_of_marks, canary.marks)))
-            for condition in (sentence for item in canary.marks for sentence in item.conditions):
-                console.print(condition, highlight=False)
 
     return render
 
@@ -151,12 +146,6 @@ def _describe_outcome(canary: registry_pb2.Canary) -> str:
         f"{policy.outcome.replace('_', ' ')}: {arms[0]}, against {arms[1]}; decided from {policy.min_reports} reports of each arm, "
         f"max loss {policy.max_outcome_loss:g}"
     )
-
-
-def _row_of_marks(item: registry_pb2.CanaryMarks) -> tuple[object, ...]:
-    arms = (item.canary, item.incumbent)
-    figures = [(f"{arm.mean:.2f}" if arm.HasField("mean") else "-", arm.drafts, arm.experts) for arm in arms]
-    return (item.criterion, *figures[0], *figures[1])
 
 
 def _row(name: str, arm: registry_pb2.CanaryArm) -> tuple[object, ...]:

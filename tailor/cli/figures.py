@@ -11,8 +11,6 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.messages import short_enum
 from tailor.cli.output import short, table
 
-# What the contract names for a guard that sets none.
-MIN_PANEL_DRAFTS = 20
 SUITE_LIMITS = {"max_forgetting": "forgetting", "max_refusal_drop": "drop of refusals"}
 
 
@@ -147,16 +145,6 @@ def _models(evaluation: models_pb2.AdapterEvaluated) -> list[str]:
     return sorted(names, key=lambda name: (name != "base", name == "candidate", name == "incumbent", name))
 
 
-def describe_panel_guard(guard: models_pb2.PanelGuard) -> str:
-    """The conditions on experts' marks by a criterion."""
-    conditions = [
-        *([f"have a mean of {guard.min_mean:g}"] if guard.HasField("min_mean") else []),
-        *([f"not lose more than {guard.max_loss:g}"] if guard.HasField("max_loss") else []),
-    ]
-    drafts = guard.min_drafts or MIN_PANEL_DRAFTS
-    return f"{guard.criterion} of a canary's drafts must certainly {' and '.join(conditions)}, from {drafts} drafts on"
-
-
 def describe_gate(gate: models_pb2.Gate) -> Iterator[str]:
     """The gate's conditions, a line each."""
     primary = gate.primary
@@ -169,8 +157,6 @@ def describe_gate(gate: models_pb2.Gate) -> Iterator[str]:
     )
     for guard in gate.guards:
         yield f"guard: {guard.metric} must certainly not lose more than {guard.margin:g}"
-    for panel_guard in gate.panel:
-        yield f"experts: {describe_panel_guard(panel_guard)}"
     limits = [f"parity {gate.max_parity or 0.1:g} nats per token", f"memorised {gate.max_memorised}"]
     limits += [f"{name} {getattr(gate, field):g}" for field, name in SUITE_LIMITS.items() if gate.HasField(field)]  # type: ignore[arg-type]
     yield f"limits: at least {gate.min_rows} rows; at most {', '.join(limits)}"

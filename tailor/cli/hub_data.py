@@ -6,7 +6,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from tailor.cli.hub import download_file, hub_address, open_url, status_of
+from tailor.cli.hub_files import download_file, hub_address, open_url, status_of
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError, Unavailable
 
 PREFIX = "hub:"

@@ -9,7 +9,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from tailor.cli.hub import download_file, hub_address, open_url, status_of
+from tailor.cli.hub_files import download_file, hub_address, open_url, status_of
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError, Unavailable
 
 NAME = re.compile(r"hub:(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]{1,200}))?")

@@ -1,8 +1,7 @@
 """The sections of a specialist's monthly report: quality, outcomes, what was published, cost, and what changed and why."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tailor.api.events.v1 import models_pb2
@@ -11,7 +10,7 @@ from tailor.cli.bill import COLUMNS as BILL_COLUMNS
 from tailor.cli.bill import describe_totals
 from tailor.cli.columns import cells, headings
 from tailor.cli.figures import decision_of, describe, describe_decision
-from tailor.cli.interval_plot import PlottedValue
+from tailor.cli.markdown import list_table_lines, on_one_line
 from tailor.cli.outcomes import COLUMNS as OUTCOME_COLUMNS
 from tailor.cli.outcomes import WEEK_COLUMNS
 from tailor.cli.output import short
@@ -40,27 +39,17 @@ class MonthFigures:
 
 
 @dataclass(frozen=True)
-class Plot:
-    """A plot; `name` is a part of its file's name."""
-
-    name: str
-    title: str
-    values: Sequence[PlottedValue]
-
-
-@dataclass(frozen=True)
 class ReportSection:
-    """A part of the report: sentences, then a plot, then a table."""
+    """A part of the report: sentences, then a table."""
 
     title: str
     sentences: Sequence[str]
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
-    plot: Plot | None = field(default=None)
 
 
 def list_sections(figures: MonthFigures) -> list[ReportSection]:
-    """All sections, in the order of the page."""
+    """All sections, in the order of the report."""
     return [
         _quality(figures),
         _outcomes(figures.outcomes),
@@ -70,13 +59,23 @@ def list_sections(figures: MonthFigures) -> list[ReportSection]:
     ]
 
 
+def to_markdown(title: str, sections: Sequence[ReportSection]) -> str:
+    """The report as Markdown."""
+    lines = [f"# {title}"]
+    for section in sections:
+        lines += ["", f"## {section.title}", "", *(f"- {on_one_line(sentence)}" for sentence in section.sentences)]
+        if section.rows:
+            lines += ["", *list_table_lines(section.columns, section.rows)]
+    return "\n".join(lines) + "\n"
+
+
 def _quality(figures: MonthFigures) -> ReportSection:
     if not figures.adapters:
         return ReportSection("Quality", ["No adapter was evaluated in this month."])
     rows = [row for item in figures.adapters for row in _list_scores(item)]
     verdicts = [_describe_verdict(item) for item in figures.adapters]
     columns = ("adapter", "metric", *TITLES.values(), "gain over base")
-    return ReportSection("Quality", verdicts, columns, rows, _plot_quality(figures.adapters))
+    return ReportSection("Quality", verdicts, columns, rows)
 
 
 def _describe_verdict(item: registry_pb2.CatalogueAdapter) -> str:
@@ -93,43 +92,12 @@ def _list_scores(item: registry_pb2.CatalogueAdapter) -> Iterator[tuple[str, ...
         yield short(item.adapter.digest), metric.metric, *models, gain
 
 
-def _plot_quality(adapters: Sequence[registry_pb2.CatalogueAdapter]) -> Plot | None:
-    """The first metric of the newest evaluation: its base, and each adapter."""
-    metrics = adapters[0].evaluation.metrics
-    if not metrics:
-        return None
-    name = metrics[0].metric
-    named = [("base", metrics[0].models["base"])] if "base" in metrics[0].models else []
-    for item in adapters:
-        candidates = (metric.models["candidate"] for metric in item.evaluation.metrics if metric.metric == name)
-        named += [(short(item.adapter.digest), estimate) for estimate in candidates]
-    values = [_plotted(label, item.value, item.low, item.high) for label, item in named if math.isfinite(item.value)]
-    return Plot("quality", f"{name}, 95 % intervals", values) if values else None
-
-
-def _plotted(name: str, value: float, low: float, high: float) -> PlottedValue:
-    known = math.isfinite(low) and math.isfinite(high)
-    return PlottedValue(name, value, low if known else value, high if known else value)
-
-
 def _outcomes(answer: outcomes_pb2.GetOutcomesResponse) -> ReportSection:
     if not answer.generations:
         return ReportSection("Outcomes", ["No outcomes were reported."])
     sentences = ["Medians of the month with 95 % intervals, next to the whole baseline: work without a draft."]
-    values = [
-        _plotted(
-            f"generation {item.generation}" if item.generation else "baseline",
-            item.minutes.median,
-            item.minutes.low if item.minutes.HasField("low") else item.minutes.median,
-            item.minutes.high if item.minutes.HasField("high") else item.minutes.median,
-        )
-        for item in answer.generations
-        if item.minutes.HasField("median")
-    ]
-    plot = Plot("minutes", "minutes to the deliverable, medians with 95 % intervals", values) if values else None
-    return ReportSection(
-        "Outcomes", sentences, headings(OUTCOME_COLUMNS), cells(OUTCOME_COLUMNS, answer.generations), plot
-    )
+    shown = cells(OUTCOME_COLUMNS, answer.generations)
+    return ReportSection("Outcomes", sentences, headings(OUTCOME_COLUMNS), shown)
 
 
 def _published(figures: MonthFigures) -> ReportSection:

@@ -1,4 +1,4 @@
-"""`tailor report-outcome` and `tailor specialist outcomes`: what drafts were worth."""
+"""What callers say of a specialist's drafts: feedback, and outcomes, which say what drafts were worth."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -7,17 +7,18 @@ import typer
 from rich.console import Console
 
 from tailor.api.inference.v1 import inference_pb2
-from tailor.api.registry.v1 import outcomes_pb2
+from tailor.api.registry.v1 import feedback_pb2, outcomes_pb2
 from tailor.cli import ids
 from tailor.cli.adapters import SpecialistName
-from tailor.cli.calls import calling, unary
-from tailor.cli.columns import ShownField, columns, item_table
+from tailor.cli.calls import adapter_digest, calling, unary
+from tailor.cli.columns import ShownField, columns, emit_list, item_table
 from tailor.cli.messages import to_dict
 from tailor.cli.session import CommandSession
 from tailor.client import OutcomeReceipt
 from tailor.wire import to_datetime
 
 MAX_WEEKS = 104
+MAX_PAGE = 200
 COMPUTE_SECONDS = 60.0
 
 
@@ -100,4 +101,40 @@ COLUMNS = (
     _median("kept", "kept_share", ".0%"),
     _median("satisfaction", "satisfaction", ".1f"),
     *columns("deliverables"),
+)
+
+
+def feedback(
+    session: CommandSession,
+    specialist: SpecialistName,
+    adapter: Annotated[str, typer.Option(metavar="DIGEST", help="Only on drafts of this adapter.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="Max entries to list; the totals count all.")] = 20,
+) -> None:
+    """Show what became of a specialist's drafts: accepted, edited or rejected, with stars and comments, newest first."""
+    digest = adapter_digest(session.connections.registry, adapter) if adapter else ""
+    request = feedback_pb2.ListFeedbackRequest(specialist=specialist, adapter_digest=digest, page_size=limit)
+    answer = unary("registry", session.connections.feedback.ListFeedback, request)
+    emit_list(
+        session,
+        answer.feedback,
+        FEEDBACK,
+        document=to_dict(answer),
+        empty="No feedback yet. Callers give it by `RecordFeedback`; docs/call.md shows how.",
+        remarks=lambda console: console.print(_describe_totals(answer.totals), highlight=False),
+    )
+
+
+def _describe_totals(totals: feedback_pb2.FeedbackTotals) -> str:
+    counts = f"{totals.accepted} accepted, {totals.edited} edited, {totals.rejected} rejected"
+    return f"{counts}; {totals.mean_stars:.2f} of 5 stars from {totals.rated}" if totals.rated else counts
+
+
+FEEDBACK = columns(
+    "draft=draft_id",
+    "adapter=adapter_digest",
+    "verdict",
+    ("stars", lambda item: item.stars or "-"),
+    ("edited text", lambda item: f"{len(item.edited_text):,} characters" if item.edited_text else "-"),
+    "comment",
+    "time=create_time",
 )

@@ -11,11 +11,11 @@ from tailor.cli.adapters import SpecialistName
 from tailor.cli.bill import COMPUTE_SECONDS, Month
 from tailor.cli.calls import list_adapters, pages, unary
 from tailor.cli.connections import Connections
-from tailor.cli.month_pages import write_pages
-from tailor.cli.month_sections import MonthFigures, list_sections
+from tailor.cli.month_sections import MonthFigures, list_sections, to_markdown
 from tailor.cli.outcomes import MAX_WEEKS
 from tailor.cli.output import shows
 from tailor.cli.session import CommandSession
+from tailor.errors import InvalidArgument, Reason
 from tailor.wire import to_datetime
 
 PAGE = 200
@@ -27,12 +27,18 @@ def report(
     month: Month = "",
     output: Annotated[Path, typer.Option("--out", file_okay=False, help="Folder to write to.")] = Path(),
 ) -> None:
-    """Write the report of a specialist's month as Markdown and HTML: quality, outcomes, cost, and what changed and why."""
+    """Write the report of a specialist's month as Markdown: quality, outcomes, cost, and what changed and why."""
     figures = read_month(session.connections, specialist, month)
     title = f"{specialist} in {figures.month}"
-    written = write_pages(output, f"{specialist}-{figures.month}", title, list_sections(figures))
-    document = {"specialist": specialist, "month": figures.month, "files": [str(path) for path in written]}
-    session.output.emit(document, shows("\n".join(str(path) for path in written)))
+    path = output / f"{specialist}-{figures.month}.md"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        path.write_text(to_markdown(title, list_sections(figures)), encoding="utf-8")
+    except OSError as error:
+        raise InvalidArgument(
+            Reason.CANNOT_WRITE, f"The report cannot be written to {output}: {error.strerror}. Choose another --out."
+        ) from None
+    session.output.emit({"specialist": specialist, "month": figures.month, "files": [str(path)]}, shows(str(path)))
 
 
 def read_month(connections: Connections, specialist: str, month: str) -> MonthFigures:

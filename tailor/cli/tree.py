@@ -11,8 +11,6 @@ import typer
 
 from tailor.cli import (
     adapters,
-    agreement,
-    approvals,
     ask,
     audit,
     bill,
@@ -26,8 +24,7 @@ from tailor.cli import (
     erasures,
     evaluations,
     events,
-    feedback,
-    guidelines,
+    experts,
     held,
     imports,
     keys,
@@ -35,7 +32,6 @@ from tailor.cli import (
     models,
     origins,
     outcomes,
-    panel,
     people,
     planted_secrets,
     policy,
@@ -79,8 +75,8 @@ NOUNS = {
         "Define, change, show and delete specialists, and follow how each does.",
         (
             specialists.list_specialists, specialists.show, specialists.create, specialist_changes.update, specialist_changes.diff,
-            specialist_changes.delete, origins.origins, origins.admit, leaderboard.leaderboard, feedback.feedback, outcomes.outcomes,
-            agreement.agreement, panel.panel, guidelines.guidelines, bill.bill, report.report,
+            specialist_changes.delete, origins.origins, origins.admit, leaderboard.leaderboard, outcomes.feedback, outcomes.outcomes,
+            experts.agreement, experts.panel, experts.guidelines, bill.bill, report.report,
         ),
     ),
     "document": Noun(
@@ -127,8 +123,8 @@ NOUNS = {
     "adapter": Noun(
         "Evaluate and compare adapters, and decide which one serves.",
         (
-            adapters.list_adapters, evaluations.show, evaluations.compare, adapters.evaluate, approvals.approvals, approvals.approve,
-            approvals.decline, adapters.promote, adapters.rollback, approvals.decisions,
+            adapters.list_adapters, evaluations.show, evaluations.compare, adapters.evaluate, adapters.approvals, adapters.approve,
+            adapters.decline, adapters.promote, adapters.rollback, adapters.decisions,
         ),
     ),
     "canary": Noun("Try an adapter on a share of the callers.", (canary.start, canary.stop, canary.show)),

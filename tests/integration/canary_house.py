@@ -111,7 +111,7 @@ class FakeEvaluation:
 class House:
     """A registry. A second one over the same database is another replica of it, or the same one restarted."""
 
-    def __init__(self, engine: Engine, policy: CanaryPolicy | None = None, specialist: Specialist = SPECIALIST) -> None:
+    def __init__(self, engine: Engine, policy: CanaryPolicy | None = None) -> None:
         self.producer = MemoryProducer("registry")
         self.outbox = Outbox(engine, outbox_rows, self.producer)
         self.begin = transactions(engine, self.outbox)
@@ -126,7 +126,7 @@ class House:
             signer(Identity("registry", Ed25519PrivateKey.generate())),
         ).topics()
         self.watcher = CanaryWatcher(self.begin, self.evaluation)
-        specialists.create_specialist(self.begin, replace(specialist, canary=policy))
+        specialists.create_specialist(self.begin, replace(SPECIALIST, canary=policy))
 
     def train(self, digest: str, *, rouge: float = 0.2, dataset: str = "") -> None:
         """Add an adapter that is evaluated against the incumbent."""
@@ -134,8 +134,8 @@ class House:
             digest=digest, kind=models_pb2.ADAPTER_KIND_POLICY, specialist=NAME, base="tiny", dataset_digest=dataset
         )
         trained.manifest.uri = f"s3://models/adapters/{digest}/manifest.json"
-        self.receive("dataset.built.v1", built(self.store, dataset, NAME, [f"doc_{dataset}"]))
-        self.receive("adapter.trained.v1", trained)
+        self._receive("dataset.built.v1", built(self.store, dataset, NAME, [f"doc_{dataset}"]))
+        self._receive("adapter.trained.v1", trained)
         self.evaluate(digest, rouge=rouge)
 
     def evaluate(self, digest: str, *, rouge: float = 0.2) -> None:
@@ -148,7 +148,7 @@ class House:
             incumbent_generation=serving.generation,
             incumbent_digest=serving.adapter_digest,
         )
-        self.receive("adapter.evaluated.v1", evaluated)
+        self._receive("adapter.evaluated.v1", evaluated)
 
     def start(self, digest: str, policy: CanaryPolicy = POLICY) -> Serving:
         return canaries.start_canary(self.begin, NAME, digest, self.serving().generation, lambda _: policy)
@@ -183,7 +183,7 @@ class House:
                 for event in replica.producer.events("adapter.served.v1"):
                     self.topics["adapter.served.v1"](event)
                 for draft in replica.world.published.drafts:
-                    self.receive("draft.created.v1", from_draft(draft, "tiny"))
+                    self._receive("draft.created.v1", from_draft(draft, "tiny"))
 
-    def receive(self, topic: str, message: object) -> None:
+    def _receive(self, topic: str, message: object) -> None:
         self.topics[topic](Event(topic, "key", message.SerializeToString(), {}))  # type: ignore[attr-defined]

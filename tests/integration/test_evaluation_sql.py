@@ -213,7 +213,7 @@ def test_the_newest_ranked_dataset_belongs_to_its_specialist(engine: Engine) -> 
 def test_an_erased_dataset_of_either_kind_finds_its_evaluations(engine: Engine) -> None:
     world = World(engine)
     world.artifacts.add_dataset("pairs", Ref("s3://datasets/pairs/manifest.json", "p", 1), "reports")
-    tuned = replace(make_adapter("ad1"), dataset_digest="p1", sft_dataset="d1", preference_dataset="p1")
+    tuned = replace(make_adapter("ad1"), dataset_digest="p1", sft_dataset_digest="d1", preference_dataset_digest="p1")
     world.artifacts.add_adapter(tuned)
     assert world.artifacts.adapter("ad1") == tuned
     world.evaluations.queue("evl_1", tuned)
@@ -241,7 +241,7 @@ def test_a_definition_is_frozen_once_and_a_change_is_another_record(engine: Engi
     assert (record.revision, record.digest) == (3, "a" * 64)
     changed = definitions.freeze(replace(first, revision=5, definition_digest="b" * 64))
     assert [entry.revision for entry in changed] == [3, 5]
-    assert changed[1].frozen_at > changed[0].frozen_at
+    assert changed[1].freeze_time > changed[0].freeze_time
     back = definitions.freeze(replace(first, revision=6))
     assert [entry.digest[0] for entry in back] == ["a", "b", "a"]
-    assert definitions.freeze(replace(first, specialist="memos"))[0].revision == 3
+    assert definitions.freeze(replace(first, name="memos"))[0].revision == 3

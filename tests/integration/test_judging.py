@@ -1,7 +1,7 @@
 """The queue of drafts that experts judge, over gRPC and PostgreSQL."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,14 +57,14 @@ def anonymize(text: str, labels: Labels) -> str:
 
 
 class World:
-    """A registry whose specialist `memos` stores its drafts; `reports` does not. Callers sent five prompts to each of those named."""
+    """A registry whose specialist `memos` stores its drafts; `reports` does not. Callers sent five prompts to each."""
 
-    def __init__(self, engine: Engine, folder: Path, names: Sequence[str] = ("memos", "reports")) -> None:
+    def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine = engine
         self.producer = MemoryProducer("registry")
         self.outbox = Outbox(engine, tables.outbox, self.producer)
         self.begin = transactions(engine, self.outbox)
-        for name in names:
+        for name in ("memos", "reports"):
             self.specialist(name, keep_drafts=name == "memos")
             for number in range(PROMPTS):
                 self.draft(f"drf_{name}_{number}_a", name, f"prompt {number}", "key_1")

@@ -1,7 +1,7 @@
 """The form of a specialist's programme, gate, metrics, evaluation, sampling and promotion, as text fields."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf.message import Message
@@ -35,8 +35,6 @@ COUNTS = (
     ("max_suite_items", int),
 )
 REBUILD = (("min_ranked_prompts", int),)
-# Limits of a criterion of experts.
-PANEL: Mapping[str, type] = {"min_mean": float, "max_loss": float, "min_drafts": int}
 PRIMARY = (("min_gain", float), ("min_gain_over_incumbent", float))
 
 
@@ -57,7 +55,6 @@ class DefinitionForm(BaseModel):
     min_gain_over_incumbent: str = ""
     beat: str = ""
     guards: str = ""
-    panel: str = ""
     min_rows: str = ""
     max_parity: str = ""
     max_forgetting: str = ""
@@ -94,7 +91,6 @@ def to_form(definition: models_pb2.SpecialistChanged) -> DefinitionForm:
         primary_metric=gate.primary.metric,
         beat=", ".join(gate.beat),
         guards="\n".join(f"{guard.metric} {guard.margin}" for guard in gate.guards),
-        panel="\n".join(_show_panel_guard(guard) for guard in gate.panel),
         metrics="\n".join(_show_metric(metric) for metric in definition.metrics),
         guidelines=policy.guidelines,
         optimize_prompt=TRUE if policy.optimize_prompt else "",
@@ -144,7 +140,6 @@ def _fill_gate(gate: models_pb2.Gate, form: DefinitionForm, reader: "_Reader") -
     reader.fill(gate, LIMITS)
     gate.beat.extend(_words(form.beat))
     gate.guards.extend(reader.lines("guards", _read_guard))
-    gate.panel.extend(reader.lines("panel", _read_panel_guard))
 
 
 def _fill_evaluation(policy: models_pb2.EvaluationPolicy, form: DefinitionForm, reader: "_Reader") -> None:
@@ -198,23 +193,6 @@ def _read_guard(line: str) -> models_pb2.Guard:
         return models_pb2.Guard(metric=metric.strip(), margin=float(margin))
     except ValueError:
         raise ValueError("must be a metric and a margin, such as `rougeL 0.02`") from None
-
-
-def _read_panel_guard(line: str) -> models_pb2.PanelGuard:
-    criterion, *limits = line.split()
-    guard = models_pb2.PanelGuard(criterion=criterion)
-    try:
-        for limit in limits:
-            name, _, value = limit.partition("=")
-            setattr(guard, name, PANEL[name](value))
-    except (KeyError, ValueError):
-        raise ValueError("must be a criterion and its limits, such as `accuracy min_mean=3.5 max_loss=0.4`") from None
-    return guard
-
-
-def _show_panel_guard(guard: models_pb2.PanelGuard) -> str:
-    limits = [f"{field.name}={value}" for field, value in guard.ListFields() if field.name in PANEL]
-    return " ".join((guard.criterion, *limits))
 
 
 def _read_recipe(line: str) -> tuple[str, str]:

@@ -36,8 +36,8 @@ class SqlDefinitions(DefinitionStore):
 
     def freeze(self, terms: SpecialistTerms) -> list[Definition]:
         table = tables.definitions
-        query = select(table).where(table.c.specialist == terms.specialist).order_by(table.c.revision)
-        values = {"specialist": terms.specialist, "revision": terms.revision, "digest": terms.definition_digest}
+        query = select(table).where(table.c.specialist == terms.name).order_by(table.c.revision)
+        values = {"specialist": terms.name, "revision": terms.revision, "digest": terms.definition_digest}
         with transaction(self._engine) as connection:
             known = connection.execute(query).all()
             if not known or known[-1].digest != terms.definition_digest:

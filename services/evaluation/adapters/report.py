@@ -139,7 +139,7 @@ def as_json(data: ReportData) -> bytes:
         "notes": {model: dict(result.notes) for model, result in data.results.items() if result.notes},
         "goals": [asdict(goal) for goal in data.goals],
         "definitions": [
-            {"digest": entry.digest, "revision": entry.revision, "frozen_at": entry.frozen_at.isoformat()}
+            {"digest": entry.digest, "revision": entry.revision, "frozen_at": entry.freeze_time.isoformat()}
             for entry in data.definitions
         ],
         "counts": {metric: dict(counts) for metric, counts in data.counts.items() if counts},
@@ -257,9 +257,9 @@ def _definitions(definitions: Sequence[Definition]) -> list[str]:
     if not definitions:
         return []
     *earlier, current = definitions
-    lines = [f"Metrics and gate: frozen on {current.frozen_at:%Y-%m-%d} at revision {current.revision}."]
+    lines = [f"Metrics and gate: frozen on {current.freeze_time:%Y-%m-%d} at revision {current.revision}."]
     if earlier:
-        revisions = ", ".join(f"revision {entry.revision} of {entry.frozen_at:%Y-%m-%d}" for entry in earlier)
+        revisions = ", ".join(f"revision {entry.revision} of {entry.freeze_time:%Y-%m-%d}" for entry in earlier)
         lines.append(
             f"They were changed after evaluations by {revisions}, whose figures cannot be compared with these."
         )

@@ -55,8 +55,8 @@ class SqlArtifacts(Artifacts):
             "dataset_digest": adapter.dataset_digest,
             "base": adapter.base,
             "parent_digest": adapter.parent_digest,
-            "sft_dataset": adapter.sft_dataset,
-            "preference_dataset": adapter.preference_dataset,
+            "sft_dataset": adapter.sft_dataset_digest,
+            "preference_dataset": adapter.preference_dataset_digest,
             **_ref_columns(adapter.manifest),
         }
         _add(self._engine, tables.adapters, row)
@@ -235,8 +235,8 @@ def _adapter(row: Any) -> Adapter:
         base=row.base,
         manifest=_ref(row),
         parent_digest=row.parent_digest,
-        sft_dataset=row.sft_dataset,
-        preference_dataset=row.preference_dataset,
+        sft_dataset_digest=row.sft_dataset,
+        preference_dataset_digest=row.preference_dataset,
     )
 
 

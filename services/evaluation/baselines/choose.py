@@ -58,7 +58,7 @@ class BaselineModels(ModelSource):
         return [base, *self._baselines(adapter, terms, held_out), *others]
 
     def _baselines(self, adapter: Adapter, terms: SpecialistTerms, held_out: HeldOutSet) -> list[EvaluatedModel]:
-        policy, data = terms.policy, self._data(adapter, held_out)
+        policy, data = terms.evaluation, self._data(adapter, held_out)
         few_shot = FewShotModel(self.models, adapter.base, data, held_out.rows, policy.few_shot, policy.guidelines)
         prompt = [self._prompt(adapter, terms, data)] if policy.optimize_prompt else []
         return [few_shot, *prompt, *(self._external(name, policy.guidelines) for name in policy.external_models)]
@@ -89,7 +89,7 @@ class BaselineModels(ModelSource):
             models=self.models,
             base=adapter.base,
             data=data,
-            seed=terms.policy.guidelines,
+            seed=terms.evaluation.guidelines,
             task=ServedTask(self.models, terms.sampling, self._reflect(endpoint) if endpoint else None),
             reflection=endpoint.model if endpoint else BASE,
             optimizer=search.optimizer,

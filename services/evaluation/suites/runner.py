@@ -52,7 +52,7 @@ class SuiteRunner:
         asked = {model.name: model for model in models if model.name in (BASE, CANDIDATE)}
         plain = ModelAsker(asked, terms.sampling, concurrency=self.concurrency, sleep=self.sleep)
         stored = StoredAsker(plain, asked, terms.sampling, self.results, evaluation_id)
-        names = [name for name in suites.NAMES if not terms.policy.suites or name in terms.policy.suites]
+        names = [name for name in suites.NAMES if not terms.evaluation.suites or name in terms.evaluation.suites]
         context = self._context(names, data, manifests)
         total = SuiteFigures()
         for name in names:
@@ -65,7 +65,7 @@ class SuiteRunner:
 
     def _context(self, names: Sequence[str], data: ReportData, manifests: Sequence[Ref]) -> SuiteContext:
         """What the suites need of the dataset. Nothing is read for suites that do not run."""
-        limit, held_out = data.terms.policy.max_suite_items, data.held_out
+        limit, held_out = data.terms.evaluation.max_suite_items, data.held_out
         context = SuiteContext(max_items=limit, system_prompt=_system_prompt(held_out))
         manifest = self.probes.choose(manifests)
         if "knowledge" in names:

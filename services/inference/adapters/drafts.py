@@ -16,7 +16,8 @@ from services.inference.domain import (
     Transcript,
 )
 from services.inference.ports import DraftArchive
-from tailor.api.registry.v1 import feedback_pb2_grpc, outcomes_pb2_grpc, registry_pb2, registry_pb2_grpc
+from tailor.api.registry.v1 import feedback_pb2_grpc, outcomes_pb2, outcomes_pb2_grpc, registry_pb2, registry_pb2_grpc
+from tailor.codec import encode
 from tailor.errors import NotFound
 from tailor.rpc.channel import wire_errors
 from tailor.storage.buckets import DRAFTS, DRAWN
@@ -68,7 +69,7 @@ class RegistryArchive(DraftArchive):
 
     def store_outcome(self, report: OutcomeReport, key_id: str) -> StoredOutcome:
         """Blocks for at most REGISTRY_SECONDS."""
-        request = wire.to_store_outcome(report, key_id)
+        request = encode(outcomes_pb2.StoreOutcomeRequest, report, caller_id=key_id)
         with wire_errors("registry"):
             return wire.to_stored_outcome(self._outcomes.StoreOutcome(request, timeout=REGISTRY_SECONDS).outcome)
 

@@ -8,12 +8,10 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, upd
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
-from services.registry.adapters.canary_marks import list_marks
 from services.registry.domain import KEPT_SHARE, Arm, Call, Canary, CanaryPolicy, Outcome
 from services.registry.ports import Canaries
 from services.registry.rules.canary import ArmReports
 from services.registry.rules.canary_outcomes import OutcomeValue, summarize_reports
-from services.registry.rules.canary_panel import PanelMark
 from tailor.events.envelope import derive_id
 
 RUNNING = Outcome.RUNNING.value
@@ -58,16 +56,6 @@ class SqlCanaries(Canaries):
 
     def list_reports(self, canary: Canary) -> ArmReports:
         return list_reports(self._connection, canary)
-
-    def list_marks(self, canary: Canary) -> Sequence[PanelMark]:
-        return list_marks(self._connection, canary)
-
-    def find_newest(self, specialist: str, adapter_digest: str) -> Canary | None:
-        table = tables.canaries
-        tried = (table.c.specialist == specialist, table.c.adapter_digest == adapter_digest)
-        query = select(table).where(*tried).order_by(table.c.generation.desc()).limit(1)
-        row = self._connection.execute(query).one_or_none()
-        return None if row is None else to_canary(row)
 
     def end(self, specialist: str, outcome: Outcome, reason: str) -> None:
         canary = self.find_running(specialist)

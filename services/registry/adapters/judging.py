@@ -44,8 +44,6 @@ class SqlJudging(JudgingStore):
                 row.answer_digest,
                 row.is_callers,
                 row.create_time,
-                row.generation,
-                row.adapter_digest,
                 bool(row.drawn_from),
             )
             for row in self._connection.execute(query)
@@ -138,8 +136,6 @@ def save_stored_draft(connection: Connection, draft: Draft) -> None:
         "answer_digest": draft.answer_digest,
         "is_callers": bool(draft.key_id),
         "create_time": draft.create_time or datetime.now(UTC),
-        "generation": draft.generation,
-        "adapter_digest": draft.adapter_digest,
         "drawn_from": [*draft.drawn_from],
     }
     connection.execute(insert(tables.stored_drafts).values(row).on_conflict_do_nothing())

@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from services.registry.adapters import tables
 from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
 from services.registry.ports import Outcomes
-from services.registry.wire import to_deliverable
 from tailor.api.events.v1 import documents_pb2
+from tailor.codec import decode
 from tailor.sql import transaction
 from tailor.words import Selection
 
@@ -46,7 +46,9 @@ class SqlOutcomes(Outcomes):
         final, documents = tables.final_texts, tables.documents
         query = select(documents.c.payload).join(final, final.c.document_id == documents.c.document_id)
         payload = self._connection.scalar(query.where(final.c.draft_id == draft_id, final.c.share.is_(None)))
-        return None if payload is None else to_deliverable(documents_pb2.DocumentAnonymized.FromString(payload))
+        return (
+            None if payload is None else decode(DeliverableText, documents_pb2.DocumentAnonymized.FromString(payload))
+        )
 
 
 class OutcomeQueries:

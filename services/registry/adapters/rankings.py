@@ -10,6 +10,7 @@ from services.registry.domain import Draft, FactKind, Judgement, Specialist
 from services.registry.rules.programmes import measure_round
 from tailor import rankings
 from tailor.api.events.v1 import drafts_pb2
+from tailor.codec import decode
 from tailor.rounds import RoundProgress
 from tailor.sql import transaction
 
@@ -49,7 +50,7 @@ def find_drafts(connection: Connection, draft_ids: Collection[str]) -> Mapping[s
     # One array as the only parameter, because a statement has at most 65,535 parameters.
     wanted = table.c.fact_id == any_(cast([*draft_ids], ARRAY(String)))
     payloads = connection.scalars(select(table.c.payload).where(table.c.kind == FactKind.DRAFT.value, wanted))
-    drafts = (wire.to_draft(drafts_pb2.DraftCreated.FromString(payload)) for payload in payloads)
+    drafts = (decode(Draft, drafts_pb2.DraftCreated.FromString(payload)) for payload in payloads)
     return {draft.draft_id: draft for draft in drafts}
 
 

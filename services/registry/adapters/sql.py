@@ -36,6 +36,7 @@ from services.registry.domain import (
 )
 from services.registry.ports import CatalogueFacts, Evaluations, Judgements, Keys, Servings, Specialists, Transaction
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
+from tailor.codec import decode
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
 from tailor.rounds import RoundProgress
@@ -86,7 +87,7 @@ class SqlServings(Servings):
         table = tables.servings
         query = select(table.c.payload).where(table.c.specialist == name).order_by(table.c.generation.desc())
         return [
-            wire.to_serving(models_pb2.SpecialistServing.FromString(payload))
+            decode(Serving, models_pb2.SpecialistServing.FromString(payload))
             for payload in self._connection.scalars(query)
         ]
 
@@ -138,7 +139,7 @@ class SqlFacts(CatalogueFacts):
 
     def find_draft(self, draft_id: str) -> Draft | None:
         payload = self._find(FactKind.DRAFT, draft_id)
-        return None if payload is None else wire.to_draft(drafts_pb2.DraftCreated.FromString(payload))
+        return None if payload is None else decode(Draft, drafts_pb2.DraftCreated.FromString(payload))
 
     def find_document(self, document_id: str) -> DocumentState | None:
         query = select(tables.documents.c.payload).where(tables.documents.c.document_id == document_id)

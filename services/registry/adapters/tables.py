@@ -125,8 +125,6 @@ stored_drafts = Table(
     Column("answer_digest", String(64), nullable=False),
     Column("is_callers", Boolean, nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
-    Column("generation", BigInteger, nullable=False, server_default="0"),
-    Column("adapter_digest", String(64), nullable=False, server_default=""),
     # Documents of the row whose prompt was drawn; empty if somebody sent it.
     Column("drawn_from", ARRAY(String(64)), nullable=False, server_default="{}"),
     Index("ix_stored_drafts_specialist_create_time", "specialist", "create_time"),

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from services.registry.domain import Approval, CanaryPolicy, Outcome, Serving
-from services.registry.handlers.promotions import moved_incumbent, require_ready_for_canary, save_canary, save_serving
+from services.registry.handlers.promotions import moved_incumbent, require_passed, save_canary, save_serving
 from services.registry.handlers.specialists import lock_specialist
 from services.registry.ports import Begin, RequestEvaluation
 from services.registry.rules import canary as rules
 from services.registry.rules import serving
 from services.registry.rules.canary import CanaryVerdict
-from services.registry.rules.canary_panel import compare_marks
 from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.logging import get_logger
 
@@ -34,7 +33,7 @@ def start_canary(begin: Begin, name: str, adapter_digest: str, expected_generati
         if violations:
             raise InvalidArgument(Reason.INVALID_CANARY, "The canary's policy is invalid.", field_violations=violations)
         current = tx.servings.current(name)
-        adapter, evaluation, _ = require_ready_for_canary(tx, specialist, adapter_digest, current)
+        adapter, evaluation, _ = require_passed(tx, specialist, adapter_digest)
         started = serving.add_canary(current, adapter, specialist, policy.percent, expected_generation)
         if evaluation.incumbent_digest != current.adapter_digest:
             raise moved_incumbent(adapter_digest)
@@ -71,9 +70,7 @@ def decide_canary(begin: Begin, name: str, now: datetime) -> CanaryVerdict | Non
         canary_arm, incumbent_arm = tx.canaries.measure(canary)
         seconds = (now - canary.start_time).total_seconds()
         reports = tx.canaries.list_reports(canary)
-        guards = specialist.gate.panel
-        panel = compare_marks(guards, tx.canaries.list_marks(canary)) if guards else ()
-        verdict = rules.decide_outcome(canary.policy, canary_arm, incumbent_arm, seconds, reports, panel=panel)
+        verdict = rules.decide_outcome(canary.policy, canary_arm, incumbent_arm, seconds, reports)
         if verdict is None:
             return None
         current = tx.servings.current(name)

@@ -34,9 +34,8 @@ def next_pair(begin: Begin, name: str, expert_id: str, may_use: MayUse) -> Exper
         specialist = _find_specialist(tx, name, may_use)
         _require_expert(expert_id)
         drafts = tx.judging.list_drafts(name, since, MAX_DRAFTS) if specialist.keep_drafts else ()
-        canary = tx.canaries.find_running(name) if specialist.gate.panel else None
         decisions = tx.judging.list_decisions(name, since)
-        queue = make_queue(expert_id, drafts, decisions, specialist.judging, canary)
+        queue = make_queue(expert_id, drafts, decisions, specialist.judging)
         may_draw = specialist.keep_drafts and specialist.judging.draw_prompts and queue.needs_prompts
         draws_prompt = may_draw and count_drawn(drafts, decisions, specialist.judging) < MAX_DRAWN_WAITING
         last = _find_undoable(tx, name, expert_id)

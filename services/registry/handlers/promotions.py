@@ -21,7 +21,6 @@ from services.registry.domain import (
     Specialist,
     Verdict,
 )
-from services.registry.handlers.panel_guards import check_marks_before_canary, check_marks_before_promotion
 from services.registry.handlers.specialists import lock_specialist
 from services.registry.ports import Begin, RequestEvaluation, Taints, Transaction
 from services.registry.rules import serving as rules
@@ -53,7 +52,7 @@ def record_evaluation(begin: Begin, request_evaluation: RequestEvaluation, evalu
 
 def _decide(tx: Transaction, specialist: Specialist, adapter: Adapter, evaluation: Evaluation) -> Decision:
     current = tx.servings.current(specialist.name)
-    verdict = decide(specialist.gate, evaluation, check_marks_before_canary(tx, specialist, adapter, current))
+    verdict = decide(specialist.gate, evaluation)
     if is_retired(tx.taints, adapter.digest):
         verdict = Verdict(Decision.REFUSED, (RETIRED,))
     if specialist.deleted:
@@ -113,13 +112,12 @@ def promote(
     with begin() as tx:
         specialist = lock_specialist(tx.specialists, name)
         current = tx.servings.current(name)
-        adapter, evaluation = require_evaluated(tx, adapter_digest)
-        panel = check_marks_before_promotion(tx, specialist, adapter, current)
-        verdict = decide(specialist.gate, evaluation, panel)
         if override is None:
-            require_passed(verdict, name, adapter_digest)
+            adapter, _, verdict = require_passed(tx, specialist, adapter_digest)
         else:
+            adapter, evaluation = require_evaluated(tx, adapter_digest)
             check_override(specialist.gate, evaluation)
+            verdict = decide(specialist.gate, evaluation)
         serving = rules.serve_adapter(current, adapter, specialist, expected_generation)
         serving = replace(serving, overridden=verdict.decision is not Decision.PASSED)
         save_serving(tx, serving, "an operator promoted an adapter")
@@ -137,7 +135,7 @@ def approve(begin: Begin, adapter_digest: str, grounds: Grounds) -> Serving:
         specialist = _lock_specialist_of(tx, adapter_digest)
         _require_waiting(tx, adapter_digest)
         current = tx.servings.current(specialist.name)
-        adapter, evaluation, verdict = require_ready_for_canary(tx, specialist, adapter_digest, current)
+        adapter, evaluation, verdict = require_passed(tx, specialist, adapter_digest)
         if evaluation.incumbent_digest != current.adapter_digest:
             raise moved_incumbent(adapter_digest)
         if current.canary is not None:
@@ -156,11 +154,8 @@ def decline(begin: Begin, adapter_digest: str, grounds: Grounds) -> OperatorDeci
     with begin() as tx:
         specialist = _lock_specialist_of(tx, adapter_digest)
         _require_waiting(tx, adapter_digest)
-        adapter, evaluation = tx.facts.find_adapter(adapter_digest), tx.evaluations.find_newest(adapter_digest)
-        verdict = None
-        if adapter and evaluation:
-            panel = check_marks_before_canary(tx, specialist, adapter, tx.servings.current(specialist.name))
-            verdict = decide(specialist.gate, evaluation, panel)
+        evaluation = tx.evaluations.find_newest(adapter_digest)
+        verdict = decide(specialist.gate, evaluation) if evaluation else None
         tx.approvals.end(adapter_digest, Approval.DECLINED)
         decision = OperatorDecision(
             DecisionKind.DECLINE, specialist.name, grounds, datetime.now(UTC), adapter_digest, verdict=verdict
@@ -220,25 +215,17 @@ def require_evaluated(tx: Transaction, adapter_digest: str) -> tuple[Adapter, Ev
     return adapter, evaluation
 
 
-def require_ready_for_canary(
-    tx: Transaction, specialist: Specialist, adapter_digest: str, current: Serving
-) -> tuple[Adapter, Evaluation, Verdict]:
-    """An adapter, its newest evaluation and the gate's verdict. Raises FailedPrecondition unless that lets a canary try the adapter."""
+def require_passed(tx: Transaction, specialist: Specialist, adapter_digest: str) -> tuple[Adapter, Evaluation, Verdict]:
+    """An adapter, its newest evaluation and the gate's verdict. Raises FailedPrecondition unless the verdict is that it passed."""
     adapter, evaluation = require_evaluated(tx, adapter_digest)
-    panel = check_marks_before_canary(tx, specialist, adapter, current)
-    verdict = decide(specialist.gate, evaluation, panel)
-    require_passed(verdict, specialist.name, adapter_digest)
-    return adapter, evaluation, verdict
-
-
-def require_passed(verdict: Verdict, specialist: str, adapter_digest: str) -> None:
-    """Raises FailedPrecondition unless the gate's verdict on an adapter is that it passed."""
+    verdict = decide(specialist.gate, evaluation)
     if verdict.decision is not Decision.PASSED:
-        advice = advise(AdapterState(verdict.decision.value), specialist, adapter_digest)
+        advice = advise(AdapterState(verdict.decision.value), specialist.name, adapter_digest)
         raise FailedPrecondition(
             Reason.GATE_NOT_MET,
             f"The gate's verdict is {verdict.decision.value}: {'. '.join(verdict.reasons)}. {advice}.",
         )
+    return adapter, evaluation, verdict
 
 
 def roll_back(begin: Begin, name: str, expected_generation: int) -> Serving:

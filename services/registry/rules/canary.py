@@ -5,12 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.registry.domain import Arm, CanaryPolicy, Outcome
-from services.registry.rules.canary_outcomes import (
-    OutcomeComparison,
-    OutcomeValue,
-    compare_outcomes,
-    find_outcome_violations,
-)
+from services.registry.rules.canary_outcomes import OutcomeValue, compare_outcomes, find_outcome_violations
 
 # This many failed calls are not chance: a canary over its error limit is then withdrawn at once.
 MIN_ERRORS = 5
@@ -48,31 +43,26 @@ def decide_outcome(
     incumbent: Arm,
     seconds: float,
     reports: ArmReports = ((), ()),
-    *,
-    panel: Sequence[OutcomeComparison] = (),
 ) -> CanaryVerdict | None:
     """The verdict on the calls, and the reports of the canary and the incumbent, `seconds` after the start; None if it is too early.
 
-    An outcome in the policy, and each condition of the gate on experts' marks (`panel`), can withdraw a canary at any time, and a
-    promotion needs all of them.
+    An outcome in the policy can withdraw a canary at any time, and a promotion needs it.
     """
     failing = _find_errors(policy, canary, incumbent)
     if failing and canary.errors >= MIN_ERRORS:
         return CanaryVerdict(Outcome.BACK, failing)
-    compared = [*([compare_outcomes(policy, *reports)] if policy.outcome else []), *panel]
+    compared = compare_outcomes(policy, *reports) if policy.outcome else None
     has_calls = min(canary.calls, incumbent.calls) >= policy.min_calls
     reason = (failing or _find_delays(policy, canary, incumbent)) if has_calls else ""
     if reason:
         return CanaryVerdict(Outcome.BACK, reason)
-    worse = [item.reason for item in compared if item.outcome is Outcome.BACK]
-    if worse:
-        return CanaryVerdict(Outcome.BACK, "; ".join(worse))
-    undecided = [item.reason for item in compared if item.outcome is None]
-    if has_calls and not undecided:
-        reasons = [_summarise(canary, incumbent), *(item.reason for item in compared)]
+    if compared is not None and compared.outcome is Outcome.BACK:
+        return CanaryVerdict(Outcome.BACK, compared.reason)
+    if has_calls and (compared is None or compared.outcome is Outcome.FORWARD):
+        reasons = [_summarise(canary, incumbent), *([compared.reason] if compared else [])]
         return CanaryVerdict(Outcome.FORWARD, "; ".join(reasons))
     if seconds >= policy.max_seconds:
-        lacking = "; ".join(dict.fromkeys(undecided)) if has_calls else _count_calls(policy, canary, incumbent)
+        lacking = compared.reason if compared is not None and has_calls else _count_calls(policy, canary, incumbent)
         return CanaryVerdict(Outcome.BACK, f"undecided after {policy.max_seconds} s: {lacking}")
     return None
 

@@ -66,7 +66,7 @@ def compare_outcomes(
     name = NAMES[policy.outcome]
     reason = f"{len(canary)} reports of {name}, against {len(incumbent)}; the policy requires {policy.min_reports} in each arm"
     for ours, theirs, error in _list_looks(policy.min_reports, canary, incumbent):
-        gain, half = measure_gain(policy.outcome, ours, theirs, error)
+        gain, half = _measure_gain(policy.outcome, ours, theirs, error)
         allowed = math.log1p(policy.max_outcome_loss) if policy.outcome == MINUTES else policy.max_outcome_loss
         reason = _describe(policy, ours, theirs, (gain, gain - half, gain + half))
         if gain - half >= -allowed:
@@ -90,7 +90,7 @@ def _list_looks(
         count *= 2
 
 
-def measure_gain(measure: str, ours: Sequence[float], theirs: Sequence[float], error: float) -> tuple[float, float]:
+def _measure_gain(measure: str, ours: Sequence[float], theirs: Sequence[float], error: float) -> tuple[float, float]:
     """The canary's gain, positive if it is better, and half the width of Welch's interval."""
     sign = -1 if measure == MINUTES else 1
     means: list[float] = []
@@ -104,7 +104,7 @@ def measure_gain(measure: str, ours: Sequence[float], theirs: Sequence[float], e
         freedom += square**2 / (len(values) - 1)
     total = sum(squares)
     gain = sign * (means[0] - means[1])
-    return gain, student(1 - error / 2, total**2 / freedom) * math.sqrt(total) if total else 0.0
+    return gain, _student(1 - error / 2, total**2 / freedom) * math.sqrt(total) if total else 0.0
 
 
 def _transform(measure: str, values: Sequence[float]) -> Sequence[float]:
@@ -112,7 +112,7 @@ def _transform(measure: str, values: Sequence[float]) -> Sequence[float]:
     return [math.log(value) for value in values] if measure == MINUTES else values
 
 
-def student(probability: float, freedom: float) -> float:
+def _student(probability: float, freedom: float) -> float:
     """The quantile of Student's t, within 0.2 % from 9 degrees of freedom on (Abramowitz and Stegun 1964, 26.7.5)."""
     z = statistics.NormalDist().inv_cdf(probability)
     return (

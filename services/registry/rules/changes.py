@@ -9,7 +9,7 @@ from services.registry.domain import Specialist
 
 NOT_SHOWN = {"revision", "update_time", "deleted"}
 # Fields by which the items of a list are told apart.
-KEYS = ("name", "metric", "criterion")
+KEYS = ("name", "metric")
 
 
 @dataclass(frozen=True)

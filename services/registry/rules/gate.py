@@ -1,7 +1,7 @@
 """The gate. A condition is met or broken only if its whole 95 % interval is on one side; otherwise it is undecided."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from services.registry.domain import (
     Decision,
@@ -37,18 +37,12 @@ ROUNDING = 1e-9
 Finding = tuple[Decision, str]
 
 
-def decide(gate: Gate, evaluation: Evaluation, panel: Iterable[Finding] = ()) -> Verdict:
+def decide(gate: Gate, evaluation: Evaluation) -> Verdict:
     """Refused if any condition is certainly not met or was not measured, else undecided if any is not certainly met.
 
-    `panel` are the findings on experts' marks. The verdict has a sentence for each condition that led to it; for an evaluation that
-    passed, one for each gain of the primary metric and each finding of the panel.
+    The verdict has a sentence for each condition that led to it; for an evaluation that passed, one for each gain of the primary metric.
     """
-    findings = [
-        *check_suites(gate, evaluation),
-        *_check_primary(gate, evaluation),
-        *_check_guards(gate, evaluation),
-        *panel,
-    ]
+    findings = [*check_suites(gate, evaluation), *_check_primary(gate, evaluation), *_check_guards(gate, evaluation)]
     for decision in (Decision.REFUSED, Decision.UNDECIDED):
         reasons = tuple(sentence for outcome, sentence in findings if outcome is decision)
         if reasons:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 
 from services.registry.domain import Gate, Specialist
-from services.registry.rules.canary_panel import find_panel_violations
 from services.registry.rules.gate import BEAT
 from services.registry.rules.power import LOG_LIKELIHOOD, PAIRED
 
@@ -16,14 +15,7 @@ BUILT_IN = ("rouge1", "rouge2", "rougeL", "bleu", "terms", "repetition", "fabric
 
 def find_gate_violations(specialist: Specialist) -> dict[str, str]:
     """Violations by field; empty for a valid gate."""
-    is_measurable = specialist.canary is not None and specialist.keep_drafts
-    panel = find_panel_violations(specialist.gate.panel, specialist.judging, is_measurable=is_measurable)
-    checks = (
-        *_check_metrics(specialist),
-        *_check_limits(specialist.gate),
-        *_check_models(specialist),
-        *panel.items(),
-    )
+    checks = (*_check_metrics(specialist), *_check_limits(specialist.gate), *_check_models(specialist))
     return {f"gate.{field}": problem for field, problem in checks}
 
 

@@ -1,13 +1,13 @@
 """Which drafts an expert judges next: of callers' prompts or drawn ones, some for several experts, in random order and on random sides."""
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import combinations
 
-from services.registry.domain import Canary, JudgingPolicy
+from services.registry.domain import JudgingPolicy
 from services.registry.rules.measuring import NAME, NAME_RULE
 from tailor.rankings import compare_drafts
 from tailor.rounds import RoundProgress
@@ -36,8 +36,6 @@ MIN_WAITING = 3
 MAX_DRAWN_WAITING = 10
 MAX_CRITERIA = 5
 MAX_QUESTION = 200
-# Prompts of a canary's arms have the ranks 0 and 1.
-CALLERS_RANK, DRAWN_RANK = 2, 3
 # The name of the agreement on rankings, next to the names of criteria.
 RANKING = "ranking"
 
@@ -51,8 +49,6 @@ class StoredDraft:
     answer_digest: str
     is_callers: bool
     create_time: datetime
-    generation: int = 0
-    adapter_digest: str = ""
     is_drawn: bool = False
 
 
@@ -109,13 +105,8 @@ def make_queue(
     drafts: Iterable[StoredDraft],
     decisions: Collection[ExpertDecision],
     policy: JudgingPolicy | None = None,
-    canary: Canary | None = None,
 ) -> ExpertQueue:
-    """The expert's queue. The same input gives the same drafts on the same sides.
-
-    If a `canary` waits for experts' marks, its prompts and the incumbent's from the same time come first, those of the adapter with fewer
-    judged prompts before the others. Drawn prompts come last.
-    """
+    """The expert's queue, drawn prompts last. The same input gives the same drafts on the same sides."""
     policy = policy or JudgingPolicy()
     done = {decision.prompt_digest for decision in decisions if decision.expert_id == expert_id}
     judged_by: dict[str, dict[str, ExpertDecision]] = defaultdict(dict)
@@ -138,8 +129,7 @@ def make_queue(
         elif not is_answered:
             short[prompt] = answers[-1].draft_id
     drawn = {prompt for prompt, answers in groups.items() if _is_drawn(answers)}
-    ranks = {**dict.fromkeys(drawn, DRAWN_RANK), **(_order_arms(canary, groups, judged_by) if canary else {})}
-    waiting, incomplete = _shuffle(expert_id, complete, ranks), _shuffle(expert_id, short, ranks)
+    waiting, incomplete = _shuffle(expert_id, complete, drawn), _shuffle(expert_id, short, drawn)
     return ExpertQueue(
         drafts=_order_sides(expert_id, waiting[0], complete[waiting[0]]) if waiting else (),
         judged=sum(expert_id in experts for experts in judged_by.values()),
@@ -242,22 +232,9 @@ def _choose_drafts(answers: Sequence[StoredDraft], number: int) -> tuple[str, ..
     return tuple(chosen.values())[:number]
 
 
-def _order_arms(
-    canary: Canary, groups: Mapping[str, Sequence[StoredDraft]], judged: Mapping[str, Collection[object]]
-) -> Mapping[str, int]:
-    """The rank of each prompt that callers asked while the canary ran: 0 if fewer of its adapter's prompts are judged, else 1."""
-    arms: dict[str, bool] = {}
-    for prompt, answers in groups.items():
-        first = next((draft for draft in answers if draft.is_callers and draft.generation == canary.generation), None)
-        if first is not None:
-            arms[prompt] = first.adapter_digest == canary.adapter_digest
-    counts = Counter(arm for prompt, arm in arms.items() if judged.get(prompt))
-    return {prompt: int(counts[arm] > counts[not arm]) for prompt, arm in arms.items()}
-
-
-def _shuffle(expert_id: str, prompts: Iterable[str], ranks: Mapping[str, int]) -> list[str]:
-    """By rank, and in random order within a rank."""
-    return sorted(prompts, key=lambda prompt: (ranks.get(prompt, CALLERS_RANK), _draw("order", expert_id, prompt)))
+def _shuffle(expert_id: str, prompts: Iterable[str], drawn: Collection[str]) -> list[str]:
+    """In random order, drawn prompts last."""
+    return sorted(prompts, key=lambda prompt: (prompt in drawn, _draw("order", expert_id, prompt)))
 
 
 def _order_sides(expert_id: str, prompt: str, drafts: Iterable[str]) -> tuple[str, ...]:

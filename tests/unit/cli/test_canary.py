@@ -76,36 +76,4 @@ def test_an_outcome_can_decide(tailor: Tailor, services: Services) -> None:
         incumbent=registry_pb2.CanaryArm(),
     )
     shown = tailor("canary", "show", "engagement-reports").out
-    assert "experts' marks" not in shown
     assert "kept share: 0.71 in 31 reports, against no report" in shown and "max loss 0.05" in shown
-
-
-def test_shows_experts_marks_of_both_arms(tailor: Tailor, services: Services) -> None:
-    services.registry.canary = registry_pb2.Canary(
-        adapter_digest=ADAPTER,
-        marks=[
-            registry_pb2.CanaryMarks(
-                criterion="accuracy",
-                canary=registry_pb2.MarkedDrafts(drafts=23, experts=3, mean=4.125),
-                incumbent=registry_pb2.MarkedDrafts(),
-                conditions=["the experts' accuracy is not decided"],
-            )
-        ],
-    )
-    shown = " ".join(tailor("canary", "show", "engagement-reports").out.split())
-    for text in ("experts' marks", "4.12", "23", "the experts' accuracy is not decided"):
-        assert text in shown
-    document = tailor("canary", "show", "engagement-reports", "--output=json").document
-    assert document["marks"][0]["incumbent"]["mean"] is None
-
-
-def test_a_specialist_shows_the_conditions_on_experts_marks(tailor: Tailor, services: Services) -> None:
-    panel = services.registry.specialist.gate.panel
-    panel.add(criterion="accuracy", min_mean=3.5, max_loss=0.4)
-    panel.add(criterion="style", max_loss=0.3, min_drafts=40)
-    shown = " ".join(tailor("specialist", "show", "engagement-reports").out.split())
-    first = (
-        "accuracy of a canary's drafts must certainly have a mean of 3.5 and not lose more than 0.4, from 20 drafts on"
-    )
-    assert f"experts: {first}" in shown
-    assert "style of a canary's drafts must certainly not lose more than 0.3, from 40 drafts on" in shown

@@ -35,7 +35,6 @@ def test_creates_a_specialist_from_toml(tailor: Tailor, tmp_path: Path) -> None:
         "max_parity": 0.0,
         "primary": {"metric": "bleu", "min_gain": 0.5, "min_gain_over_incumbent": 0.0},
         "guards": [],
-        "panel": [],
         "beat": [],
         "max_forgetting": None,
         "max_refusal_drop": None,

@@ -31,10 +31,6 @@ WHOLE = models_pb2.SpecialistChanged(
     gate=models_pb2.Gate(
         primary=models_pb2.PrimaryMetric(metric="house", min_gain=0.02),
         guards=[models_pb2.Guard(metric="rougeL", margin=0.01)],
-        panel=[
-            models_pb2.PanelGuard(criterion="accuracy", min_mean=3.5, max_loss=0.4, min_drafts=30),
-            models_pb2.PanelGuard(criterion="style", max_loss=0.25),
-        ],
         beat=["base", "prompt"],
         min_rows=30,
         max_forgetting=0.0,
@@ -71,9 +67,6 @@ def test_a_form_that_nobody_changed_is_the_same_definition() -> None:
         ("min_rows", "many"),
         ("temperature", "warm"),
         ("guards", "rougeL"),
-        ("panel", "accuracy mean=3"),
-        ("panel", "accuracy min_mean=high"),
-        ("panel", "accuracy min_mean"),
         ("recipes", "dpo"),
         ("min_ranked_prompts", "few"),
         ("criteria", "tone"),

@@ -15,12 +15,13 @@ from services.evaluation.baselines.choose import BaselineModels, PromptSearch
 from services.evaluation.baselines.costs import HourPrice, PricePerToken, Prices
 from services.evaluation.baselines.external import ExternalLimits
 from services.evaluation.baselines.few_shot import FewShotModel
-from services.evaluation.domain import Answer, HeldOutSet, ModelResult, Serving, Specialists
+from services.evaluation.domain import Answer, HeldOutSet, ModelCost, ModelResult, Serving, Specialists
 from services.evaluation.figures import measure_cost
 from services.evaluation.ports import ChatEndpoint
 from services.evaluation.served_models import ServedModels
 from services.evaluation.settings import Settings
-from services.evaluation.wire import from_cost, to_cost
+from tailor.api.events.v1 import models_pb2
+from tailor.codec import decode, encode
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -54,7 +55,7 @@ class Endpoint(ChatEndpoint):
 def with_baselines(external: Mapping[str, ChatEndpoint], prices: Prices | None = None, **policy: Any) -> Any:
     """A worker whose specialist has this policy."""
     worker = make_worker(prices=prices or Prices())
-    terms = make_terms("rougeL", policy=EvaluationPolicy(**policy))
+    terms = make_terms("rougeL", evaluation=EvaluationPolicy(**policy))
     train = [replace(make_row(number), row_id=f"train_{number}") for number in range(10, 15)]
     source = BaselineModels(
         served=ServedModels(worker.models),
@@ -115,8 +116,8 @@ def test_a_second_candidate_on_the_same_rows_asks_no_baseline_again() -> None:
     "changes",
     [
         {"sampling": SamplingDefaults(repetition_penalty=1.05)},
-        {"policy": EvaluationPolicy(guidelines="Be brief.")},
-        {"policy": EvaluationPolicy(few_shot=1)},
+        {"evaluation": EvaluationPolicy(guidelines="Be brief.")},
+        {"evaluation": EvaluationPolicy(few_shot=1)},
     ],
 )
 def test_another_sampling_prompt_or_number_of_examples_asks_again(changes: dict[str, Any]) -> None:
@@ -149,7 +150,7 @@ def test_answers_that_were_cut_at_the_maximum_of_tokens_are_counted() -> None:
     answers = (Answer("It ends"), Answer("It goes on and", finished=False), None)
     cost = measure_cost("candidate", ModelResult(answers, (None, None, None)))
     assert (cost.answers, cost.cut_answers) == (2, 1)
-    assert to_cost(from_cost(cost)) == cost
+    assert decode(ModelCost, encode(models_pb2.ModelCost, cost)) == cost
 
 
 def test_answers_have_prices_by_tokens_or_by_the_hour() -> None:

@@ -30,7 +30,7 @@ def reply(question: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
 def evaluate(
     judge: ScriptedJudge | None, metric: MetricDefinition, *pairs: RankedPair, **policy: Any
 ) -> tuple[EvaluationResult, Any]:
-    terms = replace(make_terms(), metrics=(metric,), policy=EvaluationPolicy(**policy))
+    terms = replace(make_terms(), metrics=(metric,), evaluation=EvaluationPolicy(**policy))
     worker = make_worker(judge=judge)
     worker.specialists.terms["reports"] = terms
     if pairs:

@@ -227,7 +227,7 @@ def test_an_evaluation_that_waits_for_an_event_holds_up_no_other() -> None:
     assert worker.evaluate_next(RUNNING) and find(worker, "evl_3").state is EvaluationState.SUCCEEDED
     assert not worker.evaluate_next(RUNNING) and not worker.evaluate_next(RUNNING)
     worker.artifacts.add_dataset("later", Ref("s3://datasets/later", "later", 1))
-    worker.specialists.terms["later"] = replace(make_terms(), specialist="later")
+    worker.specialists.terms["later"] = replace(make_terms(), name="later")
     assert worker.evaluate_next(RUNNING) and worker.evaluate_next(RUNNING) and not worker.evaluate_next(RUNNING)
     assert {find(worker, f"evl_{number}").state for number in (1, 2, 3)} == {EvaluationState.SUCCEEDED}
 
@@ -292,7 +292,7 @@ def test_rows_are_chosen_evenly_from_all_documents_of_a_task() -> None:
 
 
 def test_only_some_rows_are_answered_but_all_are_scored() -> None:
-    terms = make_terms(policy=EvaluationPolicy(max_rows=3, max_answers=2))
+    terms = make_terms(evaluation=EvaluationPolicy(max_rows=3, max_answers=2))
     worker = make_worker(specialists=Specialists({"reports": terms}))
     result = evaluate(worker)
     counts = {figures.metric: figures.models["candidate"].rows for figures in result.metrics}
@@ -464,7 +464,7 @@ def test_a_run_on_documents_is_measured_on_the_specialists_held_out_pairs_too() 
     result = evaluate(worker)
     figures = {figures.metric: figures for figures in result.metrics}
     assert (figures["win_rate"].gains["base"].rows, figures["rougeL"].gains["base"].rows) == (6, 4)
-    assert (result.rows, result.pairs, result.preferences) == (10, 6, "")
+    assert (result.rows, result.pairs, result.preference_dataset_digest) == (10, 6, "")
     assert (result.held_out_rows, result.held_out_pairs) == (10, 6)
     message = wire.from_result(result)
     read = wire.to_result(message, result.evaluation)
@@ -491,17 +491,22 @@ def test_an_evaluation_names_what_candidate_and_incumbent_learned_from_experts()
     worker = make_worker(specialists=make_specialists(make_serving("ad0")))
     add_pairs(worker, "p1", "reports")
     add_pairs(worker, "p2", "reports")
-    worker.artifacts.add_adapter(replace(make_adapter("ad0"), preference_dataset="p1"))
+    worker.artifacts.add_adapter(replace(make_adapter("ad0"), preference_dataset_digest="p1"))
     tuned = replace(
         make_adapter("ad1"),
         dataset_digest="p2",
-        sft_dataset=make_adapter("ad1").dataset_digest,
-        preference_dataset="p2",
+        sft_dataset_digest=make_adapter("ad1").dataset_digest,
+        preference_dataset_digest="p2",
     )
     handlers.queue_evaluation(worker.artifacts, worker.evaluations, tuned, "evl_1")
     assert worker.evaluate_next(RUNNING)
     result = worker.evaluations.result("evl_1")
-    assert (result.preferences, result.incumbent_preferences, result.pairs, result.rows) == ("p2", "p1", 6, 10)
+    assert (
+        result.preference_dataset_digest,
+        result.incumbent_preference_dataset_digest,
+        result.pairs,
+        result.rows,
+    ) == ("p2", "p1", 6, 10)
     message = wire.from_result(result)
     assert (message.preference_dataset_digest, message.incumbent_preference_dataset_digest) == ("p2", "p1")
 

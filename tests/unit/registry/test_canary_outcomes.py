@@ -9,7 +9,7 @@ import pytest
 
 from services.registry.domain import KEPT_SHARE, MINUTES, SATISFACTION, Arm, CanaryPolicy, Outcome
 from services.registry.rules.canary import decide_outcome, find_policy_violations
-from services.registry.rules.canary_outcomes import OutcomeValue, compare_outcomes, student, summarize_reports
+from services.registry.rules.canary_outcomes import OutcomeValue, _student, compare_outcomes, summarize_reports
 
 START = datetime(2026, 5, 4, tzinfo=UTC)
 POLICY = CanaryPolicy(min_calls=20, max_seconds=600, outcome=KEPT_SHARE, min_reports=20, max_outcome_loss=0.1)
@@ -116,7 +116,7 @@ def test_chance_decides_at_most_one_canary_in_twenty_however_long_it_runs() -> N
     [(0.975, 10, 2.22814), (0.9875, 19, 2.43344), (0.995, 30, 2.74999), (0.99, 9, 2.82144)],
 )
 def test_quantiles_are_those_of_the_table(probability: float, freedom: float, quantile: float) -> None:
-    assert math.isclose(student(probability, freedom), quantile, rel_tol=0.002)
+    assert math.isclose(_student(probability, freedom), quantile, rel_tol=0.002)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.registry.domain import Canary, CanaryPolicy, JudgingPolicy
+from services.registry.domain import JudgingPolicy
 from services.registry.rules.judging import (
     MAX_INCOMPLETE,
     MORE_EXPERTS,
@@ -247,38 +247,6 @@ def test_a_prompt_on_which_experts_disagree_returns_to_the_queue_for_one_more() 
     split = [*decisions, judged("4", right, left)]
     assert make_queue("5", drafts, split).waiting == 1
     assert make_queue("6", drafts, [*split, judged("5", left, right)]).waiting == 0
-
-
-def written(prompt: str, adapter: str, generation: int = 4) -> list[StoredDraft]:
-    """A caller's draft by an adapter, and another answer to its prompt."""
-    own = replace(draft(prompt, "a"), generation=generation, adapter_digest=adapter)
-    return [own, draft(prompt, "b", is_callers=False)]
-
-
-def test_drafts_of_a_canary_that_waits_for_marks_come_first_from_both_adapters_alike() -> None:
-    canary = Canary("memos", 4, "new", CanaryPolicy(), NOW)
-    policy = replace(POLICY, overlap_share=0)
-    before = [item for number in range(30) for item in written(f"before {number}", "old", 3)]
-    rare = [item for number in range(4) for item in written(f"canary {number}", "new")]
-    often = [item for number in range(20) for item in written(f"serving {number}", "old")]
-    decisions: list[ExpertDecision] = []
-    for _ in range(8):
-        queue = make_queue("exp_1", [*before, *rare, *often], decisions, policy, canary)
-        assert queue.waiting == 54 - len(decisions)
-        prompt = queue.drafts[0].rsplit(" ", 1)[0]
-        decisions.append(decision("exp_1", prompt, f"jdg {len(decisions)}"))
-    names = [item.prompt_digest.split()[0] for item in decisions]
-    assert sorted(names) == ["canary"] * 4 + ["serving"] * 4
-    assert all(abs(names[:place].count("canary") - names[:place].count("serving")) <= 1 for place in range(8))
-    # Without a canary, its four prompts are four of 54.
-    assert make_queue("exp_1", [*before, *rare, *often], decisions, policy).waiting == 46
-
-
-def test_incomplete_prompts_of_a_canary_are_answered_first() -> None:
-    canary = Canary("memos", 4, "new", CanaryPolicy(), NOW)
-    short = [draft(f"before {number}", "a") for number in range(20)]
-    short.append(replace(draft("canary", "a"), generation=4, adapter_digest="new"))
-    assert make_queue("exp_1", short, [], POLICY, canary).incomplete_drafts[0] == "canary a"
 
 
 def test_order_and_sides_differ_by_expert_and_stay_the_same_for_each() -> None:

@@ -1229,49 +1229,6 @@ class Guard(_message.Message):
 Global___Guard: _TypeAlias = Guard  # noqa: Y015
 
 @_typing.final
-class PanelGuard(_message.Message):
-    """PanelGuard is a condition on experts' marks, which a canary of the adapter measures: the means of the drafts that callers got while it ran.
-    One of `min_mean` and `max_loss` must be set.
-    """
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CRITERION_FIELD_NUMBER: _builtins.int
-    MIN_MEAN_FIELD_NUMBER: _builtins.int
-    MAX_LOSS_FIELD_NUMBER: _builtins.int
-    MIN_DRAFTS_FIELD_NUMBER: _builtins.int
-    criterion: _builtins.str
-    """One of the specialist's judging criteria."""
-    min_mean: _builtins.float
-    """Mean mark that the canary's drafts must certainly reach, above 1 and below 5; no condition if absent."""
-    max_loss: _builtins.float
-    """Maximum loss of the mean mark against the adapter that serves, above 0 and at most 4; no condition if absent."""
-    min_drafts: _builtins.int
-    """Marked drafts that each compared adapter needs before a decision, 10 to 10,000; 20 if 0."""
-    def __init__(
-        self,
-        *,
-        criterion: _builtins.str = ...,
-        min_mean: _builtins.float | None = ...,
-        max_loss: _builtins.float | None = ...,
-        min_drafts: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_loss", b"_max_loss", "_min_mean", b"_min_mean", "max_loss", b"max_loss", "min_mean", b"min_mean"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_loss", b"_max_loss", "_min_mean", b"_min_mean", "criterion", b"criterion", "max_loss", b"max_loss", "min_drafts", b"min_drafts", "min_mean", b"min_mean"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__max_loss: _TypeAlias = _typing.Literal["max_loss"]  # noqa: Y015
-    _WhichOneofArgType__max_loss: _TypeAlias = _typing.Literal["_max_loss", b"_max_loss"]  # noqa: Y015
-    _WhichOneofReturnType__min_mean: _TypeAlias = _typing.Literal["min_mean"]  # noqa: Y015
-    _WhichOneofArgType__min_mean: _TypeAlias = _typing.Literal["_min_mean", b"_min_mean"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_loss) -> _WhichOneofReturnType__max_loss | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_mean) -> _WhichOneofReturnType__min_mean | None: ...
-
-Global___PanelGuard: _TypeAlias = PanelGuard  # noqa: Y015
-
-@_typing.final
 class Gate(_message.Message):
     """Gate contains the conditions that an evaluation must meet before its adapter may serve."""
 
@@ -1285,7 +1242,6 @@ class Gate(_message.Message):
     MAX_FORGETTING_FIELD_NUMBER: _builtins.int
     MAX_REFUSAL_DROP_FIELD_NUMBER: _builtins.int
     MAX_MEMORISED_FIELD_NUMBER: _builtins.int
-    PANEL_FIELD_NUMBER: _builtins.int
     min_rows: _builtins.int
     """Minimum held-out rows of an evaluation."""
     max_parity: _builtins.float
@@ -1308,10 +1264,6 @@ class Gate(_message.Message):
     def beat(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Models that the primary metric must beat: `base`, `few_shot`, `prompt`, `external:NAME`; `base` and `few_shot` if empty."""
 
-    @_builtins.property
-    def panel(self) -> _containers.RepeatedCompositeFieldContainer[Global___PanelGuard]:
-        """Conditions on experts' marks, at most one for each criterion. They need a canary policy and stored drafts."""
-
     def __init__(
         self,
         *,
@@ -1323,11 +1275,10 @@ class Gate(_message.Message):
         max_forgetting: _builtins.float | None = ...,
         max_refusal_drop: _builtins.float | None = ...,
         max_memorised: _builtins.int | None = ...,
-        panel: _abc.Iterable[Global___PanelGuard] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_forgetting", b"_max_forgetting", "_max_memorised", b"_max_memorised", "_max_refusal_drop", b"_max_refusal_drop", "max_forgetting", b"max_forgetting", "max_memorised", b"max_memorised", "max_refusal_drop", b"max_refusal_drop", "primary", b"primary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_forgetting", b"_max_forgetting", "_max_memorised", b"_max_memorised", "_max_refusal_drop", b"_max_refusal_drop", "beat", b"beat", "guards", b"guards", "max_forgetting", b"max_forgetting", "max_memorised", b"max_memorised", "max_parity", b"max_parity", "max_refusal_drop", b"max_refusal_drop", "min_rows", b"min_rows", "panel", b"panel", "primary", b"primary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_forgetting", b"_max_forgetting", "_max_memorised", b"_max_memorised", "_max_refusal_drop", b"_max_refusal_drop", "beat", b"beat", "guards", b"guards", "max_forgetting", b"max_forgetting", "max_memorised", b"max_memorised", "max_parity", b"max_parity", "max_refusal_drop", b"max_refusal_drop", "min_rows", b"min_rows", "primary", b"primary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_forgetting: _TypeAlias = _typing.Literal["max_forgetting"]  # noqa: Y015
     _WhichOneofArgType__max_forgetting: _TypeAlias = _typing.Literal["_max_forgetting", b"_max_forgetting"]  # noqa: Y015

@@ -2279,78 +2279,6 @@ class CanaryArm(_message.Message):
 Global___CanaryArm: _TypeAlias = CanaryArm  # noqa: Y015
 
 @_typing.final
-class MarkedDrafts(_message.Message):
-    """MarkedDrafts are the drafts of one arm of a canary that experts marked by a criterion."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DRAFTS_FIELD_NUMBER: _builtins.int
-    EXPERTS_FIELD_NUMBER: _builtins.int
-    MEAN_FIELD_NUMBER: _builtins.int
-    drafts: _builtins.int
-    """Drafts: of each prompt the first that a caller got while the canary ran."""
-    experts: _builtins.int
-    """Experts who marked them."""
-    mean: _builtins.float
-    """Mean of the drafts' marks, 1 to 5; absent without a draft."""
-    def __init__(
-        self,
-        *,
-        drafts: _builtins.int = ...,
-        experts: _builtins.int = ...,
-        mean: _builtins.float | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "mean", b"mean"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean", b"_mean", "drafts", b"drafts", "experts", b"experts", "mean", b"mean"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__mean: _TypeAlias = _typing.Literal["mean"]  # noqa: Y015
-    _WhichOneofArgType__mean: _TypeAlias = _typing.Literal["_mean", b"_mean"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean) -> _WhichOneofReturnType__mean | None: ...
-
-Global___MarkedDrafts: _TypeAlias = MarkedDrafts  # noqa: Y015
-
-@_typing.final
-class CanaryMarks(_message.Message):
-    """CanaryMarks are the experts' marks by a criterion that the specialist's gate names."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CRITERION_FIELD_NUMBER: _builtins.int
-    CANARY_FIELD_NUMBER: _builtins.int
-    INCUMBENT_FIELD_NUMBER: _builtins.int
-    CONDITIONS_FIELD_NUMBER: _builtins.int
-    criterion: _builtins.str
-    """Name of the criterion."""
-    @_builtins.property
-    def canary(self) -> Global___MarkedDrafts:
-        """Drafts of the canary."""
-
-    @_builtins.property
-    def incumbent(self) -> Global___MarkedDrafts:
-        """Drafts of the incumbent."""
-
-    @_builtins.property
-    def conditions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """State of each condition as readable text."""
-
-    def __init__(
-        self,
-        *,
-        criterion: _builtins.str = ...,
-        canary: Global___MarkedDrafts | None = ...,
-        incumbent: Global___MarkedDrafts | None = ...,
-        conditions: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "incumbent", b"incumbent"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "conditions", b"conditions", "criterion", b"criterion", "incumbent", b"incumbent"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CanaryMarks: _TypeAlias = CanaryMarks  # noqa: Y015
-
-@_typing.final
 class Canary(_message.Message):
     """Canary is a current or past try of an adapter on a share of the callers."""
 
@@ -2365,7 +2293,6 @@ class Canary(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
     INCUMBENT_FIELD_NUMBER: _builtins.int
-    MARKS_FIELD_NUMBER: _builtins.int
     adapter_digest: _builtins.str
     """The adapter."""
     generation: _builtins.int
@@ -2394,10 +2321,6 @@ class Canary(_message.Message):
     def incumbent(self) -> Global___CanaryArm:
         """Calls answered by the incumbent in the same time."""
 
-    @_builtins.property
-    def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___CanaryMarks]:
-        """Experts' marks so far by the criteria that the specialist's gate names now."""
-
     def __init__(
         self,
         *,
@@ -2410,11 +2333,10 @@ class Canary(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         canary: Global___CanaryArm | None = ...,
         incumbent: Global___CanaryArm | None = ...,
-        marks: _abc.Iterable[Global___CanaryMarks] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "end_time", b"end_time", "incumbent", b"incumbent", "policy", b"policy", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "canary", b"canary", "end_time", b"end_time", "generation", b"generation", "incumbent", b"incumbent", "marks", b"marks", "policy", b"policy", "reason", b"reason", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "canary", b"canary", "end_time", b"end_time", "generation", b"generation", "incumbent", b"incumbent", "policy", b"policy", "reason", b"reason", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

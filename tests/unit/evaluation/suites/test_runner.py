@@ -36,7 +36,7 @@ class World:
     def __init__(self, *suites: str, erased: frozenset[str] = frozenset()) -> None:
         self.probes = MemoryProbes()
         results = MemoryModelResults()
-        terms = make_terms(policy=EvaluationPolicy(suites=suites, max_suite_items=ITEMS))
+        terms = make_terms(evaluation=EvaluationPolicy(suites=suites, max_suite_items=ITEMS))
         self.worker: Any = make_worker(
             results=results, suites=SuiteRunner(self.probes, results, 2, erased, lambda _: None)
         )

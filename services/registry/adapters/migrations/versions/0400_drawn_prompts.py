@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY
 
 revision = "0400"
-down_revision = "0399"
+down_revision = "0398"
 
 
 def upgrade() -> None:

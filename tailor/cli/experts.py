@@ -1,4 +1,4 @@
-"""`tailor specialist guidelines`: what experts' comments ask for again and again, and taking it over into the definition."""
+"""What a specialist's experts say together: how far they agree, their mean marks, and what their comments ask for again and again."""
 
 from typing import Annotated
 
@@ -12,9 +12,67 @@ from tailor.cli.columns import columns, emit_list, show_field
 from tailor.cli.messages import to_dict
 from tailor.cli.session import CommandSession
 from tailor.cli.specialist_changes import print_changes
+from tailor.cli.whole_words import Digest
 from tailor.errors import InvalidArgument, Reason
 
-GROUP_SECONDS = 60.0
+COMPUTE_SECONDS = 60.0
+
+
+def agreement(session: CommandSession, specialist: SpecialistName) -> None:
+    """Show how far experts agree: Krippendorff's alpha by criterion, of the panel and of each expert with the others.
+
+    1 is perfect agreement, 0 is what chance gives. Only drafts that at least two experts judged count.
+    """
+    request = panel_pb2.GetAgreementRequest(specialist=specialist)
+    answer = unary("registry", session.connections.panel.GetAgreement, request, COMPUTE_SECONDS)
+    emit_list(
+        session,
+        [item for item in answer.agreement if item.units],
+        AGREEMENT,
+        document=to_dict(answer),
+        empty="No draft was judged by two experts yet, so there is no agreement to measure.",
+        remarks=lambda console: console.print(f"{answer.judgements} judgements by {answer.experts} experts"),
+    )
+
+
+def _describe_alpha(item: panel_pb2.CriterionAgreement) -> str:
+    if not item.HasField("alpha"):
+        return "-"
+    return f"{item.alpha:.2f}" + (f" ({item.low:.2f} to {item.high:.2f})" if item.HasField("low") else "")
+
+
+AGREEMENT = columns(
+    "criterion", ("who", lambda item: item.expert_id or "the panel"), ("alpha, 95 % interval", _describe_alpha), "units"
+)
+
+
+def panel(session: CommandSession, specialist: SpecialistName) -> None:
+    """Show the mean marks of drafts, 1 to 5, by criterion, month and adapter. Intervals are 95 % ones over drafts."""
+    request = panel_pb2.GetPanelReportRequest(specialist=specialist)
+    answer = unary("registry", session.connections.panel.GetPanelReport, request, COMPUTE_SECONDS)
+    emit_list(
+        session,
+        answer.means,
+        MEANS,
+        document=to_dict(answer),
+        empty="No draft has a mark yet.",
+        remarks=lambda console: console.print(f"{answer.judgements} judgements with marks", highlight=False),
+    )
+
+
+def _describe_mean(item: panel_pb2.PanelMean) -> str:
+    return f"{item.mean:.2f}" + (f" ({item.low:.2f} to {item.high:.2f})" if item.HasField("low") else "")
+
+
+MEANS = columns(
+    "criterion",
+    "month",
+    ("adapter", lambda item: Digest(item.adapter_digest) if item.adapter_digest else "base"),
+    ("mean, 95 % interval", _describe_mean),
+    "drafts",
+    "experts",
+    "question",
+)
 
 
 def guidelines(
@@ -32,14 +90,14 @@ def guidelines(
     Guidelines are in the prompts of `few_shot`, of the judge model, and of the teacher that revises drafts by comments.
     """
     request = panel_pb2.ProposeGuidelinesRequest(specialist=specialist, page_size=limit)
-    answer = unary("registry", session.connections.panel.ProposeGuidelines, request, GROUP_SECONDS)
+    answer = unary("registry", session.connections.panel.ProposeGuidelines, request, COMPUTE_SECONDS)
     if take:
         _take_over(session, specialist, text or _find(answer, take))
     else:
         emit_list(
             session,
             list(enumerate(answer.guidelines, start=1)),
-            COLUMNS,
+            GUIDELINES,
             document=to_dict(answer),
             empty="No two comments ask for the same yet.",
             remarks=lambda console: _print_remarks(console, answer),
@@ -78,7 +136,7 @@ def _print_remarks(console: Console, answer: panel_pb2.ProposeGuidelinesResponse
             console.print(f"{number}: {example.text} ({example.judgement_id})", markup=False, highlight=False)
 
 
-COLUMNS = columns(
+GUIDELINES = columns(
     ("number", lambda row: row[0]),
     ("guideline", lambda row: row[1].text),
     ("comments", lambda row: row[1].comments),
