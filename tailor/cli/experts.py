@@ -1,4 +1,4 @@
-"""What a specialist's experts say together: how far they agree, their mean marks, and what their comments ask for again and again."""
+"""Experts of a specialist together: how far they agree, their mean marks, and what their comments ask for again and again."""
 
 from typing import Annotated
 

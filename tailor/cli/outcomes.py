@@ -1,4 +1,4 @@
-"""What callers say of a specialist's drafts: feedback, and outcomes, which say what drafts were worth."""
+"""Words of callers about a specialist's drafts: feedback, and outcomes, which say what drafts were worth."""
 
 from dataclasses import asdict
 from typing import Annotated

@@ -65,7 +65,9 @@ def allow(
     if replay:
         try:
             document["replay"] = to_dict(start_replay(session, answer.policy.barrier_digest, all_documents=False))
-            sentence = "The replay runs. `tailor replay documents ID` shows which documents only their owners can publish again."
+            sentence = (
+                "The replay runs. `tailor replay show ID` shows which documents only their owners can publish again."
+            )
         except FailedPrecondition as error:
             if error.reason != Reason.REPLAY_RUNNING:
                 raise

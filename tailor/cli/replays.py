@@ -14,10 +14,10 @@ from tailor.api.ingestion.v1 import replay_pb2
 from tailor.api.registry.v1 import lineage_pb2
 from tailor.cli import ids
 from tailor.cli.calls import first, pages, unary
-from tailor.cli.columns import columns, emit_items, item_table
+from tailor.cli.columns import columns, emit_items, emit_list, item_table
 from tailor.cli.connections import Connections
 from tailor.cli.messages import to_dict
-from tailor.cli.output import shows, table
+from tailor.cli.output import table
 from tailor.cli.session import CommandSession
 from tailor.errors import PermissionDenied
 from tailor.events.envelope import new_id
@@ -40,6 +40,7 @@ COLUMNS = columns(
     ("sent", lambda replay: sum(replay.outcomes[name] for name in SENT if name in replay.outcomes)),
     "started=create_time",
 )
+DOCUMENTS = columns("document=document_id")
 LEARNERS = columns(
     "adapter=adapter_digest",
     "specialist",
@@ -51,7 +52,6 @@ LEARNERS = columns(
 ReplayId = Annotated[
     str, typer.Argument(metavar="ID", help="The replay's id, or its first digits.", callback=ids.replay_id)
 ]
-Limit = Annotated[int, typer.Option(min=1, help="Max entries to list.")]
 
 
 def start(
@@ -75,36 +75,39 @@ def start(
     _emit(session, _wait(session, started) if wait else started)
 
 
-def list_replays(session: CommandSession, limit: Limit = 50) -> None:
+def list_replays(
+    session: CommandSession, limit: Annotated[int, typer.Option(min=1, help="Max replays to list.")] = 50
+) -> None:
     """List replays, newest first, with their progress."""
     stub = session.connections.replays
     items = first(limit, pages("ingestion", stub.ListReplays, replay_pb2.ListReplaysRequest(), "replays"))
     emit_items(session, "replays", items, COLUMNS)
 
 
-def show(session: CommandSession, replay_id: ReplayId) -> None:
+def show(
+    session: CommandSession,
+    replay_id: ReplayId,
+    *,
+    outcome: Annotated[
+        str, typer.Option(help="List its documents with this outcome instead, such as NEEDS_OWNER.")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=1, help="With --outcome: max documents to list.")] = 50,
+) -> None:
     """Show a replay: its outcomes, and which adapters learned from what would be masked now."""
-    request = replay_pb2.GetReplayRequest(replay_id=replay_id)
-    _emit(session, unary("ingestion", session.connections.replays.GetReplay, request).replay)
+    stub = session.connections.replays
+    if not outcome:
+        _emit(session, unary("ingestion", stub.GetReplay, replay_pb2.GetReplayRequest(replay_id=replay_id)).replay)
+        return
+    request = replay_pb2.ListReplayDocumentsRequest(replay_id=replay_id, outcome=outcome.upper())
+    found = first(limit, pages("ingestion", stub.ListReplayDocuments, request, "documents"))
+    document = {"document_ids": [item.document_id for item in found]}
+    emit_list(session, found, DOCUMENTS, document=document, empty="No document has this outcome.")
 
 
 def cancel(session: CommandSession, replay_id: ReplayId) -> None:
     """End a replay before its next document."""
     request = replay_pb2.CancelReplayRequest(replay_id=replay_id)
     _emit(session, unary("ingestion", session.connections.replays.CancelReplay, request).replay)
-
-
-def documents(
-    session: CommandSession,
-    replay_id: ReplayId,
-    outcome: Annotated[str, typer.Option(help="Only documents with this outcome, such as NEEDS_OWNER.")] = "",
-    limit: Limit = 50,
-) -> None:
-    """List the documents of a replay, by their ids."""
-    request = replay_pb2.ListReplayDocumentsRequest(replay_id=replay_id, outcome=outcome.upper())
-    found = first(limit, pages("ingestion", session.connections.replays.ListReplayDocuments, request, "documents"))
-    ids = [document.document_id for document in found]
-    session.output.emit({"document_ids": ids}, shows("\n".join(ids) or "No document has this outcome."))
 
 
 def start_replay(session: CommandSession, barrier_digest: str, *, all_documents: bool) -> replay_pb2.Replay:

@@ -89,7 +89,7 @@ NOUNS = {
     ),
     "replay": Noun(
         "Send what passed the barrier through it again.",
-        (replays.list_replays, replays.show, replays.start, replays.cancel, replays.documents),
+        (replays.list_replays, replays.show, replays.start, replays.cancel),
     ),
     "review": Noun(
         "Review what the barrier left in documents, how much it is, and what it replaces too often.",

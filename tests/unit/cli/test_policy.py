@@ -76,7 +76,7 @@ def test_lists_replays_and_documents_that_need_their_owner(tailor: Tailor, servi
     assert "rpl_1" in tailor("replay", "list").out
     one = tailor("replay", "show", "rpl_1")
     assert "have their owners publish them again" in one.out and "tainted" in one.out
-    assert tailor("replay", "documents", "rpl_1", "--outcome", "needs_owner").out.split() == [DOCUMENTS[1]]
+    assert tailor("replay", "show", "rpl_1", "--outcome", "needs_owner").out.split() == [DOCUMENTS[1]]
     assert tailor("replay", "cancel", "rpl_1").code == 0 and services.replays.cancelled == ["rpl_1"]
 
 

@@ -71,7 +71,7 @@ def test_update_replaces_the_definition_and_shows_its_limits(
     assert "Specialist engagement-reports has revision 2." in tailor("specialist", "update", str(file)).out
 
     shown = " ".join(tailor("specialist", "show", "engagement-reports").out.split())
-    assert "max_row_tokens = 400" in shown and 'tasks = [ "specialist", "report", "risk-assessment", ]' in shown
+    assert "max_row_tokens = 400" in shown and 'tasks = [ "report", "risk-assessment", ]' in shown
     assert "knowledge = false" in shown and "held_out_percent = 12" in shown and "max_held_out_rows = 2000" in shown
     assert services.registry.specialist.rows.max_row_tokens == 400
 
