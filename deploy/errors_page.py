@@ -37,7 +37,6 @@ REMEDY = re.compile(
 EXPLAINED = {
     Reason.SUPERSEDED: "Another run takes its place: it learns from newer datasets of the specialist. Nothing has to be done.",
     Reason.BEYOND_THE_REGISTRY: "An event claims more than the registry has published, or an answer was not asked for. Find out who may write that topic; only its producer should.",
-    Reason.HELD_CALL_CLOSED: "The call that was held is not approved yet, or was declined, repeated, or has expired. Make it again without its id.",
     Reason.WRONG_PARTITIONS: "A topic has another number of partitions than is set. Grow it with `--grow` or change TAILOR_KAFKA_PARTITIONS, as the message says.",
     Reason.ABORTED: "A concurrent change won. Read again and retry.",
     Reason.AMBIGUOUS_ADAPTER: "Several adapters begin with the given digits. Give more digits.",
@@ -55,7 +54,6 @@ EXPLAINED = {
     Reason.STACK_NOT_READY: "The embedded stack took too long to become ready. Read the logs in `.tailor/logs/` of the parts that the message names, then repeat `tailor up`.",
     Reason.AMBIGUOUS_DATASET: "Several datasets begin with the given digits. Give more digits.",
     Reason.UNKNOWN_ERASURE: "This erasure does not exist. `tailor erasure list` lists the known ones.",
-    Reason.UNKNOWN_HELD_CALL: "No such call is held. `tailor held list` lists them.",
     Reason.UNKNOWN_ORIGIN: "The specialist selects no document of this source, or no example or golden document of this publisher. `tailor specialist origins NAME` shows which there are.",
     Reason.UNKNOWN_REPLAY: "This replay does not exist. `tailor replay list` lists the known ones.",
     Reason.CHILD_FAILED: "The process that reads the input failed without saying why. See the service's log.",

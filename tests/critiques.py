@@ -7,9 +7,7 @@ from typing import Any
 
 from services.synthetic.adapters.admitted_origins import SqlOrigins
 from services.synthetic.adapters.corpus import SqlCorpora
-from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.adapters.sketches import SqlSketches
-from services.synthetic.building.maker import StructureRows
 from services.synthetic.consumers import Consumers
 from services.synthetic.domain import Specialist
 from services.synthetic.handlers import Synthetic
@@ -59,8 +57,6 @@ class CritiqueHouse(SynthesisHouse):
             origins=SqlOrigins(self.engine),
             corpora=SqlCorpora(self.engine),
             store=self.store,
-            files=ParquetFiles(),
-            maker=StructureRows(),
             tokenizers=WordTokenizers(),
             preparer=preparer,
             list_documents=lambda name, changed_since: [],

@@ -31,12 +31,9 @@ from tailor.api.anonymization.v1.policy_pb2_grpc import add_PolicyServiceService
 from tailor.api.anonymization.v1.replaced_pb2_grpc import add_ReplacedServiceServicer_to_server
 from tailor.api.anonymization.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from tailor.api.events.v1 import documents_pb2
-from tailor.api.held.v1.held_pb2_grpc import add_HeldCallServiceServicer_to_server
 from tailor.events.erased import ERASED, LIFT_SECONDS, forgetting
 from tailor.events.gaps import reject_gap
-from tailor.held_calls import HeldCalls
 from tailor.keys import decode_key
-from tailor.rpc.held_calls import FourEyes, HeldCallServicer
 from tailor.runtime import Runtime, Servicers
 from tailor.storage.s3 import S3Store
 
@@ -62,10 +59,10 @@ def build(runtime: Runtime, settings: Settings) -> None:
     )
     current = CurrentPolicy(policies, parts, KafkaPolicies(producer), digest)
     runtime.spawn("policy", current.follow)
-    ledger, audit, held_calls = SqlLedger(engine), SqlAuditLog(engine), HeldCalls(engine)
+    ledger, audit = SqlLedger(engine), SqlAuditLog(engine)
     servicer = AnonymizationServicer(
         anonymizer=current, prompts=current.prompts, previewer=current, vault=vault, subjects=subjects,
-        true_values=current, audit=audit, hold=FourEyes(held_calls, is_on=settings.four_eyes).check,
+        true_values=current, audit=audit,
     )  # fmt: skip
     store = S3Store.from_settings(settings)
     quarantine, corpus = StoredTexts(store, decode_key(settings.quarantine_key)), StoredCorpus(store)
@@ -75,7 +72,6 @@ def build(runtime: Runtime, settings: Settings) -> None:
         (add_AnonymizationServiceServicer_to_server, servicer),
         (add_PolicyServiceServicer_to_server, PolicyServicer(current, policies, ledger)),
         (add_SubjectServiceServicer_to_server, SubjectServicer(subjects, ledger, audit)),
-        (add_HeldCallServiceServicer_to_server, HeldCallServicer(held_calls)),
         review.servicer(settings, current.policy, ledger, corpus, audit),
         (add_ReplacedServiceServicer_to_server, ReplacedServicer(replaced, current)),
     ]

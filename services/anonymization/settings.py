@@ -41,7 +41,6 @@ class Settings(ServiceSettings):
     max_residual_bound: ResidualBound = ResidualBound.UPPER
 
     # True to hold re-identifications until a second key of data protection approves them.
-    four_eyes: bool = False
 
     @property
     def residual_limit(self) -> ResidualLimit | None:

@@ -53,10 +53,6 @@ class Role(StrEnum):
 GIVEN_ROLES = (Role.CALLER, Role.EXPERT, Role.ENGINEER)
 
 
-# The services that hold calls of data protection for a second person.
-HOLDING = ("registry", "anonymization")
-
-
 class Permission(StrEnum):
     """A permission that a role can have."""
 
@@ -84,7 +80,6 @@ class Permission(StrEnum):
     REVIEW = "review"
     RESIDUAL = "residual"
     SUBMISSIONS = "submissions"
-    HELD_CALLS = "held calls"
     BUILD = "build datasets"
     MANAGE_RUNS = "start and cancel runs"
     EVALUATE = "evaluate adapters"
@@ -128,9 +123,9 @@ ADMITTED: Mapping[Role, frozenset[Permission]] = {
         }
     ),
     Role.ENGINEER: frozenset(_ENGINEER),
-    # Only data protection reads passages that may still hold personal data, and what its members ask of each other.
-    Role.OPERATOR: frozenset(Permission) - {Permission.REVIEW, Permission.HELD_CALLS},
-    Role.DATA_PROTECTION: frozenset(_READER | {Permission.ERASURES, Permission.REVIEW, Permission.HELD_CALLS}),
+    # Only data protection reads passages that may still hold personal data.
+    Role.OPERATOR: frozenset(Permission) - {Permission.REVIEW},
+    Role.DATA_PROTECTION: frozenset(_READER | {Permission.ERASURES, Permission.REVIEW}),
 }
 
 

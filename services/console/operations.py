@@ -1,17 +1,14 @@
-"""What operators change and decide: definitions, overrides, approvals, and pins of leaderboards; and what waits for a second person.
+"""What operators change and decide: definitions, overrides, approvals, and pins of leaderboards.
 
 The registry admits the console itself to these calls, so the console refuses what the registry would refuse to the visitor's own key, and
 names the visitor's key, which stays on record.
 """
 
-from functools import partial
-
-from services.console.domain import HOLDING, Permission, Visitor
-from services.console.handlers import ServiceAnswer, ServiceFailure, call, list_specialists, require_adapter
+from services.console.domain import Permission, Visitor
+from services.console.handlers import ServiceAnswer, call, list_specialists, require_adapter
 from services.console.ports import Services
 from tailor.api.evaluation.v1.evaluation_pb2 import CompareEvaluationsRequest, CompareEvaluationsResponse
 from tailor.api.events.v1.models_pb2 import SpecialistChanged, SpecialistServing
-from tailor.api.held.v1.held_pb2 import HeldCall
 from tailor.api.registry.v1.panel_pb2 import ProposeGuidelinesResponse
 from tailor.api.registry.v1.registry_pb2 import (
     GetLeaderboardResponse,
@@ -114,13 +111,3 @@ def compare_evaluations(
     for side in (request.first, request.second):
         require_adapter(services, visitor, side.adapter_digest)
     return call("evaluation", lambda: services.compare_evaluations(request), None)
-
-
-def list_held_calls(services: Services) -> tuple[tuple[HeldCall, ...], list[ServiceFailure]]:
-    """The newest held calls of all services, newest first, and the services that do not answer."""
-    answers: list[ServiceAnswer[tuple[HeldCall, ...]]] = [
-        call(name, partial(services.list_held_calls, name), ()) for name in HOLDING
-    ]
-    held = [item for answer in answers for item in answer.value]
-    held.sort(key=lambda item: item.create_time.ToNanoseconds(), reverse=True)
-    return tuple(held), [failure for answer in answers for failure in answer.failures]

@@ -36,7 +36,6 @@ from tailor.api.evaluation.v1.evaluation_pb2 import (
 )
 from tailor.api.events.v1.drafts_pb2 import JudgementRecorded
 from tailor.api.events.v1.models_pb2 import DatasetBuilt, RunProgressed, SpecialistChanged, SpecialistServing
-from tailor.api.held.v1.held_pb2 import HeldCall
 from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecialist, StreamGenerateResponse
 from tailor.api.ingestion.v1.ingestion_pb2 import GetSubmissionResponse
 from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
@@ -417,9 +416,6 @@ class Services:
     compare_evaluations: Callable[[CompareEvaluationsRequest], CompareEvaluationsResponse]
     count_near_duplicates: Callable[[str], CountNearDuplicatesResponse]  # by specialist; empty for all
     is_healthy: Callable[[str], bool]  # by service
-    list_held_calls: Callable[
-        [str], tuple[HeldCall, ...]
-    ]  # by service: the newest calls that wait, or waited, for a second person
     start_replay: Callable[[str, str], None]  # by the barrier digest in force, and the key of the visitor who asks
     get_submission: Callable[
         [str, str], GetSubmissionResponse

@@ -24,7 +24,6 @@ from services.registry.queries import Queries
 from services.registry.report_rpc import ReportServicer
 from services.registry.rpc import RegistryServicer
 from services.registry.settings import Settings
-from tailor.api.held.v1.held_pb2_grpc import add_HeldCallServiceServicer_to_server
 from tailor.api.registry.v1.feedback_pb2_grpc import add_FeedbackServiceServicer_to_server
 from tailor.api.registry.v1.judging_pb2_grpc import add_JudgingServiceServicer_to_server
 from tailor.api.registry.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
@@ -36,9 +35,7 @@ from tailor.api.registry.v1.registry_pb2_grpc import add_RegistryServiceServicer
 from tailor.api.registry.v1.reports_pb2_grpc import add_ReportServiceServicer_to_server
 from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
-from tailor.held_calls import HeldCalls
 from tailor.rpc.auth import Authenticator, Caller, VerifyKey
-from tailor.rpc.held_calls import FourEyes, HeldCallServicer
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.keys import to_caller
 from tailor.runtime import Runtime, Servicers
@@ -62,22 +59,19 @@ def build(runtime: Runtime, settings: Settings) -> None:
     anonymize = AnonymizationClient(runtime.channel(settings, "anonymization", settings.anonymization_address))
     request_evaluation = EvaluationClient(runtime.channel(settings, "evaluation", settings.evaluation_address))
     awaits = tuple(load_topics()[ERASED].consumers)
-    held_calls = HeldCalls(engine)
-    hold = FourEyes(held_calls, is_on=settings.four_eyes).check
     queries = Queries(engine)
     store = S3Store.from_settings(settings)
     texts = StoredComparedTexts(store)
     check_programme = ProgrammeClient(runtime.channel(settings, "training", settings.training_address))
-    servicer = RegistryServicer(begin, queries, anonymize, awaits, hold, check_programme=check_programme)
+    servicer = RegistryServicer(begin, queries, anonymize, awaits, check_programme=check_programme)
     authenticator = Authenticator(NAME, Trust.load(settings.trust_file), key_verifier(begin))
     servicers: Servicers = [
         (add_RegistryServiceServicer_to_server, servicer),
         (add_LineageServiceServicer_to_server, LineageServicer(begin)),
         (add_ObjectServiceServicer_to_server, ObjectServicer(store, queries)),
-        (add_HeldCallServiceServicer_to_server, HeldCallServicer(held_calls)),
         (add_FeedbackServiceServicer_to_server, FeedbackServicer(begin, queries, anonymize, texts)),
         (add_OutcomeServiceServicer_to_server, OutcomeServicer(begin, queries)),
-        (add_PeopleServiceServicer_to_server, PeopleServicer(begin, queries, hold)),
+        (add_PeopleServiceServicer_to_server, PeopleServicer(begin, queries)),
         (add_PanelServiceServicer_to_server, PanelServicer(begin, queries)),
         (add_ReportServiceServicer_to_server, ReportServicer(begin, queries, settings.unit_prices())),
         (add_JudgingServiceServicer_to_server, JudgingServicer(begin)),

@@ -11,7 +11,6 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import people_pb2, people_pb2_grpc
 from tailor.errors import InvalidArgument, PermissionDenied, Reason
 from tailor.rpc.auth import current_caller
-from tailor.rpc.held_calls import Hold
 from tailor.rpc.paging import page_size, position
 from tailor.wire import enum_name, from_datetime
 
@@ -21,10 +20,9 @@ Context = grpc.ServicerContext
 class PeopleServicer(people_pb2_grpc.PeopleServiceServicer):
     """Translates calls."""
 
-    def __init__(self, begin: Begin, queries: Queries, hold: Hold) -> None:
+    def __init__(self, begin: Begin, queries: Queries) -> None:
         self._begin = begin
         self._queries = queries
-        self._hold = hold
 
     def InvitePerson(
         self, request: people_pb2.InvitePersonRequest, context: Context
@@ -32,9 +30,6 @@ class PeopleServicer(people_pb2_grpc.PeopleServiceServicer):
         del context
         terms = _to_terms(request)
         _check_rights(terms.role, terms.specialists)
-        people.check_terms(terms)
-        if keys.needs_second_person(self._begin, terms.role):
-            self._hold("InvitePerson", request)
         invited_by = visitor_or_caller(request.invited_by)
         person, code = people.invite_person(self._begin, terms, current_caller().may_use, invited_by)
         return people_pb2.InvitePersonResponse(person=_from_person(person), code=code)
@@ -45,8 +40,6 @@ class PeopleServicer(people_pb2_grpc.PeopleServiceServicer):
         del context
         known = people.find_person(self._begin, request.person_id, _may_manage)
         _check_rights(known.role, known.specialists)
-        if keys.needs_second_person(self._begin, known.role):
-            self._hold("RenewInvitation", request)
         invited_by = visitor_or_caller(request.invited_by)
         person, code = people.renew_invitation(self._begin, request.person_id, request.days, _may_manage, invited_by)
         return people_pb2.RenewInvitationResponse(person=_from_person(person), code=code)

@@ -215,9 +215,6 @@ class Keys(Protocol):
 
     def find(self, key_id: str) -> ApiKey | None: ...
     def find_by_hash(self, secret_sha256: str) -> ApiKey | None: ...
-    def count(self, role: str) -> int:
-        """The number of keys of a role that were ever created."""
-        ...
 
 
 class PeopleStore(Protocol):

@@ -31,7 +31,6 @@ from tailor.codec import update
 from tailor.errors import InvalidArgument, PermissionDenied, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
-from tailor.rpc.held_calls import Hold
 from tailor.rpc.methods import named_methods
 from tailor.rpc.paging import page_size, position
 from tailor.wire import enum_name, to_datetime
@@ -54,7 +53,6 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         queries: Queries,
         anonymize: Anonymize,
         awaits: Collection[str],
-        hold: Hold,
         *,
         check_programme: CheckProgramme,
     ) -> None:
@@ -62,7 +60,6 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self._queries = queries
         self._anonymize = anonymize
         self._awaits = awaits
-        self._hold = hold
         self._check_programme = check_programme
 
     def CreateSpecialist(
@@ -339,9 +336,6 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         caller = current_caller()
         keys.check_role(terms.role, caller.role)
         _check_own_limits(terms)
-        keys.check_terms(terms)
-        if keys.needs_second_person(self._begin, terms.role):
-            self._hold("CreateKey", request)
         key, secret = keys.create_key(self._begin, terms, caller.may_use, visitor_or_caller(request.created_by))
         return registry_pb2.CreateKeyResponse(key=wire.from_key(key), secret=secret)
 
@@ -365,8 +359,6 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             derive_id("ers", caller.name, caller.key_id, request.request_id) if request.request_id else new_id("ers")
         )
         erasure_request = ErasureRequest(erasure_id, list(request.document_ids), request.reason)
-        erasures.check_request(erasure_request)
-        self._hold("Erase", request)
         erasure = erasures.erase(self._begin, self._awaits, erasure_request)
         return registry_pb2.EraseResponse(erasure=wire.from_erasure(erasure))
 

@@ -14,7 +14,6 @@ class Settings(ServiceSettings):
     # The same of data protection's first key: only data protection gives that role to further keys.
     bootstrap_protection_key_sha256: str = ""
     # True to hold erasures, and further keys of data protection, until a second key of data protection approves them.
-    four_eyes: bool = False
     # Prices of the ledger, as in training's settings; 0 for none. Those of compute are training's.
     price_currency: str = Field("EUR", pattern="^[A-Z]{3}$", description="ISO 4217 code.")
     price_per_million_teacher_tokens: float = Field(0.0, ge=0, description="Price per million teacher tokens.")

@@ -16,24 +16,21 @@ from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.drawn_prompts import SqlDrawnPrompts
 from services.synthetic.adapters.erasures import SqlHoldings
-from services.synthetic.adapters.import_files import ParquetImportFiles
 from services.synthetic.adapters.imports import SqlImports
 from services.synthetic.adapters.inference import InferenceAnswers
-from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.adapters.registry import RegistryDocuments, RegistryQueue, RegistryScores
-from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.adapters.synthesis_rows import SqlSynthesisRows
 from services.synthetic.adapters.tokenizers import StoredTokenizers
 from services.synthetic.browsing import RowBrowser
-from services.synthetic.building.maker import StructureRows
 from services.synthetic.consumers import SPECIALISTS, Consumers
 from services.synthetic.dataset_superseder import DatasetSuperseder
 from services.synthetic.edited_rows import EditedRows
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.import_rpc import ImportServicer
 from services.synthetic.imports.erasures import ImportEraser
+from services.synthetic.imports.files import ImportFiles
 from services.synthetic.imports.handlers import ImportCommands
 from services.synthetic.imports.rows import ImportedRows
 from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
@@ -68,11 +65,11 @@ def build(runtime: Runtime, settings: Settings) -> None:
         app, list_missed=RegistryScores(registry), check_residual=ResidualLimits(anonymization),
         measure_over_redaction=OverRedactionMeasure(anonymization, settings.max_over_redaction),
     )  # fmt: skip
-    imports, import_files = SqlImports(engine), ParquetImportFiles(store)
+    imports, import_files = SqlImports(engine), ImportFiles(store)
     import_eraser = ImportEraser(imports, import_files, erased)
     holdings = SqlHoldings(engine)
     consumers, eraser = Consumers(app), DatasetEraser(app, holdings, import_eraser.forget)
-    browser = RowBrowser(SqlDatasetFinder(engine), store, ParquetRowReader(store), app.erased)
+    browser = RowBrowser(SqlDatasetFinder(engine), store, app.erased)
     inference = runtime.channel(settings, "inference", settings.inference_address)
     drawer = PromptDrawer(
         app.specialists, browser, SqlDrawnPrompts(engine), RegistryQueue(registry), InferenceAnswers(inference)
@@ -118,8 +115,6 @@ def make_app(
         origins=SqlOrigins(engine),
         corpora=SqlCorpora(engine),
         store=store,
-        files=ParquetFiles(),
-        maker=StructureRows(),
         tokenizers=tokenizers,
         preparer=DocumentPreparer(SqlSketches(engine, similarity), sketcher, store),
         list_documents=list_documents,
@@ -127,7 +122,7 @@ def make_app(
         pair_limits=settings.pair_limits,
         extra_rows=(
             SqlSynthesisRows(engine, tokenizers, repository.sides),
-            ImportedRows(SqlImports(engine), ParquetImportFiles(store), tokenizers, erased),
+            ImportedRows(SqlImports(engine), ImportFiles(store), tokenizers, erased),
             EditedRows(repository, store, tokenizers, erased),
         ),
         erased=erased,

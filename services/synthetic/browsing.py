@@ -1,19 +1,28 @@
 """Finds a dataset, and reads pages of its rows: a limited number of rows per call, one row group in memory."""
 
+import tempfile
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from services.synthetic.ports import DatasetFinder, RowFile, RowReader
+import pyarrow
+import pyarrow.parquet
+
+from services.synthetic.ports import DatasetFinder
 from services.synthetic.views import RowFilter, RowPosition, RowsPage, StoredDataset, StoredRow
-from tailor.datasets import DatasetManifest
-from tailor.errors import NotFound, Reason
+from tailor.datasets import DatasetFile, DatasetManifest
+from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.storage.protocol import ObjectStore
-from tailor.words import DatasetKind
+from tailor.words import DatasetKind, Span, SpanKind
 
 MAX_SCANNED_ROWS = 50_000
 MAX_PAGE_CHARS = 4_000_000
 SCAN_SECONDS = 3.0
+BATCH_ROWS = 128
+KEYS = ["task", "document_ids"]
 
 MayUse = Callable[[str], bool]
 
@@ -27,13 +36,40 @@ class DatasetQuery:
     kind: DatasetKind = DatasetKind.SFT
 
 
+class RowFile:
+    """An open file of rows. Reads a row group at a time, and whole rows only of those that are wanted."""
+
+    def __init__(self, file: pyarrow.parquet.ParquetFile) -> None:
+        self._file = file
+
+    @property
+    def group_rows(self) -> Sequence[int]:
+        """The number of rows of each row group."""
+        metadata = self._file.metadata
+        return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+
+    def rows(self, group: int, start: int, wanted: RowFilter) -> Iterator[tuple[int, StoredRow]]:
+        """Stream a group's rows from number `start` on that have the wanted task and document, each with its number in the group."""
+        numbers = self._numbers(group, start, wanted)
+        if not numbers:
+            return
+        table = self._file.read_row_group(group)
+        for first in range(0, len(numbers), BATCH_ROWS):
+            batch = numbers[first : first + BATCH_ROWS]
+            yield from zip(batch, map(to_stored_row, table.take(batch).to_pylist()), strict=True)
+
+    def _numbers(self, group: int, start: int, wanted: RowFilter) -> list[int]:
+        keys = self._file.read_row_group(group, columns=KEYS).slice(start)
+        pairs = zip(keys["task"].to_pylist(), keys["document_ids"].to_pylist(), strict=True)
+        return [start + at for at, (task, ids) in enumerate(pairs) if wanted.admits(task, tuple(ids))]
+
+
 @dataclass(frozen=True)
 class RowBrowser:
     """Reads datasets for people. Thread-safe."""
 
     datasets: DatasetFinder
     store: ObjectStore
-    reader: RowReader
     erased: Container[str] = frozenset()
     clock: Callable[[], float] = time.monotonic
     max_scanned_rows: int = MAX_SCANNED_ROWS
@@ -60,6 +96,23 @@ class RowBrowser:
             return DatasetManifest.parse(self.store.get(dataset.manifest))
         except NotFound:
             raise _erased() from None
+
+    @contextmanager
+    def open(self, file: DatasetFile) -> Iterator[RowFile]:
+        """Open a file of a dataset. It lies in a temporary folder while it is open, because row groups are read in place. Blocks.
+
+        Raises NotFound if it no longer exists, FailedPrecondition (CORRUPT_OBJECT, INVALID_DATASET) if it cannot be read.
+        """
+        with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder:
+            path = Path(folder) / "rows.parquet"
+            self.store.get_file(file.ref, path)
+            try:
+                with pyarrow.parquet.ParquetFile(path) as parquet:
+                    yield RowFile(parquet)
+            except (pyarrow.ArrowException, KeyError):
+                raise FailedPrecondition(
+                    Reason.INVALID_DATASET, "A file of the dataset is not Parquet with rows. Build the dataset again."
+                ) from None
 
     def read(self, dataset: StoredDataset, wanted: RowFilter, position: RowPosition, size: int) -> RowsPage:
         """The next rows from a position on. Blocks for about SCAN_SECONDS at most. Raises NotFound if an erasure deleted the dataset."""
@@ -107,7 +160,7 @@ class _Scan:
             return RowPosition(position.split + 1) if position.split + 1 < len(splits) else None
         if self.files is not None and files[position.file].ref.key not in self.files:
             return RowPosition(position.split, position.file + 1)
-        with self.browser.reader.open(files[position.file]) as file:
+        with self.browser.open(files[position.file]) as file:
             while position.group < len(file.group_rows) and not self._is_full(deadline):
                 position = self._read_group(file, position)
             is_done = position.group >= len(file.group_rows)
@@ -136,3 +189,29 @@ class _Scan:
 
 def _erased() -> NotFound:
     return NotFound(Reason.UNKNOWN_DATASET, "This dataset no longer exists, because a document in it was erased.")
+
+
+def to_stored_row(record: Mapping[str, Any]) -> StoredRow:
+    """A row from its columns; columns of the other kind of datasets may be missing."""
+    messages = [(message["role"], message["content"]) for message in record["messages"]]
+    if "chosen" in record:
+        messages.append(("assistant", record["chosen"]))
+    return StoredRow(
+        row_id=record["row_id"],
+        task=record["task"],
+        document_ids=tuple(record["document_ids"]),
+        messages=tuple(messages),
+        made_by=record["made_by"],
+        language=record.get("language") or "",
+        tokens=record.get("tokens") or 0,
+        grounding=record.get("grounding") or "",
+        places=tuple((place["start"], place["end"]) for place in record.get("places") or ()),
+        spans=tuple(map(_span, record.get("spans") or ())),
+        lineage=dict(record.get("lineage") or {}),
+        rejected=record.get("rejected") or "",
+        judgement_ids=tuple(record.get("judgement_ids") or ()),
+    )
+
+
+def _span(value: Mapping[str, Any]) -> Span:
+    return Span(SpanKind(value["kind"]), value["number"], value["start"], value["end"], value["level"])

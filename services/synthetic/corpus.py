@@ -107,9 +107,9 @@ class SegmentResult:
     `inputs` is a digest of everything that the rows depend on, `kept` of which were kept, and `checked` of the held-out answers that they
     were compared with. The files are None without rows. `letters` are the characters that the rows teach, `documents` those
     that give rows, by language. `answers` are hashes of the
-    answers of all rows that were made. By two independent methods, `grams` and `check_grams` have all 13-grams of the rows with the number
-    of documents, `shares` and `checks` those of the held-out answers. `extra` counts the rows that missed documents got in addition, and
-    those documents. `parts` are only stored while the segment may grow.
+    answers of all rows that were made. `grams` has all 13-grams of the rows with the number of documents, `shares` are those of the
+    held-out answers. `extra` counts the rows that missed documents got in addition, and those documents. `parts` are only stored while the
+    segment may grow.
     """
 
     number: int
@@ -119,7 +119,6 @@ class SegmentResult:
     train: DatasetFile | None
     sources: DatasetFile | None
     grams: DatasetFile | None
-    check_grams: DatasetFile | None
     tokens: int
     letters: int
     tasks: Mapping[str, int]
@@ -129,7 +128,6 @@ class SegmentResult:
     documents: Mapping[str, int] = field(default_factory=dict)
     answers: bytes = b""
     shares: bytes = b""
-    checks: bytes = b""
     quiz: QuizFiles = field(default_factory=QuizFiles)
     extra: ExtraCount = ExtraCount()
     parts: tuple[StoredPart, ...] = ()
@@ -144,7 +142,7 @@ class SegmentResult:
     @property
     def keys(self) -> list[str]:
         """The keys of all files, also of those that belong to no dataset."""
-        files = (self.train, self.sources, self.grams, self.check_grams, *self.quiz.files)
+        files = (self.train, self.sources, self.grams, *self.quiz.files)
         return [file.ref.key for file in files if file is not None] + [part.ref.key for part in self.parts]
 
 

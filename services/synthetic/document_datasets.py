@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 from services.synthetic.building.extras import HELD_OUT_PART, IMPORT, ExtraParts, Extras, raw_rows
-from services.synthetic.building.grams import make_gram_set
-from services.synthetic.building.overlap import held_out_grams, measure_overlap
+from services.synthetic.building.grams import GramSet, make_gram_set, measure_overlap
 from services.synthetic.building.ports import BuildCorpus, Workers
 from services.synthetic.building.quiz import find_quiz_limit
 from services.synthetic.building.reading import MemberReader
-from services.synthetic.building.segments import Context, HeldOutGrams, WrittenRows, write_rows
+from services.synthetic.building.segments import Context, WrittenRows, write_rows
 from services.synthetic.building.split import HeldOut, Splitter, boilerplate_documents
 from services.synthetic.building.tally import RowTally
 from services.synthetic.building.train import TrainRows
@@ -29,7 +28,8 @@ from services.synthetic.domain import (
     is_text_id,
 )
 from services.synthetic.filters import filter_settings
-from services.synthetic.ports import ExtraRows, MeasureOverRedaction, RowFiles, RowMaker, TokenCounter
+from services.synthetic.parquet import read_column, read_table, write_ids
+from services.synthetic.ports import ExtraRows, MeasureOverRedaction, TokenCounter
 from services.synthetic.rows.document_rows import teaches_knowledge
 from services.synthetic.rows.templates import has_templates
 from tailor.datasets import (
@@ -68,8 +68,6 @@ class DocumentDatasets:
     """Makes datasets of documents."""
 
     store: ObjectStore
-    files: RowFiles
-    maker: RowMaker
     limits: BuildLimits = field(default_factory=BuildLimits)
     extra_rows: Sequence[ExtraRows] = ()
     start_workers: StartWorkers = start_workers
@@ -90,7 +88,7 @@ class DocumentDatasets:
         """
         start = time.monotonic()
         repeated = corpus.repeated_parts(specialist.filters.boilerplate_documents)
-        context = Context(specialist, counter, self.maker, self.files, frozenset(repeated))
+        context = Context(specialist, counter, frozenset(repeated))
         with self.start_workers(context, corpus.documents()) as workers:
             build = _Build(self, context, corpus, workers)
             build.splitter.assign()
@@ -153,9 +151,8 @@ class _Build:
         """Make both splits, then compare them, and write the manifest last."""
         extra = self._extras.count()
         held_out = self._make_held_out(extra)
-        grams = self._grams(held_out)
-        train = self._make_train(extra, grams)
-        held_out.remove_shared(self._context, self._tally.shares, self._threshold)
+        train = self._make_train(extra, make_gram_set(held_out.answers()))
+        held_out.remove_shared(self._tally.shares, self._threshold)
         kept = self._write_held_out(held_out)
         _require_enough(self._tally, self._parts.limits, self._corpus.left_out().get(NOT_ADMITTED, LeftOutCount()))
         sources = self._write_sources(train)
@@ -190,16 +187,12 @@ class _Build:
         held_out, limit = HeldOut(), self._specialist.rows.max_held_out_rows
         room = limit - min(len(extra.held_out), limit // HELD_OUT_PART)
         for raw in self.splitter.make_rows(self._corpus.held_out()):
-            held_out.add(self._context, raw, room)
+            held_out.add(raw, room)
         if extra.held_out:
-            held_out.add(self._context, raw_rows(self._context, extra.held_out), limit)
+            held_out.add(raw_rows(extra.held_out), limit)
         return held_out
 
-    def _grams(self, held_out: HeldOut) -> HeldOutGrams:
-        tables = [raw.read(self._context.files) for raw in held_out.raws]
-        return HeldOutGrams(make_gram_set(held_out.answers(self._context)), held_out_grams(tables))
-
-    def _make_train(self, extra: ExtraParts, grams: HeldOutGrams) -> tuple[StoredFile, ...]:
+    def _make_train(self, extra: ExtraParts, grams: GramSet) -> tuple[StoredFile, ...]:
         policy, store = self._specialist.rows, self._parts.store
         share = policy.replay_percent
         train = TrainRows(
@@ -246,14 +239,14 @@ class _Build:
         for stored in known:
             if stored.segment in segments:
                 data = self._parts.store.get(stored.file.ref)
-                self._others.difference_update(self._context.files.read_column(data, "document_id"))
+                self._others.difference_update(read_column(data, "document_id"))
         # Texts that come from no document have no version.
         digests = dict.fromkeys(filter(is_text_id, self._others), "") | self._corpus.sources(sorted(self._others))
         self._texts = sum(map(is_text_id, digests))
         ids = sorted(digests)
         if not ids:
             return known
-        data = self._context.files.ids({"document_id": ids, "digest": [digests[key] for key in ids]})
+        data = write_ids({"document_id": ids, "digest": [digests[key] for key in ids]})
         return (*known, StoredFile(self._put(data, len(ids)), ALL_SEGMENTS, is_sources=True))
 
     def _figures(
@@ -263,13 +256,12 @@ class _Build:
         sources: Sequence[StoredFile],
         near_duplicates: LeftOutCount,
     ) -> Figures:
-        """The measures. The overlap is measured in what was stored, independently of how shared rows were removed."""
-        store, files = self._parts.store, self._context.files
-        tables = [files.decode(store.get(stored.file.ref)) for stored in kept]
+        """The measures. The overlap is measured in what was stored."""
+        tables = [read_table(self._parts.store.get(stored.file.ref)) for stored in kept]
         # A near-duplicate is taught by the document that represents it.
         letters = self._corpus.letters() + near_duplicates.characters
         taught = self._tally.letters + held_out.letters + near_duplicates.characters
-        overlap = measure_overlap(tables, self._tally.checks, self._threshold)
+        overlap = measure_overlap(tables, self._tally.shares, self._threshold)
         coverage = taught / letters if letters else 0.0
         replaced = self._parts.measure_over_redaction(self._document_ids(sources))
         return Figures(coverage, self._tally.grounded, overlap, letters, replaced.per_thousand_words, replaced.limit)
@@ -277,7 +269,7 @@ class _Build:
     def _document_ids(self, sources: Sequence[StoredFile]) -> Iterator[Sequence[str]]:
         """The documents that rows come from, in batches."""
         for stored in sources:
-            ids = self._context.files.read_column(self._parts.store.get(stored.file.ref), "document_id")
+            ids = read_column(self._parts.store.get(stored.file.ref), "document_id")
             documents = [key for key in ids if not is_text_id(key)]
             for start in range(0, len(documents), ID_BATCH):
                 yield documents[start : start + ID_BATCH]

@@ -7,6 +7,7 @@ from functools import partial
 from services.synthetic.corpus import ALL_SEGMENTS
 from services.synthetic.domain import Dataset, is_text_id
 from services.synthetic.handlers import Synthetic, build, run_exclusively
+from services.synthetic.parquet import read_column
 from services.synthetic.ports import Holdings
 from services.synthetic.preference_datasets import delete_drawn_text, saved_key
 from tailor.errors import NotFound, TailorError
@@ -146,7 +147,7 @@ class DatasetEraser:
             data = self.app.store.read(DATASETS, key)
         except NotFound:
             return {}
-        ids, digests = (self.app.files.read_column(data, name) for name in ("document_id", "digest"))
+        ids, digests = (read_column(data, name) for name in ("document_id", "digest"))
         return dict(zip(ids, digests, strict=True))
 
     def _rebuild(self, name: str, kind: DatasetKind) -> str:

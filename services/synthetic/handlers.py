@@ -25,7 +25,6 @@ from services.synthetic.domain import (
     OriginKind,
     OverRedaction,
     Row,
-    RowNeeds,
     Specialist,
     fingerprint,
     is_due,
@@ -40,11 +39,10 @@ from services.synthetic.ports import (
     MeasureOverRedaction,
     Origins,
     Repository,
-    RowFiles,
-    RowMaker,
     Tokenizers,
 )
 from services.synthetic.preference_datasets import PreferenceDatasets, delete_drawn_text, save_texts
+from services.synthetic.rows.document_rows import make_rows
 from services.synthetic.rows.preference_rows import PairLimits
 from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
@@ -73,8 +71,6 @@ class Synthetic:
     origins: Origins
     corpora: Corpora
     store: ObjectStore
-    files: RowFiles
-    maker: RowMaker
     tokenizers: Tokenizers
     preparer: DocumentPreparer
     list_documents: ListDocuments
@@ -275,9 +271,7 @@ def _make_documents(
 ) -> tuple[Dataset, tuple[StoredFile, ...], str]:
     counter = app.tokenizers.for_base(specialist.base)
     app.preparer.prepare(specialist.selection)
-    parts = DocumentDatasets(
-        app.store, app.files, app.maker, app.limits, app.extra_rows, app.start_workers, app.measure_over_redaction
-    )
+    parts = DocumentDatasets(app.store, app.limits, app.extra_rows, app.start_workers, app.measure_over_redaction)
     with app.corpora.open(specialist) as corpus:
         for key in corpus.forget_segments([]) if again else ():
             app.store.delete(DATASETS, key)
@@ -287,7 +281,7 @@ def _make_documents(
 
 def _make_pairs(app: Synthetic, specialist: Specialist, last: LastBuild) -> tuple[Dataset, tuple[StoredFile, ...], str]:
     counter = app.tokenizers.for_base(specialist.base)
-    parts = PreferenceDatasets(app.repository, app.store, app.files, app.pair_limits)
+    parts = PreferenceDatasets(app.repository, app.store, app.pair_limits)
     return parts.make_dataset(specialist, app.repository.pair_evidence(specialist), counter, last)
 
 
@@ -337,10 +331,7 @@ def preview_rows(
         and not rejecting_filter(document, texts[document.document_id], specialist.filters)
     }
     counter = app.tokenizers.for_base(specialist.base)
-    row_sets = [
-        app.maker.make(document, texts[key], specialist, counter, (), needs=RowNeeds()).rows
-        for key, document in admitted.items()
-    ]
+    row_sets = [make_rows(document, texts[key], specialist, counter).rows for key, document in admitted.items()]
     if not document_id:
         row_sets = [tuple(sorted(rows, key=lambda row: fingerprint("preview", row.row_id))) for rows in row_sets]
     ranks = itertools.zip_longest(*row_sets)

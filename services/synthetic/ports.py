@@ -1,19 +1,17 @@
 """Interfaces of synthetic to the world around it. Every method of a database raises Unavailable while it does not answer."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from services.synthetic.corpus import NearDuplicateCount, Sketch, StoredFile
 from services.synthetic.domain import (
     BuildProgress,
     BuildResult,
     CleanTexts,
-    Conversation,
     Dataset,
     Document,
     DocumentPage,
-    DocumentRows,
     DrawnPrompt,
     Filled,
     Judgement,
@@ -23,19 +21,14 @@ from services.synthetic.domain import (
     OriginKind,
     OverRedaction,
     PairEvidence,
-    PairRow,
-    QuizRow,
-    Range,
     RankedEdit,
     Row,
-    RowNeeds,
     RowOrigin,
     Specialist,
     SupersededVersion,
     Text,
 )
-from services.synthetic.views import RowFilter, StoredDataset, StoredRow
-from tailor.datasets import DatasetFile
+from services.synthetic.views import StoredDataset
 from tailor.words import DatasetKind, Labels, Selection
 
 # Pages of the documents that a specialist selects, by its name, and that changed since a cursor; 0 for all. Raises Unavailable while the
@@ -362,90 +355,6 @@ class Sketches(Protocol):
         ...
 
 
-class RowMaker(Protocol):
-    """Makes the rows of one document: equal documents give equal rows. Can be pickled."""
-
-    def make(
-        self,
-        document: Document,
-        text: Text,
-        specialist: Specialist,
-        counter: "TokenCounter",
-        skip: Sequence[Range],
-        *,
-        needs: RowNeeds,
-    ) -> DocumentRows:
-        """Rows from the document's structure, without the ranges to skip, and what the build needs besides."""
-        ...
-
-    def make_deliverable(
-        self, document: Document, text: Text, draft: Conversation, specialist: Specialist, counter: "TokenCounter"
-    ) -> DocumentRows:
-        """The deliverable as the answer to the prompt of the draft that it was made from."""
-        ...
-
-
-class RowTable(Protocol):
-    """Rows in the columns of a dataset's files, in a fixed order. Can be pickled."""
-
-    @property
-    def rows(self) -> int: ...
-
-    def encode(self) -> bytes:
-        """The rows as a file; equal rows give equal bytes."""
-        ...
-
-    def select(self, is_kept: Sequence[bool]) -> "RowTable":
-        """The kept rows."""
-        ...
-
-    def answers(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """The documents of each row, and everything that its assistant says."""
-        ...
-
-    def column(self, name: str) -> list[Any]:
-        """The values of one column."""
-        ...
-
-
-class RowFiles(Protocol):
-    """Makes the files of datasets. Can be pickled."""
-
-    def table(self, rows: Sequence[Row]) -> RowTable: ...
-
-    def decode(self, data: bytes) -> RowTable: ...
-
-    def quiz_table(self, rows: Sequence[QuizRow]) -> RowTable:
-        """Quiz questions, with columns of their own."""
-        ...
-
-    def decode_quiz(self, data: bytes) -> RowTable: ...
-
-    def join(self, tables: Sequence[RowTable]) -> RowTable:
-        """All rows in the given order."""
-        ...
-
-    def pairs(self, rows: Sequence[PairRow]) -> bytes:
-        """Preference rows as a file; equal rows give equal bytes."""
-        ...
-
-    def ids(self, columns: Mapping[str, Sequence[str]]) -> bytes:
-        """Columns of ids as a file; equal ids give equal bytes."""
-        ...
-
-    def read_column(self, data: bytes, column: str) -> list[str]:
-        """A column of such a file."""
-        ...
-
-    def numbers(self, columns: Mapping[str, bytes]) -> bytes:
-        """Columns of unsigned numbers of 64 bits, little-endian, as a file. Sorted and small numbers take little room."""
-        ...
-
-    def read_numbers(self, data: bytes) -> dict[str, bytes]:
-        """The columns of such a file."""
-        ...
-
-
 class TokenCounter(Protocol):
     """Counts tokens by one base's tokenizer. Thread-safe; can be pickled."""
 
@@ -515,28 +424,4 @@ class DatasetFinder(Protocol):
 
     def files_of(self, dataset: StoredDataset, document_id: str) -> frozenset[str]:
         """Keys of the dataset's files that may have rows of the document: that of its segment, and those without one."""
-        ...
-
-
-class RowFile(Protocol):
-    """An open file of rows."""
-
-    @property
-    def group_rows(self) -> Sequence[int]:
-        """The number of rows of each row group."""
-        ...
-
-    def rows(self, group: int, start: int, wanted: RowFilter) -> Iterator[tuple[int, StoredRow]]:
-        """Stream a group's rows from number `start` on that have the wanted task and document, each with its number in the group."""
-        ...
-
-
-class RowReader(Protocol):
-    """Reads files of rows. Thread-safe."""
-
-    def open(self, file: DatasetFile) -> AbstractContextManager[RowFile]:
-        """Open a file of a dataset. Blocks.
-
-        Raises NotFound if it no longer exists, FailedPrecondition (CORRUPT_OBJECT, INVALID_DATASET) if it cannot be read.
-        """
         ...

@@ -16,7 +16,8 @@ from services.synthetic.domain import (
     fingerprint,
     is_text_id,
 )
-from services.synthetic.ports import KeptDrafts, PairSources, RowFiles, TokenCounter
+from services.synthetic.parquet import write_ids, write_pairs
+from services.synthetic.ports import KeptDrafts, PairSources, TokenCounter
 from services.synthetic.rows.preference_rows import Evidence, PairLimits, Pairs, make_pairs
 from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest, IdFiles, SplitFiles
 from tailor.errors import CorruptObject, FailedPrecondition, NotFound, Reason
@@ -38,7 +39,6 @@ class PreferenceDatasets:
 
     sources: PairSources
     store: ObjectStore
-    files: RowFiles
     limits: PairLimits
 
     def make_dataset(
@@ -112,11 +112,11 @@ class PreferenceDatasets:
     def _store(self, rows: Sequence[PairRow]) -> SplitFiles:
         if not rows:
             return SplitFiles()
-        file = store_file(self.store, self.files.pairs(rows), len(rows))
+        file = store_file(self.store, write_pairs(rows), len(rows))
         return SplitFiles(len(rows), sum(row.tokens for row in rows), (file,))
 
     def _store_ids(self, columns: dict[str, list[str]], count: int) -> IdFiles:
-        return IdFiles(count, (store_file(self.store, self.files.ids(columns), count),) if count else ())
+        return IdFiles(count, (store_file(self.store, write_ids(columns), count),) if count else ())
 
 
 def limits_of(specialist: Specialist, limits: PairLimits, counter: TokenCounter) -> PairLimits:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.synthetic.browsing import DatasetQuery, RowBrowser
+from services.synthetic.browsing import DatasetQuery, RowBrowser, RowFile
 from services.synthetic.domain import CRITIQUE, DrawnPrompt, Specialist, fingerprint
-from services.synthetic.ports import AnswerPrompt, CountWaiting, DrawnPrompts, RowFile
+from services.synthetic.ports import AnswerPrompt, CountWaiting, DrawnPrompts
 from services.synthetic.rows.people_rows import DELIVERABLE
 from services.synthetic.views import RowFilter, StoredRow
 from tailor.datasets import TRAIN, DatasetFile
@@ -127,7 +127,7 @@ class PromptDrawer:
                     return
 
     def _read_file(self, file: DatasetFile, drawn: int) -> Iterator[list[StoredRow]]:
-        with self.browser.reader.open(file) as rows:
+        with self.browser.open(file) as rows:
             groups = range(len(rows.group_rows))
             for group in sorted(groups, key=lambda group: fingerprint("group", drawn, file.ref.key, group)):
                 yield _read_group(rows, group)

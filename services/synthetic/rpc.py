@@ -2,7 +2,7 @@
 
 import grpc
 
-from services.synthetic import handlers, row_wire, wire
+from services.synthetic import handlers, wire
 from services.synthetic.browsing import DatasetQuery, RowBrowser
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
@@ -117,13 +117,13 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
     def ListRows(
         self, request: synthetic_pb2.ListRowsRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.ListRowsResponse:
-        size, wanted = page_size(request.page_size, DEFAULT_ROWS, MAX_ROWS), row_wire.to_filter(request)
-        query, position = row_wire.to_position(request.page_token, row_wire.to_query(request), wanted)
+        size, wanted = page_size(request.page_size, DEFAULT_ROWS, MAX_ROWS), wire.to_filter(request)
+        query, position = wire.to_position(request.page_token, wire.to_query(request), wanted)
         dataset = self._find(query)
         page = self._browser.read(dataset, wanted, position, size)
         return synthetic_pb2.ListRowsResponse(
-            rows=[row_wire.from_stored_row(split, row) for split, row in page.rows],
-            next_page_token=row_wire.from_position(dataset, wanted, page.next_position),
+            rows=[wire.from_stored_row(split, row) for split, row in page.rows],
+            next_page_token=wire.from_position(dataset, wanted, page.next_position),
             dataset_digest=dataset.digest,
             specialist=dataset.specialist,
             scanned_rows=page.scanned,

@@ -17,7 +17,6 @@ from tailor.api.anonymization.v1 import (
 )
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.events.v1 import operations_pb2_grpc
-from tailor.api.held.v1 import held_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc, replay_pb2_grpc
 from tailor.api.registry.v1 import (
     feedback_pb2_grpc,
@@ -147,10 +146,6 @@ class Connections:
                 Reason.UNKNOWN_SERVICE, f"Unknown service {service}. Services: {', '.join(SERVICES)}."
             )
         return operations_pb2_grpc.EventServiceStub(self.channel(service))
-
-    def held_calls(self, service: str) -> held_pb2_grpc.HeldCallServiceStub:
-        """The calls that wait for a second person at a service that holds some."""
-        return held_pb2_grpc.HeldCallServiceStub(self.channel(service))
 
     def client(self) -> TailorClient:
         """The client that callers use."""

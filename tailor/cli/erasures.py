@@ -14,7 +14,7 @@ from tailor.cli.columns import columns, emit_items
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows
 from tailor.cli.session import CommandSession
-from tailor.errors import FailedPrecondition, InvalidArgument, Reason
+from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import new_id
 
 ERASURE = "ers_"
@@ -56,19 +56,7 @@ def create(
         return
     reason = reason or (SUBJECT_REASON if subject else DOCUMENT_REASON)
     batches = [document_ids[start : start + MAX_DOCUMENTS] for start in range(0, len(document_ids), MAX_DOCUMENTS)]
-    erased, held = [], None
-    for batch in batches:
-        try:
-            erased.append(_erase(session, batch, reason))
-        except FailedPrecondition as error:
-            if error.reason != Reason.SECOND_PERSON_NEEDED:
-                raise
-            # Every batch must be held, and the user must learn of each.
-            session.output.notes.print(error.message)
-            held = error
-    if held is not None:
-        raise held
-    emit_items(session, "erasures", erased, COLUMNS)
+    emit_items(session, "erasures", [_erase(session, batch, reason) for batch in batches], COLUMNS)
 
 
 def lift(

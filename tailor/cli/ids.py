@@ -11,7 +11,6 @@ from typing import Any
 import typer
 
 from tailor.api.anonymization.v1 import review_pb2
-from tailor.api.held.v1 import held_pb2
 from tailor.api.ingestion.v1 import replay_pb2
 from tailor.api.registry.v1 import people_pb2, registry_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2
@@ -22,8 +21,6 @@ from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, NotFound, Reason
 
 MAX_NAMED = 5
-# The services that hold calls for a second person.
-HOLDERS = ("registry", "anonymization")
 MAX_PAGE, MAX_SAMPLES = 200, 100
 
 
@@ -109,14 +106,6 @@ def _erased_documents(connections: Connections, params: dict[str, Any], start: s
     return (document_id for item in items for document_id in item.document_ids)
 
 
-def _held_calls(connections: Connections, params: dict[str, Any], start: str) -> Iterator[str]:
-    del params, start
-    for service in HOLDERS:
-        request = held_pb2.ListHeldCallsRequest(page_size=MAX_PAGE)
-        for held in pages(service, connections.held_calls(service).ListHeldCalls, request, "held_calls"):
-            yield held.held_call_id
-
-
 def _passages(connections: Connections, params: dict[str, Any], start: str) -> Iterator[str]:
     """Those that `tailor review next` shows to this reviewer."""
     del params, start
@@ -144,7 +133,6 @@ KEYS = IdKind("key_", "key", Reason.UNKNOWN_KEY, "tailor key list", 16)
 PEOPLE = IdKind("per_", "person", Reason.UNKNOWN_PERSON, "tailor person list", 16)
 REPLAYS = IdKind("rpl_", "replay", Reason.UNKNOWN_REPLAY, "tailor replay list")
 ERASURES = IdKind("ers_", "erasure", Reason.UNKNOWN_ERASURE, "tailor erasure list")
-HELD_CALLS = IdKind("hld_", "held call", Reason.UNKNOWN_HELD_CALL, "tailor held list")
 PASSAGES = IdKind("psg_", "waiting passage", Reason.UNKNOWN_PASSAGE, "tailor review next")
 DRAFTS = IdKind("drf_", "draft", Reason.UNKNOWN_DRAFT, "tailor specialist feedback SPECIALIST")
 DOCUMENTS = IdKind("doc_", "anonymised document", Reason.UNKNOWN_DOCUMENT, "tailor document list")
@@ -178,7 +166,6 @@ erasure_id = _completes(
     ERASURES,
     _listed("registry", lambda to: to.registry.ListErasures, registry_pb2.ListErasuresRequest, "erasures.erasure_id"),
 )
-held_call_id = _completes(HELD_CALLS, _held_calls)
 passage_id = _completes(PASSAGES, _passages)
 draft_id = _completes(DRAFTS, _drafts)
 document_id = _completes(DOCUMENTS, _documents)

@@ -25,7 +25,6 @@ from tailor.cli import (
     evaluations,
     events,
     experts,
-    held,
     imports,
     keys,
     leaderboard,
@@ -63,7 +62,6 @@ class Noun:
 
     help: str
     commands: tuple[Command, ...]
-    hidden: bool = False
 
 
 VERBS: tuple[Command, ...] = (
@@ -137,11 +135,6 @@ NOUNS = {
         "Invite, list and remove the people who sign in to the console.",
         (people.list_people, people.invite, people.renew, people.remove),
     ),
-    "held": Noun(
-        "Calls that wait for a second person of data protection.",
-        (held.list_held, held.approve, held.decline, held.repeat),
-        hidden=True,
-    ),
 }  # fmt: skip
 
 
@@ -153,14 +146,12 @@ def add_commands(app: typer.Typer) -> None:
         group = typer.Typer(help=noun.help, no_args_is_help=True)
         for command in noun.commands:
             group.command(name_of(command))(_with_session(command))
-        app.add_typer(group, name=name, hidden=noun.hidden, rich_help_panel="Things, each with its own commands")
+        app.add_typer(group, name=name, rich_help_panel="Things, each with its own commands")
 
 
 def _with_session(command: Command) -> Command:
     """The command as typer calls it: with its context, in the place of the session that the root opened."""
-    first, *others = inspect.signature(command).parameters.values()
-    if first.name != "session":
-        return command
+    _, *others = inspect.signature(command).parameters.values()
 
     @functools.wraps(command)
     def run(context: typer.Context, **arguments: Any) -> None:
@@ -185,6 +176,5 @@ def describe_tree() -> Iterator[str]:
         yield f"tailor {name_of(command):<16}{purpose}."
     yield ""
     for name, noun in NOUNS.items():
-        if not noun.hidden:
-            verbs = " ".join(map(name_of, noun.commands))
-            yield textwrap.fill(verbs, SCREEN, initial_indent=f"tailor {name:<16}", subsequent_indent=" " * 23)
+        verbs = " ".join(map(name_of, noun.commands))
+        yield textwrap.fill(verbs, SCREEN, initial_indent=f"tailor {name:<16}", subsequent_indent=" " * 23)

@@ -29,9 +29,9 @@ pytestmark = pytest.mark.e2e
 
 # A company implements these itself; the installation only calls them.
 FOREIGN = ("DetectorService", "MetricService")
-# Every service but the console, which has no gRPC, serves EventService; two serve HeldCallService.
+# Every service but the console, which has no gRPC, serves EventService.
 ALL = [service for service in SERVICES if service != "console"]
-SHARED = {"events": ALL, "held": ["registry", "anonymization"]}
+SHARED = {"events": ALL}
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.round: drafts_pb2.RoundProgress | None = None
         self.refusal = ""  # why the replica refuses to serve
         self.role_is_admitted = True
-        self.four_eyes = False
         self.keys: list[registry_pb2.Key] = []
         self.tokens: list[str] = []
         self.down = False
@@ -290,9 +289,6 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
     def Erase(self, request: Any, context: Any) -> Any:
         if not self.role_is_admitted:
             refuse(context, PermissionDenied(Reason.ROLE_NOT_ADMITTED, "Erase is not for this caller."))
-        if self.four_eyes and not request.held_call_id:
-            held = f"hld_{len(request.document_ids)}"
-            refuse(context, FailedPrecondition(Reason.SECOND_PERSON_NEEDED, f"A second person must approve {held}."))
         self.erasures.append(request)
         return registry_pb2.EraseResponse(erasure=self._erasure(request.document_ids, request.reason))
 

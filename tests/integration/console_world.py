@@ -5,7 +5,6 @@ from typing import Any
 from services.console.domain import InvitationTerms, Role
 from tailor.api.anonymization.v1 import replaced_pb2, review_pb2
 from tailor.api.events.v1 import drafts_pb2
-from tailor.api.held.v1 import held_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2
 from tests.evaluations import make_estimate, make_evaluated, make_figures
@@ -113,9 +112,6 @@ def _fill_documents(world: World) -> None:
     world.syntheses.syntheses[0].spec.specialist = LONG
     world.syntheses.syntheses[0].spec.task = WORD
     world.syntheses.samples[0].prompt = SENTENCE
-    world.held["registry"] = (
-        held_pb2.HeldCall(held_call_id="hld_" + "3" * 32, method=f"/x/{WORD}", request=SENTENCE, requested_by=NAME),
-    )
 
 
 def _fill_adapters(world: World) -> None:

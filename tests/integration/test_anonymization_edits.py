@@ -166,7 +166,6 @@ def port(house: House, analyzer: Analyzer, subjects: MemorySubjects) -> Iterator
         subjects=subjects,
         true_values=MemoryTrueValues({}),
         audit=MemoryAuditLog(),
-        hold=lambda *_: None,
     )
 
     callers = {

@@ -89,7 +89,6 @@ class World:
             subjects=subjects,
             true_values=TrueValueFinder(engine, self.vault, analyzer),
             audit=SqlAuditLog(engine),
-            hold=lambda *_: None,
         )
         trust.write_text("{}")
         self.server = RpcServer(

@@ -69,7 +69,6 @@ PAGES: Mapping[Role | None, tuple[str, ...]] = {
         "/residual/doc_1/3",
         "/replaced",
         "/replaced/string?entity_type=PERSON&surrogate=winters",
-        "/held",
     ),
     None: ("/login", "/invitation"),
 }

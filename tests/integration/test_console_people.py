@@ -40,10 +40,8 @@ from tailor.api.registry.v1 import people_pb2, people_pb2_grpc, registry_pb2_grp
 from tailor.errors import NotFound, TailorError
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
-from tailor.held_calls import HeldCalls
 from tailor.rpc.auth import Authenticator
 from tailor.rpc.channel import open_channel, wire_errors
-from tailor.rpc.held_calls import FourEyes
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
@@ -77,16 +75,16 @@ class World:
         public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
         (folder / "trust.json").write_text(json.dumps({"console": public}))
         self._console = Identity("console", key)
-        queries, hold = Queries(engine), FourEyes(HeldCalls(engine), is_on=True).check
+        queries = Queries(engine)
         self.server = RpcServer(
             ServiceSettings(rpc_port=0),
             "registry",
             servicers=[
                 (
                     registry_pb2_grpc.add_RegistryServiceServicer_to_server,
-                    RegistryServicer(self.begin, queries, anonymize, (), hold, check_programme=lambda *_: None),
+                    RegistryServicer(self.begin, queries, anonymize, (), check_programme=lambda *_: None),
                 ),
-                (people_pb2_grpc.add_PeopleServiceServicer_to_server, PeopleServicer(self.begin, queries, hold)),
+                (people_pb2_grpc.add_PeopleServiceServicer_to_server, PeopleServicer(self.begin, queries)),
             ],
             authenticator=Authenticator("registry", Trust.load(folder / "trust.json"), key_verifier(self.begin)),
         )
@@ -308,12 +306,6 @@ def test_nobody_gives_a_role_above_their_own(world: World, giver: str) -> None:
     secret = "" if giver == "console" else world.key(giver)
     given = {role for role in ROLES if not reason(partial(world.invite, secret, role))}
     assert given == GIVES.get(giver, {"CALLER", "EXPERT", "ENGINEER"})
-
-
-def test_a_second_person_approves_a_further_person_of_data_protection(world: World) -> None:
-    protection = [world.key("DATA_PROTECTION") for _ in range(2)]
-    assert reason(lambda: world.invite(protection[0], "DATA_PROTECTION")) == "SECOND_PERSON_NEEDED"
-    assert "Ada" not in world.dump(tables.people)
 
 
 def test_operators_of_some_specialists_and_data_protection_manage_their_own_people(world: World) -> None:

@@ -17,16 +17,15 @@ from services.synthetic import handlers
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.admitted_origins import SqlOrigins
 from services.synthetic.adapters.corpus import SqlCorpora
-from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.adapters.seed_documents import SqlSeedDocuments
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.bootstrap import MIGRATIONS
-from services.synthetic.building.maker import StructureRows
 from services.synthetic.domain import Document, Kind, OriginKind, Specialist
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
+from services.synthetic.parquet import read_table
 from services.synthetic.rows.passages import passages
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
@@ -74,8 +73,6 @@ class House:
             origins=SqlOrigins(engine),
             corpora=SqlCorpora(engine),
             store=self.store,
-            files=ParquetFiles(),
-            maker=StructureRows(),
             tokenizers=OneTokenizer(),
             preparer=DocumentPreparer(SqlSketches(engine, similarity), MinHashSketcher(0.8, passages), self.store),
             list_documents=lambda name, changed_since: [],
@@ -105,7 +102,7 @@ class House:
         manifest = json.loads(self.store.get(dataset.manifest))
         train = []
         for file in manifest["splits"]["train"]["files"]:
-            table = ParquetFiles().decode(self.store.read("datasets", file["key"]))
+            table = read_table(self.store.read("datasets", file["key"]))
             names = ("task", "document_ids", "messages")
             train += [dict(zip(names, row, strict=True)) for row in zip(*map(table.column, names), strict=True)]
         return train, StoredHeldOutRows(self.store).held_out(dataset.manifest, 3, 0)

@@ -11,13 +11,13 @@ from sqlalchemy import Engine
 
 from services.synthetic.adapters import imports as imports_adapter
 from services.synthetic.adapters.barrier import RowAnonymizer
-from services.synthetic.adapters.import_files import ParquetImportFiles
 from services.synthetic.adapters.imports import SqlImports
 from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.domain import CleanTexts
 from services.synthetic.import_rpc import MAX_CHUNK_ROWS, ImportServicer
 from services.synthetic.imports.domain import ImportSpec, Messages, make_row
 from services.synthetic.imports.erasures import ImportEraser
+from services.synthetic.imports.files import ImportFiles
 from services.synthetic.imports.handlers import ImportCommands
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.api.synthetic.v1 import imports_pb2
@@ -42,7 +42,7 @@ class World:
     def __init__(self, engine: Engine) -> None:
         self.store, self.imports = MemoryStore(), SqlImports(engine)
         # Small enough for several buckets.
-        self.files = ParquetImportFiles(self.store, bucket_bytes=2_000)
+        self.files = ImportFiles(self.store, bucket_bytes=2_000)
         self.calls, self.fails_at = 0, 10**6
         self.erased: set[str] = set()
         self.ids: dict[str, str] = {}

@@ -83,15 +83,13 @@ class World:
             servicers=[
                 (
                     registry_pb2_grpc.add_RegistryServiceServicer_to_server,
-                    RegistryServicer(
-                        self.begin, Queries(engine), anonymize, (), lambda *_: None, check_programme=lambda *_: None
-                    ),
+                    RegistryServicer(self.begin, Queries(engine), anonymize, (), check_programme=lambda *_: None),
                 ),
                 (judging_pb2_grpc.add_JudgingServiceServicer_to_server, JudgingServicer(self.begin)),
                 (panel_pb2_grpc.add_PanelServiceServicer_to_server, PanelServicer(self.begin, Queries(engine))),
                 (
                     people_pb2_grpc.add_PeopleServiceServicer_to_server,
-                    PeopleServicer(self.begin, Queries(engine), lambda *_: None),
+                    PeopleServicer(self.begin, Queries(engine)),
                 ),
             ],
             authenticator=Authenticator("registry", Trust.load(folder / "trust.json"), key_verifier(self.begin)),

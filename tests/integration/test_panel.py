@@ -62,9 +62,7 @@ class World:
             servicers=[
                 (
                     add,
-                    RegistryServicer(
-                        self.begin, queries, anonymize, (), lambda *_: None, check_programme=lambda *_: None
-                    ),
+                    RegistryServicer(self.begin, queries, anonymize, (), check_programme=lambda *_: None),
                 ),
                 (panel_pb2_grpc.add_PanelServiceServicer_to_server, PanelServicer(self.begin, queries)),
             ],

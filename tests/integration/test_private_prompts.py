@@ -66,7 +66,6 @@ class House:
             subjects=MemorySubjects(),
             true_values=MemoryTrueValues({}),
             audit=MemoryAuditLog(),
-            hold=lambda *_: None,
         )
         add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
         authenticator = Authenticator("anonymization", Trust({}), lambda _: Caller("service", "inference"))

@@ -81,7 +81,7 @@ class World:
         (folder / "trust.json").write_text(json.dumps({}))
         moments = iter(range(0, 10**9, 1000))
         self.servicer = RegistryServicer(
-            self.begin, Queries(engine), anonymize, ("training",), lambda *_: None, check_programme=check_programme
+            self.begin, Queries(engine), anonymize, ("training",), check_programme=check_programme
         )
         self.server = RpcServer(
             ServiceSettings(rpc_port=0),

@@ -13,7 +13,6 @@ from sqlalchemy import Engine, insert
 from services.synthetic import wire
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
-from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.browsing import RowBrowser
 from services.synthetic.rpc import SyntheticServicer
@@ -102,7 +101,7 @@ class World:
         self.engine = engine
         self.store = MemoryStore()
         self.erased: set[str] = set()
-        browser = RowBrowser(SqlDatasetFinder(engine), self.store, ParquetRowReader(self.store), self.erased)
+        browser = RowBrowser(SqlDatasetFinder(engine), self.store, self.erased)
         unused: Any = None
         self.servicer = SyntheticServicer(unused, unused, 0.8, browser, unused)
 

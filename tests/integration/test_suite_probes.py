@@ -57,7 +57,6 @@ class Anonymization:
             subjects=Unused(),
             true_values=MemoryTrueValues(values),
             audit=self.audit,
-            hold=lambda *_: None,
         )
         add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
         authenticator = Authenticator(

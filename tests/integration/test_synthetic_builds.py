@@ -288,7 +288,7 @@ def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_file
     stored = {key for bucket, key in world.store.objects if bucket == "datasets"}
     segments = {key for row in _segments(engine) for key in row.file_keys}
     parts = [part for row in _segments(engine) for part in row.facts["parts"]]
-    assert len(segments - listed) == 2 + len(parts), "The segment's 13-grams and its parts belong to no dataset."
+    assert len(segments - listed) == 1 + len(parts), "The segment's 13-grams and its parts belong to no dataset."
     assert stored == listed | segments | {f"{new.digest}/manifest.json"}
     assert not any(eraser.forget(Erased(erased, "ers_1")).counts.values())
 

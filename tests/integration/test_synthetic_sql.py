@@ -18,13 +18,10 @@ from services.synthetic.adapters.admitted_origins import SqlOrigins
 from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.erasures import SqlHoldings
-from services.synthetic.adapters.parquet import ParquetFiles
-from services.synthetic.adapters.row_reader import ParquetRowReader
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.browsing import RowBrowser
-from services.synthetic.building.maker import StructureRows
 from services.synthetic.consumers import Consumers
 from services.synthetic.corpus import NearDuplicateCount
 from services.synthetic.domain import BuildPolicy, Filled, Judgement, KeptDraft, Kind, Row, Specialist
@@ -33,6 +30,7 @@ from services.synthetic.erasures import DatasetEraser
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
+from services.synthetic.parquet import join_tables, make_table, read_column, read_table
 from services.synthetic.rows.passages import passages
 from services.synthetic.rpc import SyntheticServicer
 from tailor.api.common.v1 import common_pb2
@@ -84,8 +82,6 @@ class World:
             origins=SqlOrigins(engine),
             corpora=SqlCorpora(engine),
             store=self.store,
-            files=ParquetFiles(),
-            maker=StructureRows(),
             tokenizers=OneTokenizer(),
             preparer=self.preparer,
             list_documents=lambda name, changed_since: [],
@@ -102,10 +98,10 @@ class World:
 
     def documents(self, digest: str) -> set[str]:
         files = self.manifest(digest).sources.files
-        return {key for file in files for key in ParquetFiles().read_column(self.store.get(file.ref), "document_id")}
+        return {key for file in files for key in read_column(self.store.get(file.ref), "document_id")}
 
     def browser(self) -> RowBrowser:
-        return RowBrowser(SqlDatasetFinder(self.engine), self.store, ParquetRowReader(self.store))
+        return RowBrowser(SqlDatasetFinder(self.engine), self.store)
 
     def published(self) -> list[models_pb2.DatasetBuilt]:
         while self.outbox.relay():
@@ -283,15 +279,14 @@ def test_equal_rows_give_equal_parquet() -> None:
         ),
         Row("example", ("doc_2",), (("user", "A"), ("assistant", "B")), lineage=(("seeds", "x"),)),
     ]
-    files = ParquetFiles()
-    data = files.table(rows).encode()
-    assert data == files.table(list(rows)).encode() != files.table(rows[:1]).encode()
-    assert files.join([files.decode(data).select([True, False]), files.table(rows[1:])]).encode() == data
+    data = make_table(rows).encode()
+    assert data == make_table(list(rows)).encode() != make_table(rows[:1]).encode()
+    assert join_tables([read_table(data).select([True, False]), make_table(rows[1:])]).encode() == data
     table = parquet.read_table(io.BytesIO(data))
     assert table.column("spans").to_pylist() == [[{"kind": "page", "number": 2, "level": 0, "start": 5, "end": 9}], []]
     assert table.column("places").to_pylist() == [[{"start": 5, "end": 9}], []]
     assert table.column("lineage").to_pylist() == [[], [("seeds", "x")]]
-    assert list(files.decode(data).answers()) == [(("doc_1",), "Say."), (("doc_2",), "B")]
+    assert list(read_table(data).answers()) == [(("doc_1",), "Say."), (("doc_2",), "B")]
 
 
 def test_counts_near_duplicates_before_any_dataset_is_built(engine: Engine) -> None:

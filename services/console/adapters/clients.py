@@ -7,14 +7,13 @@ import grpc
 
 from services.console.adapters.calls import COUNT_SECONDS, LIST_SIZE, WRITE_SECONDS, RpcStream, call
 from services.console.adapters.health import HealthClient
-from services.console.adapters.held import HeldCallClient
 from services.console.adapters.judging import DrawClient, JudgingClient
 from services.console.adapters.panel import PanelClient
 from services.console.adapters.people import PeopleClient, SessionClient
 from services.console.adapters.review import ReviewClient
 from services.console.adapters.submissions import replay_starter, submission_finder
 from services.console.adapters.training import BuildClient, RunCommandClient, TrainingClient
-from services.console.domain import HOLDING, Judgement, KeyTerms, Page, Question, RowQuery
+from services.console.domain import Judgement, KeyTerms, Page, Question, RowQuery
 from services.console.ports import (
     AnswerSource,
     ApiKeys,
@@ -369,6 +368,5 @@ def connect(settings: Settings) -> tuple[Services, list[grpc.Channel]]:
         start_replay=replay_starter(channels["ingestion"]),
         get_submission=submission_finder(channels["ingestion"]),
         is_healthy=HealthClient(channels).is_healthy,
-        list_held_calls=HeldCallClient({name: channels[name] for name in HOLDING}).list,
     )
     return services, list(channels.values())

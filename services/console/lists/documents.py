@@ -3,7 +3,7 @@
 from services.console import rules
 from services.console.domain import DOCUMENT_ID, Page, Permission, Visitor
 from services.console.handlers import PAGE_SIZE, get_dataset
-from services.console.listing import Column, ListFilter, Listing, ListQuery, ListSpec, parse_query, read_list
+from services.console.listing import Column, ListFilter, ListQuery, ListSpec, parse_query
 from services.console.lists.common import (
     ListAnswer,
     Parameters,
@@ -19,7 +19,6 @@ from tailor.api.anonymization.v1.replaced_pb2 import ReplacedString
 from tailor.api.anonymization.v1.review_pb2 import RareCombination
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
-from tailor.api.held.v1 import held_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.errors import NotFound
 
@@ -172,35 +171,6 @@ def list_erasures(services: Services, parameters: Parameters) -> ListAnswer[regi
         choices=(ListFilter("state", "State", to_plain_options(("succeeded", "waiting")), state),),
     )
     return read_spec(spec, parameters, "registry", lambda token, query: services.catalogue.list_erasures(token))
-
-
-def list_held_calls(held: tuple[held_pb2.HeldCall, ...], parameters: Parameters) -> Listing[held_pb2.HeldCall]:
-    """Calls of data protection that wait, or waited, for a second person: the newest that each service returns."""
-    spec = ListSpec[held_pb2.HeldCall](
-        path="/held",
-        noun="held calls",
-        columns=(
-            Column("Held call", "call", lambda item: item.held_call_id),
-            Column("Method", "method", lambda item: item.method),
-            Column("Request"),
-            Column("By key", "key", lambda item: item.requested_by),
-            Column("State", "state", lambda item: rules.word(item, "state")),
-            Column("Decided by", "decided-by", lambda item: item.decided_by),
-            Column("Requested (UTC)", "requested", lambda item: seconds(item.create_time), numeric=True),
-            Column("Expires (UTC)", "expires", lambda item: seconds(item.expire_time), numeric=True),
-        ),
-        text=lambda item: " ".join((item.held_call_id, item.method, item.request, item.requested_by, item.decided_by)),
-        searched="ids, method, request, keys",
-        choices=(
-            ListFilter(
-                "state",
-                "State",
-                to_options(held_pb2.HeldCallState, "HELD_CALL_STATE_"),
-                lambda item: rules.code(item, "state"),
-            ),
-        ),
-    )
-    return read_list(spec, parse_query(spec, parameters), lambda token: Page(held), lambda item: True)
 
 
 def list_rare_combinations(services: Services, parameters: Parameters) -> ListAnswer[RareCombination]:

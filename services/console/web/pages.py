@@ -5,7 +5,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
-from services.console import browsing, handlers, operations
+from services.console import browsing, handlers
 from services.console.domain import Permission
 from services.console.lists import documents, training
 from services.console.lists import specialists as specialist_lists
@@ -167,14 +167,6 @@ def draft(request: Request, console: ConsoleOf, visitor: SignedIn, draft_id: str
     run = handlers.get_run_of_draft(console.services, visitor, trace)
     failures = text.failures + run.failures
     return console.renderer.page(request, "draft.html", trace=trace, text=text.value, run=run.value, failures=failures)
-
-
-@router.get("/held", dependencies=[Depends(needs(Permission.HELD_CALLS))])
-def held_calls(request: Request, console: ConsoleOf) -> Response:
-    """Calls of data protection that wait for a second person. They are approved with a key, by the command line."""
-    held, failures = operations.list_held_calls(console.services)
-    view = documents.list_held_calls(held, request.query_params)
-    return console.renderer.page(request, "held.html", view=view, failures=failures)
 
 
 @router.get("/erasures", dependencies=[Depends(needs(Permission.ERASURES))])

@@ -58,7 +58,6 @@ NAVIGATION = (
     ("/review", "Review", Permission.REVIEW),
     ("/residual", "Residual", Permission.RESIDUAL),
     ("/erasures", "Erasures", Permission.ERASURES),
-    ("/held", "Four eyes", Permission.HELD_CALLS),
     ("/keys", "Keys", Permission.KEYS),
     ("/people", "People", Permission.PEOPLE),
 )

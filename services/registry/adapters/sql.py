@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
@@ -315,10 +315,6 @@ class SqlKeys(Keys):
     def find_by_hash(self, secret_sha256: str) -> ApiKey | None:
         row = self._connection.execute(select(tables.keys).where(tables.keys.c.secret_sha256 == secret_sha256)).first()
         return None if row is None else to_key(row)
-
-    def count(self, role: str) -> int:
-        query = select(func.count()).select_from(tables.keys).where(tables.keys.c.role == role)
-        return self._connection.execute(query).scalar_one()
 
 
 def upsert(connection: Connection, table: Table, row: Mapping[str, object], key: Sequence[str]) -> None:

@@ -40,17 +40,6 @@ def check_role(role: str, giver: str) -> None:
     )
 
 
-def needs_second_person(begin: Begin, role: str) -> bool:
-    """True for a further key of data protection: a person who can make keys of that role alone can approve their own calls.
-
-    The installation's first key makes the second, for another person. Revoked keys count too.
-    """
-    if role != DATA_PROTECTION:
-        return False
-    with begin() as tx:
-        return tx.keys.count(role) > 1
-
-
 def check_terms(terms: KeyTerms) -> None:
     """Raises InvalidArgument (INVALID_KEY) for terms that no key may have."""
     violations = {}

@@ -80,7 +80,7 @@ chosen = Table(
 )
 repeated = Table("build_parts", TEMPORARY, Column("part", BigInteger, primary_key=True), prefixes=["TEMPORARY"])
 ADMITTED = ("", NEAR_DUPLICATES)
-FILES = ("train", "sources", "grams", "check_grams")
+FILES = ("train", "sources", "grams")
 FACTS = ("kept", "checked", "tokens", "letters", "tasks", "grounding", "languages", "documents")
 
 MARK_REPEATED = text("""
@@ -418,7 +418,7 @@ def _from_result(result: SegmentResult) -> dict[str, Any]:
         "inputs": result.inputs,
         "facts": facts,
         "file_keys": result.keys,
-        **{name: getattr(result, name) for name in ("answers", "shares", "checks")},
+        **{name: getattr(result, name) for name in ("answers", "shares")},
     }
 
 
@@ -428,7 +428,7 @@ def _to_result(row: Any) -> SegmentResult:
     # Segments of earlier versions have fewer files; they are made again.
     facts |= {name: _to_file(facts.get(name)) for name in FILES}
     facts |= {"quiz": parse_quiz(facts.get("quiz", {})), "extra": ExtraCount(**facts.get("extra", {}))}
-    facts |= {"answers": row.answers, "shares": row.shares, "checks": row.checks}
+    facts |= {"answers": row.answers, "shares": row.shares}
     facts["parts"] = tuple(StoredPart(inputs, Ref(*ref)) for inputs, ref in facts.get("parts", ()))
     return SegmentResult(number=row.number, inputs=row.inputs, **facts)
 

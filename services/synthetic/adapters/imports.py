@@ -5,12 +5,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, delete, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Engine,
+    ForeignKey,
+    Integer,
+    String,
+    Table,
+    delete,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from services.synthetic.adapters.conditions import is_one_of
-from services.synthetic.adapters.import_tables import import_texts, imports
 from services.synthetic.adapters.locks import session_lock
+from services.synthetic.adapters.tables import metadata
 from services.synthetic.domain import Row
 from services.synthetic.imports.domain import DatasetImport, ImportSpec, add_counts
 from services.synthetic.imports.ports import Imports
@@ -21,6 +34,34 @@ from tailor.storage.ref import Ref
 # Joining the chunks of a large import takes a minute or two.
 LOCK_ATTEMPTS, LOCK_SECONDS = 600, 0.5
 STREAMED_TEXTS = 10_000
+
+imports = Table(
+    "dataset_imports",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("request_id", String(128), nullable=False),
+    Column("licence", String(128), nullable=False),
+    Column("share_percent", Integer, nullable=False),
+    Column("source", String(200), nullable=False),
+    Column("specialists", JSONB, nullable=False),
+    Column("parts", Integer, nullable=False, server_default="0"),
+    Column("rows", BigInteger, nullable=False, server_default="0"),
+    Column("rejected", JSONB, nullable=False, server_default="{}"),
+    # Empty until the import is finished.
+    Column("file_uri", String(512), nullable=False, server_default=""),
+    Column("file_sha256", String(64), nullable=False, server_default=""),
+    Column("file_size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+)
+
+# The ids, for erasures, of the rows that contain surrogates, each with the number of its chunk.
+import_texts = Table(
+    "dataset_import_texts",
+    metadata,
+    Column("text_id", String(64), primary_key=True),
+    Column("name", String(64), ForeignKey("dataset_imports.name", ondelete="CASCADE"), nullable=False, index=True),
+    Column("part", Integer, nullable=False),
+)
 
 
 class SqlImports(Imports):

@@ -195,7 +195,6 @@ segments = Table(
     Column("file_keys", ARRAY(String(128)), nullable=False),
     Column("answers", LargeBinary, nullable=False),
     Column("shares", LargeBinary, nullable=False),
-    Column("checks", LargeBinary, nullable=False),
     Index("ix_segments_file_keys", "file_keys", postgresql_using="gin"),
 )
 

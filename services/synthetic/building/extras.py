@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy
 
+from services.synthetic.building.grams import GramSet
 from services.synthetic.building.ports import CorpusDocuments, Workers
-from services.synthetic.building.segments import Context, HeldOutGrams, RawSegment, WrittenRows, draw, write_rows
+from services.synthetic.building.segments import Context, RawSegment, WrittenRows, draw, write_rows
 from services.synthetic.building.split import HELD_OUT_LIMIT
 from services.synthetic.corpus import UNREADABLE
 from services.synthetic.domain import Row, Specialist, is_text_id
+from services.synthetic.parquet import make_table
 from services.synthetic.ports import ExtraRows
 from services.synthetic.rows.document_rows import TEMPLATE
 from tailor.datasets import LeftOutCount
@@ -75,7 +77,7 @@ class Extras:
         self,
         parts: ExtraParts,
         replay: int,
-        held_out: HeldOutGrams,
+        held_out: GramSet,
         workers: Workers,
         on_unfit: Callable[[], None] = lambda: None,
     ) -> Iterator[WrittenRows]:
@@ -87,7 +89,7 @@ class Extras:
         train = (row for row, side in self._rows_with_sides() if self._is_train(row, side, last))
         chosen = self._drop_unfit(train, on_unfit)
         for rows in _buckets(chosen, parts.train + min(replay, len(parts.draws))):
-            yield write_extra(self.context, rows, held_out, workers)()
+            yield write_extra(rows, held_out, workers)()
 
     def _drop_unfit(self, rows: Iterator[Row], on_unfit: Callable[[], None]) -> Iterator[Row]:
         for row in rows:
@@ -127,10 +129,10 @@ def find_side(row: Row, side_of: Callable[[str], bool], percent: int) -> bool | 
     return sides.pop() if sides else is_held_out(dict(row.lineage).get("seeds") or row.row_id, percent)
 
 
-def raw_rows(context: Context, rows: Sequence[Row]) -> RawSegment:
+def raw_rows(rows: Sequence[Row]) -> RawSegment:
     """Extra rows in the form of a segment's: they belong to no document's text."""
     return RawSegment(
-        tables=(context.files.table(rows).encode(),),
+        tables=(make_table(rows).encode(),),
         ids=(),
         answers=numpy.zeros(len(rows), numpy.uint64),
         draws=numpy.array([draw(row) for row in rows], numpy.uint64),
@@ -143,11 +145,9 @@ def raw_rows(context: Context, rows: Sequence[Row]) -> RawSegment:
     )
 
 
-def write_extra(
-    context: Context, rows: Sequence[Row], held_out: HeldOutGrams, workers: Workers
-) -> Callable[[], WrittenRows]:
+def write_extra(rows: Sequence[Row], held_out: GramSet, workers: Workers) -> Callable[[], WrittenRows]:
     """Write rows as one file."""
-    return workers.submit(write_rows, [context.files.table(rows).encode()], [True] * len(rows), held_out)
+    return workers.submit(write_rows, [make_table(rows).encode()], [True] * len(rows), held_out)
 
 
 def _buckets(rows: Iterator[Row], count: int) -> Iterator[list[Row]]:

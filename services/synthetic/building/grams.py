@@ -1,6 +1,6 @@
 """13-grams of words: which ones of the held-out answers stand in train, and in how many documents.
 
-A polynomial hash of 64 bits stands for each 13-gram of lower-case words. `overlap.py` checks the result in another way.
+A polynomial hash of 64 bits stands for each 13-gram of lower-case words.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import numpy
 from numpy.typing import NDArray
 
 from services.synthetic.near_duplicates.minhash import MAX_CACHED_WORDS, hash_word
-from services.synthetic.ports import RowTable
+from services.synthetic.parquet import RowTable
 
 T = TypeVar("T")
 Hashes = NDArray[numpy.uint64]
@@ -215,3 +215,9 @@ def shared_rows(table: RowTable, total: Counts, boilerplate_documents: int) -> t
     hashed = [hashes for batch in batched(answer for _, answer in table.answers()) for hashes in hasher.hash_all(batch)]
     shared, common = ([bool(len(chosen.find(hashes))) for hashes in hashed] for chosen in sets)
     return shared, [is_common and not is_shared for is_common, is_shared in zip(common, shared, strict=True)]
+
+
+def measure_overlap(tables: Iterable[RowTable], total: Counts, boilerplate_documents: int) -> float:
+    """The share of the rows whose answers share a 13-gram with train that is not boilerplate; 0 without rows."""
+    shared = [is_shared for table in tables for is_shared in shared_rows(table, total, boilerplate_documents)[0]]
+    return sum(shared) / len(shared) if shared else 0.0

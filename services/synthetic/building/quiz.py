@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from services.synthetic.ports import RowFiles
+from services.synthetic.parquet import join_tables, read_quiz_table
 from tailor.datasets import DatasetFile, QuizFiles
 
 # Draws lie below this number.
@@ -39,7 +39,7 @@ def find_quiz_limit(next_draw: int | None) -> int:
     return 1 << (next_draw.bit_length() - 1) if next_draw else 0
 
 
-def write_quiz(files: RowFiles, data: Sequence[bytes], document_ids: Collection[str], below: int) -> WrittenQuiz:
+def write_quiz(data: Sequence[bytes], document_ids: Collection[str], below: int) -> WrittenQuiz:
     """The questions about these documents, which are those with rows, as a file. Deterministic."""
     if not below:
         return WrittenQuiz()
@@ -48,7 +48,7 @@ def write_quiz(files: RowFiles, data: Sequence[bytes], document_ids: Collection[
     if not data:
         return WrittenQuiz(counts=counts)
     known = set(document_ids)
-    table = files.join([files.decode_quiz(part) for part in data])
+    table = join_tables([read_quiz_table(part) for part in data])
     table = table.select([document_id in known for document_id in table.column("document_id")])
     asked = len(set(table.column("document_id")))
     counts = replace(

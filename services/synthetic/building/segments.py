@@ -19,8 +19,6 @@ from services.synthetic.building.grams import (
     count_documents,
     gram_hasher,
 )
-from services.synthetic.building.overlap import Hashes as CheckHashes
-from services.synthetic.building.overlap import checker, count_in_train
 from services.synthetic.building.quiz import WrittenQuiz, quiz_draw, write_quiz
 from services.synthetic.corpus import UNREADABLE, Member
 from services.synthetic.domain import (
@@ -36,7 +34,17 @@ from services.synthetic.domain import (
     fingerprint,
 )
 from services.synthetic.filters import boilerplate_ranges, has_words
-from services.synthetic.ports import RowFiles, RowMaker, RowTable, TokenCounter
+from services.synthetic.parquet import (
+    RowTable,
+    join_tables,
+    make_quiz_table,
+    make_table,
+    read_numbers,
+    read_table,
+    write_numbers,
+)
+from services.synthetic.ports import TokenCounter
+from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
 from tailor.datasets import LeftOutCount
 
 BOILERPLATE = "boilerplate"
@@ -56,8 +64,6 @@ class Context:
 
     specialist: Specialist
     counter: TokenCounter
-    maker: RowMaker
-    files: RowFiles
     repeated: frozenset[int] = frozenset()
 
 
@@ -103,17 +109,17 @@ class RawSegment:
     def rows(self) -> int:
         return len(self.tokens)
 
-    def read(self, files: RowFiles) -> RowTable:
+    def read(self) -> RowTable:
         """The rows as one table."""
-        return files.join([files.decode(data) for data in self.tables])
+        return join_tables([read_table(data) for data in self.tables])
 
 
 @dataclass(frozen=True)
 class WrittenRows:
     """The kept rows as a file, with counts of them and the ids of their documents.
 
-    By two methods: `grams` and `check_grams` are files of all their 13-grams with the number of documents, `shares` and `checks` those of
-    held-out answers. `documents` counts those that gave rows themselves, by language.
+    `grams` is a file of all their 13-grams with the number of documents, `shares` are those of held-out answers. `documents` counts those
+    that gave rows themselves, by language.
     """
 
     data: bytes
@@ -126,29 +132,14 @@ class WrittenRows:
     documents: Mapping[str, int]
     document_ids: tuple[str, ...]
     grams: bytes = b""
-    check_grams: bytes = b""
     shares: Counts = field(default_factory=dict)
-    checks: Counts = field(default_factory=dict)
     quiz: WrittenQuiz = WrittenQuiz()  # noqa: RUF009 - frozen
-
-
-@dataclass(frozen=True)
-class HeldOutGrams:
-    """The 13-grams of the held-out answers, by two methods."""
-
-    grams: GramSet
-    checks: CheckHashes
-
-    def find(self, grams: GramCounts, check_grams: GramCounts) -> tuple[Counts, Counts]:
-        """Those that stand in train, with the number of documents."""
-        return grams.find(self.grams.hashes), check_grams.find(self.checks)
 
 
 @dataclass
 class _Collector:
     """Collects the rows of documents. Only a few wait as objects, which take many times the room of a table."""
 
-    files: RowFiles
     waiting: list[Row] = field(default_factory=list)
     tables: list[RowTable] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
@@ -177,7 +168,7 @@ class _Collector:
     def flush(self) -> None:
         """Make a table of the waiting rows."""
         rows, hasher = self.waiting, gram_hasher()
-        table = self.files.table(rows)
+        table = make_table(rows)
         self.tables.append(table)
         self.answers += [answer_key(row, hasher) for row in rows]
         self.draws += map(draw, rows)
@@ -226,7 +217,7 @@ def _blanks() -> NDArray[numpy.bool_]:
 
 def make_segment(context: Context, task: SegmentTask) -> RawSegment:
     """Make all rows of the documents. Runs in a worker; deterministic."""
-    collector = _Collector(context.files)
+    collector = _Collector()
     for number, member in enumerate(task.members):
         text = task.texts.get(member.document.document_id)
         if text is None:
@@ -246,12 +237,12 @@ def _add_document(collector: _Collector, context: Context, task: SegmentTask, nu
     if skip:
         collector.add_left_out(BOILERPLATE, characters=sum(letters.count(start, end) for start, end in skip))
     needs = task.needs(member, context.specialist)
-    document_rows = context.maker.make(document, text, context.specialist, context.counter, skip, needs=needs)
+    document_rows = make_rows(document, text, context.specialist, context.counter, skip, needs=needs)
     collector.quiz += document_rows.quiz
     rows, left_out = list(document_rows.rows), list(document_rows.left_out)
     draft = task.drafts.get(document.document_id)
     if draft is not None:
-        finished = context.maker.make_deliverable(document, text, draft, context.specialist, context.counter)
+        finished = make_deliverable_rows(document, text, draft, context.specialist, context.counter)
         rows += finished.rows
         # The text is taught by other rows too, so only the refused rows count.
         left_out += [LeftOutText(entry.reason, entry.rows, 0) for entry in finished.left_out]
@@ -271,7 +262,7 @@ def _add_reasons(collector: _Collector, left_out: Sequence[LeftOutText], *, has_
 def _raw(collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
     collector.flush()
     return RawSegment(
-        tables=(collector.files.join(collector.tables).encode(),),
+        tables=(join_tables(collector.tables).encode(),),
         ids=ids,
         answers=numpy.array(collector.answers, numpy.uint64),
         draws=numpy.array(collector.draws, numpy.uint64),
@@ -281,25 +272,23 @@ def _raw(collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
         places=numpy.concatenate([NO_PLACES, *collector.places]),
         left_out=collector.left_out,
         is_extra=numpy.array(collector.is_extra, numpy.bool_),
-        quiz=(collector.files.quiz_table(collector.quiz).encode(),) if collector.quiz else (),
+        quiz=(make_quiz_table(collector.quiz).encode(),) if collector.quiz else (),
     )
 
 
 def write_segment(
-    context: Context, raw: RawSegment, kept: Sequence[bool], held_out: HeldOutGrams, quiz_below: int
+    context: Context, raw: RawSegment, kept: Sequence[bool], held_out: GramSet, quiz_below: int
 ) -> WrittenRows:
     """Write the kept rows of a segment, and the quiz of the documents that have some. Runs in a worker; deterministic."""
     written = write_rows(context, raw.tables, kept, held_out)
-    return replace(written, quiz=write_quiz(context.files, raw.quiz, written.document_ids, quiz_below))
+    return replace(written, quiz=write_quiz(raw.quiz, written.document_ids, quiz_below))
 
 
-def write_rows(
-    context: Context, data: Sequence[bytes], kept: Sequence[bool], held_out: HeldOutGrams | None
-) -> WrittenRows:
+def write_rows(context: Context, data: Sequence[bytes], kept: Sequence[bool], held_out: GramSet | None) -> WrittenRows:
     """Write the kept rows of some tables as one file; `kept` has an entry per row of all. Runs in a worker; deterministic."""
-    encoded = _select(context, data, kept)
+    encoded = _select(data, kept)
     # The counts are those of the file as it will be read.
-    table = context.files.decode(encoded)
+    table = read_table(encoded)
     written = WrittenRows(
         data=encoded,
         rows=table.rows,
@@ -311,35 +300,26 @@ def write_rows(
         documents=_count_documents(table),
         document_ids=tuple(sorted({key for ids in table.column("document_ids") for key in ids})),
     )
-    return _compare(context, table, written, held_out) if held_out else written
+    if held_out is None:
+        return written
+    grams = count_documents(table, gram_hasher())
+    return replace(written, grams=_write_grams(grams), shares=grams.find(held_out.hashes))
 
 
-def _select(context: Context, data: Sequence[bytes], kept: Sequence[bool]) -> bytes:
+def _select(data: Sequence[bytes], kept: Sequence[bool]) -> bytes:
     tables, start = [], 0
     for part in data:
-        table = context.files.decode(part)
+        table = read_table(part)
         tables.append(table.select(kept[start : start + table.rows]))
         start += table.rows
-    return context.files.join(tables).encode()
+    return join_tables(tables).encode()
 
 
-def _compare(context: Context, table: RowTable, written: WrittenRows, held_out: HeldOutGrams) -> WrittenRows:
-    grams, check_grams = count_documents(table, gram_hasher()), count_in_train(table, checker())
-    shares, checks = held_out.find(grams, check_grams)
-    return replace(
-        written,
-        grams=_write_grams(context, grams),
-        check_grams=_write_grams(context, check_grams),
-        shares=shares,
-        checks=checks,
-    )
-
-
-def compare_segment(
-    context: Context, grams: bytes, check_grams: bytes, held_out: HeldOutGrams
-) -> tuple[Counts, Counts]:
-    """The 13-grams of held-out answers in stored train rows, from the files of their 13-grams. Runs in a worker."""
-    return held_out.find(_read_grams(context, grams), _read_grams(context, check_grams))
+def compare_segment(context: Context, grams: bytes, held_out: GramSet) -> Counts:
+    """The 13-grams of held-out answers in stored train rows, from the file of their 13-grams. Runs in a worker."""
+    columns = read_numbers(grams)
+    counts = GramCounts(*(numpy.frombuffer(columns[name], "<u8") for name in (HASHES, DOCUMENTS)))
+    return counts.find(held_out.hashes)
 
 
 def _count_documents(table: RowTable) -> Counter[str]:
@@ -349,13 +329,8 @@ def _count_documents(table: RowTable) -> Counter[str]:
     return Counter(language for _, language in documents)
 
 
-def _write_grams(context: Context, counts: GramCounts) -> bytes:
-    return context.files.numbers({HASHES: counts.hashes.tobytes(), DOCUMENTS: counts.documents.tobytes()})
-
-
-def _read_grams(context: Context, data: bytes) -> GramCounts:
-    columns = context.files.read_numbers(data)
-    return GramCounts(*(numpy.frombuffer(columns[name], "<u8") for name in (HASHES, DOCUMENTS)))
+def _write_grams(counts: GramCounts) -> bytes:
+    return write_numbers({HASHES: counts.hashes.tobytes(), DOCUMENTS: counts.documents.tobytes()})
 
 
 def answer_key(row: Row, hasher: GramHasher) -> int:

@@ -1,7 +1,7 @@
-"""Assigns new documents to their side of the split, and makes the held-out rows."""
+"""Joins documents that share passages to components, assigns new ones to their side of the split, and makes the held-out rows."""
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,10 +12,11 @@ from services.synthetic.building.limits import Mask, SeenAnswers
 from services.synthetic.building.ports import SplitDocuments, Workers
 from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import Context, RawSegment, count_letters, make_segment
-from services.synthetic.corpus import Assignment, Member, SplitSize
+from services.synthetic.corpus import Assignment, Link, Member, SplitSize
 from services.synthetic.domain import Kind
-from services.synthetic.selection import LinkedDocuments, group_components
+from services.synthetic.parquet import read_column
 from tailor.datasets import LeftOutCount
+from tailor.rounds import split_draw
 from tailor.words import Filters, RowPolicy
 
 # Documents whose rows are made in one task.
@@ -34,6 +35,76 @@ ENOUGH, TOO_FEW = 0.9, 0.5
 def boilerplate_documents(filters: Filters) -> int:
     """In how many documents a text must stand to be boilerplate."""
     return filters.boilerplate_documents or BOILERPLATE_DOCUMENTS
+
+
+@dataclass(slots=True)
+class LinkedDocuments:
+    """Documents that share near-duplicate passages: those without an assignment, and the sides of the others."""
+
+    component_id: str
+    new: list[str] = field(default_factory=list)
+    sides: frozenset[bool] = frozenset()
+
+    @property
+    def known_side(self) -> bool | None:
+        """The side that its earlier documents have; None if it has none.
+
+        If it joins both sides, the new documents are held out: the 13-gram check then removes their rows, and no earlier row.
+        """
+        return any(self.sides) if self.sides else None
+
+    @property
+    def draw(self) -> int:
+        """A fixed draw, 0 to 99. It is held out if it is below the share of the specialist."""
+        return split_draw(self.component_id)
+
+
+def group_components(unassigned: Sequence[str], links: Iterable[Link]) -> list[LinkedDocuments]:
+    """The components of the unassigned documents, in the order of their first documents.
+
+    A component keeps the id of its earlier documents, the lowest if there are several; a new one has the id of its first document.
+    """
+    forest, known = _Forest(), dict[str, Link]()
+    first: dict[int, str] = {}
+    for link in links:
+        forest.join(first.setdefault(link.cluster_id, link.document_id), link.document_id)
+        if link.component_id:
+            known[link.document_id] = link
+    components: dict[str, LinkedDocuments] = {}
+    for document_id in unassigned:
+        components.setdefault(forest.root(document_id), LinkedDocuments(document_id)).new.append(document_id)
+    _add_known(components, known, forest)
+    return list(components.values())
+
+
+def _add_known(components: dict[str, LinkedDocuments], known: dict[str, Link], forest: "_Forest") -> None:
+    component_ids: dict[str, str] = {}
+    for document_id, link in known.items():
+        root = forest.root(document_id)
+        if root in components:
+            components[root].sides |= {link.held_out}
+            component_ids[root] = min(component_ids.get(root, link.component_id), link.component_id)
+    for root, component_id in component_ids.items():
+        components[root].component_id = component_id
+
+
+class _Forest:
+    """Union-find with path halving."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def root(self, key: str) -> str:
+        while self._parent.get(key, key) != key:
+            above = self._parent[key]
+            self._parent[key] = self._parent.get(above, above)
+            key = self._parent[key]
+        return key
+
+    def join(self, first: str, other: str) -> None:
+        above, below = self.root(first), self.root(other)
+        if above != below:
+            self._parent[below] = above
 
 
 @dataclass(frozen=True)
@@ -178,10 +249,10 @@ class HeldOut:
     counted_rows: int = 0
     _seen: SeenAnswers = field(default_factory=SeenAnswers)
 
-    def add(self, context: Context, raw: RawSegment, room: int) -> None:
+    def add(self, raw: RawSegment, room: int) -> None:
         """Add the first rows with new answers, until all have `room`. The rows of golden documents are always added, and take no room."""
         first = self._seen.add(raw.answers)
-        tasks = itertools.chain.from_iterable(context.files.read_column(table, "task") for table in raw.tables)
+        tasks = itertools.chain.from_iterable(read_column(table, "task") for table in raw.tables)
         is_golden = numpy.array([task == Kind.TEST for task in tasks], numpy.bool_)
         taken = self.counted_rows + numpy.cumsum(first & ~is_golden)
         kept = first & (is_golden | (taken <= room))
@@ -191,25 +262,21 @@ class HeldOut:
         limited = {HELD_OUT_LIMIT: count_removed(raw, first, kept)}
         self.left_out.append({**raw.left_out, **count_repeated(raw, first), **limited})
 
-    def answers(self, context: Context) -> Iterator[str]:
+    def answers(self) -> Iterator[str]:
         """The answers of all kept rows."""
         for raw, kept in zip(self.raws, self.kept, strict=True):
-            for _, answer in raw.read(context.files).select(kept.tolist()).answers():
+            for _, answer in raw.read().select(kept.tolist()).answers():
                 yield answer
-
-    @property
-    def rows(self) -> int:
-        return sum(int(kept.sum()) for kept in self.kept)
 
     @property
     def letters(self) -> int:
         """The characters that the kept rows teach."""
         return sum(count_letters(raw.places, kept) for raw, kept in zip(self.raws, self.kept, strict=True))
 
-    def remove_shared(self, context: Context, counts: dict[int, int], threshold: int) -> None:
+    def remove_shared(self, counts: dict[int, int], threshold: int) -> None:
         """Take out the rows that share a 13-gram with train."""
         for number, (raw, kept) in enumerate(zip(self.raws, self.kept, strict=True)):
-            shared, common = shared_rows(raw.read(context.files), counts, threshold)
+            shared, common = shared_rows(raw.read(), counts, threshold)
             removed = kept & numpy.array(shared, numpy.bool_)
             self.boilerplate_rows += int((kept & numpy.array(common, numpy.bool_)).sum())
             self.left_out[number][OVERLAP] = count_removed(raw, kept, kept & ~removed)

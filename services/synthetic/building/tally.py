@@ -15,7 +15,7 @@ from tailor.datasets import LeftOutCount, QuizFiles
 
 @dataclass
 class RowTally:
-    """Counts over all files of a dataset. `shares` and `checks` are of train, `makers` of files that belong to no segment."""
+    """Counts over all files of a dataset. `shares` are of train, `makers` of files that belong to no segment."""
 
     tokens: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
@@ -29,7 +29,6 @@ class RowTally:
     quiz: QuizFiles = field(default_factory=QuizFiles)
     extra: ExtraCount = field(default_factory=ExtraCount)
     shares: Counts = field(default_factory=dict)
-    checks: Counts = field(default_factory=dict)
 
     def add_unfit(self) -> None:
         """Count a row that the base's chat template cannot hold."""
@@ -46,7 +45,6 @@ class RowTally:
         self._add(segment)
         self.add_left_out(segment.left_out)
         add_counts(self.shares, unpack_counts(segment.shares))
-        add_counts(self.checks, unpack_counts(segment.checks))
 
     def add_file(self, split: str, rows: WrittenRows) -> None:
         """Add a file of a split."""
@@ -55,7 +53,6 @@ class RowTally:
         self.makers.update(rows.makers)
         self._add(rows)
         add_counts(self.shares, rows.shares)
-        add_counts(self.checks, rows.checks)
 
     def add_left_out(self, counts: Mapping[str, LeftOutCount]) -> None:
         """Add what was left out; entries without any count are ignored."""

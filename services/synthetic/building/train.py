@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy
 
-from services.synthetic.building.grams import pack_counts
-from services.synthetic.building.jobs import SegmentJob, SegmentJobs, SegmentRows
+from services.synthetic.building.grams import Counts, GramSet, pack_counts
 from services.synthetic.building.limits import (
     BUDGET,
     DOCUMENT_SHARE,
@@ -24,12 +23,11 @@ from services.synthetic.building.limits import (
     limit_sources,
     limit_tokens,
 )
-from services.synthetic.building.parts import part_of, read_raw, write_raw
+from services.synthetic.building.parts import SegmentJob, SegmentJobs, SegmentRows, part_of, read_raw, write_raw
 from services.synthetic.building.ports import SegmentStore, Workers
 from services.synthetic.building.reading import READERS
 from services.synthetic.building.segments import (
     Context,
-    HeldOutGrams,
     RawSegment,
     WrittenRows,
     compare_segment,
@@ -40,6 +38,7 @@ from services.synthetic.building.split import count_removed, count_repeated
 from services.synthetic.corpus import UNREADABLE, ExtraCount, SegmentKey, SegmentResult
 from services.synthetic.datasets import PARQUET, file_of
 from services.synthetic.domain import fingerprint
+from services.synthetic.parquet import write_ids
 from tailor.datasets import DatasetFile, LeftOutCount
 from tailor.errors import CorruptObject, NotFound
 from tailor.logging import get_logger
@@ -73,7 +72,7 @@ class TrainRows:
     corpus: SegmentStore
     store: ObjectStore
     workers: Workers
-    held_out: HeldOutGrams
+    held_out: GramSet
     inputs: str
     quiz_below: int = 0
     seen: SeenAnswers = field(default_factory=SeenAnswers)
@@ -180,7 +179,7 @@ class TrainRows:
         """True if every document of the segment could be read, its files exist, and those that a build reads are not damaged."""
         if UNREADABLE in segment.left_out:
             return False
-        read = [file.ref for file in (segment.sources, segment.grams, segment.check_grams) if file is not None]
+        read = [file.ref for file in (segment.sources, segment.grams) if file is not None]
         try:
             with ThreadPoolExecutor(READERS) as pool:
                 deque(pool.map(self.store.get, read), maxlen=0)
@@ -209,16 +208,14 @@ class TrainRows:
             # The rows are chosen from those that are made now: an erasure may have taken a text that the stored ones had.
             return self._write(self._jobs.start(key, grows=is_last))
         self.seen.keep(new)
-        if stored.checked == self.held_out.grams.digest or stored.grams is None or stored.check_grams is None:
+        if stored.checked == self.held_out.digest or stored.grams is None:
             return lambda: stored
-        grams, check_grams = (self.store.get(file.ref) for file in (stored.grams, stored.check_grams))
-        counts = self.workers.submit(compare_segment, grams, check_grams, self.held_out)
-        return lambda: self._update_checks(stored, *counts())
+        shares = self.workers.submit(compare_segment, self.store.get(stored.grams.ref), self.held_out)
+        return lambda: self._update_shares(stored, shares())
 
-    def _update_checks(self, stored: SegmentResult, shares: dict[int, int], checks: dict[int, int]) -> SegmentResult:
-        checked = self.held_out.grams.digest
-        result = replace(stored, checked=checked, shares=pack_counts(shares), checks=pack_counts(checks))
-        self.corpus.keep_segment(result)
+    def _update_shares(self, stored: SegmentResult, shares: Counts) -> SegmentResult:
+        result = replace(stored, checked=self.held_out.digest, shares=pack_counts(shares))
+        self._delete(self.corpus.keep_segment(result))
         return result
 
     def _write(self, job: SegmentJob) -> Callable[[], SegmentResult]:
@@ -243,11 +240,10 @@ class TrainRows:
             number=key.number,
             inputs=self._inputs(key),
             kept=mask_digest(kept.mask),
-            checked=self.held_out.grams.digest,
+            checked=self.held_out.digest,
             train=named.get("train"),
             sources=named.get("sources"),
             grams=named.get("grams"),
-            check_grams=named.get("check_grams"),
             tokens=rows.tokens,
             letters=count_letters(raw.places, kept.taught),
             tasks=dict(rows.tasks),
@@ -257,7 +253,6 @@ class TrainRows:
             left_out=dict(raw.left_out),
             answers=raw.answers.astype("<u8").tobytes(),
             shares=pack_counts(rows.shares),
-            checks=pack_counts(rows.checks),
             quiz=quiz,
             extra=_count_extra(raw, kept.mask),
             parts=tuple(part for part, _ in parts),
@@ -273,14 +268,13 @@ class TrainRows:
 
     def _files(self, rows: WrittenRows, digests: Sequence[str]) -> dict[str, tuple[DatasetFile, bytes]]:
         """The files of a segment with their bytes."""
-        sources = self.context.files.ids({"document_id": rows.document_ids, "digest": digests})
+        sources = write_ids({"document_id": rows.document_ids, "digest": digests})
         count = len(digests)
         quiz = {"quiz": (file_of(rows.quiz.data, rows.quiz.counts.rows), rows.quiz.data)} if rows.quiz.data else {}
         return {
             "train": (file_of(rows.data, rows.rows), rows.data),
             "sources": (file_of(sources, count), sources),
             "grams": (file_of(rows.grams, count), rows.grams),
-            "check_grams": (file_of(rows.check_grams, count), rows.check_grams),
             **quiz,
         }
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from services.synthetic.imports.domain import DatasetImport, with_file
-from services.synthetic.imports.ports import ImportFiles, Imports
+from services.synthetic.imports.files import ImportFiles
+from services.synthetic.imports.ports import Imports
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from services.synthetic.imports.domain import (
     with_file,
 )
 from services.synthetic.imports.erasures import drop_rows
-from services.synthetic.imports.ports import ImportFiles, Imports
+from services.synthetic.imports.files import ImportFiles
+from services.synthetic.imports.ports import Imports
 from services.synthetic.ports import AnonymizeRow
 from tailor.errors import (
     Aborted,

@@ -1,12 +1,11 @@
-"""Interfaces of imports to the world around them. Every method raises Unavailable while the database or store does not answer."""
+"""Interfaces of imports to the world around them. Every method raises Unavailable while the database does not answer."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from services.synthetic.domain import Row
-from services.synthetic.imports.domain import DatasetImport, ImportFile, ImportSpec
-from tailor.storage.ref import Ref
+from services.synthetic.imports.domain import DatasetImport, ImportSpec
 
 
 class Imports(Protocol):
@@ -48,40 +47,4 @@ class Imports(Protocol):
 
     def drop(self, name: str) -> None:
         """Drop an import. Idempotent."""
-        ...
-
-
-class ImportFiles(Protocol):
-    """The rows of imports in the datasets bucket."""
-
-    def write_part(self, name: str, number: int, rows: Sequence[Row]) -> None:
-        """Store the rows of a chunk. Replaces an earlier attempt."""
-        ...
-
-    def part_ids(self, name: str, parts: int) -> set[str]:
-        """The `content_id` of the rows in the first `parts` chunks."""
-        ...
-
-    def join(self, name: str, parts: int) -> ImportFile:
-        """Store the rows of all chunks as one file, sorted by id. Idempotent."""
-        ...
-
-    def drop_from_part(self, name: str, number: int, text_ids: Collection[str]) -> None:
-        """Store a chunk again without rows. Idempotent."""
-        ...
-
-    def drop_from_file(self, name: str, file: Ref, text_ids: Collection[str]) -> ImportFile:
-        """Store a file again without rows, as another one. Idempotent."""
-        ...
-
-    def keep_only(self, name: str, file: Ref) -> None:
-        """Delete everything else of a finished import. Idempotent."""
-        ...
-
-    def read(self, file: Ref) -> Iterator[Row]:
-        """Stream a file's rows, sorted by id. Raises NotFound if it was replaced."""
-        ...
-
-    def delete(self, name: str) -> None:
-        """Delete everything of an import. Idempotent."""
         ...

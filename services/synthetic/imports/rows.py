@@ -7,7 +7,8 @@ from itertools import islice
 
 from services.synthetic.domain import Row, RowOrigin, Specialist, fingerprint
 from services.synthetic.imports.domain import DatasetImport, is_shared
-from services.synthetic.imports.ports import ImportFiles, Imports
+from services.synthetic.imports.files import ImportFiles
+from services.synthetic.imports.ports import Imports
 from services.synthetic.ports import ExtraRows, TokenCounter, Tokenizers
 from tailor.datasets import ImportCount
 from tailor.errors import Aborted, CorruptObject, NotFound, Reason

@@ -1,4 +1,4 @@
-"""Marks that show a text's structure in its lines, and its words."""
+"""Marks that show a text's structure in its lines, and counts of its words."""
 
 import re
 
@@ -6,11 +6,6 @@ import re
 HEADING = re.compile(r"^(?=.{1,1000}$)(#{1,6})\s+(.+?)\s*#*$")
 BOLD_LINE = re.compile(r"^\*\*([^*]{2,80})\*\*:?$")
 HEADER = re.compile(r"^\**([A-Z][A-Za-z-]{1,15})\**:\**\s+(\S.*)$")
-
-
-def words(text: str) -> list[str]:
-    """The words of a text, in lower case."""
-    return re.findall(r"\w+", text.lower())
 
 
 def normalize(text: str) -> str:

@@ -8,7 +8,6 @@ from services.synthetic.domain import Grounding, Row, Specialist
 from services.synthetic.ports import TokenCounter
 from services.synthetic.synthesis.answers import parse_text, parse_verdict
 from services.synthetic.synthesis.checks import find_wrong_size
-from services.synthetic.synthesis.critique_prompts import revision_messages, verdict_messages, verdict_schema
 from services.synthetic.synthesis.critiques import CommentedDraft, make_row
 from services.synthetic.synthesis.domain import (
     Messages,
@@ -20,7 +19,7 @@ from services.synthetic.synthesis.domain import (
     SynthesisSample,
 )
 from services.synthetic.synthesis.ports import SynthesisWork, Unsupported
-from services.synthetic.synthesis.prompts import text_schema
+from services.synthetic.synthesis.prompts import revision_messages, text_schema, verdict_messages, verdict_schema
 from services.synthetic.synthesis.questions import Asker, TeacherQuestion
 from services.synthetic.synthesis.rows import TEACH
 from services.synthetic.synthesis.similar import HeldOutTexts

@@ -20,7 +20,6 @@ from tailor.api.anonymization.v1 import (
 )
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.events.v1 import operations_pb2_grpc
-from tailor.api.held.v1 import held_pb2_grpc
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2_grpc, replay_pb2_grpc
 from tailor.api.registry.v1 import (
@@ -41,7 +40,6 @@ from tests.fakes.anonymization import FakeAnonymization
 from tests.fakes.evaluation import FakeEvaluation
 from tests.fakes.events import FakeEvents
 from tests.fakes.feedback import FakeFeedback, FakeOutcomes, FakePanel
-from tests.fakes.held import FakeHeldCalls
 from tests.fakes.inference import FakeInference
 from tests.fakes.ingestion import FakeIngestion
 from tests.fakes.objects import FakeObjects
@@ -75,8 +73,6 @@ class Services:
     subjects: FakeSubjects = field(default_factory=FakeSubjects)
     replays: FakeReplays = field(default_factory=FakeReplays)
     lineage: FakeLineage = field(default_factory=FakeLineage)
-    held: FakeHeldCalls = field(default_factory=FakeHeldCalls)  # the registry's
-    held_reidentifications: FakeHeldCalls = field(default_factory=FakeHeldCalls)
     feedback: FakeFeedback = field(default_factory=FakeFeedback)
     outcomes: FakeOutcomes = field(default_factory=FakeOutcomes)
     reports: FakeReports = field(default_factory=FakeReports)
@@ -122,7 +118,6 @@ def services() -> Iterator[Services]:
         subject_pb2_grpc.add_SubjectServiceServicer_to_server(fakes.subjects, server)
         review_pb2_grpc.add_ReviewServiceServicer_to_server(fakes.review, server)
         replaced_pb2_grpc.add_ReplacedServiceServicer_to_server(fakes.replaced, server)
-        held_pb2_grpc.add_HeldCallServiceServicer_to_server(fakes.held_reidentifications, server)
 
     def add_ingestion(servicer: FakeIngestion, server: grpc.Server) -> None:
         ingestion_pb2_grpc.add_IngestionServiceServicer_to_server(servicer, server)
@@ -131,7 +126,6 @@ def services() -> Iterator[Services]:
     def add_registry(servicer: FakeRegistry, server: grpc.Server) -> None:
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(servicer, server)
         lineage_pb2_grpc.add_LineageServiceServicer_to_server(fakes.lineage, server)
-        held_pb2_grpc.add_HeldCallServiceServicer_to_server(fakes.held, server)
         feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(fakes.feedback, server)
         outcomes_pb2_grpc.add_OutcomeServiceServicer_to_server(fakes.outcomes, server)
         reports_pb2_grpc.add_ReportServiceServicer_to_server(fakes.reports, server)

@@ -15,6 +15,12 @@ def test_erases_documents_and_names_the_services_that_have_not_confirmed(tailor:
     assert "waiting for inference, training" in erased.out
 
 
+def test_erases_at_most_1000_documents_per_call(tailor: Tailor, services: Services) -> None:
+    documents = [part for number in range(1001) for part in ("--document", f"doc_{number:032x}")]
+    assert tailor("erasure", "create", *documents).code == 0
+    assert [len(request.document_ids) for request in services.registry.erasures] == [1000, 1]
+
+
 def test_sends_a_person_only_to_anonymization(tailor: Tailor, services: Services) -> None:
     erased = tailor("erasure", "create", "--subject", "Sarah Jenkins", "--output=json")
     (request,) = services.registry.erasures

@@ -26,7 +26,6 @@ ID_NAMES = {
     "person",
     "replay_id",
     "erasure",
-    "held_call",
     "passage",
     "draft",
 }

@@ -1,9 +1,6 @@
 """Who may sign in to the console."""
 
-import json
-
 from tailor.api.common.v1 import common_pb2
-from tailor.api.held.v1 import held_pb2
 from tests.unit.cli.conftest import Services, Tailor
 
 PERSON = "per_0000000000000001"
@@ -40,15 +37,3 @@ def test_invites_a_person_again(tailor: Tailor, services: Services) -> None:
 def test_an_invitation_lasts_at_most_30_days(tailor: Tailor, services: Services) -> None:
     assert tailor("person", "invite", "Ada", "--days", "31").code != 0
     assert not services.people.requests
-
-
-def test_repeats_invitations_that_a_second_person_approved(tailor: Tailor, services: Services) -> None:
-    content = json.dumps({"name": "Deputy", "role": "ROLE_DATA_PROTECTION"})
-    renewal = json.dumps({"person_id": PERSON})
-    services.held.calls = [
-        held_pb2.HeldCall(held_call_id="hld_invite", method="InvitePerson", request=content),
-        held_pb2.HeldCall(held_call_id="hld_renew", method="RenewInvitation", request=renewal),
-    ]
-    assert "tli_code" in tailor("held", "repeat", "hld_invite").out
-    assert "tli_again" in tailor("held", "repeat", "hld_renew").out
-    assert [request.held_call_id for request in services.people.requests] == ["hld_invite", "hld_renew"]

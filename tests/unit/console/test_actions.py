@@ -14,7 +14,6 @@ from services.console.web.streams import MAX_UNREAD, Streams
 from tailor.api.anonymization.v1 import review_pb2
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
-from tailor.api.held.v1 import held_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.registry.v1 import judging_pb2, people_pb2, registry_pb2
@@ -48,7 +47,6 @@ JUDGING = judging_pb2.DESCRIPTOR.services_by_name["JudgingService"].methods_by_n
 SYNTHESIS = synthesis_pb2.DESCRIPTOR.services_by_name["SynthesisService"].methods_by_name
 SYNTHETIC = synthetic_pb2.DESCRIPTOR.services_by_name["SyntheticService"].methods_by_name
 REVIEW = review_pb2.DESCRIPTOR.services_by_name["ReviewService"].methods_by_name
-HELD = held_pb2.DESCRIPTOR.services_by_name["HeldCallService"].methods_by_name
 INGESTION = ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"].methods_by_name
 METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.SUBMISSIONS: [INGESTION["GetSubmission"]],
@@ -94,7 +92,6 @@ METHODS: dict[Permission, list[MethodDescriptor]] = {
     Permission.MANAGE_KEYS: [REGISTRY["CreateKey"], REGISTRY["RevokeKey"]],
     Permission.PEOPLE: [PEOPLE[name] for name in ("InvitePerson", "RenewInvitation", "ListPeople", "RemovePerson")],
     Permission.ERASURES: [REGISTRY["ListErasures"]],
-    Permission.HELD_CALLS: [HELD["ListHeldCalls"]],
     Permission.SYNTHESES: [SYNTHESIS[name] for name in ("ListSyntheses", "GetSynthesis", "ListSamples")],
     Permission.REVIEW_SAMPLES: [SYNTHESIS["ReviewSamples"]],
     Permission.REVIEW: [
@@ -155,7 +152,6 @@ def test_each_role_can_open_its_own_pages_only(role: Role) -> None:
         "/keys": Permission.KEYS,
         "/people": Permission.PEOPLE,
         "/erasures": Permission.ERASURES,
-        "/held": Permission.HELD_CALLS,
         "/review": Permission.REVIEW,
         "/residual": Permission.RESIDUAL,
         "/replaced": Permission.RESIDUAL,

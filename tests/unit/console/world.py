@@ -13,7 +13,6 @@ from services.console.domain import Role, Visitor
 from services.console.ports import Services
 from services.console.settings import Settings
 from services.console.web.app import create_app
-from tailor.api.held.v1 import held_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.errors import FailedPrecondition, NotFound, Reason, Unavailable
@@ -49,7 +48,6 @@ class World:
             documents=100, compared=100, near_duplicates=7, groups=3, threshold=0.8
         )
     )
-    held: dict[str, tuple[held_pb2.HeldCall, ...]] = field(default_factory=dict)
     unhealthy: set[str] = field(default_factory=set)
     submissions: dict[str, list[ingestion_pb2.Submission]] = field(default_factory=dict)
     asked_submissions: list[tuple[str, str]] = field(default_factory=list)
@@ -64,11 +62,6 @@ class World:
         if self.near is None:
             raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
         return self.near
-
-    def list_held_calls(self, service: str) -> tuple[held_pb2.HeldCall, ...]:
-        if service in self.unhealthy:
-            raise Unavailable(Reason.UNAVAILABLE, f"{service} does not answer.")
-        return self.held.get(service, ())
 
     def get_submission(self, external_id: str, key_id: str) -> ingestion_pb2.GetSubmissionResponse:
         self.asked_submissions.append((external_id, key_id))
@@ -106,7 +99,6 @@ class World:
             is_healthy=lambda service: service not in self.unhealthy,
             start_replay=self.start_replay,
             get_submission=self.get_submission,
-            list_held_calls=self.list_held_calls,
         )
 
     def browser(self, base_url: str = "http://testserver") -> TestClient:

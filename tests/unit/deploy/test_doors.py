@@ -12,7 +12,7 @@ from tailor.local.layout import SERVICES
 from tests.unit.deploy.manifests import K8S, container_of, environment_of, named, pod_of, render, validate
 
 # Several services have one; a metric service and a detector are the company's own.
-NOT_ROUTED = {"EventService", "HeldCallService", "MetricService", "DetectorService"}
+NOT_ROUTED = {"EventService", "MetricService", "DetectorService"}
 
 
 def routed(kind: str, *components: str) -> dict[str, str]:

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.synthetic.adapters.parquet import ParquetFiles
-from services.synthetic.building.maker import StructureRows
 from services.synthetic.building.ports import BuildCorpus, Corpora, Workers
 from services.synthetic.building.quiz import quiz_draw
 from services.synthetic.building.segments import Context
@@ -48,6 +46,7 @@ from services.synthetic.domain import (
 from services.synthetic.filters import text_parts
 from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
+from services.synthetic.parquet import read_column, read_table
 from services.synthetic.ports import ExtraRows, Origins, Repository, Sketcher, Sketches, TokenCounter, Tokenizers
 from tailor.datasets import ImportCount, LeftOutCount
 from tailor.storage.memory import MemoryStore
@@ -562,14 +561,12 @@ class FakeSynthetic(Synthetic):
     def documents(self, digest: str) -> set[str]:
         """The documents that a dataset's sources name."""
         keys = [file["key"] for file in self.manifest(digest)["sources"]["files"]]
-        return {
-            key for name in keys for key in self.files.read_column(self.store.read("datasets", name), "document_id")
-        }
+        return {key for name in keys for key in read_column(self.store.read("datasets", name), "document_id")}
 
 
 def read_rows(store: MemoryStore, key: str) -> list[dict[str, Any]]:
     """The rows of a file, as dictionaries."""
-    table = ParquetFiles().decode(store.read("datasets", key))
+    table = read_table(store.read("datasets", key))
     names = ("row_id", "task", "document_ids", "messages", "made_by", "tokens", "grounding", "places", "key_insights")
     columns = [table.column(name) for name in names]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
@@ -584,8 +581,6 @@ def make_app(**changes: Any) -> FakeSynthetic:
         "origins": AdmittedOrigins(),
         "corpora": MemoryCorpora(repository),
         "store": store,
-        "files": ParquetFiles(),
-        "maker": StructureRows(),
         "tokenizers": OneTokenizer(),
         "preparer": DocumentPreparer(MemorySketches(repository), WordSketcher(), store),
         "list_documents": lambda name, changed_since: [],

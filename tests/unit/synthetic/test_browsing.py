@@ -1,15 +1,19 @@
 """Pages of a dataset's rows: filters, limits of one call, and page tokens."""
 
+import io
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from services.synthetic import row_wire
+from services.synthetic import wire
 from services.synthetic.browsing import DatasetQuery, RowBrowser
-from services.synthetic.ports import DatasetFinder, RowFile, RowReader
+from services.synthetic.parquet import MESSAGES
+from services.synthetic.ports import DatasetFinder
 from services.synthetic.views import RowFilter, RowPosition, StoredDataset, StoredRow
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.datasets import DatasetFile, DatasetManifest, SplitFiles
@@ -18,37 +22,45 @@ from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.words import DatasetKind
 
+SCHEMA = pyarrow.schema(
+    [
+        *((name, pyarrow.string()) for name in ("row_id", "task", "made_by", "rejected")),
+        ("document_ids", pyarrow.list_(pyarrow.string())),
+        ("messages", MESSAGES),
+    ]
+)
+
 
 def row(number: int, task: str = "section", text: str = "Text.") -> StoredRow:
     document_id = f"doc_{number // 2}"
     return StoredRow(f"row_{number}", task, (document_id,), (("user", "Write."), ("assistant", f"{text} {number}")))
 
 
-class Groups(RowFile):
-    def __init__(self, groups: Sequence[Sequence[StoredRow]]) -> None:
-        self._groups = groups
+class CountingStore(MemoryStore):
+    """Remembers the keys of the files that were opened."""
 
-    @property
-    def group_rows(self) -> Sequence[int]:
-        return [len(group) for group in self._groups]
-
-    def rows(self, group: int, start: int, wanted: RowFilter) -> Iterator[tuple[int, StoredRow]]:
-        for number, item in enumerate(self._groups[group]):
-            if number >= start and wanted.admits(item.task, item.document_ids):
-                yield number, item
-
-
-class FakeReader(RowReader):
-    """Files in memory, by key."""
-
-    def __init__(self, files: dict[str, Sequence[Sequence[StoredRow]]]) -> None:
-        self.files = files
+    def __init__(self) -> None:
+        super().__init__()
         self.opened: list[str] = []
 
-    @contextmanager
-    def open(self, file: DatasetFile) -> Iterator[Groups]:
-        self.opened.append(file.ref.key)
-        yield Groups(self.files[file.ref.key])
+    def get_file(self, ref: Ref, path: Path) -> None:
+        self.opened.append(ref.key)
+        super().get_file(ref, path)
+
+
+def put_rows(store: MemoryStore, key: str, groups: Sequence[Sequence[StoredRow]]) -> DatasetFile:
+    """Store a file with these row groups."""
+    names = ("row_id", "task", "document_ids", "made_by", "rejected")
+    buffer = io.BytesIO()
+    with pyarrow.parquet.ParquetWriter(buffer, SCHEMA) as writer:
+        for group in groups:
+            rows = [
+                {name: getattr(item, name) for name in names}
+                | {"messages": [{"role": role, "content": content} for role, content in item.messages]}
+                for item in group
+            ]
+            writer.write_table(pyarrow.Table.from_pylist(rows, SCHEMA))
+    return DatasetFile(store.put("datasets", key, buffer.getvalue()), sum(map(len, groups)))
 
 
 class OneDataset(DatasetFinder):
@@ -69,24 +81,21 @@ class OneDataset(DatasetFinder):
 def browser_of(files: dict[str, Sequence[Sequence[StoredRow]]]) -> RowBrowser:
     """A dataset whose files `train...` and `held_out...` are the given ones."""
 
+    store = CountingStore()
+
     def entry(prefix: str) -> SplitFiles:
-        entries = [
-            DatasetFile(Ref(f"s3://datasets/{key}", "0" * 64, 1), sum(map(len, groups)))
-            for key, groups in files.items()
-            if key.startswith(prefix)
-        ]
+        entries = [put_rows(store, key, groups) for key, groups in files.items() if key.startswith(prefix)]
         return SplitFiles(sum(file.rows for file in entries), 0, tuple(entries))
 
     splits = {"train": entry("train"), "held_out": entry("held_out")}
     manifest = DatasetManifest(DatasetKind.SFT, "reports", splits)
-    store = MemoryStore()
     ref = store.put("datasets", "d/manifest.json", json.dumps(manifest.as_json()).encode())
     dataset = StoredDataset("d" * 64, "reports", DatasetKind.SFT, ref)
     by_document: dict[str, frozenset[str]] = {}
     for key, groups in files.items():
         for document_id in (document_id for group in groups for item in group for document_id in item.document_ids):
             by_document[document_id] = by_document.get(document_id, frozenset()) | {key}
-    return RowBrowser(OneDataset(dataset, by_document), store, FakeReader(files), clock=lambda: 0.0)
+    return RowBrowser(OneDataset(dataset, by_document), store, clock=lambda: 0.0)
 
 
 FILES: dict[str, Sequence[Sequence[StoredRow]]] = {
@@ -122,7 +131,7 @@ def test_rows_of_a_document_are_found_without_opening_the_files_of_others() -> N
     }
     browser = browser_of(files)
     assert read_all(browser, RowFilter(document_id="doc_333"), 20) == [["train:row_666", "train:row_667"]]
-    assert isinstance(browser.reader, FakeReader) and browser.reader.opened == ["train-333"]
+    assert isinstance(browser.store, CountingStore) and browser.store.opened == ["train-333"]
     assert read_all(browser, RowFilter(document_id="doc_unknown"), 20) == [[]]
 
 
@@ -195,26 +204,26 @@ def test_a_dataset_that_an_erasure_deleted_is_not_found() -> None:
 def test_a_token_leads_to_the_same_dataset_and_only_with_the_same_filters() -> None:
     dataset = StoredDataset("d" * 64, "reports", DatasetKind.SFT, Ref("s3://datasets/x", "0" * 64, 1))
     wanted, position = RowFilter(task="answer"), RowPosition(1, 2, 3, 4)
-    token = row_wire.from_position(dataset, wanted, position)
+    token = wire.from_position(dataset, wanted, position)
     query = DatasetQuery("reports")
-    assert row_wire.to_position(token, query, wanted) == (DatasetQuery("reports", "d" * 64), position)
-    assert row_wire.to_position("", query, wanted) == (query, RowPosition())
+    assert wire.to_position(token, query, wanted) == (DatasetQuery("reports", "d" * 64), position)
+    assert wire.to_position("", query, wanted) == (query, RowPosition())
     refused = (
         (token, query, RowFilter()),
         (token, DatasetQuery("other"), wanted),
         (token, DatasetQuery("", "e" * 64), wanted),
         ("no-token", query, wanted),
         ("WzFd", query, wanted),
-        (row_wire.from_position(dataset, wanted, RowPosition(row=-1)), query, wanted),
+        (wire.from_position(dataset, wanted, RowPosition(row=-1)), query, wanted),
     )
     for case in refused:
         with pytest.raises(InvalidArgument) as raised:
-            row_wire.to_position(*case)
+            wire.to_position(*case)
         assert raised.value.reason == Reason.INVALID_PAGE_TOKEN
 
 
 def test_a_long_text_and_a_request_that_names_nothing_are_refused() -> None:
     with pytest.raises(InvalidArgument):
-        row_wire.to_filter(synthetic_pb2.ListRowsRequest(text="x" * 201))
+        wire.to_filter(synthetic_pb2.ListRowsRequest(text="x" * 201))
     with pytest.raises(InvalidArgument):
-        row_wire.to_query(synthetic_pb2.ListRowsRequest())
+        wire.to_query(synthetic_pb2.ListRowsRequest())

@@ -4,42 +4,46 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy
 import pytest
 
 from services.synthetic import handlers
-from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.building.extras import find_side
 from services.synthetic.building.grams import (
     GramHasher,
     GramSet,
     count_documents,
     make_gram_set,
+    measure_overlap,
     pack_counts,
+    shared_rows,
     unpack_counts,
 )
 from services.synthetic.building.limits import SeenAnswers
-from services.synthetic.building.maker import StructureRows
-from services.synthetic.building.overlap import Checker, count_in_train, held_out_grams, measure_overlap
 from services.synthetic.building.segments import (
     LAST_BLANK,
     Context,
-    HeldOutGrams,
     Letters,
+    SegmentTask,
     answer_key,
     compare_segment,
     count_letters,
+    make_segment,
     write_rows,
 )
+from services.synthetic.corpus import Member
 from services.synthetic.domain import Row
 from services.synthetic.near_duplicates.minhash import hash_word
-from services.synthetic.ports import RowTable
+from services.synthetic.parquet import RowTable, make_table, read_numbers, write_numbers
 from tailor.datasets import DatasetManifest, ImportCount
 from tailor.errors import Aborted
 from tailor.words import RowPolicy
+from tests.unit.synthetic import row_texts
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, ListedRows, make_app, put_document
 
+SAMPLE = Path("deploy/sample/documents")
 BASE_NUMBER = 0x9E3779B97F4A7C15
 WORDS = (
     "harbour ledger crane tariff orchard kiln valve mast quarry loom depot clinic granary archive ferry cellar".split()
@@ -57,15 +61,15 @@ def row(answer: str, *documents: str, **values: object) -> Row:
 
 
 def table(*rows: Row) -> RowTable:
-    return ParquetFiles().table(rows)
+    return make_table(rows)
 
 
 def context() -> Context:
-    return Context(SPECIALIST, make_app().tokenizers.for_base(SPECIALIST.base), StructureRows(), ParquetFiles())
+    return Context(SPECIALIST, make_app().tokenizers.for_base(SPECIALIST.base))
 
 
-def held_out_of(rows: Sequence[Row]) -> HeldOutGrams:
-    return HeldOutGrams(make_gram_set(made.completion for made in rows), held_out_grams([table(*rows)]))
+def held_out_of(rows: Sequence[Row]) -> GramSet:
+    return make_gram_set(made.completion for made in rows)
 
 
 def test_thirteen_words_are_found_whatever_is_around_them() -> None:
@@ -79,14 +83,39 @@ def test_thirteen_words_are_found_whatever_is_around_them() -> None:
     assert others.find(make_gram_set(held_out).hashes) == {} and len(others.hashes) == 1
 
 
-def test_both_methods_agree_on_random_texts() -> None:
-    draw = random.Random(5)
-    parts = [sentence(number, 30) for number in range(40)]
-    texts = [" ".join(draw.sample(parts, 3)) for _ in range(60)]
-    train, held_out = table(*(row(text, f"d{n}") for n, text in enumerate(texts[:50]))), texts[50:]
-    first = count_documents(train, GramHasher()).find(make_gram_set(held_out).hashes)
-    second = count_in_train(train, Checker()).find(held_out_grams([table(*(row(text) for text in held_out))]))
-    assert sorted(first.values()) == sorted(second.values()) and len(first) > 100
+def table_of(texts: Sequence[str]) -> RowTable:
+    """The rows of documents with these texts."""
+    documents = [replace(row_texts.make_document(text), document_id=f"doc_{n}") for n, text in enumerate(texts)]
+    members = tuple(Member(document, 1000) for document in documents)
+    known = {f"doc_{number}": row_texts.plain(text) for number, text in enumerate(texts)}
+    return make_segment(context(), SegmentTask(members, known, {})).read()
+
+
+def plain_grams(answer: str) -> set[tuple[str, ...]]:
+    """The 13-grams of an answer, without hashes and regular expressions."""
+    words = "".join(sign if sign.isalnum() or sign == "_" else " " for sign in answer.lower()).split()
+    return {tuple(words[start : start + 13]) for start in range(len(words) - 12)}
+
+
+def test_rows_of_the_sample_share_what_a_plain_comparison_of_their_words_says() -> None:
+    house = "This paper is for the board of the company and may not be shown to anybody else before the spring."
+    papers = [file.read_text(encoding="utf-8") for file in sorted(SAMPLE.glob("[mnr]*.md"))]
+    texts = [f"{text}\n\n{'' if number % 3 else house}\n" for number, text in enumerate(papers)]
+    held_out, train = (table_of(texts[start::2]) for start in (0, 1))
+    documents: dict[tuple[str, ...], set[str]] = {}
+    for ids, answer in train.answers():
+        for gram in plain_grams(answer):
+            documents.setdefault(gram, set()).add(ids[0])
+    rows = [plain_grams(answer) & documents.keys() for _, answer in held_out.answers()]
+
+    wanted = make_gram_set(answer for _, answer in held_out.answers())
+    counts = count_documents(train, GramHasher()).find(wanted.hashes)
+    assert sorted(counts.values()) == sorted(len(documents[gram]) for gram in set().union(*rows))
+    shared = [any(len(documents[gram]) < 3 for gram in row) for row in rows]
+    only_boilerplate = [bool(row) and not is_shared for row, is_shared in zip(rows, shared, strict=True)]
+    assert shared_rows(held_out, counts, 3) == (shared, only_boilerplate)
+    assert measure_overlap([held_out], counts, 3) == sum(shared) / len(rows)
+    assert sum(shared) > 40 and sum(only_boilerplate) > 10
 
 
 def test_no_gram_reaches_into_the_next_answer() -> None:
@@ -94,15 +123,13 @@ def test_no_gram_reaches_into_the_next_answer() -> None:
     alone = [GramHasher().hash(text).tolist() for text in halves]
     assert [hashes.tolist() for hashes in GramHasher().hash_all(halves)] == alone
     assert [len(hashes) for hashes in alone] == [2, 0, 0, 0, 1]
-    assert Checker().hash_grams(halves)[1].tolist() == [0, 0, 4]
 
 
 def test_the_overlap_counts_answers_and_ignores_boilerplate() -> None:
     shared, house = sentence(1, 13), sentence(2, 13)
     held_out = [table(row(f"x {shared}"), row(f"y {house}"), row("Short."), row(sentence(4)))]
-    wanted = held_out_grams(held_out)
     train = table(*(row(house, f"d{number}") for number in range(3)), row(shared, "d9"))
-    counts = count_in_train(train, Checker()).find(wanted)
+    counts = count_documents(train, GramHasher()).find(make_gram_set([f"x {shared}", f"y {house}"]).hashes)
     assert measure_overlap(held_out, counts, 3) == 0.25
     assert measure_overlap(held_out, counts, 4) == 0.5
     assert measure_overlap([], counts, 4) == 0.0
@@ -139,17 +166,13 @@ def test_every_blank_is_counted_as_one() -> None:
 
 
 def test_counts_of_grams_are_the_same_after_they_were_stored() -> None:
-    files, made = ParquetFiles(), [row(sentence(n), f"d{n % 5}") for n in range(20)]
+    made = [row(sentence(n), f"d{n % 5}") for n in range(20)]
     written = write_rows(context(), [table(*made).encode()], [True] * 20, held_out_of(made[3:5]))
     grams = {sentence(n): 1 for n in (3, 4)}
-    assert sum(written.shares.values()) == sum(written.checks.values()) == 8 * len(grams)
-    assert compare_segment(context(), written.grams, written.check_grams, held_out_of(made[3:5])) == (
-        written.shares,
-        written.checks,
-    )
-    others = compare_segment(context(), written.grams, written.check_grams, held_out_of([row(sentence(99), "x")]))
-    assert others == ({}, {})
-    empty = files.read_numbers(files.numbers({"hash": b"", "documents": b""}))
+    assert sum(written.shares.values()) == 8 * len(grams)
+    assert compare_segment(context(), written.grams, held_out_of(made[3:5])) == written.shares
+    assert compare_segment(context(), written.grams, held_out_of([row(sentence(99), "x")])) == {}
+    empty = read_numbers(write_numbers({"hash": b"", "documents": b""}))
     assert empty == {"hash": b"", "documents": b""}
 
 
@@ -165,8 +188,6 @@ def test_hashes_do_not_depend_on_where_sentences_and_lines_end() -> None:
             for i in range(len(words) - 12)
         ]
         assert GramHasher().hash(text).tolist() == plain
-        lines = Checker().hash_grams([text])[0].tolist()
-        assert lines == Checker().hash_grams([text.replace("\n", " ")])[0].tolist() and len(lines) == len(plain)
 
 
 def test_equal_words_are_equal_answers_only_for_passages_of_one_task() -> None:

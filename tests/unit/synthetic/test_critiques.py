@@ -6,7 +6,6 @@ import pytest
 
 from services.synthetic.domain import Conversation, Grounding, Judgement
 from services.synthetic.synthesis.answers import parse_verdict
-from services.synthetic.synthesis.critique_prompts import revision_messages, verdict_messages
 from services.synthetic.synthesis.critiques import (
     CommentCounts,
     CommentedDraft,
@@ -16,6 +15,7 @@ from services.synthetic.synthesis.critiques import (
     tokens_left,
 )
 from services.synthetic.synthesis.domain import StoredAnswer, Synthesis, SynthesisSpec
+from services.synthetic.synthesis.prompts import revision_messages, verdict_messages
 from services.synthetic.synthesis.revisions import RevisionChecks
 from services.synthetic.synthesis.similar import HeldOutTexts
 from tailor.words import Filters, RowPolicy

@@ -1,6 +1,5 @@
 """The rows of one document: tasks, budgets, grounding, coverage and languages."""
 
-import pickle
 import random
 import re
 from collections.abc import Sequence
@@ -9,8 +8,7 @@ from dataclasses import replace
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from services.synthetic.building.maker import StructureRows
-from services.synthetic.domain import Conversation, DocumentRows, Grounding, Kind, Row, RowNeeds, Specialist, Text
+from services.synthetic.domain import Conversation, DocumentRows, Grounding, Kind, Row, Specialist, Text
 from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
 from services.synthetic.rows.grounding import unsupported
 from services.synthetic.rows.knowledge_rows import Chunk
@@ -353,14 +351,6 @@ def test_places_are_disjoint_and_hold_the_answer_for_random_documents() -> None:
         for row in result.rows:
             assert list(row.places) == sorted(row.places)
             assert all(before[1] < after[0] for before, after in zip(row.places, row.places[1:], strict=False))
-
-
-def test_the_maker_can_be_pickled_and_makes_the_same_rows() -> None:
-    maker = pickle.loads(pickle.dumps(StructureRows()))
-    document, text = make_document(row_texts.MAIL), plain(row_texts.MAIL)
-    needs = RowNeeds(quiz_questions=3, extra_rows=2)
-    expected = make_rows(document, text, specialist(), COUNTER, needs=needs)
-    assert maker.make(document, text, specialist(), COUNTER, (), needs=needs) == expected
 
 
 def test_a_document_of_another_language_tag_has_its_languages_wordings() -> None:

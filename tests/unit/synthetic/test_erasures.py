@@ -153,8 +153,8 @@ def test_supersedes_a_dataset_with_rows_of_the_document_and_deletes_its_bytes() 
     assert forgotten.datasets == (old.digest,)
     keys = [key for bucket, key in app.store.objects if bucket == "datasets"]
     assert f"{old.digest}/manifest.json" not in keys and f"{new.digest}/manifest.json" in keys
-    # The manifest, train, its quiz, held-out, two of sources, and the segment's two of 13-grams and its parts.
-    assert len(keys) == 8 + sum(len(segment.parts) for segment in repository.segments.values())
+    # The manifest, train, its quiz, held-out, two of sources, and the segment's 13-grams and its parts.
+    assert len(keys) == 7 + sum(len(segment.parts) for segment in repository.segments.values())
 
 
 def test_forgetting_is_idempotent() -> None:

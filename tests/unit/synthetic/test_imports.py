@@ -1,6 +1,6 @@
-"""Importing rows over fakes: what is accepted, going on after an interruption, and the rows that specialists get."""
+"""Importing rows over a database in memory: what is accepted, going on after an interruption, and the rows that specialists get."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -8,25 +8,23 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.synthetic import handlers
-from services.synthetic.adapters.import_files import ParquetImportFiles
 from services.synthetic.corpus import UNREADABLE
-from services.synthetic.domain import CleanTexts, Grounding, Row, Specialist, fingerprint
+from services.synthetic.domain import CleanTexts, Grounding, Row, Specialist
 from services.synthetic.imports.domain import (
     DatasetImport,
-    ImportFile,
     ImportSpec,
     Messages,
     RowRejection,
     add_counts,
-    content_id,
     find_rejection,
     is_shared,
     make_row,
     row_text_id,
 )
 from services.synthetic.imports.erasures import ImportEraser
+from services.synthetic.imports.files import ImportFiles
 from services.synthetic.imports.handlers import ImportCommands
-from services.synthetic.imports.ports import ImportFiles, Imports
+from services.synthetic.imports.ports import Imports
 from services.synthetic.imports.rows import ImportedRows
 from services.synthetic.ports import TokenCounter, Tokenizers
 from tailor.errors import (
@@ -41,7 +39,6 @@ from tailor.errors import (
 )
 from tailor.storage.buckets import DATASETS
 from tailor.storage.memory import MemoryStore
-from tailor.storage.ref import Ref
 from tailor.words import Labels, RowPolicy
 from tests.unit.synthetic.fakes import make_app, put_document
 
@@ -102,50 +99,6 @@ class MemoryImports(Imports):
         self.drop_texts([key for key, _ in self.texts(name)])
 
 
-class MemoryFiles(ImportFiles):
-    def __init__(self) -> None:
-        self.parts: dict[tuple[str, int], Sequence[Row]] = {}
-        self.joined: dict[str, list[Row]] = {}
-
-    def write_part(self, name: str, number: int, rows: Sequence[Row]) -> None:
-        self.parts[name, number] = rows
-
-    def part_ids(self, name: str, parts: int) -> set[str]:
-        return {content_id(row) for number in range(parts) for row in self.parts[name, number]}
-
-    def join(self, name: str, parts: int) -> ImportFile:
-        return self._put(name, [row for number in range(parts) for row in self.parts[name, number]])
-
-    def _put(self, name: str, rows: Sequence[Row]) -> ImportFile:
-        ref = Ref(f"s3://datasets/{name}/{fingerprint(*(row.row_id for row in rows))}", f"{len(rows):064x}", 1)
-        self.joined[ref.key] = sorted(rows, key=lambda row: row.row_id)
-        return ImportFile(ref, len(rows))
-
-    def drop_from_part(self, name: str, number: int, text_ids: Collection[str]) -> None:
-        self.parts[name, number] = without(self.parts[name, number], text_ids)
-
-    def drop_from_file(self, name: str, file: Ref, text_ids: Collection[str]) -> ImportFile:
-        return self._put(name, without(self.joined[file.key], text_ids))
-
-    def keep_only(self, name: str, file: Ref) -> None:
-        self.delete(name, file.key)
-
-    def read(self, file: Ref) -> Iterator[Row]:
-        if file.key not in self.joined:
-            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.")
-        yield from self.joined[file.key]
-
-    def delete(self, name: str, kept: str = "") -> None:
-        for part in [part for part in self.parts if part[0] == name]:
-            del self.parts[part]
-        for key in [key for key in self.joined if key.startswith(f"{name}/") and key != kept]:
-            del self.joined[key]
-
-
-def without(rows: Sequence[Row], text_ids: Collection[str]) -> list[Row]:
-    return [row for row in rows if not set(row.document_ids) & set(text_ids)]
-
-
 @dataclass
 class Barrier:
     """Replaces Ada. Does not answer after `answers` calls."""
@@ -171,7 +124,8 @@ class Barrier:
 
 class World:
     def __init__(self) -> None:
-        self.imports, self.files, self.barrier = MemoryImports(), MemoryFiles(), Barrier()
+        self.store = MemoryStore()
+        self.imports, self.files, self.barrier = MemoryImports(), ImportFiles(self.store), Barrier()
         self.erased: set[str] = set()
         self.commands = ImportCommands(self.imports, self.files, self.barrier, self.erased, max_rows=100)
         self.eraser = ImportEraser(self.imports, self.files, self.erased)
@@ -187,10 +141,11 @@ class World:
 def test_every_text_passes_the_barrier_and_only_the_result_is_stored() -> None:
     world = World()
     item = world.run([chat(1), chat(2)], [chat(3)])
-    assert (item.rows, item.rejected, world.files.parts) == (3, {}, {})
+    assert item.file is not None
+    assert (item.rows, item.rejected, list(world.store.objects)) == (3, {}, [(DATASETS, item.file.key)])
     assert world.texts() == ["Who is Eve 1?", "Who is Eve 2?", "Who is Eve 3?"]
     assert sorted(world.barrier.asked) == sorted(text for number in (1, 2, 3) for _, text in chat(number))
-    assert "Ada" not in repr(world.files.joined)
+    assert "Ada" not in repr(list(world.files.read(item.file)))
 
 
 def test_counts_rejected_rows_by_reason() -> None:
@@ -263,7 +218,7 @@ def test_an_import_without_a_row_leaves_nothing_behind() -> None:
     with pytest.raises(FailedPrecondition, match="empty 1") as raised:
         world.run([()])
     assert raised.value.reason == Reason.NO_ROWS
-    assert (world.imports.items, world.files.parts) == ({}, {})
+    assert (world.imports.items, world.store.objects) == ({}, {})
 
 
 def test_too_many_rows_are_refused() -> None:
@@ -288,7 +243,7 @@ def test_forgets_an_import_with_its_file() -> None:
     world = World()
     world.run([chat(1)])
     assert world.commands.forget("chat").rows == 1
-    assert (world.imports.items, world.files.joined) == ({}, {})
+    assert (world.imports.items, world.store.objects) == ({}, {})
     with pytest.raises(NotFound):
         world.commands.forget("chat")
 
@@ -396,7 +351,7 @@ def test_erasing_a_row_takes_it_and_every_other_erased_row_out_of_the_file() -> 
     assert world.eraser.forget(first[0]) == 2
     item = world.imports.items["chat"]
     assert (item.rows, item.rejected, world.texts()) == (2, {"erased": 2}, ["Who is Eve 2?", "Who?"])
-    assert item.file is not None and list(world.files.joined) == [item.file.key] and item.file != before
+    assert item.file is not None and list(world.store.objects) == [(DATASETS, item.file.key)] and item.file != before
     assert [world.eraser.forget(key) for key in (*first, *second, "txt_unknown")] == [0, 0, 0]
     assert world.imports.items["chat"] == item
 
@@ -434,7 +389,7 @@ def test_a_row_that_another_replica_erased_gives_no_rows_even_before_its_file_is
 def test_a_build_that_reads_a_replaced_file_is_retried() -> None:
     world = World()
     world.run([chat(1)])
-    world.files.joined.clear()
+    world.store.objects.clear()
     with pytest.raises(Aborted):
         list(extra_rows(world).rows(replaying("chat")))
 
@@ -443,16 +398,10 @@ def test_an_import_whose_file_is_damaged_is_left_out_and_counted_and_stops_no_bu
     world = World()
     world.run([chat(number) for number in range(20)])
     world.run([chat(number) for number in range(20, 50)], spec=replace(SPEC, name="more"))
-    store = MemoryStore()
-    files = ParquetImportFiles(store)
-    for item in list(world.imports.items.values()):
-        assert item.file is not None
-        files.write_part(item.spec.name, 0, world.files.joined[item.file.key])
-        joined = files.join(item.spec.name, 1)
-        world.imports.items[item.spec.name] = replace(item, file=joined.ref)
-        if item.spec.name == "more":
-            store.objects[DATASETS, joined.ref.key] += b"x"
-    extra = ImportedRows(world.imports, files, OneTokenizer(), world.erased)
+    damaged = world.imports.items["more"].file
+    assert damaged is not None
+    world.store.objects[DATASETS, damaged.key] += b"x"
+    extra = extra_rows(world)
     app = make_app(extra_rows=(extra,), specialists={"reports": replaying("chat", "more")})
     for number in range(60):
         handlers.on_document(app, put_document(app.store, number))

@@ -1,29 +1,26 @@
 """The parts of a segment, and builds that make the rows of new documents only."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy
 import pytest
 from structlog.testing import capture_logs
 
 from services.synthetic import handlers
-from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.building.grams import make_gram_set
-from services.synthetic.building.maker import StructureRows
-from services.synthetic.building.overlap import held_out_grams
 from services.synthetic.building.parts import ARRAYS, PART_DOCUMENTS, join_parts, read_raw, split_members, write_raw
 from services.synthetic.building.segments import (
     Context,
-    HeldOutGrams,
     RawSegment,
     SegmentTask,
     make_segment,
     write_segment,
 )
+from services.synthetic.building.workers import InlineWorkers
 from services.synthetic.corpus import SEGMENT_DOCUMENTS, UNREADABLE, Member
-from services.synthetic.domain import Document, DocumentRows, Range, RowNeeds, Specialist, Text
-from services.synthetic.ports import TokenCounter
 from tailor.storage.buckets import CORPUS, DATASETS
 from tests.unit.synthetic import row_texts
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, WordCounter, make_app, put_document
@@ -31,30 +28,25 @@ from tests.unit.synthetic.row_texts import make_document, plain
 
 TEXTS = [text for _, text in row_texts.ALL.values()]
 ALL_DRAWS = 1 << 32
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class CountingMaker(StructureRows):
+class CountingWorkers(InlineWorkers):
     """Remembers the documents whose rows it made."""
 
-    document_ids: list[str] = field(default_factory=list)
+    def __init__(self, context: Context, document_ids: list[str]) -> None:
+        super().__init__(context)
+        self._document_ids = document_ids
 
-    def make(
-        self,
-        document: Document,
-        text: Text,
-        specialist: Specialist,
-        counter: TokenCounter,
-        skip: Sequence[Range],
-        *,
-        needs: RowNeeds,
-    ) -> DocumentRows:
-        self.document_ids.append(document.document_id)
-        return super().make(document, text, specialist, counter, skip, needs=needs)
+    def submit(self, function: Callable[..., T], *arguments: object) -> Callable[[], T]:
+        for task in arguments:
+            if isinstance(task, SegmentTask):
+                self._document_ids += (member.document.document_id for member in task.members)
+        return super().submit(function, *arguments)
 
 
 def context() -> Context:
-    return Context(SPECIALIST, WordCounter(), StructureRows(), ParquetFiles())
+    return Context(SPECIALIST, WordCounter())
 
 
 def make_raw(numbers: Sequence[int]) -> RawSegment:
@@ -73,7 +65,7 @@ def test_rows_that_are_made_in_parts_are_those_that_are_made_at_once() -> None:
     for name in ARRAYS:
         assert numpy.array_equal(getattr(parts, name), getattr(whole, name)), name
     answers = ["No document has these words: the harbour bell rang twice before any of the ferries left the quay."]
-    held_out = HeldOutGrams(make_gram_set(answers), held_out_grams([]))
+    held_out = make_gram_set(answers)
     kept = [number % 3 > 0 for number in range(whole.rows)]
     first, second = (write_segment(context(), raw, kept, held_out, ALL_DRAWS) for raw in (whole, parts))
     assert first == second and first.quiz.counts.rows > 0
@@ -116,15 +108,17 @@ def stored_files(app: FakeSynthetic) -> set[str]:
 
 
 def test_new_documents_do_not_make_the_rows_of_earlier_ones_again() -> None:
-    maker = CountingMaker()
-    app = filled(6 * PART_DOCUMENTS, maker=maker)
+    document_ids = list[str]()
+    app = filled(
+        6 * PART_DOCUMENTS, start_workers=lambda context, _: nullcontext(CountingWorkers(context, document_ids))
+    )
     build(app)
-    maker.document_ids.clear()
+    document_ids.clear()
     add(app, range(500, 503))
     digest = build(app)
     held_out = {assignment.document_id for assignment in app.repository.assignments.values() if assignment.held_out}
-    train = set(maker.document_ids) - held_out
-    assert {f"doc_{number:032d}" for number in range(500, 503)} <= set(maker.document_ids)
+    train = set(document_ids) - held_out
+    assert {f"doc_{number:032d}" for number in range(500, 503)} <= set(document_ids)
     assert len(train) < PART_DOCUMENTS
     app.repository.segments.clear()
     app.repository.builds.clear()
@@ -205,11 +199,11 @@ def test_damaged_files_of_a_segment_are_made_again() -> None:
     app = filled(PART_DOCUMENTS + 30)
     digest = build(app)
     (segment,) = app.repository.segments.values()
-    read = [file.ref.key for file in (segment.sources, segment.grams, segment.check_grams) if file is not None]
+    read = [file.ref.key for file in (segment.sources, segment.grams) if file is not None]
     files = {key: damage(app, DATASETS, key) for key in read}
     app.repository.builds.clear()
     assert build(app) == digest
-    assert len(read) == 3 and {key: app.store.objects[DATASETS, key] for key in files} == files
+    assert len(read) == 2 and {key: app.store.objects[DATASETS, key] for key in files} == files
 
 
 def test_a_build_again_makes_every_file_again() -> None:

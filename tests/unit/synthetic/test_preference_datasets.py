@@ -15,6 +15,7 @@ from services.synthetic.domain import (
     Specialist,
 )
 from services.synthetic.erasures import DatasetEraser
+from services.synthetic.parquet import read_column
 from services.synthetic.rows.preference_rows import PairLimits
 from tailor.datasets import DatasetManifest
 from tailor.errors import FailedPrecondition, InvalidArgument
@@ -66,7 +67,7 @@ def test_rankings_make_a_preference_dataset_due_but_none_of_documents() -> None:
     assert (dataset.judgements, dataset.documents) == (40, 0)
     manifest = DatasetManifest.parse(app.store.read("datasets", f"{dataset.digest}/manifest.json"))
     (file,) = manifest.judgements.files
-    ids = app.files.read_column(app.store.get(file.ref), "judgement_id")
+    ids = read_column(app.store.get(file.ref), "judgement_id")
     assert (manifest.kind, ids) == (PREFERENCE, sorted(f"jdg_{n}" for n in range(40)))
     assert manifest.split("train").tokens > 5 * dataset.train_rows
     assert handlers.tick(app) == [] and repository.published == [dataset.digest]

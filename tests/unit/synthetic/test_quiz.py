@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from services.synthetic import handlers
-from services.synthetic.adapters.parquet import ParquetFiles
 from services.synthetic.building.grams import gram_hasher
 from services.synthetic.building.quiz import ALL_DRAWS, find_quiz_limit, quiz_draw, write_quiz
 from services.synthetic.building.segments import answer_key
 from services.synthetic.domain import EXTRA, DocumentRows, Kind, QuizRow, Row, RowNeeds
+from services.synthetic.parquet import make_quiz_table
 from services.synthetic.rows.document_rows import make_rows
 from services.synthetic.rows.places import count_characters
 from services.synthetic.rows.quiz import GAP
@@ -120,17 +120,16 @@ def test_the_limit_admits_no_more_documents_and_changes_only_when_their_number_d
 
 
 def test_a_quiz_has_the_documents_with_rows_and_counts_the_others() -> None:
-    files = ParquetFiles()
     rows = [question for name in ("mail", "note") for question in made(name, RowNeeds(quiz_questions=3)).quiz]
     named = [replace(q, row=replace(q.row, document_ids=(f"doc_{n % 2}",))) for n, q in enumerate(rows)]
-    data = files.quiz_table(named).encode()
-    written = write_quiz(files, (data,), ("doc_1", "doc_7"), ALL_DRAWS)
+    data = make_quiz_table(named).encode()
+    written = write_quiz((data,), ("doc_1", "doc_7"), ALL_DRAWS)
     asked = [question for question in named if question.row.document_ids == ("doc_1",)]
     assert (written.counts.documents, written.counts.rows, written.counts.without_questions) == (1, len(asked), 1)
     assert sum(written.counts.kinds.values()) == len(asked) and written.counts.beyond_limit == 0
     below = min(quiz_draw("doc_1"), quiz_draw("doc_7"))
-    assert write_quiz(files, (), ("doc_1", "doc_7"), below).counts == QuizFiles(beyond_limit=2)
-    assert write_quiz(files, (), ("doc_1", "doc_7"), 0).counts == QuizFiles()
+    assert write_quiz((), ("doc_1", "doc_7"), below).counts == QuizFiles(beyond_limit=2)
+    assert write_quiz((), ("doc_1", "doc_7"), 0).counts == QuizFiles()
 
 
 def guide(number: int) -> str:

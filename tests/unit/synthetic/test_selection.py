@@ -1,8 +1,8 @@
 """Components and their sides, and the rule for when a dataset is due."""
 
+from services.synthetic.building.split import group_components
 from services.synthetic.corpus import Link
 from services.synthetic.domain import BuildPolicy, BuildProgress, describe_wait, is_due
-from services.synthetic.selection import group_components
 from tailor.rounds import is_held_out
 from tailor.words import Labels, Selection
 

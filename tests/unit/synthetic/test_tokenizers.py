@@ -265,8 +265,9 @@ def test_processes_that_make_rows_load_neither_a_database_nor_a_server() -> None
     """They read the module that was started again, so it must be light too."""
     code = (
         "import sys, services.synthetic.__main__\n"
-        "from services.synthetic.adapters import parquet, tokenizers\n"
-        "from services.synthetic.building import maker, workers\n"
+        "from services.synthetic import parquet\n"
+        "from services.synthetic.adapters import tokenizers\n"
+        "from services.synthetic.building import segments, workers\n"
         "print({'sqlalchemy', 'grpc', 'kafka', 'openai'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -509,26 +509,22 @@ class ReidentifyRequest(_message.Message):
     ENTITY_TYPE_FIELD_NUMBER: _builtins.int
     SURROGATE_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
-    HELD_CALL_ID_FIELD_NUMBER: _builtins.int
     entity_type: _builtins.str
     """Type of the surrogate, such as PERSON."""
     surrogate: _builtins.str
     """The surrogate as it is written in a text."""
     purpose: _builtins.str
     """Why the value is needed, in at least 10 characters; recorded in the audit log."""
-    held_call_id: _builtins.str
-    """The approved held call that this call repeats; empty if none is needed."""
     def __init__(
         self,
         *,
         entity_type: _builtins.str = ...,
         surrogate: _builtins.str = ...,
         purpose: _builtins.str = ...,
-        held_call_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity_type", b"entity_type", "held_call_id", b"held_call_id", "purpose", b"purpose", "surrogate", b"surrogate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity_type", b"entity_type", "purpose", b"purpose", "surrogate", b"surrogate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -130,8 +130,7 @@ class AnonymizationServiceServicer:
 
     def Reidentify(self, request, context):
         """Reidentify returns the true value of a surrogate. Every call is recorded in the audit log.
-        NOT_FOUND (UNKNOWN_SURROGATE) if the vault has no such surrogate. FAILED_PRECONDITION (SECOND_PERSON_NEEDED) with `held_call_id` if the
-        installation asks for four eyes: repeat the call with that id once another key has approved it.
+        NOT_FOUND (UNKNOWN_SURROGATE) if the vault has no such surrogate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

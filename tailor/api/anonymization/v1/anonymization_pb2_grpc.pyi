@@ -56,8 +56,7 @@ class AnonymizationServiceStub:
     """
     Reidentify: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.ReidentifyRequest, _anonymization_pb2.ReidentifyResponse]
     """Reidentify returns the true value of a surrogate. Every call is recorded in the audit log.
-    NOT_FOUND (UNKNOWN_SURROGATE) if the vault has no such surrogate. FAILED_PRECONDITION (SECOND_PERSON_NEEDED) with `held_call_id` if the
-    installation asks for four eyes: repeat the call with that id once another key has approved it.
+    NOT_FOUND (UNKNOWN_SURROGATE) if the vault has no such surrogate.
     """
     ResolveSubject: _grpc.UnaryUnaryMultiCallable[_anonymization_pb2.ResolveSubjectRequest, _anonymization_pb2.ResolveSubjectResponse]
     """ResolveSubject finds the documents and rows that contain a person's name, mail address or phone number. It stores a keyed hash of the value, which
@@ -101,8 +100,7 @@ class AnonymizationServiceAsyncStub(AnonymizationServiceStub):
     """
     Reidentify: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.ReidentifyRequest, _anonymization_pb2.ReidentifyResponse]  # type: ignore[assignment]
     """Reidentify returns the true value of a surrogate. Every call is recorded in the audit log.
-    NOT_FOUND (UNKNOWN_SURROGATE) if the vault has no such surrogate. FAILED_PRECONDITION (SECOND_PERSON_NEEDED) with `held_call_id` if the
-    installation asks for four eyes: repeat the call with that id once another key has approved it.
+    NOT_FOUND (UNKNOWN_SURROGATE) if the vault has no such surrogate.
     """
     ResolveSubject: _aio.UnaryUnaryMultiCallable[_anonymization_pb2.ResolveSubjectRequest, _anonymization_pb2.ResolveSubjectResponse]  # type: ignore[assignment]
     """ResolveSubject finds the documents and rows that contain a person's name, mail address or phone number. It stores a keyed hash of the value, which
@@ -179,8 +177,7 @@ class AnonymizationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_anonymization_pb2.ReidentifyResponse, _abc.Awaitable[_anonymization_pb2.ReidentifyResponse]]:
         """Reidentify returns the true value of a surrogate. Every call is recorded in the audit log.
-        NOT_FOUND (UNKNOWN_SURROGATE) if the vault has no such surrogate. FAILED_PRECONDITION (SECOND_PERSON_NEEDED) with `held_call_id` if the
-        installation asks for four eyes: repeat the call with that id once another key has approved it.
+        NOT_FOUND (UNKNOWN_SURROGATE) if the vault has no such surrogate.
         """
 
     @_abc_1.abstractmethod

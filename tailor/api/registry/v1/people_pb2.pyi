@@ -121,7 +121,6 @@ class InvitePersonRequest(_message.Message):
     SPECIALISTS_FIELD_NUMBER: _builtins.int
     DAYS_FIELD_NUMBER: _builtins.int
     INVITED_BY_FIELD_NUMBER: _builtins.int
-    HELD_CALL_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Display name, 1 to 64 characters."""
     mail: _builtins.str
@@ -132,8 +131,6 @@ class InvitePersonRequest(_message.Message):
     """Days until the invitation expires, 1 to 30; 0 means 7."""
     invited_by: _builtins.str
     """Id of the key, or of the person, that invites, from the console for its visitor; ignored from other callers."""
-    held_call_id: _builtins.str
-    """Id of a held call that a second person approved; see CreateKey."""
     @_builtins.property
     def specialists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of specialists, at most 100; empty for all."""
@@ -147,11 +144,10 @@ class InvitePersonRequest(_message.Message):
         specialists: _abc.Iterable[_builtins.str] | None = ...,
         days: _builtins.int = ...,
         invited_by: _builtins.str = ...,
-        held_call_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "held_call_id", b"held_call_id", "invited_by", b"invited_by", "mail", b"mail", "name", b"name", "role", b"role", "specialists", b"specialists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "invited_by", b"invited_by", "mail", b"mail", "name", b"name", "role", b"role", "specialists", b"specialists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -194,26 +190,22 @@ class RenewInvitationRequest(_message.Message):
     PERSON_ID_FIELD_NUMBER: _builtins.int
     DAYS_FIELD_NUMBER: _builtins.int
     INVITED_BY_FIELD_NUMBER: _builtins.int
-    HELD_CALL_ID_FIELD_NUMBER: _builtins.int
     person_id: _builtins.str
     """Id of the person."""
     days: _builtins.int
     """Days until the invitation expires, 1 to 30; 0 means 7."""
     invited_by: _builtins.str
     """Id of the key, or of the person, that invites, from the console for its visitor; ignored from other callers."""
-    held_call_id: _builtins.str
-    """Id of a held call that a second person approved; see CreateKey."""
     def __init__(
         self,
         *,
         person_id: _builtins.str = ...,
         days: _builtins.int = ...,
         invited_by: _builtins.str = ...,
-        held_call_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "held_call_id", b"held_call_id", "invited_by", b"invited_by", "person_id", b"person_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "invited_by", b"invited_by", "person_id", b"person_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -85,7 +85,7 @@ class PeopleServiceServicer:
 
     def InvitePerson(self, request, context):
         """InvitePerson invites a person and returns the code of the invitation, which works once. A person with a mail address has no code: they
-        sign in by the company's OpenID provider. The rules for role and specialists are those of CreateKey, four eyes included. Fails with
+        sign in by the company's OpenID provider. The rules for role and specialists are those of CreateKey. Fails with
         INVALID_ARGUMENT (INVALID_PERSON), with ALREADY_EXISTS (PERSON_EXISTS) for the mail address of another person, with PERMISSION_DENIED
         for a role that the caller cannot give and for a key with an expiry or other limits, and with NOT_FOUND for an unknown specialist.
         """

@@ -37,7 +37,7 @@ class PeopleServiceStub:
     def __new__(cls, channel: _aio.Channel) -> PeopleServiceAsyncStub: ...
     InvitePerson: _grpc.UnaryUnaryMultiCallable[_people_pb2.InvitePersonRequest, _people_pb2.InvitePersonResponse]
     """InvitePerson invites a person and returns the code of the invitation, which works once. A person with a mail address has no code: they
-    sign in by the company's OpenID provider. The rules for role and specialists are those of CreateKey, four eyes included. Fails with
+    sign in by the company's OpenID provider. The rules for role and specialists are those of CreateKey. Fails with
     INVALID_ARGUMENT (INVALID_PERSON), with ALREADY_EXISTS (PERSON_EXISTS) for the mail address of another person, with PERMISSION_DENIED
     for a role that the caller cannot give and for a key with an expiry or other limits, and with NOT_FOUND for an unknown specialist.
     """
@@ -76,7 +76,7 @@ class PeopleServiceAsyncStub(PeopleServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     InvitePerson: _aio.UnaryUnaryMultiCallable[_people_pb2.InvitePersonRequest, _people_pb2.InvitePersonResponse]  # type: ignore[assignment]
     """InvitePerson invites a person and returns the code of the invitation, which works once. A person with a mail address has no code: they
-    sign in by the company's OpenID provider. The rules for role and specialists are those of CreateKey, four eyes included. Fails with
+    sign in by the company's OpenID provider. The rules for role and specialists are those of CreateKey. Fails with
     INVALID_ARGUMENT (INVALID_PERSON), with ALREADY_EXISTS (PERSON_EXISTS) for the mail address of another person, with PERMISSION_DENIED
     for a role that the caller cannot give and for a key with an expiry or other limits, and with NOT_FOUND for an unknown specialist.
     """
@@ -118,7 +118,7 @@ class PeopleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_people_pb2.InvitePersonResponse, _abc.Awaitable[_people_pb2.InvitePersonResponse]]:
         """InvitePerson invites a person and returns the code of the invitation, which works once. A person with a mail address has no code: they
-        sign in by the company's OpenID provider. The rules for role and specialists are those of CreateKey, four eyes included. Fails with
+        sign in by the company's OpenID provider. The rules for role and specialists are those of CreateKey. Fails with
         INVALID_ARGUMENT (INVALID_PERSON), with ALREADY_EXISTS (PERSON_EXISTS) for the mail address of another person, with PERMISSION_DENIED
         for a role that the caller cannot give and for a key with an expiry or other limits, and with NOT_FOUND for an unknown specialist.
         """

@@ -2718,7 +2718,6 @@ class CreateKeyRequest(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     METHODS_FIELD_NUMBER: _builtins.int
     CALLS_PER_MINUTE_FIELD_NUMBER: _builtins.int
-    HELD_CALL_ID_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its purpose, at most 64 characters."""
@@ -2726,8 +2725,6 @@ class CreateKeyRequest(_message.Message):
     """Role of its holder."""
     calls_per_minute: _builtins.int
     """Calls per minute, counted separately by each replica; 0 for no limit."""
-    held_call_id: _builtins.str
-    """The approved held call that this call repeats; empty if none is needed."""
     created_by: _builtins.str
     """Id of the key or person that is signed in at the console, for which it makes this call. Ignored from other callers."""
     @_builtins.property
@@ -2753,12 +2750,11 @@ class CreateKeyRequest(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         methods: _abc.Iterable[_builtins.str] | None = ...,
         calls_per_minute: _builtins.int = ...,
-        held_call_id: _builtins.str = ...,
         created_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_per_minute", b"calls_per_minute", "created_by", b"created_by", "expire_time", b"expire_time", "held_call_id", b"held_call_id", "methods", b"methods", "name", b"name", "role", b"role", "specialists", b"specialists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_per_minute", b"calls_per_minute", "created_by", b"created_by", "expire_time", b"expire_time", "methods", b"methods", "name", b"name", "role", b"role", "specialists", b"specialists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2951,13 +2947,10 @@ class EraseRequest(_message.Message):
     DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
-    HELD_CALL_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the caller; the same id again returns the same erasure."""
     reason: _builtins.str
     """Why, as a slug such as `subject-request` or `tombstone`; free text could contain personal data."""
-    held_call_id: _builtins.str
-    """The approved held call that this call repeats; empty if none is needed."""
     @_builtins.property
     def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Opaque ids of the documents (`doc_`), and of rows that come from none (`txt_`); 1 to 1,000."""
@@ -2968,11 +2961,10 @@ class EraseRequest(_message.Message):
         document_ids: _abc.Iterable[_builtins.str] | None = ...,
         request_id: _builtins.str = ...,
         reason: _builtins.str = ...,
-        held_call_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_ids", b"document_ids", "held_call_id", b"held_call_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_ids", b"document_ids", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

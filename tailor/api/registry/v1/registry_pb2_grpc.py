@@ -426,8 +426,7 @@ class RegistryServiceServicer:
         """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Operators give every
         role but data protection, data protection gives only its own, and the console gives neither of the two. Fails with INVALID_ARGUMENT for
         an invalid role, method or rate, with PERMISSION_DENIED for a role that the caller cannot give, and with NOT_FOUND for a specialist that
-        is unknown or not the caller's own. If the installation asks for four eyes, a further key of data protection fails with
-        FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id`: repeat the call with that id once another key has approved it.
+        is unknown or not the caller's own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -456,9 +455,7 @@ class RegistryServiceServicer:
 
     def Erase(self, request, context):
         """Erase erases documents in every service, including versions that arrive later. A document need not be catalogued. Idempotent by
-        request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason,
-        with FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id` if the installation asks for four eyes: repeat the call with that id
-        once another key has approved it.
+        request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

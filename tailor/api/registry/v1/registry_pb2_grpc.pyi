@@ -121,8 +121,7 @@ class RegistryServiceStub:
     """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Operators give every
     role but data protection, data protection gives only its own, and the console gives neither of the two. Fails with INVALID_ARGUMENT for
     an invalid role, method or rate, with PERMISSION_DENIED for a role that the caller cannot give, and with NOT_FOUND for a specialist that
-    is unknown or not the caller's own. If the installation asks for four eyes, a further key of data protection fails with
-    FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id`: repeat the call with that id once another key has approved it.
+    is unknown or not the caller's own.
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListKeysRequest, _registry_pb2.ListKeysResponse]
     """ListKeys lists keys without their secrets; to data protection, its own role's."""
@@ -132,9 +131,7 @@ class RegistryServiceStub:
     """VerifyKey returns the key that a caller presented to a service. Fails with NOT_FOUND for an unknown, expired or revoked key."""
     Erase: _grpc.UnaryUnaryMultiCallable[_registry_pb2.EraseRequest, _registry_pb2.EraseResponse]
     """Erase erases documents in every service, including versions that arrive later. A document need not be catalogued. Idempotent by
-    request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason,
-    with FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id` if the installation asks for four eyes: repeat the call with that id
-    once another key has approved it.
+    request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason.
     """
     LiftErasure: _grpc.UnaryUnaryMultiCallable[_registry_pb2.LiftErasureRequest, _registry_pb2.LiftErasureResponse]
     """LiftErasure allows an erased document to be published again; what was forgotten stays forgotten. Fails with NOT_FOUND if the document
@@ -237,8 +234,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Operators give every
     role but data protection, data protection gives only its own, and the console gives neither of the two. Fails with INVALID_ARGUMENT for
     an invalid role, method or rate, with PERMISSION_DENIED for a role that the caller cannot give, and with NOT_FOUND for a specialist that
-    is unknown or not the caller's own. If the installation asks for four eyes, a further key of data protection fails with
-    FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id`: repeat the call with that id once another key has approved it.
+    is unknown or not the caller's own.
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListKeysRequest, _registry_pb2.ListKeysResponse]  # type: ignore[assignment]
     """ListKeys lists keys without their secrets; to data protection, its own role's."""
@@ -248,9 +244,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """VerifyKey returns the key that a caller presented to a service. Fails with NOT_FOUND for an unknown, expired or revoked key."""
     Erase: _aio.UnaryUnaryMultiCallable[_registry_pb2.EraseRequest, _registry_pb2.EraseResponse]  # type: ignore[assignment]
     """Erase erases documents in every service, including versions that arrive later. A document need not be catalogued. Idempotent by
-    request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason,
-    with FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id` if the installation asks for four eyes: repeat the call with that id
-    once another key has approved it.
+    request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason.
     """
     LiftErasure: _aio.UnaryUnaryMultiCallable[_registry_pb2.LiftErasureRequest, _registry_pb2.LiftErasureResponse]  # type: ignore[assignment]
     """LiftErasure allows an erased document to be published again; what was forgotten stays forgotten. Fails with NOT_FOUND if the document
@@ -518,8 +512,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """CreateKey creates an API key and returns its secret once. A new key cannot be allowed more than the caller's own. Operators give every
         role but data protection, data protection gives only its own, and the console gives neither of the two. Fails with INVALID_ARGUMENT for
         an invalid role, method or rate, with PERMISSION_DENIED for a role that the caller cannot give, and with NOT_FOUND for a specialist that
-        is unknown or not the caller's own. If the installation asks for four eyes, a further key of data protection fails with
-        FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id`: repeat the call with that id once another key has approved it.
+        is unknown or not the caller's own.
         """
 
     @_abc_1.abstractmethod
@@ -553,9 +546,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.EraseResponse, _abc.Awaitable[_registry_pb2.EraseResponse]]:
         """Erase erases documents in every service, including versions that arrive later. A document need not be catalogued. Idempotent by
-        request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason,
-        with FAILED_PRECONDITION (SECOND_PERSON_NEEDED) and `held_call_id` if the installation asks for four eyes: repeat the call with that id
-        once another key has approved it.
+        request_id; documents that are already erased are left out. Fails with INVALID_ARGUMENT for malformed ids or an invalid reason.
         """
 
     @_abc_1.abstractmethod

@@ -12,7 +12,6 @@ import pyarrow.parquet
 from pyarrow import compute
 
 from services.synthetic.domain import PairRow, QuizRow, Row
-from services.synthetic.ports import RowFiles, RowTable
 
 MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
 PAIR_SCHEMA = pyarrow.schema(
@@ -72,8 +71,8 @@ QUIZ_SCHEMA = pyarrow.schema(
 )
 
 
-class ArrowRows(RowTable):
-    """Rows of documents as an Arrow table."""
+class RowTable:
+    """Rows in the columns of a dataset's files, in a fixed order. Can be pickled."""
 
     def __init__(self, table: pyarrow.Table) -> None:
         self.table = table
@@ -83,67 +82,86 @@ class ArrowRows(RowTable):
         return int(self.table.num_rows)
 
     def encode(self) -> bytes:
+        """The rows as a file; equal rows give equal bytes."""
         return _encode(self.table)
 
-    def select(self, is_kept: Sequence[bool]) -> RowTable:
-        return ArrowRows(self.table.filter(pyarrow.array(is_kept, pyarrow.bool_())))
+    def select(self, is_kept: Sequence[bool]) -> "RowTable":
+        """The kept rows."""
+        return RowTable(self.table.filter(pyarrow.array(is_kept, pyarrow.bool_())))
 
     def answers(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """The documents of each row, and everything that its assistant says."""
         for batch in self.table.select(["document_ids", "messages"]).to_batches(max_chunksize=256):
             ids, messages = batch.columns
             yield from zip(map(tuple, ids.to_pylist()), _answers(messages), strict=True)
 
     def column(self, name: str) -> list[Any]:
+        """The values of one column."""
         return list(self.table.column(name).to_pylist())
 
 
-class ParquetFiles(RowFiles):
-    """Rows in the given order."""
+def make_table(rows: Sequence[Row]) -> RowTable:
+    """The rows in the given order."""
+    return RowTable(pyarrow.Table.from_arrays(_columns(rows), schema=SCHEMA))
 
-    def table(self, rows: Sequence[Row]) -> RowTable:
-        return ArrowRows(pyarrow.Table.from_arrays(_columns(rows), schema=SCHEMA))
 
-    def decode(self, data: bytes) -> RowTable:
-        return ArrowRows(_decode(data).cast(SCHEMA))
+def read_table(data: bytes) -> RowTable:
+    """The rows of a file."""
+    return RowTable(_decode(data).cast(SCHEMA))
 
-    def quiz_table(self, rows: Sequence[QuizRow]) -> RowTable:
-        columns = [*_columns([question.row for question in rows]), *_quiz_columns(rows)]
-        return ArrowRows(pyarrow.Table.from_arrays(columns, schema=QUIZ_SCHEMA))
 
-    def decode_quiz(self, data: bytes) -> RowTable:
-        return ArrowRows(_decode(data).cast(QUIZ_SCHEMA))
+def make_quiz_table(rows: Sequence[QuizRow]) -> RowTable:
+    """Quiz questions, which have more columns."""
+    columns = [*_columns([question.row for question in rows]), *_quiz_columns(rows)]
+    return RowTable(pyarrow.Table.from_arrays(columns, schema=QUIZ_SCHEMA))
 
-    def join(self, tables: Sequence[RowTable]) -> RowTable:
-        parts = [table.table if isinstance(table, ArrowRows) else _decode(table.encode()) for table in tables]
-        return ArrowRows(pyarrow.concat_tables(parts) if parts else SCHEMA.empty_table())
 
-    def pairs(self, rows: Sequence[PairRow]) -> bytes:
-        return _encode(pyarrow.Table.from_pylist([_pair_record(row) for row in rows], schema=PAIR_SCHEMA))
+def read_quiz_table(data: bytes) -> RowTable:
+    """The questions of a file."""
+    return RowTable(_decode(data).cast(QUIZ_SCHEMA))
 
-    def ids(self, columns: Mapping[str, Sequence[str]]) -> bytes:
-        return _encode(pyarrow.table({name: pyarrow.array(ids, pyarrow.string()) for name, ids in columns.items()}))
 
-    def read_column(self, data: bytes, column: str) -> list[str]:
-        table = pyarrow.parquet.read_table(io.BytesIO(data), columns=[column], use_threads=False)
-        return list(table.column(column).to_pylist())
+def join_tables(tables: Sequence[RowTable]) -> RowTable:
+    """All rows in the given order."""
+    return RowTable(pyarrow.concat_tables([table.table for table in tables]) if tables else SCHEMA.empty_table())
 
-    def numbers(self, columns: Mapping[str, bytes]) -> bytes:
-        arrays = {name: _number_array(values) for name, values in columns.items()}
-        buffer = io.BytesIO()
-        pyarrow.parquet.write_table(
-            pyarrow.table(arrays),
-            buffer,
-            version="2.6",
-            compression="none",
-            use_dictionary=False,
-            write_statistics=False,
-            column_encoding=dict.fromkeys(columns, "DELTA_BINARY_PACKED"),
-        )
-        return buffer.getvalue()
 
-    def read_numbers(self, data: bytes) -> dict[str, bytes]:
-        table = _decode(data)
-        return {name: table.column(name).to_numpy().tobytes() for name in table.column_names}
+def write_pairs(rows: Sequence[PairRow]) -> bytes:
+    """Preference rows as a file; equal rows give equal bytes."""
+    return _encode(pyarrow.Table.from_pylist([_pair_record(row) for row in rows], schema=PAIR_SCHEMA))
+
+
+def write_ids(columns: Mapping[str, Sequence[str]]) -> bytes:
+    """Columns of ids as a file; equal ids give equal bytes."""
+    return _encode(pyarrow.table({name: pyarrow.array(ids, pyarrow.string()) for name, ids in columns.items()}))
+
+
+def read_column(data: bytes, column: str) -> list[str]:
+    """A column of texts of a file."""
+    table = pyarrow.parquet.read_table(io.BytesIO(data), columns=[column], use_threads=False)
+    return list(table.column(column).to_pylist())
+
+
+def write_numbers(columns: Mapping[str, bytes]) -> bytes:
+    """Columns of unsigned numbers of 64 bits, little-endian, as a file. Sorted and small numbers take little room."""
+    arrays = {name: _number_array(values) for name, values in columns.items()}
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(
+        pyarrow.table(arrays),
+        buffer,
+        version="2.6",
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        column_encoding=dict.fromkeys(columns, "DELTA_BINARY_PACKED"),
+    )
+    return buffer.getvalue()
+
+
+def read_numbers(data: bytes) -> dict[str, bytes]:
+    """The columns of a file of numbers."""
+    table = _decode(data)
+    return {name: table.column(name).to_numpy().tobytes() for name in table.column_names}
 
 
 def _number_array(values: bytes) -> pyarrow.Array:

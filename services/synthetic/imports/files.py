@@ -11,41 +11,43 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
+from services.synthetic.datasets import PARQUET
 from services.synthetic.domain import Row
 from services.synthetic.imports.domain import ImportFile, content_id, make_row
-from services.synthetic.imports.ports import ImportFiles
+from services.synthetic.parquet import MESSAGES
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
-MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
 TEXTS = ("row_id", "name", "text_id")
 SCHEMA = pyarrow.schema([*((name, pyarrow.string()) for name in TEXTS), ("messages", MESSAGES)])
 OPTIONS: dict[str, Any] = {"version": "2.6", "compression": "zstd", "compression_level": 3, "use_dictionary": False}
-PARQUET = "application/vnd.apache.parquet"
 # Rows are sorted in buckets by their first hexadecimal digits, each of about this size.
 BUCKET_BYTES = 32 * 1024 * 1024
 GROUP_ROWS = 1024
 BATCH_ROWS = 128
 
 
-class ParquetImportFiles(ImportFiles):
-    """Thread-safe."""
+class ImportFiles:
+    """The rows of imports in the datasets bucket. Every method raises Unavailable while the store does not answer. Thread-safe."""
 
     def __init__(self, store: ObjectStore, bucket_bytes: int = BUCKET_BYTES) -> None:
         self._store = store
         self._bucket_bytes = bucket_bytes
 
     def write_part(self, name: str, number: int, rows: Sequence[Row]) -> None:
+        """Store the rows of a chunk. Replaces an earlier attempt."""
         self._write_part(name, number, pyarrow.Table.from_pylist([_record(name, row) for row in rows], schema=SCHEMA))
 
     def part_ids(self, name: str, parts: int) -> set[str]:
+        """The `content_id` of the rows in the first `parts` chunks."""
         ids: set[str] = set()
         for number in range(parts):
             ids.update(content_id(_to_row(record)) for record in self._read_part(name, number).to_pylist())
         return ids
 
     def join(self, name: str, parts: int) -> ImportFile:
+        """Store the rows of all chunks as one file, sorted by id. Idempotent."""
         with tempfile.TemporaryDirectory(prefix="tailor-import-") as folder:
             paths, size = self._copy_parts(name, parts, Path(folder))
             path = Path(folder) / "joined.parquet"
@@ -60,9 +62,11 @@ class ParquetImportFiles(ImportFiles):
             return self._put(name, path)
 
     def drop_from_part(self, name: str, number: int, text_ids: Collection[str]) -> None:
+        """Store a chunk again without rows. Idempotent."""
         self._write_part(name, number, _without(self._read_part(name, number), text_ids))
 
     def drop_from_file(self, name: str, file: Ref, text_ids: Collection[str]) -> ImportFile:
+        """Store a file again without rows, as another one. Idempotent."""
         with tempfile.TemporaryDirectory(prefix="tailor-import-") as folder:
             old, new = Path(folder) / "old.parquet", Path(folder) / "new.parquet"
             self._store.get_file(file, old)
@@ -75,9 +79,11 @@ class ParquetImportFiles(ImportFiles):
             return self._put(name, new)
 
     def keep_only(self, name: str, file: Ref) -> None:
+        """Delete everything else of a finished import. Idempotent."""
         self._delete(f"imports/{name}/", {file.key})
 
     def read(self, file: Ref) -> Iterator[Row]:
+        """Stream a file's rows, sorted by id. Raises NotFound if it was replaced."""
         with tempfile.TemporaryDirectory(prefix="tailor-import-") as folder:
             path = Path(folder) / "rows.parquet"
             self._store.get_file(file, path)
@@ -86,6 +92,7 @@ class ParquetImportFiles(ImportFiles):
                     yield from map(_to_row, batch.to_pylist())
 
     def delete(self, name: str) -> None:
+        """Delete everything of an import. Idempotent."""
         self._delete(f"imports/{name}/")
 
     def _delete(self, prefix: str, kept: Collection[str] = ()) -> None:

@@ -1,0 +1,11 @@
+"""Erasures, keys of data protection and invitations are not held for a second person (decision 68)."""
+
+from alembic import op
+
+revision = "0411"
+down_revision = "0402"
+
+
+def upgrade() -> None:
+    """Drop the table, which only some installations have: no migration created it."""
+    op.execute("DROP TABLE IF EXISTS held_calls")
