@@ -10,12 +10,20 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import first, pages, unary
 from tailor.cli.columns import ShownField, columns, emit_items, item_table
 from tailor.cli.messages import to_dict
-from tailor.cli.output import table
 from tailor.cli.session import CommandSession
 
 SHARES = ("coverage", "grounded", "overlap")
-IMPORTS = ("import", "licence", "share", "source", "rows")
-LANGUAGES = ("language", "documents", "rows", "prompts from")
+IMPORTS = columns("import=name", "licence", ("share", lambda item: f"{item.share_percent} %"), "source", "rows")
+LANGUAGES = columns(
+    ("language", lambda item: item[0] or "unknown"),
+    ("documents", lambda item: item[1].documents),
+    ("rows", lambda item: item[1].rows),
+    ("prompts from", lambda item: "templates" if item[1].has_templates else "source headings"),
+)
+LEFT_OUT = columns(
+    ("left out", lambda item: item[0].replace("_", " ")),
+    *((name, lambda item, name=name: getattr(item[1], name)) for name in ("documents", "rows", "characters")),
+)
 
 
 def list_datasets(
@@ -88,17 +96,6 @@ def _describe_quiz(quiz: registry_pb2.QuizCounts) -> str:
     return f"Quiz: {quiz.questions} questions about {quiz.documents} documents; {left}."
 
 
-def _imports(answer: registry_pb2.GetDatasetResponse) -> list[tuple[object, ...]]:
-    return [(item.name, item.licence, f"{item.share_percent} %", item.source, item.rows) for item in answer.imports]
-
-
-def _languages(answer: registry_pb2.GetDatasetResponse) -> list[tuple[object, ...]]:
-    return [
-        (tag or "unknown", count.documents, count.rows, "templates" if count.has_templates else "source headings")
-        for tag, count in sorted(answer.languages.items())
-    ]
-
-
 def _print(console: Console, answer: registry_pb2.GetDatasetResponse) -> None:
     console.print(item_table("", COLUMNS, [answer.dataset]))
     tokens = f"{answer.train_tokens} tokens for training, {answer.held_out_tokens} held out"
@@ -108,9 +105,9 @@ def _print(console: Console, answer: registry_pb2.GetDatasetResponse) -> None:
         console.print(warning, style="yellow", highlight=False)
     if answer.HasField("quiz"):
         console.print(_describe_quiz(answer.quiz), highlight=False)
-    for name, headings, rows in (("imports", IMPORTS, _imports(answer)), ("languages", LANGUAGES, _languages(answer))):
-        if rows:
-            console.print(table(name, headings, rows))
+    if answer.imports:
+        console.print(item_table("imports", IMPORTS, answer.imports))
+    if answer.languages:
+        console.print(item_table("languages", LANGUAGES, sorted(answer.languages.items())))
     left_out = sorted(answer.left_out.items(), key=lambda item: (-item[1].characters, item[0]))
-    rows = [(reason.replace("_", " "), count.documents, count.rows, count.characters) for reason, count in left_out]
-    console.print(table("", ("left out", "documents", "rows", "characters"), rows) if rows else "Nothing was left out.")
+    console.print(item_table("", LEFT_OUT, left_out) if left_out else "Nothing was left out.")

@@ -10,7 +10,8 @@ from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.adapters import AdapterName
 from tailor.cli.calls import adapter_digest, unary
-from tailor.cli.figures import costs_table, describe, figures_table, print_adapter, print_definition, state_of
+from tailor.cli.columns import item_table
+from tailor.cli.figures import COSTS, describe, figures_table, print_adapter, print_definition, state_of
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, table
 from tailor.cli.session import CommandSession
@@ -47,7 +48,7 @@ def show(
         console.print(f"[bold]{short(digest)}[/] of {item.adapter.specialist}: {state_of(item.state)}", highlight=False)
         if item.HasField("evaluation"):
             console.print(figures_table(item.evaluation))
-            console.print(costs_table(item.evaluation))
+            console.print(item_table("answers", COSTS, item.evaluation.costs))
             print_definition(console, item.evaluation)
             for name, reason in sorted(item.evaluation.not_measured.items()):
                 console.print(f"not measured: {name}: {reason}", highlight=False, markup=False, soft_wrap=True)

@@ -9,9 +9,10 @@ from rich.console import Console
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.calls import REASON_SECONDS, unary
+from tailor.cli.columns import columns, item_table
 from tailor.cli.definitions import read_definition
 from tailor.cli.messages import to_dict
-from tailor.cli.output import shows, table
+from tailor.cli.output import shows
 from tailor.cli.session import CommandSession
 
 # Fields that results before and after a change cannot be compared across.
@@ -64,13 +65,17 @@ def delete(
     session.output.emit(to_dict(answer), shows(f"{text} {kept}"))
 
 
+CHANGES = columns(
+    "field", ("now", lambda change: change.before or "not set"), ("new", lambda change: change.after or "not set")
+)
+
+
 def print_changes(console: Console, changes: list[registry_pb2.FieldChange]) -> None:
     """A row per changed field; says if results of before cannot be compared with those of after."""
     if not changes:
         console.print("No field differs.")
         return
-    rows = [(change.field, change.before or "not set", change.after or "not set") for change in changes]
-    console.print(table("", ("field", "now", "new"), rows))
+    console.print(item_table("", CHANGES, changes))
     if any(change.field.startswith(MEASURED) for change in changes):
         console.print("Evaluations by the new definition cannot be compared with earlier ones; their reports say so.")
 

@@ -8,15 +8,14 @@ import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from tailor.api.events.v1.operations_pb2 import GetEventStatusRequest
 from tailor.cli import own_stores
 from tailor.cli.calls import unary
+from tailor.cli.columns import columns, emit_list, list_table
 from tailor.cli.connections import SERVICES, Connections
 from tailor.cli.messages import to_dict
-from tailor.cli.output import table
 from tailor.cli.session import CommandSession
 from tailor.errors import TailorError
 
@@ -94,7 +93,7 @@ def status(session: CommandSession) -> None:
         document = describe(snapshot) if snapshot else {"running": False, "ready": False, "components": []}
     if document["running"]:
         _add_faults(session.connections, document)
-    session.output.emit(document, lambda console: console.print(_components(document)))
+    emit_list(session, document["components"], PARTS, document=document, empty="The stack does not run.")
     if not document["ready"]:
         raise typer.Exit(1)
 
@@ -141,7 +140,7 @@ class Screen:
     def __call__(self, snapshot: "StackSnapshot") -> None:
         """Show the current state."""
         if self._live:
-            self._live.update(_components(describe(snapshot)))
+            self._live.update(list_table(PARTS, describe(snapshot)["components"]))
             return
         for part in snapshot.components.values():
             if self._seen.get(part.name) != part.state:
@@ -149,18 +148,17 @@ class Screen:
                 self._console.print(f"{part.name}: {part.state} {part.detail}".rstrip(), highlight=False)
 
 
-def _components(document: dict[str, Any]) -> Table:
-    rows = [
-        (
-            part["name"],
-            Text(part["state"], style=STYLES.get(part["state"], "")),
-            part["detail"],
-            " ".join(f"{name} {address}" for name, address in part["addresses"].items()),
-            f"{part['restarts']} ({part['last_end']})" if part["last_end"] else "",
-        )
-        for part in document["components"]
-    ]
-    return table("", ("part", "state", "waits for", "addresses", "restarts"), rows)
+def _describe_restarts(part: dict[str, Any]) -> str:
+    return f"{part['restarts']} ({part['last_end']})" if part["last_end"] else ""
+
+
+PARTS = columns(
+    ("part", lambda part: part["name"]),
+    ("state", lambda part: Text(part["state"], style=STYLES.get(part["state"], ""))),
+    ("waits for", lambda part: part["detail"]),
+    ("addresses", lambda part: " ".join(f"{name} {address}" for name, address in part["addresses"].items())),
+    ("restarts", _describe_restarts),
+)
 
 
 def _print_places(console: Console, connections: Connections) -> None:

@@ -7,10 +7,14 @@ from rich.console import Console
 
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import unary
+from tailor.cli.columns import columns, item_table
 from tailor.cli.figures import decision_of, describe_decision, figures_table, print_definition, print_verdict, state_of
 from tailor.cli.messages import to_dict
-from tailor.cli.output import table
 from tailor.cli.session import CommandSession
+
+DOCUMENTS = columns(
+    "document=document_id", "version=version.sequence", "format", "source=labels.source", "department=labels.department"
+)
 
 
 def trace(
@@ -50,9 +54,5 @@ def _print(console: Console, answer: registry_pb2.TraceResponse) -> None:
         print_definition(console, answer.evaluation)
         console.print(f"verdict  {decision_of(answer.decision)}, on its newest evaluation")
         print_verdict(console, "verdict ", answer.decision, answer.reasons)
-    documents = [
-        (item.document_id, item.version.sequence, item.format, item.labels.source, item.labels.department)
-        for item in answer.documents
-    ]
-    if documents:
-        console.print(table("documents", ("document", "version", "format", "source", "department"), documents))
+    if answer.documents:
+        console.print(item_table("documents", DOCUMENTS, answer.documents))

@@ -21,8 +21,3 @@ def test_shows_what_was_used_with_prices_and_the_budget(tailor: Tailor, services
     assert "10.00 of the monthly budget of 200.00 are used." in shown.err
     (asked,) = services.reports.asked
     assert (asked.specialist, asked.month) == ("engagement-reports", "2026-05")
-
-
-def test_a_month_without_use_is_empty(tailor: Tailor, services: Services) -> None:
-    services.reports.ledger = reports_pb2.GetLedgerResponse(month="2026-05")
-    assert tailor("specialist", "bill", "engagement-reports").out == ""

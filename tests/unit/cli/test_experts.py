@@ -43,7 +43,3 @@ def test_shows_the_panel_and_each_expert(tailor: Tailor, services: Services) -> 
     assert "30 judgements by 3 experts" in shown.err
     assert "0.74 (0.39 to 1.00)" in shown.out and "the panel" in shown.out
     assert "exp_2" in shown.out and "-0.10" in shown.out
-
-
-def test_says_what_is_missing_if_no_draft_was_judged_twice(tailor: Tailor) -> None:
-    assert "No draft was judged by two experts yet" in tailor("specialist", "agreement", "engagement-reports").err

@@ -23,7 +23,3 @@ def test_shows_totals_and_the_newest_feedback(tailor: Tailor, services: Services
     assert "drf_1" in shown.out and "7 characters" in shown.out
     (asked,) = services.feedback.asked
     assert (asked.specialist, asked.adapter_digest, asked.page_size) == ("engagement-reports", ADAPTER, 5)
-
-
-def test_says_how_feedback_comes_if_there_is_none(tailor: Tailor) -> None:
-    assert "No feedback yet" in tailor("specialist", "feedback", "engagement-reports").err

@@ -27,10 +27,6 @@ def test_shows_what_comments_ask_for(tailor: Tailor, services: Services) -> None
     assert "1: Name the owner. Please. (jdg_7)" in shown.err
 
 
-def test_says_if_no_two_comments_are_alike(tailor: Tailor) -> None:
-    assert "No two comments ask for the same yet." in tailor("specialist", "guidelines", "engagement-reports").err
-
-
 def test_takes_a_guideline_over_into_the_definition(tailor: Tailor, services: Services) -> None:
     propose(services, "Close kindly.", "Name the owner.")
     specialist = services.registry.specialist
