@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tailor.api.events.v1 import models_pb2
-from tailor.cli.ask import side_by_side
+from tailor.cli.ask import print_answers
 from tailor.cli.figures import describe
 from tailor.cli.next_commands import to_command
 from tailor.cli.output import PlainConsole, short, table
@@ -27,7 +27,7 @@ def print_result(console: Console, figures: dict[str, Any], scores: Path) -> Non
         console.print(f"\n[bold]Question[/] (draft {answer['draft_id']})")
         console.print(answer["question"], markup=False, highlight=False)
         texts = [("base", answer["base"]), ("base with examples", answer["few_shot"]), ("tuned", answer["tuned"])]
-        console.print(side_by_side(texts if answer["examples"] else [texts[0], texts[2]]))
+        print_answers(console, texts if answer["examples"] else [texts[0], texts[2]])
     print_lines(console, _list_result(figures, scores))
 
 
