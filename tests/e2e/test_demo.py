@@ -97,11 +97,8 @@ def _printed_commands(output: str) -> dict[str, list[str]]:
     """The arguments of the commands that a refused demo prints, by their first words. The override comes last."""
     lines = [shlex.split(line) for line in output.splitlines() if line.startswith("  tailor ")]
     assert lines, output
-    return {"override" if "--override" in line else " ".join(_words(line)): line[1:] for line in lines}
-
-
-def _words(line: list[str]) -> list[str]:
-    return [word for word in line[1:3] if not word.startswith("-")]
+    names = (" ".join(word for word in line[1:3] if not word.startswith("-")) for line in lines)
+    return {"override" if "--override" in line else name: line[1:] for name, line in zip(names, lines, strict=True)}
 
 
 def test_a_demo_without_a_network_is_refused_then_promoted_by_its_own_commands_and_repeats_nothing(
